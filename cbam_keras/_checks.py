@@ -1,0 +1,133 @@
+"""Argument checks and optional imports, with one wording for all."""
+
+import difflib
+import importlib
+import numbers
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import keras
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
+    # bool is an Integral too, but `reduction_ratio=True` is a mistake.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or value < 1
+    ):
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def positive_number(name: str, value: Any) -> float:
+    """Returns `value` as a `float`, or raises if it is not a number > 0."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not 0 < value < float("inf")
+    ):
+        raise ValueError(
+            f"`{name}` must be a positive number. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def odd_integer(name: str, value: Any) -> int:
+    """Returns `value` as an `int`, or raises if it is no odd integer >= 1."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or value < 1
+        or value % 2 == 0
+    ):
+        raise ValueError(
+            f"`{name}` must be an odd positive integer, so that the "
+            'convolution has a centre and "same" padding is symmetric. '
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Returns `value`, or raises if it is neither `True` nor `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be True or False. Received: {name}={value!r}"
+        )
+    return value
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Returns `value`, or raises and lists `choices` if it is not in them."""
+    choices = list(choices)
+    if not any(value is choice or value == choice for choice in choices):
+        listed = ", ".join(quoted(choice) for choice in choices)
+        raise ValueError(
+            f"`{name}` must be one of {listed}. Received: {name}={value!r}"
+            f"{did_you_mean(value, choices)}"
+        )
+    return value
+
+
+def subset(
+    name: str, value: Any, choices: Iterable[str], minimum: int = 1
+) -> tuple[str, ...]:
+    """Returns `value` (a string or strings) as a tuple without repetitions."""
+    choices = list(choices)
+    listed = ", ".join(quoted(choice) for choice in choices)
+    chosen = (value,) if isinstance(value, str) else value
+    try:
+        chosen = tuple(chosen)
+    except TypeError:
+        chosen = ()
+    unknown = [
+        choice
+        for choice in chosen
+        if not isinstance(choice, str) or choice not in choices
+    ]
+    if len(chosen) < minimum or unknown or len(set(chosen)) != len(chosen):
+        hint = did_you_mean(unknown[0], choices) if unknown else ""
+        raise ValueError(
+            f"`{name}` must be one or several of {listed}, each at most "
+            f"once. Received: {name}={value!r}{hint}"
+        )
+    return chosen
+
+
+def data_format(value: Any) -> str:
+    """Returns `value`, or Keras' global setting when it is `None`."""
+    if value is None:
+        return keras.config.image_data_format()
+    return one_of("data_format", value, ("channels_last", "channels_first"))
+
+
+def quoted(value: Any) -> str:
+    """Returns strings in double quotes and anything else by its `repr`."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def did_you_mean(value: Any, choices: Iterable[Any]) -> str:
+    """Returns a hint at the choice nearest to `value`, or an empty string."""
+    names = [choice for choice in choices if isinstance(choice, str)]
+    near = difflib.get_close_matches(str(value), names, n=1)
+    return f'. Did you mean "{near[0]}"?' if near else ""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Imports an optional package, or raises an error that names the extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        # A package that is there but fails to import one of its own needs
+        # is another problem than a package that is absent.
+        cause = "" if error.name == module.split(".")[0] else f" ({error})"
+        raise ImportError(
+            f"This needs the package `{module}`, which could not be "
+            f'imported{cause}. Install it with: pip install '
+            f'"cbam_keras[{extra}]"'
+        ) from error

@@ -1,0 +1,206 @@
+"""The building blocks of residual networks, and the names of their layers.
+
+Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
+`(B, C, H, W)` by `keras.config.image_data_format()`. The names made here are
+API: weight maps, Grad-CAM and insertion rely on them.
+"""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras.layers import make_attention
+
+DOWNSAMPLE_IN = ("3x3", "1x1")
+
+
+def channels_of(x: Any) -> int:
+    """Returns the number of channels of a feature map."""
+    return x.shape[_channel_axis()]
+
+
+def conv(
+    x: Any, filters: int, kernel_size: int, *, name: str, stride=1, groups=1
+) -> Any:
+    """Convolves without bias, padded as PyTorch does.
+
+    Args:
+        x: Symbolic tensor `(B, H, W, C)`.
+        filters: Positive integer, the number of output channels.
+        kernel_size: Odd positive integer.
+        name: String, the name of the convolution layer.
+        stride: Positive integer. Defaults to `1`.
+        groups: Positive integer that divides `C` and `filters`. Defaults to
+            `1`.
+
+    Returns:
+        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), filters)`.
+    """
+    if stride > 1 and kernel_size == 1:
+        x = subsample(x, stride, name=f"{name}_subsample")
+        stride = 1
+    if stride > 1:
+        # Keras' "same" pads only at the end when the size is even; PyTorch
+        # pads both sides, and its checkpoints depend on it.
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=stride,
+        padding="valid" if stride > 1 else "same",
+        groups=groups,
+        use_bias=False,
+        # The authors' code: Kaiming normal, fan out.
+        kernel_initializer=keras.initializers.VarianceScaling(
+            2.0, mode="fan_out", distribution="untruncated_normal"
+        ),
+        name=name,
+    )(x)
+
+
+def subsample(x: Any, stride: int, *, name: str) -> Any:
+    """Keeps each `stride`-th row and column, as a strided 1x1 convolution.
+
+    A 1x1 convolution with stride 2 crashes the process in its gradient on
+    TensorFlow with oneDNN, for some odd batch sizes. Picking the positions
+    first and convolving with stride 1 computes the same, safely.
+    """
+    return layers.MaxPooling2D(1, strides=stride, name=name)(x)
+
+
+def batch_norm(x: Any, *, name: str) -> Any:
+    """Normalizes over the batch, with PyTorch's epsilon and momentum."""
+    # PyTorch's momentum 0.1 is Keras' 0.9: it weighs the new value.
+    return layers.BatchNormalization(
+        axis=_channel_axis(), epsilon=1e-5, momentum=0.9, name=name
+    )(x)
+
+
+def relu(x: Any, *, name: str) -> Any:
+    """Applies a rectified linear unit as a layer of its own."""
+    return layers.Activation("relu", name=name)(x)
+
+
+def attend(x: Any, attention: Any, *, name: str) -> Any:
+    """Applies a new layer of `attention`, or nothing if that is `None`."""
+    layer = make_attention(attention, name=name)
+    return x if layer is None else layer(x)
+
+
+def stem(x: Any, width: int, kind: str) -> Any:
+    """Applies the first layers of a residual network.
+
+    Args:
+        x: Symbolic tensor `(B, H, W, C)`, the image.
+        width: Positive integer, the number of output channels.
+        kind: `"imagenet"` (7x7 convolution with stride 2, then a 3x3 maximum
+            with stride 2) or `"small"` (3x3 convolution).
+
+    Returns:
+        Symbolic tensor `(B, H / 4, W / 4, width)` or `(B, H, W, width)`.
+    """
+    large = kind == "imagenet"
+    x = conv(x, width, 7 if large else 3, stride=2 if large else 1, name="stem_conv")
+    x = relu(batch_norm(x, name="stem_bn"), name="stem_relu")
+    if large:
+        # PyTorch pads with -inf; after the ReLU, zeros give the same maxima.
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+    return x
+
+
+def basic_block(
+    x: Any, width: int, *, name: str, stride: int = 1, attention: Any = None
+) -> Any:
+    """Applies two 3x3 convolutions with a shortcut around them.
+
+    The attention layer stands at the end of the branch, after the last
+    normalization and before the addition (Figure 3 of the paper).
+
+    Args:
+        x: Symbolic tensor `(B, H, W, C)`.
+        width: Positive integer, the number of output channels.
+        name: String, prefix of all layer names, as `"stage1_block1"`.
+        stride: Positive integer, stride of the first convolution. Defaults
+            to `1`.
+        attention: See `cbam_keras.layers.make_attention`. Defaults to
+            `None`.
+
+    Returns:
+        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), width)`.
+    """
+    shortcut = _shortcut(x, width, stride, name)
+    x = conv(x, width, 3, stride=stride, name=f"{name}_conv1")
+    x = batch_norm(x, name=f"{name}_bn1")
+    x = relu(x, name=f"{name}_relu1")
+    x = conv(x, width, 3, name=f"{name}_conv2")
+    x = batch_norm(x, name=f"{name}_bn2")
+    return _join(x, shortcut, attention, name)
+
+
+def bottleneck_block(
+    x: Any,
+    width: int,
+    *,
+    name: str,
+    stride: int = 1,
+    groups: int = 1,
+    base_width: int = 64,
+    downsample_in: str = "3x3",
+    attention: Any = None,
+) -> Any:
+    """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
+
+    The attention layer stands at the end of the branch, after the last
+    normalization and before the addition.
+
+    Args:
+        x: Symbolic tensor `(B, H, W, C)`.
+        width: Positive integer. The block gives `4 * width` channels.
+        name: String, prefix of all layer names, as `"stage1_block1"`.
+        stride: Positive integer. Defaults to `1`.
+        groups: Positive integer, groups of the 3x3 convolution. Defaults to
+            `1`.
+        base_width: Positive integer. The inner convolutions have
+            `groups * floor(width * base_width / 64)` channels. Defaults to
+            `64`.
+        downsample_in: `"3x3"` or `"1x1"`, the convolution that carries the
+            stride. Defaults to `"3x3"`.
+        attention: See `cbam_keras.layers.make_attention`. Defaults to
+            `None`.
+
+    Returns:
+        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), 4 * width)`.
+    """
+    inner = width * base_width // 64 * groups
+    first, second = (stride, 1) if downsample_in == "1x1" else (1, stride)
+    shortcut = _shortcut(x, 4 * width, stride, name)
+    x = conv(x, inner, 1, stride=first, name=f"{name}_conv1")
+    x = batch_norm(x, name=f"{name}_bn1")
+    x = relu(x, name=f"{name}_relu1")
+    x = conv(
+        x, inner, 3, stride=second, groups=groups, name=f"{name}_conv2"
+    )
+    x = batch_norm(x, name=f"{name}_bn2")
+    x = relu(x, name=f"{name}_relu2")
+    x = conv(x, 4 * width, 1, name=f"{name}_conv3")
+    x = batch_norm(x, name=f"{name}_bn3")
+    return _join(x, shortcut, attention, name)
+
+
+def _shortcut(x, channels, stride, name):
+    if stride == 1 and channels_of(x) == channels:
+        return x
+    x = conv(x, channels, 1, stride=stride, name=f"{name}_shortcut_conv")
+    return batch_norm(x, name=f"{name}_shortcut_bn")
+
+
+def _join(x, shortcut, attention, name):
+    x = attend(x, attention, name=f"{name}_attention")
+    x = layers.Add(name=f"{name}_add")([x, shortcut])
+    return relu(x, name=f"{name}_out")
+
+
+def _channel_axis():
+    return 1 if keras.config.image_data_format() == "channels_first" else -1

@@ -1,0 +1,16 @@
+"""Attention layers."""
+
+from cbam_keras.layers.cbam import CBAM, VARIANTS
+from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.factory import make_attention
+from cbam_keras.layers.spatial_attention import SpatialAttention
+from cbam_keras.layers.squeeze_excite import SqueezeExcite
+
+__all__ = [
+    "CBAM",
+    "VARIANTS",
+    "ChannelAttention",
+    "SpatialAttention",
+    "SqueezeExcite",
+    "make_attention",
+]

@@ -1,0 +1,179 @@
+"""What all attention layers share: arguments, input checks and pools."""
+
+import math
+
+import keras
+from keras import layers, ops
+
+from cbam_keras import _checks
+
+
+class AttentionLayer(layers.Layer):
+    """The arguments, checks and configuration common to all our layers.
+
+    Not public: a subclass adds its own arguments, `build` and `call`.
+    """
+
+    def __init__(
+        self,
+        *,
+        use_bias,
+        gate_activation,
+        identity_init,
+        kernel_initializer,
+        bias_initializer,
+        kernel_regularizer,
+        bias_regularizer,
+        data_format,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.use_bias = _checks.boolean("use_bias", use_bias)
+        self.gate_activation = keras.activations.get(gate_activation)
+        self.identity_init = _checks.boolean("identity_init", identity_init)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.data_format = _checks.data_format(data_format)
+        self.supports_masking = True
+        self._gate_scale = (
+            _identity_scale(self.gate_activation) if identity_init else None
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "use_bias": self.use_bias,
+            "gate_activation": keras.activations.serialize(
+                self.gate_activation
+            ),
+            "identity_init": self.identity_init,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": keras.initializers.serialize(
+                self.bias_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+            "bias_regularizer": keras.regularizers.serialize(
+                self.bias_regularizer
+            ),
+            "data_format": self.data_format,
+        }
+
+    @property
+    def _gate_dtype(self):
+        # Pooled maps and gates are small, so they are computed in float32
+        # at least: a sum over a float16 feature map can leave its range.
+        # (`keras.backend.result_type` gives float32 for float64 on JAX and
+        # PyTorch, as some of `keras.ops` do: hence operators below.)
+        return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def _channel_axis(self, rank):
+        return 1 if self.data_format == "channels_first" else rank - 1
+
+    def _check_input_shape(self, input_shape):
+        """Returns the channel count, or raises what is wrong with a shape."""
+        where = f'{type(self).__name__} layer "{self.name}"'
+        shape = tuple(input_shape)
+        if not 3 <= len(shape) <= 5:
+            raise ValueError(
+                f"{where} takes inputs of rank 3, 4 or 5: batch, one to "
+                "three spatial axes, and channels. Received: "
+                f"input_shape={shape}. Attention belongs before global "
+                "pooling or flattening."
+            )
+        axis = self._channel_axis(len(shape))
+        if shape[axis] is None:
+            raise ValueError(
+                f"{where} needs a known channel axis with "
+                f'data_format="{self.data_format}". Received: '
+                f"input_shape={shape}. Give the model a fixed channel "
+                "count, e.g. keras.Input((None, None, 3))."
+            )
+        self.input_spec = layers.InputSpec(
+            ndim=len(shape), axes={axis: shape[axis]}
+        )
+        return shape[axis]
+
+    def _prepare(self, inputs):
+        """Returns `inputs` as the layer computes with them, and builds it."""
+        inputs = ops.cast(inputs, self.compute_dtype)
+        if not self.built:
+            self.build(inputs.shape)
+        return inputs
+
+    def _gate(self, logits):
+        gate = self.gate_activation(logits)
+        if self._gate_scale is not None:
+            gate = gate * self._gate_scale
+        return ops.cast(gate, self.compute_dtype)
+
+    def _add_parameter(self, name, shape, last=False):
+        """Adds a kernel, or a bias if `name` ends so.
+
+        `last` marks what `identity_init` starts at zero.
+        """
+        kind = "bias" if name.endswith("bias") else "kernel"
+        initializer = getattr(self, f"{kind}_initializer")
+        if last and self.identity_init:
+            initializer = "zeros"
+        elif isinstance(initializer, keras.initializers.Initializer):
+            # An initializer is stateless: used twice, it gives the same
+            # numbers twice. A copy draws a seed of its own.
+            initializer = initializer.clone()
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            regularizer=getattr(self, f"{kind}_regularizer"),
+            # Kept in full precision under mixed precision, see _gate_dtype.
+            autocast=False,
+        )
+
+
+def _identity_scale(activation):
+    """Returns the number that makes a gate of `activation` 1 at 0."""
+    if activation is keras.activations.sigmoid:
+        return 2.0
+    at_zero = float(ops.convert_to_numpy(activation(ops.zeros((1,))))[0])
+    # Only a power of two gives exactly 1, in every precision.
+    if at_zero <= 0 or math.frexp(at_zero)[0] != 0.5:
+        raise ValueError(
+            "`identity_init` needs a `gate_activation` whose value at 0 is "
+            'a power of two, as "sigmoid" (0.5), so that the scaled gate is '
+            "exactly 1 there. Received: gate_activation="
+            f"{getattr(activation, '__name__', activation)!r}, which is "
+            f"{at_zero} at 0"
+        )
+    return 1.0 / at_zero
+
+
+def _lp_pool(x, axis):
+    total = ops.sum(ops.square(x), axis=axis)
+    # The root has no finite gradient at 0, which an all-zero channel after
+    # a ReLU would meet: there, take the root of 1 and subtract 1.
+    empty = ops.cast(total == 0, total.dtype)
+    return ops.sqrt(total + empty) - empty
+
+
+POOLS = {
+    "avg": ops.mean,
+    "max": ops.max,
+    "lp": _lp_pool,
+    "lse": ops.logsumexp,
+}
+
+
+def pool(x, pool_type, axis, dtype):
+    """Returns `x` pooled over `axis`, computed and given in `dtype`."""
+    if pool_type == "max":
+        # A maximum is exact in any precision: cast the small result.
+        return ops.cast(ops.max(x, axis=axis), dtype)
+    return POOLS[pool_type](ops.cast(x, dtype), axis=axis)

@@ -1,0 +1,262 @@
+"""The convolutional block attention module: both gates in one layer."""
+
+import keras
+
+from cbam_keras import _checks
+from cbam_keras.layers._attention import POOLS, AttentionLayer
+from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
+
+ORDERS = ("channel_first", "spatial_first", "parallel")
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class CBAM(AttentionLayer):
+    """Weighs channels, then positions: the paper's attention module.
+
+    `ChannelAttention` followed by `SpatialAttention`, each of which
+    multiplies its input by its attention map. In a residual block the layer
+    stands at the end of the branch, before the addition.
+
+    The defaults are the formulas of the paper. For what the authors' code and
+    other implementations compute instead: `CBAM(**VARIANTS["official"])`.
+
+    Args:
+        reduction_ratio: Positive integer, `r`. Divides `C` to give the width
+            of the hidden layer of the channel gate. Defaults to `16`.
+        kernel_size: Odd positive integer, the side of the convolution of the
+            spatial gate. Defaults to `7`.
+        order: String. `"channel_first"` and `"spatial_first"` apply the gates
+            one after the other; `"parallel"` takes both maps from the input
+            and multiplies both on. Defaults to `"channel_first"`.
+        channel_pool_types: `pool_types` of `ChannelAttention`. Defaults to
+            `("avg", "max")`.
+        spatial_pool_types: `pool_types` of `SpatialAttention`. Defaults to
+            `("avg", "max")`.
+        hidden_units: Positive integer or `None`. The width of the hidden
+            layer in place of what `reduction_ratio` gives. Defaults to
+            `None`, which means `reduction_ratio` decides.
+        use_bias: Boolean, whether the perceptron of the channel gate has
+            biases. Defaults to `True`.
+        spatial_use_bias: Boolean, whether the convolution of the spatial gate
+            has a bias. Defaults to `False`.
+        spatial_batch_norm: Boolean, whether the spatial gate normalizes
+            before its sigmoid, as the authors' code does. Defaults to
+            `False`.
+        activation: Activation of the hidden layer of the channel gate.
+            Defaults to `"relu"`.
+        gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns its input exactly
+            until it is trained. For layers put into trained networks. See
+            the gates. Defaults to `False`.
+        kernel_initializer: Initializer of all kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of all biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of all kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of all biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or
+            `None` for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
+            `trainable`.
+
+    Call arguments:
+        inputs: Floating-point tensor of rank 3, 4 or 5.
+        training: Boolean or `None`. Whether the batch normalization of the
+            spatial gate, if there is one, uses the statistics of the batch.
+
+    Input shape:
+        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
+        otherwise; one to three spatial axes, each of any or unknown size.
+        `C` must be known.
+
+    Output shape:
+        The input shape. The gates are reached as `layer.channel_attention`
+        and `layer.spatial_attention` once the layer is built.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of
+            rank 3 to 5, or if `C` is unknown.
+        TypeError: If a flag is no boolean.
+
+    Example:
+        >>> inputs = keras.Input((32, 32, 3))
+        >>> x = keras.layers.Conv2D(64, 3, padding="same")(inputs)
+        >>> x = CBAM(reduction_ratio=16, kernel_size=7)(x)
+        >>> model = keras.Model(inputs, x)
+        >>> model.output_shape
+        (None, 32, 32, 64)
+
+    Reference:
+        Woo, Park, Lee and Kweon, 2018
+        (https://arxiv.org/abs/1807.06521). How "parallel" joins the two maps
+        is not in the released code; multiplying both on is our reading.
+    """
+
+    def __init__(
+        self,
+        reduction_ratio=16,
+        kernel_size=7,
+        *,
+        order="channel_first",
+        channel_pool_types=("avg", "max"),
+        spatial_pool_types=("avg", "max"),
+        hidden_units=None,
+        use_bias=True,
+        spatial_use_bias=False,
+        spatial_batch_norm=False,
+        activation="relu",
+        gate_activation="sigmoid",
+        identity_init=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(
+            use_bias=use_bias,
+            gate_activation=gate_activation,
+            identity_init=identity_init,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            data_format=data_format,
+            **kwargs,
+        )
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.order = _checks.one_of("order", order, ORDERS)
+        self.channel_pool_types = _checks.subset(
+            "channel_pool_types", channel_pool_types, POOLS
+        )
+        self.spatial_pool_types = _checks.subset(
+            "spatial_pool_types", spatial_pool_types, MAP_TYPES
+        )
+        if hidden_units is not None:
+            hidden_units = _checks.positive_integer(
+                "hidden_units", hidden_units
+            )
+        self.hidden_units = hidden_units
+        self.spatial_use_bias = _checks.boolean(
+            "spatial_use_bias", spatial_use_bias
+        )
+        self.spatial_batch_norm = _checks.boolean(
+            "spatial_batch_norm", spatial_batch_norm
+        )
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape):
+        self._check_input_shape(input_shape)
+        shared = {
+            "gate_activation": self.gate_activation,
+            "identity_init": self.identity_init,
+            "kernel_initializer": self.kernel_initializer,
+            "bias_initializer": self.bias_initializer,
+            "kernel_regularizer": self.kernel_regularizer,
+            "bias_regularizer": self.bias_regularizer,
+            "data_format": self.data_format,
+            "dtype": self.dtype_policy,
+        }
+        self.channel_attention = ChannelAttention(
+            self.reduction_ratio,
+            pool_types=self.channel_pool_types,
+            hidden_units=self.hidden_units,
+            use_bias=self.use_bias,
+            activation=self.activation,
+            name="channel_attention",
+            **shared,
+        )
+        self.spatial_attention = SpatialAttention(
+            self.kernel_size,
+            pool_types=self.spatial_pool_types,
+            use_bias=self.spatial_use_bias,
+            batch_norm=self.spatial_batch_norm,
+            name="spatial_attention",
+            **shared,
+        )
+        self.channel_attention.build(input_shape)
+        self.spatial_attention.build(input_shape)
+
+    def attention_maps(self, inputs, training=None):
+        """Returns both gates alone.
+
+        Each map is the one that `call` multiplies on: with a sequential
+        `order`, the second is taken from the output of the first gate.
+
+        Args:
+            inputs: Floating-point tensor as the layer takes it.
+            training: Boolean or `None`. Whether batch normalization uses the
+                statistics of the batch.
+
+        Returns:
+            Tuple of two tensors: the channel map `(B, 1, 1, C)` and the
+            spatial map `(B, H, W, 1)`, or `(B, C, 1, 1)` and `(B, 1, H, W)`
+            if `data_format="channels_first"`.
+        """
+        x = self._prepare(inputs)
+        if self.order == "spatial_first":
+            spatial_map = self.spatial_attention.attention_map(x, training)
+            x = x * spatial_map
+            return self.channel_attention.attention_map(x), spatial_map
+        channel_map = self.channel_attention.attention_map(x)
+        if self.order == "channel_first":
+            x = x * channel_map
+        return channel_map, self.spatial_attention.attention_map(x, training)
+
+    def call(self, inputs, training=None):
+        x = self._prepare(inputs)
+        if self.order == "parallel":
+            channel_map, spatial_map = self.attention_maps(x, training)
+            return x * channel_map * spatial_map
+        gates = [self.channel_attention, self.spatial_attention]
+        if self.order == "spatial_first":
+            gates.reverse()
+        for gate in gates:
+            x = gate(x, training=training)
+        return x
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "kernel_size": self.kernel_size,
+            "order": self.order,
+            "channel_pool_types": self.channel_pool_types,
+            "spatial_pool_types": self.spatial_pool_types,
+            "hidden_units": self.hidden_units,
+            "spatial_use_bias": self.spatial_use_bias,
+            "spatial_batch_norm": self.spatial_batch_norm,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+
+# Keyword arguments for `CBAM` that make it compute what an implementation
+# computes. Where C / r is no integer, the hidden widths still differ: all
+# but timm truncate. See docs/fidelity.md for what was read where.
+VARIANTS = {
+    # The formulas of the paper, with the biases that its parameters need.
+    "paper": {},
+    # github.com/Jongchan/attention-module
+    "official": {
+        "spatial_pool_types": ("max", "avg"),
+        "spatial_batch_norm": True,
+    },
+    # timm.layers.CbamModule
+    "timm": {"use_bias": False, "spatial_batch_norm": True},
+    # github.com/kobiso/CBAM-keras
+    "kobiso_keras": {"reduction_ratio": 8},
+    # github.com/kobiso/CBAM-tensorflow, as first released
+    "kobiso_tensorflow": {"spatial_use_bias": True},
+    # github.com/luuuyi/CBAM.PyTorch, the most copied PyTorch version
+    "luuuyi": {"use_bias": False},
+    # A widely read tutorial: the perceptron has no ReLU and no biases.
+    "linear_perceptron": {
+        "reduction_ratio": 4,
+        "use_bias": False,
+        "activation": None,
+    },
+}

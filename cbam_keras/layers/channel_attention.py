@@ -1,0 +1,191 @@
+"""Channel attention: which channels matter."""
+
+import keras
+from keras import ops
+
+from cbam_keras import _checks
+from cbam_keras.layers._attention import POOLS, AttentionLayer, pool
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class ChannelAttention(AttentionLayer):
+    """Weighs each channel by what the whole feature map holds in it.
+
+    The channel gate of CBAM. Each pool reduces the feature map to one number
+    per channel; one shared two-layer perceptron maps each pooled vector to
+    `C` logits; the logits are added, and the sigmoid is taken once:
+
+    `output = x * sigmoid(sum over pools of MLP(pool(x)))`, with
+    `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel
+    + excite_bias`.
+
+    The hidden layer has `max(1, floor(C / reduction_ratio + 0.5))` units.
+    Pools and perceptron are computed in float32 at least, also in
+    half precision.
+
+    Args:
+        reduction_ratio: Positive integer, `r`. Divides `C` to give the width
+            of the hidden layer of the shared perceptron. Defaults to `16`.
+        pool_types: String or non-empty sequence of strings among `"avg"`,
+            `"max"`, `"lp"` (the square root of the sum of squares) and
+            `"lse"` (the logarithm of the sum of exponentials), over all
+            spatial positions. Defaults to `("avg", "max")`.
+        hidden_units: Positive integer or `None`. The width of the hidden
+            layer in place of what `reduction_ratio` gives. Defaults to
+            `None`, which means `reduction_ratio` decides.
+        use_bias: Boolean, whether both layers of the perceptron have biases.
+            The parameters printed in the paper include them. Defaults to
+            `True`.
+        activation: Activation of the hidden layer. `None` means linear.
+            Defaults to `"relu"`.
+        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns its input exactly
+            until it is trained: `excite_kernel` and `excite_bias` start at
+            zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            layers put into trained networks. Defaults to `False`.
+        kernel_initializer: Initializer of both kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of both biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of both kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of both biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or
+            `None` for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
+            `trainable`.
+
+    Call arguments:
+        inputs: Floating-point tensor of rank 3, 4 or 5.
+        training: Boolean or `None`. Changes nothing here; taken so that all
+            gates are called alike.
+
+    Input shape:
+        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
+        otherwise; one to three spatial axes, each of any or unknown size.
+        `C` must be known.
+
+    Output shape:
+        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
+        `(B, C, 1, 1)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of
+            rank 3 to 5, or if `C` is unknown.
+        TypeError: If `use_bias` or `identity_init` is no boolean.
+
+    Example:
+        >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
+        >>> layer = ChannelAttention(reduction_ratio=8)
+        >>> layer(x).shape == x.shape
+        True
+        >>> tuple(layer.attention_map(x).shape)
+        (2, 1, 1, 32)
+
+    Reference:
+        Woo, Park, Lee and Kweon, 2018, section 3, "Channel attention
+        module" (https://arxiv.org/abs/1807.06521). The hidden width is
+        rounded half up, as the printed parameters of the narrow MobileNet
+        need; the authors' code truncates. See `docs/fidelity.md`.
+    """
+
+    def __init__(
+        self,
+        reduction_ratio=16,
+        *,
+        pool_types=("avg", "max"),
+        hidden_units=None,
+        use_bias=True,
+        activation="relu",
+        gate_activation="sigmoid",
+        identity_init=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(
+            use_bias=use_bias,
+            gate_activation=gate_activation,
+            identity_init=identity_init,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            data_format=data_format,
+            **kwargs,
+        )
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
+        self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
+        if hidden_units is not None:
+            hidden_units = _checks.positive_integer(
+                "hidden_units", hidden_units
+            )
+        self.hidden_units = hidden_units
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape):
+        channels = self._check_input_shape(input_shape)
+        # Integers only: floor(C / r + 1/2) without rounding of a quotient.
+        ratio = self.reduction_ratio
+        hidden = self.hidden_units or max(
+            1, (2 * channels + ratio) // (2 * ratio)
+        )
+        self.squeeze_kernel = self._add_parameter(
+            "squeeze_kernel", (channels, hidden)
+        )
+        self.excite_kernel = self._add_parameter(
+            "excite_kernel", (hidden, channels), last=True
+        )
+        self.squeeze_bias = self.excite_bias = None
+        if self.use_bias:
+            self.squeeze_bias = self._add_parameter("squeeze_bias", (hidden,))
+            self.excite_bias = self._add_parameter(
+                "excite_bias", (channels,), last=True
+            )
+
+    def attention_map(self, inputs, training=None):
+        """Returns the gate alone, a factor per channel.
+
+        Args:
+            inputs: Floating-point tensor as the layer takes it.
+            training: Boolean or `None`. Changes nothing here.
+
+        Returns:
+            Tensor `(B, 1, 1, C)`, or `(B, C, 1, 1)` if
+            `data_format="channels_first"`; in (0, 1), or in (0, 2) with
+            `identity_init`.
+        """
+        inputs = self._prepare(inputs)
+        rank = len(inputs.shape)
+        axis = self._channel_axis(rank)
+        spatial_axes = tuple(i for i in range(1, rank) if i != axis)
+        logits = 0
+        for pool_type in self.pool_types:
+            pooled = pool(inputs, pool_type, spatial_axes, self._gate_dtype)
+            logits = logits + self._perceptron(pooled)
+        return ops.expand_dims(self._gate(logits), spatial_axes)
+
+    def call(self, inputs, training=None):
+        inputs = self._prepare(inputs)
+        return inputs * self.attention_map(inputs, training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "pool_types": self.pool_types,
+            "hidden_units": self.hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+    def _perceptron(self, x):
+        hidden = self._dense(x, self.squeeze_kernel, self.squeeze_bias)
+        hidden = self.activation(hidden)
+        return self._dense(hidden, self.excite_kernel, self.excite_bias)
+
+    def _dense(self, x, kernel, bias):
+        x = x @ ops.cast(kernel, x.dtype)
+        return x if bias is None else x + ops.cast(bias, x.dtype)

@@ -1,0 +1,89 @@
+"""From what a user names as `attention` to a layer."""
+
+import inspect
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks
+from cbam_keras.layers.cbam import CBAM
+from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.spatial_attention import SpatialAttention
+from cbam_keras.layers.squeeze_excite import SqueezeExcite
+
+ATTENTION = {
+    "cbam": CBAM,
+    "se": SqueezeExcite,
+    "channel": ChannelAttention,
+    "spatial": SpatialAttention,
+}
+
+
+def make_attention(
+    attention: Any, name: str | None = None
+) -> keras.layers.Layer | None:
+    """Returns a new attention layer, or `None` where there is to be none.
+
+    Args:
+        attention: `None`; one of `"cbam"`, `"se"`, `"channel"`, `"spatial"`;
+            a layer class; a callable that takes `name=` and returns a new
+            layer, as `functools.partial(CBAM, kernel_size=3)`; or a layer
+            used as a template, of which a copy with fresh weights is made.
+        name: String, the name of the layer. Defaults to `None`, which lets
+            Keras choose.
+
+    Returns:
+        A `keras.layers.Layer`, not yet built, or `None`.
+
+    Raises:
+        ValueError: If the name of an attention is unknown, or if a callable
+            does not give its layer the name asked for.
+        TypeError: If `attention` is nothing of the above.
+
+    Example:
+        >>> make_attention("se", name="gate").name
+        'gate'
+        >>> make_attention(CBAM(reduction_ratio=8)).reduction_ratio
+        8
+    """
+    if attention is None:
+        return None
+    if isinstance(attention, str):
+        _checks.one_of("attention", attention, (None, *ATTENTION))
+        return ATTENTION[attention](name=name)
+    if isinstance(attention, keras.layers.Layer):
+        config = attention.get_config()
+        config.pop("name", None)
+        return type(attention).from_config(
+            config if name is None else {**config, "name": name}
+        )
+    if not callable(attention):
+        raise TypeError(
+            "`attention` must be None, a name, a layer class, a layer, or a "
+            "callable that takes `name` and returns a layer. Received: "
+            f"attention={attention!r} of type {type(attention).__name__}"
+        )
+    return _from_callable(attention, name)
+
+
+def _from_callable(attention, name):
+    try:
+        inspect.signature(attention).bind(name=name)
+    except TypeError as error:
+        raise TypeError(
+            "An `attention` that is callable must take `name` alone and "
+            f"return a layer, but {error}. Received: attention={attention!r}"
+        ) from error
+    layer = attention(name=name)
+    if not isinstance(layer, keras.layers.Layer):
+        raise TypeError(
+            "An `attention` that is callable must return a keras layer. "
+            f"Received: {layer!r} from attention={attention!r}"
+        )
+    if name is not None and layer.name != name:
+        raise ValueError(
+            "An `attention` that is callable must give its layer the name "
+            f'it is called with. Received: a layer named "{layer.name}" in '
+            f'place of "{name}" from attention={attention!r}'
+        )
+    return layer

@@ -1,0 +1,214 @@
+"""Spatial attention: which positions matter."""
+
+import keras
+from keras import layers, ops
+
+from cbam_keras import _checks
+from cbam_keras.layers._attention import POOLS, AttentionLayer, pool
+
+# What the spatial gate can see of the channels at a position.
+MAP_TYPES = (*POOLS, "conv")
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class SpatialAttention(AttentionLayer):
+    """Weighs each position by what its channels and its neighbours hold.
+
+    The spatial gate of CBAM. The channels are pooled at each position, the
+    maps are stacked in the order of `pool_types`, and one convolution turns
+    them into one map:
+
+    `output = x * sigmoid(conv(stack(pool(x) for each pool)))`.
+
+    Pools and convolution are computed in float32 at least, also in half
+    precision, and in channels-last order, so that `channels_first` works
+    where a backend has no such convolution.
+
+    Args:
+        kernel_size: Odd positive integer, the side of the convolution.
+            Defaults to `7`.
+        pool_types: String or non-empty sequence of strings among `"avg"`,
+            `"max"`, `"lp"` (the square root of the sum of squares), `"lse"`
+            (the logarithm of the sum of exponentials), over all channels, and
+            `"conv"`, the paper's other variant: a learned 1x1 convolution to
+            one channel, without bias. Defaults to `("avg", "max")`.
+        use_bias: Boolean, whether the convolution has a bias. Defaults to
+            `False`.
+        batch_norm: Boolean, whether batch normalization (epsilon 1e-5,
+            momentum 0.99) stands between convolution and sigmoid, as in the
+            authors' code. Once the layer is built, the attribute
+            `batch_norm` is that layer, or `None`. Defaults to `False`.
+        dilation_rate: Positive integer, the dilation of the convolution.
+            Defaults to `1`.
+        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns its input exactly
+            until it is trained: the convolution starts at zero, or with
+            `batch_norm` its scale (gamma) does, and the gate is scaled to be
+            1 there (`2 * sigmoid`). For layers put into trained networks.
+            Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or
+            `None` for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
+            `trainable`.
+
+    Call arguments:
+        inputs: Floating-point tensor of rank 3, 4 or 5.
+        training: Boolean or `None`. Whether the batch normalization, if
+            there is one, uses and tracks the statistics of the batch.
+
+    Input shape:
+        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
+        otherwise; one to three spatial axes, each of any or unknown size.
+        `C` must be known.
+
+    Output shape:
+        The input shape. `attention_map(inputs)` gives `(B, H, W, 1)` or
+        `(B, 1, H, W)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of
+            rank 3 to 5, or if `C` is unknown.
+        TypeError: If a flag is no boolean.
+
+    Example:
+        >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
+        >>> layer = SpatialAttention(kernel_size=3)
+        >>> layer(x).shape == x.shape
+        True
+        >>> tuple(layer.attention_map(x).shape)
+        (2, 7, 5, 1)
+
+    Reference:
+        Woo, Park, Lee and Kweon, 2018, section 3, "Spatial attention
+        module" (https://arxiv.org/abs/1807.06521). The paper stacks [avg;
+        max] and shows no normalization; the authors' code stacks [max; avg]
+        and normalizes. See `cbam_keras.VARIANTS` and `docs/fidelity.md`.
+    """
+
+    def __init__(
+        self,
+        kernel_size=7,
+        *,
+        pool_types=("avg", "max"),
+        use_bias=False,
+        batch_norm=False,
+        dilation_rate=1,
+        gate_activation="sigmoid",
+        identity_init=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(
+            use_bias=use_bias,
+            gate_activation=gate_activation,
+            identity_init=identity_init,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            data_format=data_format,
+            **kwargs,
+        )
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
+        self.dilation_rate = _checks.positive_integer(
+            "dilation_rate", dilation_rate
+        )
+        # `batch_norm` itself is the layer, which `build` makes.
+        self.use_batch_norm = _checks.boolean("batch_norm", batch_norm)
+        self.batch_norm = None
+
+    def build(self, input_shape):
+        channels = self._check_input_shape(input_shape)
+        spatial_rank = len(input_shape) - 2
+        maps = len(self.pool_types)
+        self.pool_kernel = None
+        if "conv" in self.pool_types:
+            self.pool_kernel = self._add_parameter(
+                "pool_kernel", (channels, 1)
+            )
+        # Batch normalization would blow up a map that starts at exactly
+        # zero, so there its gamma is what starts at zero instead.
+        self.kernel = self._add_parameter(
+            "kernel",
+            (self.kernel_size,) * spatial_rank + (maps, 1),
+            last=not self.use_batch_norm,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self._add_parameter("bias", (1,), last=True)
+        if self.use_batch_norm:
+            self.batch_norm = layers.BatchNormalization(
+                momentum=0.99,
+                epsilon=1e-5,
+                gamma_initializer="zeros" if self.identity_init else "ones",
+                dtype=self._gate_dtype,
+                name="batch_norm",
+            )
+            self.batch_norm.build((None,) * (spatial_rank + 1) + (1,))
+
+    def attention_map(self, inputs, training=None):
+        """Returns the gate alone, a factor per position.
+
+        Args:
+            inputs: Floating-point tensor as the layer takes it.
+            training: Boolean or `None`. Whether batch normalization uses the
+                statistics of the batch.
+
+        Returns:
+            Tensor `(B, H, W, 1)`, or `(B, 1, H, W)` if
+            `data_format="channels_first"`; in (0, 1), or in (0, 2) with
+            `identity_init`.
+        """
+        inputs = self._prepare(inputs)
+        axis = self._channel_axis(len(inputs.shape))
+        maps = ops.stack(
+            [self._map(inputs, kind, axis) for kind in self.pool_types],
+            axis=-1,
+        )
+        # The maps stand channels-last whatever the data format: TensorFlow
+        # has no channels_first convolution on a CPU.
+        logits = ops.conv(
+            maps,
+            ops.cast(self.kernel, maps.dtype),
+            padding="same",
+            data_format="channels_last",
+            dilation_rate=self.dilation_rate,
+        )
+        if self.bias is not None:
+            logits = logits + ops.cast(self.bias, logits.dtype)
+        if self.batch_norm is not None:
+            logits = self.batch_norm(logits, training=training)
+        gate = self._gate(logits)
+        return ops.expand_dims(ops.squeeze(gate, axis=-1), axis)
+
+    def call(self, inputs, training=None):
+        inputs = self._prepare(inputs)
+        return inputs * self.attention_map(inputs, training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "pool_types": self.pool_types,
+            "batch_norm": self.use_batch_norm,
+            "dilation_rate": self.dilation_rate,
+        }
+
+    def _map(self, inputs, kind, axis):
+        """Returns one number per position, shape `(B, H, W)`."""
+        if kind != "conv":
+            return pool(inputs, kind, axis, self._gate_dtype)
+        inputs = ops.cast(inputs, self._gate_dtype)
+        kernel = ops.cast(self.pool_kernel, self._gate_dtype)
+        # A 1x1 convolution to one channel is a product over the channels.
+        return ops.squeeze(ops.moveaxis(inputs, axis, -1) @ kernel, axis=-1)

@@ -1,0 +1,92 @@
+"""Squeeze-and-excitation, the baseline that CBAM is compared with."""
+
+import keras
+
+from cbam_keras.layers.channel_attention import ChannelAttention
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class SqueezeExcite(ChannelAttention):
+    """Weighs each channel by its average over the feature map.
+
+    Channel attention on the average alone: `output = x * sigmoid(MLP(avg(x)))`
+    with the perceptron of `ChannelAttention`. The "+ SE" rows of the paper.
+
+    Args:
+        reduction_ratio: Positive integer, `r`. Divides `C` to give the width
+            of the hidden layer. Defaults to `16`.
+        hidden_units: See `ChannelAttention`. Defaults to `None`.
+        use_bias: See `ChannelAttention`. Defaults to `True`.
+        activation: See `ChannelAttention`. Defaults to `"relu"`.
+        gate_activation: See `ChannelAttention`. Defaults to `"sigmoid"`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        kernel_initializer: Initializer of both kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of both biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of both kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of both biases. Defaults to `None`.
+        data_format: See `ChannelAttention`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Floating-point tensor of rank 3, 4 or 5.
+        training: Boolean or `None`. Changes nothing here.
+
+    Input shape:
+        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
+        otherwise; one to three spatial axes. `C` must be known.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of
+            rank 3 to 5, or if `C` is unknown.
+        TypeError: If `use_bias` or `identity_init` is no boolean.
+
+    Example:
+        >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
+        >>> SqueezeExcite(reduction_ratio=8)(x).shape == x.shape
+        True
+
+    Reference:
+        Hu, Shen and Sun, 2018 (https://arxiv.org/abs/1709.01507). Biases in
+        both layers, as the printed parameters of the CBAM paper need.
+    """
+
+    def __init__(
+        self,
+        reduction_ratio=16,
+        *,
+        hidden_units=None,
+        use_bias=True,
+        activation="relu",
+        gate_activation="sigmoid",
+        identity_init=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(
+            reduction_ratio,
+            pool_types="avg",
+            hidden_units=hidden_units,
+            use_bias=use_bias,
+            activation=activation,
+            gate_activation=gate_activation,
+            identity_init=identity_init,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            data_format=data_format,
+            **kwargs,
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["pool_types"]
+        return config

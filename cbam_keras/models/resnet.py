@@ -1,0 +1,324 @@
+"""Residual networks with attention: one engine and the networks it builds."""
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _checks, blocks
+from cbam_keras.models._weights import load_weights
+
+STEMS = ("imagenet", "small")
+BLOCKS = ("basic", "bottleneck")
+
+
+def ResNet(
+    depths: Sequence[int],
+    *,
+    block: str = "bottleneck",
+    widths: Sequence[int] = (64, 128, 256, 512),
+    stem_width: int = 64,
+    groups: int = 1,
+    base_width: int = 64,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Any = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: Any = "softmax",
+    attention: Any = None,
+    stem: str = "imagenet",
+    downsample_in: str = "3x3",
+    name: str = "resnet",
+) -> keras.Model:
+    """Builds a residual network, with attention in each block if asked for.
+
+    The engine behind every residual network here, for networks of one's own.
+    Convolutions are padded as PyTorch pads them and batch normalization has
+    its epsilon (1e-5) and momentum (0.9 in Keras' counting), so that PyTorch
+    checkpoints give the same numbers. Images come as the network is trained
+    on them: no preprocessing is built in.
+
+    Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
+    `stage2_block1_attention`, `stage2_block1_out`, `head_pool`,
+    `predictions`, and so on; stages and blocks count from 1.
+
+    Args:
+        depths: Sequence of positive integers, the number of blocks of each
+            stage. Every stage after the first halves height and width.
+        block: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3,
+            1x1; a width `w` gives `4 w` channels). Defaults to
+            `"bottleneck"`.
+        widths: Sequence of positive integers, the width of each stage, as
+            many as `depths`. Defaults to `(64, 128, 256, 512)`.
+        stem_width: Positive integer, the channels after the stem. Defaults to
+            `64`.
+        groups: Positive integer, groups of the 3x3 convolution of a
+            bottleneck. Defaults to `1`.
+        base_width: Positive integer. A bottleneck of width `w` has
+            `groups * floor(w * base_width / 64)` inner channels. Defaults to
+            `64`.
+        include_top: Boolean, whether the network ends in global average
+            pooling and a classifier. Defaults to `True`.
+        weights: `None` for random weights, or the path of a `.keras` or
+            `.weights.h5` file saved from the same network. Defaults to
+            `None`.
+        input_tensor: Keras tensor to build the network on, or `None` for a
+            new input. Defaults to `None`.
+        input_shape: Shape without the batch, `(H, W, C)`, or `(C, H, W)` if
+            the image data format is `"channels_first"`. `None` means
+            `(224, 224, 3)` with a classifier, `(32, 32, 3)` with a classifier
+            and the small stem, `(None, None, 3)` without. Defaults to `None`.
+        pooling: What ends a network without classifier: `None` for the
+            feature map, `"avg"` or `"max"` for global pooling. Defaults to
+            `None`.
+        classes: Positive integer, the number of classes. Defaults to `1000`.
+        classifier_activation: Activation of the classifier; `None` gives
+            logits. Defaults to `"softmax"`.
+        attention: What stands at the end of every residual branch: `None`;
+            `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class; a
+            callable that takes `name=` and returns a layer; a layer used as
+            template; or a list of these, one per stage. Defaults to `None`.
+        stem: `"imagenet"` (7x7 convolution with stride 2, max pooling) or
+            `"small"` (3x3 convolution; for inputs of 16 to 96 pixels).
+            Defaults to `"imagenet"`.
+        downsample_in: Which convolution of a bottleneck carries the stride:
+            `"3x3"` (the authors' code, torchvision) or `"1x1"` (what the
+            FLOPs printed in the paper count). A basic block has it in its
+            first convolution either way. Defaults to `"3x3"`.
+        name: String, the name of the model. Defaults to `"resnet"`.
+
+    Returns:
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, C)` (`H / 8` with the small stem, for
+        four stages), or `(B, C)` with `pooling`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the lists differ in
+            length, or if a weight file does not fit.
+        TypeError: If `attention` is of a wrong kind.
+
+    Example:
+        >>> model = ResNet(
+        ...     (1, 1), block="basic", widths=(8, 16), stem="small",
+        ...     input_shape=(16, 16, 1), classes=10, attention="cbam",
+        ... )
+        >>> model.output_shape
+        (None, 10)
+
+    Reference:
+        He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385);
+        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521).
+    """
+    depths = _integers("depths", depths)
+    widths = _integers("widths", widths)
+    if len(depths) != len(widths):
+        raise ValueError(
+            "`depths` and `widths` must name the same stages. Received: "
+            f"depths={depths} ({len(depths)} stages), widths={widths} "
+            f"({len(widths)} stages)"
+        )
+    _checks.one_of("block", block, BLOCKS)
+    _checks.one_of("stem", stem, STEMS)
+    _checks.one_of("downsample_in", downsample_in, blocks.DOWNSAMPLE_IN)
+    _checks.one_of("pooling", pooling, (None, "avg", "max"))
+    _checks.boolean("include_top", include_top)
+    classes = _checks.positive_integer("classes", classes)
+    stem_width = _checks.positive_integer("stem_width", stem_width)
+    groups = _checks.positive_integer("groups", groups)
+    base_width = _checks.positive_integer("base_width", base_width)
+    if block == "basic":
+        if (groups, base_width) != (1, 64):
+            raise ValueError(
+                '`groups` and `base_width` belong to block="bottleneck". '
+                f'Received: block="basic", groups={groups}, '
+                f"base_width={base_width}"
+            )
+        block_function = blocks.basic_block
+    else:
+        block_function = functools.partial(
+            blocks.bottleneck_block,
+            groups=groups,
+            base_width=base_width,
+            downsample_in=downsample_in,
+        )
+    attention = _per_stage(attention, len(depths))
+
+    image = _image(input_tensor, input_shape, include_top, stem)
+    x = blocks.stem(image, stem_width, stem)
+    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True), 1):
+        for index in range(1, depth + 1):
+            x = block_function(
+                x,
+                width,
+                stride=2 if stage > 1 and index == 1 else 1,
+                attention=attention[stage - 1],
+                name=f"stage{stage}_block{index}",
+            )
+    x = _head(x, include_top, pooling, classes, classifier_activation)
+    inputs = (
+        image
+        if input_tensor is None
+        else keras.utils.get_source_inputs(input_tensor)
+    )
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _network(depths, block, name):
+    """Returns the builder of a residual network with the usual widths."""
+
+    def build(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: Any = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: Any = "softmax",
+        *,
+        attention: Any = None,
+        stem: str = "imagenet",
+        downsample_in: str = "3x3",
+        name: str = name.lower(),
+    ) -> keras.Model:
+        return ResNet(
+            depths,
+            block=block,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            attention=attention,
+            stem=stem,
+            downsample_in=downsample_in,
+            name=name,
+        )
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"""Builds {name}: {sum(depths)} {block} blocks, {depths}.
+
+    Args:
+        include_top: See `ResNet`. Defaults to `True`.
+        weights: See `ResNet`. Defaults to `None`.
+        input_tensor: See `ResNet`. Defaults to `None`.
+        input_shape: See `ResNet`. Defaults to `None`.
+        pooling: See `ResNet`. Defaults to `None`.
+        classes: See `ResNet`. Defaults to `1000`.
+        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        attention: See `ResNet`. Defaults to `None`.
+        stem: See `ResNet`. Defaults to `"imagenet"`.
+        downsample_in: See `ResNet`. Defaults to `"3x3"`.
+        name: See `ResNet`. Defaults to `"{name.lower()}"`.
+
+    Returns:
+        A functional `keras.Model`, see `ResNet`.
+
+    Raises:
+        ValueError: See `ResNet`.
+        TypeError: See `ResNet`.
+
+    Example:
+        >>> model = {name}(attention="cbam", include_top=False)
+        >>> model.output_shape
+        (None, None, None, {2048 if block == "bottleneck" else 512})
+
+    Reference:
+        He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385).
+    """
+    return build
+
+
+ResNet18 = _network((2, 2, 2, 2), "basic", "ResNet18")
+ResNet34 = _network((3, 4, 6, 3), "basic", "ResNet34")
+ResNet50 = _network((3, 4, 6, 3), "bottleneck", "ResNet50")
+ResNet101 = _network((3, 4, 23, 3), "bottleneck", "ResNet101")
+ResNet152 = _network((3, 8, 36, 3), "bottleneck", "ResNet152")
+
+
+def _integers(name, values):
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        values = ()
+    if not values:
+        raise ValueError(
+            f"`{name}` must be a sequence of positive integers, one per "
+            f"stage. Received: {name}={values!r}"
+        )
+    return tuple(_checks.positive_integer(name, value) for value in values)
+
+
+def _per_stage(attention, stages):
+    if not isinstance(attention, (list, tuple)):
+        return [attention] * stages
+    if len(attention) != stages:
+        raise ValueError(
+            "A list of `attention` must have one entry per stage, None for "
+            f"a stage without. Received: {len(attention)} entries for "
+            f"{stages} stages, attention={attention!r}"
+        )
+    return list(attention)
+
+
+def _image(input_tensor, input_shape, include_top, stem):
+    """Returns the tensor that the network starts from."""
+    if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise TypeError(
+                "`input_tensor` must be a Keras tensor, as keras.Input "
+                f"gives. Received: input_tensor={input_tensor!r}"
+            )
+        received = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != received:
+            raise ValueError(
+                "`input_shape` must be left out or equal the shape of "
+                f"`input_tensor`. Received: input_shape={input_shape}, "
+                f"input_tensor of shape {received} without the batch"
+            )
+        input_shape = received
+    elif input_shape is None:
+        size = (32 if stem == "small" else 224) if include_top else None
+        input_shape = (size, size, 3)
+        if keras.config.image_data_format() == "channels_first":
+            input_shape = (3, size, size)
+    input_shape = tuple(input_shape)
+    axis = 0 if keras.config.image_data_format() == "channels_first" else -1
+    if len(input_shape) != 3 or input_shape[axis] is None:
+        raise ValueError(
+            "`input_shape` must have two spatial axes and a known number of "
+            f'channels, with data_format="'
+            f'{keras.config.image_data_format()}". Received: '
+            f"input_shape={input_shape}"
+        )
+    return keras.Input(input_shape) if input_tensor is None else input_tensor
+
+
+def _head(x, include_top, pooling, classes, classifier_activation):
+    if not include_top and pooling is None:
+        return x
+    pool = (
+        layers.GlobalMaxPooling2D
+        if pooling == "max" and not include_top
+        else layers.GlobalAveragePooling2D
+    )
+    x = pool(name="head_pool")(x)
+    if not include_top:
+        return x
+    half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
+    return layers.Dense(
+        classes,
+        activation=classifier_activation,
+        # The authors' code: Kaiming normal.
+        kernel_initializer="he_normal",
+        # Probabilities and losses need more than half precision.
+        dtype="float32" if half else None,
+        name="predictions",
+    )(x)
