@@ -24,6 +24,19 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def natural_number(name: str, value: Any) -> int:
+    """Returns `value` as an `int`, or raises if it is not an integer >= 0."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or value < 0
+    ):
+        raise ValueError(
+            f"`{name}` must be an integer from 0. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
 def positive_number(name: str, value: Any) -> float:
     """Returns `value` as a `float`, or raises if it is not a number > 0."""
     if (

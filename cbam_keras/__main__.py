@@ -1,0 +1,8 @@
+"""`python -m cbam_keras` is the command `cbam-keras`."""
+
+import sys
+
+from cbam_keras.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Files that are whole or not there: written beside, then renamed."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a name to write to, which replaces `path` when all went well.
+
+    The name ends as `path` does, since Keras and others go by the ending.
+    """
+    path = pathlib.Path(path)
+    beside = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def output_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Returns `path` as a folder that exists and can be written to."""
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "probe") as beside:
+            beside.touch()
+        (folder / "probe").unlink()
+    except OSError as error:
+        raise ValueError(
+            "`output` must be a folder that can be written to. Received: "
+            f'output="{path}" ({error.strerror})'
+        ) from error
+    return folder
