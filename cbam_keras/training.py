@@ -367,7 +367,9 @@ def _attention_layers(attentions, layer_options):
             made[name] = None
             continue
         accepted = inspect.signature(ATTENTION[name]).parameters
-        own = {key: layer_options[key] for key in layer_options if key in accepted}
+        own = {
+            key: layer_options[key] for key in layer_options if key in accepted
+        }
         used.update(own)
         made[name] = functools.partial(ATTENTION[name], **own)
         # Bad values are told before any work is done.
@@ -642,9 +644,7 @@ def _build(build, images, recipe):
 
 def _best(history):
     """Returns the epoch with the best validation accuracy, from 1."""
-    best = max(
-        history, key=lambda row: (row["val_accuracy"], -row["val_loss"])
-    )
+    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     return best["epoch"]
 
 

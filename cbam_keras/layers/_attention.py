@@ -163,8 +163,18 @@ def _lp_pool(x, axis):
     return ops.sqrt(total + empty) - empty
 
 
+def _avg_pool(x, axis):
+    if keras.backend.standardize_dtype(x.dtype) != "float64":
+        return ops.mean(x, axis=axis)
+    # On JAX and PyTorch, `ops.mean` of float64 computes in float32.
+    size = 1
+    for i in (axis,) if isinstance(axis, int) else axis:
+        size = size * ops.shape(x)[i]
+    return ops.sum(x, axis=axis) / ops.cast(size, "float64")
+
+
 POOLS = {
-    "avg": ops.mean,
+    "avg": _avg_pool,
     "max": ops.max,
     "lp": _lp_pool,
     "lse": ops.logsumexp,

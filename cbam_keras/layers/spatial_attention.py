@@ -133,9 +133,7 @@ class SpatialAttention(AttentionLayer):
         maps = len(self.pool_types)
         self.pool_kernel = None
         if "conv" in self.pool_types:
-            self.pool_kernel = self._add_parameter(
-                "pool_kernel", (channels, 1)
-            )
+            self.pool_kernel = self._add_parameter("pool_kernel", (channels, 1))
         # Batch normalization would blow up a map that starts at exactly
         # zero, so there its gamma is what starts at zero instead.
         self.kernel = self._add_parameter(

@@ -48,8 +48,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             reason = " ".join(str(error).split())
     else:
         reason = (
-            f"it holds {stored} variables, the network has "
-            f"{len(model.weights)}"
+            f"it holds {stored} variables, the network has {len(model.weights)}"
         )
     if reason:
         raise ValueError(
@@ -70,8 +69,7 @@ def _count_variables(path: str) -> int:
         config = json.loads(archive.read("config.json"))
         if config.get("class_name") != "Functional":
             raise ValueError(
-                f"it holds a {config.get('class_name')}, not a functional "
-                "model"
+                f"it holds a {config.get('class_name')}, not a functional model"
             )
         # Reading the member whole also verifies its checksum.
         weights = io.BytesIO(archive.read("model.weights.h5"))

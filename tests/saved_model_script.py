@@ -1,0 +1,75 @@
+"""Saves or loads a small network in a process of its own.
+
+Usage: python saved_model_script.py save|load FOLDER
+"""
+
+import json
+import pathlib
+import sys
+
+import keras
+import numpy as np
+
+import cbam_keras
+
+
+def build():
+    """A network with every layer of ours, and options that add variables."""
+    layers = cbam_keras.layers
+    from cbam_keras import models
+
+    return models.ResNet(
+        (1, 1, 1, 1),
+        block="basic",
+        widths=(4, 4, 8, 8),
+        stem_width=4,
+        stem="small",
+        input_shape=(16, 16, 3),
+        classes=5,
+        attention=[
+            layers.CBAM(2, **cbam_keras.VARIANTS["official"]),
+            layers.SqueezeExcite(2),
+            layers.ChannelAttention(pool_types=("lse", "lp"), hidden_units=3),
+            layers.SpatialAttention(3, pool_types="conv", use_bias=True),
+        ],
+    )
+
+
+def images():
+    rng = np.random.default_rng(0)
+    return rng.random((6, 16, 16, 3), "float32"), np.arange(6) % 5
+
+
+def save(folder):
+    model = build()
+    model.compile("adam", loss="sparse_categorical_crossentropy")
+    x, y = images()
+    model.fit(x, y, epochs=3, batch_size=6, verbose=0)
+    model.save(folder / "model.keras")
+    model.save_weights(folder / "model.weights.h5")
+    np.save(folder / "saved.npy", model.predict(x, verbose=0))
+    # What one more step gives, for those who load and go on.
+    model.fit(x, y, batch_size=6, verbose=0)
+    np.save(folder / "continued.npy", model.predict(x, verbose=0))
+
+
+def load(folder):
+    model = keras.saving.load_model(folder / "model.keras")
+    x, y = images()
+    predicted = model.predict(x, verbose=0)
+    rebuilt = build()
+    rebuilt.load_weights(folder / "model.weights.h5")
+    iterations = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    model.fit(x, y, batch_size=6, verbose=0)
+    backend = keras.backend.backend()
+    np.savez(
+        folder / f"loaded-by-{backend}.npz",
+        predicted=predicted,
+        from_weights=rebuilt.predict(x, verbose=0),
+        continued=model.predict(x, verbose=0),
+    )
+    print(json.dumps({"backend": backend, "iterations": iterations}))
+
+
+if __name__ == "__main__":
+    {"save": save, "load": load}[sys.argv[1]](pathlib.Path(sys.argv[2]))

@@ -1,0 +1,77 @@
+"""From what users write as `attention` to a layer."""
+
+import functools
+
+import keras
+import pytest
+
+from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
+from cbam_keras.layers import make_attention
+
+
+def test_none_gives_no_layer():
+    assert make_attention(None) is None
+
+
+@pytest.mark.parametrize(
+    "name, layer_class",
+    [
+        ("cbam", CBAM),
+        ("se", SqueezeExcite),
+        ("channel", ChannelAttention),
+        ("spatial", SpatialAttention),
+    ],
+)
+def test_names_give_layers(name, layer_class):
+    layer = make_attention(name, name="gate")
+    assert type(layer) is layer_class
+    assert layer.name == "gate"
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        functools.partial(CBAM, kernel_size=3),
+        lambda name: CBAM(kernel_size=3, name=name),
+        CBAM(kernel_size=3),
+    ],
+    ids=["partial", "function", "template"],
+)
+def test_options_are_kept(attention):
+    layer = make_attention(attention, name="gate")
+    assert (layer.kernel_size, layer.name) == (3, "gate")
+
+
+def test_any_layer_class_is_taken():
+    layer = make_attention(keras.layers.LayerNormalization, name="gate")
+    assert isinstance(layer, keras.layers.LayerNormalization)
+
+
+def test_template_gives_a_fresh_layer_each_time():
+    template = CBAM(4)
+    template.build((None, 7, 5, 16))
+    one, two = (make_attention(template, name=name) for name in "ab")
+    assert not one.built
+    assert one is not two
+
+
+def test_template_without_a_name_gets_a_new_one():
+    template = CBAM(4, name="mine")
+    assert make_attention(template).name != "mine"
+
+
+@pytest.mark.parametrize(
+    "attention, error, message",
+    [
+        ("cbm", ValueError, '"se".*Received.*Did you mean "cbam"'),
+        (3, TypeError, "must be None, a name, a layer class"),
+        (lambda: None, TypeError, "must take `name` alone"),
+        (lambda name, other: None, TypeError, "must take `name` alone"),
+        (lambda name: "gate", TypeError, "must return a keras layer"),
+        (lambda name: CBAM(), ValueError, "must give its layer the name"),
+    ],
+    ids=["unknown", "number", "no-name", "two", "no-layer", "other-name"],
+)
+def test_mistakes_are_told(attention, error, message):
+    with pytest.raises(error, match=message):
+        make_attention(attention, name="gate")

@@ -1,0 +1,136 @@
+"""Which module imports what, and what importing the package brings along."""
+
+import ast
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import cbam_keras
+
+PACKAGE = pathlib.Path(cbam_keras.__file__).parent
+LAYERS = {"layers", "layers.cbam", "layers.factory"}
+GATES = {"layers._attention", "layers.channel_attention"}
+# What each module may import from the package.
+ALLOWED = {
+    "__init__": {"layers"},
+    "__main__": {"cli"},
+    "_checks": set(),
+    "_files": set(),
+    "layers.__init__": {
+        *GATES,
+        "layers.cbam",
+        "layers.factory",
+        "layers.spatial_attention",
+        "layers.squeeze_excite",
+    },
+    "layers._attention": {"_checks"},
+    "layers.channel_attention": {"_checks", "layers._attention"},
+    "layers.squeeze_excite": {"layers.channel_attention"},
+    "layers.spatial_attention": {"_checks", "layers._attention"},
+    "layers.cbam": {"_checks", *GATES, "layers.spatial_attention"},
+    "layers.factory": {
+        "_checks",
+        "layers.cbam",
+        "layers.channel_attention",
+        "layers.spatial_attention",
+        "layers.squeeze_excite",
+    },
+    "blocks": {"layers"},
+    "models.__init__": {"models.resnet"},
+    "models._weights": set(),
+    "models.resnet": {"_checks", "blocks", "models._weights"},
+    "data": {"_checks"},
+    "plotting": {"_checks"},
+    "training": {"_checks", "_files", "data", "plotting", "models", *LAYERS},
+    "cli": {"", "data", "training", *LAYERS},
+}
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+)
+
+
+def imports(module, top_level_only=False):
+    """Returns the dotted names that a module of the package imports."""
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                found.add(inner if is_module(inner) else node.module)
+    return found
+
+
+def is_module(name):
+    path = PACKAGE.parent / name.replace(".", "/")
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+def test_the_table_names_every_module():
+    assert set(MODULES) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_import_only_from_their_left(module):
+    own = {
+        name.removeprefix("cbam_keras").removeprefix(".")
+        for name in imports(module)
+        if name.split(".")[0] == "cbam_keras"
+    }
+    if module == "training":
+        # For the version that it writes down, at the moment of writing.
+        own -= {""}
+    assert own <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_need_only_keras_and_numpy_to_be_imported(module):
+    roots = {name.split(".")[0] for name in imports(module, True)}
+    others = roots - set(sys.stdlib_module_names)
+    assert others <= {"cbam_keras", "keras", "numpy"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_uses_private_keras(module):
+    assert not {name for name in imports(module) if "keras.src" in name}
+
+
+def loaded_by(statement):
+    code = (
+        f"import json, sys; {statement}; "
+        "print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_loads_nothing_more_than_keras_does():
+    more = loaded_by("import cbam_keras") - loaded_by("import keras")
+    assert more - set(sys.stdlib_module_names) == {"cbam_keras"}
+
+
+def test_tensorflow_is_not_imported_under_other_backends():
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow is the backend")
+    modules = "cli, data, layers, models, plotting, training"
+    assert "tensorflow" not in loaded_by(f"from cbam_keras import {modules}")
+
+
+def test_public_names_exist():
+    for module in (cbam_keras, cbam_keras.layers):
+        assert all(hasattr(module, name) for name in module.__all__)
