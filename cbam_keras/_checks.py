@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import math
 import numbers
 from collections.abc import Iterable
 from types import ModuleType
@@ -42,7 +43,7 @@ def positive_number(name: str, value: Any) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, numbers.Real)
-        or not 0 < value < float("inf")
+        or not 0 < float(value) < math.inf
     ):
         raise ValueError(
             f"`{name}` must be a positive number. Received: {name}={value!r}"

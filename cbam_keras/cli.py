@@ -146,6 +146,7 @@ def _add_train(commands):
     add(
         "--resume",
         action="store_true",
+        default=argparse.SUPPRESS,
         help="go on with the run in the output folder",
     )
     parser.set_defaults(handler=_train, prog=parser.prog)
@@ -170,7 +171,7 @@ def _train(options):
             if key in given
         },
         output=given.get("output"),
-        resume=options.resume,
+        resume=given.get("resume", False),
     )
     print(results)
 

@@ -38,7 +38,7 @@ class Recipe:
         epochs: Positive integer. Defaults to `5`.
         batch_size: Positive integer, images per step. Defaults to `32`.
         learning_rate: Positive number, the highest learning rate, reached
-            after a tenth of all steps. Defaults to `0.003`.
+            after a tenth of all steps. Defaults to `0.01`.
         weight_decay: Number from 0, decoupled from the gradient. Defaults to
             `0.0001`.
         seed: Integer from 0, of the initial weights, of the split and of the
@@ -53,7 +53,7 @@ class Recipe:
 
     epochs: int = 5
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 0.01
     weight_decay: float = 1e-4
     seed: int = 0
     mixed_precision: str | None = None
@@ -205,7 +205,9 @@ def train(
         >>> results = train(
         ...     model, "mnist5k", Recipe(epochs=1, batch_size=400),
         ...     output=folder,
-        ... )
+        ... )  # doctest: +ELLIPSIS
+        resnet (1 of 1), ... parameters, from the start
+        ...
         >>> sorted(path.name for path in folder.iterdir())
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
@@ -274,7 +276,7 @@ def compare(
     Args:
         attentions: Sequence of strings among `"none"`, `"se"`, `"cbam"`,
             `"channel"`, `"spatial"`. Defaults to `("none", "se", "cbam")`.
-        model: String, `"small"` (79,000 parameters: one basic block in each
+        model: String, `"small"` (78,000 parameters: one basic block in each
             of three stages of 16, 32 and 64 channels) or `"resnet18"`,
             `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`. These
             have the small stem for images of up to 96 pixels. Each begins by
@@ -344,7 +346,7 @@ def _network(build, images, attention):
     )
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "small": _small,
     **{
         build.__name__.lower(): functools.partial(_network, build)

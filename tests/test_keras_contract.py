@@ -2,14 +2,21 @@
 
 import pytest
 
-from cbam_keras import CBAM, VARIANTS, ChannelAttention, SpatialAttention
-from cbam_keras import SqueezeExcite
+from cbam_keras import (
+    CBAM,
+    VARIANTS,
+    ChannelAttention,
+    SpatialAttention,
+    SqueezeExcite,
+)
 
 testing = pytest.importorskip(
     "keras.src.testing", reason="this Keras wheel ships no layer test"
 )
 
 
+# Keras warns about how its own test hands the data to `fit`.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "layer_class, options, shape, trainable, others",

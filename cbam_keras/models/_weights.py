@@ -1,5 +1,6 @@
 """Reading saved weights into a freshly built network."""
 
+import collections
 import io
 import json
 import os
@@ -33,38 +34,35 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             f'`weights` must be a file that exists. Received: weights="{path}"'
         )
     try:
-        stored = _count_variables(path)
+        stored = collections.Counter(_stored_shapes(path))
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
         raise ValueError(
             "`weights` must be a whole file as Keras saves it. Received: "
             f'weights="{path}", which is damaged, cut short or of another '
             f"kind ({error})"
         ) from error
-    reason = None
-    if stored == len(model.weights):
-        try:
-            model.load_weights(path)
-        except ValueError as error:
-            reason = " ".join(str(error).split())
-    else:
-        reason = (
-            f"it holds {stored} variables, the network has {len(model.weights)}"
-        )
-    if reason:
+    # Keras would load what it can before it finds that something is missing,
+    # and would not tell of what it leaves unused.
+    own = collections.Counter(tuple(v.shape) for v in model.weights)
+    missing, unused = (
+        list((own - stored).elements()),
+        list((stored - own).elements()),
+    )
+    if missing or unused:
         raise ValueError(
             f'`weights` must come from a network like "{model.name}", with '
             "the same depth, width, classes and attention. Received: "
-            f'weights="{path}": {reason}'
+            f'weights="{path}". Missing ({len(missing)}): variables of '
+            f"shape {_first(missing)}. Unused ({len(unused)}): variables of "
+            f"shape {_first(unused)}"
         )
+    model.load_weights(path)
 
 
-def _count_variables(path: str) -> int:
-    """Returns how many variables of a model a file holds."""
-    import h5py  # A dependency of keras, needed here alone.
-
+def _stored_shapes(path: str) -> list[tuple[int, ...]]:
+    """Returns the shapes of the variables that a file holds for a model."""
     if path.endswith(".weights.h5"):
-        with h5py.File(path, "r") as file:
-            return _count_datasets(file)
+        return _dataset_shapes(path)
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
         if config.get("class_name") != "Functional":
@@ -72,16 +70,23 @@ def _count_variables(path: str) -> int:
                 f"it holds a {config.get('class_name')}, not a functional model"
             )
         # Reading the member whole also verifies its checksum.
-        weights = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(weights, "r") as file:
-        return _count_datasets(file)
+        return _dataset_shapes(io.BytesIO(archive.read("model.weights.h5")))
 
 
-def _count_datasets(file: Any) -> int:
+def _dataset_shapes(file: Any) -> list[tuple[int, ...]]:
+    import h5py  # A dependency of keras, needed here alone.
+
     shapes = []
-    # Beside the layers, a file holds the optimizer's variables, if any.
-    # Groups have no shape, data sets have.
-    file["layers"].visititems(
-        lambda name, item: shapes.append(getattr(item, "shape", None))
-    )
-    return sum(shape is not None for shape in shapes)
+    with h5py.File(file, "r") as root:
+        # Beside the layers, a file holds the optimizer's variables, if any.
+        # Groups have no shape, data sets have.
+        root["layers"].visititems(
+            lambda name, item: shapes.append(getattr(item, "shape", None))
+        )
+    return [shape for shape in shapes if shape is not None]
+
+
+def _first(shapes: list[tuple[int, ...]], most: int = 3) -> str:
+    """Returns the first few shapes as text."""
+    listed = ", ".join(str(shape) for shape in shapes[:most])
+    return (listed or "none") + (", ..." if len(shapes) > most else "")

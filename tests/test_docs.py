@@ -1,0 +1,178 @@
+"""What the documentation says is so: examples run, arguments are named."""
+
+import doctest
+import inspect
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import cbam_keras
+from cbam_keras import data, layers, models, plotting, training
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+MODULES = [cbam_keras, layers, models, data, plotting, training]
+
+
+def public(module):
+    """Returns the public classes and functions that a module defines."""
+    names = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+    ]
+    values = {name: getattr(module, name) for name in names}
+    return {name: value for name, value in values.items() if callable(value)}
+
+
+PUBLIC = {
+    name: value for module in MODULES for name, value in public(module).items()
+}
+CONSTRUCTED = {
+    name: value
+    for name, value in PUBLIC.items()
+    # What `load` and `train` return documents attributes instead.
+    if value not in (data.ImageData, training.Results, training.Run)
+}
+everything = pytest.mark.parametrize("name", sorted(PUBLIC))
+
+
+def sections(docstring):
+    """Returns the text below each heading of a docstring."""
+    parts = re.split(
+        r"^([A-Z][a-z ]+):$", inspect.cleandoc(docstring), flags=re.M
+    )
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@everything
+def test_docstrings_begin_with_a_sentence(name):
+    first = PUBLIC[name].__doc__.split("\n\n")[0]
+    assert first[0].isupper()
+    assert not first.startswith(("This ", "A class"))
+
+
+@pytest.mark.parametrize("name", sorted(CONSTRUCTED))
+def test_arguments_are_documented_in_order(name):
+    documented = re.findall(
+        r"^    \*{0,2}(\w+):",
+        sections(CONSTRUCTED[name].__doc__).get("Args", ""),
+        flags=re.M,
+    )
+    signature = inspect.signature(CONSTRUCTED[name])
+    assert documented == list(signature.parameters)
+
+
+@pytest.mark.parametrize("name", sorted(CONSTRUCTED))
+def test_documented_defaults_are_true(name):
+    text = sections(CONSTRUCTED[name].__doc__).get("Args", "")
+    entries = re.split(r"^    (?=\*{0,2}\w+:)", text, flags=re.M)[1:]
+    documented = {
+        entry.split(":")[0]: match[1]
+        for entry in entries
+        if (
+            match := re.search(
+                r"Defaults\s+to\s+`([^`]*)`", " ".join(entry.split())
+            )
+        )
+    }
+    defaults = {
+        parameter.name: repr(parameter.default).replace("'", '"')
+        for parameter in inspect.signature(
+            CONSTRUCTED[name]
+        ).parameters.values()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    assert documented == defaults
+
+
+@everything
+def test_docstring_examples_run(name, tmp_path):
+    tests = doctest.DocTestFinder(recurse=False).find(
+        PUBLIC[name],
+        name,
+        globs={
+            **PUBLIC,
+            "cbam_keras": cbam_keras,
+            "keras": keras,
+            "np": np,
+            "folder": tmp_path,
+        },
+        module=False,
+    )
+    # What training prints of its progress differs from run to run.
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    failures = [runner.run(test).failed for test in tests]
+    assert not any(failures)
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name
+        for name, value in PUBLIC.items()
+        if inspect.isclass(value) and issubclass(value, keras.layers.Layer)
+    ),
+)
+def test_layers_document_shapes_errors_and_source(name):
+    headings = set(sections(PUBLIC[name].__doc__))
+    assert {
+        "Args",
+        "Call arguments",
+        "Input shape",
+        "Output shape",
+        "Raises",
+        "Example",
+        "Reference",
+    } <= headings
+
+
+def test_readme_examples_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(blocks) >= 4
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    assert names["channel_map"].shape == (2, 1, 1, 64)
+    assert names["spatial_map"].shape == (2, 32, 32, 1)
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/fidelity.md"])
+def test_links_and_tests_named_in_prose_exist(file):
+    text = (ROOT / file).read_text()
+    folder = (ROOT / file).parent
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (folder / target).exists(), target
+    tests = "".join(path.read_text() for path in ROOT.glob("tests/*.py"))
+    for named in re.findall(r"`(test_\w+)`", text):
+        assert f"def {named}(" in tests, named
+    for named in re.findall(r"(test_\w+\.py)", text):
+        assert (ROOT / "tests" / named).exists(), named
+
+
+def test_readme_and_contributing_give_the_same_test_command():
+    command = re.search(r"^python3 -m venv .* -m pytest$", README, re.M)[0]
+    assert command in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_readme_options_exist(capsys):
+    from cbam_keras.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    described = capsys.readouterr().out
+    for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README):
+        assert option in described, option
+
+
+def test_version_is_stated_once():
+    assert "version =" not in re.sub(
+        r"\[tool\.setuptools\.dynamic\]\nversion = .*",
+        "",
+        (ROOT / "pyproject.toml").read_text(),
+    )
