@@ -13,6 +13,7 @@ import shutil
 import statistics
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -481,6 +482,18 @@ class _Session:
         state = json.loads(path.read_text())
         return state if state["network"] == name else None
 
+    def load_model(self, name):
+        """Returns the model of a checkpoint, with its optimizer."""
+        path = self.resuming / name
+        try:
+            return keras.saving.load_model(path)
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f'The checkpoint "{path}" cannot be read: '
+                f"{error}. To train that network from the start, delete the "
+                f'folder "{self.resuming}" and resume again'
+            ) from error
+
     def save(self, state, model):
         """Keeps `model` as the latest state, and as the best if it is."""
         self.resuming.mkdir(exist_ok=True)
@@ -574,7 +587,7 @@ def _train_one(session, name, build, images, recipe):
                 f'layers of network "{name}"'
             )
         # The file holds the optimizer's state too.
-        model = keras.saving.load_model(session.resuming / state["latest"])
+        model = session.load_model(state["latest"])
         done = f"after epoch {len(state['history'])}"
     print(
         f"{name} ({position} of {total}), {_parameters(model):,} "
@@ -593,7 +606,7 @@ def _train_one(session, name, build, images, recipe):
             # A bar that redraws itself is for terminals and notebooks.
             verbose=1 if _interactive() else 2,
         )
-    best = keras.saving.load_model(session.resuming / state["best"])
+    best = session.load_model(state["best"])
     _, accuracy = best.evaluate(images.test, verbose=0)
     epoch = _best(state["history"])
     seconds = [row["seconds"] for row in state["history"]]

@@ -43,7 +43,7 @@ def clean_keras():
     yield
     keras.config.set_image_data_format(data_format)
     keras.config.set_dtype_policy(policy)
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
 
 
 @pytest.fixture

@@ -318,9 +318,10 @@ def test_identity_init_is_exact_in_half_precision(layer_class, policy):
 
 @every_variant
 def test_identity_init_trains_away_from_the_identity(layer_class, options):
-    layer = layer_class(**{**options, "identity_init": True})
-    model = model_of(layer)
-    x = random_input()
+    # Positive features and kernels: no hidden unit is dead from the start.
+    options = {**options, "identity_init": True, "kernel_initializer": "ones"}
+    model = model_of(layer_class(**options))
+    x = np.abs(random_input())
     model.compile(keras.optimizers.Adam(0.01), loss="mse")
     before = model.get_weights()
     model.fit(x, 2 * x, epochs=3, verbose=0)
@@ -383,21 +384,22 @@ def test_frozen_layer_has_no_trainable_weights(layer_class):
 
 
 # A value of each argument that differs from the default, and the other
-# arguments it needs to show.
+# arguments it needs to show: with a single hidden unit, a ReLU may hide all.
+WIDE = {"hidden_units": 8}
 CHANGES = {
     ChannelAttention: {
         "reduction_ratio": (4, {}),
-        "pool_types": (("avg", "lse"), {}),
+        "pool_types": (("avg", "lse"), WIDE),
         "hidden_units": (5, {}),
-        "use_bias": (False, {}),
-        "activation": ("tanh", {}),
-        "gate_activation": ("tanh", {}),
-        "identity_init": (True, {}),
-        "kernel_initializer": ("ones", {}),
-        "bias_initializer": ("ones", {}),
-        "kernel_regularizer": ("l2", {}),
-        "bias_regularizer": ("l2", {"bias_initializer": "ones"}),
-        "data_format": ("channels_first", {}),
+        "use_bias": (False, WIDE),
+        "activation": ("tanh", WIDE),
+        "gate_activation": ("tanh", WIDE),
+        "identity_init": (True, WIDE),
+        "kernel_initializer": ("ones", WIDE),
+        "bias_initializer": ("ones", WIDE),
+        "kernel_regularizer": ("l2", WIDE),
+        "bias_regularizer": ("l2", {**WIDE, "bias_initializer": "ones"}),
+        "data_format": ("channels_first", WIDE),
     },
     SpatialAttention: {
         "kernel_size": (3, {}),
@@ -425,8 +427,8 @@ CHANGES[SqueezeExcite] = {
 CHANGES[CBAM] = {
     **CHANGES[ChannelAttention],
     "kernel_size": (3, {}),
-    "order": ("parallel", {}),
-    "channel_pool_types": ("avg", {}),
+    "order": ("parallel", WIDE),
+    "channel_pool_types": ("avg", WIDE),
     "spatial_pool_types": ("max", {}),
     "spatial_use_bias": (True, {}),
     "spatial_batch_norm": (True, {}),

@@ -177,7 +177,7 @@ class SpatialAttention(AttentionLayer):
         # has no channels_first convolution on a CPU.
         logits = ops.conv(
             maps,
-            ops.cast(self.kernel, maps.dtype),
+            self._convolution_kernel(),
             padding="same",
             data_format="channels_last",
             dilation_rate=self.dilation_rate,
@@ -201,6 +201,18 @@ class SpatialAttention(AttentionLayer):
             "batch_norm": self.use_batch_norm,
             "dilation_rate": self.dilation_rate,
         }
+
+    def _convolution_kernel(self):
+        kernel = ops.cast(self.kernel, self._gate_dtype)
+        if self._gate_dtype != "float64":
+            return kernel
+        # The gradient of PyTorch's float64 convolution on a CPU fails for a
+        # kernel to one map, unless the kernel lies in memory in PyTorch's
+        # order (1, maps, k, ..): `take` makes a copy that does.
+        rank = len(kernel.shape) - 2
+        kernel = ops.transpose(kernel, (rank + 1, rank, *range(rank)))
+        kernel = ops.take(kernel, [0], axis=0)
+        return ops.transpose(kernel, (*range(2, rank + 2), 1, 0))
 
     def _map(self, inputs, kind, axis):
         """Returns one number per position, shape `(B, H, W)`."""
