@@ -25,28 +25,31 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
-def natural_number(name: str, value: Any) -> int:
-    """Returns `value` as an `int`, or raises if it is not an integer >= 0."""
+def seed(name: str, value: Any) -> int:
+    """Returns `value` as an `int`, or raises if NumPy takes no such seed."""
     if (
         isinstance(value, bool)
         or not isinstance(value, numbers.Integral)
-        or value < 0
+        or not 0 <= int(value) < 2**32
     ):
         raise ValueError(
-            f"`{name}` must be an integer from 0. Received: {name}={value!r}"
+            f"`{name}` must be an integer from 0 to 2**32 - 1. "
+            f"Received: {name}={value!r}"
         )
     return int(value)
 
 
-def positive_number(name: str, value: Any) -> float:
+def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
     """Returns `value` as a `float`, or raises if it is not a number > 0."""
     if (
         isinstance(value, bool)
         or not isinstance(value, numbers.Real)
-        or not 0 < float(value) < math.inf
+        or not 0 <= float(value) < math.inf
+        or (value == 0 and not or_zero)
     ):
+        kind = "number from 0" if or_zero else "positive number"
         raise ValueError(
-            f"`{name}` must be a positive number. Received: {name}={value!r}"
+            f"`{name}` must be a {kind}. Received: {name}={value!r}"
         )
     return float(value)
 

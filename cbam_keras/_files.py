@@ -4,8 +4,12 @@ import contextlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
+
+# Begins the name of what is being written, and of what a killed process left.
+UNFINISHED = ".unfinished-"
 
 
 @contextlib.contextmanager
@@ -15,7 +19,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     The name ends as `path` does, since Keras and others go by the ending.
     """
     path = pathlib.Path(path)
-    beside = path.with_name(f".unfinished-{path.name}")
+    beside = path.with_name(UNFINISHED + path.name)
     try:
         yield beside
         os.replace(beside, path)
@@ -34,9 +38,8 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "probe") as beside:
-            beside.touch()
-        (folder / "probe").unlink()
+        # A probe of a name that nobody has.
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(
             "`output` must be a folder that can be written to. Received: "

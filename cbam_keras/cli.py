@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import cbam_keras
-from cbam_keras import data, training
+from cbam_keras import comparison, data, training
 from cbam_keras.layers.cbam import ORDERS
 from cbam_keras.layers.factory import ATTENTION
 
@@ -80,7 +80,7 @@ def _add_train(commands):
     add(
         "--model",
         default="small",
-        choices=list(training.NETWORKS),
+        choices=list(comparison.NETWORKS),
         help="the network",
     )
     add(
@@ -154,7 +154,7 @@ def _add_train(commands):
 
 def _train(options):
     given = vars(options)
-    results = training.compare(
+    results = comparison.compare(
         given.get("attention", ("none", "se", "cbam")),
         model=options.model,
         images=options.data,

@@ -31,6 +31,7 @@ class ImageData:
             and `"test"`.
         batch_size: Positive integer, images per batch, or `None`.
         seed: Integer, the seed it was loaded with.
+        boxes: Boolean, whether boxes come with the labels.
         train: What `fit` takes, in a new order each epoch.
         validation: What `evaluate` and `validation_data` take.
         test: Likewise. The same images for every seed.
@@ -42,6 +43,7 @@ class ImageData:
     sizes: dict[str, int]
     batch_size: int | None
     seed: int
+    boxes: bool
     train: Any
     validation: Any
     test: Any
@@ -131,7 +133,7 @@ def load(
             "`validation_fraction` must lie between 0 and 1. Received: "
             f"validation_fraction={validation_fraction!r}"
         )
-    seed = _checks.natural_number("seed", seed)
+    seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
 
     splits = EMBEDDED[name](validation_fraction, seed)
@@ -158,6 +160,7 @@ def _serve(name, splits, batch_size, seed):
         "sizes": {split: len(arrays[0]) for split, arrays in splits.items()},
         "batch_size": batch_size,
         "seed": seed,
+        "boxes": len(splits["train"]) == 3,
     }
     if batch_size is None:
         return ImageData(**described, **splits)

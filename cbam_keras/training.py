@@ -1,28 +1,28 @@
-"""Training by recipe, and the comparison of attention under one recipe."""
+"""Training by recipe: equal conditions, whole files, resumable."""
 
-import csv
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 import math
 import os
-import pathlib
-import shutil
 import statistics
 import sys
 import time
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
-from cbam_keras import _checks, _files, data, models, plotting
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras import _checks, data
+from cbam_keras._session import (
+    Results,
+    Run,
+    Session,
+    best_epoch,
+    random_states,
+)
 
 DTYPES = {
     None: None,
@@ -42,8 +42,8 @@ class Recipe:
             after a tenth of all steps. Defaults to `0.01`.
         weight_decay: Number from 0, decoupled from the gradient. Defaults to
             `0.0001`.
-        seed: Integer from 0, of the initial weights, of the split and of the
-            order of the images. Defaults to `0`.
+        seed: Integer from 0 to 2**32 - 1, of the initial weights, of the
+            split and of the order of the images. Defaults to `0`.
         mixed_precision: `None`, `"float16"` or `"bfloat16"`: what networks
             compute in, while weights stay float32. Defaults to `None`, which
             means the global policy.
@@ -60,13 +60,25 @@ class Recipe:
     mixed_precision: str | None = None
 
     def __post_init__(self) -> None:
-        _checks.positive_integer("epochs", self.epochs)
-        _checks.positive_integer("batch_size", self.batch_size)
-        _checks.positive_number("learning_rate", self.learning_rate)
-        if self.weight_decay != 0:
-            _checks.positive_number("weight_decay", self.weight_decay)
-        _checks.natural_number("seed", self.seed)
-        _checks.one_of("mixed_precision", self.mixed_precision, DTYPES)
+        checked = {
+            "epochs": _checks.positive_integer("epochs", self.epochs),
+            "batch_size": _checks.positive_integer(
+                "batch_size", self.batch_size
+            ),
+            "learning_rate": _checks.positive_number(
+                "learning_rate", self.learning_rate
+            ),
+            "weight_decay": _checks.positive_number(
+                "weight_decay", self.weight_decay, or_zero=True
+            ),
+            "seed": _checks.seed("seed", self.seed),
+            "mixed_precision": _checks.one_of(
+                "mixed_precision", self.mixed_precision, DTYPES
+            ),
+        }
+        # As plain numbers, also where NumPy's were given.
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         """Returns the optimizer with its schedule over all epochs."""
@@ -81,76 +93,6 @@ class Recipe:
             ),
             weight_decay=self.weight_decay,
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What came of training one network.
-
-    Attributes:
-        network: String, its name.
-        parameters: Integer, its trainable parameters.
-        best_epoch: Integer from 1, the epoch of the highest validation
-            accuracy (of several, the one with the lowest validation loss).
-        best_validation_accuracy: Number in [0, 1].
-        test_accuracy: Number in [0, 1], of the network after `best_epoch`.
-        seconds_per_epoch: Number, the median over the epochs after the
-            first, which compiles; training and validation.
-        file: String, the `.keras` file in the output folder that holds the
-            network after `best_epoch`.
-    """
-
-    network: str
-    parameters: int
-    best_epoch: int
-    best_validation_accuracy: float
-    test_accuracy: float
-    seconds_per_epoch: float
-    file: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What came of training one or several networks; prints as a table.
-
-    Attributes:
-        runs: List of `Run`, in the order of training.
-        history: List of dictionaries, one per network and epoch: `network`,
-            `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`,
-            `seconds`.
-        output: Path of the folder with all files.
-    """
-
-    runs: list[Run]
-    history: list[dict[str, Any]]
-    output: pathlib.Path
-
-    def __str__(self) -> str:
-        table = _checks.require("rich.table", extra="all").Table(
-            title=f"Results in {self.output}"
-        )
-        console = _checks.require("rich.console", extra="all").Console(
-            width=100, color_system=None
-        )
-        table.add_column("network")
-        for column in (
-            "parameters",
-            "best validation accuracy",
-            "test accuracy",
-            "seconds per epoch",
-        ):
-            table.add_column(column, justify="right")
-        for run in self.runs:
-            table.add_row(
-                run.network,
-                f"{run.parameters:,}",
-                f"{run.best_validation_accuracy:.2%}",
-                f"{run.test_accuracy:.2%}",
-                f"{run.seconds_per_epoch:.1f}",
-            )
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get().rstrip()
 
 
 def train(
@@ -239,6 +181,11 @@ def train(
             "`images` must come in batches. Received: images loaded with "
             "batch_size=None"
         )
+    if images.boxes:
+        raise ValueError(
+            "`images` must be images and labels alone. Received: images "
+            "loaded with boxes=True, which would be taken for weights"
+        )
     settings = {
         **(settings or {}),
         "data": {
@@ -253,138 +200,11 @@ def train(
         "networks": list(networks),
         "backend": keras.backend.backend(),
     }
-    session = _Session(output, settings, resume)
+    session = Session(output, settings, resume)
     for name, build in networks.items():
         if name not in session.finished:
             _train_one(session, name, build, images, recipe)
     return session.results()
-
-
-def compare(
-    attentions: Sequence[str] = ("none", "se", "cbam"),
-    *,
-    model: str = "small",
-    images: str = "cluttered_mnist",
-    recipe: Recipe | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    output: str | os.PathLike | None = None,
-    resume: bool = False,
-) -> Results:
-    """Trains one network without and with attention, under equal conditions.
-
-    What `cbam-keras train` runs.
-
-    Args:
-        attentions: Sequence of strings among `"none"`, `"se"`, `"cbam"`,
-            `"channel"`, `"spatial"`. Defaults to `("none", "se", "cbam")`.
-        model: String, `"small"` (78,000 parameters: one basic block in each
-            of three stages of 16, 32 and 64 channels) or `"resnet18"`,
-            `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`. These
-            have the small stem for images of up to 96 pixels. Each begins by
-            scaling images from [0, 255] to [0, 1]. Defaults to `"small"`.
-        images: Name for `cbam_keras.data.load`. Defaults to
-            `"cluttered_mnist"`.
-        recipe: A `Recipe`. Defaults to `None`, which means `Recipe()`.
-        layer_options: Mapping of arguments of the attention layers, as
-            `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
-            that no layer takes is an error. Defaults to `None`.
-        output: Path of a folder. Defaults to `None`, which means
-            `runs/<images>-<model>`.
-        resume: See `train`. Defaults to `False`.
-
-    Returns:
-        A `Results`.
-
-    Raises:
-        ValueError: If an argument is out of range, see also `train`.
-        ImportError: If a package for the data or the figure is missing.
-    """
-    attentions = _checks.subset("attention", attentions, ["none", *ATTENTION])
-    _checks.one_of("model", model, NETWORKS)
-    _checks.one_of("images", images, data.EMBEDDED)
-    recipe = Recipe() if recipe is None else recipe
-    layer_options = dict(layer_options or {})
-    made = _attention_layers(attentions, layer_options)
-    if output is None:
-        output = pathlib.Path("runs") / f"{images}-{model}"
-    loaded = data.load(images, batch_size=recipe.batch_size, seed=recipe.seed)
-    return train(
-        {
-            name: functools.partial(NETWORKS[model], loaded, attention)
-            for name, attention in made.items()
-        },
-        loaded,
-        recipe,
-        output=output,
-        resume=resume,
-        settings={"model": model, "layer_options": layer_options},
-    )
-
-
-def _small(images, attention):
-    return _network(
-        functools.partial(
-            models.ResNet,
-            (1, 1, 1),
-            block="basic",
-            widths=(16, 32, 64),
-            stem_width=16,
-        ),
-        images,
-        attention,
-    )
-
-
-def _network(build, images, attention):
-    """Returns a network for images in [0, 255]."""
-    inputs = keras.Input(images.image_shape, name="images")
-    large = max(images.image_shape) > 96
-    return build(
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        classes=len(images.class_names),
-        attention=attention,
-        stem="imagenet" if large else "small",
-    )
-
-
-NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "small": _small,
-    **{
-        build.__name__.lower(): functools.partial(_network, build)
-        for build in (
-            models.ResNet18,
-            models.ResNet34,
-            models.ResNet50,
-            models.ResNet101,
-            models.ResNet152,
-        )
-    },
-}
-
-
-def _attention_layers(attentions, layer_options):
-    """Returns what `attention=` takes, by name, with the options given."""
-    made, used = {}, set()
-    for name in attentions:
-        if name == "none":
-            made[name] = None
-            continue
-        accepted = inspect.signature(ATTENTION[name]).parameters
-        own = {
-            key: layer_options[key] for key in layer_options if key in accepted
-        }
-        used.update(own)
-        made[name] = functools.partial(ATTENTION[name], **own)
-        # Bad values are told before any work is done.
-        made[name](name=name)
-    unused = [key for key in layer_options if key not in used]
-    if unused:
-        raise ValueError(
-            f"`{unused[0]}` must be an argument of one of the attention "
-            f"layers that are compared. Received: {unused[0]}="
-            f"{layer_options[unused[0]]!r}, attention={list(attentions)}"
-        )
-    return made
 
 
 def _same(model):
@@ -412,148 +232,20 @@ def _check_networks(networks):
             )
 
 
-class _Session:
-    """The output folder of one call of `train`, and what it knows.
-
-    `results.json` holds the settings and the finished networks. While a
-    network trains, `.resume/state.json` names the epoch it has reached, its
-    history, and two checkpoints beside it: the latest and the best. Each file
-    is written before the one that names it, so at any moment the folder
-    tells one consistent story.
-    """
-
-    def __init__(self, output, settings, resume):
-        self.output = pathlib.Path(output)
-        # As it will read from the file, tuples as lists.
-        settings = json.loads(json.dumps(settings))
-        self.content = self._begin(settings, resume)
-        self.resuming = self.output / ".resume"
-
-    @property
-    def finished(self):
-        return [run["network"] for run in self.content["runs"]]
-
-    def _begin(self, settings, resume):
-        path = self.output / "results.json"
-        if not path.exists():
-            if self.output.is_dir() and any(self.output.iterdir()):
-                raise ValueError(
-                    "`output` must be a new or empty folder. Received: "
-                    f'output="{self.output}", which holds other files'
-                )
-            _files.output_folder(self.output)
-            content = {
-                "settings": settings,
-                "versions": _versions(),
-                "runs": [],
-                "history": [],
-            }
-            _files.write_json(path, content)
-            return content
-        if not resume:
-            raise ValueError(
-                "`output` must be a new or empty folder unless the run in it "
-                f'is resumed. Received: output="{self.output}", which holds '
-                "a run, and no resume. Resume it, or choose another folder"
-            )
-        _files.output_folder(self.output)
-        try:
-            content = json.loads(path.read_text())
-            old = content["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'The run in output="{self.output}" cannot be resumed: '
-                f"results.json is damaged ({error})"
-            ) from error
-        changed = _differences(old, settings)
-        if changed:
-            raise ValueError(
-                "A run must be resumed with the settings it was started "
-                f'with. Received: output="{self.output}", changed: '
-                + "; ".join(changed)
-            )
-        return content
-
-    def load(self, name):
-        """Returns the state of a network under training, or `None`."""
-        path = self.resuming / "state.json"
-        if not path.exists():
-            return None
-        state = json.loads(path.read_text())
-        return state if state["network"] == name else None
-
-    def load_model(self, name):
-        """Returns the model of a checkpoint, with its optimizer."""
-        path = self.resuming / name
-        try:
-            return keras.saving.load_model(path)
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f'The checkpoint "{path}" cannot be read: '
-                f"{error}. To train that network from the start, delete the "
-                f'folder "{self.resuming}" and resume again'
-            ) from error
-
-    def save(self, state, model):
-        """Keeps `model` as the latest state, and as the best if it is."""
-        self.resuming.mkdir(exist_ok=True)
-        epoch = len(state["history"])
-        state["latest"] = f"{state['network']}-{epoch}.keras"
-        if _best(state["history"]) == epoch:
-            state["best"] = state["latest"]
-        with _files.replacing(self.resuming / state["latest"]) as beside:
-            model.save(beside)
-        _files.write_json(self.resuming / "state.json", state)
-        for path in self.resuming.glob("*.keras"):
-            if path.name not in (state["latest"], state["best"]):
-                path.unlink()
-        self._write_history(self.content["history"] + state["history"])
-
-    def finish(self, run, state):
-        """Moves a network from the ones under training to the finished."""
-        with _files.replacing(self.output / run.file) as beside:
-            shutil.copyfile(self.resuming / state["best"], beside)
-        self.content["runs"].append(dataclasses.asdict(run))
-        self.content["history"].extend(state["history"])
-        figure = plotting.plot_history(
-            self.content["history"],
-            f"{self.content['settings']['data']['name']}, "
-            f"seed {self.content['settings']['recipe']['seed']}",
-        )
-        with _files.replacing(self.output / "curves.png") as beside:
-            figure.savefig(beside, dpi=150)
-        self._write_history(self.content["history"])
-        _files.write_json(self.output / "results.json", self.content)
-        shutil.rmtree(self.resuming)
-
-    def results(self):
-        # Left over if the run was killed between the last two steps.
-        shutil.rmtree(self.resuming, ignore_errors=True)
-        return Results(
-            [Run(**run) for run in self.content["runs"]],
-            self.content["history"],
-            self.output,
-        )
-
-    def _write_history(self, rows):
-        with _files.replacing(self.output / "history.csv") as beside:
-            with beside.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
-
-
 class _SaveEpoch(keras.callbacks.Callback):
-    """Tells the data which epoch it is, and saves the state after it."""
+    """Makes an epoch repeatable, and saves the state after it."""
 
-    def __init__(self, session, state, images):
+    def __init__(self, session, state, images, seed):
         super().__init__()
         self.session = session
         self.state = state
         self.images = images
+        self.seed = seed
 
     def on_epoch_begin(self, epoch, logs=None):
         self.images.set_epoch(epoch)
+        # PyTorch's dropout draws from its global generator.
+        keras.utils.set_random_seed((self.seed + epoch) % 2**32)
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -588,6 +280,10 @@ def _train_one(session, name, build, images, recipe):
             )
         # The file holds the optimizer's state too.
         model = session.load_model(state["latest"])
+        for variable, value in zip(
+            random_states(model), state["random"], strict=True
+        ):
+            variable.assign(value)
         done = f"after epoch {len(state['history'])}"
     print(
         f"{name} ({position} of {total}), {_parameters(model):,} "
@@ -600,7 +296,7 @@ def _train_one(session, name, build, images, recipe):
             validation_data=images.validation,
             epochs=recipe.epochs,
             initial_epoch=len(state["history"]),
-            callbacks=[_SaveEpoch(session, state, images)],
+            callbacks=[_SaveEpoch(session, state, images, recipe.seed)],
             # The data shuffle themselves, by seed and epoch.
             shuffle=False,
             # A bar that redraws itself is for terminals and notebooks.
@@ -608,7 +304,7 @@ def _train_one(session, name, build, images, recipe):
         )
     best = session.load_model(state["best"])
     _, accuracy = best.evaluate(images.test, verbose=0)
-    epoch = _best(state["history"])
+    epoch = best_epoch(state["history"])
     seconds = [row["seconds"] for row in state["history"]]
     run = Run(
         network=name,
@@ -634,6 +330,12 @@ def _build(build, images, recipe):
     finally:
         keras.config.set_dtype_policy(before)
     classes = len(images.class_names)
+    if getattr(model, "input_shape", None) is None:
+        raise ValueError(
+            "A network must be a functional or Sequential keras.Model with a "
+            f"known input shape. Received: {model!r} from the function for a "
+            "network"
+        )
     takes = tuple(model.input_shape)[1:]
     fits = len(takes) == len(images.image_shape) and all(
         size in (None, own)
@@ -646,21 +348,27 @@ def _build(build, images, recipe):
             f'Received: model "{model.name}" with input_shape='
             f"{model.input_shape}, output_shape={model.output_shape}"
         )
-    activation = getattr(model.layers[-1], "activation", None)
+    optimizer = recipe.optimizer(len(images.train))
+    if any(layer.compute_dtype == "float16" for layer in model.layers):
+        # Keras would add it by itself, but leave it out of what it saves.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
-        recipe.optimizer(len(images.train)),
+        optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(
-            from_logits=activation is not keras.activations.softmax
+            from_logits=not _ends_in_softmax(model)
         ),
         metrics=["accuracy"],
+        auto_scale_loss=False,
     )
     return model
 
 
-def _best(history):
-    """Returns the epoch with the best validation accuracy, from 1."""
-    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
-    return best["epoch"]
+def _ends_in_softmax(model):
+    last = model.layers[-1]
+    activation = getattr(last, "activation", None)
+    return activation is keras.activations.softmax or isinstance(
+        last, layers.Softmax
+    )
 
 
 def _parameters(model):
@@ -677,30 +385,5 @@ def _fingerprint(model):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _differences(old, new, prefix=""):
-    """Returns a line for each value that differs between two mappings."""
-    lines = []
-    for key in {**old, **new}:
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
-    return lines
-
-
 def _interactive():
     return sys.stdout.isatty() or "ipykernel" in sys.modules
-
-
-def _versions():
-    import cbam_keras
-
-    backend = keras.backend.backend()
-    return {
-        "cbam_keras": cbam_keras.__version__,
-        "keras": keras.__version__,
-        backend: _checks.require(backend, extra=backend).__version__,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
-    }

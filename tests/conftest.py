@@ -8,6 +8,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 
+import cbam_keras
+from cbam_keras import training
+
 
 def has_gpu():
     backend = keras.backend.backend()
@@ -57,3 +60,22 @@ def float64():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="module")
+def few_digits():
+    """Puts 100 made-up digits in place of MNIST's 5,000."""
+    import training_checks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cbam_keras.data, "_digits", training_checks.few_digits)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(few_digits, tmp_path_factory):
+    """Returns the results of a run of two networks that nothing disturbed."""
+    from training_checks import NETWORKS, SMALL
+
+    output = tmp_path_factory.mktemp("finished") / "run"
+    return training.train(NETWORKS, "mnist5k", SMALL, output=output)

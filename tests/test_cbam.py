@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from layer_checks import built, output, random_input, to_numpy
+from layer_checks import built, model_of, output, random_input, to_numpy
 from numpy_reference import channel_logits, sigmoid, spatial_logits
 
 from cbam_keras import CBAM, VARIANTS, SpatialAttention, models
@@ -353,3 +353,24 @@ def test_gradients_equal_pytorch_autograd():
         np.testing.assert_allclose(
             found[name], gradient, atol=1e-4, err_msg=name
         )
+
+
+@pytest.mark.slow
+# Of torch.compile's own making, about how Keras calls it.
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_predicts_and_trains():
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch.compile needs the PyTorch backend")
+    model = model_of(CBAM(4, 3, spatial_batch_norm=True))
+    x = random_input()
+    model.compile(loss="mse", jit_compile=False)
+    eager = model.predict(x, verbose=0)
+    model.compile("sgd", loss="mse", jit_compile=True)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0),
+        eager,
+        # Fused operations round differently.
+        atol=1e-5,
+    )
+    losses = model.fit(x, x, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()

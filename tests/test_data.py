@@ -439,6 +439,11 @@ def test_a_data_set_describes_itself(bright_digits, name, shape):
     assert (images.batch_size, images.seed) == (16, 7)
 
 
+@pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
+def test_a_data_set_tells_whether_boxes_come_with_it(bright_digits, boxes):
+    assert data.load(boxes=boxes).boxes is boxes
+
+
 def test_cluttered_mnist_in_batches_of_32_is_the_default(bright_digits):
     images = data.load()
     assert (images.name, images.batch_size) == ("cluttered_mnist", 32)
@@ -508,6 +513,7 @@ def test_a_misspelt_name_is_guessed():
         ("validation_fraction", 1.5, ValueError, "lie between 0 and 1"),
         ("seed", -1, ValueError, "an integer from 0"),
         ("seed", 0.5, ValueError, "an integer from 0"),
+        ("seed", 2**32, ValueError, "an integer from 0"),
         ("seed", None, ValueError, "an integer from 0"),
         ("seed", False, ValueError, "an integer from 0"),
         ("boxes", 1, TypeError, "True or False"),

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 import cbam_keras
-from cbam_keras import data, layers, models, plotting, training
+from cbam_keras import (
+    comparison,
+    data,
+    layers,
+    models,
+    plotting,
+    training,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-MODULES = [cbam_keras, layers, models, data, plotting, training]
+MODULES = [cbam_keras, layers, models, data, plotting, training, comparison]
 
 
 def public(module):

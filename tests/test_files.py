@@ -102,12 +102,7 @@ def test_an_output_folder_is_made_with_its_parents(tmp_path, kind):
     "name",
     [
         "file.txt",
-        pytest.param(
-            "probe",
-            marks=pytest.mark.xfail(
-                strict=True, reason="output_folder deletes a file named probe"
-            ),
-        ),
+        "probe",
     ],
 )
 def test_an_output_folder_keeps_what_it_holds(tmp_path, name):

@@ -1,0 +1,268 @@
+"""The output folder of a training run: what came of it, and how to go on."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+import zipfile
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _files, plotting
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What came of training one network.
+
+    Attributes:
+        network: String, its name.
+        parameters: Integer, its trainable parameters.
+        best_epoch: Integer from 1, the epoch of the highest validation
+            accuracy (of several, the one with the lowest validation loss).
+        best_validation_accuracy: Number in [0, 1].
+        test_accuracy: Number in [0, 1], of the network after `best_epoch`.
+        seconds_per_epoch: Number, the median over the epochs after the
+            first, which compiles; training and validation.
+        file: String, the `.keras` file in the output folder that holds the
+            network after `best_epoch`.
+    """
+
+    network: str
+    parameters: int
+    best_epoch: int
+    best_validation_accuracy: float
+    test_accuracy: float
+    seconds_per_epoch: float
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What came of training one or several networks; prints as a table.
+
+    Attributes:
+        runs: List of `Run`, in the order of training.
+        history: List of dictionaries, one per network and epoch: `network`,
+            `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`,
+            `seconds`.
+        output: Path of the folder with all files.
+    """
+
+    runs: list[Run]
+    history: list[dict[str, Any]]
+    output: pathlib.Path
+
+    def __str__(self) -> str:
+        table = _checks.require("rich.table", extra="all").Table(
+            title=f"Results in {self.output}"
+        )
+        console = _checks.require("rich.console", extra="all").Console(
+            width=100, color_system=None, markup=False
+        )
+        table.add_column("network")
+        for column in (
+            "parameters",
+            "best validation accuracy",
+            "test accuracy",
+            "seconds per epoch",
+        ):
+            table.add_column(column, justify="right")
+        for run in self.runs:
+            table.add_row(
+                run.network,
+                f"{run.parameters:,}",
+                f"{run.best_validation_accuracy:.2%}",
+                f"{run.test_accuracy:.2%}",
+                f"{run.seconds_per_epoch:.1f}",
+            )
+        with console.capture() as capture:
+            console.print(table)
+        return capture.get().rstrip()
+
+
+class Session:
+    """The output folder of one call of `train`, and what it knows.
+
+    `results.json` holds the settings and the finished networks. While a
+    network trains, `.resume/state.json` names the epoch it has reached, its
+    history, and two checkpoints beside it: the latest and the best. Each file
+    is written before the one that names it, so at any moment the folder
+    tells one consistent story.
+    """
+
+    def __init__(self, output, settings, resume):
+        self.output = pathlib.Path(output)
+        # As it will read from the file, tuples as lists.
+        settings = json.loads(json.dumps(settings))
+        self.content = self._begin(settings, resume)
+        self.resuming = self.output / ".resume"
+
+    @property
+    def finished(self):
+        return [run["network"] for run in self.content["runs"]]
+
+    def _begin(self, settings, resume):
+        path = self.output / "results.json"
+        if not path.exists():
+            if self.output.is_dir() and any(
+                not file.name.startswith(_files.UNFINISHED)
+                for file in self.output.iterdir()
+            ):
+                raise ValueError(
+                    "`output` must be a new or empty folder. Received: "
+                    f'output="{self.output}", which holds other files'
+                )
+            _files.output_folder(self.output)
+            content = {
+                "settings": settings,
+                "versions": _versions(),
+                "runs": [],
+                "history": [],
+            }
+            _files.write_json(path, content)
+            return content
+        if not resume:
+            raise ValueError(
+                "`output` must be a new or empty folder unless the run in it "
+                f'is resumed. Received: output="{self.output}", which holds '
+                "a run, and no resume. Resume it, or choose another folder"
+            )
+        _files.output_folder(self.output)
+        try:
+            content = json.loads(path.read_text())
+            Results(
+                [Run(**run) for run in content["runs"]],
+                list(content["history"]),
+                self.output,
+            )
+            changed = _differences(content["settings"], settings)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'The run in output="{self.output}" cannot be resumed: '
+                f"results.json is damaged ({type(error).__name__}: {error})"
+            ) from error
+        if changed:
+            raise ValueError(
+                "A run must be resumed with the settings it was started "
+                f'with. Received: output="{self.output}", changed: '
+                + "; ".join(changed)
+            )
+        return content
+
+    def load(self, name):
+        """Returns the state of a network under training, or `None`."""
+        path = self.resuming / "state.json"
+        if not path.exists():
+            return None
+        state = json.loads(path.read_text())
+        return state if state["network"] == name else None
+
+    def load_model(self, name):
+        """Returns the model of a checkpoint, with its optimizer."""
+        path = self.resuming / name
+        try:
+            return keras.saving.load_model(path)
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f'The checkpoint "{path}" cannot be read: '
+                f"{error}. To train that network from the start, delete the "
+                f'folder "{self.resuming}" and resume again'
+            ) from error
+
+    def save(self, state, model):
+        """Keeps `model` as the latest state, and as the best if it is."""
+        self.resuming.mkdir(exist_ok=True)
+        epoch = len(state["history"])
+        state["latest"] = f"{state['network']}-{epoch}.keras"
+        if best_epoch(state["history"]) == epoch:
+            state["best"] = state["latest"]
+        with _files.replacing(self.resuming / state["latest"]) as beside:
+            model.save(beside)
+        state["random"] = [
+            keras.ops.convert_to_numpy(variable).tolist()
+            for variable in random_states(model)
+        ]
+        _files.write_json(self.resuming / "state.json", state)
+        for path in self.resuming.glob("*.keras"):
+            if path.name not in (state["latest"], state["best"]):
+                path.unlink()
+        self._write_history(self.content["history"] + state["history"])
+
+    def finish(self, run, state):
+        """Moves a network from the ones under training to the finished."""
+        with _files.replacing(self.output / run.file) as beside:
+            shutil.copyfile(self.resuming / state["best"], beside)
+        self.content["runs"].append(dataclasses.asdict(run))
+        self.content["history"].extend(state["history"])
+        figure = plotting.plot_history(
+            self.content["history"],
+            f"{self.content['settings']['data']['name']}, "
+            f"seed {self.content['settings']['recipe']['seed']}",
+        )
+        with _files.replacing(self.output / "curves.png") as beside:
+            figure.savefig(beside, dpi=150)
+        self._write_history(self.content["history"])
+        _files.write_json(self.output / "results.json", self.content)
+        shutil.rmtree(self.resuming)
+
+    def results(self):
+        # Left over if the run was killed between the last two steps.
+        shutil.rmtree(self.resuming, ignore_errors=True)
+        return Results(
+            [Run(**run) for run in self.content["runs"]],
+            self.content["history"],
+            self.output,
+        )
+
+    def _write_history(self, rows):
+        with _files.replacing(self.output / "history.csv") as beside:
+            with beside.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+def best_epoch(history):
+    """Returns the epoch with the best validation accuracy, from 1."""
+    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    return best["epoch"]
+
+
+def random_states(model):
+    """Returns the variables of random layers, which no file keeps."""
+    kept = {id(variable) for variable in model.weights}
+    return [
+        variable
+        for variable in model.variables
+        if id(variable) not in kept and "seed_generator" in variable.path
+    ]
+
+
+def _differences(old, new, prefix=""):
+    """Returns a line for each value that differs between two mappings."""
+    lines = []
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
+    return lines
+
+
+def _versions():
+    import cbam_keras
+
+    backend = keras.backend.backend()
+    return {
+        "cbam_keras": cbam_keras.__version__,
+        "keras": keras.__version__,
+        backend: _checks.require(backend, extra=backend).__version__,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+    }

@@ -1,0 +1,80 @@
+"""Small networks, recipes and data for the tests of training."""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from cbam_keras import models
+from cbam_keras.training import Recipe
+
+KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
+# 70 training images, so five steps per epoch, the last one incomplete.
+SMALL = Recipe(epochs=3, batch_size=16)
+SHORT = Recipe(epochs=1, batch_size=35)
+
+
+def few_digits():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (100, 28, 28)).astype("uint8")
+    return images, np.repeat(np.arange(10), 10).astype("int32")
+
+
+def linear(*after, activation="softmax", shape=(28, 28, 1), classes=10):
+    """Returns a classifier of 170 parameters, which compiles quickly."""
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Rescaling(1 / 255),
+            layers.AveragePooling2D(7),
+            layers.Flatten(),
+            layers.Dense(classes, activation=activation),
+            *after,
+        ],
+        name="linear",
+    )
+
+
+def resnet(attention="cbam", **options):
+    """Returns a network with batch normalization and attention."""
+    return models.ResNet(
+        (1,),
+        block="basic",
+        widths=(4,),
+        stem_width=4,
+        stem="small",
+        input_shape=(28, 28, 1),
+        classes=10,
+        attention=attention,
+        **options,
+    )
+
+
+NETWORKS = {"linear": linear, "resnet": resnet}
+
+
+def numbers(results):
+    """Returns what a resumed run must repeat: all but the seconds."""
+    rows = [
+        [row["network"], row["epoch"], *(row[key] for key in KEYS)]
+        for row in results.history
+    ]
+    runs = [
+        [
+            value
+            for key, value in dataclasses.asdict(run).items()
+            if key != "seconds_per_epoch"
+        ]
+        for run in results.runs
+    ]
+    return list(itertools.chain(*rows, *runs))
+
+
+def close(results):
+    return [
+        pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
+        for value in numbers(results)
+    ]
