@@ -2,8 +2,8 @@
 
 import difflib
 import importlib
-import math
 import numbers
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -41,11 +41,12 @@ def seed(name: str, value: Any) -> int:
 
 def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
     """Returns `value` as a `float`, or raises if it is not a number > 0."""
+    number: Any = value
     if (
-        isinstance(value, bool)
+        isinstance(number, bool)
         or not isinstance(value, numbers.Real)
-        or not 0 <= float(value) < math.inf
-        or (value == 0 and not or_zero)
+        or not 0 <= number < sys.float_info.max
+        or (number == 0 and not or_zero)
     ):
         kind = "number from 0" if or_zero else "positive number"
         raise ValueError(

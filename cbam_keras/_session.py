@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -62,7 +63,7 @@ class Results:
             title=f"Results in {self.output}"
         )
         console = _checks.require("rich.console", extra="all").Console(
-            width=100, color_system=None, markup=False
+            width=100, color_system=None, markup=False, emoji=False
         )
         table.add_column("network")
         for column in (
@@ -96,9 +97,14 @@ class Session:
     """
 
     def __init__(self, output, settings, resume):
+        if not isinstance(output, (str, os.PathLike)):
+            raise TypeError(
+                "`output` must be the path of a folder. Received: "
+                f"output={output!r}"
+            )
         self.output = pathlib.Path(output)
         # As it will read from the file, tuples as lists.
-        settings = json.loads(json.dumps(settings))
+        settings = json.loads(json.dumps(settings, default=_plain))
         self.content = self._begin(settings, resume)
         self.resuming = self.output / ".resume"
 
@@ -159,8 +165,13 @@ class Session:
         path = self.resuming / "state.json"
         if not path.exists():
             return None
-        state = json.loads(path.read_text())
-        return state if state["network"] == name else None
+        try:
+            state = json.loads(path.read_text())
+            return state if state["network"] == name else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'"{path}" cannot be read: {error}. {self._advice()}'
+            ) from error
 
     def load_model(self, name):
         """Returns the model of a checkpoint, with its optimizer."""
@@ -169,9 +180,8 @@ class Session:
             return keras.saving.load_model(path)
         except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f'The checkpoint "{path}" cannot be read: '
-                f"{error}. To train that network from the start, delete the "
-                f'folder "{self.resuming}" and resume again'
+                f'The checkpoint "{path}" cannot be read: {error}. '
+                f"{self._advice()}"
             ) from error
 
     def save(self, state, model):
@@ -219,6 +229,17 @@ class Session:
             self.output,
         )
 
+    def forget_if_empty(self):
+        """Takes back the first file where no training has begun."""
+        if not self.finished and not self.resuming.exists():
+            (self.output / "results.json").unlink()
+
+    def _advice(self):
+        return (
+            "To train that network from the start, delete the folder "
+            f'"{self.resuming}" and resume again'
+        )
+
     def _write_history(self, rows):
         with _files.replacing(self.output / "history.csv") as beside:
             with beside.open("w", newline="") as file:
@@ -241,6 +262,16 @@ def random_states(model):
         for variable in model.variables
         if id(variable) not in kept and "seed_generator" in variable.path
     ]
+
+
+def _plain(value):
+    """Returns a NumPy number as JSON can hold it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(
+        "Settings and options of a run must be plain values (numbers, "
+        f"strings, lists), to be written down. Received: {value!r}"
+    )
 
 
 def _differences(old, new, prefix=""):

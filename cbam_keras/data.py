@@ -32,7 +32,9 @@ class ImageData:
         batch_size: Positive integer, images per batch, or `None`.
         seed: Integer, the seed it was loaded with.
         boxes: Boolean, whether boxes come with the labels.
-        train: What `fit` takes, in a new order each epoch.
+        train: What `fit` takes, in a new order each epoch. (A
+            `tf.data.Dataset` has a new order whenever it is iterated, a
+            `PyDataset` after `on_epoch_end`, which `fit` calls.)
         validation: What `evaluate` and `validation_data` take.
         test: Likewise. The same images for every seed.
     """

@@ -116,8 +116,9 @@ def train(
         networks: A `keras.Model` that maps images to one value per class, or
             a mapping of names to functions that take nothing and return such
             a model, each called right before its training, with the seed set
-            anew and the recipe's precision. A model given is trained itself.
-            Models are compiled here. A last layer that ends in a softmax
+            anew and the recipe's precision. A model given is trained itself,
+            or when resumed the one on disk in its place. Models are compiled
+            here. A last layer that ends in a softmax
             gives probabilities; anything else is taken for logits.
         images: Name for `cbam_keras.data.load`, which then gets the batch
             size and seed of the recipe; or what it returned, whose own batch
@@ -155,6 +156,10 @@ def train(
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
     recipe = Recipe() if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            f"`recipe` must be a Recipe. Received: recipe={recipe!r}"
+        )
     if isinstance(networks, keras.Model):
         if recipe.mixed_precision:
             raise ValueError(
@@ -203,7 +208,12 @@ def train(
     session = Session(output, settings, resume)
     for name, build in networks.items():
         if name not in session.finished:
-            _train_one(session, name, build, images, recipe)
+            try:
+                model = _build(build, images, recipe)
+            except Exception:
+                session.forget_if_empty()
+                raise
+            _train_one(session, name, model, images, recipe)
     return session.results()
 
 
@@ -225,7 +235,12 @@ def _check_networks(networks):
             "`networks` must hold at least one network. Received: networks={}"
         )
     for name in networks:
-        if not name or name in (".", "..") or set(name) & set('/\\:*?"<>|'):
+        if (
+            not 0 < len(name) <= 100
+            or not name.isprintable()
+            or name in (".", "..")
+            or set(name) & set('/\\:*?"<>|')
+        ):
             raise ValueError(
                 "The names of `networks` become file names and must be fit "
                 f"for that. Received: {name!r}"
@@ -262,11 +277,10 @@ class _SaveEpoch(keras.callbacks.Callback):
         self.session.save(self.state, self.model)
 
 
-def _train_one(session, name, build, images, recipe):
+def _train_one(session, name, model, images, recipe):
     position = list(session.content["settings"]["networks"]).index(name) + 1
     total = len(session.content["settings"]["networks"])
     state = session.load(name)
-    model = _build(build, images, recipe)
     fingerprint = _fingerprint(model)
     if state is None:
         state = {"network": name, "fingerprint": fingerprint, "history": []}
@@ -377,12 +391,20 @@ def _parameters(model):
 
 def _fingerprint(model):
     """Returns a short code of what a model is made of, names aside."""
-    layers_ = [
+    configs = [
         (type(layer).__name__, {**layer.get_config(), "name": None})
-        for layer in model.layers
+        for layer in _all_layers(model)
     ]
-    text = json.dumps(layers_, default=str, sort_keys=True)
+    text = json.dumps(configs, default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _all_layers(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)
+        else:
+            yield layer
 
 
 def _interactive():

@@ -558,6 +558,21 @@ def test_a_damaged_checkpoint_is_told_on_resuming(tmp_path, interrupt_after):
     assert len(training.train(**call, resume=True).history) == 3
 
 
+def test_a_damaged_state_is_told_on_resuming(tmp_path, interrupt_after):
+    interrupt_after(1)
+    call = {
+        "networks": {"linear": linear},
+        "images": "mnist5k",
+        "recipe": SMALL,
+        "output": tmp_path,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        training.train(**call)
+    (tmp_path / ".resume" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="state.json.*delete the folder"):
+        training.train(**call, resume=True)
+
+
 # A process that is killed, on the true data.
 
 

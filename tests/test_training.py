@@ -64,6 +64,7 @@ def test_recipe_takes_values_in_range(argument, value):
         ("learning_rate", float("inf"), "a positive number"),
         ("learning_rate", True, "a positive number"),
         ("learning_rate", "0.1", "a positive number"),
+        pytest.param("learning_rate", 10**400, "a positive number", id="huge"),
         ("weight_decay", -1e-4, "number"),
         ("weight_decay", None, "number"),
         ("weight_decay", float("nan"), "number"),
@@ -318,6 +319,8 @@ def test_a_failing_build_restores_the_policy(tmp_path):
         ({"a/b": linear}, ValueError, "file names"),
         ({"a\\b": linear}, ValueError, "file names"),
         ({"a:b": linear}, ValueError, "file names"),
+        ({"a\0b": linear}, ValueError, "file names"),
+        ({"a" * 101: linear}, ValueError, "file names"),
     ],
     ids=[
         "list",
@@ -332,6 +335,8 @@ def test_a_failing_build_restores_the_policy(tmp_path):
         "slash",
         "backslash",
         "colon",
+        "unprintable",
+        "long",
     ],
 )
 def test_wrong_networks_are_refused(tmp_path, networks, error, message):
@@ -483,3 +488,44 @@ def test_an_output_that_holds_a_run_is_refused_without_resume(finished):
 def test_a_recipe_takes_numpy_numbers(tmp_path, options):
     recipe = dataclasses.replace(SHORT, **options)
     training.train({"linear": linear}, "mnist5k", recipe, output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe"),
+        ({"output": None}, "`output` must be the path of a folder"),
+        ({"settings": {"x": object()}}, "must be plain values"),
+    ],
+    ids=["recipe", "output", "settings"],
+)
+def test_arguments_of_a_wrong_kind_are_refused(tmp_path, options, message):
+    call = {"recipe": SHORT, "output": tmp_path / "run"}
+    with pytest.raises(TypeError, match=message):
+        training.train({"linear": linear}, "mnist5k", **{**call, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_does_not_fit_leaves_the_folder_free(tmp_path):
+    with pytest.raises(ValueError, match="must take images of shape"):
+        training.train(
+            {"bad": lambda: linear(classes=9)},
+            "mnist5k",
+            SHORT,
+            output=tmp_path,
+        )
+    results = training.train(
+        {"good": linear}, "mnist5k", SHORT, output=tmp_path
+    )
+    assert [run.network for run in results.runs] == ["good"]
+
+
+def test_nested_networks_have_a_fingerprint_of_their_own():
+    def build(units):
+        inner = keras.Sequential([layers.Flatten(), layers.Dense(units)])
+        return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
+
+    one, same, other = (
+        training._fingerprint(build(units)) for units in (8, 8, 9)
+    )
+    assert one == same != other
