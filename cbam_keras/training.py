@@ -36,7 +36,7 @@ class Recipe:
     """How a network is trained: AdamW, warm-up, then cosine decay to zero.
 
     Args:
-        epochs: Positive integer. Defaults to `5`.
+        epochs: Positive integer. Defaults to `4`.
         batch_size: Positive integer, images per step. Defaults to `32`.
         learning_rate: Positive number, the highest learning rate, reached
             after a tenth of all steps. Defaults to `0.01`.
@@ -52,7 +52,7 @@ class Recipe:
         ValueError: If an argument is out of range.
     """
 
-    epochs: int = 5
+    epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 0.01
     weight_decay: float = 1e-4
