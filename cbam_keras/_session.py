@@ -136,7 +136,8 @@ class Session:
             raise ValueError(
                 "`output` must be a new or empty folder unless the run in it "
                 f'is resumed. Received: output="{self.output}", which holds '
-                "a run, and no resume. Resume it, or choose another folder"
+                "a run, resume=False. Resume it (resume=True, or --resume on "
+                "the command line), or choose another folder"
             )
         _files.output_folder(self.output)
         try:

@@ -267,7 +267,7 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
             "`output` must be a new or empty folder",
         ),
         (["--output", "damaged", "--resume"], "results.json is damaged"),
-        (["--output", "damaged"], "which holds a run, and no resume"),
+        (["--output", "damaged"], "which holds a run, resume=False"),
     ],
     ids=[
         "unknown_data",
