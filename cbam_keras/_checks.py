@@ -2,8 +2,8 @@
 
 import difflib
 import importlib
+import math
 import numbers
-import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -41,18 +41,18 @@ def seed(name: str, value: Any) -> int:
 
 def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
     """Returns `value` as a `float`, or raises if it is not a number > 0."""
-    number: Any = value
-    if (
-        isinstance(number, bool)
-        or not isinstance(value, numbers.Real)
-        or not 0 <= number < sys.float_info.max
-        or (number == 0 and not or_zero)
-    ):
+    number = math.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    if not 0 <= number < math.inf or (number == 0 and not or_zero):
         kind = "number from 0" if or_zero else "positive number"
         raise ValueError(
             f"`{name}` must be a {kind}. Received: {name}={value!r}"
         )
-    return float(value)
+    return number
 
 
 def odd_integer(name: str, value: Any) -> int:
