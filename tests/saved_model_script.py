@@ -62,6 +62,8 @@ def load(folder):
     # Keras saves PyTorch's own optimizer class, which trains nowhere else.
     foreign = saver == "torch" != backend
     model = keras.saving.load_model(folder / "model.keras", compile=not foreign)
+    # JAX saves that it compiles, which would start PyTorch's compiler.
+    model.jit_compile = model.jit_compile and backend != "torch"
     x, y = images()
     predicted = model.predict(x, verbose=0)
     rebuilt = build()
