@@ -13,12 +13,7 @@ import keras
 
 def positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
-    # bool is an Integral too, but `reduction_ratio=True` is a mistake.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Integral)
-        or value < 1
-    ):
+    if not _is_integer(value) or value < 1:
         raise ValueError(
             f"`{name}` must be a positive integer. Received: {name}={value!r}"
         )
@@ -27,11 +22,7 @@ def positive_integer(name: str, value: Any) -> int:
 
 def seed(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises if NumPy takes no such seed."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Integral)
-        or not 0 <= int(value) < 2**32
-    ):
+    if not _is_integer(value) or not 0 <= int(value) < 2**32:
         raise ValueError(
             f"`{name}` must be an integer from 0 to 2**32 - 1. "
             f"Received: {name}={value!r}"
@@ -57,12 +48,7 @@ def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
 
 def odd_integer(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises if it is no odd integer >= 1."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Integral)
-        or value < 1
-        or value % 2 == 0
-    ):
+    if not _is_integer(value) or value < 1 or value % 2 == 0:
         raise ValueError(
             f"`{name}` must be an odd positive integer, so that the "
             'convolution has a centre and "same" padding is symmetric. '
@@ -92,9 +78,7 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
     return value
 
 
-def subset(
-    name: str, value: Any, choices: Iterable[str], minimum: int = 1
-) -> tuple[str, ...]:
+def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
     """Returns `value` (a string or strings) as a tuple without repetitions."""
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
@@ -108,7 +92,7 @@ def subset(
         for choice in chosen
         if not isinstance(choice, str) or choice not in choices
     ]
-    if len(chosen) < minimum or unknown or len(set(chosen)) != len(chosen):
+    if not chosen or unknown or len(set(chosen)) != len(chosen):
         hint = did_you_mean(unknown[0], choices) if unknown else ""
         raise ValueError(
             f"`{name}` must be one or several of {listed}, each at most "
@@ -149,3 +133,8 @@ def require(module: str, *, extra: str) -> ModuleType:
             f"imported{cause}. Install it with: pip install "
             f'"cbam_keras[{extra}]"'
         ) from error
+
+
+def _is_integer(value: Any) -> bool:
+    # bool is an Integral too, but `reduction_ratio=True` is a mistake.
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -166,19 +166,19 @@ def _serve(name, splits, batch_size, seed):
     }
     if batch_size is None:
         return ImageData(**described, **splits)
-    make = _tf_batches if keras.backend.backend() == "tensorflow" else _Batches
-    batches = {
-        split: make(arrays, batch_size, seed if split == "train" else None)
-        for split, arrays in splits.items()
-    }
-    if make is _Batches:
-        return ImageData(
-            **described, **batches, _set_epoch=batches["train"].set_epoch
-        )
-    served = {split: dataset for split, (dataset, _) in batches.items()}
-    return ImageData(
-        **described, **served, _set_epoch=batches["train"][1].assign
-    )
+    tensorflow = keras.backend.backend() == "tensorflow"
+    make = _tf_batches if tensorflow else _py_batches
+    served, set_epoch = {}, {}
+    for split, arrays in splits.items():
+        order = seed if split == "train" else None
+        served[split], set_epoch[split] = make(arrays, batch_size, order)
+    return ImageData(**described, **served, _set_epoch=set_epoch["train"])
+
+
+def _py_batches(arrays, batch_size, seed):
+    """Returns a `PyDataset` and the function that sets its epoch."""
+    batches = _Batches(arrays, batch_size, seed)
+    return batches, batches.set_epoch
 
 
 class _Batches(keras.utils.PyDataset):
@@ -211,7 +211,7 @@ class _Batches(keras.utils.PyDataset):
 
 
 def _tf_batches(arrays, batch_size, seed):
-    """Returns a `tf.data.Dataset` and the variable that holds its epoch."""
+    """Returns a `tf.data.Dataset` and the function that sets its epoch."""
     tf = _checks.require("tensorflow", extra="tensorflow")
     size = len(arrays[0])
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -237,7 +237,7 @@ def _tf_batches(arrays, batch_size, seed):
     dataset = dataset.apply(
         tf.data.experimental.assert_cardinality(-(-size // batch_size))
     )
-    return dataset.prefetch(tf.data.AUTOTUNE), epoch
+    return dataset.prefetch(tf.data.AUTOTUNE), epoch.assign
 
 
 def _digits():

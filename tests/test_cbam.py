@@ -63,6 +63,15 @@ def set_official(layer, weights, prefix=""):
     )
 
 
+def assert_equals_stored(found, arrays, key, dtype):
+    np.testing.assert_allclose(
+        found,
+        channels_last(arrays[f"{key}_{dtype.replace('loat', '')}"]),
+        rtol=0,
+        atol=TOLERANCE[dtype],
+    )
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
@@ -83,17 +92,9 @@ def test_equals_the_authors_code(name, options, dtype):
     layer.build(x.shape)
     set_official(layer, weights)
     channel_map, _ = layer.attention_maps(x)
-    kind = dtype.replace("loat", "")
-    for result, key in (
-        (x * to_numpy(channel_map), "after_channel"),
-        (output(layer, x), "output"),
-    ):
-        np.testing.assert_allclose(
-            result,
-            channels_last(arrays[f"{key}_{kind}"]),
-            rtol=0,
-            atol=TOLERANCE[dtype],
-        )
+    attended = x * to_numpy(channel_map)
+    assert_equals_stored(attended, arrays, "after_channel", dtype)
+    assert_equals_stored(output(layer, x), arrays, "output", dtype)
 
 
 @pytest.mark.usefixtures("float64")
@@ -107,12 +108,7 @@ def test_equals_the_authors_spatial_gate(dtype):
     )
     layer.build(x.shape)
     set_spatial(layer, weights, "spatial")
-    np.testing.assert_allclose(
-        output(layer, x),
-        channels_last(arrays[f"output_{dtype.replace('loat', '')}"]),
-        rtol=0,
-        atol=TOLERANCE[dtype],
-    )
+    assert_equals_stored(output(layer, x), arrays, "output", dtype)
 
 
 @pytest.mark.usefixtures("float64")
@@ -127,12 +123,7 @@ def test_equals_timm(dtype):
     gate.squeeze_kernel.assign(weights["channel.fc1.weight"][:, :, 0, 0].T)
     gate.excite_kernel.assign(weights["channel.fc2.weight"][:, :, 0, 0].T)
     set_spatial(layer.spatial_attention, weights, "spatial.conv")
-    np.testing.assert_allclose(
-        output(layer, x),
-        channels_last(arrays[f"output_{dtype.replace('loat', '')}"]),
-        rtol=0,
-        atol=TOLERANCE[dtype],
-    )
+    assert_equals_stored(output(layer, x), arrays, "output", dtype)
 
 
 @pytest.mark.usefixtures("float64")
@@ -167,14 +158,8 @@ def test_basic_block_equals_the_authors_code(dtype):
         )
     set_official(model.get_layer("stage1_block1_attention"), weights, "cbam.")
     attended, result = block.predict(x, verbose=0)
-    kind = dtype.replace("loat", "")
-    for found, key in ((attended, "cbam_out"), (result, "output")):
-        np.testing.assert_allclose(
-            found,
-            channels_last(arrays[f"{key}_{kind}"]),
-            rtol=0,
-            atol=TOLERANCE[dtype],
-        )
+    assert_equals_stored(attended, arrays, "cbam_out", dtype)
+    assert_equals_stored(result, arrays, "output", dtype)
 
 
 def numpy_maps(layer, x):
