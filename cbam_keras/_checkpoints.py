@@ -1,0 +1,238 @@
+"""Reading PyTorch checkpoints without running what they may contain."""
+
+import os
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cbam_keras import _checks
+
+# Under which training scripts keep the state dict beside other things; the
+# averaged weights, where there are some, after the plain ones.
+HOLDERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "state_dict_ema",
+    "model_ema",
+)
+# Parts that DataParallel, torch.compile and averaged models put into names.
+WRAPPERS = {"module", "_orig_mod"}
+# Counters of PyTorch's batch normalization and of averaged models.
+COUNTERS = {"num_batches_tracked", "n_averaged"}
+
+
+def read(source: Any) -> dict[str, Any]:
+    """Returns the tensors of a checkpoint by their names.
+
+    Args:
+        source: Path of a file that PyTorch or safetensors wrote, or a mapping
+            of names to tensors, also with the mapping inside another one, as
+            training scripts save it.
+
+    Returns:
+        Dictionary of names, without what wrappers of a module add to them, to
+        tensors or arrays as they are; counters are left out.
+
+    Raises:
+        ValueError: If there is no such file, or no state dict in it.
+        TypeError: If `source` is neither a path nor a mapping.
+        ImportError: If a file needs PyTorch or safetensors.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        content = _read_file(os.fspath(source))
+    else:
+        content = source
+        if not isinstance(source, Mapping):
+            hint = (
+                ". Pass source.state_dict() in its place"
+                if hasattr(source, "state_dict")
+                else ""
+            )
+            raise TypeError(
+                "`source` must be the path of a checkpoint or a mapping of "
+                "names to tensors. Received: source of type "
+                f"{type(source).__name__}{hint}"
+            )
+    return _clean(_state_dict(content, described(source)), described(source))
+
+
+def described(source: Any) -> str:
+    """Returns how a message names a source."""
+    if isinstance(source, Mapping):
+        return f"source=<a mapping of {len(source)} entries>"
+    return f'source="{os.fspath(source)}"'
+
+
+def to_numpy(name: str, value: Any) -> np.ndarray:
+    """Returns a new array of the values of a tensor, in float32 or float64.
+
+    Args:
+        name: String, the name of the tensor, for messages.
+        value: NumPy array or PyTorch tensor.
+
+    Raises:
+        ValueError: If the tensor holds other than plain real numbers.
+    """
+    kind = type(value).__name__
+    plain = False
+    if isinstance(value, np.ndarray):
+        # NumPy counts the small floats of other libraries among the
+        # structured types, and names them well.
+        kind = value.dtype.name
+        plain = kind.startswith(("float", "bfloat"))
+    elif is_tensor(value):
+        kind = str(value.dtype).removeprefix("torch.")
+        if value.is_meta:
+            kind += " without values (on the meta device)"
+        elif value.layout is not sys.modules["torch"].strided:
+            kind = f"sparse {kind}"
+        else:
+            plain = value.dtype.is_floating_point
+    if not plain:
+        raise ValueError(
+            "Weights must be dense floating-point tensors. Received: "
+            f'"{name}" of kind {kind}. Convert it in PyTorch first, as '
+            ".dequantize(), .to_dense() and .float() do."
+        )
+    wide = "float64" if kind == "float64" else "float32"
+    if not isinstance(value, np.ndarray):
+        # NumPy has no bfloat16.
+        value = value.detach().to("cpu", getattr(sys.modules["torch"], wide))
+        value = value.numpy()
+    # Always a copy: JAX would share the memory of the caller's array, and
+    # change with it.
+    return np.array(value, wide)
+
+
+def _read_file(path: str) -> Any:
+    if not os.path.isfile(path):
+        raise ValueError(
+            f'`source` must be a file that exists. Received: source="{path}"'
+        )
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if not head:
+        raise ValueError(
+            "`source` must be a checkpoint that PyTorch or safetensors "
+            f'wrote. Received: source="{path}", which is empty'
+        )
+    # By content, since PyTorch's own files go by many endings: safetensors
+    # begins with the length of its header, then the header in JSON.
+    if head[8:] == b"{":
+        return _read_safetensors(path)
+    return _read_torch(path)
+
+
+def _read_safetensors(path: str) -> Any:
+    # Its NumPy reader does not know bfloat16.
+    _checks.require("torch", extra="torch")
+    safetensors = _checks.require("safetensors.torch", extra="torch")
+    try:
+        return safetensors.load_file(path, device="cpu")
+    except Exception as error:
+        raise _damaged(path) from error
+
+
+def _read_torch(path: str) -> Any:
+    torch = _checks.require("torch", extra="torch")
+    if _is_torchscript(path):
+        raise ValueError(
+            "`source` must hold tensors alone. Received: "
+            f'source="{path}", a TorchScript program. Load it with '
+            "torch.jit.load(path) where you trust it, and pass its "
+            "state_dict()."
+        )
+    try:
+        with warnings.catch_warnings():
+            # About how the file was written, which no reader can act on.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    # What a damaged file makes the reader raise is no short list.
+    except Exception as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused is None:
+            raise _damaged(path) from error
+        raise ValueError(
+            "`source` must hold tensors and plain values alone. Received: "
+            f'source="{path}", which asks for `{refused[1]}`: a whole '
+            "pickled module, or code. It was not run. Where you trust the "
+            "file, load it with torch.load(path, weights_only=False), and "
+            "pass the state dict (of a module: module.state_dict())."
+        ) from error
+
+
+def _is_torchscript(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(
+            name.endswith("/constants.pkl") for name in archive.namelist()
+        )
+
+
+def _damaged(path: str) -> ValueError:
+    return ValueError(
+        "`source` must be a whole checkpoint that PyTorch or safetensors "
+        f'wrote. Received: source="{path}", which is damaged, cut short or '
+        "of another kind. Get the file again, or load it yourself and pass "
+        "its state dict."
+    )
+
+
+def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
+    """Returns the innermost mapping that holds the tensors."""
+    if isinstance(content, Mapping):
+        for holder in HOLDERS:
+            if isinstance(content.get(holder), Mapping):
+                return _state_dict(content[holder], received)
+        if any(is_tensor(value) for value in content.values()):
+            return content
+        keys = ", ".join(_checks.quoted(key) for key in list(content)[:5])
+        found = f"a mapping with the keys {keys}" if keys else "nothing"
+    else:
+        found = f"an object of type {type(content).__name__}"
+    raise ValueError(
+        "`source` must hold a state dict: tensors by name, alone or under "
+        f'"state_dict" or "model". Received: {received}, in which there is '
+        f"{found}"
+    )
+
+
+def is_tensor(value: Any) -> bool:
+    """Returns whether `value` is a NumPy array or a PyTorch tensor."""
+    # Who has a PyTorch tensor has imported PyTorch.
+    torch = sys.modules.get("torch")
+    return isinstance(value, np.ndarray) or (
+        torch is not None and isinstance(value, torch.Tensor)
+    )
+
+
+def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
+    """Drops counters, and from all names what wrappers put into them."""
+    names = {}
+    for name in state_dict:
+        parts = [part for part in str(name).split(".") if part not in WRAPPERS]
+        if parts and parts[-1] not in COUNTERS:
+            names[name] = ".".join(parts)
+    # Lightning and others keep the network as an attribute of their own.
+    if all(name.startswith("model.") for name in names.values()):
+        names = {
+            key: name.removeprefix("model.") for key, name in names.items()
+        }
+    clean = {name: state_dict[key] for key, name in names.items()}
+    if len(clean) < len(names):
+        raise ValueError(
+            "`source` must hold one network. Received: "
+            f"{received}, in which names are the same but for wrappers "
+            '("module.", "_orig_mod.")'
+        )
+    return clean

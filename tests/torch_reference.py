@@ -1,0 +1,142 @@
+"""A residual network in PyTorch, to judge converted weights by.
+
+Written from the papers (He et al., 2016; Xie et al., 2017; Zagoruyko and
+Komodakis, 2016; Hu et al., 2018), with the names of torchvision's modules and,
+for squeeze-and-excitation, of timm's.
+"""
+
+import torch
+from torch import nn
+
+
+def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
+    return (
+        nn.Conv2d(
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            kernel // 2,
+            groups=groups,
+            bias=False,
+        ),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, channels, hidden):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x):
+        hidden = torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))
+        return x * torch.sigmoid(self.fc2(hidden))
+
+
+class Block(nn.Module):
+    def __init__(
+        self, inputs, width, stride, bottleneck, groups, base_width, se
+    ):
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        inner = width * base_width // 64 * groups if bottleneck else width
+        if bottleneck:
+            sizes = ((1, 1, 1), (3, stride, groups), (1, 1, 1))
+        else:
+            sizes = ((3, stride, 1), (3, 1, 1))
+        self.depth = len(sizes)
+        channels = [inputs] + [inner] * (self.depth - 1) + [outputs]
+        for i, (kernel, step, split) in enumerate(sizes):
+            conv, bn = conv_bn(
+                channels[i], channels[i + 1], kernel, step, split
+            )
+            setattr(self, f"conv{i + 1}", conv)
+            setattr(self, f"bn{i + 1}", bn)
+        self.se = SqueezeExcite(outputs, se) if se else nn.Identity()
+        self.downsample = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                *conv_bn(inputs, outputs, 1, stride)
+            )
+
+    def forward(self, x):
+        branch = x
+        for i in range(1, self.depth + 1):
+            branch = getattr(self, f"conv{i}")(branch)
+            branch = getattr(self, f"bn{i}")(branch)
+            if i < self.depth:
+                branch = torch.relu(branch)
+        return torch.relu(self.se(branch) + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """Logits of a residual network, with random weights and statistics.
+
+    `se` is the hidden width of squeeze-and-excitation in each stage, if any.
+    """
+
+    def __init__(
+        self,
+        depths,
+        widths,
+        *,
+        block="basic",
+        classes=5,
+        groups=1,
+        base_width=64,
+        se=None,
+    ):
+        super().__init__()
+        channels = 8
+        self.conv1, self.bn1 = conv_bn(3, channels, 7, 2)
+        self.stages = len(depths)
+        for stage, (depth, width) in enumerate(
+            zip(depths, widths, strict=True)
+        ):
+            built = []
+            for index in range(depth):
+                built.append(
+                    Block(
+                        channels,
+                        width,
+                        2 if stage and not index else 1,
+                        block == "bottleneck",
+                        groups,
+                        base_width,
+                        se and se[stage],
+                    )
+                )
+                channels = 4 * width if block == "bottleneck" else width
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*built))
+        self.fc = nn.Linear(channels, classes)
+        randomize(self)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = nn.functional.max_pool2d(x, 3, 2, 1)
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def randomize(network, seed=0):
+    """Gives batch normalization values as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight, 0.5, 1.0),
+                (module.bias, -0.3, 0.3),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 1.5),
+            ):
+                tensor.data.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+def logits(network, images):
+    """Returns the logits of images `(B, H, W, 3)` as a NumPy array."""
+    with torch.no_grad():
+        return network(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
