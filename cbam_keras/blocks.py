@@ -1,4 +1,4 @@
-"""The building blocks of residual networks, and the names of their layers.
+"""The building blocks of the networks, and the names of their layers.
 
 Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
 `(B, C, H, W)` by `keras.config.image_data_format()`. The names made here are
@@ -40,21 +40,43 @@ def conv(
     if stride > 1 and kernel_size == 1:
         x = subsample(x, stride, name=f"{name}_subsample")
         stride = 1
-    if stride > 1:
-        # Keras' "same" pads only at the end when the size is even; PyTorch
-        # pads both sides, and its checkpoints depend on it.
-        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    x, padding = _pad(x, kernel_size, stride, name)
     return layers.Conv2D(
         filters,
         kernel_size,
         strides=stride,
-        padding="valid" if stride > 1 else "same",
+        padding=padding,
         groups=groups,
         use_bias=False,
-        # The authors' code: Kaiming normal, fan out.
-        kernel_initializer=keras.initializers.VarianceScaling(
-            2.0, mode="fan_out", distribution="untruncated_normal"
-        ),
+        kernel_initializer=_kaiming_normal(),
+        name=name,
+    )(x)
+
+
+def depthwise_conv(
+    x: Any, kernel_size: int, *, name: str, stride: int = 1
+) -> Any:
+    """Convolves each channel on its own, otherwise as `conv` does.
+
+    Args:
+        x: Symbolic tensor `(B, H, W, C)`.
+        kernel_size: Odd positive integer.
+        name: String, the name of the convolution layer.
+        stride: Positive integer. Defaults to `1`.
+
+    Returns:
+        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), C)`.
+    """
+    x, padding = _pad(x, kernel_size, stride, name)
+    return layers.DepthwiseConv2D(
+        kernel_size,
+        strides=stride,
+        padding=padding,
+        use_bias=False,
+        # Fan out is right here too: of a depthwise kernel `(k, k, C, 1)`
+        # Keras counts `k * k`, all that an output sees. Its fan in, and
+        # PyTorch's fan out, is `k * k * C`: a spread too small by sqrt(C).
+        depthwise_initializer=_kaiming_normal(),
         name=name,
     )(x)
 
@@ -187,6 +209,53 @@ def bottleneck_block(
     x = conv(x, 4 * width, 1, name=f"{name}_conv3")
     x = batch_norm(x, name=f"{name}_bn3")
     return _join(x, shortcut, attention, name)
+
+
+def depthwise_separable_block(
+    x: Any, width: int, *, name: str, stride: int = 1, attention: Any = None
+) -> Any:
+    """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
+
+    An attention layer stands after each of the two, between its
+    normalization and its ReLU.
+
+    Args:
+        x: Symbolic tensor `(B, H, W, C)`.
+        width: Positive integer, the number of output channels.
+        name: String, prefix of all layer names, as `"stage1_block1"`.
+        stride: Positive integer, stride of the depthwise convolution.
+            Defaults to `1`.
+        attention: See `cbam_keras.layers.make_attention`. Defaults to
+            `None`.
+
+    Returns:
+        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), width)`.
+    """
+    x = depthwise_conv(x, 3, stride=stride, name=f"{name}_conv1")
+    x = batch_norm(x, name=f"{name}_bn1")
+    x = attend(x, attention, name=f"{name}_attention1")
+    x = relu(x, name=f"{name}_relu1")
+    x = conv(x, width, 1, name=f"{name}_conv2")
+    x = batch_norm(x, name=f"{name}_bn2")
+    x = attend(x, attention, name=f"{name}_attention2")
+    return relu(x, name=f"{name}_out")
+
+
+def _pad(x, kernel_size, stride, name):
+    """Returns what to convolve, and the padding left to the convolution."""
+    if stride == 1:
+        return x, "same"
+    # Keras' "same" pads only at the end when the size is even; PyTorch pads
+    # both sides, and its checkpoints depend on it.
+    x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    return x, "valid"
+
+
+def _kaiming_normal():
+    """Returns the authors' initializer: Kaiming normal, fan out."""
+    return keras.initializers.VarianceScaling(
+        2.0, mode="fan_out", distribution="untruncated_normal"
+    )
 
 
 def _shortcut(x, channels, stride, name):

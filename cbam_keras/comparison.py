@@ -33,9 +33,11 @@ def compare(
             `"channel"`, `"spatial"`. Defaults to `("none", "se", "cbam")`.
         model: String, `"small"` (78,000 parameters: one basic block in each
             of three stages of 16, 32 and 64 channels) or `"resnet18"`,
-            `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`. These
-            have the small stem for images of up to 96 pixels. Each begins by
-            scaling images from [0, 255] to [0, 1]. Defaults to `"small"`.
+            `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
+            `"wideresnet18"`, `"resnext50"`, `"resnext101"`, `"mobilenet"`.
+            These have the small stem for images of up to 96 pixels. Each
+            begins by scaling images from [0, 255] to [0, 1]. Defaults to
+            `"small"`.
         images: Name for `cbam_keras.data.load`. Defaults to
             `"cluttered_mnist"`.
         recipe: A `training.Recipe`. Defaults to `None`, which means
@@ -113,6 +115,10 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
             models.ResNet50,
             models.ResNet101,
             models.ResNet152,
+            models.WideResNet18,
+            models.ResNeXt50,
+            models.ResNeXt101,
+            models.MobileNet,
         )
     },
 }

@@ -13,8 +13,10 @@ from keras import layers
 from layer_checks import random_input, randomize
 
 from cbam_keras import CBAM, VARIANTS, SqueezeExcite, models
+from cbam_keras.models import _weights
 
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
+WIDER = functools.partial(models.WideResNet18, width_multiplier=2.0)
 
 
 def tiny(**options):
@@ -52,6 +54,13 @@ def parameters(model):
         (models.ResNet101, "se", 49.33, None),
         (models.ResNet101, OFFICIAL, 49.33, 49_330_172),
         (models.ResNet152, None, 60.19, 60_192_808),
+        (models.WideResNet18, None, 25.88, 25_875_816),
+        (models.WideResNet18, "se", 26.07, None),
+        (models.WideResNet18, OFFICIAL, 26.08, None),
+        (WIDER, None, 45.62, 45_618_216),
+        (models.ResNeXt50, None, 25.03, 25_028_904),
+        (models.ResNeXt50, OFFICIAL, 27.56, None),
+        (models.ResNeXt101, None, 44.18, 44_177_704),
     ],
 )
 def test_parameters_equal_the_printed_table(builder, attention, printed, exact):
@@ -204,6 +213,46 @@ def test_groups_and_base_width_set_the_inner_width():
     assert model.predict(random_input((2, 8, 8, 3)), verbose=0).shape == (2, 5)
 
 
+@pytest.mark.parametrize(
+    "multiplier, widths",
+    [
+        (1.5, (96, 192, 384, 768)),
+        (2, (128, 256, 512, 1024)),
+        (0.3, (19, 38, 76, 153)),
+        (0.01, (1, 1, 2, 5)),
+    ],
+)
+def test_width_multiplier_widens_the_stages_and_not_the_stem(
+    multiplier, widths
+):
+    model = models.WideResNet18(
+        include_top=False, width_multiplier=multiplier, stem="small"
+    )
+    outputs = [f"stage{stage}_block2_out" for stage in (1, 2, 3, 4)]
+    found = [model.get_layer(name).output.shape[-1] for name in outputs]
+    assert tuple(found) == widths
+    assert model.get_layer("stem_conv").filters == 64
+
+
+@pytest.mark.parametrize("multiplier", [0, -1.5, "wide", None])
+def test_width_multiplier_must_be_positive(multiplier):
+    with pytest.raises(ValueError, match="`width_multiplier` must be a pos"):
+        models.WideResNet18(width_multiplier=multiplier)
+
+
+def test_resnext_has_the_groups_of_its_name():
+    model = models.ResNeXt50(include_top=False)
+    convs = [model.get_layer(f"stage{i}_block1_conv2") for i in (1, 2, 3, 4)]
+    assert {conv.groups for conv in convs} == {32}
+    assert [conv.filters for conv in convs] == [128, 256, 512, 1024]
+
+
+def test_resnext_takes_other_groups():
+    model = models.ResNeXt50(include_top=False, groups=8, base_width=16)
+    conv = model.get_layer("stage1_block1_conv2")
+    assert (conv.groups, conv.filters) == (8, 128)
+
+
 def test_no_convolution_of_size_one_has_a_stride():
     # It crashes TensorFlow on a CPU in its gradient for some odd batches.
     model = models.ResNet50(downsample_in="1x1")
@@ -338,6 +387,20 @@ def test_weights_are_read_from_a_file(ending, tmp_path):
     )
 
 
+@pytest.mark.parametrize("ending", [".pth", ".pth.tar", ".pt", ".safetensors"])
+def test_checkpoints_of_pytorch_go_to_the_converter(
+    ending, tmp_path, monkeypatch
+):
+    path = tmp_path / f"network{ending}"
+    path.write_bytes(b"weights")
+    calls = []
+    monkeypatch.setattr(
+        _weights, "load_torch_weights", lambda *args: calls.append(args)
+    )
+    model = tiny(weights=path)
+    assert calls == [(model, str(path))]
+
+
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "network.keras"
@@ -395,6 +458,10 @@ def absent(path):
     return path.with_name("nothing.keras")
 
 
+def absent_checkpoint(path):
+    return path.with_name("nothing.pth")
+
+
 @pytest.mark.parametrize(
     "spoil, message",
     [
@@ -404,8 +471,9 @@ def absent(path):
         (damaged_member, "damaged, cut short"),
         (no_weights, "damaged, cut short"),
         (cut_h5, "damaged, cut short"),
-        (other_ending, "ends in .keras or .weights.h5"),
+        (other_ending, "ends in .keras, .weights.h5, .* or .safetensors"),
         (absent, "a file that exists"),
+        (absent_checkpoint, "a file that exists"),
     ],
 )
 def test_bad_weight_files_are_refused(spoil, message, saved):

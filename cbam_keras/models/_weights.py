@@ -9,30 +9,38 @@ from typing import Any
 
 import keras
 
-SUFFIXES = (".keras", ".weights.h5")
+from cbam_keras.convert import load_torch_weights
+
+KERAS_ENDINGS = (".keras", ".weights.h5")
+TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Loads the weights of a file saved from the same network.
+    """Loads the weights of a file, of the same network or of PyTorch.
 
     Args:
         model: Functional `keras.Model`.
-        path: A `.keras` or `.weights.h5` file.
+        path: A `.keras` or `.weights.h5` file saved from the same network, or
+            a PyTorch checkpoint, which goes to `load_torch_weights`.
 
     Raises:
         ValueError: If the file does not exist, is of another kind, is
             damaged, or was saved from another network.
     """
     path = os.fspath(path)
-    if not path.endswith(SUFFIXES):
+    if not path.endswith(KERAS_ENDINGS + TORCH_ENDINGS):
+        endings = ", ".join(KERAS_ENDINGS + TORCH_ENDINGS[:-1])
         raise ValueError(
-            "`weights` must be None or a file that ends in .keras or "
-            f'.weights.h5. Received: weights="{path}"'
+            f"`weights` must be None or a file that ends in {endings} or "
+            f'{TORCH_ENDINGS[-1]}. Received: weights="{path}"'
         )
     if not os.path.isfile(path):
         raise ValueError(
             f'`weights` must be a file that exists. Received: weights="{path}"'
         )
+    if path.endswith(TORCH_ENDINGS):
+        load_torch_weights(model, path)
+        return
     try:
         stored = collections.Counter(_stored_shapes(path))
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:

@@ -1,25 +1,29 @@
 """Residual networks with attention: one engine and the networks it builds."""
 
 import functools
+import inspect
 import os
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import keras
-from keras import layers
 
 from cbam_keras import _checks, blocks
-from cbam_keras.models._weights import load_weights
+from cbam_keras.models._network import assemble
 
-STEMS = ("imagenet", "small")
 BLOCKS = ("basic", "bottleneck")
+WIDTHS = (64, 128, 256, 512)
+
+# Keeps the signature of what is decorated, so that editors can help.
+Builder = TypeVar("Builder", bound=Callable[..., keras.Model])
 
 
 def ResNet(
     depths: Sequence[int],
     *,
     block: str = "bottleneck",
-    widths: Sequence[int] = (64, 128, 256, 512),
+    widths: Sequence[int] = WIDTHS,
     stem_width: int = 64,
     groups: int = 1,
     base_width: int = 64,
@@ -65,8 +69,9 @@ def ResNet(
         include_top: Boolean, whether the network ends in global average
             pooling and a classifier. Defaults to `True`.
         weights: `None` for random weights, or the path of a `.keras` or
-            `.weights.h5` file saved from the same network. Defaults to
-            `None`.
+            `.weights.h5` file saved from the same network, or of a PyTorch
+            checkpoint (`.pth`, `.pth.tar`, `.pt`, `.safetensors`), see
+            `cbam_keras.load_torch_weights`. Defaults to `None`.
         input_tensor: Keras tensor to build the network on, or `None` for a
             new input. Defaults to `None`.
         input_shape: Shape without the batch, `(H, W, C)`, or `(C, H, W)` if
@@ -123,11 +128,6 @@ def ResNet(
             f"({len(widths)} stages)"
         )
     _checks.one_of("block", block, BLOCKS)
-    _checks.one_of("stem", stem, STEMS)
-    _checks.one_of("downsample_in", downsample_in, blocks.DOWNSAMPLE_IN)
-    _checks.one_of("pooling", pooling, (None, "avg", "max"))
-    _checks.boolean("include_top", include_top)
-    classes = _checks.positive_integer("classes", classes)
     stem_width = _checks.positive_integer("stem_width", stem_width)
     groups = _checks.positive_integer("groups", groups)
     base_width = _checks.positive_integer("base_width", base_width)
@@ -148,32 +148,100 @@ def ResNet(
         )
     attention = _per_stage(attention, len(depths))
 
-    image = _image(input_tensor, input_shape, include_top, stem)
-    x = blocks.stem(image, stem_width, stem)
-    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True), 1):
-        for index in range(1, depth + 1):
-            x = block_function(
-                x,
-                width,
-                stride=2 if stage > 1 and index == 1 else 1,
-                attention=attention[stage - 1],
-                name=f"stage{stage}_block{index}",
-            )
-    x = _head(x, include_top, pooling, classes, classifier_activation)
-    inputs = (
-        image
-        if input_tensor is None
-        else keras.utils.get_source_inputs(input_tensor)
+    def body(x):
+        x = blocks.stem(x, stem_width, stem)
+        for stage, (depth, width) in enumerate(
+            zip(depths, widths, strict=True), 1
+        ):
+            for index in range(1, depth + 1):
+                x = block_function(
+                    x,
+                    width,
+                    stride=2 if stage > 1 and index == 1 else 1,
+                    attention=attention[stage - 1],
+                    name=f"stage{stage}_block{index}",
+                )
+        return x
+
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        downsample_in=downsample_in,
+        name=name,
     )
-    model = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        load_weights(model, weights)
-    return model
 
 
-def _network(depths, block, name):
+def _documented(
+    name: str, summary: str, channels: int, reference: str, **arguments: str
+) -> Callable[[Builder], Builder]:
+    """Returns a decorator that names a builder and documents its signature.
+
+    Args:
+        name: String, the public name of the builder.
+        summary: String, what it builds.
+        channels: Positive integer, the channels of its last feature map.
+        reference: String, where the network was published.
+        **arguments: Strings, what `ResNet` does not say of an argument.
+
+    Returns:
+        Function from a builder to that builder.
+    """
+
+    def filled(text):
+        return textwrap.fill(
+            text, 76, initial_indent=" " * 4, subsequent_indent=" " * 8
+        )
+
+    def decorate(build: Builder) -> Builder:
+        args = "\n".join(
+            filled(
+                f"{key}: {arguments.get(key, 'See `ResNet`.')} Defaults to "
+                f"`{_checks.quoted(parameter.default)}`."
+            )
+            for key, parameter in inspect.signature(build).parameters.items()
+        )
+        build.__name__ = build.__qualname__ = name
+        build.__doc__ = f"""Builds {name}: {summary}
+
+Args:
+{args}
+
+Returns:
+    A functional `keras.Model`, see `ResNet`.
+
+Raises:
+    ValueError: See `ResNet`.
+    TypeError: See `ResNet`.
+
+Example:
+    >>> model = {name}(attention="cbam", include_top=False)
+    >>> model.output_shape
+    (None, None, None, {channels})
+
+Reference:
+    {reference}.
+"""
+        return build
+
+    return decorate
+
+
+def _resnet(name, depths, block):
     """Returns the builder of a residual network with the usual widths."""
 
+    @_documented(
+        name,
+        f"{sum(depths)} {block} blocks, {depths}.",
+        2048 if block == "bottleneck" else 512,
+        "He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385)",
+    )
     def build(
         include_top: bool = True,
         weights: str | os.PathLike | None = None,
@@ -204,45 +272,105 @@ def _network(depths, block, name):
             name=name,
         )
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"""Builds {name}: {sum(depths)} {block} blocks, {depths}.
-
-    Args:
-        include_top: See `ResNet`. Defaults to `True`.
-        weights: See `ResNet`. Defaults to `None`.
-        input_tensor: See `ResNet`. Defaults to `None`.
-        input_shape: See `ResNet`. Defaults to `None`.
-        pooling: See `ResNet`. Defaults to `None`.
-        classes: See `ResNet`. Defaults to `1000`.
-        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
-        attention: See `ResNet`. Defaults to `None`.
-        stem: See `ResNet`. Defaults to `"imagenet"`.
-        downsample_in: See `ResNet`. Defaults to `"3x3"`.
-        name: See `ResNet`. Defaults to `"{name.lower()}"`.
-
-    Returns:
-        A functional `keras.Model`, see `ResNet`.
-
-    Raises:
-        ValueError: See `ResNet`.
-        TypeError: See `ResNet`.
-
-    Example:
-        >>> model = {name}(attention="cbam", include_top=False)
-        >>> model.output_shape
-        (None, None, None, {2048 if block == "bottleneck" else 512})
-
-    Reference:
-        He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385).
-    """
     return build
 
 
-ResNet18 = _network((2, 2, 2, 2), "basic", "ResNet18")
-ResNet34 = _network((3, 4, 6, 3), "basic", "ResNet34")
-ResNet50 = _network((3, 4, 6, 3), "bottleneck", "ResNet50")
-ResNet101 = _network((3, 4, 23, 3), "bottleneck", "ResNet101")
-ResNet152 = _network((3, 8, 36, 3), "bottleneck", "ResNet152")
+def _resnext(name, depths):
+    """Returns the builder of a residual network with grouped convolutions."""
+
+    @_documented(
+        name,
+        f"{sum(depths)} bottleneck blocks with groups, {depths}.",
+        2048,
+        "Xie, Girshick, Dollár, Tu and He, 2017 "
+        "(https://arxiv.org/abs/1611.05431)",
+    )
+    def build(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: Any = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: Any = "softmax",
+        *,
+        attention: Any = None,
+        stem: str = "imagenet",
+        downsample_in: str = "3x3",
+        groups: int = 32,
+        base_width: int = 4,
+        name: str = name.lower(),
+    ) -> keras.Model:
+        return ResNet(
+            depths,
+            groups=groups,
+            base_width=base_width,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            attention=attention,
+            stem=stem,
+            downsample_in=downsample_in,
+            name=name,
+        )
+
+    return build
+
+
+ResNet18 = _resnet("ResNet18", (2, 2, 2, 2), "basic")
+ResNet34 = _resnet("ResNet34", (3, 4, 6, 3), "basic")
+ResNet50 = _resnet("ResNet50", (3, 4, 6, 3), "bottleneck")
+ResNet101 = _resnet("ResNet101", (3, 4, 23, 3), "bottleneck")
+ResNet152 = _resnet("ResNet152", (3, 8, 36, 3), "bottleneck")
+ResNeXt50 = _resnext("ResNeXt50", (3, 4, 6, 3))
+ResNeXt101 = _resnext("ResNeXt101", (3, 4, 23, 3))
+
+
+@_documented(
+    "WideResNet18",
+    "8 wider basic blocks, (2, 2, 2, 2).",
+    768,
+    "Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146)",
+    width_multiplier="Positive number. The stages have 64, 128, 256 and 512 "
+    "channels times it, rounded down. The stem keeps its 64, as the "
+    "parameters printed in the CBAM paper need.",
+)
+def WideResNet18(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Any = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: Any = "softmax",
+    *,
+    attention: Any = None,
+    stem: str = "imagenet",
+    downsample_in: str = "3x3",
+    width_multiplier: float = 1.5,
+    name: str = "wideresnet18",
+) -> keras.Model:
+    multiplier = _checks.positive_number("width_multiplier", width_multiplier)
+    return ResNet(
+        (2, 2, 2, 2),
+        block="basic",
+        widths=[max(1, int(multiplier * width)) for width in WIDTHS],
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        attention=attention,
+        stem=stem,
+        downsample_in=downsample_in,
+        name=name,
+    )
 
 
 def _integers(name, values):
@@ -266,59 +394,3 @@ def _per_stage(attention, stages):
             f"{stages} stages, attention={attention!r}"
         )
     return list(attention)
-
-
-def _image(input_tensor, input_shape, include_top, stem):
-    """Returns the tensor that the network starts from."""
-    if input_tensor is not None:
-        if not keras.utils.is_keras_tensor(input_tensor):
-            raise TypeError(
-                "`input_tensor` must be a Keras tensor, as keras.Input "
-                f"gives. Received: input_tensor={input_tensor!r}"
-            )
-        received = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != received:
-            raise ValueError(
-                "`input_shape` must be left out or equal the shape of "
-                f"`input_tensor`. Received: input_shape={input_shape}, "
-                f"input_tensor of shape {received} without the batch"
-            )
-        input_shape = received
-    elif input_shape is None:
-        size = (32 if stem == "small" else 224) if include_top else None
-        input_shape = (size, size, 3)
-        if keras.config.image_data_format() == "channels_first":
-            input_shape = (3, size, size)
-    input_shape = tuple(input_shape)
-    axis = 0 if keras.config.image_data_format() == "channels_first" else -1
-    if len(input_shape) != 3 or input_shape[axis] is None:
-        raise ValueError(
-            "`input_shape` must have two spatial axes and a known number of "
-            f'channels, with data_format="'
-            f'{keras.config.image_data_format()}". Received: '
-            f"input_shape={input_shape}"
-        )
-    return keras.Input(input_shape) if input_tensor is None else input_tensor
-
-
-def _head(x, include_top, pooling, classes, classifier_activation):
-    if not include_top and pooling is None:
-        return x
-    pool = (
-        layers.GlobalMaxPooling2D
-        if pooling == "max" and not include_top
-        else layers.GlobalAveragePooling2D
-    )
-    x = pool(name="head_pool")(x)
-    if not include_top:
-        return x
-    half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
-    return layers.Dense(
-        classes,
-        activation=classifier_activation,
-        # The authors' code: Kaiming normal.
-        kernel_initializer="he_normal",
-        # Probabilities and losses need more than half precision.
-        dtype="float32" if half else None,
-        name="predictions",
-    )(x)

@@ -1,0 +1,71 @@
+"""From images to what the published checkpoints expect."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from cbam_keras import _checks
+
+# Of the images of ImageNet, red, green and blue, in [0, 1].
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+def preprocess_input(images: Any, data_format: str | None = None) -> Any:
+    """Scales images to what networks trained on ImageNet in PyTorch expect.
+
+    `(images / 255 - mean) / deviation` for each of red, green and blue, with
+    the mean (0.485, 0.456, 0.406) and the deviation (0.229, 0.224, 0.225) of
+    ImageNet, as the authors' code and torchvision do. Needed with their
+    checkpoints; no network here has it built in.
+
+    Args:
+        images: Array or tensor of any number type, one RGB image or a batch,
+            in `[0, 255]`. It is not changed. Tensors may be symbolic, or come
+            from `tf.data` under the TensorFlow backend.
+        data_format: String, `"channels_last"` for `(H, W, 3)` or
+            `(B, H, W, 3)`, `"channels_first"` for `(3, H, W)` or
+            `(B, 3, H, W)`, or `None` for
+            `keras.config.image_data_format()`. Defaults to `None`.
+
+    Returns:
+        float32 of the same shape: a NumPy array for a NumPy array, a tensor
+        for a tensor.
+
+    Raises:
+        ValueError: If the images are not of rank 3 or 4, or have not 3
+            channels.
+        TypeError: If `images` is no array or tensor.
+
+    Example:
+        >>> white = np.full((2, 32, 32, 3), 255, "uint8")
+        >>> print(preprocess_input(white)[0, 0, 0])
+        [2.2489083 2.4285715 2.64     ]
+    """
+    data_format = _checks.data_format(data_format)
+    if not hasattr(images, "shape"):
+        raise TypeError(
+            "`images` must be an array or a tensor. Received: images of type "
+            f"{type(images).__name__}"
+        )
+    shape = tuple(images.shape)
+    axis = -1 if data_format == "channels_last" else -3
+    if len(shape) not in (3, 4) or shape[axis] != 3:
+        raise ValueError(
+            "`images` must be one RGB image or a batch, with 3 channels on "
+            f'axis {axis} for data_format="{data_format}". Received: images '
+            f"of shape {shape}"
+        )
+    per_channel = (3,) if axis == -1 else (3, 1, 1)
+    mean = np.array(MEAN, "float32").reshape(per_channel)
+    deviation = np.array(DEVIATION, "float32").reshape(per_channel)
+    if isinstance(images, np.ndarray):
+        # In place on the copy: data sets are large.
+        images = images.astype("float32")
+        images /= 255
+        images -= mean
+        images /= deviation
+        return images
+    images = ops.cast(images, "float32") / 255
+    return ops.divide(ops.subtract(images, mean), deviation)

@@ -1,0 +1,49 @@
+"""The feature maps of a network at each of its resolutions."""
+
+import re
+
+import keras
+
+
+def pyramid(model: keras.Model) -> keras.Model:
+    """Builds a model that gives the last feature map of each stage.
+
+    For detection, segmentation, or a look inside. It shares the layers, and
+    so the weights, of the given model, which is left as it is.
+
+    Args:
+        model: A network of `cbam_keras.models`, with or without classifier:
+            a functional model whose blocks end in layers named
+            `stage1_block1_out` and so on.
+
+    Returns:
+        A functional `keras.Model` with the inputs of `model`. Its output is a
+        list of `(B, H, W, C)`, one per stage, the largest map first.
+
+    Raises:
+        ValueError: If the model has no layers of these names.
+
+    Example:
+        >>> model = pyramid(ResNet18(input_shape=(64, 64, 3)))
+        >>> [shape[1:] for shape in model.output_shape]
+        [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512)]
+    """
+    last: dict[int, tuple[int, keras.layers.Layer]] = {}
+    for layer in model.layers:
+        if found := re.fullmatch(r"stage(\d+)_block(\d+)_out", layer.name):
+            stage, block = int(found[1]), int(found[2])
+            if stage not in last or block > last[stage][0]:
+                last[stage] = block, layer
+    if not last:
+        raise ValueError(
+            "`model` must have layers named stage1_block1_out and so on, as "
+            "the networks of `cbam_keras.models` do; a network inside another "
+            "model is found by `get_layer` first. Received: "
+            f'model="{model.name}" with layers '
+            f"{[layer.name for layer in model.layers[:5]]}, ..."
+        )
+    return keras.Model(
+        model.input,
+        [last[stage][1].output for stage in sorted(last)],
+        name=f"{model.name}_pyramid",
+    )

@@ -1,0 +1,127 @@
+"""MobileNet with attention after every convolution."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks, blocks
+from cbam_keras.models._network import assemble
+
+# Width and number of blocks of each stage.
+STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
+
+
+def MobileNet(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Any = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: Any = "softmax",
+    *,
+    attention: Any = None,
+    stem: str = "imagenet",
+    downsample_in: str = "3x3",
+    alpha: float = 1.0,
+    name: str = "mobilenet",
+) -> keras.Model:
+    """Builds MobileNet V1, with attention after every convolution if asked for.
+
+    The stem, the 13 depthwise and the 13 pointwise convolutions each get an
+    attention layer of their own, 27 in all: the only placement that gives the
+    parameters and FLOPs printed in the paper. Each stands after the batch
+    normalization of its convolution and before the ReLU. That is our choice,
+    by the example of the residual blocks: the paper says no more than "after
+    every convolution", and the authors' MobileNet is not released.
+
+    Padding and batch normalization are as in `ResNet`. Stages are counted by
+    resolution, and layers named `stem_conv`, `stem_attention`,
+    `stage2_block1_conv1` (depthwise), `stage2_block1_attention1`,
+    `stage2_block1_conv2` (pointwise), `stage2_block1_attention2`,
+    `stage2_block1_out`, `head_pool`, `predictions`, and so on.
+
+    Args:
+        include_top: See `ResNet`. Defaults to `True`.
+        weights: See `ResNet`; PyTorch checkpoints are for residual networks
+            alone. Defaults to `None`.
+        input_tensor: See `ResNet`. Defaults to `None`.
+        input_shape: See `ResNet`. Defaults to `None`.
+        pooling: See `ResNet`. Defaults to `None`.
+        classes: See `ResNet`. Defaults to `1000`.
+        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        attention: What stands after every convolution, see `ResNet`. A list,
+            one entry per stage, is for residual networks alone. Defaults to
+            `None`.
+        stem: `"imagenet"` or `"small"`: a 3x3 convolution with stride 2 or 1.
+            Defaults to `"imagenet"`.
+        downsample_in: `"3x3"` or `"1x1"`, which changes nothing here: taken
+            so that all networks are called alike. Defaults to `"3x3"`.
+        alpha: Positive number. All widths are multiplied by it and rounded
+            down. Defaults to `1.0`.
+        name: String, the name of the model. Defaults to `"mobilenet"`.
+
+    Returns:
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, C)` (`H / 16` with the small stem), or
+        `(B, C)` with `pooling`.
+
+    Raises:
+        ValueError: If an argument is out of range, or if a weight file does
+            not fit.
+        TypeError: If `attention` is of a wrong kind.
+
+    Example:
+        >>> model = MobileNet(alpha=0.25, attention="cbam", classes=10)
+        >>> model.output_shape
+        (None, 10)
+
+    Reference:
+        Howard et al., 2017 (https://arxiv.org/abs/1704.04861);
+        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521).
+    """
+    alpha = _checks.positive_number("alpha", alpha)
+    if isinstance(attention, (list, tuple)):
+        raise TypeError(
+            "`attention` of a MobileNet must be the same everywhere: lists, "
+            "one entry per stage, are for residual networks. Received: "
+            f"attention={attention!r}"
+        )
+
+    def body(x):
+        stride = 2 if stem == "imagenet" else 1
+        width = _width(32, alpha)
+        x = blocks.conv(x, width, 3, stride=stride, name="stem_conv")
+        x = blocks.batch_norm(x, name="stem_bn")
+        x = blocks.attend(x, attention, name="stem_attention")
+        x = blocks.relu(x, name="stem_relu")
+        for stage, (width, depth) in enumerate(STAGES, 1):
+            for index in range(1, depth + 1):
+                x = blocks.depthwise_separable_block(
+                    x,
+                    _width(width, alpha),
+                    stride=2 if stage > 1 and index == 1 else 1,
+                    attention=attention,
+                    name=f"stage{stage}_block{index}",
+                )
+        return x
+
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        downsample_in=downsample_in,
+        name=name,
+    )
+
+
+def _width(channels, alpha):
+    return max(1, int(alpha * channels))

@@ -1,0 +1,352 @@
+"""The networks of the paper's tables, with the numbers printed there.
+
+`PRESETS` holds the 30 rows of Tables 4 and 5 (ImageNet), `ABLATIONS` the rows
+of Tables 1 to 3 (choices within the module, on ResNet50), both by name;
+`build_preset` builds any of them.
+
+The networks are built with `downsample_in="1x1"`, because that is what the
+printed FLOPs count. The authors' released code and checkpoints, and
+torchvision's, have the stride in the 3x3 convolution instead. The same
+weights fit both and predict differently, so load those checkpoints with
+`build_preset(name, weights=path, downsample_in="3x3")`. Networks without
+bottlenecks (ResNet18 and 34, WideResNet18, MobileNet) are the same either
+way.
+"""
+
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks, models
+from cbam_keras.layers import VARIANTS
+from cbam_keras.layers.factory import ATTENTION
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One row of the paper's tables: a network and what is printed of it.
+
+    Errors are in %, on ImageNet, single crop of 224 x 224. For each it is
+    said how sure its digits are: `"copy"`, found in an independent copy of
+    the table too, or `"recalled"`, not confirmed by a second source: show it
+    as reported, test nothing against it. Parameters and multiply-accumulates
+    need no such mark: those of the network built are equal to them.
+
+    Attributes:
+        name: String, the key of the row, as `"resnet50-cbam"`.
+        network: String, the network as a table shows it, as
+            `"ResNeXt50 (32x4d)"`.
+        attention: String, what the network carries as a table shows it: `""`,
+            `"SE"`, `"CBAM"`, or what an ablation puts in their place.
+        tables: Tuple of integers, the numbers of the tables with this row.
+        parameters: Number, the printed parameters in millions (trainable,
+            1000 classes), or `None` for rows of Tables 1 to 3 alone.
+        macs: Number, the printed "GFLOPs", which are multiply-accumulates in
+            1e9 at 224 x 224, or `None` likewise.
+        top1_error: Number, the printed top-1 error in %.
+        top5_error: Number, the printed top-5 error in %.
+        top1_certainty: String, `"copy"` or `"recalled"`.
+        top5_certainty: String, `"copy"` or `"recalled"`.
+        builder: String, the function of `cbam_keras.models` that builds it.
+        options: Dictionary, arguments of the builder that make it this
+            network.
+        layer: String, the attention layer as builders take it, or `None`.
+        layer_options: Dictionary, arguments of the attention layer.
+    """
+
+    name: str
+    network: str
+    attention: str
+    tables: tuple[int, ...]
+    parameters: float | None
+    macs: float | None
+    top1_error: float
+    top5_error: float
+    top1_certainty: str
+    top5_certainty: str
+    builder: str
+    # Left out of the hash, which a dictionary has not.
+    options: dict[str, Any] = dataclasses.field(hash=False)
+    layer: str | None
+    layer_options: dict[str, Any] = dataclasses.field(hash=False)
+
+    @property
+    def certainty(self) -> str:
+        """`"copy"` if both errors are, or else `"recalled"`."""
+        both = {self.top1_certainty, self.top5_certainty}
+        return "copy" if both == {"copy"} else "recalled"
+
+
+# Tables 4 and 5. A name, the network as it is shown there, whose first word is
+# its builder, arguments of the builder, and what is printed of it without
+# attention, with SE and with CBAM: parameters in millions, multiply-accumulates
+# in 1e9, top-1 error, top-5 error.
+_NETWORKS: dict[str, tuple[Any, ...]] = {
+    "resnet18": (
+        "ResNet18",
+        {},
+        (11.69, 1.814, 29.60, 10.55),
+        (11.78, 1.814, 29.41, 10.22),
+        (11.78, 1.815, 29.27, 10.09),
+    ),
+    "resnet34": (
+        "ResNet34",
+        {},
+        (21.80, 3.664, 26.69, 8.60),
+        (21.96, 3.664, 26.13, 8.35),
+        (21.96, 3.665, 25.99, 8.24),
+    ),
+    "resnet50": (
+        "ResNet50",
+        {},
+        (25.56, 3.858, 24.56, 7.50),
+        (28.09, 3.860, 23.14, 6.70),
+        (28.09, 3.864, 22.66, 6.31),
+    ),
+    "resnet101": (
+        "ResNet101",
+        {},
+        (44.55, 7.570, 23.38, 6.88),
+        (49.33, 7.575, 22.35, 6.19),
+        (49.33, 7.581, 21.51, 5.69),
+    ),
+    "wideresnet18-1.5": (
+        "WideResNet18 (1.5)",
+        {"width_multiplier": 1.5},
+        (25.88, 3.866, 26.85, 8.88),
+        (26.07, 3.867, 26.21, 8.47),
+        (26.08, 3.868, 26.10, 8.43),
+    ),
+    "wideresnet18-2.0": (
+        "WideResNet18 (2.0)",
+        {"width_multiplier": 2.0},
+        (45.62, 6.696, 25.63, 8.20),
+        (45.97, 6.696, 24.93, 7.65),
+        (45.97, 6.697, 24.84, 7.63),
+    ),
+    "resnext50": (
+        "ResNeXt50 (32x4d)",
+        {"groups": 32, "base_width": 4},
+        (25.03, 3.768, 22.85, 6.48),
+        (27.56, 3.771, 21.91, 6.04),
+        (27.56, 3.774, 21.92, 5.91),
+    ),
+    "resnext101": (
+        "ResNeXt101 (32x4d)",
+        {"groups": 32, "base_width": 4},
+        (44.18, 7.508, 21.54, 5.75),
+        (48.96, 7.512, 21.17, 5.66),
+        (48.96, 7.519, 21.07, 5.59),
+    ),
+    "mobilenet": (
+        "MobileNet",
+        {"alpha": 1.0},
+        (4.23, 0.569, 31.39, 11.51),
+        (5.07, 0.570, 29.97, 10.63),
+        (5.07, 0.576, 29.01, 9.99),
+    ),
+    "mobilenet-0.7": (
+        "MobileNet (alpha 0.7)",
+        {"alpha": 0.7},
+        (2.30, 0.283, 34.86, 13.69),
+        (2.71, 0.283, 32.50, 12.49),
+        (2.71, 0.289, 31.51, 11.48),
+    ),
+}
+
+# What these three carry: the ending of the name, what a table shows, the
+# layer, its arguments. The printed parameters need the authors' variant.
+_ATTENTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
+    ("", "", None, {}),
+    ("-se", "SE", "se", {}),
+    ("-cbam", "CBAM", "cbam", VARIANTS["official"]),
+)
+
+# Rows of Table 4 that Tables 1 to 3 print again. Their top-1 and top-5 errors
+# are what an independent copy holds of Tables 4 and 5, with one top-1 more.
+_REPEATED = {"resnet50": (1,), "resnet50-se": (1, 3), "resnet50-cbam": (2, 3)}
+_TOP1_COPIED = {*_REPEATED, "resnet101-cbam"}
+_TOP5_COPIED = {*_REPEATED}
+
+# The other rows of Tables 1 to 3: the table, what it shows in each block of a
+# ResNet50, the layer, its arguments, top-1 and top-5 error.
+_CHOICES: dict[str, tuple[int, str, str, dict[str, Any], float, float]] = {
+    "resnet50-channel-max": (
+        1,
+        "channel (max)",
+        "channel",
+        {"pool_types": ("max",)},
+        23.20,
+        6.83,
+    ),
+    "resnet50-channel-avg-max": (
+        1,
+        "channel (avg & max)",
+        "channel",
+        {},
+        22.80,
+        6.52,
+    ),
+    "resnet50-spatial-conv-3": (
+        2,
+        "channel + spatial (1x1 conv, k=3)",
+        "cbam",
+        {"spatial_pool_types": ("conv",), "kernel_size": 3},
+        22.96,
+        6.64,
+    ),
+    "resnet50-spatial-conv-7": (
+        2,
+        "channel + spatial (1x1 conv, k=7)",
+        "cbam",
+        {"spatial_pool_types": ("conv",), "kernel_size": 7},
+        22.90,
+        6.47,
+    ),
+    "resnet50-spatial-avg-max-3": (
+        2,
+        "channel + spatial (avg & max, k=3)",
+        "cbam",
+        {"kernel_size": 3},
+        22.68,
+        6.41,
+    ),
+    "resnet50-spatial-first": (
+        3,
+        "spatial + channel",
+        "cbam",
+        {"order": "spatial_first"},
+        22.78,
+        6.42,
+    ),
+    "resnet50-parallel": (
+        3,
+        "channel & spatial in parallel",
+        "cbam",
+        {"order": "parallel"},
+        22.95,
+        6.59,
+    ),
+}
+
+
+def build_preset(name: str, **options: Any) -> keras.Model:
+    """Builds a network of the paper's tables.
+
+    Its bottlenecks have the stride in the first 1x1 convolution, which is
+    what the printed FLOPs count. For checkpoints of the authors' released
+    code or of torchvision pass `downsample_in="3x3"`: they load into the
+    other network too, but predict worse there.
+
+    Args:
+        name: String, a key of `PRESETS` or `ABLATIONS`, as
+            `"resnet50-cbam"`.
+        **options: Arguments of the builder in `cbam_keras.models`, as
+            `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`; not
+            those that make the network this row: `attention`, and
+            `width_multiplier`, `groups`, `base_width` or `alpha`. Left out,
+            `downsample_in` is `"1x1"`.
+
+    Returns:
+        A functional `keras.Model` named `name`, with random weights unless
+        `weights` are given.
+
+    Raises:
+        ValueError: If there is no such preset, or if an option is out of
+            range.
+        TypeError: If an option is unknown to the builder, or fixed by the
+            preset.
+
+    Example:
+        >>> model = build_preset("resnet18-cbam", classes=10)
+        >>> model.name, model.output_shape
+        ('resnet18-cbam', (None, 10))
+    """
+    presets = {**PRESETS, **ABLATIONS}
+    preset = presets[_checks.one_of("name", name, presets)]
+    build = getattr(models, preset.builder)
+    fixed = {**preset.options, "attention": preset.layer}
+    known = list(inspect.signature(build).parameters)
+    for key, value in options.items():
+        if key in fixed:
+            raise TypeError(
+                f"`{key}` is fixed by a preset. Received: {key}={value!r}, "
+                f'name="{name}". For another, call '
+                f"cbam_keras.models.{preset.builder}({key}=...)."
+            )
+        if key not in known:
+            raise TypeError(
+                f"An option of `build_preset` must be an argument of "
+                f"cbam_keras.models.{preset.builder}. Received: "
+                f"{key}={value!r}{_checks.did_you_mean(key, known)}"
+            )
+    if preset.layer is not None:
+        fixed["attention"] = functools.partial(
+            ATTENTION[preset.layer], **preset.layer_options
+        )
+    return build(**{"downsample_in": "1x1", **options, **fixed, "name": name})
+
+
+def _tables_4_and_5():
+    """Returns an iterator over the rows of Tables 4 and 5."""
+    for first, (network, options, *numbers) in _NETWORKS.items():
+        builder = network.split()[0]
+        for carried, printed in zip(_ATTENTIONS, numbers, strict=True):
+            ending, attention, layer, layer_options = carried
+            parameters, macs, top1_error, top5_error = printed
+            name = first + ending
+            table = 5 if builder == "MobileNet" else 4
+            yield Preset(
+                name=name,
+                network=network,
+                attention=attention,
+                tables=(*_REPEATED.get(name, ()), table),
+                parameters=parameters,
+                macs=macs,
+                top1_error=top1_error,
+                top5_error=top5_error,
+                top1_certainty=_certainty(name in _TOP1_COPIED),
+                top5_certainty=_certainty(name in _TOP5_COPIED),
+                builder=builder,
+                options=dict(options),
+                layer=layer,
+                layer_options=dict(layer_options),
+            )
+
+
+def _certainty(copied):
+    return "copy" if copied else "recalled"
+
+
+def _tables_1_to_3():
+    """Returns an iterator over the rows that only Tables 1 to 3 have."""
+    for name, row in _CHOICES.items():
+        table, attention, layer, layer_options, top1_error, top5_error = row
+        # Wherever there is a spatial gate, it is the authors' variant of it.
+        variant = VARIANTS["official"] if layer == "cbam" else {}
+        yield Preset(
+            name=name,
+            network="ResNet50",
+            attention=attention,
+            tables=(table,),
+            parameters=None,
+            macs=None,
+            top1_error=top1_error,
+            top5_error=top5_error,
+            top1_certainty="copy",
+            top5_certainty="copy",
+            builder="ResNet50",
+            options={},
+            layer=layer,
+            layer_options={**variant, **layer_options},
+        )
+
+
+PRESETS: dict[str, Preset] = {row.name: row for row in _tables_4_and_5()}
+ABLATIONS: dict[str, Preset] = {
+    **{name: PRESETS[name] for name in _REPEATED},
+    **{row.name: row for row in _tables_1_to_3()},
+}
