@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, plotting
+from cbam_keras import _checks, _files, _tables, plotting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,31 +59,28 @@ class Results:
     output: pathlib.Path
 
     def __str__(self) -> str:
-        table = _checks.require("rich.table", extra="all").Table(
-            title=f"Results in {self.output}"
+        return _tables.render(
+            {
+                "network": "left",
+                "parameters": "right",
+                "best validation accuracy": "right",
+                "test accuracy": "right",
+                "seconds per epoch": "right",
+            },
+            [
+                [
+                    (
+                        run.network,
+                        f"{run.parameters:,}",
+                        f"{run.best_validation_accuracy:.2%}",
+                        f"{run.test_accuracy:.2%}",
+                        f"{run.seconds_per_epoch:.1f}",
+                    )
+                    for run in self.runs
+                ]
+            ],
+            title=f"Results in {self.output}",
         )
-        console = _checks.require("rich.console", extra="all").Console(
-            width=100, color_system=None, markup=False, emoji=False
-        )
-        table.add_column("network")
-        for column in (
-            "parameters",
-            "best validation accuracy",
-            "test accuracy",
-            "seconds per epoch",
-        ):
-            table.add_column(column, justify="right")
-        for run in self.runs:
-            table.add_row(
-                run.network,
-                f"{run.parameters:,}",
-                f"{run.best_validation_accuracy:.2%}",
-                f"{run.test_accuracy:.2%}",
-                f"{run.seconds_per_epoch:.1f}",
-            )
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get().rstrip()
 
 
 class Session:

@@ -1,0 +1,452 @@
+"""Parameters and multiply-accumulates of a model, counted, not run."""
+
+import dataclasses
+import math
+import numbers
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _graph, _tables
+from cbam_keras.layers import (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    SqueezeExcite,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one layer of a model costs.
+
+    Attributes:
+        layer: String, the name of the layer, after the names of the models
+            it is in: `"backbone/conv1"`.
+        kind: String, the class of the layer.
+        group: String, `"convolution"`, `"dense"`, `"attention"`, `"other"`
+            (normalization and what else only scales, shifts or looks up) or
+            `"not counted"`.
+        output_shape: Tuple, the shape of its first output without the batch.
+        parameters: Integer, trainable parameters.
+        macs: Integer, multiply-accumulates for one sample, over all calls of
+            a shared layer; `None` where they can't be counted.
+    """
+
+    layer: str
+    kind: str
+    group: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+    macs: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a model costs; prints as a table.
+
+    Attributes:
+        model: String, the name of the model.
+        input_shape: Shape it was counted for, without the batch; a tuple of
+            shapes if the model has several inputs.
+        rows: Tuple of `Row`, one for each layer that has weights or
+            multiplies, in the order they run.
+    """
+
+    model: str
+    input_shape: tuple
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the model."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers that could be counted."""
+        return sum(row.macs or 0 for row in self.rows)
+
+    @property
+    def attention_parameters(self) -> int:
+        """Trainable parameters of the attention layers of `cbam_keras`."""
+        return self.groups.get("attention", (0, 0))[0]
+
+    @property
+    def attention_macs(self) -> int:
+        """Multiply-accumulates of the attention layers of `cbam_keras`."""
+        return self.groups.get("attention", (0, 0))[1]
+
+    @property
+    def groups(self) -> dict[str, tuple[int, int]]:
+        """Parameters and multiply-accumulates of each group of layers."""
+        totals: dict[str, tuple[int, int]] = {}
+        for row in self.rows:
+            parameters, macs = totals.get(row.group, (0, 0))
+            totals[row.group] = (
+                parameters + row.parameters,
+                macs + (row.macs or 0),
+            )
+        return totals
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Names of layers with weights whose multiplies are not known."""
+        return tuple(row.layer for row in self.rows if row.macs is None)
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                row.layer,
+                row.kind,
+                str(row.output_shape),
+                f"{row.parameters:,}",
+                "not counted" if row.macs is None else f"{row.macs:,}",
+            )
+            for row in self.rows
+        ]
+        groups = [
+            (
+                f"all: {group}",
+                "",
+                "",
+                f"{parameters:,}",
+                "?" if group == "not counted" else f"{macs:,}",
+            )
+            for group, (parameters, macs) in self.groups.items()
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
+        text = _tables.render(
+            {
+                "layer": "left",
+                "kind": "left",
+                "output shape": "left",
+                "parameters": "right",
+                "MACs": "right",
+            },
+            [rows, groups, [total]],
+            title=f"{self.model}, input {self.input_shape}",
+        )
+        if self.uncounted:
+            text += (
+                "\nThe total leaves out the MACs of layers that are not known: "
+                + ", ".join(self.uncounted)
+            )
+        return text
+
+
+def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
+    """Counts trainable parameters and multiply-accumulates of a model.
+
+    Nothing is run: shapes are propagated through the graph. A MAC is one
+    multiply and one add. Counted, as in the tables of the paper, are
+    convolutions of every kind, dense layers and the attention layers of
+    `cbam_keras` (the perceptron once for each pool, the convolution, and the
+    1x1 convolution of `pool_types="conv"`), positions in the padding
+    included. Biases, normalization, activations, pooling, products of two
+    feature maps and the multiplication by an attention map are not.
+
+    Args:
+        model: Functional `keras.Model`, or a `keras.Sequential` that is
+            built; models within models are taken apart.
+        input_shape: Shape of the input without the batch, as
+            `(224, 224, 3)`; for several inputs, these in the nesting that
+            the model takes. Defaults to `None`, which means that of the
+            model.
+
+    Returns:
+        A `Profile`, with `.parameters`, `.macs`, `.attention_parameters`,
+        `.attention_macs`, `.groups`, `.rows` and `.uncounted`, the names of
+        layers that have weights but are of no known kind: their parameters
+        are in the totals, their MACs are not. A shared layer counts its
+        parameters once and its MACs for each call.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If the graph of the model is not known (subclassed, or
+            sequential and not built), or if the shape of an input is unknown
+            or does not fit.
+
+    Example:
+        >>> inputs = keras.Input((8, 8, 3))
+        >>> x = keras.layers.Conv2D(16, 3, padding="same")(inputs)
+        >>> model = keras.Model(inputs, CBAM(name="attention")(x))
+        >>> profile = profile_model(model)
+        >>> profile.parameters, profile.macs
+        (595, 33984)
+        >>> profile.attention_parameters, profile.attention_macs
+        (147, 6336)
+    """
+    _graph.require_graph("model", model)
+    shapes = _shapes(model, input_shape)
+    steps, _ = _graph.trace(
+        model,
+        [
+            keras.KerasTensor((1, *shape), x.dtype)
+            for shape, x in zip(shapes, model.inputs, strict=True)
+        ],
+    )
+    rows: dict[int, Row] = {}
+    seen: set[int] = set()
+    for step in steps:
+        layer = step.operation
+        if not isinstance(layer, layers.Layer):
+            continue
+        group, macs = _count(layer, step.inputs, step.outputs)
+        if not layer.weights and not macs:
+            continue
+        if id(layer) in rows:
+            # A shared layer: one row, and the MACs of each call.
+            row = rows[id(layer)]
+            if None in (row.macs, macs):
+                group, macs = NOT_COUNTED
+            else:
+                group, macs = row.group, row.macs + macs
+            rows[id(layer)] = dataclasses.replace(row, group=group, macs=macs)
+            continue
+        rows[id(layer)] = Row(
+            step.path,
+            type(layer).__name__,
+            group,
+            tuple(step.outputs[0].shape[1:]),
+            _parameters(layer, seen),
+            macs,
+        )
+    return Profile(
+        model.name,
+        shapes[0] if len(shapes) == 1 else tuple(shapes),
+        tuple(rows.values()),
+    )
+
+
+def _parameters(layer: Any, seen: set[int]) -> int:
+    """Returns the trainable parameters of a layer that are not yet `seen`."""
+    new = [v for v in layer.trainable_weights if id(v) not in seen]
+    seen |= {id(v) for v in new}
+    return sum(math.prod(v.shape) for v in new)
+
+
+# Below, `x` and `y` are the shapes of input and output for a batch of one, NaN
+# where a size is unknown. The batch axis counts: a model may fold others into
+# it, as windows do.
+def _convolution(layer, x, y):
+    axis = _channel_axis(layer, len(x))
+    return (
+        math.prod(layer.kernel_size) * (x[axis] // layer.groups) * math.prod(y)
+    )
+
+
+def _transposed_convolution(layer, x, y):
+    # Each input position meets the whole kernel once.
+    return math.prod(layer.kernel_size) * math.prod(x) * layer.filters
+
+
+def _depthwise_convolution(layer, x, y):
+    return math.prod(layer.kernel_size) * math.prod(y)
+
+
+def _separable_convolution(layer, x, y):
+    axis = _channel_axis(layer, len(x))
+    between = x[axis] * layer.depth_multiplier
+    positions = math.prod(y) // y[axis]
+    return positions * between * (math.prod(layer.kernel_size) + layer.filters)
+
+
+def _dense(layer, x, y):
+    return x[-1] * math.prod(y)
+
+
+def _einsum_dense(layer, x, y):
+    # Every index of the equation runs once around the multiplication, and
+    # stands in the input or in the kernel.
+    given, kernel = layer.equation.split("->")[0].split(",")
+    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
+    head, dots, tail = given.partition("...")
+    sizes.update(zip(head, x, strict=False))
+    if dots:
+        sizes[dots] = math.prod(x[len(head) : len(x) - len(tail)])
+        sizes.update(zip(reversed(tail), reversed(x), strict=False))
+    return math.prod(sizes.values())
+
+
+def _perceptron(layer, x, y):
+    channels = x[_channel_axis(layer, len(x))]
+    hidden = layer.squeeze_kernel.shape[1]
+    return x[0] * len(layer.pool_types) * 2 * channels * hidden
+
+
+def _spatial_gate(layer, x, y):
+    channels = x[_channel_axis(layer, len(x))]
+    positions = math.prod(x) // channels
+    kernel = layer.kernel_size ** (len(x) - 2) * len(layer.pool_types)
+    if "conv" in layer.pool_types:
+        kernel += channels
+    return positions * kernel
+
+
+def _cbam(layer, x, y):
+    return _perceptron(layer.channel_attention, x, y) + _spatial_gate(
+        layer.spatial_attention, x, y
+    )
+
+
+def _embedding(layer, x, y):
+    # A lookup adds an axis; `ReversibleEmbedding` called in reverse multiplies.
+    return 0 if len(y) > len(x) else math.nan
+
+
+NOT_COUNTED = ("not counted", None)
+# By the paper's convention: what only scales, shifts or looks up costs none.
+FREE = (
+    layers.BatchNormalization,
+    layers.GroupNormalization,
+    layers.LayerNormalization,
+    layers.Normalization,
+    layers.PReLU,
+    layers.RMSNormalization,
+)
+COUNTS = (
+    ("attention", (ChannelAttention, SqueezeExcite), _perceptron),
+    ("attention", SpatialAttention, _spatial_gate),
+    ("attention", CBAM, _cbam),
+    (
+        "convolution",
+        (layers.Conv1D, layers.Conv2D, layers.Conv3D),
+        _convolution,
+    ),
+    (
+        "convolution",
+        (
+            layers.Conv1DTranspose,
+            layers.Conv2DTranspose,
+            layers.Conv3DTranspose,
+        ),
+        _transposed_convolution,
+    ),
+    (
+        "convolution",
+        (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+        _depthwise_convolution,
+    ),
+    (
+        "convolution",
+        (layers.SeparableConv1D, layers.SeparableConv2D),
+        _separable_convolution,
+    ),
+    ("dense", layers.Dense, _dense),
+    ("dense", layers.EinsumDense, _einsum_dense),
+    ("other", FREE, lambda layer, x, y: 0),
+    ("other", layers.Embedding, _embedding),
+)
+
+
+def _count(layer, inputs, outputs) -> tuple[str, int | None]:
+    """Returns the group of a layer and the MACs of one call of it."""
+    if isinstance(layer, layers.SpectralNormalization):
+        # Once trained, the layer inside with another kernel.
+        return _count(layer.layer, inputs, outputs)
+    if isinstance(layer, layers.TimeDistributed):
+        return _count_times(layer, inputs, outputs)
+    for group, classes, count in COUNTS:
+        if isinstance(layer, classes):
+            x, y = _sizes(inputs[0]), _sizes(outputs[0])
+            macs = count(layer, x, y)
+            return NOT_COUNTED if math.isnan(macs) else (group, macs)
+    # Scales each channel, as Keras' ConvNeXt does in a class of its own.
+    if type(layer).__name__ == "LayerScale" or not layer.weights:
+        return "other", 0
+    return NOT_COUNTED
+
+
+def _sizes(tensor) -> tuple[float, ...]:
+    return tuple(math.nan if n is None else n for n in tensor.shape)
+
+
+def _count_times(wrapper, inputs, outputs) -> tuple[str, int | None]:
+    """Counts what is applied to each step of axis 1: a layer or a model."""
+    x, y = (
+        keras.KerasTensor((1, *tensors[0].shape[2:]), tensors[0].dtype)
+        for tensors in (inputs, outputs)
+    )
+    counts = [_count(wrapper.layer, (x,), (y,))]
+    if _graph.is_graph(wrapper.layer):
+        steps, _ = _graph.trace(wrapper.layer, [x])
+        counts = [
+            _count(step.operation, step.inputs, step.outputs)
+            for step in steps
+            if isinstance(step.operation, layers.Layer)
+        ]
+    times = math.prod(_sizes(inputs[0])[:2])
+    if math.isnan(times) or any(macs is None for _, macs in counts):
+        return NOT_COUNTED
+    group, _ = max(counts, key=lambda count: count[1])
+    return group, times * sum(macs for _, macs in counts)
+
+
+def _channel_axis(layer: Any, rank: int) -> int:
+    return 1 if layer.data_format == "channels_first" else rank - 1
+
+
+def _shapes(model: keras.Model, input_shape: Any) -> list[tuple[int, ...]]:
+    """Returns the shape of each input without the batch, all axes known."""
+    own = [tuple(x.shape[1:]) for x in model.inputs]
+    shapes = own
+    if input_shape is not None:
+        inputs, _ = _graph.structure(model)
+        given = {id(x): shape for x, shape in _given(input_shape, inputs)}
+        shapes = [given.get(id(x), ()) for x in model.inputs]
+        if len(given) != len(own) or not all(map(_fits, shapes, own)):
+            raise ValueError(
+                "`input_shape` must fit the input of the model, without the "
+                f"batch. Received: input_shape={input_shape} for model "
+                f'"{model.name}", which takes {_listed(model)}'
+            )
+    if any(axis is None for shape in shapes for axis in shape):
+        raise ValueError(
+            f'The inputs of model "{model.name}" have axes of unknown size, '
+            "on which the multiply-accumulates depend. Received: "
+            f"input_shape={input_shape} for {_listed(model)}. Give "
+            "`input_shape`, e.g. input_shape=(224, 224, 3)"
+        )
+    return shapes
+
+
+def _given(input_shape: Any, inputs: Any) -> list[tuple[Any, tuple]]:
+    """Returns the inputs of a model, each with the shape given for it."""
+    flat = keras.tree.flatten(inputs)
+    if isinstance(input_shape, dict):
+        # By name where the model takes no dict, as Keras takes data.
+        if not isinstance(inputs, dict):
+            inputs = {x.name: x for x in flat}
+        if input_shape.keys() != inputs.keys():
+            return []
+        pairs = [(inputs[key], input_shape[key]) for key in inputs]
+    elif not isinstance(input_shape, (list, tuple)):
+        return []
+    elif all(n is None or isinstance(n, numbers.Integral) for n in input_shape):
+        shape = tuple(n if n is None else int(n) for n in input_shape)
+        return [(flat[0], shape)] if len(flat) == 1 else []
+    else:
+        nested = isinstance(inputs, (list, tuple))
+        if not nested or len(inputs) != len(input_shape):
+            inputs = flat
+        if len(inputs) != len(input_shape):
+            return []
+        pairs = list(zip(inputs, input_shape, strict=True))
+    return [found for x, shape in pairs for found in _given(shape, x)]
+
+
+def _fits(shape: tuple, axes: tuple) -> bool:
+    return len(shape) == len(axes) and all(
+        a == b or (b is None and a > 0)
+        for a, b in zip(shape, axes, strict=True)
+    )
+
+
+def _listed(model: keras.Model) -> str:
+    """Returns the shapes a model takes, by name if they are several."""
+    shapes = [(x.name, tuple(x.shape[1:])) for x in model.inputs]
+    if len(shapes) == 1:
+        return str(shapes[0][1])
+    return ", ".join(f'{shape} as "{name}"' for name, shape in shapes)

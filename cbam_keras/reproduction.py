@@ -1,0 +1,180 @@
+"""The paper's tables again: what we count beside what is printed there."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+from cbam_keras import _checks, _tables, presets, profiling
+
+TITLES = {
+    1: "Table 1: channel attention on ResNet50",
+    2: "Table 2: spatial attention after channel attention, on ResNet50",
+    3: "Table 3: arrangement of the two gates, on ResNet50",
+    4: "Table 4: ImageNet-1K",
+    5: "Table 5: ImageNet-1K, MobileNet",
+}
+CERTAINTY = {
+    "copy": "also in an independent copy of the table",
+    "recalled": "from memory, found nowhere else",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRow:
+    """A network of the paper's tables: counted, printed, reported.
+
+    Attributes:
+        preset: The `cbam_keras.presets.Preset` with what is printed.
+        parameters: Integer, trainable parameters of our network.
+        macs: Integer, its multiply-accumulates for one image of 224 x 224.
+    """
+
+    preset: presets.Preset
+    parameters: int
+    macs: int
+
+    @property
+    def equal(self) -> bool | None:
+        """Whether both equal the printed digits; `None` if none are."""
+        if self.preset.parameters is None or self.preset.macs is None:
+            return None
+        return (
+            round(self.parameters / 1e6, 2) == self.preset.parameters
+            and round(self.macs / 1e9, 3) == self.preset.macs
+        )
+
+
+class PaperTables(tuple[TableRow, ...]):
+    """The rows of all tables: a tuple of `TableRow` that prints as tables."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(self._rendered(markdown=False))
+
+    def markdown(self) -> str:
+        """Returns the tables in Markdown."""
+        return "\n\n".join(self._rendered(markdown=True))
+
+    def json(self) -> str:
+        """Returns the rows as a JSON list, one object a row."""
+        return json.dumps(
+            [
+                {
+                    "name": row.preset.name,
+                    "tables": row.preset.tables,
+                    "network": row.preset.network,
+                    "attention": row.preset.attention,
+                    "parameters": row.parameters,
+                    "printed_parameters_in_millions": row.preset.parameters,
+                    "macs": row.macs,
+                    "printed_gflops": row.preset.macs,
+                    "equal": row.equal,
+                    "reported_top1_error": row.preset.top1_error,
+                    "top1_certainty": row.preset.top1_certainty,
+                    "reported_top5_error": row.preset.top5_error,
+                    "top5_certainty": row.preset.top5_certainty,
+                }
+                for row in self
+            ],
+            indent=1,
+        )
+
+    def _rendered(self, markdown: bool) -> Iterator[str]:
+        bold = "**" if markdown else ""
+        for table, title in TITLES.items():
+            rows = [row for row in self if table in row.preset.tables]
+            if not rows:
+                continue
+            printed = table > 3
+            columns = {
+                "network": "left",
+                "attention": "left",
+                "parameters (M)": "right",
+                **({"printed": "right"} if printed else {}),
+                "GMACs": "right",
+                **({"printed ": "right"} if printed else {}),
+                "reported error (%)": "right",
+            }
+            cells = [
+                (
+                    row.preset.network,
+                    row.preset.attention or "none",
+                    f"{row.parameters / 1e6:.2f}",
+                    *([f"{row.preset.parameters:.2f}"] if printed else []),
+                    f"{row.macs / 1e9:.3f}",
+                    *([f"{row.preset.macs:.3f}"] if printed else []),
+                    _error(row.preset.top1_error, row.preset.top1_certainty)
+                    + " / "
+                    + _error(row.preset.top5_error, row.preset.top5_certainty),
+                )
+                for row in rows
+            ]
+            body = _tables.render(columns, [cells], markdown=markdown)
+            yield f"{bold}{title}{bold}\n\n{body}"
+        differ = [row.preset.name for row in self if row.equal is False]
+        compared = [row for row in self if row.equal is not None]
+        yield (
+            f"{len(compared) - len(differ)} of {len(compared)} rows with "
+            "printed parameters and GMACs are equal to the printed digits"
+            + (f"; others: {', '.join(differ)}." if differ else ".")
+            + " Errors, top-1 / top-5, are the paper's as reported, not "
+            f"measured here: those without a mark are {CERTAINTY['copy']}, "
+            f"those with ~ are {CERTAINTY['recalled']}. How the paper joins "
+            "the two maps in parallel is not in its released code; here both "
+            "are multiplied on."
+        )
+
+
+def paper_tables(
+    names: Sequence[str] | None = None, *, progress: bool = False
+) -> PaperTables:
+    """Builds networks of the paper's tables and counts what they cost.
+
+    What `cbam-keras table` runs. Each network is built as the presets say
+    (the authors' variant of CBAM, the stride of bottlenecks in the first 1x1
+    convolution, 1000 classes, images of 224 x 224) and profiled.
+
+    Args:
+        names: Sequence of keys of `presets.PRESETS` or `presets.ABLATIONS`.
+            Defaults to `None`, which means all rows of Tables 1 to 5.
+        progress: Boolean, whether to show a progress bar on stderr, if that
+            is a terminal. Defaults to `False`.
+
+    Returns:
+        A `PaperTables`: a tuple of `TableRow` (`.preset`, `.parameters`,
+        `.macs`, `.equal`) that prints as tables and has `.markdown()` and
+        `.json()`.
+
+    Raises:
+        ValueError: If there is no such preset.
+
+    Example:
+        >>> row, = paper_tables(["resnet18-cbam"])
+        >>> row.parameters, row.macs, row.equal
+        (11779392, 1814754216, True)
+
+    Reference:
+        Woo, Park, Lee and Kweon, 2018, Tables 1 to 5
+        (https://arxiv.org/abs/1807.06521).
+    """
+    known = {**presets.PRESETS, **presets.ABLATIONS}
+    names = list(known) if names is None else list(names)
+    for name in names:
+        _checks.one_of("names", name, known)
+    rows = []
+    for name in _track(names) if progress and sys.stderr.isatty() else names:
+        profile = profiling.profile_model(presets.build_preset(name))
+        rows.append(TableRow(known[name], profile.parameters, profile.macs))
+    return PaperTables(rows)
+
+
+def _track(names):
+    """Iterates with a progress bar."""
+    console = _checks.require("rich.console", extra="all").Console(stderr=True)
+    return _checks.require("rich.progress", extra="all").track(
+        names, "building the networks", console=console, transient=True
+    )
+
+
+def _error(value, certainty):
+    return f"{'' if certainty == 'copy' else '~'}{value:.2f}"
