@@ -1,5 +1,7 @@
 """CBAM for Keras: attention layers, networks that carry them, and tools."""
 
+from cbam_keras.convert import load_torch_weights
+from cbam_keras.insertion import insert_attention
 from cbam_keras.layers import (
     CBAM,
     VARIANTS,
@@ -7,6 +9,7 @@ from cbam_keras.layers import (
     SpatialAttention,
     SqueezeExcite,
 )
+from cbam_keras.profiling import profile_model
 
 __version__ = "0.1.0"
 
@@ -16,4 +19,7 @@ __all__ = [
     "ChannelAttention",
     "SpatialAttention",
     "SqueezeExcite",
+    "insert_attention",
+    "load_torch_weights",
+    "profile_model",
 ]

@@ -15,10 +15,13 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 GATES = {"layers._attention", "layers.channel_attention"}
 # What each module may import from the package.
 ALLOWED = {
-    "__init__": {"layers"},
+    "__init__": {"convert", "insertion", "layers", "profiling"},
     "__main__": {"cli"},
     "_checks": set(),
     "_files": set(),
+    "_graph": set(),
+    "_places": {"_graph"},
+    "_tables": {"_checks"},
     "layers.__init__": {
         *GATES,
         "layers.cbam",
@@ -39,20 +42,46 @@ ALLOWED = {
         "layers.squeeze_excite",
     },
     "blocks": {"layers"},
-    "models.__init__": {"models.resnet"},
-    "models._weights": set(),
-    "models.resnet": {"_checks", "blocks", "models._weights"},
+    # Before the networks, whose `weights=` takes checkpoints.
+    "_checkpoints": {"_checks"},
+    "_torch_names": {"layers"},
+    "_hints": {"_torch_names", "layers"},
+    "convert": {
+        "_checkpoints",
+        "_checks",
+        "_hints",
+        "_torch_names",
+        "layers",
+    },
+    "models.__init__": {
+        "models._preprocessing",
+        "models._pyramid",
+        "models.mobilenet",
+        "models.resnet",
+    },
+    "models._network": {"_checks", "blocks", "models._weights"},
+    "models._preprocessing": {"_checks"},
+    "models._pyramid": set(),
+    "models._weights": {"convert"},
+    "models.mobilenet": {"_checks", "blocks", "models._network"},
+    "models.resnet": {"_checks", "blocks", "models._network"},
+    "presets": {"_checks", "layers", "layers.factory", "models"},
+    "insertion": {"_checks", "_graph", "_places", "_tables", "layers"},
+    "profiling": {"_graph", "_tables", "layers"},
+    "reproduction": {"_checks", "_tables", "presets", "profiling"},
     "data": {"_checks"},
     "plotting": {"_checks"},
-    "_session": {"_checks", "_files", "plotting"},
+    "_session": {"_checks", "_files", "_tables", "plotting"},
     "training": {"_checks", "_session", "data"},
     "comparison": {"_checks", "data", "layers.factory", "models", "training"},
     "cli": {
         "",
+        "_files",
         "comparison",
         "data",
         "layers.cbam",
         "layers.factory",
+        "reproduction",
         "training",
     },
 }
@@ -135,7 +164,8 @@ def test_importing_the_package_loads_nothing_more_than_keras_does():
 def test_tensorflow_is_not_imported_under_other_backends():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow is the backend")
-    modules = "cli, comparison, data, layers, models, plotting, training"
+    modules = ", ".join(name for name in ALLOWED if not set(name) & set("_."))
+    assert "cli" in modules
     assert "tensorflow" not in loaded_by(f"from cbam_keras import {modules}")
 
 

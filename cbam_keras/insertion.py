@@ -1,0 +1,552 @@
+"""Attention put into a network that exists, its weights kept."""
+
+import collections
+import dataclasses
+import difflib
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from cbam_keras import _checks, _graph, _places, _tables
+from cbam_keras.layers import make_attention
+
+# Stands in for an unknown height or width when places are chosen. Divisible
+# by the stride of any usual network.
+SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A layer after which attention goes.
+
+    Attributes:
+        layer: String, the name of the layer, after the names of the models
+            it is in: `"backbone/conv5_block3_3_bn"`.
+        shape: Tuple, the shape of its output, `(B, H, W, C)`, `None` for
+            what is unknown.
+        attention: String, the name of the attention layer.
+        parameters: Integer, the trainable parameters that this adds.
+    """
+
+    layer: str
+    shape: tuple[int | None, ...]
+    attention: str
+    parameters: int
+
+
+class Places(tuple[Place, ...]):
+    """The places of a dry run: a tuple of `Place` that prints as a table."""
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters that all places together add."""
+        return sum(place.parameters for place in self)
+
+    def __str__(self) -> str:
+        rows = [
+            (place.layer, str(place.shape), f"{place.parameters:,}")
+            for place in self
+        ]
+        return _tables.render(
+            {"after": "left", "shape": "left", "added parameters": "right"},
+            [rows, [(f"{len(self)} places", "", f"{self.parameters:,}")]],
+        )
+
+
+def insert_attention(
+    model: keras.Model,
+    attention: Any = "cbam",
+    after: str | Iterable[str] | Callable[[Any], bool] | None = None,
+    identity: bool = True,
+    *,
+    dry_run: bool = False,
+) -> keras.Model | Places:
+    """Puts attention into a trained network without losing what it learned.
+
+    Returns a new functional model with the layers of the given one, its
+    weights, and attention after the chosen layers. The given model is left
+    as it is. Every layer is made anew from its configuration and keeps its
+    name, data type and whether it is trainable; the values of all variables
+    are carried over by name, and that all have arrived is verified. Models
+    within models are changed inside. Attention layers are named after the
+    layer they follow, with `_attention`, take its data format and precision,
+    and can be trained even where that layer is frozen.
+
+    With `identity=True` the new model predicts what the old one did, to the
+    last bit run operation by operation, and to rounding (1e-6) where a
+    compiler fuses operations in another way.
+
+    Args:
+        model: Functional `keras.Model`, as those of `keras.applications`,
+            KerasHub or `keras.saving.load_model`, or a `keras.Sequential`
+            that is built.
+        attention: `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class;
+            a callable that takes `name=` and returns a layer; or a layer
+            used as template. See `cbam_keras.layers.make_attention`. Defaults
+            to `"cbam"`.
+        after: Where. A regular expression, found anywhere in the name of a
+            layer (`re.search`); a sequence of names; or a function that takes
+            a layer and returns whether attention follows it. Layers within
+            models are named `"backbone/conv1"`, or `"conv1"` where that is
+            clear. A string that is the name of a layer means that one alone.
+            Defaults to `None`: in a residual network the end of
+            every residual branch, before the addition (before stochastic
+            depth and layer scale, where they end it), else the last layer at
+            each resolution.
+        identity: Boolean, whether the new layers start out returning their
+            input (`identity_init=True`). Defaults to `True`.
+        dry_run: Boolean. If `True`, no model is made, and the places that
+            would be used are returned. Defaults to `False`.
+
+    Returns:
+        A functional `keras.Model`, not compiled; or, with `dry_run`, a tuple
+        of `Place` (`.layer`, `.shape`, `.attention`, `.parameters`) that
+        prints as a table.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`, or `attention` or `after`
+            is of a wrong kind.
+        ValueError: If the graph of the model is not known, if `after` finds
+            nothing or a layer that gives no feature map, if a name is taken,
+            if a layer can't be made anew from its configuration, or if
+            `identity` is asked of a layer without `identity_init`.
+
+    Example:
+        >>> old = keras.applications.MobileNetV2(
+        ...     weights=None, input_shape=(32, 32, 3), classes=10
+        ... )
+        >>> new = insert_attention(old)
+        >>> x = np.random.rand(2, 32, 32, 3)
+        >>> bool(keras.ops.all(new(x) == old(x)))
+        True
+        >>> len(insert_attention(old, dry_run=True))
+        10
+    """
+    _graph.require_graph("model", model)
+    _checks.boolean("identity", identity)
+    _checks.boolean("dry_run", dry_run)
+    if attention is None:
+        raise ValueError(
+            "`attention` must say what to insert. Received: attention=None"
+        )
+    network = _Network(model)
+    chosen = network.default() if after is None else network.matching(after)
+    added = {
+        id(spot.operation): network.attention(spot, attention, identity)
+        for spot in chosen
+    }
+    if dry_run:
+        return Places(
+            Place(spot.path, spot.shape, layer.name, _parameters(layer))
+            for spot, layer in zip(chosen, added.values(), strict=True)
+        )
+    result = _Copy(added).of(model)
+    _tell_what_stays_behind(model)
+    return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Spot:
+    """An operation of a model, and what attention after it must know.
+
+    `outputs` has those of each call. An operation that is called several
+    times is one spot.
+    """
+
+    path: str
+    operation: Any
+    outputs: list[tuple]
+    graph: keras.Model
+    data_format: str
+
+    @property
+    def shape(self):
+        return tuple(self.outputs[0][0].shape)
+
+    @property
+    def shapes(self):
+        return [tuple(x.shape) for call in self.outputs for x in call]
+
+    @property
+    def takes_attention(self):
+        """Whether each call gives one feature map of the same channels."""
+        if any(
+            len(call) != 1 or not _places.is_feature_map(call[0])
+            for call in self.outputs
+        ):
+            return False
+        axis = 1 if self.data_format == "channels_first" else -1
+        channels = {(len(shape), shape[axis]) for shape in self.shapes}
+        return len(channels) == 1 and self.shape[axis] is not None
+
+
+class _Network:
+    """The model that attention goes into, and the spots there are in it."""
+
+    def __init__(self, model):
+        self.name = model.name
+        self.steps, self.outputs = _trace(model)
+        formats = _places.data_formats(self.steps)
+        self.spots = {}
+        for graph, prefix in _graph.graphs(model):
+            for call in _graph.calls(graph):
+                spot = self.spots.setdefault(
+                    id(call.operation),
+                    _Spot(
+                        prefix + call.operation.name,
+                        call.operation,
+                        [],
+                        graph,
+                        _format_of(call.operation, formats),
+                    ),
+                )
+                spot.outputs.append(call.outputs)
+
+    def default(self):
+        # Attention after the one activation of a whole network would be one
+        # layer for all its places.
+        repeated = [
+            spot.operation
+            for spot in self.spots.values()
+            if len(spot.outputs) > 1
+            and not getattr(spot.operation, "variables", ())
+        ]
+        steps = _places.default_places(self.steps, self.outputs, repeated)
+        spots = {id(step.operation): None for step in steps}
+        found = [self.spots[spot] for spot in spots]
+        found = [spot for spot in found if spot.takes_attention]
+        if not found:
+            raise ValueError(
+                "`after` must say where attention goes in model "
+                f'"{self.name}", which has no convolution whose feature map '
+                f"is kept. Received: after=None. {self._possible()}"
+            )
+        return found
+
+    def matching(self, after):
+        """Returns the spots that `after` means, all fit for attention."""
+        spots = self.spots.values()
+        if isinstance(after, str):
+            found = self._named(after) or self._searched(after)
+        elif callable(after):
+            found = [
+                spot
+                for spot in spots
+                if isinstance(spot.operation, layers.Layer)
+                and after(spot.operation)
+            ]
+        else:
+            found = []
+            for name in _names(after):
+                named = self._named(name)
+                if len(named) > 1:
+                    raise ValueError(
+                        "`after` must name each layer clearly. Received: "
+                        f"after={after!r}, where {_quoted([name])} may be "
+                        f"{_quoted(spot.path for spot in named)}"
+                    )
+                if not named:
+                    self._refuse(after, name)
+                found += named
+        if not found:
+            self._refuse(after, after if isinstance(after, str) else "")
+        for spot in found:
+            if not spot.takes_attention:
+                raise ValueError(
+                    "`after` must find layers with one feature map, (B, H, "
+                    f"W, C) with known C. Received: after={after!r}, which "
+                    f'finds "{spot.path}" with output of shape '
+                    f"{', '.join(map(str, spot.shapes))}. {self._possible()}"
+                )
+        return list({id(spot.operation): spot for spot in found}.values())
+
+    def attention(self, spot, attention, identity):
+        """Returns the built layer that goes to a spot."""
+        name = f"{spot.operation.name}_attention"
+        if any(
+            other.operation.name == name and other.graph is spot.graph
+            for other in self.spots.values()
+        ):
+            raise ValueError(
+                f'The attention after layer "{spot.path}" would be named '
+                f'"{name}". Received: model "{self.name}", which has a '
+                "layer of that name: has attention been inserted there "
+                "before? Choose other places with `after`"
+            )
+        layer = make_attention(attention, name=name)
+        config = layer.get_config()
+        changes = {}
+        if identity and not config.get("identity_init"):
+            if "identity_init" not in config:
+                raise ValueError(
+                    "`identity=True` needs attention layers that can start "
+                    "as the identity (with an argument `identity_init`). "
+                    f"Received: attention={attention!r}, which gives a "
+                    f"{type(layer).__name__}. Pass identity=False to let it "
+                    "change what the model predicts"
+                )
+            changes["identity_init"] = True
+        if config.get("data_format", spot.data_format) != spot.data_format:
+            changes["data_format"] = spot.data_format
+        policy = _policy(spot)
+        if layer.dtype_policy != policy and (
+            # Not chosen by the user, but what a new layer gets.
+            layer.dtype_policy == keras.config.dtype_policy()
+        ):
+            changes["dtype"] = policy
+        if changes:
+            layer = type(layer).from_config({**config, **changes})
+        layer.build(spot.shape)
+        shape = layer.compute_output_shape(spot.shape)
+        if tuple(shape) != spot.shape:
+            raise ValueError(
+                "`attention` must give layers that keep the shape. Received: "
+                f"attention={attention!r}, whose {type(layer).__name__} turns "
+                f'{spot.shape} after layer "{spot.path}" into {tuple(shape)}'
+            )
+        return layer
+
+    def _named(self, name):
+        spots = self.spots.values()
+        return [spot for spot in spots if spot.path == name] or [
+            spot for spot in spots if spot.operation.name == name
+        ]
+
+    def _searched(self, pattern):
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                "`after` must be the name of a layer or a regular expression "
+                f"that finds some. Received: after={pattern!r}, which is not "
+                f"one ({error})"
+            ) from error
+        return [
+            spot
+            for spot in self.spots.values()
+            if expression.search(spot.operation.name)
+            or expression.search(spot.path)
+        ]
+
+    def _refuse(self, after, name):
+        paths = [spot.path for spot in self.spots.values()]
+        near = difflib.get_close_matches(name, paths, n=3, cutoff=0.5)
+        hint = f". Did you mean {_quoted(near)}?" if near else "."
+        raise ValueError(
+            f'`after` must find layers of model "{self.name}". Received: '
+            f"after={after!r}, which finds none{hint} {self._possible()}"
+        )
+
+    def _possible(self, most=12):
+        paths = [
+            spot.path for spot in self.spots.values() if spot.takes_attention
+        ]
+        if not paths:
+            return "The model has no layer that could take attention"
+        # The last ones: deep features are the likelier places.
+        listed = "..., " * (len(paths) > most) + _quoted(paths[-most:])
+        return f"Layers that can take attention ({len(paths)}): {listed}"
+
+
+class _Copy:
+    """Models made anew, with attention added and the weights carried over."""
+
+    def __init__(self, added):
+        self.added = added
+        self.made = {}
+        self.carried = {}
+
+    def of(self, model):
+        copy = self._graph(model)
+        for old, new in list(self.made.values()):
+            if not _graph.is_graph(old):
+                self._carry(old, new)
+        self._verify(model)
+        return copy
+
+    def _graph(self, graph):
+        inputs = [_input(x) for x in graph.inputs]
+        outputs = _graph.replay(graph, inputs, self._call)
+        given, result = _graph.structure(graph)
+        return keras.Model(
+            keras.tree.pack_sequence_as(given, inputs),
+            keras.tree.pack_sequence_as(result, outputs),
+            name=graph.name,
+        )
+
+    def _call(self, operation, *args, **kwargs):
+        if id(operation) not in self.made:
+            make = self._graph if _graph.is_graph(operation) else _anew
+            self.made[id(operation)] = operation, make(operation)
+        _, new = self.made[id(operation)]
+        outputs = new(*args, **kwargs)
+        attention = self.added.get(id(operation))
+        if attention is None:
+            return outputs
+        return keras.tree.map_structure(attention, outputs)
+
+    def _carry(self, old, new):
+        """Copies the variables of a layer, paired by name."""
+        if not isinstance(old, layers.Layer):
+            return
+        # What is frozen within a layer: no configuration tells.
+        for inner, copy in zip(
+            _graph.within(old), _graph.within(new), strict=False
+        ):
+            if copy.trainable != inner.trainable:
+                copy.trainable = inner.trainable
+        to = collections.defaultdict(collections.deque)
+        for variable in new.variables:
+            to[_key(variable)].append(variable)
+        for variable in old.variables:
+            # Equal names, as of blocks in a list, follow in equal order.
+            if not to[_key(variable)]:
+                raise ValueError(
+                    f'Layer "{old.name}" of class {type(old).__name__} must '
+                    "have the same variables when it is made anew from its "
+                    "`get_config()`. Received: one without "
+                    f'"{variable.path}" of shape {tuple(variable.shape)} and '
+                    f"type {variable.dtype}. Mend its `get_config`"
+                )
+            copy = to[_key(variable)].popleft()
+            copy.assign(keras.ops.convert_to_numpy(variable))
+            if copy.trainable != variable.trainable:
+                copy.trainable = variable.trainable
+            self.carried[id(variable)] = copy
+        if isinstance(new, layers.Normalization):
+            # It computes with constants made from its variables.
+            new.finalize_state()
+
+    def _verify(self, model):
+        """Raises unless each variable of a model has arrived bit for bit."""
+        lost = [
+            variable.path
+            for variable in model.variables
+            if id(variable) not in self.carried
+            or _bits(variable) != _bits(self.carried[id(variable)])
+        ]
+        if lost:
+            raise ValueError(
+                "Every variable of the model must belong to a layer of its "
+                f'graph, to be carried over. Received: model "{model.name}" '
+                f"with {len(lost)} others: {_quoted(lost[:5])}. Build a "
+                "functional model of its inputs and outputs, and insert there"
+            )
+
+
+def _trace(model):
+    """Traces a model with unknown sizes stood in for, if it takes that."""
+    specs = [
+        keras.KerasTensor(
+            (x.shape[0], *(axis or SIZE for axis in x.shape[1:])), x.dtype
+        )
+        for x in model.inputs
+    ]
+    try:
+        return _graph.trace(model, specs)
+    except (ValueError, TypeError):
+        # Sizes that are unknown but not free, as of a sequence of tokens.
+        return _graph.trace(model, model.inputs)
+
+
+def _format_of(operation, formats):
+    while _graph.is_graph(operation):
+        operation = operation.outputs[0]._keras_history.operation
+    return formats.get(id(operation), keras.config.image_data_format())
+
+
+def _policy(spot):
+    """Returns the data type policy for a layer that takes a spot's output."""
+    policy = getattr(spot.operation, "dtype_policy", None)
+    dtype = spot.outputs[0][0].dtype
+    if (
+        isinstance(policy, keras.dtype_policies.DTypePolicy)
+        and policy.quantization_mode is None
+        and policy.compute_dtype == dtype
+    ):
+        return policy
+    half = dtype in ("float16", "bfloat16")
+    return keras.dtype_policies.DTypePolicy(f"mixed_{dtype}" if half else dtype)
+
+
+def _input(tensor):
+    """Returns a new input like that of a model."""
+    return _anew(tensor._keras_history.operation).output
+
+
+def _anew(operation):
+    """Returns an operation made anew, with the values of a fresh start."""
+    if isinstance(operation, layers.Lambda):
+        # From its configuration it would load code, which Keras refuses.
+        # The very function is at hand.
+        return type(operation)(
+            operation.function,
+            output_shape=operation._output_shape,
+            mask=operation.mask,
+            arguments=operation.arguments,
+            **layers.Layer.get_config(operation),
+        )
+    try:
+        return type(operation).from_config(operation.get_config())
+    except Exception as error:
+        raise ValueError(
+            f'Layer "{operation.name}" of class {type(operation).__name__} '
+            "must be such that it can be made anew from its `get_config()`. "
+            f"Received: {type(error).__name__}: {error}. Give the class a "
+            "`get_config` that returns all arguments of `__init__`, and "
+            "register it with keras.saving.register_keras_serializable()"
+        ) from error
+
+
+def _tell_what_stays_behind(model):
+    if model.compiled:
+        warnings.warn(
+            f'Model "{model.name}" is compiled, the new model is not: its '
+            "optimizer must begin anew with the new variables. Compile it, "
+            "for instance with "
+            "new.compile_from_config(model.get_compile_config())",
+            stacklevel=3,
+        )
+    if getattr(model, "preprocessor", None) is not None:
+        warnings.warn(
+            f'Model "{model.name}" preprocesses its input, the new model '
+            "does not. Give it model.preprocessor(images), or set "
+            "model.preprocessor = None beforehand if the images are "
+            "preprocessed",
+            stacklevel=3,
+        )
+
+
+def _names(after: Any) -> Sequence[str]:
+    names = list(after) if isinstance(after, Iterable) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            "`after` must be None, a regular expression, names of layers or "
+            "a function that takes a layer and returns whether attention "
+            f"follows it. Received: after={after!r}"
+        )
+    return names
+
+
+def _key(variable):
+    # Keras numbers the variables to which a layer gives no name.
+    name = re.sub(r"^variable_\d+$", "variable", variable.name)
+    return name, tuple(variable.shape), str(variable.dtype)
+
+
+def _bits(variable):
+    return np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes()
+
+
+def _parameters(layer):
+    return sum(math.prod(v.shape) for v in layer.trainable_weights)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
