@@ -44,9 +44,7 @@ def pretrained(images):
 
 
 def accuracy(model, images):
-    model.compile(
-        loss="sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model.evaluate(images.test, verbose=0)[1]
 
 

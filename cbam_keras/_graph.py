@@ -84,7 +84,7 @@ def is_graph(layer: Any) -> bool:
 
 
 @functools.cache
-def _functional_class() -> type:
+def _functional_class() -> Any:
     """Returns the class of functional models, which Keras does not export."""
     x = keras.Input((1,), name="input")
     y = keras.layers.Identity(name="identity")(x)

@@ -34,8 +34,14 @@ SCALES = (
 ADDITIONS = ("Add", "CustomScaleLayer")
 JOINS = (*ADDITIONS, "Concatenate")
 # Change the size of a feature map at its border alone.
-BORDERS = ("Cropping1D", "Cropping2D", "Cropping3D")
-BORDERS += ("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
+BORDERS = (
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+)
 # Sizes that differ by less are of one resolution: borders that are cut.
 STRIDE = 1.5
 

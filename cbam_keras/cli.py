@@ -197,9 +197,7 @@ def _add_table(commands):
         help="rows, as resnet50-cbam (default: all)",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--markdown", action="store_true", help="print Markdown"
-    )
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument(
         "--json", action="store_true", help="print JSON, with exact counts"
     )

@@ -152,8 +152,8 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
             built; models within models are taken apart.
         input_shape: Shape of the input without the batch, as
             `(224, 224, 3)`; for several inputs, these in the nesting that
-            the model takes. Defaults to `None`, which means that of the
-            model.
+            the model takes, or in a dictionary by their names. Defaults to
+            `None`, which means that of the model.
 
     Returns:
         A `Profile`, with `.parameters`, `.macs`, `.attention_parameters`,
@@ -199,7 +199,7 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
         if id(layer) in rows:
             # A shared layer: one row, and the MACs of each call.
             row = rows[id(layer)]
-            if None in (row.macs, macs):
+            if row.macs is None or macs is None:
                 group, macs = NOT_COUNTED
             else:
                 group, macs = row.group, row.macs + macs
@@ -359,7 +359,7 @@ def _count(layer, inputs, outputs) -> tuple[str, int | None]:
     return NOT_COUNTED
 
 
-def _sizes(tensor) -> tuple[float, ...]:
+def _sizes(tensor):
     return tuple(math.nan if n is None else n for n in tensor.shape)
 
 
@@ -377,11 +377,12 @@ def _count_times(wrapper, inputs, outputs) -> tuple[str, int | None]:
             for step in steps
             if isinstance(step.operation, layers.Layer)
         ]
+    known = [(group, macs) for group, macs in counts if macs is not None]
     times = math.prod(_sizes(inputs[0])[:2])
-    if math.isnan(times) or any(macs is None for _, macs in counts):
+    if math.isnan(times) or len(known) < len(counts):
         return NOT_COUNTED
-    group, _ = max(counts, key=lambda count: count[1])
-    return group, times * sum(macs for _, macs in counts)
+    group, _ = max(known, key=lambda count: count[1])
+    return group, times * sum(macs for _, macs in known)
 
 
 def _channel_axis(layer: Any, rank: int) -> int:

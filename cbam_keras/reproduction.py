@@ -151,7 +151,7 @@ def paper_tables(
     Example:
         >>> row, = paper_tables(["resnet18-cbam"])
         >>> row.parameters, row.macs, row.equal
-        (11779392, 1814754216, True)
+        (11779392, 1815063764, True)
 
     Reference:
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 5

@@ -381,7 +381,9 @@ def test_the_console_script_is_main():
 def test_table_prints_the_rows_asked_for(capsys):
     assert cli.main(["table", "resnet18-cbam"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"ResNet18 .*CBAM .*11\.78 .*11\.78 .*1\.815 .*1\.815", out)
+    assert re.search(
+        r"ResNet18 .*CBAM .*11\.78 .*11\.78 .*1\.815 .*1\.815", out
+    )
     assert "ResNet50" not in out
 
 

@@ -72,9 +72,7 @@ PUBLIC = {
     name: value for module in MODULES for name, value in public(module).items()
 }
 CONSTRUCTED = {
-    name: value
-    for name, value in PUBLIC.items()
-    if value not in RETURNED
+    name: value for name, value in PUBLIC.items() if value not in RETURNED
 }
 everything = pytest.mark.parametrize("name", sorted(PUBLIC))
 

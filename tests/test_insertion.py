@@ -225,7 +225,11 @@ def lambda_layer():
             arguments={"by": 3.0},
             name="scaled",
         )
-        return block(stem(scaled(inputs)))
+        # Without a name, Keras can't write it down.
+        halved = layers.Lambda(
+            functools.partial(ops.multiply, 0.5), name="halved"
+        )
+        return block(stem(halved(scaled(inputs))))
 
     return network(body)
 
@@ -298,7 +302,9 @@ def vary(model, seed=1):
         shape = tuple(variable.shape)
         # Whole numbers are states of random generators and the like, and
         # `Normalization` has learned what it needs.
-        if "float" not in variable.dtype or "normalized" in variable.path:
+        if "float" not in variable.dtype or variable.path.startswith(
+            "normaliz"
+        ):
             continue
         if len(shape) > 1:
             # Depthwise kernels end in 1.
@@ -344,7 +350,7 @@ def assert_predicts_the_same(new, old, x):
     ):
         # What the samples have in common would prove nothing.
         values = expected.astype("float64")
-        assert np.ptp(values, axis=0).max() > 0.05 * np.abs(values).max() > 0
+        assert np.ptp(values, axis=0).max() > 0.01 * np.abs(values).max() > 0
         assert found.dtype == expected.dtype
         assert found.tobytes() == expected.tobytes()
 

@@ -975,7 +975,7 @@ def test_model_is_left_as_it_is():
     assert model.input_shape == (None, None, None, 3)
 
 
-def test_profile_of_a_profile_is_the_same():
+def test_equal_models_have_equal_profiles():
     assert profile_model(inner()) == profile_model(inner())
 
 

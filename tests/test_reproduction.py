@@ -110,5 +110,5 @@ def test_a_row_that_differs_is_named():
 
 
 def test_unknown_row_is_an_error():
-    with pytest.raises(ValueError, match="Did you mean \"resnet50-cbam\""):
+    with pytest.raises(ValueError, match='Did you mean "resnet50-cbam"'):
         reproduction.paper_tables(["resnet50-cbm"])
