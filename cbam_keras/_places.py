@@ -315,7 +315,7 @@ class _Network:
 
     def _dominators(self):
         """Returns, for each step, the last that all paths to it pass."""
-        above: dict[Step, Step | None] = {}
+        above = {}
         for step in self.steps:
             above[step] = self._common(step.inputs, above)
         return above

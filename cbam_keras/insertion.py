@@ -1,6 +1,5 @@
 """Attention put into a network that exists, its weights kept."""
 
-import collections
 import dataclasses
 import difflib
 import math
@@ -10,10 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
-from cbam_keras import _checks, _graph, _places, _tables
+from cbam_keras import _checks, _copying, _graph, _places, _tables
 from cbam_keras.layers import make_attention
 
 # Stands in for an unknown height or width when places are chosen. Divisible
@@ -146,7 +144,7 @@ def insert_attention(
             Place(spot.path, spot.shape, layer.name, _parameters(layer))
             for spot, layer in zip(chosen, added.values(), strict=True)
         )
-    result = _Copy(added).of(model)
+    result = _copying.copy_with(model, added)
     _tell_what_stays_behind(model)
     return result
 
@@ -354,92 +352,6 @@ class _Network:
         return f"Layers that can take attention ({len(paths)}): {listed}"
 
 
-class _Copy:
-    """Models made anew, with attention added and the weights carried over."""
-
-    def __init__(self, added):
-        self.added = added
-        self.made = {}
-        self.carried = {}
-
-    def of(self, model):
-        copy = self._graph(model)
-        for old, new in list(self.made.values()):
-            if not _graph.is_graph(old):
-                self._carry(old, new)
-        self._verify(model)
-        return copy
-
-    def _graph(self, graph):
-        inputs = [_input(x) for x in graph.inputs]
-        outputs = _graph.replay(graph, inputs, self._call)
-        given, result = _graph.structure(graph)
-        return keras.Model(
-            keras.tree.pack_sequence_as(given, inputs),
-            keras.tree.pack_sequence_as(result, outputs),
-            name=graph.name,
-        )
-
-    def _call(self, operation, *args, **kwargs):
-        if id(operation) not in self.made:
-            make = self._graph if _graph.is_graph(operation) else _anew
-            self.made[id(operation)] = operation, make(operation)
-        _, new = self.made[id(operation)]
-        outputs = new(*args, **kwargs)
-        attention = self.added.get(id(operation))
-        if attention is None:
-            return outputs
-        return keras.tree.map_structure(attention, outputs)
-
-    def _carry(self, old, new):
-        """Copies the variables of a layer, paired by name."""
-        if not isinstance(old, layers.Layer):
-            return
-        # What is frozen within a layer: no configuration tells.
-        for inner, copy in zip(
-            _graph.within(old), _graph.within(new), strict=False
-        ):
-            if copy.trainable != inner.trainable:
-                copy.trainable = inner.trainable
-        to = collections.defaultdict(collections.deque)
-        for variable in new.variables:
-            to[_key(variable)].append(variable)
-        for variable in old.variables:
-            # Equal names, as of blocks in a list, follow in equal order.
-            if not to[_key(variable)]:
-                raise ValueError(
-                    f'Layer "{old.name}" of class {type(old).__name__} must '
-                    "have the same variables when it is made anew from its "
-                    "`get_config()`. Received: one without "
-                    f'"{variable.path}" of shape {tuple(variable.shape)} and '
-                    f"type {variable.dtype}. Mend its `get_config`"
-                )
-            copy = to[_key(variable)].popleft()
-            copy.assign(keras.ops.convert_to_numpy(variable))
-            if copy.trainable != variable.trainable:
-                copy.trainable = variable.trainable
-            self.carried[id(variable)] = copy
-        if isinstance(new, layers.Normalization):
-            # It computes with constants made from its variables.
-            new.finalize_state()
-
-    def _verify(self, model):
-        """Raises unless each variable of a model has arrived bit for bit."""
-        lost = [
-            variable.path
-            for variable in model.variables
-            if id(variable) not in self.carried
-            or _bits(variable) != _bits(self.carried[id(variable)])
-        ]
-        if lost:
-            raise ValueError(
-                "Every variable of the model must belong to a layer of its "
-                f'graph, to be carried over. Received: model "{model.name}" '
-                f"with {len(lost)} others: {_quoted(lost[:5])}. Build a "
-                "functional model of its inputs and outputs, and insert there"
-            )
-
-
 def _trace(model):
     """Traces a model with unknown sizes stood in for, if it takes that."""
     specs = [
@@ -475,35 +387,6 @@ def _policy(spot):
     return keras.dtype_policies.DTypePolicy(f"mixed_{dtype}" if half else dtype)
 
 
-def _input(tensor):
-    """Returns a new input like that of a model."""
-    return _anew(tensor._keras_history.operation).output
-
-
-def _anew(operation):
-    """Returns an operation made anew, with the values of a fresh start."""
-    if isinstance(operation, layers.Lambda):
-        # From its configuration it would load code, which Keras refuses.
-        # The very function is at hand.
-        return type(operation)(
-            operation.function,
-            output_shape=operation._output_shape,
-            mask=operation.mask,
-            arguments=operation.arguments,
-            **layers.Layer.get_config(operation),
-        )
-    try:
-        return type(operation).from_config(operation.get_config())
-    except Exception as error:
-        raise ValueError(
-            f'Layer "{operation.name}" of class {type(operation).__name__} '
-            "must be such that it can be made anew from its `get_config()`. "
-            f"Received: {type(error).__name__}: {error}. Give the class a "
-            "`get_config` that returns all arguments of `__init__`, and "
-            "register it with keras.saving.register_keras_serializable()"
-        ) from error
-
-
 def _tell_what_stays_behind(model):
     if model.compiled:
         warnings.warn(
@@ -532,16 +415,6 @@ def _names(after: Any) -> Sequence[str]:
             f"follows it. Received: after={after!r}"
         )
     return names
-
-
-def _key(variable):
-    # Keras numbers the variables to which a layer gives no name.
-    name = re.sub(r"^variable_\d+$", "variable", variable.name)
-    return name, tuple(variable.shape), str(variable.dtype)
-
-
-def _bits(variable):
-    return np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes()
 
 
 def _parameters(layer):
