@@ -12,7 +12,14 @@ import keras
 from keras import layers
 
 from cbam_keras import _checks, _copying, _graph, _places, _tables
-from cbam_keras.layers import make_attention
+from cbam_keras.layers import (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    make_attention,
+)
+
+ATTENTION_LAYERS = (CBAM, ChannelAttention, SpatialAttention)
 
 # Stands in for an unknown height or width when places are chosen. Divisible
 # by the stride of any usual network.
@@ -112,6 +119,7 @@ def insert_attention(
             is of a wrong kind.
         ValueError: If the graph of the model is not known, if `after` finds
             nothing or a layer that gives no feature map, if a name is taken,
+            if the default places have attention of `cbam_keras` already,
             if a layer can't be made anew from its configuration, or if
             `identity` is asked of a layer without `identity_init`.
 
@@ -225,6 +233,14 @@ class _Network:
                 f'"{self.name}", which has no convolution whose feature map '
                 f"is kept. Received: after=None. {self._possible()}"
             )
+        for spot in found:
+            if isinstance(spot.operation, ATTENTION_LAYERS):
+                raise ValueError(
+                    "`after` must say where more attention goes in model "
+                    f'"{self.name}". Received: after=None, and at the usual '
+                    f'places there is some, as "{spot.path}". To put more '
+                    'behind it, pass its name or, for all, after="attention$"'
+                )
         return found
 
     def matching(self, after):

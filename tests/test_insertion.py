@@ -283,6 +283,23 @@ def unknown_sizes():
     return network(lambda inputs: block(stem(inputs)), (None, None, 3))
 
 
+def sizes_not_free():
+    # Only numbers of positions that 9 divides pass.
+    inputs = keras.Input((None, None, 3))
+    x = layers.Reshape((9, -1, 8), name="ninths")(block(stem(inputs)))
+    return keras.Model(inputs, head(x))
+
+
+def inputs_by_name():
+    left = keras.Input((8, 8, 3), name="left")
+    right = keras.Input((8, 8, 1), name="right")
+    # Channels by which the one can't pass for the other.
+    joined = layers.Concatenate()([left, conv(4, "right_conv")(right)])
+    inner = keras.Model([right, left], block(stem(joined)), name="inner")
+    one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    return keras.Model([one, two], head(inner({"left": one, "right": two})))
+
+
 def of_rank(rank):
     """A network with a block for one or three spatial axes."""
     n = rank - 2
@@ -411,6 +428,8 @@ NETWORKS = [
     (ends_of_branches, ["drop_bn2", "depth_bn2", "scale_bn2"]),
     (normalized, ["block_bn2"]),
     (unknown_sizes, ["block_bn2"]),
+    (sizes_not_free, ["block_bn2"]),
+    (inputs_by_name, ["inner/block_bn2"]),
     (functools.partial(of_rank, 3), ["block_bn"]),
     (functools.partial(of_rank, 5), ["block_bn"]),
 ]
@@ -452,20 +471,15 @@ def test_network_from_a_file_predicts_what_it_did(build, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "policy, inside",
-    [
-        ("mixed_float16", "mixed_float16"),
-        ("mixed_bfloat16", "mixed_bfloat16"),
-        ("bfloat16", "bfloat16"),
-    ],
+    "policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"]
 )
 @pytest.mark.parametrize("build", [small, operations, nested_model])
-def test_attention_takes_the_precision_of_the_network(build, policy, inside):
+def test_attention_takes_the_precision_of_the_network(build, policy):
     keras.config.set_dtype_policy(policy)
     old = vary(build())
     keras.config.set_dtype_policy("float32")
     new = insert_attention(old)
-    assert {a.dtype_policy.name for a in attention_of(new)} == {inside}
+    assert {a.dtype_policy.name for a in attention_of(new)} == {policy}
     assert new.output.dtype == old.output.dtype
     assert_predicts_the_same(new, old, data_for(old))
 
@@ -707,7 +721,12 @@ def freeze_inside_a_layer(model):
     model.get_layer("blocks").steps[1].trainable = False
 
 
+def freeze_variable(model):
+    model.get_layer("stem_conv").kernel.trainable = False
+
+
 FROZEN = [
+    (nested_model, freeze_variable),
     (ours, freeze_all),
     (nested_model, freeze_layer),
     (nested_model, freeze_nested),
@@ -907,6 +926,15 @@ def test_attention_goes_in_twice_at_different_places():
     twice = insert_attention(once, "cbam", after=["conv2", "conv10"])
     assert len(attention_of(twice)) == 3
     assert_predicts_the_same(twice, old, data_for(old))
+
+
+def test_attention_is_not_piled_up_unasked():
+    once = insert_attention(vary(ours()))
+    with pytest.raises(ValueError, match="stage1_block1_bn3_attention"):
+        insert_attention(once)
+    twice = insert_attention(once, "spatial", after="attention$")
+    assert len(attention_of(twice)) == 4
+    assert_predicts_the_same(twice, once, data_for(once))
 
 
 # Where it goes when the caller leaves it open.
@@ -1126,6 +1154,13 @@ def sums_in_a_cell(x):
     return layers.Concatenate(name="cell")(parts)
 
 
+def second_exit(x):
+    x = stem(x)
+    inside = conv(8, "inside")(x)
+    sum_ = layers.ReLU()(layers.Add()([x, conv(8, "end")(inside)]))
+    return layers.Concatenate(name="joined")([sum_, inside])
+
+
 def two_equal_branches(x):
     x = stem(x)
     x = layers.Add(name="add")([branch(x, "one"), branch(x, "two")])
@@ -1162,6 +1197,7 @@ PLAIN = [
     (pyramid, ["down1", "down2", "down3"]),
     (hourglass, ["stem_relu", "low"]),
     (sums_in_a_cell, ["cell"]),
+    (second_exit, ["joined"]),
     (two_equal_branches, ["end"]),
 ]
 
