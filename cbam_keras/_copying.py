@@ -121,7 +121,7 @@ class _Copy:
 
 def _input(tensor):
     """Returns a new input like that of a model."""
-    return _anew(tensor._keras_history.operation).output
+    return _anew(_graph.made_by(tensor)).output
 
 
 def _anew(operation):

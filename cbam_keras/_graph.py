@@ -103,6 +103,11 @@ def structure(model: keras.Model) -> tuple[Any, Any]:
     return model.input, model.output
 
 
+def made_by(tensor: Any) -> Any:
+    """Returns the operation that made a symbolic tensor."""
+    return tensor._keras_history.operation
+
+
 def calls(model: keras.Model) -> list[Call]:
     """Returns the calls of a model in an order in which they can run."""
     known = {id(x) for x in model.inputs}

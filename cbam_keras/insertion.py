@@ -141,10 +141,10 @@ def insert_attention(
         raise ValueError(
             "`attention` must say what to insert. Received: attention=None"
         )
-    network = _Network(model)
-    chosen = network.default() if after is None else network.matching(after)
+    spots = _Spots(model)
+    chosen = spots.default() if after is None else spots.matching(after)
     added = {
-        id(spot.operation): network.attention(spot, attention, identity)
+        id(spot.operation): spots.attention(spot, attention, identity)
         for spot in chosen
     }
     if dry_run:
@@ -192,7 +192,7 @@ class _Spot:
         return len(channels) == 1 and self.shape[axis] is not None
 
 
-class _Network:
+class _Spots:
     """The model that attention goes into, and the spots there are in it."""
 
     def __init__(self, model):
@@ -385,7 +385,7 @@ def _trace(model):
 
 def _format_of(operation, formats):
     while _graph.is_graph(operation):
-        operation = operation.outputs[0]._keras_history.operation
+        operation = _graph.made_by(operation.outputs[0])
     return formats.get(id(operation), keras.config.image_data_format())
 
 
