@@ -1,0 +1,150 @@
+"""Checkpoints, and the networks and layers that they are for."""
+
+import functools
+import pathlib
+
+import numpy as np
+import pytest
+from layer_checks import to_numpy
+
+from cbam_keras import (
+    CBAM,
+    VARIANTS,
+    models,
+)
+from cbam_keras.convert import load_torch_weights
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+CHECKPOINT = REFERENCE / "official_small_cbam.pth.tar"
+OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
+TIMM = functools.partial(CBAM, **VARIANTS["timm"])
+
+
+def channels_last(x):
+    return np.moveaxis(x, 1, -1)
+
+
+def stored(name):
+    """Returns the arrays of a file, and its weights by PyTorch's names."""
+    arrays = dict(np.load(REFERENCE / f"{name}.npz"))
+    weights = {
+        key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("w/")
+    }
+    return arrays, weights
+
+
+def official_weights(part="cbam_c32_r16"):
+    return stored(f"official_{part}")[1]
+
+
+def small_network(attention=OFFICIAL, **options):
+    """Returns the network of the stored checkpoint, or one like it."""
+    return models.ResNet(
+        **{
+            "depths": (2, 2, 2, 2),
+            "block": "basic",
+            "widths": (16, 32, 64, 128),
+            "stem": "small",
+            "classes": 10,
+            "classifier_activation": None,
+            "attention": attention,
+            **options,
+        }
+    )
+
+
+def tiny_network(attention=None, **options):
+    """Returns a network of one stage, of the smallest sizes."""
+    return models.ResNet(
+        **{
+            "depths": (1,),
+            "block": "basic",
+            "widths": (16,),
+            "stem_width": 8,
+            "stem": "small",
+            "input_shape": (8, 8, 3),
+            "classes": 5,
+            "attention": attention,
+            **options,
+        }
+    )
+
+
+def tiny_weights(**options):
+    """Returns random weights for `tiny_network()`, by PyTorch's names."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "conv1.weight": (8, 3, 3, 3),
+        "layer1.0.conv1.weight": (16, 8, 3, 3),
+        "layer1.0.conv2.weight": (16, 16, 3, 3),
+        "layer1.0.downsample.0.weight": (16, 8, 1, 1),
+        "fc.weight": (5, 16),
+        "fc.bias": (5,),
+    }
+    for name, size in (
+        ("bn1", 8),
+        ("layer1.0.bn1", 16),
+        ("layer1.0.bn2", 16),
+        ("layer1.0.downsample.1", 16),
+    ):
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{name}.{part}"] = (size,)
+    return {
+        name: rng.uniform(0.1, 1, shape).astype("float32")
+        for name, shape in shapes.items()
+    } | options
+
+
+def attention_weights(prefix="layer1.0.cbam.", channels=16, hidden=1):
+    """Returns random weights of the authors' module."""
+    rng = np.random.default_rng(1)
+    shapes = {
+        "ChannelGate.mlp.1.weight": (hidden, channels),
+        "ChannelGate.mlp.1.bias": (hidden,),
+        "ChannelGate.mlp.3.weight": (channels, hidden),
+        "ChannelGate.mlp.3.bias": (channels,),
+        "SpatialGate.spatial.conv.weight": (1, 2, 7, 7),
+        "SpatialGate.spatial.bn.weight": (1,),
+        "SpatialGate.spatial.bn.bias": (1,),
+        "SpatialGate.spatial.bn.running_mean": (1,),
+        "SpatialGate.spatial.bn.running_var": (1,),
+    }
+    return {
+        prefix + name: rng.uniform(0.1, 1, shape).astype("float32")
+        for name, shape in shapes.items()
+    }
+
+
+def values(target):
+    return [to_numpy(variable) for variable in target.weights]
+
+
+def assert_equal_values(first, second):
+    for x, y in zip(first, second, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def error_of(target, source, **options):
+    """Returns the message that a source is refused with, nothing loaded."""
+    before = values(target)
+    with pytest.raises(ValueError) as caught:
+        load_torch_weights(target, source, **options)
+    assert_equal_values(values(target), before)
+    return str(caught.value)
+
+
+def write(path, weights, legacy=False):
+    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
+    tensors = {name: torch.tensor(value) for name, value in weights.items()}
+    if path.suffix == ".safetensors":
+        safetensors = pytest.importorskip(
+            "safetensors.torch", reason="safetensors writes the file"
+        )
+        safetensors.save_file(tensors, path)
+    else:
+        torch.save(
+            {"state_dict": tensors, "epoch": 1, "best": torch.tensor(1.0)},
+            path,
+            _use_new_zipfile_serialization=not legacy,
+        )
+    return path

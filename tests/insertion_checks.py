@@ -1,0 +1,412 @@
+"""Networks to insert attention into, and what is checked of the result."""
+
+import collections
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import layers, ops
+from layer_checks import to_numpy
+
+from cbam_keras import (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    models,
+)
+
+register = keras.saving.register_keras_serializable(package="tests")
+
+
+# Networks to insert into, and what they have that is hard to copy.
+
+
+def conv(filters, name, size=3, **options):
+    return layers.Conv2D(filters, size, padding="same", name=name, **options)
+
+
+def norm(name, **options):
+    return layers.BatchNormalization(name=name, **options)
+
+
+def branch(x, name, filters=8, **options):
+    x = conv(filters, f"{name}_conv1", **options)(x)
+    x = norm(f"{name}_bn1")(x)
+    x = layers.ReLU(name=f"{name}_relu1")(x)
+    x = conv(filters, f"{name}_conv2")(x)
+    return norm(f"{name}_bn2")(x)
+
+
+def block(x, name="block", end=None):
+    """A residual block; `end` is what follows its branch."""
+    y = branch(x, name)
+    if end is not None:
+        y = end(y)
+    return layers.ReLU(name=f"{name}_relu")(
+        layers.Add(name=f"{name}_add")([x, y])
+    )
+
+
+def stem(inputs, filters=8):
+    return layers.ReLU(name="stem_relu")(conv(filters, "stem_conv")(inputs))
+
+
+def head(x, name="predictions"):
+    x = layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+    return layers.Dense(5, name=name)(x)
+
+
+def network(body, shape=(8, 8, 3)):
+    """Returns a classifier whose features are `body(inputs)`."""
+    inputs = keras.Input(shape, name="image")
+    return keras.Model(inputs, head(body(inputs)), name="network")
+
+
+def small():
+    """A stem and one residual block."""
+    return network(lambda inputs: block(stem(inputs)))
+
+
+def ours():
+    return models.ResNet(
+        (1, 1),
+        block="bottleneck",
+        widths=(4, 8),
+        stem_width=4,
+        stem="small",
+        input_shape=(8, 8, 3),
+        classes=5,
+        classifier_activation=None,
+        name="ours",
+    )
+
+
+def body_model(name="body", channels=8, body=block):
+    inputs = keras.Input((8, 8, channels))
+    return keras.Model(inputs, body(inputs), name=name)
+
+
+def nested_model():
+    return network(lambda inputs: body_model()(stem(inputs)))
+
+
+def nested_twice():
+    inner = body_model()
+    outer_inputs = keras.Input((8, 8, 8))
+    outer = keras.Model(outer_inputs, block(inner(outer_inputs)), name="outer")
+    return network(lambda inputs: outer(stem(inputs)))
+
+
+def nested_sequential():
+    body = keras.Sequential(
+        [conv(8, "conv"), norm("bn"), layers.ReLU(name="relu")], name="body"
+    )
+    return network(lambda inputs: body(stem(inputs)))
+
+
+def sequential():
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            conv(8, "conv"),
+            norm("bn"),
+            keras.Sequential([conv(8, "inner_conv")], name="body"),
+            layers.GlobalMaxPooling2D(name="pool"),
+            layers.Dense(5, name="predictions"),
+        ]
+    )
+
+
+def siamese():
+    body = body_model(channels=3, body=lambda x: block(stem(x)))
+    left, right = (keras.Input((8, 8, 3), name=n) for n in ("left", "right"))
+    apart = layers.Subtract(name="apart")([body(left), body(right)])
+    return keras.Model([left, right], head(apart))
+
+
+def shared_layer():
+    shared = conv(8, "shared")
+    inputs = keras.Input((8, 8, 3))
+    first = shared(inputs)
+    second = shared(layers.UpSampling2D(name="larger")(inputs))
+    return keras.Model(inputs, [head(first), head(second, "more_predictions")])
+
+
+def several_inputs_and_outputs():
+    # Not in alphabetical order: Keras sorts the keys.
+    inputs = {
+        "photo": keras.Input((8, 8, 3), name="photo"),
+        "depth": keras.Input((8, 8, 1), name="depth"),
+        "age": keras.Input((4,), name="age"),
+    }
+    x = layers.Concatenate(name="both")([inputs["photo"], inputs["depth"]])
+    x = block(stem(x))
+    age = layers.Dense(5, name="age_dense")(inputs["age"])
+    return keras.Model(inputs, [head(x) + age, {"features": x, "age": age}])
+
+
+def operations():
+    def body(inputs):
+        x = stem(inputs)
+        y = ops.relu(branch(x, "block"))
+        y = ops.concatenate([y, y * 2.0], axis=-1)
+        y = ops.sum(ops.reshape(y, (-1, 8, 8, 2, 8)), axis=3)
+        y = conv(8, "last_conv")(ops.clip(y, -1.0, 4.0))
+        return (x + y) / 2.0
+
+    return network(body)
+
+
+@register
+class Blocks(layers.Layer):
+    """Holds layers in a list, as those of KerasHub do."""
+
+    def __init__(self, depth=2, **kwargs):
+        super().__init__(**kwargs)
+        self.depth = depth
+        self.steps = []
+        for _ in range(depth):
+            self.steps.append(conv(8, None))
+            self.steps.append(layers.BatchNormalization())
+
+    def build(self, input_shape):
+        for step in self.steps:
+            step.build(input_shape)
+            input_shape = step.compute_output_shape(input_shape)
+
+    def call(self, inputs, training=None):
+        for i, step in enumerate(self.steps):
+            inputs = step(inputs, training=training) if i % 2 else step(inputs)
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), "depth": self.depth}
+
+
+def layers_in_a_list():
+    return network(lambda inputs: Blocks(name="blocks")(stem(inputs)))
+
+
+@register
+class Unnamed(layers.Layer):
+    """Has several weights of one shape and no name."""
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        self.scale, self.first, self.second = (
+            self.add_weight(shape, initializer="ones") for _ in range(3)
+        )
+
+    def call(self, inputs):
+        x = ops.relu(inputs * self.scale + self.first)
+        return x * self.second
+
+
+def unnamed_weights():
+    def body(inputs):
+        return Unnamed(name="two")(Unnamed(name="one")(stem(inputs)))
+
+    return network(body)
+
+
+def lambda_layer():
+    def body(inputs):
+        scaled = layers.Lambda(
+            lambda x, by: x * by,
+            output_shape=(8, 8, 3),
+            arguments={"by": 3.0},
+            name="scaled",
+        )
+        # Without a name, Keras can't write it down.
+        halved = layers.Lambda(
+            functools.partial(ops.multiply, 0.5), name="halved"
+        )
+        return block(stem(halved(scaled(inputs))))
+
+    return network(body)
+
+
+@register
+class StochasticDepth(layers.Layer):
+    """Drops whole branches in training."""
+
+    def __init__(self, rate=0.5, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seeds = keras.random.SeedGenerator(7)
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        kept = keras.random.uniform(
+            (ops.shape(inputs)[0], 1, 1, 1), seed=self.seeds
+        )
+        return inputs * ops.cast(kept > self.rate, inputs.dtype)
+
+
+@register
+class LayerScale(layers.Layer):
+    """Weighs each channel, as in ConvNeXt."""
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight((input_shape[-1],), name="gamma")
+
+    def call(self, inputs):
+        return inputs * self.gamma
+
+
+def ends_of_branches():
+    def body(inputs):
+        x = stem(inputs)
+        x = block(x, "drop", layers.Dropout(0.5, name="dropout"))
+        x = block(x, "depth", StochasticDepth(name="stochastic_depth"))
+        return block(x, "scale", LayerScale(name="layer_scale"))
+
+    return network(body)
+
+
+def normalized():
+    adapted = layers.Normalization(name="normalized")
+    adapted.adapt(np.random.default_rng(2).normal(3, 2, (20, 8, 8, 3)))
+    return network(lambda inputs: block(stem(adapted(inputs))))
+
+
+def unknown_sizes():
+    return network(lambda inputs: block(stem(inputs)), (None, None, 3))
+
+
+def sizes_not_free():
+    # Only numbers of positions that 9 divides pass.
+    inputs = keras.Input((None, None, 3))
+    x = layers.Reshape((9, -1, 8), name="ninths")(block(stem(inputs)))
+    return keras.Model(inputs, head(x))
+
+
+def inputs_by_name():
+    left = keras.Input((8, 8, 3), name="left")
+    right = keras.Input((8, 8, 1), name="right")
+    # Channels by which the one can't pass for the other.
+    joined = layers.Concatenate()([left, conv(4, "right_conv")(right)])
+    inner = keras.Model([right, left], block(stem(joined)), name="inner")
+    one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    return keras.Model([one, two], head(inner({"left": one, "right": two})))
+
+
+def of_rank(rank):
+    """A network with a block for one or three spatial axes."""
+    n = rank - 2
+    make = {1: layers.Conv1D, 3: layers.Conv3D}[n]
+    pool = {1: layers.GlobalAveragePooling1D, 3: layers.GlobalMaxPooling3D}[n]
+    inputs = keras.Input((4,) * n + (3,))
+    x = make(8, 3, padding="same", name="stem_conv")(inputs)
+    y = make(8, 3, padding="same", name="block_conv")(x)
+    x = layers.Add(name="add")([x, norm("block_bn")(y)])
+    return keras.Model(inputs, layers.Dense(5, name="out")(pool()(x)))
+
+
+def vgg_with_one_activation(x):
+    relu = layers.ReLU(name="relu")
+    for level in (1, 2):
+        x = relu(norm(f"bn{level}")(conv(4 * level, f"conv{level}")(x)))
+        x = layers.MaxPooling2D(2)(x)
+    return x
+
+
+def vary(model, seed=1):
+    """Gives a network values like those of a trained one."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        shape = tuple(variable.shape)
+        # Whole numbers are states of random generators and the like, and
+        # `Normalization` has learned what it needs.
+        if "float" not in variable.dtype or variable.path.startswith(
+            "normaliz"
+        ):
+            continue
+        if len(shape) > 1:
+            # Depthwise kernels end in 1.
+            fan_in = math.prod(shape[: -2 if shape[-1] == 1 else -1])
+            values = rng.normal(0, (2 / fan_in) ** 0.5, shape)
+        elif variable.name in ("beta", "bias", "moving_mean"):
+            values = rng.normal(0, 0.3, shape)
+        else:
+            values = rng.uniform(0.5, 1.5, shape)
+        variable.assign(values)
+    return model
+
+
+def structures(model):
+    """Returns inputs and outputs, nested as the model was made."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def data_for(model, batch=3, size=6):
+    """Returns random inputs in the structure that a model takes."""
+    rng = np.random.default_rng(0)
+
+    def one(x):
+        shape = [size if axis is None else axis for axis in x.shape[1:]]
+        # Each sample of another brightness, or global pooling evens them out.
+        offset = rng.normal(0, 2, (batch,) + (1,) * len(shape))
+        return (offset + rng.normal(size=(batch, *shape))).astype(x.dtype)
+
+    return keras.tree.map_structure(one, structures(model)[0])
+
+
+def predictions(model, x):
+    """Returns the outputs, run operation by operation."""
+    return [to_numpy(y) for y in keras.tree.flatten(model(x, training=False))]
+
+
+def assert_predicts_the_same(new, old, x):
+    keras.tree.assert_same_structure(structures(new), structures(old))
+    for found, expected in zip(
+        predictions(new, x), predictions(old, x), strict=True
+    ):
+        # What the samples have in common would prove nothing.
+        values = expected.astype("float64")
+        assert np.ptp(values, axis=0).max() > 0.01 * np.abs(values).max() > 0
+        assert found.dtype == expected.dtype
+        assert found.tobytes() == expected.tobytes()
+
+
+def assert_close(found, expected):
+    """To rounding of float32, relative to the scale of the outputs."""
+    for one, other in zip(
+        keras.tree.flatten(found), keras.tree.flatten(expected), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-6 * np.abs(other).max())
+
+
+def contents(variables):
+    """Returns how many variables there are of each content."""
+    return collections.Counter(to_numpy(v).tobytes() for v in variables)
+
+
+def assert_holds_all_of(new, old):
+    assert not contents(old.variables) - contents(new.variables)
+
+
+def attention_of(model):
+    """Returns the attention layers, those of models within models too."""
+    kinds = (CBAM, ChannelAttention, SpatialAttention)
+    found = [layer for layer in model.layers if isinstance(layer, kinds)]
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += attention_of(layer)
+    return found
+
+
+def paths(places):
+    return [place.layer for place in places]
+
+
+def step(model, x, seed=3):
+    """Trains for one step on random targets."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(len(x), *model.output.shape[1:]))
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    model.fit(x, y.astype("float32"), batch_size=len(x), verbose=0)
