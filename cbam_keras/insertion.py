@@ -83,9 +83,9 @@ def insert_attention(
     layer they follow, with `_attention`, take its data format and precision,
     and can be trained even where that layer is frozen.
 
-    With `identity=True` the new model predicts what the old one did, to the
-    last bit run operation by operation, and to rounding (1e-6) where a
-    compiler fuses operations in another way.
+    With `identity=True` the new model predicts what the old one did: to the
+    last bit run operation by operation, and to rounding (a few 1e-6 of the
+    largest output at most) where a compiler fuses operations in another way.
 
     Args:
         model: Functional `keras.Model`, as those of `keras.applications`,
