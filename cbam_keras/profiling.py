@@ -22,7 +22,7 @@ class Row:
     """What one layer of a model costs.
 
     Attributes:
-        layer: String, the name of the layer, after the names of the models
+        name: String, the name of the layer, after the names of the models
             it is in: `"backbone/conv1"`.
         kind: String, the class of the layer.
         group: String, `"convolution"`, `"dense"`, `"attention"`, `"other"`
@@ -34,7 +34,7 @@ class Row:
             a shared layer; `None` where they can't be counted.
     """
 
-    layer: str
+    name: str
     kind: str
     group: str
     output_shape: tuple[int | None, ...]
@@ -93,12 +93,12 @@ class Profile:
     @property
     def uncounted(self) -> tuple[str, ...]:
         """Names of layers with weights whose multiplies are not known."""
-        return tuple(row.layer for row in self.rows if row.macs is None)
+        return tuple(row.name for row in self.rows if row.macs is None)
 
     def __str__(self) -> str:
         rows = [
             (
-                row.layer,
+                row.name,
                 row.kind,
                 str(row.output_shape),
                 f"{row.parameters:,}",

@@ -627,7 +627,7 @@ def test_layers_without_weights_have_no_row():
             shape=(8, 8, 3),
         )
     )
-    assert [row.layer for row in found.rows] == ["conv"]
+    assert [row.name for row in found.rows] == ["conv"]
 
 
 def test_groups_add_up_to_the_totals():
@@ -670,7 +670,7 @@ def test_models_within_models_are_taken_apart():
     x = outer(inputs)
     outputs = layers.Dense(2, name="dense")(layers.Flatten()(x))
     found = profile_model(keras.Model(inputs, outputs))
-    assert [row.layer for row in found.rows] == [
+    assert [row.name for row in found.rows] == [
         "outer/inner/conv",
         "outer/inner/attention",
         "dense",
@@ -683,7 +683,7 @@ def test_model_used_twice_has_its_parameters_once_and_its_macs_twice():
     inputs = keras.Input((8, 8, 3))
     twice = profile_model(keras.Model(inputs, model(model(inputs))))
     once = profile_model(model)
-    assert [row.layer for row in twice.rows] == [
+    assert [row.name for row in twice.rows] == [
         "inner/conv",
         "inner/attention",
     ]
@@ -750,7 +750,7 @@ def test_sequential_models_are_read():
         shape=(8, 8, 3),
     )
     found = profile_model(model)
-    assert [row.layer for row in found.rows] == ["conv", "head/dense"]
+    assert [row.name for row in found.rows] == ["conv", "head/dense"]
     assert found.input_shape == (8, 8, 3)
     assert found.model == "model"
 
@@ -808,7 +808,7 @@ def two_inputs(nesting="list"):
 )
 def test_each_input_has_its_shape(nesting, shape):
     found = profile_model(two_inputs(nesting), shape)
-    macs = {row.layer: row.macs for row in found.rows}
+    macs = {row.name: row.macs for row in found.rows}
     assert macs == {"dense_a": 2 * 3 * 4, "dense_b": 7 * 3 * 5}
     assert sorted(found.input_shape) == [(2, 3), (7, 3)]
 
