@@ -2,6 +2,7 @@
 
 import collections
 import re
+import tempfile
 from collections.abc import Mapping
 
 import keras
@@ -73,12 +74,13 @@ class _Copy:
         """Copies the variables of a layer, paired by name."""
         if not isinstance(old, layers.Layer):
             return
-        # What is frozen within a layer: no configuration tells.
         for inner, copy in zip(
             _graph.within(old), _graph.within(new), strict=False
         ):
+            # What is frozen within a layer: no configuration tells.
             if copy.trainable != inner.trainable:
                 copy.trainable = inner.trainable
+            _carry_learned(inner, copy)
         to = collections.defaultdict(collections.deque)
         for variable in new.variables:
             to[_key(variable)].append(variable)
@@ -93,13 +95,18 @@ class _Copy:
                     f"type {variable.dtype}. Mend its `get_config`"
                 )
             copy = to[_key(variable)].popleft()
+            if self.carried.setdefault(id(variable), copy) is not copy:
+                raise ValueError(
+                    "A variable must belong to one layer, which may be called "
+                    f'several times. Received: "{variable.path}", which layer '
+                    f'"{old.name}" shares with another, as a wrapper does '
+                    "with a layer that is also called itself: made anew, the "
+                    "two would be apart. Insert attention before they are "
+                    "joined"
+                )
             copy.assign(keras.ops.convert_to_numpy(variable))
             if copy.trainable != variable.trainable:
                 copy.trainable = variable.trainable
-            self.carried[id(variable)] = copy
-        if isinstance(new, layers.Normalization):
-            # It computes with constants made from its variables.
-            new.finalize_state()
 
     def _verify(self, model):
         """Raises unless each variable of a model has arrived bit for bit."""
@@ -117,6 +124,18 @@ class _Copy:
                 f"with {len(lost)} others: {listed}. Build a "
                 "functional model of its inputs and outputs, and insert there"
             )
+
+
+def _carry_learned(old, new):
+    """Copies what a layer learned from data and keeps beside its variables."""
+    if isinstance(old, layers.Normalization) and old.built:
+        # It computes with these constants, not with its variables.
+        new.mean, new.variance = old.mean, old.variance
+    if hasattr(old, "save_assets"):
+        # A vocabulary.
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
 
 
 def _input(tensor):

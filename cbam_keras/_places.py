@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras._graph import Step
+from cbam_keras._graph import Step, within
 
 # Of the branches of a residual block, what follows the last convolution and
 # its normalization only to train deep networks: attention goes before it.
@@ -33,6 +33,22 @@ SCALES = (
 # of InceptionResNetV2, which scales the branch on the way.
 ADDITIONS = ("Add", "CustomScaleLayer")
 JOINS = (*ADDITIONS, "Concatenate")
+# Activations of results, and layers whose plain output is a result when it
+# ends a model.
+RESULTS = (
+    keras.activations.sigmoid,
+    keras.activations.softmax,
+    keras.activations.tanh,
+)
+LINEAR = (None, keras.activations.linear)
+PLAIN = (
+    layers.Conv1D,
+    layers.Conv1DTranspose,
+    layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.Conv3D,
+    layers.Conv3DTranspose,
+)
 # Change the size of a feature map at its border alone.
 BORDERS = (
     "Cropping1D",
@@ -105,7 +121,36 @@ def kind(step: Step) -> str:
 
 
 def _convolves(step):
-    return "Conv" in kind(step)
+    """Returns whether a step is a convolution, or a layer with some inside."""
+    if not isinstance(step.operation, layers.Layer):
+        return "Conv" in kind(step)
+    return any("Conv" in type(x).__name__ for x in within(step.operation))
+
+
+def _only_shapes(step):
+    """Returns whether a step turns a feature map into another, unlearned."""
+    return is_feature_map(step.outputs[0]) and not getattr(
+        step.operation, "weights", ()
+    )
+
+
+def _is_head(step):
+    """Returns whether a step gives results in place of features.
+
+    Probabilities, pixels, and what a convolution without activation gives at
+    the end of a model.
+    """
+    activation = getattr(step.operation, "activation", None)
+    return (
+        kind(step) in ("Sigmoid", "Softmax", "Subtract", "Tanh")
+        or activation in RESULTS
+        or (isinstance(step.operation, PLAIN) and activation in LINEAR)
+    )
+
+
+def _ratio(coarse, fine):
+    """Returns the largest ratio of two sizes over their axes."""
+    return max(a / b for a, b in zip(coarse, fine, strict=True))
 
 
 def _only_scales(step):
@@ -182,11 +227,14 @@ class _Network:
         Then it is no block but the levels below a lateral connection, as in
         a feature pyramid or an hourglass.
         """
+        size = self._size(addition)
         return any(
-            _convolves(step)
-            and len(step.outputs[0].shape) == len(addition.outputs[0].shape)
-            and 1 < self._size(step) <= self._size(addition) / STRIDE
+            len(self._size(step)) == len(size)
+            and max(self._size(step)) > 1
+            and _ratio(size, self._size(step)) >= STRIDE
+            and _convolves(step)
             for step in region
+            if size and self._size(step)
         )
 
     def _branches(self, addition, region):
@@ -246,12 +294,29 @@ class _Network:
                     if id(x) in self.outputs
                 ]
             step = self._common(beyond, above)
+            result = step is not None and self._gives_result(step)
             while step is not None and not self._ends(step, level):
+                result = result and _only_shapes(step)
                 step = above[step]
+            if step is not None and result:
+                step = self._before_head(step, level, above)
             if step is None:
                 step = self._widest(level)
             if step is not None:
                 yield step
+
+    def _gives_result(self, step):
+        return any(id(x) in self.outputs for x in step.outputs)
+
+    def _before_head(self, step, level, above):
+        """Goes back over what turns the features of a level into a result."""
+        features = step
+        while features is not None and (
+            _is_head(features) or not self._ends(features, level)
+        ):
+            features = above[features]
+        # A network of nothing but a head.
+        return step if features is None else features
 
     def _ends(self, step, level):
         return step in level and not self._passed_over(step)
@@ -263,6 +328,12 @@ class _Network:
         them, so that nothing passes through one layer.
         """
         steps = [step for step in level if self._ends(step, level)]
+        features = [
+            step
+            for step in steps
+            if not (_is_head(step) and self._gives_result(step))
+        ]
+        steps = features or steps
         joins = [step for step in steps if kind(step) in JOINS]
         steps = sorted(joins or steps, key=self.order.__getitem__)
         return max(
@@ -288,24 +359,22 @@ class _Network:
             if kind(step) in BORDERS:
                 continue
             size = self._size(step)
-            if is_feature_map(x) and size > 1:
+            if is_feature_map(x) and size and max(size) > 1:
                 sizes.setdefault(size, set()).add(step)
         levels = []
-        before = math.inf
-        for size in sorted(sizes, reverse=True):
-            if before / size >= STRIDE:
+        before = None
+        for size in sorted(sizes, key=math.prod, reverse=True):
+            if before is None or _ratio(before, size) >= STRIDE:
                 levels.append(set())
             levels[-1] |= sizes[size]
             before = size
         return [level for level in levels if any(map(_convolves, level))]
 
     def _size(self, step):
-        """Returns the mean side of a feature map, 0 if it is not known."""
+        """Returns the sides of a feature map, none if one is not known."""
         shape = step.outputs[0].shape
         axes = shape[2:] if self._channels_first(step) else shape[1:-1]
-        if not axes or None in axes:
-            return 0
-        return math.prod(axes) ** (1 / len(axes))
+        return () if None in axes else tuple(axes)
 
     def _channels(self, step):
         return step.outputs[0].shape[1 if self._channels_first(step) else -1]

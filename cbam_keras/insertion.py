@@ -97,9 +97,10 @@ def insert_attention(
             to `"cbam"`.
         after: Where. A regular expression, found anywhere in the name of a
             layer (`re.search`); a sequence of names; or a function that takes
-            a layer and returns whether attention follows it. Layers within
-            models are named `"backbone/conv1"`, or `"conv1"` where that is
-            clear. A string that is the name of a layer means that one alone.
+            a layer and returns whether attention follows it. A string that is
+            the name of a layer means that one alone. Layers within models are
+            named `"backbone/conv1"`, or `"conv1"` where that is clear; those
+            within other layers, as in `TimeDistributed`, can't be reached.
             Defaults to `None`: in a residual network the end of
             every residual branch, before the addition (before stochastic
             depth and layer scale, where they end it), else the last layer at
@@ -246,9 +247,11 @@ class _Spots:
     def matching(self, after):
         """Returns the spots that `after` means, all fit for attention."""
         spots = self.spots.values()
-        if isinstance(after, str):
+        if isinstance(after, re.Pattern):
+            found = self._searched(after)
+        elif isinstance(after, str):
             found = self._named(after) or self._searched(after)
-        elif callable(after):
+        elif callable(after) and not isinstance(after, layers.Layer):
             found = [
                 spot
                 for spot in spots
@@ -269,7 +272,7 @@ class _Spots:
                     self._refuse(after, name)
                 found += named
         if not found:
-            self._refuse(after, after if isinstance(after, str) else "")
+            self._refuse(after, getattr(after, "pattern", after))
         for spot in found:
             if not spot.takes_attention:
                 raise ValueError(
@@ -350,14 +353,14 @@ class _Spots:
 
     def _refuse(self, after, name):
         paths = [spot.path for spot in self.spots.values()]
-        near = difflib.get_close_matches(name, paths, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), paths, n=3, cutoff=0.5)
         hint = f". Did you mean {_quoted(near)}?" if near else "."
         raise ValueError(
             f'`after` must find layers of model "{self.name}". Received: '
             f"after={after!r}, which finds none{hint} {self._possible()}"
         )
 
-    def _possible(self, most=12):
+    def _possible(self, most=200):
         paths = [
             spot.path for spot in self.spots.values() if spot.takes_attention
         ]
@@ -410,6 +413,19 @@ def _tell_what_stays_behind(model):
             "optimizer must begin anew with the new variables. Compile it, "
             "for instance with "
             "new.compile_from_config(model.get_compile_config())",
+            stacklevel=3,
+        )
+    own = [
+        name
+        for name in ("train_step", "test_step", "predict_step", "compute_loss")
+        if getattr(type(model), name) is not getattr(keras.Model, name)
+    ]
+    if own:
+        warnings.warn(
+            f'Model "{model.name}" is a {type(model).__name__} with its own '
+            f"{' and '.join(own)}, the new model is a plain functional one. "
+            f"Make it one of yours: {type(model).__name__}(new.inputs, "
+            "new.outputs)",
             stacklevel=3,
         )
     if getattr(model, "preprocessor", None) is not None:

@@ -183,10 +183,11 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
     steps, _ = _graph.trace(
         model,
         [
-            keras.KerasTensor((1, *shape), x.dtype)
+            keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
             for shape, x in zip(shapes, model.inputs, strict=True)
         ],
     )
+    batch = model.inputs[0].shape[0] or 1
     rows: dict[int, Row] = {}
     seen: set[int] = set()
     for step in steps:
@@ -196,6 +197,8 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
         group, macs = _count(layer, step.inputs, step.outputs)
         if not layer.weights and not macs:
             continue
+        if macs is not None:
+            macs //= batch
         if id(layer) in rows:
             # A shared layer: one row, and the MACs of each call.
             row = rows[id(layer)]
@@ -213,11 +216,27 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
             _parameters(layer, seen),
             macs,
         )
+    graph = {id(v) for step in steps for v in _weights(step.operation)}
+    for variable in model.weights:
+        if id(variable) not in graph:
+            # Of a layer that the graph does not show, as of a subclass.
+            rows[id(variable)] = Row(
+                variable.path,
+                "Variable",
+                "not counted",
+                (),
+                math.prod(variable.shape) if variable.trainable else 0,
+                None,
+            )
     return Profile(
         model.name,
         shapes[0] if len(shapes) == 1 else tuple(shapes),
         tuple(rows.values()),
     )
+
+
+def _weights(operation: Any) -> list:
+    return getattr(operation, "weights", [])
 
 
 def _parameters(layer: Any, seen: set[int]) -> int:

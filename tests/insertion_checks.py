@@ -272,6 +272,22 @@ def normalized():
     return network(lambda inputs: block(stem(adapted(inputs))))
 
 
+def normalized_within():
+    """As `normalized`, in a wrapper and with variables set since."""
+    adapted = layers.Normalization()
+    adapted.adapt(np.random.default_rng(2).normal(3, 2, (20, 8, 8, 3)))
+
+    def body(inputs):
+        x = layers.Reshape((1, 8, 8, 3))(inputs)
+        x = layers.TimeDistributed(adapted, name="normalized")(x)
+        return block(stem(layers.Reshape((8, 8, 3))(x)))
+
+    model = network(body)
+    # Keras computes on with what was adapted.
+    adapted.variables[0].assign(np.ones(3))
+    return model
+
+
 def unknown_sizes():
     return network(lambda inputs: block(stem(inputs)), (None, None, 3))
 

@@ -26,6 +26,7 @@ from insertion_checks import (
     network,
     norm,
     normalized,
+    normalized_within,
     of_rank,
     operations,
     ours,
@@ -71,6 +72,7 @@ NETWORKS = [
     (lambda_layer, ["block_bn2"]),
     (ends_of_branches, ["drop_bn2", "depth_bn2", "scale_bn2"]),
     (normalized, ["block_bn2"]),
+    (normalized_within, ["block_bn2"]),
     (unknown_sizes, ["block_bn2"]),
     (sizes_not_free, ["block_bn2"]),
     (inputs_by_name, ["inner/block_bn2"]),
@@ -101,6 +103,20 @@ def test_compiled_predictions_are_equal_to_rounding(build):
         insert_attention(old).predict(x, verbose=0),
         old.predict(x, verbose=0),
     )
+
+
+def test_vocabulary_is_carried_over():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("lookups are computed by TensorFlow")
+    lookup = layers.IntegerLookup(output_mode="one_hot")
+    lookup.adapt(np.array([3, 5, 7]))
+    old = small()
+    code = keras.Input((1,), dtype="int64", name="code")
+    x = layers.Concatenate()([old.output, lookup(code)])
+    old = vary(keras.Model([old.input, code], layers.Dense(3, name="out")(x)))
+    images = np.random.default_rng(0).normal(size=(3, 8, 8, 3))
+    x = [images.astype("float32"), np.array([[5], [7], [9]])]
+    assert_predicts_the_same(insert_attention(old), old, x)
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ TYPE_ERRORS = [
     (lambda: layers.Dense(3), {}, "of type Dense"),
     (small, {"after": 5}, "Received: after=5"),
     (small, {"after": []}, r"Received: after=\[\]"),
+    (small, {"after": layers.ReLU()}, "Received: after=<ReLU"),
     (small, {"after": ["block_bn2", 3]}, r"Received: after=\['block_bn2', 3"),
     (small, {"attention": 3}, "`attention` must be None, a name"),
     (small, {"identity": 1}, "`identity` must be"),
@@ -247,10 +248,12 @@ def test_wrong_kinds_are_told(build, options, message):
 
 
 # `pytest.warns` gives every warning a place that setup.cfg can't ignore.
-OF_NUMPY = "ignore:__array__ implementation:DeprecationWarning"
+of_numpy = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
 
 
-@pytest.mark.filterwarnings(OF_NUMPY)
+@of_numpy
 def test_compiled_model_is_told_to_be_compiled_anew():
     old = vary(small())
     old.compile("adam", loss="mse", metrics=["mae"])
@@ -262,7 +265,7 @@ def test_compiled_model_is_told_to_be_compiled_anew():
     assert_predicts_the_same(new, old, x)
 
 
-@pytest.mark.filterwarnings(OF_NUMPY)
+@of_numpy
 def test_preprocessor_is_told_to_stay_behind():
     old = small()
     old.preprocessor = layers.Rescaling(1 / 255)
@@ -274,3 +277,37 @@ def test_no_preprocessor_needs_no_word():
     old = small()
     old.preprocessor = None
     insert_attention(old)
+
+
+class OwnStep(type(small())):
+    """A functional model that is trained in its own way."""
+
+    def train_step(self, *args):
+        return super().train_step(*args)
+
+
+@of_numpy
+def test_training_step_is_told_to_stay_behind():
+    plain = small()
+    old = OwnStep(plain.input, plain.output)
+    with pytest.warns(UserWarning, match="a OwnStep with its own train_step"):
+        insert_attention(old)
+
+
+def test_layer_shared_through_a_wrapper_is_refused():
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    image, video = keras.Input((8, 8, 3)), keras.Input((2, 8, 8, 3))
+    frames = layers.TimeDistributed(shared, name="frames")(video)
+    old = keras.Model([image, video], [shared(image), frames])
+    with pytest.raises(ValueError, match="which layer .* shares with another"):
+        insert_attention(old, after="shared")
+
+
+def test_candidates_are_all_listed():
+    with pytest.raises(ValueError) as error:
+        insert_attention(small(), after="nothing")
+    listed = str(error.value).split("Layers that can take attention")[1]
+    names = ["stem_conv", "stem_relu", "block_conv1", "block_bn1"]
+    names += ["block_relu1", "block_conv2", "block_bn2", "block_add"]
+    assert all(f'"{name}"' in listed for name in names)
+    assert '"predictions"' not in listed

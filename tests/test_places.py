@@ -1,7 +1,9 @@
 """Where attention goes when the caller leaves it open."""
 
+import keras
 import pytest
 from insertion_checks import (
+    Blocks,
     LayerScale,
     StochasticDepth,
     block,
@@ -237,6 +239,20 @@ def two_equal_branches(x):
     return layers.ReLU(name="end")(x)
 
 
+def blocks_of_ones_own(x):
+    for level in (1, 2):
+        x = Blocks(name=f"stage{level}")(x)
+        x = layers.MaxPooling2D(2)(x)
+    return x
+
+
+def pools_one_axis(x):
+    for level in (1, 2, 3):
+        x = conv(8, f"conv{level}")(x)
+        x = layers.MaxPooling2D((2, 1))(x)
+    return x
+
+
 RESIDUAL = [
     (block, ["block_bn2"]),
     (bottleneck, ["bn3"]),
@@ -269,6 +285,8 @@ PLAIN = [
     (sums_in_a_cell, ["cell"]),
     (second_exit, ["joined"]),
     (two_equal_branches, ["end"]),
+    (blocks_of_ones_own, ["stage1", "stage2"]),
+    (pools_one_axis, ["conv1", "conv2", "conv3"]),
 ]
 
 
@@ -281,4 +299,47 @@ PLAIN = [
 def test_default_places(body, places, size):
     channels = 8 if body is block else 3
     model = network(body, (size, size, channels))
+    assert paths(insert_attention(model, dry_run=True)) == places
+
+
+def probabilities(x):
+    x = conv(8, "features", activation="relu")(x)
+    return conv(3, "probabilities", 1, activation="softmax")(x)
+
+
+def logits_and_softmax(x):
+    x = conv(8, "features", activation="relu")(x)
+    return layers.Softmax(name="softmax")(conv(3, "logits", 1)(x))
+
+
+def coarse_logits(x):
+    x = layers.ReLU(name="features")(conv(8, "conv", strides=2)(x))
+    return layers.UpSampling2D(2)(conv(3, "logits", 1)(x))
+
+
+def image_of_a_generator(x):
+    x = conv(8, "low", strides=2, activation="relu")(x)
+    x = layers.UpSampling2D(2, name="larger")(x)
+    x = conv(8, "features", activation="relu")(x)
+    return conv(3, "image", activation="tanh")(x)
+
+
+def nothing_but_a_head(x):
+    return conv(3, "head", activation="softmax")(x)
+
+
+@pytest.mark.parametrize(
+    "body, places",
+    [
+        (probabilities, ["features"]),
+        (logits_and_softmax, ["features"]),
+        (coarse_logits, ["features"]),
+        (image_of_a_generator, ["low", "features"]),
+        (nothing_but_a_head, ["head"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_attention_stands_before_what_gives_the_result(body, places):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, body(inputs))
     assert paths(insert_attention(model, dry_run=True)) == places

@@ -1166,3 +1166,25 @@ def test_long_names_are_printed_whole():
     assert "".join(row[0] for row in cells(found)).startswith(f"layer{name}")
     assert f"{5678 * 1234:,}" in str(found)
     assert max(map(len, str(found).splitlines())) <= 100
+
+
+def test_fixed_batch_is_kept_and_counted_for_one_sample():
+    x = inputs = keras.Input(batch_shape=(2, 4, 4, 3))
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+    model = keras.Model(inputs, layers.Dense(5)(ops.reshape(x, (2, 128))))
+    found = profile_model(model)
+    assert found.macs == 4 * 4 * 9 * 3 * 8 + 128 * 5
+
+
+def test_variables_outside_the_graph_are_named():
+    inputs = keras.Input((4,))
+
+    class Larger(type(keras.Model(inputs, layers.Dense(2)(inputs)))):
+        """A functional model with a layer that its graph does not show."""
+
+    model = Larger(inputs, layers.Dense(3)(inputs))
+    model.extra = layers.Dense(5, name="extra")
+    model.extra.build((None, 4))
+    found = profile_model(model)
+    assert found.parameters == 15 + 25
+    assert set(found.uncounted) == {"extra/kernel", "extra/bias"}
