@@ -24,6 +24,27 @@ HOLDERS = (
     "state_dict_ema",
     "model_ema",
 )
+# What is found under the name of a file that was not really downloaded.
+PLACEHOLDERS = {
+    b"version https://git-lfs": "a pointer of Git LFS. Get the file itself "
+    "with: git lfs pull",
+    b"<!doctype html": "a web page. Download the file itself",
+    b"<html": "a web page. Download the file itself",
+}
+# Names of the attribute under which others keep the network, or a block its
+# attention.
+HOLDING = {
+    "attention",
+    "backbone",
+    "base_model",
+    "cbam",
+    "encoder",
+    "model",
+    "net",
+    "network",
+    "resnet",
+    "se",
+}
 # Parts that DataParallel, torch.compile and averaged models put into names.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.
@@ -115,11 +136,20 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
 
 def _read_file(path: str) -> Any:
     if not os.path.isfile(path):
+        folder = ", which is a folder" if os.path.isdir(path) else ""
         raise ValueError(
-            f'`source` must be a file that exists. Received: source="{path}"'
+            f"`source` must be a file that exists. Received: "
+            f'source="{path}"{folder}'
         )
     with open(path, "rb") as file:
-        head = file.read(9)
+        start = file.read(64)
+    head = start[:9]
+    for mark, kind in PLACEHOLDERS.items():
+        if start.lstrip().lower().startswith(mark):
+            raise ValueError(
+                "`source` must be a checkpoint that PyTorch or safetensors "
+                f'wrote. Received: source="{path}", which is {kind}'
+            )
     if not head:
         raise ValueError(
             "`source` must be a checkpoint that PyTorch or safetensors "
@@ -163,20 +193,22 @@ def _read_torch(path: str) -> Any:
             raise _damaged(path) from error
         raise ValueError(
             "`source` must hold tensors and plain values alone. Received: "
-            f'source="{path}", which asks for `{refused[1]}`: a whole '
-            "pickled module, or code. It was not run. Where you trust the "
-            "file, load it with torch.load(path, weights_only=False), and "
-            "pass the state dict (of a module: module.state_dict())."
+            f'source="{path}", which asks for `{refused[1]}`: a Python '
+            "object such as a whole pickled module, or code. It was not run. "
+            "Where you trust the file, load it with torch.load(path, "
+            "weights_only=False), and pass the state dict (of a module: "
+            "module.state_dict())."
         ) from error
 
 
 def _is_torchscript(path: str) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    # No zip file, or a damaged one, which PyTorch will refuse.
+    except Exception:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(
-            name.endswith("/constants.pkl") for name in archive.namelist()
-        )
+    return any(name.endswith("/constants.pkl") for name in names)
 
 
 def _damaged(path: str) -> ValueError:
@@ -196,12 +228,16 @@ def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
                 return _state_dict(content[holder], received)
         if any(is_tensor(value) for value in content.values()):
             return content
-        keys = ", ".join(_checks.quoted(key) for key in list(content)[:5])
+        keys = ", ".join(
+            f"{_checks.quoted(key)} ({type(value).__name__})"
+            for key, value in list(content.items())[:5]
+        )
         found = f"a mapping with the keys {keys}" if keys else "nothing"
     else:
         found = f"an object of type {type(content).__name__}"
     raise ValueError(
-        "`source` must hold a state dict: tensors by name, alone or under "
+        "`source` must hold a state dict: PyTorch tensors or NumPy arrays by "
+        "name, alone or under "
         f'"state_dict" or "model". Received: {received}, in which there is '
         f"{found}"
     )
@@ -223,11 +259,11 @@ def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
         parts = [part for part in str(name).split(".") if part not in WRAPPERS]
         if parts and parts[-1] not in COUNTERS:
             names[name] = ".".join(parts)
-    # Lightning and others keep the network as an attribute of their own.
-    if all(name.startswith("model.") for name in names.values()):
-        names = {
-            key: name.removeprefix("model.") for key, name in names.items()
-        }
+    while names:
+        first = {name.split(".")[0] for name in names.values()}
+        if len(first) > 1 or not first <= HOLDING:
+            break
+        names = {key: name.split(".", 1)[-1] for key, name in names.items()}
     clean = {name: state_dict[key] for key, name in names.items()}
     if len(clean) < len(names):
         raise ValueError(

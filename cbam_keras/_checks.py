@@ -4,6 +4,8 @@ import difflib
 import importlib
 import math
 import numbers
+import sys
+import warnings
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -133,6 +135,14 @@ def require(module: str, *, extra: str) -> ModuleType:
             f"imported{cause}. Install it with: pip install "
             f'"cbam_keras[{extra}]"'
         ) from error
+
+
+def warn(message: str) -> None:
+    """Warns, at the line outside of this package that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals["__name__"].startswith("cbam_keras"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def _is_integer(value: Any) -> bool:

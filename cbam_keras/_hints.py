@@ -45,13 +45,25 @@ def hints(
                 f"{f'one of {expected}' if expected else 'a single block'}."
             )
             return
+        if (widths := _widths(theirs)) != _widths(ours):
+            yield f"The source has stages of width {widths}."
         yield from _model_hints(plan, ours, theirs)
-    elif plan.source is not None and ours.keys() != theirs.keys():
+    elif plan.source is not None and theirs.keys() - ours.keys():
         yield f"The source is of {_built_for(target, plan.source, theirs)}."
     if plan.source is not None:
         model = isinstance(target, keras.Model)
         yield from _attention_hints(plan.source, model, ours, theirs, other)
     yield from _end_hints(plan, ours, theirs, other)
+
+
+def _widths(shapes: Shapes) -> tuple[int, ...]:
+    """Returns the channels of the first convolution of each stage."""
+    found = {
+        name: shape[0]
+        for name, shape in shapes.items()
+        if re.fullmatch(r"layer\d+\.0\.conv1\.weight", name) and shape
+    }
+    return tuple(found[name] for name in sorted(found))
 
 
 def _blocks(names: Collection[str]) -> str:

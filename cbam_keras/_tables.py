@@ -20,12 +20,12 @@ def render(
         sections: The rows, in groups between which a terminal shows a line.
         title: String above the table. Defaults to `None`.
         markdown: Boolean, whether the table is for Markdown, its columns as
-            wide as they need. Defaults to `False`, a table of at most 100
+            wide as they need. Defaults to `False`, a table of at most 120
             characters a line.
     """
     box = _checks.require("rich.box", extra="all")
     console = _checks.require("rich.console", extra="all").Console(
-        width=100_000 if markdown else 100,
+        width=100_000 if markdown else 120,
         color_system=None,
         markup=False,
         emoji=False,

@@ -59,6 +59,8 @@ class Attention:
     batch_norm: str
     # The order of the stacked maps, which the kernel depends on.
     maps: tuple[str, str]
+    # What the channel gates of a network pool by, where names tell.
+    pools: tuple[str, ...] | None
     # What to build for its weights.
     layer: str
     argument: str
@@ -78,6 +80,7 @@ AUTHORS = Attention(
     convolution="spatial.conv",
     batch_norm="spatial.bn",
     maps=("max", "avg"),
+    pools=None,
     layer='CBAM(**VARIANTS["official"])',
     argument='functools.partial(CBAM, **VARIANTS["official"])',
 )
@@ -95,6 +98,7 @@ TIMM = Attention(
     convolution="conv.conv",
     batch_norm="conv.bn",
     maps=("avg", "max"),
+    pools=("avg", "max"),
     layer='CBAM(**VARIANTS["timm"])',
     argument='functools.partial(CBAM, **VARIANTS["timm"])',
 )
@@ -103,6 +107,7 @@ SQUEEZE_EXCITE = dataclasses.replace(
     TIMM,
     mark=r"(\.|^)fc1\.weight$",
     channel="",
+    pools=("avg",),
     layer="SqueezeExcite()",
     argument='"se"',
 )

@@ -107,7 +107,16 @@ def relu(x: Any, *, name: str) -> Any:
 def attend(x: Any, attention: Any, *, name: str) -> Any:
     """Applies a new layer of `attention`, or nothing if that is `None`."""
     layer = make_attention(attention, name=name)
-    return x if layer is None else layer(x)
+    if layer is None:
+        return x
+    y = layer(x)
+    if tuple(y.shape) != tuple(x.shape):
+        raise ValueError(
+            "`attention` must give layers that keep the shape. Received: "
+            f"attention={attention!r}, whose {type(layer).__name__} turns "
+            f"{tuple(x.shape)} into {tuple(y.shape)}"
+        )
+    return y
 
 
 def stem(x: Any, width: int, kind: str) -> Any:

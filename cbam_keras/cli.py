@@ -1,6 +1,7 @@
 """The command `cbam-keras`: `argparse` over the package's functions."""
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.handler(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, as `head`, has seen enough. Nor may the interpreter
+        # write what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, TypeError, ImportError) as error:
         # Our own errors tell the user what to mend. Others are bugs, and
         # their traceback is what a report needs.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from cbam_keras import _checkpoints, _checks, _torch_names
 from cbam_keras._hints import hints
 from cbam_keras._torch_names import Plan
-from cbam_keras.layers import SpatialAttention
+from cbam_keras.layers import ChannelAttention, SpatialAttention
 
 # What all known implementations compute, and no weight tells.
 COMPUTED = {
@@ -148,7 +147,7 @@ def load_torch_weights(
         for name in report.loaded
     }
     for difference in _differences(target, plan):
-        warnings.warn(difference, stacklevel=2)
+        _checks.warn(difference)
     if input_shape is not None:
         model_or_layer.build(input_shape)
         plan = _torch_names.plan(model_or_layer, tensors)
@@ -235,6 +234,18 @@ def _complete(plan: Plan, report: Report) -> bool:
 
 def _unknown(target: keras.layers.Layer, plan: Plan) -> str:
     unknown = _counted("Unknown", [f'"{name}"' for name in plan.unknown])
+    inner = [
+        layer.name
+        for layer in getattr(target, "layers", [])
+        if isinstance(layer, keras.Model) and layer.name in plan.unknown
+    ]
+    if inner:
+        return (
+            f"{_described(target)} must be the network itself, whose layers "
+            "have known counterparts in PyTorch. Received: one with the model "
+            f'"{inner[0]}" in it. Load into that: '
+            f'load_torch_weights(model.get_layer("{inner[0]}"), ...).'
+        )
     return (
         f"All layers with weights in {_described(target)} must have known "
         "counterparts in PyTorch, as those of the residual networks of "
@@ -261,6 +272,21 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
         )
     if plan.source is None:
         return
+    for layer in plan.attention if isinstance(target, keras.Model) else ():
+        gate = getattr(layer, "channel_attention", layer)
+        pools = plan.source.pools
+        if (
+            pools is not None
+            and isinstance(gate, ChannelAttention)
+            and set(gate.pool_types) != set(pools)
+        ):
+            yield (
+                f"{_described(layer)} pools channels by {gate.pool_types}, "
+                f"and those of the source were trained with {pools}, as their "
+                "names tell: the weights fit, the predictions will differ. "
+                f"Build the model with attention={plan.source.argument}."
+            )
+            break
     for layer in plan.attention:
         settings = {
             name: getattr(layer, name)

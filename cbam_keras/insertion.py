@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -408,12 +407,11 @@ def _policy(spot):
 
 def _tell_what_stays_behind(model):
     if model.compiled:
-        warnings.warn(
+        _checks.warn(
             f'Model "{model.name}" is compiled, the new model is not: its '
             "optimizer must begin anew with the new variables. Compile it, "
             "for instance with "
             "new.compile_from_config(model.get_compile_config())",
-            stacklevel=3,
         )
     own = [
         name
@@ -421,20 +419,18 @@ def _tell_what_stays_behind(model):
         if getattr(type(model), name) is not getattr(keras.Model, name)
     ]
     if own:
-        warnings.warn(
+        _checks.warn(
             f'Model "{model.name}" is a {type(model).__name__} with its own '
             f"{' and '.join(own)}, the new model is a plain functional one. "
             f"Make it one of yours: {type(model).__name__}(new.inputs, "
             "new.outputs)",
-            stacklevel=3,
         )
     if getattr(model, "preprocessor", None) is not None:
-        warnings.warn(
+        _checks.warn(
             f'Model "{model.name}" preprocesses its input, the new model '
             "does not. Give it model.preprocessor(images), or set "
             "model.preprocessor = None beforehand if the images are "
             "preprocessed",
-            stacklevel=3,
         )
 
 

@@ -417,3 +417,13 @@ def test_table_refuses_in_one_line(arguments, message, capsys):
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("cbam-keras table: error: ")
     assert re.search(message, line)
+
+
+def test_reader_may_leave_early():
+    code = "from cbam_keras.cli import main; main(['table', 'resnet18'])"
+    command = f'"{sys.executable}" -c "{code}" | true'
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, check=True
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

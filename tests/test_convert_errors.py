@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from convert_checks import (
+    CHECKPOINT,
     OFFICIAL,
     attention_weights,
     error_of,
@@ -21,6 +22,7 @@ from convert_checks import (
 
 from cbam_keras import (
     CBAM,
+    VARIANTS,
     ChannelAttention,
     SpatialAttention,
     SqueezeExcite,
@@ -202,7 +204,7 @@ MISFITS = {
     "a checkpoint without weights": (
         lambda: tiny_network(),
         lambda: {"epoch": 3, "optimizer": {"lr": 0.1}},
-        'a mapping with the keys "epoch", "optimizer"',
+        'a mapping with the keys "epoch" (int), "optimizer" (dict)',
     ),
     "the same names twice": (
         lambda: tiny_network(),
@@ -367,11 +369,12 @@ def test_strict_is_a_boolean():
     [
         (None, "`source` must be a file that exists"),
         (b"", "which is empty"),
-        (b"<html>Not found</html>", "damaged, cut short or of another kind"),
+        (b"<html>Not found</html>", "which is a web page. Download the file"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"\x08" + bytes(7) + b'{"a": 1}', "damaged, cut short"),
         (pickle.dumps({"a": 1}), "damaged, cut short or of another kind"),
     ],
-    ids=["absent", "empty", "a web page", "safetensors", "a pickle"],
+    ids=["absent", "empty", "a web page", "a pointer", "safetensors", "pickle"],
 )
 def test_a_file_must_be_a_checkpoint(tmp_path, content, message):
     pytest.importorskip("torch", reason="PyTorch reads the file")
@@ -503,3 +506,55 @@ def test_dilation_is_warned_of():
     layer.build((None, None, None, 16))
     with pytest.warns(UserWarning, match="dilation_rate=2"):
         load_torch_weights(layer, official_weights("spatial_k7"))
+
+
+@pytest.mark.parametrize("offset, value", [(0, 0), (6, 99), (9, 8)])
+def test_a_damaged_archive_is_refused(tmp_path, offset, value):
+    pytest.importorskip("torch", reason="PyTorch reads the file")
+    content = bytearray(CHECKPOINT.read_bytes())
+    # The first entry of the table of contents.
+    content[content.find(b"PK\x01\x02") + offset] = value
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    # PyTorch reads some of these all the same, and then they do not fit.
+    assert f'Received: source="{path}"' in error_of(tiny_network(), path)
+
+
+@pytest.mark.parametrize("attention", ["channel", ChannelAttention])
+def test_other_pools_than_those_of_timm_are_warned_of(attention):
+    names = attention_weights("layer1.0.se.")
+    names = {
+        f"layer1.0.se.fc{layer}.{kind}": names[
+            f"layer1.0.se.ChannelGate.mlp.{number}.{kind}"
+        ]
+        for layer, number in ((1, 1), (2, 3))
+        for kind in ("weight", "bias")
+    }
+    weights = {**tiny_weights(), **names}
+    with pytest.warns(UserWarning, match='attention="se"') as caught:
+        load_torch_weights(tiny_network(attention=attention), weights)
+    assert caught[0].filename == __file__
+
+
+def test_the_name_of_the_module_may_come_before_all_names():
+    weights = {f"cbam.{k}": v for k, v in official_weights().items()}
+    layer = CBAM(**VARIANTS["official"])
+    assert len(load_torch_weights(layer, weights).loaded) == 9
+    report = load_torch_weights(
+        tiny_network(), {f"net.{k}": v for k, v in tiny_weights().items()}
+    )
+    assert not report.missing
+
+
+def test_other_widths_are_told():
+    wide = np.zeros((24, 8, 3, 3), "float32")
+    weights = {**tiny_weights(), "layer1.0.conv1.weight": wide}
+    found = error_of(tiny_network(), weights)
+    assert "The source has stages of width (24,)." in found
+
+
+def test_network_within_a_model_is_pointed_at():
+    inputs = keras.Input((8, 8, 3))
+    network = tiny_network()
+    found = error_of(keras.Model(inputs, network(inputs)), tiny_weights())
+    assert f'load_torch_weights(model.get_layer("{network.name}")' in found

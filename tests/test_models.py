@@ -261,3 +261,8 @@ def test_preprocessing_needs_a_known_data_format():
 def test_preprocessing_needs_an_array():
     with pytest.raises(TypeError, match="`images` must be an array"):
         models.preprocess_input([[[0, 0, 0]]])
+
+
+def test_pyramid_takes_models():
+    with pytest.raises(TypeError, match="must be a keras.Model"):
+        models.pyramid(keras.layers.Dense(3))

@@ -489,3 +489,55 @@ def test_bad_weight_files_are_refused(spoil, message, saved):
 def test_weights_of_another_network_are_refused(options, saved):
     with pytest.raises(ValueError, match="must come from a network like"):
         tiny(**options, weights=saved)
+
+
+@pytest.mark.parametrize(
+    "saved, built",
+    [
+        ({"attention": ["cbam", None]}, {"attention": [None, "cbam"]}),
+        (
+            {"attention": "cbam"},
+            {"attention": CBAM(spatial_pool_types=("max", "avg"))},
+        ),
+        (
+            {"block": "bottleneck", "downsample_in": "3x3"},
+            {"block": "bottleneck", "downsample_in": "1x1"},
+        ),
+    ],
+    ids=["places", "order of maps", "stride"],
+)
+def test_file_of_equal_shapes_but_other_layers_is_refused(
+    saved, built, tmp_path
+):
+    path = tmp_path / "saved.keras"
+    tiny(widths=(4, 4), **saved).save(path)
+    with pytest.raises(ValueError, match="same shapes and are others"):
+        tiny(widths=(4, 4), **built, weights=path)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"weights": {}}, TypeError, "load_torch_weights\\(model, state_dict"),
+        ({"input_shape": 32}, TypeError, "`input_shape` must be a tuple"),
+        (
+            {"attention": layers.Dense(3)},
+            ValueError,
+            "must give layers that keep the shape",
+        ),
+        (
+            {"block": "bottleneck", "base_width": 4},
+            ValueError,
+            "`base_width`",
+        ),
+    ],
+    ids=["state dict", "one size", "another shape", "no channels"],
+)
+def test_wrong_arguments_are_told(options, error, message):
+    with pytest.raises(error, match=message):
+        tiny(**options)
+
+
+def test_depths_are_told_as_they_came():
+    with pytest.raises(ValueError, match="Received: depths=3"):
+        models.ResNet(3)

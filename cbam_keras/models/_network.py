@@ -1,6 +1,6 @@
 """What all networks share: the image they take, their head, their weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -74,7 +74,8 @@ def _image(input_tensor, input_shape, include_top, stem):
         if not keras.utils.is_keras_tensor(input_tensor):
             raise TypeError(
                 "`input_tensor` must be a Keras tensor, as keras.Input "
-                f"gives. Received: input_tensor={input_tensor!r}"
+                "gives. Received: input_tensor of type "
+                f"{type(input_tensor).__name__}"
             )
         received = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != received:
@@ -89,6 +90,11 @@ def _image(input_tensor, input_shape, include_top, stem):
         input_shape = (size, size, 3)
         if keras.config.image_data_format() == "channels_first":
             input_shape = (3, size, size)
+    if not isinstance(input_shape, Sequence):
+        raise TypeError(
+            "`input_shape` must be a tuple, as (224, 224, 3). Received: "
+            f"input_shape={input_shape!r}"
+        )
     input_shape = tuple(input_shape)
     axis = 0 if keras.config.image_data_format() == "channels_first" else -1
     if len(input_shape) != 3 or input_shape[axis] is None:

@@ -12,6 +12,16 @@ import keras
 from cbam_keras.convert import load_torch_weights
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
+# Arguments of layers that change what they compute with the same weights.
+DECISIVE = (
+    "activation",
+    "channel_pool_types",
+    "gate_activation",
+    "identity_init",
+    "order",
+    "pool_types",
+    "spatial_pool_types",
+)
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 
 
@@ -27,6 +37,13 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         ValueError: If the file does not exist, is of another kind, is
             damaged, or was saved from another network.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            "`weights` must be None or the path of a file. Received: weights "
+            f"of type {type(path).__name__}. A state dict that you hold goes "
+            "into the model once built: cbam_keras.load_torch_weights(model, "
+            "state_dict)"
+        )
     path = os.fspath(path)
     if not path.endswith(KERAS_ENDINGS + TORCH_ENDINGS):
         endings = ", ".join(KERAS_ENDINGS + TORCH_ENDINGS[:-1])
@@ -64,7 +81,44 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             f"shape {_first(missing)}. Unused ({len(unused)}): variables of "
             f"shape {_first(unused)}"
         )
+    if path.endswith(".keras"):
+        _check_layers(model, path)
     model.load_weights(path)
+
+
+def _check_layers(model: keras.Model, path: str) -> None:
+    """Raises if a file is of other layers whose weights have these shapes."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    stored = {
+        layer["config"]["name"]: _kind(layer["config"])
+        for layer in config["layers"]
+    }
+    own = {
+        layer.name: _kind(json.loads(json.dumps(layer.get_config())))
+        for layer in model.layers
+        if layer.weights or layer.name.endswith("_subsample")
+    }
+    differ = [name for name in own if own[name] != stored.get(name)]
+    # What only the file has: gates, and strides elsewhere.
+    differ += [
+        name
+        for name in stored
+        if name not in own and name.endswith(("_attention", "_subsample"))
+    ]
+    if differ:
+        raise ValueError(
+            f'`weights` must come from a network like "{model.name}". '
+            f'Received: weights="{path}", whose layers have weights of the '
+            f"same shapes and are others, as {_first(differ)}. Build the "
+            "model with the arguments of the one that was saved, or load "
+            "that: keras.saving.load_model(path)"
+        )
+
+
+def _kind(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what decides over what a layer computes with its weights."""
+    return {key: config[key] for key in DECISIVE if key in config}
 
 
 def _stored_shapes(path: str) -> list[tuple[int, ...]]:
@@ -94,7 +148,7 @@ def _dataset_shapes(file: Any) -> list[tuple[int, ...]]:
     return [shape for shape in shapes if shape is not None]
 
 
-def _first(shapes: list[tuple[int, ...]], most: int = 3) -> str:
-    """Returns the first few shapes as text."""
+def _first(shapes: list[Any], most: int = 3) -> str:
+    """Returns the first few shapes, or names, as text."""
     listed = ", ".join(str(shape) for shape in shapes[:most])
     return (listed or "none") + (", ..." if len(shapes) > most else "")

@@ -140,6 +140,12 @@ def ResNet(
             )
         block_function = blocks.basic_block
     else:
+        if min(widths) * base_width < 64:
+            raise ValueError(
+                "`base_width` must give every stage a channel: floor(width * "
+                f"base_width / 64). Received: base_width={base_width}, "
+                f"widths={widths}"
+            )
         block_function = functools.partial(
             blocks.bottleneck_block,
             groups=groups,
@@ -374,9 +380,8 @@ def WideResNet18(
 
 
 def _integers(name, values):
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        values = ()
-    if not values:
+    sequence = isinstance(values, Sequence) and not isinstance(values, str)
+    if not sequence or not values:
         raise ValueError(
             f"`{name}` must be a sequence of positive integers, one per "
             f"stage. Received: {name}={values!r}"
