@@ -6,7 +6,7 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -120,6 +120,12 @@ def did_you_mean(value: Any, choices: Iterable[Any]) -> str:
     names = [choice for choice in choices if isinstance(choice, str)]
     near = difflib.get_close_matches(str(value), names, n=1)
     return f'. Did you mean "{near[0]}"?' if near else ""
+
+
+def first_few(items: Sequence[Any], most: int = 3) -> str:
+    """Returns the first of `items` as text, and whether there are more."""
+    listed = ", ".join(str(item) for item in items[:most])
+    return listed + (", ..." if len(items) > most else "")
 
 
 def require(module: str, *, extra: str) -> ModuleType:

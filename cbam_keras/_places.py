@@ -111,7 +111,7 @@ def data_formats(steps: Sequence[Step]) -> dict[int, str]:
     return found
 
 
-def kind(step: Step) -> str:
+def _kind(step: Step) -> str:
     """Returns the class of an operation, by name.
 
     By name because most of these classes are private to the network, or to
@@ -123,7 +123,7 @@ def kind(step: Step) -> str:
 def _convolves(step):
     """Returns whether a step is a convolution, or a layer with some inside."""
     if not isinstance(step.operation, layers.Layer):
-        return "Conv" in kind(step)
+        return "Conv" in _kind(step)
     return any("Conv" in type(x).__name__ for x in within(step.operation))
 
 
@@ -142,7 +142,7 @@ def _is_head(step):
     """
     activation = getattr(step.operation, "activation", None)
     return (
-        kind(step) in ("Sigmoid", "Softmax", "Subtract", "Tanh")
+        _kind(step) in ("Sigmoid", "Softmax", "Subtract", "Tanh")
         or activation in RESULTS
         or (isinstance(step.operation, PLAIN) and activation in LINEAR)
     )
@@ -155,10 +155,10 @@ def _ratio(coarse, fine):
 
 def _only_scales(step):
     """Returns whether a step drops or scales what it is given, no more."""
-    if kind(step) == "Activation":
+    if _kind(step) == "Activation":
         return step.operation.activation is keras.activations.linear
     # The product with a constant; the gate of an SE block is another tensor.
-    return len(step.inputs) == 1 and kind(step) in (*SCALES, "Multiply")
+    return len(step.inputs) == 1 and _kind(step) in (*SCALES, "Multiply")
 
 
 class _Network:
@@ -170,6 +170,8 @@ class _Network:
         self.order = {step: i for i, step in enumerate(steps)}
         self.outputs = {id(x) for x in outputs}
         self.maker = {id(x): step for step in steps for x in step.outputs}
+        # A model may also hand on an input as it is.
+        self.results = [x for x in outputs if id(x) in self.maker]
         self.users = {}
         for step in steps:
             for x in step.inputs:
@@ -186,10 +188,10 @@ class _Network:
     def branch_ends(self) -> Iterator[Step]:
         """Yields the last step of each residual branch."""
         for step in self.steps:
-            if kind(step) not in ADDITIONS or len(step.inputs) < 2:
+            if _kind(step) not in ADDITIONS or len(step.inputs) < 2:
                 continue
             followers = self.users.get(id(step.outputs[0]), [])
-            if followers and all(kind(s) == "Concatenate" for s in followers):
+            if followers and all(_kind(s) == "Concatenate" for s in followers):
                 # A sum within a cell, as in NASNet, not a block's end.
                 continue
             region = self._region(step)
@@ -227,14 +229,15 @@ class _Network:
         Then it is no block but the levels below a lateral connection, as in
         a feature pyramid or an hourglass.
         """
-        size = self._size(addition)
+        full = self._size(addition)
+        sizes = {step: self._size(step) for step in region}
         return any(
-            len(self._size(step)) == len(size)
-            and max(self._size(step)) > 1
-            and _ratio(size, self._size(step)) >= STRIDE
+            size
+            and len(size) == len(full)
+            and max(size) > 1
+            and _ratio(full, size) >= STRIDE
             and _convolves(step)
-            for step in region
-            if size and self._size(step)
+            for step, size in sizes.items()
         )
 
     def _branches(self, addition, region):
@@ -287,12 +290,7 @@ class _Network:
             if i + 1 < len(levels):
                 beyond = [x for step in levels[i + 1] for x in step.outputs]
             else:
-                beyond = [
-                    x
-                    for step in self.steps
-                    for x in step.outputs
-                    if id(x) in self.outputs
-                ]
+                beyond = self.results
             step = self._common(beyond, above)
             result = step is not None and self._gives_result(step)
             while step is not None and not self._ends(step, level):
@@ -334,11 +332,11 @@ class _Network:
             if not (_is_head(step) and self._gives_result(step))
         ]
         steps = features or steps
-        joins = [step for step in steps if kind(step) in JOINS]
+        joins = [step for step in steps if _kind(step) in JOINS]
         steps = sorted(joins or steps, key=self.order.__getitem__)
         return max(
             reversed(steps),
-            key=lambda step: self._channels(step),
+            key=self._channels,
             default=None,
         )
 
@@ -356,7 +354,7 @@ class _Network:
             x = step.outputs[0]
             if len(step.outputs) != 1 or len(x.shape) != rank:
                 continue
-            if kind(step) in BORDERS:
+            if _kind(step) in BORDERS:
                 continue
             size = self._size(step)
             if is_feature_map(x) and size and max(size) > 1:

@@ -189,7 +189,7 @@ def _input_shape(
         for name in (source.channel + kernel, kernel):
             if name in tensors and np.ndim(tensors[name]) > 1:
                 return _shape(layer, int(np.shape(tensors[name])[1]))
-    names = _first([f'"{name}"' for name in tensors])
+    names = _checks.first_few([f'"{name}"' for name in tensors])
     raise ValueError(
         f"{where} the source has none of the names that tell the number of "
         'channels: "ChannelGate.mlp.1.weight" or "mlp.1.weight", '
@@ -316,9 +316,5 @@ def _described(target: keras.layers.Layer) -> str:
 def _counted(label: str, items: Sequence[str]) -> str:
     if not items:
         return f"{label} (0)."
-    first = _first(items)
+    first = _checks.first_few(items)
     return f"{label} ({len(items)}): {first}{'' if '...' in first else '.'}"
-
-
-def _first(items: Sequence[str], most: int = 3) -> str:
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")

@@ -1,11 +1,10 @@
 """Checkpoints, and the networks and layers that they are for."""
 
 import functools
-import pathlib
 
 import numpy as np
 import pytest
-from layer_checks import to_numpy
+from layer_checks import REFERENCE, stored, to_numpy
 
 from cbam_keras import (
     CBAM,
@@ -14,23 +13,9 @@ from cbam_keras import (
 )
 from cbam_keras.convert import load_torch_weights
 
-REFERENCE = pathlib.Path(__file__).parent / "reference"
 CHECKPOINT = REFERENCE / "official_small_cbam.pth.tar"
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
 TIMM = functools.partial(CBAM, **VARIANTS["timm"])
-
-
-def channels_last(x):
-    return np.moveaxis(x, 1, -1)
-
-
-def stored(name):
-    """Returns the arrays of a file, and its weights by PyTorch's names."""
-    arrays = dict(np.load(REFERENCE / f"{name}.npz"))
-    weights = {
-        key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("w/")
-    }
-    return arrays, weights
 
 
 def official_weights(part="cbam_c32_r16"):

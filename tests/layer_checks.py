@@ -1,8 +1,12 @@
 """What every public layer must do, and helpers on any backend."""
 
+import pathlib
+
 import keras
 import numpy as np
 from keras import ops
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def random_input(shape=(2, 7, 5, 16), dtype="float32", seed=0):
@@ -84,3 +88,16 @@ def gradients(layer, x, weighting):
         total(*values).backward()
         found = [value.grad for value in values]
     return [to_numpy(gradient) for gradient in found]
+
+
+def channels_last(x):
+    return np.moveaxis(x, 1, -1)
+
+
+def stored(name):
+    """Returns the arrays of a file, and its weights by PyTorch's names."""
+    arrays = dict(np.load(REFERENCE / f"{name}.npz"))
+    weights = {
+        key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("w/")
+    }
+    return arrays, weights

@@ -1,16 +1,21 @@
 """The whole module against stored outputs of the authors' code and timm."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
-from layer_checks import built, model_of, output, random_input, to_numpy
+from layer_checks import (
+    built,
+    channels_last,
+    model_of,
+    output,
+    random_input,
+    stored,
+    to_numpy,
+)
 from numpy_reference import channel_logits, sigmoid, spatial_logits
 
 from cbam_keras import CBAM, VARIANTS, SpatialAttention, models
 
-REFERENCE = pathlib.Path(__file__).parent / "reference"
 DTYPES = ["float32", "float64"]
 # float64 where the backend computes batch normalization in it; the stored
 # float32 outputs differ from float64 by rounding.
@@ -22,19 +27,6 @@ def skip_where_keras_rounds(dtype):
         pytest.skip(
             "Keras' BatchNormalization computes in float32 on this backend"
         )
-
-
-def channels_last(x):
-    return np.moveaxis(x, 1, -1)
-
-
-def load(name):
-    """Returns the arrays of a file, and its weights by PyTorch's names."""
-    arrays = dict(np.load(REFERENCE / f"{name}.npz"))
-    weights = {
-        key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("w/")
-    }
-    return arrays, weights
 
 
 def set_batch_norm(layer, weights, prefix):
@@ -86,7 +78,7 @@ def assert_equals_stored(found, arrays, key, dtype):
 )
 def test_equals_the_authors_code(name, options, dtype):
     skip_where_keras_rounds(dtype)
-    arrays, weights = load(name)
+    arrays, weights = stored(name)
     x = channels_last(arrays["input"]).astype(dtype)
     layer = CBAM(**{**VARIANTS["official"], **options}, dtype=dtype)
     layer.build(x.shape)
@@ -101,7 +93,7 @@ def test_equals_the_authors_code(name, options, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_equals_the_authors_spatial_gate(dtype):
     skip_where_keras_rounds(dtype)
-    arrays, weights = load("official_spatial_k7")
+    arrays, weights = stored("official_spatial_k7")
     x = channels_last(arrays["input"]).astype(dtype)
     layer = SpatialAttention(
         pool_types=("max", "avg"), batch_norm=True, dtype=dtype
@@ -115,7 +107,7 @@ def test_equals_the_authors_spatial_gate(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_equals_timm(dtype):
     skip_where_keras_rounds(dtype)
-    arrays, weights = load("timm_cbam_c64")
+    arrays, weights = stored("timm_cbam_c64")
     x = channels_last(arrays["input"]).astype(dtype)
     layer = CBAM(**VARIANTS["timm"], dtype=dtype)
     layer.build(x.shape)
@@ -131,7 +123,7 @@ def test_equals_timm(dtype):
 def test_basic_block_equals_the_authors_code(dtype):
     skip_where_keras_rounds(dtype)
     keras.config.set_dtype_policy(dtype)
-    arrays, weights = load("official_basicblock_c64")
+    arrays, weights = stored("official_basicblock_c64")
     x = channels_last(arrays["input"]).astype(dtype)
     model = models.ResNet(
         (1,),

@@ -12,17 +12,15 @@ from convert_checks import (
     TIMM,
     assert_equal_values,
     attention_weights,
-    channels_last,
     error_of,
     official_weights,
     small_network,
-    stored,
     tiny_network,
     tiny_weights,
     values,
     write,
 )
-from layer_checks import output, random_input, to_numpy
+from layer_checks import channels_last, output, random_input, stored, to_numpy
 
 from cbam_keras import (
     CBAM,

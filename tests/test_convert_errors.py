@@ -14,11 +14,11 @@ from convert_checks import (
     attention_weights,
     error_of,
     official_weights,
-    stored,
     tiny_network,
     tiny_weights,
     write,
 )
+from layer_checks import stored
 
 from cbam_keras import (
     CBAM,

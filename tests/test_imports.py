@@ -62,7 +62,7 @@ ALLOWED = {
     "models._network": {"_checks", "blocks", "models._weights"},
     "models._preprocessing": {"_checks"},
     "models._pyramid": set(),
-    "models._weights": {"convert"},
+    "models._weights": {"_checks", "convert"},
     "models.mobilenet": {"_checks", "blocks", "models._network"},
     "models.resnet": {"_checks", "blocks", "models._network"},
     "presets": {"_checks", "layers", "layers.factory", "models"},

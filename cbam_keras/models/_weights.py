@@ -9,9 +9,11 @@ from typing import Any
 
 import keras
 
+from cbam_keras import _checks
 from cbam_keras.convert import load_torch_weights
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
+TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 # Arguments of layers that change what they compute with the same weights.
 DECISIVE = (
     "activation",
@@ -22,7 +24,6 @@ DECISIVE = (
     "pool_types",
     "spatial_pool_types",
 )
-TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -78,8 +79,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             f'`weights` must come from a network like "{model.name}", with '
             "the same depth, width, classes and attention. Received: "
             f'weights="{path}". Missing ({len(missing)}): variables of '
-            f"shape {_first(missing)}. Unused ({len(unused)}): variables of "
-            f"shape {_first(unused)}"
+            f"shape {_shapes(missing)}. Unused ({len(unused)}): variables of "
+            f"shape {_shapes(unused)}"
         )
     if path.endswith(".keras"):
         _check_layers(model, path)
@@ -95,7 +96,7 @@ def _check_layers(model: keras.Model, path: str) -> None:
         for layer in config["layers"]
     }
     own = {
-        layer.name: _kind(json.loads(json.dumps(layer.get_config())))
+        layer.name: json.loads(json.dumps(_kind(layer.get_config())))
         for layer in model.layers
         if layer.weights or layer.name.endswith("_subsample")
     }
@@ -110,7 +111,8 @@ def _check_layers(model: keras.Model, path: str) -> None:
         raise ValueError(
             f'`weights` must come from a network like "{model.name}". '
             f'Received: weights="{path}", whose layers have weights of the '
-            f"same shapes and are others, as {_first(differ)}. Build the "
+            "same shapes and are others, as "
+            f"{_checks.first_few(differ)}. Build the "
             "model with the arguments of the one that was saved, or load "
             "that: keras.saving.load_model(path)"
         )
@@ -148,7 +150,5 @@ def _dataset_shapes(file: Any) -> list[tuple[int, ...]]:
     return [shape for shape in shapes if shape is not None]
 
 
-def _first(shapes: list[Any], most: int = 3) -> str:
-    """Returns the first few shapes, or names, as text."""
-    listed = ", ".join(str(shape) for shape in shapes[:most])
-    return (listed or "none") + (", ..." if len(shapes) > most else "")
+def _shapes(shapes: list[tuple[int, ...]]) -> str:
+    return _checks.first_few(shapes) or "none"
