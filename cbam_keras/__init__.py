@@ -1,5 +1,7 @@
 """CBAM for Keras: attention layers, networks that carry them, and tools."""
 
+# Registers the optimizer, so that networks trained with it load.
+from cbam_keras import _optimizer  # noqa: F401
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import insert_attention
 from cbam_keras.layers import (

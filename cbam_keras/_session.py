@@ -7,13 +7,17 @@ import os
 import pathlib
 import shutil
 import sys
-import zipfile
+import time
 from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _tables, plotting
+from cbam_keras._progress import Progress
+
+# How long another process' first file may take to be seen, in seconds.
+PATIENCE = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +90,12 @@ class Results:
 class Session:
     """The output folder of one call of `train`, and what it knows.
 
-    `results.json` holds the settings and the finished networks. While a
-    network trains, `.resume/state.json` names the epoch it has reached, its
-    history, and two checkpoints beside it: the latest and the best. Each file
-    is written before the one that names it, so at any moment the folder
-    tells one consistent story.
+    `results.json` holds the settings and the finished networks; `.resume` the
+    progress of the one under training. Each file is written before the one
+    that names it, so at any moment the folder tells one consistent story.
     """
 
-    def __init__(self, output, settings, resume):
+    def __init__(self, output, settings, resume, *, writes=True):
         if not isinstance(output, (str, os.PathLike)):
             raise TypeError(
                 "`output` must be the path of a folder. Received: "
@@ -102,8 +104,12 @@ class Session:
         self.output = pathlib.Path(output)
         # As it will read from the file, tuples as lists.
         settings = json.loads(json.dumps(settings, default=_plain))
-        self.content = self._begin(settings, resume)
-        self.resuming = self.output / ".resume"
+        self.writes = writes
+        if writes:
+            self.content = self._begin(settings, resume)
+        else:
+            self.content = self._join(settings)
+        self.progress = Progress(self.output / ".resume", writes=writes)
 
     @property
     def finished(self):
@@ -137,6 +143,24 @@ class Session:
                 "the command line), or choose another folder"
             )
         _files.output_folder(self.output)
+        return self._read(settings)
+
+    def _join(self, settings):
+        """Returns what the process that writes has begun."""
+        path = self.output / "results.json"
+        # A folder shared over a network may show a new file later.
+        for _ in range(PATIENCE):
+            if path.exists():
+                return self._read(settings)
+            time.sleep(1)
+        raise ValueError(
+            "`output` must be one folder that all processes share. Received: "
+            f'output="{self.output}", where process 0 has written what '
+            "cannot be seen here"
+        )
+
+    def _read(self, settings):
+        path = self.output / "results.json"
         try:
             content = json.loads(path.read_text())
             Results(
@@ -158,53 +182,12 @@ class Session:
             )
         return content
 
-    def load(self, name):
-        """Returns the state of a network under training, or `None`."""
-        path = self.resuming / "state.json"
-        if not path.exists():
-            return None
-        try:
-            state = json.loads(path.read_text())
-            return state if state["network"] == name else None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'"{path}" cannot be read: {error}. {self._advice()}'
-            ) from error
-
-    def load_model(self, name):
-        """Returns the model of a checkpoint, with its optimizer."""
-        path = self.resuming / name
-        try:
-            return keras.saving.load_model(path)
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f'The checkpoint "{path}" cannot be read: {error}. '
-                f"{self._advice()}"
-            ) from error
-
-    def save(self, state, model):
-        """Keeps `model` as the latest state, and as the best if it is."""
-        self.resuming.mkdir(exist_ok=True)
-        epoch = len(state["history"])
-        state["latest"] = f"{state['network']}-{epoch}.keras"
-        if best_epoch(state["history"]) == epoch:
-            state["best"] = state["latest"]
-        with _files.replacing(self.resuming / state["latest"]) as beside:
-            model.save(beside)
-        state["random"] = [
-            keras.ops.convert_to_numpy(variable).tolist()
-            for variable in random_states(model)
-        ]
-        _files.write_json(self.resuming / "state.json", state)
-        for path in self.resuming.glob("*.keras"):
-            if path.name not in (state["latest"], state["best"]):
-                path.unlink()
-        self._write_history(self.content["history"] + state["history"])
-
     def finish(self, run, state):
         """Moves a network from the ones under training to the finished."""
+        if not self.writes:
+            return
         with _files.replacing(self.output / run.file) as beside:
-            shutil.copyfile(self.resuming / state["best"], beside)
+            shutil.copyfile(self.progress.folder / state["best"], beside)
         self.content["runs"].append(dataclasses.asdict(run))
         self.content["history"].extend(state["history"])
         figure = plotting.plot_history(
@@ -214,13 +197,18 @@ class Session:
         )
         with _files.replacing(self.output / "curves.png") as beside:
             figure.savefig(beside, dpi=150)
-        self._write_history(self.content["history"])
+        self.write_history()
         _files.write_json(self.output / "results.json", self.content)
-        shutil.rmtree(self.resuming)
+        self.progress.clear()
+
+    def reread(self):
+        """Takes over what the process that writes has finished."""
+        if not self.writes:
+            self.content = self._read(self.content["settings"])
 
     def results(self):
         # Left over if the run was killed between the last two steps.
-        shutil.rmtree(self.resuming, ignore_errors=True)
+        self.progress.clear()
         return Results(
             [Run(**run) for run in self.content["runs"]],
             self.content["history"],
@@ -229,37 +217,23 @@ class Session:
 
     def forget_if_empty(self):
         """Takes back the first file where no training has begun."""
-        if not self.finished and not self.resuming.exists():
+        if (
+            self.writes
+            and not self.finished
+            and not self.progress.folder.exists()
+        ):
             (self.output / "results.json").unlink()
 
-    def _advice(self):
-        return (
-            "To train that network from the start, delete the folder "
-            f'"{self.resuming}" and resume again'
-        )
-
-    def _write_history(self, rows):
+    def write_history(self, rows=()):
+        """Writes the finished networks' epochs, then `rows`, as CSV."""
+        if not self.writes:
+            return
+        rows = [*self.content["history"], *rows]
         with _files.replacing(self.output / "history.csv") as beside:
             with beside.open("w", newline="") as file:
                 writer = csv.DictWriter(file, fieldnames=rows[0])
                 writer.writeheader()
                 writer.writerows(rows)
-
-
-def best_epoch(history):
-    """Returns the epoch with the best validation accuracy, from 1."""
-    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
-    return best["epoch"]
-
-
-def random_states(model):
-    """Returns the variables of random layers, which no file keeps."""
-    kept = {id(variable) for variable in model.weights}
-    return [
-        variable
-        for variable in model.variables
-        if id(variable) not in kept and "seed_generator" in variable.path
-    ]
 
 
 def _plain(value):

@@ -32,6 +32,7 @@ from training_checks import (
 
 from cbam_keras import (
     _files,
+    _progress,
     _session,
     data,
     plotting,
@@ -62,17 +63,23 @@ def test_results_json_holds_the_results(finished):
 
 def test_results_json_tells_how_they_came_about(finished):
     content = json.loads((finished.output / "results.json").read_text())
-    assert content["settings"] == {
-        "data": {
+    settings = content["settings"]
+    assert (
+        settings["data"].items()
+        >= {
             "name": "mnist5k",
             "sizes": {"train": 70, "validation": 10, "test": 20},
             "batch_size": 16,
             "seed": 0,
-        },
-        "recipe": dataclasses.asdict(SMALL),
-        "networks": ["linear", "resnet"],
-        "backend": keras.backend.backend(),
-    }
+            "image_shape": [28, 28, 1],
+        }.items()
+    )
+    # As JSON has it, with lists; the data tell of the size of images.
+    recipe = json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    del recipe["image_size"]
+    assert settings["recipe"] == recipe
+    assert settings["networks"] == ["linear", "resnet"]
+    assert settings["backend"] == keras.backend.backend()
     assert content["versions"]["keras"] == keras.__version__
     assert keras.backend.backend() in content["versions"]
 
@@ -149,7 +156,7 @@ def test_best_is_by_accuracy_then_by_loss(rows, best):
         {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
         for epoch, (accuracy, loss) in enumerate(rows, 1)
     ]
-    assert _session.best_epoch(history) == best
+    assert _progress.best_epoch(history) == best
 
 
 def test_seconds_leave_out_the_first_epoch(finished):
@@ -230,7 +237,7 @@ def interrupt_after(monkeypatch):
     """Returns a function that arms Ctrl-C after a number of saved epochs."""
 
     def arm(epochs):
-        save = _session.Session.save
+        save = _progress.Progress.save
         calls = itertools.count(1)
 
         def saving(session, state, model):
@@ -239,7 +246,7 @@ def interrupt_after(monkeypatch):
                 monkeypatch.undo()
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(_session.Session, "save", saving)
+        monkeypatch.setattr(_progress.Progress, "save", saving)
 
     return arm
 
@@ -298,7 +305,7 @@ def test_a_resumed_run_tells_where_it_goes_on(
 def test_the_history_of_an_interrupted_run_is_on_disk(
     tmp_path, interrupt_after
 ):
-    interrupt_after(2)
+    interrupt_after(3)
     with pytest.raises(KeyboardInterrupt):
         training.train({"linear": linear}, "mnist5k", SMALL, output=tmp_path)
     with (tmp_path / "history.csv").open(newline="") as file:
@@ -650,3 +657,41 @@ def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
         "results.json",
         "se.keras",
     ]
+
+
+# A process that does not write.
+
+
+def test_a_folder_that_processes_do_not_share_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(_session, "PATIENCE", 1)
+    with pytest.raises(ValueError, match="one folder that all processes share"):
+        _session.Session(tmp_path, {}, resume=False, writes=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_with_other_settings_is_told(finished):
+    with pytest.raises(ValueError, match="backend was .*, is 'other'"):
+        _session.Session(
+            finished.output, {"backend": "other"}, resume=False, writes=False
+        )
+
+
+def test_a_process_that_does_not_write_leaves_all_as_it_is(finished):
+    content = json.loads((finished.output / "results.json").read_text())
+    session = _session.Session(
+        finished.output, content["settings"], resume=False, writes=False
+    )
+    before = {path: path.read_bytes() for path in finished.output.rglob("*.*")}
+    session.write_history()
+    session.finish(finished.runs[0], {"history": []})
+    session.progress.save(
+        {
+            "network": "linear",
+            "history": [{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}],
+        },
+        linear(),
+    )
+    assert session.results() == finished
+    assert before == {
+        path: path.read_bytes() for path in finished.output.rglob("*.*")
+    }

@@ -18,121 +18,13 @@ from training_checks import (
 )
 
 from cbam_keras import (
+    _fitting,
     data,
     training,
 )
 from cbam_keras.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-
-
-# The recipe.
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("epochs", 1),
-        ("batch_size", 1),
-        ("learning_rate", 1),
-        ("learning_rate", 1e-9),
-        ("weight_decay", 0),
-        ("weight_decay", 0.5),
-        ("seed", 2**32 - 1),
-        ("mixed_precision", None),
-        ("mixed_precision", "float16"),
-        ("mixed_precision", "bfloat16"),
-    ],
-)
-def test_recipe_takes_values_in_range(argument, value):
-    assert getattr(Recipe(**{argument: value}), argument) == value
-
-
-@pytest.mark.parametrize(
-    ("argument", "value", "expected"),
-    [
-        ("epochs", 0, "a positive integer"),
-        ("epochs", -1, "a positive integer"),
-        ("epochs", 1.0, "a positive integer"),
-        ("epochs", True, "a positive integer"),
-        ("epochs", "5", "a positive integer"),
-        ("batch_size", 0, "a positive integer"),
-        ("batch_size", None, "a positive integer"),
-        ("learning_rate", 0, "a positive number"),
-        ("learning_rate", -0.1, "a positive number"),
-        ("learning_rate", float("nan"), "a positive number"),
-        ("learning_rate", float("inf"), "a positive number"),
-        ("learning_rate", True, "a positive number"),
-        ("learning_rate", "0.1", "a positive number"),
-        pytest.param("learning_rate", 10**400, "a positive number", id="huge"),
-        ("weight_decay", -1e-4, "number"),
-        ("weight_decay", None, "number"),
-        ("weight_decay", float("nan"), "number"),
-        ("weight_decay", False, "number"),
-        ("seed", -1, "an integer from 0"),
-        ("seed", 0.0, "an integer from 0"),
-        ("seed", 2**32, "an integer from 0"),
-        ("mixed_precision", "float32", 'one of None, "float16", "bfloat16"'),
-        ("mixed_precision", "mixed_float16", 'one of None, "float16"'),
-        ("mixed_precision", True, 'one of None, "float16"'),
-    ],
-)
-def test_recipe_refuses_other_values(argument, value, expected):
-    with pytest.raises(
-        ValueError, match=f"`{argument}` must be .*{expected}"
-    ) as caught:
-        Recipe(**{argument: value})
-    assert f"Received: {argument}={value!r}" in str(caught.value)
-
-
-def _learning_rate(optimizer, step):
-    optimizer.iterations.assign(step)
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-@pytest.mark.parametrize(
-    ("step", "part"),
-    [
-        (0, 0.1),
-        (5, 0.55),
-        (10, 1),
-        # From there half a cosine over 90 steps.
-        (40, 0.75),
-        (55, 0.5),
-        (100, 0),
-    ],
-    ids=["start", "warm_up", "peak", "third", "half", "end"],
-)
-def test_learning_rate_warms_up_and_decays(step, part):
-    recipe = Recipe(epochs=5, learning_rate=0.02)
-    optimizer = recipe.optimizer(steps_per_epoch=20)
-    # float32 keeps seven digits.
-    assert _learning_rate(optimizer, step) == pytest.approx(
-        part * 0.02, rel=1e-5, abs=1e-8
-    )
-
-
-@pytest.mark.parametrize(
-    ("epochs", "steps"), [(1, 1), (3, 3), (5, 20)], ids=["one", "few", "many"]
-)
-def test_learning_rate_never_passes_its_peak(epochs, steps):
-    recipe = Recipe(epochs=epochs, learning_rate=0.02)
-    optimizer = recipe.optimizer(steps)
-    rates = [_learning_rate(optimizer, i) for i in range(epochs * steps)]
-    assert max(rates) == pytest.approx(0.02, rel=1e-5)
-    assert min(rates) > 0
-
-
-def test_a_few_steps_have_no_warm_up():
-    optimizer = Recipe(epochs=3, learning_rate=0.02).optimizer(3)
-    assert _learning_rate(optimizer, 0) == pytest.approx(0.02, rel=1e-5)
-
-
-@pytest.mark.parametrize("weight_decay", [0, 0.01])
-def test_the_optimizer_is_adam_with_decoupled_decay(weight_decay):
-    optimizer = Recipe(weight_decay=weight_decay).optimizer(10)
-    assert isinstance(optimizer, keras.optimizers.AdamW)
-    assert optimizer.weight_decay == weight_decay
 
 
 # How networks are built and compiled.
@@ -180,6 +72,20 @@ def test_the_loss_is_the_cross_entropy(tmp_path, build, to_probabilities):
     )
 
 
+def test_the_loss_of_mixed_labels_is_the_cross_entropy(tmp_path):
+    images = data.load("mnist5k", batch_size=35, augment="mixup")
+    model = linear()
+    results = training.train(model, images, SHORT, output=tmp_path)
+    pictures, labels = data.load("mnist5k", batch_size=None).validation
+    outputs = model.predict(pictures.astype("float32"), verbose=0)
+    assert results.history[0]["val_loss"] == pytest.approx(
+        _cross_entropy(outputs, labels), abs=1e-5
+    )
+    assert results.history[0]["val_accuracy"] == pytest.approx(
+        np.mean(outputs.argmax(axis=1) == labels)
+    )
+
+
 def test_a_model_given_is_trained_itself(tmp_path):
     model = linear()
     before = model.get_weights()[0]
@@ -217,9 +123,7 @@ def test_the_seed_decides_the_result(tmp_path):
     assert losses[0] != pytest.approx(losses[2], abs=1e-6)
 
 
-def test_data_by_name_take_batch_size_and_seed_of_the_recipe(
-    tmp_path, monkeypatch
-):
+def test_data_by_name_are_loaded_by_the_recipe(tmp_path, monkeypatch):
     asked = {}
     load = data.load
 
@@ -228,9 +132,15 @@ def test_data_by_name_take_batch_size_and_seed_of_the_recipe(
         return load(name, **options)
 
     monkeypatch.setattr(data, "load", loading)
-    recipe = Recipe(epochs=1, batch_size=14, seed=9)
+    recipe = Recipe(epochs=1, batch_size=14, seed=9, augment="flip")
     training.train({"linear": linear}, "mnist5k", recipe, output=tmp_path)
-    assert asked == {"name": "mnist5k", "batch_size": 14, "seed": 9}
+    assert asked == {
+        "name": "mnist5k",
+        "batch_size": 14,
+        "seed": 9,
+        "augment": ("flip",),
+        "image_size": None,
+    }
 
 
 def test_data_given_keep_their_batch_size_and_seed(tmp_path):
@@ -242,6 +152,16 @@ def test_data_given_keep_their_batch_size_and_seed(tmp_path):
     assert content["settings"]["data"]["batch_size"] == 10
     assert content["settings"]["data"]["seed"] == 3
     assert content["settings"]["recipe"]["batch_size"] == 10
+
+
+def test_data_given_keep_their_augmentation(tmp_path):
+    images = data.load("mnist5k", batch_size=35, augment="flip")
+    recipe = dataclasses.replace(SHORT, augment=("crop",), image_size=56)
+    training.train({"linear": linear}, images, recipe, output=tmp_path)
+    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
+    assert settings["recipe"]["augment"] == ["flip"]
+    assert settings["data"]["augment"] == ["flip"]
+    assert settings["data"]["image_shape"] == [28, 28, 1]
 
 
 def test_data_given_and_data_named_give_the_same(tmp_path, finished):
@@ -275,7 +195,7 @@ def test_mixed_precision_is_the_policy_while_building(
         return linear()
 
     recipe = dataclasses.replace(SHORT, mixed_precision=precision)
-    model = training._build(build, data.load("mnist5k"), recipe)
+    model = _fitting.build_network(build, data.load("mnist5k"), recipe)
     assert policies == [inside]
     assert keras.config.dtype_policy().name == outside
     assert model.layers[-1].dtype_policy.name == inside
@@ -413,8 +333,8 @@ def test_images_of_a_wrong_kind_are_refused(tmp_path, images):
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='"cluttered_mnist", "mnist5k"'):
-        training.train(linear(), "mnist", SHORT, output=tmp_path / "run")
+    with pytest.raises(ValueError, match="mnist6k.*Did you mean"):
+        training.train(linear(), "mnist6k", SHORT, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -493,7 +413,10 @@ def test_a_recipe_takes_numpy_numbers(tmp_path, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe"),
+        (
+            {"recipe": {"epochs": 1}},
+            "`recipe` must be a Recipe or the name of one",
+        ),
         ({"output": None}, "`output` must be the path of a folder"),
         ({"settings": {"x": object()}}, "must be plain values"),
     ],
@@ -526,6 +449,6 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
         return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
 
     one, same, other = (
-        training._fingerprint(build(units)) for units in (8, 8, 9)
+        _fitting.fingerprint(build(units)) for units in (8, 8, 9)
     )
     assert one == same != other

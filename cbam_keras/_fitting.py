@@ -1,0 +1,268 @@
+"""Training of one network, so that it can be interrupted at any moment."""
+
+import hashlib
+import json
+import math
+import sys
+import time
+
+import keras
+from keras import layers
+
+from cbam_keras._distribution import ALONE
+from cbam_keras._progress import random_states
+from cbam_keras._recipe import DTYPES
+
+KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class Diverged(ArithmeticError):
+    """The loss of a network is no longer a finite number."""
+
+
+def build_network(build, images, recipe):
+    """Returns a new network, compiled, after checking that it fits."""
+    model = build_seeded(build, recipe)
+    check_network(model, images)
+    compile_network(
+        model,
+        recipe,
+        len(images.train),
+        one_hot=images.one_hot,
+    )
+    return model
+
+
+def build_seeded(build, recipe):
+    """Returns what `build` does, with the recipe's seed and precision."""
+    keras.utils.set_random_seed(recipe.seed)
+    before = keras.config.dtype_policy()
+    policy = DTYPES[recipe.mixed_precision]
+    try:
+        if policy:
+            keras.config.set_dtype_policy(policy)
+        return build()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def check_network(model, images):
+    """Raises unless the model takes these images and tells their classes."""
+    classes = len(images.class_names)
+    if getattr(model, "input_shape", None) is None:
+        raise ValueError(
+            "A network must be a functional or Sequential keras.Model with a "
+            f"known input shape. Received: {model!r} from the function for a "
+            "network"
+        )
+    takes = tuple(model.input_shape)[1:]
+    fits = len(takes) == len(images.image_shape) and all(
+        size in (None, own)
+        for size, own in zip(takes, images.image_shape, strict=True)
+    )
+    if not fits or tuple(model.output_shape) != (None, classes):
+        raise ValueError(
+            f'A network for the data set "{images.name}" must take images '
+            f"of shape {images.image_shape} and give {classes} values. "
+            f'Received: model "{model.name}" with input_shape='
+            f"{model.input_shape}, output_shape={model.output_shape}"
+        )
+
+
+def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
+    """Compiles a model, for labels as numbers or, `one_hot`, as vectors."""
+    optimizer = recipe.make_optimizer(steps_per_epoch)
+    if any(layer.compute_dtype == "float16" for layer in model.layers):
+        # Keras would add it by itself, but leave it out of what it saves.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    loss = (
+        keras.losses.CategoricalCrossentropy
+        if one_hot
+        else keras.losses.SparseCategoricalCrossentropy
+    )
+    model.compile(
+        optimizer,
+        loss=loss(from_logits=not _ends_in_softmax(model)),
+        # Counts what fills up a batch for several devices by its weight, 0.
+        weighted_metrics=["accuracy"],
+        auto_scale_loss=False,
+    )
+
+
+def fit(
+    model,
+    name,
+    images,
+    recipe,
+    progress,
+    *,
+    epochs=None,
+    announce=None,
+    after_epoch=None,
+    callbacks=(),
+    stop_if_diverged=False,
+    devices=ALONE,
+):
+    """Trains a network from where its progress stands, and returns the state.
+
+    Args:
+        model: A compiled `keras.Model`, which the one on disk replaces where
+            the training has begun.
+        name: String, the name its progress is kept under.
+        images: An `ImageData`.
+        recipe: A `Recipe`.
+        progress: A `Progress`.
+        epochs: Integer, the epoch to train to. Defaults to `None`, which
+            means those of the recipe.
+        announce: Function that is told the epochs done before it begins.
+            Defaults to `None`.
+        after_epoch: Function that gets the state when it has been saved.
+            Defaults to `None`.
+        callbacks: Sequence of further `keras.callbacks.Callback`s.
+        stop_if_diverged: Boolean, whether a loss that is not finite raises
+            `Diverged`. Defaults to `False`.
+        devices: The `Devices` that share the images. Defaults to this
+            process alone.
+
+    Returns:
+        Dictionary: `network`, `fingerprint`, `history` (a dictionary per
+        epoch) and the names of the `latest` and `best` checkpoint.
+    """
+    epochs = recipe.epochs if epochs is None else epochs
+    model, state = _where_it_stands(model, name, progress, epochs)
+    if announce is not None and devices.writes:
+        announce(len(state["history"]))
+    if len(state["history"]) >= epochs:
+        return state
+    with devices.fitting(model):
+        model.fit(
+            images.train,
+            validation_data=images.validation,
+            epochs=epochs,
+            initial_epoch=len(state["history"]),
+            callbacks=[
+                *callbacks,
+                _SaveEpoch(
+                    progress,
+                    state,
+                    images,
+                    recipe.seed,
+                    after_epoch,
+                    stop_if_diverged,
+                    devices,
+                ),
+            ],
+            # The data shuffle themselves, by seed and epoch.
+            shuffle=False,
+            # A bar that redraws itself is for terminals and notebooks, and
+            # of several processes one prints.
+            verbose=_verbosity() if devices.writes else 0,
+        )
+    return state
+
+
+def _where_it_stands(model, name, progress, epochs):
+    """Returns the model to go on with, and the state."""
+    state = progress.load(name)
+    own = fingerprint(model)
+    if state is None:
+        return model, {"network": name, "fingerprint": own, "history": []}
+    if state["fingerprint"] != own:
+        raise ValueError(
+            "A run must be resumed with the networks it was started with. "
+            f'Received: folder="{progress.folder}", changed: the layers of '
+            f'network "{name}"'
+        )
+    if len(state["history"]) < epochs:
+        # The file holds the optimizer's state too.
+        model = progress.load_model(state["latest"])
+        for variable, value in zip(
+            random_states(model), state["random"], strict=True
+        ):
+            variable.assign(value)
+    return model, state
+
+
+class _SaveEpoch(keras.callbacks.Callback):
+    """Makes an epoch repeatable, and saves the state after it."""
+
+    def __init__(
+        self,
+        progress,
+        state,
+        images,
+        seed,
+        after_epoch,
+        stop_if_diverged,
+        devices,
+    ):
+        super().__init__()
+        self.progress = progress
+        self.state = state
+        self.images = images
+        self.seed = seed
+        self.after_epoch = after_epoch
+        self.stop_if_diverged = stop_if_diverged
+        self.devices = devices
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.images.set_epoch(epoch)
+        # PyTorch's dropout draws from its global generator.
+        keras.utils.set_random_seed((self.seed + epoch) % 2**32)
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self.start
+        row = {
+            "network": self.state["network"],
+            "epoch": epoch + 1,
+            **{key: float(logs[key]) for key in KEYS},
+            "seconds": seconds,
+        }
+        if self.stop_if_diverged and not math.isfinite(row["loss"]):
+            raise Diverged(
+                f"The training loss became {row['loss']} in epoch {epoch + 1}"
+            )
+        self.state["history"].append(row)
+        with self.devices.apart():
+            self.progress.save(self.state, self.model)
+        if self.after_epoch is not None:
+            self.after_epoch(self.state)
+        # No process begins an epoch before the last one is on disk.
+        self.devices.wait()
+
+
+def _ends_in_softmax(model):
+    last = model.layers[-1]
+    activation = getattr(last, "activation", None)
+    return activation is keras.activations.softmax or isinstance(
+        last, layers.Softmax
+    )
+
+
+def count_parameters(model):
+    """Returns the number of trainable parameters."""
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+def fingerprint(model):
+    """Returns a short code of what a model is made of, names aside."""
+    configs = [
+        (type(layer).__name__, {**layer.get_config(), "name": None})
+        for layer in _all_layers(model)
+    ]
+    text = json.dumps(configs, default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _all_layers(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)
+        else:
+            yield layer
+
+
+def _verbosity():
+    interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return 1 if interactive else 2

@@ -1,0 +1,63 @@
+"""Stochastic gradient descent as PyTorch does it."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class MomentumSGD(keras.optimizers.Optimizer):
+    """SGD with momentum, whose weight decay is a part of the gradient.
+
+    What published recipes for PyTorch mean by SGD. For each trainable
+    variable `w` with its gradient `g` and momentum buffer `m`, from zero:
+
+        m = momentum * m + (g + l2_decay * w)
+        w = w - learning_rate * m
+
+    `keras.optimizers.SGD(weight_decay=)` takes the decay from the variable
+    directly, past the momentum, so the same number decays less there by a
+    factor of about `1 - momentum`. It also keeps the learning rate in the
+    buffer, which differs once the learning rate changes.
+
+    Args:
+        learning_rate: Number or schedule. Defaults to `0.1`.
+        momentum: Number in [0, 1). Defaults to `0.9`.
+        l2_decay: Number from 0. Defaults to `0.0`.
+        name: String. Defaults to `"momentum_sgd"`.
+        **kwargs: See `keras.optimizers.Optimizer`.
+
+    Reference:
+        `torch.optim.SGD`
+        (https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.1,
+        momentum=0.9,
+        l2_decay=0.0,
+        name="momentum_sgd",
+        **kwargs,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum = momentum
+        self.l2_decay = l2_decay
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self.momentums = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient, variable, learning_rate):
+        momentum = self.momentums[self._get_variable_index(variable)]
+        gradient = ops.cast(gradient, variable.dtype)
+        decayed = ops.add(gradient, ops.multiply(variable, self.l2_decay))
+        moved = ops.add(ops.multiply(momentum, self.momentum), decayed)
+        self.assign(momentum, moved)
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        self.assign_sub(variable, ops.multiply(moved, learning_rate))
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(momentum=self.momentum, l2_decay=self.l2_decay)
+        return config

@@ -1,0 +1,104 @@
+"""One process of a distributed training, for the tests that start it.
+
+    python distribution_script.py OUTPUT DEVICES PROCESSES PROCESS ADDRESS
+
+PROCESSES is 0 for this one alone, which then takes all of DEVICES, or is not
+distributed at all where that is 0. With HOLD in the environment, the name of
+a file, training stands still after its first epoch until there is such a file.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+from keras import layers
+from training_checks import linear
+
+from cbam_keras import CBAM, _embedded, _progress, training
+
+# 82 images for training, 11 for validation and 23 for testing: the last batch
+# is incomplete, and does not divide by two outside of training.
+COUNTS = (15, 20, 11, *[10] * 7)
+RECIPE = training.Recipe(
+    epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.05
+)
+
+
+def digits():
+    """Returns made-up digits, brighter from class to class."""
+    labels = np.repeat(np.arange(10), COUNTS).astype("int32")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 156, (len(labels), 28, 28))
+    return (images + 10 * labels[:, None, None]).astype("uint8"), labels
+
+
+def network():
+    """Returns a network with batch normalization and attention."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            layers.AveragePooling2D(4),
+            layers.Conv2D(4, 3, use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+            layers.ReLU(),
+            CBAM(reduction_ratio=2, kernel_size=3),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10, activation="softmax"),
+        ],
+        name="normalized",
+    )
+
+
+def hold(file):
+    """Stops after the first epoch, so that there is time to be killed."""
+    save = _progress.Progress.save
+
+    def saving(progress, state, model):
+        save(progress, state, model)
+        while progress.writes and not pathlib.Path(file).exists():
+            time.sleep(0.05)
+
+    _progress.Progress.save = saving
+
+
+def split_processor(devices):
+    """Makes several devices of TensorFlow's one; JAX is told in XLA_FLAGS."""
+    import tensorflow as tf
+
+    (processor,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        processor, [tf.config.LogicalDeviceConfiguration()] * devices
+    )
+
+
+def main(output, devices, processes, process, address):
+    distribute = int(devices) > 0
+    if int(processes):
+        distribute = training.Distribution(
+            address, int(processes), int(process)
+        )
+    if keras.backend.backend() == "tensorflow" and int(devices) > 1:
+        split_processor(int(devices))
+    _embedded._digits = digits
+    if "HOLD" in os.environ:
+        hold(os.environ["HOLD"])
+    results = training.train(
+        {"normalized": network, "linear": linear},
+        "mnist5k",
+        RECIPE,
+        output=output,
+        resume=True,
+        distribute=distribute,
+    )
+    told = [dataclasses.asdict(run) for run in results.runs]
+    print(json.dumps({"history": results.history, "runs": told}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
