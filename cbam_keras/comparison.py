@@ -10,19 +10,24 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _checks, data, models, training
+from cbam_keras import _checks, _distribution, data, models, training
+from cbam_keras._recipe import by_name
 from cbam_keras.layers.factory import ATTENTION
+
+__all__ = ["NETWORKS", "compare"]
 
 
 def compare(
     attentions: Sequence[str] = ("none", "se", "cbam"),
     *,
     model: str = "small",
-    images: str = "cluttered_mnist",
-    recipe: training.Recipe | None = None,
+    images: Any = "cluttered_mnist",
+    recipe: training.Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
     output: str | os.PathLike | None = None,
     resume: bool = False,
+    distribute: Any = False,
 ) -> training.Results:
     """Trains one network without and with attention, under equal conditions.
 
@@ -38,34 +43,40 @@ def compare(
             These have the small stem for images of up to 96 pixels. Each
             begins by scaling images from [0, 255] to [0, 1]. Defaults to
             `"small"`.
-        images: Name for `cbam_keras.data.load`. Defaults to
+        images: What `cbam_keras.data.load` takes: the name of a data set,
+            the path of a folder, or arrays. Defaults to
             `"cluttered_mnist"`.
-        recipe: A `training.Recipe`. Defaults to `None`, which means
-            `Recipe()`.
+        recipe: A `training.Recipe`, or the name of one in
+            `training.RECIPES`. Defaults to `None`, which means `Recipe()`.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. Defaults to `None`.
+        data_options: Mapping of further arguments of `data.load`, as
+            `{"download": True}`, but for those that the recipe holds.
+            Defaults to `None`.
         output: Path of a folder. Defaults to `None`, which means
-            `runs/<images>-<model>`.
+            `runs/<images>-<model>`; of a folder of images, its own name.
         resume: See `training.train`. Defaults to `False`.
+        distribute: See `training.train`. Defaults to `False`.
 
     Returns:
         A `training.Results`.
 
     Raises:
         ValueError: If an argument is out of range, see also
-            `training.train`.
+            `training.train` and `data.load`.
         ImportError: If a package for the data or the figure is missing.
     """
     attentions = _checks.subset("attention", attentions, ["none", *ATTENTION])
     _checks.one_of("model", model, NETWORKS)
-    _checks.one_of("images", images, data.EMBEDDED)
-    recipe = training.Recipe() if recipe is None else recipe
+    recipe = by_name(recipe)
     layer_options = dict(layer_options or {})
     made = _attention_layers(attentions, layer_options)
+    # Processes meet before anything is computed.
+    _distribution.connect(distribute)
+    loaded = load(images, recipe, data_options)
     if output is None:
-        output = pathlib.Path("runs") / f"{images}-{model}"
-    loaded = data.load(images, batch_size=recipe.batch_size, seed=recipe.seed)
+        output = default_output(loaded, model)
     return training.train(
         {
             name: functools.partial(NETWORKS[model], loaded, attention)
@@ -76,7 +87,52 @@ def compare(
         output=output,
         resume=resume,
         settings={"model": model, "layer_options": layer_options},
+        distribute=distribute,
     )
+
+
+def load(images, recipe, data_options=None):
+    """Returns images as a recipe wants them."""
+    return data.load(
+        images,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        augment=recipe.augment,
+        image_size=recipe.image_size,
+        **check_data_options(data_options),
+    )
+
+
+def check_data_options(data_options):
+    """Returns them as a dictionary; raises if a recipe holds one of them."""
+    if not isinstance(data_options, (Mapping, type(None))):
+        raise TypeError(
+            "`data_options` must be a mapping of arguments of data.load. "
+            f"Received: data_options={data_options!r}"
+        )
+    options = dict(data_options or {})
+    held = ("batch_size", "seed", "augment", "image_size")
+    known = [
+        name
+        for name in list(inspect.signature(data.load).parameters)[1:]
+        # Boxes would be taken for sample weights.
+        if name not in (*held, "boxes")
+    ]
+    for name in options:
+        if name in held:
+            raise ValueError(
+                f"`{name}` is an argument of the recipe. Received: "
+                f"data_options={data_options!r}"
+            )
+        _checks.one_of("data_options", name, known)
+    return options
+
+
+def default_output(images, model, prefix=""):
+    """Returns the folder below `runs` for a data set and a network."""
+    # Configurations of a data set are written "name/configuration".
+    name = f"{prefix}{images.name}-{model}".replace("/", "-")
+    return pathlib.Path("runs") / name
 
 
 def _small(images, attention):

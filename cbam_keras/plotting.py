@@ -3,17 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _checks
-
-# Okabe and Ito's palette, told apart by colour-blind people too; the
-# markers and dashes tell the lines apart in black and white.
-STYLES = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    {"color": "#E69F00", "linestyle": (0, (5, 1)), "marker": "v"},
-)
+from cbam_keras import _checks, _drawing
+from cbam_keras._drawing import STYLES
 
 
 def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
@@ -42,10 +33,7 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         raise ValueError(
             "`rows` must hold at least one epoch. Received: rows=[]"
         )
-    # Without pyplot nothing opens a window and no global state is touched.
-    figure = _checks.require("matplotlib.figure", extra="plot").Figure(
-        figsize=(10, 4.2), layout="constrained"
-    )
+    figure = _drawing.figure((10, 4.2), title)
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     networks = list(dict.fromkeys(row["network"] for row in rows))
     panels = zip(
@@ -78,12 +66,194 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         axes.set_xlabel("Epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, frameon=False
-    )
-    if title:
-        figure.suptitle(title)
+        _drawing.plain(axes, "both")
+    _drawing.legend(figure, [axes], columns=3)
     return figure
+
+
+def plot_search(trials: Sequence[Any], title: str = "") -> Any:
+    """Draws what each hyperparameter of a search did to the accuracy.
+
+    A panel per hyperparameter with a point per finished trial, where it was
+    of use in that trial: choices stand beside each other, each with its mean;
+    numbers from a range on an axis. In searches over attention a map of the
+    reduction ratio by the kernel size is drawn too, with SE and none beside:
+    the mean accuracy, and of how many trials.
+
+    Args:
+        trials: Sequence of objects with `values` (dictionary, hyperparameter
+            to value, without those that were of no use), `outcome` (string;
+            all but `"finished"` are left out) and `val_accuracy` (in
+            [0, 1]), as in `SearchResults.trials`.
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If no trial is finished, or if none has hyperparameters.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trial = SimpleNamespace(
+        ...     values={"units": 8}, outcome="finished", val_accuracy=0.9
+        ... )
+        >>> figure = plot_search([trial])
+    """
+    finished = _finished(trials)
+    names = list(dict.fromkeys(key for t in finished for key in t.values))
+    if not names:
+        raise ValueError(
+            "`trials` must have hyperparameters to draw. Received: trials "
+            "whose values={}"
+        )
+    heat = _drawing.heat_map(finished)
+    styles = _drawing.arm_styles(finished)
+    # The map takes two rows and two columns of the panels' grid.
+    columns = (2 if heat else 0) + (1 if len(names) < 3 else 2)
+    if len(names) > (4 if heat else 6):
+        columns = 4
+    places = [
+        (row, column)
+        for row in range(len(names) + 2)
+        for column in range(columns)
+        if not (heat and row < 2 and column < 2)
+    ][: len(names)]
+    rows = max(2 if heat else 1, places[-1][0] + 1)
+    figure = _drawing.figure((3.4 * columns, 0.6 + 2.9 * rows), title)
+    cells = figure.add_gridspec(rows, columns)
+    if heat:
+        _drawing.draw_heat(figure.add_subplot(cells[:2, :2]), *heat)
+    for name, (row, column) in zip(names, places, strict=True):
+        axes = figure.add_subplot(cells[row, column])
+        own = [t for t in finished if name in t.values]
+        _drawing.draw_effect(axes, name, own, styles)
+        if column == (2 if heat and row < 2 else 0):
+            axes.set_ylabel("Validation accuracy (%)")
+    panels = figure.axes[-len(names) :]
+    low, high = _drawing.padded([100 * t.val_accuracy for t in finished])
+    for axes in panels:
+        axes.set_ylim(low, high)
+    _drawing.legend(figure, panels)
+    return figure
+
+
+def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
+    """Draws the accuracy of the trials of a search against what they cost.
+
+    The line is the Pareto front: no other trial is as accurate for less. The
+    trials on it are labelled with their numbers.
+
+    Args:
+        trials: Sequence of objects with `number`, `values` (dictionary; the
+            colours tell its `"attention"` where there is one), `outcome`
+            (string; all but `"finished"` are left out), `val_accuracy` (in
+            [0, 1]), `parameters` and `macs` (`None` where unknown), as in
+            `SearchResults.trials`.
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: the parameters on the left,
+        multiply-accumulates on the right.
+
+    Raises:
+        ValueError: If no trial is finished, or if no cost is known.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trial = SimpleNamespace(
+        ...     number=0, values={}, outcome="finished", val_accuracy=0.9,
+        ...     parameters=1000, macs=50000,
+        ... )
+        >>> figure = plot_pareto([trial])
+    """
+    finished = _finished(trials)
+    figure = _drawing.figure((10, 4.6), title)
+    costs = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
+    known = {
+        key: [t for t in finished if getattr(t, key) is not None]
+        for key in costs
+    }
+    shown = [key for key in costs if known[key]]
+    if not shown:
+        raise ValueError(
+            "`trials` must have costs to draw. Received: trials whose "
+            "parameters and macs are None"
+        )
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    styles, fronts = _drawing.arm_styles(finished), []
+    for axes, key in zip(panels, shown, strict=True):
+        fronts.append(_drawing.draw_costs(axes, known[key], key, styles))
+        axes.set_xlabel(costs[key])
+    panels[0].set_ylabel("Validation accuracy (%)")
+    panels[0].set_ylim(
+        *_drawing.padded([100 * t.val_accuracy for t in finished])
+    )
+    _drawing.legend(figure, panels)
+    figure.draw_without_rendering()
+    for axes, front in zip(panels, fronts, strict=True):
+        _drawing.label_points(axes, front)
+    return figure
+
+
+def plot_ablation(results: Any, title: str = "") -> Any:
+    """Draws the test errors of an ablation, a panel per table.
+
+    Each row of a table has its mean, a small point per seed, and, from two
+    seeds on, the 95 % interval of its difference to the table's first row,
+    drawn from the line of that row: where it does not touch the line, the
+    difference excludes zero.
+
+    Args:
+        results: What `ablation.run` returned, or another object whose `rows`
+            have `table` (integer), `attention` (string), `top1_error`
+            (number, the mean in %), `top1_errors` (numbers, one per seed)
+            and `interval` (two numbers, of the difference in %, or `None`);
+            the first row of each table is its baseline.
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there are no rows.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> row = SimpleNamespace(
+        ...     table=1, attention="SE", top1_error=5.0, top1_errors=(5.0,),
+        ...     interval=None,
+        ... )
+        >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
+    """
+    rows = results.rows
+    if not rows:
+        raise ValueError(
+            "`results` must hold at least one row. Received: rows=[]"
+        )
+    tables = list(dict.fromkeys(row.table for row in rows))
+    own = [[row for row in rows if row.table == table] for table in tables]
+    heights = [len(group) + 1.2 for group in own]
+    figure = _drawing.figure((8, 1.1 + 0.42 * sum(heights)), title)
+    panels = figure.subplots(
+        len(tables), 1, sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    for axes, table, group in zip(panels, tables, own, strict=True):
+        _drawing.draw_table(axes, group)
+        axes.set_title(f"Table {table}", loc="left", fontsize=10)
+    panels[-1].set_xlabel("Top-1 error (%)")
+    _drawing.legend(figure, panels)
+    return figure
+
+
+def _finished(trials):
+    finished = [trial for trial in trials if trial.outcome == "finished"]
+    if not finished:
+        raise ValueError(
+            "`trials` must hold at least one finished trial. Received: "
+            f"{len(trials)} trials, none of them finished"
+        )
+    return finished

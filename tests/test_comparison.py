@@ -2,20 +2,17 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
+import types
 
 import keras
+import numpy as np
 import pytest
-from training_checks import (
-    SHORT,
-)
+from training_checks import SHORT
 
-from cbam_keras import (
-    comparison,
-    data,
-    models,
-)
+from cbam_keras import comparison, data, models, training
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -130,7 +127,20 @@ def test_models_are_built_for_the_data(model, parameters):
         ({"attentions": []}, '"none", "cbam", "se", "channel", "spatial"'),
         ({"attentions": ["se", "se"]}, "each at most once"),
         ({"model": "resnet20"}, '`model` must be one of "small", "resnet18"'),
-        ({"images": "mnist"}, '`images` must be one of "cluttered_mnist"'),
+        ({"images": "mnist5"}, 'Did you mean "mnist5k"'),
+        ({"recipe": "fast"}, '`recipe` must be one of "default"'),
+        (
+            {"data_options": {"batch_size": 8}},
+            "`batch_size` is an argument of the recipe.*'batch_size': 8",
+        ),
+        (
+            {"data_options": {"boxes": True}},
+            '`data_options` must be one of "validation_fraction"',
+        ),
+        (
+            {"data_options": {"downlod": True}},
+            'Did you mean "download"',
+        ),
         (
             {"layer_options": {"kernel_size": 4}},
             "`kernel_size` must be an odd positive integer",
@@ -158,6 +168,10 @@ def test_models_are_built_for_the_data(model, parameters):
         "twice",
         "model",
         "images",
+        "recipe",
+        "option_of_the_recipe",
+        "boxes",
+        "misspelt_option",
         "even_kernel",
         "reduction_ratio",
         "unknown_option",
@@ -169,3 +183,62 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         comparison.compare(**options, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_data_options_must_be_a_mapping(tmp_path):
+    with pytest.raises(TypeError, match="`data_options` must be a mapping"):
+        comparison.compare(data_options=["download"], output=tmp_path / "run")
+
+
+def test_recipe_and_data_options_decide_how_images_are_loaded(monkeypatch):
+    given = {}
+
+    def load(name, **options):
+        given.update(options, name=name)
+        raise KeyboardInterrupt
+
+    # As the real one, whose arguments are checked.
+    load.__signature__ = inspect.signature(data.load)
+    monkeypatch.setattr(data, "load", load)
+    with pytest.raises(KeyboardInterrupt):
+        comparison.compare(
+            images="somewhere/photographs",
+            recipe=dataclasses.replace(training.RECIPES["imagenet"], seed=3),
+            data_options={"download": True, "validation_fraction": 0.2},
+        )
+    assert given == {
+        "name": "somewhere/photographs",
+        "batch_size": 256,
+        "seed": 3,
+        "augment": ("random_resized_crop", "flip"),
+        "image_size": 224,
+        "download": True,
+        "validation_fraction": 0.2,
+    }
+
+
+def test_arrays_are_compared_too(tmp_path, monkeypatch):
+    _small_is_tiny(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((40, 8, 8, 1), "uint8")
+    results = comparison.compare(
+        "none", images=(images, np.arange(40) % 2), recipe=SHORT
+    )
+    assert results.output.parts == ("runs", "arrays-small")
+    model = keras.saving.load_model(results.output / "none.keras")
+    assert (model.input_shape, model.output_shape) == (
+        (None, 8, 8, 1),
+        (None, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("mnist5k", "mnist5k-small"),
+        ("imagenette/160px", "imagenette-160px-small"),
+    ],
+)
+def test_output_is_one_folder_below_runs(name, folder):
+    images = types.SimpleNamespace(name=name)
+    assert comparison.default_output(images, "small").parts == ("runs", folder)

@@ -132,3 +132,103 @@ def test_markdown_cells_do_not_break_the_table(cell, shown):
     assert headings == [f"{shown} heading", "other"]
     assert rows == [[shown, "1"]]
     assert not others
+
+
+def latex_rows(text):
+    """Returns the rows of a LaTeX table, read back, and the rules as None."""
+    inside = text[text.index(r"\toprule") : text.index(r"\end{tabular}")]
+    rows = []
+    for line in inside.splitlines():
+        if line.endswith("rule"):
+            rows.append(None)
+            continue
+        assert line.endswith(r" \\")
+        cells = re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+        rows.append([plain(cell.strip()) for cell in cells])
+    return rows
+
+
+def plain(text):
+    """Returns what LaTeX would print, and fails at what it would run."""
+    commands = {
+        r"\textbackslash{}": "\\",
+        r"\textasciitilde{}": "~",
+        r"\textasciicircum{}": "^",
+        r"\textless{}": "<",
+        r"\textgreater{}": ">",
+        r"\textbar{}": "|",
+        r"$\pm$": "\N{PLUS-MINUS SIGN}",
+        "$-$": "-",
+        "{[}": "[",
+        "{]}": "]",
+    }
+    token = re.compile(
+        "|".join(map(re.escape, commands))
+        + r"|\\(?P<escaped>[&%$#_{}])|(?P<run>[&%$#_{}~^\\])"
+    )
+
+    def printed(match):
+        assert match["run"] is None, f"LaTeX runs {match[0]}"
+        return match["escaped"] or commands[match[0]]
+
+    return token.sub(printed, text)
+
+
+def test_latex_has_booktabs_rules_between_sections():
+    text = _tables.latex(COLUMNS, [FIRST, SECOND], title="Costs")
+    assert latex_rows(text) == [
+        None,
+        list(COLUMNS),
+        None,
+        *map(list, FIRST),
+        None,
+        *map(list, SECOND),
+        None,
+    ]
+    rules = re.findall(r"\\(\w+rule)", text)
+    assert rules == ["toprule", "midrule", "midrule", "bottomrule"]
+    assert r"\begin{tabular}{lrl}" in text
+    assert r"\caption{Costs}" in text
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "a_b & c",
+        "50 % of $3 #1",
+        r"{x} \ ~ ^",
+        "<a> | b",
+        "[1, 2]",
+        "-1.50 [-2.00, -1.00]",
+        "8.71 \N{PLUS-MINUS SIGN} 0.30",
+        "avg-max",
+        r"\\_\%",
+    ],
+)
+def test_latex_prints_cells_as_they_are(cell):
+    text = _tables.latex(
+        {cell: "left", "n": "right"}, [[(cell, "1")]], title=""
+    )
+    assert latex_rows(text)[1::2][0] == [cell, "n"]
+    assert latex_rows(text)[3] == [cell, "1"]
+
+
+def test_latex_sets_negative_numbers_with_a_minus_and_words_with_a_hyphen():
+    text = _tables.latex(
+        {"x": "left"}, [[("-1 [-2.5]",), ("a-1 b-c",)]], title=""
+    )
+    assert "$-$1 {[}$-$2.5{]}" in text
+    assert "a-1 b-c" in text
+
+
+def test_latex_rows_do_not_begin_with_a_bracket():
+    # It would be taken for the argument of the line's end before it.
+    text = _tables.latex({"x": "left"}, [[("[1]",), ("[2]",)]], title="")
+    assert not any(line.startswith("[") for line in text.splitlines())
+
+
+def test_latex_title_and_note_are_escaped_and_on_one_line():
+    text = _tables.latex({"x": "left"}, [], title="a_b\nc", note="5 % of d_e")
+    assert r"\caption{a\_b c}" in text
+    assert r"5 \% of d\_e" in text
+    assert text.index("d\\_e") > text.index(r"\end{tabular}")
