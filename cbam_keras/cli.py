@@ -3,20 +3,22 @@
 import argparse
 import os
 import pathlib
+import socket
 import sys
 from collections.abc import Sequence
 
 import cbam_keras
-from cbam_keras import _files, comparison, data, reproduction, training
+from cbam_keras import (
+    _arguments,
+    _files,
+    _workers,
+    ablation,
+    comparison,
+    reproduction,
+    training,
+    tuning,
+)
 from cbam_keras.layers.cbam import ORDERS
-from cbam_keras.layers.factory import ATTENTION
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage before them."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,45 +30,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0, or 2 after a mistake of the user's, told in one line on stderr, or
-        130 after Ctrl-C.
+        1 where the work itself failed, or 130 after Ctrl-C.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
-        options.handler(options)
+        status = options.handler(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, as `head`, has seen enough. Nor may the interpreter
         # write what is left when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, TypeError, ImportError) as error:
+        status = 0
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors tell the user what to mend. Others are bugs, and
         # their traceback is what a report needs.
         if not _raised_by_us(error):
             raise
         message = " ".join(str(error).split())
         print(f"{options.prog}: error: {message}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
         print(
-            f"{options.prog}: interrupted; --resume goes on from here",
+            f"{options.prog}: interrupted; {options.goes_on} goes on from here",
             file=sys.stderr,
         )
         return 130
-    return 0
+    return status or 0
 
 
 def _parser():
-    parser = _Parser(
+    parser = _arguments.Parser(
         prog="cbam-keras",
-        description="CBAM attention for Keras: train, compare, explain.",
+        description="CBAM attention for Keras: train, search, compare.",
     )
     parser.add_argument(
         "--version", action="version", version=cbam_keras.__version__
     )
+    parser.set_defaults(goes_on="the same command")
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
     _add_train(commands)
+    _add_tune(commands)
+    _add_ablate(commands)
     _add_table(commands)
     return parser
 
@@ -83,42 +91,16 @@ def _add_train(commands):
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    recipe = training.Recipe()
     add = parser.add_argument
-    add(
-        "--model",
-        default="small",
-        choices=list(comparison.NETWORKS),
-        help="the network",
-    )
+    _arguments.add_model(parser)
     add(
         "--attention",
         action="append",
-        choices=["none", *ATTENTION],
+        choices=_arguments.ARMS,
         help="what to compare; repeat it for several "
         "(default: none, se and cbam)",
         default=argparse.SUPPRESS,
     )
-    add(
-        "--data",
-        default="cluttered_mnist",
-        metavar="NAME",
-        help=f"the data set: {' or '.join(data.EMBEDDED)}",
-    )
-    add("--epochs", type=int, default=recipe.epochs, help="epochs each")
-    add(
-        "--batch-size",
-        type=int,
-        default=recipe.batch_size,
-        help="images per step",
-    )
-    add(
-        "--learning-rate",
-        type=float,
-        default=recipe.learning_rate,
-        help="the highest learning rate of the schedule",
-    )
-    add("--seed", type=int, default=recipe.seed, help="of everything random")
     add(
         "--reduction-ratio",
         type=int,
@@ -137,50 +119,330 @@ def _add_train(commands):
         default=argparse.SUPPRESS,
         help="of CBAM's gates (default: channel_first)",
     )
-    add(
-        "--mixed-precision",
-        nargs="?",
-        const="float16",
-        choices=["float16", "bfloat16"],
-        default=argparse.SUPPRESS,
-        help="compute in half precision (float16 if nothing follows)",
-    )
-    add(
-        "--output",
-        metavar="DIR",
-        default=argparse.SUPPRESS,
-        help="a new folder for all files (default: runs/DATA-MODEL)",
-    )
+    _arguments.add_output(parser, "runs/DATA-MODEL, which must be new")
     add(
         "--resume",
         action="store_true",
         default=argparse.SUPPRESS,
         help="go on with the run in the output folder",
     )
-    parser.set_defaults(handler=_train, prog=parser.prog)
+    _arguments.add_data(parser, "cluttered_mnist")
+    _arguments.add_recipe(parser, training.Recipe())
+    group = parser.add_argument_group("many devices")
+    group.add_argument(
+        "--distribute",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="share each batch among all devices of this machine",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=argparse.SUPPRESS,
+        help="of process 0, when several machines train one network (JAX)",
+    )
+    group.add_argument(
+        "--processes",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="how many processes there are, one per machine",
+    )
+    group.add_argument(
+        "--process",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="which of them this is, from 0",
+    )
+    parser.set_defaults(handler=_train, prog=parser.prog, goes_on="--resume")
 
 
 def _train(options):
     given = vars(options)
+    distribution = _distribution(given)
     results = comparison.compare(
         given.get("attention", ("none", "se", "cbam")),
         model=options.model,
         images=options.data,
-        recipe=training.Recipe(
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            seed=options.seed,
-            mixed_precision=given.get("mixed_precision"),
-        ),
+        recipe=_arguments.recipe_of(options, training.Recipe()),
         layer_options={
             key: given[key]
             for key in ("reduction_ratio", "kernel_size", "order")
             if key in given
         },
+        data_options=_arguments.data_options_of(options),
         output=given.get("output"),
         resume=given.get("resume", False),
+        distribute=distribution,
     )
+    # Of several processes the first one speaks.
+    if getattr(distribution, "process", 0) == 0:
+        print(results)
+
+
+def _distribution(given):
+    machines = {"address", "processes", "process"} & set(given)
+    if not machines:
+        return given.get("distribute", False)
+    missing = sorted({"address", "processes", "process"} - machines)
+    if missing:
+        raise ValueError(
+            "Several machines need `address`, `processes` and `process`. "
+            f"Received: no {', '.join(missing)}"
+        )
+    return training.Distribution(
+        address=given["address"],
+        processes=given["processes"],
+        process=given["process"],
+    )
+
+
+def _add_tune(commands):
+    parser = commands.add_parser(
+        "tune",
+        help="search reduction ratio, kernel size, placement and the rest",
+        description=(
+            "Searches the kind of attention (none and SE among them), its "
+            "reduction ratio, kernel size, order, pools and stages, and the "
+            "learning rate, by KerasTuner. Ends with the best trials, and "
+            "with whether attention is worth anything on these data. Killed "
+            "at any moment, the same command goes on. Without arguments: a "
+            "small ResNet on handwritten digits, a few minutes on a CPU."
+        ),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    _arguments.add_model(parser, own=True)
+    add(
+        "--hypermodel",
+        metavar="MODULE:FUNCTION",
+        default=argparse.SUPPRESS,
+        help="a function of your own, or a keras_tuner.HyperModel, with a "
+        "search space of its own",
+    )
+    add(
+        "--algorithm",
+        default="random",
+        choices=["random", "hyperband", "bayesian", "grid"],
+        help="how the next trial is chosen",
+    )
+    add(
+        "--max-trials",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="how many trials (default: 12; hyperband and grid end by "
+        "themselves)",
+    )
+    add(
+        "--max-parameters",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="record larger networks as over budget, without training them",
+    )
+    add(
+        "--max-macs",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="likewise, in multiply-accumulates of one image, as 1e9",
+    )
+    add(
+        "--keep",
+        type=int,
+        default=3,
+        help="how many of the best trials keep their weights",
+    )
+    add(
+        "--tensorboard",
+        action="store_true",
+        help="write logs for TensorBoard",
+    )
+    _arguments.add_output(parser, "runs/tune-DATA-MODEL")
+    _arguments.add_space(parser)
+    _arguments.add_data(parser, "mnist5k")
+    _arguments.add_recipe(parser, tuning.RECIPE, learning_rate=False)
+    group = parser.add_argument_group(
+        "many processes", "See docs/cluster for SLURM and Kubernetes."
+    )
+    role = group.add_mutually_exclusive_group()
+    role.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="run N trials at a time on this machine, sharing out its GPUs",
+    )
+    role.add_argument(
+        "--chief",
+        action="store_true",
+        help="be the process of a cluster that hands out trials",
+    )
+    role.add_argument(
+        "--worker",
+        action="store_true",
+        help="be a process of a cluster that runs trials",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=argparse.SUPPRESS,
+        help="of the chief; its output folder must be seen by all",
+    )
+    group.add_argument(
+        "--id",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="of a worker (default: its machine and process)",
+    )
+    parser.set_defaults(handler=_tune, prog=parser.prog)
+
+
+def _tune(options):
+    given = vars(options)
+    _workers.end_with_supervisor()
+    if "workers" in given:
+        return _supervise(options)
+    if options.chief or options.worker:
+        if "address" not in given:
+            raise ValueError(
+                "`address` must tell where the chief is, as "
+                "--address node17:8765. Received: no address"
+            )
+        own = f"worker-{socket.gethostname()}-{os.getpid()}"
+        role = "chief" if options.chief else given.get("id", own)
+        _workers.join(role, given["address"])
+    results = tuning.search(
+        _hypermodel(options),
+        options.data,
+        _arguments.recipe_of(options, tuning.RECIPE),
+        algorithm=options.algorithm,
+        **{
+            key: given[key]
+            for key in ("max_trials", "max_parameters", "max_macs")
+            if key in given
+        },
+        keep=options.keep,
+        tensorboard=options.tensorboard,
+        data_options=_arguments.data_options_of(options),
+        output=_tune_output(options),
+    )
+    if results is not None:
+        print(results)
+
+
+def _hypermodel(options):
+    given = vars(options)
+    if "hypermodel" in given:
+        return _arguments.imported("hypermodel", given["hypermodel"])
+    space = {
+        key: given[key]
+        for key in (
+            "attention",
+            "reduction_ratio",
+            "kernel_size",
+            "order",
+            "channel_pool_types",
+            "spatial_pool_types",
+            "learning_rate",
+        )
+        if key in given
+    }
+    if "no_stages" in given:
+        space["stages"] = False
+    return tuning.CBAMHyperModel(
+        model=_arguments.model_of(options.model), **space
+    )
+
+
+def _tune_output(options):
+    named = vars(options).get("hypermodel", options.model)
+    default = pathlib.Path("runs") / (
+        f"tune-{pathlib.Path(options.data).name}-{named.replace(':', '-')}"
+    )
+    return vars(options).get("output", default)
+
+
+def _supervise(options):
+    workers = options.workers
+    if workers < 1:
+        raise ValueError(
+            f"`workers` must be a positive integer. Received: workers={workers}"
+        )
+    # Before any process is started: what can be told to be wrong.
+    _arguments.recipe_of(options, tuning.RECIPE)
+    _hypermodel(options)
+    output = _files.output_folder(pathlib.Path(_tune_output(options)))
+    return _workers.supervise(
+        [sys.executable, "-m", "cbam_keras", *_without_workers(options)],
+        workers,
+        output / "logs",
+    )
+
+
+def _without_workers(options):
+    """Returns the arguments of this command, but for `--workers N`."""
+    kept, arguments = [], iter(options.arguments)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        # argparse takes any beginning that is not another option's.
+        if len(name) > 4 and "--workers".startswith(name):
+            if not value:
+                next(arguments)
+        else:
+            kept.append(argument)
+    return kept
+
+
+def _add_ablate(commands):
+    parser = commands.add_parser(
+        "ablate",
+        help="run the paper's comparisons on data of yours, over seeds",
+        description=(
+            "Trains the networks of the paper's Tables 1, 2 and 3 and "
+            "baseline, SE and CBAM of Table 4 over several seeds, and ends "
+            "with those tables: mean, deviation, and the paired difference "
+            "to the baseline. Killed at any moment, the same command goes on."
+        ),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _arguments.add_model(parser, own=True)
+    add = parser.add_argument
+    add(
+        "--tables",
+        type=int,
+        nargs="+",
+        default=list(ablation.TABLES),
+        metavar="TABLE",
+        help="of the paper",
+    )
+    add("--seeds", type=int, default=3, help="how many seeds, from 0")
+    form = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ("markdown", "Markdown"),
+        ("latex", "LaTeX"),
+        ("csv", "CSV"),
+    ):
+        form.add_argument(
+            f"--{name}", action="store_true", help=f"print {text}"
+        )
+    _arguments.add_output(parser, "runs/ablate-DATA-MODEL")
+    _arguments.add_data(parser, "cluttered_mnist")
+    _arguments.add_recipe(parser, training.Recipe())
+    parser.set_defaults(handler=_ablate, prog=parser.prog)
+
+
+def _ablate(options):
+    results = ablation.run(
+        options.data,
+        model=_arguments.model_of(options.model),
+        tables=options.tables,
+        seeds=options.seeds,
+        recipe=_arguments.recipe_of(options, training.Recipe()),
+        data_options=_arguments.data_options_of(options),
+        output=vars(options).get("output"),
+    )
+    for form in ("markdown", "latex", "csv"):
+        if getattr(options, form):
+            print(getattr(results, form)())
+            return
     print(results)
 
 

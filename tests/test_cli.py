@@ -1,17 +1,29 @@
 """The command line: what it prints, what it returns, what it refuses."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
+import pathlib
 import re
 import subprocess
 import sys
 
+import keras_tuner
 import numpy as np
 import pytest
 
 import cbam_keras
-from cbam_keras import cli, comparison, data, models, training
+from cbam_keras import (
+    _embedded,
+    _workers,
+    ablation,
+    cli,
+    comparison,
+    models,
+    training,
+    tuning,
+)
 from cbam_keras.layers import CBAM
 
 OPTIONS = (
@@ -28,6 +40,16 @@ OPTIONS = (
     "--mixed-precision",
     "--output",
     "--resume",
+    "--recipe",
+    "--data-dir",
+    "--manual-dir",
+    "--download",
+    "--image-size",
+    "--augment",
+    "--distribute",
+    "--address",
+    "--processes",
+    "--process",
 )
 
 
@@ -40,7 +62,7 @@ def _few_digits():
 @pytest.fixture
 def tiny(monkeypatch):
     """Puts few digits and a network of a few hundred parameters in place."""
-    monkeypatch.setattr(data, "_digits", _few_digits)
+    monkeypatch.setattr(_embedded, "_digits", _few_digits)
     build = functools.partial(
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
@@ -128,6 +150,7 @@ def test_help_of_train_names_every_option(capsys, option):
         f"epochs each (default: {training.Recipe().epochs})",
         f"images per step (default: {training.Recipe().batch_size})",
         f"schedule (default: {training.Recipe().learning_rate})",
+        "unless given (default: default)",
         f"random (default: {training.Recipe().seed})",
         f"(default: {CBAM().reduction_ratio})",
         f"(default: {CBAM().kernel_size})",
@@ -153,8 +176,10 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
         "images": "cluttered_mnist",
         "recipe": training.Recipe(),
         "layer_options": {},
+        "data_options": {},
         "output": None,
         "resume": False,
+        "distribute": False,
     }
 
 
@@ -191,6 +216,41 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
         ),
         (["--output", "folder"], {"output": "folder"}),
         (["--resume"], {"resume": True}),
+        (
+            ["--recipe", "imagenet"],
+            {"recipe": training.RECIPES["imagenet"]},
+        ),
+        (
+            ["--recipe", "imagenet", "--epochs", "2", "--batch-size", "8"],
+            {
+                "recipe": dataclasses.replace(
+                    training.RECIPES["imagenet"], epochs=2, batch_size=8
+                )
+            },
+        ),
+        (
+            ["--augment", "flip", "--augment", "crop", "--image-size", "64"],
+            {
+                "recipe": training.Recipe(
+                    augment=("flip", "crop"), image_size=64
+                )
+            },
+        ),
+        (
+            ["--download", "--data-dir", "a", "--manual-dir", "b"],
+            {
+                "data_options": {
+                    "download": True,
+                    "data_dir": "a",
+                    "manual_dir": "b",
+                }
+            },
+        ),
+        (["--distribute"], {"distribute": True}),
+        (
+            ["--address", "a:80", "--processes", "2", "--process", "1"],
+            {"distribute": training.Distribution("a:80", 2, 1)},
+        ),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )
@@ -244,7 +304,13 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "mnist"], '`images` must be one of "cluttered_mnist"'),
+        (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
+        (["--recipe", "imagnet"], 'Did you mean "imagenet"?'),
+        (["--address", "a:80"], "Received: no process, processes"),
+        (
+            ["--address", "a", "--processes", "2", "--process", "0"],
+            "`address` must be",
+        ),
         (["--kernel-size", "4"], "`kernel_size` must be an odd positive"),
         (
             ["--attention", "se", "--kernel-size", "3"],
@@ -272,6 +338,9 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
     ],
     ids=[
         "unknown_data",
+        "unknown_recipe",
+        "lonely_address",
+        "address_without_port",
         "even_kernel",
         "kernel_for_se",
         "attention_twice",
@@ -356,6 +425,287 @@ def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "interrupted" in line
     assert "--resume" in line
+
+
+# The search.
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Returns what `search` was called with, in place of searching."""
+    calls = {}
+
+    def search(hypermodel, images, recipe, **options):
+        calls.update(
+            options, hypermodel=hypermodel, images=images, recipe=recipe
+        )
+        return "the table"
+
+    monkeypatch.setattr(tuning, "search", search)
+    return calls
+
+
+def test_tune_prints_the_result_last(searched, capsys):
+    assert cli.main(["tune"]) == 0
+    assert capsys.readouterr().out == "the table\n"
+    assert searched["images"] == "mnist5k"
+    assert searched["recipe"] == tuning.RECIPE
+    assert isinstance(searched["hypermodel"], tuning.CBAMHyperModel)
+    assert searched["output"] == pathlib.Path("runs/tune-mnist5k-small")
+    # What is left out, `search` decides.
+    assert not {"max_trials", "max_parameters", "max_macs"} & set(searched)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (["--algorithm", "hyperband"], {"algorithm": "hyperband"}),
+        (["--max-trials", "30"], {"max_trials": 30}),
+        (["--max-parameters", "1e6"], {"max_parameters": 1e6}),
+        (["--max-macs", "2e9"], {"max_macs": 2e9}),
+        (["--keep", "1"], {"keep": 1}),
+        (["--tensorboard"], {"tensorboard": True}),
+        (["--data", "cifar10"], {"images": "cifar10"}),
+        (["--download"], {"data_options": {"download": True}}),
+        (
+            ["--recipe", "small_images", "--epochs", "9"],
+            {
+                "recipe": dataclasses.replace(
+                    training.RECIPES["small_images"], epochs=9
+                )
+            },
+        ),
+        (
+            ["--data", "/a/flowers", "--model", "resnet18"],
+            {"output": pathlib.Path("runs/tune-flowers-resnet18")},
+        ),
+        (["--output", "here"], {"output": "here"}),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_options_of_tune_are_passed_on(searched, arguments, passed):
+    assert cli.main(["tune", *arguments]) == 0
+    assert searched.items() >= passed.items()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "values"),
+    [
+        (["--attention", "none", "se"], "attention", {"none", "se"}),
+        (["--reduction-ratio", "2", "4"], "reduction_ratio", {2, 4}),
+        (["--kernel-size", "5"], "kernel_size", {5}),
+        (["--order", "parallel"], "order", {"parallel"}),
+        (
+            ["--channel-pool-types", "avg", "lp+max"],
+            "channel_pool_types",
+            {"avg", "lp+max"},
+        ),
+        (["--spatial-pool-types", "conv"], "spatial_pool_types", {"conv"}),
+        (["--learning-rate", "0.1", "0.2"], "learning_rate", {0.1, 0.2}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tune_searches_what_it_is_told(searched, arguments, name, values):
+    assert cli.main(["tune", *arguments]) == 0
+    hp = keras_tuner.HyperParameters()
+    searched["hypermodel"].declare_hyperparameters(hp)
+    [dimension] = [own for own in hp.space if own.name == name]
+    assert set(dimension.values) == values
+
+
+def test_tune_takes_attention_in_every_stage(searched):
+    assert cli.main(["tune", "--no-stages"]) == 0
+    hp = keras_tuner.HyperParameters()
+    searched["hypermodel"].declare_hyperparameters(hp)
+    assert not [own.name for own in hp.space if "stage" in own.name]
+
+
+@pytest.mark.parametrize("option", ["--hypermodel", "--model"])
+def test_tune_takes_functions_of_the_users(
+    searched, option, tmp_path, monkeypatch
+):
+    (tmp_path / "mine_for_cli.py").write_text("def build(x):\n    return x\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["tune", option, "mine_for_cli:build"]) == 0
+    function = searched["hypermodel"]
+    if option == "--model":
+        function = function.model
+    assert function("it") == "it"
+    assert searched["output"].name == "tune-mnist5k-mine_for_cli-build"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet20"], 'Did you mean "resnet50"|"resnet'),
+        (["--model", "nowhere:build"], "No module named 'nowhere'"),
+        (["--hypermodel", "json:build"], "no attribute 'build'"),
+        (["--kernel-size", "4"], "`kernel_size` must be an odd positive"),
+        (["--workers", "0"], "`workers` must be a positive integer"),
+        (["--worker"], "`address` must tell where the chief is"),
+        (["--chief", "--address", "here"], "`address` must be host:port"),
+        (["--max-trials", "0"], "`max_trials` must be a positive integer"),
+        (["--max-macs", "0"], "`max_macs` must be a positive"),
+        (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_tune_tells_a_mistake_in_one_line(
+    monkeypatch, tmp_path, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["tune", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cbam-keras tune: error: ")
+    assert re.search(message, line)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (["--workers", "2", "--seed", "1"], ["--seed", "1"]),
+        (["--seed", "1", "--workers=2"], ["--seed", "1"]),
+        (["--workers", "2"], []),
+    ],
+)
+def test_workers_get_the_command_without_their_number(
+    monkeypatch, tmp_path, arguments, kept
+):
+    asked = {}
+
+    def supervise(command, workers, logs):
+        asked.update(command=command, workers=workers, logs=logs)
+        return 7
+
+    monkeypatch.setattr(_workers, "supervise", supervise)
+    output = ["--output", str(tmp_path)]
+    assert cli.main(["tune", *output, *arguments]) == 7
+    assert asked == {
+        "command": [
+            *(sys.executable, "-m", "cbam_keras", "tune"),
+            *(*output, *kept),
+        ],
+        "workers": 2,
+        "logs": tmp_path / "logs",
+    }
+
+
+@pytest.mark.parametrize("command", ["tune", "ablate"])
+def test_ctrl_c_tells_that_the_same_command_goes_on(
+    monkeypatch, capsys, command
+):
+    module, name = {"tune": (tuning, "search"), "ablate": (ablation, "run")}[
+        command
+    ]
+    monkeypatch.setattr(module, name, _with_a_bug(KeyboardInterrupt()))
+    assert cli.main([command]) == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the same command goes on from here" in line
+
+
+def test_a_search_without_a_finished_trial_gives_1(tiny, tmp_path, capsys):
+    status = cli.main(
+        [
+            *("tune", "--max-parameters", "1", "--max-trials", "2"),
+            *("--output", str(tmp_path / "search")),
+        ]
+    )
+    assert status == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("cbam-keras tune: error: ")
+    assert "over budget" in line
+    assert (tmp_path / "search" / "trials.csv").is_file()
+
+
+# The ablation.
+
+
+@pytest.fixture
+def ablated(monkeypatch):
+    """Returns what `run` was called with, in place of running."""
+    calls = {}
+
+    class Results:
+        def __str__(self):
+            return "the tables"
+
+        def markdown(self):
+            return "| Markdown |"
+
+        def latex(self):
+            return "LaTeX"
+
+        def csv(self):
+            return "C,S,V"
+
+    def run(images, **options):
+        calls.update(options, images=images)
+        return Results()
+
+    monkeypatch.setattr(ablation, "run", run)
+    return calls
+
+
+def test_ablate_passes_its_defaults(ablated, capsys):
+    assert cli.main(["ablate"]) == 0
+    assert capsys.readouterr().out == "the tables\n"
+    assert ablated == {
+        "images": "cluttered_mnist",
+        "model": "small",
+        "tables": [1, 2, 3, 4],
+        "seeds": 3,
+        "recipe": training.Recipe(),
+        "data_options": {},
+        "output": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (["--tables", "1", "4"], {"tables": [1, 4]}),
+        (["--seeds", "5"], {"seeds": 5}),
+        (["--model", "resnet18"], {"model": "resnet18"}),
+        (["--data", "cifar10"], {"images": "cifar10"}),
+        (["--epochs", "7"], {"recipe": training.Recipe(epochs=7)}),
+        (["--output", "here"], {"output": "here"}),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_options_of_ablate_are_passed_on(ablated, arguments, passed):
+    assert cli.main(["ablate", *arguments]) == 0
+    assert ablated.items() >= passed.items()
+
+
+@pytest.mark.parametrize(
+    ("form", "printed"),
+    [("markdown", "| Markdown |"), ("latex", "LaTeX"), ("csv", "C,S,V")],
+)
+def test_ablate_prints_other_forms(ablated, capsys, form, printed):
+    assert cli.main(["ablate", f"--{form}"]) == 0
+    assert capsys.readouterr().out == f"{printed}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tables", "5"], "`tables` must"),
+        (["--seeds", "0"], "`seeds` must"),
+        (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
+    ],
+    ids=["tables", "seeds", "data"],
+)
+def test_ablate_tells_a_mistake_in_one_line(
+    monkeypatch, tmp_path, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["ablate", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cbam-keras ablate: error: ")
+    assert message in line
+    assert not list(tmp_path.iterdir())
 
 
 # As a process.

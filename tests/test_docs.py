@@ -6,11 +6,13 @@ import pathlib
 import re
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 
 import cbam_keras
 from cbam_keras import (
+    ablation,
     comparison,
     convert,
     data,
@@ -22,6 +24,7 @@ from cbam_keras import (
     profiling,
     reproduction,
     training,
+    tuning,
 )
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -33,6 +36,8 @@ MODULES = [
     data,
     plotting,
     training,
+    tuning,
+    ablation,
     comparison,
     convert,
     insertion,
@@ -42,6 +47,8 @@ MODULES = [
 ]
 # What functions return documents attributes instead of arguments.
 RETURNED = (
+    ablation.AblationResults,
+    ablation.AblationRow,
     convert.Report,
     data.ImageData,
     insertion.Place,
@@ -53,6 +60,8 @@ RETURNED = (
     reproduction.TableRow,
     training.Results,
     training.Run,
+    tuning.SearchResults,
+    tuning.Trial,
 )
 
 
@@ -135,6 +144,7 @@ def test_docstring_examples_run(name, tmp_path):
             **PUBLIC,
             "cbam_keras": cbam_keras,
             "keras": keras,
+            "keras_tuner": keras_tuner,
             "np": np,
             "folder": tmp_path,
         },

@@ -1,0 +1,249 @@
+"""What the commands take: options that several of them share."""
+
+import argparse
+import dataclasses
+import importlib
+import os
+import sys
+from typing import Any
+
+from cbam_keras import _recipe, comparison, data, training
+from cbam_keras.layers.cbam import ORDERS
+from cbam_keras.layers.factory import ATTENTION
+
+ARMS = ["none", *ATTENTION]
+_DATA_OPTIONS = ("data_dir", "manual_dir", "download", "in_memory")
+_RECIPE_OPTIONS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "mixed_precision",
+    "augment",
+    "image_size",
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage before them."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def add_model(parser, *, own=False):
+    """Adds `--model`; with `own`, a function of the user's is taken too."""
+    names = list(comparison.NETWORKS)
+    if own:
+        parser.add_argument(
+            "--model",
+            default="small",
+            metavar="NAME",
+            help=f"the network: {', '.join(names)}; or MODULE:FUNCTION, a "
+            "function of your own that takes `attention` and returns a "
+            "keras.Model",
+        )
+    else:
+        parser.add_argument(
+            "--model", default="small", choices=names, help="the network"
+        )
+
+
+def add_data(parser, default):
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    add(
+        "--data",
+        default=default,
+        metavar="NAME",
+        help=f"{' or '.join(data.EMBEDDED)} (embedded), a set of TensorFlow "
+        "Datasets as cifar10, or a folder with a folder of images per class",
+    )
+    add(
+        "--data-dir",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="where TensorFlow Datasets keeps what it has prepared "
+        "(default: ~/tensorflow_datasets)",
+    )
+    add(
+        "--manual-dir",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="where files lie that you must fetch yourself, as for "
+        "imagenet2012",
+    )
+    add(
+        "--download",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="download and prepare the set if it is not there yet",
+    )
+    add(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        default=argparse.SUPPRESS,
+        help="resize images to a square of that side (default: as they are, "
+        "or 224 where they differ)",
+    )
+    add(
+        "--augment",
+        action="append",
+        choices=data.AUGMENTATIONS,
+        default=argparse.SUPPRESS,
+        help="how to vary training images; repeat it for several",
+    )
+
+
+def add_recipe(parser, recipe, *, learning_rate=True):
+    """Adds what is changed most often of a recipe, and its name."""
+    group = parser.add_argument_group("training")
+
+    def add(option, kind, text, **options):
+        group.add_argument(
+            option, type=kind, default=argparse.SUPPRESS, help=text, **options
+        )
+
+    add(
+        "--recipe",
+        str,
+        f"{', '.join(training.RECIPES)}: what the options below are set to "
+        "unless given (default: default)",
+        metavar="NAME",
+    )
+    add("--epochs", int, f"epochs each (default: {recipe.epochs})")
+    add("--batch-size", int, f"images per step (default: {recipe.batch_size})")
+    if learning_rate:
+        add(
+            "--learning-rate",
+            float,
+            "the highest learning rate of the schedule "
+            f"(default: {recipe.learning_rate})",
+        )
+    add("--seed", int, f"of everything random (default: {recipe.seed})")
+    add(
+        "--mixed-precision",
+        str,
+        "compute in half precision (float16 if nothing follows)",
+        nargs="?",
+        const="float16",
+        choices=["float16", "bfloat16"],
+    )
+
+
+def add_output(parser, default):
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help=f"a folder for all files (default: {default})",
+    )
+
+
+def add_space(parser):
+    """Adds the dimensions of the search."""
+    group = parser.add_argument_group(
+        "what is searched",
+        "Each takes one value, which fixes it, or several to choose from.",
+    )
+
+    def add(option, kind, text, **options):
+        group.add_argument(
+            option,
+            type=kind,
+            nargs="+",
+            default=argparse.SUPPRESS,
+            help=text,
+            **options,
+        )
+
+    add(
+        "--attention",
+        str,
+        "the kind (default: none se cbam)",
+        choices=ARMS,
+    )
+    add(
+        "--reduction-ratio",
+        int,
+        "of the channel gate (default: 4 8 16 32)",
+        metavar="R",
+    )
+    add(
+        "--kernel-size",
+        int,
+        "of the spatial gate, odd (default: 3 5 7)",
+        metavar="K",
+    )
+    add(
+        "--order",
+        str,
+        "of CBAM's gates (default: all)",
+        choices=ORDERS,
+    )
+    add(
+        "--channel-pool-types",
+        str,
+        "of the channel gate (default: avg+max avg max)",
+        metavar="POOLS",
+    )
+    add(
+        "--spatial-pool-types",
+        str,
+        "of the spatial gate (default: avg+max avg max)",
+        metavar="POOLS",
+    )
+    group.add_argument(
+        "--no-stages",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="attention in every stage, instead of searching where",
+    )
+    add(
+        "--learning-rate",
+        float,
+        "(default: any from 0.001 to 0.03)",
+        metavar="RATE",
+    )
+
+
+def recipe_of(options, default: training.Recipe) -> training.Recipe:
+    """Returns the recipe that the command line asks for."""
+    given = vars(options)
+    recipe = _recipe.by_name(given["recipe"]) if "recipe" in given else default
+    changed = {
+        key: given[key]
+        for key in _RECIPE_OPTIONS
+        # The search takes learning rates of its own.
+        if key in given and not isinstance(given[key], list)
+    }
+    if "augment" in given:
+        changed["augment"] = tuple(given["augment"])
+    return dataclasses.replace(recipe, **changed)
+
+
+def data_options_of(options) -> dict[str, Any]:
+    """Returns what `data.load` is told besides what a recipe says."""
+    given = vars(options)
+    return {key: given[key] for key in _DATA_OPTIONS if key in given}
+
+
+def model_of(name: str) -> Any:
+    """Returns the name of a network, or the user's function of that name."""
+    return imported("model", name) if ":" in name else name
+
+
+def imported(option: str, name: str) -> Any:
+    """Returns what `"module:function"` names, modules here included."""
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`{option}` must be MODULE:FUNCTION, a function in a module "
+            "that Python finds, here or installed. Received: "
+            f"{option}={name!r} ({error})"
+        ) from error

@@ -1,0 +1,175 @@
+"""Small searches, and ways to disturb them, for the tests of tuning."""
+
+import contextlib
+import hashlib
+import json
+import warnings
+
+import keras
+from keras import layers
+
+from cbam_keras import _files, _fitting, _trial, plotting, tuning
+from cbam_keras._progress import Progress
+from cbam_keras.training import Recipe
+
+# 70 training images: two steps per epoch.
+TWO = Recipe(epochs=2, batch_size=35)
+THREE = Recipe(epochs=3, batch_size=35)
+
+
+def perceptron(hp):
+    """Returns a network of a space with a condition."""
+    units = hp.Choice("units", [2, 3, 4, 5])
+    activation = hp.Choice("activation", ["tanh", "relu"])
+    with hp.conditional_scope("activation", ["relu"]):
+        bias = hp.Boolean("bias", default=True)
+    hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=0.01)
+    return network(units, activation=activation, use_bias=bias is not False)
+
+
+def network(units=2, **options):
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            layers.AveragePooling2D(7),
+            layers.Flatten(),
+            layers.Dense(units, **options),
+            layers.Dense(10, activation="softmax"),
+        ],
+        name="perceptron",
+    )
+
+
+def pretend(
+    model,
+    name,
+    images,
+    recipe,
+    progress,
+    *,
+    epochs,
+    callbacks=(),
+    stop_if_diverged=False,
+):
+    """Stands in for `_fitting.fit`: writes what it would, without training.
+
+    The accuracies of a network are a function of its layers, its learning
+    rate and the epoch.
+    """
+    own = _fitting.fingerprint(model)
+    rate = model.optimizer.get_config()["learning_rate"]
+    state = progress.load(name)
+    if state is None:
+        state = {"network": name, "fingerprint": own, "history": []}
+        # As after a step; else its state could not be loaded.
+        model.optimizer.build(model.trainable_variables)
+    elif len(state["history"]) < epochs:
+        model = progress.load_model(state["latest"])
+    for epoch in range(len(state["history"]) + 1, epochs + 1):
+        text = json.dumps([own, rate, epoch, recipe.seed], default=str)
+        digest = hashlib.sha256(text.encode()).digest()
+        state["history"].append(
+            {
+                "network": name,
+                "epoch": epoch,
+                "loss": 1.0,
+                "accuracy": 0.5,
+                "val_loss": digest[0] / 100,
+                "val_accuracy": digest[1] / 255,
+                "seconds": 0.1,
+            }
+        )
+        progress.save(state, model)
+    return state
+
+
+def without_training(patch):
+    """Lets a search run through in about a second."""
+    from matplotlib.figure import Figure
+
+    patch.setattr(_fitting, "fit", pretend)
+    patch.setattr(_trial, "_forget", lambda: None)
+    patch.setattr(plotting, "plot_search", lambda *_: Figure((1, 1)))
+    patch.setattr(plotting, "plot_pareto", lambda *_: Figure((1, 1)))
+
+
+class Killed(BaseException):
+    """In place of a signal that ends the process."""
+
+
+def kill_at(patch, count):
+    """Ends whatever runs right before a file is replaced the nth time."""
+    replacing, calls = _files.replacing, []
+
+    @contextlib.contextmanager
+    def counted(path):
+        with replacing(path) as beside:
+            yield beside
+            calls.append(path)
+            if len(calls) == count:
+                raise Killed(path)
+
+    patch.setattr(_files, "replacing", counted)
+
+
+@contextlib.contextmanager
+def warned(text):
+    """Gives the warnings that hold a text, of which there must be one.
+
+    `pytest.warns` would raise those of Keras that are ignored elsewhere.
+    """
+    found = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield found
+    found += [str(w.message) for w in told if text in str(w.message)]
+    assert found, [str(w.message) for w in told]
+
+
+def search(output, algorithm="random", recipe=TWO, **options):
+    """Runs a short search over perceptrons."""
+    if algorithm != "hyperband":
+        options.setdefault("max_trials", 6)
+    return tuning.search(
+        options.pop("hypermodel", perceptron),
+        "mnist5k",
+        recipe,
+        algorithm=algorithm,
+        output=output,
+        **options,
+    )
+
+
+def answer(results):
+    """Returns what an interrupted search must come to as well."""
+    return (
+        [
+            (
+                trial.number,
+                trial.values,
+                trial.outcome,
+                trial.val_accuracy,
+                trial.val_loss,
+                trial.best_epoch,
+                trial.epochs,
+                trial.parameters,
+                trial.macs,
+            )
+            for trial in results.trials
+        ],
+        results.best.number,
+        results.test_accuracy,
+        results.verdict,
+    )
+
+
+def checkpoints(output):
+    """Returns the names of trials and the files of weights they have."""
+    return {
+        folder.name: sorted(
+            path.name
+            for path in Progress(folder / "checkpoints").folder.glob("*.keras")
+        )
+        for folder in sorted(output.glob("trial_*"))
+    }
