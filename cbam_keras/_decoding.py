@@ -17,11 +17,13 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras._records import Records
 
-# What TensorFlow decodes too. Pillow knows many more.
+# Pillow knows many more, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 # From this side on, evaluation keeps the middle of a larger image, as 224 of
 # 256 on ImageNet.
 CROPPED_FROM = 128
+# How it begins.
+PNG = b"\x89PNG\r\n\x1a\n"
 # How a file must end where its kind has an end: what was cut off has none.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 AREA = (0.08, 1.0)
@@ -83,16 +85,33 @@ def random_box(
 # With TensorFlow, for use in `tf.data`.
 
 
+def as_bytes(items: Iterable[str | bytes]) -> list[bytes]:
+    """Returns paths or encoded images as TensorFlow takes any of them."""
+    # The name of a file need not be text.
+    return [os.fsencode(item) for item in items]
+
+
 def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
     """Returns an encoded image as uint8 `(H, W, channels)`."""
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        # As accurate as Pillow; the faster method is off by several levels.
-        lambda: tf.io.decode_jpeg(
-            encoded, channels=3, dct_method="INTEGER_ACCURATE"
-        ),
-        lambda: tf.io.decode_image(
-            encoded, channels=3, expand_animations=False
+    image = tf.case(
+        [
+            (
+                tf.io.is_jpeg(encoded),
+                # As accurate as Pillow; the faster method is off by several
+                # levels.
+                lambda: tf.io.decode_jpeg(
+                    encoded, channels=3, dct_method="INTEGER_ACCURATE"
+                ),
+            ),
+            (
+                tf.strings.substr(encoded, 0, len(PNG)) == PNG,
+                lambda: tf.io.decode_png(encoded, channels=3),
+            ),
+        ],
+        # TensorFlow does not decode every kind of the others, as WebP with
+        # transparency.
+        lambda: tf.numpy_function(
+            lambda item: pil_decode(item, 3), [encoded], tf.uint8
         ),
     )
     image.set_shape((None, None, 3))
@@ -305,7 +324,7 @@ def _tf_decoded(items, size, channels):
 
     with tf.device("CPU:0"):
         dataset = tf.data.Dataset.from_tensor_slices(
-            (tf.constant(list(items)), np.arange(len(items)))
+            (tf.constant(as_bytes(items)), np.arange(len(items)))
         )
         dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         for image, index in dataset.ignore_errors().as_numpy_iterator():

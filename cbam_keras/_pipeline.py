@@ -176,6 +176,8 @@ class _Batches(keras.utils.PyDataset):
                 images.astype("float32"), labels, int(first * 2**31), draw
             )
         )
+        # Rounding may pass the highest level.
+        images = np.clip(images, 0, 255)
         size = len(labels)
         return part(images, size, self.plan), part(labels, size, self.plan)
 

@@ -20,6 +20,8 @@ from cbam_keras._records import (
 )
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+# Of images too, but not read here.
+OTHERS = (".avif", ".heic", ".jfif", ".jp2", ".tif", ".tiff")
 # What folders of splits are called, beside our own names.
 ALIASES = {"val": "validation", "valid": "validation"}
 
@@ -44,7 +46,17 @@ def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
                 f'"train" with {shape}, "{split}" with '
                 f"{records.images.shape[1:]}"
             )
-    classes = 1 + max(records.labels.max() for records in splits.values())
+    classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    # Before anything is made for each class.
+    if classes > max(map(len, splits.values())):
+        raise ValueError(
+            "Labels must count from 0, and every split must have images of "
+            f"every class. Received: the label {classes - 1} among "
+            f"{max(map(len, splits.values()))} images"
+        )
+    for split, records in splits.items():
+        labels = records.labels.astype("int32")
+        splits[split] = Records(records.images, labels)
     names = tuple(str(label) for label in range(classes))
     check_classes(splits, names, "arrays")
     check_divisible(splits, names, "arrays")
@@ -74,7 +86,14 @@ def _records(split, given):
             "Arrays must come as (images, labels). Received: "
             f'{type(given).__name__} for the split "{split}"'
         )
-    images, labels = (np.asarray(array) for array in given)
+    try:
+        images, labels = (np.asarray(array) for array in given)
+    except ValueError as error:
+        raise ValueError(
+            "Images must be an array (N, H, W, C) or (N, H, W), all of one "
+            "shape, and labels an array (N,). Received: what makes no arrays "
+            f'for the split "{split}" ({error})'
+        ) from error
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or not images.size:
@@ -100,7 +119,7 @@ def _records(split, given):
             "Labels must count from 0. Received: the label "
             f'{labels.min()} in the split "{split}"'
         )
-    return Records(_levels(split, images), labels.astype("int32"))
+    return Records(_levels(split, images), labels)
 
 
 def _levels(split, images):
@@ -171,16 +190,16 @@ def from_folder(
         class_names=class_names,
         fingerprint=digest(
             [
-                (name, file.stat().st_size)
+                # A link may lead nowhere.
+                (name, file.stat().st_size if file.exists() else None)
                 for name, (*_, file) in zip(names, listed, strict=True)
             ]
         ),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=1 if all(head[2] for head in known) else 3,
-        skipped=tuple(
-            name
-            for name, head in zip(names, heads, strict=True)
-            if head is None
+        skipped=(
+            *(n for n, head in zip(names, heads, strict=True) if head is None),
+            *_left_out(root, found),
         ),
         root=str(root),
     )
@@ -190,9 +209,11 @@ def _find(root, received):
     """Returns the image files of each class of each split."""
     splits: dict[str, pathlib.Path] = {}
     inner = _folders(root)
-    if "train" in inner and {ALIASES.get(n, n) for n in inner} <= set(SPLITS):
+    called = {name: name.lower() for name in inner}
+    called = {n: ALIASES.get(lower, lower) for n, lower in called.items()}
+    if "train" in called.values() and {*called.values()} <= set(SPLITS):
         for name, folder in inner.items():
-            split = ALIASES.get(name, name)
+            split = called[name]
             if split in splits:
                 raise ValueError(
                     "A folder must have one folder per split. Received: "
@@ -214,6 +235,26 @@ def _find(root, received):
                 for name, folder in _folders(splits[split]).items()
             }
     return found
+
+
+def _left_out(root, found):
+    """Returns the names of images that are none of those that were found."""
+    taken = {
+        file
+        for classes in found.values()
+        for files in classes.values()
+        for file in files
+    }
+    return sorted(
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*")
+        if file.suffix.lower() in (*ENDINGS, *OTHERS)
+        and file not in taken
+        and not any(
+            part.startswith((".", "__"))
+            for part in file.relative_to(root).parts
+        )
+    )
 
 
 def _folders(root):

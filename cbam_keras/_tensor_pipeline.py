@@ -39,8 +39,10 @@ class TensorBatches:
             self.stream = records
             return
         self.encoded = not records.decoded
-        kept = list(records.images) if self.encoded else records.images
-        self.files = self.encoded and isinstance(kept[0], str)
+        kept = records.images
+        if self.encoded:
+            self.files = isinstance(kept[0], str)
+            kept = _decoding.as_bytes(kept)
         self.tensors = [tf.constant(kept), tf.constant(records.labels)]
         if records.boxes is not None:
             self.tensors.append(tf.constant(records.boxes))
@@ -189,6 +191,8 @@ class TensorBatches:
         images, labels = self.layers(
             tf.cast(images, tf.float32), labels, first, draw
         )
+        # Rounding may pass the highest level.
+        images = tf.clip_by_value(images, 0.0, 255.0)
         images.set_shape((None, *plan.size, plan.channels))
         size = tf.shape(labels)[0]
         return part(images, size, plan), part(labels, size, plan)

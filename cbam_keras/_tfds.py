@@ -45,6 +45,8 @@ def from_tfds(
     tfds = _checks.require("tensorflow_datasets", extra="data")
     tf = _checks.require("tensorflow", extra="tensorflow")
     builder = _builder(tfds, name, data_dir, embedded)
+    # Before much is downloaded for nothing.
+    _check_features(tfds, builder, name)
     if not builder.is_prepared():
         if not download:
             raise ValueError(_not_prepared(builder, name, manual_dir))

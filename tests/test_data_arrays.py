@@ -254,6 +254,18 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ((IMAGES, LABELS - 1), ValueError, "the label -1"),
         ((IMAGES, LABELS * 2), ValueError, 'none of class "1", "3", "5", ...'),
         ((IMAGES, LABELS * 0), ValueError, "at least two classes"),
+        ((IMAGES, LABELS * 10**9), ValueError, "the label 4000000000 among 70"),
+        (
+            (IMAGES, LABELS + 2**32 * (LABELS == 4)),
+            ValueError,
+            "the label 4294",
+        ),
+        (([[1, 2], [3]], LABELS), ValueError, "of one shape.*inhomogeneous"),
+        (
+            ((IMAGES, LABELS), (IMAGES, LABELS)),
+            ValueError,
+            "of one shape.*inhomogeneous",
+        ),
         ((IMAGES, RARE), ValueError, 'at least 3 training.*class "0"'),
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
         ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),

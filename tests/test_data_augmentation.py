@@ -255,6 +255,18 @@ def test_cutmix_pastes_as_much_as_labels_say():
     assert ((weights > 0.05).sum(axis=1) == 2).any()
 
 
+def test_rounding_in_layers_does_not_pass_the_highest_level(monkeypatch):
+    # As seen with `RandAugment` under JAX, for some of its draws.
+    monkeypatch.setattr(
+        _augmentation.BatchLayers,
+        "__call__",
+        lambda self, images, labels, *draws: (images * 1.001 - 0.01, labels),
+    )
+    found = joined(epoch(_load("mixup").train))[0]
+    assert found.min() == 0
+    assert found.max() == 255
+
+
 def test_rand_augment_changes_images():
     images = joined(epoch(_load("rand_augment").train))[0]
     before = joined(epoch(data.load(arrays(), batch_size=16).train))[0]

@@ -1,6 +1,7 @@
 """Folders of images become data sets, and say what is wrong with them."""
 
 import io
+import os
 import pathlib
 
 import keras
@@ -231,6 +232,34 @@ def test_palettes_become_colours(tmp_path):
     )
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(
+    ("name", "picture", "options"),
+    [
+        ("alpha.webp", ALPHA, {"lossless": True, "exact": True}),
+        (
+            "moving.webp",
+            COLOUR,
+            {"lossless": True, "save_all": True, "append_images": [ALPHA]},
+        ),
+        ("bits.bmp", COLOUR.convert("1"), {}),
+    ],
+    ids=["webp_alpha", "webp_moving", "bmp_1_bit"],
+)
+def test_rare_kinds_of_formats_are_read(
+    tmp_path, name, picture, options, in_memory
+):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            picture.save(tmp_path / label / f"{number}{name}", **options)
+    images = data.load(tmp_path, in_memory=in_memory)
+    expected = np.asarray(picture.convert("RGB"))
+    for split in images:
+        batch = joined(epoch(split))[0]
+        assert (batch == expected[..., : batch.shape[-1]]).all()
+
+
 def test_random_crops_read_parts_of_every_format(tmp_path):
     _fill(tmp_path, {"cat.jpg": COLOUR, "dog.png": COLOUR})
     images = data.load(tmp_path, image_size=6, augment="random_resized_crop")
@@ -286,6 +315,35 @@ def test_a_class_that_cannot_be_read_is_named(tmp_path):
         path.write_text("no")
     with pytest.raises(ValueError, match='"train" has none of class "eel"'):
         data.load(tmp_path, image_size=8)
+
+
+def test_a_link_to_nothing_is_left_out(tmp_path):
+    write_folder(tmp_path, size=(8, 8))
+    (tmp_path / "dog" / "link.png").symlink_to("nowhere.png")
+    with pytest.warns(UserWarning, match="left out: dog/link.png"):
+        images = data.load(tmp_path)
+    assert sum(images.sizes.values()) == 20
+
+
+@pytest.mark.parametrize("name", ["first.tif", "first.JFIF", "deep/first.png"])
+def test_images_that_are_not_looked_for_are_told(tmp_path, name):
+    write_folder(tmp_path, size=(8, 8))
+    (tmp_path / "cat" / "deep").mkdir()
+    (tmp_path / "cat" / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=f"left out: cat/{name}"):
+        images = data.load(tmp_path)
+    assert images.skipped == (f"cat/{name}",)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_names_of_any_bytes_are_read(tmp_path, in_memory):
+    write_folder(tmp_path, size=(8, 8))
+    path = tmp_path / "dog" / "0.png"
+    os.rename(path, os.fsencode(path.parent) + b"/\xff.png")
+    images = data.load(tmp_path, in_memory=in_memory)
+    read = [len(part) for split in images for part, _ in epoch(split)]
+    assert sum(read) == 20
 
 
 def test_truncated_files_are_seen_without_decoding(tmp_path):
@@ -378,6 +436,14 @@ def test_folders_that_make_no_data_set_are_refused(tmp_path, prepare, message):
     with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path, image_size=8)
     assert f'Received: name="{tmp_path}"' in str(caught.value)
+
+
+def test_names_of_splits_may_be_capitals(tmp_path):
+    for name in ("Train", "VAL", "Test"):
+        write_folder(tmp_path / name, per_class=3, size=(8, 8))
+    images = data.load(tmp_path)
+    assert images.sizes == dict.fromkeys(SPLITS, 6)
+    assert images.class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "~/nowhere", "/nowhere"])

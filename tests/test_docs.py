@@ -190,7 +190,15 @@ def test_readme_examples_run_in_order(tmp_path, monkeypatch):
     assert names["spatial_map"].shape == (2, 32, 32, 1)
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/fidelity.md"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "README.md",
+        "docs/ablation.md",
+        "docs/fidelity.md",
+        "docs/search.md",
+    ],
+)
 def test_links_and_tests_named_in_prose_exist(file):
     text = (ROOT / file).read_text()
     folder = (ROOT / file).parent
@@ -208,15 +216,67 @@ def test_readme_and_contributing_give_the_same_test_command():
     assert command in (ROOT / "CONTRIBUTING.md").read_text()
 
 
-def test_readme_options_exist(capsys):
+@pytest.mark.parametrize(
+    "file",
+    [
+        "README.md",
+        "docs/search.md",
+        "docs/ablation.md",
+        "docs/cluster/slurm.sh",
+        "docs/cluster/kubernetes.yaml",
+    ],
+)
+def test_options_in_prose_exist(file, capsys):
     from cbam_keras.cli import main
 
-    for command in ("train", "table"):
+    for command in ("train", "tune", "ablate", "table"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     described = capsys.readouterr().out
-    for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README):
+    # Nor those of other programs.
+    text = re.sub(
+        r"^.*(sbatch|srun|SBATCH|kubectl).*$", "", _read(file), flags=re.M
+    )
+    options = re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text)
+    assert options
+    for option in options:
         assert option in described, option
+
+
+def test_search_of_ones_own_network_runs_as_written(
+    few_digits, tmp_path, monkeypatch
+):
+    (block,) = re.findall(
+        r"```python\n(.*?)```", _read("docs/search.md"), flags=re.S
+    )
+    block = block.replace(
+        "tuning.search(",
+        "tuning.search(max_trials=2, recipe=training.Recipe(epochs=1), "
+        "hypermodel=",
+        1,
+    ).replace("    my_images,", "    images=my_images,")
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "training": training,
+        "my_backbone": lambda: keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                keras.layers.Conv2D(4, 3, strides=4),
+                keras.layers.ReLU(),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(10),
+            ]
+        ),
+        "my_images": data.load("mnist5k"),
+    }
+    exec(compile(block, "docs/search.md", "exec"), names)  # noqa: S102
+    kinds = [trial.values["attention"] for trial in names["results"].trials]
+    assert kinds == ["none", "se"]
+    assert (tmp_path / "runs" / "mine" / "best.keras").is_file()
+
+
+def _read(file):
+    return (ROOT / file).read_text()
 
 
 def test_version_is_stated_once():

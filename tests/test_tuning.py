@@ -466,6 +466,51 @@ def test_a_network_that_does_not_fit_is_told_before_any_work(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [layers.Lambda(lambda x: x + 1), type("Own", (layers.Layer,), {})()],
+    ids=["lambda", "not_registered"],
+)
+def test_a_network_that_cannot_be_loaded_is_told_before_any_work(
+    layer, tmp_path
+):
+    def build(hp):
+        return keras.Sequential(
+            [keras.Input((28, 28, 1)), layer, tuning_checks.network()]
+        )
+
+    with pytest.raises(ValueError, match="can save and load") as told:
+        tuning_checks.search(tmp_path / "run", hypermodel=build)
+    assert "register_keras_serializable" in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_whose_network_cannot_be_loaded_is_recorded(quick, tmp_path):
+    def build(hp):
+        inner = tuning_checks.network(hp.Choice("units", [2, 3]))
+        if hp.get("units") == 2:
+            return inner
+        own = layers.Lambda(lambda x: x + 1)
+        return keras.Sequential([keras.Input((28, 28, 1)), own, inner])
+
+    results = tuning_checks.search(tmp_path / "run", hypermodel=build)
+    told = {t.values["units"]: t.outcome for t in results.trials}
+    assert told == {2: "finished", 3: "error"}
+
+
+def test_a_hypermodel_with_a_loop_of_its_own_is_refused(tmp_path):
+    class Own(keras_tuner.HyperModel):
+        def build(self, hp):
+            return tuning_checks.perceptron(hp)
+
+        def fit(self, hp, model, *args, **kwargs):
+            return model.fit(*args, **kwargs)
+
+    with pytest.raises(ValueError, match="`fit` .* would not be called"):
+        tuning_checks.search(tmp_path / "run", hypermodel=Own())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_function_that_builds_no_model_is_told(tmp_path):
     with pytest.raises(TypeError, match="must return a keras.Model"):
         tuning_checks.search(tmp_path / "run", hypermodel=lambda hp: None)
@@ -524,6 +569,11 @@ def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
     noise = np.sqrt(sum(p * (1 - p) for p in accuracies) / images)
     assert f"a noise of {100 * noise:.2f} points" in text
     assert "more trials" not in text
+
+
+def test_a_verdict_knows_no_attention_by_false():
+    trials = [_trial(1, False, 0.5), _trial(2, True, 0.9)]
+    assert verdict(trials, 1000).startswith("Attention (True) is ahead here")
 
 
 def test_a_verdict_tells_who_had_more_draws():

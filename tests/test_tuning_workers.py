@@ -1,6 +1,7 @@
 """What a worker of a search does, and how it talks to its chief."""
 
 import json
+import signal
 import socket
 import threading
 from concurrent import futures
@@ -19,7 +20,7 @@ from keras_tuner.src.distribute.oracle_chief import (  # noqa: E402
     OracleServicer,
 )
 
-from cbam_keras import _client  # noqa: E402
+from cbam_keras import _client, _search_folder  # noqa: E402
 
 
 @pytest.fixture
@@ -96,13 +97,27 @@ def test_a_client_waits_for_a_chief_that_is_started_again(
     assert found.trial_id == trial.trial_id
 
 
-def test_a_chief_that_never_answers_is_told(tmp_path, address, monkeypatch):
+def test_a_chief_that_never_answers_is_told(
+    tmp_path, address, monkeypatch, capsys
+):
     monkeypatch.setattr(_client, "ONE_CALL", 0.2)
     monkeypatch.setattr(_client, "PAUSE", 0.1)
     monkeypatch.setattr(_client, "PATIENCE", 0.5)
     client = _client.Client(make(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="has not answered for"):
         client.create_trial("worker-0")
+    told = capsys.readouterr().out
+    assert told.count(f"The chief does not answer at {address}") == 1
+
+
+def test_a_chief_that_has_not_begun_is_waited_for(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(_search_folder, "SECONDS_TO_BEGIN", 0.1)
+    folder = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="has not begun"):
+        _search_folder.SearchFolder(folder, {}).agree()
+    assert f'begin in "{folder}"' in capsys.readouterr().out
 
 
 def test_an_error_of_the_chief_is_told(tmp_path, address):
@@ -179,6 +194,29 @@ def test_a_finished_epoch_begins_the_count_anew(worker):
     worker._run(trial.trial_id, hp).into({})
     alive.append(worker._attempt(folder))
     assert alive[-1].__enter__() == 1
+
+
+def test_a_new_command_begins_the_count_anew(worker, monkeypatch):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    monkeypatch.setenv("CBAM_KERAS_SUPERVISOR", "17")
+    alive = [worker._attempt(folder), worker._attempt(folder)]
+    assert [attempt.__enter__() for attempt in alive] == [1, 2]
+    # Its workers died with the one that is gone.
+    monkeypatch.setenv("CBAM_KERAS_SUPERVISOR", "18")
+    alive.append(worker._attempt(folder))
+    assert alive[-1].__enter__() == 1
+
+
+def test_a_worker_that_gets_sigterm_has_not_died(worker):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(5):
+        with pytest.raises(SystemExit), worker._attempt(folder) as count:
+            assert count == 1
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_process_that_is_told_to_end_has_not_died(worker):

@@ -1,0 +1,163 @@
+"""One data set through training, search and ablation, from end to end."""
+
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+from data_checks import arrays, builder, mock_files, write_folder
+from keras import layers
+
+import cbam_keras
+from cbam_keras import ablation, cli, comparison, data, training, tuning
+
+pytestmark = [
+    pytest.mark.slow,
+    # Of what TensorFlow Datasets itself uses.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+FEW = ["--epochs", "1", "--batch-size", "8", "--image-size", "16"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Puts a network of a few hundred parameters in place of "small"."""
+    build = functools.partial(
+        cbam_keras.models.ResNet,
+        (1,),
+        block="basic",
+        widths=(4,),
+        stem_width=4,
+    )
+    monkeypatch.setitem(
+        comparison.NETWORKS,
+        "small",
+        functools.partial(comparison._network, build),
+    )
+
+
+def _from_a_folder(folder):
+    """A set of TensorFlow Datasets, written from a folder of images."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+    for seed, split in enumerate(("train", "test")):
+        write_folder(folder / "raw" / "pets" / split, 12, seed=seed)
+    read = tfds.folder_dataset.ImageFolder(str(folder / "raw" / "pets"))
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="pets",
+        version="1.0.0",
+        data_dir=folder / "prepared",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            }
+        ),
+        split_datasets={
+            split: read.as_dataset(split=split).map(
+                lambda row: {"image": row["image"], "label": row["label"]}
+            )
+            for split in ("train", "test")
+        },
+    )
+    return ["--data", "pets", "--data-dir", str(folder / "prepared")]
+
+
+def _generated(folder):
+    """A set of TensorFlow Datasets, by a builder that generates it."""
+    pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+    rng = np.random.default_rng(0)
+    examples = [
+        {
+            "image": rng.integers(0, 256, (20, 16, 3)).astype("uint8"),
+            "label": number % 2,
+        }
+        for number in range(40)
+    ]
+    builder("insects", {"train": examples}, folder)
+    return ["--data", "insects", "--data-dir", str(folder)]
+
+
+@pytest.mark.parametrize("prepare", [_from_a_folder, _generated])
+def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
+    given = [*prepare(tmp_path), *FEW]
+    runs = {
+        "train": ["--attention", "none", "--attention", "cbam"],
+        "tune": ["--max-trials", "2"],
+        "ablate": ["--seeds", "1", "--tables", "4"],
+    }
+    for command, options in runs.items():
+        output = tmp_path / "runs" / command
+        status = cli.main([command, *given, *options, "--output", str(output)])
+        assert status == 0, capsys.readouterr().err
+    told = json.loads((tmp_path / "runs/train/results.json").read_text())
+    assert [run["network"] for run in told["runs"]] == ["none", "cbam"]
+    best = keras.saving.load_model(tmp_path / "runs/tune/best.keras")
+    assert best.input_shape == (None, 16, 16, 3)
+    assert best.output_shape == (None, 2)
+    table = (tmp_path / "runs/ablate/tables.md").read_text()
+    assert "CBAM" in table
+
+
+def test_a_set_that_needs_the_network_trains_on_made_up_images(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+    splits = {"train": 40, "test": 10}
+    mock_files("cifar10", tmp_path, splits)
+    with tfds.testing.mock_data(
+        num_examples=40,
+        data_dir=tmp_path,
+        policy=tfds.testing.MockPolicy.USE_FILES,
+    ):
+        images = data.load("cifar10", data_dir=tmp_path, batch_size=8)
+    assert images.image_shape == (32, 32, 3)
+    results = training.train(
+        {"none": lambda: comparison.NETWORKS["small"](images, None)},
+        images,
+        training.Recipe(epochs=1),
+        output=tmp_path / "run",
+    )
+    assert results.runs[0].best_epoch == 1
+
+
+def _build(attention):
+    features = [layers.Conv2D(4, 3, activation="relu")]
+    if attention is not None:
+        features.append(attention(name="gate"))
+    return keras.Sequential(
+        [
+            keras.Input((12, 10, 3)),
+            layers.Rescaling(1 / 255),
+            *features,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5),
+        ]
+    )
+
+
+def test_arrays_go_through_training_search_and_ablation(tmp_path):
+    given = arrays(per_class=10)
+    recipe = training.Recipe(epochs=1, batch_size=16)
+    images = data.load(given, batch_size=16)
+    trained = training.train(
+        _build(None), images, recipe, output=tmp_path / "train"
+    )
+    assert len(trained.runs) == 1
+    searched = tuning.search(
+        tuning.CBAMHyperModel(model=_build),
+        images,
+        recipe,
+        max_trials=3,
+        output=tmp_path / "tune",
+    )
+    kinds = [trial.values["attention"] for trial in searched.trials]
+    assert kinds == ["none", "se", "cbam"]
+    assert searched.best.outcome == "finished"
+    rows = ablation.run(
+        given,
+        model=_build,
+        tables=(4,),
+        seeds=2,
+        recipe=recipe,
+        output=tmp_path / "ablate",
+    ).rows
+    assert [len(row.top1_errors) for row in rows] == [2, 2, 2]
