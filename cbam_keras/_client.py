@@ -1,5 +1,6 @@
 """How a worker talks to the chief of a search, who may be gone for a while."""
 
+import os
 import time
 
 import grpc
@@ -24,20 +25,25 @@ class Client(OracleClient):
 
     def __init__(self, oracle):
         super().__init__(oracle)
-        self.stub = _Patient(self.stub)
+        # Where KerasTuner finds it too.
+        host = os.environ["KERASTUNER_ORACLE_IP"]
+        port = os.environ["KERASTUNER_ORACLE_PORT"]
+        self.stub = _Patient(self.stub, f"{host}:{port}")
 
 
 class _Patient:
     """Repeats each call until it is answered."""
 
-    def __init__(self, stub):
+    def __init__(self, stub, address):
         self.stub = stub
+        self.address = address
 
     def __getattr__(self, name):
         call = getattr(self.stub, name)
 
         def repeat(request, **_):
             end = time.monotonic() + PATIENCE
+            told = False
             while True:
                 try:
                     return call(request, wait_for_ready=True, timeout=ONE_CALL)
@@ -49,9 +55,17 @@ class _Patient:
                     if time.monotonic() > end:
                         raise RuntimeError(
                             "The chief of the search has not answered for "
-                            f"{PATIENCE:.0f} s. The trials are safe; start "
-                            "the chief again, then the workers"
+                            f"{PATIENCE:.0f} s at {self.address}. The trials "
+                            "are safe; start the chief again, then the "
+                            "workers"
                         ) from error
+                if not told:
+                    print(
+                        f"The chief does not answer at {self.address}; asking "
+                        f"again for {PATIENCE:.0f} s",
+                        flush=True,
+                    )
+                    told = True
                 time.sleep(PAUSE)
 
         return repeat

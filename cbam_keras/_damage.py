@@ -33,5 +33,5 @@ def set_aside(path, error):
     path.replace(aside)
     _checks.warn(
         f'"{path}" cannot be read ({error}). It is set aside as '
-        f'"{aside.name}", and the search goes on without it'
+        f'"{aside.name}", and the work goes on without it'
     )

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import shutil
+import zipfile
 from collections import Counter
 from typing import Any
 
@@ -19,6 +20,8 @@ SHORT = {
     "spatial_pool_types": "spatial {}",
     "learning_rate": "rate {:.4g}",
 }
+# No attention, in our search space and in others.
+PLAIN = ("none", False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +219,7 @@ def verdict(trials, images):
     """
     known = [t for t in finished_of(trials) if "attention" in t.values]
     sides = [
-        [t for t in known if (t.values["attention"] != "none") is attention]
+        [t for t in known if (t.values["attention"] not in PLAIN) is attention]
         for attention in (True, False)
     ]
     if not known:
@@ -319,7 +322,12 @@ def report(tuner, images):
     results = SearchResults(
         trials, best, content["test_accuracy"], output, content["verdict"]
     )
-    if _read(output / "results.json") != json.loads(json.dumps(content)):
+    names = ["trials.csv", "pareto.png"]
+    if any(trial.values for trial in finished):
+        names.append("effects.png")
+    if _read(output / "results.json") != json.loads(
+        json.dumps(content)
+    ) or not all((output / name).exists() for name in names):
         write_trials(output, trials)
         _draw(output, trials, f"{images.name}, {counted(trials)}")
         # Last, since it tells that the others are there.
@@ -340,7 +348,7 @@ def _tested(tuner, images, best):
         "parameters": best.parameters,
         "macs": best.macs,
     }
-    if known is not None and path.exists():
+    if known is not None and zipfile.is_zipfile(path):
         accuracy = known.pop("test_accuracy", None)
         if accuracy is not None and known == json.loads(json.dumps(told)):
             return accuracy

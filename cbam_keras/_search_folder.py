@@ -65,6 +65,12 @@ class SearchFolder:
     def agree(self):
         """Waits for the chief's settings, and raises if these differ."""
         end = time.monotonic() + SECONDS_TO_BEGIN
+        if not (self.path / SETTINGS).exists():
+            print(
+                "Waiting for the chief of the search to begin in "
+                f'"{self.path}"',
+                flush=True,
+            )
         while not (self.path / SETTINGS).exists():
             if time.monotonic() > end:
                 raise RuntimeError(

@@ -47,16 +47,18 @@ def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
                 f"{records.images.shape[1:]}"
             )
     classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    most = max(map(len, splits.values()))
     # Before anything is made for each class.
-    if classes > max(map(len, splits.values())):
+    if classes > most:
         raise ValueError(
             "Labels must count from 0, and every split must have images of "
-            f"every class. Received: the label {classes - 1} among "
-            f"{max(map(len, splits.values()))} images"
+            f"every class. Received: the label {classes - 1} among {most} "
+            "images"
         )
-    for split, records in splits.items():
-        labels = records.labels.astype("int32")
-        splits[split] = Records(records.images, labels)
+    splits = {
+        name: Records(each.images, each.labels.astype("int32"))
+        for name, each in splits.items()
+    }
     names = tuple(str(label) for label in range(classes))
     check_classes(splits, names, "arrays")
     check_divisible(splits, names, "arrays")

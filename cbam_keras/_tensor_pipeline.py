@@ -39,7 +39,7 @@ class TensorBatches:
             self.stream = records
             return
         self.encoded = not records.decoded
-        kept = records.images
+        kept: Any = records.images
         if self.encoded:
             self.files = isinstance(kept[0], str)
             kept = _decoding.as_bytes(kept)

@@ -135,6 +135,7 @@ class Run:
         ]
         if over:
             raise OverBudgetError("; ".join(over))
+        check_loads(model)
         self.compile(model)
         return model
 
@@ -190,6 +191,22 @@ class Run:
                 return 0
             _files.write_json(own.folder / "state.json", past)
         return len(past["history"])
+
+
+def check_loads(model):
+    """Raises unless a model can be made again from what is saved of it."""
+    try:
+        told = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(told)
+    except Exception as error:
+        cause = str(error).strip().split("\n")[0]
+        raise ValueError(
+            "A network of a search must be one that Keras can save and load. "
+            f'Received: model "{model.name}" ({type(error).__name__}: '
+            f"{cause}). Decorate layers and functions of your own with "
+            "@keras.saving.register_keras_serializable(), and give the "
+            "layers a get_config that returns their arguments"
+        ) from error
 
 
 def progress_of(folder):

@@ -4,6 +4,9 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import os
+import signal
+import sys
 import threading
 import time
 
@@ -20,6 +23,7 @@ from cbam_keras._trial import (
     CRASHED,
     KEYS,
     Run,
+    check_loads,
     progress_of,
     state_of,
 )
@@ -27,6 +31,8 @@ from cbam_keras._trial import (
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_WAITING = 0.5
 ATTEMPTS = 3
+# As in `_workers`, which stands above this module.
+SUPERVISOR = "CBAM_KERAS_SUPERVISOR"
 
 
 class Tuner(BaseTuner):
@@ -89,6 +95,7 @@ class Tuner(BaseTuner):
         hp = self.own_oracle.get_space()
         network = self.build(hp)
         _fitting.check_network(network, self.images)
+        check_loads(network)
         self.fingerprint = _fitting.fingerprint(network)
         if not ours:
             self.own_oracle.update_space(hp)
@@ -271,17 +278,22 @@ class Tuner(BaseTuner):
             yield 1
             return
         path = folder / "attempts.json"
-        epochs = len((state_of(folder) or {}).get("history", []))
-        told = read_json(path, ["attempts", "epochs"])
+        now = {
+            "epochs": len((state_of(folder) or {}).get("history", [])),
+            # Who is killed takes the workers along; that is not their doing.
+            "supervisor": os.environ.get(SUPERVISOR),
+        }
+        told = read_json(path, ["attempts", *now])
         attempt = 1
-        if told is not None and told["epochs"] == epochs:
+        if told is not None and {key: told[key] for key in now} == now:
             attempt += told["attempts"]
-        _files.write_json(path, {"attempts": attempt, "epochs": epochs})
-        try:
-            yield attempt
-        finally:
-            # A process that is told to end has not died.
-            path.unlink(missing_ok=True)
+        _files.write_json(path, {"attempts": attempt, **now})
+        with _sigterm_as_exit():
+            try:
+                yield attempt
+            finally:
+                # A process that is told to end has not died.
+                path.unlink(missing_ok=True)
 
     def _tell_end(self, trial):
         folder = self.own_oracle.trial_folder(trial.trial_id)
@@ -311,6 +323,24 @@ class Tuner(BaseTuner):
         trial = self.own_oracle.trials[trial_id]
         hp.values = dict(trial.hyperparameters.values)
         return self._run(trial_id, hp).retrain()
+
+
+@contextlib.contextmanager
+def _sigterm_as_exit():
+    """Lets SIGTERM end this process as an exception does."""
+
+    def leave(*_):
+        sys.exit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may say so.
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fill(hp):

@@ -8,7 +8,6 @@ variant, `VARIANTS["official"]`, which has batch normalization in that gate.
 
 import dataclasses
 import functools
-import json
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from cbam_keras import (
     profiling,
     training,
 )
+from cbam_keras._damage import read_json
 from cbam_keras._ledger import Ledger
 from cbam_keras._outcomes import AblationResults, AblationRow, compared
 from cbam_keras._recipe import by_name
@@ -288,10 +288,12 @@ def _run_one(name, network, images, recipe, output, label):
     if len(images.class_names) <= 10:
         return found, None
     path = folder / "top5.json"
-    if not path.exists():
+    told = read_json(path, ["accuracy"])
+    if told is None:
         best = keras.saving.load_model(folder / found.file)
-        _files.write_json(path, {"accuracy": _top5_accuracy(best, images)})
-    return found, json.loads(path.read_text())["accuracy"]
+        told = {"accuracy": _top5_accuracy(best, images)}
+        _files.write_json(path, told)
+    return found, told["accuracy"]
 
 
 def _top5_accuracy(model, images):

@@ -238,6 +238,15 @@ def _hypermodel(hypermodel):
             "or a function that takes HyperParameters and returns a model. "
             f"Received: hypermodel={hypermodel!r}"
         )
+    if isinstance(hypermodel, HyperModel) and (
+        type(hypermodel).fit is not HyperModel.fit
+    ):
+        raise ValueError(
+            "Networks of a search are trained by its recipe, so `fit` of "
+            f"{type(hypermodel).__name__} would not be called. Received: "
+            f"hypermodel={hypermodel!r}. Put what differs into `build`, or "
+            "use a tuner of KerasTuner's"
+        )
     if not isinstance(named, str):
         named = getattr(named, "__name__", type(named).__name__)
     return hypermodel, "".join(c if c.isalnum() else "_" for c in named)

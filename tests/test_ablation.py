@@ -308,14 +308,18 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(12), 10)
     images = rng.integers(0, 256, (120, 28, 28, 1)).astype("uint8")
-    results = ablation.run(
-        (images, labels),
-        model=lambda attention: tiny(attention, classes=12),
-        tables=[4],
-        seeds=1,
-        recipe=SHORT,
-        output=tmp_path / "run",
-    )
+
+    def run():
+        return ablation.run(
+            (images, labels),
+            model=lambda attention: tiny(attention, classes=12),
+            tables=[4],
+            seeds=1,
+            recipe=SHORT,
+            output=tmp_path / "run",
+        )
+
+    results = run()
     own = comparison.load((images, labels), SHORT)
     test = own.test
     if isinstance(test, keras.utils.PyDataset):
@@ -332,6 +336,9 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
     assert row.top1_errors == pytest.approx((100 * np.mean(ranks >= 1),))
     assert "top-5 error (%)" in str(results)
     assert results.rows[0].network == "custom"
+    (tmp_path / "run/cbam/seed-0/top5.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"top5.json\" cannot be read"):
+        assert run().rows == results.rows
 
 
 # Statistics and tables, of made-up runs.

@@ -498,6 +498,11 @@ def test_other_features_are_refused(tmp_path, features, message):
         data.load("insects", data_dir=tmp_path)
 
 
+def test_other_features_are_refused_before_anything_is_downloaded(tmp_path):
+    with pytest.raises(ValueError, match='features "image" and "label".*coco'):
+        data.load("coco/2017", data_dir=tmp_path)
+
+
 def test_a_split_for_training_is_needed(tmp_path):
     builder("insects", {"test": _examples()}, tmp_path)
     with pytest.raises(ValueError, match='split "train".*which has test'):

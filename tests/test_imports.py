@@ -193,6 +193,7 @@ ALLOWED = {
     "_ledger": {"_files", "_session", "plotting"},
     "ablation": {
         "_checks",
+        "_damage",
         "_files",
         "_fitting",
         "_ledger",

@@ -125,6 +125,27 @@ def test_a_finished_search_returns_its_results_at_once(trained, monkeypatch):
     }
 
 
+@pytest.mark.parametrize(
+    "name", ["trials.csv", "pareto.png", "effects.png", "results.json"]
+)
+def test_a_finished_search_writes_anew_what_is_missing(quick, tmp_path, name):
+    output = tmp_path / "run"
+    tuning_checks.search(output, max_trials=2)
+    (output / name).unlink()
+    tuning_checks.search(output, max_trials=2)
+    assert (output / name).exists()
+
+
+def test_a_best_model_that_is_damaged_is_written_anew(quick, tmp_path):
+    output = tmp_path / "run"
+    results = tuning_checks.search(output, max_trials=2)
+    whole = (output / "best.keras").read_bytes()
+    (output / "best.keras").write_bytes(whole[: len(whole) // 2])
+    again = tuning_checks.search(output, max_trials=2)
+    keras.saving.load_model(output / "best.keras")
+    assert again.test_accuracy == results.test_accuracy
+
+
 def test_the_learning_rate_is_that_of_the_trial(quick, tmp_path):
     rates = {}
     pretend = tuning_checks.pretend
@@ -468,7 +489,10 @@ def test_a_network_that_does_not_fit_is_told_before_any_work(tmp_path):
 
 @pytest.mark.parametrize(
     "layer",
-    [layers.Lambda(lambda x: x + 1), type("Own", (layers.Layer,), {})()],
+    [
+        layers.Lambda(lambda x: x + 1),
+        type("Own", (layers.Activation,), {})("relu"),
+    ],
     ids=["lambda", "not_registered"],
 )
 def test_a_network_that_cannot_be_loaded_is_told_before_any_work(
@@ -572,7 +596,7 @@ def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
 
 
 def test_a_verdict_knows_no_attention_by_false():
-    trials = [_trial(1, False, 0.5), _trial(2, True, 0.9)]
+    trials = [trial(1, False, 0.5), trial(2, True, 0.9)]
     assert verdict(trials, 1000).startswith("Attention (True) is ahead here")
 
 
