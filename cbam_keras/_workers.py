@@ -24,8 +24,9 @@ TUNER, HOST, PORT = (
 )
 # A worker is heard every few seconds while it trains.
 SILENCE = 60.0
-# A process that dies so soon, so often, will do it again.
-SOON, OFTEN = 30.0, 3
+# A process that dies so soon, so often, will do it again. Often enough that a
+# trial which kills its worker is given up before.
+SOON, OFTEN = 30.0, 6
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -60,7 +61,11 @@ def serve(oracle) -> None:
         "keras_tuner.src.distribute.oracle_chief", extra="tune"
     )
     address = f"{os.environ[HOST]}:{os.environ[PORT]}"
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=1),
+        # Else a second chief would share the port, and the workers.
+        options=[("grpc.so_reuseport", 0)],
+    )
     protos.get_service_grpc().add_OracleServicer_to_server(
         chief.OracleServicer(oracle), server
     )
@@ -193,9 +198,12 @@ class _Supervisor:
         with _sigterm_as_interrupt():
             try:
                 self._start("chief")
-                status = self._until_listening()
-                if status is not None:
-                    return status
+                while (status := self._until_listening()) is not None:
+                    # What it told is for the user to mend; a signal is not.
+                    if status >= 0:
+                        return status
+                    if not self._restart("chief", status):
+                        return 1
                 for name in self.names:
                     self._start(name)
                 return self._watch()
@@ -240,7 +248,7 @@ class _Supervisor:
                 socket.create_connection((host, port), timeout=1).close()
                 return None
             time.sleep(0.2)
-        return _status(chief)
+        return chief.returncode
 
     def _watch(self):
         while True:
@@ -359,10 +367,6 @@ def _free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _status(process):
-    return process.returncode if process.returncode >= 0 else 1
 
 
 def _cause(status):

@@ -393,7 +393,12 @@ def test_one_answer_is_enough(monkeypatch):
 
 def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(_tfds, "TIMEOUT", -0.9)
-    monkeypatch.setattr(socket, "create_connection", lambda *_: time.sleep(60))
+
+    def hang(*_):
+        time.sleep(60)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", hang)
     assert not _tfds._answers(["slow:443"])
 
 

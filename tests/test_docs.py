@@ -221,7 +221,6 @@ def test_readme_and_contributing_give_the_same_test_command():
     [
         "README.md",
         "docs/search.md",
-        "docs/ablation.md",
         "docs/cluster/slurm.sh",
         "docs/cluster/kubernetes.yaml",
     ],

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ host, port = sys.argv[sys.argv.index("--address") + 1].rsplit(":", 1)
 if role == "chief":
     if (folder / "refuse").exists():
         sys.exit(2)
+    if (folder / "chief.dies").exists() and count < 2:
+        os.kill(os.getpid(), 9)
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind((host, int(port)))
@@ -141,6 +144,16 @@ def test_who_is_killed_is_started_again(command, tmp_path, role):
     assert "it is started again" in told
 
 
+def test_a_chief_killed_before_it_listens_is_started_again(command, tmp_path):
+    (tmp_path / "chief.dies").touch()
+    process = _supervisor(command, tmp_path)
+    _until(lambda: _all_started(tmp_path))
+    (tmp_path / "done").touch()
+    assert process.wait(30) == 0
+    assert len(_pids(tmp_path, "chief")) == 2
+    assert "chief ended by SIGKILL" in (tmp_path / "told").read_text()
+
+
 def test_who_dies_again_and_again_ends_the_search(command, tmp_path):
     (tmp_path / "worker-1.dies").write_text("always")
     process = _supervisor(command, tmp_path)
@@ -203,6 +216,21 @@ def test_cores_are_shared_out_where_there_is_no_accelerator(monkeypatch):
 def test_what_the_user_has_set_holds():
     environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "5"}
     assert "OMP_NUM_THREADS" not in _workers._share(0, 2, environment)
+
+
+# The chief's server.
+
+
+def test_a_port_has_one_chief(monkeypatch):
+    pytest.importorskip("keras_tuner", reason="needs the extra tune")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        _, port = taken.getsockname()
+        monkeypatch.setenv(_workers.HOST, "127.0.0.1")
+        monkeypatch.setenv(_workers.PORT, str(port))
+        with pytest.raises(ValueError, match="cannot be bound"):
+            _workers.serve(oracle=None)
 
 
 # Addresses.
