@@ -6,6 +6,8 @@ import time
 import grpc
 from keras_tuner.src.distribute.oracle_client import OracleClient
 
+from cbam_keras._workers import HOST, PORT
+
 # Without an answer for so long, nobody will give one.
 PATIENCE = 600.0
 ONE_CALL = 30.0
@@ -26,9 +28,8 @@ class Client(OracleClient):
     def __init__(self, oracle):
         super().__init__(oracle)
         # Where KerasTuner finds it too.
-        host = os.environ["KERASTUNER_ORACLE_IP"]
-        port = os.environ["KERASTUNER_ORACLE_PORT"]
-        self.stub = _Patient(self.stub, f"{host}:{port}")
+        address = f"{os.environ[HOST]}:{os.environ[PORT]}"
+        self.stub = _Patient(self.stub, address)
 
 
 class _Patient:

@@ -33,6 +33,27 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def folder_path(output: Any) -> pathlib.Path:
+    """Returns `output` as a path, or raises if it cannot be one."""
+    if not isinstance(output, (str, os.PathLike)):
+        raise TypeError(
+            "`output` must be the path of a folder. Received: "
+            f"output={output!r}"
+        )
+    return pathlib.Path(output)
+
+
+def contents(folder: pathlib.Path) -> list[str]:
+    """Returns the names in a folder, but for what a killed process left."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file.name
+        for file in folder.iterdir()
+        if not file.name.startswith(UNFINISHED)
+    )
+
+
 def output_folder(path: str | os.PathLike) -> pathlib.Path:
     """Returns `path` as a folder that exists and can be written to."""
     folder = pathlib.Path(path)

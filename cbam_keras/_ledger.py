@@ -2,32 +2,22 @@
 
 import dataclasses
 import json
-import os
-import pathlib
 
 import keras
 
-from cbam_keras import _files, _session, plotting
+from cbam_keras import _files, _settings, plotting
 
 
 class Ledger:
     """`results.json` of an ablation: what its runs have in common."""
 
     def __init__(self, output, resume):
-        if not isinstance(output, (str, os.PathLike)):
-            raise TypeError(
-                "`output` must be the path of a folder. Received: "
-                f"output={output!r}"
-            )
-        self.output = pathlib.Path(output)
+        self.output = _files.folder_path(output)
         self.path = self.output / "results.json"
-        self.content = {"ablation": {}, "versions": _session._versions()}
+        self.content = {"ablation": {}, "versions": _settings.versions()}
         if self.path.exists():
             self.content = self._read(resume)
-        elif self.output.is_dir() and any(
-            not file.name.startswith(_files.UNFINISHED)
-            for file in self.output.iterdir()
-        ):
+        elif _files.contents(self.output):
             raise ValueError(
                 "`output` must be a new or empty folder, or that of an "
                 f'ablation. Received: output="{self.output}", which holds '
@@ -79,7 +69,7 @@ class Ledger:
 
     def _agree(self, settings):
         """Adds settings to those written down; raises where they differ."""
-        settings = json.loads(json.dumps(settings))
+        settings = _settings.as_written(settings)
         before, old, new = self.content["ablation"], {}, {}
         for key, value in settings.items():
             if key in ("networks", "data"):
@@ -90,7 +80,7 @@ class Ledger:
                 settings[key] = {**known, **value}
             elif before:
                 old[key], new[key] = before.get(key), value
-        if changed := _session._differences(old, new):
+        if changed := _settings.differences(old, new):
             raise ValueError(
                 "An ablation must be resumed with the settings it was "
                 f'started with. Received: output="{self.output}", changed: '

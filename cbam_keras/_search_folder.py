@@ -4,8 +4,7 @@ import json
 import pathlib
 import time
 
-from cbam_keras import _checks, _files
-from cbam_keras._session import _differences, _plain, _versions
+from cbam_keras import _checks, _files, _settings
 
 SETTINGS = "search.json"
 # The supervisor of many workers writes there before the search begins.
@@ -24,8 +23,7 @@ class SearchFolder:
 
     def __init__(self, path, settings):
         self.path = pathlib.Path(path)
-        # As it will read from the file, tuples as lists.
-        self.settings = json.loads(json.dumps(settings, default=_plain))
+        self.settings = _settings.as_written(settings)
 
     def begin(self, oracle, resume):
         """Writes the settings, or compares them and takes up the search."""
@@ -82,13 +80,7 @@ class SearchFolder:
         self._compare()
 
     def _check_empty(self):
-        if not self.path.is_dir():
-            return
-        others = sorted(
-            file.name
-            for file in self.path.iterdir()
-            if file.name != LOGS and not file.name.startswith(_files.UNFINISHED)
-        )
+        others = [name for name in _files.contents(self.path) if name != LOGS]
         if others:
             raise ValueError(
                 "`output` must be a new or empty folder. Received: "
@@ -102,7 +94,7 @@ class SearchFolder:
             {
                 "settings": self.settings,
                 "max_trials": max_trials,
-                "versions": _versions(),
+                "versions": _settings.versions(),
             },
         )
 
@@ -110,7 +102,7 @@ class SearchFolder:
         """Raises if settings differ, and returns how many trials were set."""
         try:
             content = json.loads((self.path / SETTINGS).read_text())
-            changed = _differences(content["settings"], self.settings)
+            changed = _settings.differences(content["settings"], self.settings)
             max_trials = content["max_trials"]
         except (
             OSError,

@@ -3,17 +3,12 @@
 import csv
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
-import sys
 import time
 from typing import Any
 
-import keras
-import numpy as np
-
-from cbam_keras import _checks, _files, _tables, plotting
+from cbam_keras import _files, _settings, _tables, plotting
 from cbam_keras._progress import Progress
 
 # How long another process' first file may take to be seen, in seconds.
@@ -96,14 +91,8 @@ class Session:
     """
 
     def __init__(self, output, settings, resume, *, writes=True):
-        if not isinstance(output, (str, os.PathLike)):
-            raise TypeError(
-                "`output` must be the path of a folder. Received: "
-                f"output={output!r}"
-            )
-        self.output = pathlib.Path(output)
-        # As it will read from the file, tuples as lists.
-        settings = json.loads(json.dumps(settings, default=_plain))
+        self.output = _files.folder_path(output)
+        settings = _settings.as_written(settings)
         self.writes = writes
         if writes:
             self.content = self._begin(settings, resume)
@@ -118,10 +107,7 @@ class Session:
     def _begin(self, settings, resume):
         path = self.output / "results.json"
         if not path.exists():
-            if self.output.is_dir() and any(
-                not file.name.startswith(_files.UNFINISHED)
-                for file in self.output.iterdir()
-            ):
+            if _files.contents(self.output):
                 raise ValueError(
                     "`output` must be a new or empty folder. Received: "
                     f'output="{self.output}", which holds other files'
@@ -129,7 +115,7 @@ class Session:
             _files.output_folder(self.output)
             content = {
                 "settings": settings,
-                "versions": _versions(),
+                "versions": _settings.versions(),
                 "runs": [],
                 "history": [],
             }
@@ -168,7 +154,7 @@ class Session:
                 list(content["history"]),
                 self.output,
             )
-            changed = _differences(content["settings"], settings)
+            changed = _settings.differences(content["settings"], settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'The run in output="{self.output}" cannot be resumed: '
@@ -234,38 +220,3 @@ class Session:
                 writer = csv.DictWriter(file, fieldnames=rows[0])
                 writer.writeheader()
                 writer.writerows(rows)
-
-
-def _plain(value):
-    """Returns a NumPy number as JSON can hold it."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(
-        "Settings and options of a run must be plain values (numbers, "
-        f"strings, lists), to be written down. Received: {value!r}"
-    )
-
-
-def _differences(old, new, prefix=""):
-    """Returns a line for each value that differs between two mappings."""
-    lines = []
-    for key in {**old, **new}:
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
-    return lines
-
-
-def _versions():
-    import cbam_keras
-
-    backend = keras.backend.backend()
-    return {
-        "cbam_keras": cbam_keras.__version__,
-        "keras": keras.__version__,
-        backend: _checks.require(backend, extra=backend).__version__,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
-    }

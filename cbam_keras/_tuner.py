@@ -27,12 +27,11 @@ from cbam_keras._trial import (
     progress_of,
     state_of,
 )
+from cbam_keras._workers import SUPERVISOR
 
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_WAITING = 0.5
 ATTEMPTS = 3
-# As in `_workers`, which stands above this module.
-SUPERVISOR = "CBAM_KERAS_SUPERVISOR"
 
 
 class Tuner(BaseTuner):

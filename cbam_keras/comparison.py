@@ -93,13 +93,8 @@ def compare(
 
 def load(images, recipe, data_options=None):
     """Returns images as a recipe wants them."""
-    return data.load(
-        images,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        augment=recipe.augment,
-        image_size=recipe.image_size,
-        **check_data_options(data_options),
+    return training.load_by_recipe(
+        images, recipe, **check_data_options(data_options)
     )
 
 

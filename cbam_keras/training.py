@@ -105,11 +105,11 @@ def train(
     # Before any work: what is only needed in the end must be there too.
     _checks.require("matplotlib.figure", extra="plot")
     devices = _distribution.find(distribute)
-    loaded = _loaded(images, recipe)
+    loaded = as_images(images, recipe)
     settings = {
         **(settings or {}),
         "data": loaded.describe(),
-        "recipe": _described(recipe, loaded),
+        "recipe": describe_recipe(recipe, loaded),
         "networks": list(networks),
         "backend": keras.backend.backend(),
     }
@@ -122,17 +122,25 @@ def train(
         return session.results()
 
 
-def _loaded(
+def load_by_recipe(
+    images: Any, recipe: Recipe, **options: Any
+) -> data.ImageData:
+    """Returns images as a recipe wants them, but for what options say."""
+    by_recipe = {
+        "batch_size": recipe.batch_size,
+        "seed": recipe.seed,
+        "augment": recipe.augment,
+        "image_size": recipe.image_size,
+    }
+    return data.load(images, **{**by_recipe, **options})
+
+
+def as_images(
     images: str | os.PathLike | data.ImageData, recipe: Recipe
 ) -> data.ImageData:
+    """Returns images that networks can be trained on, loaded if need be."""
     if isinstance(images, (str, os.PathLike)):
-        images = data.load(
-            images,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            augment=recipe.augment,
-            image_size=recipe.image_size,
-        )
+        images = load_by_recipe(images, recipe)
     elif not isinstance(images, data.ImageData):
         raise TypeError(
             "`images` must be the name of a data set or what "
@@ -151,7 +159,7 @@ def _loaded(
     return images
 
 
-def _described(recipe, images):
+def describe_recipe(recipe, images):
     """Returns the recipe as it holds for these images, for the settings."""
     described = dataclasses.asdict(recipe)
     # The data tell of their shape, whatever was asked for.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from cbam_keras import _checks, data, training
+from cbam_keras import _checks, _files, data, training
 from cbam_keras._recipe import Recipe, by_name
 from cbam_keras._report import SearchResults, Trial, report
 from cbam_keras._search_folder import SearchFolder
@@ -128,7 +128,7 @@ def search(
         output = pathlib.Path("runs") / (
             f"tune-{images.name.replace('/', '-')}-{name}"
         )
-    folder = _folder(output)
+    folder = _files.folder_path(output)
     tuner = _tuner(
         hypermodel, images, recipe, folder, algorithm, limits, tensorboard
     )
@@ -140,7 +140,7 @@ def search(
             "space": _space(tuner.own_oracle),
             "network": tuner.fingerprint,
             "data": images.describe(),
-            "recipe": training._described(recipe, images),
+            "recipe": training.describe_recipe(recipe, images),
             "algorithm": algorithm,
             "budget": tuner.budget,
             "backend": keras.backend.backend(),
@@ -254,31 +254,13 @@ def _hypermodel(hypermodel):
 
 def _load(images, recipe, options):
     if not isinstance(images, data.ImageData):
-        images = data.load(
-            images,
-            **{
-                "batch_size": recipe.batch_size,
-                "seed": recipe.seed,
-                "augment": recipe.augment,
-                "image_size": recipe.image_size,
-                **options,
-            },
-        )
+        images = training.load_by_recipe(images, recipe, **options)
     elif options:
         raise ValueError(
             "`data_options` are for data that are yet to be loaded. Received: "
             f'data "{images.name}" loaded already, data_options={options}'
         )
-    return training._loaded(images, recipe)
-
-
-def _folder(output):
-    if not isinstance(output, (str, os.PathLike)):
-        raise TypeError(
-            "`output` must be the path of a folder. Received: "
-            f"output={output!r}"
-        )
-    return pathlib.Path(output)
+    return training.as_images(images, recipe)
 
 
 def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):

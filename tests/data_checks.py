@@ -41,6 +41,27 @@ def assert_same(first, second, atol=0):
             np.testing.assert_allclose(part, same, atol=atol)
 
 
+def assert_trains(loaded):
+    """Fits a network, and checks that both splits were used."""
+    model = keras.Sequential(
+        [
+            keras.Input(loaded.image_shape),
+            keras.layers.Flatten(),
+            keras.layers.Dense(len(loaded.class_names)),
+        ]
+    )
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    history = model.fit(
+        loaded.train,
+        validation_data=loaded.validation,
+        verbose=0,
+        shuffle=False,
+    ).history
+    assert set(history) == {"loss", "val_loss"}
+
+
 def as_set(images):
     return {image.tobytes() for image in images}
 

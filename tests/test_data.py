@@ -5,11 +5,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+from data_checks import SPLITS, as_set, epoch, joined
 
 from cbam_keras import _embedded, data
 from cbam_keras._records import stratified
 
-SPLITS = ("train", "validation", "test")
 PER_CLASS = 20
 # Of 20 digits per class, 4 test; of the other 16, a tenth validates.
 COUNTS = {"train": 14, "validation": 2, "test": 4}
@@ -64,32 +64,13 @@ def channels_first():
     keras.config.set_image_data_format(before)
 
 
-def _epoch(split):
-    """Returns the batches of an epoch as NumPy arrays, as `fit` takes them."""
-    batches = [
-        tuple(keras.ops.convert_to_numpy(part) for part in batch)
-        for batch in split
-    ]
-    if isinstance(split, keras.utils.PyDataset):
-        split.on_epoch_end()
-    return batches
-
-
-def _joined(batches):
-    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
-
-
-def _as_set(images):
-    return {image.tobytes() for image in images}
-
-
 # The digits themselves.
 
 
 def test_mnist5k_holds_the_digits_of_mnist():
     images = data.load("mnist5k", batch_size=None)
     assert images.sizes == {"train": 3600, "validation": 400, "test": 1000}
-    kept = [_as_set(split[0]) for split in images]
+    kept = [as_set(split[0]) for split in images]
     # All different, so the splits share none.
     assert len(set.union(*kept)) == 5000
     assert images.test[0].max() == 255
@@ -144,9 +125,9 @@ def test_validation_fraction_is_of_the_training_digits(
 
 def test_mnist5k_splits_share_no_digit(bright_digits):
     images = data.load("mnist5k", batch_size=None)
-    kept = [_as_set(split[0]) for split in images]
+    kept = [as_set(split[0]) for split in images]
     assert sum(len(split) for split in kept) == 10 * PER_CLASS
-    assert set.union(*kept) == _as_set(_bright_digits()[0])
+    assert set.union(*kept) == as_set(_bright_digits()[0])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -178,7 +159,7 @@ def test_same_seed_gives_the_same_arrays(bright_digits, name, split):
 def test_another_seed_gives_other_images(bright_digits, name, split):
     first = getattr(data.load(name, batch_size=None, seed=0), split)
     other = getattr(data.load(name, batch_size=None, seed=1), split)
-    assert _as_set(first[0]) != _as_set(other[0])
+    assert as_set(first[0]) != as_set(other[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -279,7 +260,7 @@ def test_boxes_leave_the_images_as_they_are(bright_digits):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("split", SPLITS)
 def test_batches_are_floats_up_to_255(bright_digits, name, split):
-    images, labels = _joined(_epoch(getattr(data.load(name), split)))
+    images, labels = joined(epoch(getattr(data.load(name), split)))
     assert (images.dtype, labels.dtype) == (np.float32, np.int32)
     assert images.min() == 0
     assert images.max() == 255
@@ -290,7 +271,7 @@ def test_batches_are_floats_up_to_255(bright_digits, name, split):
 def test_batches_hold_what_the_arrays_hold(bright_digits, split, boxes):
     loaded = data.load(boxes=boxes, seed=4)
     arrays = getattr(data.load(boxes=boxes, seed=4, batch_size=None), split)
-    batches = _joined(_epoch(getattr(loaded, split)))
+    batches = joined(epoch(getattr(loaded, split)))
     assert len(batches) == len(arrays) == 2 + boxes
     # Training images are shuffled: bring both into the same order.
     rows = [
@@ -311,7 +292,7 @@ def test_the_last_batch_is_kept_though_incomplete(
 ):
     images = data.load("mnist5k", batch_size=batch_size)
     size = images.sizes[split]
-    sizes = [len(batch[0]) for batch in _epoch(getattr(images, split))]
+    sizes = [len(batch[0]) for batch in epoch(getattr(images, split))]
     assert sum(sizes) == size
     assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
     assert len(getattr(images, split)) == len(sizes)
@@ -350,7 +331,7 @@ def test_without_batch_size_splits_are_arrays(bright_digits, split):
 
 
 def _order(split):
-    return [image.tobytes() for image in _joined(_epoch(split))[0]]
+    return [image.tobytes() for image in joined(epoch(split))[0]]
 
 
 def test_order_differs_between_epochs(bright_digits):
@@ -404,8 +385,8 @@ def test_order_does_not_depend_on_the_global_seed(bright_digits):
 def test_validation_and_test_are_not_shuffled(bright_digits, split):
     images = data.load("mnist5k")
     arrays = getattr(data.load("mnist5k", batch_size=None), split)
-    first = _joined(_epoch(getattr(images, split)))
-    again = _joined(_epoch(getattr(images, split)))
+    first = joined(epoch(getattr(images, split)))
+    again = joined(epoch(getattr(images, split)))
     np.testing.assert_array_equal(first[0], arrays[0])
     np.testing.assert_array_equal(first[1], arrays[1])
     np.testing.assert_array_equal(again[0], arrays[0])
@@ -470,7 +451,7 @@ def test_channels_may_come_first(
 ):
     images = data.load(name, batch_size=9)
     assert images.image_shape == (1, side, side)
-    assert _epoch(getattr(images, split))[0][0].shape == (9, 1, side, side)
+    assert epoch(getattr(images, split))[0][0].shape == (9, 1, side, side)
 
 
 def test_channels_first_moves_no_pixel(bright_digits, channels_first):
