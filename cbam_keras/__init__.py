@@ -11,6 +11,7 @@ from cbam_keras.layers import (
     SpatialAttention,
     SqueezeExcite,
 )
+from cbam_keras.monitor import AttentionMonitor
 from cbam_keras.profiling import profile_model
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CBAM",
     "VARIANTS",
+    "AttentionMonitor",
     "ChannelAttention",
     "SpatialAttention",
     "SqueezeExcite",

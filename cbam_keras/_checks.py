@@ -115,11 +115,12 @@ def quoted(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def did_you_mean(value: Any, choices: Iterable[Any]) -> str:
-    """Returns a hint at the choice nearest to `value`, or an empty string."""
+def did_you_mean(value: Any, choices: Iterable[Any], most: int = 1) -> str:
+    """Returns a hint at the choices nearest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]
-    near = difflib.get_close_matches(str(value), names, n=1)
-    return f'. Did you mean "{near[0]}"?' if near else ""
+    near = difflib.get_close_matches(str(value), names, n=most)
+    listed = " or ".join(f'"{name}"' for name in near)
+    return f". Did you mean {listed}?" if near else ""
 
 
 def first_few(items: Sequence[Any], most: int = 3) -> str:

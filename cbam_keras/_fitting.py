@@ -7,8 +7,8 @@ import sys
 import time
 
 import keras
-from keras import layers
 
+from cbam_keras import _graph, _heads
 from cbam_keras._distribution import ALONE
 from cbam_keras._progress import random_states
 from cbam_keras._recipe import DTYPES
@@ -233,11 +233,11 @@ class _SaveEpoch(keras.callbacks.Callback):
 
 
 def _ends_in_softmax(model):
-    last = model.layers[-1]
-    activation = getattr(last, "activation", None)
-    return activation is keras.activations.softmax or isinstance(
-        last, layers.Softmax
-    )
+    if not _graph.is_graph(model):
+        last = getattr(model.layers[-1], "activation", None)
+        return last is keras.activations.softmax
+    steps, outputs = _graph.trace(model, model.inputs)
+    return _heads.find(steps, outputs[0]).kind == "softmax"
 
 
 def count_parameters(model):

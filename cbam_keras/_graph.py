@@ -96,11 +96,23 @@ def within(layer: keras.layers.Layer) -> list:
     return list(layer._flatten_layers())
 
 
+def inside(layer: keras.layers.Layer) -> list:
+    """Returns the layers right inside a layer."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
 def structure(model: keras.Model) -> tuple[Any, Any]:
     """Returns inputs and outputs in the nesting the model was made with."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
+
+
+def as_input(model: keras.Model, value: Any) -> Any:
+    """Returns what a model of one input takes it in: a list of one, say."""
+    if not is_graph(model) or len(model.inputs) != 1:
+        return value
+    return keras.tree.pack_sequence_as(structure(model)[0], [value])
 
 
 def made_by(tensor: Any) -> Any:

@@ -49,6 +49,10 @@ def _softmax(logits):
             np.asarray,
         ),
         (lambda: linear(layers.Softmax(), activation=None), np.asarray),
+        (
+            lambda: keras.Sequential([keras.Input((28, 28, 1)), linear()]),
+            np.asarray,
+        ),
         (lambda: linear(activation=None), _softmax),
         (resnet, np.asarray),
         (lambda: resnet(classifier_activation=None), _softmax),
@@ -57,6 +61,7 @@ def _softmax(logits):
         "softmax_in_the_layer",
         "softmax_activation_layer",
         "softmax_layer",
+        "softmax_in_a_model_within",
         "logits",
         "resnet",
         "resnet_logits",

@@ -1,0 +1,86 @@
+"""Networks to explain, and what Grad-CAM of them is by its definition."""
+
+import keras
+import numpy as np
+from insertion_checks import vary
+from keras import layers
+from layer_checks import to_numpy
+
+from cbam_keras import models
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def linear_network(weights, size=(6, 4), activation=None):
+    """A network whose class scores are weighed means of its channels.
+
+    Its features are its images, so the Grad-CAM of a class is, by the
+    definition, what is above 0 of the channels weighed by `weights` of it.
+    """
+    weights = np.asarray(weights, "float32")
+    inputs = keras.Input((*size, len(weights)))
+    x = layers.Activation("linear", name="features")(inputs)
+    x = layers.GlobalAveragePooling2D()(x)
+    outputs = layers.Dense(
+        weights.shape[1], use_bias=False, activation=activation, name="out"
+    )(x)
+    model = keras.Model(inputs, outputs)
+    model.get_layer("out").set_weights([weights])
+    return model
+
+
+def tiny(attention="cbam", **options):
+    """A residual network with attention in both of its blocks."""
+    model = models.ResNet(
+        **{
+            "depths": (1, 1),
+            "block": "basic",
+            "widths": (4, 8),
+            "stem_width": 4,
+            "stem": "small",
+            "input_shape": (8, 8, 3),
+            "classes": 5,
+            "classifier_activation": None,
+            "attention": attention,
+            **options,
+        }
+    )
+    return vary(model)
+
+
+def normalized(heat):
+    """Returns heat maps cut off at 0, each divided by its maximum."""
+    heat = np.maximum(heat, 0)
+    peak = heat.max(axis=(1, 2), keepdims=True)
+    return heat / np.where(peak == 0, 1, peak)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Offset(layers.Layer):
+    """Adds a number to each feature, by which a gradient can be measured."""
+
+    def build(self, shape):
+        self.offset = self.add_weight(
+            name="offset", shape=(1, *shape[1:]), initializer="zeros"
+        )
+
+    def call(self, inputs):
+        return inputs + self.offset
+
+
+def measured_gradient(model, image, class_index, step=1e-4):
+    """Returns what a class score gains by each feature of layer "offset"."""
+    offset = model.get_layer("offset").offset
+    gradient = np.zeros(offset.shape)
+    for place in np.ndindex(*offset.shape):
+        scores = []
+        for sign in (1, -1):
+            moved = np.zeros(offset.shape)
+            moved[place] = sign * step
+            offset.assign(moved)
+            scores.append(to_numpy(model(image))[0, class_index])
+        gradient[place] = (scores[0] - scores[1]) / (2 * step)
+    offset.assign(np.zeros(offset.shape))
+    return gradient

@@ -1,0 +1,489 @@
+"""Grad-CAM against closed forms, finite differences and the authors' code."""
+
+import keras
+import numpy as np
+import pytest
+from convert_checks import CHECKPOINT, small_network
+from explain_checks import (
+    Offset,
+    images,
+    linear_network,
+    measured_gradient,
+    normalized,
+    tiny,
+)
+from insertion_checks import conv, network, shared_layer, vary
+from keras import layers, ops
+from layer_checks import channels_last, stored, to_numpy
+
+from cbam_keras import CBAM, SqueezeExcite, explain, models
+from cbam_keras.convert import load_torch_weights
+
+WEIGHTS = [[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]]
+METHODS = ["grad_cam", "grad_cam++", "hires_cam"]
+
+
+@pytest.mark.parametrize("class_index", [0, 1, 2])
+def test_grad_cam_of_a_linear_network_is_its_closed_form(class_index):
+    x = images(3, 6, 4, 2)
+    heat = explain.grad_cam(linear_network(WEIGHTS), x, class_index)
+    assert heat.shape == (3, 6, 4)
+    assert heat.dtype == "float32"
+    expected = normalized(x @ np.array(WEIGHTS)[:, class_index])
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+
+
+def test_grad_cam_plus_plus_is_its_closed_form():
+    x = images(2, 6, 4, 2)
+    heat = explain.grad_cam(linear_network(WEIGHTS), x, 0, method="grad_cam++")
+    # The gradient is the weight over 24 positions, everywhere.
+    g = np.array(WEIGHTS)[:, 0] / 24
+    alpha = g**2 / (2 * g**2 + x.sum(axis=(1, 2)) * g**3)
+    weights = 24 * alpha * np.maximum(g, 0)
+    expected = normalized(np.einsum("bhwc,bc->bhw", x, weights))
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+
+
+def test_each_image_is_explained_by_the_class_predicted_for_it():
+    model, x = linear_network(WEIGHTS), images(8, 6, 4, 2)
+    predicted = to_numpy(model(x)).argmax(axis=1)
+    assert len(set(predicted.tolist())) > 1
+    np.testing.assert_array_equal(
+        explain.grad_cam(model, x), explain.grad_cam(model, x, predicted)
+    )
+
+
+def test_where_nothing_speaks_for_a_class_there_is_no_heat():
+    x = np.ones((2, 6, 4, 2), "float32")
+    x[1] *= -1
+    heat = explain.grad_cam(linear_network([[-1.0], [-1.0]]), x, 0)
+    np.testing.assert_array_equal(heat[0], 0)
+    np.testing.assert_allclose(heat[1], 1)
+
+
+def test_small_maps_are_resized_bilinearly():
+    inputs = keras.Input((4, 8, 1))
+    x = layers.AveragePooling2D(2, name="features")(inputs)
+    x = layers.Dense(1, name="out")(layers.Flatten()(x))
+    model = keras.Model(inputs, x)
+    model.get_layer("out").set_weights([np.ones((8, 1)), np.zeros(1)])
+    x = np.zeros((1, 4, 8, 1), "float32")
+    x[0, :2, :2] = 1.0
+    heat = explain.grad_cam(model, x, 0)[0]
+    # Centres of the large pixels lie between those of the small ones.
+    along = np.array([1, 0.75, 0.25, 0, 0, 0, 0, 0])
+    expected = np.outer([1, 0.75, 0.25, 0], along)
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stage", [2, 4])
+def test_the_authors_network_gives_the_maps_of_pytorch(stage, method):
+    pytest.importorskip("torch", reason="PyTorch reads the file")
+    model = small_network()
+    load_torch_weights(model, CHECKPOINT)
+    arrays, _ = stored("official_small_cbam_io")
+    expected, _ = stored("official_small_cbam_explained")
+    heat = explain.grad_cam(
+        model,
+        channels_last(arrays["input"]),
+        expected["classes"],
+        layer=f"stage{stage}_block2_out",
+        method=method,
+    )
+    np.testing.assert_allclose(
+        heat, expected[f"layer{stage}/{method}"], atol=1e-4
+    )
+
+
+def test_the_last_map_of_a_residual_network_is_found():
+    model, x = tiny(), images(2, 8, 8, 3)
+    np.testing.assert_array_equal(
+        explain.grad_cam(model, x),
+        explain.grad_cam(model, x, layer="stage2_block1_out"),
+    )
+
+
+def test_maps_equal_those_of_pytorch_grad_cam():
+    library = pytest.importorskip("pytorch_grad_cam", reason="not installed")
+    import torch
+    import torch_reference
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    torch.manual_seed(0)
+    sizes = {"depths": (1, 1), "widths": (8, 16), "classes": 7}
+    judge = torch_reference.ResNet(**sizes)
+    model = models.ResNet(
+        **sizes,
+        block="basic",
+        stem_width=8,
+        input_shape=(64, 64, 3),
+        classifier_activation=None,
+    )
+    load_torch_weights(model, judge.state_dict())
+    x = images(2, 64, 64, 3)
+    with library.GradCAM(judge, [judge.layer2[-1]]) as cam:
+        expected = cam(
+            torch.tensor(np.moveaxis(x, -1, 1)),
+            [ClassifierOutputTarget(3)] * 2,
+        )
+    heat = explain.grad_cam(model, x, 3, layer="stage2_block1_out")
+    # It also moves the minimum to 0.
+    low = heat.min(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose((heat - low) / (1 - low), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.usefixtures("float64")
+def test_the_gradient_is_that_of_finite_differences(activation):
+    """With a gate, an addition around it and a curved head behind."""
+    keras.config.set_dtype_policy("float64")
+    inputs = keras.Input((4, 3, 2))
+    x = Offset(name="offset")(conv(3, "conv", activation="tanh")(inputs))
+    x = layers.Add()([x, CBAM(2, 3)(conv(3, "branch")(x))])
+    # Neither pooled nor dense: both compute float64 in float32 on some
+    # backends.
+    logits = layers.Flatten()(layers.Conv2D(4, (4, 3))(ops.square(x)))
+    features = keras.Model(inputs, logits)
+    model = features
+    if activation:
+        model = keras.Model(inputs, layers.Softmax()(logits))
+    vary(features)
+    features.get_layer("offset").offset.assign(np.zeros((1, 4, 3, 3)))
+    image = images(1, 4, 3, 2).astype("float64")
+    values = to_numpy(
+        keras.Model(inputs, features.get_layer("offset").output)(image)
+    )
+    gradient = measured_gradient(features, image, 1)
+    weighed = values * gradient.mean(axis=(1, 2), keepdims=True)
+    for method, total in (
+        ("grad_cam", weighed.sum(axis=-1)),
+        ("hires_cam", (values * gradient).sum(axis=-1)),
+    ):
+        heat = explain.grad_cam(model, image, 1, "offset", method=method)
+        np.testing.assert_allclose(heat, normalized(total), atol=1e-5)
+
+
+def _head(end):
+    """Returns a classifier of given weights that ends in `end(logits)`."""
+    inputs = keras.Input((6, 4, 2))
+    x = layers.GlobalAveragePooling2D()(conv(3, "conv")(inputs))
+    return vary(keras.Model(inputs, end(x)))
+
+
+def _dense(**options):
+    return layers.Dense(5, name="out", **options)
+
+
+HEADS = {
+    "softmax": _dense(activation="softmax"),
+    "sigmoid": _dense(activation="sigmoid"),
+    "softmax layer": lambda x: layers.Softmax()(_dense()(x)),
+    "activation": lambda x: layers.Activation("softmax")(_dense()(x)),
+    "operation": lambda x: ops.softmax(_dense()(x)),
+    "reshaped": lambda x: layers.Reshape((5,))(
+        layers.Softmax()(layers.Reshape((1, 5))(_dense()(x)))
+    ),
+    "cast": lambda x: layers.Activation("linear", dtype="float32")(
+        _dense(activation="softmax")(x)
+    ),
+    "model within": lambda x: keras.Sequential(
+        [_dense(), layers.Softmax()], name="head"
+    )(x),
+}
+
+
+@pytest.mark.parametrize("end", HEADS.values(), ids=HEADS)
+def test_the_logit_before_the_last_activation_is_explained(end):
+    x = images(3, 6, 4, 2)
+    expected = explain.grad_cam(_head(_dense()), x, 2)
+    model = _head(end)
+    np.testing.assert_allclose(
+        explain.grad_cam(model, x, 2), expected, atol=1e-6
+    )
+    # It is as it was.
+    total = to_numpy(model(x)).sum(axis=1)
+    if "sigmoid" not in HEADS or end is not HEADS["sigmoid"]:
+        np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_a_certain_class_is_explained():
+    """Its softmax is 1 to the last digit, and without a gradient."""
+    certain = linear_network(1e4 * np.array(WEIGHTS), activation="softmax")
+    x = images(2, 6, 4, 2)
+    predicted = to_numpy(certain(x))
+    assert (predicted.max(axis=1) == 1).all()
+    np.testing.assert_allclose(
+        explain.grad_cam(certain, x),
+        explain.grad_cam(linear_network(WEIGHTS), x),
+        atol=1e-6,
+    )
+
+
+def _pasted_cbam(x):
+    """CBAM as it is pasted from blogs, without a layer of ours."""
+    maps = ops.concatenate(
+        [
+            ops.mean(x, axis=-1, keepdims=True),
+            ops.max(x, axis=-1, keepdims=True),
+        ],
+        axis=-1,
+    )
+    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(maps)
+    return layers.Multiply(name="last")([x, gate])
+
+
+def _squeezed(x):
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(gate)
+    return layers.Multiply(name="last")([x, gate])
+
+
+def _gate_beside(x):
+    """The gate is computed last, but for what it weighs."""
+    x = layers.Activation("relu", name="last")(x)
+    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
+    gate = layers.Flatten()(gate)
+    flat = layers.Reshape((64, 8))(x)
+    return layers.Reshape((1, 1, 8))(layers.Dot(1)([flat, gate]))
+
+
+LAST = {
+    "convolution": (conv(8, "last"), "last"),
+    "pasted CBAM": (_pasted_cbam, "last"),
+    "pasted SE": (_squeezed, "last"),
+    "gate beside": (_gate_beside, "last"),
+    "our CBAM": (lambda x: CBAM(2, 3, name="last")(x), "last"),
+    "our SE": (lambda x: SqueezeExcite(2, name="last")(x), "last"),
+    "dropout": (layers.Dropout(0.9, name="last"), "last"),
+    "one pixel": (
+        lambda x: layers.Conv2D(4, 8)(conv(8, "last")(x)),
+        "last",
+    ),
+    "model within": (
+        lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
+        "body/last",
+    ),
+}
+
+
+@pytest.mark.parametrize("body, last", LAST.values(), ids=LAST)
+def test_the_last_feature_map_is_looked_at(body, last):
+    model = vary(network(lambda x: body(conv(8, "first")(x))))
+    x = images(2, 8, 8, 3)
+    heat = explain.grad_cam(model, x, 1)
+    np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 1, last))
+    other = explain.grad_cam(model, x, 1, "first")
+    if body is not LAST["dropout"][0] and body is not LAST["gate beside"][0]:
+        assert np.abs(heat - other).max() > 0.01
+
+
+def _application(policy=None, nested=False):
+    if policy:
+        keras.config.set_dtype_policy(policy)
+    backbone = keras.applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(64, 64, 3), alpha=0.35
+    )
+    pool = layers.GlobalAveragePooling2D()
+    end = layers.Dense(5, activation="softmax", dtype="float32")
+    if nested:
+        model = keras.Sequential(
+            [keras.Input((64, 64, 3)), backbone, pool, end]
+        )
+    else:
+        model = keras.Model(backbone.input, end(pool(backbone.output)))
+    return vary(model)
+
+
+@pytest.mark.slow
+def test_an_application_is_explained_nested_saved_and_in_half_precision(
+    tmp_path,
+):
+    x = images(2, 64, 64, 3)
+    flat = _application()
+    expected = explain.grad_cam(flat, x, 3)
+    assert (expected.max(axis=(1, 2)) == 1).all()
+    nested = _application(nested=True)
+    np.testing.assert_allclose(
+        explain.grad_cam(nested, x, 3), expected, atol=1e-5
+    )
+    assert (
+        explain.grad_cam(nested, x, 3, "block_13_expand").shape == x.shape[:3]
+    )
+    nested.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(
+        explain.grad_cam(loaded, x, 3), expected, atol=1e-5
+    )
+    half = explain.grad_cam(_application("mixed_float16", nested=True), x, 3)
+    # Random weights, fifty layers deep, blow the rounding up.
+    assert np.corrcoef(half.ravel(), expected.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_gives_the_same_maps_up_to_rounding(dtype):
+    x = images(2, 8, 8, 3)
+    full = tiny()
+    keras.config.set_dtype_policy(dtype)
+    half = tiny()
+    # Numbers of 11 and 8 bits.
+    atol = 0.02 if dtype == "mixed_float16" else 0.1
+    np.testing.assert_allclose(
+        explain.grad_cam(half, x, 1), explain.grad_cam(full, x, 1), atol=atol
+    )
+    np.testing.assert_allclose(
+        explain.attention_maps(half, x)["stage2_block1_attention"][1],
+        explain.attention_maps(full, x)["stage2_block1_attention"][1],
+        atol=atol,
+    )
+
+
+def test_gradients_too_small_for_half_precision_are_not_lost():
+    keras.config.set_dtype_policy("mixed_float16")
+    x = images(2, 6, 4, 2)
+    # Over 24 positions, less than the least number of float16, 6e-8.
+    tiny = 5e-7 * np.array(WEIGHTS)
+    heat = explain.grad_cam(linear_network(tiny), x, 0)
+    expected = normalized(x @ np.array(WEIGHTS)[:, 0])
+    np.testing.assert_allclose(heat, expected, atol=2e-2)
+
+
+def test_images_do_not_depend_on_their_batch():
+    model, x = (
+        vary(small_network(input_shape=(16, 16, 3))),
+        images(5, 16, 16, 3),
+    )
+    np.testing.assert_allclose(
+        explain.grad_cam(model, x, batch_size=2),
+        explain.grad_cam(model, x),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("output", [0, "predictions"])
+def test_one_of_several_outputs_is_explained(output):
+    model = vary(shared_layer())
+    x = images(2, 8, 8, 3)
+    single = keras.Model(model.input, model.outputs[0])
+    np.testing.assert_array_equal(
+        explain.grad_cam(model, x, 1, output=output),
+        explain.grad_cam(single, x, 1),
+    )
+
+
+@pytest.mark.parametrize("output, size", [(0, 8), (1, 16)])
+def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(
+    output, size
+):
+    model = vary(shared_layer())
+    x = images(2, 8, 8, 3)
+    heat = explain.grad_cam(model, x, 1, "shared", output=output)
+    # By definition, from the weights.
+    kernel = model.get_layer("shared")
+    given = x if size == 8 else np.repeat(np.repeat(x, 2, 1), 2, 2)
+    features = to_numpy(kernel(given))
+    name = ["predictions", "more_predictions"][output]
+    weights = to_numpy(model.get_layer(name).kernel)[:, 1]
+    raw = np.maximum(features @ weights, 0)
+    if size == 8:
+        np.testing.assert_allclose(heat, normalized(raw), atol=1e-5)
+    else:
+        assert heat.shape == (2, 8, 8)
+        correlation = np.corrcoef(
+            heat.ravel(),
+            raw.reshape(2, 8, 2, 8, 2).mean(axis=(2, 4)).ravel(),
+        )
+        assert correlation[0, 1] > 0.9
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow",
+    reason="TensorFlow has no channels_first convolutions on a CPU",
+)
+def test_channels_first_gives_the_same_maps():
+    x = images(2, 8, 8, 3)
+    last = tiny()
+    keras.config.set_image_data_format("channels_first")
+    first = tiny(input_shape=(3, 8, 8))
+    np.testing.assert_allclose(
+        explain.grad_cam(first, np.moveaxis(x, -1, 1), 1),
+        explain.grad_cam(last, x, 1),
+        atol=1e-5,
+    )
+    ours, theirs = (
+        explain.attention_maps(model, given)
+        for model, given in ((first, np.moveaxis(x, -1, 1)), (last, x))
+    )
+    assert list(ours) == list(theirs)
+    for name, maps in ours.items():
+        for one, other in zip(maps, theirs[name], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_layers_that_are_random_in_training_rest():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.RandomFlip("horizontal", seed=1)(inputs)
+    x = layers.GaussianNoise(1.0)(layers.Dropout(0.9)(conv(4, "conv")(x)))
+    model = vary(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))))
+    x = images(2, 8, 8, 3)
+    first, second = explain.grad_cam(model, x), explain.grad_cam(model, x)
+    np.testing.assert_array_equal(first, second)
+    plain = keras.Model(model.get_layer("conv").input, model.output)
+    np.testing.assert_allclose(first, explain.grad_cam(plain, x), atol=1e-6)
+
+
+def test_a_model_is_the_same_after_an_error():
+    model = _head(_dense(activation="softmax"))
+    x = images(1, 6, 4, 2)
+    before = to_numpy(model(x))
+    layer = model.get_layer("conv")
+    call = layer.call
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("broken")
+
+    layer.call = broken
+    with pytest.raises(RuntimeError, match="broken"):
+        explain.grad_cam(model, x)
+    assert layer.call is broken
+    layer.call = call
+    assert model.get_layer("out").activation is keras.activations.softmax
+    np.testing.assert_array_equal(to_numpy(model(x)), before)
+
+
+@pytest.mark.parametrize(
+    "activation, transform",
+    [
+        ("softmax", None),
+        ("sigmoid", None),
+        (None, lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)),
+    ],
+)
+def test_probabilities_are_those_of_the_model(activation, transform):
+    model = _head(_dense(activation=activation))
+    x = images(5, 6, 4, 2)
+    expected = to_numpy(model(x))
+    if transform is not None:
+        expected = transform(expected)
+    found = explain.class_probabilities(model, x, batch_size=2)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_probability_of_a_single_logit_is_its_sigmoid():
+    model = linear_network([[1.0], [2.0]])
+    x = images(3, 6, 4, 2)
+    expected = 1 / (1 + np.exp(-to_numpy(model(x))))
+    found = explain.class_probabilities(model, x)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_pointing_game_counts_pixels_in_boxes():
+    heat = np.zeros((4, 6, 5))
+    heat[0, 2, 3] = 1.0  # at the corner of the box
+    heat[1, 4, 3] = 1.0  # right below it
+    heat[2] = 0.5  # everywhere alike: the first pixel is the hottest
+    boxes = [[2, 1, 4, 4]] * 4
+    hits, energy = explain.pointing_game(heat, boxes)
+    assert hits.tolist() == [True, False, False, False]
+    np.testing.assert_allclose(energy, [1, 0, 6 / 30, 0])
