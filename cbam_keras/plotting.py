@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _checks, _drawing
+from cbam_keras import _checks, _drawing, _overlays, _pictures
 from cbam_keras._drawing import STYLES
 
 
@@ -74,10 +74,10 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
     """Draws what each hyperparameter of a search did to the accuracy.
 
-    A panel per hyperparameter with a point per finished trial, where it was
-    of use in that trial: choices stand beside each other, each with its mean;
-    numbers from a range on an axis. In searches over attention a map of the
-    reduction ratio by the kernel size is drawn too, with SE and none beside:
+    A panel per hyperparameter that varies, with a point per finished trial
+    in which it was of use: choices stand beside each other, each with its
+    mean; numbers from a range on an axis. In searches over attention a map of
+    the reduction ratio by the kernel size is drawn too, with SE and none beside:
     the mean accuracy, and of how many trials.
 
     Args:
@@ -108,6 +108,8 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
             "`trials` must have hyperparameters to draw. Received: trials "
             "whose values={}"
         )
+    # One value in all trials tells of no effect.
+    names = [name for name in names if _varies(finished, name)] or names
     heat = _drawing.heat_map(finished)
     styles = _drawing.arm_styles(finished)
     # The map takes two rows and two columns of the panels' grid.
@@ -247,6 +249,118 @@ def plot_ablation(results: Any, title: str = "") -> Any:
     panels[-1].set_xlabel("Top-1 error (%)")
     _drawing.legend(figure, panels)
     return figure
+
+
+def plot_grad_cam(
+    images: Any,
+    heat_maps: Any,
+    *,
+    probabilities: Any = None,
+    labels: Any = None,
+    boxes: Any = None,
+    title: str = "",
+) -> Any:
+    """Draws heat maps over images, a row per image and a column per network.
+
+    Each row begins with the image; the heat lies over it in shades of grey,
+    and where there is little the image shows through. Give the maps of
+    several networks by name to see what they look at side by side.
+
+    Args:
+        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
+            before preprocessing, at most 32 images: in [0, 1] if none of
+            them has more than 1, in [0, 255] otherwise.
+        heat_maps: Array `(B, H, W)` in [0, 1], as `explain.grad_cam` returns,
+            or a mapping of names, which stand over the columns, to such
+            arrays.
+        probabilities: Array `(B,)` in [0, 1], how probable the network thinks
+            the class that is explained, or a mapping of the names of
+            `heat_maps` to such arrays; written below the maps. Defaults to
+            `None`, which writes none.
+        labels: Sequence of `B` strings, as the true classes, written below
+            the images. Defaults to `None`, which writes none.
+        boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
+            pixels, the maxima exclusive, drawn as rectangles. Defaults to
+            `None`, which draws none.
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If shapes, names or numbers of the arguments do not
+            belong together, if values are out of range or not finite, or if
+            there are none or too many images.
+        TypeError: If an argument is not of its kind.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> images = np.random.rand(2, 32, 32, 3)
+        >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
+        >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
+    """
+    pictures = _pictures.pictures(images, _pictures.MOST_ROWS)
+    heat = _pictures.heat(heat_maps, pictures.shape)
+    return _overlays.draw_grad_cam(
+        pictures,
+        heat,
+        _pictures.shares(probabilities, list(heat), len(pictures)),
+        _pictures.texts(labels, len(pictures)),
+        _pictures.rectangles(boxes, pictures.shape),
+        title,
+    )
+
+
+def plot_attention_maps(
+    images: Any, maps: Any, *, labels: Any = None, title: str = ""
+) -> Any:
+    """Draws what the gates of a model do to images, a block per image.
+
+    Each block begins with the image. A tile per layer follows, in the order
+    in which they run: over the image the map of the spatial gate, below it
+    the channel gates as a sorted strip, the largest first. The least and the
+    greatest value stand below each. One scale of colours is for all, from 0
+    to 1, or to 2 if a value is above 1 or all of them are 1, as with
+    `identity_init`.
+
+    Args:
+        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
+            before preprocessing, at most 8 images: in [0, 1] if none of them
+            has more than 1, in [0, 255] otherwise.
+        maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
+            spatial map `(B, h, w)`, either of which may be `None`, as
+            `explain.attention_maps` returns.
+        labels: Sequence of `B` strings, as the true classes, written over
+            the blocks. Defaults to `None`, which writes none.
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If shapes or numbers of the arguments do not belong
+            together, if values are not finite, or if there are no layers, no
+            images or too many.
+        TypeError: If an argument is not of its kind.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> images = np.random.rand(2, 32, 32, 3)
+        >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
+        >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
+    """
+    pictures = _pictures.pictures(images, _pictures.MOST_BLOCKS)
+    return _overlays.draw_attention(
+        pictures,
+        _pictures.gates(maps, len(pictures)),
+        _pictures.texts(labels, len(pictures)),
+        title,
+    )
+
+
+def _varies(trials, name):
+    own = [trial.values[name] for trial in trials if name in trial.values]
+    return any(value != own[0] for value in own)
 
 
 def _finished(trials):

@@ -446,6 +446,17 @@ def test_a_search_without_a_finished_trial_is_refused(plot):
         plot(TRIALS[-1:])
 
 
+def test_what_had_one_value_in_all_trials_has_no_panel():
+    trials = [
+        trial(number, 0.5 + number / 10, units=8, rate=number)
+        for number in range(3)
+    ]
+    (axes,) = plotting.plot_search(trials).axes
+    assert axes.get_xlabel() == "rate"
+    # Unless nothing varies.
+    assert len(plotting.plot_search(trials[:1]).axes) == 2
+
+
 def test_a_search_without_hyperparameters_is_refused():
     with pytest.raises(ValueError, match="`trials` must have hyperparameters"):
         plotting.plot_search([trial(0, 0.5)])
