@@ -25,7 +25,22 @@ _RECIPE_OPTIONS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage before them."""
+    """A parser whose errors are one line, without the usage before them.
+
+    Arguments for `anywhere`, the name of one that takes any number, may stand
+    between options too, where argparse takes them for unknown.
+    """
+
+    anywhere: str | None = None
+
+    def parse_known_args(self, args=None, namespace=None):
+        options, rest = super().parse_known_args(args, namespace)
+        if self.anywhere is None:
+            return options, rest
+        loose = [argument for argument in rest if argument[:1] != "-"]
+        found = [*getattr(options, self.anywhere), *loose]
+        setattr(options, self.anywhere, found)
+        return options, [argument for argument in rest if argument[:1] == "-"]
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
@@ -49,12 +64,17 @@ def add_model(parser, *, own=False):
         )
 
 
-def add_data(parser, default):
+def add_data(parser, default, *, training=True):
+    """Adds what tells of data; by default there are none if it is `None`."""
+    size = "resize images to a square of that side (default: as they are, "
+    if not training:
+        size = "for models that take any size (default: that of another "
+        size += "model, as images are, "
     group = parser.add_argument_group("data")
     add = group.add_argument
     add(
         "--data",
-        default=default,
+        default=argparse.SUPPRESS if default is None else default,
         metavar="NAME",
         help=f"{' or '.join(data.EMBEDDED)} (embedded), a set of TensorFlow "
         "Datasets as cifar10, or a folder with a folder of images per class",
@@ -84,16 +104,17 @@ def add_data(parser, default):
         type=int,
         metavar="PIXELS",
         default=argparse.SUPPRESS,
-        help="resize images to a square of that side (default: as they are, "
-        "or 224 where they differ)",
+        help=f"{size}or 224 where they differ)",
     )
-    add(
-        "--augment",
-        action="append",
-        choices=data.AUGMENTATIONS,
-        default=argparse.SUPPRESS,
-        help="how to vary training images; repeat it for several",
-    )
+    if training:
+        add(
+            "--augment",
+            action="append",
+            choices=data.AUGMENTATIONS,
+            default=argparse.SUPPRESS,
+            help="how to vary training images; repeat it for several",
+        )
+    return group
 
 
 def add_recipe(parser, recipe, *, learning_rate=True):

@@ -90,12 +90,14 @@ class Session:
     that names it, so at any moment the folder tells one consistent story.
     """
 
-    def __init__(self, output, settings, resume, *, writes=True):
+    def __init__(
+        self, output, settings, resume, *, writes=True, class_names=()
+    ):
         self.output = _files.folder_path(output)
         settings = _settings.as_written(settings)
         self.writes = writes
         if writes:
-            self.content = self._begin(settings, resume)
+            self.content = self._begin(settings, resume, class_names)
         else:
             self.content = self._join(settings)
         self.progress = Progress(self.output / ".resume", writes=writes)
@@ -104,7 +106,7 @@ class Session:
     def finished(self):
         return [run["network"] for run in self.content["runs"]]
 
-    def _begin(self, settings, resume):
+    def _begin(self, settings, resume, class_names):
         path = self.output / "results.json"
         if not path.exists():
             if _files.contents(self.output):
@@ -116,6 +118,8 @@ class Session:
             content = {
                 "settings": settings,
                 "versions": _settings.versions(),
+                # Beside the settings, which are compared on resuming.
+                "class_names": list(class_names),
                 "runs": [],
                 "history": [],
             }

@@ -48,6 +48,8 @@ def render(
         color_system=None,
         markup=False,
         emoji=False,
+        # There it would show an empty block beside what is returned.
+        force_jupyter=False,
     )
     table = _checks.require("rich.table", extra="all").Table(
         title=title,

@@ -267,5 +267,8 @@ def _best(state):
 def _forget():
     """Frees what the last network left, but for the user's settings."""
     policy = keras.config.dtype_policy()
+    interactive = keras.config.is_interactive_logging_enabled()
     keras.utils.clear_session()
     keras.config.set_dtype_policy(policy)
+    if not interactive:
+        keras.config.disable_interactive_logging()

@@ -115,7 +115,7 @@ def train(
     }
     shared = devices.share(loaded)
     with devices.scope(output):
-        session = _begin(output, settings, resume, devices)
+        session = _begin(output, settings, resume, devices, loaded)
         for name, build in networks.items():
             if name not in session.finished:
                 _train_one(session, name, build, shared, recipe, devices)
@@ -170,10 +170,12 @@ def describe_recipe(recipe, images):
     }
 
 
-def _begin(output, settings, resume, devices):
+def _begin(output, settings, resume, devices, images):
     """Returns the session, which the process that writes has begun."""
     if devices.writes:
-        session = Session(output, settings, resume)
+        session = Session(
+            output, settings, resume, class_names=images.class_names
+        )
         devices.wait()
         return session
     devices.wait()

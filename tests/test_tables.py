@@ -98,6 +98,14 @@ def test_text_is_plain_wherever_it_is_printed(is_markdown, monkeypatch):
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+def test_nothing_is_shown_in_a_notebook_but_the_text(monkeypatch):
+    console = pytest.importorskip("rich.console")
+    expected = _tables.render(COLUMNS, [FIRST])
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", None)
+    assert _tables.render(COLUMNS, [FIRST]) == expected
+
+
 def test_markdown_is_one_table():
     text = _tables.render(COLUMNS, [FIRST, SECOND], markdown=True)
     headings, rows, others = markdown(text)

@@ -11,7 +11,7 @@ import training_checks
 import tuning_checks
 from keras import layers
 
-from cbam_keras import data, insert_attention, tuning
+from cbam_keras import _trial, data, insert_attention, tuning
 from cbam_keras._report import verdict
 from cbam_keras.training import Recipe
 
@@ -644,3 +644,18 @@ def test_a_verdict_compares_trials_of_as_many_epochs():
 def test_a_verdict_is_not_given_where_nothing_can_be_said(trials, text):
     assert text in verdict(trials, 100)
     assert bool(verdict(trials, 100)) == bool(text)
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_forgetting_a_network_keeps_how_keras_logs(interactive):
+    before = keras.config.is_interactive_logging_enabled()
+    switch = {
+        True: keras.config.enable_interactive_logging,
+        False: keras.config.disable_interactive_logging,
+    }
+    switch[interactive]()
+    try:
+        _trial._forget()
+        assert keras.config.is_interactive_logging_enabled() is interactive
+    finally:
+        switch[before]()
