@@ -1,4 +1,4 @@
-"""What the documentation says is so: examples run, arguments are named."""
+"""What the docstrings say is so: examples run, arguments are named."""
 
 import doctest
 import inspect
@@ -16,9 +16,11 @@ from cbam_keras import (
     comparison,
     convert,
     data,
+    explain,
     insertion,
     layers,
     models,
+    monitor,
     plotting,
     presets,
     profiling,
@@ -28,7 +30,6 @@ from cbam_keras import (
 )
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 MODULES = [
     cbam_keras,
     layers,
@@ -40,7 +41,9 @@ MODULES = [
     ablation,
     comparison,
     convert,
+    explain,
     insertion,
+    monitor,
     presets,
     profiling,
     reproduction,
@@ -175,107 +178,6 @@ def test_layers_document_shapes_errors_and_source(name):
         "Example",
         "Reference",
     } <= headings
-
-
-def test_readme_examples_run_in_order(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(blocks) >= 4
-    names = {}
-    for block in blocks:
-        # There is no network here to download weights from.
-        block = re.sub(r'weights="[^"]+"', "weights=None", block)
-        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
-    assert names["channel_map"].shape == (2, 1, 1, 64)
-    assert names["spatial_map"].shape == (2, 32, 32, 1)
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "README.md",
-        "docs/ablation.md",
-        "docs/fidelity.md",
-        "docs/search.md",
-    ],
-)
-def test_links_and_tests_named_in_prose_exist(file):
-    text = (ROOT / file).read_text()
-    folder = (ROOT / file).parent
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (folder / target).exists(), target
-    tests = "".join(path.read_text() for path in ROOT.glob("tests/*.py"))
-    for named in re.findall(r"`(test_\w+)`", text):
-        assert f"def {named}(" in tests, named
-    for named in re.findall(r"(test_\w+\.py)", text):
-        assert (ROOT / "tests" / named).exists(), named
-
-
-def test_readme_and_contributing_give_the_same_test_command():
-    command = re.search(r"^python3 -m venv .* -m pytest$", README, re.M)[0]
-    assert command in (ROOT / "CONTRIBUTING.md").read_text()
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "README.md",
-        "docs/search.md",
-        "docs/cluster/slurm.sh",
-        "docs/cluster/kubernetes.yaml",
-    ],
-)
-def test_options_in_prose_exist(file, capsys):
-    from cbam_keras.cli import main
-
-    for command in ("train", "tune", "ablate", "table"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-    described = capsys.readouterr().out
-    # Nor those of other programs.
-    text = re.sub(
-        r"^.*(sbatch|srun|SBATCH|kubectl).*$", "", _read(file), flags=re.M
-    )
-    options = re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text)
-    assert options
-    for option in options:
-        assert option in described, option
-
-
-def test_search_of_ones_own_network_runs_as_written(
-    few_digits, tmp_path, monkeypatch
-):
-    (block,) = re.findall(
-        r"```python\n(.*?)```", _read("docs/search.md"), flags=re.S
-    )
-    block = block.replace(
-        "tuning.search(",
-        "tuning.search(max_trials=2, recipe=training.Recipe(epochs=1), "
-        "hypermodel=",
-        1,
-    ).replace("    my_images,", "    images=my_images,")
-    monkeypatch.chdir(tmp_path)
-    names = {
-        "training": training,
-        "my_backbone": lambda: keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                keras.layers.Conv2D(4, 3, strides=4),
-                keras.layers.ReLU(),
-                keras.layers.GlobalAveragePooling2D(),
-                keras.layers.Dense(10),
-            ]
-        ),
-        "my_images": data.load("mnist5k"),
-    }
-    exec(compile(block, "docs/search.md", "exec"), names)  # noqa: S102
-    kinds = [trial.values["attention"] for trial in names["results"].trials]
-    assert kinds == ["none", "se"]
-    assert (tmp_path / "runs" / "mine" / "best.keras").is_file()
-
-
-def _read(file):
-    return (ROOT / file).read_text()
 
 
 def test_version_is_stated_once():
