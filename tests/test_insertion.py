@@ -236,7 +236,7 @@ def test_quantized_network_predicts_what_it_did():
         ),
         *((CBAM(**VARIANTS[key]), CBAM, {}) for key in VARIANTS),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value).split(" at 0x")[0][:40],
 )
 def test_attention_comes_in_every_form(attention, kind, options):
     old = vary(small())
@@ -557,7 +557,7 @@ ALL = ["conv1", "conv10", "body/conv2", "body/conv3", "conv4"]
         (lambda layer: isinstance(layer, layers.Conv2D), ALL),
         (lambda layer: layer.name.endswith("0"), ["conv10"]),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value).split(" at 0x")[0][:40],
 )
 def test_after_finds_layers(after, places):
     found = insert_attention(many_names(), after=after, dry_run=True)
