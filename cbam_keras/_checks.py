@@ -118,8 +118,9 @@ def quoted(value: Any) -> str:
 def did_you_mean(value: Any, choices: Iterable[Any], most: int = 1) -> str:
     """Returns a hint at the choices nearest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]
-    near = difflib.get_close_matches(str(value), names, n=most)
-    listed = " or ".join(f'"{name}"' for name in near)
+    lower = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(str(value).lower(), lower, n=most)
+    listed = " or ".join(f'"{lower[name]}"' for name in near)
     return f". Did you mean {listed}?" if near else ""
 
 

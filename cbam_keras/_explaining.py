@@ -192,6 +192,7 @@ def _class_asked(asked, class_names, classes):
     except ValueError:
         known = (
             _checks.did_you_mean(asked, class_names, 3)
+            or f". The classes are {_checks.first_few(class_names, 10)}"
             if class_names
             else ". Their names are not known: give --class-names FILE"
         )
@@ -301,6 +302,13 @@ def _draw(folder, findings, asked, settings):
         {name: own["heat_maps"] for name, own in findings.models.items()},
         probabilities={
             name: own["probability"][:drawn]
+            for name, own in findings.models.items()
+        },
+        # Where each model explains a class of its own.
+        classes=None
+        if explained != "the predicted class"
+        else {
+            name: [findings.class_name(i) for i in own["explained"][:drawn]]
             for name, own in findings.models.items()
         },
         labels=findings.captions(),

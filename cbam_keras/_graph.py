@@ -96,6 +96,15 @@ def within(layer: keras.layers.Layer) -> list:
     return list(layer._flatten_layers())
 
 
+def operations(model: keras.Model) -> list:
+    """Returns the layers of a model and what else its graphs call."""
+    found = {id(layer): layer for layer in within(model)}
+    for layer in list(found.values()):
+        if is_graph(layer):
+            found |= {id(x.operation): x.operation for x in calls(layer)}
+    return list(found.values())
+
+
 def inside(layer: keras.layers.Layer) -> list:
     """Returns the layers right inside a layer."""
     return list(layer._flatten_layers(include_self=False, recursive=False))

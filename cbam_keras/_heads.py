@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from cbam_keras._graph import Step
 
 # What may stand between an activation and the output: values stay.
 _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
+# By the names of functions: those of Keras, of `keras.ops` and of TensorFlow.
 _ACTIVATIONS = {
-    keras.activations.softmax: "softmax",
-    keras.activations.sigmoid: "sigmoid",
+    "softmax": "softmax",
+    "softmax_v2": "softmax",
+    "sigmoid": "sigmoid",
 }
 
 
@@ -44,10 +47,14 @@ def find(steps: Sequence[Step], output: Any) -> Head:
         operation = step.operation
         name = type(operation).__name__
         activation = getattr(operation, "activation", None)
-        if activation in _ACTIVATIONS:
-            return Head(_ACTIVATIONS[activation], operation)
-        if name in ("Softmax", "Sigmoid"):
-            return Head(name.lower(), operation)
+        if isinstance(activation, layers.Layer):
+            # One that is called by another.
+            operation = activation
+        kind = _kind(operation) or _kind(activation)
+        if kind is None and isinstance(operation, layers.Lambda):
+            kind = _kind(operation.function)
+        if kind is not None:
+            return Head(kind, operation)
         linear = isinstance(operation, layers.Activation) and (
             activation is keras.activations.linear
         )
@@ -55,3 +62,18 @@ def find(steps: Sequence[Step], output: Any) -> Head:
             break
         step = made.get(id(step.inputs[0]))
     return Head(None)
+
+
+def looks_like_probabilities(values: np.ndarray) -> bool:
+    """Returns whether all rows `(B, classes)` are in [0, 1] and sum to 1."""
+    return (
+        values.shape[1] > 1
+        and bool((values >= 0).all())
+        and bool((np.abs(values.sum(axis=1) - 1) < 1e-3).all())
+    )
+
+
+def _kind(function):
+    """Returns what a layer, an operation or a function is, if it is either."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return _ACTIVATIONS.get(name.lower())

@@ -48,13 +48,14 @@ def features_and_gradient(
         watchers: dict[Any, Callable] = {target.operation: at_target}
         if head.operation is not None:
             watchers[head.operation] = head.without
-        with watching(watchers):
+        with watching(watchers, operations):
             outputs = model(_graph.as_input(model, images), training=False)
         logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
         of = ops.argmax(logits, axis=-1) if chosen is None else chosen
         score = ops.sum(logits * ops.one_hot(of, logits.shape[-1]))
         return score * scale, kept["features"]
 
+    operations = _graph.operations(model)
     # As training in float16 does, against gradients too small for it.
     scale = 1024.0 if target.dtype == "float16" else 1.0
     features, gradient = _gradients.at(run, (len(images), *target.shape[1:]))

@@ -9,6 +9,20 @@ from keras import layers
 
 from cbam_keras import _checks
 
+KEEP_RANGE = {
+    "CenterCrop",
+    "Dropout",
+    "Identity",
+    "InputLayer",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
+    "Resizing",
+    "ZeroPadding2D",
+}
+
 
 def check(images: Any, model: keras.Model) -> np.ndarray:
     """Returns images as an array of numbers that a model takes.
@@ -33,6 +47,9 @@ def check(images: Any, model: keras.Model) -> np.ndarray:
 
 
 def _numbers(images):
+    if isinstance(images, dict) and len(images) == 1:
+        # As `fit` takes them by the name of the input.
+        (images,) = images.values()
     if keras.ops.is_tensor(images):
         images = keras.ops.convert_to_numpy(images)
     try:
@@ -115,23 +132,25 @@ def _text(shape):
 
 def _scales_bytes(model):
     """Returns whether a model begins by scaling [0, 255] itself."""
-    while getattr(model, "layers", None):
-        found = [
-            layer
-            for layer in model.layers
-            if not isinstance(layer, layers.InputLayer)
-        ]
-        if not found:
-            return False
-        model = found[0]
+    first = next(_layers_that_count(model), None)
     # To a range of 1, or of 2 around 0.
     return (
-        isinstance(model, layers.Rescaling)
-        and np.ndim(model.scale) == 0
+        isinstance(first, layers.Rescaling)
+        and np.ndim(first.scale) == 0
         and any(
-            math.isclose(255 * model.scale, x, rel_tol=0.02) for x in (1, 2)
+            math.isclose(255 * first.scale, width, rel_tol=0.02)
+            for width in (1, 2)
         )
     )
+
+
+def _layers_that_count(model):
+    """Yields the layers of a model, but for those that keep the range."""
+    for layer in model.layers:
+        if getattr(layer, "layers", None):
+            yield from _layers_that_count(layer)
+        elif type(layer).__name__ not in KEEP_RANGE:
+            yield layer
 
 
 def _check_bytes(array, model):

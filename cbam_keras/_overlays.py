@@ -32,14 +32,26 @@ CHANNEL_NOTE = "Curve: the channel gates, the largest first. "
 NUMBERS_NOTE = "Numbers: the least and the greatest."
 
 
-def draw_grad_cam(pictures, heat, shares, labels, boxes, title):
+def draw_grad_cam(pictures, heat, shares, classes, labels, boxes, title):
     """Draws a row per image: the image, then each heat map over it."""
     side = 1.9 if len(pictures) < 5 else 1.5
     width, height, cell = sides(pictures, side, WIDEST / (1 + len(heat)) - GAP)
     names = [wrapped(name, cell, LABEL, 3) for name in ("Input", *heat)]
     below = [wrapped(label, cell, LABEL, 3) for label in labels]
+    notes = {
+        name: [
+            wrapped(classes[name][row], cell, LABEL, 2) if classes else ""
+            for row in range(len(pictures))
+        ]
+        for name in heat
+    }
+    for name in shares:
+        notes[name] = [
+            f"{note}\nP = {share:.2f}".strip()
+            for note, share in zip(notes[name], shares[name], strict=True)
+        ]
     head = room(names, LABEL)
-    foot = room([*below, "P" if shares else ""], LABEL)
+    foot = room([*below, *sum(notes.values(), [])], LABEL)
     step = height + foot + GAP
     made, top = sheet(
         len(names) * (cell + GAP) + BAR + BAR_TEXT,
@@ -59,8 +71,7 @@ def draw_grad_cam(pictures, heat, shares, labels, boxes, title):
             else:
                 axes.imshow(_pictures.grey(picture), **PALE)
                 axes.imshow(heat[name][row], cmap=colors, vmin=0, vmax=1)
-                if shares:
-                    write_below(axes, f"P = {shares[name][row]:.2f}")
+                write_below(axes, notes[name][row])
             if row == 0:
                 write_above(axes, names[column], LABEL)
             if boxes is not None:

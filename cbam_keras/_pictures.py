@@ -58,15 +58,7 @@ def shares(
     """Returns a probability per image for each column, none if `None`."""
     if probabilities is None:
         return {}
-    named = _named("probabilities", probabilities, columns[0])
-    if set(named) != set(columns):
-        received = "an array without names"
-        if isinstance(probabilities, Mapping):
-            received = f"probabilities of {_listed(named)}"
-        raise ValueError(
-            "`probabilities` must be a mapping with the names of `heat_maps`, "
-            f"{_listed(columns)}. Received: {received}"
-        )
+    named = _for_columns("probabilities", probabilities, columns)
     meaning = "a probability per image, that of the class which is explained"
     return {
         key: _shares(name, value, (count,), meaning)
@@ -74,7 +66,17 @@ def shares(
     }
 
 
-def texts(labels: Any, count: int) -> list[str]:
+def classes(given: Any, columns: list[str], count: int) -> dict[str, list[str]]:
+    """Returns a class per image for each column, none if `None`."""
+    if given is None:
+        return {}
+    named = _for_columns("classes", given, columns)
+    return {
+        key: texts(value, count, name) for key, (name, value) in named.items()
+    }
+
+
+def texts(labels: Any, count: int, name: str = "labels") -> list[str]:
     """Returns a text per image, empty ones if `labels` is `None`."""
     if labels is None:
         return [""] * count
@@ -82,12 +84,12 @@ def texts(labels: Any, count: int) -> list[str]:
         found = [labels] if isinstance(labels, str) else list(labels)
     except TypeError as error:
         raise TypeError(
-            "`labels` must be a sequence of strings. Received: "
-            f"labels={labels!r}"
+            f"`{name}` must be a sequence of strings. Received: "
+            f"{name}={labels!r}"
         ) from error
     if isinstance(labels, str) or len(found) != count:
         raise ValueError(
-            f"`labels` must hold {count} strings, one per image. Received: "
+            f"`{name}` must hold {count} strings, one per image. Received: "
             f"{len(found)}, {_listed(found)}"
         )
     return [str(label) for label in found]
@@ -199,6 +201,20 @@ def _named(name, value, only):
     if not isinstance(value, Mapping):
         return {only: (name, value)}
     return {str(key): (f'{name}["{key}"]', x) for key, x in value.items()}
+
+
+def _for_columns(name, value, columns):
+    """Returns values by column, or raises if they are of other columns."""
+    named = _named(name, value, columns[0])
+    if set(named) != set(columns):
+        received = "an array without names"
+        if isinstance(value, Mapping):
+            received = f"{name} of {_listed(named)}"
+        raise ValueError(
+            f"`{name}` must be a mapping with the names of `heat_maps`, "
+            f"{_listed(columns)}. Received: {received}"
+        )
+    return named
 
 
 def _shares(name, value, shape, meaning):

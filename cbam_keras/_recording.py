@@ -70,7 +70,8 @@ def record(
 
         return watch
 
-    with watching({layer: watcher(layer, names[layer]) for layer in names}):
+    watchers = {layer: watcher(layer, name) for layer, name in names.items()}
+    with watching(watchers, _graph.operations(model)):
         run(model, images)
     return found
 

@@ -171,8 +171,7 @@ def _named(steps, layer, maps):
     )
     raise ValueError(
         "`layer` must be the name of a layer of the model. Received: "
-        f"layer={layer!r}{near}. The last feature map is "
-        f"{_last(maps)}"
+        f"layer={layer!r}. The last feature map is {_last(maps)}{near}"
     )
 
 

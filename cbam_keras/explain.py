@@ -53,8 +53,9 @@ def grad_cam(
             takes that, as the model takes them: preprocessed, unless it does
             that itself.
         class_index: Integer, the class to explain, or a sequence of `B` of
-            them. Defaults to `None`, which means the class that the model
-            predicts for each image.
+            them: the place of its value in the output, so that of a single
+            unit it is 0. Defaults to `None`, which means the class with the
+            greatest value for each image.
         layer: Name of the layer whose output is looked at, `"backbone/conv5"`
             in a model within, or the layer. Defaults to `None`, which means
             the last feature map: of several channels, and at least 2 x 2.
@@ -63,8 +64,9 @@ def grad_cam(
             weights of the second order, for several objects of a class, and
             `"hires_cam"` weighs each position by its own gradient. Defaults
             to `"grad_cam"`.
-        output: Name or index of the output to explain, for models with
-            several. Defaults to `None`, which means the only one.
+        output: Name, key or index of the output to explain, for models with
+            several; in dictionaries the index is that of the sorted keys.
+            Defaults to `None`, which means the only one.
         batch_size: Positive integer, how many images are computed at a time.
             Defaults to `32`.
 
@@ -140,8 +142,9 @@ def class_probabilities(
 
     Returns:
         NumPy array `(B, classes)`, float32: what the model gives where it
-        ends in a softmax or sigmoid, the softmax of its logits otherwise, or
-        of a single logit the sigmoid.
+        ends in a softmax or sigmoid, or where that is from 0 and sums to 1
+        for all images; the softmax of its logits otherwise, or of a single
+        logit the sigmoid.
 
     Raises:
         ValueError: As `grad_cam`, of model, images and output.
@@ -167,7 +170,7 @@ def class_probabilities(
         outputs = _recording.run(model, images[start : start + batch_size])
         found.append(_recording.float32(keras.tree.flatten(outputs)[index]))
     values = np.concatenate(found)
-    if head.kind is not None:
+    if head.kind is not None or _heads.looks_like_probabilities(values):
         return values
     if classes == 1:
         return 1 / (1 + np.exp(-values))
@@ -330,6 +333,13 @@ def _output_index(model, output):
     count = len(model.outputs)
     if output is None and count == 1:
         return 0
+    structure = _graph.structure(model)[1]
+    if isinstance(structure, dict) and len(structure) == count:
+        # In the order in which Keras flattens it.
+        keys = keras.tree.flatten({key: key for key in structure})
+        if output in keys:
+            return keys.index(output)
+        names = keys
     if isinstance(output, str):
         return names.index(_checks.one_of("output", output, names))
     if isinstance(output, int) and not isinstance(output, bool):

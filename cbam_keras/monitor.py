@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _checks, _recording
+from cbam_keras import _checks, _images, _recording
 
 __all__ = ["AttentionMonitor"]
 
@@ -54,9 +54,11 @@ class AttentionMonitor(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `patience` is out of range; when training begins, if
-            the model has no attention layers, or if `images` is `None` and
-            `fit` has no data of which a batch can be taken without using it
-            up, as of a generator.
+            the model has no attention layers, if `images` are not of the
+            shape that it takes or not finite, or if they are `None` and `fit`
+            has no data of which a batch can be taken without using it up, as
+            of a generator.
+        TypeError: If `images` are no numbers, when training begins.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -82,8 +84,10 @@ class AttentionMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         model = self.model
         self._names = _recording.gates(model)
-        given = self.images
-        self._batch = _first(_of_fit(model) if given is None else given)
+        if self.images is None:
+            self._batch = _first(_of_fit(model))
+        else:
+            self._batch = _checked(self.images, model)
         self._streaks = {}
 
     def on_epoch_end(self, epoch, logs=None):
@@ -205,6 +209,20 @@ def _inputs(data):
     if isinstance(data, (tuple, list)):
         return keras.utils.unpack_x_y_sample_weight(tuple(data))[0]
     return data
+
+
+def _checked(images, model):
+    """Returns the first of the images that were given, if they are such."""
+    if not model.inputs or len(model.inputs) != 1:
+        return _first(images)
+    if isinstance(images, list):
+        images = np.asarray(images)
+    elif isinstance(images, tuple):
+        images = _inputs(images)
+    batches = isinstance(images, keras.utils.PyDataset)
+    if batches or (hasattr(images, "__iter__") and not isinstance(images, str)):
+        images = _first(images)
+    return _images.check(images, model)
 
 
 def _first(data):

@@ -77,8 +77,8 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
     A panel per hyperparameter that varies, with a point per finished trial
     in which it was of use: choices stand beside each other, each with its
     mean; numbers from a range on an axis. In searches over attention a map of
-    the reduction ratio by the kernel size is drawn too, with SE and none beside:
-    the mean accuracy, and of how many trials.
+    the reduction ratio by the kernel size is drawn too, with SE and none
+    beside: the mean accuracy, and of how many trials.
 
     Args:
         trials: Sequence of objects with `values` (dictionary, hyperparameter
@@ -256,6 +256,7 @@ def plot_grad_cam(
     heat_maps: Any,
     *,
     probabilities: Any = None,
+    classes: Any = None,
     labels: Any = None,
     boxes: Any = None,
     title: str = "",
@@ -277,6 +278,9 @@ def plot_grad_cam(
             the class that is explained, or a mapping of the names of
             `heat_maps` to such arrays; written below the maps. Defaults to
             `None`, which writes none.
+        classes: Sequence of `B` strings, the classes that are explained, or a
+            mapping of the names of `heat_maps` to such sequences; written
+            below the maps. Defaults to `None`, which writes none.
         labels: Sequence of `B` strings, as the true classes, written below
             the images. Defaults to `None`, which writes none.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
@@ -305,6 +309,7 @@ def plot_grad_cam(
         pictures,
         heat,
         _pictures.shares(probabilities, list(heat), len(pictures)),
+        _pictures.classes(classes, list(heat), len(pictures)),
         _pictures.texts(labels, len(pictures)),
         _pictures.rectangles(boxes, pictures.shape),
         title,

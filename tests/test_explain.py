@@ -190,6 +190,9 @@ HEADS = {
     "model within": lambda x: keras.Sequential(
         [_dense(), layers.Softmax()], name="head"
     )(x),
+    "function": _dense(activation=ops.softmax),
+    "layer as activation": _dense(activation=layers.Softmax()),
+    "lambda": lambda x: layers.Lambda(keras.activations.softmax)(_dense()(x)),
 }
 
 
@@ -360,6 +363,56 @@ def test_images_do_not_depend_on_their_batch():
     )
 
 
+@pytest.mark.parametrize("output", ["first", 1])
+def test_outputs_in_a_dictionary_go_by_their_keys(output):
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.GlobalAveragePooling2D()(conv(4, "conv")(inputs))
+    heads = {
+        # Of other names than the keys, and not in the order of the keys.
+        "second": layers.Dense(3, name="one")(x),
+        "first": layers.Dense(5, name="other")(x),
+    }
+    model = vary(keras.Model({"image": inputs}, heads))
+    x = {"image": images(2, 8, 8, 3)}
+    key = output if output == "first" else "second"
+    single = keras.Model(inputs, heads[key])
+    np.testing.assert_array_equal(
+        explain.grad_cam(model, x, 2, output=output),
+        explain.grad_cam(single, x["image"], 2),
+    )
+    with pytest.raises(ValueError, match='"first", "second".*output=.third'):
+        explain.grad_cam(model, x, 2, output="third")
+
+
+@pytest.mark.parametrize("layer", ["conv", "dense"])
+def test_quantized_layers_are_explained(layer):
+    """Keras runs them by another method."""
+    inputs = keras.Input((6, 4, 3))
+    x = layers.Dense(8, name="dense")(conv(8, "conv")(inputs))
+    x = layers.GlobalAveragePooling2D()(ops.relu(x))
+    logits = layers.Dense(5, name="out", activation="softmax")(x)
+    model = vary(keras.Model(inputs, logits))
+    x = images(2, 6, 4, 3)
+    expected = explain.grad_cam(model, x, 1, layer)
+    for name in ("dense", "out"):
+        model.get_layer(name).quantize("int8")
+    heat = explain.grad_cam(model, x, 1, layer)
+    # Rounded to 8 bits.
+    np.testing.assert_allclose(heat, expected, atol=0.1)
+
+
+def test_layers_that_are_computed_again_for_the_gradient_are_explained():
+    x = images(2, 6, 4, 2)
+    end = HEADS["softmax"]
+    expected = explain.grad_cam(_head(end), x, 1)
+    with keras.RematScope(mode="full"):
+        model = _head(_dense(activation="softmax"))
+    np.testing.assert_allclose(
+        explain.grad_cam(model, x, 1), expected, atol=1e-6
+    )
+    assert model.get_layer("conv")._remat_mode is not None
+
+
 @pytest.mark.parametrize("output", [0, "predictions"])
 def test_one_of_several_outputs_is_explained(output):
     model = vary(shared_layer())
@@ -468,6 +521,19 @@ def test_probabilities_are_those_of_the_model(activation, transform):
     found = explain.class_probabilities(model, x, batch_size=2)
     assert found.dtype == "float32"
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_what_is_made_of_probabilities_is_taken_for_such():
+    inputs = keras.Input((6, 4, 2))
+    x = layers.GlobalAveragePooling2D()(conv(3, "conv")(inputs))
+    both = [
+        layers.Dense(5, activation="softmax", name=f"end{i}")(x) for i in (0, 1)
+    ]
+    model = vary(keras.Model(inputs, layers.Average()(both)))
+    x = images(3, 6, 4, 2)
+    np.testing.assert_allclose(
+        explain.class_probabilities(model, x), to_numpy(model(x)), atol=1e-6
+    )
 
 
 def test_the_probability_of_a_single_logit_is_its_sigmoid():

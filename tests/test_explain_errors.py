@@ -90,8 +90,15 @@ def _rescaling(scale=1 / 255, **options):
         _rescaling(),
         _rescaling(1 / 127.5, offset=-1),
         keras.Sequential([keras.Input((8, 8, 3)), _rescaling()]),
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.Sequential([layers.RandomFlip("horizontal")]),
+                _rescaling(),
+            ]
+        ),
     ],
-    ids=["to 1", "around 0", "within"],
+    ids=["to 1", "around 0", "within", "after augmentation"],
 )
 # Of NumPy, when Keras converts tensors of PyTorch.
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -133,9 +140,14 @@ ARGUMENTS = {
         ValueError,
         [
             "'stage2_block1_con1'",
-            'Did you mean "stage2_block1_conv1"',
             "stage2_block1_out",
+            'Did you mean "stage2_block1_conv1"',
         ],
+    ),
+    "another case": (
+        {"layer": "Stage2_Block1_Out"},
+        ValueError,
+        ['Did you mean "stage2_block1_out"'],
     ),
     "a layer without positions": (
         {"layer": "predictions"},

@@ -108,7 +108,7 @@ ALLOWED = {
         "_recording",
         "_targets",
     },
-    "monitor": {"_checks", "_recording"},
+    "monitor": {"_checks", "_images", "_recording"},
     # Data of every kind, as records, then as batches.
     "_records": {"_checks"},
     "_decoding": {"_checks", "_records"},
@@ -380,3 +380,23 @@ def test_tensorflow_is_not_imported_under_other_backends():
 def test_public_names_exist():
     for module in (cbam_keras, cbam_keras.layers):
         assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_modules_are_reached_without_importing_them_first():
+    script = """
+import sys, cbam_keras
+assert "cbam_keras.explain" not in sys.modules
+assert callable(cbam_keras.explain.grad_cam)
+assert callable(cbam_keras.models.ResNet18)
+assert {"explain", "CBAM"} <= set(dir(cbam_keras))
+try:
+    cbam_keras.explainn
+except AttributeError as error:
+    assert "explainn" in str(error)
+else:
+    raise SystemExit("no error")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

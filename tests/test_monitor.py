@@ -250,6 +250,40 @@ def test_data_that_would_be_used_up_must_come_with_images():
     assert "stage1_block1_attention/spatial_mean" in history
 
 
+BAD = {
+    "channels": (X[..., :1], ValueError, r"\(B, 8, 8, 3\).*\(32, 8, 8, 1\)"),
+    "one image": (X[0], ValueError, r"images\[None\]"),
+    "none": (X[:0], ValueError, "at least one"),
+    "not finite": (X * np.nan, ValueError, "finite"),
+    "a name": ("x", TypeError, "array of numbers"),
+    "a number": (3, ValueError, "must be of shape"),
+}
+
+
+@pytest.mark.parametrize("given, error, message", BAD.values(), ids=BAD)
+def test_images_are_checked_before_training(given, error, message):
+    model = compiled()
+    before = model.get_weights()
+    with pytest.raises(error, match=message):
+        fit(model, AttentionMonitor(given))
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [list(X[:4]), X[:4].tolist(), (X[:4], Y[:4])],
+    ids=["list of images", "numbers", "with labels"],
+)
+def test_images_come_in_several_forms(given):
+    model = compiled()
+    history = fit(model, AttentionMonitor(given))
+    _, spatial = explain.attention_maps(model, X[:4])["stage1_block1_attention"]
+    assert history["stage1_block1_attention/spatial_mean"][0] == pytest.approx(
+        spatial.mean(dtype="float64"), abs=1e-5
+    )
+
+
 def test_models_of_several_inputs_are_looked_at():
     left, right = (
         keras.Input((8, 8, 3), name="left"),

@@ -380,3 +380,33 @@ def test_what_is_drawn_is_not_changed(draw):
         before, (IMAGES, *HEAT.values(), CHANNEL, SPATIAL), strict=True
     ):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("probabilities", [None, {"a": [0.2], "b": [0.75]}])
+def test_classes_stand_below_the_maps(probabilities):
+    heat = {name: np.ones((1, 6, 5)) for name in "ab"}
+    figure = plotting.plot_grad_cam(
+        np.zeros((1, 6, 5)),
+        heat,
+        probabilities=probabilities,
+        classes={"a": ["cat"], "b": ["dog"]},
+    )
+    below = [axes.get_xlabel() for axes in figure.axes[1:3]]
+    if probabilities:
+        assert below == ["cat\nP = 0.20", "dog\nP = 0.75"]
+    else:
+        assert below == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"a": ["cat"]}, "`classes` must be a mapping with the names"),
+        ({"a": ["cat"], "b": []}, r'`classes\["b"\]` must hold 1 strings'),
+        (["cat"], "Received: an array without names"),
+    ],
+)
+def test_classes_belong_to_the_maps(classes, message):
+    heat = {name: np.ones((1, 6, 5)) for name in "ab"}
+    with pytest.raises(ValueError, match=message):
+        plotting.plot_grad_cam(np.zeros((1, 6, 5)), heat, classes=classes)
