@@ -14,6 +14,7 @@ from cbam_keras import (
     _decoding,
     _examples,
     _files,
+    _pictures,
     _settings,
     explain,
     plotting,
@@ -23,7 +24,6 @@ from cbam_keras._findings import Findings
 
 # Of images of different sizes, as in data sets.
 SIDE = 224
-MOST_DRAWN = 100
 # Of so many images the attention of every layer is drawn.
 ATTENTION_DRAWN = 4
 PREDICTED = np.array([-1])
@@ -71,9 +71,10 @@ def run(
     # Before any work: what is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.positive_integer("batch_size", settings.batch_size)
-    if _checks.positive_integer("draw", settings.draw) > MOST_DRAWN:
+    most = _pictures.MOST_ROWS
+    if _checks.positive_integer("draw", settings.draw) > most:
         raise ValueError(
-            f"`draw` must be at most {MOST_DRAWN}, for a figure that can be "
+            f"`draw` must be at most {most}, for a figure that can be "
             f"looked at. Received: draw={settings.draw}"
         )
     side = settings.image_size

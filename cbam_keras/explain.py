@@ -99,14 +99,10 @@ def grad_cam(
     """
     combine = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _require_one_input(model)
-    images = _images.check(images, model)
-    steps, result = _traced(model, images)
-    index = _output_index(model, output)
-    classes = _classes(model, result[index])
-    chosen = _class_indices(class_index, len(images), classes)
-    target = _targets.find(steps, result[index], layer)
-    head = _heads.find(steps, result[index])
+    images, steps, result, index = _read(model, images, output)
+    chosen = _class_indices(class_index, len(images), result.shape[1])
+    target = _targets.find(steps, result, layer)
+    head = _heads.find(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -159,12 +155,8 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _require_one_input(model)
-    images = _images.check(images, model)
-    steps, result = _traced(model, images)
-    index = _output_index(model, output)
-    classes = _classes(model, result[index])
-    head = _heads.find(steps, result[index])
+    images, steps, result, index = _read(model, images, output)
+    head = _heads.find(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
         outputs = _recording.run(model, images[start : start + batch_size])
@@ -172,8 +164,8 @@ def class_probabilities(
     values = np.concatenate(found)
     if head.kind is not None or _heads.looks_like_probabilities(values):
         return values
-    if classes == 1:
-        return 1 / (1 + np.exp(-values))
+    if values.shape[1] == 1:
+        return np.exp(-np.logaddexp(0, -values))
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
@@ -310,7 +302,12 @@ def _joined(maps):
     return None if maps[0] is None else np.concatenate(maps)
 
 
-def _require_one_input(model):
+def _read(model, images, output):
+    """Returns the images, checked, and what the model makes of them.
+
+    These are its steps, the output tensor that tells of the classes, and the
+    place of that among its outputs.
+    """
     _graph.require_graph("model", model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -318,13 +315,19 @@ def _require_one_input(model):
             f'"{model.name}" with {len(model.inputs)}: '
             f"{_checks.first_few([x.name for x in model.inputs])}"
         )
-
-
-def _traced(model, images):
-    """Returns the steps of a model for these images, and its outputs."""
-    (own,) = model.inputs
-    given = keras.KerasTensor((None, *images.shape[1:]), own.dtype)
-    return _graph.trace(model, [given])
+    images = _images.check(images, model)
+    given = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
+    steps, results = _graph.trace(model, [given])
+    index = _output_index(model, output)
+    result = results[index]
+    if len(result.shape) != 2 or result.shape[1] is None:
+        raise ValueError(
+            "`model` must give a value per class, an output of shape (B, "
+            f'classes). Received: model "{model.name}" with an output of '
+            f"shape {tuple(result.shape)}. Name another with `output`, or "
+            "end the model in a classifier"
+        )
+    return images, steps, result, index
 
 
 def _output_index(model, output):
@@ -350,18 +353,6 @@ def _output_index(model, output):
         f"by name or by an index below {count}. Received: output={output!r}. "
         f"Its outputs are {_checks.first_few(names, 10)}"
     )
-
-
-def _classes(model, output):
-    """Returns the number of classes that an output tells of."""
-    if len(output.shape) != 2 or output.shape[1] is None:
-        raise ValueError(
-            "`model` must give a value per class, an output of shape (B, "
-            f'classes). Received: model "{model.name}" with an output of '
-            f"shape {tuple(output.shape)}. Name another with `output`, or "
-            "end the model in a classifier"
-        )
-    return output.shape[1]
 
 
 def _class_indices(class_index, count, classes):

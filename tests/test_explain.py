@@ -536,10 +536,11 @@ def test_what_is_made_of_probabilities_is_taken_for_such():
     )
 
 
-def test_the_probability_of_a_single_logit_is_its_sigmoid():
-    model = linear_network([[1.0], [2.0]])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_the_probability_of_a_single_logit_is_its_sigmoid(scale):
+    model = linear_network([[scale], [2 * scale]])
     x = images(3, 6, 4, 2)
-    expected = 1 / (1 + np.exp(-to_numpy(model(x))))
+    expected = 1 / (1 + np.exp(-to_numpy(model(x)).astype("float64")))
     found = explain.class_probabilities(model, x)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 

@@ -993,9 +993,9 @@ MISTAKES = {
         "`count` must be a positive integer, or all",
     ),
     "draw_0": (["colours.keras", "it.png", "--draw", "0"], "`draw` must"),
-    "draw_1000": (
-        ["colours.keras", "it.png", "--draw", "1000"],
-        "`draw` must be at most 100",
+    "draw_33": (
+        ["colours.keras", "it.png", "--draw", "33"],
+        "`draw` must be at most 32",
     ),
     "batch_of_0": (
         ["colours.keras", "it.png", "--batch-size", "0"],
@@ -1092,3 +1092,12 @@ def test_a_bug_in_a_users_function_keeps_its_traceback(here, monkeypatch):
             ]
         )
     assert not (here / "runs").exists()
+
+
+def test_as_many_images_as_a_figure_holds_are_drawn(here):
+    for number in range(33):
+        picture(here / "many" / f"{number:02}.png")
+    _, arrays = explain(
+        "colours.keras", "many", "--count", "all", "--draw", "32"
+    )
+    assert len(arrays["images"]) == 32

@@ -248,6 +248,7 @@ ALLOWED = {
         "_examples",
         "_files",
         "_findings",
+        "_pictures",
         "_settings",
         "explain",
         "plotting",

@@ -1,4 +1,4 @@
-"""One data set through training, search and ablation, from end to end."""
+"""From end to end: data through every command, a network until it is seen."""
 
 import functools
 import json
@@ -10,7 +10,16 @@ from data_checks import arrays, builder, mock_files, write_folder
 from keras import layers
 
 import cbam_keras
-from cbam_keras import ablation, cli, comparison, data, training, tuning
+from cbam_keras import (
+    ablation,
+    cli,
+    comparison,
+    data,
+    explain,
+    plotting,
+    training,
+    tuning,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -161,3 +170,71 @@ def test_arrays_go_through_training_search_and_ablation(tmp_path):
         output=tmp_path / "ablate",
     ).rows
     assert [len(row.top1_errors) for row in rows] == [2, 2, 2]
+
+
+def _pretrained():
+    """A network of Keras' own, with a head that it was trained with."""
+    inputs = keras.Input((32, 32, 3), name="photo")
+    backbone = keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"
+    )
+    x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    outputs = layers.Dense(3, activation="softmax")(backbone(x))
+    return keras.Model(inputs, outputs, name="pretrained")
+
+
+def test_attention_is_inserted_trained_saved_loaded_and_seen(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), "uint8")
+    labels = np.arange(8) % 3
+    old = _pretrained()
+    old.save("old.keras")
+    model = cbam_keras.insert_attention(old, after="block_6_project_BN")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    log = model.fit(
+        images.astype("float32"),
+        labels,
+        verbose=0,
+        callbacks=[cbam_keras.AttentionMonitor()],
+    ).history
+    model.save("new.keras")
+    loaded = keras.saving.load_model("new.keras", compile=False)
+    (name,) = explain.attention_maps(loaded, images)
+    for found, expected in zip(
+        explain.attention_maps(loaded, images)[name],
+        explain.attention_maps(model, images)[name],
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert f"{name}/channel_mean" in log
+    heat = explain.grad_cam(loaded, images, labels, "block_6_expand")
+    figure = plotting.plot_grad_cam(images, heat)
+    assert len(figure.axes) == 2 * 8 + 1
+
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(images):
+        file = f"photos/{number}.png"
+        keras.utils.save_img(file, image, scale=False)
+    cli.main(
+        ["explain", "old.keras", "new.keras", "photos", "--output", "seen"]
+        + ["--class", "1", "--layer", "block_6_expand"]
+    )
+    seen = np.load("seen/arrays.npz")
+    np.testing.assert_allclose(
+        seen["new/heat_maps"],
+        explain.grad_cam(loaded, images, 1, "block_6_expand"),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        seen["new/probabilities"],
+        explain.class_probabilities(model, images),
+        atol=1e-5,
+    )
+    assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == [
+        "arrays.npz",
+        "attention-new.png",
+        "explain.json",
+        "grad_cam.png",
+    ]
