@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
 from cbam_keras import _recipe, comparison, data, training
@@ -255,13 +256,18 @@ def model_of(name: str) -> Any:
     return imported("model", name) if ":" in name else name
 
 
+def import_module(name: str) -> ModuleType:
+    """Returns a module of that name, those here included."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
 def imported(option: str, name: str) -> Any:
     """Returns what `"module:function"` names, modules here included."""
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        return getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"`{option}` must be MODULE:FUNCTION, a function in a module "

@@ -103,6 +103,13 @@ def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
+def fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
+    """Returns whether a shape is the expected one; `None` is any size."""
+    return len(expected) == len(shape) and all(
+        size in (None, own) for size, own in zip(expected, shape, strict=True)
+    )
+
+
 def data_format(value: Any) -> str:
     """Returns `value`, or Keras' global setting when it is `None`."""
     if value is None:

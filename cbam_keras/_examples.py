@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _decoding, _loading
+from cbam_keras import _checks, _decoding, _loading, _pictures
 from cbam_keras._records import SPLITS, Records
 from cbam_keras._sources import ENDINGS
 
@@ -285,6 +285,5 @@ def heat_in(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def grey(images: np.ndarray) -> np.ndarray:
-    """Returns the brightness of RGB images, `(B, H, W, 1)`, as ITU-R 601."""
-    weights = np.array([0.299, 0.587, 0.114])
-    return (images @ weights).round().astype(images.dtype)[..., None]
+    """Returns the brightness of RGB images of bytes, `(B, H, W, 1)`."""
+    return _pictures.grey(images).round().astype(images.dtype)[..., None]

@@ -1,10 +1,7 @@
 """The command `cbam-keras explain`: what networks look at, in pictures."""
 
 import argparse
-import importlib
-import os
 import pathlib
-import sys
 
 from cbam_keras import (
     _arguments,
@@ -300,10 +297,8 @@ def _preprocess(name):
 
 
 def _import(module):
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        importlib.import_module(module)
+        _arguments.import_module(module)
     except ImportError as error:
         raise ValueError(
             "`import` must be a module that Python finds, here or installed. "

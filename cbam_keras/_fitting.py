@@ -8,7 +8,7 @@ import time
 
 import keras
 
-from cbam_keras import _graph, _heads
+from cbam_keras import _checks, _graph, _heads
 from cbam_keras._distribution import ALONE
 from cbam_keras._progress import random_states
 from cbam_keras._recipe import DTYPES
@@ -55,11 +55,7 @@ def check_network(model, images):
             f"known input shape. Received: {model!r} from the function for a "
             "network"
         )
-    takes = tuple(model.input_shape)[1:]
-    fits = len(takes) == len(images.image_shape) and all(
-        size in (None, own)
-        for size, own in zip(takes, images.image_shape, strict=True)
-    )
+    fits = _checks.fits(model.input_shape[1:], images.image_shape)
     if not fits or tuple(model.output_shape) != (None, classes):
         raise ValueError(
             f'A network for the data set "{images.name}" must take images '
@@ -234,8 +230,7 @@ class _SaveEpoch(keras.callbacks.Callback):
 
 def _ends_in_softmax(model):
     if not _graph.is_graph(model):
-        last = getattr(model.layers[-1], "activation", None)
-        return last is keras.activations.softmax
+        return _heads.of(model.layers[-1]).kind == "softmax"
     steps, outputs = _graph.trace(model, model.inputs)
     return _heads.find(steps, outputs[0]).kind == "softmax"
 

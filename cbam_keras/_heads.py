@@ -39,26 +39,31 @@ class Head:
             self.operation.activation = activation
 
 
+def of(operation: Any) -> Head:
+    """Returns the head that a layer or an operation is, of `kind` if any."""
+    activation = getattr(operation, "activation", None)
+    if isinstance(activation, layers.Layer):
+        # One that is called by another.
+        operation = activation
+    kind = _kind(operation) or _kind(activation)
+    if kind is None and isinstance(operation, layers.Lambda):
+        kind = _kind(operation.function)
+    return Head(kind, operation if kind else None)
+
+
 def find(steps: Sequence[Step], output: Any) -> Head:
     """Returns how the steps of a model arrive at one of its outputs."""
     made = {id(x): step for step in steps for x in step.outputs}
     step = made.get(id(output))
     while step is not None:
         operation = step.operation
-        name = type(operation).__name__
-        activation = getattr(operation, "activation", None)
-        if isinstance(activation, layers.Layer):
-            # One that is called by another.
-            operation = activation
-        kind = _kind(operation) or _kind(activation)
-        if kind is None and isinstance(operation, layers.Lambda):
-            kind = _kind(operation.function)
-        if kind is not None:
-            return Head(kind, operation)
+        head = of(operation)
+        if head.kind is not None:
+            return head
         linear = isinstance(operation, layers.Activation) and (
-            activation is keras.activations.linear
+            operation.activation is keras.activations.linear
         )
-        if not (linear or name in _KEEPS_VALUES):
+        if not (linear or type(operation).__name__ in _KEEPS_VALUES):
             break
         step = made.get(id(step.inputs[0]))
     return Head(None)

@@ -81,24 +81,16 @@ def _shape(model):
 
 def _check_shape(array, takes, model):
     expected = takes or (None, None, None, None)
-    fits = len(array.shape) == len(expected) and all(
-        size in (None, own)
-        for size, own in zip(expected[1:], array.shape[1:], strict=True)
-    )
-    if fits and len(array):
-        return
     shape = array.shape
+    if _checks.fits(expected[1:], shape[1:]) and len(array):
+        return
     hint = ""
     if len(shape) == 0 or 0 in shape:
         hint = ". There must be at least one"
     elif len(shape) == len(expected) - 1:
-        single = all(
-            size in (None, own)
-            for size, own in zip(expected[1:], shape, strict=True)
-        )
         hint = ". " + (
             "A single image is given as images[None]"
-            if single
+            if _checks.fits(expected[1:], shape)
             else "Grey images get their channel as images[..., None]"
         )
     elif len(shape) == 4 and len(expected) == 4:
@@ -110,13 +102,10 @@ def _check_shape(array, takes, model):
 
 
 def _mend(shape, expected):
-    moved = (shape[0], shape[2], shape[3], shape[1])
-    back = (shape[0], shape[3], shape[1], shape[2])
+    moved = (shape[2], shape[3], shape[1])
+    back = (shape[3], shape[1], shape[2])
     for order, other in (((0, 2, 3, 1), moved), ((0, 3, 1, 2), back)):
-        if all(
-            size in (None, own)
-            for size, own in zip(expected[1:], other[1:], strict=True)
-        ):
+        if _checks.fits(expected[1:], other):
             return f"Channels elsewhere: np.transpose(images, {order})"
     return "Resize them with keras.ops.image.resize, if it is the size"
 

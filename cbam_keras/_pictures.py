@@ -139,7 +139,7 @@ def gates(maps: Any, count: int) -> dict[str, tuple]:
 
 
 def grey(picture: np.ndarray) -> np.ndarray:
-    """Returns an image `(H, W, C)` as luminance `(H, W)`, ITU-R BT.601."""
+    """Returns images `(..., C)` as luminance `(...)`, ITU-R BT.601."""
     if picture.shape[-1] == 1:
         return picture[..., 0]
     return picture @ np.array([0.299, 0.587, 0.114])

@@ -88,6 +88,15 @@ def is_feature_map(tensor: Any) -> bool:
     return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
 
 
+def input_format(model: keras.Model) -> str:
+    """Returns the data format that a model takes images in."""
+    for layer in within(model):
+        given = getattr(layer, "data_format", None)
+        if given is not None:
+            return given
+    return keras.config.image_data_format()
+
+
 def data_formats(steps: Sequence[Step]) -> dict[int, str]:
     """Returns the data format of the output of each operation, by its id.
 

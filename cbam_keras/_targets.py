@@ -18,21 +18,11 @@ class Target:
     may serve several places.
     """
 
-    path: str
     operation: Any
     call: int
     shape: tuple
     dtype: str
     data_format: str
-
-
-def input_format(steps: Sequence[Step]) -> str:
-    """Returns the data format that a model takes images in."""
-    for step in steps:
-        given = getattr(step.operation, "data_format", None)
-        if given is not None:
-            return given
-    return keras.config.image_data_format()
 
 
 def find(steps: Sequence[Step], output: Any, layer: Any) -> Target:
@@ -98,7 +88,6 @@ def _target(steps, step, formats):
         if x.operation is step.operation and x.outputs[0].shape == tensor.shape
     ]
     return Target(
-        step.path,
         step.operation,
         alike.index(step) + 1,
         tuple(tensor.shape),

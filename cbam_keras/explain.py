@@ -12,6 +12,7 @@ from cbam_keras import (
     _heads,
     _heat,
     _images,
+    _places,
     _recording,
     _targets,
 )
@@ -115,7 +116,7 @@ def grad_cam(
             index,
         )
         found.append(np.maximum(combine(features, gradient), 0))
-    first = _targets.input_format(steps) == "channels_first"
+    first = _places.input_format(model) == "channels_first"
     return _heat.at_size(
         np.concatenate(found), images.shape[2:] if first else images.shape[1:3]
     )

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -78,12 +79,14 @@ class AttentionMonitor(keras.callbacks.Callback):
         self.images = images
         self.patience = _checks.positive_integer("patience", patience)
         self._names: dict[Any, str] = {}
+        self._ends: dict[str, tuple[float, float]] = {}
         self._batch: Any = None
         self._streaks: dict[tuple[str, str], int] = {}
 
     def on_train_begin(self, logs=None):
         model = self.model
         self._names = _recording.gates(model)
+        self._ends = {name: _ends(gate) for gate, name in self._names.items()}
         if self.images is None:
             self._batch = _first(_of_fit(model))
         else:
@@ -92,9 +95,8 @@ class AttentionMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         maps = _recording.record(self.model, self._batch, self._names)
-        ends = {name: _ends(layer) for layer, name in self._names.items()}
         for name, pair in maps.items():
-            own = ends[name.partition("#")[0]]
+            own = self._ends[name.partition("#")[0]]
             for gate, values in zip(("channel", "spatial"), pair, strict=True):
                 if values is None:
                     continue
@@ -187,9 +189,10 @@ def _of_fit(model):
     while frame is not None:
         own = frame.f_locals
         if frame.f_code.co_name == "fit" and own.get("self") is model:
-            for data in (own.get("validation_data"), own.get("x")):
-                if data is not None and not _used_up(data):
-                    return _inputs(data) if data is not own["x"] else data
+            for data in (_inputs(own.get("validation_data")), own.get("x")):
+                # What is taken from a generator is used up.
+                if data is not None and not hasattr(data, "__next__"):
+                    return data
             break
         frame = frame.f_back
     raise ValueError(
@@ -197,11 +200,6 @@ def _of_fit(model):
         "be taken without using it up. Received: images=None, and a generator "
         "or a loop of your own. AttentionMonitor(images[:32]) looks at those"
     )
-
-
-def _used_up(data):
-    """Returns whether what is taken from `data` is gone, as of a generator."""
-    return hasattr(data, "__next__")
 
 
 def _inputs(data):
@@ -219,8 +217,8 @@ def _checked(images, model):
         images = np.asarray(images)
     elif isinstance(images, tuple):
         images = _inputs(images)
-    batches = isinstance(images, keras.utils.PyDataset)
-    if batches or (hasattr(images, "__iter__") and not isinstance(images, str)):
+    several = isinstance(images, (keras.utils.PyDataset, Iterable))
+    if several and not isinstance(images, str):
         images = _first(images)
     return _images.check(images, model)
 

@@ -38,6 +38,14 @@ def small_network(attention=OFFICIAL, **options):
     )
 
 
+def authors_network():
+    """Returns it with the stored weights; skips where they cannot be read."""
+    pytest.importorskip("torch", reason="PyTorch reads the file")
+    model = small_network()
+    load_torch_weights(model, CHECKPOINT)
+    return model
+
+
 def tiny_network(attention=None, **options):
     """Returns a network of one stage, of the smallest sizes."""
     return models.ResNet(

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from convert_checks import CHECKPOINT, small_network
+from convert_checks import authors_network
 from explain_checks import images, tiny
 from insertion_checks import conv, network, vary
 from keras import layers
@@ -17,13 +17,10 @@ from cbam_keras import (
     explain,
     insert_attention,
 )
-from cbam_keras.convert import load_torch_weights
 
 
 def test_maps_are_those_of_the_authors_network():
-    pytest.importorskip("torch", reason="PyTorch reads the file")
-    model = small_network()
-    load_torch_weights(model, CHECKPOINT)
+    model = authors_network()
     arrays, _ = stored("official_small_cbam_io")
     expected, _ = stored("official_small_cbam_explained")
     maps = explain.attention_maps(model, channels_last(arrays["input"]))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from convert_checks import CHECKPOINT, small_network
+from convert_checks import authors_network
 from explain_checks import (
     Offset,
     images,
@@ -79,9 +79,7 @@ def test_small_maps_are_resized_bilinearly():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stage", [2, 4])
 def test_the_authors_network_gives_the_maps_of_pytorch(stage, method):
-    pytest.importorskip("torch", reason="PyTorch reads the file")
-    model = small_network()
-    load_torch_weights(model, CHECKPOINT)
+    model = authors_network()
     arrays, _ = stored("official_small_cbam_io")
     expected, _ = stored("official_small_cbam_explained")
     heat = explain.grad_cam(
@@ -352,10 +350,7 @@ def test_gradients_too_small_for_half_precision_are_not_lost():
 
 
 def test_images_do_not_depend_on_their_batch():
-    model, x = (
-        vary(small_network(input_shape=(16, 16, 3))),
-        images(5, 16, 16, 3),
-    )
+    model, x = tiny(), images(5, 8, 8, 3)
     np.testing.assert_allclose(
         explain.grad_cam(model, x, batch_size=2),
         explain.grad_cam(model, x),

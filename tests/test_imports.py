@@ -105,6 +105,7 @@ ALLOWED = {
         "_heads",
         "_heat",
         "_images",
+        "_places",
         "_recording",
         "_targets",
     },
@@ -150,7 +151,14 @@ ALLOWED = {
     "_progress": {"_files"},
     "_processes": {"_checks"},
     "_distribution": {"_checks", "_graph", "_processes"},
-    "_fitting": {"_graph", "_heads", "_distribution", "_progress", "_recipe"},
+    "_fitting": {
+        "_checks",
+        "_graph",
+        "_heads",
+        "_distribution",
+        "_progress",
+        "_recipe",
+    },
     "_settings": {"_checks"},
     "_session": {"_files", "_progress", "_settings", "_tables", "plotting"},
     "training": {
@@ -238,8 +246,21 @@ ALLOWED = {
     },
     "_tune_command": {"_arguments", "_files", "_workers", "tuning"},
     # Explaining models and images on disk.
-    "_examples": {"_checks", "_decoding", "_loading", "_records", "_sources"},
-    "_classifiers": {"_checks", "_examples", "_graph", "layers._attention"},
+    "_examples": {
+        "_checks",
+        "_decoding",
+        "_loading",
+        "_pictures",
+        "_records",
+        "_sources",
+    },
+    "_classifiers": {
+        "_checks",
+        "_examples",
+        "_graph",
+        "_places",
+        "layers._attention",
+    },
     "_findings": {"_tables"},
     "_explaining": {
         "_checks",
