@@ -109,6 +109,22 @@ class AttentionLayer(layers.Layer):
             self.build(inputs.shape)
         return inputs
 
+    def _plain(self, inputs, training):
+        """Returns what `call` does, from single operations."""
+        return inputs * self.attention_map(inputs, training)
+
+    def _can_be_fused(self):
+        """Whether `_fused` computes what this gate does."""
+        return (
+            set(self.pool_types) <= {"avg", "max"}
+            and all(
+                getattr(self, name, None) is None or _is_known(self, name)
+                for name in ("activation", "gate_activation", "attention_map")
+            )
+            # A watcher may stand beside a gate's own call.
+            and "call" not in vars(self)
+        )
+
     def _gate(self, logits):
         gate = self.gate_activation(logits)
         if self._gate_scale is not None:
@@ -136,6 +152,12 @@ class AttentionLayer(layers.Layer):
             # Kept in full precision under mixed precision, see _gate_dtype.
             autocast=False,
         )
+
+
+def _is_known(gate, name):
+    # A user's function may hold variables, which gradients have to reach.
+    module = getattr(getattr(gate, name), "__module__", "")
+    return module.split(".")[0] in ("keras", "cbam_keras")
 
 
 def _identity_scale(activation):

@@ -3,6 +3,7 @@
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.layers import _fused
 from cbam_keras.layers._attention import POOLS, AttentionLayer
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
@@ -209,6 +210,13 @@ class CBAM(AttentionLayer):
 
     def call(self, inputs, training=None):
         x = self._prepare(inputs)
+        gates = [self.channel_attention, self.spatial_attention]
+        if self.order == "spatial_first":
+            gates.reverse()
+        return _fused.attend(self, gates, x, training, self._plain)
+
+    def _plain(self, inputs, training):
+        x = inputs
         if self.order == "parallel":
             channel_map, spatial_map = self.attention_maps(x, training)
             return x * channel_map * spatial_map
@@ -216,7 +224,7 @@ class CBAM(AttentionLayer):
         if self.order == "spatial_first":
             gates.reverse()
         for gate in gates:
-            x = gate(x, training=training)
+            x = gate._plain(x, training)
         return x
 
     def get_config(self):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
+from cbam_keras.layers import _fused
 from cbam_keras.layers._attention import POOLS, AttentionLayer, pool
 
 
@@ -87,6 +88,9 @@ class ChannelAttention(AttentionLayer):
         need; the authors' code truncates. See `docs/fidelity.md`.
     """
 
+    # Whether it pools over positions, in place of channels.
+    _pools_space = True
+
     def __init__(
         self,
         reduction_ratio=16,
@@ -160,17 +164,17 @@ class ChannelAttention(AttentionLayer):
         """
         inputs = self._prepare(inputs)
         rank = len(inputs.shape)
-        axis = self._channel_axis(rank)
-        spatial_axes = tuple(i for i in range(1, rank) if i != axis)
-        logits = 0
-        for pool_type in self.pool_types:
-            pooled = pool(inputs, pool_type, spatial_axes, self._gate_dtype)
-            logits = logits + self._perceptron(pooled)
-        return ops.expand_dims(self._gate(logits), spatial_axes)
+        channels = self._channel_axis(rank)
+        axes = tuple(i for i in range(1, rank) if i != channels)
+        pooled = [
+            pool(inputs, pool_type, axes, self._gate_dtype)
+            for pool_type in self.pool_types
+        ]
+        return self._map_of(pooled, training)
 
     def call(self, inputs, training=None):
         inputs = self._prepare(inputs)
-        return inputs * self.attention_map(inputs, training)
+        return _fused.attend(self, [self], inputs, training, self._plain)
 
     def get_config(self):
         return {
@@ -180,6 +184,20 @@ class ChannelAttention(AttentionLayer):
             "hidden_units": self.hidden_units,
             "activation": keras.activations.serialize(self.activation),
         }
+
+    def _map_of(self, pooled, training):
+        """Returns the gate, given one `(B, C)` per entry of `pool_types`."""
+        # Into the batch, so that the weights are read once. The images stay
+        # the outermost, along which many devices share a batch.
+        channels = self.squeeze_kernel.shape[0]
+        logits = self._perceptron(
+            ops.reshape(ops.stack(pooled, axis=1), (-1, channels))
+        )
+        logits = ops.reshape(logits, (-1, len(pooled), channels))
+        rank = self.input_spec.ndim
+        axis = self._channel_axis(rank)
+        axes = tuple(i for i in range(1, rank) if i != axis)
+        return ops.expand_dims(self._gate(ops.sum(logits, axis=1)), axes)
 
     def _perceptron(self, x):
         hidden = self._dense(x, self.squeeze_kernel, self.squeeze_bias)

@@ -4,6 +4,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks
+from cbam_keras.layers import _fused
 from cbam_keras.layers._attention import POOLS, AttentionLayer, pool
 
 # What the spatial gate can see of the channels at a position.
@@ -90,6 +91,9 @@ class SpatialAttention(AttentionLayer):
         and normalizes. See `cbam_keras.VARIANTS` and `docs/fidelity.md`.
     """
 
+    # Whether it pools over positions, in place of channels.
+    _pools_space = False
+
     def __init__(
         self,
         kernel_size=7,
@@ -169,29 +173,12 @@ class SpatialAttention(AttentionLayer):
         """
         inputs = self._prepare(inputs)
         axis = self._channel_axis(len(inputs.shape))
-        maps = ops.stack(
-            [self._map(inputs, kind, axis) for kind in self.pool_types],
-            axis=-1,
-        )
-        # The maps stand channels-last whatever the data format: TensorFlow
-        # has no channels_first convolution on a CPU.
-        logits = ops.conv(
-            maps,
-            self._convolution_kernel(),
-            padding="same",
-            data_format="channels_last",
-            dilation_rate=self.dilation_rate,
-        )
-        if self.bias is not None:
-            logits = logits + ops.cast(self.bias, logits.dtype)
-        if self.batch_norm is not None:
-            logits = self.batch_norm(logits, training=training)
-        gate = self._gate(logits)
-        return ops.expand_dims(ops.squeeze(gate, axis=-1), axis)
+        pooled = [self._pool(inputs, kind, axis) for kind in self.pool_types]
+        return self._map_of(pooled, training)
 
     def call(self, inputs, training=None):
         inputs = self._prepare(inputs)
-        return inputs * self.attention_map(inputs, training)
+        return _fused.attend(self, [self], inputs, training, self._plain)
 
     def get_config(self):
         return {
@@ -202,19 +189,38 @@ class SpatialAttention(AttentionLayer):
             "dilation_rate": self.dilation_rate,
         }
 
+    def _map_of(self, pooled, training):
+        """Returns the gate, given one `(B, H, W)` per entry of `pool_types`."""
+        # The maps stand channels-last whatever the data format: TensorFlow
+        # has no channels_first convolution on a CPU.
+        logits = ops.conv(
+            ops.stack(pooled, axis=-1),
+            self._convolution_kernel(),
+            padding="same",
+            data_format="channels_last",
+            dilation_rate=self.dilation_rate,
+        )
+        if self.bias is not None:
+            logits = logits + ops.cast(self.bias, logits.dtype)
+        if self.batch_norm is not None:
+            logits = self.batch_norm(logits, training=training)
+        gate = ops.squeeze(self._gate(logits), axis=-1)
+        return ops.expand_dims(gate, self._channel_axis(self.input_spec.ndim))
+
     def _convolution_kernel(self):
         kernel = ops.cast(self.kernel, self._gate_dtype)
-        if self._gate_dtype != "float64":
+        if keras.config.backend() != "torch":
             return kernel
-        # The gradient of PyTorch's float64 convolution on a CPU fails for a
-        # kernel to one map, unless the kernel lies in memory in PyTorch's
-        # order (1, maps, k, ..): `take` makes a copy that does.
+        # The gradient of PyTorch's convolution on a CPU fails for a kernel
+        # to one map, of float64 and of a single image, unless the kernel
+        # lies in memory in PyTorch's order (1, maps, k, ..): `take` makes a
+        # copy that does.
         rank = len(kernel.shape) - 2
         kernel = ops.transpose(kernel, (rank + 1, rank, *range(rank)))
         kernel = ops.take(kernel, [0], axis=0)
         return ops.transpose(kernel, (*range(2, rank + 2), 1, 0))
 
-    def _map(self, inputs, kind, axis):
+    def _pool(self, inputs, kind, axis):
         """Returns one number per position, shape `(B, H, W)`."""
         if kind != "conv":
             return pool(inputs, kind, axis, self._gate_dtype)
