@@ -79,7 +79,8 @@ def attend(layer, gates, x, training, plain):
     if training is False or not passes.may_need_gradient(x, work.weights()):
         return work.forward(x)
     outputs = passes.with_gradient(
-        work.forward_and_backward,
+        work.forward_and_records,
+        work.backward,
         functools.partial(work.plainly, plain),
         (x, *work.weights()),
     )
@@ -120,6 +121,11 @@ class _Attention:
         self.axes = [
             1 if gate._pools_space is not first else 2 for gate in gates
         ]
+        # The shape of each gate's pooled numbers and map.
+        self.small = [
+            (1, self.sizes[1]) if axis == 1 else (self.sizes[0], 1)
+            for axis in self.axes
+        ]
         # What the call has given new values, as moving averages.
         self.updated = []
 
@@ -141,16 +147,14 @@ class _Attention:
         with _scope(self.gates, weights):
             return plain(x, self.training)
 
-    def forward_and_backward(self, x, *weights):
-        """Returns the outputs and the function that takes their gradients.
+    def forward_and_records(self, x, *weights, locate=True):
+        """Returns the outputs, and what the gradient needs of them.
 
-        The outputs are that of the layer and the values of `updated`. The
-        function takes the gradient of the first and `x`, and returns those
-        of `x` and the weights.
+        The outputs are that of the layer and the values of `updated`.
         """
         split = len(self.gates[0].variables)
         weights = weights[:split], weights[split:]
-        state = []
+        self.updated, state = [], []
 
         def run(index, values):
             gate, updated = self.gates[index], []
@@ -174,12 +178,25 @@ class _Attention:
             state.extend(values)
             return gate_map, pull
 
-        y, records = self._forward(self._view(x), run, locate=True)
+        y, records = self._forward(self._view(x), run, locate)
+        return (y, *state), records
 
-        def backward(dy, x):
-            return self._backward(self._view(dy), self._view(x), records)
-
-        return (y, *state), backward
+    def backward(self, dy, x, records):
+        """Returns the gradients of `x` and the weights, given the output's."""
+        dy, x = self._view(dy), self._view(x)
+        slopes = self.passes.Slopes(dy, x, self.rows)
+        first, second = records[0].map, None
+        inside, outside, weights = [], [], []
+        if len(records) > 1:
+            second = records[1].map
+            slope = slopes.of_second(first, self.axes[1])
+            spread, weights = self._pull(1, records[1], slope)
+            (outside if self.parallel else inside).append(spread)
+        slope = slopes.of_first(second, inside, self.axes[0])
+        spread, more = self._pull(0, records[0], slope)
+        outside.append(spread)
+        dx = slopes.of_input(first, second, inside, outside)
+        return self.passes.reshape(dx, self.shape), *more, *weights
 
     def keep(self, state):
         """Assigns what the call has updated."""
@@ -187,19 +204,23 @@ class _Attention:
             variable.assign(value)
 
     def _view(self, x):
-        return ops.reshape(x, (-1, *self.sizes))
+        return self.passes.reshape(x, (-1, *self.sizes))
 
     def _map(self, index, values):
         """Returns the map of a gate, given sum and maximum, in their shape."""
-        gate, axis = self.gates[index], self.axes[index]
-        count = ops.cast(self.sizes[axis - 1], self.dtype)
+        gate, count = self.gates[index], self.sizes[self.axes[index] - 1]
+        if not isinstance(count, int):
+            count = ops.cast(count, self.dtype)
         shape = (self.channels,) if gate._pools_space else self.space
         pooled = [
-            ops.reshape(value / count if kind == "avg" else value, (-1, *shape))
+            self.passes.reshape(
+                value / count if kind == "avg" else value, (-1, *shape)
+            )
             for kind, value in zip(gate.pool_types, values, strict=True)
         ]
-        small = (1, self.sizes[1]) if axis == 1 else (self.sizes[0], 1)
-        return ops.reshape(gate._map_of(pooled, self.training), (-1, *small))
+        return self.passes.reshape(
+            gate._map_of(pooled, self.training), (-1, *self.small[index])
+        )
 
     def _forward(self, x, run, locate):
         product, records = x, []
@@ -224,27 +245,12 @@ class _Attention:
             )
             records.append(_Record(gate_map, pooled.place, pull))
         y = self.passes.scale(product, records[-1].map, x)
-        return ops.reshape(y, self.shape), records
-
-    def _backward(self, dy, x, records):
-        slopes = self.passes.Slopes(dy, x, self.rows)
-        first, second = records[0].map, None
-        inside, outside, weights = [], [], []
-        if len(records) > 1:
-            second = records[1].map
-            slope = slopes.of_second(first, self.axes[1])
-            spread, weights = self._pull(1, records[1], slope)
-            (outside if self.parallel else inside).append(spread)
-        slope = slopes.of_first(second, inside, self.axes[0])
-        spread, more = self._pull(0, records[0], slope)
-        outside.append(spread)
-        dx = slopes.of_input(first, second, inside, outside)
-        return ops.reshape(dx, self.shape), *more, *weights
+        return self.passes.reshape(y, self.shape), records
 
     def _pull(self, index, record, slope):
         values, weights = record.pull(slope)
         found = {
-            kind: ops.cast(value, slope.dtype)
+            kind: self.passes.cast(value, slope.dtype)
             for kind, value in zip(
                 self.gates[index].pool_types, values, strict=True
             )

@@ -20,12 +20,27 @@ def may_need_gradient(x, weights):
     return True
 
 
-def with_gradient(forward, plain, arguments):
-    @jax.custom_gradient
-    def call(x, *weights):
-        outputs, backward = forward(x, *weights)
-        return outputs, lambda slopes: backward(slopes[0], x)
+def reshape(x, shape):
+    return jnp.reshape(x, shape)
 
+
+def cast(x, dtype):
+    return x.astype(dtype)
+
+
+def with_gradient(forward, backward, plain, arguments):
+    @jax.custom_vjp
+    def call(x, *weights):
+        return forward(x, *weights, locate=False)[0]
+
+    def call_with_records(x, *weights):
+        outputs, records = forward(x, *weights)
+        return outputs, (x, records)
+
+    def back(kept, slopes):
+        return backward(slopes[0], *kept)
+
+    call.defvjp(call_with_records, back)
     return call(*arguments)
 
 

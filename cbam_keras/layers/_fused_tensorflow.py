@@ -28,11 +28,19 @@ def may_need_gradient(x, weights):
     return True
 
 
-def with_gradient(forward, plain, arguments):
+def reshape(x, shape):
+    return tf.reshape(x, shape)
+
+
+def cast(x, dtype):
+    return tf.cast(x, dtype)
+
+
+def with_gradient(forward, backward, plain, arguments):
     @tf.custom_gradient
     def call(x, *weights):
-        outputs, backward = forward(x, *weights)
-        return outputs, lambda dy, *_: backward(dy, x)
+        outputs, records = forward(x, *weights)
+        return outputs, lambda dy, *_: backward(dy, x, records)
 
     return call(*(tf.convert_to_tensor(argument) for argument in arguments))
 

@@ -28,15 +28,23 @@ def may_need_gradient(x, weights):
     )
 
 
-def with_gradient(forward, plain, arguments):
-    return _Function.apply(forward, plain, *arguments)
+def reshape(x, shape):
+    return x.reshape(shape)
+
+
+def cast(x, dtype):
+    return x.to(dtype)
+
+
+def with_gradient(forward, backward, plain, arguments):
+    return _Function.apply(forward, backward, plain, *arguments)
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, forward, plain, *arguments):
-        outputs, ctx.back = forward(*arguments)
-        ctx.plain = plain
+    def forward(ctx, forward, backward, plain, *arguments):
+        outputs, ctx.records = forward(*arguments)
+        ctx.back, ctx.plain = backward, plain
         ctx.save_for_backward(*arguments)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
@@ -45,7 +53,8 @@ class _Function(torch.autograd.Function):
     def backward(ctx, dy, *_):
         arguments = ctx.saved_tensors
         if not torch.is_grad_enabled() and not _is_transformed():
-            return None, None, *ctx.back(dy, arguments[0])
+            slopes = ctx.back(dy, arguments[0], ctx.records)
+            return None, None, None, *slopes
         # The gradient itself is to be differentiated.
         wanted = [tensor for tensor in arguments if tensor.requires_grad]
         with torch.enable_grad():
@@ -58,6 +67,7 @@ class _Function(torch.autograd.Function):
             )
         slopes = iter(slopes)
         return (
+            None,
             None,
             None,
             *(next(slopes) if x.requires_grad else None for x in arguments),
