@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import cbam_keras
 from cbam_keras import (
     _arguments,
+    _bench_command,
     _explain_command,
     _files,
     _tune_command,
@@ -77,6 +78,7 @@ def _parser():
     _add_ablate(commands)
     _add_table(commands)
     _explain_command.add_command(commands)
+    _bench_command.add_command(commands)
     return parser
 
 

@@ -37,10 +37,27 @@ ALLOWED = {
         "layers.squeeze_excite",
     },
     "layers._attention": {"_checks"},
-    "layers.channel_attention": {"_checks", "layers._attention"},
+    "layers._fused": set(),
+    "layers._fused_jax": {"layers._fused"},
+    "layers._fused_tensorflow": {"layers._fused"},
+    "layers._fused_torch": {"layers._fused"},
+    "layers.channel_attention": {
+        "_checks",
+        "layers._attention",
+        "layers._fused",
+    },
     "layers.squeeze_excite": {"layers.channel_attention"},
-    "layers.spatial_attention": {"_checks", "layers._attention"},
-    "layers.cbam": {"_checks", *GATES, "layers.spatial_attention"},
+    "layers.spatial_attention": {
+        "_checks",
+        "layers._attention",
+        "layers._fused",
+    },
+    "layers.cbam": {
+        "_checks",
+        *GATES,
+        "layers._fused",
+        "layers.spatial_attention",
+    },
     "layers.factory": {
         "_checks",
         "layers.cbam",
@@ -283,9 +300,11 @@ ALLOWED = {
         "_records",
         "explain",
     },
+    "_bench_command": {"_arguments", "_checks", "_files"},
     "cli": {
         "",
         "_arguments",
+        "_bench_command",
         "_explain_command",
         "_files",
         "_tune_command",
@@ -349,22 +368,37 @@ def test_modules_import_only_from_their_left(module):
     assert own <= ALLOWED[module]
 
 
-# They subclass classes of KerasTuner, and are imported when it is needed.
-OF_KERAS_TUNER = {"_algorithms", "_client", "_hypermodel", "_oracles", "_tuner"}
-
-
-@pytest.mark.parametrize("module", sorted(set(MODULES) - OF_KERAS_TUNER))
-def test_modules_need_only_keras_and_numpy_to_be_imported(module):
-    roots = {name.split(".")[0] for name in imports(module, True)}
-    others = roots - set(sys.stdlib_module_names)
-    assert others <= {"cbam_keras", "keras", "numpy"}
+# They subclass classes of KerasTuner, or are written for one backend, and are
+# imported when that is needed.
+LATE = {
+    "_algorithms": {"keras_tuner"},
+    "_client": {"grpc", "keras_tuner"},
+    "_hypermodel": {"keras_tuner"},
+    "_oracles": {"keras_tuner"},
+    "_tuner": {"keras_tuner"},
+    "layers._fused_jax": {"jax"},
+    "layers._fused_tensorflow": {"tensorflow"},
+    "layers._fused_torch": {"torch"},
+}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_what_needs_keras_tuner_is_imported_late(module):
+def test_modules_need_only_keras_and_numpy_to_be_imported(module):
+    roots = {name.split(".")[0] for name in imports(module, True)}
+    others = roots - set(sys.stdlib_module_names)
+    assert others <= {
+        "cbam_keras",
+        "keras",
+        "numpy",
+        *LATE.get(module, ()),
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_needs_more_than_keras_is_imported_late(module):
     early = {name.removeprefix("cbam_keras.") for name in imports(module, True)}
     # `tuning` names one where only the type checker looks.
-    assert module in OF_KERAS_TUNER or not early & OF_KERAS_TUNER
+    assert module in LATE or not early & set(LATE)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -45,17 +45,27 @@ class _Function(torch.autograd.Function):
     def forward(ctx, forward, backward, plain, *arguments):
         outputs, ctx.records = forward(*arguments)
         ctx.back, ctx.plain = backward, plain
-        ctx.save_for_backward(*arguments)
+        # Moving averages change before the gradient is taken, which does not
+        # depend on those that do.
+        ctx.fixed = [None if x.requires_grad else x for x in arguments[1:]]
+        ctx.save_for_backward(
+            arguments[0], *(x for x in arguments[1:] if x.requires_grad)
+        )
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
     def backward(ctx, dy, *_):
-        arguments = ctx.saved_tensors
+        x, *learned = ctx.saved_tensors
         if not torch.is_grad_enabled() and not _is_transformed():
-            slopes = ctx.back(dy, arguments[0], ctx.records)
+            slopes = ctx.back(dy, x, ctx.records)
             return None, None, None, *slopes
         # The gradient itself is to be differentiated.
+        learned = iter(learned)
+        arguments = [
+            x,
+            *(next(learned) if value is None else value for value in ctx.fixed),
+        ]
         wanted = [tensor for tensor in arguments if tensor.requires_grad]
         with torch.enable_grad():
             slopes = torch.autograd.grad(

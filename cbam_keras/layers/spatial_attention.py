@@ -213,11 +213,11 @@ class SpatialAttention(AttentionLayer):
             return kernel
         # The gradient of PyTorch's convolution on a CPU fails for a kernel
         # to one map, of float64 and of a single image, unless the kernel
-        # lies in memory in PyTorch's order (1, maps, k, ..): `take` makes a
-        # copy that does.
+        # lies in memory in PyTorch's order (1, maps, k, ..): flattened, it is
+        # copied so.
         rank = len(kernel.shape) - 2
         kernel = ops.transpose(kernel, (rank + 1, rank, *range(rank)))
-        kernel = ops.take(kernel, [0], axis=0)
+        kernel = ops.reshape(ops.reshape(kernel, (-1,)), kernel.shape)
         return ops.transpose(kernel, (*range(2, rank + 2), 1, 0))
 
     def _pool(self, inputs, kind, axis):

@@ -1,0 +1,249 @@
+"""What do the layers cost, beside other code that computes the same?
+
+    python benchmarks/layers.py --mode jax --output runs/bench
+
+Measures forward (as in `predict`) and forward and backward (as in `fit`) of
+our CBAM and SE, of the layer that people paste, and where PyTorch is installed
+of the authors' formulation in it, all by turns in one process. The unit is a
+copy, `x * 1.5`: what no layer that reads and writes its input can beat. Prints
+a table, and writes what is in it to `layers-MODE.json` in the output folder.
+"""
+
+import os
+import sys
+
+import modes
+
+os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
+
+import functools
+import importlib.util
+
+import keras
+import numpy as np
+import results
+import timing
+from naive import NaiveCBAM
+
+from cbam_keras import CBAM, SqueezeExcite, _bench_command, _tables
+
+SHAPES = (
+    *("16x56x56x256", "16x28x28x512", "16x14x14x1024", "16x7x7x2048"),
+    "64x32x32x64",
+    *("1x56x56x256", "1x28x28x512", "1x14x14x1024", "1x7x7x2048"),
+)
+# Over these the geometric mean is taken: the stages of ResNet50.
+STAGES = 4
+# A single image takes so little time that it needs more calls.
+OF_ONE_IMAGE = 4
+# Copies: a copy reads once and writes once. Forward, the features must be read
+# three times (the spatial gate needs the channel gate, the output needs both)
+# and written once; with backward, read seven times and written twice.
+BOUNDS = {"forward": (3 + 1) / 2, modes.TRAINING_STEP: (7 + 2) / 2}
+LAYERS = {"CBAM": CBAM, "naive CBAM": NaiveCBAM, "SE": SqueezeExcite}
+COPY = "copy"
+
+
+def ours(mode, shape, dtype, x, slope):
+    """Returns the two functions of each Keras layer, and the copy."""
+    x, slope = (
+        keras.ops.convert_to_tensor(
+            value, keras.DTypePolicy(dtype).compute_dtype
+        )
+        for value in (x, slope)
+    )
+
+    def copied(x, training):
+        return x * 1.5
+
+    steps = {COPY: modes.layer_steps(mode, copied, [], x, slope)[:1]}
+    for name, kind in LAYERS.items():
+        layer = kind(16, dtype=dtype)
+        layer.build(shape)
+        variables = layer.trainable_variables
+        steps[name] = modes.layer_steps(mode, layer, variables, x, slope)
+    return steps
+
+
+def torch_modules(mode, channels, notes):
+    """Returns functions that make the modules to measure, by name."""
+    from authors import AuthorsCBAM
+
+    makers = {"authors, PyTorch": functools.partial(AuthorsCBAM, channels)}
+    if importlib.util.find_spec("timm"):
+        from timm.layers import CbamModule
+
+        makers["timm, PyTorch"] = functools.partial(CbamModule, channels)
+    else:
+        notes.add("timm: not installed")
+    if mode == "torch":
+        import torch
+
+        # What was compiled for other shapes would count against its limit.
+        torch.compiler.reset()
+        makers["authors, torch.compile"] = lambda: torch.compile(
+            AuthorsCBAM(channels), dynamic=False
+        )
+    return makers
+
+
+def module_steps(make, dtype, x, slope):
+    """Returns the two functions of a PyTorch module, channels first."""
+    import torch
+
+    device = "cuda" if modes.on_gpu() else "cpu"
+    x, slope = (
+        torch.tensor(value.transpose(0, 3, 1, 2).copy(), device=device)
+        for value in (x, slope)
+    )
+    policy = keras.DTypePolicy(dtype)
+    half = getattr(torch, policy.compute_dtype)
+    x, slope = x.to(half), slope.to(half)
+    mixed = torch.autocast(device, half, enabled=half != torch.float32)
+    watched = x.clone().requires_grad_()
+    evaluated, trained = make().to(device).eval(), make().to(device).train()
+    wanted = [watched, *trained.parameters()]
+
+    def forward():
+        with torch.no_grad(), mixed:
+            evaluated(x)
+        modes.wait_for_torch()
+
+    def both():
+        with mixed:
+            y = trained(watched)
+        torch.autograd.grad(y, wanted, slope.to(y.dtype))
+        modes.wait_for_torch()
+
+    return forward, both
+
+
+def others(mode, dtype, x, slope, notes):
+    """Returns the two functions of each module in PyTorch that runs here."""
+    if not importlib.util.find_spec("torch"):
+        notes.add("PyTorch: not installed")
+        return {}
+    import torch
+
+    if modes.on_gpu() and not torch.cuda.is_available():
+        notes.add("PyTorch: sees no GPU, and is left out")
+        return {}
+    steps = {}
+    for name, make in torch_modules(mode, x.shape[-1], notes).items():
+        try:
+            forward, both = module_steps(make, dtype, x, slope)
+            forward(), both()
+        except Exception as error:
+            # A compiler that is missing, or a precision that the device has
+            # not, is no reason to measure nothing.
+            reason = str(error).strip() or type(error).__name__
+            notes.add(f"{name}: left out, {reason.splitlines()[0]}")
+        else:
+            steps[name] = forward, both
+    return steps
+
+
+def measure(options, shape, notes):
+    """Returns what was measured at one shape."""
+    rng = np.random.default_rng(0)
+    x, slope = (rng.standard_normal(shape, "float32") for _ in range(2))
+    steps = ours(options.mode, shape, options.dtype, x, slope)
+    steps |= others(options.mode, options.dtype, x, slope, notes)
+    functions = {
+        (name, kind): function
+        for name, pair in steps.items()
+        for kind, function in zip(BOUNDS, pair, strict=False)
+    }
+    repeats = options.repeats * (OF_ONE_IMAGE if shape[0] == 1 else 1)
+    seconds = timing.by_turns(functions, repeats)
+    entries = {name: {} for name in steps}
+    for (name, kind), values in seconds.items():
+        entries[name][kind] = timing.spread(values)
+    copy = entries[COPY]["forward"]["median"]
+    for entry in entries.values():
+        for measured in entry.values():
+            measured["copies"] = measured["median"] / copy
+    return {
+        "shape": shape,
+        "repeats": repeats,
+        "entries": entries,
+        "naive_over_ours": {
+            kind: entries["naive CBAM"][kind]["median"]
+            / entries["CBAM"][kind]["median"]
+            for kind in BOUNDS
+        },
+    }
+
+
+def table(rows, kind):
+    """Returns the times of one kind as a Markdown table."""
+    columns = {"shape": "left", kind: "left", "ms (10 to 90 %)": "right"}
+    columns |= {"copies": "right", "bound": "right", "times ours": "right"}
+    sections = []
+    for row in rows:
+        own = row["entries"]["CBAM"][kind]["median"]
+        section = [
+            (
+                "x".join(map(str, row["shape"])),
+                name,
+                timing.milliseconds(entry[kind]),
+                f"{entry[kind]['copies']:.2f}",
+                # The bound is that of CBAM, not of less work.
+                "" if name in (COPY, "SE") else f"{BOUNDS[kind]:.1f}",
+                f"{entry[kind]['median'] / own:.2f}",
+            )
+            for name, entry in row["entries"].items()
+            if kind in entry
+        ]
+        sections.append(section)
+    return _tables.render(columns, sections, markdown=True)
+
+
+def main():
+    parser = modes.parser(__doc__.splitlines()[0], repeats=20)
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        type=_bench_command.shape_of,
+        default=[_bench_command.shape_of(shape) for shape in SHAPES],
+        metavar="BxHxWxC",
+        help="of the features",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "mixed_float16", "mixed_bfloat16"),
+    )
+    options = parser.parse_args()
+    notes = set()
+    rows = []
+    for shape in options.shapes:
+        keras.utils.set_random_seed(0)
+        rows.append(measure(options, shape, notes))
+        print(f"measured {shape}", file=sys.stderr, flush=True)
+    means = {
+        kind: timing.geometric_mean(
+            row["naive_over_ours"][kind] for row in rows[:STAGES]
+        )
+        for kind in BOUNDS
+    }
+    packages = [
+        sys.modules[name] for name in ("torch", "timm") if name in sys.modules
+    ]
+    record = {
+        **results.conditions(options, packages),
+        "dtype": options.dtype,
+        "bounds_in_copies": BOUNDS,
+        "shapes": rows,
+        "geometric_mean_of_naive_over_ours": means,
+        "notes": sorted(notes),
+    }
+    told = ", ".join(f"{kind} {mean:.2f}" for kind, mean in means.items())
+    end = "Geometric mean of naive over ours, first "
+    end += f"{len(rows[:STAGES])} shapes: {told}."
+    tables = [table(rows, kind) for kind in BOUNDS]
+    results.write("layers", options, record, [*tables, end, *sorted(notes)])
+
+
+if __name__ == "__main__":
+    main()

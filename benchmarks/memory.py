@@ -1,0 +1,282 @@
+"""How much memory does attention add to a step of training?
+
+    python benchmarks/memory.py --mode jax --output runs/bench
+
+Measures by what the peak of a process grows in a few steps of training, in a
+process of its own for each kind of attention. In mode `jax` XLA's own account
+of the step stands beside it, and in mode `torch` what one layer keeps for its
+gradient. Prints tables, and writes what is in them to `memory-MODE.json` in
+the output folder.
+"""
+
+import os
+import sys
+
+import modes
+
+os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
+
+import argparse
+import gc
+import json
+import resource
+import subprocess
+
+import keras
+import networks
+import numpy as np
+import results
+import timing
+from naive import ARMS, NaiveCBAM
+
+from cbam_keras import CBAM, _bench_command, _tables
+from cbam_keras.layers import make_attention
+
+BLOCKS = 4
+
+
+def peak_resident():
+    """Returns the highest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_on_device():
+    """Returns the highest memory taken on the GPU so far, or `None`."""
+    if not modes.on_gpu():
+        return None
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    import torch
+
+    return torch.cuda.max_memory_allocated()
+
+
+def grown(options):
+    """Returns by what the peaks grow in steps, in this process."""
+    name, arm = options.child
+    network = networks.compiled(name, arm, options.mode, options.image_size)
+    images, labels = networks.batch(options.batch_size, options.image_size)
+    before = peak_resident()
+    for _ in range(options.repeats):
+        networks.train(network, images, labels)
+    return {
+        "resident": peak_resident() - before,
+        "on_device": peak_on_device(),
+    }
+
+
+def grown_in_children(name):
+    """Returns what `grown` does, of each arm in a process of its own.
+
+    Linux hands the peak of the process that starts another on to it. So this
+    one runs no network before: then the other's own start is higher.
+    """
+    arms = {}
+    for arm in ARMS:
+        command = [sys.executable, *sys.argv, "--child", name, arm]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"memory: {name} with attention={arm} failed")
+        arms[arm] = json.loads(done.stdout.splitlines()[-1])
+        print(f"measured {name}, {arm}", file=sys.stderr, flush=True)
+    return arms
+
+
+def residual_blocks(shape, attention):
+    """Returns blocks of convolution, normalization, ReLU and attention."""
+    x = inputs = keras.Input(shape[1:])
+    for _ in range(BLOCKS):
+        y = keras.layers.Conv2D(shape[-1], 3, padding="same", use_bias=False)(x)
+        y = keras.layers.BatchNormalization()(y)
+        y = keras.layers.ReLU()(y)
+        layer = make_attention(ARMS[attention])
+        y = y if layer is None else layer(y)
+        x = keras.layers.Add()([x, y])
+    return keras.Model(inputs, x)
+
+
+def accounted(network, images):
+    """Returns the bytes that XLA sets aside for values within a step."""
+    import jax
+
+    fixed = [variable.value for variable in network.non_trainable_variables]
+
+    def loss(weights, fixed, images):
+        outputs, fixed = network.stateless_call(
+            weights, fixed, images, training=True
+        )
+        return keras.ops.mean(outputs * outputs), fixed
+
+    @jax.jit
+    def step(weights, fixed, images):
+        (_, fixed), slopes = jax.value_and_grad(loss, has_aux=True)(
+            weights, fixed, images
+        )
+        return [
+            w - 1e-3 * d for w, d in zip(weights, slopes, strict=True)
+        ], fixed
+
+    weights = [variable.value for variable in network.trainable_variables]
+    analysis = step.lower(weights, fixed, images).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+
+
+def all_accounted(options):
+    """Returns XLA's account of the blocks and of each network, by arm."""
+    shape = options.blocks_shape
+    images = networks.batch(options.batch_size, options.image_size)[0]
+    named = f"{BLOCKS} blocks, {'x'.join(map(str, shape))}"
+    found = {named: {}, **{name: {} for name in options.models}}
+    for arm in ARMS:
+        blocks = residual_blocks(shape, arm)
+        found[named][arm] = accounted(blocks, np.zeros(shape, "float32"))
+        for name in options.models:
+            network = networks.compiled(
+                name, arm, options.mode, options.image_size
+            )
+            found[name][arm] = accounted(network, images)
+    return found
+
+
+def kept(layer, shape):
+    """Returns the bytes that a layer keeps for its gradient, input included.
+
+    What autograd saves, and what objects in Python hold besides, each storage
+    once and weights not at all.
+    """
+    import torch
+
+    layer.build(shape)
+    x = keras.ops.convert_to_tensor(np.ones(shape, "float32"))
+    x.requires_grad_()
+    weights = _storages(variable.value for variable in layer.variables)
+    before = _storages(_live_tensors())
+    saved = []
+
+    def pack(tensor):
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        y = layer(x, training=True)
+    output = _storages([y])
+    live = _storages(_live_tensors())
+    kept = {key: live[key] for key in set(live) - set(before)}
+    kept |= _storages(saved)
+    # The output belongs to what comes next, unless it is needed here too.
+    for key in {*weights, *(set(output) - set(_storages(saved)))}:
+        kept.pop(key, None)
+    return sum(kept.values())
+
+
+def _live_tensors():
+    import torch
+
+    gc.collect()
+    return [x for x in gc.get_objects() if type(x) is torch.Tensor]
+
+
+def _storages(tensors):
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
+
+
+def table(title, arms):
+    """Returns bytes by arm as a Markdown table, in MiB."""
+    columns = {title: "left", "MiB": "right", "added MiB": "right"}
+    columns["of what naive adds"] = "right"
+    ratio = timing.ratio_text(timing.added_ratio(arms))
+    rows = [
+        (
+            arm,
+            f"{size / 2**20:.1f}",
+            "" if arm == "none" else f"{(size - arms['none']) / 2**20:.1f}",
+            ratio if arm == "cbam" else "",
+        )
+        for arm, size in arms.items()
+    ]
+    return _tables.render(columns, [rows], markdown=True)
+
+
+def measure(options):
+    """Returns what is measured in this mode, and its tables."""
+    record, tables = {"steps": [], "account": [], "kept": None}, []
+
+    def note(kind, name, where, arms):
+        ratio = timing.added_ratio(arms)
+        record[kind].append(
+            {"of": name, "bytes": arms, "added_by_cbam_over_naive": ratio}
+            | ({"where": where} if kind == "steps" else {})
+        )
+        tables.append(table(f"{name}, {where}", arms))
+
+    for name in options.models:
+        found = grown_in_children(name)
+        for where, text in (
+            ("resident", "peak of steps"),
+            ("on_device", "peak on the GPU"),
+        ):
+            if found["none"][where] is not None:
+                arms = {arm: sizes[where] for arm, sizes in found.items()}
+                note("steps", name, text, arms)
+    if options.mode == "jax":
+        for name, arms in all_accounted(options).items():
+            note("account", name, "XLA's account", arms)
+    if options.mode == "torch":
+        shape = options.layer_shape
+        sizes = {"cbam": kept(CBAM(), shape), "naive": kept(NaiveCBAM(), shape)}
+        ratio = sizes["cbam"] / sizes["naive"]
+        record["kept"] = {"shape": shape, "bytes": sizes, "ratio": ratio}
+        tables.append(
+            f"One layer at {'x'.join(map(str, shape))} keeps "
+            f"{sizes['cbam'] / 2**20:.1f} MiB for its gradient, naive "
+            f"{sizes['naive'] / 2**20:.1f} MiB: {ratio:.2f} of it."
+        )
+    return record, tables
+
+
+def main():
+    parser = modes.parser(__doc__.splitlines()[0], repeats=3)
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=_bench_command.NETWORKS,
+        default=["ResNet50"],
+    )
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--image-size", type=int, default=224)
+    for name, shape in (("blocks", "28x28x256"), ("layer", "28x28x512")):
+        parser.add_argument(
+            f"--{name}-shape",
+            type=_bench_command.shape_of,
+            default=_bench_command.shape_of(f"16x{shape}"),
+            metavar="BxHxWxC",
+        )
+    # How a process of its own is told what to measure.
+    parser.add_argument(
+        "--child", nargs=2, default=None, help=argparse.SUPPRESS
+    )
+    options = parser.parse_args()
+    if options.child is not None:
+        print(json.dumps(grown(options)))
+        return
+    record, tables = measure(options)
+    record = {
+        **results.conditions(options),
+        "batch_size": options.batch_size,
+        "image_size": options.image_size,
+        **record,
+    }
+    size = f"Batches of {options.batch_size} images of {options.image_size}."
+    results.write("memory", options, record, [*tables, size])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What people paste: CBAM as blogs write it, the baseline of the benchmarks."""
+
+from keras import layers, ops
+
+
+class NaiveCBAM(layers.Layer):
+    """Computes what `CBAM` does, each formula by an operation of its own.
+
+    A plain Keras layer of shared `Dense` and `Conv2D` children, for
+    `channels_last` alone. It is what one gets by writing down the formulas.
+    `test_the_naive_layer_computes_what_ours_does` shows that it is an equal.
+
+    Args:
+        reduction_ratio: Positive integer, divides `C` to give the width of
+            the hidden layer. Defaults to `16`.
+        kernel_size: Odd positive integer, the side of the convolution.
+            Defaults to `7`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, reduction_ratio=16, kernel_size=7, **kwargs):
+        super().__init__(**kwargs)
+        self.reduction_ratio = reduction_ratio
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        hidden = channels // self.reduction_ratio
+        policy = self.dtype_policy
+        self.squeeze = layers.Dense(hidden, activation="relu", dtype=policy)
+        self.excite = layers.Dense(channels, dtype=policy)
+        self.conv = layers.Conv2D(
+            1,
+            self.kernel_size,
+            padding="same",
+            use_bias=False,
+            activation="sigmoid",
+            dtype=policy,
+        )
+        self.squeeze.build((None, channels))
+        self.excite.build((None, hidden))
+        self.conv.build((None, None, None, 2))
+
+    def call(self, inputs):
+        average = ops.mean(inputs, axis=(1, 2), keepdims=True)
+        maximum = ops.max(inputs, axis=(1, 2), keepdims=True)
+        logits = self._perceptron(average) + self._perceptron(maximum)
+        x = inputs * ops.sigmoid(logits)
+        average = ops.mean(x, axis=-1, keepdims=True)
+        maximum = ops.max(x, axis=-1, keepdims=True)
+        return x * self.conv(ops.concatenate([average, maximum], axis=-1))
+
+    def _perceptron(self, x):
+        return self.excite(self.squeeze(x))
+
+
+# What builders of networks take as `attention=`.
+ARMS = {"none": None, "se": "se", "cbam": "cbam", "naive": NaiveCBAM}
