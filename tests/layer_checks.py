@@ -1,10 +1,14 @@
 """What every public layer must do, and helpers on any backend."""
 
+import contextlib
 import pathlib
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
+
+from cbam_keras.layers import _fused
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -57,37 +61,150 @@ def gradients(layer, x, weighting):
     Returns:
         List of arrays: for `x`, then for `layer.trainable_variables`.
     """
-    values = [ops.convert_to_tensor(x, dtype=str(x.dtype))] + [
-        ops.convert_to_tensor(to_numpy(variable))
-        for variable in layer.trainable_variables
-    ]
-    rest = [
-        ops.convert_to_tensor(to_numpy(variable))
-        for variable in layer.non_trainable_variables
-    ]
+    return call_and_gradients(layer, x, weighting)[1]
+
+
+# TensorFlow computes differently in each.
+MODES = {"tensorflow": ["eager", "graph", "xla"], "jax": ["jit"]}.get(
+    keras.backend.backend(), ["eager"]
+)
+# Fast enough, whatever the mode of what is judged.
+REFERENCE_MODE = "jit" if keras.backend.backend() == "jax" else "eager"
+
+
+def call_and_gradients(layer, x, weighting, training=None, mode="eager"):
+    """Returns what a call of a layer gives and changes, and its gradients.
+
+    Args:
+        layer: A built layer.
+        x: Array, the input.
+        weighting: Array of the shape of the output, which stands for the
+            gradient by the output.
+        training: Boolean or `None`, as the layer takes it.
+        mode: String. How the backend runs it: `"eager"`; on TensorFlow also
+            `"graph"` and `"xla"`, on JAX also `"jit"`.
+
+    Returns:
+        Tuple of two lists of arrays: the output and the new values of
+        `layer.non_trainable_variables`; the gradients by `x` and by
+        `layer.trainable_variables`.
+    """
+    values = tensors([x, *layer.trainable_variables])
+    rest = tensors(layer.non_trainable_variables)
     weighting = ops.convert_to_tensor(weighting)
 
-    def total(x, *trainable):
-        y, _ = layer.stateless_call(list(trainable), rest, x)
-        return ops.sum(y * ops.cast(weighting, y.dtype))
+    def total(values, rest, weighting):
+        y, state = layer.stateless_call(
+            values[1:], rest, values[0], training=training
+        )
+        return ops.sum(y * ops.cast(weighting, y.dtype)), [y, *state]
 
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
+    run = {
+        "tensorflow": _with_tape,
+        "jax": _with_jax,
+        "torch": _with_autograd,
+    }[keras.backend.backend()]
+    found = run(total, mode)(values, rest, weighting)
+    return tuple([to_numpy(value) for value in part] for part in found)
 
+
+def tensors(values):
+    """Returns arrays and variables as tensors of their own, in order."""
+    arrays = [to_numpy(value) for value in values]
+    return [ops.convert_to_tensor(x, dtype=str(x.dtype)) for x in arrays]
+
+
+def _with_tape(total, mode):
+    import tensorflow as tf
+
+    def run(values, rest, weighting):
         with tf.GradientTape() as tape:
             tape.watch(values)
-            result = total(*values)
-        found = tape.gradient(result, values)
-    elif backend == "jax":
-        import jax
+            result, outputs = total(values, rest, weighting)
+        return outputs, tape.gradient(
+            result, values, unconnected_gradients="zero"
+        )
 
-        found = jax.grad(total, argnums=range(len(values)))(*values)
-    else:
+    if mode == "eager":
+        return run
+    return tf.function(run, jit_compile=mode == "xla", autograph=False)
+
+
+def _with_jax(total, mode):
+    import jax
+
+    def run(*arguments):
+        found, slopes = jax.value_and_grad(total, has_aux=True)(*arguments)
+        return found[1], slopes
+
+    return run if mode == "eager" else jax.jit(run)
+
+
+def _with_autograd(total, mode):
+    import torch
+
+    def run(values, rest, weighting):
         values = [value.detach().requires_grad_() for value in values]
-        total(*values).backward()
-        found = [value.grad for value in values]
-    return [to_numpy(gradient) for gradient in found]
+        result, outputs = total(values, rest, weighting)
+        return outputs, torch.autograd.grad(
+            result, values, allow_unused=True, materialize_grads=True
+        )
+
+    return run
+
+
+@contextlib.contextmanager
+def single_operations():
+    """Lets layers compute by single operations, which judge the fast path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fused, "_passes", lambda: None)
+        yield
+
+
+@contextlib.contextmanager
+def fused_calls():
+    """Yields a list, which grows by each call with a gradient of our own."""
+    calls = []
+    passes = _fused._passes()
+    with_gradient = passes.with_gradient
+
+    def counted(*arguments):
+        calls.append(None)
+        return with_gradient(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "with_gradient", counted)
+        yield calls
+
+
+def assert_equals_reference(
+    layer, x, weighting, mode="eager", tolerance=1e-10, training=True
+):
+    """Compares a call and its gradients with those of single operations."""
+    found = call_and_gradients(layer, x, weighting, training, mode)
+    with single_operations():
+        expected = call_and_gradients(
+            layer, x, weighting, training, REFERENCE_MODE
+        )
+    for part, expected_part in zip(found, expected, strict=True):
+        assert_all_close(part, expected_part, tolerance)
+
+
+def assert_all_close(found, expected, tolerance, cast=False):
+    """Compares lists of arrays, each by its greatest element, or by 1.
+
+    `cast` allows other dtypes than expected.
+    """
+    for index, (a, b) in enumerate(zip(found, expected, strict=True)):
+        assert cast or a.dtype == b.dtype
+        b = b.astype("float64")
+        np.testing.assert_allclose(
+            a.astype("float64"),
+            b,
+            rtol=0,
+            atol=tolerance * max(1, np.abs(b).max(initial=0)),
+            err_msg=f"array {index}",
+        )
 
 
 def channels_last(x):

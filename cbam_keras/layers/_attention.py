@@ -115,12 +115,15 @@ class AttentionLayer(layers.Layer):
 
     def _can_be_fused(self):
         """Whether `_fused` computes what this gate does."""
+        functions = (
+            self.gate_activation,
+            getattr(self, "activation", None),
+            self.attention_map,
+            self.call,
+        )
         return (
             set(self.pool_types) <= {"avg", "max"}
-            and all(
-                getattr(self, name, None) is None or _is_known(self, name)
-                for name in ("activation", "gate_activation", "attention_map")
-            )
+            and all(map(is_known, functions))
             # A watcher may stand beside a gate's own call.
             and "call" not in vars(self)
         )
@@ -154,10 +157,15 @@ class AttentionLayer(layers.Layer):
         )
 
 
-def _is_known(gate, name):
-    # A user's function may hold variables, which gradients have to reach.
-    module = getattr(getattr(gate, name), "__module__", "")
-    return module.split(".")[0] in ("keras", "cbam_keras")
+def is_known(function):
+    """Whether a function is Keras' or ours, and so does nothing unexpected.
+
+    A user's may hold variables, which gradients have to reach.
+    """
+    if isinstance(function, layers.Layer):
+        return False
+    module = getattr(function, "__module__", None) or ""
+    return function is None or module.split(".")[0] in ("keras", "cbam_keras")
 
 
 def _identity_scale(activation):

@@ -28,8 +28,8 @@ class Spread(NamedTuple):
     """What the gradient of a gate's two pools adds to that of its input.
 
     `near` is added to each element over which `axis` was pooled, `top` to the
-    first of the greatest ones, which is at `place` along `axis`. Shapes are
-    `(B, 1, N)` if `axis` is 1, and `(B, M, 1)` if it is 2.
+    greatest one, which is at `place` along `axis`: to one of them, if several
+    are. Shapes are `(B, 1, N)` if `axis` is 1, and `(B, M, 1)` if it is 2.
     """
 
     axis: int
@@ -71,7 +71,7 @@ def attend(layer, gates, x, training, plain):
     if (
         passes is None
         or isinstance(x, keras.KerasTensor)
-        or not all(gate._can_be_fused() for gate in gates)
+        or not layer._can_be_fused()
         or not passes.can_take(x)
     ):
         return plain(x, training)

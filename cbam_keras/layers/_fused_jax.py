@@ -90,7 +90,7 @@ class Slopes:
 
     def _contracted(self, dx, axis):
         exact = jnp.promote_types(dx.dtype, jnp.float32)
-        if axis == 1 and jax.default_backend() == "cpu":
+        if axis == 1 and _on_cpu():
             # `sum` over axis 1 takes two and a half times as long. Other
             # devices round what `einsum` multiplies.
             slope = jnp.einsum(
@@ -100,6 +100,10 @@ class Slopes:
         else:
             slope = jnp.sum(dx * self.x, axis, exact, keepdims=True)
         return slope.astype(dx.dtype)
+
+
+def _on_cpu():
+    return jax.default_backend() == "cpu"
 
 
 def _spread(x, spreads):
@@ -133,9 +137,7 @@ def _row_peak(x, gate_map, product):
     places = jnp.arange(steps) * lanes + lane
     found = jnp.take_along_axis(x, places, 2)
     if gate_map is not None:
-        if gate_map.shape[1] == 1:
-            flat = places.reshape(batch, 1, height * steps)
-            gate_map = jnp.take_along_axis(gate_map, flat, 2)
-            gate_map = gate_map.reshape(places.shape)
-        found = found * gate_map
+        flat = places.reshape(batch, 1, height * steps)
+        gate_map = jnp.take_along_axis(gate_map, flat, 2)
+        found = found * gate_map.reshape(places.shape)
     return peak, jnp.argmax(found, 2, keepdims=True) * lanes + lane

@@ -213,9 +213,7 @@ def _row_peak(x, gate_map, product, locate):
     places = tf.range(0, size, lanes) + lane
     found = tf.gather(x, places, batch_dims=2)
     if gate_map is not None:
-        if gate_map.shape[2] != 1:
-            gate_map = tf.gather(gate_map[:, 0], places, batch_dims=1)
-        found *= gate_map
+        found *= tf.gather(gate_map[:, 0], places, batch_dims=1)
     step = tf.argmax(found, 2, tf.int32)[..., None]
     return peak, step * lanes + lane
 
@@ -227,7 +225,8 @@ def _first(found):
     """
     size = tf.shape(found)[1]
     order = tf.cast(tf.range(size, 0, -1), tf.float32)[:, None]
-    last = tf.reduce_max(tf.where(found, order, 0.0), 1, keepdims=True)
+    # At least 1, as nothing is equal to NaN.
+    last = tf.reduce_max(tf.where(found, order, 1.0), 1, keepdims=True)
     return size - tf.cast(last, tf.int32)
 
 

@@ -154,7 +154,7 @@ class Slopes:
 
 def _contracted(product, gate_map, axis):
     half = product.itemsize < 4
-    if gate_map is not None and not half and product.device.type == "cpu":
+    if gate_map is not None and not half and _on_cpu(product):
         # Three times as fast. Other devices may round what they multiply.
         if axis == 2:
             return torch.bmm(product, gate_map.transpose(1, 2))
@@ -190,7 +190,13 @@ def _first(found):
     """Returns where along axis 1 the first `True` is."""
     size = found.shape[1]
     order = torch.arange(size, 0, -1, device=found.device, dtype=torch.float32)
-    return size - (found * order[:, None]).amax(1, keepdim=True).long()
+    # At least 1, as nothing is equal to NaN.
+    last = (found * order[:, None]).amax(1, keepdim=True).clamp(min=1)
+    return size - last.long()
+
+
+def _on_cpu(x):
+    return x.device.type == "cpu"
 
 
 def _is_transformed():

@@ -4,7 +4,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _fused
-from cbam_keras.layers._attention import POOLS, AttentionLayer
+from cbam_keras.layers._attention import POOLS, AttentionLayer, is_known
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
@@ -224,8 +224,14 @@ class CBAM(AttentionLayer):
         if self.order == "spatial_first":
             gates.reverse()
         for gate in gates:
-            x = gate._plain(x, training)
+            x = gate(x, training=training)
         return x
+
+    def _can_be_fused(self):
+        return is_known(self.attention_maps) and all(
+            isinstance(gate, AttentionLayer) and gate._can_be_fused()
+            for gate in (self.channel_attention, self.spatial_attention)
+        )
 
     def get_config(self):
         return {

@@ -1,0 +1,339 @@
+"""The fast path of the layers against single operations, and by itself."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from layer_checks import (
+    MODES,
+    REFERENCE_MODE,
+    assert_all_close,
+    assert_equals_reference,
+    built,
+    call_and_gradients,
+    fused_calls,
+    output,
+    random_input,
+    single_operations,
+    tensors,
+    to_numpy,
+    weights_of,
+)
+
+from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
+from cbam_keras.layers import _fused
+
+BACKEND = keras.backend.backend()
+ORDERS = ["channel_first", "spatial_first", "parallel"]
+SHAPE = (2, 6, 4, 16)
+AVG = {"channel_pool_types": "avg", "spatial_pool_types": "avg"}
+MAX = {"channel_pool_types": "max", "spatial_pool_types": "max"}
+SWAPPED = {
+    "channel_pool_types": ("max", "avg"),
+    "spatial_pool_types": ("max", "avg"),
+}
+FIRST = {"data_format": "channels_first"}
+
+
+def cbam(**options):
+    return CBAM(**{"reduction_ratio": 4, "kernel_size": 3, **options})
+
+
+# Names, layers, their options, and shapes with the channels last.
+CASES = [
+    ("channel first", cbam, {}, SHAPE),
+    ("channel first, transposed", cbam, FIRST, (1, 5, 7, 20)),
+    ("spatial first", cbam, {"order": "spatial_first"}, (1, 5, 7, 20)),
+    (
+        "spatial first, transposed",
+        cbam,
+        {"order": "spatial_first", **FIRST},
+        SHAPE,
+    ),
+    ("parallel", cbam, {"order": "parallel"}, SHAPE),
+    ("parallel, transposed", cbam, {"order": "parallel", **FIRST}, SHAPE),
+    ("average pools", cbam, AVG, SHAPE),
+    ("average pools, transposed", cbam, {**AVG, **FIRST}, SHAPE),
+    ("maximum pools", cbam, MAX, SHAPE),
+    ("maximum pools, transposed", cbam, {**MAX, **FIRST}, SHAPE),
+    ("batch norm", cbam, {"spatial_batch_norm": True, **SWAPPED}, SHAPE),
+    (
+        "batch norm, spatial first",
+        cbam,
+        {"spatial_batch_norm": True, "order": "spatial_first", **FIRST},
+        SHAPE,
+    ),
+    ("no bias", cbam, {"use_bias": False}, (1, 5, 7, 20)),
+    (
+        "other activations",
+        cbam,
+        {"activation": "tanh", "gate_activation": "hard_sigmoid"},
+        SHAPE,
+    ),
+    (
+        "identity init, spatial bias",
+        cbam,
+        {"identity_init": True, "spatial_use_bias": True},
+        SHAPE,
+    ),
+    ("one axis", cbam, {"order": "spatial_first"}, (2, 7, 16)),
+    ("three axes", cbam, FIRST, (1, 3, 2, 5, 8)),
+    ("prime sizes", cbam, {"order": "parallel"}, (1, 5, 7, 11)),
+    ("one position", cbam, {}, (2, 1, 1, 12)),
+    ("one channel", cbam, {"order": "spatial_first"}, (2, 5, 3, 1)),
+    ("one channel, transposed", cbam, FIRST, (2, 5, 3, 1)),
+    ("channel gate", ChannelAttention, {"reduction_ratio": 4}, SHAPE),
+    (
+        "channel gate, transposed",
+        ChannelAttention,
+        {"reduction_ratio": 4, **FIRST},
+        SHAPE,
+    ),
+    (
+        "spatial gate, dilated",
+        SpatialAttention,
+        {"kernel_size": 3, "dilation_rate": 2},
+        SHAPE,
+    ),
+    (
+        "spatial gate, batch norm",
+        SpatialAttention,
+        {"kernel_size": 3, "batch_norm": True, **FIRST},
+        SHAPE,
+    ),
+    ("squeeze and excite", SqueezeExcite, {"reduction_ratio": 4}, SHAPE),
+]
+
+
+def moved(shape, options):
+    """Returns a shape with its channels where the options say they are."""
+    if options.get("data_format") == "channels_first":
+        return (shape[0], shape[-1], *shape[1:-1])
+    return shape
+
+
+def layer_and_arrays(make, options, shape, dtype="float64"):
+    """Returns a built layer, an input, and a gradient by the output."""
+    shape = moved(shape, options)
+    layer = built(make(**options, dtype=dtype), shape)
+    return layer, random_input(shape, "float64"), random_input(shape, seed=5)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "make, options, shape",
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_training_equals_single_operations(make, options, shape, mode):
+    arrays = layer_and_arrays(make, options, shape)
+    with fused_calls() as calls:
+        assert_equals_reference(*arrays, training=True, mode=mode)
+    assert len(calls) == 1
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_passes_for_other_devices_equal_single_operations(
+    order, mode, monkeypatch
+):
+    # What other devices would run, run on this one.
+    monkeypatch.setattr(_fused._passes(), "_on_cpu", lambda *_: False)
+    layer, *arrays = layer_and_arrays(cbam, {"order": order}, SHAPE)
+    assert_equals_reference(layer, *arrays, mode=mode)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", MODES[-1:])
+@pytest.mark.parametrize("order", ORDERS)
+def test_gradients_of_inference_equal_single_operations(order, mode):
+    # The gradients of explanations, say, which are not ours.
+    options = {"order": order, "spatial_batch_norm": True}
+    if order == "spatial_first":
+        options |= FIRST
+    arrays = layer_and_arrays(cbam, options, SHAPE)
+    with fused_calls() as calls:
+        assert_equals_reference(*arrays, training=False, mode=mode)
+    assert not calls
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("order", ORDERS)
+def test_gradients_equal_finite_differences(order):
+    layer, x, weighting = layer_and_arrays(cbam, {"order": order}, SHAPE)
+    start = [x, *weights_of(layer)]
+    direction = [
+        random_input(part.shape, "float64", seed)
+        for seed, part in enumerate(start, start=20)
+    ]
+
+    def total(step):
+        values = [
+            part + step * slope
+            for part, slope in zip(start, direction, strict=True)
+        ]
+        layer.set_weights(values[1:])
+        return np.sum(output(layer, values[0], training=True) * weighting)
+
+    found = sum(
+        np.sum(gradient * part)
+        for gradient, part in zip(
+            call_and_gradients(layer, x, weighting, True, REFERENCE_MODE)[1],
+            direction,
+            strict=True,
+        )
+    )
+    # Central differences are wrong by the square of the step, and by
+    # rounding divided by the step.
+    step = 1e-6
+    expected = (total(step) - total(-step)) / (2 * step)
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+def tied():
+    """Returns an input with many equal maxima, as integers and ReLUs give."""
+    x = np.round(random_input(SHAPE, "float64"))
+    x[1] = 0.0
+    x[1, ..., :8] = 0.5
+    return x
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_ties_leave_gradients_finite(order, mode):
+    layer, _, weighting = layer_and_arrays(cbam, {"order": order}, SHAPE)
+    outputs, slopes = call_and_gradients(layer, tied(), weighting, True, mode)
+    assert all(np.isfinite(value).all() for value in [*outputs, *slopes])
+
+
+def gate(axes, **options):
+    if axes == (1, 2):
+        # An activation that is never flat, so that each maximum counts.
+        return ChannelAttention(4, activation="tanh", **options)
+    return SpatialAttention(3, **options)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("axes", [(1, 2), (3,)], ids=["channel", "spatial"])
+def test_one_of_equal_maxima_has_all_of_the_gradient(axes, mode):
+    x, weighting = tied(), random_input(SHAPE, "float64", seed=5)
+    layer = built(gate(axes, pool_types="max", dtype="float64"), SHAPE)
+    _, slopes = call_and_gradients(layer, x, weighting, True, mode)
+    through_maximum = slopes[0] - weighting * to_numpy(layer.attention_map(x))
+    greatest = x == x.max(axes, keepdims=True)
+    found = np.abs(through_maximum) > 1e-10
+    assert not (found & ~greatest).any()
+    expected = np.abs(through_maximum.sum(axes)) > 1e-10
+    assert (expected & (greatest.sum(axes) > 1)).any()
+    np.testing.assert_array_equal(found.sum(axes), expected)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("axes", [(1, 2), (3,)], ids=["channel", "spatial"])
+def test_gradients_of_ties_sum_to_those_of_single_operations(axes, mode):
+    x, weighting = tied(), random_input(SHAPE, "float64", seed=5)
+    layer = built(gate(axes, dtype="float64"), SHAPE)
+    _, found = call_and_gradients(layer, x, weighting, True, mode)
+    with single_operations():
+        _, expected = call_and_gradients(
+            layer, x, weighting, True, mode=REFERENCE_MODE
+        )
+    assert_all_close(
+        [found[0].sum(axes), *found[1:]],
+        [expected[0].sum(axes), *expected[1:]],
+        1e-10,
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_nan_spreads_in_place_of_an_error(order, mode):
+    # So that a diverged training ends by its loss, as with any layer.
+    layer, x = built(cbam(order=order), SHAPE), random_input(SHAPE)
+    x[0, 1, 2, 3] = np.nan
+    outputs, slopes = call_and_gradients(
+        layer, x, random_input(SHAPE, seed=5), True, mode
+    )
+    assert np.isnan(outputs[0][0]).any()
+    assert np.isnan(slopes[0][0]).any()
+    # The other image keeps its values.
+    assert np.isfinite(outputs[0][1]).all()
+    assert np.isfinite(slopes[0][1]).all()
+
+
+def second_order(layer, x, weighting):
+    """Returns the gradients of the sum of all squared gradients."""
+    values = tensors([x, *layer.trainable_variables])
+    rest = tensors(layer.non_trainable_variables)
+    weighting = ops.convert_to_tensor(weighting)
+
+    def total(values):
+        y, _ = layer.stateless_call(values[1:], rest, values[0], training=True)
+        return ops.sum(y * ops.cast(weighting, y.dtype))
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as outer:
+            outer.watch(values)
+            with tf.GradientTape() as inner:
+                inner.watch(values)
+                result = total(values)
+            slopes = inner.gradient(result, values)
+            squares = sum(ops.sum(slope**2) for slope in slopes)
+        found = outer.gradient(squares, values)
+    elif BACKEND == "jax":
+        import jax
+
+        def squares(values):
+            return sum(ops.sum(slope**2) for slope in jax.grad(total)(values))
+
+        found = jax.jit(jax.grad(squares))(values)
+    else:
+        import torch
+
+        values = [value.detach().requires_grad_() for value in values]
+        slopes = torch.autograd.grad(total(values), values, create_graph=True)
+        squares = sum(ops.sum(slope**2) for slope in slopes)
+        found = torch.autograd.grad(squares, values)
+    return [to_numpy(value) for value in found]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "make, options",
+    [
+        (cbam, {}),
+        (cbam, {"order": "spatial_first", **FIRST}),
+        (cbam, {"order": "parallel", "activation": "tanh"}),
+        (cbam, {"spatial_batch_norm": True, **AVG}),
+        (ChannelAttention, {"reduction_ratio": 4}),
+        (SpatialAttention, {"kernel_size": 3, **FIRST}),
+    ],
+    ids=["cbam", "transposed", "parallel", "batch-norm", "channel", "spatial"],
+)
+def test_second_derivatives_equal_single_operations(make, options):
+    arrays = layer_and_arrays(make, options, SHAPE)
+    with fused_calls() as calls:
+        found = second_order(*arrays)
+    assert calls
+    with single_operations():
+        expected = second_order(*arrays)
+    assert_all_close(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_are_the_same_bits_again(mode):
+    layer = built(cbam(spatial_batch_norm=True), SHAPE)
+    x, weighting = random_input(SHAPE), random_input(SHAPE, seed=5)
+    first, second = (
+        call_and_gradients(layer, x, weighting, True, mode) for _ in range(2)
+    )
+    for found, again in zip(first, second, strict=True):
+        for a, b in zip(found, again, strict=True):
+            np.testing.assert_array_equal(a, b)

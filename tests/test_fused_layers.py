@@ -1,0 +1,262 @@
+"""Layers on the fast path: precision, state, training, and stepping aside."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import (
+    MODES,
+    REFERENCE_MODE,
+    assert_all_close,
+    assert_equals_reference,
+    built,
+    call_and_gradients,
+    fused_calls,
+    model_of,
+    output,
+    random_input,
+    randomize,
+    single_operations,
+    weights_of,
+)
+
+from cbam_keras import CBAM, ChannelAttention, SpatialAttention
+
+BACKEND = keras.backend.backend()
+ORDERS = ["channel_first", "spatial_first", "parallel"]
+SHAPE = (2, 6, 4, 16)
+SWAPPED = {
+    "channel_pool_types": ("max", "avg"),
+    "spatial_pool_types": ("max", "avg"),
+}
+
+
+def cbam(**options):
+    return CBAM(**{"reduction_ratio": 4, "kernel_size": 3, **options})
+
+
+def arrays():
+    return random_input(SHAPE), random_input(SHAPE, seed=5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "policy, tolerance",
+    # As far as single operations are off, which round sums of numbers
+    # of 11 and 8 binary digits.
+    [("mixed_float16", 8e-3), ("mixed_bfloat16", 6e-2)],
+)
+def test_mixed_precision_is_near_full_precision(policy, tolerance, order, mode):
+    options = {"order": order, "spatial_batch_norm": True, **SWAPPED}
+    # Each apart from the next, so that maxima are the same in any precision.
+    x = 1.01 ** np.arange(np.prod(SHAPE) // 2) / 10
+    x = np.random.default_rng(3).permuted(np.concatenate([x, -x]))
+    x = x.reshape(SHAPE).astype("float32")
+    weighting = random_input(SHAPE, seed=5)
+    full = built(cbam(**options), SHAPE)
+    half = built(cbam(**options, dtype=policy), SHAPE)
+    with single_operations():
+        expected = call_and_gradients(
+            full, x, weighting, True, mode=REFERENCE_MODE
+        )
+    outputs, slopes = call_and_gradients(half, x, weighting, True, mode)
+    assert str(outputs[0].dtype) == policy.removeprefix("mixed_")
+    assert_all_close(outputs[:1], expected[0][:1], tolerance, cast=True)
+    assert_all_close(
+        [*outputs[1:], *slopes], [*expected[0][1:], *expected[1]], tolerance
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "frozen", ["nothing", "spatial_attention", "channel_attention", "all"]
+)
+def test_frozen_layers_equal_single_operations(frozen, mode):
+    layer = built(cbam(spatial_batch_norm=True), SHAPE)
+    part = layer if frozen == "all" else getattr(layer, frozen, None)
+    if part is not None:
+        part.trainable = False
+    x, weighting = random_input(SHAPE), random_input(SHAPE, seed=5)
+    assert_equals_reference(
+        # Sums in another order.
+        *(layer, x, weighting),
+        tolerance=1e-5,
+        training=True,
+        mode=mode,
+    )
+
+
+def state_after(layer, x, training):
+    before = weights_of(layer)
+    layer(x, training=training)
+    after = weights_of(layer)
+    layer.set_weights(before)
+    return after
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_training_moves_the_statistics_as_single_operations_do(order):
+    layer = built(cbam(spatial_batch_norm=True, order=order), SHAPE)
+    x, before = random_input(SHAPE), weights_of(layer)
+    found = state_after(layer, x, True)
+    with single_operations():
+        expected = state_after(layer, x, True)
+    assert_all_close(found, expected, 1e-6)
+    changed = [
+        variable.path.split("/")[-1]
+        for variable, a, b in zip(layer.variables, found, before, strict=True)
+        if not np.array_equal(a, b)
+    ]
+    assert changed == ["moving_mean", "moving_variance"]
+
+
+@pytest.mark.parametrize("training", [False, None])
+def test_inference_moves_no_weight(training):
+    layer = built(cbam(spatial_batch_norm=True), SHAPE)
+    before = weights_of(layer)
+    after = state_after(layer, random_input(SHAPE), training)
+    for a, b in zip(after, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Stepping aside: what the fast path leaves to single operations.
+
+
+def twice(x):
+    return 2.0 * x
+
+
+class Halved(ChannelAttention):
+    def attention_map(self, inputs, training=None):
+        return 0.5 * super().attention_map(inputs, training)
+
+
+class HalvedMaps(CBAM):
+    def attention_maps(self, inputs, training=None):
+        channel_map, spatial_map = super().attention_maps(inputs, training)
+        return 0.5 * channel_map, spatial_map
+
+
+class HalvedGate(CBAM):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.channel_attention = Halved(
+            4, dtype=self.dtype_policy, name="channel_attention"
+        )
+        self.channel_attention.build(input_shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (functools.partial(ChannelAttention, 4, pool_types=("avg", "lp")), 0),
+        (functools.partial(CBAM, 4, 3, channel_pool_types="lse"), 1),
+        (functools.partial(CBAM, 4, 3, spatial_pool_types=("max", "conv")), 1),
+        (functools.partial(CBAM, 4, 3, activation=twice), 1),
+        (functools.partial(SpatialAttention, 3, gate_activation=twice), 0),
+        (functools.partial(Halved, 4), 0),
+        (functools.partial(HalvedGate, 4, 3), 1),
+    ],
+    ids=["lp", "lse", "conv", "activation", "gate", "map", "replaced gate"],
+)
+def test_what_the_fast_path_does_not_know_takes_single_operations(make, known):
+    # Of two gates, the other one takes the fast path by itself.
+    layer = built(make(), SHAPE)
+    x, weighting = arrays()
+    with fused_calls() as calls:
+        assert_equals_reference(layer, x, weighting, tolerance=1e-6)
+    assert len(calls) == known
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_maps_of_a_subclass_are_applied(training):
+    layer = built(HalvedMaps(4, 3, order="parallel"), SHAPE)
+    usual = built(CBAM(4, 3, order="parallel"), SHAPE)
+    x, _ = arrays()
+    np.testing.assert_allclose(
+        output(layer, x, training=training),
+        0.5 * output(usual, x, training=training),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("is_built", [True, False])
+def test_gradients_reach_the_variable_of_an_activation(is_built):
+    activation = keras.layers.PReLU(alpha_initializer="ones")
+    if is_built:
+        activation.build((None, 4))
+    layer = CBAM(4, 3, activation=activation)
+    x, weighting = arrays()
+    layer(x, training=True)
+    assert activation.alpha in layer.trainable_variables
+    randomize(layer)
+    assert_equals_reference(layer, x, weighting, tolerance=1e-5)
+    _, found = call_and_gradients(layer, x, weighting, True)
+    alpha = layer.trainable_variables.index(activation.alpha)
+    assert np.abs(found[1 + alpha]).max() > 0
+
+
+def test_random_activations_train():
+    layer = built(cbam(activation=keras.layers.Dropout(0.5, seed=1)), SHAPE)
+    _, slopes = call_and_gradients(layer, *arrays(), True)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+
+
+def test_symbolic_inputs_stay_symbolic():
+    found = built(cbam(), SHAPE).call(
+        keras.KerasTensor((None, 6, 4, 16)), training=True
+    )
+    assert isinstance(found, keras.KerasTensor)
+    assert tuple(found.shape) == (None, 6, 4, 16)
+
+
+# Workflows.
+
+JIT = {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEND]
+
+
+def fitted(jit_compile, run_eagerly=False, **options):
+    keras.utils.set_random_seed(1)
+    layer = cbam(**options)
+    model = model_of(layer, SHAPE[1:])
+    x = random_input((8, *SHAPE[1:]))
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        loss="mse",
+        jit_compile=jit_compile,
+        run_eagerly=run_eagerly,
+    )
+    history = model.fit(
+        x, x[::-1], batch_size=4, epochs=2, shuffle=False, verbose=0
+    )
+    return model, [np.array(history.history["loss"]), *model.get_weights()]
+
+
+@pytest.mark.parametrize("jit_compile", JIT)
+def test_fit_equals_single_operations(jit_compile, tmp_path):
+    with fused_calls() as calls:
+        model, found = fitted(jit_compile, spatial_batch_norm=True)
+    assert calls
+    with single_operations():
+        _, expected = fitted(jit_compile, spatial_batch_norm=True)
+    assert_all_close(found, expected, 1e-5)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    x, _ = arrays()
+    np.testing.assert_array_equal(
+        keras.models.load_model(path).predict(x, verbose=0),
+        model.predict(x, verbose=0),
+    )
+
+
+def test_layers_computed_again_for_the_gradient_train_the_same():
+    # What Keras uses on TensorFlow takes no `training` inside a graph.
+    options = {"run_eagerly": BACKEND == "tensorflow"}
+    _, expected = fitted(BACKEND == "jax", **options)
+    with keras.RematScope(mode="full"), fused_calls() as calls:
+        model, found = fitted(BACKEND == "jax", **options)
+    assert calls
+    assert model.layers[-1]._remat_mode is not None
+    assert_all_close(found, expected, 1e-5)
