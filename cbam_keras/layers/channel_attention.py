@@ -187,22 +187,25 @@ class ChannelAttention(AttentionLayer):
 
     def _map_of(self, pooled, training):
         """Returns the gate, given one `(B, C)` per entry of `pool_types`."""
-        # Into the batch, so that the weights are read once. The images stay
-        # the outermost, along which many devices share a batch.
-        channels = self.squeeze_kernel.shape[0]
-        logits = self._perceptron(
-            ops.reshape(ops.stack(pooled, axis=1), (-1, channels))
+        # The pools into the batch, so that the weights are read once. The
+        # images stay the outermost, along which devices share a batch.
+        channels, units = self.squeeze_kernel.shape
+        x = ops.reshape(ops.stack(pooled, axis=1), (-1, channels))
+        x = self.activation(
+            self._dense(x, self.squeeze_kernel, self.squeeze_bias)
         )
-        logits = ops.reshape(logits, (-1, len(pooled), channels))
+        # The second layer is linear: what it is applied to is added first.
+        pools = len(pooled)
+        if pools > 1:
+            x = ops.sum(ops.reshape(x, (-1, pools, units)), axis=1)
+        bias = self.excite_bias
+        logits = self._dense(
+            x, self.excite_kernel, None if bias is None else pools * bias
+        )
         rank = self.input_spec.ndim
         axis = self._channel_axis(rank)
         axes = tuple(i for i in range(1, rank) if i != axis)
-        return ops.expand_dims(self._gate(ops.sum(logits, axis=1)), axes)
-
-    def _perceptron(self, x):
-        hidden = self._dense(x, self.squeeze_kernel, self.squeeze_bias)
-        hidden = self.activation(hidden)
-        return self._dense(hidden, self.excite_kernel, self.excite_bias)
+        return ops.expand_dims(self._gate(logits), axes)
 
     def _dense(self, x, kernel, bias):
         x = x @ ops.cast(kernel, x.dtype)
