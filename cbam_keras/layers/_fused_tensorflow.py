@@ -79,8 +79,7 @@ def pool(x, gate_map, axis, pool_types, rows, dtype, locate):
             peak, place = _row_peak(x, gate_map, product, locate)
         else:
             peak = tf.reduce_max(product, 2, keepdims=True)
-            if locate:
-                place = tf.argmax(product, 2, tf.int32)[..., None]
+            place = _row_place(product, peak) if locate else None
         peak = tf.cast(peak, dtype)
     return _fused.Pooled(total, peak, place, product)
 
@@ -201,10 +200,7 @@ def _column_place(x, peaks, peak):
 def _row_peak(x, gate_map, product, locate):
     """Returns the maximum over axis 2, and where it is, for XLA."""
     size = product.shape[2]
-    peaks = product
-    while peaks.shape[2] > _LANES and peaks.shape[2] % 2 == 0:
-        half = peaks.shape[2] // 2
-        peaks = tf.maximum(peaks[..., :half], peaks[..., half:])
+    peaks = _lanes(product)
     peak = tf.reduce_max(peaks, 2, keepdims=True)
     if not locate:
         return peak, None
@@ -216,6 +212,28 @@ def _row_peak(x, gate_map, product, locate):
         found *= tf.gather(gate_map[:, 0], places, batch_dims=1)
     step = tf.argmax(found, 2, tf.int32)[..., None]
     return peak, step * lanes + lane
+
+
+def _lanes(x):
+    """Returns maxima over axis 2 by halves, which XLA vectorizes."""
+    while x.shape[2] > _LANES and x.shape[2] % 2 == 0:
+        half = x.shape[2] // 2
+        x = tf.maximum(x[..., :half], x[..., half:])
+    return x
+
+
+def _row_place(product, peak):
+    if tf.executing_eagerly() or product.shape[2] is None or not _has_xla():
+        return tf.argmax(product, 2, tf.int32)[..., None]
+    # With `argmax`, forward and backward take 2 to 10 % longer.
+    return _compiled(_first_in_row)(product, peak)
+
+
+def _first_in_row(product, peak):
+    size = product.shape[2]
+    order = tf.cast(tf.range(size, 0, -1), tf.float32)
+    last = _lanes(tf.where(product == peak, order, 1.0))
+    return size - tf.cast(tf.reduce_max(last, 2, keepdims=True), tf.int32)
 
 
 def _first(found):
