@@ -274,7 +274,8 @@ def second_order(layer, x, weighting):
 
     def total(values):
         y, _ = layer.stateless_call(values[1:], rest, values[0], training=True)
-        return ops.sum(y * ops.cast(weighting, y.dtype))
+        # Not linear in `y`, so that its gradient is differentiated too.
+        return ops.sum(y * y * ops.cast(weighting, y.dtype))
 
     if BACKEND == "tensorflow":
         import tensorflow as tf

@@ -114,6 +114,69 @@ def test_vectorized_map_maps_gradients():
     assert_equals_reference(run)
 
 
+@only_on("tensorflow")
+@pytest.mark.parametrize("eager", [True, False])
+def test_persistent_tapes_give_several_gradients(eager):
+    import tensorflow as tf
+
+    layer = cbam()
+
+    def gradients(x):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            first, second = tf.reduce_sum(y), tf.reduce_sum(y**2)
+        return tape.gradient(first, x), tape.gradient(second, x)
+
+    function = gradients if eager else tf.function(gradients)
+    x = tf.constant(random_input(SHAPE))
+    assert_equals_reference(lambda: function(x))
+
+
+@only_on("tensorflow")
+def test_second_derivatives_may_be_taken_in_graphs():
+    import tensorflow as tf
+
+    layer = cbam()
+
+    def run():
+        @tf.function
+        def gradient(x):
+            def squares(x):
+                call = functools.partial(layer, training=True)
+                slope = gradient_with_tape(lambda x: call(x) ** 2, x)
+                return slope**2
+
+            return gradient_with_tape(squares, x)
+
+        return [gradient(tf.constant(random_input(SHAPE)))]
+
+    assert_equals_reference(run)
+
+
+@only_on("tensorflow")
+def test_a_branch_of_a_graph_gives_gradients():
+    import tensorflow as tf
+
+    layer = cbam()
+
+    @tf.function
+    def gradient(x, taken):
+        def branch(x):
+            return tf.cond(taken, lambda: layer(x, training=True), lambda: x)
+
+        return gradient_with_tape(branch, x)
+
+    x = tf.constant(random_input(SHAPE))
+    found = gradient(x, tf.constant(True))
+    with single_operations():
+        expected = gradient_with_tape(
+            functools.partial(layer, training=True), x
+        )
+    assert_all_close([to_numpy(found)], [to_numpy(expected)], 1e-5)
+    np.testing.assert_array_equal(gradient(x, tf.constant(False)), 1)
+
+
 def custom_parts(layer, training):
     """Returns what a graph holds: gradients of its own, and compiled calls."""
     import tensorflow as tf
@@ -139,8 +202,31 @@ def custom_parts(layer, training):
 
 
 @only_on("tensorflow")
-def test_graphs_of_inference_are_of_plain_operations():
-    assert custom_parts(cbam(), training=False) == (False, False)
+@pytest.mark.parametrize("training", [False, None])
+def test_graphs_of_inference_are_of_plain_operations(training):
+    assert custom_parts(cbam(), training=training) == (False, False)
+
+
+@only_on("tensorflow")
+def test_exports_are_of_plain_operations(tmp_path):
+    import tensorflow as tf
+
+    inputs = keras.Input(SHAPE[1:])
+    model = keras.Model(inputs, cbam()(inputs))
+    model.export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    x = random_input(SHAPE)
+    np.testing.assert_allclose(
+        loaded.serve(x), model.predict(x, verbose=0), atol=1e-6
+    )
+    definition = loaded.signatures["serving_default"].graph.as_graph_def()
+    functions = definition.library.function
+    assert functions
+    for function in functions:
+        assert not function.attr["_XlaMustCompile"].b
+        assert not [
+            node for node in function.node_def if node.op == "IdentityN"
+        ]
 
 
 @only_on("tensorflow")

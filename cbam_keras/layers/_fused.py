@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-_BACKENDS = ("tensorflow", "jax", "torch")
-
 
 class Spread(NamedTuple):
     """What the gradient of a gate's two pools adds to that of its input.
@@ -60,7 +58,8 @@ def attend(layer, gates, x, training, plain):
             `SpatialAttention`.
         x: Tensor as the layer takes it, in its `compute_dtype`.
         training: Boolean or `None`, as the layer takes it. If `False`, no
-            gradient is expected: it is right, but not faster.
+            gradient is expected: it is right, but not faster. If `None`, it
+            depends on whether the backend records one.
         plain: Function of `x` and `training` that computes the same from
             single operations. It is what is called where this one can't be.
 
@@ -71,12 +70,12 @@ def attend(layer, gates, x, training, plain):
     if (
         passes is None
         or isinstance(x, keras.KerasTensor)
-        or not layer._can_be_fused()
         or not passes.can_take(x)
+        or not layer._can_be_fused()
     ):
         return plain(x, training)
     work = _Attention(passes, layer, gates, x, training)
-    if training is False or not passes.may_need_gradient(x, work.weights()):
+    if not passes.expects_gradient(x, work.weights(), training):
         return work.forward(x)
     outputs = passes.with_gradient(
         work.forward_and_records,
@@ -88,12 +87,8 @@ def attend(layer, gates, x, training, plain):
     return outputs[0]
 
 
-@functools.cache
 def _passes():
-    name = keras.config.backend()
-    if name not in _BACKENDS:
-        return None
-    return importlib.import_module(f"cbam_keras.layers._fused_{name}")
+    return _PASSES
 
 
 class _Attention:
@@ -282,3 +277,12 @@ def halves(size):
     while size % small:
         small -= 1
     return small, size // small
+
+
+# At once and at the end: the module of the backend needs this one, and what
+# compiles a call of `attend` should not meet an import.
+_PASSES = None
+if keras.config.backend() in ("tensorflow", "jax", "torch"):
+    _PASSES = importlib.import_module(
+        f"cbam_keras.layers._fused_{keras.config.backend()}"
+    )

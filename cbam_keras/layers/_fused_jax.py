@@ -16,8 +16,12 @@ def can_take(x):
     return True
 
 
-def may_need_gradient(x, weights):
-    return True
+def expects_gradient(x, weights, training):
+    # Outside of transformations there is nothing to differentiate by, and
+    # a gradient of our own would be traced at each call.
+    return training is not False and any(
+        isinstance(value, jax.core.Tracer) for value in (x, *weights)
+    )
 
 
 def reshape(x, shape):

@@ -13,7 +13,11 @@ import functools
 import sys
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
+from tensorflow.python.eager import record
+from tensorflow.python.ops import (
+    control_flow_util,
+    control_flow_v2_func_graphs,
+)
 
 from cbam_keras.layers import _fused
 
@@ -24,8 +28,11 @@ def can_take(x):
     return isinstance(x, tf.Tensor)
 
 
-def may_need_gradient(x, weights):
-    return True
+def expects_gradient(x, weights, training):
+    if training is False or _is_in_branch():
+        return False
+    # Whoever exports a model calls it without saying what for.
+    return bool(training) or record.could_possibly_record()
 
 
 def reshape(x, shape):
@@ -46,7 +53,8 @@ def with_gradient(forward, backward, plain, arguments):
 
 
 def pull(function, values, weights):
-    with tf.GradientTape() as tape:
+    # Persistent, as the gradient may be asked for several times.
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch([values, weights])
         gate_map, state = function(values, weights)
 
@@ -264,6 +272,19 @@ def _is_compiled():
     return control_flow_util.GraphOrParentsInXlaContext(
         tf.compat.v1.get_default_graph()
     )
+
+
+def _is_in_branch():
+    """Whether this is traced as a branch of `tf.cond`.
+
+    A branch does not hand on what a gradient of our own needs of it.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if isinstance(graph, control_flow_v2_func_graphs.CondBranchFuncGraph):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 @functools.cache

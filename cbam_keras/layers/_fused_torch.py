@@ -22,9 +22,11 @@ def can_take(x):
     )
 
 
-def may_need_gradient(x, weights):
-    return torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (x, *weights)
+def expects_gradient(x, weights, training):
+    return (
+        training is not False
+        and torch.is_grad_enabled()
+        and any(tensor.requires_grad for tensor in (x, *weights))
     )
 
 
