@@ -130,7 +130,8 @@ def _tensorflow_steps(mode, function, variables, x, slope):
             tape.watch(x)
             y = function(x, training=True)
         wanted = [x, *(variable.value for variable in variables)]
-        return tape.gradient(y, wanted, output_gradients=slope)
+        # With the output, which a compiler else leaves out.
+        return y, tape.gradient(y, wanted, output_gradients=slope)
 
     return lambda: wait(forward(x)), lambda: wait(both(x, slope))
 
@@ -150,7 +151,9 @@ def _jax_steps(function, variables, x, slope):
 
     @jax.jit
     def both(x, weights, slope):
-        return jax.vjp(lambda *given: run(*given, True), x, weights)[1](slope)
+        y, back = jax.vjp(lambda *given: run(*given, True), x, weights)
+        # With the output, which a compiler else leaves out.
+        return y, back(slope)
 
     return (
         lambda: wait(forward(x, weights)),

@@ -42,7 +42,10 @@ def compiled(name, attention, mode, image_size):
         optimizer=keras.optimizers.SGD(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         # Keras' default decides by the backend and the device.
-        jit_compile=True if mode == "tensorflow-xla" else "auto",
+        jit_compile={
+            "tensorflow-graph": False,
+            "tensorflow-xla": True,
+        }.get(mode, "auto"),
     )
     return network
 
