@@ -76,7 +76,7 @@ def attend(layer, gates, x, training, plain):
         return plain(x, training)
     work = _Attention(passes, layer, gates, x, training)
     if not passes.expects_gradient(x, work.weights(), training):
-        return work.forward(x)
+        return work.forward(x) if passes.FORWARD_PAYS else plain(x, training)
     outputs = passes.with_gradient(
         work.forward_and_records,
         work.backward,

@@ -11,6 +11,9 @@ from jax import numpy as jnp
 
 from cbam_keras.layers import _fused
 
+# XLA does as well with single operations, where there is no gradient.
+FORWARD_PAYS = False
+
 
 def can_take(x):
     return True

@@ -24,6 +24,9 @@ from cbam_keras.layers import _fused
 _LANES = 16
 
 
+FORWARD_PAYS = True
+
+
 def can_take(x):
     return isinstance(x, tf.Tensor)
 

@@ -9,6 +9,8 @@ import torch
 
 from cbam_keras.layers import _fused
 
+FORWARD_PAYS = True
+
 
 def can_take(x):
     # What the compiler fuses itself, or what is to be exported, traced or
