@@ -14,6 +14,7 @@ from cbam_keras import (
     _embedded,
     _loading,
     _pipeline,
+    _sharing,
 )
 from cbam_keras._records import SPLITS, Records, Stream
 
@@ -378,7 +379,7 @@ def _data(source, batch_size, seed, boxes, augment):
     }
     if batch_size is None:
         return ImageData(**data, **_loading.whole(source, first))
-    plan = _pipeline.Plan(
+    plan = _sharing.Plan(
         batch_size,
         source.shape,
         source.channels,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cbam_keras.layers import _fused
+from cbam_keras._fused import apply
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -157,7 +157,7 @@ def _with_autograd(total, mode):
 def single_operations():
     """Lets layers compute by single operations, which judge the fast path."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fused, "_passes", lambda: None)
+        patch.setattr(apply, "_passes", lambda: None)
         yield
 
 
@@ -165,7 +165,7 @@ def single_operations():
 def fused_calls():
     """Yields a list, which grows by each call with a gradient of our own."""
     calls = []
-    passes = _fused._passes()
+    passes = apply._passes()
     with_gradient = passes.with_gradient
 
     def counted(*arguments):

@@ -13,7 +13,7 @@ from data_checks import (
     write_folder,
 )
 
-from cbam_keras import _pipeline, data
+from cbam_keras import _sharing, data
 
 AUGMENTS = {
     "plain": (),
@@ -186,7 +186,7 @@ def test_folders_are_shared_out_alike(tmp_path, in_memory):
     ("augment", "read"), [((), 24), ("flip", 24), ("mixup", 48)]
 )
 def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
-    plan = _pipeline.Plan(
+    plan = _sharing.Plan(
         16,
         (8, 8),
         3,
@@ -194,7 +194,7 @@ def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
         augment=tuple(np.atleast_1d(augment)),
         shard=(1, 2, 4),
     )
-    assert len(_pipeline.share(50, plan).positions) == read
+    assert len(_sharing.share(50, plan).positions) == read
 
 
 # Mistakes.

@@ -9,7 +9,7 @@ attention map, is the gates' own code, differentiated by the backend.
 
 Features are seen as `(B, M, N)`: axis 1 goes over positions and axis 2 over
 channels, or the other way round with `data_format="channels_first"`. The
-passes themselves are in `_fused_tensorflow`, `_fused_jax` and `_fused_torch`.
+passes themselves are in `tensorflow_passes`, `jax_passes` and `torch_passes`.
 """
 
 import functools
@@ -284,5 +284,5 @@ def halves(size):
 _PASSES = None
 if keras.config.backend() in ("tensorflow", "jax", "torch"):
     _PASSES = importlib.import_module(
-        f"cbam_keras.layers._fused_{keras.config.backend()}"
+        f"cbam_keras._fused.{keras.config.backend()}_passes"
     )

@@ -9,7 +9,7 @@ ones, which have to be counted.
 import jax
 from jax import numpy as jnp
 
-from cbam_keras.layers import _fused
+from cbam_keras._fused.apply import Pooled, halves
 
 # XLA does as well with single operations, where there is no gradient.
 FORWARD_PAYS = False
@@ -74,7 +74,7 @@ def pool(x, gate_map, axis, pool_types, rows, dtype, locate):
         else:
             peak, place = _row_peak(x, gate_map, product)
         peak = peak.astype(dtype)
-    return _fused.Pooled(total, peak, place, product)
+    return Pooled(total, peak, place, product)
 
 
 def scale(product, gate_map, x):
@@ -146,7 +146,7 @@ def _column_peak(x, rows):
 def _row_peak(x, gate_map, product):
     """Returns the maximum over axis 2 and where it is."""
     batch, height, size = x.shape
-    lanes, steps = _fused.halves(size)
+    lanes, steps = halves(size)
     peaks = jnp.max(product.reshape(batch, height, steps, lanes), 2)
     peak = jnp.max(peaks, 2, keepdims=True)
     lane = _first(peaks == peak, 2)

@@ -19,7 +19,7 @@ from tensorflow.python.ops import (
     control_flow_v2_func_graphs,
 )
 
-from cbam_keras.layers import _fused
+from cbam_keras._fused.apply import Pooled
 
 _LANES = 16
 
@@ -92,7 +92,7 @@ def pool(x, gate_map, axis, pool_types, rows, dtype, locate):
             peak = tf.reduce_max(product, 2, keepdims=True)
             place = _row_place(product, peak) if locate else None
         peak = tf.cast(peak, dtype)
-    return _fused.Pooled(total, peak, place, product)
+    return Pooled(total, peak, place, product)
 
 
 def scale(product, gate_map, x):

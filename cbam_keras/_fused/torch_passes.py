@@ -7,7 +7,7 @@ measured on two cores at (16, 56, 56, 256).
 
 import torch
 
-from cbam_keras.layers import _fused
+from cbam_keras._fused.apply import Pooled
 
 FORWARD_PAYS = True
 
@@ -123,7 +123,7 @@ def pool(x, gate_map, axis, pool_types, rows, dtype, locate):
         else:
             peak, place = _column_peak(product, rows)
         peak = peak.to(getattr(torch, dtype))
-    return _fused.Pooled(total, peak, place, product)
+    return Pooled(total, peak, place, product)
 
 
 def scale(product, gate_map, x):

@@ -3,8 +3,7 @@
 import keras
 from keras import layers, ops
 
-from cbam_keras import _checks
-from cbam_keras.layers import _fused
+from cbam_keras import _checks, _fused
 from cbam_keras.layers._attention import POOLS, AttentionLayer, pool
 
 # What the spatial gate can see of the channels at a position.
