@@ -21,31 +21,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-
-class Spread(NamedTuple):
-    """What the gradient of a gate's two pools adds to that of its input.
-
-    `near` is added to each element over which `axis` was pooled, `top` to the
-    greatest one, which is at `place` along `axis`: to one of them, if several
-    are. Shapes are `(B, 1, N)` if `axis` is 1, and `(B, M, 1)` if it is 2.
-    """
-
-    axis: int
-    near: Any = None
-    top: Any = None
-    place: Any = None
-
-
-class Pooled(NamedTuple):
-    """The sum and maximum over an axis, both maybe `None`.
-
-    `place` tells where the maximum is, and `product` is what was pooled.
-    """
-
-    total: Any
-    peak: Any
-    place: Any
-    product: Any
+from cbam_keras._fused.records import Spread, halves
 
 
 def attend(layer, gates, x, training, plain):
@@ -271,17 +247,10 @@ def _values(scope, gate):
     return [scope.get_current_value(variable) for variable in gate.variables]
 
 
-def halves(size):
-    """Returns two factors of `size`, the first the smaller one, both near."""
-    small = math.isqrt(size)
-    while size % small:
-        small -= 1
-    return small, size // small
-
-
 # At once and at the end: the module of the backend needs this one, and what
 # compiles a call of `attend` should not meet an import.
 _PASSES = None
+
 if keras.config.backend() in ("tensorflow", "jax", "torch"):
     _PASSES = importlib.import_module(
         f"cbam_keras._fused.{keras.config.backend()}_passes"

@@ -9,7 +9,7 @@ ones, which have to be counted.
 import jax
 from jax import numpy as jnp
 
-from cbam_keras._fused.apply import Pooled, halves
+from cbam_keras._fused.records import Pooled, halves
 
 # XLA does as well with single operations, where there is no gradient.
 FORWARD_PAYS = False

@@ -19,7 +19,7 @@ from tensorflow.python.ops import (
     control_flow_v2_func_graphs,
 )
 
-from cbam_keras._fused.apply import Pooled
+from cbam_keras._fused.records import Pooled
 
 _LANES = 16
 

@@ -7,7 +7,7 @@ measured on two cores at (16, 56, 56, 256).
 
 import torch
 
-from cbam_keras._fused.apply import Pooled
+from cbam_keras._fused.records import Pooled
 
 FORWARD_PAYS = True
 
