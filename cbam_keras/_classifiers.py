@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _examples, _graph, _places
-from cbam_keras.layers._attention import AttentionLayer
+from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
 

@@ -10,8 +10,7 @@ from keras import ops
 
 from cbam_keras import _graph
 from cbam_keras._watching import watching
-from cbam_keras.layers import CBAM, SpatialAttention
-from cbam_keras.layers._attention import AttentionLayer
+from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
 Maps = tuple[np.ndarray | None, np.ndarray | None]

@@ -1,6 +1,6 @@
 """Attention layers."""
 
-from cbam_keras.layers._attention import AttentionLayer
+from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.cbam import CBAM, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.factory import make_attention

@@ -3,7 +3,7 @@
 import keras
 
 from cbam_keras import _checks, _fused
-from cbam_keras.layers._attention import POOLS, AttentionLayer, is_known
+from cbam_keras.layers.attention_layer import POOLS, AttentionLayer, is_known
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 

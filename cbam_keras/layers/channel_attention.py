@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks, _fused
-from cbam_keras.layers._attention import POOLS, AttentionLayer, pool
+from cbam_keras.layers.attention_layer import POOLS, AttentionLayer, pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
