@@ -1,4 +1,11 @@
-"""Attention layers."""
+"""Attention layers.
+
+- `cbam`, `channel_attention`, `spatial_attention`, `squeeze_excite`: a layer
+  each.
+- `attention_layer`: the base class of the gates.
+- `pools`: what gates pool by.
+- `factory`: from a name, class, callable or template to a layer.
+"""
 
 from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.cbam import CBAM, VARIANTS

@@ -3,8 +3,9 @@
 import keras
 
 from cbam_keras import _checks, _fused
-from cbam_keras.layers.attention_layer import POOLS, AttentionLayer, is_known
+from cbam_keras.layers.attention_layer import AttentionLayer, is_known
 from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
 ORDERS = ("channel_first", "spatial_first", "parallel")

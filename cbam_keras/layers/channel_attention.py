@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks, _fused
-from cbam_keras.layers.attention_layer import POOLS, AttentionLayer, pool
+from cbam_keras.layers.attention_layer import AttentionLayer
+from cbam_keras.layers.pools import POOLS, pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
