@@ -3,18 +3,18 @@
 import importlib
 
 # Registers the optimizer, so that networks trained with it load.
-from cbam_keras import _optimizer  # noqa: F401
-from cbam_keras.convert import load_torch_weights
-from cbam_keras.insertion import insert_attention
+from cbam_keras import optimizers  # noqa: F401
+from cbam_keras.convert import load_torch_weights  # noqa: F401
+from cbam_keras.insertion import insert_attention  # noqa: F401
 from cbam_keras.layers import (
-    CBAM,
-    VARIANTS,
-    ChannelAttention,
-    SpatialAttention,
-    SqueezeExcite,
+    CBAM,  # noqa: F401
+    VARIANTS,  # noqa: F401
+    ChannelAttention,  # noqa: F401
+    SpatialAttention,  # noqa: F401
+    SqueezeExcite,  # noqa: F401
 )
-from cbam_keras.monitor import AttentionMonitor
-from cbam_keras.profiling import profile_model
+from cbam_keras.monitor import AttentionMonitor  # noqa: F401
+from cbam_keras.profiling import profile_model  # noqa: F401
 
 # Reached as `cbam_keras.explain` too, and imported when they are.
 _MODULES = {

@@ -15,7 +15,7 @@ from cbam_keras import (
     _examples,
     _files,
     _pictures,
-    _settings,
+    _run_folder,
     explain,
     plotting,
 )
@@ -94,7 +94,7 @@ def run(
         findings,
         {
             "settings": {**described, **dataclasses.asdict(settings)},
-            "versions": _settings.versions(),
+            "versions": _run_folder.versions(),
             "models": {one.name: str(one.path) for one in classifiers},
         },
     )

@@ -5,7 +5,7 @@ import json
 
 import keras
 
-from cbam_keras import _files, _settings, plotting
+from cbam_keras import _files, _run_folder, plotting
 
 
 class Ledger:
@@ -14,7 +14,7 @@ class Ledger:
     def __init__(self, output, resume):
         self.output = _files.folder_path(output)
         self.path = self.output / "results.json"
-        self.content = {"ablation": {}, "versions": _settings.versions()}
+        self.content = {"ablation": {}, "versions": _run_folder.versions()}
         if self.path.exists():
             self.content = self._read(resume)
         elif _files.contents(self.output):
@@ -69,7 +69,7 @@ class Ledger:
 
     def _agree(self, settings):
         """Adds settings to those written down; raises where they differ."""
-        settings = _settings.as_written(settings)
+        settings = _run_folder.as_written(settings)
         before, old, new = self.content["ablation"], {}, {}
         for key, value in settings.items():
             if key in ("networks", "data"):
@@ -80,7 +80,7 @@ class Ledger:
                 settings[key] = {**known, **value}
             elif before:
                 old[key], new[key] = before.get(key), value
-        if changed := _settings.differences(old, new):
+        if changed := _run_folder.differences(old, new):
             raise ValueError(
                 "An ablation must be resumed with the settings it was "
                 f'started with. Received: output="{self.output}", changed: '

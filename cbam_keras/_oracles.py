@@ -15,7 +15,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from cbam_keras import _files
-from cbam_keras._damage import read_json
+from cbam_keras._files import read_json
 from cbam_keras._trial import FINISHED, progress_of, rank, state_of
 
 STATE = "oracle.json"

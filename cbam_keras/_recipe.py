@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks
-from cbam_keras._optimizer import MomentumSGD
+from cbam_keras.optimizers import MomentumSGD
 
 DTYPES = {
     None: None,

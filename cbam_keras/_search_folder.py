@@ -4,7 +4,7 @@ import json
 import pathlib
 import time
 
-from cbam_keras import _checks, _files, _settings
+from cbam_keras import _checks, _files, _run_folder
 
 SETTINGS = "search.json"
 # The supervisor of many workers writes there before the search begins.
@@ -23,7 +23,7 @@ class SearchFolder:
 
     def __init__(self, path, settings):
         self.path = pathlib.Path(path)
-        self.settings = _settings.as_written(settings)
+        self.settings = _run_folder.as_written(settings)
 
     def begin(self, oracle, resume):
         """Writes the settings, or compares them and takes up the search."""
@@ -94,7 +94,7 @@ class SearchFolder:
             {
                 "settings": self.settings,
                 "max_trials": max_trials,
-                "versions": _settings.versions(),
+                "versions": _run_folder.versions(),
             },
         )
 
@@ -102,7 +102,9 @@ class SearchFolder:
         """Raises if settings differ, and returns how many trials were set."""
         try:
             content = json.loads((self.path / SETTINGS).read_text())
-            changed = _settings.differences(content["settings"], self.settings)
+            changed = _run_folder.differences(
+                content["settings"], self.settings
+            )
             max_trials = content["max_trials"]
         except (
             OSError,

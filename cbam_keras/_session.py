@@ -8,7 +8,7 @@ import shutil
 import time
 from typing import Any
 
-from cbam_keras import _files, _settings, _tables, plotting
+from cbam_keras import _files, _run_folder, _tables, plotting
 from cbam_keras._progress import Progress
 
 # How long another process' first file may take to be seen, in seconds.
@@ -94,7 +94,7 @@ class Session:
         self, output, settings, resume, *, writes=True, class_names=()
     ):
         self.output = _files.folder_path(output)
-        settings = _settings.as_written(settings)
+        settings = _run_folder.as_written(settings)
         self.writes = writes
         if writes:
             self.content = self._begin(settings, resume, class_names)
@@ -117,7 +117,7 @@ class Session:
             _files.output_folder(self.output)
             content = {
                 "settings": settings,
-                "versions": _settings.versions(),
+                "versions": _run_folder.versions(),
                 # Beside the settings, which are compared on resuming.
                 "class_names": list(class_names),
                 "runs": [],
@@ -158,7 +158,7 @@ class Session:
                 list(content["history"]),
                 self.output,
             )
-            changed = _settings.differences(content["settings"], settings)
+            changed = _run_folder.differences(content["settings"], settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'The run in output="{self.output}" cannot be resumed: '

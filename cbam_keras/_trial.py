@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _files, _fitting, profiling
-from cbam_keras._damage import read_json, set_aside
+from cbam_keras._files import read_json, set_aside
 from cbam_keras._progress import Damaged, Progress, best_epoch
 from cbam_keras._recipe import Recipe
 

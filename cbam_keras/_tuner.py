@@ -15,7 +15,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import TrialStatus
 
 from cbam_keras import _checks, _files, _fitting
-from cbam_keras._damage import read_json, set_aside
+from cbam_keras._files import read_json, set_aside
 from cbam_keras._hypermodel import RATES, CBAMHyperModel
 from cbam_keras._progress import Damaged
 from cbam_keras._report import beginning, ending

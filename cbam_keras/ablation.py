@@ -25,7 +25,7 @@ from cbam_keras import (
     profiling,
     training,
 )
-from cbam_keras._damage import read_json
+from cbam_keras._files import read_json
 from cbam_keras._ledger import Ledger
 from cbam_keras._outcomes import AblationResults, AblationRow, compared
 from cbam_keras._recipe import by_name
