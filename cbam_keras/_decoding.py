@@ -7,7 +7,6 @@ import concurrent.futures
 import io
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,19 +14,26 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras._progress_bar import watched
 from cbam_keras._records import Records
 
 # Pillow knows many more, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+
 # From this side on, evaluation keeps the middle of a larger image, as 224 of
 # 256 on ImageNet.
 CROPPED_FROM = 128
+
 # How it begins.
 PNG = b"\x89PNG\r\n\x1a\n"
+
 # How a file must end where its kind has an end: what was cut off has none.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+
 AREA = (0.08, 1.0)
+
 LOG_RATIO = math.log(4 / 3)
+
 TRIES = 10
 
 
@@ -368,27 +374,3 @@ def _in_threads(function: Callable, items: Sequence) -> Iterator:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(items), 1024):
             yield from pool.map(function, items[start : start + 1024])
-
-
-def watched(items: Iterable, total: int, title: str) -> Iterator:
-    """Gives what `items` gives, with a progress bar once it takes long."""
-    progress = _checks.require("rich.progress", extra="all")
-    console = _checks.require("rich.console", extra="all").Console(stderr=True)
-    bar = progress.Progress(
-        *progress.Progress.get_default_columns(),
-        progress.MofNCompleteColumn(),
-        console=console,
-        transient=True,
-    )
-    began, task = time.monotonic(), None
-    try:
-        for done, item in enumerate(items, start=1):
-            yield item
-            if task is None and time.monotonic() - began > 2:
-                bar.start()
-                task = bar.add_task(title, total=total)
-            if task is not None:
-                bar.update(task, completed=done)
-    finally:
-        if task is not None:
-            bar.stop()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _decoding, _loading, _pictures
+from cbam_keras import _checks, _decoding, _loading, _pictures, _progress_bar
 from cbam_keras._records import SPLITS, Records
 from cbam_keras._sources import ENDINGS
 
@@ -239,7 +239,7 @@ def _first(stream, name, count):
     total = min(len(stream), max(LOOKED_THROUGH, count))
     read = stream.make().take(total).as_numpy_iterator()
     images, labels = zip(
-        *_decoding.watched(read, total, "Reading"), strict=True
+        *_progress_bar.watched(read, total, "Reading"), strict=True
     )
     records = Records(np.empty(len(images), object), np.array(labels, "int32"))
     records.images[:] = images

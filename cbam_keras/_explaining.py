@@ -11,10 +11,10 @@ import numpy as np
 from cbam_keras import (
     _checks,
     _classifiers,
-    _decoding,
     _examples,
     _files,
     _pictures,
+    _progress_bar,
     _run_folder,
     explain,
     plotting,
@@ -215,7 +215,7 @@ def _found(classifiers, examples, class_names, asked, settings):
     wanted = labels if asked is None else np.full_like(labels, asked)
     batches = -(-len(examples) // settings.batch_size)
     parts = collections.defaultdict(list)
-    for name, part in _decoding.watched(
+    for name, part in _progress_bar.watched(
         _parts(classifiers, examples, wanted, settings),
         batches * (1 + len(classifiers)),
         "Explaining",

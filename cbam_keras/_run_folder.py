@@ -1,6 +1,7 @@
 """What a run was started with: written down, and compared on resuming."""
 
 import json
+import pathlib
 import sys
 
 import keras
@@ -47,3 +48,10 @@ def versions():
         "numpy": np.__version__,
         "python": sys.version.split()[0],
     }
+
+
+def default_output(images, model, prefix=""):
+    """Returns the folder below `runs` for a data set and a network."""
+    # Configurations of a data set are written "name/configuration".
+    name = f"{prefix}{images.name}-{model}".replace("/", "-")
+    return pathlib.Path("runs") / name

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _decoding
+from cbam_keras import _checks, _decoding, _progress_bar
 from cbam_keras._records import (
     SPLITS,
     TEST_FRACTION,
@@ -274,7 +274,9 @@ def _in_memory(tfds, builder, used, name):
         images, labels = [], []
         read = _dataset(tfds, builder, split).as_numpy_iterator()
         total = builder.info.splits[split].num_examples
-        for image, label in _decoding.watched(read, total, f"Reading {split}"):
+        for image, label in _progress_bar.watched(
+            read, total, f"Reading {split}"
+        ):
             images.append(image)
             labels.append(label)
         records = Records(

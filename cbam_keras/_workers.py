@@ -12,32 +12,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from cbam_keras import _checks, _report
+from cbam_keras._checks import parse_address
 
 # Set by the supervisor for the processes that it starts.
 SUPERVISOR = "CBAM_KERAS_SUPERVISOR"
+
 WORKERS = "CBAM_KERAS_WORKERS"
+
 # KerasTuner's own names for the same.
 TUNER, HOST, PORT = (
     "KERASTUNER_TUNER_ID",
     "KERASTUNER_ORACLE_IP",
     "KERASTUNER_ORACLE_PORT",
 )
+
 # A worker is heard every few seconds while it trains.
 SILENCE = 60.0
+
 # A process that dies so soon, so often, will do it again. Often enough that a
 # trial which kills its worker is given up before.
 SOON, OFTEN = 30.0, 6
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Returns host and port of `"host:port"`."""
-    host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(
-            "`address` must be host:port, as node17:8765, with a port from 1 "
-            f"to 65535. Received: address={address!r}"
-        )
-    return host.strip("[]"), int(port)
 
 
 def join(role: str, address: str) -> None:

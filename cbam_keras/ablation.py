@@ -20,6 +20,7 @@ from cbam_keras import (
     _checks,
     _files,
     _fitting,
+    _run_folder,
     comparison,
     presets,
     profiling,
@@ -167,7 +168,7 @@ def run(
         if ledger is None:
             profiles, made = _costs(networks, loaded, own)
             if output is None:
-                output = comparison.default_output(loaded, label, "ablate-")
+                output = _run_folder.default_output(loaded, label, "ablate-")
             ledger = Ledger(output, resume)
             ledger.begin(label, recipe, made, loaded)
         ledger.add_data(loaded)

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from keras import layers
 
 from cbam_keras import _checks, _distribution, data, models, training
 from cbam_keras._recipe import by_name
+from cbam_keras._run_folder import default_output
 from cbam_keras.layers.factory import ATTENTION
 
 __all__ = ["NETWORKS", "compare"]
@@ -121,13 +121,6 @@ def check_data_options(data_options):
             )
         _checks.one_of("data_options", name, known)
     return options
-
-
-def default_output(images, model, prefix=""):
-    """Returns the folder below `runs` for a data set and a network."""
-    # Configurations of a data set are written "name/configuration".
-    name = f"{prefix}{images.name}-{model}".replace("/", "-")
-    return pathlib.Path("runs") / name
 
 
 def _small(images, attention):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import comparison, data, models, training
+from cbam_keras import _run_folder, comparison, data, models, training
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -241,4 +241,4 @@ def test_arrays_are_compared_too(tmp_path, monkeypatch):
 )
 def test_output_is_one_folder_below_runs(name, folder):
     images = types.SimpleNamespace(name=name)
-    assert comparison.default_output(images, "small").parts == ("runs", folder)
+    assert _run_folder.default_output(images, "small").parts == ("runs", folder)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cbam_keras import _workers
+from cbam_keras import _checks, _workers
 
 # Stands in for one process of a search. The chief listens until the file
 # "done" is there; a worker does what the file of its name says.
@@ -245,7 +245,7 @@ def test_a_port_has_one_chief(monkeypatch):
     ],
 )
 def test_addresses_are_host_and_port(address, parsed):
-    assert _workers.parse_address(address) == parsed
+    assert _checks.parse_address(address) == parsed
 
 
 @pytest.mark.parametrize(
@@ -253,4 +253,4 @@ def test_addresses_are_host_and_port(address, parsed):
 )
 def test_other_addresses_are_refused(address):
     with pytest.raises(ValueError, match="`address` must be host:port"):
-        _workers.parse_address(address)
+        _checks.parse_address(address)
