@@ -8,9 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checkpoints, _checks, _torch_names
-from cbam_keras._hints import hints
-from cbam_keras._torch_names import Plan
+from cbam_keras import _checks
+from cbam_keras.convert import matching
+from cbam_keras.convert.hints import hints
+from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan, source_of
+from cbam_keras.convert.torch_files import described, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
 # What all known implementations compute, and no weight tells.
@@ -125,32 +127,29 @@ def load_torch_weights(
     """
     _checks.boolean("strict", strict)
     _check_target(model_or_layer)
-    tensors = _checkpoints.read(source)
+    tensors = read(source)
     target, input_shape = model_or_layer, None
     if not isinstance(target, keras.Model) and not target.built:
         # A copy, so that the layer stays unbuilt if the weights do not fit.
         input_shape = _input_shape(target, tensors)
         target = type(target).from_config(target.get_config())
         target.build(input_shape)
-    plan = _torch_names.plan(target, tensors)
+    plan = matching.plan(target, tensors)
     if plan.unknown and (strict or not plan.known):
         raise ValueError(_unknown(target, plan))
     report = _compare(plan, tensors)
     if not report.loaded or (strict and not _complete(plan, report)):
         raise ValueError(
             f"The checkpoint does not fit {_described(target)}. "
-            f"{report.problems()} Received: {_checkpoints.described(source)}."
+            f"{report.problems()} Received: {described(source)}."
             + "".join(f" {hint}" for hint in hints(target, plan, tensors))
         )
-    arrays = {
-        name: _checkpoints.to_numpy(name, tensors[name])
-        for name in report.loaded
-    }
+    arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
     for difference in _differences(target, plan):
         _checks.warn(difference)
     if input_shape is not None:
         model_or_layer.build(input_shape)
-        plan = _torch_names.plan(model_or_layer, tensors)
+        plan = matching.plan(model_or_layer, tensors)
     for slot in plan.slots:
         if slot.name in arrays:
             slot.assign(arrays[slot.name])
@@ -163,7 +162,7 @@ def _check_target(target: Any) -> None:
             "`model_or_layer` must be a Keras model or layer. Received: "
             f"model_or_layer of type {type(target).__name__}"
         )
-    if not isinstance(target, (keras.Model, *_torch_names.ATTENTION_LAYERS)):
+    if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
         raise ValueError(
             "`model_or_layer` must be a residual network of "
             "cbam_keras.models, or a CBAM, ChannelAttention, "
@@ -183,7 +182,7 @@ def _input_shape(
             f"{where} its weights do not tell the number of channels C. "
             f"Build it first: layer.build(({shape}))"
         )
-    source = _torch_names.source_of(tensors)
+    source = source_of(tensors)
     if source is not None:
         kernel = source.perceptron["squeeze_kernel"]
         for name in (source.channel + kernel, kernel):

@@ -1,0 +1,3 @@
+"""convert."""
+
+from cbam_keras.convert.loading import Report, load_torch_weights
