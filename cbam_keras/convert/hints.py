@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras.convert.matching import Attention, Plan
+from cbam_keras.convert.matching import Plan
+from cbam_keras.convert.names import Attention
 from cbam_keras.layers import CBAM, SpatialAttention
 
 # Shapes in PyTorch's layout by PyTorch's names.

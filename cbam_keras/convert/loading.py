@@ -11,7 +11,8 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.convert import matching
 from cbam_keras.convert.hints import hints
-from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan, source_of
+from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan
+from cbam_keras.convert.names import source_of
 from cbam_keras.convert.torch_files import described, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
