@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _examples, _graph, _places
+from cbam_keras import _checks, _examples, _inspection, _places
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -45,7 +45,7 @@ class Classifier:
     @property
     def attends(self) -> bool:
         """Whether it has attention layers."""
-        layers = _graph.within(self.model)
+        layers = _inspection.within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
     def prepared(self, images: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def _loaded(path):
             "--import MODULE; of a file of weights alone, build the model, "
             "load them, and save it with model.save"
         ) from error
-    _graph.require_graph("model", model)
+    _inspection.require_graph("model", model)
     return model
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cbam_keras import _graph
+from cbam_keras import _inspection
 
 
 def copy_with(
@@ -44,15 +44,15 @@ class _Copy:
     def of(self, model):
         copy = self._graph(model)
         for old, new in list(self.made.values()):
-            if not _graph.is_graph(old):
+            if not _inspection.is_graph(old):
                 self._carry(old, new)
         self._verify(model)
         return copy
 
     def _graph(self, graph):
         inputs = [_input(x) for x in graph.inputs]
-        outputs = _graph.replay(graph, inputs, self._call)
-        given, result = _graph.structure(graph)
+        outputs = _inspection.replay(graph, inputs, self._call)
+        given, result = _inspection.structure(graph)
         return keras.Model(
             keras.tree.pack_sequence_as(given, inputs),
             keras.tree.pack_sequence_as(result, outputs),
@@ -61,7 +61,7 @@ class _Copy:
 
     def _call(self, operation, *args, **kwargs):
         if id(operation) not in self.made:
-            make = self._graph if _graph.is_graph(operation) else _anew
+            make = self._graph if _inspection.is_graph(operation) else _anew
             self.made[id(operation)] = operation, make(operation)
         _, new = self.made[id(operation)]
         outputs = new(*args, **kwargs)
@@ -75,7 +75,7 @@ class _Copy:
         if not isinstance(old, layers.Layer):
             return
         for inner, copy in zip(
-            _graph.within(old), _graph.within(new), strict=False
+            _inspection.within(old), _inspection.within(new), strict=False
         ):
             # What is frozen within a layer: no configuration tells.
             if copy.trainable != inner.trainable:
@@ -140,7 +140,7 @@ def _carry_learned(old, new):
 
 def _input(tensor):
     """Returns a new input like that of a model."""
-    return _anew(_graph.made_by(tensor)).output
+    return _anew(_inspection.made_by(tensor)).output
 
 
 def _anew(operation):

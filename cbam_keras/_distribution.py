@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _graph, _processes
+from cbam_keras import _checks, _inspection, _processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ class _Mirrored(Devices):
         # own part of each batch, and a file holds those of the first alone.
         self.normalizing = [
             layer
-            for layer in _graph.within(model)
+            for layer in _inspection.within(model)
             if isinstance(layer, keras.layers.BatchNormalization)
             and not layer.synchronized
         ]

@@ -8,7 +8,7 @@ import time
 
 import keras
 
-from cbam_keras import _checks, _graph, _heads
+from cbam_keras import _checks, _inspection
 from cbam_keras._distribution import ALONE
 from cbam_keras._progress import random_states
 from cbam_keras._recipe import DTYPES
@@ -229,10 +229,10 @@ class _SaveEpoch(keras.callbacks.Callback):
 
 
 def _ends_in_softmax(model):
-    if not _graph.is_graph(model):
-        return _heads.of(model.layers[-1]).kind == "softmax"
-    steps, outputs = _graph.trace(model, model.inputs)
-    return _heads.find(steps, outputs[0]).kind == "softmax"
+    if not _inspection.is_graph(model):
+        return _inspection.of(model.layers[-1]).kind == "softmax"
+    steps, outputs = _inspection.trace(model, model.inputs)
+    return _inspection.find(steps, outputs[0]).kind == "softmax"
 
 
 def count_parameters(model):

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _gradients, _graph, _recording
-from cbam_keras._heads import Head
+from cbam_keras import _gradients, _inspection
+from cbam_keras._inspection import Head, watching
 from cbam_keras._targets import Target
-from cbam_keras._watching import watching
 
 
 def features_and_gradient(
@@ -49,19 +48,19 @@ def features_and_gradient(
         if head.operation is not None:
             watchers[head.operation] = head.without
         with watching(watchers, operations):
-            outputs = model(_graph.as_input(model, images), training=False)
+            outputs = model(_inspection.as_input(model, images), training=False)
         logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
         of = ops.argmax(logits, axis=-1) if chosen is None else chosen
         score = ops.sum(logits * ops.one_hot(of, logits.shape[-1]))
         return score * scale, kept["features"]
 
-    operations = _graph.operations(model)
+    operations = _inspection.operations(model)
     # As training in float16 does, against gradients too small for it.
     scale = 1024.0 if target.dtype == "float16" else 1.0
     features, gradient = _gradients.at(run, (len(images), *target.shape[1:]))
     features, gradient = (
-        _recording.float32(features),
-        _recording.float32(gradient) / scale,
+        _inspection.float32(features),
+        _inspection.float32(gradient) / scale,
     )
     if target.data_format == "channels_first":
         features, gradient = (

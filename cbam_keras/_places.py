@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras._graph import Step, within
+from cbam_keras._inspection import Step, within
 
 # Of the branches of a residual block, what follows the last convolution and
 # its normalization only to train deep networks: attention goes before it.

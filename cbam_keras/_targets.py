@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _graph, _places
-from cbam_keras._graph import Step
+from cbam_keras import _checks, _inspection, _places
+from cbam_keras._inspection import Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _channels(step, formats):
 def _named(steps, layer, maps):
     """Returns the steps that a name or layer stands for."""
     if isinstance(layer, keras.layers.Layer):
-        inside = {id(x) for x in _graph.within(layer)}
+        inside = {id(x) for x in _inspection.within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
         if not named:
             raise ValueError(

@@ -6,16 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import (
-    _checks,
-    _graph,
-    _heads,
-    _heat,
-    _images,
-    _places,
-    _recording,
-    _targets,
-)
+from cbam_keras import _checks, _heat, _inspection, _places, _targets
 from cbam_keras._heat import METHODS
 
 __all__ = [
@@ -103,7 +94,7 @@ def grad_cam(
     images, steps, result, index = _read(model, images, output)
     chosen = _class_indices(class_index, len(images), result.shape[1])
     target = _targets.find(steps, result, layer)
-    head = _heads.find(steps, result)
+    head = _inspection.find(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -157,13 +148,13 @@ def class_probabilities(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, steps, result, index = _read(model, images, output)
-    head = _heads.find(steps, result)
+    head = _inspection.find(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
-        outputs = _recording.run(model, images[start : start + batch_size])
-        found.append(_recording.float32(keras.tree.flatten(outputs)[index]))
+        outputs = _inspection.run(model, images[start : start + batch_size])
+        found.append(_inspection.float32(keras.tree.flatten(outputs)[index]))
     values = np.concatenate(found)
-    if head.kind is not None or _heads.looks_like_probabilities(values):
+    if head.kind is not None or _inspection.looks_like_probabilities(values):
         return values
     if values.shape[1] == 1:
         return np.exp(-np.logaddexp(0, -values))
@@ -213,14 +204,14 @@ def attention_maps(
         ((2, 512), (2, 1, 1))
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _recording.require_model(model)
-    images = _images.check(images, model)
+    _inspection.require_model(model)
+    images = _inspection.check(images, model)
     if not model.built:
         # Layers that a layer makes when it is built are not there before.
-        _recording.run(model, images[:1])
-    names = _recording.gates(model)
+        _inspection.run(model, images[:1])
+    names = _inspection.gates(model)
     parts = [
-        _recording.record(model, images[start : start + batch_size], names)
+        _inspection.record(model, images[start : start + batch_size], names)
         for start in range(0, len(images), batch_size)
     ]
     return {
@@ -309,16 +300,16 @@ def _read(model, images, output):
     These are its steps, the output tensor that tells of the classes, and the
     place of that among its outputs.
     """
-    _graph.require_graph("model", model)
+    _inspection.require_graph("model", model)
     if len(model.inputs) != 1:
         raise ValueError(
             "`model` must have one input, images. Received: model "
             f'"{model.name}" with {len(model.inputs)}: '
             f"{_checks.first_few([x.name for x in model.inputs])}"
         )
-    images = _images.check(images, model)
+    images = _inspection.check(images, model)
     given = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
-    steps, results = _graph.trace(model, [given])
+    steps, results = _inspection.trace(model, [given])
     index = _output_index(model, output)
     result = results[index]
     if len(result.shape) != 2 or result.shape[1] is None:
@@ -337,7 +328,7 @@ def _output_index(model, output):
     count = len(model.outputs)
     if output is None and count == 1:
         return 0
-    structure = _graph.structure(model)[1]
+    structure = _inspection.structure(model)[1]
     if isinstance(structure, dict) and len(structure) == count:
         # In the order in which Keras flattens it.
         keys = keras.tree.flatten({key: key for key in structure})

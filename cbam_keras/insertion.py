@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _checks, _copying, _graph, _places, _tables
+from cbam_keras import _checks, _copying, _inspection, _places, _tables
 from cbam_keras.layers import (
     CBAM,
     ChannelAttention,
@@ -134,7 +134,7 @@ def insert_attention(
         >>> len(insert_attention(old, dry_run=True))
         10
     """
-    _graph.require_graph("model", model)
+    _inspection.require_graph("model", model)
     _checks.boolean("identity", identity)
     _checks.boolean("dry_run", dry_run)
     if attention is None:
@@ -200,8 +200,8 @@ class _Spots:
         self.steps, self.outputs = _trace(model)
         formats = _places.data_formats(self.steps)
         self.spots = {}
-        for graph, prefix in _graph.graphs(model):
-            for call in _graph.calls(graph):
+        for graph, prefix in _inspection.graphs(model):
+            for call in _inspection.calls(graph):
                 spot = self.spots.setdefault(
                     id(call.operation),
                     _Spot(
@@ -379,15 +379,15 @@ def _trace(model):
         for x in model.inputs
     ]
     try:
-        return _graph.trace(model, specs)
+        return _inspection.trace(model, specs)
     except (ValueError, TypeError):
         # Sizes that are unknown but not free, as of a sequence of tokens.
-        return _graph.trace(model, model.inputs)
+        return _inspection.trace(model, model.inputs)
 
 
 def _format_of(operation, formats):
-    while _graph.is_graph(operation):
-        operation = _graph.made_by(operation.outputs[0])
+    while _inspection.is_graph(operation):
+        operation = _inspection.made_by(operation.outputs[0])
     return formats.get(id(operation), keras.config.image_data_format())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _graph, _tables
+from cbam_keras import _inspection, _tables
 from cbam_keras.layers import (
     CBAM,
     ChannelAttention,
@@ -178,9 +178,9 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
         >>> profile.attention_parameters, profile.attention_macs
         (147, 6336)
     """
-    _graph.require_graph("model", model)
+    _inspection.require_graph("model", model)
     shapes = _shapes(model, input_shape)
-    steps, _ = _graph.trace(
+    steps, _ = _inspection.trace(
         model,
         [
             keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
@@ -389,8 +389,8 @@ def _count_times(wrapper, inputs, outputs) -> tuple[str, int | None]:
         for tensors in (inputs, outputs)
     )
     counts = [_count(wrapper.layer, (x,), (y,))]
-    if _graph.is_graph(wrapper.layer):
-        steps, _ = _graph.trace(wrapper.layer, [x])
+    if _inspection.is_graph(wrapper.layer):
+        steps, _ = _inspection.trace(wrapper.layer, [x])
         counts = [
             _count(step.operation, step.inputs, step.outputs)
             for step in steps
@@ -413,7 +413,7 @@ def _shapes(model: keras.Model, input_shape: Any) -> list[tuple[int, ...]]:
     own = [tuple(x.shape[1:]) for x in model.inputs]
     shapes = own
     if input_shape is not None:
-        inputs, _ = _graph.structure(model)
+        inputs, _ = _inspection.structure(model)
         given = {id(x): shape for x, shape in _given(input_shape, inputs)}
         shapes = [given.get(id(x), ()) for x in model.inputs]
         if len(given) != len(own) or not all(map(_fits, shapes, own)):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cbam_keras._graph import Step
+from cbam_keras._inspection.graph import Step
 
 # What may stand between an activation and the output: values stay.
 _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}

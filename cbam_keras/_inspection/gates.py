@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _graph
-from cbam_keras._watching import watching
+from cbam_keras._inspection.graph import as_input, inside, operations
+from cbam_keras._inspection.hooks import watching
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -49,7 +49,7 @@ def gates(model: keras.Model) -> dict[AttentionLayer, str]:
 def run(model: keras.Model, images: Any) -> Any:
     """Returns the outputs of a model in inference, keeping no gradients."""
     if not keras.tree.is_nested(images):
-        images = _graph.as_input(model, images)
+        images = as_input(model, images)
     with _without_gradients():
         return model(images, training=False)
 
@@ -70,7 +70,7 @@ def record(
         return watch
 
     watchers = {layer: watcher(layer, name) for layer, name in names.items()}
-    with watching(watchers, _graph.operations(model)):
+    with watching(watchers, operations(model)):
         run(model, images)
     return found
 
@@ -78,7 +78,7 @@ def record(
 def _paths(model, prefix=""):
     """Returns the attention layers below a layer, with their paths."""
     found = {}
-    for layer in _graph.inside(model):
+    for layer in inside(model):
         path = f"{prefix}{layer.name}"
         if isinstance(layer, AttentionLayer):
             # Without the gates that it is made of.

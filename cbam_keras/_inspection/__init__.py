@@ -1,0 +1,31 @@
+"""_inspection."""
+
+from cbam_keras._inspection.gates import (
+    float32,
+    gates,
+    record,
+    require_model,
+    run,
+)
+from cbam_keras._inspection.graph import (
+    Step,
+    as_input,
+    calls,
+    graphs,
+    is_graph,
+    made_by,
+    operations,
+    replay,
+    require_graph,
+    structure,
+    trace,
+    within,
+)
+from cbam_keras._inspection.heads import (
+    Head,
+    find,
+    looks_like_probabilities,
+    of,
+)
+from cbam_keras._inspection.hooks import watching
+from cbam_keras._inspection.images import check
