@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _examples, _inspection, _places
+from cbam_keras import _checks, _examples, _inspection
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -133,7 +133,7 @@ def _loaded(path):
 
 def _takes(model, path):
     """Returns the size a model takes, its channels and where they stand."""
-    first = _places.input_format(model) == "channels_first"
+    first = _inspection.input_format(model) == "channels_first"
     shapes = [tuple(x.shape) for x in model.inputs]
     if len(shapes) == 1 and len(shapes[0]) == 4:
         channels = shapes[0][1 if first else 3]

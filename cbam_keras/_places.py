@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras._inspection import Step, within
+from cbam_keras._inspection import Step, data_formats, is_feature_map, within
 
 # Of the branches of a residual block, what follows the last convolution and
 # its normalization only to train deep networks: attention goes before it.
@@ -29,10 +29,13 @@ SCALES = (
     "SpatialDropout3D",
     "StochasticDepth",
 )
+
 # Add what they are given: Keras' layer, its operation `x + y`, and the layer
 # of InceptionResNetV2, which scales the branch on the way.
 ADDITIONS = ("Add", "CustomScaleLayer")
+
 JOINS = (*ADDITIONS, "Concatenate")
+
 # Activations of results, and layers whose plain output is a result when it
 # ends a model.
 RESULTS = (
@@ -40,7 +43,9 @@ RESULTS = (
     keras.activations.softmax,
     keras.activations.tanh,
 )
+
 LINEAR = (None, keras.activations.linear)
+
 PLAIN = (
     layers.Conv1D,
     layers.Conv1DTranspose,
@@ -49,6 +54,7 @@ PLAIN = (
     layers.Conv3D,
     layers.Conv3DTranspose,
 )
+
 # Change the size of a feature map at its border alone.
 BORDERS = (
     "Cropping1D",
@@ -58,6 +64,7 @@ BORDERS = (
     "ZeroPadding2D",
     "ZeroPadding3D",
 )
+
 # Sizes that differ by less are of one resolution: borders that are cut.
 STRIDE = 1.5
 
@@ -81,43 +88,6 @@ def default_places(
     network = _Network(steps, outputs, repeated)
     places = list(network.branch_ends()) or list(network.last_at_each_size())
     return sorted(set(places), key=network.order.__getitem__)
-
-
-def is_feature_map(tensor: Any) -> bool:
-    """Returns whether a tensor has positions and channels to weigh."""
-    return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
-
-
-def input_format(model: keras.Model) -> str:
-    """Returns the data format that a model takes images in."""
-    for layer in within(model):
-        given = getattr(layer, "data_format", None)
-        if given is not None:
-            return given
-    return keras.config.image_data_format()
-
-
-def data_formats(steps: Sequence[Step]) -> dict[int, str]:
-    """Returns the data format of the output of each operation, by its id.
-
-    Layers that work on either have that of their input.
-    """
-    default = keras.config.image_data_format()
-    formats: dict[int, str] = {}
-    found = {}
-    for step in steps:
-        data_format = getattr(step.operation, "data_format", None)
-        if isinstance(step.operation, layers.BatchNormalization):
-            axis, rank = step.operation.axis, len(step.outputs[0].shape)
-            if rank > 2:
-                last = axis in (-1, rank - 1)
-                data_format = "channels_last" if last else "channels_first"
-        if data_format is None:
-            given = [formats.get(id(x), default) for x in step.inputs]
-            data_format = given[0] if given else default
-        formats.update((id(x), data_format) for x in step.outputs)
-        found[id(step.operation)] = data_format
-    return found
 
 
 def _kind(step: Step) -> str:

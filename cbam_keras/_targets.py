@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _inspection, _places
+from cbam_keras import _checks, _inspection
 from cbam_keras._inspection import Step
 
 
@@ -39,7 +39,7 @@ def find(steps: Sequence[Step], output: Any, layer: Any) -> Target:
             positions or does not lead to the output.
         TypeError: If `layer` is of a wrong kind.
     """
-    formats = _places.data_formats(steps)
+    formats = _inspection.data_formats(steps)
     leading = _leading_to(steps, output)
     maps = [step for step in steps if _has_positions(step, formats)]
     if layer is None:

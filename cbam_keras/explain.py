@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _heat, _inspection, _places, _targets
+from cbam_keras import _checks, _heat, _inspection, _targets
 from cbam_keras._heat import METHODS
 
 __all__ = [
@@ -107,7 +107,7 @@ def grad_cam(
             index,
         )
         found.append(np.maximum(combine(features, gradient), 0))
-    first = _places.input_format(model) == "channels_first"
+    first = _inspection.input_format(model) == "channels_first"
     return _heat.at_size(
         np.concatenate(found), images.shape[2:] if first else images.shape[1:3]
     )

@@ -183,7 +183,7 @@ class _Spot:
     def takes_attention(self):
         """Whether each call gives one feature map of the same channels."""
         if any(
-            len(call) != 1 or not _places.is_feature_map(call[0])
+            len(call) != 1 or not _inspection.is_feature_map(call[0])
             for call in self.outputs
         ):
             return False
@@ -198,7 +198,7 @@ class _Spots:
     def __init__(self, model):
         self.name = model.name
         self.steps, self.outputs = _trace(model)
-        formats = _places.data_formats(self.steps)
+        formats = _inspection.data_formats(self.steps)
         self.spots = {}
         for graph, prefix in _inspection.graphs(model):
             for call in _inspection.calls(graph):

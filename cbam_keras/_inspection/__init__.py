@@ -1,5 +1,10 @@
 """_inspection."""
 
+from cbam_keras._inspection.feature_maps import (
+    data_formats,
+    input_format,
+    is_feature_map,
+)
 from cbam_keras._inspection.gates import (
     float32,
     gates,
