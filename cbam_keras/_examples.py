@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _decoding, _loading, _pictures, _progress_bar
+from cbam_keras import _checks, _decoding, _loading, _progress_bar, plotting
 from cbam_keras._records import SPLITS, Records
 from cbam_keras._sources import ENDINGS
 
@@ -286,4 +286,4 @@ def heat_in(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def grey(images: np.ndarray) -> np.ndarray:
     """Returns the brightness of RGB images of bytes, `(B, H, W, 1)`."""
-    return _pictures.grey(images).round().astype(images.dtype)[..., None]
+    return plotting.grey(images).round().astype(images.dtype)[..., None]

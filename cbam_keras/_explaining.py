@@ -13,7 +13,6 @@ from cbam_keras import (
     _classifiers,
     _examples,
     _files,
-    _pictures,
     _progress_bar,
     _run_folder,
     explain,
@@ -71,7 +70,7 @@ def run(
     # Before any work: what is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.positive_integer("batch_size", settings.batch_size)
-    most = _pictures.MOST_ROWS
+    most = plotting.MOST_ROWS
     if _checks.positive_integer("draw", settings.draw) > most:
         raise ValueError(
             f"`draw` must be at most {most}, for a figure that can be "

@@ -3,8 +3,31 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _checks, _drawing, _overlays, _pictures
-from cbam_keras._drawing import STYLES
+from cbam_keras import _checks
+from cbam_keras.plotting import pictures as _pictures
+from cbam_keras.plotting import style as _style
+from cbam_keras.plotting.pictures import (
+    MOST_BLOCKS,
+    MOST_ROWS,
+    gates,
+    rectangles,
+    shares,
+    texts,
+)
+from cbam_keras.plotting.sheet import draw_attention, draw_grad_cam
+from cbam_keras.plotting.style import (
+    STYLES,
+    arm_styles,
+    draw_costs,
+    draw_effect,
+    draw_heat,
+    draw_table,
+    heat_map,
+    label_points,
+    legend,
+    padded,
+    plain,
+)
 
 
 def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
@@ -33,7 +56,7 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         raise ValueError(
             "`rows` must hold at least one epoch. Received: rows=[]"
         )
-    figure = _drawing.figure((10, 4.2), title)
+    figure = _style.figure((10, 4.2), title)
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     networks = list(dict.fromkeys(row["network"] for row in rows))
     panels = zip(
@@ -66,8 +89,8 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         axes.set_xlabel("Epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        _drawing.plain(axes, "both")
-    _drawing.legend(figure, [axes], columns=3)
+        plain(axes, "both")
+    legend(figure, [axes], columns=3)
     return figure
 
 
@@ -110,8 +133,8 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
         )
     # One value in all trials tells of no effect.
     names = [name for name in names if _varies(finished, name)] or names
-    heat = _drawing.heat_map(finished)
-    styles = _drawing.arm_styles(finished)
+    heat = heat_map(finished)
+    styles = arm_styles(finished)
     # The map takes two rows and two columns of the panels' grid.
     columns = (2 if heat else 0) + (1 if len(names) < 3 else 2)
     if len(names) > (4 if heat else 6):
@@ -123,21 +146,21 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
         if not (heat and row < 2 and column < 2)
     ][: len(names)]
     rows = max(2 if heat else 1, places[-1][0] + 1)
-    figure = _drawing.figure((3.4 * columns, 0.6 + 2.9 * rows), title)
+    figure = _style.figure((3.4 * columns, 0.6 + 2.9 * rows), title)
     cells = figure.add_gridspec(rows, columns)
     if heat:
-        _drawing.draw_heat(figure.add_subplot(cells[:2, :2]), *heat)
+        draw_heat(figure.add_subplot(cells[:2, :2]), *heat)
     for name, (row, column) in zip(names, places, strict=True):
         axes = figure.add_subplot(cells[row, column])
         own = [t for t in finished if name in t.values]
-        _drawing.draw_effect(axes, name, own, styles)
+        draw_effect(axes, name, own, styles)
         if column == (2 if heat and row < 2 else 0):
             axes.set_ylabel("Validation accuracy (%)")
     panels = figure.axes[-len(names) :]
-    low, high = _drawing.padded([100 * t.val_accuracy for t in finished])
+    low, high = padded([100 * t.val_accuracy for t in finished])
     for axes in panels:
         axes.set_ylim(low, high)
-    _drawing.legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 
@@ -172,7 +195,7 @@ def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
         >>> figure = plot_pareto([trial])
     """
     finished = _finished(trials)
-    figure = _drawing.figure((10, 4.6), title)
+    figure = _style.figure((10, 4.6), title)
     costs = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
     known = {
         key: [t for t in finished if getattr(t, key) is not None]
@@ -185,18 +208,16 @@ def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
             "parameters and macs are None"
         )
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    styles, fronts = _drawing.arm_styles(finished), []
+    styles, fronts = arm_styles(finished), []
     for axes, key in zip(panels, shown, strict=True):
-        fronts.append(_drawing.draw_costs(axes, known[key], key, styles))
+        fronts.append(draw_costs(axes, known[key], key, styles))
         axes.set_xlabel(costs[key])
     panels[0].set_ylabel("Validation accuracy (%)")
-    panels[0].set_ylim(
-        *_drawing.padded([100 * t.val_accuracy for t in finished])
-    )
-    _drawing.legend(figure, panels)
+    panels[0].set_ylim(*padded([100 * t.val_accuracy for t in finished]))
+    legend(figure, panels)
     figure.draw_without_rendering()
     for axes, front in zip(panels, fronts, strict=True):
-        _drawing.label_points(axes, front)
+        label_points(axes, front)
     return figure
 
 
@@ -239,15 +260,15 @@ def plot_ablation(results: Any, title: str = "") -> Any:
     tables = list(dict.fromkeys(row.table for row in rows))
     own = [[row for row in rows if row.table == table] for table in tables]
     heights = [len(group) + 1.2 for group in own]
-    figure = _drawing.figure((8, 1.1 + 0.42 * sum(heights)), title)
+    figure = _style.figure((8, 1.1 + 0.42 * sum(heights)), title)
     panels = figure.subplots(
         len(tables), 1, sharex=True, squeeze=False, height_ratios=heights
     )[:, 0]
     for axes, table, group in zip(panels, tables, own, strict=True):
-        _drawing.draw_table(axes, group)
+        draw_table(axes, group)
         axes.set_title(f"Table {table}", loc="left", fontsize=10)
     panels[-1].set_xlabel("Top-1 error (%)")
-    _drawing.legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 
@@ -303,15 +324,15 @@ def plot_grad_cam(
         >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
-    pictures = _pictures.pictures(images, _pictures.MOST_ROWS)
+    pictures = _pictures.pictures(images, MOST_ROWS)
     heat = _pictures.heat(heat_maps, pictures.shape)
-    return _overlays.draw_grad_cam(
+    return draw_grad_cam(
         pictures,
         heat,
-        _pictures.shares(probabilities, list(heat), len(pictures)),
+        shares(probabilities, list(heat), len(pictures)),
         _pictures.classes(classes, list(heat), len(pictures)),
-        _pictures.texts(labels, len(pictures)),
-        _pictures.rectangles(boxes, pictures.shape),
+        texts(labels, len(pictures)),
+        rectangles(boxes, pictures.shape),
         title,
     )
 
@@ -354,11 +375,11 @@ def plot_attention_maps(
         >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
-    pictures = _pictures.pictures(images, _pictures.MOST_BLOCKS)
-    return _overlays.draw_attention(
+    pictures = _pictures.pictures(images, MOST_BLOCKS)
+    return draw_attention(
         pictures,
-        _pictures.gates(maps, len(pictures)),
-        _pictures.texts(labels, len(pictures)),
+        gates(maps, len(pictures)),
+        texts(labels, len(pictures)),
         title,
     )
 

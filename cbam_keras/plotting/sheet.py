@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from cbam_keras import _checks, _drawing, _pictures
+from cbam_keras import _checks
+from cbam_keras.plotting.pictures import SLACK, grey
+from cbam_keras.plotting.style import figure
 
 # In inches: around the figure, between panels, and the bar of colours with
 # its numbers.
@@ -69,7 +71,7 @@ def draw_grad_cam(pictures, heat, shares, classes, labels, boxes, title):
                 draw_picture(axes, picture)
                 write_below(axes, below[row])
             else:
-                axes.imshow(_pictures.grey(picture), **PALE)
+                axes.imshow(grey(picture), **PALE)
                 axes.imshow(heat[name][row], cmap=colors, vmin=0, vmax=1)
                 write_below(axes, notes[name][row])
             if row == 0:
@@ -126,7 +128,7 @@ def tiling(pictures, gates):
     values = np.concatenate([x.ravel() for x in channel + spatial])
     low, high = values.min(), values.max()
     # Gates that start as the identity, at 1, go to 2.
-    if 1 - _pictures.SLACK < low or 1 + _pictures.SLACK < high:
+    if 1 - SLACK < low or 1 + SLACK < high:
         high = max(2, high)
     line = room(["0"], NUMBER)
     # Where no layer has a map, the curves take its place.
@@ -152,7 +154,7 @@ def tiling(pictures, gates):
         note=SPATIAL_NOTE * bool(spatial)
         + CHANNEL_NOTE * bool(channel)
         + NUMBERS_NOTE,
-        limits=(min(0, low), high if high > 1 + _pictures.SLACK else 1),
+        limits=(min(0, low), high if high > 1 + SLACK else 1),
         colors=seen_through("viridis", 0, 0.7, 0),
     )
 
@@ -178,7 +180,7 @@ def draw_tile(made, place, picture, gate, index, form):
         if spatial is None:
             absent(axes, "no spatial gate")
         else:
-            image = axes.imshow(_pictures.grey(picture), **PALER)
+            image = axes.imshow(grey(picture), **PALER)
             axes.imshow(spatial[index], **shown, extent=image.get_extent())
             write_range(axes, spatial[index])
         top += form.picture[1] + form.line + CURVE_GAP
@@ -250,7 +252,7 @@ def sheet(width, height, title):
     title = wrapped(title, width, HEADING, 4)
     head = room([title], HEADING) + GAP / 2 * bool(title)
     size = width + 2 * EDGE, height + head + 2 * EDGE
-    made = _drawing.figure(size, "")
+    made = figure(size, "")
     made.set_layout_engine("none")
     if title:
         made.suptitle(
