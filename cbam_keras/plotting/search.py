@@ -3,95 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _checks
-from cbam_keras.plotting import pictures as _pictures
-from cbam_keras.plotting import style as _style
-from cbam_keras.plotting.pictures import (
-    MOST_BLOCKS,
-    MOST_ROWS,
-    gates,
-    rectangles,
-    shares,
-    texts,
-)
-from cbam_keras.plotting.sheet import draw_attention, draw_grad_cam
-from cbam_keras.plotting.style import (
-    STYLES,
-    arm_styles,
-    draw_costs,
-    draw_effect,
-    draw_heat,
-    draw_table,
-    heat_map,
-    label_points,
-    legend,
-    padded,
-    plain,
-)
+import numpy as np
 
-
-def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
-    """Draws loss and accuracy over the epochs, a colour per network.
-
-    Args:
-        rows: Sequence of dictionaries, one per network and epoch, with the
-            keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
-            `"val_loss"` and `"val_accuracy"` (in [0, 1]).
-        title: String, stands over the figure. Defaults to `""`.
-
-    Returns:
-        A `matplotlib.figure.Figure`: training thin, validation bold with
-        markers.
-
-    Raises:
-        ValueError: If there are no rows.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> row = {"network": "cbam", "epoch": 1, "loss": 1.0,
-        ...        "accuracy": 0.5, "val_loss": 1.1, "val_accuracy": 0.4}
-        >>> figure = plot_history([row])
-    """
-    if not rows:
-        raise ValueError(
-            "`rows` must hold at least one epoch. Received: rows=[]"
-        )
-    figure = _style.figure((10, 4.2), title)
-    ticker = _checks.require("matplotlib.ticker", extra="plot")
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    panels = zip(
-        figure.subplots(1, 2),
-        ("loss", "accuracy"),
-        ("Loss", "Accuracy"),
-        strict=True,
-    )
-    for axes, key, label in panels:
-        for index, network in enumerate(networks):
-            style = STYLES[index % len(STYLES)]
-            own = [row for row in rows if row["network"] == network]
-            epochs = [row["epoch"] for row in own]
-            axes.plot(
-                epochs,
-                [row[f"val_{key}"] for row in own],
-                **style,
-                linewidth=2,
-                markersize=5,
-                label=f"{network}, validation",
-            )
-            axes.plot(
-                epochs,
-                [row[key] for row in own],
-                **{**style, "marker": ""},
-                linewidth=1,
-                alpha=0.6,
-                label=f"{network}, training",
-            )
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        plain(axes, "both")
-    legend(figure, [axes], columns=3)
-    return figure
+from cbam_keras.plotting import style
+from cbam_keras.plotting.style import broken, legend, padded, plain, scale
+from cbam_keras.plotting.trials import _finished, arm, arm_styles, draw_arms
 
 
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
@@ -146,7 +62,7 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
         if not (heat and row < 2 and column < 2)
     ][: len(names)]
     rows = max(2 if heat else 1, places[-1][0] + 1)
-    figure = _style.figure((3.4 * columns, 0.6 + 2.9 * rows), title)
+    figure = style.figure((3.4 * columns, 0.6 + 2.9 * rows), title)
     cells = figure.add_gridspec(rows, columns)
     if heat:
         draw_heat(figure.add_subplot(cells[:2, :2]), *heat)
@@ -164,236 +80,156 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
     return figure
 
 
-def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
-    """Draws the accuracy of the trials of a search against what they cost.
-
-    The line is the Pareto front: no other trial is as accurate for less. The
-    trials on it are labelled with their numbers.
-
-    Args:
-        trials: Sequence of objects with `number`, `values` (dictionary; the
-            colours tell its `"attention"` where there is one), `outcome`
-            (string; all but `"finished"` are left out), `val_accuracy` (in
-            [0, 1]), `parameters` and `macs` (`None` where unknown), as in
-            `SearchResults.trials`.
-        title: String, stands over the figure. Defaults to `""`.
-
-    Returns:
-        A `matplotlib.figure.Figure`: the parameters on the left,
-        multiply-accumulates on the right.
-
-    Raises:
-        ValueError: If no trial is finished, or if no cost is known.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> trial = SimpleNamespace(
-        ...     number=0, values={}, outcome="finished", val_accuracy=0.9,
-        ...     parameters=1000, macs=50000,
-        ... )
-        >>> figure = plot_pareto([trial])
-    """
-    finished = _finished(trials)
-    figure = _style.figure((10, 4.6), title)
-    costs = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
-    known = {
-        key: [t for t in finished if getattr(t, key) is not None]
-        for key in costs
-    }
-    shown = [key for key in costs if known[key]]
-    if not shown:
-        raise ValueError(
-            "`trials` must have costs to draw. Received: trials whose "
-            "parameters and macs are None"
-        )
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    styles, fronts = arm_styles(finished), []
-    for axes, key in zip(panels, shown, strict=True):
-        fronts.append(draw_costs(axes, known[key], key, styles))
-        axes.set_xlabel(costs[key])
-    panels[0].set_ylabel("Validation accuracy (%)")
-    panels[0].set_ylim(*padded([100 * t.val_accuracy for t in finished]))
-    legend(figure, panels)
-    figure.draw_without_rendering()
-    for axes, front in zip(panels, fronts, strict=True):
-        label_points(axes, front)
-    return figure
-
-
-def plot_ablation(results: Any, title: str = "") -> Any:
-    """Draws the test errors of an ablation, a panel per table.
-
-    Each row of a table has its mean, a small point per seed, and, from two
-    seeds on, the 95 % interval of its difference to the table's first row,
-    drawn from the line of that row: where it does not touch the line, the
-    difference excludes zero.
-
-    Args:
-        results: What `ablation.run` returned, or another object whose `rows`
-            have `table` (integer), `attention` (string), `top1_error`
-            (number, the mean in %), `top1_errors` (numbers, one per seed)
-            and `interval` (two numbers, of the difference in %, or `None`);
-            the first row of each table is its baseline.
-        title: String, stands over the figure. Defaults to `""`.
-
-    Returns:
-        A `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: If there are no rows.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> row = SimpleNamespace(
-        ...     table=1, attention="SE", top1_error=5.0, top1_errors=(5.0,),
-        ...     interval=None,
-        ... )
-        >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
-    """
-    rows = results.rows
-    if not rows:
-        raise ValueError(
-            "`results` must hold at least one row. Received: rows=[]"
-        )
-    tables = list(dict.fromkeys(row.table for row in rows))
-    own = [[row for row in rows if row.table == table] for table in tables]
-    heights = [len(group) + 1.2 for group in own]
-    figure = _style.figure((8, 1.1 + 0.42 * sum(heights)), title)
-    panels = figure.subplots(
-        len(tables), 1, sharex=True, squeeze=False, height_ratios=heights
-    )[:, 0]
-    for axes, table, group in zip(panels, tables, own, strict=True):
-        draw_table(axes, group)
-        axes.set_title(f"Table {table}", loc="left", fontsize=10)
-    panels[-1].set_xlabel("Top-1 error (%)")
-    legend(figure, panels)
-    return figure
-
-
-def plot_grad_cam(
-    images: Any,
-    heat_maps: Any,
-    *,
-    probabilities: Any = None,
-    classes: Any = None,
-    labels: Any = None,
-    boxes: Any = None,
-    title: str = "",
-) -> Any:
-    """Draws heat maps over images, a row per image and a column per network.
-
-    Each row begins with the image; the heat lies over it in shades of grey,
-    and where there is little the image shows through. Give the maps of
-    several networks by name to see what they look at side by side.
-
-    Args:
-        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
-            before preprocessing, at most 32 images: in [0, 1] if none of
-            them has more than 1, in [0, 255] otherwise.
-        heat_maps: Array `(B, H, W)` in [0, 1], as `explain.grad_cam` returns,
-            or a mapping of names, which stand over the columns, to such
-            arrays.
-        probabilities: Array `(B,)` in [0, 1], how probable the network thinks
-            the class that is explained, or a mapping of the names of
-            `heat_maps` to such arrays; written below the maps. Defaults to
-            `None`, which writes none.
-        classes: Sequence of `B` strings, the classes that are explained, or a
-            mapping of the names of `heat_maps` to such sequences; written
-            below the maps. Defaults to `None`, which writes none.
-        labels: Sequence of `B` strings, as the true classes, written below
-            the images. Defaults to `None`, which writes none.
-        boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
-            pixels, the maxima exclusive, drawn as rectangles. Defaults to
-            `None`, which draws none.
-        title: String, stands over the figure. Defaults to `""`.
-
-    Returns:
-        A `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: If shapes, names or numbers of the arguments do not
-            belong together, if values are out of range or not finite, or if
-            there are none or too many images.
-        TypeError: If an argument is not of its kind.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> images = np.random.rand(2, 32, 32, 3)
-        >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
-        >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
-    """
-    pictures = _pictures.pictures(images, MOST_ROWS)
-    heat = _pictures.heat(heat_maps, pictures.shape)
-    return draw_grad_cam(
-        pictures,
-        heat,
-        shares(probabilities, list(heat), len(pictures)),
-        _pictures.classes(classes, list(heat), len(pictures)),
-        texts(labels, len(pictures)),
-        rectangles(boxes, pictures.shape),
-        title,
-    )
-
-
-def plot_attention_maps(
-    images: Any, maps: Any, *, labels: Any = None, title: str = ""
-) -> Any:
-    """Draws what the gates of a model do to images, a block per image.
-
-    Each block begins with the image. A tile per layer follows, in the order
-    in which they run: over the image the map of the spatial gate, below it
-    the channel gates as a sorted strip, the largest first. The least and the
-    greatest value stand below each. One scale of colours is for all, from 0
-    to 1, or to 2 if a value is above 1 or all of them are 1, as with
-    `identity_init`.
-
-    Args:
-        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
-            before preprocessing, at most 8 images: in [0, 1] if none of them
-            has more than 1, in [0, 255] otherwise.
-        maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
-            spatial map `(B, h, w)`, either of which may be `None`, as
-            `explain.attention_maps` returns.
-        labels: Sequence of `B` strings, as the true classes, written over
-            the blocks. Defaults to `None`, which writes none.
-        title: String, stands over the figure. Defaults to `""`.
-
-    Returns:
-        A `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: If shapes or numbers of the arguments do not belong
-            together, if values are not finite, or if there are no layers, no
-            images or too many.
-        TypeError: If an argument is not of its kind.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> images = np.random.rand(2, 32, 32, 3)
-        >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
-        >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
-    """
-    pictures = _pictures.pictures(images, MOST_BLOCKS)
-    return draw_attention(
-        pictures,
-        gates(maps, len(pictures)),
-        texts(labels, len(pictures)),
-        title,
-    )
-
-
 def _varies(trials, name):
     own = [trial.values[name] for trial in trials if name in trial.values]
     return any(value != own[0] for value in own)
 
 
-def _finished(trials):
-    finished = [trial for trial in trials if trial.outcome == "finished"]
-    if not finished:
-        raise ValueError(
-            "`trials` must hold at least one finished trial. Received: "
-            f"{len(trials)} trials, none of them finished"
+RATIO, KERNEL = "reduction_ratio", "kernel_size"
+
+
+def draw_effect(axes, name, trials, styles):
+    """Draws the accuracies of trials over one hyperparameter."""
+    values = [trial.values[name] for trial in trials]
+    choices = list(dict.fromkeys(values))
+    numeric = all(
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+        for value in choices
+    )
+    if numeric and (
+        len(choices) > 8 or any(isinstance(value, float) for value in choices)
+    ):
+        scale(axes, values, "{x:g}")
+        places = values
+    else:
+        choices.sort(key=None if numeric else str)
+        draw_means(axes, choices, trials, name)
+        # Equal ones beside each other, in the same places every time.
+        shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
+        places = [
+            choices.index(value) + shift
+            for value, shift in zip(values, shifts, strict=True)
+        ]
+    axes.set_xlabel(broken(name, 30, 60))
+    plain(axes, "y")
+    draw_arms(axes, places, trials, styles)
+
+
+def draw_means(axes, choices, trials, name):
+    """Draws the mean of each choice of a hyperparameter, and names it."""
+    for place, choice in enumerate(choices):
+        mean = np.mean(
+            [
+                trial.val_accuracy
+                for trial in trials
+                if trial.values[name] == choice
+            ]
         )
-    return finished
+        axes.plot(
+            [place - 0.32, place + 0.32],
+            [100 * mean] * 2,
+            color="black",
+            linewidth=2,
+            label="mean",
+        )
+    labels = [broken(choice) for choice in choices]
+    wide = sum(max(map(len, x.split("\n"))) + 1 for x in labels) > 36
+    turned = {"rotation": 90} if wide else {}
+    axes.set_xticks(range(len(labels)), labels, fontsize=9, **turned)
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+
+
+def heat_map(trials):
+    """Returns a map of kernel sizes by reduction ratios.
+
+    Beside those that have both stand the kinds of attention with one of them
+    or none, each in rows or columns of its own.
+
+    Returns:
+        The names of the rows, those of the columns, and by place the kind of
+        attention and its accuracies, of which there may be none; or `None`
+        if no trial has both.
+    """
+    kinds = {}
+    for trial in sorted(trials, key=arm):
+        kind = RATIO in trial.values, KERNEL in trial.values
+        names = kinds.setdefault(kind, [])
+        if arm(trial) not in names:
+            names.append(arm(trial))
+    if (True, True) not in kinds:
+        return None
+    ratios, kernels = (
+        sorted({t.values[key] for t in trials if key in t.values})
+        for key in (RATIO, KERNEL)
+    )
+    both = kinds[True, True]
+    by_ratio, by_kernel, neither = (
+        kinds.get(kind, [])
+        for kind in ((True, False), (False, True), (False, False))
+    )
+    below, right = len(both) * len(kernels), len(ratios)
+    cells = {}
+
+    def put(name, top, left, sizes, factors):
+        for y, size in enumerate(sizes):
+            for x, factor in enumerate(factors):
+                cells[top + y, left + x] = (
+                    name,
+                    [
+                        trial.val_accuracy
+                        for trial in trials
+                        if arm(trial) == name
+                        and trial.values.get(KERNEL) == size
+                        and trial.values.get(RATIO) == factor
+                    ],
+                )
+
+    for index, name in enumerate(both):
+        put(name, index * len(kernels), 0, kernels, ratios)
+    for index, name in enumerate(by_ratio):
+        put(name, below + index, 0, [None], ratios)
+    for index, name in enumerate(by_kernel):
+        put(name, 0, right + index, kernels, [None])
+    for index, name in enumerate(neither):
+        put(name, below + index, right, [None], [None])
+    rows = [str(size) for size in kernels] * len(both)
+    rows += ["no gate"] * max(len(by_ratio), len(neither))
+    columns = [str(factor) for factor in ratios]
+    columns += ["no gate"] * max(len(by_kernel), min(1, len(neither)))
+    return rows, columns, cells
+
+
+def draw_heat(axes, rows, columns, cells):
+    means = np.full((len(rows), len(columns)), np.nan)
+    for place, (_, values) in cells.items():
+        if values:
+            means[place] = 100 * np.mean(values)
+    image = axes.imshow(
+        np.ma.masked_invalid(means), cmap="cividis", aspect="auto"
+    )
+    size = 9 if len(columns) < 8 else 7
+    several = len({name for name, _ in cells.values()}) > 1
+    for (y, x), (name, values) in cells.items():
+        text = f"{broken(name)}\n" if several else ""
+        if values:
+            text += f"{means[y, x]:.1f} %\nn = {len(values)}"
+            color = "black" if image.norm(means[y, x]) > 0.5 else "white"
+        else:
+            text, color = text + "no trial", "0.3"
+            axes.fill_between(
+                [x - 0.5, x + 0.5], y - 0.5, y + 0.5, color="0.93"
+            )
+        axes.text(
+            x, y, text, color=color, fontsize=size, ha="center", va="center"
+        )
+    # Lines between the cells.
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel(RATIO)
+    axes.set_ylabel(KERNEL)
+    axes.set_title("Mean validation accuracy, number of trials", fontsize=10)

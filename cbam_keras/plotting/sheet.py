@@ -5,233 +5,32 @@ whatever the names, the numbers and the shapes of the images are.
 """
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.plotting.pictures import SLACK, grey
 from cbam_keras.plotting.style import figure
 
 # In inches: around the figure, between panels, and the bar of colours with
 # its numbers.
 EDGE, GAP = 0.14, 0.14
+
 BAR, BAR_TEXT, BAR_HEIGHT = 0.15, 0.66, 3.2
+
 # In points.
 HEADING, LABEL, NAME, NUMBER = 13, 11, 8.5, 8
+
 # Paler than the image, so that colours show on black and on white; more so
 # where no part is left without colour.
 PALE = {"cmap": "gray", "vmin": -0.18, "vmax": 1.12}
-PALER = {"cmap": "gray", "vmin": -0.45, "vmax": 1.45}
+
 # What is behind colours that let it through where no image is.
 BEHIND = "0.5"
+
 FRAME = "0.75"
+
 # Panels side by side are no wider together, where they may be smaller.
 WIDEST = 12.5
-CURVE_GAP = 0.05
-SPATIAL_NOTE = "Over the image: the spatial gate. "
-CHANNEL_NOTE = "Curve: the channel gates, the largest first. "
-NUMBERS_NOTE = "Numbers: the least and the greatest."
-
-
-def draw_grad_cam(pictures, heat, shares, classes, labels, boxes, title):
-    """Draws a row per image: the image, then each heat map over it."""
-    side = 1.9 if len(pictures) < 5 else 1.5
-    width, height, cell = sides(pictures, side, WIDEST / (1 + len(heat)) - GAP)
-    names = [wrapped(name, cell, LABEL, 3) for name in ("Input", *heat)]
-    below = [wrapped(label, cell, LABEL, 3) for label in labels]
-    notes = {
-        name: [
-            wrapped(classes[name][row], cell, LABEL, 2) if classes else ""
-            for row in range(len(pictures))
-        ]
-        for name in heat
-    }
-    for name in shares:
-        notes[name] = [
-            f"{note}\nP = {share:.2f}".strip()
-            for note, share in zip(notes[name], shares[name], strict=True)
-        ]
-    head = room(names, LABEL)
-    foot = room([*below, *sum(notes.values(), [])], LABEL)
-    step = height + foot + GAP
-    made, top = sheet(
-        len(names) * (cell + GAP) + BAR + BAR_TEXT,
-        head + len(pictures) * step - GAP,
-        title,
-    )
-    top, left = top + head, EDGE + (cell - width) / 2
-    # From the first tone of inferno that is no grey.
-    colors = seen_through("inferno", 0.25, 0.85, 0.7)
-    for row, picture in enumerate(pictures):
-        for column, name in enumerate(["Input", *heat]):
-            place = left + column * (cell + GAP), top + row * step
-            axes = panel(made, place, (width, height))
-            if column == 0:
-                draw_picture(axes, picture)
-                write_below(axes, below[row])
-            else:
-                axes.imshow(grey(picture), **PALE)
-                axes.imshow(heat[name][row], cmap=colors, vmin=0, vmax=1)
-                write_below(axes, notes[name][row])
-            if row == 0:
-                write_above(axes, names[column], LABEL)
-            if boxes is not None:
-                draw_box(axes, boxes[row])
-    place = EDGE + len(names) * (cell + GAP), top
-    tall = len(pictures) * step - GAP - foot
-    draw_bar(made, place, tall, (0, 1), colors, "Heat")
-    return made
-
-
-def draw_attention(pictures, gates, labels, title):
-    """Draws a block per image: the image, and a tile per attention layer."""
-    form = tiling(pictures, gates)
-    heads = [wrapped(label, form.width, HEADING, 2) for label in labels]
-    head = room(heads, HEADING)
-    note = wrapped(form.note, form.width + BAR_TEXT, NUMBER, 4)
-    step = head + form.rows * form.step + GAP
-    made, top = sheet(
-        form.width + GAP + BAR + BAR_TEXT,
-        len(pictures) * step - GAP + room([note], NUMBER),
-        title,
-    )
-    for index, picture in enumerate(pictures):
-        start = top + index * step
-        write(made, (EDGE, start), heads[index], HEADING)
-        for number, gate in enumerate([None, *gates.values()]):
-            row, column = divmod(number, form.columns)
-            place = (
-                EDGE + column * (form.cell + GAP),
-                start + head + row * form.step + form.head,
-            )
-            axes = draw_tile(made, place, picture, gate, index, form)
-            write_above(axes, form.names[number], NAME)
-    write(made, (EDGE, top + len(pictures) * step - GAP), note, NUMBER)
-    place = EDGE + form.width + GAP, top + head + form.head
-    tall = form.rows * form.step - form.head - GAP
-    draw_bar(made, place, tall, form.limits, form.colors, "Gate")
-    return made
-
-
-def tiling(pictures, gates):
-    """Returns the sizes of tiles, how many are in a row, and their colours."""
-    side = 1.35 if len(gates) < 14 else 1.1
-    width, height, cell = sides(pictures, side, 2.2 * side)
-    columns = min(len(gates) + 1, int((WIDEST + GAP) / (cell + GAP)))
-    rows = -(-(len(gates) + 1) // columns)
-    # As many in each row, as far as they go.
-    columns = -(-(len(gates) + 1) // rows)
-    names = [wrapped(name, cell, NAME, 4) for name in ("Input", *gates)]
-    channel = [gate[0] for gate in gates.values() if gate[0] is not None]
-    spatial = [gate[1] for gate in gates.values() if gate[1] is not None]
-    values = np.concatenate([x.ravel() for x in channel + spatial])
-    low, high = values.min(), values.max()
-    # Gates that start as the identity, at 1, go to 2.
-    if 1 - SLACK < low or 1 + SLACK < high:
-        high = max(2, high)
-    line = room(["0"], NUMBER)
-    # Where no layer has a map, the curves take its place.
-    curve = (0.36 if spatial else height) if channel else 0
-    head = room(names, NAME)
-    step = head + GAP
-    step += (height + line if spatial else 0) + (curve + line if channel else 0)
-    if spatial and channel:
-        step += CURVE_GAP
-    return SimpleNamespace(
-        picture=(width, height),
-        curve=curve,
-        line=line,
-        spatial=bool(spatial),
-        channel=bool(channel),
-        cell=cell,
-        columns=columns,
-        rows=rows,
-        width=columns * (cell + GAP) - GAP,
-        head=head,
-        step=step,
-        names=names,
-        note=SPATIAL_NOTE * bool(spatial)
-        + CHANNEL_NOTE * bool(channel)
-        + NUMBERS_NOTE,
-        limits=(min(0, low), high if high > 1 + SLACK else 1),
-        colors=seen_through("viridis", 0, 0.7, 0),
-    )
-
-
-def draw_tile(made, place, picture, gate, index, form):
-    """Draws the gates of a layer, or the image alone; returns what is on top.
-
-    The range of the values stands below each.
-    """
-    left, top = place
-    over = left + (form.cell - form.picture[0]) / 2, top
-    if gate is None:
-        axes = panel(made, over, form.picture)
-        draw_picture(axes, picture)
-        return axes
-    channel, spatial = gate
-    panels = []
-    low, high = form.limits
-    shown = {"cmap": form.colors, "vmin": low, "vmax": high}
-    if form.spatial:
-        axes = panel(made, over, form.picture)
-        panels.append(axes)
-        if spatial is None:
-            absent(axes, "no spatial gate")
-        else:
-            image = axes.imshow(grey(picture), **PALER)
-            axes.imshow(spatial[index], **shown, extent=image.get_extent())
-            write_range(axes, spatial[index])
-        top += form.picture[1] + form.line + CURVE_GAP
-    if form.channel:
-        axes = panel(made, (left, top), (form.cell, form.curve))
-        panels.append(axes)
-        if channel is None:
-            absent(axes, "no channel gate")
-        else:
-            draw_curve(axes, channel[index], form.limits, shown)
-            write_range(axes, channel[index])
-    return panels[0]
-
-
-def draw_curve(axes, values, limits, shown):
-    """Draws sorted values as a curve, coloured below."""
-    values = np.sort(values)[::-1]
-    axes.imshow(
-        values[None],
-        **shown,
-        aspect="auto",
-        extent=(0, len(values), *limits),
-        interpolation="nearest",
-    )
-    edges = np.arange(len(values) + 1)
-    axes.stairs(values, edges, color="0.2", linewidth=0.8)
-    # White above the curve.
-    axes.fill_between(
-        edges,
-        np.append(values, values[-1]),
-        limits[1],
-        step="post",
-        color="white",
-        linewidth=0,
-    )
-    axes.set_xlim(0, len(values))
-    axes.set_ylim(*limits)
-
-
-def absent(axes, text):
-    axes.set_facecolor("0.96")
-    axes.text(
-        0.5,
-        0.5,
-        text.replace(" ", "\n", 1),
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        fontsize=NUMBER,
-        color="0.4",
-    )
 
 
 def sides(pictures, side, widest):
