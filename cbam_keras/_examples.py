@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _decoding, _loading, _progress_bar, plotting
-from cbam_keras._records import SPLITS, Records
-from cbam_keras._sources import ENDINGS
+from cbam_keras import _checks, _progress_bar, data, plotting
+from cbam_keras.data import ENDINGS, SPLITS, Records
 
 # Of a data set that is read while it is used, as many are looked through for
 # images of different classes.
@@ -89,7 +88,7 @@ class Batch:
             [
                 image
                 if (*window[2:], *size) == 2 * image.shape[:2]
-                else _decoding.pil_resize(image, window, size)
+                else data.pil_resize(image, window, size)
                 for image, window in zip(self.whole, self.windows, strict=True)
             ]
         )
@@ -157,7 +156,7 @@ def _found(path):
         for file in files
     ]
     names = [str(file) for file in files]
-    heads = _decoding.headers(names, "Looking at images")
+    heads = data.headers(names, "Looking at images")
     good = [i for i, head in enumerate(heads) if head is not None]
     bad = [names[i] for i, head in enumerate(heads) if head is None]
     if not good:
@@ -207,9 +206,7 @@ def from_data(
     """Returns `count` images of a split of a data set."""
     _checks.one_of("split", split, SPLITS)
     found = {"data_dir": None, "manual_dir": None, "download": False}
-    source = _loading.find(
-        name, 0.1, seed, in_memory=None, **{**found, **options}
-    )
+    source = data.find(name, 0.1, seed, in_memory=None, **{**found, **options})
     records = source.splits[split]
     if not isinstance(records, Records):
         records = _first(records, name, count)
@@ -251,7 +248,7 @@ def _read(item: Any, name: str) -> np.ndarray:
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], 3))
     try:
-        return _decoding.pil_decode(item, 3)
+        return data.pil_decode(item, 3)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
             f'The image "{name}" cannot be decoded ({error}). Leave it out'
@@ -268,7 +265,7 @@ def _window(
     height, width = shape[:2]
     if (height, width) == tuple(size):
         return 0.0, 0.0, float(height), float(width)
-    return _decoding.evaluation_box(float(height), float(width), size)
+    return data.evaluation_box(float(height), float(width), size)
 
 
 def heat_in(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -277,10 +274,7 @@ def heat_in(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return heat
     box = (0, 0, *heat.shape[1:])
     return np.array(
-        [
-            _decoding.pil_resize(one[..., None], box, size)[..., 0]
-            for one in heat
-        ]
+        [data.pil_resize(one[..., None], box, size)[..., 0] for one in heat]
     ).reshape(-1, *size)
 
 

@@ -11,7 +11,7 @@ from cbam_keras import (
     _explaining,
     explain,
 )
-from cbam_keras._records import SPLITS
+from cbam_keras.data import SPLITS
 
 COUNT = 8
 FILES = """\

@@ -8,7 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 
-from cbam_keras import _embedded, training
+from cbam_keras import training
+from cbam_keras.data import digits
 
 
 def has_gpu():
@@ -67,7 +68,7 @@ def few_digits():
     import training_checks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_embedded, "_digits", training_checks.few_digits)
+        patch.setattr(digits, "_digits", training_checks.few_digits)
         yield
 
 

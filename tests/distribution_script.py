@@ -19,7 +19,8 @@ import numpy as np
 from keras import layers
 from training_checks import linear
 
-from cbam_keras import CBAM, _embedded, _progress, training
+from cbam_keras import CBAM, _progress, training
+from cbam_keras.data import digits as data_digits
 
 # 82 images for training, 11 for validation and 23 for testing: the last batch
 # is incomplete, and does not divide by two outside of training.
@@ -85,7 +86,7 @@ def main(output, devices, processes, process, address):
         )
     if keras.backend.backend() == "tensorflow" and int(devices) > 1:
         split_processor(int(devices))
-    _embedded._digits = digits
+    data_digits._digits = digits
     if "HOLD" in os.environ:
         hold(os.environ["HOLD"])
     results = training.train(

@@ -15,7 +15,6 @@ import pytest
 
 import cbam_keras
 from cbam_keras import (
-    _embedded,
     _workers,
     ablation,
     cli,
@@ -24,6 +23,7 @@ from cbam_keras import (
     training,
     tuning,
 )
+from cbam_keras.data import digits
 from cbam_keras.layers import CBAM
 
 OPTIONS = (
@@ -62,7 +62,7 @@ def _few_digits():
 @pytest.fixture
 def tiny(monkeypatch):
     """Puts few digits and a network of a few hundred parameters in place."""
-    monkeypatch.setattr(_embedded, "_digits", _few_digits)
+    monkeypatch.setattr(digits, "_digits", _few_digits)
     build = functools.partial(
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )

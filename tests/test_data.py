@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from data_checks import SPLITS, as_set, epoch, joined
 
-from cbam_keras import _embedded, data
-from cbam_keras._records import stratified
+from cbam_keras import data
+from cbam_keras.data import digits
+from cbam_keras.data.records import stratified
 
 PER_CLASS = 20
 # Of 20 digits per class, 4 test; of the other 16, a tenth validates.
@@ -48,12 +49,12 @@ def _grey_digits():
 
 @pytest.fixture
 def bright_digits(monkeypatch):
-    monkeypatch.setattr(_embedded, "_digits", _bright_digits)
+    monkeypatch.setattr(digits, "_digits", _bright_digits)
 
 
 @pytest.fixture
 def grey_digits(monkeypatch):
-    monkeypatch.setattr(_embedded, "_digits", _grey_digits)
+    monkeypatch.setattr(digits, "_digits", _grey_digits)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_cluttered_mnist_holds_two_canvases_per_training_digit():
 
 
 def test_digits_come_as_small_integers():
-    images, labels = _embedded._digits()
+    images, labels = digits._digits()
     assert (images.shape, images.dtype) == ((5000, 28, 28), np.uint8)
     assert (labels.shape, labels.dtype) == ((5000,), np.int32)
 

@@ -13,7 +13,8 @@ from data_checks import (
     write_folder,
 )
 
-from cbam_keras import _sharing, data
+from cbam_keras import data
+from cbam_keras.data import plan as data_plan
 
 AUGMENTS = {
     "plain": (),
@@ -186,7 +187,7 @@ def test_folders_are_shared_out_alike(tmp_path, in_memory):
     ("augment", "read"), [((), 24), ("flip", 24), ("mixup", 48)]
 )
 def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
-    plan = _sharing.Plan(
+    plan = data_plan.Plan(
         16,
         (8, 8),
         3,
@@ -194,7 +195,7 @@ def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
         augment=tuple(np.atleast_1d(augment)),
         shard=(1, 2, 4),
     )
-    assert len(_sharing.share(50, plan).positions) == read
+    assert len(data_plan.share(50, plan).positions) == read
 
 
 # Mistakes.

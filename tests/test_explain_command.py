@@ -17,15 +17,15 @@ from PIL import Image
 
 from cbam_keras import (
     _classifiers,
-    _embedded,
     _examples,
     _session,
-    _tfds,
     cli,
     comparison,
     data,
     models,
 )
+from cbam_keras.data import digits as data_digits
+from cbam_keras.data import tfds
 from cbam_keras.layers import CBAM, SqueezeExcite
 
 COLOURS = ("red", "green", "blue")
@@ -625,7 +625,7 @@ def test_images_without_classes_stay_in_order():
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(_embedded, "_digits", training_checks.few_digits)
+    monkeypatch.setattr(data_digits, "_digits", training_checks.few_digits)
 
 
 def test_boxes_tell_whether_heat_is_on_the_object(here, few, capsys):
@@ -766,7 +766,7 @@ def test_data_can_be_of_tensorflow_datasets(
 ):
     brightness("grey.keras")
     if streamed:
-        monkeypatch.setattr(_tfds, "STREAMED_BYTES", 0)
+        monkeypatch.setattr(tfds, "STREAMED_BYTES", 0)
     content, arrays = explain(
         *("grey.keras", "--data", "insects", "--data-dir", "tfds"),
         *("--count", "4"),
@@ -780,7 +780,7 @@ def test_all_of_what_is_too_large_for_memory_is_refused(
     here, insects, monkeypatch, capsys
 ):
     brightness("grey.keras")
-    monkeypatch.setattr(_tfds, "STREAMED_BYTES", 0)
+    monkeypatch.setattr(tfds, "STREAMED_BYTES", 0)
     given = ["--data", "insects", "--data-dir", "tfds", "--count", "all"]
     assert cli.main(["explain", "grey.keras", *given]) == 2
     assert "`count` must be a number" in capsys.readouterr().err

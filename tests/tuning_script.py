@@ -13,12 +13,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import training_checks
 import tuning_checks
 
-from cbam_keras import _embedded, _files
+from cbam_keras import _files
+from cbam_keras.data import digits
 
 
 def main():
     folder, count = sys.argv[1:]
-    _embedded._digits = training_checks.few_digits
+    digits._digits = training_checks.few_digits
     replace, calls = os.replace, []
 
     def counted(source, target):

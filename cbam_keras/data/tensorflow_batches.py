@@ -4,9 +4,23 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _augmentation, _decoding
-from cbam_keras._records import Records, Stream
-from cbam_keras._sharing import Plan, part, share
+from cbam_keras.data.augmentation import (
+    FOR_BOX,
+    FOR_LAYERS,
+    FOR_PIXELS,
+    BatchLayers,
+    TensorMaths,
+    change_pixels,
+)
+from cbam_keras.data.decoding import (
+    TRIES,
+    as_bytes,
+    tf_decode,
+    tf_evaluation,
+    tf_random_crop,
+)
+from cbam_keras.data.plan import Plan, part_of, share
+from cbam_keras.data.records import Records, Stream
 
 # Images of a stream that wait for their turn: what is shuffled at a time.
 SHUFFLED = 10_000
@@ -27,7 +41,7 @@ class TensorBatches:
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.layers = None
         if plan.of_batches:
-            self.layers = _augmentation.BatchLayers(
+            self.layers = BatchLayers(
                 plan.of_batches,
                 lambda first, number: tf.stack([first, number]),
                 lambda draw, first, second: tf.cond(draw < 0.5, first, second),
@@ -42,7 +56,7 @@ class TensorBatches:
         kept: Any = records.images
         if self.encoded:
             self.files = isinstance(kept[0], str)
-            kept = _decoding.as_bytes(kept)
+            kept = as_bytes(kept)
         self.tensors = [tf.constant(kept), tf.constant(records.labels)]
         if records.boxes is not None:
             self.tensors.append(tf.constant(records.boxes))
@@ -146,15 +160,11 @@ class TensorBatches:
                 image = tf.io.read_file(image)
         channels = plan.channels if self.encoded else None
         if self.random_box:
-            draws = self.draws(
-                _augmentation.FOR_BOX, position, epoch, (_decoding.TRIES, 4)
-            )
-            image = _decoding.tf_random_crop(
-                tf, image, channels, plan.size, draws
-            )
+            draws = self.draws(FOR_BOX, position, epoch, (TRIES, 4))
+            image = tf_random_crop(tf, image, channels, plan.size, draws)
         else:
-            image = _decoding.tf_decode(tf, image, channels)
-            image = _decoding.tf_evaluation(tf, image[None], plan.size)[0]
+            image = tf_decode(tf, image, channels)
+            image = tf_evaluation(tf, image[None], plan.size)[0]
         image.set_shape((*plan.size, plan.channels))
         return (image, *others, position, epoch)
 
@@ -175,18 +185,16 @@ class TensorBatches:
     def augmented(self, images, labels, positions, epoch):
         tf, plan, whole = self.tf, self.plan, self.share.whole
         number = positions[0] // whole
-        draws = self.draws(_augmentation.FOR_PIXELS, number, epoch, (whole, 3))
-        images = _augmentation.change_pixels(
-            _augmentation.TensorMaths(tf),
+        draws = self.draws(FOR_PIXELS, number, epoch, (whole, 3))
+        images = change_pixels(
+            TensorMaths(tf),
             images,
             tf.gather(draws, positions % whole),
             plan.augment,
         )
         if self.layers is None:
             return images, labels
-        first, draw = tf.unstack(
-            self.draws(_augmentation.FOR_LAYERS, number, epoch, (2,))
-        )
+        first, draw = tf.unstack(self.draws(FOR_LAYERS, number, epoch, (2,)))
         first = tf.cast(tf.cast(first, tf.float64) * 2**31, tf.int64)
         images, labels = self.layers(
             tf.cast(images, tf.float32), labels, first, draw
@@ -195,4 +203,4 @@ class TensorBatches:
         images = tf.clip_by_value(images, 0.0, 255.0)
         images.set_shape((None, *plan.size, plan.channels))
         size = tf.shape(labels)[0]
-        return part(images, size, plan), part(labels, size, plan)
+        return part_of(images, size, plan), part_of(labels, size, plan)

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cbam_keras import _decoding, _embedded, _sources, _tfds
-from cbam_keras._records import Records, check_classes
+from cbam_keras.data.decoding import decode_all, resize_all
+from cbam_keras.data.digits import EMBEDDED, from_embedded
+from cbam_keras.data.folder import from_arrays, from_folder
+from cbam_keras.data.records import Records, check_classes
+from cbam_keras.data.tfds import from_tfds
 
 # What images of different sizes are brought to, as on ImageNet.
 SIDE = 224
@@ -25,16 +28,16 @@ def find(name, fraction, seed, *, in_memory, **options):
         )
     folder = isinstance(name, os.PathLike) or (
         isinstance(name, str)
-        and name not in _embedded.EMBEDDED
+        and name not in EMBEDDED
         and (os.path.isdir(name) or name[:1] in (".", "~", "/", "\\"))
     )
-    if isinstance(name, str) and name not in _embedded.EMBEDDED and not folder:
-        return _tfds.from_tfds(
+    if isinstance(name, str) and name not in EMBEDDED and not folder:
+        return from_tfds(
             name,
             fraction,
             seed,
             in_memory=in_memory,
-            embedded=tuple(_embedded.EMBEDDED),
+            embedded=tuple(EMBEDDED),
             **options,
         )
     for option in ("data_dir", "manual_dir"):
@@ -44,10 +47,10 @@ def find(name, fraction, seed, *, in_memory, **options):
                 f'Received: {option}="{os.fspath(options[option])}"'
             )
     if folder:
-        return _sources.from_folder(name, fraction, seed)
+        return from_folder(name, fraction, seed)
     if isinstance(name, str):
-        return _embedded.load(name, fraction, seed)
-    return _sources.from_arrays(name, fraction, seed)
+        return from_embedded(name, fraction, seed)
+    return from_arrays(name, fraction, seed)
 
 
 def sized(source, size, augment, in_memory):
@@ -66,7 +69,7 @@ def sized(source, size, augment, in_memory):
     splits, skipped = dict(source.splits), list(source.skipped)
     for split, records in source.splits.items():
         if split in encoded and in_memory:
-            splits[split], bad = _decoding.decode_all(
+            splits[split], bad = decode_all(
                 records, size, source.channels, f"Decoding {split}"
             )
             skipped += [
@@ -78,7 +81,7 @@ def sized(source, size, augment, in_memory):
         elif isinstance(records, Records) and records.decoded:
             # Random crops come from the images as they were.
             if split != "train" or not cropped:
-                images = _decoding.resize_all(records.images, size)
+                images = resize_all(records.images, size)
                 splits[split] = dataclasses.replace(records, images=images)
     if len(skipped) > len(source.skipped):
         kept = {s: splits[s] for s in splits if isinstance(splits[s], Records)}

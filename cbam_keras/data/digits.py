@@ -3,7 +3,7 @@
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._records import Records, Source, digest, stratified
+from cbam_keras.data.records import Records, Source, digest, stratified
 
 CANVAS = 48
 FRAGMENT = 8
@@ -11,7 +11,7 @@ FRAGMENTS_PER_CANVAS = 4
 CANVASES_PER_DIGIT = 2
 
 
-def load(name: str, validation_fraction: float, seed: int) -> Source:
+def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
     """Returns an embedded data set, already divided."""
     digits, labels = _digits()
     parts = stratified(labels, validation_fraction, seed)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _decoding, _progress_bar
-from cbam_keras._records import (
+from cbam_keras import _checks, _progress_bar
+from cbam_keras.data.decoding import headers
+from cbam_keras.data.records import (
     SPLITS,
     TEST_FRACTION,
     Records,
@@ -337,7 +338,7 @@ def _looked_at(splits):
     """Returns splits of what can be read, their common shape, and the rest."""
     kept, shapes, skipped = {}, set(), []
     for split, records in splits.items():
-        heads = _decoding.headers(list(records.images), f"Looking at {split}")
+        heads = headers(list(records.images), f"Looking at {split}")
         shapes |= {head[:2] for head in heads if head is not None}
         good = [head is not None for head in heads]
         skipped += [

@@ -8,18 +8,16 @@ from typing import Any
 
 import keras
 
-from cbam_keras import (
-    _augmentation,
-    _checks,
-    _embedded,
-    _loading,
-    _pipeline,
-    _sharing,
-)
-from cbam_keras._records import SPLITS, Records, Stream
+from cbam_keras import _checks
+from cbam_keras.data import batches
+from cbam_keras.data.augmentation import MIXING, NAMES, check
+from cbam_keras.data.digits import EMBEDDED
+from cbam_keras.data.plan import Plan
+from cbam_keras.data.records import SPLITS, Records, Stream
+from cbam_keras.data.sources import find, sized, whole
 
-EMBEDDED = _embedded.EMBEDDED
-AUGMENTATIONS = _augmentation.NAMES
+EMBEDDED = EMBEDDED
+AUGMENTATIONS = NAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +269,7 @@ def load(
     _checks.boolean("download", download)
     if in_memory is not None:
         _checks.boolean("in_memory", in_memory)
-    augment = _augmentation.check(augment)
+    augment = check(augment)
     size = _size(image_size)
     if boxes and (augment or size):
         raise ValueError(
@@ -283,7 +281,7 @@ def load(
             "Images are augmented batch by batch. Received: "
             f"batch_size=None, augment={augment!r}"
         )
-    source = _loading.find(
+    source = find(
         name,
         validation_fraction,
         seed,
@@ -295,7 +293,7 @@ def load(
     _check_source(source, batch_size, boxes, augment)
     # Whole splits are decoded whole.
     in_memory = in_memory if batch_size else True
-    source = _loading.sized(source, size, augment, in_memory)
+    source = sized(source, size, augment, in_memory)
     if source.skipped:
         _checks.warn(
             f"{len(source.skipped)} images could not be read and are left "
@@ -373,21 +371,19 @@ def _data(source, batch_size, seed, boxes, augment):
         "seed": seed,
         "boxes": boxes,
         "augment": augment,
-        "one_hot": bool(set(augment) & set(_augmentation.MIXING)),
+        "one_hot": bool(set(augment) & set(MIXING)),
         "skipped": source.skipped,
         "fingerprint": source.fingerprint,
     }
     if batch_size is None:
-        return ImageData(**data, **_loading.whole(source, first))
-    plan = _sharing.Plan(
+        return ImageData(**data, **whole(source, first))
+    plan = Plan(
         batch_size,
         source.shape,
         source.channels,
         one_hot=len(source.class_names) if data["one_hot"] else None,
         channels_first=first,
     )
-    serve = functools.partial(
-        _pipeline.serve, source.splits, plan, seed, augment
-    )
+    serve = functools.partial(batches.serve, source.splits, plan, seed, augment)
     served, set_epoch = serve()
     return ImageData(**data, **served, _set_epoch=set_epoch, _serve=serve)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _augmentation
+from cbam_keras.data.augmentation import OF_BATCHES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Plan:
 
     @property
     def of_batches(self) -> tuple[str, ...]:
-        return tuple(
-            name for name in self.augment if name in _augmentation.OF_BATCHES
-        )
+        return tuple(name for name in self.augment if name in OF_BATCHES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +75,11 @@ def share(count: int, plan: Plan) -> Share:
 def _own(positions, whole, total, index, processes):
     """Returns which positions lie in this process's part of each batch."""
     start = positions // whole * whole
-    part = np.minimum(whole, total - start) // processes
-    return (positions - start) // part == index
+    part_of = np.minimum(whole, total - start) // processes
+    return (positions - start) // part_of == index
 
 
-def part(array: Any, size: Any, plan: Plan) -> Any:
+def part_of(array: Any, size: Any, plan: Plan) -> Any:
     """Returns this process's part of a whole batch of a size."""
     if plan.shard is None:
         return array

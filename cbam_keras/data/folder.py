@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _decoding
-from cbam_keras._records import (
+from cbam_keras.data.decoding import headers
+from cbam_keras.data.records import (
     SPLITS,
     Records,
     Source,
@@ -176,7 +176,7 @@ def from_folder(
         for name, files in classes.items()
         for file in files
     ]
-    heads = _decoding.headers([str(file) for *_, file in listed], "Looking")
+    heads = headers([str(file) for *_, file in listed], "Looking")
     names = [file.relative_to(root).as_posix() for *_, file in listed]
     splits = {split: _readable(listed, heads, split) for split in found}
     check_classes(splits, class_names, received)

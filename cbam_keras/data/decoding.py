@@ -15,7 +15,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._progress_bar import watched
-from cbam_keras._records import Records
+from cbam_keras.data.records import Records
 
 # Pillow knows many more, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")

@@ -15,10 +15,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _augmentation, _checks, _decoding
-from cbam_keras._records import Records, Stream
-from cbam_keras._sharing import Plan, part, share
-from cbam_keras._tensor_pipeline import TensorBatches
+from cbam_keras import _checks
+from cbam_keras.data.augmentation import (
+    FOR_BOX,
+    FOR_LAYERS,
+    FOR_PIXELS,
+    BatchLayers,
+    NumpyMaths,
+    change_pixels,
+)
+from cbam_keras.data.decoding import (
+    TRIES,
+    pil_decode,
+    pil_evaluation,
+    pil_random_crop,
+)
+from cbam_keras.data.plan import Plan, part_of, share
+from cbam_keras.data.records import Records, Stream
+from cbam_keras.data.tensorflow_batches import TensorBatches
 
 # Batches that are decoded ahead.
 AHEAD = 2
@@ -70,7 +84,7 @@ class _Batches(keras.utils.PyDataset):
         self.share = share(len(records), plan)
         self.layers = None
         if plan.of_batches:
-            self.layers = _augmentation.BatchLayers(
+            self.layers = BatchLayers(
                 plan.of_batches,
                 _keras_seed,
                 lambda draw, first, second: first() if draw < 0.5 else second(),
@@ -143,7 +157,7 @@ class _Batches(keras.utils.PyDataset):
         item = self.records.images[self.order[position % len(self.records)]]
         if not self.records.decoded:
             try:
-                image = _decoding.pil_decode(item, self.plan.channels)
+                image = pil_decode(item, self.plan.channels)
             except (OSError, SyntaxError, ValueError) as error:
                 name = item if isinstance(item, str) else "of the data set"
                 raise ValueError(
@@ -152,34 +166,30 @@ class _Batches(keras.utils.PyDataset):
         else:
             image = item
         if random_box:
-            draws = self._draws(
-                _augmentation.FOR_BOX, int(position), (_decoding.TRIES, 4)
-            )
-            return _decoding.pil_random_crop(image, self.plan.size, draws)
-        return _decoding.pil_evaluation(image, self.plan.size)
+            draws = self._draws(FOR_BOX, int(position), (TRIES, 4))
+            return pil_random_crop(image, self.plan.size, draws)
+        return pil_evaluation(image, self.plan.size)
 
     def _augmented(self, images, labels, positions):
         number, rows = divmod(positions, self.share.whole)
         number = int(number[0])
-        draws = self._draws(
-            _augmentation.FOR_PIXELS, number, (self.share.whole, 3)
-        )[rows]
-        images = _augmentation.change_pixels(
-            _augmentation.NumpyMaths, images, draws, self.plan.augment
-        )
+        draws = self._draws(FOR_PIXELS, number, (self.share.whole, 3))[rows]
+        images = change_pixels(NumpyMaths, images, draws, self.plan.augment)
         if self.layers is None:
             return images, labels
-        first, draw = self._draws(_augmentation.FOR_LAYERS, number, 2)
+        first, draw = self._draws(FOR_LAYERS, number, 2)
         images, labels = (
-            keras.ops.convert_to_numpy(part)
-            for part in self.layers(
+            keras.ops.convert_to_numpy(part_of)
+            for part_of in self.layers(
                 images.astype("float32"), labels, int(first * 2**31), draw
             )
         )
         # Rounding may pass the highest level.
         images = np.clip(images, 0, 255)
         size = len(labels)
-        return part(images, size, self.plan), part(labels, size, self.plan)
+        return part_of(images, size, self.plan), part_of(
+            labels, size, self.plan
+        )
 
 
 def _keras_seed(first, number):
