@@ -9,7 +9,7 @@ from data_checks import SPLITS, as_set, epoch, joined
 
 from cbam_keras import data
 from cbam_keras.data import digits
-from cbam_keras.data.records import stratified
+from cbam_keras.data.splitting import stratified
 
 PER_CLASS = 20
 # Of 20 digits per class, 4 test; of the other 16, a tenth validates.

@@ -3,7 +3,8 @@
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.records import Records, Source, digest, stratified
+from cbam_keras.data.records import Records, Source, digest
+from cbam_keras.data.splitting import stratified
 
 CANVAS = 48
 FRAGMENT = 8

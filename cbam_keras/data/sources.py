@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cbam_keras.data.decoding import decode_all, resize_all
+from cbam_keras.data.arrays import from_arrays
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.folder import from_arrays, from_folder
-from cbam_keras.data.records import Records, check_classes
+from cbam_keras.data.folder import from_folder
+from cbam_keras.data.preloading import decode_all, resize_all
+from cbam_keras.data.records import Records
+from cbam_keras.data.splitting import check_classes
 from cbam_keras.data.tfds import from_tfds
 
 # What images of different sizes are brought to, as on ImageNet.

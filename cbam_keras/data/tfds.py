@@ -13,16 +13,9 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _progress_bar
-from cbam_keras.data.decoding import headers
-from cbam_keras.data.records import (
-    SPLITS,
-    TEST_FRACTION,
-    Records,
-    Source,
-    Stream,
-    complete,
-    digest,
-)
+from cbam_keras.data.preloading import headers
+from cbam_keras.data.records import SPLITS, Records, Source, Stream, digest
+from cbam_keras.data.splitting import TEST_FRACTION, complete
 
 # Encoded images of more bytes are not kept in memory.
 STREAMED_BYTES = 2 * 2**30
