@@ -28,11 +28,11 @@ from cbam_keras import (
     ChannelAttention,
     SpatialAttention,
     SqueezeExcite,
-    blocks,
     models,
 )
 from cbam_keras.convert import Report, load_torch_weights
 from cbam_keras.insertion import insert_attention
+from cbam_keras.models import blocks
 
 
 def test_the_authors_checkpoint_gives_their_outputs():

@@ -13,7 +13,7 @@ from keras import layers
 from layer_checks import random_input, randomize
 
 from cbam_keras import CBAM, VARIANTS, SqueezeExcite, models
-from cbam_keras.models import _weights
+from cbam_keras.models import weights as models_weights
 
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
 WIDER = functools.partial(models.WideResNet18, width_multiplier=2.0)
@@ -395,7 +395,7 @@ def test_checkpoints_of_pytorch_go_to_the_converter(
     path.write_bytes(b"weights")
     calls = []
     monkeypatch.setattr(
-        _weights, "load_torch_weights", lambda *args: calls.append(args)
+        models_weights, "load_torch_weights", lambda *args: calls.append(args)
     )
     model = tiny(weights=path)
     assert calls == [(model, str(path))]

@@ -1,8 +1,8 @@
 """Networks of the paper as functional Keras models."""
 
-from cbam_keras.models._preprocessing import preprocess_input
-from cbam_keras.models._pyramid import pyramid
+from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
+from cbam_keras.models.preprocessing import preprocess_input
 from cbam_keras.models.resnet import (
     ResNet,
     ResNet18,

@@ -6,8 +6,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _checks, blocks
-from cbam_keras.models._weights import load_weights
+from cbam_keras import _checks
+from cbam_keras.models.blocks import DOWNSAMPLE_IN
+from cbam_keras.models.weights import load_weights
 
 STEMS = ("imagenet", "small")
 
@@ -51,7 +52,7 @@ def assemble(
         TypeError: If an argument is of a wrong kind.
     """
     _checks.one_of("stem", stem, STEMS)
-    _checks.one_of("downsample_in", downsample_in, blocks.DOWNSAMPLE_IN)
+    _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
     _checks.one_of("pooling", pooling, (None, "avg", "max"))
     _checks.boolean("include_top", include_top)
     classes = _checks.positive_integer("classes", classes)
