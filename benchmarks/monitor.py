@@ -19,7 +19,7 @@ import time
 import keras
 
 from cbam_keras import AttentionMonitor, _files, _run_folder, _tables, data
-from cbam_keras.comparison import NETWORKS
+from cbam_keras.models.by_name import NETWORKS
 
 
 class Timed(AttentionMonitor):

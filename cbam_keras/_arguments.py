@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from cbam_keras import _recipe, comparison, data, training
+from cbam_keras import _recipe, data, models, training
 from cbam_keras.layers.cbam import ORDERS
 from cbam_keras.layers.factory import ATTENTION
 
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_model(parser, *, own=False):
     """Adds `--model`; with `own`, a function of the user's is taken too."""
-    names = list(comparison.NETWORKS)
+    names = list(models.NETWORKS)
     if own:
         parser.add_argument(
             "--model",

@@ -10,8 +10,8 @@ import keras_tuner
 
 from cbam_keras import _checks, _fitting
 from cbam_keras._recipe import Recipe
-from cbam_keras.comparison import NETWORKS
 from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.models import NETWORKS
 
 ARMS = ("none", *ATTENTION)
 CHANNEL = ("cbam", "se", "channel")

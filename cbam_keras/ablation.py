@@ -22,6 +22,7 @@ from cbam_keras import (
     _fitting,
     _run_folder,
     comparison,
+    models,
     presets,
     profiling,
     training,
@@ -207,8 +208,8 @@ def run(
 def _builder(model):
     """Returns a function of images and attention, and its name."""
     if isinstance(model, str):
-        _checks.one_of("model", model, comparison.NETWORKS)
-        return comparison.NETWORKS[model], model
+        _checks.one_of("model", model, models.NETWORKS)
+        return models.NETWORKS[model], model
     if not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "

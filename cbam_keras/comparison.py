@@ -3,16 +3,14 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-from keras import layers
-
-from cbam_keras import _checks, _distribution, data, models, training
+from cbam_keras import _checks, _distribution, data, training
 from cbam_keras._recipe import by_name
 from cbam_keras._run_folder import default_output
 from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.models import NETWORKS
 
 __all__ = ["NETWORKS", "compare"]
 
@@ -121,51 +119,6 @@ def check_data_options(data_options):
             )
         _checks.one_of("data_options", name, known)
     return options
-
-
-def _small(images, attention):
-    return _network(
-        functools.partial(
-            models.ResNet,
-            (1, 1, 1),
-            block="basic",
-            widths=(16, 32, 64),
-            stem_width=16,
-        ),
-        images,
-        attention,
-    )
-
-
-def _network(build, images, attention):
-    """Returns a network for images in [0, 255]."""
-    inputs = keras.Input(images.image_shape, name="images")
-    large = max(images.image_shape) > 96
-    return build(
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        classes=len(images.class_names),
-        attention=attention,
-        stem="imagenet" if large else "small",
-    )
-
-
-NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "small": _small,
-    **{
-        build.__name__.lower(): functools.partial(_network, build)
-        for build in (
-            models.ResNet18,
-            models.ResNet34,
-            models.ResNet50,
-            models.ResNet101,
-            models.ResNet152,
-            models.WideResNet18,
-            models.ResNeXt50,
-            models.ResNeXt101,
-            models.MobileNet,
-        )
-    },
-}
 
 
 def _attention_layers(attentions, layer_options):

@@ -15,6 +15,7 @@ from training_checks import SHORT
 
 from cbam_keras import _files, _outcomes, ablation, comparison, presets
 from cbam_keras.layers.factory import make_attention
+from cbam_keras.models import by_name
 from cbam_keras.training import Recipe
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
@@ -41,7 +42,7 @@ def ran(few_digits, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("ran"))
         patch.setitem(
-            comparison.NETWORKS,
+            by_name.NETWORKS,
             "small",
             lambda images, attention: tiny(attention),
         )
@@ -259,7 +260,7 @@ def test_what_was_started_differently_is_refused(ran, change, message):
 def test_a_changed_network_is_refused(ran, monkeypatch):
     _, call = ran
     monkeypatch.setitem(
-        comparison.NETWORKS,
+        by_name.NETWORKS,
         "small",
         lambda images, attention: tiny(attention, filters=5),
     )

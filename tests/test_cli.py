@@ -25,6 +25,7 @@ from cbam_keras import (
 )
 from cbam_keras.data import digits
 from cbam_keras.layers import CBAM
+from cbam_keras.models import by_name
 
 OPTIONS = (
     "--model",
@@ -67,9 +68,9 @@ def tiny(monkeypatch):
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
     monkeypatch.setitem(
-        comparison.NETWORKS,
+        by_name.NETWORKS,
         "small",
-        functools.partial(comparison._network, build),
+        functools.partial(by_name._network, build),
     )
 
 

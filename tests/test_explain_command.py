@@ -15,18 +15,11 @@ from data_checks import builder, write_folder
 from keras import layers
 from PIL import Image
 
-from cbam_keras import (
-    _classifiers,
-    _examples,
-    _session,
-    cli,
-    comparison,
-    data,
-    models,
-)
+from cbam_keras import _classifiers, _examples, _session, cli, data, models
 from cbam_keras.data import digits as data_digits
 from cbam_keras.data import tfds
 from cbam_keras.layers import CBAM, SqueezeExcite
+from cbam_keras.models import by_name
 
 COLOURS = ("red", "green", "blue")
 
@@ -793,8 +786,8 @@ def test_training_writes_the_names_of_classes_beside_models(here, monkeypatch):
     build = functools.partial(
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
-    small = functools.partial(comparison._network, build)
-    monkeypatch.setitem(comparison.NETWORKS, "small", small)
+    small = functools.partial(by_name._network, build)
+    monkeypatch.setitem(by_name.NETWORKS, "small", small)
     write_folder(here / "pets", 5, ("cat", "dog", "eel"), size=(8, 8))
     given = ["--attention", "none", "--epochs", "1", "--output", "run"]
     assert cli.main(["train", "--data", "./pets", *given]) == 0

@@ -1,4 +1,4 @@
-"""New room."""
+"""Images given as arrays."""
 
 from collections.abc import Mapping
 from typing import Any

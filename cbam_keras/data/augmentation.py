@@ -16,7 +16,7 @@ from keras import layers
 
 from cbam_keras import _checks
 
-NAMES = (
+AUGMENTATIONS = (
     "flip",
     "crop",
     "random_resized_crop",
@@ -36,13 +36,13 @@ def check(augment: str | Sequence[str]) -> tuple[str, ...]:
     """Returns the names given, in the order in which they are applied."""
     if isinstance(augment, Sequence) and not augment:
         return ()
-    chosen = _checks.subset("augment", augment, NAMES)
+    chosen = _checks.subset("augment", augment, AUGMENTATIONS)
     if {"crop", "random_resized_crop"} <= set(chosen):
         raise ValueError(
             '`augment` takes one of "crop" and "random_resized_crop", which '
             f"both decide what is seen. Received: augment={augment!r}"
         )
-    return tuple(name for name in NAMES if name in chosen)
+    return tuple(name for name in AUGMENTATIONS if name in chosen)
 
 
 def change_pixels(

@@ -1,4 +1,4 @@
-"""New room."""
+"""Training, validation and test images, ready for `fit`."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""New room."""
+"""Images decoded and resized once, before training."""
 
 import concurrent.futures
 import os

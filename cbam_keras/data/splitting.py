@@ -1,4 +1,4 @@
-"""New room."""
+"""Splits with the same fraction of each class."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,6 @@
 """Networks of the paper as functional Keras models."""
 
+from cbam_keras.models.by_name import NETWORKS
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.preprocessing import preprocess_input
