@@ -10,7 +10,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _checks, _copying, _inspection, _places, _tables
+from cbam_keras import _checks, _inspection, _tables
+from cbam_keras.insertion.copying import copy_with
+from cbam_keras.insertion.default_places import default_places
 from cbam_keras.layers import (
     CBAM,
     ChannelAttention,
@@ -152,7 +154,7 @@ def insert_attention(
             Place(spot.path, spot.shape, layer.name, _parameters(layer))
             for spot, layer in zip(chosen, added.values(), strict=True)
         )
-    result = _copying.copy_with(model, added)
+    result = copy_with(model, added)
     _tell_what_stays_behind(model)
     return result
 
@@ -223,7 +225,7 @@ class _Spots:
             if len(spot.outputs) > 1
             and not getattr(spot.operation, "variables", ())
         ]
-        steps = _places.default_places(self.steps, self.outputs, repeated)
+        steps = default_places(self.steps, self.outputs, repeated)
         spots = {id(step.operation): None for step in steps}
         found = [self.spots[spot] for spot in spots]
         found = [spot for spot in found if spot.takes_attention]
