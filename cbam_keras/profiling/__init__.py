@@ -1,0 +1,3 @@
+"""profiling."""
+
+from cbam_keras.profiling.profile import Profile, Row, profile_model
