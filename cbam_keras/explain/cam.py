@@ -1,13 +1,113 @@
-"""What a network looks at: Grad-CAM and attention maps, as arrays."""
+"""Heat maps, from feature maps and the gradient of a class score at them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from cbam_keras import _checks, _heat, _inspection, _targets
-from cbam_keras._heat import METHODS
+from cbam_keras import _checks, _inspection
+from cbam_keras._inspection import Head, watching
+from cbam_keras.explain.gradients import at
+from cbam_keras.explain.targets import Target, find
+
+
+def features_and_gradient(
+    model: keras.Model,
+    images: np.ndarray,
+    chosen: Sequence[int] | None,
+    target: Target,
+    head: Head,
+    index: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the features and the gradient at them, `(B, h, w, C)`.
+
+    Args:
+        model: `keras.Model` of one input.
+        images: Array, as it takes them.
+        chosen: Class of each image, or `None` for those predicted.
+        target: Where the features are.
+        head: What turns logits into probabilities, left out meanwhile.
+        index: Which of the outputs is explained.
+    """
+
+    def run(through):
+        kept = {}
+        calls = itertools.count(1)
+
+        def at_target(call, *args, **kwargs):
+            features = call(*args, **kwargs)
+            if tuple(features.shape[1:]) != target.shape[1:]:
+                return features
+            if next(calls) == target.call:
+                features = kept["features"] = through(features)
+            return features
+
+        watchers: dict[Any, Callable] = {target.operation: at_target}
+        if head.operation is not None:
+            watchers[head.operation] = head.without
+        with watching(watchers, operations):
+            outputs = model(_inspection.as_input(model, images), training=False)
+        logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
+        of = ops.argmax(logits, axis=-1) if chosen is None else chosen
+        score = ops.sum(logits * ops.one_hot(of, logits.shape[-1]))
+        return score * scale, kept["features"]
+
+    operations = _inspection.operations(model)
+    # As training in float16 does, against gradients too small for it.
+    scale = 1024.0 if target.dtype == "float16" else 1.0
+    features, gradient = at(run, (len(images), *target.shape[1:]))
+    features, gradient = (
+        _inspection.float32(features),
+        _inspection.float32(gradient) / scale,
+    )
+    if target.data_format == "channels_first":
+        features, gradient = (
+            np.moveaxis(x, 1, -1) for x in (features, gradient)
+        )
+    return features.astype("float64"), gradient.astype("float64")
+
+
+def at_size(heat: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Returns heat maps `(B, h, w)` resized, each with the maximum 1."""
+    peak = heat.max(axis=(1, 2), keepdims=True)
+    # Before, so that float32 holds them all, and after, as a peak may lie
+    # between pixels.
+    heat = heat / np.where(peak == 0, 1, peak)
+    resized = ops.image.resize(
+        heat[..., None].astype("float32"),
+        size,
+        interpolation="bilinear",
+        data_format="channels_last",
+    )
+    heat = np.maximum(ops.convert_to_numpy(resized)[..., 0], 0)
+    peak = heat.max(axis=(1, 2), keepdims=True)
+    return heat / np.where(peak == 0, 1, peak)
+
+
+def _grad_cam(features, gradient):
+    return (features * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1)
+
+
+def _grad_cam_plus_plus(features, gradient):
+    axes = {"axis": (1, 2), "keepdims": True}
+    below = 2 * gradient**2 + features.sum(**axes) * gradient**3
+    alpha = gradient**2 / np.where(below == 0, 1, below)
+    weights = (alpha * np.maximum(gradient, 0)).sum(**axes)
+    return (features * weights).sum(axis=-1)
+
+
+def _hires_cam(features, gradient):
+    return (features * gradient).sum(axis=-1)
+
+
+METHODS: dict[str, Callable[..., np.ndarray]] = {
+    "grad_cam": _grad_cam,
+    "grad_cam++": _grad_cam_plus_plus,
+    "hires_cam": _hires_cam,
+}
 
 __all__ = [
     "METHODS",
@@ -93,12 +193,12 @@ def grad_cam(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, steps, result, index = _read(model, images, output)
     chosen = _class_indices(class_index, len(images), result.shape[1])
-    target = _targets.find(steps, result, layer)
+    target = find(steps, result, layer)
     head = _inspection.find(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
-        features, gradient = _heat.features_and_gradient(
+        features, gradient = features_and_gradient(
             model,
             images[part],
             None if chosen is None else chosen[part],
@@ -108,7 +208,7 @@ def grad_cam(
         )
         found.append(np.maximum(combine(features, gradient), 0))
     first = _inspection.input_format(model) == "channels_first"
-    return _heat.at_size(
+    return at_size(
         np.concatenate(found), images.shape[2:] if first else images.shape[1:3]
     )
 
