@@ -1,9 +1,6 @@
 """explain."""
 
-from cbam_keras.explain.cam import (
-    METHODS,
-    attention_maps,
-    class_probabilities,
-    grad_cam,
-    pointing_game,
-)
+from cbam_keras.explain.attention import attention_maps
+from cbam_keras.explain.cam import METHODS, grad_cam
+from cbam_keras.explain.classes import class_probabilities
+from cbam_keras.explain.pointing import pointing_game
