@@ -8,9 +8,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from cbam_keras import _recipe, data, models, training
+from cbam_keras import data, models, training
 from cbam_keras.layers.cbam import ORDERS
 from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.training import find_recipe
 
 ARMS = ["none", *ATTENTION]
 _DATA_OPTIONS = ("data_dir", "manual_dir", "download", "in_memory")
@@ -233,7 +234,7 @@ def add_space(parser):
 def recipe_of(options, default: training.Recipe) -> training.Recipe:
     """Returns the recipe that the command line asks for."""
     given = vars(options)
-    recipe = _recipe.by_name(given["recipe"]) if "recipe" in given else default
+    recipe = find_recipe(given["recipe"]) if "recipe" in given else default
     changed = {
         key: given[key]
         for key in _RECIPE_OPTIONS

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import keras_tuner
 
-from cbam_keras import _checks, _fitting
-from cbam_keras._recipe import Recipe
+from cbam_keras import _checks, training
 from cbam_keras.layers.factory import ATTENTION
 from cbam_keras.models import NETWORKS
+from cbam_keras.training import Recipe
 
 ARMS = ("none", *ATTENTION)
 CHANNEL = ("cbam", "se", "channel")
@@ -208,7 +208,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         model = self.network(hp)
         # For its loss, which depends on how the network ends.
-        _fitting.compile_network(model, Recipe(), 1)
+        training.compile_network(model, Recipe(), 1)
         model.compile(
             keras.optimizers.AdamW(
                 self.learning_rate_for(hp), weight_decay=1e-4

@@ -9,10 +9,9 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, _fitting, profiling
+from cbam_keras import _files, profiling, training
 from cbam_keras._files import read_json, set_aside
-from cbam_keras._progress import Damaged, Progress, best_epoch
-from cbam_keras._recipe import Recipe
+from cbam_keras.training import Damaged, Progress, Recipe, best_epoch
 
 # What a trial ends as.
 FINISHED, OVER_BUDGET, OUT_OF_MEMORY, DIVERGED, ERROR, CRASHED = OUTCOMES = (
@@ -120,8 +119,8 @@ class Run:
     def _measured(self, outcome):
         """Returns the network, if it may be as large as it is."""
         model = self.build()
-        _fitting.check_network(model, self.images)
-        outcome["parameters"] = _fitting.count_parameters(model)
+        training.check_network(model, self.images)
+        outcome["parameters"] = training.count_parameters(model)
         try:
             profile = profiling.profile_model(model, self.images.image_shape)
             outcome["macs"] = profile.macs
@@ -142,7 +141,7 @@ class Run:
     def _train(self, model):
         """Trains from where the trial stands, or anew if that is damaged."""
         state = state_of(self.folder)
-        if state and state["fingerprint"] != _fitting.fingerprint(model):
+        if state and state["fingerprint"] != training.fingerprint(model):
             raise ChangedError(
                 "A search must be resumed with the networks it was started "
                 f'with. Received: output="{self.folder.parent}", changed: '
@@ -159,7 +158,7 @@ class Run:
         return self._fit(model)
 
     def _fit(self, model):
-        return _fitting.fit(
+        return training.fit(
             model,
             NETWORK,
             self.images,
@@ -240,7 +239,7 @@ def kind(error):
     """Returns what a trial ends as that raised this error."""
     if isinstance(error, OverBudgetError):
         return OVER_BUDGET
-    if isinstance(error, _fitting.Diverged):
+    if isinstance(error, training.Diverged):
         return DIVERGED
     if (
         isinstance(error, MemoryError)
@@ -254,7 +253,7 @@ def kind(error):
 def _best(state):
     row = state["history"][best_epoch(state["history"]) - 1]
     if not math.isfinite(row["val_loss"]):
-        raise _fitting.Diverged(
+        raise training.Diverged(
             f"The validation loss was {row['val_loss']} in the best epoch"
         )
     return {

@@ -14,10 +14,9 @@ import keras
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import TrialStatus
 
-from cbam_keras import _checks, _files, _fitting
+from cbam_keras import _checks, _files, training
 from cbam_keras._files import read_json, set_aside
 from cbam_keras._hypermodel import RATES, CBAMHyperModel
-from cbam_keras._progress import Damaged
 from cbam_keras._report import beginning, ending
 from cbam_keras._trial import (
     CRASHED,
@@ -28,6 +27,7 @@ from cbam_keras._trial import (
     state_of,
 )
 from cbam_keras._workers import SUPERVISOR
+from cbam_keras.training import Damaged
 
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_WAITING = 0.5
@@ -93,9 +93,9 @@ class Tuner(BaseTuner):
         self.own_oracle.update_space(hp)
         hp = self.own_oracle.get_space()
         network = self.build(hp)
-        _fitting.check_network(network, self.images)
+        training.check_network(network, self.images)
         check_loads(network)
-        self.fingerprint = _fitting.fingerprint(network)
+        self.fingerprint = training.fingerprint(network)
         if not ours:
             self.own_oracle.update_space(hp)
             self._explore(hp)
@@ -129,7 +129,7 @@ class Tuner(BaseTuner):
         make = functools.partial(model.build, hp)
         if self._by_recipe:
             make = functools.partial(model.network, hp, self.images)
-        network = _fitting.build_seeded(make, self.recipe)
+        network = training.build_seeded(make, self.recipe)
         if not isinstance(network, keras.Model):
             raise TypeError(
                 "A function for a search must return a keras.Model. "
@@ -162,7 +162,7 @@ class Tuner(BaseTuner):
         if self._by_recipe:
             # A function may make it from others.
             rate = self.hypermodel.learning_rate_for(hp)
-        _fitting.compile_network(
+        training.compile_network(
             network,
             dataclasses.replace(self.recipe, learning_rate=rate),
             len(self.images.train),

@@ -19,7 +19,6 @@ import numpy as np
 from cbam_keras import (
     _checks,
     _files,
-    _fitting,
     _run_folder,
     comparison,
     models,
@@ -30,8 +29,8 @@ from cbam_keras import (
 from cbam_keras._files import read_json
 from cbam_keras._ledger import Ledger
 from cbam_keras._outcomes import AblationResults, AblationRow, compared
-from cbam_keras._recipe import by_name
 from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.training import find_recipe
 
 __all__ = ["ABLATIONS", "TABLES", "AblationResults", "AblationRow", "run"]
 
@@ -153,7 +152,7 @@ def run(
     """
     build, label = _builder(model)
     chosen, seeds = _check_tables(tables), _check_seeds(seeds)
-    recipe = by_name(recipe)
+    recipe = find_recipe(recipe)
     _checks.boolean("resume", resume)
     # Before any work: what is only needed in the end must be there too.
     _checks.require("matplotlib.figure", extra="plot")
@@ -262,15 +261,15 @@ def _costs(networks, images, recipe):
     """Builds each network once: its profile, and a code of its layers."""
     profiles, made = {}, {}
     for name, network in networks.items():
-        model = _fitting.build_seeded(network, recipe)
+        model = training.build_seeded(network, recipe)
         if not isinstance(model, keras.Model):
             raise TypeError(
                 "`model` must return a keras.Model. Received: "
                 f'{model!r} for the network "{name}"'
             )
-        _fitting.check_network(model, images)
+        training.check_network(model, images)
         profiles[name] = profiling.profile_model(model, images.image_shape)
-        made[name] = _fitting.fingerprint(model)
+        made[name] = training.fingerprint(model)
     return profiles, made
 
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cbam_keras import _checks, _distribution, data, training
-from cbam_keras._recipe import by_name
+from cbam_keras import _checks, data, training
 from cbam_keras._run_folder import default_output
 from cbam_keras.layers.factory import ATTENTION
 from cbam_keras.models import NETWORKS
+from cbam_keras.training import find_recipe
 
 __all__ = ["NETWORKS", "compare"]
 
@@ -67,11 +67,11 @@ def compare(
     """
     attentions = _checks.subset("attention", attentions, ["none", *ATTENTION])
     _checks.one_of("model", model, NETWORKS)
-    recipe = by_name(recipe)
+    recipe = find_recipe(recipe)
     layer_options = dict(layer_options or {})
     made = _attention_layers(attentions, layer_options)
     # Processes meet before anything is computed.
-    _distribution.connect(distribute)
+    training.connect(distribute)
     loaded = load(images, recipe, data_options)
     if output is None:
         output = default_output(loaded, model)

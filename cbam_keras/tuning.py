@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from cbam_keras import _checks, _files, data, training
-from cbam_keras._recipe import Recipe, by_name
 from cbam_keras._report import SearchResults, Trial, report
 from cbam_keras._search_folder import SearchFolder
+from cbam_keras.training import Recipe, find_recipe
 
 if TYPE_CHECKING:
     from cbam_keras._hypermodel import CBAMHyperModel
@@ -118,7 +118,7 @@ def search(
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
-    recipe = RECIPE if recipe is None else by_name(recipe)
+    recipe = RECIPE if recipe is None else find_recipe(recipe)
     limits = _limits(algorithm, max_trials, max_parameters, max_macs, keep)
     _checks.boolean("resume", resume)
     _check_packages(algorithm, tensorboard)

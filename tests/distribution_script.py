@@ -19,8 +19,9 @@ import numpy as np
 from keras import layers
 from training_checks import linear
 
-from cbam_keras import CBAM, _progress, training
+from cbam_keras import CBAM, training
 from cbam_keras.data import digits as data_digits
+from cbam_keras.training import checkpoints
 
 # 82 images for training, 11 for validation and 23 for testing: the last batch
 # is incomplete, and does not divide by two outside of training.
@@ -58,14 +59,14 @@ def network():
 
 def hold(file):
     """Stops after the first epoch, so that there is time to be killed."""
-    save = _progress.Progress.save
+    save = checkpoints.Progress.save
 
     def saving(progress, state, model):
         save(progress, state, model)
         while progress.writes and not pathlib.Path(file).exists():
             time.sleep(0.05)
 
-    _progress.Progress.save = saving
+    checkpoints.Progress.save = saving
 
 
 def split_processor(devices):

@@ -15,8 +15,9 @@ import pytest
 from distribution_script import digits
 from training_checks import KEYS, NETWORKS, SHORT, SMALL, linear, numbers
 
-from cbam_keras import _distribution, _processes, data, training
-from cbam_keras.training import Distribution
+from cbam_keras import data, training
+from cbam_keras.training import Distribution, distribution
+from cbam_keras.training import processes as training_processes
 
 SCRIPT = pathlib.Path(__file__).parent / "distribution_script.py"
 BACKEND = keras.backend.backend()
@@ -120,7 +121,7 @@ def test_processes_are_connected_before_anything_else(tmp_path):
 
 
 def _shared_by(count):
-    devices = _distribution.Devices()
+    devices = distribution.Devices()
     devices.count = count
     return devices
 
@@ -460,4 +461,4 @@ def test_a_process_that_waits_in_vain_tells_for_what():
 
 
 def test_a_process_is_taken_for_dead_within_a_minute():
-    assert _processes.HEARTBEAT <= 60
+    assert training_processes.HEARTBEAT <= 60

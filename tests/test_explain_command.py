@@ -15,11 +15,12 @@ from data_checks import builder, write_folder
 from keras import layers
 from PIL import Image
 
-from cbam_keras import _classifiers, _examples, _session, cli, data, models
+from cbam_keras import _classifiers, _examples, cli, data, models
 from cbam_keras.data import digits as data_digits
 from cbam_keras.data import tfds
 from cbam_keras.layers import CBAM, SqueezeExcite
 from cbam_keras.models import by_name
+from cbam_keras.training import folder as training_folder
 
 COLOURS = ("red", "green", "blue")
 
@@ -798,12 +799,12 @@ def test_training_writes_the_names_of_classes_beside_models(here, monkeypatch):
 
 
 def test_a_run_of_before_goes_on_without_names_of_classes(tmp_path):
-    _session.Session(tmp_path, {}, resume=False, class_names=("a", "b"))
+    training_folder.Session(tmp_path, {}, resume=False, class_names=("a", "b"))
     file = tmp_path / "results.json"
     content = json.loads(file.read_text())
     assert content.pop("class_names") == ["a", "b"]
     file.write_text(json.dumps(content))
-    session = _session.Session(
+    session = training_folder.Session(
         tmp_path, {}, resume=True, class_names=("a", "b")
     )
     assert session.finished == []

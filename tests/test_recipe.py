@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from training_checks import SMALL, linear
 
-from cbam_keras import _fitting, training
-from cbam_keras.training import RECIPES, Recipe
+from cbam_keras import training
+from cbam_keras.training import RECIPES, Recipe, fitting
 
 
 @pytest.mark.parametrize(
@@ -312,8 +312,8 @@ def test_sgd_with_the_cosine_warms_up():
 
 def _compiled(precision=None):
     recipe = dataclasses.replace(STEPS, mixed_precision=precision)
-    model = _fitting.build_seeded(linear, recipe)
-    _fitting.compile_network(model, recipe, 2)
+    model = fitting.build_seeded(linear, recipe)
+    fitting.compile_network(model, recipe, 2)
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (8, 28, 28, 1)).astype("float32")
     labels = np.arange(8)

@@ -30,14 +30,9 @@ from training_checks import (
     resnet,
 )
 
-from cbam_keras import (
-    _files,
-    _progress,
-    _session,
-    data,
-    plotting,
-    training,
-)
+from cbam_keras import _files, data, plotting, training
+from cbam_keras.training import checkpoints
+from cbam_keras.training import folder as training_folder
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -156,7 +151,7 @@ def test_best_is_by_accuracy_then_by_loss(rows, best):
         {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
         for epoch, (accuracy, loss) in enumerate(rows, 1)
     ]
-    assert _progress.best_epoch(history) == best
+    assert checkpoints.best_epoch(history) == best
 
 
 def test_seconds_leave_out_the_first_epoch(finished):
@@ -237,7 +232,7 @@ def interrupt_after(monkeypatch):
     """Returns a function that arms Ctrl-C after a number of saved epochs."""
 
     def arm(epochs):
-        save = _progress.Progress.save
+        save = checkpoints.Progress.save
         calls = itertools.count(1)
 
         def saving(session, state, model):
@@ -246,7 +241,7 @@ def interrupt_after(monkeypatch):
                 monkeypatch.undo()
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(_progress.Progress, "save", saving)
+        monkeypatch.setattr(checkpoints.Progress, "save", saving)
 
     return arm
 
@@ -663,22 +658,22 @@ def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
 
 
 def test_a_folder_that_processes_do_not_share_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(_session, "PATIENCE", 1)
+    monkeypatch.setattr(training_folder, "PATIENCE", 1)
     with pytest.raises(ValueError, match="one folder that all processes share"):
-        _session.Session(tmp_path, {}, resume=False, writes=False)
+        training_folder.Session(tmp_path, {}, resume=False, writes=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_with_other_settings_is_told(finished):
     with pytest.raises(ValueError, match="backend was .*, is 'other'"):
-        _session.Session(
+        training_folder.Session(
             finished.output, {"backend": "other"}, resume=False, writes=False
         )
 
 
 def test_a_process_that_does_not_write_leaves_all_as_it_is(finished):
     content = json.loads((finished.output / "results.json").read_text())
-    session = _session.Session(
+    session = training_folder.Session(
         finished.output, content["settings"], resume=False, writes=False
     )
     before = {path: path.read_bytes() for path in finished.output.rglob("*.*")}

@@ -17,12 +17,8 @@ from training_checks import (
     resnet,
 )
 
-from cbam_keras import (
-    _fitting,
-    data,
-    training,
-)
-from cbam_keras.training import Recipe
+from cbam_keras import data, training
+from cbam_keras.training import Recipe, fitting
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -200,7 +196,7 @@ def test_mixed_precision_is_the_policy_while_building(
         return linear()
 
     recipe = dataclasses.replace(SHORT, mixed_precision=precision)
-    model = _fitting.build_network(build, data.load("mnist5k"), recipe)
+    model = fitting.build_network(build, data.load("mnist5k"), recipe)
     assert policies == [inside]
     assert keras.config.dtype_policy().name == outside
     assert model.layers[-1].dtype_policy.name == inside
@@ -454,6 +450,6 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
         return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
 
     one, same, other = (
-        _fitting.fingerprint(build(units)) for units in (8, 8, 9)
+        fitting.fingerprint(build(units)) for units in (8, 8, 9)
     )
     assert one == same != other

@@ -9,7 +9,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.data import batches
-from cbam_keras.data.augmentation import AUGMENTATIONS, MIXING, check
+from cbam_keras.data.augmentation import MIXING, check
 from cbam_keras.data.image_data import ImageData
 from cbam_keras.data.plan import Plan
 from cbam_keras.data.records import SPLITS, Records, Stream

@@ -110,14 +110,6 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
     "hires_cam": _hires_cam,
 }
 
-__all__ = [
-    "METHODS",
-    "attention_maps",
-    "class_probabilities",
-    "grad_cam",
-    "pointing_game",
-]
-
 
 def grad_cam(
     model: keras.Model,

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from cbam_keras import _files, _run_folder, _tables, plotting
-from cbam_keras._progress import Progress
+from cbam_keras.training.checkpoints import Progress
 
 # How long another process' first file may take to be seen, in seconds.
 PATIENCE = 60

@@ -9,9 +9,9 @@ import time
 import keras
 
 from cbam_keras import _checks, _inspection
-from cbam_keras._distribution import ALONE
-from cbam_keras._progress import random_states
-from cbam_keras._recipe import DTYPES
+from cbam_keras.training.checkpoints import random_states
+from cbam_keras.training.distribution import ALONE
+from cbam_keras.training.recipe import DTYPES
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 

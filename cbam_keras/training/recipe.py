@@ -209,7 +209,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def by_name(recipe: Recipe | str | None) -> Recipe:
+def find_recipe(recipe: Recipe | str | None) -> Recipe:
     """Returns a recipe, given as it is or by its name in `RECIPES`."""
     if recipe is None:
         return RECIPES["default"]

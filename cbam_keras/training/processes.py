@@ -38,7 +38,7 @@ class _State:
     status = 1
 
 
-def connect(distribution: Any) -> None:
+def connect_processes(distribution: Any) -> None:
     """Connects this process to the others; does nothing the second time."""
     if _State.distribution == distribution:
         return
@@ -87,7 +87,7 @@ def connect(distribution: Any) -> None:
         ) from error
     # What is first computed makes the processes meet again, within two
     # minutes, which is too short where one has more to load.
-    wait()
+    wait_for_processes()
     _State.distribution = distribution
     _herald().will_say(
         f"Process {distribution.process} ended before its time: it was "
@@ -96,7 +96,7 @@ def connect(distribution: Any) -> None:
     )
 
 
-def wait() -> None:
+def wait_for_processes() -> None:
     """Returns when every process has come here."""
     multihost = _checks.require("jax.experimental.multihost_utils", extra="jax")
     multihost.sync_global_devices("cbam_keras")

@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _distribution, _fitting, data
-from cbam_keras._distribution import Distribution
-from cbam_keras._progress import best_epoch
-from cbam_keras._recipe import RECIPES, Recipe, by_name
-from cbam_keras._session import Results, Run, Session
+from cbam_keras import _checks, data
+from cbam_keras.training.checkpoints import best_epoch
+from cbam_keras.training.distribution import Distribution, find
+from cbam_keras.training.fitting import build_network, count_parameters, fit
+from cbam_keras.training.folder import Results, Run, Session
+from cbam_keras.training.recipe import RECIPES, Recipe, find_recipe
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
 
@@ -97,14 +98,14 @@ def train(
         >>> sorted(path.name for path in folder.iterdir())
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
-    recipe = by_name(recipe)
+    recipe = find_recipe(recipe)
     if isinstance(networks, keras.Model):
         _check_model(networks, recipe, distribute)
         networks = {networks.name: functools.partial(_same, networks)}
     _check_networks(networks)
     # Before any work: what is only needed in the end must be there too.
     _checks.require("matplotlib.figure", extra="plot")
-    devices = _distribution.find(distribute)
+    devices = find(distribute)
     loaded = as_images(images, recipe)
     settings = {
         **(settings or {}),
@@ -230,7 +231,7 @@ def _check_networks(networks):
 
 def _train_one(session, name, build, images, recipe, devices):
     try:
-        model = _fitting.build_network(build, images, recipe)
+        model = build_network(build, images, recipe)
     except Exception:
         session.forget_if_empty()
         raise
@@ -240,11 +241,11 @@ def _train_one(session, name, build, images, recipe, devices):
         done = f"after epoch {epochs}" if epochs else "from the start"
         print(
             f"{name} ({names.index(name) + 1} of {len(names)}), "
-            f"{_fitting.count_parameters(model):,} parameters, {done}",
+            f"{count_parameters(model):,} parameters, {done}",
             flush=True,
         )
 
-    state = _fitting.fit(
+    state = fit(
         model,
         name,
         images,
@@ -260,7 +261,7 @@ def _train_one(session, name, build, images, recipe, devices):
     seconds = [row["seconds"] for row in state["history"]]
     run = Run(
         network=name,
-        parameters=_fitting.count_parameters(best),
+        parameters=count_parameters(best),
         best_epoch=epoch,
         best_validation_accuracy=state["history"][epoch - 1]["val_accuracy"],
         test_accuracy=float(accuracy),

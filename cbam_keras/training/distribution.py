@@ -6,7 +6,12 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _inspection, _processes
+from cbam_keras import _checks, _inspection
+from cbam_keras.training.processes import (
+    connect_processes,
+    guarded,
+    wait_for_processes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +178,7 @@ class _Parallel(Devices):
             if self.processes == 1:
                 yield
                 return
-            with _processes.guarded(self.index, self.processes, folder):
+            with guarded(self.index, self.processes, folder):
                 self.wait()
                 yield
                 self.wait()
@@ -191,7 +196,7 @@ class _Parallel(Devices):
 
     def wait(self):
         if self.processes > 1:
-            _processes.wait()
+            wait_for_processes()
 
 
 def connect(distribute: bool | Distribution) -> None:
@@ -226,7 +231,7 @@ def connect(distribute: bool | Distribution) -> None:
             "KERAS_BACKEND=jax; distribute=True takes the devices of one "
             "machine"
         )
-    _processes.connect(distribute)
+    connect_processes(distribute)
 
 
 def find(distribute: bool | Distribution) -> Devices:
