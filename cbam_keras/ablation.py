@@ -20,7 +20,6 @@ from cbam_keras import (
     _checks,
     _files,
     _run_folder,
-    comparison,
     models,
     presets,
     profiling,
@@ -163,7 +162,7 @@ def run(
     ledger: Any = None
     for seed in seeds:
         own = dataclasses.replace(recipe, seed=seed)
-        loaded = comparison.load(images, own, data_options)
+        loaded = training.load(images, own, data_options)
         networks = {name: _network(build, loaded, name) for name in names}
         if ledger is None:
             profiles, made = _costs(networks, loaded, own)

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cbam_keras import _checks, data, training
+from cbam_keras import _checks, training
 from cbam_keras._run_folder import default_output
 from cbam_keras.layers.factory import ATTENTION
 from cbam_keras.models import NETWORKS
-from cbam_keras.training import find_recipe
+from cbam_keras.training import find_recipe, load
 
 __all__ = ["NETWORKS", "compare"]
 
@@ -87,38 +87,6 @@ def compare(
         settings={"model": model, "layer_options": layer_options},
         distribute=distribute,
     )
-
-
-def load(images, recipe, data_options=None):
-    """Returns images as a recipe wants them."""
-    return training.load_by_recipe(
-        images, recipe, **check_data_options(data_options)
-    )
-
-
-def check_data_options(data_options):
-    """Returns them as a dictionary; raises if a recipe holds one of them."""
-    if not isinstance(data_options, (Mapping, type(None))):
-        raise TypeError(
-            "`data_options` must be a mapping of arguments of data.load. "
-            f"Received: data_options={data_options!r}"
-        )
-    options = dict(data_options or {})
-    held = ("batch_size", "seed", "augment", "image_size")
-    known = [
-        name
-        for name in list(inspect.signature(data.load).parameters)[1:]
-        # Boxes would be taken for sample weights.
-        if name not in (*held, "boxes")
-    ]
-    for name in options:
-        if name in held:
-            raise ValueError(
-                f"`{name}` is an argument of the recipe. Received: "
-                f"data_options={data_options!r}"
-            )
-        _checks.one_of("data_options", name, known)
-    return options
 
 
 def _attention_layers(attentions, layer_options):

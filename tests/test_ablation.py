@@ -13,10 +13,11 @@ import pytest
 from keras import layers
 from training_checks import SHORT
 
-from cbam_keras import _files, _outcomes, ablation, comparison, presets
+from cbam_keras import _files, _outcomes, ablation, presets
 from cbam_keras.layers.factory import make_attention
 from cbam_keras.models import by_name
 from cbam_keras.training import Recipe
+from cbam_keras.training import images as training_images
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -321,7 +322,7 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
         )
 
     results = run()
-    own = comparison.load((images, labels), SHORT)
+    own = training_images.load((images, labels), SHORT)
     test = own.test
     if isinstance(test, keras.utils.PyDataset):
         test = [test[index] for index in range(len(test))]

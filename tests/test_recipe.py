@@ -10,7 +10,7 @@ import pytest
 from training_checks import SMALL, linear
 
 from cbam_keras import training
-from cbam_keras.training import RECIPES, Recipe, fitting
+from cbam_keras.training import RECIPES, Recipe, networks
 
 
 @pytest.mark.parametrize(
@@ -312,8 +312,8 @@ def test_sgd_with_the_cosine_warms_up():
 
 def _compiled(precision=None):
     recipe = dataclasses.replace(STEPS, mixed_precision=precision)
-    model = fitting.build_seeded(linear, recipe)
-    fitting.compile_network(model, recipe, 2)
+    model = networks.build_seeded(linear, recipe)
+    networks.compile_network(model, recipe, 2)
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (8, 28, 28, 1)).astype("float32")
     labels = np.arange(8)

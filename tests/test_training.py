@@ -18,7 +18,8 @@ from training_checks import (
 )
 
 from cbam_keras import data, training
-from cbam_keras.training import Recipe, fitting
+from cbam_keras.training import Recipe
+from cbam_keras.training import networks as training_networks
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -196,7 +197,7 @@ def test_mixed_precision_is_the_policy_while_building(
         return linear()
 
     recipe = dataclasses.replace(SHORT, mixed_precision=precision)
-    model = fitting.build_network(build, data.load("mnist5k"), recipe)
+    model = training_networks.build_network(build, data.load("mnist5k"), recipe)
     assert policies == [inside]
     assert keras.config.dtype_policy().name == outside
     assert model.layers[-1].dtype_policy.name == inside
@@ -450,6 +451,6 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
         return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
 
     one, same, other = (
-        fitting.fingerprint(build(units)) for units in (8, 8, 9)
+        training_networks.fingerprint(build(units)) for units in (8, 8, 9)
     )
     assert one == same != other

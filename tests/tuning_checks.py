@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from cbam_keras import _files, _trial, plotting, tuning
-from cbam_keras.training import Recipe, fitting
+from cbam_keras.training import Recipe, fitting, networks
 from cbam_keras.training.checkpoints import Progress
 
 # 70 training images: two steps per epoch.
@@ -57,7 +57,7 @@ def pretend(
     The accuracies of a network are a function of its layers, its learning
     rate and the epoch.
     """
-    own = fitting.fingerprint(model)
+    own = networks.fingerprint(model)
     rate = model.optimizer.get_config()["learning_rate"]
     state = progress.load(name)
     if state is None:

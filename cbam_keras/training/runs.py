@@ -1,6 +1,5 @@
 """Training by recipe: equal conditions, whole files, resumable."""
 
-import dataclasses
 import functools
 import os
 import statistics
@@ -12,9 +11,12 @@ import keras
 from cbam_keras import _checks, data
 from cbam_keras.training.checkpoints import best_epoch
 from cbam_keras.training.distribution import Distribution, find
-from cbam_keras.training.fitting import build_network, count_parameters, fit
-from cbam_keras.training.folder import Results, Run, Session
-from cbam_keras.training.recipe import RECIPES, Recipe, find_recipe
+from cbam_keras.training.fitting import fit
+from cbam_keras.training.folder import Session
+from cbam_keras.training.images import as_images, describe_recipe
+from cbam_keras.training.networks import build_network, count_parameters
+from cbam_keras.training.recipe import Recipe, find_recipe
+from cbam_keras.training.results import Results, Run
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
 
@@ -121,54 +123,6 @@ def train(
             if name not in session.finished:
                 _train_one(session, name, build, shared, recipe, devices)
         return session.results()
-
-
-def load_by_recipe(
-    images: Any, recipe: Recipe, **options: Any
-) -> data.ImageData:
-    """Returns images as a recipe wants them, but for what options say."""
-    by_recipe = {
-        "batch_size": recipe.batch_size,
-        "seed": recipe.seed,
-        "augment": recipe.augment,
-        "image_size": recipe.image_size,
-    }
-    return data.load(images, **{**by_recipe, **options})
-
-
-def as_images(
-    images: str | os.PathLike | data.ImageData, recipe: Recipe
-) -> data.ImageData:
-    """Returns images that networks can be trained on, loaded if need be."""
-    if isinstance(images, (str, os.PathLike)):
-        images = load_by_recipe(images, recipe)
-    elif not isinstance(images, data.ImageData):
-        raise TypeError(
-            "`images` must be the name of a data set or what "
-            f"cbam_keras.data.load returned. Received: images={images!r}"
-        )
-    if images.batch_size is None:
-        raise ValueError(
-            "`images` must come in batches. Received: images loaded with "
-            "batch_size=None"
-        )
-    if images.boxes:
-        raise ValueError(
-            "`images` must be images and labels alone. Received: images "
-            "loaded with boxes=True, which would be taken for weights"
-        )
-    return images
-
-
-def describe_recipe(recipe, images):
-    """Returns the recipe as it holds for these images, for the settings."""
-    described = dataclasses.asdict(recipe)
-    # The data tell of their shape, whatever was asked for.
-    del described["image_size"]
-    return described | {
-        "batch_size": images.batch_size,
-        "augment": images.augment,
-    }
 
 
 def _begin(output, settings, resume, devices, images):
