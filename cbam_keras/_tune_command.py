@@ -6,7 +6,7 @@ import pathlib
 import socket
 import sys
 
-from cbam_keras import _arguments, _files, _workers, tuning
+from cbam_keras import _arguments, _files, tuning
 
 
 def add_command(commands):
@@ -111,7 +111,7 @@ def add_command(commands):
 
 def _tune(options):
     given = vars(options)
-    _workers.end_with_supervisor()
+    tuning.end_with_supervisor()
     if "workers" in given:
         return _supervise(options)
     if options.chief or options.worker:
@@ -122,7 +122,7 @@ def _tune(options):
             )
         own = f"worker-{socket.gethostname()}-{os.getpid()}"
         role = "chief" if options.chief else given.get("id", own)
-        _workers.join(role, given["address"])
+        tuning.join(role, given["address"])
     results = tuning.search(
         _hypermodel(options),
         options.data,
@@ -184,7 +184,7 @@ def _supervise(options):
     _arguments.recipe_of(options, tuning.RECIPE)
     _hypermodel(options)
     output = _files.output_folder(pathlib.Path(_tune_output(options)))
-    return _workers.supervise(
+    return tuning.supervise(
         [sys.executable, "-m", "cbam_keras", *_without_workers(options)],
         workers,
         output / "logs",

@@ -8,8 +8,8 @@ import pytest
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
-from cbam_keras._algorithms import ALGORITHMS  # noqa: E402
-from cbam_keras._trial import KEYS  # noqa: E402
+from cbam_keras.tuning.algorithms import ALGORITHMS  # noqa: E402
+from cbam_keras.tuning.trial import KEYS  # noqa: E402
 
 NAMES = tuple(ALGORITHMS)
 

@@ -11,9 +11,10 @@ import training_checks
 import tuning_checks
 from keras import layers
 
-from cbam_keras import _trial, data, insert_attention, tuning
-from cbam_keras._report import verdict
+from cbam_keras import data, insert_attention, tuning
 from cbam_keras.training import Recipe
+from cbam_keras.tuning import trial as tuning_trial
+from cbam_keras.tuning.report import verdict
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -655,7 +656,7 @@ def test_forgetting_a_network_keeps_how_keras_logs(interactive):
     }
     switch[interactive]()
     try:
-        _trial._forget()
+        tuning_trial._forget()
         assert keras.config.is_interactive_logging_enabled() is interactive
     finally:
         switch[before]()

@@ -11,6 +11,8 @@ import tuning_checks
 from test_oracles import end, make
 
 from cbam_keras import data, tuning
+from cbam_keras.tuning import client as tuning_client
+from cbam_keras.tuning import folder as tuning_folder
 
 keras_tuner = pytest.importorskip("keras_tuner")
 grpc = pytest.importorskip("grpc")
@@ -19,8 +21,6 @@ from keras_tuner.src import protos  # noqa: E402
 from keras_tuner.src.distribute.oracle_chief import (  # noqa: E402
     OracleServicer,
 )
-
-from cbam_keras import _client, _search_folder  # noqa: E402
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
     server = serve(oracle, address)
 
     def work(tuner_id):
-        client = _client.Client(oracle)
+        client = tuning_client.Client(oracle)
         while (trial := client.create_trial(tuner_id)).status != "STOPPED":
             if trial.status == "RUNNING":
                 handed.append(trial.trial_id)
@@ -76,10 +76,10 @@ def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
 def test_a_client_waits_for_a_chief_that_is_started_again(
     tmp_path, address, monkeypatch
 ):
-    monkeypatch.setattr(_client, "ONE_CALL", 1.0)
+    monkeypatch.setattr(tuning_client, "ONE_CALL", 1.0)
     first = make(tmp_path / "run")
     server = serve(first, address)
-    client = _client.Client(first)
+    client = tuning_client.Client(first)
     trial = client.create_trial("worker-0")
     server.stop(grace=None).wait()
     second = make(tmp_path / "run")
@@ -100,10 +100,10 @@ def test_a_client_waits_for_a_chief_that_is_started_again(
 def test_a_chief_that_never_answers_is_told(
     tmp_path, address, monkeypatch, capsys
 ):
-    monkeypatch.setattr(_client, "ONE_CALL", 0.2)
-    monkeypatch.setattr(_client, "PAUSE", 0.1)
-    monkeypatch.setattr(_client, "PATIENCE", 0.5)
-    client = _client.Client(make(tmp_path / "run"))
+    monkeypatch.setattr(tuning_client, "ONE_CALL", 0.2)
+    monkeypatch.setattr(tuning_client, "PAUSE", 0.1)
+    monkeypatch.setattr(tuning_client, "PATIENCE", 0.5)
+    client = tuning_client.Client(make(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="has not answered for"):
         client.create_trial("worker-0")
     told = capsys.readouterr().out
@@ -113,16 +113,16 @@ def test_a_chief_that_never_answers_is_told(
 def test_a_chief_that_has_not_begun_is_waited_for(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(_search_folder, "SECONDS_TO_BEGIN", 0.1)
+    monkeypatch.setattr(tuning_folder, "SECONDS_TO_BEGIN", 0.1)
     folder = tmp_path / "run"
     with pytest.raises(RuntimeError, match="has not begun"):
-        _search_folder.SearchFolder(folder, {}).agree()
+        tuning_folder.SearchFolder(folder, {}).agree()
     assert f'begin in "{folder}"' in capsys.readouterr().out
 
 
 def test_an_error_of_the_chief_is_told(tmp_path, address):
     server = serve(make(tmp_path / "run"), address)
-    client = _client.Client(make(tmp_path / "other"))
+    client = tuning_client.Client(make(tmp_path / "other"))
     with pytest.raises(RuntimeError, match="The chief of the search failed"):
         client.update_trial("0042", {}, step=0)
     server.stop(grace=None).wait()

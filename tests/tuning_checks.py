@@ -8,9 +8,10 @@ import warnings
 import keras
 from keras import layers
 
-from cbam_keras import _files, _trial, plotting, tuning
+from cbam_keras import _files, plotting, tuning
 from cbam_keras.training import Recipe, fitting, networks
 from cbam_keras.training.checkpoints import Progress
+from cbam_keras.tuning import trial as tuning_trial
 
 # 70 training images: two steps per epoch.
 TWO = Recipe(epochs=2, batch_size=35)
@@ -89,7 +90,7 @@ def without_training(patch):
     from matplotlib.figure import Figure
 
     patch.setattr(fitting, "fit", pretend)
-    patch.setattr(_trial, "_forget", lambda: None)
+    patch.setattr(tuning_trial, "_forget", lambda: None)
     patch.setattr(plotting, "plot_search", lambda *_: Figure((1, 1)))
     patch.setattr(plotting, "plot_pareto", lambda *_: Figure((1, 1)))
 

@@ -18,8 +18,6 @@ from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe, find_recipe
 from cbam_keras.training.results import Results, Run
 
-__all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
-
 
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],

@@ -7,8 +7,8 @@ import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
 from cbam_keras import _checks
-from cbam_keras._oracles import Durable
-from cbam_keras._trial import rank
+from cbam_keras.tuning.oracle import Durable
+from cbam_keras.tuning.trial import rank
 
 
 class RandomOracle(Durable, keras_tuner.oracles.RandomSearchOracle):

@@ -16,7 +16,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from cbam_keras import _files
 from cbam_keras._files import read_json
-from cbam_keras._trial import FINISHED, progress_of, rank, state_of
+from cbam_keras.tuning.trial import FINISHED, progress_of, rank, state_of
 
 STATE = "oracle.json"
 # Another machine may see a new file a moment after it was written.

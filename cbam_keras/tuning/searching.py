@@ -8,19 +8,14 @@ moment, and that ends with whether attention is worth anything.
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _files, data, training
-from cbam_keras._report import SearchResults, Trial, report
-from cbam_keras._search_folder import SearchFolder
 from cbam_keras.training import Recipe, find_recipe
-
-if TYPE_CHECKING:
-    from cbam_keras._hypermodel import CBAMHyperModel
-
-__all__ = ["RECIPE", "CBAMHyperModel", "SearchResults", "Trial", "search"]
+from cbam_keras.tuning.folder import SearchFolder
+from cbam_keras.tuning.report import SearchResults, Trial, report
 
 # What `recipe=None` means.
 RECIPE = Recipe(epochs=3)
@@ -28,16 +23,6 @@ ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 MAX_TRIALS = 12
 # KerasTuner's name for a process that is the only one.
 ALONE = "tuner0"
-
-
-def __getattr__(name: str) -> Any:
-    # A subclass of KerasTuner's, which is optional.
-    if name == "CBAMHyperModel":
-        _checks.require("keras_tuner", extra="tune")
-        from cbam_keras import _hypermodel
-
-        return _hypermodel.CBAMHyperModel
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def search(
@@ -165,7 +150,7 @@ def _run(tuner):
             oracle.requeue(tuner_id)
     try:
         if chief:
-            from cbam_keras import _workers
+            from cbam_keras.tuning import chief as _workers
 
             _workers.serve(oracle)
         else:
@@ -223,7 +208,7 @@ def _hypermodel(hypermodel):
     """Returns a `HyperModel`, and a name for it that a folder can have."""
     from keras_tuner import HyperModel
 
-    from cbam_keras._hypermodel import CBAMHyperModel
+    from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
     if hypermodel is None:
         hypermodel = CBAMHyperModel()
@@ -264,9 +249,9 @@ def _load(images, recipe, options):
 
 
 def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
-    from cbam_keras._algorithms import ALGORITHMS as ORACLES
-    from cbam_keras._hypermodel import CBAMHyperModel
-    from cbam_keras._tuner import Tuner
+    from cbam_keras.tuning.algorithms import ALGORITHMS as ORACLES
+    from cbam_keras.tuning.hypermodel import CBAMHyperModel
+    from cbam_keras.tuning.tuner import Tuner
 
     options: dict[str, Any] = {"max_trials": limits["max_trials"]}
     if algorithm == "hyperband":

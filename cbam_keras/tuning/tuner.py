@@ -16,9 +16,11 @@ from keras_tuner.engine.trial import TrialStatus
 
 from cbam_keras import _checks, _files, training
 from cbam_keras._files import read_json, set_aside
-from cbam_keras._hypermodel import RATES, CBAMHyperModel
-from cbam_keras._report import beginning, ending
-from cbam_keras._trial import (
+from cbam_keras.training import Damaged
+from cbam_keras.tuning.chief import SUPERVISOR
+from cbam_keras.tuning.hypermodel import RATES, CBAMHyperModel
+from cbam_keras.tuning.report import beginning, ending
+from cbam_keras.tuning.trial import (
     CRASHED,
     KEYS,
     Run,
@@ -26,8 +28,6 @@ from cbam_keras._trial import (
     progress_of,
     state_of,
 )
-from cbam_keras._workers import SUPERVISOR
-from cbam_keras.training import Damaged
 
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_WAITING = 0.5
@@ -65,7 +65,7 @@ class Tuner(BaseTuner):
         )
         self.is_worker = self._is_worker()
         if self.is_worker:
-            from cbam_keras._client import Client
+            from cbam_keras.tuning.client import Client
 
             self.oracle = Client(oracle)
 

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from cbam_keras import _checks, _report
+from cbam_keras import _checks
 from cbam_keras._checks import parse_address
+from cbam_keras.tuning.report import beginning, ending
 
 # Set by the supervisor for the processes that it starts.
 SUPERVISOR = "CBAM_KERAS_SUPERVISOR"
@@ -104,16 +105,14 @@ class _Crier:
         for trial_id, outcome in zip(ended, outcomes, strict=True):
             # It may have been too quick to be seen running.
             self._begin(outcome["worker"], trial_id, outcome["values"])
-            print(_report.ending(int(trial_id), outcome, best), flush=True)
+            print(ending(int(trial_id), outcome, best), flush=True)
         for worker, trial_id, values in running:
             self._begin(worker, trial_id, values)
 
     def _begin(self, worker, trial_id, values):
         if (worker, trial_id) not in self.begun:
             self.begun.add((worker, trial_id))
-            line = _report.beginning(
-                int(trial_id), self.oracle.max_trials, values
-            )
+            line = beginning(int(trial_id), self.oracle.max_trials, values)
             print(f"{line} ({worker})", flush=True)
 
 

@@ -1,0 +1,26 @@
+"""Search for the best attention with KerasTuner.
+
+ROOMS
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from cbam_keras import _checks
+from cbam_keras.tuning.chief import end_with_supervisor, join, supervise
+from cbam_keras.tuning.report import SearchResults, Trial
+from cbam_keras.tuning.searching import RECIPE, search
+
+if TYPE_CHECKING:
+    from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
+__all__ = ["RECIPE", "CBAMHyperModel", "SearchResults", "Trial", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    # A subclass of KerasTuner's, which is optional.
+    if name == "CBAMHyperModel":
+        _checks.require("keras_tuner", extra="tune")
+        from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
+        return CBAMHyperModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
