@@ -18,7 +18,7 @@ from cbam_keras import ablation, cli, comparison, models, training, tuning
 from cbam_keras.data import digits
 from cbam_keras.layers import CBAM
 from cbam_keras.models import by_name
-from cbam_keras.tuning import chief
+from cbam_keras.tuning import supervisor
 
 OPTIONS = (
     "--model",
@@ -573,7 +573,7 @@ def test_workers_get_the_command_without_their_number(
         asked.update(command=command, workers=workers, logs=logs)
         return 7
 
-    monkeypatch.setattr(chief, "supervise", supervise)
+    monkeypatch.setattr(supervisor, "supervise", supervise)
     output = ["--output", str(tmp_path)]
     assert cli.main(["tune", *output, *arguments]) == 7
     assert asked == {

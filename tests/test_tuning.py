@@ -14,7 +14,7 @@ from keras import layers
 from cbam_keras import data, insert_attention, tuning
 from cbam_keras.training import Recipe
 from cbam_keras.tuning import trial as tuning_trial
-from cbam_keras.tuning.report import verdict
+from cbam_keras.tuning.results import verdict
 
 keras_tuner = pytest.importorskip("keras_tuner")
 

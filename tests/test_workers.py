@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cbam_keras import _checks
-from cbam_keras.tuning import chief
+from cbam_keras.tuning import chief, cluster, supervisor
 
 # Stands in for one process of a search. The chief listens until the file
 # "done" is there; a worker does what the file of its name says.
@@ -159,9 +159,9 @@ def test_who_dies_again_and_again_ends_the_search(command, tmp_path):
     (tmp_path / "worker-1.dies").write_text("always")
     process = _supervisor(command, tmp_path)
     assert process.wait(30) == 1
-    assert len(_pids(tmp_path, "worker-1")) == chief.OFTEN
+    assert len(_pids(tmp_path, "worker-1")) == supervisor.OFTEN
     told = (tmp_path / "told").read_text()
-    assert f"worker-1 ended {chief.OFTEN} times" in told
+    assert f"worker-1 ended {supervisor.OFTEN} times" in told
     assert "worker-1.log" in told
     assert not any(
         _alive(pid) for role in ROLES for pid in _pids(tmp_path, role)
@@ -194,7 +194,8 @@ def test_no_process_outlives_the_supervisor(command, tmp_path, sent):
 def test_accelerators_are_shared_out(visible, workers, given):
     environment = {"CUDA_VISIBLE_DEVICES": visible}
     shares = [
-        chief._share(index, workers, environment) for index in range(workers)
+        supervisor._share(index, workers, environment)
+        for index in range(workers)
     ]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == given
     crowded = workers > len(visible.split(","))
@@ -206,7 +207,7 @@ def test_accelerators_are_shared_out(visible, workers, given):
 def test_cores_are_shared_out_where_there_is_no_accelerator(monkeypatch):
     monkeypatch.setattr(chief.os, "cpu_count", lambda: 8)
     environment = {"CUDA_VISIBLE_DEVICES": ""}
-    share = chief._share(0, 3, environment)
+    share = supervisor._share(0, 3, environment)
     assert share == {
         "OMP_NUM_THREADS": "2",
         "TF_NUM_INTRAOP_THREADS": "2",
@@ -216,7 +217,7 @@ def test_cores_are_shared_out_where_there_is_no_accelerator(monkeypatch):
 
 def test_what_the_user_has_set_holds():
     environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "5"}
-    assert "OMP_NUM_THREADS" not in chief._share(0, 2, environment)
+    assert "OMP_NUM_THREADS" not in supervisor._share(0, 2, environment)
 
 
 # The chief's server.
@@ -228,8 +229,8 @@ def test_a_port_has_one_chief(monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         _, port = taken.getsockname()
-        monkeypatch.setenv(chief.HOST, "127.0.0.1")
-        monkeypatch.setenv(chief.PORT, str(port))
+        monkeypatch.setenv(cluster.HOST, "127.0.0.1")
+        monkeypatch.setenv(cluster.PORT, str(port))
         with pytest.raises(ValueError, match="cannot be bound"):
             chief.serve(oracle=None)
 

@@ -6,9 +6,10 @@ ROOMS
 from typing import TYPE_CHECKING, Any
 
 from cbam_keras import _checks
-from cbam_keras.tuning.chief import end_with_supervisor, join, supervise
-from cbam_keras.tuning.report import SearchResults, Trial
+from cbam_keras.tuning.cluster import join
+from cbam_keras.tuning.results import SearchResults, Trial
 from cbam_keras.tuning.searching import RECIPE, search
+from cbam_keras.tuning.supervisor import end_with_supervisor, supervise
 
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel

@@ -6,7 +6,7 @@ import time
 import grpc
 from keras_tuner.src.distribute.oracle_client import OracleClient
 
-from cbam_keras.tuning.chief import HOST, PORT
+from cbam_keras.tuning.cluster import HOST, PORT
 
 # Without an answer for so long, nobody will give one.
 PATIENCE = 600.0

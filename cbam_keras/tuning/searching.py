@@ -15,7 +15,8 @@ import keras
 from cbam_keras import _checks, _files, data, training
 from cbam_keras.training import Recipe, find_recipe
 from cbam_keras.tuning.folder import SearchFolder
-from cbam_keras.tuning.report import SearchResults, Trial, report
+from cbam_keras.tuning.report import report
+from cbam_keras.tuning.results import SearchResults
 
 # What `recipe=None` means.
 RECIPE = Recipe(epochs=3)

@@ -17,9 +17,10 @@ from keras_tuner.engine.trial import TrialStatus
 from cbam_keras import _checks, _files, training
 from cbam_keras._files import read_json, set_aside
 from cbam_keras.training import Damaged
-from cbam_keras.tuning.chief import SUPERVISOR
-from cbam_keras.tuning.hypermodel import RATES, CBAMHyperModel
-from cbam_keras.tuning.report import beginning, ending
+from cbam_keras.tuning.cluster import SUPERVISOR
+from cbam_keras.tuning.hypermodel import CBAMHyperModel
+from cbam_keras.tuning.results import beginning, ending
+from cbam_keras.tuning.space import RATES
 from cbam_keras.tuning.trial import (
     CRASHED,
     KEYS,
