@@ -3,14 +3,7 @@
 import argparse
 import pathlib
 
-from cbam_keras import (
-    _arguments,
-    _checks,
-    _classifiers,
-    _examples,
-    _explaining,
-    explain,
-)
+from cbam_keras import _arguments, _checks, explain, explain_report
 from cbam_keras.data import SPLITS
 
 COUNT = 8
@@ -188,7 +181,7 @@ def _explain(options):
     for module in options.modules:
         _import(module)
     if "data" in given:
-        examples = _examples.from_data(
+        examples = explain_report.from_data(
             options.data,
             options.split,
             count,
@@ -196,8 +189,8 @@ def _explain(options):
             _arguments.data_options_of(options),
         )
     else:
-        examples = _examples.from_paths(images, count, seed)
-    settings = _explaining.Settings(
+        examples = explain_report.from_paths(images, count, seed)
+    settings = explain_report.Settings(
         batch_size=options.batch_size,
         draw=options.draw,
         method=options.method,
@@ -209,7 +202,7 @@ def _explain(options):
         },
     )
     default = pathlib.Path("runs") / f"explain-{models[0].stem}"
-    findings = _explaining.run(
+    findings = explain_report.run(
         models,
         examples,
         settings,
@@ -231,7 +224,7 @@ def _explain(options):
 def _divided(paths, data):
     """Returns the models and the images among the paths."""
     paths = [pathlib.Path(path).expanduser() for path in paths]
-    models = [p for p in paths if p.suffix.lower() in _classifiers.ENDINGS]
+    models = [p for p in paths if p.suffix.lower() in explain_report.ENDINGS]
     images = [p for p in paths if p not in models]
     for path in paths:
         if not path.exists():

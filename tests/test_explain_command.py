@@ -15,9 +15,11 @@ from data_checks import builder, write_folder
 from keras import layers
 from PIL import Image
 
-from cbam_keras import _classifiers, _examples, cli, data, models
+from cbam_keras import cli, data, models
 from cbam_keras.data import digits as data_digits
 from cbam_keras.data import tfds
+from cbam_keras.explain_report import images as explain_report_images
+from cbam_keras.explain_report import models
 from cbam_keras.layers import CBAM, SqueezeExcite
 from cbam_keras.models import by_name
 from cbam_keras.training import folder as training_folder
@@ -338,7 +340,7 @@ def test_names_of_models_are_told_apart_by_their_folders(here):
     ],
 )
 def test_names_of_models_are_unique(tmp_path, paths, names):
-    found = _classifiers.unique_names([tmp_path / path for path in paths])
+    found = models.unique_names([tmp_path / path for path in paths])
     assert len({name.replace("/", "-") for name in found}) == len(paths)
     assert names is None or found == names
 
@@ -586,14 +588,14 @@ def test_what_cannot_be_read_in_a_folder_is_left_out(here):
     whole = (here / "all" / "a.png").read_bytes()
     (here / "all" / "b.png").write_bytes(whole[:-20])
     with pytest.warns(UserWarning, match="1 images could not be read.*b.png"):
-        found = _examples.from_paths([pathlib.Path("all")], 8, 0)
+        found = explain_report_images.from_paths([pathlib.Path("all")], 8, 0)
     assert found.names == ["all/a.png"]
 
 
 @pytest.mark.parametrize("count", [1, 4, 10, 13, None])
 def test_images_are_spread_evenly_over_classes(count):
     labels = np.repeat(np.arange(5), [2, 3, 1, 4, 30])
-    chosen = _examples.spread(labels, count, 0)
+    chosen = explain_report_images.spread(labels, count, 0)
     assert len(set(chosen)) == len(chosen) == min(count or 40, 40)
     counts = np.bincount(labels[chosen], minlength=5)
     # None has two more than another that has any left.
@@ -603,13 +605,15 @@ def test_images_are_spread_evenly_over_classes(count):
 
 def test_a_smaller_choice_is_the_beginning_of_a_larger_one():
     labels = np.random.default_rng(0).integers(0, 7, 100)
-    large = _examples.spread(labels, 60, 3)
-    np.testing.assert_array_equal(_examples.spread(labels, 9, 3), large[:9])
-    assert list(_examples.spread(labels, 60, 4)) != list(large)
+    large = explain_report_images.spread(labels, 60, 3)
+    np.testing.assert_array_equal(
+        explain_report_images.spread(labels, 9, 3), large[:9]
+    )
+    assert list(explain_report_images.spread(labels, 60, 4)) != list(large)
 
 
 def test_images_without_classes_stay_in_order():
-    chosen = _examples.spread([""] * 100, 10, 0)
+    chosen = explain_report_images.spread([""] * 100, 10, 0)
     assert list(chosen) == sorted(chosen)
     assert chosen[0] < 50 < chosen[-1]
 
@@ -711,7 +715,7 @@ def test_boxes_follow_images_to_another_size(here, few):
 
 
 def test_a_box_that_is_cut_off_keeps_a_pixel():
-    batch = _examples.Batch(
+    batch = explain_report_images.Batch(
         slice(0, 1),
         [np.zeros((10, 20, 3), "uint8")],
         [(0.0, 5.0, 10.0, 10.0)],

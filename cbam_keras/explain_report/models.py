@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _examples, _inspection
+from cbam_keras import _checks, _inspection
+from cbam_keras.explain_report.images import grey
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -51,7 +52,7 @@ class Classifier:
     def prepared(self, images: np.ndarray) -> np.ndarray:
         """Returns uint8 images `(B, H, W, 3)` of its size as it takes them."""
         if self.grey:
-            images = _examples.grey(images)
+            images = grey(images)
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
         images = images.astype("float32")

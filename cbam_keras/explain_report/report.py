@@ -10,16 +10,15 @@ import numpy as np
 
 from cbam_keras import (
     _checks,
-    _classifiers,
-    _examples,
     _files,
     _progress_bar,
     _run_folder,
     explain,
     plotting,
 )
-from cbam_keras._examples import Examples
-from cbam_keras._findings import Findings
+from cbam_keras.explain_report.findings import Findings
+from cbam_keras.explain_report.images import Examples, grey, heat_in
+from cbam_keras.explain_report.models import load, names_beside
 
 # Of images of different sizes, as in data sets.
 SIDE = 224
@@ -79,9 +78,7 @@ def run(
     side = settings.image_size
     if side is not None:
         side = _checks.positive_integer("image_size", side)
-    classifiers = _classifiers.load(
-        models, side, examples.size or (SIDE, SIDE), preprocess
-    )
+    classifiers = load(models, side, examples.size or (SIDE, SIDE), preprocess)
     classes = _tried(classifiers, examples, settings)
     class_names = _class_names(class_names, models, examples, classes)
     asked = _class_asked(settings.wanted, class_names, classes)
@@ -174,7 +171,7 @@ def _class_names(given, models, examples, classes):
         return given
     if examples.class_names is not None:
         return examples.class_names
-    written = _classifiers.names_beside(models, classes)
+    written = names_beside(models, classes)
     if written is not None:
         return written
     # Of folders that are not one per class, nothing can be told.
@@ -245,7 +242,7 @@ def _parts(classifiers, examples, wanted, settings):
     for batch in examples.batches(settings.batch_size, first.size):
         left = max(0, settings.draw - batch.numbers.start)
         images = batch.images(first.size)[:left]
-        own = {"images": _examples.grey(images) if first.grey else images}
+        own = {"images": grey(images) if first.grey else images}
         boxes = batch.boxes(first.size)
         if boxes is not None:
             own["boxes"] = boxes
@@ -260,7 +257,7 @@ def _parts(classifiers, examples, wanted, settings):
                 found["hit"], found["energy"] = explain.pointing_game(
                     heat, batch.boxes(one.size)
                 )
-            found["heat_maps"] = _examples.heat_in(heat[:left], first.size)
+            found["heat_maps"] = heat_in(heat[:left], first.size)
             found["probabilities"] = probabilities[:left]
             if left and one.attends:
                 found.update(_attention(one, images[:left], settings))
