@@ -14,7 +14,7 @@ from keras import layers
 from training_checks import SHORT
 
 from cbam_keras import _files, ablation, presets
-from cbam_keras.ablation import results as ablation_results
+from cbam_keras.ablation import statistics
 from cbam_keras.layers.factory import make_attention
 from cbam_keras.models import by_name
 from cbam_keras.training import Recipe
@@ -367,7 +367,7 @@ def made_up(errors, top5=None, images=1000):
         for name, own in errors.items()
     ]
     return ablation.AblationResults(
-        rows=list(ablation_results.compared(4, "small", entries, images)),
+        rows=list(statistics.compared(4, "small", entries, images)),
         data="digits_1",
         seeds=tuple(range(len(errors["none"]))),
         test_images=images,

@@ -27,7 +27,8 @@ from cbam_keras import (
 )
 from cbam_keras._files import read_json
 from cbam_keras.ablation.folder import Ledger
-from cbam_keras.ablation.results import AblationResults, AblationRow, compared
+from cbam_keras.ablation.results import AblationResults, AblationRow
+from cbam_keras.ablation.statistics import compared
 from cbam_keras.layers.factory import ATTENTION
 from cbam_keras.training import find_recipe
 
