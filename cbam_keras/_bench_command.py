@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from cbam_keras import _arguments, _checks, _files
+from cbam_keras import _checks, _files, cli
 
 # The backend, then how it is told to compile.
 MODES = ("tensorflow-graph", "tensorflow-xla", "jax", "torch")
@@ -66,7 +66,7 @@ def add_command(commands):
         help="the backend, and for TensorFlow whether XLA compiles; repeat "
         "it for several (default: all that are installed)",
     )
-    _arguments.add_output(parser, "runs/bench")
+    cli.add_output(parser, "runs/bench")
     add(
         "--repeats",
         type=int,

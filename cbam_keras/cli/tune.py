@@ -6,7 +6,18 @@ import pathlib
 import socket
 import sys
 
-from cbam_keras import _arguments, _files, tuning
+from cbam_keras import _files, tuning
+from cbam_keras.cli.arguments import (
+    add_data,
+    add_model,
+    add_output,
+    add_recipe,
+    add_space,
+    data_options_of,
+    imported,
+    model_of,
+    recipe_of,
+)
 
 
 def add_command(commands):
@@ -25,7 +36,7 @@ def add_command(commands):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    _arguments.add_model(parser, own=True)
+    add_model(parser, own=True)
     add(
         "--hypermodel",
         metavar="MODULE:FUNCTION",
@@ -69,10 +80,10 @@ def add_command(commands):
         action="store_true",
         help="write logs for TensorBoard",
     )
-    _arguments.add_output(parser, "runs/tune-DATA-MODEL")
-    _arguments.add_space(parser)
-    _arguments.add_data(parser, "mnist5k")
-    _arguments.add_recipe(parser, tuning.RECIPE, learning_rate=False)
+    add_output(parser, "runs/tune-DATA-MODEL")
+    add_space(parser)
+    add_data(parser, "mnist5k")
+    add_recipe(parser, tuning.RECIPE, learning_rate=False)
     group = parser.add_argument_group(
         "many processes", "See docs/cluster for SLURM and Kubernetes."
     )
@@ -126,7 +137,7 @@ def _tune(options):
     results = tuning.search(
         _hypermodel(options),
         options.data,
-        _arguments.recipe_of(options, tuning.RECIPE),
+        recipe_of(options, tuning.RECIPE),
         algorithm=options.algorithm,
         **{
             key: given[key]
@@ -135,7 +146,7 @@ def _tune(options):
         },
         keep=options.keep,
         tensorboard=options.tensorboard,
-        data_options=_arguments.data_options_of(options),
+        data_options=data_options_of(options),
         output=_tune_output(options),
     )
     if results is not None:
@@ -145,7 +156,7 @@ def _tune(options):
 def _hypermodel(options):
     given = vars(options)
     if "hypermodel" in given:
-        return _arguments.imported("hypermodel", given["hypermodel"])
+        return imported("hypermodel", given["hypermodel"])
     space = {
         key: given[key]
         for key in (
@@ -161,9 +172,7 @@ def _hypermodel(options):
     }
     if "no_stages" in given:
         space["stages"] = False
-    return tuning.CBAMHyperModel(
-        model=_arguments.model_of(options.model), **space
-    )
+    return tuning.CBAMHyperModel(model=model_of(options.model), **space)
 
 
 def _tune_output(options):
@@ -181,7 +190,7 @@ def _supervise(options):
             f"`workers` must be a positive integer. Received: workers={workers}"
         )
     # Before any process is started: what can be told to be wrong.
-    _arguments.recipe_of(options, tuning.RECIPE)
+    recipe_of(options, tuning.RECIPE)
     _hypermodel(options)
     output = _files.output_folder(pathlib.Path(_tune_output(options)))
     return tuning.supervise(

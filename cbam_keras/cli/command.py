@@ -8,16 +8,26 @@ from collections.abc import Sequence
 
 import cbam_keras
 from cbam_keras import (
-    _arguments,
     _bench_command,
-    _explain_command,
     _files,
-    _tune_command,
     ablation,
     comparison,
     reproduction,
     training,
 )
+from cbam_keras.cli.arguments import (
+    ARMS,
+    Parser,
+    add_data,
+    add_model,
+    add_output,
+    add_recipe,
+    data_options_of,
+    model_of,
+    recipe_of,
+)
+from cbam_keras.cli.explain import add_command
+from cbam_keras.cli.tune import add_command
 from cbam_keras.layers.cbam import ORDERS
 
 
@@ -62,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser():
-    parser = _arguments.Parser(
+    parser = Parser(
         prog="cbam-keras",
         description="CBAM attention for Keras: train, search, compare, see.",
     )
@@ -74,10 +84,10 @@ def _parser():
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
     _add_train(commands)
-    _tune_command.add_command(commands)
+    add_command(commands)
     _add_ablate(commands)
     _add_table(commands)
-    _explain_command.add_command(commands)
+    add_command(commands)
     _bench_command.add_command(commands)
     return parser
 
@@ -95,11 +105,11 @@ def _add_train(commands):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    _arguments.add_model(parser)
+    add_model(parser)
     add(
         "--attention",
         action="append",
-        choices=_arguments.ARMS,
+        choices=ARMS,
         help="what to compare; repeat it for several "
         "(default: none, se and cbam)",
         default=argparse.SUPPRESS,
@@ -122,15 +132,15 @@ def _add_train(commands):
         default=argparse.SUPPRESS,
         help="of CBAM's gates (default: channel_first)",
     )
-    _arguments.add_output(parser, "runs/DATA-MODEL, which must be new")
+    add_output(parser, "runs/DATA-MODEL, which must be new")
     add(
         "--resume",
         action="store_true",
         default=argparse.SUPPRESS,
         help="go on with the run in the output folder",
     )
-    _arguments.add_data(parser, "cluttered_mnist")
-    _arguments.add_recipe(parser, training.Recipe())
+    add_data(parser, "cluttered_mnist")
+    add_recipe(parser, training.Recipe())
     group = parser.add_argument_group("many devices")
     group.add_argument(
         "--distribute",
@@ -166,13 +176,13 @@ def _train(options):
         given.get("attention", ("none", "se", "cbam")),
         model=options.model,
         images=options.data,
-        recipe=_arguments.recipe_of(options, training.Recipe()),
+        recipe=recipe_of(options, training.Recipe()),
         layer_options={
             key: given[key]
             for key in ("reduction_ratio", "kernel_size", "order")
             if key in given
         },
-        data_options=_arguments.data_options_of(options),
+        data_options=data_options_of(options),
         output=given.get("output"),
         resume=given.get("resume", False),
         distribute=distribution,
@@ -211,7 +221,7 @@ def _add_ablate(commands):
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    _arguments.add_model(parser, own=True)
+    add_model(parser, own=True)
     add = parser.add_argument
     add(
         "--tables",
@@ -231,20 +241,20 @@ def _add_ablate(commands):
         form.add_argument(
             f"--{name}", action="store_true", help=f"print {text}"
         )
-    _arguments.add_output(parser, "runs/ablate-DATA-MODEL")
-    _arguments.add_data(parser, "cluttered_mnist")
-    _arguments.add_recipe(parser, training.Recipe())
+    add_output(parser, "runs/ablate-DATA-MODEL")
+    add_data(parser, "cluttered_mnist")
+    add_recipe(parser, training.Recipe())
     parser.set_defaults(handler=_ablate, prog=parser.prog)
 
 
 def _ablate(options):
     results = ablation.run(
         options.data,
-        model=_arguments.model_of(options.model),
+        model=model_of(options.model),
         tables=options.tables,
         seeds=options.seeds,
-        recipe=_arguments.recipe_of(options, training.Recipe()),
-        data_options=_arguments.data_options_of(options),
+        recipe=recipe_of(options, training.Recipe()),
+        data_options=data_options_of(options),
         output=vars(options).get("output"),
     )
     for form in ("markdown", "latex", "csv"):

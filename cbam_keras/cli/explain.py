@@ -3,7 +3,14 @@
 import argparse
 import pathlib
 
-from cbam_keras import _arguments, _checks, explain, explain_report
+from cbam_keras import _checks, explain, explain_report
+from cbam_keras.cli.arguments import (
+    add_data,
+    add_output,
+    data_options_of,
+    import_module,
+    imported,
+)
 from cbam_keras.data import SPLITS
 
 COUNT = 8
@@ -66,10 +73,10 @@ def add_command(commands):
         "folders of images, those within included; where these are called "
         "as the classes, they tell the true ones",
     )
-    _arguments.add_output(parser, "runs/explain-MODEL, of the first model")
+    add_output(parser, "runs/explain-MODEL, of the first model")
     _add_explanation(parser)
     _add_model(parser)
-    group = _arguments.add_data(parser, None, training=False)
+    group = add_data(parser, None, training=False)
     _add_choice(group.add_argument)
     parser.set_defaults(handler=_explain, prog=parser.prog, goes_on="")
 
@@ -186,7 +193,7 @@ def _explain(options):
             options.split,
             count,
             seed,
-            _arguments.data_options_of(options),
+            data_options_of(options),
         )
     else:
         examples = explain_report.from_paths(images, count, seed)
@@ -280,7 +287,7 @@ def _class_names(file):
 def _preprocess(name):
     if name is None:
         return None
-    function = _arguments.imported("preprocess", name)
+    function = imported("preprocess", name)
     if not callable(function):
         raise ValueError(
             "`preprocess` must be MODULE:FUNCTION. Received: "
@@ -291,7 +298,7 @@ def _preprocess(name):
 
 def _import(module):
     try:
-        _arguments.import_module(module)
+        import_module(module)
     except ImportError as error:
         raise ValueError(
             "`import` must be a module that Python finds, here or installed. "
