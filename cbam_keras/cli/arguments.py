@@ -9,12 +9,13 @@ from types import ModuleType
 from typing import Any
 
 from cbam_keras import data, models, training
-from cbam_keras.layers.cbam import ORDERS
 from cbam_keras.layers.factory import ATTENTION
 from cbam_keras.training import find_recipe
 
 ARMS = ["none", *ATTENTION]
+
 _DATA_OPTIONS = ("data_dir", "manual_dir", "download", "in_memory")
+
 _RECIPE_OPTIONS = (
     "epochs",
     "batch_size",
@@ -161,73 +162,6 @@ def add_output(parser, default):
         metavar="DIR",
         default=argparse.SUPPRESS,
         help=f"a folder for all files (default: {default})",
-    )
-
-
-def add_space(parser):
-    """Adds the dimensions of the search."""
-    group = parser.add_argument_group(
-        "what is searched",
-        "Each takes one value, which fixes it, or several to choose from.",
-    )
-
-    def add(option, kind, text, **options):
-        group.add_argument(
-            option,
-            type=kind,
-            nargs="+",
-            default=argparse.SUPPRESS,
-            help=text,
-            **options,
-        )
-
-    add(
-        "--attention",
-        str,
-        "the kind (default: none se cbam)",
-        choices=ARMS,
-    )
-    add(
-        "--reduction-ratio",
-        int,
-        "of the channel gate (default: 4 8 16 32)",
-        metavar="R",
-    )
-    add(
-        "--kernel-size",
-        int,
-        "of the spatial gate, odd (default: 3 5 7)",
-        metavar="K",
-    )
-    add(
-        "--order",
-        str,
-        "of CBAM's gates (default: all)",
-        choices=ORDERS,
-    )
-    add(
-        "--channel-pool-types",
-        str,
-        "of the channel gate (default: avg+max avg max)",
-        metavar="POOLS",
-    )
-    add(
-        "--spatial-pool-types",
-        str,
-        "of the spatial gate (default: avg+max avg max)",
-        metavar="POOLS",
-    )
-    group.add_argument(
-        "--no-stages",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="attention in every stage, instead of searching where",
-    )
-    add(
-        "--learning-rate",
-        float,
-        "(default: any from 0.001 to 0.03)",
-        metavar="RATE",
     )
 
 
