@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras._version import __version__
 
 
 def as_written(settings):
@@ -38,11 +39,9 @@ def differences(old, new, prefix=""):
 
 
 def versions():
-    import cbam_keras
-
     backend = keras.backend.backend()
     return {
-        "cbam_keras": cbam_keras.__version__,
+        "cbam_keras": __version__,
         "keras": keras.__version__,
         backend: _checks.require(backend, extra=backend).__version__,
         "numpy": np.__version__,

@@ -8,7 +8,7 @@ from typing import Any
 
 from cbam_keras import _checks, training
 from cbam_keras._run_folder import default_output
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.layers import ATTENTION
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import find_recipe, load
 

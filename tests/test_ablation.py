@@ -14,7 +14,7 @@ from keras import layers
 from training_checks import SHORT
 
 from cbam_keras import _files, ablation, presets
-from cbam_keras.ablation import statistics
+from cbam_keras.ablation import runs, statistics
 from cbam_keras.layers.factory import make_attention
 from cbam_keras.models import by_name
 from cbam_keras.training import Recipe
@@ -121,7 +121,7 @@ def test_tables_have_the_rows_of_the_presets(table):
     ],
 )
 def test_networks_carry_the_attention_of_their_name(name, kind, options):
-    network = ablation._network(lambda _, attention: attention, None, name)
+    network = runs._network(lambda _, attention: attention, None, name)
     layer = make_attention(network())
     assert type(layer).__name__ == kind
     config = {

@@ -19,7 +19,7 @@ from cbam_keras import cli, data, models
 from cbam_keras.data import digits as data_digits
 from cbam_keras.data import tfds
 from cbam_keras.explain_report import images as explain_report_images
-from cbam_keras.explain_report import models
+from cbam_keras.explain_report import models as classifiers
 from cbam_keras.layers import CBAM, SqueezeExcite
 from cbam_keras.models import by_name
 from cbam_keras.training import folder as training_folder
@@ -340,7 +340,7 @@ def test_names_of_models_are_told_apart_by_their_folders(here):
     ],
 )
 def test_names_of_models_are_unique(tmp_path, paths, names):
-    found = models.unique_names([tmp_path / path for path in paths])
+    found = classifiers.unique_names([tmp_path / path for path in paths])
     assert len({name.replace("/", "-") for name in found}) == len(paths)
     assert names is None or found == names
 

@@ -1,4 +1,12 @@
-"""_inspection."""
+"""Looking into any Keras model.
+
+- `graph`: its layers and how they are connected.
+- `feature_maps`: which tensors are feature maps.
+- `heads`: its last layer and activation.
+- `hooks`: functions called while it runs.
+- `gates`: attention maps as it computes them.
+- `images`: images checked against what it takes.
+"""
 
 from cbam_keras._inspection.feature_maps import (
     data_formats,

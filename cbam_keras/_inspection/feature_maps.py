@@ -1,4 +1,4 @@
-"""New room."""
+"""Which tensors of a model are feature maps, and their data format."""
 
 from collections.abc import Sequence
 from typing import Any

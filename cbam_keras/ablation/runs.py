@@ -27,12 +27,10 @@ from cbam_keras import (
 )
 from cbam_keras._files import read_json
 from cbam_keras.ablation.folder import Ledger
-from cbam_keras.ablation.results import AblationResults, AblationRow
+from cbam_keras.ablation.results import AblationResults
 from cbam_keras.ablation.statistics import compared
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
-
-__all__ = ["ABLATIONS", "TABLES", "AblationResults", "AblationRow", "run"]
 
 # The paper's Table 2 adds spatial gates to the channel gate that Table 1 ends
 # with, which therefore stands first, as what the others are compared with.

@@ -1,4 +1,4 @@
-"""New room."""
+"""Means, deviations and paired differences over seeds."""
 
 import math
 import statistics

@@ -1,4 +1,10 @@
-"""cli."""
+"""The command `cbam-keras`, a file for each subcommand.
 
-from cbam_keras.cli.arguments import add_output
+- `command`: `main`.
+- `arguments`: options that several subcommands share.
+- `train`, `tune`, `ablate`, `table`, `explain`: the subcommands.
+"""
+
 from cbam_keras.cli.command import main
+
+__all__ = ["main"]

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from cbam_keras import data, models, training
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
 ARMS = ["none", *ATTENTION]

@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-import cbam_keras
-from cbam_keras import _bench_command
+from cbam_keras._version import __version__
 from cbam_keras.cli.ablate import add_ablate
 from cbam_keras.cli.arguments import Parser
+from cbam_keras.cli.explain import add_explain
 from cbam_keras.cli.table import add_table
 from cbam_keras.cli.train import add_train
-from cbam_keras.cli.tune import add_command
+from cbam_keras.cli.tune import add_tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,19 +58,16 @@ def _parser():
         prog="cbam-keras",
         description="CBAM attention for Keras: train, search, compare, see.",
     )
-    parser.add_argument(
-        "--version", action="version", version=cbam_keras.__version__
-    )
+    parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(goes_on="the same command")
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
     add_train(commands)
-    add_command(commands)
+    add_tune(commands)
     add_ablate(commands)
     add_table(commands)
-    add_command(commands)
-    _bench_command.add_command(commands)
+    add_explain(commands)
     return parser
 
 

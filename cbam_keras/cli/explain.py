@@ -53,7 +53,7 @@ class _Formatter(
         return argparse.HelpFormatter._split_lines(self, text, width)
 
 
-def add_command(commands):
+def add_explain(commands):
     """Adds the command to those of the parser."""
     parser = commands.add_parser(
         "explain",

@@ -1,4 +1,4 @@
-"""New room."""
+"""The command `cbam-keras table`."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""New room."""
+"""The command `cbam-keras train`."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from cbam_keras.cli.arguments import (
     data_options_of,
     recipe_of,
 )
-from cbam_keras.layers.cbam import ORDERS
+from cbam_keras.layers import ORDERS
 
 
 def add_train(commands):

@@ -18,7 +18,7 @@ from cbam_keras.cli.arguments import (
     model_of,
     recipe_of,
 )
-from cbam_keras.layers.cbam import ORDERS
+from cbam_keras.layers import ORDERS
 
 
 def add_space(parser):
@@ -88,7 +88,7 @@ def add_space(parser):
     )
 
 
-def add_command(commands):
+def add_tune(commands):
     """Adds the command to those of the parser."""
     parser = commands.add_parser(
         "tune",

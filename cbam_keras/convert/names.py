@@ -1,4 +1,4 @@
-"""New room."""
+"""Names of weights in checkpoints of the authors, torchvision and timm."""
 
 import dataclasses
 import re

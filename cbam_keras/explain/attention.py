@@ -1,4 +1,4 @@
-"""New room."""
+"""Attention maps of every attention layer of a model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""New room."""
+"""Class probabilities, and which class is explained."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""New room."""
+"""The pointing game: the fraction of heat inside boxes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""New room."""
+"""Places of a model where attention can go."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""New room."""
+"""The figure of an ablation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""New room."""
+"""The attention maps of a model over images."""
 
 from types import SimpleNamespace
 from typing import Any

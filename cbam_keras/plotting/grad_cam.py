@@ -1,4 +1,4 @@
-"""New room."""
+"""Heat maps over images."""
 
 from typing import Any
 

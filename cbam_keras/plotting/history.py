@@ -1,4 +1,4 @@
-"""New room."""
+"""The curves of a training."""
 
 from collections.abc import Sequence
 from typing import Any

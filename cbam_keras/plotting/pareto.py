@@ -1,4 +1,4 @@
-"""New room."""
+"""The accuracy of trials against their cost."""
 
 from collections.abc import Sequence
 from typing import Any

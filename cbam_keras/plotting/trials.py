@@ -1,4 +1,4 @@
-"""New room."""
+"""Trials of a search, coloured by their kind of attention."""
 
 from cbam_keras.plotting.style import STYLES
 

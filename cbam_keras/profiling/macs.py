@@ -1,4 +1,4 @@
-"""New room."""
+"""Multiply-accumulates of each kind of layer."""
 
 import math
 from typing import Any

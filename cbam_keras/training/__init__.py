@@ -1,4 +1,16 @@
-"""training."""
+"""One training run by recipe, which resumes after a crash.
+
+- `runs`: `train`, network by network.
+- `recipe`: how a network is trained.
+- `images`: the data of a recipe.
+- `networks`: networks built, checked and compiled.
+- `fitting`: one network, epoch by epoch.
+- `checkpoints`: what is saved after each epoch.
+- `folder`: the output folder.
+- `results`: results of a run.
+- `distribution`: several devices, processes and machines.
+- `processes`: how processes under JAX meet and end.
+"""
 
 from cbam_keras.training.checkpoints import Damaged, Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
@@ -19,3 +31,5 @@ from cbam_keras.training.networks import (
 from cbam_keras.training.recipe import RECIPES, Recipe, find_recipe
 from cbam_keras.training.results import Results, Run
 from cbam_keras.training.runs import train
+
+__all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]

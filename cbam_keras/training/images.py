@@ -1,4 +1,4 @@
-"""New room."""
+"""The data of a training run, loaded as its recipe says."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""New room."""
+"""Networks built from a seed, checked and compiled for training."""
 
 import hashlib
 import json

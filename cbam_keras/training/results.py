@@ -1,4 +1,4 @@
-"""New room."""
+"""Results of training one or several networks."""
 
 import dataclasses
 import pathlib

@@ -1,6 +1,16 @@
 """Search for the best attention with KerasTuner.
 
-ROOMS
+- `searching`: `search`.
+- `hypermodel`: `CBAMHyperModel`.
+- `space`: the hyperparameters.
+- `tuner`: what KerasTuner calls for each trial.
+- `trial`: one trial, from its values to its score.
+- `oracle`: KerasTuner's oracles, saved after each step.
+- `algorithms`: random, Hyperband, Bayesian and grid search.
+- `results`: results of a search, and its verdict.
+- `report`: files and figures of a search.
+- `folder`: the output folder.
+- `chief`, `client`, `cluster`, `supervisor`: several processes.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""New room."""
+"""The names by which the processes of a search find each other."""
 
 import os
 

@@ -9,7 +9,7 @@ import keras
 import keras_tuner
 
 from cbam_keras import _checks, training
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.layers import ATTENTION
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import Recipe
 from cbam_keras.tuning.space import (

@@ -1,4 +1,4 @@
-"""New room."""
+"""Results of a search, and its verdict."""
 
 import dataclasses
 import math

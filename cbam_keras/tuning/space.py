@@ -1,7 +1,7 @@
-"""New room."""
+"""The hyperparameters of a search."""
 
 from cbam_keras import _checks
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.layers import ATTENTION
 
 ARMS = ("none", *ATTENTION)
 

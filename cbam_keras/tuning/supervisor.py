@@ -1,4 +1,4 @@
-"""New room."""
+"""Starts the processes of a search on one machine, and ends them together."""
 
 import contextlib
 import os
