@@ -220,7 +220,7 @@ def _checked(images, model):
     several = isinstance(images, (keras.utils.PyDataset, Iterable))
     if several and not isinstance(images, str):
         images = _first(images)
-    return _inspection.check(images, model)
+    return _inspection.check_images(images, model)
 
 
 def _first(data):

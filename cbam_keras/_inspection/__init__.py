@@ -18,7 +18,7 @@ from cbam_keras._inspection.gates import (
     gates,
     record,
     require_model,
-    run,
+    run_model,
 )
 from cbam_keras._inspection.graph import (
     Step,
@@ -26,19 +26,19 @@ from cbam_keras._inspection.graph import (
     calls,
     graphs,
     is_graph,
-    made_by,
+    layers_within,
     operations,
+    producer_of,
     replay,
     require_graph,
     structure,
     trace,
-    within,
 )
 from cbam_keras._inspection.heads import (
     Head,
-    find,
+    find_head,
+    head_of,
     looks_like_probabilities,
-    of,
 )
-from cbam_keras._inspection.hooks import watching
-from cbam_keras._inspection.images import check
+from cbam_keras._inspection.hooks import hooked
+from cbam_keras._inspection.images import check_images

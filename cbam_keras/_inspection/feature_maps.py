@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras._inspection.graph import Step, within
+from cbam_keras._inspection.graph import Step, layers_within
 
 
 def is_feature_map(tensor: Any) -> bool:
@@ -16,7 +16,7 @@ def is_feature_map(tensor: Any) -> bool:
 
 def input_format(model: keras.Model) -> str:
     """Returns the data format that a model takes images in."""
-    for layer in within(model):
+    for layer in layers_within(model):
         given = getattr(layer, "data_format", None)
         if given is not None:
             return given

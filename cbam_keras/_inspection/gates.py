@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras._inspection.graph import as_input, inside, operations
-from cbam_keras._inspection.hooks import watching
+from cbam_keras._inspection.hooks import hooked
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -46,7 +46,7 @@ def gates(model: keras.Model) -> dict[AttentionLayer, str]:
     }
 
 
-def run(model: keras.Model, images: Any) -> Any:
+def run_model(model: keras.Model, images: Any) -> Any:
     """Returns the outputs of a model in inference, keeping no gradients."""
     if not keras.tree.is_nested(images):
         images = as_input(model, images)
@@ -70,8 +70,8 @@ def record(
         return watch
 
     watchers = {layer: watcher(layer, name) for layer, name in names.items()}
-    with watching(watchers, operations(model)):
-        run(model, images)
+    with hooked(watchers, operations(model)):
+        run_model(model, images)
     return found
 
 

@@ -91,14 +91,14 @@ def _functional_class() -> Any:
     return type(keras.Model(x, y, name="model"))
 
 
-def within(layer: keras.layers.Layer) -> list:
+def layers_within(layer: keras.layers.Layer) -> list:
     """Returns a layer and the layers inside it, outer ones first."""
     return list(layer._flatten_layers())
 
 
 def operations(model: keras.Model) -> list:
     """Returns the layers of a model and what else its graphs call."""
-    found = {id(layer): layer for layer in within(model)}
+    found = {id(layer): layer for layer in layers_within(model)}
     for layer in list(found.values()):
         if is_graph(layer):
             found |= {id(x.operation): x.operation for x in calls(layer)}
@@ -124,7 +124,7 @@ def as_input(model: keras.Model, value: Any) -> Any:
     return keras.tree.pack_sequence_as(structure(model)[0], [value])
 
 
-def made_by(tensor: Any) -> Any:
+def producer_of(tensor: Any) -> Any:
     """Returns the operation that made a symbolic tensor."""
     return tensor._keras_history.operation
 

@@ -39,7 +39,7 @@ class Head:
             self.operation.activation = activation
 
 
-def of(operation: Any) -> Head:
+def head_of(operation: Any) -> Head:
     """Returns the head that a layer or an operation is, of `kind` if any."""
     activation = getattr(operation, "activation", None)
     if isinstance(activation, layers.Layer):
@@ -51,13 +51,13 @@ def of(operation: Any) -> Head:
     return Head(kind, operation if kind else None)
 
 
-def find(steps: Sequence[Step], output: Any) -> Head:
+def find_head(steps: Sequence[Step], output: Any) -> Head:
     """Returns how the steps of a model arrive at one of its outputs."""
     made = {id(x): step for step in steps for x in step.outputs}
     step = made.get(id(output))
     while step is not None:
         operation = step.operation
-        head = of(operation)
+        head = head_of(operation)
         if head.kind is not None:
             return head
         linear = isinstance(operation, layers.Activation) and (

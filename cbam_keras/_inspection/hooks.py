@@ -10,7 +10,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def watching(
+def hooked(
     watchers: Mapping[Any, Callable[..., Any]], operations: Iterable[Any]
 ) -> Iterator[None]:
     """Has each call of some operations go through a function meanwhile.

@@ -24,7 +24,7 @@ KEEP_RANGE = {
 }
 
 
-def check(images: Any, model: keras.Model) -> np.ndarray:
+def check_images(images: Any, model: keras.Model) -> np.ndarray:
     """Returns images as an array of numbers that a model takes.
 
     Raises:

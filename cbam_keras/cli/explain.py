@@ -209,7 +209,7 @@ def _explain(options):
         },
     )
     default = pathlib.Path("runs") / f"explain-{models[0].stem}"
-    findings = explain_report.run(
+    findings = explain_report.explain_files(
         models,
         examples,
         settings,

@@ -32,7 +32,7 @@ MARGIN = 8
 FOR_PIXELS, FOR_LAYERS, FOR_BOX = range(3)
 
 
-def check(augment: str | Sequence[str]) -> tuple[str, ...]:
+def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
     """Returns the names given, in the order in which they are applied."""
     if isinstance(augment, Sequence) and not augment:
         return ()

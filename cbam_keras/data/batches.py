@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data import plan as _plan
 from cbam_keras.data.augmentation import (
     FOR_BOX,
     FOR_LAYERS,
@@ -30,7 +31,7 @@ from cbam_keras.data.decoding import (
     pil_evaluation,
     pil_random_crop,
 )
-from cbam_keras.data.plan import Plan, part_of, share
+from cbam_keras.data.plan import Plan, share
 from cbam_keras.data.records import Records, Stream
 from cbam_keras.data.tensorflow_batches import TensorBatches
 
@@ -179,15 +180,15 @@ class _Batches(keras.utils.PyDataset):
             return images, labels
         first, draw = self._draws(FOR_LAYERS, number, 2)
         images, labels = (
-            keras.ops.convert_to_numpy(part_of)
-            for part_of in self.layers(
+            keras.ops.convert_to_numpy(_plan.part_of)
+            for _plan.part_of in self.layers(
                 images.astype("float32"), labels, int(first * 2**31), draw
             )
         )
         # Rounding may pass the highest level.
         images = np.clip(images, 0, 255)
         size = len(labels)
-        return part_of(images, size, self.plan), part_of(
+        return _plan.part_of(images, size, self.plan), _plan.part_of(
             labels, size, self.plan
         )
 

@@ -9,11 +9,11 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.data import batches
-from cbam_keras.data.augmentation import MIXING, check
+from cbam_keras.data.augmentation import MIXING, check_augmentations
 from cbam_keras.data.image_data import ImageData
 from cbam_keras.data.plan import Plan
 from cbam_keras.data.records import SPLITS, Records, Stream
-from cbam_keras.data.sources import find, sized, whole
+from cbam_keras.data.sources import find_source, sized, whole
 
 
 def load(
@@ -138,7 +138,7 @@ def load(
     _checks.boolean("download", download)
     if in_memory is not None:
         _checks.boolean("in_memory", in_memory)
-    augment = check(augment)
+    augment = check_augmentations(augment)
     size = _size(image_size)
     if boxes and (augment or size):
         raise ValueError(
@@ -150,7 +150,7 @@ def load(
             "Images are augmented batch by batch. Received: "
             f"batch_size=None, augment={augment!r}"
         )
-    source = find(
+    source = find_source(
         name,
         validation_fraction,
         seed,

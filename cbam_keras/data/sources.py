@@ -21,7 +21,7 @@ SIDE = 224
 DECODED_BYTES = 2 * 2**30
 
 
-def find(name, fraction, seed, *, in_memory, **options):
+def find_source(name, fraction, seed, *, in_memory, **options):
     """Returns the data set that `name` stands for, whichever kind it is."""
     if not isinstance(name, str | os.PathLike | tuple | list | Mapping):
         raise TypeError(

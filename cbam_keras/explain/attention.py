@@ -51,10 +51,10 @@ def attention_maps(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     _inspection.require_model(model)
-    images = _inspection.check(images, model)
+    images = _inspection.check_images(images, model)
     if not model.built:
         # Layers that a layer makes when it is built are not there before.
-        _inspection.run(model, images[:1])
+        _inspection.run_model(model, images[:1])
     names = _inspection.gates(model)
     parts = [
         _inspection.record(model, images[start : start + batch_size], names)

@@ -9,10 +9,10 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _inspection
-from cbam_keras._inspection import Head, watching
+from cbam_keras._inspection import Head, hooked
 from cbam_keras.explain.classes import class_indices, read
-from cbam_keras.explain.gradients import at
-from cbam_keras.explain.targets import Target, find
+from cbam_keras.explain.gradients import gradient_at
+from cbam_keras.explain.targets import Target, find_target
 
 
 def features_and_gradient(
@@ -49,7 +49,7 @@ def features_and_gradient(
         watchers: dict[Any, Callable] = {target.operation: at_target}
         if head.operation is not None:
             watchers[head.operation] = head.without
-        with watching(watchers, operations):
+        with hooked(watchers, operations):
             outputs = model(_inspection.as_input(model, images), training=False)
         logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
         of = ops.argmax(logits, axis=-1) if chosen is None else chosen
@@ -59,7 +59,7 @@ def features_and_gradient(
     operations = _inspection.operations(model)
     # As training in float16 does, against gradients too small for it.
     scale = 1024.0 if target.dtype == "float16" else 1.0
-    features, gradient = at(run, (len(images), *target.shape[1:]))
+    features, gradient = gradient_at(run, (len(images), *target.shape[1:]))
     features, gradient = (
         _inspection.float32(features),
         _inspection.float32(gradient) / scale,
@@ -186,8 +186,8 @@ def grad_cam(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, steps, result, index = read(model, images, output)
     chosen = class_indices(class_index, len(images), result.shape[1])
-    target = find(steps, result, layer)
-    head = _inspection.find(steps, result)
+    target = find_target(steps, result, layer)
+    head = _inspection.find_head(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

@@ -43,10 +43,12 @@ def class_probabilities(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, steps, result, index = read(model, images, output)
-    head = _inspection.find(steps, result)
+    head = _inspection.find_head(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
-        outputs = _inspection.run(model, images[start : start + batch_size])
+        outputs = _inspection.run_model(
+            model, images[start : start + batch_size]
+        )
         found.append(_inspection.float32(keras.tree.flatten(outputs)[index]))
     values = np.concatenate(found)
     if head.kind is not None or _inspection.looks_like_probabilities(values):
@@ -70,7 +72,7 @@ def read(model, images, output):
             f'"{model.name}" with {len(model.inputs)}: '
             f"{_checks.first_few([x.name for x in model.inputs])}"
         )
-    images = _inspection.check(images, model)
+    images = _inspection.check_images(images, model)
     given = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
     steps, results = _inspection.trace(model, [given])
     index = _output_index(model, output)

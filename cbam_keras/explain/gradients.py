@@ -13,7 +13,7 @@ import keras
 Run = Callable[[Callable[[Any], Any]], tuple[Any, Any]]
 
 
-def at(run: Run, shape: tuple[int, ...]) -> tuple[Any, Any]:
+def gradient_at(run: Run, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Returns an intermediate tensor and the gradient at it.
 
     Args:

@@ -25,7 +25,7 @@ class Target:
     data_format: str
 
 
-def find(steps: Sequence[Step], output: Any, layer: Any) -> Target:
+def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
     """Returns the feature map that a layer gives, or the last one.
 
     Args:
@@ -125,7 +125,7 @@ def _channels(step, formats):
 def _named(steps, layer, maps):
     """Returns the steps that a name or layer stands for."""
     if isinstance(layer, keras.layers.Layer):
-        inside = {id(x) for x in _inspection.within(layer)}
+        inside = {id(x) for x in _inspection.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
         if not named:
             raise ValueError(

@@ -8,4 +8,4 @@
 
 from cbam_keras.explain_report.images import from_data, from_paths
 from cbam_keras.explain_report.models import ENDINGS
-from cbam_keras.explain_report.report import Settings, run
+from cbam_keras.explain_report.report import Settings, explain_files

@@ -206,7 +206,9 @@ def from_data(
     """Returns `count` images of a split of a data set."""
     _checks.one_of("split", split, SPLITS)
     found = {"data_dir": None, "manual_dir": None, "download": False}
-    source = data.find(name, 0.1, seed, in_memory=None, **{**found, **options})
+    source = data.find_source(
+        name, 0.1, seed, in_memory=None, **{**found, **options}
+    )
     records = source.splits[split]
     if not isinstance(records, Records):
         records = _first(records, name, count)

@@ -46,7 +46,7 @@ class Classifier:
     @property
     def attends(self) -> bool:
         """Whether it has attention layers."""
-        layers = _inspection.within(self.model)
+        layers = _inspection.layers_within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
     def prepared(self, images: np.ndarray) -> np.ndarray:

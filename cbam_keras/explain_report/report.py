@@ -45,7 +45,7 @@ class Settings:
     batch_size: int = 32
 
 
-def run(
+def explain_files(
     models: Sequence[pathlib.Path],
     examples: Examples,
     settings: Settings,

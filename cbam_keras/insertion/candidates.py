@@ -255,7 +255,7 @@ def _trace(model):
 
 def _format_of(operation, formats):
     while _inspection.is_graph(operation):
-        operation = _inspection.made_by(operation.outputs[0])
+        operation = _inspection.producer_of(operation.outputs[0])
     return formats.get(id(operation), keras.config.image_data_format())
 
 

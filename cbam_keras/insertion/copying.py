@@ -75,7 +75,9 @@ class _Copy:
         if not isinstance(old, layers.Layer):
             return
         for inner, copy in zip(
-            _inspection.within(old), _inspection.within(new), strict=False
+            _inspection.layers_within(old),
+            _inspection.layers_within(new),
+            strict=False,
         ):
             # What is frozen within a layer: no configuration tells.
             if copy.trainable != inner.trainable:
@@ -140,7 +142,7 @@ def _carry_learned(old, new):
 
 def _input(tensor):
     """Returns a new input like that of a model."""
-    return _anew(_inspection.made_by(tensor)).output
+    return _anew(_inspection.producer_of(tensor)).output
 
 
 def _anew(operation):

@@ -11,7 +11,12 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras._inspection import Step, data_formats, is_feature_map, within
+from cbam_keras._inspection import (
+    Step,
+    data_formats,
+    is_feature_map,
+    layers_within,
+)
 
 # Of the branches of a residual block, what follows the last convolution and
 # its normalization only to train deep networks: attention goes before it.
@@ -103,7 +108,9 @@ def _convolves(step):
     """Returns whether a step is a convolution, or a layer with some inside."""
     if not isinstance(step.operation, layers.Layer):
         return "Conv" in _kind(step)
-    return any("Conv" in type(x).__name__ for x in within(step.operation))
+    return any(
+        "Conv" in type(x).__name__ for x in layers_within(step.operation)
+    )
 
 
 def _only_shapes(step):

@@ -5,7 +5,7 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
-from cbam_keras.plotting.style import legend, padded, plain, scale
+from cbam_keras.plotting.style import legend, padded, plain
 from cbam_keras.plotting.trials import _finished, arm_styles, draw_arms
 
 
@@ -84,7 +84,7 @@ def draw_costs(axes, trials, key, styles):
     draw_arms(axes, costs, trials, styles)
     front = pareto_front(trials, key)
     points = [(getattr(t, key), 100 * t.val_accuracy) for t in front]
-    scale(axes, costs, ticker.EngFormatter(sep=" "))
+    style.scale(axes, costs, ticker.EngFormatter(sep=" "))
     if points:
         axes.plot(
             # On to the right, where nothing is better.
@@ -108,7 +108,7 @@ def label_points(axes, points):
                 (x, y, 7, 7)
                 for x, y in axes.transData.transform(line.get_xydata())
             ]
-    scale = axes.figure.dpi / 72
+    style.scale = axes.figure.dpi / 72
     around = [(-1, 1), (1, -1), (0, 1), (0, -1), (1, 1), (-1, -1)]
     for name, point in points.items():
         x, y = axes.transData.transform(point)
@@ -121,18 +121,18 @@ def label_points(axes, points):
 
         def free(offset, x=x, y=y, width=width, height=height):
             return not any(
-                abs(x + scale * offset[0] - other_x)
-                < scale * (width + other_width) / 2
-                and abs(y + scale * offset[1] - other_y)
-                < scale * (height + other_height) / 2
+                abs(x + style.scale * offset[0] - other_x)
+                < style.scale * (width + other_width) / 2
+                and abs(y + style.scale * offset[1] - other_y)
+                < style.scale * (height + other_height) / 2
                 for other_x, other_y, other_width, other_height in taken
             )
 
         offset = next(filter(free, offsets), offsets[0])
         taken.append(
             (
-                x + scale * offset[0],
-                y + scale * offset[1],
+                x + style.scale * offset[0],
+                y + style.scale * offset[1],
                 width,
                 height,
             )

@@ -133,7 +133,7 @@ class _Mirrored(Devices):
         # own part of each batch, and a file holds those of the first alone.
         self.normalizing = [
             layer
-            for layer in _inspection.within(model)
+            for layer in _inspection.layers_within(model)
             if isinstance(layer, keras.layers.BatchNormalization)
             and not layer.synchronized
         ]
