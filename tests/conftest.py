@@ -5,11 +5,11 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import digits
 import keras
 import pytest
 
 from cbam_keras import training
-from cbam_keras.data import digits
 
 
 def has_gpu():
@@ -65,11 +65,19 @@ def float64():
 @pytest.fixture(scope="module")
 def few_digits():
     """Puts 100 made-up digits in place of MNIST's 5,000."""
-    import training_checks
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "_digits", training_checks.few_digits)
+        digits.replace(digits.few, patch.setattr)
         yield
+
+
+@pytest.fixture
+def bright_digits(monkeypatch):
+    digits.replace(digits.bright, monkeypatch.setattr)
+
+
+@pytest.fixture
+def grey_digits(monkeypatch):
+    digits.replace(digits.grey, monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

@@ -14,29 +14,17 @@ import pathlib
 import sys
 import time
 
+import digits
 import keras
-import numpy as np
 from keras import layers
 from training_checks import linear
 
 from cbam_keras import CBAM, training
-from cbam_keras.data import digits as data_digits
 from cbam_keras.training import checkpoints
 
-# 82 images for training, 11 for validation and 23 for testing: the last batch
-# is incomplete, and does not divide by two outside of training.
-COUNTS = (15, 20, 11, *[10] * 7)
 RECIPE = training.Recipe(
     epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.05
 )
-
-
-def digits():
-    """Returns made-up digits, brighter from class to class."""
-    labels = np.repeat(np.arange(10), COUNTS).astype("int32")
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 156, (len(labels), 28, 28))
-    return (images + 10 * labels[:, None, None]).astype("uint8"), labels
 
 
 def network():
@@ -87,7 +75,7 @@ def main(output, devices, processes, process, address):
         )
     if keras.backend.backend() == "tensorflow" and int(devices) > 1:
         split_processor(int(devices))
-    data_digits._digits = digits
+    digits.replace(digits.brighter_by_class)
     if "HOLD" in os.environ:
         hold(os.environ["HOLD"])
     results = training.train(

@@ -9,13 +9,12 @@ import re
 import subprocess
 import sys
 
+import digits
 import keras_tuner
-import numpy as np
 import pytest
 
 import cbam_keras
 from cbam_keras import ablation, cli, comparison, models, training, tuning
-from cbam_keras.data import digits
 from cbam_keras.layers import CBAM
 from cbam_keras.models import by_name
 from cbam_keras.tuning import supervisor
@@ -47,16 +46,10 @@ OPTIONS = (
 )
 
 
-def _few_digits():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (100, 28, 28)).astype("uint8")
-    return images, np.repeat(np.arange(10), 10).astype("int32")
-
-
 @pytest.fixture
 def tiny(monkeypatch):
     """Puts few digits and a network of a few hundred parameters in place."""
-    monkeypatch.setattr(digits, "_digits", _few_digits)
+    digits.replace(digits.few, monkeypatch.setattr)
     build = functools.partial(
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )

@@ -2,59 +2,18 @@
 
 import sys
 
+import digits
 import keras
 import numpy as np
 import pytest
 from data_checks import SPLITS, as_set, epoch, joined
 
 from cbam_keras import data
-from cbam_keras.data import digits
 from cbam_keras.data.splitting import stratified
 
-PER_CLASS = 20
 # Of 20 digits per class, 4 test; of the other 16, a tenth validates.
 COUNTS = {"train": 14, "validation": 2, "test": 4}
 NAMES = ("cluttered_mnist", "mnist5k")
-
-
-def _labels():
-    # In no order, as no code may rely on one.
-    labels = np.repeat(np.arange(10), PER_CLASS).astype("int32")
-    return np.random.default_rng(5).permutation(labels)
-
-
-def _bright_digits():
-    """Returns digits whose extent is marked by their two brightest pixels.
-
-    Those lie in the outer four rows and columns, where no fragment is taken
-    from. So all the brightest pixels of a canvas belong to its digit.
-    """
-    rng = np.random.default_rng(6)
-    labels = _labels()
-    images = np.zeros((len(labels), 28, 28), "uint8")
-    images[:, 4:24, 4:24] = rng.integers(1, 100, (len(labels), 20, 20))
-    every = np.arange(len(labels))
-    for low, high in ((0, 4), (24, 28)):
-        y, x = rng.integers(low, high, (2, len(labels)))
-        images[every, y, x] = 255
-    return images, labels
-
-
-def _grey_digits():
-    """Returns digits of one grey each, which tells where a pixel is from."""
-    labels = _labels()
-    greys = np.arange(1, len(labels) + 1, dtype="uint8")
-    return np.tile(greys[:, None, None], (1, 28, 28)), labels
-
-
-@pytest.fixture
-def bright_digits(monkeypatch):
-    monkeypatch.setattr(digits, "_digits", _bright_digits)
-
-
-@pytest.fixture
-def grey_digits(monkeypatch):
-    monkeypatch.setattr(digits, "_digits", _grey_digits)
 
 
 @pytest.fixture
@@ -84,9 +43,10 @@ def test_cluttered_mnist_holds_two_canvases_per_training_digit():
 
 
 def test_digits_come_as_small_integers():
-    images, labels = digits._digits()
-    assert (images.shape, images.dtype) == ((5000, 28, 28), np.uint8)
-    assert (labels.shape, labels.dtype) == ((5000,), np.int32)
+    images = data.load("mnist5k", batch_size=None)
+    for pixels, labels in images:
+        assert (pixels.shape[1:], pixels.dtype) == ((28, 28, 1), np.uint8)
+        assert labels.dtype == np.int32
 
 
 # Splits.
@@ -127,20 +87,24 @@ def test_validation_fraction_is_of_the_training_digits(
 def test_mnist5k_splits_share_no_digit(bright_digits):
     images = data.load("mnist5k", batch_size=None)
     kept = [as_set(split[0]) for split in images]
-    assert sum(len(split) for split in kept) == 10 * PER_CLASS
-    assert set.union(*kept) == as_set(_bright_digits()[0])
+    assert sum(len(split) for split in kept) == 10 * digits.PER_CLASS
+    assert set.union(*kept) == as_set(digits.bright()[0])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_indices_are_divided_without_rest(seed):
-    split = stratified(_labels(), 0.1, seed)
+    split = stratified(digits.shuffled_labels(), 0.1, seed)
     together = np.concatenate([split[name] for name in SPLITS])
-    assert np.sort(together).tolist() == list(range(10 * PER_CLASS))
+    assert np.sort(together).tolist() == list(range(10 * digits.PER_CLASS))
 
 
 def test_mnist5k_keeps_images_with_their_labels(bright_digits):
     labels = dict(
-        zip((i.tobytes() for i in _bright_digits()[0]), _labels(), strict=True)
+        zip(
+            (image.tobytes() for image in digits.bright()[0]),
+            digits.shuffled_labels(),
+            strict=True,
+        )
     )
     for images, given in data.load("mnist5k", batch_size=None):
         assert [labels[image.tobytes()] for image in images] == given.tolist()
@@ -191,7 +155,7 @@ def test_canvases_are_48_pixels_wide_and_of_small_integers(
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_pixel_comes_from_a_digit_of_the_split(grey_digits, split):
-    own = stratified(_labels(), 0.1, seed=0)[split] + 1
+    own = stratified(digits.shuffled_labels(), 0.1, seed=0)[split] + 1
     images, _ = getattr(data.load(batch_size=None), split)
     greys = set(np.unique(images)) - {0}
     assert greys <= set(own)
@@ -216,9 +180,9 @@ def test_every_digit_is_shown_with_its_label(grey_digits, split, copies):
             for image, box in zip(images, boxes, strict=True)
         ]
     )
-    own = stratified(_labels(), 0.1, seed=0)[split]
+    own = stratified(digits.shuffled_labels(), 0.1, seed=0)[split]
     assert sorted(shown - 1) == sorted(np.repeat(own, copies))
-    np.testing.assert_array_equal(_labels()[shown - 1], labels)
+    np.testing.assert_array_equal(digits.shuffled_labels()[shown - 1], labels)
 
 
 def test_digits_and_clutter_lie_at_many_places(grey_digits):

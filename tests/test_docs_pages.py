@@ -7,13 +7,12 @@ import io
 import pathlib
 import re
 
+import digits
 import keras
 import pytest
 from test_docs import PUBLIC
-from training_checks import few_digits
 
 from cbam_keras import data, training
-from cbam_keras.data import digits
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -46,7 +45,7 @@ def run(file, code, names=None):
 def small_place(tmp_path, monkeypatch):
     """A folder to work in, and few digits instead of 5,000."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(digits, "_digits", few_digits)
+    digits.replace(digits.few, monkeypatch.setattr)
     return tmp_path
 
 

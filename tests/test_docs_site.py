@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from test_docs import PUBLIC
-from test_pages import REFERENCED
+from test_docs_pages import REFERENCED
 
 pytest.importorskip("mkdocs", reason="builds the site: extra `docs`")
 pytest.importorskip("mkdocstrings", reason="reads docstrings: extra `docs`")

@@ -7,16 +7,15 @@ import pathlib
 import re
 import sys
 
+import digits
 import keras
 import numpy as np
 import pytest
-import training_checks
 from data_checks import builder, write_folder
 from keras import layers
 from PIL import Image
 
 from cbam_keras import cli, data, models
-from cbam_keras.data import digits as data_digits
 from cbam_keras.data import tfds
 from cbam_keras.explain_report import images as explain_report_images
 from cbam_keras.explain_report import models as classifiers
@@ -69,7 +68,7 @@ def brightness(path, size=(8, 8)):
     model.save(path)
 
 
-def digits(path, attention=None):
+def digit_network(path, attention=None):
     """Saves a network of cluttered digits, with random weights."""
     models.ResNet(
         (1,),
@@ -623,12 +622,12 @@ def test_images_without_classes_stay_in_order():
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(data_digits, "_digits", training_checks.few_digits)
+    digits.replace(digits.few, monkeypatch.setattr)
 
 
 def test_boxes_tell_whether_heat_is_on_the_object(here, few, capsys):
-    digits("none.keras")
-    digits("cbam.keras", "cbam")
+    digit_network("none.keras")
+    digit_network("cbam.keras", "cbam")
     content, arrays = explain(
         *("none.keras", "cbam.keras", "--data", "cluttered_mnist"),
         *("--count", "all", "--draw", "6", "--batch-size", "10"),
@@ -668,7 +667,7 @@ def test_boxes_tell_whether_heat_is_on_the_object(here, few, capsys):
 
 
 def test_the_true_class_of_data_is_explained(here, few):
-    digits("none.keras")
+    digit_network("none.keras")
     content, arrays = explain(
         "none.keras", "--data", "cluttered_mnist", "--count", "10"
     )
@@ -686,7 +685,7 @@ def test_the_true_class_of_data_is_explained(here, few):
     ("split", "size"), [("train", 140), ("validation", 10), ("test", 20)]
 )
 def test_the_split_is_that_of_training(here, few, split, size):
-    digits("none.keras")
+    digit_network("none.keras")
     content, arrays = explain(
         *("none.keras", "--data", "cluttered_mnist", "--seed", "3"),
         *("--split", split, "--count", "all", "--draw", "1"),

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 
+import digits
 import keras
 import numpy as np
 import pytest
-from distribution_script import digits
 from training_checks import KEYS, NETWORKS, SHORT, SMALL, linear, numbers
 
 from cbam_keras import data, training
@@ -281,7 +281,7 @@ def two_processes(start, tmp_path_factory):
 def _judged(folder, name):
     """Returns loss and accuracy of a saved network here, as one batch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cbam_keras._embedded._digits", digits)
+        digits.replace(digits.brighter_by_class, patch.setattr)
         splits = data.load("mnist5k", batch_size=None)
     model = keras.saving.load_model(folder / f"{name}.keras")
     assert not any(

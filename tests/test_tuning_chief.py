@@ -8,7 +8,7 @@ from concurrent import futures
 
 import pytest
 import tuning_checks
-from test_oracles import end, make
+from test_tuning_oracle import end, make
 
 from cbam_keras import data, tuning
 from cbam_keras.tuning import client as tuning_client

@@ -10,16 +10,15 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import training_checks
+import digits
 import tuning_checks
 
 from cbam_keras import _files
-from cbam_keras.data import digits
 
 
 def main():
     folder, count = sys.argv[1:]
-    digits._digits = training_checks.few_digits
+    digits.replace(digits.few)
     replace, calls = os.replace, []
 
     def counted(source, target):
