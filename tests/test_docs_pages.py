@@ -223,23 +223,31 @@ def described(command):
     return set(re.findall(r"--[a-z][a-z0-9-]+", text.getvalue()))
 
 
-COMMANDS = ("train", "tune", "ablate", "table", "explain", "bench")
+COMMANDS = ("train", "tune", "ablate", "table", "explain")
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
+
+
+def benchmarks(pattern):
+    """Returns the options that the scripts of a pattern define."""
+    sources = [path.read_text() for path in ROOT.glob(f"benchmarks/{pattern}")]
+    return set(re.findall(r'"(--[a-z][a-z0-9-]+)"', "".join(sources)))
 
 
 @pytest.mark.parametrize(
     "file", [*PAGES, "docs/cluster/slurm.sh", "docs/cluster/kubernetes.yaml"]
 )
 def test_options_in_prose_exist(file):
-    # Nor those of other programs.
+    # Without those of other programs.
     text = re.sub(
         r"^.*(sbatch|srun|SBATCH|kubectl|mkdocs|pytest).*$",
         "",
         _read(file),
         flags=re.M,
     )
-    known = set().union(*map(described, COMMANDS))
+    known = benchmarks("*.py").union(*map(described, COMMANDS))
     assert set(re.findall(OPTION, text)) <= known
+    for rest in re.findall(r"python -m benchmarks([^`;&\n]*)", text):
+        assert set(re.findall(OPTION, rest)) <= benchmarks("__main__.py")
     for command, rest in re.findall(r"cbam-keras ([a-z]+)\b([^`;&\n]*)", text):
         assert command in COMMANDS
         assert set(re.findall(OPTION, rest)) <= described(command) | {"--help"}
