@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cbam_keras._fused import apply
+from cbam_keras._fused import decorator
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -157,7 +157,7 @@ def _with_autograd(total, mode):
 def single_operations():
     """Lets layers compute by single operations, which judge the fast path."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply, "_passes", lambda: None)
+        patch.setattr(decorator, "_passes", lambda: None)
         yield
 
 
@@ -165,15 +165,15 @@ def single_operations():
 def fused_calls():
     """Yields a list, which grows by each call with a gradient of our own."""
     calls = []
-    passes = apply._passes()
-    with_gradient = passes.with_gradient
+    passes = decorator._passes()
+    custom_vjp = passes.custom_vjp
 
     def counted(*arguments):
         calls.append(None)
-        return with_gradient(*arguments)
+        return custom_vjp(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "with_gradient", counted)
+        patch.setattr(passes, "custom_vjp", counted)
         yield calls
 
 

@@ -21,7 +21,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras._fused import apply
+from cbam_keras._fused import decorator
 
 BACKEND = keras.backend.backend()
 ORDERS = ["channel_first", "spatial_first", "parallel"]
@@ -140,7 +140,7 @@ def test_passes_for_other_devices_equal_single_operations(
     order, mode, monkeypatch
 ):
     # What other devices would run, run on this one.
-    monkeypatch.setattr(apply._passes(), "_on_cpu", lambda *_: False)
+    monkeypatch.setattr(decorator._passes(), "_on_cpu", lambda *_: False)
     layer, *arrays = layer_and_arrays(cbam, {"order": order}, SHAPE)
     assert_equals_reference(layer, *arrays, mode=mode)
 
