@@ -18,8 +18,8 @@ import time
 
 import keras
 
-from cbam_keras import AttentionMonitor, _files, _settings, _tables, data
-from cbam_keras.comparison import NETWORKS
+from cbam_keras import AttentionMonitor, _files, _run_folder, _tables, data
+from cbam_keras.models.by_name import NETWORKS
 
 
 class Timed(AttentionMonitor):
@@ -75,7 +75,7 @@ def main():
     _files.write_json(
         output / "monitor.json",
         {
-            "versions": _settings.versions(),
+            "versions": _run_folder.versions(),
             "backend": keras.backend.backend(),
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

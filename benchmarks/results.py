@@ -7,7 +7,7 @@ import platform
 import keras
 import modes
 
-from cbam_keras import _files, _settings
+from cbam_keras import _files, _run_folder
 
 
 def conditions(options, packages=()):
@@ -17,7 +17,7 @@ def conditions(options, packages=()):
         options: The parsed command line.
         packages: Modules besides the backend that were measured.
     """
-    versions = _settings.versions()
+    versions = _run_folder.versions()
     versions |= {package.__name__: package.__version__ for package in packages}
     return {
         "mode": options.mode,

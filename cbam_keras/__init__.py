@@ -3,7 +3,8 @@
 import importlib
 
 # Registers the optimizer, so that networks trained with it load.
-from cbam_keras import _optimizer  # noqa: F401
+from cbam_keras import optimizers
+from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import insert_attention
 from cbam_keras.layers import (
@@ -16,24 +17,23 @@ from cbam_keras.layers import (
 from cbam_keras.monitor import AttentionMonitor
 from cbam_keras.profiling import profile_model
 
-# Reached as `cbam_keras.explain` too, and imported when they are.
+# Imported on first access, as `cbam_keras.explain`.
 _MODULES = {
-    "ablation",
-    "blocks",
-    "comparison",
-    "data",
-    "explain",
-    "layers",
-    "models",
-    "plotting",
-    "presets",
-    "profiling",
-    "reproduction",
-    "training",
-    "tuning",
+    "ablation": "ablation",
+    "blocks": "models.blocks",
+    "cli": "cli",
+    "comparison": "comparison",
+    "data": "data",
+    "explain": "explain",
+    "layers": "layers",
+    "models": "models",
+    "plotting": "plotting",
+    "presets": "presets",
+    "profiling": "profiling",
+    "reproduction": "reproduction",
+    "training": "training",
+    "tuning": "tuning",
 }
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CBAM",
@@ -50,7 +50,7 @@ __all__ = [
 
 def __getattr__(name):
     if name in _MODULES:
-        return importlib.import_module(f"cbam_keras.{name}")
+        return importlib.import_module(f"cbam_keras.{_MODULES[name]}")
     raise AttributeError(f"module 'cbam_keras' has no attribute {name!r}")
 
 

@@ -3,16 +3,14 @@
 import functools
 import inspect
 import os
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-from keras import layers
-
-from cbam_keras import _checks, _distribution, data, models, training
-from cbam_keras._recipe import by_name
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras import _checks, training
+from cbam_keras._run_folder import default_output
+from cbam_keras.layers import ATTENTION
+from cbam_keras.models import NETWORKS
+from cbam_keras.training import find_recipe, load
 
 __all__ = ["NETWORKS", "compare"]
 
@@ -69,11 +67,11 @@ def compare(
     """
     attentions = _checks.subset("attention", attentions, ["none", *ATTENTION])
     _checks.one_of("model", model, NETWORKS)
-    recipe = by_name(recipe)
+    recipe = find_recipe(recipe)
     layer_options = dict(layer_options or {})
     made = _attention_layers(attentions, layer_options)
     # Processes meet before anything is computed.
-    _distribution.connect(distribute)
+    training.connect(distribute)
     loaded = load(images, recipe, data_options)
     if output is None:
         output = default_output(loaded, model)
@@ -89,90 +87,6 @@ def compare(
         settings={"model": model, "layer_options": layer_options},
         distribute=distribute,
     )
-
-
-def load(images, recipe, data_options=None):
-    """Returns images as a recipe wants them."""
-    return training.load_by_recipe(
-        images, recipe, **check_data_options(data_options)
-    )
-
-
-def check_data_options(data_options):
-    """Returns them as a dictionary; raises if a recipe holds one of them."""
-    if not isinstance(data_options, (Mapping, type(None))):
-        raise TypeError(
-            "`data_options` must be a mapping of arguments of data.load. "
-            f"Received: data_options={data_options!r}"
-        )
-    options = dict(data_options or {})
-    held = ("batch_size", "seed", "augment", "image_size")
-    known = [
-        name
-        for name in list(inspect.signature(data.load).parameters)[1:]
-        # Boxes would be taken for sample weights.
-        if name not in (*held, "boxes")
-    ]
-    for name in options:
-        if name in held:
-            raise ValueError(
-                f"`{name}` is an argument of the recipe. Received: "
-                f"data_options={data_options!r}"
-            )
-        _checks.one_of("data_options", name, known)
-    return options
-
-
-def default_output(images, model, prefix=""):
-    """Returns the folder below `runs` for a data set and a network."""
-    # Configurations of a data set are written "name/configuration".
-    name = f"{prefix}{images.name}-{model}".replace("/", "-")
-    return pathlib.Path("runs") / name
-
-
-def _small(images, attention):
-    return _network(
-        functools.partial(
-            models.ResNet,
-            (1, 1, 1),
-            block="basic",
-            widths=(16, 32, 64),
-            stem_width=16,
-        ),
-        images,
-        attention,
-    )
-
-
-def _network(build, images, attention):
-    """Returns a network for images in [0, 255]."""
-    inputs = keras.Input(images.image_shape, name="images")
-    large = max(images.image_shape) > 96
-    return build(
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        classes=len(images.class_names),
-        attention=attention,
-        stem="imagenet" if large else "small",
-    )
-
-
-NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "small": _small,
-    **{
-        build.__name__.lower(): functools.partial(_network, build)
-        for build in (
-            models.ResNet18,
-            models.ResNet34,
-            models.ResNet50,
-            models.ResNet101,
-            models.ResNet152,
-            models.WideResNet18,
-            models.ResNeXt50,
-            models.ResNeXt101,
-            models.MobileNet,
-        )
-    },
-}
 
 
 def _attention_layers(attentions, layer_options):

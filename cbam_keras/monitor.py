@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _checks, _images, _recording
+from cbam_keras import _checks, _inspection
 
 __all__ = ["AttentionMonitor"]
 
@@ -85,7 +85,7 @@ class AttentionMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         model = self.model
-        self._names = _recording.gates(model)
+        self._names = _inspection.gates(model)
         self._ends = {name: _ends(gate) for gate, name in self._names.items()}
         if self.images is None:
             self._batch = _first(_of_fit(model))
@@ -94,7 +94,7 @@ class AttentionMonitor(keras.callbacks.Callback):
         self._streaks = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        maps = _recording.record(self.model, self._batch, self._names)
+        maps = _inspection.record(self.model, self._batch, self._names)
         for name, pair in maps.items():
             own = self._ends[name.partition("#")[0]]
             for gate, values in zip(("channel", "spatial"), pair, strict=True):
@@ -220,7 +220,7 @@ def _checked(images, model):
     several = isinstance(images, (keras.utils.PyDataset, Iterable))
     if several and not isinstance(images, str):
         images = _first(images)
-    return _images.check(images, model)
+    return _inspection.check_images(images, model)
 
 
 def _first(data):

@@ -21,8 +21,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, models
-from cbam_keras.layers import VARIANTS
-from cbam_keras.layers.factory import ATTENTION
+from cbam_keras.layers import ATTENTION, VARIANTS
 
 
 @dataclasses.dataclass(frozen=True)

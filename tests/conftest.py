@@ -5,10 +5,11 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import digits
 import keras
 import pytest
 
-from cbam_keras import _embedded, training
+from cbam_keras import training
 
 
 def has_gpu():
@@ -64,11 +65,19 @@ def float64():
 @pytest.fixture(scope="module")
 def few_digits():
     """Puts 100 made-up digits in place of MNIST's 5,000."""
-    import training_checks
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_embedded, "_digits", training_checks.few_digits)
+        digits.replace(digits.few, patch.setattr)
         yield
+
+
+@pytest.fixture
+def bright_digits(monkeypatch):
+    digits.replace(digits.bright, monkeypatch.setattr)
+
+
+@pytest.fixture
+def grey_digits(monkeypatch):
+    digits.replace(digits.grey, monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

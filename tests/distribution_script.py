@@ -14,27 +14,17 @@ import pathlib
 import sys
 import time
 
+import digits
 import keras
-import numpy as np
 from keras import layers
 from training_checks import linear
 
-from cbam_keras import CBAM, _embedded, _progress, training
+from cbam_keras import CBAM, training
+from cbam_keras.training import checkpoints
 
-# 82 images for training, 11 for validation and 23 for testing: the last batch
-# is incomplete, and does not divide by two outside of training.
-COUNTS = (15, 20, 11, *[10] * 7)
 RECIPE = training.Recipe(
     epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.05
 )
-
-
-def digits():
-    """Returns made-up digits, brighter from class to class."""
-    labels = np.repeat(np.arange(10), COUNTS).astype("int32")
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 156, (len(labels), 28, 28))
-    return (images + 10 * labels[:, None, None]).astype("uint8"), labels
 
 
 def network():
@@ -57,14 +47,14 @@ def network():
 
 def hold(file):
     """Stops after the first epoch, so that there is time to be killed."""
-    save = _progress.Progress.save
+    save = checkpoints.Progress.save
 
     def saving(progress, state, model):
         save(progress, state, model)
         while progress.writes and not pathlib.Path(file).exists():
             time.sleep(0.05)
 
-    _progress.Progress.save = saving
+    checkpoints.Progress.save = saving
 
 
 def split_processor(devices):
@@ -85,7 +75,7 @@ def main(output, devices, processes, process, address):
         )
     if keras.backend.backend() == "tensorflow" and int(devices) > 1:
         split_processor(int(devices))
-    _embedded._digits = digits
+    digits.replace(digits.brighter_by_class)
     if "HOLD" in os.environ:
         hold(os.environ["HOLD"])
     results = training.train(

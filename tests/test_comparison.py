@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import comparison, data, models, training
+from cbam_keras import _run_folder, comparison, data, models, training
+from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -23,9 +24,9 @@ def _small_is_tiny(patch):
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
     patch.setitem(
-        comparison.NETWORKS,
+        by_name.NETWORKS,
         "small",
-        functools.partial(comparison._network, build),
+        functools.partial(by_name._network, build),
     )
 
 
@@ -112,7 +113,7 @@ def test_compare_resumes(compared, monkeypatch):
 )
 def test_models_are_built_for_the_data(model, parameters):
     images = data.load("mnist5k")
-    network = comparison.NETWORKS[model](images, None)
+    network = by_name.NETWORKS[model](images, None)
     assert network.input_shape == (None, 28, 28, 1)
     assert network.output_shape == (None, 10)
     assert parameters == sum(
@@ -241,4 +242,4 @@ def test_arrays_are_compared_too(tmp_path, monkeypatch):
 )
 def test_output_is_one_folder_below_runs(name, folder):
     images = types.SimpleNamespace(name=name)
-    assert comparison.default_output(images, "small").parts == ("runs", folder)
+    assert _run_folder.default_output(images, "small").parts == ("runs", folder)

@@ -26,11 +26,11 @@ from cbam_keras import (
     ChannelAttention,
     SpatialAttention,
     SqueezeExcite,
-    blocks,
     models,
 )
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import insert_attention
+from cbam_keras.models import blocks
 
 MISFITS = {
     "missing": (

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from data_checks import SPLITS, arrays, assert_same, epoch, joined, write_folder
 
-from cbam_keras import _augmentation, _decoding, data
+from cbam_keras import data
+from cbam_keras.data import augmentation, decoding
 
 NAMES = data.AUGMENTATIONS
 KINDS = {
@@ -170,7 +171,7 @@ def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     height, width = np.float32(300), np.float32(400)
     boxes = np.array(
         [
-            _decoding.random_box(
+            decoding.random_box(
                 np, height, width, rng.random((10, 4), dtype="float32")
             )
             for _ in range(3000)
@@ -207,7 +208,7 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
 ):
     # Ten times the whole area at an extreme ratio.
     draws = np.full((10, 4), 0.999, "float32")
-    box = _decoding.random_box(np, *map(np.float32, sides), draws)
+    box = decoding.random_box(np, *map(np.float32, sides), draws)
     np.testing.assert_allclose(box, expected, atol=1)
 
 
@@ -258,7 +259,7 @@ def test_cutmix_pastes_as_much_as_labels_say():
 def test_rounding_in_layers_does_not_pass_the_highest_level(monkeypatch):
     # As seen with `RandAugment` under JAX, for some of its draws.
     monkeypatch.setattr(
-        _augmentation.BatchLayers,
+        augmentation.BatchLayers,
         "__call__",
         lambda self, images, labels, *draws: (images * 1.001 - 0.01, labels),
     )
@@ -319,11 +320,11 @@ def test_arrays_and_tensors_are_changed_alike(augment, dtype):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, 17, 24, 3)).astype(dtype)
     draws = rng.random((50, 3), dtype="float32")
-    tensors = _augmentation.change_pixels(
-        _augmentation.TensorMaths(tf), tf.constant(images), draws, augment
+    tensors = augmentation.change_pixels(
+        augmentation.TensorMaths(tf), tf.constant(images), draws, augment
     )
-    changed = _augmentation.change_pixels(
-        _augmentation.NumpyMaths, images, draws, augment
+    changed = augmentation.change_pixels(
+        augmentation.NumpyMaths, images, draws, augment
     )
     np.testing.assert_array_equal(changed, tensors)
     assert (changed != images).any()
@@ -335,8 +336,8 @@ def test_boxes_of_arrays_and_tensors_are_alike():
     sides = np.float32(375), np.float32(500)
     for given in draws:
         np.testing.assert_array_equal(
-            _decoding.random_box(np, *sides, given),
-            _decoding.random_box(
+            decoding.random_box(np, *sides, given),
+            decoding.random_box(
                 tf, *map(tf.constant, sides), tf.constant(given)
             ),
         )

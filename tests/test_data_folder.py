@@ -17,7 +17,8 @@ from data_checks import (
 )
 from PIL import Image
 
-from cbam_keras import _decoding, data
+from cbam_keras import data
+from cbam_keras.data import preloading
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 NOISE = np.random.default_rng(3).integers(0, 256, (24, 30, 3)).astype("uint8")
@@ -350,7 +351,7 @@ def test_truncated_files_are_seen_without_decoding(tmp_path):
     write_folder(tmp_path)
     _damage(tmp_path)
     files = [str(tmp_path / "dog" / f) for f in ("cut.png", "cut.jpg", "0.png")]
-    heads = _decoding.headers(files, "Looking")
+    heads = preloading.headers(files, "Looking")
     assert heads == [None, None, (16, 19, False)]
 
 

@@ -21,7 +21,8 @@ from data_checks import (
 tf = pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
-from cbam_keras import _tfds, data  # noqa: E402
+from cbam_keras import data  # noqa: E402
+from cbam_keras.data import tfds as data_tfds  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -58,7 +59,7 @@ def insects(tmp_path):
 @pytest.fixture
 def streamed(monkeypatch):
     """Has every set be too large for memory."""
-    monkeypatch.setattr(_tfds, "STREAMED_BYTES", 0)
+    monkeypatch.setattr(data_tfds, "STREAMED_BYTES", 0)
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_splits_that_are_missing_are_made(
     insects, monkeypatch, splits, sizes, stream
 ):
     if stream:
-        monkeypatch.setattr(_tfds, "STREAMED_BYTES", 0)
+        monkeypatch.setattr(data_tfds, "STREAMED_BYTES", 0)
     loaded, _ = insects(splits, image_size=8)
     assert tuple(loaded.sizes.values()) == sizes
     for split in SPLITS:
@@ -371,19 +372,19 @@ def test_one_answer_is_enough(monkeypatch):
         return Answer()
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    assert _tfds._answers(["silent:443", "open:80"])
-    assert not _tfds._answers(["silent:443"])
+    assert data_tfds._answers(["silent:443", "open:80"])
+    assert not data_tfds._answers(["silent:443"])
 
 
 def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(_tfds, "TIMEOUT", -0.9)
+    monkeypatch.setattr(data_tfds, "TIMEOUT", -0.9)
 
     def hang(*_):
         time.sleep(60)
         raise TimeoutError
 
     monkeypatch.setattr(socket, "create_connection", hang)
-    assert not _tfds._answers(["slow:443"])
+    assert not data_tfds._answers(["slow:443"])
 
 
 @pytest.mark.parametrize("manual", [None, "manual"], ids=["default", "given"])

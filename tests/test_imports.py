@@ -1,6 +1,7 @@
 """Which module imports what, and what importing the package brings along."""
 
 import ast
+import importlib
 import json
 import pathlib
 import subprocess
@@ -12,317 +13,13 @@ import pytest
 import cbam_keras
 
 PACKAGE = pathlib.Path(cbam_keras.__file__).parent
-GATES = {"layers._attention", "layers.channel_attention"}
-# What each module may import from the package.
-ALLOWED = {
-    "__init__": {
-        "_optimizer",
-        "convert",
-        "insertion",
-        "layers",
-        "monitor",
-        "profiling",
-    },
-    "__main__": {"cli"},
-    "_checks": set(),
-    "_files": set(),
-    "_graph": set(),
-    "_places": {"_graph"},
-    "_tables": {"_checks"},
-    "layers.__init__": {
-        *GATES,
-        "layers.cbam",
-        "layers.factory",
-        "layers.spatial_attention",
-        "layers.squeeze_excite",
-    },
-    "layers._attention": {"_checks"},
-    "layers._fused": set(),
-    "layers._fused_jax": {"layers._fused"},
-    "layers._fused_tensorflow": {"layers._fused"},
-    "layers._fused_torch": {"layers._fused"},
-    "layers.channel_attention": {
-        "_checks",
-        "layers._attention",
-        "layers._fused",
-    },
-    "layers.squeeze_excite": {"layers.channel_attention"},
-    "layers.spatial_attention": {
-        "_checks",
-        "layers._attention",
-        "layers._fused",
-    },
-    "layers.cbam": {
-        "_checks",
-        *GATES,
-        "layers._fused",
-        "layers.spatial_attention",
-    },
-    "layers.factory": {
-        "_checks",
-        "layers.cbam",
-        "layers.channel_attention",
-        "layers.spatial_attention",
-        "layers.squeeze_excite",
-    },
-    "blocks": {"layers"},
-    # Before the networks, whose `weights=` takes checkpoints.
-    "_checkpoints": {"_checks"},
-    "_torch_names": {"layers"},
-    "_hints": {"_torch_names", "layers"},
-    "convert": {
-        "_checkpoints",
-        "_checks",
-        "_hints",
-        "_torch_names",
-        "layers",
-    },
-    "models.__init__": {
-        "models._preprocessing",
-        "models._pyramid",
-        "models.mobilenet",
-        "models.resnet",
-    },
-    "models._network": {"_checks", "blocks", "models._weights"},
-    "models._preprocessing": {"_checks"},
-    "models._pyramid": set(),
-    "models._weights": {"_checks", "convert"},
-    "models.mobilenet": {"_checks", "blocks", "models._network"},
-    "models.resnet": {"_checks", "blocks", "models._network"},
-    "presets": {"_checks", "layers", "layers.factory", "models"},
-    "_copying": {"_graph"},
-    "insertion": {
-        "_checks",
-        "_copying",
-        "_graph",
-        "_places",
-        "_tables",
-        "layers",
-    },
-    "profiling": {"_graph", "_tables", "layers"},
-    "reproduction": {"_checks", "_tables", "presets", "profiling"},
-    # Looking at networks.
-    "_gradients": set(),
-    "_heads": {"_graph"},
-    "_images": {"_checks"},
-    "_recording": {"_graph", "_watching", "layers", "layers._attention"},
-    "_targets": {"_checks", "_graph", "_places"},
-    "_watching": set(),
-    "_heat": {
-        "_gradients",
-        "_graph",
-        "_heads",
-        "_recording",
-        "_targets",
-        "_watching",
-    },
-    "explain": {
-        "_checks",
-        "_graph",
-        "_heads",
-        "_heat",
-        "_images",
-        "_places",
-        "_recording",
-        "_targets",
-    },
-    "monitor": {"_checks", "_images", "_recording"},
-    # Data of every kind, as records, then as batches.
-    "_records": {"_checks"},
-    "_decoding": {"_checks", "_records"},
-    "_embedded": {"_checks", "_records"},
-    "_sources": {"_checks", "_decoding", "_records"},
-    "_tfds": {"_checks", "_decoding", "_records"},
-    "_loading": {"_decoding", "_embedded", "_records", "_sources", "_tfds"},
-    "_augmentation": {"_checks"},
-    "_sharing": {"_augmentation"},
-    "_tensor_pipeline": {
-        "_augmentation",
-        "_decoding",
-        "_records",
-        "_sharing",
-    },
-    "_pipeline": {
-        "_augmentation",
-        "_checks",
-        "_decoding",
-        "_records",
-        "_sharing",
-        "_tensor_pipeline",
-    },
-    "data": {
-        "_augmentation",
-        "_checks",
-        "_embedded",
-        "_loading",
-        "_pipeline",
-        "_records",
-    },
-    "_drawing": {"_checks"},
-    "_pictures": {"_checks"},
-    "_overlays": {"_checks", "_drawing", "_pictures"},
-    "plotting": {"_checks", "_drawing", "_overlays", "_pictures"},
-    # Training.
-    "_optimizer": set(),
-    "_recipe": {"_checks", "_optimizer"},
-    "_progress": {"_files"},
-    "_processes": {"_checks"},
-    "_distribution": {"_checks", "_graph", "_processes"},
-    "_fitting": {
-        "_checks",
-        "_graph",
-        "_heads",
-        "_distribution",
-        "_progress",
-        "_recipe",
-    },
-    "_settings": {"_checks"},
-    "_session": {"_files", "_progress", "_settings", "_tables", "plotting"},
-    "training": {
-        "_checks",
-        "_distribution",
-        "_fitting",
-        "_progress",
-        "_recipe",
-        "_session",
-        "data",
-    },
-    "comparison": {
-        "_checks",
-        "_distribution",
-        "_recipe",
-        "data",
-        "layers.factory",
-        "models",
-        "training",
-    },
-    # The search. What subclasses KerasTuner's classes is imported late.
-    "_damage": {"_checks"},
-    "_trial": {
-        "_damage",
-        "_files",
-        "_fitting",
-        "_progress",
-        "_recipe",
-        "profiling",
-    },
-    "_oracles": {"_damage", "_files", "_trial"},
-    "_algorithms": {"_checks", "_oracles", "_trial"},
-    "_client": {"_workers"},
-    "_hypermodel": {
-        "_checks",
-        "_fitting",
-        "_recipe",
-        "comparison",
-        "layers.factory",
-    },
-    "_report": {"_files", "_tables", "plotting"},
-    "_search_folder": {"_checks", "_files", "_settings"},
-    "_tuner": {
-        "_checks",
-        "_client",
-        "_damage",
-        "_files",
-        "_fitting",
-        "_hypermodel",
-        "_progress",
-        "_report",
-        "_trial",
-        "_workers",
-    },
-    "_workers": {"_checks", "_report"},
-    "tuning": {
-        "_algorithms",
-        "_checks",
-        "_files",
-        "_hypermodel",
-        "_recipe",
-        "_report",
-        "_search_folder",
-        "_tuner",
-        "_workers",
-        "data",
-        "training",
-    },
-    # The paper's tables on other data.
-    "_outcomes": {"_checks", "_tables"},
-    "_ledger": {"_files", "_settings", "plotting"},
-    "ablation": {
-        "_checks",
-        "_damage",
-        "_files",
-        "_fitting",
-        "_ledger",
-        "_outcomes",
-        "_recipe",
-        "comparison",
-        "layers.factory",
-        "presets",
-        "profiling",
-        "training",
-    },
-    "_tune_command": {"_arguments", "_files", "_workers", "tuning"},
-    # Explaining models and images on disk.
-    "_examples": {
-        "_checks",
-        "_decoding",
-        "_loading",
-        "_pictures",
-        "_records",
-        "_sources",
-    },
-    "_classifiers": {
-        "_checks",
-        "_examples",
-        "_graph",
-        "_places",
-        "layers._attention",
-    },
-    "_findings": {"_tables"},
-    "_explaining": {
-        "_checks",
-        "_classifiers",
-        "_decoding",
-        "_examples",
-        "_files",
-        "_findings",
-        "_pictures",
-        "_settings",
-        "explain",
-        "plotting",
-    },
-    "_explain_command": {
-        "_arguments",
-        "_checks",
-        "_classifiers",
-        "_examples",
-        "_explaining",
-        "_records",
-        "explain",
-    },
-    "_bench_command": {"_arguments", "_checks", "_files"},
-    "cli": {
-        "",
-        "_arguments",
-        "_bench_command",
-        "_explain_command",
-        "_files",
-        "_tune_command",
-        "ablation",
-        "comparison",
-        "layers.cbam",
-        "reproduction",
-        "training",
-    },
-    "_arguments": {
-        "_recipe",
-        "comparison",
-        "data",
-        "layers.cbam",
-        "layers.factory",
-        "training",
-    },
-}
+# Each entry of the package may import from those before it.
+ORDER = """
+    _checks _version _fused optimizers _files _tables _progress_bar _run_folder
+    layers convert _inspection plotting data models insertion profiling explain
+    monitor training comparison presets tuning explain_report reproduction
+    ablation cli
+""".split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")
@@ -351,34 +48,99 @@ def is_module(name):
     return path.with_suffix(".py").exists() or path.is_dir()
 
 
-def test_the_table_names_every_module():
-    assert set(MODULES) == set(ALLOWED)
+def test_the_order_names_every_entry():
+    assert {module.split(".")[0] for module in MODULES} == {
+        *ORDER,
+        "__init__",
+        "__main__",
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_import_only_from_their_left(module):
+    entry = module.split(".")[0]
+    left = ORDER[: ORDER.index(entry) + 1] if entry in ORDER else ORDER
     own = {
-        name.removeprefix("cbam_keras").removeprefix(".")
+        name.split(".")[1]
         for name in imports(module)
         if name.split(".")[0] == "cbam_keras"
     }
-    if module == "_settings":
-        # For the version that it writes down, at the moment of writing.
-        own -= {""}
-    assert own <= ALLOWED[module]
+    assert own <= set(left)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_other_folders_are_entered_by_their_door(module):
+    inside = {
+        name
+        for name in imports(module)
+        if name.startswith("cbam_keras.")
+        and name.split(".")[1] != module.split(".")[0]
+    }
+    assert all(name.count(".") == 1 for name in inside)
+
+
+# What users write: every path of the documentation.
+PUBLIC = {
+    "ablation": [
+        "ABLATIONS",
+        "TABLES",
+        "AblationResults",
+        "AblationRow",
+        "run",
+    ],
+    "blocks": ["basic_block", "bottleneck_block"],
+    "cli": ["main"],
+    "comparison": ["NETWORKS", "compare"],
+    "convert": ["Report", "load_torch_weights"],
+    "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
+    "explain": [
+        *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
+        "pointing_game",
+    ],
+    "insertion": ["Place", "Places", "insert_attention"],
+    "layers": [
+        *("CBAM", "VARIANTS", "ChannelAttention", "SpatialAttention"),
+        *("SqueezeExcite", "make_attention"),
+    ],
+    "models": [
+        *("MobileNet", "ResNeXt50", "ResNeXt101", "ResNet", "ResNet18"),
+        *("ResNet34", "ResNet50", "ResNet101", "ResNet152", "WideResNet18"),
+        *("preprocess_input", "pyramid"),
+    ],
+    "monitor": ["AttentionMonitor"],
+    "plotting": [
+        *("plot_ablation", "plot_attention_maps", "plot_grad_cam"),
+        *("plot_history", "plot_pareto", "plot_search"),
+    ],
+    "presets": ["ABLATIONS", "PRESETS", "Preset", "build_preset"],
+    "profiling": ["Profile", "Row", "profile_model"],
+    "reproduction": ["paper_tables"],
+    "training": [
+        *("RECIPES", "Distribution", "Recipe", "Results", "Run", "train"),
+    ],
+    "tuning": ["RECIPE", "CBAMHyperModel", "SearchResults", "Trial", "search"],
+}
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC))
+def test_public_paths_hold(module):
+    found = getattr(importlib.import_module("cbam_keras"), module)
+    missing = [name for name in PUBLIC[module] if not hasattr(found, name)]
+    assert not missing
+    assert set(getattr(found, "__all__", ())) <= set(PUBLIC[module])
 
 
 # They subclass classes of KerasTuner, or are written for one backend, and are
 # imported when that is needed.
 LATE = {
-    "_algorithms": {"keras_tuner"},
-    "_client": {"grpc", "keras_tuner"},
-    "_hypermodel": {"keras_tuner"},
-    "_oracles": {"keras_tuner"},
-    "_tuner": {"keras_tuner"},
-    "layers._fused_jax": {"jax"},
-    "layers._fused_tensorflow": {"tensorflow"},
-    "layers._fused_torch": {"torch"},
+    "_fused.jax_passes": {"jax"},
+    "_fused.tensorflow_passes": {"tensorflow"},
+    "_fused.torch_passes": {"torch"},
+    "tuning.algorithms": {"keras_tuner"},
+    "tuning.client": {"grpc", "keras_tuner"},
+    "tuning.hypermodel": {"keras_tuner"},
+    "tuning.oracle": {"keras_tuner"},
+    "tuning.tuner": {"keras_tuner"},
 }
 
 
@@ -397,7 +159,7 @@ def test_modules_need_only_keras_and_numpy_to_be_imported(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_what_needs_more_than_keras_is_imported_late(module):
     early = {name.removeprefix("cbam_keras.") for name in imports(module, True)}
-    # `tuning` names one where only the type checker looks.
+    # The door of `tuning` names one where only the type checker looks.
     assert module in LATE or not early & set(LATE)
 
 
@@ -428,7 +190,7 @@ def test_importing_the_package_loads_nothing_more_than_keras_does():
 def test_tensorflow_is_not_imported_under_other_backends():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow is the backend")
-    modules = ", ".join(name for name in ALLOWED if not set(name) & set("_."))
+    modules = ", ".join(name for name in ORDER if name[0] != "_")
     assert "cli" in modules
     assert "tensorflow" not in loaded_by(f"from cbam_keras import {modules}")
 

@@ -279,7 +279,7 @@ def test_fewer_channels_than_the_reduction_ratio_work(layer_class):
 @every_variant
 def test_compiled_training_step_works(layer_class, options):
     if keras.backend.backend() == "torch":
-        pytest.skip("torch.compile takes a minute: see test_cbam.py")
+        pytest.skip("torch.compile takes a minute: see test_layers_cbam.py")
     x = random_input()
     model = model_of(layer_class(**options))
     model.compile("sgd", loss="mse", jit_compile=True)

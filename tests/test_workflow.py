@@ -10,16 +10,8 @@ from data_checks import arrays, builder, mock_files, write_folder
 from keras import layers
 
 import cbam_keras
-from cbam_keras import (
-    ablation,
-    cli,
-    comparison,
-    data,
-    explain,
-    plotting,
-    training,
-    tuning,
-)
+from cbam_keras import ablation, cli, data, explain, plotting, training, tuning
+from cbam_keras.models import by_name
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,9 +32,9 @@ def tiny(monkeypatch):
         stem_width=4,
     )
     monkeypatch.setitem(
-        comparison.NETWORKS,
+        by_name.NETWORKS,
         "small",
-        functools.partial(comparison._network, build),
+        functools.partial(by_name._network, build),
     )
 
 
@@ -120,7 +112,7 @@ def test_a_set_that_needs_the_network_trains_on_made_up_images(tmp_path):
         images = data.load("cifar10", data_dir=tmp_path, batch_size=8)
     assert images.image_shape == (32, 32, 3)
     results = training.train(
-        {"none": lambda: comparison.NETWORKS["small"](images, None)},
+        {"none": lambda: by_name.NETWORKS["small"](images, None)},
         images,
         training.Recipe(epochs=1),
         output=tmp_path / "run",

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 
 import keras
-import numpy as np
 import pytest
 from keras import layers
 
@@ -15,12 +14,6 @@ KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # 70 training images, so five steps per epoch, the last one incomplete.
 SMALL = Recipe(epochs=3, batch_size=16)
 SHORT = Recipe(epochs=1, batch_size=35)
-
-
-def few_digits():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (100, 28, 28)).astype("uint8")
-    return images, np.repeat(np.arange(10), 10).astype("int32")
 
 
 def linear(*after, activation="softmax", shape=(28, 28, 1), classes=10):

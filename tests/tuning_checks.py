@@ -8,9 +8,10 @@ import warnings
 import keras
 from keras import layers
 
-from cbam_keras import _files, _fitting, _trial, plotting, tuning
-from cbam_keras._progress import Progress
-from cbam_keras.training import Recipe
+from cbam_keras import _files, plotting, tuning
+from cbam_keras.training import Recipe, fitting, networks
+from cbam_keras.training.checkpoints import Progress
+from cbam_keras.tuning import trial as tuning_trial
 
 # 70 training images: two steps per epoch.
 TWO = Recipe(epochs=2, batch_size=35)
@@ -57,7 +58,7 @@ def pretend(
     The accuracies of a network are a function of its layers, its learning
     rate and the epoch.
     """
-    own = _fitting.fingerprint(model)
+    own = networks.fingerprint(model)
     rate = model.optimizer.get_config()["learning_rate"]
     state = progress.load(name)
     if state is None:
@@ -88,8 +89,8 @@ def without_training(patch):
     """Lets a search run through in about a second."""
     from matplotlib.figure import Figure
 
-    patch.setattr(_fitting, "fit", pretend)
-    patch.setattr(_trial, "_forget", lambda: None)
+    patch.setattr(fitting, "fit", pretend)
+    patch.setattr(tuning_trial, "_forget", lambda: None)
     patch.setattr(plotting, "plot_search", lambda *_: Figure((1, 1)))
     patch.setattr(plotting, "plot_pareto", lambda *_: Figure((1, 1)))
 

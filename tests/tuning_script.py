@@ -10,15 +10,15 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import training_checks
+import digits
 import tuning_checks
 
-from cbam_keras import _embedded, _files
+from cbam_keras import _files
 
 
 def main():
     folder, count = sys.argv[1:]
-    _embedded._digits = training_checks.few_digits
+    digits.replace(digits.few)
     replace, calls = os.replace, []
 
     def counted(source, target):

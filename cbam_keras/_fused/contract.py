@@ -205,7 +205,7 @@ class Passes(Protocol):
 
 
 def factors(size: int) -> tuple[int, int]:
-    """Returns two factors of `size` close to its root, the smaller one first."""
+    """Returns two factors of `size` close to its root, in order."""
     small = math.isqrt(size)
     while size % small:
         small -= 1

@@ -1,8 +1,18 @@
-"""Networks of the paper as functional Keras models."""
+"""Networks of the paper as functional Keras models.
 
-from cbam_keras.models._preprocessing import preprocess_input
-from cbam_keras.models._pyramid import pyramid
+- `resnet`, `mobilenet`: the networks.
+- `blocks`: the parts of which they are made.
+- `assembly`: input, top and weights of every network.
+- `by_name`: networks by name, for images in [0, 255].
+- `weights`: weights from files.
+- `preprocessing`: images as published checkpoints expect them.
+- `feature_pyramid`: the last output of each stage.
+"""
+
+from cbam_keras.models.by_name import NETWORKS
+from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
+from cbam_keras.models.preprocessing import preprocess_input
 from cbam_keras.models.resnet import (
     ResNet,
     ResNet18,

@@ -6,8 +6,15 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, blocks
-from cbam_keras.models._network import assemble
+from cbam_keras import _checks
+from cbam_keras.models.assembly import assemble
+from cbam_keras.models.blocks import (
+    attend,
+    batch_norm,
+    conv,
+    depthwise_separable_block,
+    relu,
+)
 
 # Width and number of blocks of each stage.
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
@@ -93,13 +100,13 @@ def MobileNet(
     def body(x):
         stride = 2 if stem == "imagenet" else 1
         width = _width(32, alpha)
-        x = blocks.conv(x, width, 3, stride=stride, name="stem_conv")
-        x = blocks.batch_norm(x, name="stem_bn")
-        x = blocks.attend(x, attention, name="stem_attention")
-        x = blocks.relu(x, name="stem_relu")
+        x = conv(x, width, 3, stride=stride, name="stem_conv")
+        x = batch_norm(x, name="stem_bn")
+        x = attend(x, attention, name="stem_attention")
+        x = relu(x, name="stem_relu")
         for stage, (width, depth) in enumerate(STAGES, 1):
             for index in range(1, depth + 1):
-                x = blocks.depthwise_separable_block(
+                x = depthwise_separable_block(
                     x,
                     _width(width, alpha),
                     stride=2 if stage > 1 and index == 1 else 1,

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import keras
 
-from cbam_keras import _checks, blocks
-from cbam_keras.models._network import assemble
+from cbam_keras import _checks
+from cbam_keras.models import blocks
+from cbam_keras.models.assembly import assemble
+from cbam_keras.models.blocks import basic_block, bottleneck_block
 
 BLOCKS = ("basic", "bottleneck")
 WIDTHS = (64, 128, 256, 512)
@@ -138,7 +140,7 @@ def ResNet(
                 f'Received: block="basic", groups={groups}, '
                 f"base_width={base_width}"
             )
-        block_function = blocks.basic_block
+        block_function = basic_block
     else:
         if min(widths) * base_width < 64:
             raise ValueError(
@@ -147,7 +149,7 @@ def ResNet(
                 f"widths={widths}"
             )
         block_function = functools.partial(
-            blocks.bottleneck_block,
+            bottleneck_block,
             groups=groups,
             base_width=base_width,
             downsample_in=downsample_in,

@@ -1,0 +1,118 @@
+"""The attention maps of a model, noted while it runs."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from cbam_keras._inspection.graph import as_input, inside, operations
+from cbam_keras._inspection.hooks import hooked
+from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
+
+# The channel and the spatial map of a layer, `None` where it has none.
+Maps = tuple[np.ndarray | None, np.ndarray | None]
+
+
+def require_model(model: Any) -> None:
+    """Raises unless `model` is a model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a keras.Model. Received: "
+            f"model={model!r} of type {type(model).__name__}"
+        )
+
+
+def gates(model: keras.Model) -> dict[AttentionLayer, str]:
+    """Returns the attention layers of a model, with a name for each.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    paths = _paths(model)
+    if not paths:
+        raise ValueError(
+            "`model` must have attention layers: CBAM, ChannelAttention, "
+            "SqueezeExcite or SpatialAttention of cbam_keras. Received: model "
+            f'"{model.name}" without any. Put them in with '
+            "cbam_keras.insert_attention(model)"
+        )
+    names = [layer.name for layer in paths]
+    return {
+        layer: path if names.count(layer.name) > 1 else layer.name
+        for layer, path in paths.items()
+    }
+
+
+def run_model(model: keras.Model, images: Any) -> Any:
+    """Returns the outputs of a model in inference, keeping no gradients."""
+    if not keras.tree.is_nested(images):
+        images = as_input(model, images)
+    with _without_gradients():
+        return model(images, training=False)
+
+
+def record(
+    model: keras.Model, images: Any, names: Mapping[AttentionLayer, str]
+) -> dict[str, Maps]:
+    """Runs a model and returns the maps of its gates, in their order."""
+    found: dict[str, Maps] = {}
+
+    def watcher(layer, name):
+        def watch(call, inputs, *args, **kwargs):
+            calls = sum(key.partition("#")[0] == name for key in found)
+            key = f"{name}#{calls + 1}" if calls else name
+            found[key] = _maps(layer, inputs)
+            return call(inputs, *args, **kwargs)
+
+        return watch
+
+    watchers = {layer: watcher(layer, name) for layer, name in names.items()}
+    with hooked(watchers, operations(model)):
+        run_model(model, images)
+    return found
+
+
+def _paths(model, prefix=""):
+    """Returns the attention layers below a layer, with their paths."""
+    found = {}
+    for layer in inside(model):
+        path = f"{prefix}{layer.name}"
+        if isinstance(layer, AttentionLayer):
+            # Without the gates that it is made of.
+            found.setdefault(layer, path)
+        else:
+            found = {**_paths(layer, f"{path}/"), **found}
+    return found
+
+
+def _maps(layer, inputs):
+    """Returns the maps that a layer multiplies its input by, as arrays."""
+    if isinstance(layer, CBAM):
+        channel, spatial = layer.attention_maps(inputs)
+    elif isinstance(layer, SpatialAttention):
+        channel, spatial = None, layer.attention_map(inputs)
+    else:
+        channel, spatial = layer.attention_map(inputs), None
+    if channel is not None:
+        channel = float32(channel)
+        channel = channel.reshape(len(channel), -1)
+    if spatial is not None:
+        first = layer.data_format == "channels_first"
+        spatial = float32(spatial).squeeze(1 if first else -1)
+    return channel, spatial
+
+
+def float32(tensor: Any) -> np.ndarray:
+    """Returns a tensor as an array, of half precision too."""
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def _without_gradients():
+    if keras.config.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()

@@ -1,0 +1,238 @@
+"""Reading a functional model: its calls, shapes, and models within models.
+
+The one place that knows how Keras records a graph: each symbolic tensor names
+the call that made it. Keras shows this in `clone_model` alone, which copies
+as it walks; here nothing of the model is touched.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an operation (a layer, or a function of `keras.ops`)."""
+
+    operation: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: tuple
+
+    def with_inputs(self, values: dict[int, Any]) -> tuple[tuple, dict]:
+        """Returns the arguments, tensors replaced by `values` of their ids."""
+        return keras.tree.map_structure(
+            lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
+            (self.args, self.kwargs),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """A call as it runs, with models within models taken apart.
+
+    `path` is the name of the operation, after those of the models around it:
+    `"backbone/conv1"`. Tensors are `keras.KerasTensor`s, each the output of
+    one step alone.
+    """
+
+    path: str
+    operation: Any
+    inputs: tuple
+    outputs: tuple
+
+
+def require_graph(name: str, model: Any) -> None:
+    """Raises unless `model` has a graph that can be read."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`{name}` must be a functional keras.Model. Received: "
+            f"{name}={model!r} of type {type(model).__name__}"
+        )
+    if is_graph(model):
+        return
+    received = f'Received: model "{model.name}" of type {type(model).__name__}'
+    if isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"`{name}` must know the shape of its input. {received}, which "
+            "is not built. Begin it with keras.Input(shape), or call "
+            "`model.build(input_shape)`"
+        )
+    raise ValueError(
+        f"`{name}` must be a functional keras.Model, whose graph is known. "
+        f"{received}, a subclassed model: its layers are called in Python "
+        "code that cannot be seen from outside. Make it functional, "
+        "keras.Model(inputs, outputs), or place the layers in its `call`"
+    )
+
+
+def is_graph(layer: Any) -> bool:
+    """Returns whether a layer is a model whose graph can be read."""
+    if isinstance(layer, keras.Sequential):
+        # Given to several inputs it falls back to a loop, without a graph.
+        return (
+            type(layer).call is keras.Sequential.call
+            and getattr(layer, "_functional", None) is not None
+        )
+    functional = _functional_class()
+    return isinstance(layer, functional) and (
+        type(layer).call is functional.call
+    )
+
+
+@functools.cache
+def _functional_class() -> Any:
+    """Returns the class of functional models, which Keras does not export."""
+    x = keras.Input((1,), name="input")
+    y = keras.layers.Identity(name="identity")(x)
+    return type(keras.Model(x, y, name="model"))
+
+
+def layers_within(layer: keras.layers.Layer) -> list:
+    """Returns a layer and the layers inside it, outer ones first."""
+    return list(layer._flatten_layers())
+
+
+def operations(model: keras.Model) -> list:
+    """Returns the layers of a model and what else its graphs call."""
+    found = {id(layer): layer for layer in layers_within(model)}
+    for layer in list(found.values()):
+        if is_graph(layer):
+            found |= {id(x.operation): x.operation for x in calls(layer)}
+    return list(found.values())
+
+
+def inside(layer: keras.layers.Layer) -> list:
+    """Returns the layers right inside a layer."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def structure(model: keras.Model) -> tuple[Any, Any]:
+    """Returns inputs and outputs in the nesting the model was made with."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def as_input(model: keras.Model, value: Any) -> Any:
+    """Returns what a model of one input takes it in: a list of one, say."""
+    if not is_graph(model) or len(model.inputs) != 1:
+        return value
+    return keras.tree.pack_sequence_as(structure(model)[0], [value])
+
+
+def producer_of(tensor: Any) -> Any:
+    """Returns the operation that made a symbolic tensor."""
+    return tensor._keras_history.operation
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """Returns the calls of a model in an order in which they can run."""
+    known = {id(x) for x in model.inputs}
+    found: list[Call] = []
+    # Depth first, by hand: deep networks exceed Python's recursion limit.
+    stack = [(x, False) for x in reversed(model.outputs)]
+    while stack:
+        tensor, ready = stack.pop()
+        if id(tensor) in known:
+            continue
+        history = tensor._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if ready:
+            found.append(
+                Call(
+                    history.operation,
+                    node.arguments.args,
+                    node.arguments.kwargs,
+                    tuple(node.outputs),
+                )
+            )
+            known |= {id(x) for x in node.outputs}
+            continue
+        stack.append((tensor, True))
+        stack.extend((x, False) for x in reversed(node.input_tensors))
+    return found
+
+
+def replay(
+    model: keras.Model,
+    inputs: Sequence[Any],
+    call: Callable[..., Any],
+) -> list[Any]:
+    """Runs the graph of a model anew and returns its outputs, flat.
+
+    Args:
+        model: Functional or sequential `keras.Model`.
+        inputs: Flat sequence of what to put in the place of `model.inputs`.
+        call: Function of the operation, its arguments and its keyword
+            arguments, that returns what takes the place of its outputs.
+    """
+    values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
+    for made in calls(model):
+        args, kwargs = made.with_inputs(values)
+        outputs = keras.tree.flatten(call(made.operation, *args, **kwargs))
+        values.update(
+            (id(x), y) for x, y in zip(made.outputs, outputs, strict=True)
+        )
+    return [values[id(x)] for x in model.outputs]
+
+
+def graphs(model: keras.Model, prefix: str = "") -> Iterator[tuple]:
+    """Yields `(model, prefix of its paths)`, models within models too."""
+    yield model, prefix
+    seen = set()
+    for call in calls(model):
+        if is_graph(call.operation) and id(call.operation) not in seen:
+            seen.add(id(call.operation))
+            yield from graphs(call.operation, f"{prefix}{call.operation.name}/")
+
+
+def trace(
+    model: keras.Model, inputs: Sequence[Any]
+) -> tuple[list[Step], list[Any]]:
+    """Propagates shapes through a model without running it.
+
+    Args:
+        model: Functional or sequential `keras.Model`.
+        inputs: Flat sequence of `keras.KerasTensor`s.
+
+    Returns:
+        The steps, in an order in which they can run, and the outputs.
+    """
+    steps: list[Step] = []
+
+    def run(graph, tensors, prefix):
+        def step(operation, *args, **kwargs):
+            given = [
+                x
+                for x in keras.tree.flatten((args, kwargs))
+                if keras.utils.is_keras_tensor(x)
+            ]
+            if is_graph(operation):
+                inner = _in_order(operation, args, kwargs)
+                return run(operation, inner, f"{prefix}{operation.name}/")
+            outputs = tuple(
+                # New ones: an operation may hand on the tensor it was given.
+                keras.KerasTensor(x.shape, x.dtype)
+                for x in keras.tree.flatten(
+                    operation.compute_output_spec(*args, **kwargs)
+                )
+            )
+            path = prefix + operation.name
+            steps.append(Step(path, operation, tuple(given), outputs))
+            return outputs
+
+        return replay(graph, tensors, step)
+
+    return steps, run(model, inputs, "")
+
+
+def _in_order(model, args, kwargs):
+    """Returns the inputs of a call of `model` in the order of its inputs."""
+    given = args[0] if args else kwargs["inputs"]
+    if isinstance(given, dict) and not isinstance(structure(model)[0], dict):
+        return [given[x.name] for x in model.inputs]
+    return keras.tree.flatten(given)

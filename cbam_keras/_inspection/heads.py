@@ -1,0 +1,84 @@
+"""How a model ends: in logits, or in probabilities made from them."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from cbam_keras._inspection.graph import Step
+
+# What may stand between an activation and the output: values stay.
+_KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
+# By the names of functions: those of Keras, of `keras.ops` and of TensorFlow.
+_ACTIVATIONS = {
+    "softmax": "softmax",
+    "softmax_v2": "softmax",
+    "sigmoid": "sigmoid",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What makes probabilities of logits: `kind` `"softmax"`, `"sigmoid"`."""
+
+    kind: str | None
+    operation: Any = None
+
+    def without(self, call, *args, **kwargs):
+        """Runs the operation but for its activation. A watcher."""
+        if not hasattr(self.operation, "activation"):
+            return args[0] if args else next(iter(kwargs.values()))
+        activation = self.operation.activation
+        self.operation.activation = keras.activations.linear
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self.operation.activation = activation
+
+
+def head_of(operation: Any) -> Head:
+    """Returns the head that a layer or an operation is, of `kind` if any."""
+    activation = getattr(operation, "activation", None)
+    if isinstance(activation, layers.Layer):
+        # One that is called by another.
+        operation = activation
+    kind = _kind(operation) or _kind(activation)
+    if kind is None and isinstance(operation, layers.Lambda):
+        kind = _kind(operation.function)
+    return Head(kind, operation if kind else None)
+
+
+def find_head(steps: Sequence[Step], output: Any) -> Head:
+    """Returns how the steps of a model arrive at one of its outputs."""
+    made = {id(x): step for step in steps for x in step.outputs}
+    step = made.get(id(output))
+    while step is not None:
+        operation = step.operation
+        head = head_of(operation)
+        if head.kind is not None:
+            return head
+        linear = isinstance(operation, layers.Activation) and (
+            operation.activation is keras.activations.linear
+        )
+        if not (linear or type(operation).__name__ in _KEEPS_VALUES):
+            break
+        step = made.get(id(step.inputs[0]))
+    return Head(None)
+
+
+def looks_like_probabilities(values: np.ndarray) -> bool:
+    """Returns whether all rows `(B, classes)` are in [0, 1] and sum to 1."""
+    return (
+        values.shape[1] > 1
+        and bool((values >= 0).all())
+        and bool((np.abs(values.sum(axis=1) - 1) < 1e-3).all())
+    )
+
+
+def _kind(function):
+    """Returns what a layer, an operation or a function is, if it is either."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return _ACTIVATIONS.get(name.lower())

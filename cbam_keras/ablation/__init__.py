@@ -1,0 +1,12 @@
+"""The comparisons of the paper on any data, over seeds.
+
+- `runs`: `run`: trains the networks of the paper's tables.
+- `results`: their rows, as text and tables.
+- `statistics`: means, deviations and paired differences.
+- `folder`: the output folder.
+"""
+
+from cbam_keras.ablation.results import AblationResults, AblationRow
+from cbam_keras.ablation.runs import ABLATIONS, TABLES, run
+
+__all__ = ["ABLATIONS", "TABLES", "AblationResults", "AblationRow", "run"]

@@ -1,0 +1,314 @@
+"""The paper's comparisons on a data set of yours, over several seeds.
+
+`ABLATIONS` holds the networks and `TABLES` says which table shows which. Both
+are the rows of Tables 1 to 4 as `cbam_keras.presets` has them, with any network
+in the place of ResNet50. Wherever there is a spatial gate, it is the authors'
+variant, `VARIANTS["official"]`, which has batch normalization in that gate.
+"""
+
+import dataclasses
+import functools
+import numbers
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import (
+    _checks,
+    _files,
+    _run_folder,
+    models,
+    presets,
+    profiling,
+    training,
+)
+from cbam_keras._files import read_json
+from cbam_keras.ablation.folder import Ledger
+from cbam_keras.ablation.results import AblationResults
+from cbam_keras.ablation.statistics import compared
+from cbam_keras.layers import ATTENTION
+from cbam_keras.training import find_recipe
+
+# The paper's Table 2 adds spatial gates to the channel gate that Table 1 ends
+# with, which therefore stands first, as what the others are compared with.
+_ROWS = {
+    1: (
+        "resnet50",
+        "resnet50-se",
+        "resnet50-channel-max",
+        "resnet50-channel-avg-max",
+    ),
+    2: (
+        "resnet50-channel-avg-max",
+        "resnet50-spatial-conv-3",
+        "resnet50-spatial-conv-7",
+        "resnet50-spatial-avg-max-3",
+        "resnet50-cbam",
+    ),
+    3: (
+        "resnet50-se",
+        "resnet50-cbam",
+        "resnet50-spatial-first",
+        "resnet50-parallel",
+    ),
+    4: ("resnet50", "resnet50-se", "resnet50-cbam"),
+}
+
+
+def _short(name):
+    """Returns the name of a preset without that of the network."""
+    return name.removeprefix("resnet50").removeprefix("-") or "none"
+
+
+TABLES: dict[int, tuple[str, ...]] = {
+    table: tuple(map(_short, names)) for table, names in _ROWS.items()
+}
+ABLATIONS: dict[str, presets.Preset] = {
+    _short(name): presets.ABLATIONS[name]
+    for names in _ROWS.values()
+    for name in names
+}
+
+
+def run(
+    images: Any = "cluttered_mnist",
+    *,
+    model: str | Callable[[Any], keras.Model] = "small",
+    tables: Sequence[int] = (1, 2, 3, 4),
+    seeds: int | Sequence[int] = 3,
+    recipe: training.Recipe | str | None = None,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    data_options: Mapping[str, Any] | None = None,
+) -> AblationResults:
+    """Runs the comparisons of the paper's Tables 1 to 4 on any data set.
+
+    What `cbam-keras ablate` runs: Table 1 compares the pooling of the channel
+    gate, Table 2 spatial gates after it, Table 3 the arrangement of the two,
+    and Table 4 no attention, SE and CBAM. Wherever there is a spatial gate, it
+    is the authors' variant, `VARIANTS["official"]`.
+
+    Each network (10 in all tables) is trained once per seed, however many
+    tables show it. Killed at any moment, the same call goes on from the last
+    finished epoch; with more tables or seeds it trains what is missing. A
+    seed decides the initial weights, which images validate, and their order;
+    the test images are the same.
+
+    The output folder gets `tables.md`, `tables.csv`, `tables.tex`,
+    `results.json` and `ablation.png`, and below `<network>/seed-<seed>` what
+    `training.train` writes, with the best state of each run as `.keras`.
+
+    Args:
+        images: What `cbam_keras.data.load` takes: the name of a data set,
+            the path of a folder, or arrays. Defaults to
+            `"cluttered_mnist"`.
+        model: String, a network of `comparison.compare`; or a function that
+            takes `attention`, as the builders of `cbam_keras.models` do, and
+            returns a classifier of the images. Defaults to `"small"`.
+        tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
+        seeds: Positive integer, how many seeds, from 0; or a sequence of
+            different seeds. Defaults to `3`.
+        recipe: A `training.Recipe`, whose seed is replaced, or the name of
+            one in `training.RECIPES`. Defaults to `None`, which means
+            `Recipe()`.
+        output: Path of a folder. Defaults to `None`, which means
+            `runs/ablate-<images>-<model>`.
+        resume: Boolean, whether to go on with what the folder holds.
+            Defaults to `True`.
+        data_options: Mapping of further arguments of `data.load`, as
+            `{"download": True}`, but for those that the recipe holds.
+            Defaults to `None`.
+
+    Returns:
+        An `AblationResults`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the output folder
+            holds something else, or if what is resumed was started
+            differently.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package for the data, the figure, or the intervals
+            (SciPy) is missing.
+
+    Example:
+        >>> from cbam_keras import ablation
+        >>> ablation.TABLES[4]
+        ('none', 'se', 'cbam')
+        >>> ablation.ABLATIONS["parallel"].attention
+        'channel & spatial in parallel'
+        >>> ablation.run(tables=[4], seeds=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: `seeds` must be a positive integer. Received: seeds=0
+
+    Reference:
+        Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
+        (https://arxiv.org/abs/1807.06521).
+    """
+    build, label = _builder(model)
+    chosen, seeds = _check_tables(tables), _check_seeds(seeds)
+    recipe = find_recipe(recipe)
+    _checks.boolean("resume", resume)
+    # Before any work: what is only needed in the end must be there too.
+    _checks.require("matplotlib.figure", extra="plot")
+    if len(seeds) > 1:
+        _checks.require("scipy.stats", extra="tune")
+    names = list(dict.fromkeys(n for table in chosen for n in TABLES[table]))
+    runs: dict[str, list] = {name: [] for name in names}
+    ledger: Any = None
+    for seed in seeds:
+        own = dataclasses.replace(recipe, seed=seed)
+        loaded = training.load(images, own, data_options)
+        networks = {name: _network(build, loaded, name) for name in names}
+        if ledger is None:
+            profiles, made = _costs(networks, loaded, own)
+            if output is None:
+                output = _run_folder.default_output(loaded, label, "ablate-")
+            ledger = Ledger(output, resume)
+            ledger.begin(label, recipe, made, loaded)
+        ledger.add_data(loaded)
+        for name, network in networks.items():
+            done = sum(map(len, runs.values()))
+            print(
+                f"Run {done + 1} of {len(names) * len(seeds)}: {name}, "
+                f"seed {seed}",
+                flush=True,
+            )
+            runs[name].append(
+                _run_one(name, network, loaded, own, ledger.output, label)
+            )
+    found = {
+        name: (ABLATIONS[name].attention or "none", profiles[name], runs[name])
+        for name in names
+    }
+    tested = loaded.sizes["test"]
+    results = AblationResults(
+        rows=[
+            row
+            for table in chosen
+            for row in compared(
+                table, label, [found[name] for name in TABLES[table]], tested
+            )
+        ],
+        data=loaded.name,
+        seeds=seeds,
+        test_images=tested,
+        output=ledger.output,
+    )
+    ledger.finish(results)
+    return results
+
+
+def _builder(model):
+    """Returns a function of images and attention, and its name."""
+    if isinstance(model, str):
+        _checks.one_of("model", model, models.NETWORKS)
+        return models.NETWORKS[model], model
+    if not callable(model) or isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be the name of a network or a function that takes "
+            f"`attention` and returns a keras.Model. Received: model={model!r}"
+        )
+    name = getattr(model, "__name__", "")
+    name = name if name.isidentifier() else "custom"
+    return (lambda images, attention: model(attention)), name
+
+
+def _check_tables(tables: Any) -> list[int]:
+    tables = [tables] if isinstance(tables, numbers.Integral) else tables
+    try:
+        found = list(tables)
+        known = all(table in TABLES for table in found)
+    except TypeError:
+        found, known = [], False
+    if not found or not known or len(set(found)) != len(found):
+        raise ValueError(
+            "`tables` must be one or several of 1, 2, 3, 4, each at most "
+            f"once. Received: tables={tables!r}"
+        )
+    return sorted(found)
+
+
+def _check_seeds(seeds: Any) -> tuple[int, ...]:
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        return tuple(range(_checks.positive_integer("seeds", seeds)))
+    found = tuple(_checks.seed("seeds", seed) for seed in seeds)
+    if not found or len(set(found)) != len(found):
+        raise ValueError(
+            "`seeds` must be a number of seeds, or one or several different "
+            f"ones. Received: seeds={seeds!r}"
+        )
+    return found
+
+
+def _network(build, images, name):
+    """Returns a function that builds one of the networks."""
+    preset = ABLATIONS[name]
+    attention = None
+    if preset.layer is not None:
+        attention = functools.partial(
+            ATTENTION[preset.layer], **preset.layer_options
+        )
+    return functools.partial(build, images, attention)
+
+
+def _costs(networks, images, recipe):
+    """Builds each network once: its profile, and a code of its layers."""
+    profiles, made = {}, {}
+    for name, network in networks.items():
+        model = training.build_seeded(network, recipe)
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "`model` must return a keras.Model. Received: "
+                f'{model!r} for the network "{name}"'
+            )
+        training.check_network(model, images)
+        profiles[name] = profiling.profile_model(model, images.image_shape)
+        made[name] = training.fingerprint(model)
+    return profiles, made
+
+
+def _run_one(name, network, images, recipe, output, label):
+    """Trains one network with one seed, unless that has been done."""
+    folder = output / name / f"seed-{recipe.seed}"
+    results = training.train(
+        {name: network},
+        images,
+        recipe,
+        output=folder,
+        resume=True,
+        settings={"model": label, "attention": name},
+    )
+    (found,) = results.runs
+    # Of ten classes half would be among the first five by chance.
+    if len(images.class_names) <= 10:
+        return found, None
+    path = folder / "top5.json"
+    told = read_json(path, ["accuracy"])
+    if told is None:
+        best = keras.saving.load_model(folder / found.file)
+        told = {"accuracy": _top5_accuracy(best, images)}
+        _files.write_json(path, told)
+    return found, told["accuracy"]
+
+
+def _top5_accuracy(model, images):
+    """Returns the part of the test images with the class among the top 5."""
+    hits = total = 0
+    test = batches = images.test
+    if isinstance(test, keras.utils.PyDataset):
+        # Keras' own loop counts; in a `for` they would not end.
+        batches = (test[index] for index in range(len(test)))
+    for pixels, labels, *_ in batches:
+        scores = np.asarray(model.predict_on_batch(np.asarray(pixels)))
+        labels = np.asarray(labels)
+        if labels.ndim > 1:
+            labels = labels.argmax(axis=-1)
+        # Of equal scores the first is taken, as for top-1.
+        first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
+        hits += int((first == labels[:, None]).any(axis=-1).sum())
+        total += len(labels)
+    return hits / total

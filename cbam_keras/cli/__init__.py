@@ -1,0 +1,10 @@
+"""The command `cbam-keras`, a file for each subcommand.
+
+- `command`: `main`.
+- `arguments`: options that several subcommands share.
+- `train`, `tune`, `ablate`, `table`, `explain`: the subcommands.
+"""
+
+from cbam_keras.cli.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,79 @@
+"""The command `cbam-keras`: `argparse` over the package's functions."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cbam_keras._version import __version__
+from cbam_keras.cli.ablate import add_ablate
+from cbam_keras.cli.arguments import Parser
+from cbam_keras.cli.explain import add_explain
+from cbam_keras.cli.table import add_table
+from cbam_keras.cli.train import add_train
+from cbam_keras.cli.tune import add_tune
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status.
+
+    Args:
+        arguments: Sequence of strings, the command line without the program.
+            Defaults to `None`, which means that of the process.
+
+    Returns:
+        0, or 2 after a mistake of the user's, told in one line on stderr, or
+        1 where the work itself failed, or 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments)
+    options.arguments = arguments
+    try:
+        status = options.handler(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, as `head`, has seen enough. Nor may the interpreter
+        # write what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        # Our own errors tell the user what to mend. Others are bugs, and
+        # their traceback is what a report needs.
+        if not _raised_by_us(error):
+            raise
+        message = " ".join(str(error).split())
+        print(f"{options.prog}: error: {message}", file=sys.stderr)
+        return 1 if isinstance(error, RuntimeError) else 2
+    except KeyboardInterrupt:
+        then = f"; {options.goes_on} goes on from here"
+        print(
+            f"{options.prog}: interrupted{then if options.goes_on else ''}",
+            file=sys.stderr,
+        )
+        return 130
+    return status or 0
+
+
+def _parser():
+    parser = Parser(
+        prog="cbam-keras",
+        description="CBAM attention for Keras: train, search, compare, see.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(goes_on="the same command")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    add_train(commands)
+    add_tune(commands)
+    add_ablate(commands)
+    add_table(commands)
+    add_explain(commands)
+    return parser
+
+
+def _raised_by_us(error):
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "")
+    return module.split(".")[0] == "cbam_keras"

@@ -1,0 +1,132 @@
+"""The command `cbam-keras train`."""
+
+import argparse
+
+from cbam_keras import comparison, training
+from cbam_keras.cli.arguments import (
+    ARMS,
+    add_data,
+    add_model,
+    add_output,
+    add_recipe,
+    data_options_of,
+    recipe_of,
+)
+from cbam_keras.layers import ORDERS
+
+
+def add_train(commands):
+    parser = commands.add_parser(
+        "train",
+        help="train a network without and with attention, and compare",
+        description=(
+            "Trains a network without attention, with SE and with CBAM "
+            "under equal conditions and ends with a table. Without "
+            "arguments: a small ResNet on digits among clutter, a few "
+            "minutes on a CPU."
+        ),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add_model(parser)
+    add(
+        "--attention",
+        action="append",
+        choices=ARMS,
+        help="what to compare; repeat it for several "
+        "(default: none, se and cbam)",
+        default=argparse.SUPPRESS,
+    )
+    add(
+        "--reduction-ratio",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="of the channel gate (default: 16)",
+    )
+    add(
+        "--kernel-size",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="of the spatial gate, odd (default: 7)",
+    )
+    add(
+        "--order",
+        choices=ORDERS,
+        default=argparse.SUPPRESS,
+        help="of CBAM's gates (default: channel_first)",
+    )
+    add_output(parser, "runs/DATA-MODEL, which must be new")
+    add(
+        "--resume",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="go on with the run in the output folder",
+    )
+    add_data(parser, "cluttered_mnist")
+    add_recipe(parser, training.Recipe())
+    group = parser.add_argument_group("many devices")
+    group.add_argument(
+        "--distribute",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="share each batch among all devices of this machine",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=argparse.SUPPRESS,
+        help="of process 0, when several machines train one network (JAX)",
+    )
+    group.add_argument(
+        "--processes",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="how many processes there are, one per machine",
+    )
+    group.add_argument(
+        "--process",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="which of them this is, from 0",
+    )
+    parser.set_defaults(handler=_train, prog=parser.prog, goes_on="--resume")
+
+
+def _train(options):
+    given = vars(options)
+    distribution = _distribution(given)
+    results = comparison.compare(
+        given.get("attention", ("none", "se", "cbam")),
+        model=options.model,
+        images=options.data,
+        recipe=recipe_of(options, training.Recipe()),
+        layer_options={
+            key: given[key]
+            for key in ("reduction_ratio", "kernel_size", "order")
+            if key in given
+        },
+        data_options=data_options_of(options),
+        output=given.get("output"),
+        resume=given.get("resume", False),
+        distribute=distribution,
+    )
+    # Of several processes the first one speaks.
+    if getattr(distribution, "process", 0) == 0:
+        print(results)
+
+
+def _distribution(given):
+    machines = {"address", "processes", "process"} & set(given)
+    if not machines:
+        return given.get("distribute", False)
+    missing = sorted({"address", "processes", "process"} - machines)
+    if missing:
+        raise ValueError(
+            "Several machines need `address`, `processes` and `process`. "
+            f"Received: no {', '.join(missing)}"
+        )
+    return training.Distribution(
+        address=given["address"],
+        processes=given["processes"],
+        process=given["process"],
+    )

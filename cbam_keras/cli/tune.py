@@ -1,0 +1,282 @@
+"""The command `cbam-keras tune`: a search, by one process or many."""
+
+import argparse
+import os
+import pathlib
+import socket
+import sys
+
+from cbam_keras import _files, tuning
+from cbam_keras.cli.arguments import (
+    ARMS,
+    add_data,
+    add_model,
+    add_output,
+    add_recipe,
+    data_options_of,
+    imported,
+    model_of,
+    recipe_of,
+)
+from cbam_keras.layers import ORDERS
+
+
+def add_space(parser):
+    """Adds the dimensions of the search."""
+    group = parser.add_argument_group(
+        "what is searched",
+        "Each takes one value, which fixes it, or several to choose from.",
+    )
+
+    def add(option, kind, text, **options):
+        group.add_argument(
+            option,
+            type=kind,
+            nargs="+",
+            default=argparse.SUPPRESS,
+            help=text,
+            **options,
+        )
+
+    add(
+        "--attention",
+        str,
+        "the kind (default: none se cbam)",
+        choices=ARMS,
+    )
+    add(
+        "--reduction-ratio",
+        int,
+        "of the channel gate (default: 4 8 16 32)",
+        metavar="R",
+    )
+    add(
+        "--kernel-size",
+        int,
+        "of the spatial gate, odd (default: 3 5 7)",
+        metavar="K",
+    )
+    add(
+        "--order",
+        str,
+        "of CBAM's gates (default: all)",
+        choices=ORDERS,
+    )
+    add(
+        "--channel-pool-types",
+        str,
+        "of the channel gate (default: avg+max avg max)",
+        metavar="POOLS",
+    )
+    add(
+        "--spatial-pool-types",
+        str,
+        "of the spatial gate (default: avg+max avg max)",
+        metavar="POOLS",
+    )
+    group.add_argument(
+        "--no-stages",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="attention in every stage, instead of searching where",
+    )
+    add(
+        "--learning-rate",
+        float,
+        "(default: any from 0.001 to 0.03)",
+        metavar="RATE",
+    )
+
+
+def add_tune(commands):
+    """Adds the command to those of the parser."""
+    parser = commands.add_parser(
+        "tune",
+        help="search reduction ratio, kernel size, placement and the rest",
+        description=(
+            "Searches the kind of attention (none and SE among them), its "
+            "reduction ratio, kernel size, order, pools and stages, and the "
+            "learning rate, by KerasTuner. Ends with the best trials, and "
+            "with whether attention is worth anything on these data. Killed "
+            "at any moment, the same command goes on. Without arguments: a "
+            "small ResNet on handwritten digits, a few minutes on a CPU."
+        ),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add_model(parser, own=True)
+    add(
+        "--hypermodel",
+        metavar="MODULE:FUNCTION",
+        default=argparse.SUPPRESS,
+        help="a function of your own, or a keras_tuner.HyperModel, with a "
+        "search space of its own",
+    )
+    add(
+        "--algorithm",
+        default="random",
+        choices=["random", "hyperband", "bayesian", "grid"],
+        help="how the next trial is chosen",
+    )
+    add(
+        "--max-trials",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="how many trials (default: 12; hyperband and grid end by "
+        "themselves)",
+    )
+    add(
+        "--max-parameters",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="record larger networks as over budget, without training them",
+    )
+    add(
+        "--max-macs",
+        type=float,
+        default=argparse.SUPPRESS,
+        help="likewise, in multiply-accumulates of one image, as 1e9",
+    )
+    add(
+        "--keep",
+        type=int,
+        default=3,
+        help="how many of the best trials keep their weights",
+    )
+    add(
+        "--tensorboard",
+        action="store_true",
+        help="write logs for TensorBoard",
+    )
+    add_output(parser, "runs/tune-DATA-MODEL")
+    add_space(parser)
+    add_data(parser, "mnist5k")
+    add_recipe(parser, tuning.RECIPE, learning_rate=False)
+    group = parser.add_argument_group(
+        "many processes", "See docs/cluster for SLURM and Kubernetes."
+    )
+    role = group.add_mutually_exclusive_group()
+    role.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="run N trials at a time on this machine, sharing out its GPUs",
+    )
+    role.add_argument(
+        "--chief",
+        action="store_true",
+        help="be the process of a cluster that hands out trials",
+    )
+    role.add_argument(
+        "--worker",
+        action="store_true",
+        help="be a process of a cluster that runs trials",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=argparse.SUPPRESS,
+        help="of the chief; its output folder must be seen by all",
+    )
+    group.add_argument(
+        "--id",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="of a worker (default: its machine and process)",
+    )
+    parser.set_defaults(handler=_tune, prog=parser.prog)
+
+
+def _tune(options):
+    given = vars(options)
+    tuning.end_with_supervisor()
+    if "workers" in given:
+        return _supervise(options)
+    if options.chief or options.worker:
+        if "address" not in given:
+            raise ValueError(
+                "`address` must tell where the chief is, as "
+                "--address node17:8765. Received: no address"
+            )
+        own = f"worker-{socket.gethostname()}-{os.getpid()}"
+        role = "chief" if options.chief else given.get("id", own)
+        tuning.join(role, given["address"])
+    results = tuning.search(
+        _hypermodel(options),
+        options.data,
+        recipe_of(options, tuning.RECIPE),
+        algorithm=options.algorithm,
+        **{
+            key: given[key]
+            for key in ("max_trials", "max_parameters", "max_macs")
+            if key in given
+        },
+        keep=options.keep,
+        tensorboard=options.tensorboard,
+        data_options=data_options_of(options),
+        output=_tune_output(options),
+    )
+    if results is not None:
+        print(results)
+
+
+def _hypermodel(options):
+    given = vars(options)
+    if "hypermodel" in given:
+        return imported("hypermodel", given["hypermodel"])
+    space = {
+        key: given[key]
+        for key in (
+            "attention",
+            "reduction_ratio",
+            "kernel_size",
+            "order",
+            "channel_pool_types",
+            "spatial_pool_types",
+            "learning_rate",
+        )
+        if key in given
+    }
+    if "no_stages" in given:
+        space["stages"] = False
+    return tuning.CBAMHyperModel(model=model_of(options.model), **space)
+
+
+def _tune_output(options):
+    named = vars(options).get("hypermodel", options.model)
+    default = pathlib.Path("runs") / (
+        f"tune-{pathlib.Path(options.data).name}-{named.replace(':', '-')}"
+    )
+    return vars(options).get("output", default)
+
+
+def _supervise(options):
+    workers = options.workers
+    if workers < 1:
+        raise ValueError(
+            f"`workers` must be a positive integer. Received: workers={workers}"
+        )
+    # Before any process is started: what can be told to be wrong.
+    recipe_of(options, tuning.RECIPE)
+    _hypermodel(options)
+    output = _files.output_folder(pathlib.Path(_tune_output(options)))
+    return tuning.supervise(
+        [sys.executable, "-m", "cbam_keras", *_without_workers(options)],
+        workers,
+        output / "logs",
+    )
+
+
+def _without_workers(options):
+    """Returns the arguments of this command, but for `--workers N`."""
+    kept, arguments = [], iter(options.arguments)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        # argparse takes any beginning that is not another option's.
+        if len(name) > 4 and "--workers".startswith(name):
+            if not value:
+                next(arguments)
+        else:
+            kept.append(argument)
+    return kept

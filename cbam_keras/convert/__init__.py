@@ -1,0 +1,12 @@
+"""PyTorch checkpoints in Keras.
+
+- `loading`: `load_torch_weights`.
+- `names`: how the authors, torchvision and timm name weights.
+- `matching`: which entry belongs to which variable.
+- `hints`: advice where a checkpoint does not fit.
+- `torch_files`: reading checkpoints without executing them.
+"""
+
+from cbam_keras.convert.loading import Report, load_torch_weights
+
+__all__ = ["Report", "load_torch_weights"]

@@ -1,0 +1,235 @@
+"""Which variable of ours has which name in PyTorch: tables and the look-up.
+
+In all tables ours stands on the left, PyTorch's on the right.
+"""
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from cbam_keras.convert.names import (
+    AUTHORS,
+    BATCH_NORM,
+    BLOCK,
+    CONVOLUTION,
+    NETWORK,
+    SQUEEZE_EXCITE,
+    TIMM,
+    Attention,
+    source_of,
+)
+from cbam_keras.layers import (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    SqueezeExcite,
+)
+
+ATTENTION_LAYERS = (CBAM, ChannelAttention, SpatialAttention)
+
+_NUMBERED = re.compile(r"stage(\d+)_block(\d+)")
+
+_PART = re.compile(
+    rf"(.+?)_({'|'.join(BLOCK)}|attention|bn2_attention|bn3_attention)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A variable, and the name of its value in PyTorch."""
+
+    name: str
+    variable: Any
+    # Of a spatial kernel: which of PyTorch's maps each of ours is.
+    maps: list[int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value in PyTorch."""
+        shape = tuple(self.variable.shape)
+        return shape if len(shape) < 2 else (*shape[:-3:-1], *shape[:-2])
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether a value of `shape` can be assigned."""
+        # timm writes dense layers as 1x1 convolutions.
+        ones = len(shape) - 2 if len(self.shape) == 2 else 0
+        return shape == self.shape + (1,) * ones
+
+    def assign(self, value: np.ndarray) -> None:
+        """Assigns a value in PyTorch's layout."""
+        value = value.reshape(self.shape)
+        if value.ndim > 1:
+            value = value.transpose(*range(2, value.ndim), 1, 0)
+        if self.maps is not None:
+            value = value[..., self.maps, :]
+        self.variable.assign(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which value goes where, as far as names tell."""
+
+    # Whose attention the checkpoint has, if any.
+    source: Attention | None
+    slots: list[Slot]
+    attention: list[keras.layers.Layer]
+    # Layers that have weights and no known counterpart, and those that do.
+    unknown: list[str]
+    known: list[str]
+
+
+def plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
+    """Returns where the values of `names` go in a built model or layer."""
+    result = Plan(source_of(names), [], [], [], [])
+    if not isinstance(target, keras.Model):
+        result.attention.append(target)
+        result.known.append(target.name)
+        result.slots.extend(_alone(target, result.source, names))
+        return result
+    weighted = [layer for layer in target.layers if layer.weights]
+    modules = _modules([layer.name for layer in weighted], names)
+    if any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
+        # A MobileNet, whose layers are named alike, but no residual network.
+        modules = {}
+    for layer in weighted:
+        slots = _slots(layer, modules.get(layer.name), result.source)
+        if slots is None:
+            result.unknown.append(layer.name)
+            slots = [
+                Slot(variable.path, variable) for variable in layer.weights
+            ]
+        else:
+            result.known.append(layer.name)
+            if isinstance(layer, ATTENTION_LAYERS):
+                result.attention.append(layer)
+        result.slots.extend(slots)
+    return result
+
+
+def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
+    """Returns PyTorch's modules by the names of our layers.
+
+    The module of an attention layer is the block that it stands in.
+    """
+    found = {name: NETWORK[name] for name in ours if name in NETWORK}
+    parts = {
+        name: (match[1], match[2])
+        for name in ours
+        if name not in NETWORK and (match := _PART.fullmatch(name))
+    }
+    alone = not found and len({block for block, _ in parts.values()}) == 1
+    for name, (block, part) in parts.items():
+        numbers = _NUMBERED.fullmatch(block)
+        module = ""
+        if numbers is not None:
+            module = f"layer{numbers[1]}.{int(numbers[2]) - 1}."
+        if alone and not any(other.startswith(module) for other in names):
+            # The state dict of the block itself.
+            module = ""
+        elif numbers is None and not alone:
+            continue
+        if part in BLOCK:
+            found[name] = module + BLOCK[part]
+        elif part == "attention" or (
+            # Put in later, after the last normalization of the branch.
+            part == f"bn{3 if f'{block}_conv3' in ours else 2}_attention"
+            and f"{block}_attention" not in ours
+        ):
+            found[name] = module
+    return found
+
+
+def _slots(
+    layer: keras.layers.Layer, module: str | None, source: Attention | None
+) -> list[Slot] | None:
+    """Returns the slots of one layer of a network, `None` if unknown."""
+    if module is None:
+        return None
+    if isinstance(layer, ATTENTION_LAYERS):
+        source = _or_usual(source, layer)
+        return list(_in_block(layer, source, module + source.module))
+    if isinstance(layer, layers.BatchNormalization):
+        return list(_variables(layer, BATCH_NORM, f"{module}."))
+    if isinstance(layer, (layers.Conv2D, layers.Dense)):
+        return list(_variables(layer, CONVOLUTION, f"{module}."))
+    return None
+
+
+def _or_usual(source: Attention | None, layer: keras.layers.Layer) -> Attention:
+    """Returns the source of the names that a layer is looked for by."""
+    if source is SQUEEZE_EXCITE and not isinstance(layer, ChannelAttention):
+        return TIMM
+    usual = SQUEEZE_EXCITE if isinstance(layer, SqueezeExcite) else AUTHORS
+    return source or usual
+
+
+def _in_block(
+    layer: keras.layers.Layer, source: Attention, prefix: str
+) -> Iterator[Slot]:
+    """Yields the slots of an attention layer below the module of a CBAM."""
+    gates = [layer]
+    if isinstance(layer, CBAM):
+        gates = [layer.channel_attention, layer.spatial_attention]
+    for gate in gates:
+        if isinstance(gate, ChannelAttention):
+            yield from _channel(gate, source, prefix + source.channel)
+        else:
+            yield from _spatial(gate, source, prefix + source.spatial)
+
+
+def _alone(
+    layer: keras.layers.Layer,
+    source: Attention | None,
+    names: Collection[str],
+) -> Iterator[Slot]:
+    """Yields the slots of an attention layer that is the whole target."""
+    source = _or_usual(source, layer)
+    slots = list(_in_block(layer, source, ""))
+    if isinstance(layer, CBAM) or any(slot.name in names for slot in slots):
+        return iter(slots)
+    # The state dict of the gate itself.
+    if isinstance(layer, ChannelAttention):
+        return _channel(layer, source, "")
+    return _spatial(layer, source, "")
+
+
+def _channel(
+    gate: ChannelAttention, source: Attention, prefix: str
+) -> Iterator[Slot]:
+    return _variables(gate, source.perceptron, prefix)
+
+
+def _spatial(
+    gate: SpatialAttention, source: Attention, prefix: str
+) -> Iterator[Slot]:
+    maps = None
+    kernel = f"{prefix}{source.convolution}.weight"
+    if set(gate.pool_types) == set(source.maps):
+        maps = [source.maps.index(kind) for kind in gate.pool_types]
+    else:
+        # The kernel of other maps may have the same shape, but is no
+        # counterpart.
+        kernel = gate.kernel.path
+    yield Slot(kernel, gate.kernel, maps)
+    if gate.pool_kernel is not None:
+        yield Slot(gate.pool_kernel.path, gate.pool_kernel)
+    if gate.bias is not None:
+        yield Slot(f"{prefix}{source.convolution}.bias", gate.bias)
+    if gate.batch_norm is not None:
+        yield from _variables(
+            gate.batch_norm, BATCH_NORM, f"{prefix}{source.batch_norm}."
+        )
+
+
+def _variables(
+    layer: keras.layers.Layer, table: Mapping[str, str], prefix: str
+) -> Iterator[Slot]:
+    for attribute, name in table.items():
+        variable = getattr(layer, attribute)
+        if variable is not None:
+            yield Slot(prefix + name, variable)

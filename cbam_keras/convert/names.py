@@ -1,0 +1,114 @@
+"""Names of weights in checkpoints of the authors, torchvision and timm."""
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+
+# The layers of a network: the authors' code, torchvision and timm agree.
+NETWORK = {"stem_conv": "conv1", "stem_bn": "bn1", "predictions": "fc"}
+
+# What follows the name of a block, "stage1_block1_" or "layer1.0.".
+BLOCK = {
+    "conv1": "conv1",
+    "bn1": "bn1",
+    "conv2": "conv2",
+    "bn2": "bn2",
+    "conv3": "conv3",
+    "bn3": "bn3",
+    "shortcut_conv": "downsample.0",
+    "shortcut_bn": "downsample.1",
+}
+
+# The variables of a layer.
+CONVOLUTION = {"kernel": "weight", "bias": "bias"}
+
+BATCH_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """How one implementation names its attention, and what it stacks."""
+
+    # A name that tells whose attention it is.
+    mark: str
+    # The module in a block, and the gates in the module.
+    module: str
+    channel: str
+    spatial: str
+    # The variables of the channel gate.
+    perceptron: Mapping[str, str]
+    # The layers of the spatial gate.
+    convolution: str
+    batch_norm: str
+    # The order of the stacked maps, which the kernel depends on.
+    maps: tuple[str, str]
+    # What the channel gates of a network pool by, where names tell.
+    pools: tuple[str, ...] | None
+    # What to build for its weights.
+    layer: str
+    argument: str
+
+
+AUTHORS = Attention(
+    mark=r"(\.|^)(mlp\.1|spatial\.conv)\.weight$",
+    module="cbam.",
+    channel="ChannelGate.",
+    spatial="SpatialGate.",
+    perceptron={
+        "squeeze_kernel": "mlp.1.weight",
+        "squeeze_bias": "mlp.1.bias",
+        "excite_kernel": "mlp.3.weight",
+        "excite_bias": "mlp.3.bias",
+    },
+    convolution="spatial.conv",
+    batch_norm="spatial.bn",
+    maps=("max", "avg"),
+    pools=None,
+    layer='CBAM(**VARIANTS["official"])',
+    argument='functools.partial(CBAM, **VARIANTS["official"])',
+)
+
+TIMM = Attention(
+    mark=r"(\.|^)(channel\.fc1|conv\.conv)\.weight$",
+    module="se.",
+    channel="channel.",
+    spatial="spatial.",
+    perceptron={
+        "squeeze_kernel": "fc1.weight",
+        "squeeze_bias": "fc1.bias",
+        "excite_kernel": "fc2.weight",
+        "excite_bias": "fc2.bias",
+    },
+    convolution="conv.conv",
+    batch_norm="conv.bn",
+    maps=("avg", "max"),
+    pools=("avg", "max"),
+    layer='CBAM(**VARIANTS["timm"])',
+    argument='functools.partial(CBAM, **VARIANTS["timm"])',
+)
+
+# Squeeze-and-excitation of timm: named as its channel gate, alone.
+SQUEEZE_EXCITE = dataclasses.replace(
+    TIMM,
+    mark=r"(\.|^)fc1\.weight$",
+    channel="",
+    pools=("avg",),
+    layer="SqueezeExcite()",
+    argument='"se"',
+)
+
+# The mark of the last fits the one before it too, so their order matters.
+SOURCES = (AUTHORS, TIMM, SQUEEZE_EXCITE)
+
+
+def source_of(names: Collection[str]) -> Attention | None:
+    """Returns whose attention is among the names of a checkpoint."""
+    for source in SOURCES:
+        if any(re.search(source.mark, name) for name in names):
+            return source
+    return None

@@ -1,0 +1,255 @@
+"""Encoded images to arrays of one size, by TensorFlow or by Pillow.
+
+Both decode PNG and JPEG to the same values, and resize alike to a level.
+"""
+
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cbam_keras import _checks
+
+# Pillow knows many more, less common and less safe.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+
+# From this side on, evaluation keeps the middle of a larger image, as 224 of
+# 256 on ImageNet.
+CROPPED_FROM = 128
+
+# How it begins.
+PNG = b"\x89PNG\r\n\x1a\n"
+
+AREA = (0.08, 1.0)
+
+LOG_RATIO = math.log(4 / 3)
+
+TRIES = 10
+
+
+def evaluation_box(
+    height: Any, width: Any, size: tuple[int, int]
+) -> tuple[Any, Any, Any, Any]:
+    """Returns top, left, height and width of what is kept for evaluation.
+
+    The largest box of the ratio of `size` in the middle; from
+    `CROPPED_FROM` pixels on, 224/256 of it. Numbers may be tensors.
+    """
+    factor = 1.0
+    if min(size) >= CROPPED_FROM:
+        factor = 256 / 224
+    covered = [round(factor * side) for side in size]
+    # Where the shorter side decides, without `min`, which tensors lack.
+    by_height, by_width = height / covered[0], width / covered[1]
+    step = (by_height + by_width - abs(by_height - by_width)) / 2
+    kept = size[0] * step, size[1] * step
+    return (height - kept[0]) / 2, (width - kept[1]) / 2, *kept
+
+
+def random_box(
+    maths: Any, height: Any, width: Any, draws: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Returns top, left, height and width of a random resized crop.
+
+    As Szegedy et al., 2015, and torchvision: the first of ten boxes of 8 to
+    100 % of the area and a ratio of 3:4 to 4:3 that lies in the image, else
+    the largest of such a ratio in the middle. `maths` is NumPy or
+    TensorFlow, `draws` are `(10, 4)` from [0, 1).
+    """
+    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0])
+    ratio = maths.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
+    heights = maths.round(maths.sqrt(area / ratio))
+    widths = maths.round(maths.sqrt(area * ratio))
+    fits = (heights >= 1) & (heights <= height)
+    fits &= (widths >= 1) & (widths <= width)
+    first = maths.argmax(maths.where(fits, 1, 0))
+    found = fits[first]
+    high = maths.where(
+        found, heights[first], maths.minimum(height, maths.round(width * 4 / 3))
+    )
+    wide = maths.where(
+        found, widths[first], maths.minimum(width, maths.round(height * 4 / 3))
+    )
+    top = maths.where(found, draws[first, 2], 0.5) * (height - high + 1)
+    left = maths.where(found, draws[first, 3], 0.5) * (width - wide + 1)
+    # Rounding may reach the excluded end.
+    top = maths.minimum(maths.floor(top), height - high)
+    left = maths.minimum(maths.floor(left), width - wide)
+    return top, left, high, wide
+
+
+# With TensorFlow, for use in `tf.data`.
+
+
+def as_bytes(items: Iterable[str | bytes]) -> list[bytes]:
+    """Returns paths or encoded images as TensorFlow takes any of them."""
+    # The name of a file need not be text.
+    return [os.fsencode(item) for item in items]
+
+
+def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
+    """Returns an encoded image as uint8 `(H, W, channels)`."""
+    image = tf.case(
+        [
+            (
+                tf.io.is_jpeg(encoded),
+                # As accurate as Pillow; the faster method is off by several
+                # levels.
+                lambda: tf.io.decode_jpeg(
+                    encoded, channels=3, dct_method="INTEGER_ACCURATE"
+                ),
+            ),
+            (
+                tf.strings.substr(encoded, 0, len(PNG)) == PNG,
+                lambda: tf.io.decode_png(encoded, channels=3),
+            ),
+        ],
+        # TensorFlow does not decode every kind of the others, as WebP with
+        # transparency.
+        lambda: tf.numpy_function(
+            lambda item: pil_decode(item, 3), [encoded], tf.uint8
+        ),
+    )
+    image.set_shape((None, None, 3))
+    # Not every format can be decoded to one channel.
+    return image[..., :channels]
+
+
+def tf_evaluation(tf: Any, images: Any, size: tuple[int, int]) -> Any:
+    """Returns `(B, H, W, C)` of one size as `(B, *size, C)`."""
+    return tf.cond(
+        tf.reduce_all(tf.shape(images)[1:3] == size),
+        lambda: images,
+        lambda: _tf_resized(tf, images, size),
+    )
+
+
+def _tf_resized(tf, images, size):
+    shape = tf.shape(images)
+    height, width = (tf.cast(shape[axis], tf.float32) for axis in (1, 2))
+    box = evaluation_box(height, width, size)
+    scale = tf.stack([size[0] / box[2], size[1] / box[3]])
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=images,
+        size=size,
+        scale=scale,
+        translation=-scale * tf.stack(box[:2]),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return _tf_as(tf, resized, images.dtype)
+
+
+def tf_random_crop(
+    tf: Any, image: Any, channels: int | None, size: tuple[int, int], draws: Any
+) -> Any:
+    """Returns a random resized crop of an encoded or decoded image."""
+    if channels is None:
+        shape = tf.shape(image)[:2]
+    else:
+        is_jpeg = tf.io.is_jpeg(image)
+        # Other formats are decoded here, JPEG only where the crop is.
+        decoded = tf.cond(
+            is_jpeg,
+            lambda: tf.zeros((1, 1, channels), tf.uint8),
+            lambda: tf_decode(tf, image, channels),
+        )
+        shape = tf.cond(
+            is_jpeg,
+            lambda: tf.io.extract_jpeg_shape(image)[:2],
+            lambda: tf.shape(decoded)[:2],
+        )
+    sides = tf.cast(shape, tf.float32)
+    box = tf.cast(tf.stack(random_box(tf, sides[0], sides[1], draws)), tf.int32)
+
+    def cut(from_image):
+        return tf.slice(from_image, [box[0], box[1], 0], [box[2], box[3], -1])
+
+    if channels is None:
+        cropped = cut(image)
+    else:
+        cropped = tf.cond(
+            is_jpeg,
+            lambda: tf.io.decode_and_crop_jpeg(
+                image, box, channels=3, dct_method="INTEGER_ACCURATE"
+            )[..., :channels],
+            lambda: cut(decoded),
+        )
+    resized = tf.image.resize(cropped, size, antialias=True)
+    return _tf_as(tf, resized, cropped.dtype)
+
+
+def _tf_as(tf, resized, dtype):
+    # To whole levels, as in memory, wherever the image had those.
+    if dtype == tf.uint8:
+        resized = tf.round(tf.clip_by_value(resized, 0, 255))
+    return tf.cast(resized, dtype)
+
+
+# With Pillow and NumPy.
+
+
+def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
+    """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
+    # A GIF's file would stay open, for its other pictures.
+    with opened(item) as image:
+        if image.mode.startswith("I;16"):
+            # Pillow would clip, where others keep the higher byte.
+            levels = (np.asarray(image) >> 8).astype("uint8")
+            return np.repeat(levels[..., None], channels, axis=-1)
+        if image.mode == "P" and "transparency" in image.info:
+            # Pillow warns of what else it would lose.
+            image = image.convert("RGBA")
+        return np.asarray(image.convert("RGB"))[..., :channels]
+
+
+def pil_resize(
+    image: np.ndarray, box: Sequence[float], size: tuple[int, int]
+) -> np.ndarray:
+    """Returns the part of an image that `box` tells, in another size."""
+    pil = _checks.require("PIL.Image", extra="data")
+    top, left, height, width = map(float, box)
+    # Rounding may reach outside, which Pillow refuses.
+    top, left = max(top, 0.0), max(left, 0.0)
+    bottom = min(top + height, image.shape[0])
+    right = min(left + width, image.shape[1])
+    options = {
+        "size": size[::-1],
+        "resample": pil.Resampling.BILINEAR,
+        "box": (left, top, right, bottom),
+    }
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return np.asarray(pil.fromarray(image).resize(**options))
+    planes = [
+        np.asarray(pil.fromarray(np.ascontiguousarray(plane)).resize(**options))
+        for plane in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def pil_evaluation(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns an image as evaluation sees it."""
+    if image.shape[:2] == tuple(size):
+        return image
+    box = evaluation_box(float(image.shape[0]), float(image.shape[1]), size)
+    return pil_resize(image, box, size)
+
+
+def pil_random_crop(
+    image: np.ndarray, size: tuple[int, int], draws: np.ndarray
+) -> np.ndarray:
+    """Returns a random resized crop of a decoded image."""
+    sides = np.float32(image.shape[0]), np.float32(image.shape[1])
+    top, left, height, width = map(int, random_box(np, *sides, draws))
+    # Cut first: what lies outside shall not shine in.
+    cropped = image[top : top + height, left : left + width]
+    return pil_resize(cropped, (0, 0, height, width), size)
+
+
+def opened(item):
+    pil = _checks.require("PIL.Image", extra="data")
+    source = io.BytesIO(item) if isinstance(item, bytes) else item
+    return pil.open(source, formats=FORMATS)

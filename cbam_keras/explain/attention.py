@@ -1,0 +1,73 @@
+"""Attention maps of every attention layer of a model."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _inspection
+
+
+def attention_maps(
+    model: keras.Model, images: Any, *, batch_size: int = 32
+) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
+    """Returns the attention of every gate of a model to some images.
+
+    Each image goes through the model once, as in inference. The layers are
+    found wherever they are: in models within, in layers of your own, in
+    subclassed models.
+
+    Args:
+        model: `keras.Model` with `CBAM`, `ChannelAttention`,
+            `SqueezeExcite` or `SpatialAttention` layers.
+        images: Array or tensor `(B, H, W, C)`, as the model takes them.
+        batch_size: Positive integer, how many images are computed at a time.
+            Defaults to `32`.
+
+    Returns:
+        Dictionary, in the order in which the layers run, of the name of each
+        to a tuple of its channel map, a NumPy array `(B, C)`, and its spatial
+        map, `(B, h, w)` at the size of the features; `None` where it has no
+        such gate. Values are in (0, 1), or (0, 2) of layers that were made
+        with `identity_init`. Where several layers have one name, as in two
+        models within, the names are those of the models too
+        (`"backbone/cbam"`). Where one layer is called several times, its
+        further calls are `"cbam#2"` and so on.
+
+    Raises:
+        ValueError: If the model has no attention layers, or if the images
+            are not of the shape or range that it takes.
+        TypeError: If `model` is no `keras.Model`, or the images are no
+            numbers.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(
+        ...     input_shape=(32, 32, 3), classes=10, attention="cbam"
+        ... )
+        >>> maps = attention_maps(model, np.random.rand(2, 32, 32, 3))
+        >>> channel_map, spatial_map = maps["stage4_block2_attention"]
+        >>> channel_map.shape, spatial_map.shape
+        ((2, 512), (2, 1, 1))
+    """
+    batch_size = _checks.positive_integer("batch_size", batch_size)
+    _inspection.require_model(model)
+    images = _inspection.check_images(images, model)
+    if not model.built:
+        # Layers that a layer makes when it is built are not there before.
+        _inspection.run_model(model, images[:1])
+    names = _inspection.gates(model)
+    parts = [
+        _inspection.record(model, images[start : start + batch_size], names)
+        for start in range(0, len(images), batch_size)
+    ]
+    return {
+        name: (
+            _joined([part[name][0] for part in parts]),
+            _joined([part[name][1] for part in parts]),
+        )
+        for name in parts[0]
+    }
+
+
+def _joined(maps):
+    return None if maps[0] is None else np.concatenate(maps)

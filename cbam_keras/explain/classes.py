@@ -1,0 +1,130 @@
+"""Class probabilities, and which class is explained."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _inspection
+
+
+def class_probabilities(
+    model: keras.Model,
+    images: Any,
+    *,
+    output: int | str | None = None,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """Returns how probable a classifier thinks each class.
+
+    Args:
+        model: See `grad_cam`.
+        images: See `grad_cam`.
+        output: See `grad_cam`. Defaults to `None`.
+        batch_size: See `grad_cam`. Defaults to `32`.
+
+    Returns:
+        NumPy array `(B, classes)`, float32: what the model gives where it
+        ends in a softmax or sigmoid, or where that is from 0 and sums to 1
+        for all images; the softmax of its logits otherwise, or of a single
+        logit the sigmoid.
+
+    Raises:
+        ValueError: As `grad_cam`, of model, images and output.
+        TypeError: If the images are no numbers.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(
+        ...     input_shape=(32, 32, 3), classes=10, classifier_activation=None
+        ... )
+        >>> images = np.random.rand(2, 32, 32, 3)
+        >>> class_probabilities(model, images).shape
+        (2, 10)
+    """
+    batch_size = _checks.positive_integer("batch_size", batch_size)
+    images, steps, result, index = read(model, images, output)
+    head = _inspection.find_head(steps, result)
+    found = []
+    for start in range(0, len(images), batch_size):
+        outputs = _inspection.run_model(
+            model, images[start : start + batch_size]
+        )
+        found.append(_inspection.float32(keras.tree.flatten(outputs)[index]))
+    values = np.concatenate(found)
+    if head.kind is not None or _inspection.looks_like_probabilities(values):
+        return values
+    if values.shape[1] == 1:
+        return np.exp(-np.logaddexp(0, -values))
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def read(model, images, output):
+    """Returns the images, checked, and what the model makes of them.
+
+    These are its steps, the output tensor that tells of the classes, and the
+    place of that among its outputs.
+    """
+    _inspection.require_graph("model", model)
+    if len(model.inputs) != 1:
+        raise ValueError(
+            "`model` must have one input, images. Received: model "
+            f'"{model.name}" with {len(model.inputs)}: '
+            f"{_checks.first_few([x.name for x in model.inputs])}"
+        )
+    images = _inspection.check_images(images, model)
+    given = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
+    steps, results = _inspection.trace(model, [given])
+    index = _output_index(model, output)
+    result = results[index]
+    if len(result.shape) != 2 or result.shape[1] is None:
+        raise ValueError(
+            "`model` must give a value per class, an output of shape (B, "
+            f'classes). Received: model "{model.name}" with an output of '
+            f"shape {tuple(result.shape)}. Name another with `output`, or "
+            "end the model in a classifier"
+        )
+    return images, steps, result, index
+
+
+def _output_index(model, output):
+    """Returns the place of an output among the outputs of a model."""
+    names = list(getattr(model, "output_names", None) or [])
+    count = len(model.outputs)
+    if output is None and count == 1:
+        return 0
+    structure = _inspection.structure(model)[1]
+    if isinstance(structure, dict) and len(structure) == count:
+        # In the order in which Keras flattens it.
+        keys = keras.tree.flatten({key: key for key in structure})
+        if output in keys:
+            return keys.index(output)
+        names = keys
+    if isinstance(output, str):
+        return names.index(_checks.one_of("output", output, names))
+    if isinstance(output, int) and not isinstance(output, bool):
+        if 0 <= output < count:
+            return output
+    raise ValueError(
+        f'`output` must tell which output of model "{model.name}" to explain, '
+        f"by name or by an index below {count}. Received: output={output!r}. "
+        f"Its outputs are {_checks.first_few(names, 10)}"
+    )
+
+
+def class_indices(class_index, count, classes):
+    """Returns an index per image, or `None` for what is predicted."""
+    if class_index is None:
+        return None
+    indices = np.asarray(class_index)
+    if indices.dtype.kind not in "iu" or indices.shape not in ((), (count,)):
+        raise ValueError(
+            "`class_index` must be an integer or one per image, "
+            f"{count} here. Received: class_index={class_index!r}"
+        )
+    if indices.min() < 0 or indices.max() >= classes:
+        raise ValueError(
+            f"`class_index` must be from 0 to {classes - 1}, as the model "
+            f"has {classes} classes. Received: class_index={class_index!r}"
+        )
+    return np.broadcast_to(indices, (count,))

@@ -1,0 +1,72 @@
+"""The pointing game: the fraction of heat inside boxes."""
+
+from typing import Any
+
+import numpy as np
+
+
+def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Tells whether heat lies on the object, given a box around it.
+
+    Args:
+        heat_maps: Array `(B, H, W)` of numbers from 0, as of `grad_cam`.
+        boxes: Array `(B, 4)` of integers: `y_min, x_min, y_max, x_max` in
+            pixels, the maxima exclusive, as of `data.load(..., boxes=True)`.
+
+    Returns:
+        Tuple of two NumPy arrays: `(B,)` booleans, whether the hottest pixel
+        lies in the box (of several equally hot, the first), and `(B,)`
+        floats in [0, 1], which part of all heat does. Maps that are all 0
+        count as missed, with no heat in the box.
+
+    Raises:
+        ValueError: If the shapes do not belong together, if there is heat
+            below 0 or not finite, or if a box is empty or leaves the image.
+
+    Example:
+        >>> heat = np.zeros((1, 4, 4))
+        >>> heat[0, 1, 2] = 1.0
+        >>> pointing_game(heat, [[0, 2, 2, 4]])
+        (array([ True]), array([1.]))
+
+    Reference:
+        Zhang et al., 2016 (https://arxiv.org/abs/1608.00507), for the
+        pointing game; Wang et al., 2020 (https://arxiv.org/abs/1910.01279),
+        for the part of the heat.
+    """
+    heat, boxes = np.asarray(heat_maps, "float64"), np.asarray(boxes)
+    if heat.ndim != 3 or 0 in heat.shape:
+        raise ValueError(
+            "`heat_maps` must be of shape (B, H, W). Received: "
+            f"heat_maps.shape={heat.shape}"
+        )
+    if not np.isfinite(heat).all() or heat.min() < 0:
+        raise ValueError(
+            "`heat_maps` must be finite and from 0. Received: numbers from "
+            f"{heat.min()} to {heat.max()}"
+        )
+    if boxes.shape != (len(heat), 4):
+        raise ValueError(
+            f"`boxes` must be of shape ({len(heat)}, 4), a box per heat map. "
+            f"Received: boxes.shape={boxes.shape}"
+        )
+    height, width = heat.shape[1:]
+    y_min, x_min, y_max, x_max = boxes.T
+    fits = (0 <= y_min) & (y_min < y_max) & (y_max <= height)
+    fits &= (0 <= x_min) & (x_min < x_max) & (x_max <= width)
+    if not fits.all():
+        raise ValueError(
+            "`boxes` must be y_min, x_min, y_max, x_max within heat maps of "
+            f"{height} x {width} pixels. Received: {boxes[~fits][0].tolist()}"
+        )
+    y, x = np.arange(height)[:, None], np.arange(width)
+    y_min, x_min, y_max, x_max = (
+        side[:, None, None] for side in (y_min, x_min, y_max, x_max)
+    )
+    inside = (y_min <= y) & (y < y_max) & (x_min <= x) & (x < x_max)
+    total = heat.sum(axis=(1, 2))
+    flat = heat.reshape(len(heat), -1)
+    hottest = flat.argmax(axis=1)[:, None]
+    hits = np.take_along_axis(inside.reshape(flat.shape), hottest, 1)[:, 0]
+    energy = (heat * inside).sum(axis=(1, 2)) / np.where(total == 0, 1, total)
+    return hits & (total > 0), energy

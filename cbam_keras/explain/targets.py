@@ -1,0 +1,180 @@
+"""Which feature map of a network is looked at."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks, _inspection
+from cbam_keras._inspection import Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A feature map: what an operation returns.
+
+    `call` counts its calls that return a map of this shape, from 1: a layer
+    may serve several places.
+    """
+
+    operation: Any
+    call: int
+    shape: tuple
+    dtype: str
+    data_format: str
+
+
+def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
+    """Returns the feature map that a layer gives, or the last one.
+
+    Args:
+        steps: The steps of a model, traced with images of known size.
+        output: The output tensor that it leads to.
+        layer: Name or layer, or `None` for the last feature map with several
+            channels and positions.
+
+    Raises:
+        ValueError: If there is no such layer, if it has no feature map with
+            positions or does not lead to the output.
+        TypeError: If `layer` is of a wrong kind.
+    """
+    formats = _inspection.data_formats(steps)
+    leading = _leading_to(steps, output)
+    maps = [step for step in steps if _has_positions(step, formats)]
+    if layer is None:
+        maps = [
+            step
+            for step in maps
+            if id(step) in leading and step.outputs[0] is not output
+        ]
+        # A gate's convolution gives one channel, like no feature map but
+        # those of toy networks.
+        several = [step for step in maps if _channels(step, formats) > 1]
+        if not maps:
+            raise ValueError(
+                "The model must have a feature map with positions, (B, h, w, "
+                "C) of 2 x 2 or more, on the way to its output. Received: a "
+                "model whose layers give "
+                f"{_shapes(steps)}. Grad-CAM explains convolutional networks"
+            )
+        return _target(steps, (several or maps)[-1], formats)
+    named = _named(steps, layer, maps)
+    wanted = [step for step in named if step in maps]
+    if not wanted:
+        raise ValueError(
+            "`layer` must give a feature map with positions, (B, h, w, C) of "
+            f"2 x 2 or more. Received: layer={_name(layer)!r}, which gives "
+            f"{_shapes(named)}. The last feature map is {_last(maps)}"
+        )
+    leads = [step for step in wanted if id(step) in leading]
+    if not leads:
+        raise ValueError(
+            "`layer` must lead to the output that is explained. Received: "
+            f"layer={_name(layer)!r}, from which no path leads there"
+        )
+    return _target(steps, leads[-1], formats)
+
+
+def _name(layer):
+    return layer if isinstance(layer, str) else layer.name
+
+
+def _target(steps, step, formats):
+    (tensor,) = step.outputs
+    alike = [
+        x
+        for x in steps
+        if x.operation is step.operation and x.outputs[0].shape == tensor.shape
+    ]
+    return Target(
+        step.operation,
+        alike.index(step) + 1,
+        tuple(tensor.shape),
+        tensor.dtype,
+        formats[id(step.operation)],
+    )
+
+
+def _leading_to(steps, output):
+    """Returns the ids of the steps that an output is computed from."""
+    needed, leading = {id(output)}, set()
+    for step in reversed(steps):
+        if any(id(x) in needed for x in step.outputs):
+            leading.add(id(step))
+            needed.update(id(x) for x in step.inputs)
+    return leading
+
+
+def _has_positions(step, formats):
+    if len(step.outputs) != 1:
+        return False
+    (tensor,) = step.outputs
+    if len(tensor.shape) != 4 or "float" not in tensor.dtype:
+        return False
+    first = formats[id(step.operation)] == "channels_first"
+    sides = tensor.shape[2:] if first else tensor.shape[1:3]
+    return all(side is not None and side > 1 for side in sides)
+
+
+def _channels(step, formats):
+    first = formats[id(step.operation)] == "channels_first"
+    return step.outputs[0].shape[1 if first else -1]
+
+
+def _named(steps, layer, maps):
+    """Returns the steps that a name or layer stands for."""
+    if isinstance(layer, keras.layers.Layer):
+        inside = {id(x) for x in _inspection.layers_within(layer)}
+        named = [step for step in steps if id(step.operation) in inside]
+        if not named:
+            raise ValueError(
+                "`layer` must be a layer of the model. Received: layer "
+                f'"{layer.name}" of class {type(layer).__name__}, which is '
+                "not in its graph"
+            )
+        return named
+    if not isinstance(layer, str):
+        raise TypeError(
+            "`layer` must be the name of a layer, or the layer. Received: "
+            f"layer={layer!r}"
+        )
+    exact = [step for step in steps if step.path == layer]
+    if exact:
+        return exact
+    named = [step for step in steps if step.path.endswith(f"/{layer}")]
+    if len({id(step.operation) for step in named}) > 1:
+        paths = [f'"{step.path}"' for step in named]
+        raise ValueError(
+            "`layer` must be the name of one layer of the model. Received: "
+            f"layer={layer!r}, of which there are {len(paths)}. Give one of "
+            f"{_checks.first_few(paths, 5)}"
+        )
+    # The name of a model within stands for what it gives.
+    named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
+    if named:
+        return named
+    paths = [step.path for step in steps]
+    near = _checks.did_you_mean(
+        layer, dict.fromkeys(x for path in paths for x in _endings(path)), 5
+    )
+    raise ValueError(
+        "`layer` must be the name of a layer of the model. Received: "
+        f"layer={layer!r}. The last feature map is {_last(maps)}{near}"
+    )
+
+
+def _endings(path):
+    """Returns what a layer in a model within can be called."""
+    return path, path.rpartition("/")[2]
+
+
+def _last(maps):
+    return f'"{maps[-1].path}"' if maps else "none: there is none of 2 x 2"
+
+
+def _shapes(steps):
+    shapes = dict.fromkeys(
+        str(tuple(x.shape)) for step in steps for x in step.outputs
+    )
+    return _checks.first_few(list(shapes), 4)

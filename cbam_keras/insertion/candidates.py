@@ -1,0 +1,288 @@
+"""Places of a model where attention can go."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _inspection
+from cbam_keras.insertion.default_places import default_places
+from cbam_keras.layers import (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    make_attention,
+)
+
+ATTENTION_LAYERS = (CBAM, ChannelAttention, SpatialAttention)
+
+# Stands in for an unknown height or width when places are chosen. Divisible
+# by the stride of any usual network.
+SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Spot:
+    """An operation of a model, and what attention after it must know.
+
+    `outputs` has those of each call. An operation that is called several
+    times is one spot.
+    """
+
+    path: str
+    operation: Any
+    outputs: list[tuple]
+    graph: keras.Model
+    data_format: str
+
+    @property
+    def shape(self):
+        return tuple(self.outputs[0][0].shape)
+
+    @property
+    def shapes(self):
+        return [tuple(x.shape) for call in self.outputs for x in call]
+
+    @property
+    def takes_attention(self):
+        """Whether each call gives one feature map of the same channels."""
+        if any(
+            len(call) != 1 or not _inspection.is_feature_map(call[0])
+            for call in self.outputs
+        ):
+            return False
+        axis = 1 if self.data_format == "channels_first" else -1
+        channels = {(len(shape), shape[axis]) for shape in self.shapes}
+        return len(channels) == 1 and self.shape[axis] is not None
+
+
+class Spots:
+    """The model that attention goes into, and the spots there are in it."""
+
+    def __init__(self, model):
+        self.name = model.name
+        self.steps, self.outputs = _trace(model)
+        formats = _inspection.data_formats(self.steps)
+        self.spots = {}
+        for graph, prefix in _inspection.graphs(model):
+            for call in _inspection.calls(graph):
+                spot = self.spots.setdefault(
+                    id(call.operation),
+                    _Spot(
+                        prefix + call.operation.name,
+                        call.operation,
+                        [],
+                        graph,
+                        _format_of(call.operation, formats),
+                    ),
+                )
+                spot.outputs.append(call.outputs)
+
+    def default(self):
+        # Attention after the one activation of a whole network would be one
+        # layer for all its places.
+        repeated = [
+            spot.operation
+            for spot in self.spots.values()
+            if len(spot.outputs) > 1
+            and not getattr(spot.operation, "variables", ())
+        ]
+        steps = default_places(self.steps, self.outputs, repeated)
+        spots = {id(step.operation): None for step in steps}
+        found = [self.spots[spot] for spot in spots]
+        found = [spot for spot in found if spot.takes_attention]
+        if not found:
+            raise ValueError(
+                "`after` must say where attention goes in model "
+                f'"{self.name}", which has no convolution whose feature map '
+                f"is kept. Received: after=None. {self._possible()}"
+            )
+        for spot in found:
+            if isinstance(spot.operation, ATTENTION_LAYERS):
+                raise ValueError(
+                    "`after` must say where more attention goes in model "
+                    f'"{self.name}". Received: after=None, and at the usual '
+                    f'places there is some, as "{spot.path}". To put more '
+                    'behind it, pass its name or, for all, after="attention$"'
+                )
+        return found
+
+    def matching(self, after):
+        """Returns the spots that `after` means, all fit for attention."""
+        spots = self.spots.values()
+        if isinstance(after, re.Pattern):
+            found = self._searched(after)
+        elif isinstance(after, str):
+            found = self._named(after) or self._searched(after)
+        elif callable(after) and not isinstance(after, layers.Layer):
+            found = [
+                spot
+                for spot in spots
+                if isinstance(spot.operation, layers.Layer)
+                and after(spot.operation)
+            ]
+        else:
+            found = []
+            for name in _names(after):
+                named = self._named(name)
+                if len(named) > 1:
+                    raise ValueError(
+                        "`after` must name each layer clearly. Received: "
+                        f"after={after!r}, where {_quoted([name])} may be "
+                        f"{_quoted(spot.path for spot in named)}"
+                    )
+                if not named:
+                    self._refuse(after, name)
+                found += named
+        if not found:
+            self._refuse(after, getattr(after, "pattern", after))
+        for spot in found:
+            if not spot.takes_attention:
+                raise ValueError(
+                    "`after` must find layers with one feature map, (B, H, "
+                    f"W, C) with known C. Received: after={after!r}, which "
+                    f'finds "{spot.path}" with output of shape '
+                    f"{', '.join(map(str, spot.shapes))}. {self._possible()}"
+                )
+        return list({id(spot.operation): spot for spot in found}.values())
+
+    def attention(self, spot, attention, identity):
+        """Returns the built layer that goes to a spot."""
+        name = f"{spot.operation.name}_attention"
+        if any(
+            other.operation.name == name and other.graph is spot.graph
+            for other in self.spots.values()
+        ):
+            raise ValueError(
+                f'The attention after layer "{spot.path}" would be named '
+                f'"{name}". Received: model "{self.name}", which has a '
+                "layer of that name: has attention been inserted there "
+                "before? Choose other places with `after`"
+            )
+        layer = make_attention(attention, name=name)
+        config = layer.get_config()
+        changes = {}
+        if identity and not config.get("identity_init"):
+            if "identity_init" not in config:
+                raise ValueError(
+                    "`identity=True` needs attention layers that can start "
+                    "as the identity (with an argument `identity_init`). "
+                    f"Received: attention={attention!r}, which gives a "
+                    f"{type(layer).__name__}. Pass identity=False to let it "
+                    "change what the model predicts"
+                )
+            changes["identity_init"] = True
+        if config.get("data_format", spot.data_format) != spot.data_format:
+            changes["data_format"] = spot.data_format
+        policy = _policy(spot)
+        if layer.dtype_policy != policy and (
+            # Not chosen by the user, but what a new layer gets.
+            layer.dtype_policy == keras.config.dtype_policy()
+        ):
+            changes["dtype"] = policy
+        if changes:
+            layer = type(layer).from_config({**config, **changes})
+        layer.build(spot.shape)
+        shape = layer.compute_output_shape(spot.shape)
+        if tuple(shape) != spot.shape:
+            raise ValueError(
+                "`attention` must give layers that keep the shape. Received: "
+                f"attention={attention!r}, whose {type(layer).__name__} turns "
+                f'{spot.shape} after layer "{spot.path}" into {tuple(shape)}'
+            )
+        return layer
+
+    def _named(self, name):
+        spots = self.spots.values()
+        return [spot for spot in spots if spot.path == name] or [
+            spot for spot in spots if spot.operation.name == name
+        ]
+
+    def _searched(self, pattern):
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                "`after` must be the name of a layer or a regular expression "
+                f"that finds some. Received: after={pattern!r}, which is not "
+                f"one ({error})"
+            ) from error
+        return [
+            spot
+            for spot in self.spots.values()
+            if expression.search(spot.operation.name)
+            or expression.search(spot.path)
+        ]
+
+    def _refuse(self, after, name):
+        paths = [spot.path for spot in self.spots.values()]
+        near = difflib.get_close_matches(str(name), paths, n=3, cutoff=0.5)
+        hint = f". Did you mean {_quoted(near)}?" if near else "."
+        raise ValueError(
+            f'`after` must find layers of model "{self.name}". Received: '
+            f"after={after!r}, which finds none{hint} {self._possible()}"
+        )
+
+    def _possible(self, most=200):
+        paths = [
+            spot.path for spot in self.spots.values() if spot.takes_attention
+        ]
+        if not paths:
+            return "The model has no layer that could take attention"
+        # The last ones: deep features are the likelier places.
+        listed = "..., " * (len(paths) > most) + _quoted(paths[-most:])
+        return f"Layers that can take attention ({len(paths)}): {listed}"
+
+
+def _trace(model):
+    """Traces a model with unknown sizes stood in for, if it takes that."""
+    specs = [
+        keras.KerasTensor(
+            (x.shape[0], *(axis or SIZE for axis in x.shape[1:])), x.dtype
+        )
+        for x in model.inputs
+    ]
+    try:
+        return _inspection.trace(model, specs)
+    except (ValueError, TypeError):
+        # Sizes that are unknown but not free, as of a sequence of tokens.
+        return _inspection.trace(model, model.inputs)
+
+
+def _format_of(operation, formats):
+    while _inspection.is_graph(operation):
+        operation = _inspection.producer_of(operation.outputs[0])
+    return formats.get(id(operation), keras.config.image_data_format())
+
+
+def _policy(spot):
+    """Returns the data type policy for a layer that takes a spot's output."""
+    policy = getattr(spot.operation, "dtype_policy", None)
+    dtype = spot.outputs[0][0].dtype
+    if (
+        isinstance(policy, keras.dtype_policies.DTypePolicy)
+        and policy.quantization_mode is None
+        and policy.compute_dtype == dtype
+    ):
+        return policy
+    half = dtype in ("float16", "bfloat16")
+    return keras.dtype_policies.DTypePolicy(f"mixed_{dtype}" if half else dtype)
+
+
+def _names(after: Any) -> Sequence[str]:
+    names = list(after) if isinstance(after, Iterable) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            "`after` must be None, a regular expression, names of layers or "
+            "a function that takes a layer and returns whether attention "
+            f"follows it. Received: after={after!r}"
+        )
+    return names
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

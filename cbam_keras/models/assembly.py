@@ -1,0 +1,131 @@
+"""What all networks share: the image they take, their head, their weights."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _checks
+from cbam_keras.models.blocks import DOWNSAMPLE_IN
+from cbam_keras.models.weights import load_weights
+
+STEMS = ("imagenet", "small")
+
+
+def assemble(
+    body: Callable[[Any], Any],
+    *,
+    include_top: bool,
+    weights: Any,
+    input_tensor: Any,
+    input_shape: Any,
+    pooling: str | None,
+    classes: int,
+    classifier_activation: Any,
+    stem: str,
+    downsample_in: str,
+    name: str,
+) -> keras.Model:
+    """Builds a network from its middle: from the image, through it, to a head.
+
+    Args:
+        body: Function from the image, a symbolic tensor, to the last feature
+            map. It is called once the other arguments have been checked.
+        include_top: See `ResNet`.
+        weights: See `ResNet`.
+        input_tensor: See `ResNet`.
+        input_shape: See `ResNet`.
+        pooling: See `ResNet`.
+        classes: See `ResNet`.
+        classifier_activation: See `ResNet`.
+        stem: See `ResNet`.
+        downsample_in: See `ResNet`. Checked here, used by the body.
+        name: String, the name of the model.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If an argument is out of range, or if a weight file does
+            not fit.
+        TypeError: If an argument is of a wrong kind.
+    """
+    _checks.one_of("stem", stem, STEMS)
+    _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
+    _checks.one_of("pooling", pooling, (None, "avg", "max"))
+    _checks.boolean("include_top", include_top)
+    classes = _checks.positive_integer("classes", classes)
+    image = _image(input_tensor, input_shape, include_top, stem)
+    x = _head(body(image), include_top, pooling, classes, classifier_activation)
+    inputs = (
+        image
+        if input_tensor is None
+        else keras.utils.get_source_inputs(input_tensor)
+    )
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _image(input_tensor, input_shape, include_top, stem):
+    """Returns the tensor that the network starts from."""
+    if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise TypeError(
+                "`input_tensor` must be a Keras tensor, as keras.Input "
+                "gives. Received: input_tensor of type "
+                f"{type(input_tensor).__name__}"
+            )
+        received = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != received:
+            raise ValueError(
+                "`input_shape` must be left out or equal the shape of "
+                f"`input_tensor`. Received: input_shape={input_shape}, "
+                f"input_tensor of shape {received} without the batch"
+            )
+        input_shape = received
+    elif input_shape is None:
+        size = (32 if stem == "small" else 224) if include_top else None
+        input_shape = (size, size, 3)
+        if keras.config.image_data_format() == "channels_first":
+            input_shape = (3, size, size)
+    if not isinstance(input_shape, Sequence):
+        raise TypeError(
+            "`input_shape` must be a tuple, as (224, 224, 3). Received: "
+            f"input_shape={input_shape!r}"
+        )
+    input_shape = tuple(input_shape)
+    axis = 0 if keras.config.image_data_format() == "channels_first" else -1
+    if len(input_shape) != 3 or input_shape[axis] is None:
+        raise ValueError(
+            "`input_shape` must have two spatial axes and a known number of "
+            f'channels, with data_format="'
+            f'{keras.config.image_data_format()}". Received: '
+            f"input_shape={input_shape}"
+        )
+    return keras.Input(input_shape) if input_tensor is None else input_tensor
+
+
+def _head(x, include_top, pooling, classes, classifier_activation):
+    if not include_top and pooling is None:
+        return x
+    pool = (
+        layers.GlobalMaxPooling2D
+        if pooling == "max" and not include_top
+        else layers.GlobalAveragePooling2D
+    )
+    x = pool(name="head_pool")(x)
+    if not include_top:
+        return x
+    half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
+    return layers.Dense(
+        classes,
+        activation=classifier_activation,
+        # The authors' code: Kaiming normal.
+        kernel_initializer="he_normal",
+        # Probabilities and losses need more than half precision.
+        dtype="float32" if half else None,
+        name="predictions",
+    )(x)

@@ -1,0 +1,65 @@
+"""Networks by the names that commands take, for images in [0, 255]."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+from cbam_keras.models.mobilenet import MobileNet
+from cbam_keras.models.resnet import (
+    ResNet,
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    ResNeXt50,
+    ResNeXt101,
+    WideResNet18,
+)
+
+
+def _small(images, attention):
+    return _network(
+        functools.partial(
+            ResNet,
+            (1, 1, 1),
+            block="basic",
+            widths=(16, 32, 64),
+            stem_width=16,
+        ),
+        images,
+        attention,
+    )
+
+
+def _network(build, images, attention):
+    """Returns a network for images in [0, 255]."""
+    inputs = keras.Input(images.image_shape, name="images")
+    large = max(images.image_shape) > 96
+    return build(
+        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
+        classes=len(images.class_names),
+        attention=attention,
+        stem="imagenet" if large else "small",
+    )
+
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "small": _small,
+    **{
+        build.__name__.lower(): functools.partial(_network, build)
+        for build in (
+            ResNet18,
+            ResNet34,
+            ResNet50,
+            ResNet101,
+            ResNet152,
+            WideResNet18,
+            ResNeXt50,
+            ResNeXt101,
+            MobileNet,
+        )
+    },
+}

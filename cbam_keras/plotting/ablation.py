@@ -1,0 +1,103 @@
+"""The figure of an ablation."""
+
+from typing import Any
+
+from cbam_keras.plotting import style
+from cbam_keras.plotting.style import STYLES, broken, legend, plain
+
+
+def plot_ablation(results: Any, title: str = "") -> Any:
+    """Draws the test errors of an ablation, a panel per table.
+
+    Each row of a table has its mean, a small point per seed, and, from two
+    seeds on, the 95 % interval of its difference to the table's first row,
+    drawn from the line of that row: where it does not touch the line, the
+    difference excludes zero.
+
+    Args:
+        results: What `ablation.run` returned, or another object whose `rows`
+            have `table` (integer), `attention` (string), `top1_error`
+            (number, the mean in %), `top1_errors` (numbers, one per seed)
+            and `interval` (two numbers, of the difference in %, or `None`);
+            the first row of each table is its baseline.
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there are no rows.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> row = SimpleNamespace(
+        ...     table=1, attention="SE", top1_error=5.0, top1_errors=(5.0,),
+        ...     interval=None,
+        ... )
+        >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
+    """
+    rows = results.rows
+    if not rows:
+        raise ValueError(
+            "`results` must hold at least one row. Received: rows=[]"
+        )
+    tables = list(dict.fromkeys(row.table for row in rows))
+    own = [[row for row in rows if row.table == table] for table in tables]
+    heights = [len(group) + 1.2 for group in own]
+    figure = style.figure((8, 1.1 + 0.42 * sum(heights)), title)
+    panels = figure.subplots(
+        len(tables), 1, sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    for axes, table, group in zip(panels, tables, own, strict=True):
+        draw_table(axes, group)
+        axes.set_title(f"Table {table}", loc="left", fontsize=10)
+    panels[-1].set_xlabel("Top-1 error (%)")
+    legend(figure, panels)
+    return figure
+
+
+def draw_table(axes, rows):
+    """Draws one table of an ablation, its first row on top."""
+    baseline = rows[0].top1_error
+    axes.axvline(
+        baseline,
+        color="0.35",
+        linestyle="--",
+        linewidth=1,
+        label="mean of the first row",
+    )
+    for place, row in enumerate(rows):
+        if row.interval is not None:
+            axes.plot(
+                [baseline + end for end in row.interval],
+                [place, place],
+                color="black",
+                linewidth=1.5,
+                marker="|",
+                markersize=8,
+                label="95 % interval of the difference to it",
+            )
+        axes.plot(
+            row.top1_errors,
+            # Below its row, so that no point hides the mean.
+            [place + 0.25] * len(row.top1_errors),
+            color=STYLES[1]["color"],
+            linestyle="",
+            marker=".",
+            label="one seed",
+        )
+        axes.plot(
+            [row.top1_error],
+            [place],
+            color=STYLES[0]["color"],
+            linestyle="",
+            marker="o",
+            markersize=7,
+            label="mean",
+        )
+    axes.set_yticks(
+        range(len(rows)), [broken(row.attention, 40, 60) for row in rows]
+    )
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    plain(axes, "x")

@@ -1,0 +1,72 @@
+"""The curves of a training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cbam_keras import _checks
+from cbam_keras.plotting import style as _style
+from cbam_keras.plotting.style import STYLES, legend, plain
+
+
+def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
+    """Draws loss and accuracy over the epochs, a colour per network.
+
+    Args:
+        rows: Sequence of dictionaries, one per network and epoch, with the
+            keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
+            `"val_loss"` and `"val_accuracy"` (in [0, 1]).
+        title: String, stands over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: training thin, validation bold with
+        markers.
+
+    Raises:
+        ValueError: If there are no rows.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> row = {"network": "cbam", "epoch": 1, "loss": 1.0,
+        ...        "accuracy": 0.5, "val_loss": 1.1, "val_accuracy": 0.4}
+        >>> figure = plot_history([row])
+    """
+    if not rows:
+        raise ValueError(
+            "`rows` must hold at least one epoch. Received: rows=[]"
+        )
+    figure = _style.figure((10, 4.2), title)
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    panels = zip(
+        figure.subplots(1, 2),
+        ("loss", "accuracy"),
+        ("Loss", "Accuracy"),
+        strict=True,
+    )
+    for axes, key, label in panels:
+        for index, network in enumerate(networks):
+            style = STYLES[index % len(STYLES)]
+            own = [row for row in rows if row["network"] == network]
+            epochs = [row["epoch"] for row in own]
+            axes.plot(
+                epochs,
+                [row[f"val_{key}"] for row in own],
+                **style,
+                linewidth=2,
+                markersize=5,
+                label=f"{network}, validation",
+            )
+            axes.plot(
+                epochs,
+                [row[key] for row in own],
+                **{**style, "marker": ""},
+                linewidth=1,
+                alpha=0.6,
+                label=f"{network}, training",
+            )
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        plain(axes, "both")
+    legend(figure, [axes], columns=3)
+    return figure

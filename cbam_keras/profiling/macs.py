@@ -1,0 +1,179 @@
+"""Multiply-accumulates of each kind of layer."""
+
+import math
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _inspection
+from cbam_keras.layers import (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    SqueezeExcite,
+)
+
+
+# Below, `x` and `y` are the shapes of input and output for a batch of one, NaN
+# where a size is unknown. The batch axis counts: a model may fold others into
+# it, as windows do.
+def _convolution(layer, x, y):
+    axis = _channel_axis(layer, len(x))
+    return (
+        math.prod(layer.kernel_size) * (x[axis] // layer.groups) * math.prod(y)
+    )
+
+
+def _transposed_convolution(layer, x, y):
+    # Each input position meets the whole kernel once.
+    return math.prod(layer.kernel_size) * math.prod(x) * layer.filters
+
+
+def _depthwise_convolution(layer, x, y):
+    return math.prod(layer.kernel_size) * math.prod(y)
+
+
+def _separable_convolution(layer, x, y):
+    axis = _channel_axis(layer, len(x))
+    between = x[axis] * layer.depth_multiplier
+    positions = math.prod(y) // y[axis]
+    return positions * between * (math.prod(layer.kernel_size) + layer.filters)
+
+
+def _dense(layer, x, y):
+    return x[-1] * math.prod(y)
+
+
+def _einsum_dense(layer, x, y):
+    # Every index of the equation runs once around the multiplication, and
+    # stands in the input or in the kernel.
+    given, kernel = layer.equation.split("->")[0].split(",")
+    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
+    head, dots, tail = given.partition("...")
+    sizes.update(zip(head, x, strict=False))
+    if dots:
+        sizes[dots] = math.prod(x[len(head) : len(x) - len(tail)])
+        sizes.update(zip(reversed(tail), reversed(x), strict=False))
+    return math.prod(sizes.values())
+
+
+def _perceptron(layer, x, y):
+    channels = x[_channel_axis(layer, len(x))]
+    hidden = layer.squeeze_kernel.shape[1]
+    return x[0] * len(layer.pool_types) * 2 * channels * hidden
+
+
+def _spatial_gate(layer, x, y):
+    channels = x[_channel_axis(layer, len(x))]
+    positions = math.prod(x) // channels
+    kernel = layer.kernel_size ** (len(x) - 2) * len(layer.pool_types)
+    if "conv" in layer.pool_types:
+        kernel += channels
+    return positions * kernel
+
+
+def _cbam(layer, x, y):
+    return _perceptron(layer.channel_attention, x, y) + _spatial_gate(
+        layer.spatial_attention, x, y
+    )
+
+
+def _embedding(layer, x, y):
+    # A lookup adds an axis; `ReversibleEmbedding` called in reverse multiplies.
+    return 0 if len(y) > len(x) else math.nan
+
+
+NOT_COUNTED = ("not counted", None)
+
+# By the paper's convention: what only scales, shifts or looks up costs none.
+FREE = (
+    layers.BatchNormalization,
+    layers.GroupNormalization,
+    layers.LayerNormalization,
+    layers.Normalization,
+    layers.PReLU,
+    layers.RMSNormalization,
+)
+
+COUNTS = (
+    ("attention", (ChannelAttention, SqueezeExcite), _perceptron),
+    ("attention", SpatialAttention, _spatial_gate),
+    ("attention", CBAM, _cbam),
+    (
+        "convolution",
+        (layers.Conv1D, layers.Conv2D, layers.Conv3D),
+        _convolution,
+    ),
+    (
+        "convolution",
+        (
+            layers.Conv1DTranspose,
+            layers.Conv2DTranspose,
+            layers.Conv3DTranspose,
+        ),
+        _transposed_convolution,
+    ),
+    (
+        "convolution",
+        (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+        _depthwise_convolution,
+    ),
+    (
+        "convolution",
+        (layers.SeparableConv1D, layers.SeparableConv2D),
+        _separable_convolution,
+    ),
+    ("dense", layers.Dense, _dense),
+    ("dense", layers.EinsumDense, _einsum_dense),
+    ("other", FREE, lambda layer, x, y: 0),
+    ("other", layers.Embedding, _embedding),
+)
+
+
+def _count(layer, inputs, outputs) -> tuple[str, int | None]:
+    """Returns the group of a layer and the MACs of one call of it."""
+    if isinstance(layer, layers.SpectralNormalization):
+        # Once trained, the layer inside with another kernel.
+        return _count(layer.layer, inputs, outputs)
+    if isinstance(layer, layers.TimeDistributed):
+        return _count_times(layer, inputs, outputs)
+    for group, classes, count in COUNTS:
+        if isinstance(layer, classes):
+            x, y = _sizes(inputs[0]), _sizes(outputs[0])
+            macs = count(layer, x, y)
+            return NOT_COUNTED if math.isnan(macs) else (group, macs)
+    # Scales each channel, as Keras' ConvNeXt does in a class of its own.
+    if type(layer).__name__ == "LayerScale" or not layer.weights:
+        return "other", 0
+    return NOT_COUNTED
+
+
+def _sizes(tensor):
+    return tuple(math.nan if n is None else n for n in tensor.shape)
+
+
+def _count_times(wrapper, inputs, outputs) -> tuple[str, int | None]:
+    """Counts what is applied to each step of axis 1: a layer or a model."""
+    x, y = (
+        keras.KerasTensor((1, *tensors[0].shape[2:]), tensors[0].dtype)
+        for tensors in (inputs, outputs)
+    )
+    counts = [_count(wrapper.layer, (x,), (y,))]
+    if _inspection.is_graph(wrapper.layer):
+        steps, _ = _inspection.trace(wrapper.layer, [x])
+        counts = [
+            _count(step.operation, step.inputs, step.outputs)
+            for step in steps
+            if isinstance(step.operation, layers.Layer)
+        ]
+    known = [(group, macs) for group, macs in counts if macs is not None]
+    times = math.prod(_sizes(inputs[0])[:2])
+    if math.isnan(times) or len(known) < len(counts):
+        return NOT_COUNTED
+    group, _ = max(known, key=lambda count: count[1])
+    return group, times * sum(macs for _, macs in known)
+
+
+def _channel_axis(layer: Any, rank: int) -> int:
+    return 1 if layer.data_format == "channels_first" else rank - 1

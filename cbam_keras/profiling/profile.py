@@ -1,0 +1,305 @@
+"""Parameters and multiply-accumulates of a model, counted, not run."""
+
+import dataclasses
+import math
+import numbers
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _inspection, _tables
+from cbam_keras.profiling.macs import NOT_COUNTED, _count
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one layer of a model costs.
+
+    Attributes:
+        name: String, the name of the layer, after the names of the models
+            it is in: `"backbone/conv1"`.
+        kind: String, the class of the layer.
+        group: String, `"convolution"`, `"dense"`, `"attention"`, `"other"`
+            (normalization and what else only scales, shifts or looks up) or
+            `"not counted"`.
+        output_shape: Tuple, the shape of its first output without the batch.
+        parameters: Integer, trainable parameters.
+        macs: Integer, multiply-accumulates for one sample, over all calls of
+            a shared layer; `None` where they can't be counted.
+    """
+
+    name: str
+    kind: str
+    group: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+    macs: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What a model costs; prints as a table.
+
+    Attributes:
+        model: String, the name of the model.
+        input_shape: Shape it was counted for, without the batch; a tuple of
+            shapes if the model has several inputs.
+        rows: Tuple of `Row`, one for each layer that has weights or
+            multiplies, in the order they run.
+    """
+
+    model: str
+    input_shape: tuple
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the model."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers that could be counted."""
+        return sum(row.macs or 0 for row in self.rows)
+
+    @property
+    def attention_parameters(self) -> int:
+        """Trainable parameters of the attention layers of `cbam_keras`."""
+        return self.groups.get("attention", (0, 0))[0]
+
+    @property
+    def attention_macs(self) -> int:
+        """Multiply-accumulates of the attention layers of `cbam_keras`."""
+        return self.groups.get("attention", (0, 0))[1]
+
+    @property
+    def groups(self) -> dict[str, tuple[int, int]]:
+        """Parameters and multiply-accumulates of each group of layers."""
+        totals: dict[str, tuple[int, int]] = {}
+        for row in self.rows:
+            parameters, macs = totals.get(row.group, (0, 0))
+            totals[row.group] = (
+                parameters + row.parameters,
+                macs + (row.macs or 0),
+            )
+        return totals
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Names of layers with weights whose multiplies are not known."""
+        return tuple(row.name for row in self.rows if row.macs is None)
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                row.name,
+                row.kind,
+                str(row.output_shape),
+                f"{row.parameters:,}",
+                "not counted" if row.macs is None else f"{row.macs:,}",
+            )
+            for row in self.rows
+        ]
+        groups = [
+            (
+                f"all: {group}",
+                "",
+                "",
+                f"{parameters:,}",
+                "?" if group == "not counted" else f"{macs:,}",
+            )
+            for group, (parameters, macs) in self.groups.items()
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
+        text = _tables.render(
+            {
+                "layer": "left",
+                "kind": "left",
+                "output shape": "left",
+                "parameters": "right",
+                "MACs": "right",
+            },
+            [rows, groups, [total]],
+            title=f"{self.model}, input {self.input_shape}",
+        )
+        if self.uncounted:
+            text += (
+                "\nThe total leaves out the MACs of layers that are not known: "
+                + ", ".join(self.uncounted)
+            )
+        return text
+
+
+def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
+    """Counts trainable parameters and multiply-accumulates of a model.
+
+    Nothing is run: shapes are propagated through the graph. A MAC is one
+    multiply and one add. Counted, as in the tables of the paper, are
+    convolutions of every kind, dense layers and the attention layers of
+    `cbam_keras` (the perceptron once for each pool, the convolution, and the
+    1x1 convolution of `pool_types="conv"`), positions in the padding
+    included. Biases, normalization, activations, pooling, products of two
+    feature maps and the multiplication by an attention map are not.
+
+    Args:
+        model: Functional `keras.Model`, or a `keras.Sequential` that is
+            built; models within models are taken apart.
+        input_shape: Shape of the input without the batch, as
+            `(224, 224, 3)`; for several inputs, these in the nesting that
+            the model takes, or in a dictionary by their names. Defaults to
+            `None`, which means that of the model.
+
+    Returns:
+        A `Profile`, with `.parameters`, `.macs`, `.attention_parameters`,
+        `.attention_macs`, `.groups`, `.rows` and `.uncounted`, the names of
+        layers that have weights but are of no known kind: their parameters
+        are in the totals, their MACs are not. A shared layer counts its
+        parameters once and its MACs for each call.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If the graph of the model is not known (subclassed, or
+            sequential and not built), or if the shape of an input is unknown
+            or does not fit.
+
+    Example:
+        >>> inputs = keras.Input((8, 8, 3))
+        >>> x = keras.layers.Conv2D(16, 3, padding="same")(inputs)
+        >>> model = keras.Model(inputs, CBAM(name="attention")(x))
+        >>> profile = profile_model(model)
+        >>> profile.parameters, profile.macs
+        (595, 33984)
+        >>> profile.attention_parameters, profile.attention_macs
+        (147, 6336)
+    """
+    _inspection.require_graph("model", model)
+    shapes = _shapes(model, input_shape)
+    steps, _ = _inspection.trace(
+        model,
+        [
+            keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
+            for shape, x in zip(shapes, model.inputs, strict=True)
+        ],
+    )
+    batch = model.inputs[0].shape[0] or 1
+    rows: dict[int, Row] = {}
+    seen: set[int] = set()
+    for step in steps:
+        layer = step.operation
+        if not isinstance(layer, layers.Layer):
+            continue
+        group, macs = _count(layer, step.inputs, step.outputs)
+        if not layer.weights and not macs:
+            continue
+        if macs is not None:
+            macs //= batch
+        if id(layer) in rows:
+            # A shared layer: one row, and the MACs of each call.
+            row = rows[id(layer)]
+            if row.macs is None or macs is None:
+                group, macs = NOT_COUNTED
+            else:
+                group, macs = row.group, row.macs + macs
+            rows[id(layer)] = dataclasses.replace(row, group=group, macs=macs)
+            continue
+        rows[id(layer)] = Row(
+            step.path,
+            type(layer).__name__,
+            group,
+            tuple(step.outputs[0].shape[1:]),
+            _parameters(layer, seen),
+            macs,
+        )
+    graph = {id(v) for step in steps for v in _weights(step.operation)}
+    for variable in model.weights:
+        if id(variable) not in graph:
+            # Of a layer that the graph does not show, as of a subclass.
+            rows[id(variable)] = Row(
+                variable.path,
+                "Variable",
+                "not counted",
+                (),
+                math.prod(variable.shape) if variable.trainable else 0,
+                None,
+            )
+    return Profile(
+        model.name,
+        shapes[0] if len(shapes) == 1 else tuple(shapes),
+        tuple(rows.values()),
+    )
+
+
+def _weights(operation: Any) -> list:
+    return getattr(operation, "weights", [])
+
+
+def _parameters(layer: Any, seen: set[int]) -> int:
+    """Returns the trainable parameters of a layer that are not yet `seen`."""
+    new = [v for v in layer.trainable_weights if id(v) not in seen]
+    seen |= {id(v) for v in new}
+    return sum(math.prod(v.shape) for v in new)
+
+
+def _shapes(model: keras.Model, input_shape: Any) -> list[tuple[int, ...]]:
+    """Returns the shape of each input without the batch, all axes known."""
+    own = [tuple(x.shape[1:]) for x in model.inputs]
+    shapes = own
+    if input_shape is not None:
+        inputs, _ = _inspection.structure(model)
+        given = {id(x): shape for x, shape in _given(input_shape, inputs)}
+        shapes = [given.get(id(x), ()) for x in model.inputs]
+        if len(given) != len(own) or not all(map(_fits, shapes, own)):
+            raise ValueError(
+                "`input_shape` must fit the input of the model, without the "
+                f"batch. Received: input_shape={input_shape} for model "
+                f'"{model.name}", which takes {_listed(model)}'
+            )
+    if any(axis is None for shape in shapes for axis in shape):
+        raise ValueError(
+            f'The inputs of model "{model.name}" have axes of unknown size, '
+            "on which the multiply-accumulates depend. Received: "
+            f"input_shape={input_shape} for {_listed(model)}. Give "
+            "`input_shape`, e.g. input_shape=(224, 224, 3)"
+        )
+    return shapes
+
+
+def _given(input_shape: Any, inputs: Any) -> list[tuple[Any, tuple]]:
+    """Returns the inputs of a model, each with the shape given for it."""
+    flat = keras.tree.flatten(inputs)
+    if isinstance(input_shape, dict):
+        # By name where the model takes no dict, as Keras takes data.
+        if not isinstance(inputs, dict):
+            inputs = {x.name: x for x in flat}
+        if input_shape.keys() != inputs.keys():
+            return []
+        pairs = [(inputs[key], input_shape[key]) for key in inputs]
+    elif not isinstance(input_shape, (list, tuple)):
+        return []
+    elif all(n is None or isinstance(n, numbers.Integral) for n in input_shape):
+        shape = tuple(n if n is None else int(n) for n in input_shape)
+        return [(flat[0], shape)] if len(flat) == 1 else []
+    else:
+        nested = isinstance(inputs, (list, tuple))
+        if not nested or len(inputs) != len(input_shape):
+            inputs = flat
+        if len(inputs) != len(input_shape):
+            return []
+        pairs = list(zip(inputs, input_shape, strict=True))
+    return [found for x, shape in pairs for found in _given(shape, x)]
+
+
+def _fits(shape: tuple, axes: tuple) -> bool:
+    return len(shape) == len(axes) and all(
+        a == b or (b is None and a > 0)
+        for a, b in zip(shape, axes, strict=True)
+    )
+
+
+def _listed(model: keras.Model) -> str:
+    """Returns the shapes a model takes, by name if they are several."""
+    shapes = [(x.name, tuple(x.shape[1:])) for x in model.inputs]
+    if len(shapes) == 1:
+        return str(shapes[0][1])
+    return ", ".join(f'{shape} as "{name}"' for name, shape in shapes)

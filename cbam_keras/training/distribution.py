@@ -1,0 +1,274 @@
+"""One network on several devices, each with its part of every batch."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks, _inspection
+from cbam_keras.training.processes import (
+    connect_processes,
+    guarded,
+    wait_for_processes,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """Which of several processes this is, that train one network together.
+
+    For `train(distribute=)` under JAX, where each process makes the same call
+    but for its own `process`. All of them need the same output folder, since
+    process 0 alone writes to it and the others read what it wrote.
+
+    Args:
+        address: String, `"host:port"`: where process 0 can be reached by the
+            others, with a port that is free there.
+        processes: Positive integer, how many there are.
+        process: Integer from 0 to `processes - 1`, which of them this is.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> Distribution("10.0.0.1:29400", processes=2, process=1).process
+        1
+    """
+
+    address: str
+    processes: int
+    process: int
+
+    def __post_init__(self) -> None:
+        host, _, port = str(self.address).rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError(
+                "`address` must be the host and port of process 0, as "
+                f'"10.0.0.1:29400". Received: address={self.address!r}'
+            )
+        processes = _checks.positive_integer("processes", self.processes)
+        process = _checks.seed("process", self.process)
+        if process >= processes:
+            raise ValueError(
+                "`process` must be an integer from 0 to `processes` - 1. "
+                f"Received: process={process}, processes={processes}"
+            )
+        object.__setattr__(self, "processes", processes)
+        object.__setattr__(self, "process", process)
+
+
+class Devices:
+    """What trains a network: this process alone, on its first device."""
+
+    # Of the processes, which one and how many, and the devices of them all.
+    index = 0
+    processes = 1
+    count = 1
+
+    @property
+    def writes(self):
+        """Whether this process writes files and prints."""
+        return self.index == 0
+
+    def scope(self, folder):
+        """Makes what is built and trained inside use these devices."""
+        return contextlib.nullcontext()
+
+    def fitting(self, model):
+        """Prepares a model for `fit`, and takes that back."""
+        return contextlib.nullcontext()
+
+    def apart(self):
+        """Makes what is done inside `fit` by one process its own matter."""
+        return contextlib.nullcontext()
+
+    def wait(self):
+        """Returns when every process has come here."""
+
+    def share(self, images):
+        """Returns this process' part of images, in batches that divide."""
+        if self.count == 1:
+            return images
+        if images.batch_size % self.count:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {self.count} "
+                "devices that share each batch. Received: batch_size="
+                f"{images.batch_size}"
+            )
+        shared = images.sharded(self.index, self.processes, self.count)
+        return dataclasses.replace(
+            shared,
+            validation=_weigh(
+                shared.validation, self._factor(images, "validation")
+            ),
+            test=_weigh(shared.test, self._factor(images, "test")),
+        )
+
+    def _factor(self, images, split):
+        # Keras divides a loss by the number of all examples, those of weight
+        # 0 that fill up the last batch among them.
+        size = images.sizes[split]
+        return -(-size // self.count) * self.count / size
+
+
+ALONE = Devices()
+
+
+class _Mirrored(Devices):
+    """The devices of this machine under TensorFlow."""
+
+    def __init__(self, names):
+        self.names = names
+        self.count = len(names)
+        self.normalizing = []
+
+    def scope(self, folder):
+        tf = _checks.require("tensorflow", extra="tensorflow")
+        return tf.distribute.MirroredStrategy(self.names).scope()
+
+    @contextlib.contextmanager
+    def fitting(self, model):
+        # Otherwise each device normalizes by, and keeps, statistics of its
+        # own part of each batch, and a file holds those of the first alone.
+        self.normalizing = [
+            layer
+            for layer in _inspection.layers_within(model)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and not layer.synchronized
+        ]
+        with self._synchronized(True):
+            yield
+
+    def apart(self):
+        # Other backends would not load a layer that is saved so.
+        return self._synchronized(False)
+
+    @contextlib.contextmanager
+    def _synchronized(self, value):
+        for layer in self.normalizing:
+            layer.synchronized = value
+        try:
+            yield
+        finally:
+            for layer in self.normalizing:
+                layer.synchronized = not value
+
+
+class _Parallel(Devices):
+    """All devices of all processes under JAX."""
+
+    def __init__(self):
+        jax = _checks.require("jax", extra="jax")
+        self.index = jax.process_index()
+        self.processes = jax.process_count()
+        self.count = jax.device_count()
+        if jax.local_device_count() * self.processes != self.count:
+            raise ValueError(
+                "Every process must have the same number of devices. "
+                f"Received: process {self.index} with "
+                f"{jax.local_device_count()} of {self.count} devices of "
+                f"{self.processes} processes"
+            )
+
+    @contextlib.contextmanager
+    def scope(self, folder):
+        parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
+        with parallel.scope():
+            if self.processes == 1:
+                yield
+                return
+            with guarded(self.index, self.processes, folder):
+                self.wait()
+                yield
+                self.wait()
+
+    @contextlib.contextmanager
+    def apart(self):
+        # Keras makes variables in passing, saving a model for one, and with
+        # a distribution each is an agreement of all processes.
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
+
+    def wait(self):
+        if self.processes > 1:
+            wait_for_processes()
+
+
+def connect(distribute: bool | Distribution) -> None:
+    """Connects this process to the others, before it computes anything.
+
+    Args:
+        distribute: See `training.train`.
+
+    Raises:
+        TypeError: If it is neither a boolean nor a `Distribution`.
+        ValueError: If the backend cannot, or process 0 its port.
+        RuntimeError: If the backend has computed something already.
+    """
+    if not isinstance(distribute, (bool, Distribution)):
+        raise TypeError(
+            "`distribute` must be True, False or a Distribution. Received: "
+            f"distribute={distribute!r}"
+        )
+    backend = keras.backend.backend()
+    if distribute and backend not in ("tensorflow", "jax"):
+        raise ValueError(
+            "`distribute` needs the backend TensorFlow or JAX, since Keras "
+            "shares batches among devices there alone. Received: distribute="
+            f"{distribute!r}, backend={backend!r}. Set KERAS_BACKEND=jax"
+        )
+    if not isinstance(distribute, Distribution) or distribute.processes == 1:
+        return
+    if backend != "jax":
+        raise ValueError(
+            "Several processes can train one network under JAX alone. "
+            f"Received: distribute={distribute!r}, backend={backend!r}. Set "
+            "KERAS_BACKEND=jax; distribute=True takes the devices of one "
+            "machine"
+        )
+    connect_processes(distribute)
+
+
+def find(distribute: bool | Distribution) -> Devices:
+    """Returns the devices to train on, connected to the other processes."""
+    connect(distribute)
+    if not distribute:
+        return ALONE
+    if keras.backend.backend() == "jax":
+        jax = _checks.require("jax", extra="jax")
+        return ALONE if jax.device_count() == 1 else _Parallel()
+    tf = _checks.require("tensorflow", extra="tensorflow")
+    # Several where GPUs are there, or were made out of the processor.
+    devices = tf.config.list_logical_devices(
+        "GPU"
+    ) or tf.config.list_logical_devices("CPU")
+    names = [device.name for device in devices]
+    return ALONE if len(names) == 1 else _Mirrored(names)
+
+
+def _weigh(batches: Any, factor: float) -> Any:
+    """Returns batches with their sample weights times a factor."""
+    if factor == 1:
+        return batches
+    if isinstance(batches, keras.utils.PyDataset):
+        return _Weighed(batches, factor)
+    return batches.map(lambda x, y, weights: (x, y, weights * factor))
+
+
+class _Weighed(keras.utils.PyDataset):
+    def __init__(self, batches, factor):
+        super().__init__()
+        self.batches = batches
+        self.factor = factor
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        images, labels, weights = self.batches[index]
+        return images, labels, weights * self.factor

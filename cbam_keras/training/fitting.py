@@ -1,0 +1,165 @@
+"""Training of one network, so that it can be interrupted at any moment."""
+
+import math
+import sys
+import time
+
+import keras
+
+from cbam_keras.training.checkpoints import random_states
+from cbam_keras.training.distribution import ALONE
+from cbam_keras.training.networks import fingerprint
+
+KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class Diverged(ArithmeticError):
+    """The loss of a network is no longer a finite number."""
+
+
+def fit(
+    model,
+    name,
+    images,
+    recipe,
+    progress,
+    *,
+    epochs=None,
+    announce=None,
+    after_epoch=None,
+    callbacks=(),
+    stop_if_diverged=False,
+    devices=ALONE,
+):
+    """Trains a network from where its progress stands, and returns the state.
+
+    Args:
+        model: A compiled `keras.Model`, which the one on disk replaces where
+            the training has begun.
+        name: String, the name its progress is kept under.
+        images: An `ImageData`.
+        recipe: A `Recipe`.
+        progress: A `Progress`.
+        epochs: Integer, the epoch to train to. Defaults to `None`, which
+            means those of the recipe.
+        announce: Function that is told the epochs done before it begins.
+            Defaults to `None`.
+        after_epoch: Function that gets the state when it has been saved.
+            Defaults to `None`.
+        callbacks: Sequence of further `keras.callbacks.Callback`s.
+        stop_if_diverged: Boolean, whether a loss that is not finite raises
+            `Diverged`. Defaults to `False`.
+        devices: The `Devices` that share the images. Defaults to this
+            process alone.
+
+    Returns:
+        Dictionary: `network`, `fingerprint`, `history` (a dictionary per
+        epoch) and the names of the `latest` and `best` checkpoint.
+    """
+    epochs = recipe.epochs if epochs is None else epochs
+    model, state = _where_it_stands(model, name, progress, epochs)
+    if announce is not None and devices.writes:
+        announce(len(state["history"]))
+    if len(state["history"]) >= epochs:
+        return state
+    with devices.fitting(model):
+        model.fit(
+            images.train,
+            validation_data=images.validation,
+            epochs=epochs,
+            initial_epoch=len(state["history"]),
+            callbacks=[
+                *callbacks,
+                _SaveEpoch(
+                    progress,
+                    state,
+                    images,
+                    recipe.seed,
+                    after_epoch,
+                    stop_if_diverged,
+                    devices,
+                ),
+            ],
+            # The data shuffle themselves, by seed and epoch.
+            shuffle=False,
+            # A bar that redraws itself is for terminals and notebooks, and
+            # of several processes one prints.
+            verbose=_verbosity() if devices.writes else 0,
+        )
+    return state
+
+
+def _where_it_stands(model, name, progress, epochs):
+    """Returns the model to go on with, and the state."""
+    state = progress.load(name)
+    own = fingerprint(model)
+    if state is None:
+        return model, {"network": name, "fingerprint": own, "history": []}
+    if state["fingerprint"] != own:
+        raise ValueError(
+            "A run must be resumed with the networks it was started with. "
+            f'Received: folder="{progress.folder}", changed: the layers of '
+            f'network "{name}"'
+        )
+    if len(state["history"]) < epochs:
+        # The file holds the optimizer's state too.
+        model = progress.load_model(state["latest"])
+        for variable, value in zip(
+            random_states(model), state["random"], strict=True
+        ):
+            variable.assign(value)
+    return model, state
+
+
+class _SaveEpoch(keras.callbacks.Callback):
+    """Makes an epoch repeatable, and saves the state after it."""
+
+    def __init__(
+        self,
+        progress,
+        state,
+        images,
+        seed,
+        after_epoch,
+        stop_if_diverged,
+        devices,
+    ):
+        super().__init__()
+        self.progress = progress
+        self.state = state
+        self.images = images
+        self.seed = seed
+        self.after_epoch = after_epoch
+        self.stop_if_diverged = stop_if_diverged
+        self.devices = devices
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.images.set_epoch(epoch)
+        # PyTorch's dropout draws from its global generator.
+        keras.utils.set_random_seed((self.seed + epoch) % 2**32)
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self.start
+        row = {
+            "network": self.state["network"],
+            "epoch": epoch + 1,
+            **{key: float(logs[key]) for key in KEYS},
+            "seconds": seconds,
+        }
+        if self.stop_if_diverged and not math.isfinite(row["loss"]):
+            raise Diverged(
+                f"The training loss became {row['loss']} in epoch {epoch + 1}"
+            )
+        self.state["history"].append(row)
+        with self.devices.apart():
+            self.progress.save(self.state, self.model)
+        if self.after_epoch is not None:
+            self.after_epoch(self.state)
+        # No process begins an epoch before the last one is on disk.
+        self.devices.wait()
+
+
+def _verbosity():
+    interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return 1 if interactive else 2

@@ -1,0 +1,105 @@
+"""Networks built from a seed, checked and compiled for training."""
+
+import hashlib
+import json
+import math
+
+import keras
+
+from cbam_keras import _checks, _inspection
+from cbam_keras.training.recipe import DTYPES
+
+
+def build_network(build, images, recipe):
+    """Returns a new network, compiled, after checking that it fits."""
+    model = build_seeded(build, recipe)
+    check_network(model, images)
+    compile_network(
+        model,
+        recipe,
+        len(images.train),
+        one_hot=images.one_hot,
+    )
+    return model
+
+
+def build_seeded(build, recipe):
+    """Returns what `build` does, with the recipe's seed and precision."""
+    keras.utils.set_random_seed(recipe.seed)
+    before = keras.config.dtype_policy()
+    policy = DTYPES[recipe.mixed_precision]
+    try:
+        if policy:
+            keras.config.set_dtype_policy(policy)
+        return build()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def check_network(model, images):
+    """Raises unless the model takes these images and tells their classes."""
+    classes = len(images.class_names)
+    if getattr(model, "input_shape", None) is None:
+        raise ValueError(
+            "A network must be a functional or Sequential keras.Model with a "
+            f"known input shape. Received: {model!r} from the function for a "
+            "network"
+        )
+    fits = _checks.fits(model.input_shape[1:], images.image_shape)
+    if not fits or tuple(model.output_shape) != (None, classes):
+        raise ValueError(
+            f'A network for the data set "{images.name}" must take images '
+            f"of shape {images.image_shape} and give {classes} values. "
+            f'Received: model "{model.name}" with input_shape='
+            f"{model.input_shape}, output_shape={model.output_shape}"
+        )
+
+
+def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
+    """Compiles a model, for labels as numbers or, `one_hot`, as vectors."""
+    optimizer = recipe.make_optimizer(steps_per_epoch)
+    if any(layer.compute_dtype == "float16" for layer in model.layers):
+        # Keras would add it by itself, but leave it out of what it saves.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    loss = (
+        keras.losses.CategoricalCrossentropy
+        if one_hot
+        else keras.losses.SparseCategoricalCrossentropy
+    )
+    model.compile(
+        optimizer,
+        loss=loss(from_logits=not _ends_in_softmax(model)),
+        # Counts what fills up a batch for several devices by its weight, 0.
+        weighted_metrics=["accuracy"],
+        auto_scale_loss=False,
+    )
+
+
+def _ends_in_softmax(model):
+    if not _inspection.is_graph(model):
+        return _inspection.head_of(model.layers[-1]).kind == "softmax"
+    steps, outputs = _inspection.trace(model, model.inputs)
+    return _inspection.find_head(steps, outputs[0]).kind == "softmax"
+
+
+def count_parameters(model):
+    """Returns the number of trainable parameters."""
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+def fingerprint(model):
+    """Returns a short code of what a model is made of, names aside."""
+    configs = [
+        (type(layer).__name__, {**layer.get_config(), "name": None})
+        for layer in _all_layers(model)
+    ]
+    text = json.dumps(configs, default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _all_layers(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)
+        else:
+            yield layer

@@ -1,0 +1,223 @@
+"""How a network is trained: the settings, and the optimizer they make."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks
+from cbam_keras.optimizers import MomentumSGD
+
+DTYPES = {
+    None: None,
+    "float16": "mixed_float16",
+    "bfloat16": "mixed_bfloat16",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: AdamW or SGD, its schedule, augmentation.
+
+    `RECIPES` holds complete ones by name. To change one:
+    `dataclasses.replace(RECIPES["imagenet"], epochs=10)`.
+
+    Args:
+        epochs: Positive integer. Defaults to `4`.
+        batch_size: Positive integer, images per step, over all devices.
+            Defaults to `32`.
+        learning_rate: Positive number, the highest learning rate. Defaults
+            to `0.01`.
+        weight_decay: Number from 0, for every trainable variable. Decoupled
+            from the gradient with `"adamw"`; added to it, as PyTorch does,
+            with `"sgd"`. Defaults to `0.0001`.
+        seed: Integer from 0 to 2**32 - 1, of the initial weights, of the
+            split and of the order of the images. Defaults to `0`.
+        mixed_precision: `None`, `"float16"` or `"bfloat16"`: what networks
+            compute in, while weights stay float32. Defaults to `None`, which
+            means the global policy.
+        optimizer: `"adamw"`, or `"sgd"`: `torch.optim.SGD` step by step.
+            Defaults to `"adamw"`.
+        momentum: Number in [0, 1), of `"sgd"`. Defaults to `0.9`.
+        schedule: `"cosine"`: the learning rate rises for a tenth of all
+            steps, then decays to zero along half a cosine. `"step"`: it
+            begins at its highest, and is divided by 10 every `step_epochs`.
+            Defaults to `"cosine"`.
+        step_epochs: Positive integer, of `"step"`. Defaults to `30`.
+        augment: Sequence of strings, what varies training images, as
+            `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to
+            `()`.
+        image_size: Positive integer or two `(H, W)`, what images are resized
+            to. Defaults to `None`, see `cbam_keras.data.load`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> Recipe(optimizer="sgd", learning_rate=0.1, schedule="step").momentum
+        0.9
+    """
+
+    epochs: int = 4
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    weight_decay: float = 1e-4
+    seed: int = 0
+    mixed_precision: str | None = None
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    step_epochs: int = 30
+    augment: tuple[str, ...] = ()
+    image_size: int | tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        checked = {
+            "epochs": _checks.positive_integer("epochs", self.epochs),
+            "batch_size": _checks.positive_integer(
+                "batch_size", self.batch_size
+            ),
+            "learning_rate": _checks.positive_number(
+                "learning_rate", self.learning_rate
+            ),
+            "weight_decay": _checks.positive_number(
+                "weight_decay", self.weight_decay, or_zero=True
+            ),
+            "seed": _checks.seed("seed", self.seed),
+            "mixed_precision": _checks.one_of(
+                "mixed_precision", self.mixed_precision, DTYPES
+            ),
+            "optimizer": _checks.one_of(
+                "optimizer", self.optimizer, ("adamw", "sgd")
+            ),
+            "momentum": _momentum(self.momentum),
+            "schedule": _checks.one_of("schedule", self.schedule, SCHEDULES),
+            "step_epochs": _checks.positive_integer(
+                "step_epochs", self.step_epochs
+            ),
+            "augment": _names(self.augment),
+            "image_size": _size(self.image_size),
+        }
+        # As plain numbers, also where NumPy's were given.
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def make_optimizer(
+        self, steps_per_epoch: int
+    ) -> keras.optimizers.Optimizer:
+        """Returns the optimizer with its schedule over all epochs.
+
+        Args:
+            steps_per_epoch: Positive integer, batches per epoch.
+        """
+        learning_rate = SCHEDULES[self.schedule](self, steps_per_epoch)
+        if self.optimizer == "sgd":
+            return MomentumSGD(learning_rate, self.momentum, self.weight_decay)
+        return keras.optimizers.AdamW(
+            learning_rate, weight_decay=self.weight_decay
+        )
+
+
+def _cosine(recipe, steps_per_epoch):
+    steps = recipe.epochs * steps_per_epoch
+    warmup = steps // 10
+    return keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / 10,
+        decay_steps=steps - warmup,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+def _step(recipe, steps_per_epoch):
+    # Keras' schedule needs at least one boundary, be it after the end.
+    drops = range(1, max(2, -(-recipe.epochs // recipe.step_epochs)))
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        # The step at a boundary, counted from 0, still has the value before.
+        [drop * recipe.step_epochs * steps_per_epoch - 1 for drop in drops],
+        [recipe.learning_rate * 0.1**drop for drop in (0, *drops)],
+    )
+
+
+SCHEDULES = {"cosine": _cosine, "step": _step}
+
+
+def _momentum(value):
+    number = _checks.positive_number("momentum", value, or_zero=True)
+    if number >= 1:
+        raise ValueError(
+            f"`momentum` must be less than 1. Received: momentum={value!r}"
+        )
+    return number
+
+
+def _names(augment: Any) -> tuple[str, ...]:
+    # What the names may be is known to `data.load`, which varies the images.
+    names = (augment,) if isinstance(augment, str) else augment
+    if not isinstance(names, (tuple, list)) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise ValueError(
+            "`augment` must be a sequence of strings. Received: "
+            f"augment={augment!r}"
+        )
+    return tuple(names)
+
+
+def _size(image_size: Any) -> int | tuple[int, int] | None:
+    if image_size is None:
+        return None
+    if not isinstance(image_size, (tuple, list)):
+        return _checks.positive_integer("image_size", image_size)
+    if len(image_size) != 2:
+        raise ValueError(
+            "`image_size` must be one integer or two, (H, W). Received: "
+            f"image_size={image_size!r}"
+        )
+    height, width = (
+        _checks.positive_integer("image_size", side) for side in image_size
+    )
+    return height, width
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    # Woo, Park, Lee and Kweon, 2018, section 4, and the defaults of the
+    # authors' training script (github.com/Jongchan/attention-module), which
+    # is that of He, Zhang, Ren and Sun, 2016.
+    "imagenet": Recipe(
+        epochs=90,
+        batch_size=256,
+        learning_rate=0.1,
+        weight_decay=1e-4,
+        optimizer="sgd",
+        schedule="step",
+        augment=("random_resized_crop", "flip"),
+        image_size=224,
+    ),
+    # For images of CIFAR's kind. The numbers of github.com/kuangliu/
+    # pytorch-cifar; Zagoruyko and Komodakis, 2016, have the same but for
+    # steps in place of the cosine. The warm-up is ours.
+    "small_images": Recipe(
+        epochs=200,
+        batch_size=128,
+        learning_rate=0.1,
+        weight_decay=5e-4,
+        optimizer="sgd",
+        augment=("crop", "flip"),
+    ),
+}
+
+
+def find_recipe(recipe: Recipe | str | None) -> Recipe:
+    """Returns a recipe, given as it is or by its name in `RECIPES`."""
+    if recipe is None:
+        return RECIPES["default"]
+    if isinstance(recipe, str):
+        return RECIPES[_checks.one_of("recipe", recipe, RECIPES)]
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            "`recipe` must be a Recipe or the name of one. Received: "
+            f"recipe={recipe!r}"
+        )
+    return recipe

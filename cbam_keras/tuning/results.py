@@ -1,0 +1,250 @@
+"""Results of a search, and its verdict."""
+
+import dataclasses
+import math
+import pathlib
+from collections import Counter
+from typing import Any
+
+from cbam_keras import _tables
+
+SHORT = {
+    "reduction_ratio": "r={}",
+    "kernel_size": "k={}",
+    "order": "{}",
+    "channel_pool_types": "channel {}",
+    "spatial_pool_types": "spatial {}",
+    "learning_rate": "rate {:.4g}",
+}
+
+# No attention, in our search space and in others.
+PLAIN = ("none", False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One network that a search has tried.
+
+    Attributes:
+        number: Integer from 1.
+        values: Dictionary, hyperparameters to values, without those that
+            were of no use.
+        outcome: String, `"finished"`, `"over budget"`, `"out of memory"`,
+            `"diverged"` (a loss that is not finite), `"error"` or
+            `"crashed"` (its process died several times).
+        message: String, what went wrong, or `None`.
+        val_accuracy: Number in [0, 1], the highest validation accuracy;
+            `None` unless finished.
+        val_loss: Number, in the same epoch, or `None`.
+        best_epoch: Integer from 1, that epoch, or `None`.
+        epochs: Integer, the epochs that were trained, together with those of
+            the trial that this one went on from.
+        parameters: Integer, trainable parameters, or `None`.
+        macs: Integer, multiply-accumulates for one image, or `None` where
+            they can't be counted.
+        seconds: Number, of training and validation in this trial.
+        worker: String, the process that ran it, or `None` if there was only
+            one.
+    """
+
+    number: int
+    values: dict[str, Any]
+    outcome: str
+    message: str | None
+    val_accuracy: float | None
+    val_loss: float | None
+    best_epoch: int | None
+    epochs: int
+    parameters: int | None
+    macs: int | None
+    seconds: float
+    worker: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResults:
+    """What came of a search; prints as a table with a verdict.
+
+    Attributes:
+        trials: Tuple of `Trial`, in the order they began.
+        best: The `Trial` of the highest validation accuracy; of several the
+            one with the lowest validation loss, then the fewest parameters.
+        test_accuracy: Number in [0, 1], of the network of `best` after its
+            best epoch, the only one that was tested.
+        output: Path of the folder with all files.
+        verdict: String, whether attention is worth anything on these data;
+            empty if no hyperparameter is named `"attention"`.
+    """
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    test_accuracy: float
+    output: pathlib.Path
+    verdict: str
+
+    def __str__(self) -> str:
+        finished = sorted(finished_of(self.trials), key=rank)
+        rows = [
+            (
+                str(trial.number),
+                short(trial.values),
+                f"{trial.val_accuracy:.2%}",
+                str(trial.epochs),
+                f"{trial.parameters:,}",
+                "?" if trial.macs is None else f"{trial.macs / 1e9:.4g}",
+                f"{trial.seconds:.1f}",
+            )
+            for trial in finished[:10]
+        ]
+        table = _tables.render(
+            {
+                "trial": "right",
+                "values": "left",
+                "val accuracy": "right",
+                "epochs": "right",
+                "parameters": "right",
+                "GMACs": "right",
+                "seconds": "right",
+            },
+            [rows],
+            title=f"Best trials in {self.output}",
+        )
+        lines = [table, counted(self.trials)]
+        lines.append(
+            f"Trial {self.best.number} has a test accuracy of "
+            f"{self.test_accuracy:.2%}: best.keras, best.json."
+        )
+        if self.verdict:
+            lines.append(self.verdict)
+        return "\n".join(lines)
+
+
+def finished_of(trials):
+    return [trial for trial in trials if trial.outcome == "finished"]
+
+
+def rank(trial):
+    """Returns what sorts finished trials, the best first."""
+    return (
+        -trial.val_accuracy,
+        trial.val_loss,
+        trial.parameters or 0,
+        trial.number,
+    )
+
+
+def counted(trials):
+    counts = Counter(trial.outcome for trial in trials)
+    each = ", ".join(f"{count} {name}" for name, count in counts.items())
+    noun = "trial" if len(trials) == 1 else "trials"
+    return f"{len(trials)} {noun}: {each}."
+
+
+def short(values):
+    """Returns the values of a trial in a few words."""
+    words = [str(values["attention"])] if "attention" in values else []
+    stages = {
+        name: value
+        for name, value in values.items()
+        if name.startswith("stage") and isinstance(value, bool)
+    }
+    # The learning rate, which every trial has, last.
+    for name in sorted(values, key=lambda name: name == "learning_rate"):
+        value = values[name]
+        if name == "attention" or name in stages or name.startswith("tuner/"):
+            continue
+        if name in SHORT and not isinstance(value, bool):
+            words.append(SHORT[name].format(value))
+        elif isinstance(value, float):
+            words.append(f"{name}={value:.4g}")
+        else:
+            words.append(f"{name}={value}")
+    if not all(stages.values()):
+        on = [name.removeprefix("stage") for name in stages if stages[name]]
+        words.append(f"stage {'+'.join(on)}")
+    if "tuner/trial_id" in values:
+        words.append(f"from trial {int(values['tuner/trial_id'])}")
+    return ", ".join(words) or "the only network"
+
+
+def beginning(number, total, values):
+    """Returns the line that tells what a trial tries."""
+    of = f" of {total}" if total else ""
+    return f"Trial {number}{of}: {short(values)}"
+
+
+def ending(number, outcome, best):
+    """Returns the line that tells how a trial ended."""
+    if outcome["outcome"] != "finished":
+        return f"Trial {number}: {outcome['outcome']} ({outcome['message']})"
+    line = (
+        f"Trial {number}: finished, val accuracy {outcome['val_accuracy']:.2%}"
+    )
+    if best is not None:
+        line += f", best so far {best['val_accuracy']:.2%}"
+    return line
+
+
+def verdict(trials, images):
+    """Returns in words whether attention is better than none.
+
+    Args:
+        trials: Sequence of `Trial`.
+        images: Integer, the number of validation images.
+    """
+    known = [t for t in finished_of(trials) if "attention" in t.values]
+    sides = [
+        [t for t in known if (t.values["attention"] not in PLAIN) is attention]
+        for attention in (True, False)
+    ]
+    if not known:
+        return ""
+    if not all(sides):
+        missing = "without" if sides[0] else "with"
+        return (
+            f"No trial {missing} attention has finished, so that nothing can "
+            "be said about whether attention is worth anything here."
+        )
+    epochs = set.intersection(*({t.epochs for t in side} for side in sides))
+    if not epochs:
+        return (
+            "Trials with and without attention were trained for different "
+            "numbers of epochs, so that they cannot be compared."
+        )
+    sides = [[t for t in side if t.epochs == max(epochs)] for side in sides]
+    return _compared(*sides, images)
+
+
+def _compared(attentive, plain, images):
+    best, other = min(attentive, key=rank), min(plain, key=rank)
+    difference = best.val_accuracy - other.val_accuracy
+    noise = math.sqrt(
+        sum(
+            t.val_accuracy * (1 - t.val_accuracy) / images
+            for t in (best, other)
+        )
+    )
+    kind = best.values["attention"]
+    if abs(difference) <= 2 * noise:
+        begins = "No attention is as good here"
+    elif difference > 0:
+        begins = f"Attention ({kind}) is ahead here"
+    else:
+        begins = "Attention is behind here"
+    counts = Counter(t.values["attention"] for t in (*attentive, *plain))
+    each = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    text = (
+        f"{begins}: the best trial with attention ({best.number}, {kind}) has "
+        f"a validation accuracy of {best.val_accuracy:.2%}, the best without "
+        f"({other.number}) {other.val_accuracy:.2%}. The difference of "
+        f"{100 * difference:+.2f} points compares with a noise of "
+        f"{100 * noise:.2f} points on {images:,} validation images. "
+        f"Trials of {best.epochs} epoch{'s' * (best.epochs > 1)}: {each}."
+    )
+    if len(attentive) != len(plain):
+        more = "with" if len(attentive) > len(plain) else "without"
+        text += (
+            f" There were more trials {more} attention, so more draws, of "
+            "which the best is taken."
+        )
+    return text

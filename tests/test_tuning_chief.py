@@ -1,0 +1,228 @@
+"""What a worker of a search does, and how it talks to its chief."""
+
+import json
+import signal
+import socket
+import threading
+from concurrent import futures
+
+import pytest
+import tuning_checks
+from test_tuning_oracle import end, make
+
+from cbam_keras import data, tuning
+from cbam_keras.tuning import client as tuning_client
+from cbam_keras.tuning import folder as tuning_folder
+
+keras_tuner = pytest.importorskip("keras_tuner")
+grpc = pytest.importorskip("grpc")
+
+from keras_tuner.src import protos  # noqa: E402
+from keras_tuner.src.distribute.oracle_chief import (  # noqa: E402
+    OracleServicer,
+)
+
+
+@pytest.fixture
+def address(monkeypatch):
+    """Makes this process a worker of a chief on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-0")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(port))
+    return f"127.0.0.1:{port}"
+
+
+def serve(oracle, address):
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    protos.get_service_grpc().add_OracleServicer_to_server(
+        OracleServicer(oracle), server
+    )
+    server.add_insecure_port(address)
+    server.start()
+    return server
+
+
+def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
+    oracle, handed = make(tmp_path / "run"), []
+    server = serve(oracle, address)
+
+    def work(tuner_id):
+        client = tuning_client.Client(oracle)
+        while (trial := client.create_trial(tuner_id)).status != "STOPPED":
+            if trial.status == "RUNNING":
+                handed.append(trial.trial_id)
+                client.update_trial(trial.trial_id, {}, step=0)
+                end(oracle, trial)
+                # Told a second time, by another process.
+                client.end_trial(trial)
+
+    threads = [
+        threading.Thread(target=work, args=(f"worker-{n}",)) for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.stop(grace=None).wait()
+    assert sorted(handed) == [f"{n:04d}" for n in range(1, 10)]
+    assert oracle.finished
+    # KerasTuner prints a line for each condition that it sends.
+    assert capfd.readouterr().out == ""
+
+
+def test_a_client_waits_for_a_chief_that_is_started_again(
+    tmp_path, address, monkeypatch
+):
+    monkeypatch.setattr(tuning_client, "ONE_CALL", 1.0)
+    first = make(tmp_path / "run")
+    server = serve(first, address)
+    client = tuning_client.Client(first)
+    trial = client.create_trial("worker-0")
+    server.stop(grace=None).wait()
+    second = make(tmp_path / "run")
+    second.reload()
+    again = []
+
+    def restart():
+        again.append(serve(second, address))
+
+    timer = threading.Timer(2.0, restart)
+    timer.start()
+    found = client.create_trial("worker-0")
+    timer.join()
+    again[0].stop(grace=None).wait()
+    assert found.trial_id == trial.trial_id
+
+
+def test_a_chief_that_never_answers_is_told(
+    tmp_path, address, monkeypatch, capsys
+):
+    monkeypatch.setattr(tuning_client, "ONE_CALL", 0.2)
+    monkeypatch.setattr(tuning_client, "PAUSE", 0.1)
+    monkeypatch.setattr(tuning_client, "PATIENCE", 0.5)
+    client = tuning_client.Client(make(tmp_path / "run"))
+    with pytest.raises(RuntimeError, match="has not answered for"):
+        client.create_trial("worker-0")
+    told = capsys.readouterr().out
+    assert told.count(f"The chief does not answer at {address}") == 1
+
+
+def test_a_chief_that_has_not_begun_is_waited_for(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tuning_folder, "SECONDS_TO_BEGIN", 0.1)
+    folder = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="has not begun"):
+        tuning_folder.SearchFolder(folder, {}).agree()
+    assert f'begin in "{folder}"' in capsys.readouterr().out
+
+
+def test_an_error_of_the_chief_is_told(tmp_path, address):
+    server = serve(make(tmp_path / "run"), address)
+    client = tuning_client.Client(make(tmp_path / "other"))
+    with pytest.raises(RuntimeError, match="The chief of the search failed"):
+        client.update_trial("0042", {}, step=0)
+    server.stop(grace=None).wait()
+
+
+@pytest.fixture
+def worker(few_digits, monkeypatch, tmp_path):
+    """Returns the tuner of a worker whose chief is in this process."""
+    tuning_checks.without_training(monkeypatch)
+    recipe = tuning_checks.TWO
+    tuner = tuning._tuner(
+        tuning_checks.perceptron,
+        data.load("mnist5k", batch_size=35),
+        recipe,
+        tmp_path / "run",
+        "random",
+        {
+            "max_trials": 2,
+            "keep": 1,
+            "budget": {"parameters": None, "macs": None},
+        },
+        False,
+    )
+    (tmp_path / "run").mkdir()
+    tuner.is_worker = True
+    tuner.tuner_id = "worker-0"
+    return tuner
+
+
+def test_a_worker_tells_its_name(worker):
+    worker.search()
+    told = [
+        outcome["worker"] for outcome in worker.own_oracle.outcomes.values()
+    ]
+    assert told == ["worker-0", "worker-0"]
+
+
+def test_a_worker_takes_the_exact_values_from_the_folder(worker):
+    trial = worker.oracle.create_trial("worker-0")
+    exact = dict(trial.hyperparameters.values)
+    # As after a journey as 32-bit numbers.
+    trial.hyperparameters.values["learning_rate"] += 1e-9
+    worker.run_trial(trial)
+    path = worker.folder / "trial_0001/outcome.json"
+    assert json.loads(path.read_text())["values"] == exact
+
+
+def test_a_trial_that_kills_its_process_three_times_is_given_up(worker):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    alive = []
+    for attempt in (1, 2, 3):
+        # Kept, so that it is not left, as in a process that is killed.
+        alive.append(worker._attempt(folder))
+        assert alive[-1].__enter__() == attempt
+    worker.run_trial(trial)
+    worker.oracle.end_trial(trial)
+    told = worker.own_oracle.outcomes[trial.trial_id]
+    assert told["outcome"] == "crashed"
+    assert "died 3 times in a row" in told["message"]
+
+
+def test_a_finished_epoch_begins_the_count_anew(worker):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    alive = [worker._attempt(folder), worker._attempt(folder)]
+    assert [attempt.__enter__() for attempt in alive] == [1, 2]
+    hp = worker._hyperparameters(trial, folder)
+    worker._run(trial.trial_id, hp).into({})
+    alive.append(worker._attempt(folder))
+    assert alive[-1].__enter__() == 1
+
+
+def test_a_new_command_begins_the_count_anew(worker, monkeypatch):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    monkeypatch.setenv("CBAM_KERAS_SUPERVISOR", "17")
+    alive = [worker._attempt(folder), worker._attempt(folder)]
+    assert [attempt.__enter__() for attempt in alive] == [1, 2]
+    # Its workers died with the one that is gone.
+    monkeypatch.setenv("CBAM_KERAS_SUPERVISOR", "18")
+    alive.append(worker._attempt(folder))
+    assert alive[-1].__enter__() == 1
+
+
+def test_a_worker_that_gets_sigterm_has_not_died(worker):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(5):
+        with pytest.raises(SystemExit), worker._attempt(folder) as count:
+            assert count == 1
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_process_that_is_told_to_end_has_not_died(worker):
+    trial = worker.oracle.create_trial("worker-0")
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt), worker._attempt(folder) as count:
+            assert count == 1
+            raise KeyboardInterrupt

@@ -1,0 +1,662 @@
+"""Searches that run through, that fail in part, and what they tell."""
+
+import csv
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+import training_checks
+import tuning_checks
+from keras import layers
+
+from cbam_keras import data, insert_attention, tuning
+from cbam_keras.training import Recipe
+from cbam_keras.tuning import trial as tuning_trial
+from cbam_keras.tuning.results import verdict
+
+keras_tuner = pytest.importorskip("keras_tuner")
+
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+ONE = Recipe(epochs=1, batch_size=70)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Searches without training."""
+    tuning_checks.without_training(monkeypatch)
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def trained(few_digits, tmp_path_factory):
+    """A search of three trials that were really trained."""
+    output = tmp_path_factory.mktemp("trained") / "search"
+    return tuning_checks.search(output, max_trials=3, keep=1)
+
+
+def test_a_search_leaves_these_files(trained):
+    names = sorted(path.name for path in trained.output.iterdir())
+    assert names == [
+        "best.json",
+        "best.keras",
+        "effects.png",
+        "oracle.json",
+        "pareto.png",
+        "results.json",
+        "search.json",
+        "trial_0001",
+        "trial_0002",
+        "trial_0003",
+        "trials.csv",
+    ]
+
+
+def test_the_best_model_is_the_one_that_was_tested(trained):
+    images = data.load("mnist5k", batch_size=35)
+    model = keras.saving.load_model(trained.output / "best.keras")
+    _, validated = model.evaluate(images.validation, verbose=0)
+    _, tested = model.evaluate(images.test, verbose=0)
+    assert validated == pytest.approx(trained.best.val_accuracy, abs=1e-6)
+    assert tested == pytest.approx(trained.test_accuracy, abs=1e-6)
+    told = json.loads((trained.output / "best.json").read_text())
+    assert told["values"] == trained.best.values
+    assert told["test_accuracy"] == trained.test_accuracy
+    units = model.layers[-2].units
+    assert units == trained.best.values["units"]
+
+
+def test_trials_are_told_in_a_table(trained):
+    with (trained.output / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in rows] == [1, 2, 3]
+    assert [float(row["val_accuracy"]) for row in rows] == [
+        trial.val_accuracy for trial in trained.trials
+    ]
+    assert {"units", "activation", "learning_rate"} <= set(rows[0])
+    told = json.loads((trained.output / "results.json").read_text())
+    assert told["best"] == trained.best.number
+    assert len(told["trials"]) == 3
+
+
+def test_results_print_the_best_first_and_what_became_of_the_rest(trained):
+    text = str(trained)
+    numbers = [
+        line.split("│")[1].strip()
+        for line in text.splitlines()
+        if line.startswith("│")
+    ]
+    assert int(numbers[0]) == trained.best.number
+    assert "3 trials: 3 finished." in text
+    assert f"{trained.test_accuracy:.2%}" in text
+
+
+def test_weights_count_as_numpy_counts_them(trained):
+    for trial in trained.trials:
+        units = trial.values["units"]
+        bias = trial.values.get("bias", True)
+        # 16 averages of 7 x 7, then units, then 10 classes.
+        wanted = 16 * units + units * bias + units * 10 + 10
+        assert trial.parameters == wanted
+        assert trial.macs == 16 * units + units * 10
+
+
+def test_only_the_best_trials_keep_weights(trained):
+    kept = tuning_checks.checkpoints(trained.output)
+    best = f"trial_{trained.best.number:04d}"
+    assert kept.pop(best) == [f"trial-{trained.best.best_epoch}.keras"]
+    assert all(files == [] for files in kept.values())
+
+
+def test_a_finished_search_returns_its_results_at_once(trained, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("Nothing is left to do.")
+
+    monkeypatch.setattr("cbam_keras._fitting.fit", never)
+    monkeypatch.setattr(keras.Model, "evaluate", never)
+    before = {
+        path: path.stat().st_mtime_ns for path in trained.output.rglob("*")
+    }
+    again = tuning_checks.search(trained.output, max_trials=3, keep=1)
+    assert again == trained
+    assert before == {
+        path: path.stat().st_mtime_ns for path in trained.output.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["trials.csv", "pareto.png", "effects.png", "results.json"]
+)
+def test_a_finished_search_writes_anew_what_is_missing(quick, tmp_path, name):
+    output = tmp_path / "run"
+    tuning_checks.search(output, max_trials=2)
+    (output / name).unlink()
+    tuning_checks.search(output, max_trials=2)
+    assert (output / name).exists()
+
+
+def test_a_best_model_that_is_damaged_is_written_anew(quick, tmp_path):
+    output = tmp_path / "run"
+    results = tuning_checks.search(output, max_trials=2)
+    whole = (output / "best.keras").read_bytes()
+    (output / "best.keras").write_bytes(whole[: len(whole) // 2])
+    again = tuning_checks.search(output, max_trials=2)
+    keras.saving.load_model(output / "best.keras")
+    assert again.test_accuracy == results.test_accuracy
+
+
+def test_the_learning_rate_is_that_of_the_trial(quick, tmp_path):
+    rates = {}
+    pretend = tuning_checks.pretend
+
+    def noting(model, name, images, recipe, progress, **options):
+        schedule = model.optimizer.get_config()["learning_rate"]
+        rates[progress.folder.parent.name] = schedule["config"]["warmup_target"]
+        return pretend(model, name, images, recipe, progress, **options)
+
+    quick.setattr("cbam_keras._fitting.fit", noting)
+    found = tuning_checks.search(tmp_path / "run")
+    assert rates == {
+        f"trial_{trial.number:04d}": trial.values["learning_rate"]
+        for trial in found.trials
+    }
+
+
+def test_a_model_that_comes_compiled_keeps_optimizer_and_loss(tmp_path):
+    def compiled(hp):
+        model = tuning_checks.network(hp.Choice("units", [2, 3]))
+        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=3)
+        model.compile(keras.optimizers.SGD(0.125), loss)
+        return model
+
+    found = tuning_checks.search(
+        tmp_path / "run", hypermodel=compiled, recipe=ONE, max_trials=1
+    )
+    model = keras.saving.load_model(found.output / "best.keras")
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+    assert float(model.optimizer.learning_rate) == 0.125
+    assert model.loss.ignore_class == 3
+
+
+def test_a_hypermodel_of_keras_tuner_is_searched(quick, tmp_path):
+    class Own(keras_tuner.HyperModel):
+        def build(self, hp):
+            return tuning_checks.network(hp.Choice("units", [2, 3]))
+
+    found = tuning_checks.search(tmp_path / "run", hypermodel=Own())
+    assert [trial.values for trial in found.trials] == [
+        {"units": 2},
+        {"units": 3},
+    ]
+    assert found.verdict == ""
+
+
+def own_network(attention):
+    inputs = keras.Input((28, 28, 1))
+    x = layers.Conv2D(4, 3, strides=4, name="first")(inputs)
+    x = layers.Conv2D(8, 3, name="second")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    backbone = keras.Model(inputs, layers.Dense(10, activation="softmax")(x))
+    if attention is None:
+        return backbone
+    return insert_attention(backbone, attention, after="first|second")
+
+
+def test_a_network_of_ones_own_is_searched_for_its_attention(quick, tmp_path):
+    hypermodel = tuning.CBAMHyperModel(
+        model=own_network,
+        attention=("none", "spatial"),
+        kernel_size=(3, 5),
+        spatial_pool_types="avg+max",
+    )
+    found = tuning_checks.search(
+        tmp_path / "run", "grid", hypermodel=hypermodel, max_trials=3
+    )
+    plain, *others = found.trials
+    assert plain.values["attention"] == "none"
+    # Two layers of k x k over two maps, without bias.
+    assert [
+        (trial.values["kernel_size"], trial.parameters - plain.parameters)
+        for trial in others
+    ] == [(5, 2 * 2 * 25), (3, 2 * 2 * 9)]
+    assert "attention" in found.verdict
+
+
+@pytest.mark.slow
+def test_hyperband_goes_on_from_the_epochs_of_another_trial(tmp_path):
+    found = tuning_checks.search(
+        tmp_path / "run", "hyperband", tuning_checks.THREE
+    )
+    assert [trial.epochs for trial in found.trials] == [1, 1, 1, 3, 3, 3]
+    told = [
+        json.loads(
+            (found.output / f"trial_{number:04d}" / "outcome.json").read_text()
+        )
+        for number in range(1, 7)
+    ]
+    past = int(told[3]["values"]["tuner/trial_id"])
+    assert told[3]["history"][0] == told[past - 1]["history"][0]
+    assert [row["epoch"] for row in told[3]["history"]] == [1, 2, 3]
+    own = sum(row["seconds"] for row in told[3]["history"][1:])
+    assert found.trials[3].seconds == pytest.approx(own)
+    best = max(trial.val_accuracy for trial in found.trials[:3])
+    assert found.trials[past - 1].val_accuracy == best
+
+
+# What ends a trial never ends a search.
+
+
+def failing(error):
+    def build(hp):
+        units = hp.Choice("units", [2, 3, 4, 5, 6, 7])
+        if units % 2:
+            raise error
+        return tuning_checks.network(units)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "error, outcome, message",
+    [
+        (ZeroDivisionError("by zero"), "error", "ZeroDivisionError: by zero"),
+        (MemoryError(), "out of memory", "MemoryError: no message"),
+        (RuntimeError("RESOURCE_EXHAUSTED: ..."), "out of memory", "..."),
+        (
+            type("OutOfMemoryError", (RuntimeError,), {})("CUDA"),
+            "out of memory",
+            "CUDA",
+        ),
+        (keras_tuner.errors.FatalError("stop"), "error", "stop"),
+    ],
+    ids=["exception", "memory", "jax", "torch", "fatal"],
+)
+def test_a_trial_that_fails_is_recorded(
+    quick, tmp_path, error, outcome, message
+):
+    found = tuning_checks.search(
+        tmp_path / "run", "grid", hypermodel=failing(error)
+    )
+    assert [trial.outcome for trial in found.trials] == [
+        "finished",
+        outcome,
+    ] * 3
+    assert message in found.trials[1].message
+    assert found.trials[1].val_accuracy is None
+    told = json.loads((found.output / "trial_0002/outcome.json").read_text())
+    assert type(error).__name__ in told["traceback"]
+    assert f"3 {outcome}" in str(found)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="an error of TensorFlow"
+)
+def test_tensorflow_out_of_memory_is_told_as_such(quick, tmp_path):
+    import tensorflow as tf
+
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM")
+    found = tuning_checks.search(
+        tmp_path / "run", "grid", hypermodel=failing(error), max_trials=2
+    )
+    assert found.trials[1].outcome == "out of memory"
+
+
+def test_five_failures_in_a_row_end_nothing(quick, tmp_path):
+    def build(hp):
+        units = hp.Int("units", 2, 8)
+        if 2 < units < 8:
+            raise ZeroDivisionError("by zero")
+        return tuning_checks.network(units)
+
+    found = tuning_checks.search(
+        tmp_path / "run", "grid", hypermodel=build, max_trials=7
+    )
+    assert [trial.outcome for trial in found.trials] == [
+        "finished",
+        *["error"] * 5,
+        "finished",
+    ]
+
+
+def test_a_loss_that_is_no_number_is_told(tmp_path):
+    def build(hp):
+        units = hp.Choice("units", [2, 3])
+        model = tuning_checks.network(units)
+        if units == 3:
+            model.add(layers.Rescaling(float("nan")))
+        return model
+
+    found = tuning_checks.search(tmp_path / "run", hypermodel=build)
+    assert [trial.outcome for trial in found.trials] == ["finished", "diverged"]
+    assert "nan" in found.trials[1].message
+    assert found.best.number == 1
+
+
+@pytest.mark.parametrize(
+    "limit, value", [("max_parameters", 90), ("max_macs", 80)]
+)
+def test_a_network_over_the_budget_is_not_trained(
+    quick, tmp_path, limit, value
+):
+    found = tuning_checks.search(
+        tmp_path / "run",
+        "grid",
+        hypermodel=lambda hp: tuning_checks.network(hp.Int("units", 2, 5)),
+        **{limit: value},
+    )
+    # 27 u + 10 parameters, 26 u multiply-accumulates.
+    assert (
+        [trial.outcome for trial in found.trials]
+        == [
+            "finished",
+            *["over budget"] * 3,
+        ]
+        if limit == "max_parameters"
+        else ["finished", "finished"]
+    )
+    over = [trial for trial in found.trials if trial.outcome == "over budget"]
+    assert all(trial.epochs == 0 for trial in over)
+    assert [trial.parameters for trial in found.trials] == [64, 91, 118, 145]
+
+
+def test_a_search_in_which_nothing_finished_says_why(quick, tmp_path):
+    with pytest.raises(RuntimeError, match="None of the 4 trials finished"):
+        tuning_checks.search(
+            tmp_path / "run",
+            max_trials=4,
+            max_parameters=10,
+        )
+    told = json.loads((tmp_path / "run/results.json").read_text())
+    assert [trial["outcome"] for trial in told["trials"]] == ["over budget"] * 4
+    with (tmp_path / "run/trials.csv").open() as file:
+        assert len(file.readlines()) == 5
+
+
+def test_ctrl_c_ends_a_search_which_then_goes_on(quick, tmp_path, capsys):
+    pretend, calls = tuning_checks.pretend, []
+
+    def interrupted(*arguments, **options):
+        calls.append(options)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return pretend(*arguments, **options)
+
+    quick.setattr("cbam_keras._fitting.fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tuning_checks.search(tmp_path / "run")
+    assert "the same call goes on" in capsys.readouterr().out
+    found = tuning_checks.search(tmp_path / "run")
+    assert [trial.outcome for trial in found.trials] == ["finished"] * 6
+    assert len(calls) == 7
+
+
+def test_of_equals_the_lower_loss_then_the_smaller_is_best(quick, tmp_path):
+    pretend = tuning_checks.pretend
+    losses = {2: 1.0, 3: 0.5, 4: 0.5, 5: 0.7}
+
+    def level(model, *arguments, **options):
+        state = pretend(model, *arguments, **options)
+        for row in state["history"]:
+            row["val_accuracy"] = 0.5
+            row["val_loss"] = losses[model.layers[-2].units]
+        return state
+
+    quick.setattr("cbam_keras._fitting.fit", level)
+    found = tuning_checks.search(
+        tmp_path / "run",
+        "grid",
+        hypermodel=lambda hp: tuning_checks.network(hp.Int("units", 2, 5)),
+    )
+    assert found.best.values == {"units": 3}
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorBoard is its"
+)
+def test_logs_for_tensorboard_are_written_for_each_trial(tmp_path):
+    pytest.importorskip("tensorboard")
+    found = tuning_checks.search(
+        tmp_path / "run", recipe=ONE, max_trials=2, tensorboard=True
+    )
+    logs = found.output / "tensorboard"
+    assert sorted(path.name for path in logs.iterdir()) == [
+        "trial_0001",
+        "trial_0002",
+    ]
+    assert all(list(trial.rglob("events.*")) for trial in logs.iterdir())
+
+
+# Wrong arguments.
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"algorithm": "genetic"}, ValueError, "`algorithm` must be one of"),
+        ({"max_trials": 0}, ValueError, "`max_trials` must be a positive"),
+        ({"max_parameters": 0}, ValueError, "`max_parameters` must be a pos"),
+        ({"max_macs": -1}, ValueError, "`max_macs` must be a positive"),
+        ({"keep": 0}, ValueError, "`keep` must be a positive integer"),
+        ({"resume": 1}, TypeError, "`resume` must be True or False"),
+        ({"tensorboard": "yes"}, TypeError, "`tensorboard` must be True"),
+        ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
+        ({"hypermodel": keras.Model}, TypeError, "`hypermodel` must be"),
+        ({"output": 3}, TypeError, "`output` must be the path of a folder"),
+        (
+            {"algorithm": "hyperband", "max_trials": 3},
+            ValueError,
+            "follows from the epochs",
+        ),
+    ],
+)
+def test_wrong_arguments_are_told(tmp_path, options, error, message):
+    output = options.pop("output", tmp_path / "run")
+    hypermodel = options.pop("hypermodel", tuning_checks.perceptron)
+    with pytest.raises(error, match=message):
+        tuning.search(hypermodel, "mnist5k", ONE, output=output, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorBoard is its"
+)
+def test_tensorboard_needs_tensorflow(tmp_path):
+    with pytest.raises(ValueError, match="needs the TensorFlow backend"):
+        tuning_checks.search(tmp_path / "run", tensorboard=True)
+
+
+def test_data_options_are_for_data_by_name(tmp_path):
+    images = data.load("mnist5k", batch_size=35)
+    with pytest.raises(ValueError, match="data_options={'seed': 1}"):
+        tuning.search(
+            tuning_checks.perceptron,
+            images,
+            ONE,
+            output=tmp_path / "run",
+            data_options={"seed": 1},
+        )
+
+
+def test_a_network_that_does_not_fit_is_told_before_any_work(tmp_path):
+    def build(hp):
+        return training_checks.linear(classes=7)
+
+    with pytest.raises(ValueError, match="must take images of shape"):
+        tuning_checks.search(tmp_path / "run", hypermodel=build)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Lambda(lambda x: x + 1),
+        type("Own", (layers.Activation,), {})("relu"),
+    ],
+    ids=["lambda", "not_registered"],
+)
+def test_a_network_that_cannot_be_loaded_is_told_before_any_work(
+    layer, tmp_path
+):
+    def build(hp):
+        return keras.Sequential(
+            [keras.Input((28, 28, 1)), layer, tuning_checks.network()]
+        )
+
+    with pytest.raises(ValueError, match="can save and load") as told:
+        tuning_checks.search(tmp_path / "run", hypermodel=build)
+    assert "register_keras_serializable" in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_whose_network_cannot_be_loaded_is_recorded(quick, tmp_path):
+    def build(hp):
+        inner = tuning_checks.network(hp.Choice("units", [2, 3]))
+        if hp.get("units") == 2:
+            return inner
+        own = layers.Lambda(lambda x: x + 1)
+        return keras.Sequential([keras.Input((28, 28, 1)), own, inner])
+
+    results = tuning_checks.search(tmp_path / "run", hypermodel=build)
+    told = {t.values["units"]: t.outcome for t in results.trials}
+    assert told == {2: "finished", 3: "error"}
+
+
+def test_a_hypermodel_with_a_loop_of_its_own_is_refused(tmp_path):
+    class Own(keras_tuner.HyperModel):
+        def build(self, hp):
+            return tuning_checks.perceptron(hp)
+
+        def fit(self, hp, model, *args, **kwargs):
+            return model.fit(*args, **kwargs)
+
+    with pytest.raises(ValueError, match="`fit` .* would not be called"):
+        tuning_checks.search(tmp_path / "run", hypermodel=Own())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_function_that_builds_no_model_is_told(tmp_path):
+    with pytest.raises(TypeError, match="must return a keras.Model"):
+        tuning_checks.search(tmp_path / "run", hypermodel=lambda hp: None)
+
+
+def test_the_default_folder_is_named_after_data_and_model(
+    quick, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = tuning.search(
+        tuning_checks.perceptron, "mnist5k", ONE, max_trials=1
+    )
+    assert os.fspath(found.output) == os.path.join(
+        "runs", "tune-mnist5k-perceptron"
+    )
+
+
+# The verdict.
+
+
+def trial(number, attention, accuracy, epochs=3, outcome="finished"):
+    return tuning.Trial(
+        number=number,
+        values={} if attention is None else {"attention": attention},
+        outcome=outcome,
+        message=None,
+        val_accuracy=accuracy,
+        val_loss=1.0,
+        best_epoch=1,
+        epochs=epochs,
+        parameters=1,
+        macs=1,
+        seconds=1.0,
+        worker=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "accuracies, images, begins",
+    [
+        # A noise of 0.02 each, of 0.028 for the difference.
+        ((0.80, 0.84), 400, "No attention is as good here"),
+        ((0.84, 0.80), 400, "No attention is as good here"),
+        ((0.80, 0.86), 400, "Attention (cbam) is ahead here"),
+        ((0.86, 0.80), 400, "Attention is behind here"),
+        ((0.80, 0.84), 40_000, "Attention (cbam) is ahead here"),
+    ],
+)
+def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
+    text = verdict(
+        [trial(1, "none", accuracies[0]), trial(2, "cbam", accuracies[1])],
+        images,
+    )
+    assert text.startswith(begins)
+    assert f"{images:,} validation images" in text
+    noise = np.sqrt(sum(p * (1 - p) for p in accuracies) / images)
+    assert f"a noise of {100 * noise:.2f} points" in text
+    assert "more trials" not in text
+
+
+def test_a_verdict_knows_no_attention_by_false():
+    trials = [trial(1, False, 0.5), trial(2, True, 0.9)]
+    assert verdict(trials, 1000).startswith("Attention (True) is ahead here")
+
+
+def test_a_verdict_tells_who_had_more_draws():
+    text = verdict(
+        [
+            trial(1, "none", 0.9),
+            trial(2, "se", 0.8),
+            trial(3, "cbam", 0.7),
+            trial(4, "cbam", None, outcome="error"),
+        ],
+        100,
+    )
+    assert "1 se, 1 cbam, 1 none" in text
+    assert "more trials with attention" in text
+
+
+def test_a_verdict_compares_trials_of_as_many_epochs():
+    text = verdict(
+        [
+            trial(1, "none", 0.6, epochs=1),
+            trial(2, "se", 0.5, epochs=1),
+            trial(3, "cbam", 0.9, epochs=9),
+        ],
+        100,
+    )
+    assert "60.00%" in text
+    assert "50.00%" in text
+    assert "90.00%" not in text
+    assert "Trials of 1 epoch:" in text
+
+
+@pytest.mark.parametrize(
+    "trials, text",
+    [
+        ([trial(1, None, 0.5)], ""),
+        ([trial(1, "cbam", 0.5)], "No trial without attention has finished"),
+        ([trial(1, "none", 0.5)], "No trial with attention has finished"),
+        (
+            [trial(1, "none", 0.5, epochs=1), trial(2, "se", 0.5, epochs=3)],
+            "different numbers of epochs",
+        ),
+    ],
+)
+def test_a_verdict_is_not_given_where_nothing_can_be_said(trials, text):
+    assert text in verdict(trials, 100)
+    assert bool(verdict(trials, 100)) == bool(text)
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_forgetting_a_network_keeps_how_keras_logs(interactive):
+    before = keras.config.is_interactive_logging_enabled()
+    switch = {
+        True: keras.config.enable_interactive_logging,
+        False: keras.config.disable_interactive_logging,
+    }
+    switch[interactive]()
+    try:
+        tuning_trial._forget()
+        assert keras.config.is_interactive_logging_enabled() is interactive
+    finally:
+        switch[before]()
