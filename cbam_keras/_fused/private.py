@@ -39,7 +39,7 @@ def is_branch(graph: Any) -> bool:
         "tensorflow.python.ops.control_flow_v2_func_graphs",
         "CondBranchFuncGraph",
     )
-    if branch is None:
+    if not hasattr(branch, "outer_graph"):
         return True
     while graph is not None:
         if isinstance(graph, branch):
