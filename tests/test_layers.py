@@ -399,6 +399,11 @@ CHANGES = {
         "bias_initializer": ("ones", WIDE),
         "kernel_regularizer": ("l2", WIDE),
         "bias_regularizer": ("l2", {**WIDE, "bias_initializer": "ones"}),
+        "kernel_constraint": ("unit_norm", WIDE),
+        "bias_constraint": (
+            "unit_norm",
+            {**WIDE, "bias_initializer": "ones"},
+        ),
         "data_format": ("channels_first", WIDE),
     },
     SpatialAttention: {
@@ -415,6 +420,14 @@ CHANGES = {
         "bias_regularizer": (
             "l2",
             {"use_bias": True, "bias_initializer": "ones"},
+        ),
+        "kernel_constraint": ("unit_norm", {}),
+        "bias_constraint": (
+            "non_neg",
+            {
+                "use_bias": True,
+                "bias_initializer": keras.initializers.Constant(-1.0),
+            },
         ),
         "data_format": ("channels_first", {}),
     },
@@ -437,13 +450,80 @@ del CHANGES[CBAM]["pool_types"]
 
 
 def effect(layer_class, options):
-    """What a layer is to its user: weights, output and losses."""
+    """Returns what a user sees: weights, output, losses, constraints."""
     keras.utils.set_random_seed(7)
     layer = layer_class(**options)
     # One shape for both data formats: no axis tells which is the channels.
     result = output(layer, random_input((2, 8, 8, 8)))
     shapes = [tuple(variable.shape) for variable in layer.variables]
-    return shapes, result, [float(to_numpy(loss)) for loss in layer.losses]
+    losses = [float(to_numpy(loss)) for loss in layer.losses]
+    return shapes, result, [*losses, *constrained(layer)]
+
+
+def constrained(layer):
+    """Returns what the constraints of a layer make of its weights."""
+    return [
+        to_numpy(variable.constraint(variable.value)).tolist()
+        for variable in layer.variables
+        if variable.constraint is not None
+    ]
+
+
+CONSTRAINTS = {
+    "kernel_constraint": keras.constraints.MaxNorm(0.01),
+    "bias_constraint": keras.constraints.NonNeg(),
+}
+CONSTRAINED = [
+    (ChannelAttention, {}, 4),
+    (SqueezeExcite, {}, 4),
+    (
+        SpatialAttention,
+        {"pool_types": ("avg", "conv"), "use_bias": True, "batch_norm": True},
+        3,
+    ),
+    (CBAM, {"spatial_use_bias": True, "spatial_batch_norm": True}, 6),
+]
+
+
+@pytest.mark.parametrize("layer_class, options, count", CONSTRAINED)
+def test_constraints_hold_after_a_training_step(
+    layer_class, options, count, tmp_path
+):
+    model = model_of(layer_class(**options, **CONSTRAINTS))
+    randomize(model)
+    x = random_input()
+    model.compile("sgd", loss="mse")
+    model.fit(x, -x, verbose=0)
+    found = [v for v in model.variables if v.constraint is not None]
+    assert len(found) == count
+    for variable in found:
+        value = to_numpy(variable)
+        if variable.path.endswith("bias"):
+            assert value.min() >= 0
+        else:
+            assert np.sqrt((value**2).sum(0)).max() <= 0.01 + 1e-6
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    again = [v for v in loaded.variables if v.constraint is not None]
+    assert [type(v.constraint) for v in again] == [
+        type(v.constraint) for v in found
+    ]
+
+
+@every_layer
+def test_config_keeps_constraints(layer_class):
+    config = layer_class(**CONSTRAINTS).get_config()
+    copy = layer_class.from_config(json.loads(json.dumps(config)))
+    assert copy.kernel_constraint.max_value == 0.01
+    assert isinstance(copy.bias_constraint, keras.constraints.NonNeg)
+    assert copy.get_config() == config
+
+
+@every_layer
+def test_config_of_a_version_without_constraints_is_taken(layer_class):
+    config = layer_class().get_config()
+    del config["kernel_constraint"], config["bias_constraint"]
+    assert layer_class.from_config(config).kernel_constraint is None
 
 
 @pytest.mark.parametrize(
