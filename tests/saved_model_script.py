@@ -16,7 +16,7 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def build():
-    """A network with every layer of ours, and options that add variables."""
+    """Returns a network with all four layers, and options that add weights."""
     layers = cbam_keras.layers
     from cbam_keras import models
 
@@ -53,7 +53,7 @@ def save(folder):
     (folder / "saved.json").write_text(
         json.dumps({"backend": keras.backend.backend()})
     )
-    # What one more step gives, for those who load and go on.
+    # The result of one more step, for processes that load and resume.
     model.fit(x, y, batch_size=6, verbose=0)
     np.save(folder / "continued.npy", model.predict(x, verbose=0))
 

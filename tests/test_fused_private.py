@@ -93,7 +93,7 @@ def block(monkeypatch, module, name, how):
 
 @pytest.mark.parametrize("function, module, name, fallback", LOOKUPS, ids=IDS)
 def test_names_exist_in_this_version(function, module, name, fallback):
-    # Else the layers are right and slow: look for a new name.
+    # If not, the layers are right but slow: look for the new name.
     assert hasattr(importlib.import_module(module), name)
 
 
