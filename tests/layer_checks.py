@@ -164,7 +164,7 @@ def _with_autograd(total, mode):
 
 @contextlib.contextmanager
 def single_operations():
-    """Turns the fused operation off, which gives the results to compare with."""
+    """Turns the fused operation off, for results to compare with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decorator, "_passes", lambda: None)
         yield
