@@ -35,6 +35,7 @@ def randomized(layer, shape):
 # They compare equal computations.
 
 
+@pytest.mark.every_backend
 def test_the_naive_layer_computes_what_ours_does():
     shape = (2, 7, 5, 32)
     ours = randomized(CBAM(), shape)
@@ -72,6 +73,7 @@ def test_a_network_is_built_with_each_arm(arm):
     ]
 
 
+@pytest.mark.needs_torch
 def test_the_authors_module_computes_our_official_variant():
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     shape = (2, 7, 5, 32)
@@ -134,6 +136,7 @@ def test_what_is_added_is_compared_where_it_can_be():
     assert ratio({"none": 10, "cbam": 12, "naive": 9}) is None
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 def test_layers_are_measured_in_a_mode_of_this_backend(tmp_path):
     shapes = ["1x4x4x16", "2x3x5x32"]

@@ -182,11 +182,13 @@ def loaded_by(statement):
     return set(json.loads(result.stdout.splitlines()[-1]))
 
 
+@pytest.mark.every_backend
 def test_importing_the_package_loads_nothing_more_than_keras_does():
     more = loaded_by("import cbam_keras") - loaded_by("import keras")
     assert more - set(sys.stdlib_module_names) == {"cbam_keras"}
 
 
+@pytest.mark.every_backend
 def test_tensorflow_is_not_imported_under_other_backends():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow is the backend")
