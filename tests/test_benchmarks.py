@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import keras
+import networks
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import arguments, naive, timing
-from cbam_keras import CBAM, VARIANTS, models
+from cbam_keras import CBAM, VARIANTS
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODE = {"tensorflow": "tensorflow-graph"}.get(
@@ -57,15 +58,7 @@ def test_the_naive_layer_computes_what_ours_does():
 
 @pytest.mark.parametrize("arm", ["none", "se", "cbam", "naive"])
 def test_a_network_is_built_with_each_arm(arm):
-    network = models.ResNet(
-        (1,),
-        block="basic",
-        widths=(16,),
-        input_shape=(8, 8, 3),
-        classes=2,
-        stem="small",
-        attention=naive.ARMS[arm],
-    )
+    network = networks.resnet(widths=(16,), attention=naive.ARMS[arm])
     kinds = [type(layer).__name__ for layer in network.layers]
     wanted = {"se": "SqueezeExcite", "cbam": "CBAM", "naive": "NaiveCBAM"}
     assert [kind for kind in kinds if kind in wanted.values()] == [

@@ -18,8 +18,6 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention
 
-pytestmark = pytest.mark.every_backend
-
 BACKEND = keras.backend.backend()
 SHAPE = (2, 6, 4, 16)
 

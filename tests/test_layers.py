@@ -21,8 +21,6 @@ from layer_checks import (
 import cbam_keras
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
-pytestmark = pytest.mark.every_backend
-
 LAYERS = [
     getattr(cbam_keras, name)
     for name in cbam_keras.__all__

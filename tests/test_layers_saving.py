@@ -10,8 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.every_backend
-
 SCRIPT = pathlib.Path(__file__).with_name("saved_model_script.py")
 
 

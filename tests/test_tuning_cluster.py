@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,8 +18,8 @@ from cbam_keras.tuning import chief, cluster, supervisor
 # "done" is there; a worker does what the file of its name says.
 PROCESS = """
 import os, pathlib, socket, sys, time
-from cbam_keras.tuning import supervisor
-supervisor.end_with_supervisor()
+from cbam_keras import _workers
+_workers.end_with_supervisor()
 folder = pathlib.Path(sys.argv[1])
 worker = "--worker" in sys.argv
 role = sys.argv[sys.argv.index("--id") + 1] if worker else "chief"
@@ -54,20 +53,14 @@ else:
 @pytest.fixture
 def command(tmp_path):
     script = tmp_path / "process.py"
-    # Importing the package takes seconds, so a copy with only the supervisor
-    # takes its place.
-    rooms = tmp_path / "cbam_keras" / "tuning"
-    rooms.mkdir(parents=True)
+    # Its imports are those of the package's root, which take seconds, so a
+    # module with what is needed stands in.
+    source = pathlib.Path(chief.__file__).read_text()
+    (tmp_path / "cbam_keras").mkdir()
     (tmp_path / "cbam_keras" / "__init__.py").touch()
-    (tmp_path / "cbam_keras" / "_checks.py").write_text(
-        "def parse_address(text):\n"
-        "    host, port = text.rsplit(':', 1)\n"
-        "    return host, int(port)\n"
-    )
-    (rooms / "__init__.py").touch()
-    for module in (cluster, supervisor):
-        path = pathlib.Path(module.__file__)
-        shutil.copy(path, rooms / path.name)
+    (tmp_path / "cbam_keras" / "_checks.py").touch()
+    (tmp_path / "cbam_keras" / "_report.py").touch()
+    (tmp_path / "cbam_keras" / "_workers.py").write_text(source)
     script.write_text(PROCESS)
     return [sys.executable, str(script), str(tmp_path)]
 
@@ -96,8 +89,8 @@ def _until(condition, seconds=30):
 def _supervisor(command, folder, workers=2):
     """Starts a process that supervises, so that it can be killed."""
     code = (
-        "import sys; from cbam_keras.tuning import supervisor; "
-        f"sys.exit(supervisor.supervise({command!r}, {workers}, "
+        "import sys; from cbam_keras import _workers; "
+        f"sys.exit(_workers.supervise({command!r}, {workers}, "
         f"{str(folder / 'logs')!r}))"
     )
     with (folder / "told").open("w") as told:

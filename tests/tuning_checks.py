@@ -5,8 +5,7 @@ import hashlib
 import json
 import warnings
 
-import keras
-from keras import layers
+from networks import mlp as network
 
 from cbam_keras import _files, plotting, training, tuning
 from cbam_keras.training import Recipe, networks
@@ -26,20 +25,6 @@ def perceptron(hp):
         bias = hp.Boolean("bias", default=True)
     hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=0.01)
     return network(units, activation=activation, use_bias=bias is not False)
-
-
-def network(units=2, **options):
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Rescaling(1 / 255),
-            layers.AveragePooling2D(7),
-            layers.Flatten(),
-            layers.Dense(units, **options),
-            layers.Dense(10, activation="softmax"),
-        ],
-        name="perceptron",
-    )
 
 
 def pretend(
