@@ -1,6 +1,6 @@
 """What the authors' code computes, as a PyTorch module, channels first.
 
-Written from the formulas: the perceptron takes both pools by itself, the maps
+Written from the formulas: the MLP takes each pool by itself, the maps
 are stacked [max; mean], and the spatial gate normalizes.
 """
 

@@ -1,6 +1,6 @@
 """What does attention add to building, inserting, saving and importing?
 
-    python benchmarks/building.py --mode torch --output runs/bench
+    python -m benchmarks.building --mode torch --output runs/bench
 
 Measures by turns: building ResNet101 with and without CBAM; inserting CBAM
 into EfficientNetB0 and copying it; saving and loading ResNet50 with and
@@ -12,7 +12,7 @@ the output folder.
 import os
 import sys
 
-import modes
+from benchmarks import modes
 
 os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
@@ -22,9 +22,8 @@ import subprocess
 import tempfile
 
 import keras
-import results
-import timing
 
+from benchmarks import arguments, results, timing
 from cbam_keras import _tables, insert_attention, models
 
 # Of each part: the title of what it costs without, then with.
@@ -114,7 +113,7 @@ def table(parts):
 
 
 def main():
-    parser = modes.parser(__doc__.splitlines()[0], repeats=7)
+    parser = arguments.parser(__doc__.splitlines()[0], repeats=7)
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
     parts = measure(options.repeats)

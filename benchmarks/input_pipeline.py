@@ -1,6 +1,6 @@
 """Does the input pipeline keep up with the network?
 
-    python benchmarks/input_pipeline.py --output runs/input_pipeline
+    python -m benchmarks.input_pipeline --output runs/input_pipeline
 
 Writes JPEG files of 500 x 375 into a temporary folder, measures how many
 images per second are read, decoded and augmented at 224, beside what a
@@ -55,12 +55,12 @@ def write_photographs(folder, count):
 
 
 def served(images, seconds):
-    """Returns how many images per second come out of a data set."""
+    """Returns how many images per second a dataset yields."""
     count, epoch, start = 0, 0, None
     while True:
         for batch in images.train:
             if start is None:
-                # The first batch of a data set warms it up.
+                # The first batch of a dataset warms it up.
                 start = time.perf_counter()
                 continue
             count += len(batch[0])

@@ -1,6 +1,6 @@
 """What becomes of a trained network when CBAM is inserted into it.
 
-    python benchmarks/insertion.py --seeds 0 1 2 --output runs/insertion
+    python -m benchmarks.insertion --seeds 0 1 2 --output runs/insertion
 
 Trains the small ResNet without attention on the cluttered digits, inserts
 CBAM with and without `identity`, and measures the test accuracy before any

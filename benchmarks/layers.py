@@ -1,9 +1,9 @@
 """What do the layers cost, beside other code that computes the same?
 
-    python benchmarks/layers.py --mode jax --output runs/bench
+    python -m benchmarks.layers --mode jax --output runs/bench
 
 Measures forward (as in `predict`) and forward and backward (as in `fit`) of
-our CBAM and SE, of the layer that people paste, and where PyTorch is installed
+our CBAM and SE, of the naive layer, and where PyTorch is installed
 of the authors' formulation in it, all by turns in one process. The unit is a
 copy, `x * 1.5`: what no layer that reads and writes its input can beat. Prints
 a table, and writes what is in it to `layers-MODE.json` in the output folder.
@@ -12,7 +12,7 @@ a table, and writes what is in it to `layers-MODE.json` in the output folder.
 import os
 import sys
 
-import modes
+from benchmarks import modes
 
 os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
@@ -21,11 +21,10 @@ import importlib.util
 
 import keras
 import numpy as np
-import results
-import timing
-from naive import NaiveCBAM
 
-from cbam_keras import CBAM, SqueezeExcite, _bench_command, _tables
+from benchmarks import arguments, results, timing
+from benchmarks.naive import NaiveCBAM
+from cbam_keras import CBAM, SqueezeExcite, _tables
 
 SHAPES = (
     *("16x56x56x256", "16x28x28x512", "16x14x14x1024", "16x7x7x2048"),
@@ -44,30 +43,30 @@ LAYERS = {"CBAM": CBAM, "naive CBAM": NaiveCBAM, "SE": SqueezeExcite}
 COPY = "copy"
 
 
-def ours(mode, shape, dtype, x, slope):
+def ours(mode, shape, dtype, x, cotangent):
     """Returns the two functions of each Keras layer, and the copy."""
-    x, slope = (
+    x, cotangent = (
         keras.ops.convert_to_tensor(
             value, keras.DTypePolicy(dtype).compute_dtype
         )
-        for value in (x, slope)
+        for value in (x, cotangent)
     )
 
     def copied(x, training):
         return x * 1.5
 
-    steps = {COPY: modes.layer_steps(mode, copied, [], x, slope)[:1]}
+    steps = {COPY: modes.layer_steps(mode, copied, [], x, cotangent)[:1]}
     for name, kind in LAYERS.items():
         layer = kind(16, dtype=dtype)
         layer.build(shape)
         variables = layer.trainable_variables
-        steps[name] = modes.layer_steps(mode, layer, variables, x, slope)
+        steps[name] = modes.layer_steps(mode, layer, variables, x, cotangent)
     return steps
 
 
 def torch_modules(mode, channels, notes):
     """Returns functions that make the modules to measure, by name."""
-    from authors import AuthorsCBAM
+    from benchmarks.authors import AuthorsCBAM
 
     makers = {"authors, PyTorch": functools.partial(AuthorsCBAM, channels)}
     if importlib.util.find_spec("timm"):
@@ -87,18 +86,18 @@ def torch_modules(mode, channels, notes):
     return makers
 
 
-def module_steps(make, dtype, x, slope):
+def module_steps(make, dtype, x, cotangent):
     """Returns the two functions of a PyTorch module, channels first."""
     import torch
 
     device = "cuda" if modes.on_gpu() else "cpu"
-    x, slope = (
+    x, cotangent = (
         torch.tensor(value.transpose(0, 3, 1, 2).copy(), device=device)
-        for value in (x, slope)
+        for value in (x, cotangent)
     )
     policy = keras.DTypePolicy(dtype)
     half = getattr(torch, policy.compute_dtype)
-    x, slope = x.to(half), slope.to(half)
+    x, cotangent = x.to(half), cotangent.to(half)
     mixed = torch.autocast(device, half, enabled=half != torch.float32)
     watched = x.clone().requires_grad_()
     evaluated, trained = make().to(device).eval(), make().to(device).train()
@@ -112,13 +111,13 @@ def module_steps(make, dtype, x, slope):
     def both():
         with mixed:
             y = trained(watched)
-        torch.autograd.grad(y, wanted, slope.to(y.dtype))
+        torch.autograd.grad(y, wanted, cotangent.to(y.dtype))
         modes.wait_for_torch()
 
     return forward, both
 
 
-def others(mode, dtype, x, slope, notes):
+def others(mode, dtype, x, cotangent, notes):
     """Returns the two functions of each module in PyTorch that runs here."""
     if not importlib.util.find_spec("torch"):
         notes.add("PyTorch: not installed")
@@ -131,7 +130,7 @@ def others(mode, dtype, x, slope, notes):
     steps = {}
     for name, make in torch_modules(mode, x.shape[-1], notes).items():
         try:
-            forward, both = module_steps(make, dtype, x, slope)
+            forward, both = module_steps(make, dtype, x, cotangent)
             forward(), both()
         except Exception as error:
             # A compiler that is missing, or a precision that the device has
@@ -146,9 +145,9 @@ def others(mode, dtype, x, slope, notes):
 def measure(options, shape, notes):
     """Returns what was measured at one shape."""
     rng = np.random.default_rng(0)
-    x, slope = (rng.standard_normal(shape, "float32") for _ in range(2))
-    steps = ours(options.mode, shape, options.dtype, x, slope)
-    steps |= others(options.mode, options.dtype, x, slope, notes)
+    x, cotangent = (rng.standard_normal(shape, "float32") for _ in range(2))
+    steps = ours(options.mode, shape, options.dtype, x, cotangent)
+    steps |= others(options.mode, options.dtype, x, cotangent, notes)
     functions = {
         (name, kind): function
         for name, pair in steps.items()
@@ -200,15 +199,8 @@ def table(rows, kind):
 
 
 def main():
-    parser = modes.parser(__doc__.splitlines()[0], repeats=20)
-    parser.add_argument(
-        "--shapes",
-        nargs="+",
-        type=_bench_command.shape_of,
-        default=[_bench_command.shape_of(shape) for shape in SHAPES],
-        metavar="BxHxWxC",
-        help="of the features",
-    )
+    parser = arguments.parser(__doc__.splitlines()[0], repeats=20)
+    arguments.add_shapes(parser, [arguments.shape_of(x) for x in SHAPES])
     parser.add_argument(
         "--dtype",
         default="float32",
@@ -238,9 +230,9 @@ def main():
         "geometric_mean_of_naive_over_ours": means,
         "notes": sorted(notes),
     }
-    told = ", ".join(f"{kind} {mean:.2f}" for kind, mean in means.items())
+    listed = ", ".join(f"{kind} {mean:.2f}" for kind, mean in means.items())
     end = "Geometric mean of naive over ours, first "
-    end += f"{len(rows[:STAGES])} shapes: {told}."
+    end += f"{len(rows[:STAGES])} shapes: {listed}."
     tables = [table(rows, kind) for kind in BOUNDS]
     results.write("layers", options, record, [*tables, end, *sorted(notes)])
 

@@ -1,6 +1,6 @@
 """How much memory does attention add to a step of training?
 
-    python benchmarks/memory.py --mode jax --output runs/bench
+    python -m benchmarks.memory --mode jax --output runs/bench
 
 Measures by what the peak of a process grows in a few steps of training, in a
 process of its own for each kind of attention. In mode `jax` XLA's own account
@@ -12,7 +12,7 @@ the output folder.
 import os
 import sys
 
-import modes
+from benchmarks import modes
 
 os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
@@ -23,13 +23,11 @@ import resource
 import subprocess
 
 import keras
-import networks
 import numpy as np
-import results
-import timing
-from naive import ARMS, NaiveCBAM
 
-from cbam_keras import CBAM, _bench_command, _tables
+from benchmarks import arguments, networks, results, timing
+from benchmarks.naive import ARMS, NaiveCBAM
+from cbam_keras import CBAM, _tables
 from cbam_keras.layers import make_attention
 
 BLOCKS = 4
@@ -75,12 +73,13 @@ def grown(options):
 def grown_in_children(name):
     """Returns what `grown` does, of each arm in a process of its own.
 
-    Linux hands the peak of the process that starts another on to it. So this
-    one runs no network before: then the other's own start is higher.
+    On Linux a child inherits the peak of its parent, so this process must run
+    no network before: a child's own start then needs more.
     """
     arms = {}
     for arm in ARMS:
-        command = [sys.executable, *sys.argv, "--child", name, arm]
+        command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
+        command += ["--child", name, arm]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise SystemExit(f"memory: {name} with attention={arm} failed")
@@ -116,11 +115,11 @@ def accounted(network, images):
 
     @jax.jit
     def step(weights, fixed, images):
-        (_, fixed), slopes = jax.value_and_grad(loss, has_aux=True)(
+        (_, fixed), gradients = jax.value_and_grad(loss, has_aux=True)(
             weights, fixed, images
         )
         return [
-            w - 1e-3 * d for w, d in zip(weights, slopes, strict=True)
+            w - 1e-3 * d for w, d in zip(weights, gradients, strict=True)
         ], fixed
 
     weights = [variable.value for variable in network.trainable_variables]
@@ -243,23 +242,20 @@ def measure(options):
 
 
 def main():
-    parser = modes.parser(__doc__.splitlines()[0], repeats=3)
+    parser = arguments.parser(__doc__.splitlines()[0], repeats=3)
+    arguments.add_models(parser, ["ResNet50"])
+    arguments.add_batch_size(parser, 8)
     parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=_bench_command.NETWORKS,
-        default=["ResNet50"],
+        "--image-size", type=arguments.positive_integer, default=224
     )
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--image-size", type=int, default=224)
     for name, shape in (("blocks", "28x28x256"), ("layer", "28x28x512")):
         parser.add_argument(
             f"--{name}-shape",
-            type=_bench_command.shape_of,
-            default=_bench_command.shape_of(f"16x{shape}"),
+            type=arguments.shape_of,
+            default=arguments.shape_of(f"16x{shape}"),
             metavar="BxHxWxC",
         )
-    # How a process of its own is told what to measure.
+    # What a child process measures.
     parser.add_argument(
         "--child", nargs=2, default=None, help=argparse.SUPPRESS
     )

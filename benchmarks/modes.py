@@ -1,11 +1,10 @@
 """How a benchmark computes: its backend, and whether XLA compiles.
 
-Imported before Keras, whose backend it tells.
+Imported before Keras, since it determines the backend.
 """
 
 import argparse
 import os
-import pathlib
 
 # Messages of no use here, and all of a GPU's memory taken in advance, so that
 # two frameworks could not be measured in one process.
@@ -22,32 +21,9 @@ def backend_of(arguments):
     parser.add_argument("--mode", default="")
     mode = parser.parse_known_args(arguments)[0].mode
     backend = mode.partition("-")[0]
-    # Of a mode that does not exist, the script's own parser complains.
+    # The script's own parser rejects a mode that does not exist.
     known = backend in ("tensorflow", "jax", "torch")
     return backend if known else "tensorflow"
-
-
-def parser(description, repeats):
-    """Returns a parser of what all scripts take."""
-    from cbam_keras import _bench_command
-
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--mode",
-        required=True,
-        choices=_bench_command.MODES,
-        help="the backend, and for TensorFlow whether XLA compiles",
-    )
-    parser.add_argument(
-        "--repeats", type=int, default=repeats, help="of each measurement"
-    )
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path("runs/bench")
-    )
-    return parser
 
 
 def on_gpu():
@@ -94,27 +70,27 @@ def wait_for_torch():
         torch.cuda.synchronize()
 
 
-def layer_steps(mode, function, variables, x, slope):
+def layer_steps(mode, function, variables, x, cotangent):
     """Returns two functions that compute once: forward, and also backward.
 
     Args:
-        mode: String, one of `MODES`.
+        mode: String, one of `arguments.MODES`.
         function: Function of a tensor and of `training`, as a layer is.
         variables: The variables of which gradients are wanted.
         x: Array, the input.
-        slope: Array of the shape of the output, the gradient of it.
+        cotangent: Array of the shape of the output, its gradient.
     """
     if mode == "jax":
-        return _jax_steps(function, variables, x, slope)
+        return _jax_steps(function, variables, x, cotangent)
     if mode == "torch":
-        return _torch_steps(function, variables, x, slope)
-    return _tensorflow_steps(mode, function, variables, x, slope)
+        return _torch_steps(function, variables, x, cotangent)
+    return _tensorflow_steps(mode, function, variables, x, cotangent)
 
 
-def _tensorflow_steps(mode, function, variables, x, slope):
+def _tensorflow_steps(mode, function, variables, x, cotangent):
     import tensorflow as tf
 
-    # It takes the functions of several shapes for one that is traced anew.
+    # TensorFlow takes the functions of several shapes for one retraced.
     tf.get_logger().setLevel("ERROR")
     compiled = tf.function(
         jit_compile=mode == "tensorflow-xla", autograph=False
@@ -125,18 +101,18 @@ def _tensorflow_steps(mode, function, variables, x, slope):
         return function(x, training=False)
 
     @compiled
-    def both(x, slope):
+    def both(x, cotangent):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = function(x, training=True)
         wanted = [x, *(variable.value for variable in variables)]
         # With the output, which a compiler else leaves out.
-        return y, tape.gradient(y, wanted, output_gradients=slope)
+        return y, tape.gradient(y, wanted, output_gradients=cotangent)
 
-    return lambda: wait(forward(x)), lambda: wait(both(x, slope))
+    return lambda: wait(forward(x)), lambda: wait(both(x, cotangent))
 
 
-def _jax_steps(function, variables, x, slope):
+def _jax_steps(function, variables, x, cotangent):
     import jax
     import keras
 
@@ -150,18 +126,18 @@ def _jax_steps(function, variables, x, slope):
     forward = jax.jit(lambda x, weights: run(x, weights, False))
 
     @jax.jit
-    def both(x, weights, slope):
+    def both(x, weights, cotangent):
         y, back = jax.vjp(lambda *given: run(*given, True), x, weights)
         # With the output, which a compiler else leaves out.
-        return y, back(slope)
+        return y, back(cotangent)
 
     return (
         lambda: wait(forward(x, weights)),
-        lambda: wait(both(x, weights, slope)),
+        lambda: wait(both(x, weights, cotangent)),
     )
 
 
-def _torch_steps(function, variables, x, slope):
+def _torch_steps(function, variables, x, cotangent):
     import torch
 
     watched = x.clone().requires_grad_()
@@ -173,6 +149,6 @@ def _torch_steps(function, variables, x, slope):
 
     def both():
         y = function(watched, training=True)
-        wait(torch.autograd.grad(y, wanted, slope))
+        wait(torch.autograd.grad(y, wanted, cotangent))
 
     return forward, both

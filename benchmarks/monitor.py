@@ -1,11 +1,11 @@
 """What does `AttentionMonitor` cost?
 
-    python benchmarks/monitor.py --output runs/monitor
+    python -m benchmarks.monitor --output runs/monitor
 
 Trains the small network with CBAM on the cluttered digits, and measures in
 each epoch how much of it the monitor takes: the same epoch has both times, so
 what else the machine does meets both. The first epoch, in which some backends
-compile, is told apart. Prints a table and writes what is in it to
+compile, is reported separately. Prints a table and writes what is in it to
 `monitor.json` in the output folder, for the backend of `KERAS_BACKEND`.
 """
 

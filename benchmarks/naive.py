@@ -1,4 +1,4 @@
-"""What people paste: CBAM as blogs write it, the baseline of the benchmarks."""
+"""The baseline of the benchmarks: CBAM as tutorials write it."""
 
 from keras import layers, ops
 
@@ -44,13 +44,13 @@ class NaiveCBAM(layers.Layer):
     def call(self, inputs):
         average = ops.mean(inputs, axis=(1, 2), keepdims=True)
         maximum = ops.max(inputs, axis=(1, 2), keepdims=True)
-        logits = self._perceptron(average) + self._perceptron(maximum)
+        logits = self._mlp(average) + self._mlp(maximum)
         x = inputs * ops.sigmoid(logits)
         average = ops.mean(x, axis=-1, keepdims=True)
         maximum = ops.max(x, axis=-1, keepdims=True)
         return x * self.conv(ops.concatenate([average, maximum], axis=-1))
 
-    def _perceptron(self, x):
+    def _mlp(self, x):
         return self.excite(self.squeeze(x))
 
 

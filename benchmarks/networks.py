@@ -1,9 +1,9 @@
 """What does attention add to the time of a network?
 
-    python benchmarks/networks.py --mode torch --output runs/bench
+    python -m benchmarks.networks --mode torch --output runs/bench
 
 Measures a step of training and a batch of inference of whole networks without
-attention, with SE, with CBAM and with the CBAM that people paste, through
+attention, with SE, with CBAM and with the naive CBAM, through
 Keras' own `train_on_batch` and `predict_on_batch`, all by turns in one
 process. Prints a table, and writes what is in it to `networks-MODE.json` in
 the output folder.
@@ -12,7 +12,7 @@ the output folder.
 import os
 import sys
 
-import modes
+from benchmarks import modes
 
 os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
@@ -20,11 +20,10 @@ import functools
 
 import keras
 import numpy as np
-import results
-import timing
-from naive import ARMS
 
-from cbam_keras import _bench_command, _tables, models
+from benchmarks import arguments, results, timing
+from benchmarks.naive import ARMS
+from cbam_keras import _tables, models
 
 CLASSES = 1000
 KINDS = ("training", "inference")
@@ -120,15 +119,12 @@ def table(rows):
 
 
 def main():
-    parser = modes.parser(__doc__.splitlines()[0], repeats=10)
+    parser = arguments.parser(__doc__.splitlines()[0], repeats=10)
+    arguments.add_models(parser, list(arguments.NETWORKS))
+    arguments.add_batch_size(parser, 8)
     parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=_bench_command.NETWORKS,
-        default=list(_bench_command.NETWORKS),
+        "--image-size", type=arguments.positive_integer, default=224
     )
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--image-size", type=int, default=224)
     options = parser.parse_args()
     rows = []
     for name in options.models:

@@ -1,12 +1,12 @@
-"""What a benchmark leaves: a JSON file, and tables, printed and written."""
+"""Writes the results of a benchmark: a JSON file, and tables."""
 
 import os
 import pathlib
 import platform
 
 import keras
-import modes
 
+from benchmarks import modes
 from cbam_keras import _files, _run_folder
 
 

@@ -1,4 +1,4 @@
-"""Times of functions that are called by turns."""
+"""Timing of functions that are called in turn."""
 
 import math
 import random
@@ -13,9 +13,9 @@ WARM_UP = 2
 def by_turns(functions, repeats):
     """Returns the seconds of each call of each function, warmed up.
 
-    All are called once before any is called again, so that what else the
-    machine does meets all, and in another order each time: the threads of a
-    framework go on for a while and disturb what comes next.
+    Each round calls all of them, so that other load on the machine affects
+    all, in a new random order: the threads of a framework stay busy for a
+    while and disturb the next call.
     """
     for function in functions.values():
         for _ in range(WARM_UP):
@@ -32,7 +32,7 @@ def by_turns(functions, repeats):
 
 
 def spread(seconds):
-    """Returns the median, and what a tenth of the calls lie below and above."""
+    """Returns the median, and the 10th and 90th percentiles."""
     return {
         "median": statistics.median(seconds),
         "percentile_10": float(np.percentile(seconds, 10)),

@@ -1,5 +1,6 @@
-"""Fixtures for all tests, and what is skipped where."""
+"""Fixtures for all tests, and skips of what is not available."""
 
+import importlib.util
 import os
 
 # Read when TensorFlow is imported.
@@ -27,19 +28,36 @@ def has_gpu():
     return torch.cuda.is_available()
 
 
+def has_torch():
+    return importlib.util.find_spec("torch") is not None
+
+
 def pytest_collection_modifyitems(items):
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if marked and not has_gpu():
-        skip = pytest.mark.skip(
-            reason=f"the {keras.backend.backend()} backend sees no GPU"
-        )
+    skip_marked(
+        items,
+        "gpu",
+        has_gpu,
+        f"the {keras.backend.backend()} backend sees no GPU",
+    )
+    skip_marked(
+        items,
+        "needs_torch",
+        lambda: importlib.util.find_spec("torch") is not None,
+        "PyTorch is not installed",
+    )
+
+
+def skip_marked(items, marker, is_available, reason):
+    """Skips the tests with a marker unless what they need is available."""
+    marked = [item for item in items if item.get_closest_marker(marker)]
+    if marked and not is_available():
         for item in marked:
-            item.add_marker(skip)
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)
 def clean_keras():
-    """Gives each test the same seed, and takes back global settings."""
+    """Gives each test the same seed, and restores global settings."""
     data_format = keras.config.image_data_format()
     policy = keras.config.dtype_policy()
     keras.utils.set_random_seed(0)
@@ -51,7 +69,7 @@ def clean_keras():
 
 @pytest.fixture
 def float64():
-    """Lets the backend compute in float64; JAX must be told to."""
+    """Lets the backend compute in float64, which JAX must enable."""
     if keras.backend.backend() != "jax":
         yield
         return
@@ -82,7 +100,7 @@ def grey_digits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def finished(few_digits, tmp_path_factory):
-    """Returns the results of a run of two networks that nothing disturbed."""
+    """Returns the results of an uninterrupted run of two networks."""
     from training_checks import NETWORKS, SMALL
 
     output = tmp_path_factory.mktemp("finished") / "run"

@@ -2,6 +2,7 @@
 
 import functools
 
+import networks
 import numpy as np
 import pytest
 from layer_checks import REFERENCE, stored, to_numpy
@@ -48,19 +49,8 @@ def authors_network():
 
 def tiny_network(attention=None, **options):
     """Returns a network of one stage, of the smallest sizes."""
-    return models.ResNet(
-        **{
-            "depths": (1,),
-            "block": "basic",
-            "widths": (16,),
-            "stem_width": 8,
-            "stem": "small",
-            "input_shape": (8, 8, 3),
-            "classes": 5,
-            "attention": attention,
-            **options,
-        }
-    )
+    options = {"widths": (16,), "stem_width": 8, **options}
+    return networks.resnet(attention=attention, **options)
 
 
 def tiny_weights(**options):

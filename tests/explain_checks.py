@@ -1,12 +1,11 @@
 """Networks to explain, and what Grad-CAM of them is by its definition."""
 
 import keras
+import networks
 import numpy as np
 from insertion_checks import vary
 from keras import layers
 from layer_checks import to_numpy
-
-from cbam_keras import models
 
 
 def images(*shape, seed=0):
@@ -33,21 +32,8 @@ def linear_network(weights, size=(6, 4), activation=None):
 
 def tiny(attention="cbam", **options):
     """A residual network with attention in both of its blocks."""
-    model = models.ResNet(
-        **{
-            "depths": (1, 1),
-            "block": "basic",
-            "widths": (4, 8),
-            "stem_width": 4,
-            "stem": "small",
-            "input_shape": (8, 8, 3),
-            "classes": 5,
-            "classifier_activation": None,
-            "attention": attention,
-            **options,
-        }
-    )
-    return vary(model)
+    options = {"classifier_activation": None, **options}
+    return vary(networks.resnet((1, 1), attention=attention, **options))
 
 
 def normalized(heat):

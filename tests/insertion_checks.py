@@ -5,6 +5,7 @@ import functools
 import math
 
 import keras
+import networks
 import numpy as np
 from keras import layers, ops
 from layer_checks import to_numpy
@@ -13,7 +14,6 @@ from cbam_keras import (
     CBAM,
     ChannelAttention,
     SpatialAttention,
-    models,
 )
 
 register = keras.saving.register_keras_serializable(package="tests")
@@ -69,16 +69,8 @@ def small():
 
 
 def ours():
-    return models.ResNet(
-        (1, 1),
-        block="bottleneck",
-        widths=(4, 8),
-        stem_width=4,
-        stem="small",
-        input_shape=(8, 8, 3),
-        classes=5,
-        classifier_activation=None,
-        name="ours",
+    return networks.resnet(
+        (1, 1), block="bottleneck", classifier_activation=None, name="ours"
     )
 
 

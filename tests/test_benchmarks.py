@@ -1,32 +1,25 @@
-"""The benchmarks: that they compare equals, and what the command refuses."""
+"""The benchmarks: they compare equal computations, and check their options."""
 
 import importlib.util
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
 
 import keras
+import networks
 import numpy as np
 import pytest
 
-from cbam_keras import CBAM, VARIANTS, _bench_command, cli
+from benchmarks import __main__ as command
+from benchmarks import arguments, naive, timing
+from cbam_keras import CBAM, VARIANTS
 
-SCRIPTS = pathlib.Path(__file__).parent.parent / "benchmarks"
+ROOT = pathlib.Path(__file__).parent.parent
 MODE = {"tensorflow": "tensorflow-graph"}.get(
     keras.backend.backend(), keras.backend.backend()
 )
-
-
-def script(name):
-    """Returns a module of the folder of benchmarks."""
-    path = SCRIPTS / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def randomized(layer, shape):
@@ -40,23 +33,24 @@ def randomized(layer, shape):
     return layer
 
 
-# That equals are compared.
+# They compare equal computations.
 
 
+@pytest.mark.every_backend
 def test_the_naive_layer_computes_what_ours_does():
     shape = (2, 7, 5, 32)
     ours = randomized(CBAM(), shape)
-    naive = script("naive").NaiveCBAM()
-    naive.build(shape)
+    pasted = naive.NaiveCBAM()
+    pasted.build(shape)
     channel = ours.channel_attention
-    naive.squeeze.kernel.assign(channel.squeeze_kernel)
-    naive.squeeze.bias.assign(channel.squeeze_bias)
-    naive.excite.kernel.assign(channel.excite_kernel)
-    naive.excite.bias.assign(channel.excite_bias)
-    naive.conv.kernel.assign(ours.spatial_attention.kernel)
+    pasted.squeeze.kernel.assign(channel.squeeze_kernel)
+    pasted.squeeze.bias.assign(channel.squeeze_bias)
+    pasted.excite.kernel.assign(channel.excite_kernel)
+    pasted.excite.bias.assign(channel.excite_bias)
+    pasted.conv.kernel.assign(ours.spatial_attention.kernel)
     x = np.random.default_rng(0).standard_normal(shape, "float32")
     np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(naive(x)),
+        keras.ops.convert_to_numpy(pasted(x)),
         keras.ops.convert_to_numpy(ours(x)),
         atol=1e-5,
     )
@@ -64,18 +58,7 @@ def test_the_naive_layer_computes_what_ours_does():
 
 @pytest.mark.parametrize("arm", ["none", "se", "cbam", "naive"])
 def test_a_network_is_built_with_each_arm(arm):
-    from cbam_keras import models
-
-    naive = script("naive")
-    network = models.ResNet(
-        (1,),
-        block="basic",
-        widths=(16,),
-        input_shape=(8, 8, 3),
-        classes=2,
-        stem="small",
-        attention=naive.ARMS[arm],
-    )
+    network = networks.resnet(widths=(16,), attention=naive.ARMS[arm])
     kinds = [type(layer).__name__ for layer in network.layers]
     wanted = {"se": "SqueezeExcite", "cbam": "CBAM", "naive": "NaiveCBAM"}
     assert [kind for kind in kinds if kind in wanted.values()] == [
@@ -83,6 +66,7 @@ def test_a_network_is_built_with_each_arm(arm):
     ]
 
 
+@pytest.mark.needs_torch
 def test_the_authors_module_computes_our_official_variant():
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     shape = (2, 7, 5, 32)
@@ -103,7 +87,9 @@ def test_the_authors_module_computes_our_official_variant():
         "spatial_gate.bn.running_var": norm.moving_variance,
         "spatial_gate.bn.num_batches_tracked": np.zeros((), "int64"),
     }
-    module = script("authors").AuthorsCBAM(32).eval()
+    from benchmarks.authors import AuthorsCBAM
+
+    module = AuthorsCBAM(32).eval()
     module.load_state_dict(
         {
             name: torch.tensor(np.array(keras.ops.convert_to_numpy(value)))
@@ -120,13 +106,12 @@ def test_the_authors_module_computes_our_official_variant():
     )
 
 
-# What the scripts tell.
+# What they measure.
 
 
 def test_turns_call_all_equally_often_and_measure_each():
     calls = []
     functions = {name: lambda name=name: calls.append(name) for name in "abc"}
-    timing = script("timing")
     seconds = timing.by_turns(functions, 5)
     assert {name: len(values) for name, values in seconds.items()} == {
         "a": 5,
@@ -139,21 +124,23 @@ def test_turns_call_all_equally_often_and_measure_each():
 
 
 def test_what_is_added_is_compared_where_it_can_be():
-    ratio = script("timing").added_ratio
+    ratio = timing.added_ratio
     assert ratio({"none": 10, "cbam": 12, "naive": 18}) == 0.25
     assert ratio({"none": 10, "cbam": 12, "naive": 9}) is None
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 def test_layers_are_measured_in_a_mode_of_this_backend(tmp_path):
     shapes = ["1x4x4x16", "2x3x5x32"]
     subprocess.run(
         [
-            *(sys.executable, SCRIPTS / "layers.py", "--mode", MODE),
+            *(sys.executable, "-m", "benchmarks", "layers", "--mode", MODE),
             *("--shapes", *shapes, "--repeats", "2", "--output", tmp_path),
         ],
         check=True,
         capture_output=True,
+        cwd=ROOT,
     )
     record = json.loads((tmp_path / f"layers-{MODE}.json").read_text())
     backend = keras.backend.backend()
@@ -177,6 +164,7 @@ def test_layers_are_measured_in_a_mode_of_this_backend(tmp_path):
     for shape in shapes:
         # Of both kinds.
         assert table.count(f"| {shape} | naive CBAM") == 2
+    assert (tmp_path / "bench.md").read_text() == f"# Benchmarks\n\n{table}"
 
 
 def check_row(row):
@@ -199,164 +187,96 @@ def check_row(row):
 
 # The command.
 
-# Stands in for a script: it notes how it was started, and may fail.
-SCRIPT = """
-import json, os, pathlib, sys
-name = pathlib.Path(__file__).stem
-arguments = sys.argv[1:]
-mode = arguments[arguments.index("--mode") + 1]
-output = pathlib.Path(arguments[arguments.index("--output") + 1])
-if name == "networks":
-    sys.exit(3)
-backend = os.environ["KERAS_BACKEND"]
-started = {"arguments": arguments, "backend": backend}
-(output / f"{name}-{mode}.json").write_text(json.dumps(started))
-(output / f"{name}-{mode}.md").write_text(f"## {name}, {mode}\\n")
-"""
-
 
 @pytest.fixture
-def scripts(tmp_path, monkeypatch):
-    """Puts scripts that measure nothing in the place of those there are."""
-    folder = tmp_path / "benchmarks"
-    folder.mkdir()
-    for name in _bench_command.SCRIPTS:
-        (folder / f"{name}.py").write_text(SCRIPT)
-    monkeypatch.setattr(_bench_command, "FOLDER", folder)
-    monkeypatch.setattr(_bench_command, "_is_installed", lambda mode: True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def all_installed(monkeypatch):
+    monkeypatch.setattr(command, "is_installed", lambda mode: True)
 
 
-def test_every_script_that_the_command_names_exists():
-    assert _bench_command.FOLDER == SCRIPTS
-    for name in _bench_command.SCRIPTS:
-        assert (SCRIPTS / f"{name}.py").is_file()
+def test_every_script_exists():
+    for name in command.SCRIPTS:
+        assert (ROOT / "benchmarks" / f"{name}.py").is_file()
 
 
-def test_layers_run_in_all_modes_by_default(scripts, capfd):
-    assert cli.main(["bench"]) == 0
-    output = scripts / "runs" / "bench"
-    assert (output / "bench.md").read_text() == (
-        "# Benchmarks\n\n## layers, tensorflow-graph\n\n"
-        "## layers, tensorflow-xla\n\n## layers, jax\n\n## layers, torch\n"
-    )
-    for mode in _bench_command.MODES:
-        started = json.loads((output / f"layers-{mode}.json").read_text())
-        assert started["backend"] == mode.split("-")[0]
+def test_layers_run_in_all_modes_by_default(all_installed):
+    options = command.parse([])
+    assert options.names == ["layers"]
+    assert options.mode == list(arguments.MODES)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "passed"),
+    ("given", "passed"),
     [
-        (["layers", "--repeats", "4"], ["--repeats", "4"]),
+        ("layers --repeats 4", "--repeats 4"),
         (
-            ["layers", "--shapes", "1x2x3x16", "4x5x6x32"],
-            ["--shapes", "1x2x3x16", "4x5x6x32"],
+            "layers --shapes 1x2x3x16 4x5x6x32",
+            "--shapes 1x2x3x16 4x5x6x32",
         ),
         (
-            ["memory", "--models", "MobileNet", "--batch-size", "2"],
-            ["--models", "MobileNet", "--batch-size", "2"],
+            "memory --models MobileNet --batch-size 2",
+            "--models MobileNet --batch-size 2",
         ),
         (
-            ["layers", "--quick", "--repeats", "9"],
-            [*_bench_command.QUICK["layers"], "--repeats", "9"],
+            "layers --quick --repeats 9",
+            " ".join(command.QUICK["layers"]) + " --repeats 9",
         ),
     ],
     ids=["repeats", "shapes", "models", "quick"],
 )
-def test_options_reach_the_script(scripts, arguments, passed):
-    command = ["bench", *arguments, "--mode", "jax", "--output", "out"]
-    assert cli.main(command) == 0
-    started = json.loads(
-        (scripts / "out" / f"{arguments[0]}-jax.json").read_text()
-    )
-    assert started["arguments"] == ["--mode", "jax", "--output", "out", *passed]
+def test_options_reach_the_script(all_installed, given, passed):
+    options = command.parse([*given.split(), "--output", "out"])
+    (name,) = options.names
+    assert command.command_of(name, "jax", options) == [
+        *(sys.executable, "-m", f"benchmarks.{name}"),
+        *("--mode", "jax", "--output", "out", *passed.split()),
+    ]
 
 
-def test_a_script_that_fails_is_named_and_the_others_stay(scripts, capfd):
-    command = ["bench", "layers", "networks", "building", "--mode", "torch"]
-    assert cli.main(command) == 1
-    assert capfd.readouterr().err == (
-        "cbam-keras bench: error: networks-torch failed\n"
+def test_a_script_that_fails_is_named_and_the_others_are_kept(
+    all_installed, monkeypatch, capsys, tmp_path
+):
+    def measured(name, mode, options):
+        code = "raise SystemExit(3)"
+        if name != "networks":
+            path = str(tmp_path / f"{name}-{mode}.md")
+            code = f"open({path!r}, 'w').write('## {name}, {mode}')"
+        return [sys.executable, "-c", code]
+
+    monkeypatch.setattr(command, "command_of", measured)
+    given = ["layers", "networks", "building", "--mode", "torch"]
+    assert command.main([*given, "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        "python -m benchmarks: networks-torch failed\n"
     )
-    assert (scripts / "runs" / "bench" / "bench.md").read_text() == (
-        "# Benchmarks\n\n## layers, torch\n\n## building, torch\n"
+    assert (tmp_path / "bench.md").read_text() == (
+        "# Benchmarks\n\n## layers, torch\n## building, torch"
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("given", "message"),
     [
-        (["layer"], 'Did you mean "layers"?'),
-        (["layers", "layers"], "`names` must be one or several of"),
-        (["--shapes", "1x2x3"], "`shapes` must be BxHxWxC"),
-        (["--shapes", "1x2x3x8"], "at least 16 channels"),
-        (["--shapes", "1x0x3x16"], "Received: '1x0x3x16'"),
-        (["--repeats", "0"], "`repeats` must be a positive integer"),
-        (["networks", "--batch-size", "0"], "`batch_size` must be a positive"),
-        (["networks", "--models", "ResNet19"], 'Did you mean "ResNet18"?'),
-        (["--models", "ResNet18"], "is an option of networks and memory"),
-        (["memory", "--shapes", "1x2x3x16"], "is an option of layers"),
-        (["--output", "benchmarks/layers.py"], "`output` must be a folder"),
-    ],
-    ids=[
-        "unknown_name",
-        "name_twice",
-        "shape_of_rank_3",
-        "few_channels",
-        "size_of_0",
-        "no_repeats",
-        "no_images",
-        "unknown_model",
-        "models_for_layers",
-        "shapes_for_memory",
-        "output_is_a_file",
+        ("layer", "`layer` is none of layers, networks, memory, building"),
+        ("--shapes 1x2x3", "must be BxHxWxC"),
+        ("--shapes 1x2x3x8", "at least 16 channels"),
+        ("--shapes 1x0x3x16", "Received: '1x0x3x16'"),
+        ("--repeats 0", "must be a positive integer. Received: '0'"),
+        ("networks --batch-size 0", "must be a positive integer"),
+        ("networks --models ResNet19", "invalid choice: 'ResNet19'"),
+        ("--models ResNet18", "is an option of networks and memory"),
+        ("memory --shapes 1x2x3x16", "is an option of layers"),
+        ("--mode theano", "invalid choice: 'theano'"),
     ],
 )
-def test_a_mistake_is_told_before_any_work(scripts, capfd, arguments, message):
-    assert cli.main(["bench", *arguments]) == 2
-    printed = capfd.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    assert line.startswith("cbam-keras bench: error: ")
-    assert message in line
-    assert not (scripts / "runs").exists()
-
-
-def test_an_unknown_mode_is_told_by_the_parser(capsys):
+def test_wrong_options_are_refused(all_installed, capsys, given, message):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["bench", "--mode", "theano"])
+        command.parse(given.split())
     assert caught.value.code == 2
-    assert "invalid choice: 'theano'" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_mode_whose_backend_is_missing_names_the_extra(
-    scripts, monkeypatch, capfd
-):
-    monkeypatch.setattr(_bench_command, "_is_installed", lambda mode: False)
-    monkeypatch.setitem(sys.modules, "jax", None)
-    assert cli.main(["bench", "--mode", "jax"]) == 2
-    assert 'pip install "cbam_keras[jax]"' in capfd.readouterr().err
-
-
-def test_without_a_clone_the_command_tells_where_to_get_one(
-    scripts, monkeypatch, capfd
-):
-    monkeypatch.setattr(_bench_command, "FOLDER", scripts / "site-packages")
-    assert cli.main(["bench"]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert f"git clone {_bench_command.REPOSITORY}" in line
-    assert not (scripts / "runs").exists()
-
-
-@pytest.mark.slow
-def test_a_script_refuses_an_unknown_mode():
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "building.py", "--mode", "theano"],
-        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "invalid choice: 'theano'" in done.stderr
+def test_a_mode_without_its_backend_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(command, "is_installed", lambda mode: False)
+    with pytest.raises(SystemExit):
+        command.parse(["--mode", "jax"])
+    assert "mode jax needs the package jax" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import sys
 
 import digits
 import keras
+import networks
 import numpy as np
 import pytest
 from data_checks import builder, write_folder
@@ -70,15 +71,8 @@ def brightness(path, size=(8, 8)):
 
 def digit_network(path, attention=None):
     """Saves a network of cluttered digits, with random weights."""
-    models.ResNet(
-        (1,),
-        block="basic",
-        widths=(4,),
-        stem_width=4,
-        stem="small",
-        input_shape=(48, 48, 1),
-        classes=10,
-        attention=attention,
+    networks.resnet(
+        input_shape=(48, 48, 1), classes=10, attention=attention
     ).save(path)
 
 

@@ -1,9 +1,11 @@
-"""Which module imports what, and what importing the package brings along."""
+"""The shape of the package: its tree, its imports, its public paths."""
 
 import ast
+import functools
 import importlib
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -26,10 +28,16 @@ MODULES = sorted(
 )
 
 
+@functools.cache
+def parsed(module):
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(module, top_level_only=False):
     """Returns the dotted names that a module of the package imports."""
-    path = PACKAGE / (module.replace(".", "/") + ".py")
-    tree = ast.parse(path.read_text())
+    tree = parsed(module)
     nodes = tree.body if top_level_only else ast.walk(tree)
     found = set()
     for node in nodes:
@@ -54,6 +62,34 @@ def test_the_order_names_every_entry():
         "__init__",
         "__main__",
     }
+
+
+def test_the_top_level_is_one_screen():
+    entries = {module.split(".")[0] for module in MODULES} - {"__main__"}
+    assert len(entries) <= 30
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_read_in_one_sitting(module):
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({module.split(".")[0] for module in MODULES if "." in module}),
+)
+def test_doors_name_each_room(folder):
+    docstring = ast.get_docstring(parsed(f"{folder}.__init__"))
+    rooms = {
+        module.partition(".")[2]
+        for module in MODULES
+        if module.startswith(f"{folder}.")
+    } - {"__init__"}
+    # "- `room`, `room`: what they hold."
+    listed = re.findall(r"^- (`[^:]*):", docstring, re.M)
+    named = {name for line in listed for name in re.findall(r"`(\w+)`", line)}
+    assert named == rooms
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -130,8 +166,8 @@ def test_public_paths_hold(module):
     assert set(getattr(found, "__all__", ())) <= set(PUBLIC[module])
 
 
-# They subclass classes of KerasTuner, or are written for one backend, and are
-# imported when that is needed.
+# Imported only when needed: they subclass classes of KerasTuner, or are written
+# for one backend.
 LATE = {
     "_fused.jax_passes": {"jax"},
     "_fused.tensorflow_passes": {"tensorflow"},
@@ -182,11 +218,13 @@ def loaded_by(statement):
     return set(json.loads(result.stdout.splitlines()[-1]))
 
 
+@pytest.mark.every_backend
 def test_importing_the_package_loads_nothing_more_than_keras_does():
     more = loaded_by("import cbam_keras") - loaded_by("import keras")
     assert more - set(sys.stdlib_module_names) == {"cbam_keras"}
 
 
+@pytest.mark.every_backend
 def test_tensorflow_is_not_imported_under_other_backends():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow is the backend")

@@ -16,6 +16,8 @@ from numpy_reference import channel_logits, sigmoid, spatial_logits
 
 from cbam_keras import CBAM, VARIANTS, SpatialAttention, models
 
+pytestmark = pytest.mark.every_backend
+
 DTYPES = ["float32", "float64"]
 # float64 where the backend computes batch normalization in it; the stored
 # float32 outputs differ from float64 by rounding.
@@ -279,6 +281,7 @@ def test_every_variant_has_a_test():
     }
 
 
+@pytest.mark.needs_torch
 def test_gradients_equal_pytorch_autograd():
     torch = pytest.importorskip("torch", reason="PyTorch is the judge here")
     from layer_checks import gradients

@@ -10,6 +10,8 @@ from numpy_reference import channel_logits, relu, sigmoid
 
 from cbam_keras import ChannelAttention, SqueezeExcite
 
+pytestmark = pytest.mark.every_backend
+
 POOLS = ("avg", "max", "lp", "lse")
 SHAPES = [(2, 9, 16), (2, 7, 5, 16), (2, 4, 3, 5, 16)]
 

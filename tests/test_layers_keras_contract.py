@@ -10,6 +10,8 @@ from cbam_keras import (
     SqueezeExcite,
 )
 
+pytestmark = pytest.mark.every_backend
+
 testing = pytest.importorskip(
     "keras.src.testing", reason="this Keras wheel ships no layer test"
 )

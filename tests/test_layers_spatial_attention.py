@@ -7,6 +7,8 @@ from numpy_reference import batch_norm, sigmoid, spatial_logits
 
 from cbam_keras import SpatialAttention
 
+pytestmark = pytest.mark.every_backend
+
 CHOICES = [
     ("avg", "max"),
     ("max", "avg"),

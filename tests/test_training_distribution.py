@@ -85,6 +85,7 @@ def _distributed(folder, distribute):
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND != "torch", reason="is about PyTorch")
 @pytest.mark.parametrize("distribute", [True, Distribution("a:1", 2, 0)])
 def test_pytorch_cannot_distribute(tmp_path, distribute):
@@ -102,6 +103,7 @@ def test_tensorflow_takes_one_machine(tmp_path):
         _distributed(tmp_path, Distribution("a:1", 2, 0))
 
 
+@pytest.mark.every_backend
 @only_jax
 def test_a_port_in_use_is_refused(tmp_path):
     with socket.socket() as other:
@@ -112,6 +114,7 @@ def test_a_port_in_use_is_refused(tmp_path):
             _distributed(tmp_path, Distribution(address, 2, 0))
 
 
+@pytest.mark.every_backend
 @only_jax
 def test_processes_are_connected_before_anything_else(tmp_path):
     keras.ops.convert_to_numpy(keras.ops.ones(1))
@@ -126,6 +129,7 @@ def _shared_by(count):
     return devices
 
 
+@pytest.mark.every_backend
 def test_a_batch_that_does_not_divide_is_refused(few_digits):
     images = data.load("mnist5k", batch_size=16)
     with pytest.raises(
@@ -137,6 +141,7 @@ def test_a_batch_that_does_not_divide_is_refused(few_digits):
 # How images are shared.
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_shared_split_is_evaluated_exactly(few_digits, split):
     images = data.load("mnist5k", batch_size=9)
@@ -153,6 +158,7 @@ def test_a_shared_split_is_evaluated_exactly(few_digits, split):
     )
 
 
+@pytest.mark.every_backend
 @not_torch
 def test_one_device_gives_what_it_gives_undistributed(tmp_path, finished):
     results = training.train(
@@ -298,6 +304,7 @@ def _judged(folder, name):
     }
 
 
+@pytest.mark.every_backend
 @not_torch
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1], ids=["normalized", "linear"])
@@ -313,12 +320,14 @@ def test_a_network_of_two_devices_is_a_plain_one(two_devices, index):
     assert judged["test"][1] == pytest.approx(run["test_accuracy"])
 
 
+@pytest.mark.every_backend
 @not_torch
 @pytest.mark.slow
 def test_two_devices_give_what_one_gives(alone, two_devices):
     assert _rows(two_devices[1]) == _close(_rows(alone[1]))
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_tensorflow
 def test_training_on_two_devices_resumes(start, tmp_path, two_devices):
@@ -330,6 +339,7 @@ def test_training_on_two_devices_resumes(start, tmp_path, two_devices):
     assert _rows(resumed) == _close(_rows(two_devices[1]))
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 def test_two_processes_give_what_one_gives(alone, two_processes):
@@ -338,6 +348,7 @@ def test_two_processes_give_what_one_gives(alone, two_processes):
     assert _accuracies(told) == pytest.approx(_accuracies(alone[1]))
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 def test_all_processes_get_the_results_and_one_prints(two_processes):
@@ -348,6 +359,7 @@ def test_all_processes_get_the_results_and_one_prints(two_processes):
     assert second.splitlines()[-1] == first.splitlines()[-1]
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 def test_two_processes_leave_the_files_of_one(alone, two_processes):
@@ -362,6 +374,7 @@ def test_two_processes_leave_the_files_of_one(alone, two_processes):
     assert settings[0] == settings[1]
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 @pytest.mark.parametrize("index", [0, 1], ids=["normalized", "linear"])
@@ -387,6 +400,7 @@ def _wait_for(path, *processes):
         time.sleep(0.02)
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 @pytest.mark.parametrize(
@@ -421,6 +435,7 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
     assert _accuracies(resumed) == pytest.approx(_accuracies(alone[1]))
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 def test_a_mistake_in_one_process_ends_the_other(start, tmp_path):
@@ -442,6 +457,7 @@ _processes.connect(training.Distribution("127.0.0.1:{}", 2, 0))
 """
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
 def test_a_process_that_waits_in_vain_tells_for_what():

@@ -102,6 +102,7 @@ def _learning_rate(optimizer, step):
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("step", "part"),
     [
@@ -140,6 +141,7 @@ def test_a_few_steps_have_no_warm_up():
     assert _learning_rate(optimizer, 0) == pytest.approx(0.02, rel=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("weight_decay", [0, 0.01])
 def test_the_optimizer_is_adam_with_decoupled_decay(weight_decay):
     optimizer = Recipe(weight_decay=weight_decay).make_optimizer(10)
@@ -241,6 +243,7 @@ def _assert_equal(positions, expected):
             np.testing.assert_allclose(value, other, atol=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss_scale"])
 def test_sgd_is_that_of_the_formula(scaled):
     if scaled and keras.backend.backend() == "jax":
@@ -269,6 +272,8 @@ def test_sgd_is_that_of_the_formula(scaled):
     _assert_equal(_positions(optimizer), expected)
 
 
+@pytest.mark.needs_torch
+@pytest.mark.every_backend
 def test_sgd_is_that_of_pytorch():
     torch = pytest.importorskip("torch")
     weights = [torch.nn.Parameter(torch.tensor(value)) for value in _start()]
@@ -287,6 +292,7 @@ def test_sgd_is_that_of_pytorch():
     _assert_equal(_positions(STEPS.make_optimizer(2)), expected)
 
 
+@pytest.mark.every_backend
 def test_sgd_decays_every_trainable_variable():
     recipe = Recipe(
         optimizer="sgd", learning_rate=0.5, weight_decay=0.1, schedule="step"
@@ -325,6 +331,7 @@ def _compiled(precision=None):
     return model, train
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("precision", [None, "float16", "bfloat16"])
 def test_sgd_goes_on_from_a_file_as_it_would_have(tmp_path, precision):
     model, train = _compiled(precision)
@@ -340,6 +347,7 @@ def test_sgd_goes_on_from_a_file_as_it_would_have(tmp_path, precision):
 LOAD = "import keras, cbam_keras, sys; keras.saving.load_model(sys.argv[1])"
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 def test_a_network_trained_by_sgd_loads_with_the_package_alone(tmp_path):
     model, train = _compiled()

@@ -37,6 +37,7 @@ def _softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("build", "to_probabilities"),
     [
@@ -74,6 +75,7 @@ def test_the_loss_is_the_cross_entropy(tmp_path, build, to_probabilities):
     )
 
 
+@pytest.mark.every_backend
 def test_the_loss_of_mixed_labels_is_the_cross_entropy(tmp_path):
     images = data.load("mnist5k", batch_size=35, augment="mixup")
     model = linear()
@@ -88,6 +90,7 @@ def test_the_loss_of_mixed_labels_is_the_cross_entropy(tmp_path):
     )
 
 
+@pytest.mark.every_backend
 def test_a_model_given_is_trained_itself(tmp_path):
     model = linear()
     before = model.get_weights()[0]
@@ -110,6 +113,7 @@ def test_every_network_starts_from_the_seed(tmp_path):
     )
 
 
+@pytest.mark.every_backend
 def test_the_seed_decides_the_result(tmp_path):
     rows = [
         training.train(
@@ -166,6 +170,7 @@ def test_data_given_keep_their_augmentation(tmp_path):
     assert settings["data"]["image_shape"] == [28, 28, 1]
 
 
+@pytest.mark.every_backend
 def test_data_given_and_data_named_give_the_same(tmp_path, finished):
     images = data.load("mnist5k", batch_size=16)
     given = training.train({"linear": linear}, images, SMALL, output=tmp_path)
@@ -175,6 +180,7 @@ def test_data_given_and_data_named_give_the_same(tmp_path, finished):
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("outside", "precision", "inside"),
     [
@@ -203,6 +209,7 @@ def test_mixed_precision_is_the_policy_while_building(
     assert model.layers[-1].dtype_policy.name == inside
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_a_network_in_mixed_precision_loads(tmp_path, precision):
     recipe = dataclasses.replace(SHORT, mixed_precision=precision)

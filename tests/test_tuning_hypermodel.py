@@ -105,6 +105,7 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
     assert values["learning_rate"] == 0.02
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "arm, kind, config",
     [
@@ -275,6 +276,7 @@ def test_pools_are_given_as_tuples_too():
     assert tuple(layer.pool_types) == ("avg", "lse")
 
 
+@pytest.mark.every_backend
 def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
     tuner = keras_tuner.RandomSearch(
         tuning.CBAMHyperModel(SHAPE, 5, attention=("none", "cbam")),
@@ -291,6 +293,7 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
     assert model.output_shape == (None, 5)
 
 
+@pytest.mark.every_backend
 def test_the_loss_fits_a_network_that_ends_in_numbers_of_any_size():
     def build(attention):
         return keras.Sequential([keras.Input(SHAPE), layers.Flatten()])

@@ -37,6 +37,7 @@ def trained(few_digits, tmp_path_factory):
     return tuning_checks.search(output, max_trials=3, keep=1)
 
 
+@pytest.mark.every_backend
 def test_a_search_leaves_these_files(trained):
     names = sorted(path.name for path in trained.output.iterdir())
     assert names == [
@@ -54,6 +55,7 @@ def test_a_search_leaves_these_files(trained):
     ]
 
 
+@pytest.mark.every_backend
 def test_the_best_model_is_the_one_that_was_tested(trained):
     images = data.load("mnist5k", batch_size=35)
     model = keras.saving.load_model(trained.output / "best.keras")
@@ -93,6 +95,7 @@ def test_results_print_the_best_first_and_what_became_of_the_rest(trained):
     assert f"{trained.test_accuracy:.2%}" in text
 
 
+@pytest.mark.every_backend
 def test_weights_count_as_numpy_counts_them(trained):
     for trial in trained.trials:
         units = trial.values["units"]
@@ -103,6 +106,7 @@ def test_weights_count_as_numpy_counts_them(trained):
         assert trial.macs == 16 * units + units * 10
 
 
+@pytest.mark.every_backend
 def test_only_the_best_trials_keep_weights(trained):
     kept = tuning_checks.checkpoints(trained.output)
     best = f"trial_{trained.best.number:04d}"
@@ -114,7 +118,7 @@ def test_a_finished_search_returns_its_results_at_once(trained, monkeypatch):
     def never(*_, **__):
         raise AssertionError("Nothing is left to do.")
 
-    monkeypatch.setattr("cbam_keras._fitting.fit", never)
+    monkeypatch.setattr("cbam_keras.training.fit", never)
     monkeypatch.setattr(keras.Model, "evaluate", never)
     before = {
         path: path.stat().st_mtime_ns for path in trained.output.rglob("*")
@@ -156,7 +160,7 @@ def test_the_learning_rate_is_that_of_the_trial(quick, tmp_path):
         rates[progress.folder.parent.name] = schedule["config"]["warmup_target"]
         return pretend(model, name, images, recipe, progress, **options)
 
-    quick.setattr("cbam_keras._fitting.fit", noting)
+    quick.setattr("cbam_keras.training.fit", noting)
     found = tuning_checks.search(tmp_path / "run")
     assert rates == {
         f"trial_{trial.number:04d}": trial.values["learning_rate"]
@@ -164,6 +168,7 @@ def test_the_learning_rate_is_that_of_the_trial(quick, tmp_path):
     }
 
 
+@pytest.mark.every_backend
 def test_a_model_that_comes_compiled_keeps_optimizer_and_loss(tmp_path):
     def compiled(hp):
         model = tuning_checks.network(hp.Choice("units", [2, 3]))
@@ -224,6 +229,7 @@ def test_a_network_of_ones_own_is_searched_for_its_attention(quick, tmp_path):
     assert "attention" in found.verdict
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 def test_hyperband_goes_on_from_the_epochs_of_another_trial(tmp_path):
     found = tuning_checks.search(
@@ -258,6 +264,7 @@ def failing(error):
     return build
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "error, outcome, message",
     [
@@ -320,6 +327,7 @@ def test_five_failures_in_a_row_end_nothing(quick, tmp_path):
     ]
 
 
+@pytest.mark.every_backend
 def test_a_loss_that_is_no_number_is_told(tmp_path):
     def build(hp):
         units = hp.Choice("units", [2, 3])
@@ -383,7 +391,7 @@ def test_ctrl_c_ends_a_search_which_then_goes_on(quick, tmp_path, capsys):
             raise KeyboardInterrupt
         return pretend(*arguments, **options)
 
-    quick.setattr("cbam_keras._fitting.fit", interrupted)
+    quick.setattr("cbam_keras.training.fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tuning_checks.search(tmp_path / "run")
     assert "the same call goes on" in capsys.readouterr().out
@@ -403,7 +411,7 @@ def test_of_equals_the_lower_loss_then_the_smaller_is_best(quick, tmp_path):
             row["val_loss"] = losses[model.layers[-2].units]
         return state
 
-    quick.setattr("cbam_keras._fitting.fit", level)
+    quick.setattr("cbam_keras.training.fit", level)
     found = tuning_checks.search(
         tmp_path / "run",
         "grid",
@@ -459,6 +467,7 @@ def test_wrong_arguments_are_told(tmp_path, options, error, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="TensorBoard is its"
 )
@@ -647,6 +656,7 @@ def test_a_verdict_is_not_given_where_nothing_can_be_said(trials, text):
     assert bool(verdict(trials, 100)) == bool(text)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("interactive", [True, False])
 def test_forgetting_a_network_keeps_how_keras_logs(interactive):
     before = keras.config.is_interactive_logging_enabled()

@@ -135,6 +135,7 @@ def _build(attention):
     )
 
 
+@pytest.mark.every_backend
 def test_arrays_go_through_training_search_and_ablation(tmp_path):
     given = arrays(per_class=10)
     recipe = training.Recipe(epochs=1, batch_size=16)
@@ -175,6 +176,7 @@ def _pretrained():
     return keras.Model(inputs, outputs, name="pretrained")
 
 
+@pytest.mark.every_backend
 def test_attention_is_inserted_trained_saved_loaded_and_seen(
     tmp_path, monkeypatch
 ):

@@ -3,11 +3,10 @@
 import dataclasses
 import itertools
 
-import keras
+import networks
 import pytest
-from keras import layers
+from networks import linear
 
-from cbam_keras import models
 from cbam_keras.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -16,33 +15,10 @@ SMALL = Recipe(epochs=3, batch_size=16)
 SHORT = Recipe(epochs=1, batch_size=35)
 
 
-def linear(*after, activation="softmax", shape=(28, 28, 1), classes=10):
-    """Returns a classifier of 170 parameters, which compiles quickly."""
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Rescaling(1 / 255),
-            layers.AveragePooling2D(7),
-            layers.Flatten(),
-            layers.Dense(classes, activation=activation),
-            *after,
-        ],
-        name="linear",
-    )
-
-
 def resnet(attention="cbam", **options):
     """Returns a network with batch normalization and attention."""
-    return models.ResNet(
-        (1,),
-        block="basic",
-        widths=(4,),
-        stem_width=4,
-        stem="small",
-        input_shape=(28, 28, 1),
-        classes=10,
-        attention=attention,
-        **options,
+    return networks.resnet(
+        input_shape=(28, 28, 1), classes=10, attention=attention, **options
     )
 
 

@@ -5,11 +5,10 @@ import hashlib
 import json
 import warnings
 
-import keras
-from keras import layers
+from networks import mlp as network
 
-from cbam_keras import _files, plotting, tuning
-from cbam_keras.training import Recipe, fitting, networks
+from cbam_keras import _files, plotting, training, tuning
+from cbam_keras.training import Recipe, networks
 from cbam_keras.training.checkpoints import Progress
 from cbam_keras.tuning import trial as tuning_trial
 
@@ -26,20 +25,6 @@ def perceptron(hp):
         bias = hp.Boolean("bias", default=True)
     hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=0.01)
     return network(units, activation=activation, use_bias=bias is not False)
-
-
-def network(units=2, **options):
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Rescaling(1 / 255),
-            layers.AveragePooling2D(7),
-            layers.Flatten(),
-            layers.Dense(units, **options),
-            layers.Dense(10, activation="softmax"),
-        ],
-        name="perceptron",
-    )
 
 
 def pretend(
@@ -89,7 +74,7 @@ def without_training(patch):
     """Lets a search run through in about a second."""
     from matplotlib.figure import Figure
 
-    patch.setattr(fitting, "fit", pretend)
+    patch.setattr(training, "fit", pretend)
     patch.setattr(tuning_trial, "_forget", lambda: None)
     patch.setattr(plotting, "plot_search", lambda *_: Figure((1, 1)))
     patch.setattr(plotting, "plot_pareto", lambda *_: Figure((1, 1)))

@@ -1,0 +1,11 @@
+"""Speed and memory of the layers, measured in a clone.
+
+`python -m benchmarks --help` describes the whole, and each script runs by
+itself too, for example `python -m benchmarks.layers --mode jax`. Benchmarks
+inform and never gate: no test and no check depends on what they measure.
+
+- `layers`, `networks`, `memory`, `building`: run by `python -m benchmarks`.
+- `input_pipeline`, `insertion`, `monitor`: run by themselves.
+- `naive`, `authors`: what our layers are compared with.
+- `arguments`, `modes`, `timing`, `results`: what the scripts share.
+"""

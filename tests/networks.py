@@ -1,0 +1,52 @@
+"""Tiny networks, which build and compile quickly."""
+
+import keras
+from keras import layers
+
+from cbam_keras import models
+
+
+def linear(*after, activation="softmax", shape=(28, 28, 1), classes=10):
+    """Returns a classifier of 170 parameters."""
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Rescaling(1 / 255),
+            layers.AveragePooling2D(7),
+            layers.Flatten(),
+            layers.Dense(classes, activation=activation),
+            *after,
+        ],
+        name="linear",
+    )
+
+
+def mlp(units=2, **options):
+    """Returns a classifier with one hidden layer, of `options`."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            layers.AveragePooling2D(7),
+            layers.Flatten(),
+            layers.Dense(units, **options),
+            layers.Dense(10, activation="softmax"),
+        ],
+        name="mlp",
+    )
+
+
+def resnet(depths=(1,), **options):
+    """Returns a residual network, by default without attention."""
+    return models.ResNet(
+        depths,
+        **{
+            "block": "basic",
+            "widths": (4, 8, 8, 8)[: len(depths)],
+            "stem_width": 4,
+            "stem": "small",
+            "input_shape": (8, 8, 3),
+            "classes": 5,
+            **options,
+        },
+    )
