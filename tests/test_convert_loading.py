@@ -212,7 +212,7 @@ NETWORKS = {
 @pytest.mark.parametrize("size", [(32, 38), (33, 45)], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_gives_the_logits_of_pytorch(name, size):
-    pytest.importorskip("torch", reason="PyTorch is the judge here")
+    pytest.importorskip("torch", reason="PyTorch gives the expected values")
     import torch_reference
 
     options, attention = NETWORKS[name]
