@@ -199,7 +199,9 @@ def test_channels_first_predicts_the_same():
 @pytest.mark.parametrize("name", ["stage1_block1_conv1", "stage2_block1_conv1"])
 @pytest.mark.parametrize("size", [(9, 8), (8, 9)], ids=str)
 def test_depthwise_convolutions_equal_pytorch(name, size):
-    torch = pytest.importorskip("torch", reason="PyTorch gives the expected values")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     model = randomize(tiny(include_top=False, input_shape=(*size, 3)))
     conv = model.get_layer(name)
     # From the ReLU before the block, so that the padding is included.

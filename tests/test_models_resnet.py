@@ -281,7 +281,9 @@ def test_odd_batches_train(batch):
 @pytest.mark.every_backend
 @pytest.mark.needs_torch
 def test_strided_convolutions_pad_as_pytorch():
-    torch = pytest.importorskip("torch", reason="PyTorch gives the expected values")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     model = randomize(tiny(include_top=False, input_shape=(9, 8, 3)))
     x = random_input((2, 9, 8, 3))
     part = keras.Model(
@@ -316,7 +318,9 @@ def test_strided_convolutions_pad_as_pytorch():
 @pytest.mark.every_backend
 @pytest.mark.needs_torch
 def test_stem_equals_pytorch():
-    torch = pytest.importorskip("torch", reason="PyTorch gives the expected values")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     model = models.ResNet18(include_top=False, input_shape=(31, 32, 3))
     stem = keras.Model(model.input, model.get_layer("stem_pool").output)
     x = random_input((2, 31, 32, 3))

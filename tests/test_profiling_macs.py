@@ -359,7 +359,9 @@ def torch_convolution(rank, transposed=False, **options):
     ],
 )
 def test_macs_equal_pytorchs_counter(make, shape, kernel, function):
-    torch = pytest.importorskip("torch", reason="PyTorch gives the expected values")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
