@@ -77,7 +77,7 @@ def test_finished_epochs_are_not_trained_again(quick, tmp_path):
         began.append(len(state["history"]) if state else 0)
         return pretend(model, name, images, recipe, progress, **options)
 
-    quick.setattr("cbam_keras._fitting.fit", noting)
+    quick.setattr("cbam_keras.training.fit", noting)
     # Within the second epoch of the first trial, then of the second.
     for count in (6, 10):
         with quick.context() as patch:

@@ -114,7 +114,7 @@ def test_a_finished_search_returns_its_results_at_once(trained, monkeypatch):
     def never(*_, **__):
         raise AssertionError("Nothing is left to do.")
 
-    monkeypatch.setattr("cbam_keras._fitting.fit", never)
+    monkeypatch.setattr("cbam_keras.training.fit", never)
     monkeypatch.setattr(keras.Model, "evaluate", never)
     before = {
         path: path.stat().st_mtime_ns for path in trained.output.rglob("*")
@@ -156,7 +156,7 @@ def test_the_learning_rate_is_that_of_the_trial(quick, tmp_path):
         rates[progress.folder.parent.name] = schedule["config"]["warmup_target"]
         return pretend(model, name, images, recipe, progress, **options)
 
-    quick.setattr("cbam_keras._fitting.fit", noting)
+    quick.setattr("cbam_keras.training.fit", noting)
     found = tuning_checks.search(tmp_path / "run")
     assert rates == {
         f"trial_{trial.number:04d}": trial.values["learning_rate"]
@@ -383,7 +383,7 @@ def test_ctrl_c_ends_a_search_which_then_goes_on(quick, tmp_path, capsys):
             raise KeyboardInterrupt
         return pretend(*arguments, **options)
 
-    quick.setattr("cbam_keras._fitting.fit", interrupted)
+    quick.setattr("cbam_keras.training.fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tuning_checks.search(tmp_path / "run")
     assert "the same call goes on" in capsys.readouterr().out
@@ -403,7 +403,7 @@ def test_of_equals_the_lower_loss_then_the_smaller_is_best(quick, tmp_path):
             row["val_loss"] = losses[model.layers[-2].units]
         return state
 
-    quick.setattr("cbam_keras._fitting.fit", level)
+    quick.setattr("cbam_keras.training.fit", level)
     found = tuning_checks.search(
         tmp_path / "run",
         "grid",

@@ -8,8 +8,8 @@ import warnings
 import keras
 from keras import layers
 
-from cbam_keras import _files, plotting, tuning
-from cbam_keras.training import Recipe, fitting, networks
+from cbam_keras import _files, plotting, training, tuning
+from cbam_keras.training import Recipe, networks
 from cbam_keras.training.checkpoints import Progress
 from cbam_keras.tuning import trial as tuning_trial
 
@@ -89,7 +89,7 @@ def without_training(patch):
     """Lets a search run through in about a second."""
     from matplotlib.figure import Figure
 
-    patch.setattr(fitting, "fit", pretend)
+    patch.setattr(training, "fit", pretend)
     patch.setattr(tuning_trial, "_forget", lambda: None)
     patch.setattr(plotting, "plot_search", lambda *_: Figure((1, 1)))
     patch.setattr(plotting, "plot_pareto", lambda *_: Figure((1, 1)))
