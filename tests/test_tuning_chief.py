@@ -8,7 +8,7 @@ from concurrent import futures
 
 import pytest
 import tuning_checks
-from test_tuning_oracle import end, make
+from tuning_checks import end, make_oracle
 
 from cbam_keras import data, tuning
 from cbam_keras.tuning import client as tuning_client
@@ -46,7 +46,7 @@ def serve(oracle, address):
 
 
 def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
-    oracle, handed = make(tmp_path / "run"), []
+    oracle, handed = make_oracle(tmp_path / "run"), []
     server = serve(oracle, address)
 
     def work(tuner_id):
@@ -77,12 +77,12 @@ def test_a_client_waits_for_a_chief_that_is_started_again(
     tmp_path, address, monkeypatch
 ):
     monkeypatch.setattr(tuning_client, "ONE_CALL", 1.0)
-    first = make(tmp_path / "run")
+    first = make_oracle(tmp_path / "run")
     server = serve(first, address)
     client = tuning_client.Client(first)
     trial = client.create_trial("worker-0")
     server.stop(grace=None).wait()
-    second = make(tmp_path / "run")
+    second = make_oracle(tmp_path / "run")
     second.reload()
     again = []
 
@@ -103,7 +103,7 @@ def test_a_chief_that_never_answers_is_told(
     monkeypatch.setattr(tuning_client, "ONE_CALL", 0.2)
     monkeypatch.setattr(tuning_client, "PAUSE", 0.1)
     monkeypatch.setattr(tuning_client, "PATIENCE", 0.5)
-    client = tuning_client.Client(make(tmp_path / "run"))
+    client = tuning_client.Client(make_oracle(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="has not answered for"):
         client.create_trial("worker-0")
     told = capsys.readouterr().out
@@ -121,8 +121,8 @@ def test_a_chief_that_has_not_begun_is_waited_for(
 
 
 def test_an_error_of_the_chief_is_told(tmp_path, address):
-    server = serve(make(tmp_path / "run"), address)
-    client = tuning_client.Client(make(tmp_path / "other"))
+    server = serve(make_oracle(tmp_path / "run"), address)
+    client = tuning_client.Client(make_oracle(tmp_path / "other"))
     with pytest.raises(RuntimeError, match="The chief of the search failed"):
         client.update_trial("0042", {}, step=0)
     server.stop(grace=None).wait()

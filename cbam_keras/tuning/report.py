@@ -13,30 +13,9 @@ from cbam_keras.tuning.results import (
     counted,
     finished_of,
     rank,
+    trials_of,
     verdict,
 )
-
-
-def trials_of(oracle):
-    """Returns the trials that have ended, in the order they began."""
-    return tuple(
-        Trial(
-            number=int(trial_id),
-            **{
-                **{
-                    field.name: outcome[field.name]
-                    for field in dataclasses.fields(Trial)
-                    if field.name != "number"
-                },
-                "values": {
-                    name: value
-                    for name, value in outcome["values"].items()
-                    if not name.startswith("tuner/")
-                },
-            },
-        )
-        for trial_id, outcome in sorted(oracle.outcomes.items())
-    )
 
 
 def write_trials(output, trials):
@@ -66,7 +45,7 @@ def report(tuner, images):
     The best network is tested once, however often this is called.
     """
     output = tuner.folder
-    trials = trials_of(tuner.own_oracle)
+    trials = trials_of(tuner.own_oracle.outcomes)
     finished = finished_of(trials)
     validation = images.sizes["validation"]
     content = {

@@ -17,6 +17,14 @@ SHORT = {
     "learning_rate": "rate {:.4g}",
 }
 
+# How a trial ends.
+FINISHED = "finished"
+OVER_BUDGET = "over budget"
+OUT_OF_MEMORY = "out of memory"
+DIVERGED = "diverged"
+ERROR = "error"
+CRASHED = "crashed"
+
 # No attention, in our search space and in others.
 PLAIN = ("none", False)
 
@@ -119,8 +127,29 @@ class SearchResults:
         return "\n".join(lines)
 
 
+def trials_of(outcomes):
+    """Returns the trials that have ended, in the order they began.
+
+    Args:
+        outcomes: Dictionary, ids of trials to the content of their
+            `outcome.json`.
+    """
+    names = [field.name for field in dataclasses.fields(Trial)]
+    names.remove("number")
+    trials = []
+    for trial_id, outcome in sorted(outcomes.items()):
+        values = {
+            name: value
+            for name, value in outcome["values"].items()
+            if not name.startswith("tuner/")
+        }
+        known = {name: outcome[name] for name in names}
+        trials.append(Trial(int(trial_id), **{**known, "values": values}))
+    return tuple(trials)
+
+
 def finished_of(trials):
-    return [trial for trial in trials if trial.outcome == "finished"]
+    return [trial for trial in trials if trial.outcome == FINISHED]
 
 
 def rank(trial):
@@ -175,7 +204,7 @@ def beginning(number, total, values):
 
 def ending(number, outcome, best):
     """Returns the line that tells how a trial ended."""
-    if outcome["outcome"] != "finished":
+    if outcome["outcome"] != FINISHED:
         return f"Trial {number}: {outcome['outcome']} ({outcome['message']})"
     line = (
         f"Trial {number}: finished, val accuracy {outcome['val_accuracy']:.2%}"

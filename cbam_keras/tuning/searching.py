@@ -7,20 +7,20 @@ moment, and that ends with whether attention is worth anything.
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _files, data, training
 from cbam_keras.training import Recipe, find_recipe
+from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
 from cbam_keras.tuning.folder import SearchFolder
 from cbam_keras.tuning.report import report
 from cbam_keras.tuning.results import SearchResults
 
 # What `recipe=None` means.
 RECIPE = Recipe(epochs=3)
-ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 MAX_TRIALS = 12
 # KerasTuner's name for a process that is the only one.
 ALONE = "tuner0"
@@ -250,24 +250,19 @@ def _load(images, recipe, options):
 
 
 def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
-    from cbam_keras.tuning.algorithms import ALGORITHMS as ORACLES
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
+    from cbam_keras.tuning.oracle import DurableOracle
     from cbam_keras.tuning.tuner import Tuner
 
-    options: dict[str, Any] = {"max_trials": limits["max_trials"]}
-    if algorithm == "hyperband":
-        options = {"max_epochs": recipe.epochs, "factor": 3}
-    elif algorithm == "bayesian":
-        options["num_initial_points"] = max(4, limits["max_trials"] // 4)
-    refused: Callable[[dict], bool] = _nothing_refused
-    if isinstance(hypermodel, CBAMHyperModel):
-        refused = hypermodel.without_attention
-    oracle = ORACLES[algorithm](
+    max_trials = limits["max_trials"]
+    ours = isinstance(hypermodel, CBAMHyperModel)
+    oracle = DurableOracle(
         folder,
+        make_algorithm(algorithm, max_trials=max_trials, epochs=recipe.epochs),
         seed=recipe.seed,
         keep=limits["keep"],
-        refused=refused,
-        **options,
+        max_trials=max_trials,
+        refused=hypermodel.without_attention if ours else None,
     )
     return Tuner(
         oracle,
@@ -277,10 +272,6 @@ def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
         budget=limits["budget"],
         tensorboard=folder / "tensorboard" if tensorboard else None,
     )
-
-
-def _nothing_refused(values):
-    return False
 
 
 def _space(oracle):

@@ -12,29 +12,18 @@ import keras
 from cbam_keras import _files, profiling, training
 from cbam_keras._files import read_json, set_aside
 from cbam_keras.training import Damaged, Progress, Recipe, best_epoch
-
-# What a trial ends as.
-FINISHED, OVER_BUDGET, OUT_OF_MEMORY, DIVERGED, ERROR, CRASHED = OUTCOMES = (
-    "finished",
-    "over budget",
-    "out of memory",
-    "diverged",
-    "error",
-    "crashed",
+from cbam_keras.tuning.results import (
+    DIVERGED,
+    ERROR,
+    FINISHED,
+    OUT_OF_MEMORY,
+    OVER_BUDGET,
+    Trial,
 )
-# What is written of each trial.
-KEYS = (
-    "outcome",
-    "message",
-    "val_accuracy",
-    "val_loss",
-    "best_epoch",
-    "epochs",
-    "parameters",
-    "macs",
-    "seconds",
-    "worker",
-    "values",
+
+# The content of outcome.json; a failed trial has a "traceback" as well.
+OUTCOME_KEYS = (
+    *(f.name for f in dataclasses.fields(Trial) if f.name != "number"),
     "history",
 )
 STATE = ("network", "fingerprint", "latest", "best", "random", "history")
@@ -224,15 +213,6 @@ def set_aside_checkpoint(folder, name, error):
     if (progress.folder / name).exists():
         set_aside(progress.folder / name, error)
     (progress.folder / "state.json").unlink(missing_ok=True)
-
-
-def rank(outcome):
-    """Returns what sorts finished trials, the best first."""
-    return (
-        -outcome["val_accuracy"],
-        outcome["val_loss"],
-        outcome["parameters"],
-    )
 
 
 def kind(error):

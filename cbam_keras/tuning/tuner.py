@@ -19,11 +19,10 @@ from cbam_keras._files import read_json, set_aside
 from cbam_keras.training import Damaged
 from cbam_keras.tuning.cluster import SUPERVISOR
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
-from cbam_keras.tuning.results import beginning, ending
+from cbam_keras.tuning.results import CRASHED, beginning, ending
 from cbam_keras.tuning.space import RATES
 from cbam_keras.tuning.trial import (
-    CRASHED,
-    KEYS,
+    OUTCOME_KEYS,
     Run,
     check_loads,
     progress_of,
@@ -187,7 +186,7 @@ class Tuner(BaseTuner):
         """Runs a trial, or what is left of it, and writes what came of it."""
         folder = self.own_oracle.trial_folder(trial.trial_id)
         folder.mkdir(parents=True, exist_ok=True)
-        if read_json(folder / "outcome.json", KEYS) is not None:
+        if read_json(folder / "outcome.json", OUTCOME_KEYS) is not None:
             # The process died before it could tell the oracle.
             return
         hp = self._hyperparameters(trial, folder)
@@ -197,7 +196,7 @@ class Tuner(BaseTuner):
         )
         print(line, flush=True)
         outcome = {
-            **dict.fromkeys(KEYS),
+            **dict.fromkeys(OUTCOME_KEYS),
             "epochs": 0,
             "seconds": 0.0,
             "worker": self.tuner_id if self.is_worker else None,
@@ -297,7 +296,7 @@ class Tuner(BaseTuner):
 
     def _tell_end(self, trial):
         folder = self.own_oracle.trial_folder(trial.trial_id)
-        outcome = read_json(folder / "outcome.json", KEYS)
+        outcome = read_json(folder / "outcome.json", OUTCOME_KEYS)
         best = self.own_oracle.best
         print(ending(int(trial.trial_id), outcome, best), flush=True)
 
