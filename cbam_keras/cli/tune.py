@@ -6,7 +6,7 @@ import pathlib
 import socket
 import sys
 
-from cbam_keras import _files, tuning
+from cbam_keras import _checks, _files, tuning
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
@@ -115,7 +115,7 @@ def add_tune(commands):
     add(
         "--algorithm",
         default="random",
-        choices=["random", "hyperband", "bayesian", "grid"],
+        choices=list(tuning.ALGORITHMS),
         help="how the next trial is chosen",
     )
     add(
@@ -190,9 +190,9 @@ def add_tune(commands):
 
 def _tune(options):
     given = vars(options)
-    tuning.end_with_supervisor()
-    if "workers" in given:
-        return _supervise(options)
+    started = tuning.end_with_starter()
+    if "workers" in given and not started:
+        return _run_workers(options)
     if options.chief or options.worker:
         if "address" not in given:
             raise ValueError(
@@ -251,32 +251,13 @@ def _tune_output(options):
     return vars(options).get("output", default)
 
 
-def _supervise(options):
-    workers = options.workers
-    if workers < 1:
-        raise ValueError(
-            f"`workers` must be a positive integer. Received: workers={workers}"
-        )
-    # Before any process is started: what can be told to be wrong.
+def _run_workers(options):
+    workers = _checks.positive_integer("workers", options.workers)
+    # User errors are reported before any process is started.
     recipe_of(options, tuning.RECIPE)
     _hypermodel(options)
     output = _files.output_folder(pathlib.Path(_tune_output(options)))
-    return tuning.supervise(
-        [sys.executable, "-m", "cbam_keras", *_without_workers(options)],
-        workers,
-        output / "logs",
-    )
-
-
-def _without_workers(options):
-    """Returns the arguments of this command, but for `--workers N`."""
-    kept, arguments = [], iter(options.arguments)
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        # argparse takes any beginning that is not another option's.
-        if len(name) > 4 and "--workers".startswith(name):
-            if not value:
-                next(arguments)
-        else:
-            kept.append(argument)
-    return kept
+    # Each process runs this command, and reads from its environment which
+    # one it is.
+    command = [sys.executable, "-m", "cbam_keras", *options.arguments]
+    return tuning.run_workers(command, workers, output / "logs")

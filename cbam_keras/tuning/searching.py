@@ -18,6 +18,7 @@ from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
 from cbam_keras.tuning.folder import SearchFolder
 from cbam_keras.tuning.report import report
 from cbam_keras.tuning.results import SearchResults
+from cbam_keras.tuning.workers import TUNER
 
 # What `recipe=None` means.
 RECIPE = Recipe(epochs=3)
@@ -144,16 +145,16 @@ def search(
 def _run(tuner):
     """Runs the trials here, or lets workers run them."""
     oracle = tuner.own_oracle
-    chief = "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+    chief = "chief" in os.environ.get(TUNER, "")
     for tuner_id in list(oracle.ongoing_trials):
         # Left by a search that had workers, or had none before.
         if tuner_id == ALONE if chief else tuner_id != ALONE:
             oracle.requeue(tuner_id)
     try:
         if chief:
-            from cbam_keras.tuning import chief as _workers
+            from cbam_keras.tuning.chief import serve
 
-            _workers.serve(oracle)
+            serve(oracle)
         else:
             tuner.search()
     except KeyboardInterrupt:

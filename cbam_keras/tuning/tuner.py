@@ -4,7 +4,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import os
 import signal
 import sys
 import threading
@@ -17,7 +16,6 @@ from keras_tuner.engine.trial import TrialStatus
 from cbam_keras import _checks, _files, training
 from cbam_keras._files import read_json, set_aside
 from cbam_keras.training import Damaged
-from cbam_keras.tuning.cluster import SUPERVISOR
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.results import CRASHED, beginning, ending
 from cbam_keras.tuning.space import RATES
@@ -65,7 +63,7 @@ class Tuner(BaseTuner):
         )
         self.is_worker = self._is_worker()
         if self.is_worker:
-            from cbam_keras.tuning.client import Client
+            from cbam_keras.tuning.remote import Client
 
             self.oracle = Client(oracle)
 
@@ -277,16 +275,12 @@ class Tuner(BaseTuner):
             yield 1
             return
         path = folder / "attempts.json"
-        now = {
-            "epochs": len((state_of(folder) or {}).get("history", [])),
-            # Who is killed takes the workers along; that is not their doing.
-            "supervisor": os.environ.get(SUPERVISOR),
-        }
-        told = read_json(path, ["attempts", *now])
+        epochs = len((state_of(folder) or {}).get("history", []))
+        found = read_json(path, ["attempts", "epochs"])
         attempt = 1
-        if told is not None and {key: told[key] for key in now} == now:
-            attempt += told["attempts"]
-        _files.write_json(path, {"attempts": attempt, **now})
+        if found is not None and found["epochs"] == epochs:
+            attempt += found["attempts"]
+        _files.write_json(path, {"attempts": attempt, "epochs": epochs})
         with _sigterm_as_exit():
             try:
                 yield attempt
