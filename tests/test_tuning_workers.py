@@ -1,8 +1,10 @@
 """The processes of a search: started, watched, ended, never left behind."""
 
 import contextlib
+import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -264,3 +266,141 @@ def test_addresses_are_host_and_port(address, parsed):
 def test_other_addresses_are_refused(address):
     with pytest.raises(ValueError, match="`address` must be host:port"):
         _checks.parse_address(address)
+
+
+# Searches by the command, on real processes.
+
+TRIALS, EPOCHS = 6, 3
+
+
+def _search(output):
+    command = [
+        *(sys.executable, "-m", "cbam_keras", "tune"),
+        *("--hypermodel", "tune_script:build", "--data", "mnist5k"),
+        *("--max-trials", str(TRIALS), "--epochs", str(EPOCHS)),
+        # Many small steps, so that there is time to kill.
+        *("--batch-size", "4", "--learning-rate", "0.01"),
+        *("--workers", "2", "--output", str(output)),
+    ]
+    output.mkdir(exist_ok=True)
+    with (output.parent / "told").open("w") as told:
+        return subprocess.Popen(
+            command,
+            cwd=pathlib.Path(__file__).parent,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _kill(role, output):
+    """Kills the process of that role, as nobody can prevent."""
+    wanted = f"{workers.TUNER}={role}".encode()
+    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            command = path.with_name("cmdline").read_bytes()
+            found = wanted in path.read_bytes().split(b"\0")
+            if found and str(output).encode() in command:
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                return
+    raise AssertionError(f"no {role}")
+
+
+def _printed(output):
+    return (output.parent / "told").read_text()
+
+
+def _answers(output):
+    content = json.loads((output / "results.json").read_text())
+    return [
+        (
+            trial["number"],
+            trial["values"],
+            trial["outcome"],
+            pytest.approx(trial["val_accuracy"], abs=1e-6),
+        )
+        for trial in content["trials"]
+    ]
+
+
+def _started(output):
+    """Returns the trials that workers began, by what they printed."""
+    logs = sorted((output / "logs").glob("*.log"))
+    text = "".join(path.read_text() for path in logs)
+    return sorted(re.findall(r"^Trial (\d+) of", text, re.M))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "search"
+    process = _search(output)
+    assert process.wait(400) == 0, _printed(output)
+    return output
+
+
+@pytest.mark.slow
+def test_two_workers_run_each_trial_once(undisturbed):
+    assert _started(undisturbed) == [str(n + 1) for n in range(TRIALS)]
+    outcomes = [
+        json.loads(path.read_text())
+        for path in sorted(undisturbed.glob("trial_*/outcome.json"))
+    ]
+    assert [len(outcome["history"]) for outcome in outcomes] == (
+        [EPOCHS] * TRIALS
+    )
+    assert {outcome["worker"] for outcome in outcomes} == {
+        "worker-0",
+        "worker-1",
+    }
+
+
+@pytest.mark.slow
+def test_the_chief_tells_what_happens(undisturbed):
+    told = _printed(undisturbed)
+    for number in range(1, TRIALS + 1):
+        assert re.search(rf"Trial {number} of {TRIALS}: units=", told)
+        assert re.search(rf"Trial {number}: finished", told)
+    assert "Best trials in" in told
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_nothing(undisturbed, tmp_path):
+    output = tmp_path / "search"
+    process = _search(output)
+    _until(lambda: list(output.rglob("state.json")), 300)
+    _kill("worker-0", output)
+    assert process.wait(400) == 0, _printed(output)
+    assert "worker-0 ended by SIGKILL" in _printed(output)
+    assert "its trial goes to the next worker" in _printed(output)
+    assert _answers(output) == _answers(undisturbed)
+    for path in output.glob("trial_*/outcome.json"):
+        history = json.loads(path.read_text())["history"]
+        # The trial that was cut short resumed after its last epoch.
+        assert [row["epoch"] for row in history] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_after_a_killed_chief_the_same_command_resumes(undisturbed, tmp_path):
+    output = tmp_path / "search"
+    process = _search(output)
+    _until(lambda: len(list(output.glob("trial_*/outcome.json"))) > 2, 300)
+    _kill("chief", output)
+    assert process.wait(60) == 1
+    assert "chief ended by SIGKILL; the same command" in _printed(output)
+    assert not (output / "results.json").exists()
+    assert _search(output).wait(400) == 0, _printed(output)
+    assert _answers(output) == _answers(undisturbed)
+
+
+@pytest.mark.slow
+def test_all_killed_at_once_the_same_command_goes_on(undisturbed, tmp_path):
+    output = tmp_path / "search"
+    process = _search(output)
+    _until(lambda: len(list(output.rglob("outcome.json"))) > 1, 300)
+    process.kill()
+    process.wait()
+    finished = len(list(output.rglob("outcome.json")))
+    time.sleep(2)  # Until the others have noticed.
+    again = _search(output)
+    assert again.wait(400) == 0, _printed(output)
+    assert finished < TRIALS
+    assert _answers(output) == _answers(undisturbed)

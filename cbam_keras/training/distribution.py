@@ -41,12 +41,7 @@ class Distribution:
     process: int
 
     def __post_init__(self) -> None:
-        host, _, port = str(self.address).rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise ValueError(
-                "`address` must be the host and port of process 0, as "
-                f'"10.0.0.1:29400". Received: address={self.address!r}'
-            )
+        _checks.parse_address(self.address)
         processes = _checks.positive_integer("processes", self.processes)
         process = _checks.seed("process", self.process)
         if process >= processes:
