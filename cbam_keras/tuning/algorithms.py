@@ -1,11 +1,12 @@
 """The ways to choose the next trial.
 
-Each is a function of the seed and of the trials so far, and keeps nothing
-else. A search that is killed and resumed therefore continues as it would
-have, and only the trials need to be saved.
+Each is a function of the trials so far and of the next random seed, and keeps
+nothing else. So only these need to be saved for a search that is killed and
+resumed to continue as it would have.
 """
 
 import copy
+import itertools
 import math
 import warnings
 
@@ -72,7 +73,7 @@ class Bayesian(Random):
             oracle.objective,
             hyperparameters=oracle.get_space(),
             num_initial_points=1,
-            seed=int(_generator(oracle).integers(1, 2**32)),
+            seed=(oracle.first_seed + len(oracle.trials)) % 2**32,
         )
         process.trials = _with_scores(oracle)
         # Threads cost several times what they save on so few numbers, and
@@ -228,24 +229,18 @@ def _draw(oracle):
     The first trials are the points of comparison.
     """
     space, is_untried = oracle.get_space(), _untried(oracle)
-    generator, number = _generator(oracle), len(oracle.trials)
-    first = _first_points(space)
+    first, number = _first_points(space), len(oracle.trials)
     if number < len(first):
         values = _fill(space, lambda hp: first[number].get(hp.name, hp.default))
         if is_untried(values):
             return values
+    seeds = itertools.count(oracle.next_seed)
     for _ in range(DRAWS):
-        values = _fill(
-            space, lambda hp: hp.random_sample(int(generator.integers(2**32)))
-        )
+        values = _fill(space, lambda hp: hp.random_sample(next(seeds)))
         if is_untried(values):
+            oracle.next_seed = next(seeds)
             return values
     return None
-
-
-def _generator(oracle):
-    """Returns random numbers that depend on seed and number of trials."""
-    return np.random.default_rng([oracle.seed, len(oracle.trials)])
 
 
 def _first_points(space):

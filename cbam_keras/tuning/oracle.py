@@ -48,8 +48,9 @@ class DurableOracle(keras_tuner.Oracle):
         self.verbose = 0
         self.folder = pathlib.Path(folder)
         self.algorithm = algorithm
-        # KerasTuner takes 0 for no seed.
-        self.seed = seed
+        # Each random value takes the next seed, so neighbouring seeds of
+        # searches are far apart.
+        self.first_seed = self.next_seed = seed * 1_000_003
         self.keep = keep
         self.refused = refused or (lambda values: False)
         self.lock = threading.RLock()
@@ -219,6 +220,7 @@ class DurableOracle(keras_tuner.Oracle):
             "retry_queue": self.waiting,
             "owners": self.owners,
             "exhausted": self.exhausted,
+            "seed_state": self.next_seed,
         }
 
     def set_state(self, state):
@@ -241,6 +243,7 @@ class DurableOracle(keras_tuner.Oracle):
         self.waiting = state["retry_queue"]
         self.owners = state["owners"]
         self.exhausted = state["exhausted"]
+        self.next_seed = state["seed_state"]
         self.tuner_ids = set(self.ongoing_trials)
         self.heard = dict.fromkeys(self.ongoing_trials, time.monotonic())
 
