@@ -9,14 +9,13 @@ import keras
 import keras_tuner
 
 from cbam_keras import _checks, training
-from cbam_keras.layers import ATTENTION
+from cbam_keras.layers import ATTENTION, POOLS
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import Recipe
 from cbam_keras.tuning.space import (
     ARMS,
     CHANNEL,
     PAPER,
-    POOLS,
     RATES,
     SPATIAL,
     _arms,

@@ -1,17 +1,13 @@
 """The hyperparameters of a search."""
 
 from cbam_keras import _checks
-from cbam_keras.layers import ATTENTION
+from cbam_keras.layers import ATTENTION, ORDERS
 
 ARMS = ("none", *ATTENTION)
 
 CHANNEL = ("cbam", "se", "channel")
 
 SPATIAL = ("cbam", "spatial")
-
-ORDERS = ("channel_first", "spatial_first", "parallel")
-
-POOLS = ("avg", "max", "lp", "lse")
 
 # Residual networks; others take one attention for all places.
 STAGES = {"small": 3, "mobilenet": 0}
