@@ -97,7 +97,7 @@ def test_pytorch_cannot_distribute(tmp_path, distribute):
 @only_tensorflow
 def test_tensorflow_takes_one_machine(tmp_path):
     with pytest.raises(
-        ValueError, match="under JAX alone.*KERAS_BACKEND=jax; distribute=True"
+        ValueError, match="only under JAX.*KERAS_BACKEND=jax; distribute=True"
     ):
         _distributed(tmp_path, Distribution("a:1", 2, 0))
 
