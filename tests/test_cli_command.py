@@ -529,7 +529,7 @@ def test_tune_takes_functions_of_the_users(
         (["--hypermodel", "json:build"], "no attribute 'build'"),
         (["--kernel-size", "4"], "`kernel_size` must be an odd positive"),
         (["--workers", "0"], "`workers` must be a positive integer"),
-        (["--worker"], "`address` must tell where the chief is"),
+        (["--worker"], "`address` must be that of the chief"),
         (["--chief", "--address", "here"], "`address` must be host:port"),
         (["--max-trials", "0"], "`max_trials` must be a positive integer"),
         (["--max-macs", "0"], "`max_macs` must be a positive"),

@@ -2,9 +2,9 @@
 
 - `searching`: `search`.
 - `hypermodel`: `CBAMHyperModel`.
-- `space`: the hyperparameters.
-- `tuner`: what KerasTuner calls for each trial.
-- `trial`: one trial, from its values to its score.
+- `space`: its hyperparameters.
+- `tuner`: runs the trials that the oracle hands out.
+- `trial`: one trial, from its values to its outcome.
 - `oracle`: KerasTuner's oracle, saved after each step.
 - `algorithms`: random, Hyperband, Bayesian and grid search.
 - `results`: results of a search, and its verdict.

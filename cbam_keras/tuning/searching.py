@@ -276,11 +276,11 @@ def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
 
 
 def _space(oracle):
-    """Returns the hyperparameters by name, to be compared."""
-    told: dict[str, Any] = {}
+    """Returns the hyperparameters by name, compared on resuming."""
+    found: dict[str, Any] = {}
     for hp in oracle.hyperparameters.space:
         name = hp.name
-        while name in told:
+        while name in found:
             name += "'"
-        told[name] = {"kind": type(hp).__name__, **hp.get_config()}
-    return told
+        found[name] = {"kind": type(hp).__name__, **hp.get_config()}
+    return found

@@ -98,21 +98,28 @@ def run_workers(
             )
             processes["chief"] = chief
             if _listens(chief, int(shared[PORT])):
-                logs.mkdir(parents=True, exist_ok=True)
-                for index, name in enumerate(names):
-                    part = _part_of_machine(index, workers, os.environ)
-                    with (logs / f"{name}.log").open("a") as log:
-                        processes[name] = subprocess.Popen(
-                            command,
-                            env={**shared, **part, TUNER: name},
-                            stdout=log,
-                            stderr=subprocess.STDOUT,
-                            # Ctrl-C reaches this process alone.
-                            start_new_session=True,
-                        )
+                processes.update(_start_workers(command, names, shared, logs))
             return _wait_for_end(processes, logs)
         finally:
             _end_all(processes.values())
+
+
+def _start_workers(command, names, shared, logs):
+    """Returns the workers by their names, each with a log."""
+    logs.mkdir(parents=True, exist_ok=True)
+    processes = {}
+    for index, name in enumerate(names):
+        part = _part_of_machine(index, len(names), os.environ)
+        with (logs / f"{name}.log").open("a") as log:
+            processes[name] = subprocess.Popen(
+                command,
+                env={**shared, **part, TUNER: name},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C reaches this process alone.
+                start_new_session=True,
+            )
+    return processes
 
 
 def _listens(chief, port):
@@ -171,7 +178,7 @@ def _end_all(processes):
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Lets SIGTERM end the work as Ctrl-C does, cleaning up on the way."""
+    """Makes SIGTERM raise an exception, as Ctrl-C does."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
