@@ -19,7 +19,7 @@ SECTION = re.compile(
     r"^(?P<title>[A-Z][a-z ]+):\n(?P<body>(?:    .*(?:\n|\Z)|\n)+)", re.M
 )
 # The module whose builders, with their docstrings, a function creates.
-MADE = "cbam_keras.models.resnet"
+MADE = "cbam_keras.models.residual_networks"
 
 
 class Docstrings(griffe.Extension):
