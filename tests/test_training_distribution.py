@@ -420,7 +420,11 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
     assert pair[victim].returncode == -how
     _, errors = pair[1 - victim].communicate(timeout=120)
     assert pair[1 - victim].returncode != 0
-    print("ERRORS", victim, errors)
+    if victim == 1:
+        # Process 0 gets an exception; JAX aborts those that have lost it.
+        assert "process 1 ended or could not be reached" in errors
+        assert f'Every file in "{output}" is whole' in errors
+        assert "with resume=True (--resume on the command line)" in errors
 
     state = json.loads((output / ".resume" / "state.json").read_text())
     assert len(state["history"]) == 1
@@ -441,7 +445,6 @@ def test_a_mistake_in_one_process_ends_the_other(start, tmp_path):
     _, errors = first.communicate(timeout=120)
     assert first.returncode == 1
     assert "`output` must be a new or empty folder" in errors
-    assert "ended before its time" not in errors
     _, errors = second.communicate(timeout=120)
     assert second.returncode != 0
     assert "process 0 ended or could not be reached" in errors
@@ -458,7 +461,7 @@ processes.connect_processes(training.Distribution("127.0.0.1:{}", 2, 0))
 @pytest.mark.every_backend
 @pytest.mark.slow
 @only_jax
-def test_a_process_that_waits_in_vain_tells_for_what():
+def test_a_process_that_waits_in_vain_is_ended_by_jax():
     port = _free_port()
     result = subprocess.run(
         [sys.executable, "-c", ALONE.format(port)],
@@ -468,10 +471,8 @@ def test_a_process_that_waits_in_vain_tells_for_what():
         env={**os.environ, "KERAS_BACKEND": BACKEND},
     )
     assert result.returncode != 0
-    assert (
-        f"Not all 2 processes of the run came together at 127.0.0.1:{port} "
-        "in 3 s" in result.stderr
-    )
+    assert "JAX distributed service" in result.stderr
+    assert "DEADLINE_EXCEEDED" in result.stderr
 
 
 def test_a_process_is_taken_for_dead_within_a_minute():
