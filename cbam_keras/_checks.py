@@ -1,4 +1,4 @@
-"""Argument checks and optional imports, with one wording for all."""
+"""Argument checks, optional imports and warnings, with common messages."""
 
 import difflib
 import importlib
@@ -23,7 +23,7 @@ def positive_integer(name: str, value: Any) -> int:
 
 
 def seed(name: str, value: Any) -> int:
-    """Returns `value` as an `int`, or raises if NumPy takes no such seed."""
+    """Returns `value` as an `int`, or raises if it is not a seed of NumPy."""
     if not _is_integer(value) or not 0 <= int(value) < 2**32:
         raise ValueError(
             f"`{name}` must be an integer from 0 to 2**32 - 1. "
@@ -49,7 +49,7 @@ def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
 
 
 def odd_integer(name: str, value: Any) -> int:
-    """Returns `value` as an `int`, or raises if it is no odd integer >= 1."""
+    """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:
         raise ValueError(
             f"`{name}` must be an odd positive integer, so that the "
@@ -81,7 +81,7 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
 
 
 def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
-    """Returns `value` (a string or strings) as a tuple without repetitions."""
+    """Returns `value`, one or several strings, as a tuple of distinct ones."""
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
     chosen = (value,) if isinstance(value, str) else value
@@ -104,7 +104,7 @@ def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
 
 
 def fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
-    """Returns whether a shape is the expected one; `None` is any size."""
+    """Returns whether a shape is as expected; `None` stands for any size."""
     return len(expected) == len(shape) and all(
         size in (None, own) for size, own in zip(expected, shape, strict=True)
     )
@@ -123,7 +123,7 @@ def quoted(value: Any) -> str:
 
 
 def did_you_mean(value: Any, choices: Iterable[Any], most: int = 1) -> str:
-    """Returns a hint at the choices nearest to `value`, or an empty string."""
+    """Returns a hint at the choices closest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]
     lower = {name.lower(): name for name in reversed(names)}
     near = difflib.get_close_matches(str(value).lower(), lower, n=most)
@@ -132,7 +132,7 @@ def did_you_mean(value: Any, choices: Iterable[Any], most: int = 1) -> str:
 
 
 def first_few(items: Sequence[Any], most: int = 3) -> str:
-    """Returns the first of `items` as text, and whether there are more."""
+    """Returns the first of `items` as text, with "..." if there are more."""
     listed = ", ".join(str(item) for item in items[:most])
     return listed + (", ..." if len(items) > most else "")
 
@@ -142,8 +142,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        # A package that is there but fails to import one of its own needs
-        # is another problem than a package that is absent.
+        # The package may be installed but miss a dependency of its own.
         cause = "" if error.name == module.split(".")[0] else f" ({error})"
         raise ImportError(
             f"This needs the package `{module}`, which could not be "
@@ -153,7 +152,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def warn(message: str) -> None:
-    """Warns, at the line outside of this package that led here."""
+    """Warns at the line that called this package."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals["__name__"].startswith("cbam_keras"):
         frame, level = frame.f_back, level + 1
@@ -161,7 +160,7 @@ def warn(message: str) -> None:
 
 
 def _is_integer(value: Any) -> bool:
-    # bool is an Integral too, but `reduction_ratio=True` is a mistake.
+    # bool is an Integral too, but `reduction_ratio=True` is an error.
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 

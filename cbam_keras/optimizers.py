@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as PyTorch does it."""
+"""SGD with PyTorch's momentum and weight decay."""
 
 import keras
 from keras import ops
@@ -6,23 +6,24 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class MomentumSGD(keras.optimizers.Optimizer):
-    """SGD with momentum, whose weight decay is a part of the gradient.
+    """SGD with momentum that adds the weight decay to the gradient.
 
-    What published recipes for PyTorch mean by SGD. For each trainable
-    variable `w` with its gradient `g` and momentum buffer `m`, from zero:
+    This is the SGD of published recipes for PyTorch. For each trainable
+    variable `w` with gradient `g` and momentum buffer `m`, which starts at
+    zero:
 
         m = momentum * m + (g + l2_decay * w)
         w = w - learning_rate * m
 
-    `keras.optimizers.SGD(weight_decay=)` takes the decay from the variable
-    directly, past the momentum, so the same number decays less there by a
+    `keras.optimizers.SGD(weight_decay=)` subtracts the decay from the
+    variable directly, without momentum, so the same value decays less by a
     factor of about `1 - momentum`. It also keeps the learning rate in the
-    buffer, which differs once the learning rate changes.
+    buffer, which makes a difference when the learning rate changes.
 
     Args:
         learning_rate: Number or schedule. Defaults to `0.1`.
         momentum: Number in [0, 1). Defaults to `0.9`.
-        l2_decay: Number from 0. Defaults to `0.0`.
+        l2_decay: Non-negative number. Defaults to `0.0`.
         name: String. Defaults to `"momentum_sgd"`.
         **kwargs: See `keras.optimizers.Optimizer`.
 

@@ -1,16 +1,15 @@
-"""The networks of the paper's tables, with the numbers printed there.
+"""The networks of the paper's tables as data, with the printed numbers.
 
 `PRESETS` holds the 30 rows of Tables 4 and 5 (ImageNet), `ABLATIONS` the rows
 of Tables 1 to 3 (choices within the module, on ResNet50), both by name;
 `build_preset` builds any of them.
 
-The networks are built with `downsample_in="1x1"`, because that is what the
-printed FLOPs count. The authors' released code and checkpoints, and
-torchvision's, have the stride in the 3x3 convolution instead. The same
-weights fit both and predict differently, so load those checkpoints with
-`build_preset(name, weights=path, downsample_in="3x3")`. Networks without
-bottlenecks (ResNet18 and 34, WideResNet18, MobileNet) are the same either
-way.
+The networks are built with `downsample_in="1x1"`, which is what the printed
+FLOPs count. The authors' released code and checkpoints, and torchvision's,
+have the stride in the 3x3 convolution instead. The same weights fit both and
+predict differently, so load those checkpoints with
+`build_preset(name, weights=path, downsample_in="3x3")`. For networks without
+bottlenecks (ResNet18 and 34, WideResNet18, MobileNet) it makes no difference.
 """
 
 import dataclasses
@@ -26,23 +25,23 @@ from cbam_keras.layers import ATTENTION, VARIANTS
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One row of the paper's tables: a network and what is printed of it.
+    """One row of the paper's tables: a network and its printed numbers.
 
-    Errors are in %, on ImageNet, single crop of 224 x 224. For each it is
-    said how sure its digits are: `"copy"`, found in an independent copy of
-    the table too, or `"recalled"`, not confirmed by a second source: show it
-    as reported, test nothing against it. Parameters and multiply-accumulates
-    need no such mark: those of the network built are equal to them.
+    Errors are in %, on ImageNet, single crop of 224 x 224. Each has a
+    certainty: `"copy"` if it was also found in an independent copy of the
+    table, or `"recalled"` if no second source confirms it: show it as
+    reported, test nothing against it. Parameters and multiply-accumulates
+    need no such mark: they equal those of the network built.
 
     Attributes:
-        name: String, the key of the row, as `"resnet50-cbam"`.
-        network: String, the network as a table shows it, as
+        name: String, the key of the row, e.g. `"resnet50-cbam"`.
+        network: String, the network as printed in the table, e.g.
             `"ResNeXt50 (32x4d)"`.
-        attention: String, what the network carries as a table shows it: `""`,
-            `"SE"`, `"CBAM"`, or what an ablation puts in their place.
+        attention: String, its attention as printed in the table: `""`,
+            `"SE"`, `"CBAM"`, or the variant of an ablation.
         tables: Tuple of integers, the numbers of the tables with this row.
         parameters: Number, the printed parameters in millions (trainable,
-            1000 classes), or `None` for rows of Tables 1 to 3 alone.
+            1000 classes), or `None` for rows that only Tables 1 to 3 have.
         macs: Number, the printed "GFLOPs", which are multiply-accumulates in
             1e9 at 224 x 224, or `None` likewise.
         top1_error: Number, the printed top-1 error in %.
@@ -50,9 +49,8 @@ class Preset:
         top1_certainty: String, `"copy"` or `"recalled"`.
         top5_certainty: String, `"copy"` or `"recalled"`.
         builder: String, the function of `cbam_keras.models` that builds it.
-        options: Dictionary, arguments of the builder that make it this
-            network.
-        layer: String, the attention layer as builders take it, or `None`.
+        options: Dictionary, arguments of the builder for this network.
+        layer: String, the name of the attention layer, or `None`.
         layer_options: Dictionary, arguments of the attention layer.
     """
 
@@ -67,7 +65,7 @@ class Preset:
     top1_certainty: str
     top5_certainty: str
     builder: str
-    # Left out of the hash, which a dictionary has not.
+    # Dictionaries have no hash.
     options: dict[str, Any] = dataclasses.field(hash=False)
     layer: str | None
     layer_options: dict[str, Any] = dataclasses.field(hash=False)
@@ -79,10 +77,10 @@ class Preset:
         return "copy" if both == {"copy"} else "recalled"
 
 
-# Tables 4 and 5. A name, the network as it is shown there, whose first word is
-# its builder, arguments of the builder, and what is printed of it without
-# attention, with SE and with CBAM: parameters in millions, multiply-accumulates
-# in 1e9, top-1 error, top-5 error.
+# Tables 4 and 5: name, network as printed (the first word is the builder),
+# arguments of the builder, and the printed numbers without attention, with SE
+# and with CBAM: parameters in millions, multiply-accumulates in 1e9, top-1
+# error, top-5 error.
 _NETWORKS: dict[str, tuple[Any, ...]] = {
     "resnet18": (
         "ResNet18",
@@ -156,22 +154,22 @@ _NETWORKS: dict[str, tuple[Any, ...]] = {
     ),
 }
 
-# What these three carry: the ending of the name, what a table shows, the
-# layer, its arguments. The printed parameters need the authors' variant.
+# Attention of these three: ending of the name, printed name, layer, arguments
+# of the layer. The printed parameters require the authors' variant.
 _ATTENTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
     ("", "", None, {}),
     ("-se", "SE", "se", {}),
     ("-cbam", "CBAM", "cbam", VARIANTS["official"]),
 )
 
-# Rows of Table 4 that Tables 1 to 3 print again. Their top-1 and top-5 errors
-# are what an independent copy holds of Tables 4 and 5, with one top-1 more.
+# Rows of Table 4 that Tables 1 to 3 repeat. The independent copy of Tables 4
+# and 5 has their top-1 and top-5 errors, and one more top-1 error.
 _REPEATED = {"resnet50": (1,), "resnet50-se": (1, 3), "resnet50-cbam": (2, 3)}
 _TOP1_COPIED = {*_REPEATED, "resnet101-cbam"}
 _TOP5_COPIED = {*_REPEATED}
 
-# The other rows of Tables 1 to 3: the table, what it shows in each block of a
-# ResNet50, the layer, its arguments, top-1 and top-5 error.
+# The other rows of Tables 1 to 3, all of a ResNet50: table, attention as
+# printed, layer, arguments of the layer, top-1 and top-5 error.
 _CHOICES: dict[str, tuple[int, str, str, dict[str, Any], float, float]] = {
     "resnet50-channel-max": (
         1,
@@ -237,27 +235,27 @@ def build_preset(name: str, **options: Any) -> keras.Model:
 
     Its bottlenecks have the stride in the first 1x1 convolution, which is
     what the printed FLOPs count. For checkpoints of the authors' released
-    code or of torchvision pass `downsample_in="3x3"`: they load into the
-    other network too, but predict worse there.
+    code or of torchvision pass `downsample_in="3x3"`: they load either way,
+    but predict worse without it.
 
     Args:
-        name: String, a key of `PRESETS` or `ABLATIONS`, as
+        name: String, a key of `PRESETS` or `ABLATIONS`, e.g.
             `"resnet50-cbam"`.
-        **options: Arguments of the builder in `cbam_keras.models`, as
-            `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`; not
-            those that make the network this row: `attention`, and
-            `width_multiplier`, `groups`, `base_width` or `alpha`. Left out,
-            `downsample_in` is `"1x1"`.
+        **options: Arguments of the builder in `cbam_keras.models`, e.g.
+            `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`, except
+            those that define the row: `attention`, and `width_multiplier`,
+            `groups`, `base_width` or `alpha`. `downsample_in` defaults to
+            `"1x1"`.
 
     Returns:
         A functional `keras.Model` named `name`, with random weights unless
-        `weights` are given.
+        `weights` is passed.
 
     Raises:
-        ValueError: If there is no such preset, or if an option is out of
+        ValueError: If the preset does not exist, or if an option is out of
             range.
-        TypeError: If an option is unknown to the builder, or fixed by the
-            preset.
+        TypeError: If the builder has no such argument, or if the preset fixes
+            it.
 
     Example:
         >>> model = build_preset("resnet18-cbam", classes=10)
@@ -273,7 +271,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
         if key in fixed:
             raise TypeError(
                 f"`{key}` is fixed by a preset. Received: {key}={value!r}, "
-                f'name="{name}". For another, call '
+                f'name="{name}". For another value, call '
                 f"cbam_keras.models.{preset.builder}({key}=...)."
             )
         if key not in known:
@@ -324,7 +322,7 @@ def _tables_1_to_3():
     """Returns an iterator over the rows that only Tables 1 to 3 have."""
     for name, row in _CHOICES.items():
         table, attention, layer, layer_options, top1_error, top5_error = row
-        # Wherever there is a spatial gate, it is the authors' variant of it.
+        # Spatial gates are those of the authors' variant.
         variant = VARIANTS["official"] if layer == "cbam" else {}
         yield Preset(
             name=name,

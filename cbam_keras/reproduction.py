@@ -1,4 +1,4 @@
-"""The paper's tables again: what we count beside what is printed there."""
+"""The paper's tables, with counted numbers next to the printed ones."""
 
 import dataclasses
 import json
@@ -22,10 +22,10 @@ CERTAINTY = {
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """A network of the paper's tables: counted, printed, reported.
+    """A row of the paper's tables, with counted numbers.
 
     Attributes:
-        preset: The `cbam_keras.presets.Preset` with what is printed.
+        preset: The `cbam_keras.presets.Preset` with the printed numbers.
         parameters: Integer, trainable parameters of our network.
         macs: Integer, its multiply-accumulates for one image of 224 x 224.
     """
@@ -36,7 +36,7 @@ class TableRow:
 
     @property
     def equal(self) -> bool | None:
-        """Whether both equal the printed digits; `None` if none are."""
+        """Whether both equal the printed digits; `None` if none are printed."""
         if self.preset.parameters is None or self.preset.macs is None:
             return None
         return (
@@ -46,7 +46,7 @@ class TableRow:
 
 
 class PaperTables(tuple[TableRow, ...]):
-    """The rows of all tables: a tuple of `TableRow` that prints as tables."""
+    """Rows of the tables: a tuple of `TableRow` that prints as tables."""
 
     def __str__(self) -> str:
         return "\n\n".join(self._rendered(markdown=False))
@@ -56,7 +56,7 @@ class PaperTables(tuple[TableRow, ...]):
         return "\n\n".join(self._rendered(markdown=True))
 
     def json(self) -> str:
-        """Returns the rows as a JSON list, one object a row."""
+        """Returns the rows as a JSON list with one object per row."""
         return json.dumps(
             [
                 {
@@ -83,37 +83,15 @@ class PaperTables(tuple[TableRow, ...]):
         bold = "**" if markdown else ""
         for table, title in TITLES.items():
             rows = [row for row in self if table in row.preset.tables]
-            if not rows:
-                continue
-            printed = table > 3
-            columns = {
-                "network": "left",
-                "attention": "left",
-                "parameters (M)": "right",
-                **({"printed": "right"} if printed else {}),
-                "GMACs": "right",
-                **({"printed ": "right"} if printed else {}),
-                "reported error (%)": "right",
-            }
-            cells = [
-                (
-                    row.preset.network,
-                    row.preset.attention or "none",
-                    f"{row.parameters / 1e6:.2f}",
-                    *([f"{row.preset.parameters:.2f}"] if printed else []),
-                    f"{row.macs / 1e9:.3f}",
-                    *([f"{row.preset.macs:.3f}"] if printed else []),
-                    _error(row.preset.top1_error, row.preset.top1_certainty)
-                    + " / "
-                    + _error(row.preset.top5_error, row.preset.top5_certainty),
-                )
-                for row in rows
-            ]
-            body = _tables.render(columns, [cells], markdown=markdown)
-            yield f"{bold}{title}{bold}\n\n{body}"
+            if rows:
+                body = _render(rows, printed=table > 3, markdown=markdown)
+                yield f"{bold}{title}{bold}\n\n{body}"
+        yield self._summary()
+
+    def _summary(self) -> str:
         differ = [row.preset.name for row in self if row.equal is False]
         compared = [row for row in self if row.equal is not None]
-        yield (
+        return (
             f"{len(compared) - len(differ)} of {len(compared)} rows with "
             "printed parameters and GMACs are equal to the printed digits"
             + (f"; others: {', '.join(differ)}." if differ else ".")
@@ -128,17 +106,18 @@ class PaperTables(tuple[TableRow, ...]):
 def paper_tables(
     names: Sequence[str] | None = None, *, progress: bool = False
 ) -> PaperTables:
-    """Builds networks of the paper's tables and counts what they cost.
+    """Builds the networks of the paper's tables and profiles them.
 
-    What `cbam-keras table` runs. Each network is built as the presets say
-    (the authors' variant of CBAM, the stride of bottlenecks in the first 1x1
-    convolution, 1000 classes, images of 224 x 224) and profiled.
+    The command `cbam-keras table` calls this function. Each network is built
+    by `presets.build_preset` (the authors' variant of CBAM, the stride of
+    bottlenecks in the first 1x1 convolution, 1000 classes, images of
+    224 x 224).
 
     Args:
         names: Sequence of keys of `presets.PRESETS` or `presets.ABLATIONS`.
             Defaults to `None`, which means all rows of Tables 1 to 5.
-        progress: Boolean, whether to show a progress bar on stderr, if that
-            is a terminal. Defaults to `False`.
+        progress: Boolean, whether to show a progress bar on stderr if it is
+            a terminal. Defaults to `False`.
 
     Returns:
         A `PaperTables`: a tuple of `TableRow` (`.preset`, `.parameters`,
@@ -146,7 +125,7 @@ def paper_tables(
         `.json()`.
 
     Raises:
-        ValueError: If there is no such preset.
+        ValueError: If a preset does not exist.
 
     Example:
         >>> row, = paper_tables(["resnet18-cbam"])
@@ -166,6 +145,33 @@ def paper_tables(
         profile = profiling.profile_model(presets.build_preset(name))
         rows.append(TableRow(known[name], profile.parameters, profile.macs))
     return PaperTables(rows)
+
+
+def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
+    columns = {
+        "network": "left",
+        "attention": "left",
+        "parameters (M)": "right",
+        **({"printed": "right"} if printed else {}),
+        "GMACs": "right",
+        **({"printed ": "right"} if printed else {}),
+        "reported error (%)": "right",
+    }
+    cells = [
+        (
+            row.preset.network,
+            row.preset.attention or "none",
+            f"{row.parameters / 1e6:.2f}",
+            *([f"{row.preset.parameters:.2f}"] if printed else []),
+            f"{row.macs / 1e9:.3f}",
+            *([f"{row.preset.macs:.3f}"] if printed else []),
+            _error(row.preset.top1_error, row.preset.top1_certainty)
+            + " / "
+            + _error(row.preset.top5_error, row.preset.top5_certainty),
+        )
+        for row in rows
+    ]
+    return _tables.render(columns, [cells], markdown=markdown)
 
 
 def _track(names):

@@ -1,8 +1,8 @@
-"""Lets the site's parser read our docstrings. Loaded by `mkdocs.yml`.
+"""Griffe extension that parses our docstrings. Loaded by `mkdocs.yml`.
 
-Their sections are Keras'. Griffe knows some, and takes the others for boxes of
-running text. It reads source without running it, so functions that are made by
-a function are told of here.
+The docstrings have Keras' sections. Griffe knows some of them and renders the
+others as admonitions. It reads source code without running it, so functions
+that are created by another function are added here.
 """
 
 import importlib
@@ -12,13 +12,13 @@ import textwrap
 
 import griffe
 
-# What Griffe knows under these names. Of "Returns" it would take the words up
-# to a colon for a type.
+# Sections that Griffe parses. It would also parse "Returns", but would take the
+# words before a colon for a type.
 KNOWN = ("Args", "Attributes", "Examples", "Raises")
 SECTION = re.compile(
     r"^(?P<title>[A-Z][a-z ]+):\n(?P<body>(?:    .*(?:\n|\Z)|\n)+)", re.M
 )
-# Their builders are made by a function, and so are their docstrings.
+# The module whose builders, with their docstrings, a function creates.
 MADE = "cbam_keras.models.resnet"
 
 
@@ -30,7 +30,7 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = rewrite(obj.docstring.value)
 
     def on_function(self, *, func, **kwargs):
-        # Types stand in the text, with what they mean, as in Keras.
+        # Types are in the descriptions, as in Keras.
         for parameter in func.parameters:
             parameter.annotation = None
 
@@ -42,7 +42,7 @@ class Docstrings(griffe.Extension):
 
 
 def rewrite(docstring):
-    """Returns a docstring all of whose sections Griffe and Markdown read."""
+    """Returns a docstring whose sections Griffe and Markdown can parse."""
     text = re.sub(r"^Example:$", "Examples:", docstring, flags=re.M)
     return SECTION.sub(_rewrite_section, _set_off_lists(text))
 
@@ -58,9 +58,9 @@ def _rewrite_section(match):
 
 
 def _set_off_lists(text):
-    """Puts the blank lines around lists that Markdown asks for."""
+    """Adds the blank lines around lists that Markdown requires."""
     lines: list[str] = []
-    # The indentation of the list under way.
+    # Indentation of the current list.
     listed = None
     for line in text.split("\n"):
         indentation = len(line) - len(line.lstrip())
@@ -77,7 +77,7 @@ def _set_off_lists(text):
 
 
 def _function(name, value, module, agent):
-    """Returns a function as Griffe would have found it in the source."""
+    """Returns a function in the form in which Griffe reads it from source."""
     function = griffe.Function(
         name,
         parent=module,

@@ -1,4 +1,4 @@
-"""Runs notebooks and stores their outputs, but not what differs by machine.
+"""Executes notebooks and stores their outputs without machine-specific data.
 
 python notebooks/store.py notebooks/01_add_cbam_to_your_model.ipynb
 """
@@ -29,7 +29,7 @@ def run(path):
             timeout=900,
             record_timing=False,
             resources={"metadata": {"path": folder}},
-            # What TensorFlow's C++ writes to the terminal is left there.
+            # Keeps the messages of TensorFlow's C++ code out of the outputs.
             extra_arguments=["--IPKernelApp.capture_fd_output=False"],
         ).execute()
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -41,7 +41,7 @@ def run(path):
 
 
 def joined(outputs):
-    """Returns outputs with what was printed in pieces put together."""
+    """Returns outputs with consecutive pieces of printed text merged."""
     whole = []
     for output in outputs:
         last = whole[-1] if whole else {}

@@ -1,4 +1,4 @@
-"""Checkpoints, and the networks and layers that they are for."""
+"""Networks, layers and checkpoints to convert, and checks of them."""
 
 import functools
 
@@ -40,7 +40,7 @@ def small_network(attention=OFFICIAL, **options):
 
 
 def authors_network():
-    """Returns it with the stored weights; skips where they cannot be read."""
+    """Returns it with the stored weights; skips if they cannot be read."""
     pytest.importorskip("torch", reason="PyTorch reads the file")
     model = small_network()
     load_torch_weights(model, CHECKPOINT)
@@ -108,7 +108,7 @@ def assert_equal_values(first, second):
 
 
 def error_of(target, source, **options):
-    """Returns the message that a source is refused with, nothing loaded."""
+    """Returns the message of an error after which nothing is loaded."""
     before = values(target)
     with pytest.raises(ValueError) as caught:
         load_torch_weights(target, source, **options)

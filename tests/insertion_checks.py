@@ -1,4 +1,4 @@
-"""Networks to insert attention into, and what is checked of the result."""
+"""Networks to insert attention into, and checks of the result."""
 
 import collections
 import functools
@@ -17,9 +17,6 @@ from cbam_keras import (
 )
 
 register = keras.saving.register_keras_serializable(package="tests")
-
-
-# Networks to insert into, and what they have that is hard to copy.
 
 
 def conv(filters, name, size=3, **options):
@@ -152,7 +149,7 @@ def operations():
 
 @register
 class Blocks(layers.Layer):
-    """Holds layers in a list, as those of KerasHub do."""
+    """Has layers in a list, as layers of KerasHub do."""
 
     def __init__(self, depth=2, **kwargs):
         super().__init__(**kwargs)
@@ -182,7 +179,7 @@ def layers_in_a_list():
 
 @register
 class Unnamed(layers.Layer):
-    """Has several weights of one shape and no name."""
+    """Has several unnamed weights of one shape."""
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
@@ -210,7 +207,7 @@ def lambda_layer():
             arguments={"by": 3.0},
             name="scaled",
         )
-        # Without a name, Keras can't write it down.
+        # Keras cannot save a function without a name.
         halved = layers.Lambda(
             functools.partial(ops.multiply, 0.5), name="halved"
         )
@@ -239,7 +236,7 @@ class StochasticDepth(layers.Layer):
 
 @register
 class LayerScale(layers.Layer):
-    """Weighs each channel, as in ConvNeXt."""
+    """Scales each channel, as in ConvNeXt."""
 
     def build(self, input_shape):
         self.gamma = self.add_weight((input_shape[-1],), name="gamma")
@@ -265,7 +262,7 @@ def normalized():
 
 
 def normalized_within():
-    """As `normalized`, in a wrapper and with variables set since."""
+    """As `normalized`, in a wrapper and with variables set later."""
     adapted = layers.Normalization()
     adapted.adapt(np.random.default_rng(2).normal(3, 2, (20, 8, 8, 3)))
 
@@ -275,7 +272,7 @@ def normalized_within():
         return block(stem(layers.Reshape((8, 8, 3))(x)))
 
     model = network(body)
-    # Keras computes on with what was adapted.
+    # Keras still uses the adapted constants.
     adapted.variables[0].assign(np.ones(3))
     return model
 
@@ -285,7 +282,7 @@ def unknown_sizes():
 
 
 def sizes_not_free():
-    # Only numbers of positions that 9 divides pass.
+    # The number of positions must be divisible by 9.
     inputs = keras.Input((None, None, 3))
     x = layers.Reshape((9, -1, 8), name="ninths")(block(stem(inputs)))
     return keras.Model(inputs, head(x))
@@ -294,7 +291,7 @@ def sizes_not_free():
 def inputs_by_name():
     left = keras.Input((8, 8, 3), name="left")
     right = keras.Input((8, 8, 1), name="right")
-    # Channels by which the one can't pass for the other.
+    # Different channels, so that the inputs cannot be exchanged.
     joined = layers.Concatenate()([left, conv(4, "right_conv")(right)])
     inner = keras.Model([right, left], block(stem(joined)), name="inner")
     one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
@@ -322,12 +319,12 @@ def vgg_with_one_activation(x):
 
 
 def vary(model, seed=1):
-    """Gives a network values like those of a trained one."""
+    """Sets the weights of a network as if it were trained."""
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         shape = tuple(variable.shape)
-        # Whole numbers are states of random generators and the like, and
-        # `Normalization` has learned what it needs.
+        # Integers are states of random generators and the like, and
+        # `Normalization` is adapted to its data.
         if "float" not in variable.dtype or variable.path.startswith(
             "normaliz"
         ):
@@ -345,7 +342,7 @@ def vary(model, seed=1):
 
 
 def structures(model):
-    """Returns inputs and outputs, nested as the model was made."""
+    """Returns inputs and outputs, nested as in the model."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
@@ -357,7 +354,7 @@ def data_for(model, batch=3, size=6):
 
     def one(x):
         shape = [size if axis is None else axis for axis in x.shape[1:]]
-        # Each sample of another brightness, or global pooling evens them out.
+        # Samples of different means, which global pooling does not remove.
         offset = rng.normal(0, 2, (batch,) + (1,) * len(shape))
         return (offset + rng.normal(size=(batch, *shape))).astype(x.dtype)
 
@@ -374,7 +371,7 @@ def assert_predicts_the_same(new, old, x):
     for found, expected in zip(
         predictions(new, x), predictions(old, x), strict=True
     ):
-        # What the samples have in common would prove nothing.
+        # Equal outputs for all samples would prove nothing.
         values = expected.astype("float64")
         assert np.ptp(values, axis=0).max() > 0.01 * np.abs(values).max() > 0
         assert found.dtype == expected.dtype
@@ -382,7 +379,7 @@ def assert_predicts_the_same(new, old, x):
 
 
 def assert_close(found, expected):
-    """To rounding of float32, relative to the scale of the outputs."""
+    """Up to rounding of float32, relative to the scale of the outputs."""
     for one, other in zip(
         keras.tree.flatten(found), keras.tree.flatten(expected), strict=True
     ):
@@ -390,7 +387,7 @@ def assert_close(found, expected):
 
 
 def contents(variables):
-    """Returns how many variables there are of each content."""
+    """Returns the number of variables with each content."""
     return collections.Counter(to_numpy(v).tobytes() for v in variables)
 
 
@@ -399,7 +396,7 @@ def assert_holds_all_of(new, old):
 
 
 def attention_of(model):
-    """Returns the attention layers, those of models within models too."""
+    """Returns the attention layers, also of nested models."""
     kinds = (CBAM, ChannelAttention, SpatialAttention)
     found = [layer for layer in model.layers if isinstance(layer, kinds)]
     for layer in model.layers:

@@ -1,6 +1,7 @@
 """What every public layer must do, and helpers on any backend."""
 
 import contextlib
+import inspect
 import pathlib
 
 import keras
@@ -8,7 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cbam_keras._fused import apply
+import cbam_keras
+from cbam_keras._fused import decorator
+
+LAYERS = [
+    getattr(cbam_keras, name)
+    for name in cbam_keras.__all__
+    if inspect.isclass(getattr(cbam_keras, name))
+    and issubclass(getattr(cbam_keras, name), keras.layers.Layer)
+]
+every_layer = pytest.mark.parametrize("layer_class", LAYERS)
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -64,11 +74,11 @@ def gradients(layer, x, weighting):
     return call_and_gradients(layer, x, weighting)[1]
 
 
-# TensorFlow computes differently in each.
+# How `call_and_gradients` can run a layer on this backend.
 MODES = {"tensorflow": ["eager", "graph", "xla"], "jax": ["jit"]}.get(
     keras.backend.backend(), ["eager"]
 )
-# Fast enough, whatever the mode of what is judged.
+# The reference is computed in the fastest mode, whatever is compared with it.
 REFERENCE_MODE = "jit" if keras.backend.backend() == "jax" else "eager"
 
 
@@ -78,8 +88,7 @@ def call_and_gradients(layer, x, weighting, training=None, mode="eager"):
     Args:
         layer: A built layer.
         x: Array, the input.
-        weighting: Array of the shape of the output, which stands for the
-            gradient by the output.
+        weighting: Array of the shape of the output, its cotangent.
         training: Boolean or `None`, as the layer takes it.
         mode: String. How the backend runs it: `"eager"`; on TensorFlow also
             `"graph"` and `"xla"`, on JAX also `"jit"`.
@@ -134,8 +143,8 @@ def _with_jax(total, mode):
     import jax
 
     def run(*arguments):
-        found, slopes = jax.value_and_grad(total, has_aux=True)(*arguments)
-        return found[1], slopes
+        found, cotangents = jax.value_and_grad(total, has_aux=True)(*arguments)
+        return found[1], cotangents
 
     return run if mode == "eager" else jax.jit(run)
 
@@ -155,25 +164,25 @@ def _with_autograd(total, mode):
 
 @contextlib.contextmanager
 def single_operations():
-    """Lets layers compute by single operations, which judge the fast path."""
+    """Turns the fused operation off, for results to compare with."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply, "_passes", lambda: None)
+        patch.setattr(decorator, "_passes", lambda: None)
         yield
 
 
 @contextlib.contextmanager
 def fused_calls():
-    """Yields a list, which grows by each call with a gradient of our own."""
+    """Yields a list, which grows by each call with a custom gradient."""
     calls = []
-    passes = apply._passes()
-    with_gradient = passes.with_gradient
+    passes = decorator._passes()
+    custom_vjp = passes.custom_vjp
 
     def counted(*arguments):
         calls.append(None)
-        return with_gradient(*arguments)
+        return custom_vjp(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "with_gradient", counted)
+        patch.setattr(passes, "custom_vjp", counted)
         yield calls
 
 

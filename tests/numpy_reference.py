@@ -1,7 +1,7 @@
 """The formulas of the layers in plain NumPy, float64, channels last.
 
-Written from the paper and the API, apart from the package: the judge of the
-value tests. Every function takes `x` of shape `(B, ..., C)`.
+Written from the paper and the API, independently of the package, as the
+reference of the value tests. Every function takes `x` of shape `(B, ..., C)`.
 """
 
 import itertools

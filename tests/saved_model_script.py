@@ -1,6 +1,6 @@
 """Saves or loads a small network in a process of its own.
 
-Usage: python saved_model_script.py save|load FOLDER
+Usage: python saved_model_script.py save|load|load_old FOLDER
 """
 
 import json
@@ -12,9 +12,11 @@ import numpy as np
 
 import cbam_keras
 
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+
 
 def build():
-    """A network with every layer of ours, and options that add variables."""
+    """Returns a network with all four layers, and options that add weights."""
     layers = cbam_keras.layers
     from cbam_keras import models
 
@@ -51,7 +53,7 @@ def save(folder):
     (folder / "saved.json").write_text(
         json.dumps({"backend": keras.backend.backend()})
     )
-    # What one more step gives, for those who load and go on.
+    # The result of one more step, for processes that load and resume.
     model.fit(x, y, batch_size=6, verbose=0)
     np.save(folder / "continued.npy", model.predict(x, verbose=0))
 
@@ -81,5 +83,24 @@ def load(folder):
     np.savez(folder / f"loaded-by-{backend}.npz", **results)
 
 
+def load_old(folder):
+    """Loads the file that version 0.1.0 saved, and trains for a step."""
+    model = keras.saving.load_model(REFERENCE / "saved_by_0.1.0.keras")
+    images = np.load(REFERENCE / "saved_by_0.1.0_io.npz")["images"]
+    results = {
+        "outputs": model.predict(images, verbose=0),
+        "iterations": keras.ops.convert_to_numpy(model.optimizer.iterations),
+        "optimizer": type(model.optimizer).__name__,
+        "momentum": sum(
+            np.abs(keras.ops.convert_to_numpy(variable)).sum()
+            for variable in model.optimizer.variables[2:]
+        ),
+    }
+    model.fit(images, np.arange(len(images)) % 3, verbose=0)
+    results["next"] = keras.ops.convert_to_numpy(model.optimizer.iterations)
+    np.savez(folder / "old.npz", **results)
+
+
 if __name__ == "__main__":
-    {"save": save, "load": load}[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    actions = {"save": save, "load": load, "load_old": load_old}
+    actions[sys.argv[1]](pathlib.Path(sys.argv[2]))

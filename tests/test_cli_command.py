@@ -17,7 +17,6 @@ import cbam_keras
 from cbam_keras import ablation, cli, comparison, models, training, tuning
 from cbam_keras.layers import CBAM
 from cbam_keras.models import by_name
-from cbam_keras.tuning import supervisor
 
 OPTIONS = (
     "--model",
@@ -530,7 +529,7 @@ def test_tune_takes_functions_of_the_users(
         (["--hypermodel", "json:build"], "no attribute 'build'"),
         (["--kernel-size", "4"], "`kernel_size` must be an odd positive"),
         (["--workers", "0"], "`workers` must be a positive integer"),
-        (["--worker"], "`address` must tell where the chief is"),
+        (["--worker"], "`address` must be that of the chief"),
         (["--chief", "--address", "here"], "`address` must be host:port"),
         (["--max-trials", "0"], "`max_trials` must be a positive integer"),
         (["--max-macs", "0"], "`max_macs` must be a positive"),
@@ -550,33 +549,32 @@ def test_tune_tells_a_mistake_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kept"),
-    [
-        (["--workers", "2", "--seed", "1"], ["--seed", "1"]),
-        (["--seed", "1", "--workers=2"], ["--seed", "1"]),
-        (["--workers", "2"], []),
-    ],
+    "arguments", [["--workers", "2", "--seed", "1"], ["--workers=2"]]
 )
-def test_workers_get_the_command_without_their_number(
-    monkeypatch, tmp_path, arguments, kept
+def test_workers_get_the_command_as_it_was_given(
+    monkeypatch, tmp_path, arguments
 ):
     asked = {}
 
-    def supervise(command, workers, logs):
+    def run_workers(command, workers, logs):
         asked.update(command=command, workers=workers, logs=logs)
         return 7
 
-    monkeypatch.setattr(supervisor, "supervise", supervise)
-    output = ["--output", str(tmp_path)]
-    assert cli.main(["tune", *output, *arguments]) == 7
+    monkeypatch.setattr(tuning, "run_workers", run_workers)
+    arguments = ["tune", "--output", str(tmp_path), *arguments]
+    assert cli.main(arguments) == 7
     assert asked == {
-        "command": [
-            *(sys.executable, "-m", "cbam_keras", "tune"),
-            *(*output, *kept),
-        ],
+        "command": [sys.executable, "-m", "cbam_keras", *arguments],
         "workers": 2,
         "logs": tmp_path / "logs",
     }
+
+
+def test_a_process_that_was_started_searches(searched, monkeypatch, tmp_path):
+    monkeypatch.setattr(tuning, "end_with_starter", lambda: True)
+    monkeypatch.setattr(tuning, "run_workers", None)
+    cli.main(["tune", "--workers", "2", "--output", str(tmp_path)])
+    assert searched["images"] == "mnist5k"
 
 
 @pytest.mark.parametrize("command", ["tune", "ablate"])

@@ -1,7 +1,6 @@
-"""Weights of PyTorch: converted networks and layers give PyTorch's outputs."""
+"""Converted networks and layers give PyTorch's outputs."""
 
 import functools
-import sys
 
 import keras
 import numpy as np
@@ -12,13 +11,11 @@ from convert_checks import (
     TIMM,
     assert_equal_values,
     attention_weights,
-    error_of,
     official_weights,
     small_network,
     tiny_network,
     tiny_weights,
     values,
-    write,
 )
 from layer_checks import channels_last, output, random_input, stored, to_numpy
 
@@ -35,6 +32,8 @@ from cbam_keras.insertion import insert_attention
 from cbam_keras.models import blocks
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 def test_the_authors_checkpoint_gives_their_outputs():
     pytest.importorskip("torch", reason="PyTorch reads the file")
     model = small_network()
@@ -62,6 +61,7 @@ def test_the_authors_checkpoint_gives_their_outputs():
         )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "name, build",
     [
@@ -95,6 +95,7 @@ def test_a_module_gives_its_outputs(name, build):
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("pool_types", [("max", "avg"), ("avg", "max")])
 def test_a_spatial_gate_gives_its_outputs(pool_types):
     arrays, weights = stored("official_spatial_k7")
@@ -108,6 +109,7 @@ def test_a_spatial_gate_gives_its_outputs(pool_types):
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", ["anything", "stage1_block1", "a_conv1"])
 def test_a_single_block_gives_its_outputs(name):
     arrays, weights = stored("official_basicblock_c64")
@@ -122,6 +124,7 @@ def test_a_single_block_gives_its_outputs(name):
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "build, name, prefix",
     [
@@ -204,10 +207,12 @@ NETWORKS = {
 }
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("size", [(32, 38), (33, 45)], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_gives_the_logits_of_pytorch(name, size):
-    pytest.importorskip("torch", reason="PyTorch is the judge here")
+    pytest.importorskip("torch", reason="PyTorch gives the expected values")
     import torch_reference
 
     options, attention = NETWORKS[name]
@@ -262,6 +267,8 @@ def assert_equal_logits(network, model):
 PLAIN = {"classifier_activation": None, "input_shape": (40, 35, 3)}
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 @pytest.mark.slow
 # Of torchvision's own making.
 @pytest.mark.filterwarnings("ignore")
@@ -284,6 +291,8 @@ def test_networks_of_torchvision_give_their_logits(name, builder):
     assert_equal_logits(network, builder(**PLAIN))
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 @pytest.mark.slow
 # Of timm's own making.
 @pytest.mark.filterwarnings("ignore")
@@ -304,6 +313,8 @@ def test_networks_of_timm_give_their_logits(name, builder, attention):
     assert_equal_logits(network, builder(attention=attention, **PLAIN))
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_network_of_timm_with_cbam_gives_its_logits():
@@ -314,6 +325,7 @@ def test_network_of_timm_with_cbam_gives_its_logits():
     assert_equal_logits(network, models.ResNet18(attention=TIMM, **PLAIN))
 
 
+@pytest.mark.every_backend
 def test_attention_inserted_later_is_found():
     plain = tiny_network()
     inserted = insert_attention(plain, OFFICIAL, identity=False)
@@ -340,105 +352,7 @@ def test_attention_inserted_into_bottlenecks_is_found():
     )
 
 
-@pytest.mark.parametrize(
-    "rename",
-    [
-        "module.{}",
-        "_orig_mod.{}",
-        "_orig_mod.module.{}",
-        "module._orig_mod.{}",
-        "model.{}",
-    ],
-)
-def test_what_wrappers_add_to_names_is_left_out(rename):
-    weights = tiny_weights()
-    model = tiny_network()
-    report = load_torch_weights(
-        model, {rename.format(name): value for name, value in weights.items()}
-    )
-    assert set(report.loaded) == set(weights)
-    np.testing.assert_array_equal(
-        to_numpy(model.get_layer("predictions").bias), weights["fc.bias"]
-    )
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda weights: {"state_dict": weights, "epoch": 3},
-        lambda weights: {"model_state_dict": weights, "loss": np.zeros(())},
-        lambda weights: {"model": {"state_dict": weights}},
-        lambda weights: {"model": weights, "model_ema": {}},
-        lambda weights: (
-            weights
-            | {
-                "bn1.num_batches_tracked": np.array(7),
-                "n_averaged": np.array(3),
-            }
-        ),
-    ],
-    ids=["state_dict", "model_state_dict", "nested", "ema", "counters"],
-)
-def test_usual_checkpoints_are_unwrapped(wrap):
-    weights = tiny_weights()
-    report = load_torch_weights(tiny_network(), wrap(weights))
-    assert set(report.loaded) == set(weights)
-    assert not report.unused
-
-
-@pytest.mark.parametrize(
-    "name, legacy",
-    [
-        ("weights.pth", False),
-        ("weights.pth", True),
-        ("model_best.pth.tar", False),
-        ("model_best.pth.tar", True),
-        ("weights.bin", False),
-        ("weights.safetensors", False),
-    ],
-)
-def test_files_of_every_format_are_read(tmp_path, name, legacy):
-    weights = tiny_weights()
-    path = write(tmp_path / name, weights, legacy)
-    from_file, from_arrays = tiny_network(), tiny_network()
-    report = load_torch_weights(from_file, path)
-    load_torch_weights(from_arrays, weights)
-    assert set(report.loaded) == set(weights)
-    assert_equal_values(values(from_file), values(from_arrays))
-
-
-def test_arrays_need_no_pytorch(monkeypatch):
-    if keras.backend.backend() == "torch":
-        pytest.skip("PyTorch is the backend")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    weights = tiny_weights()
-    assert set(load_torch_weights(tiny_network(), weights).loaded) == set(
-        weights
-    )
-
-
-def test_a_file_names_the_extra_when_pytorch_is_absent(monkeypatch):
-    layer = CBAM()
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"cbam_keras\[torch\]"):
-        load_torch_weights(layer, CHECKPOINT)
-
-
-@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
-def test_floats_of_other_widths_are_converted(kind):
-    torch = pytest.importorskip("torch", reason="NumPy has no bfloat16")
-    weights = {
-        name: torch.tensor(value).to(getattr(torch, kind))
-        for name, value in tiny_weights().items()
-    }
-    model = tiny_network()
-    load_torch_weights(model, weights)
-    np.testing.assert_array_equal(
-        to_numpy(model.get_layer("predictions").bias),
-        weights["fc.bias"].float().numpy(),
-    )
-
-
+@pytest.mark.every_backend
 def test_float64_keeps_its_digits_in_a_float64_layer(float64):
     weights = {
         "fc1.weight": np.random.default_rng(0).normal(size=(2, 16)),
@@ -451,6 +365,7 @@ def test_float64_keeps_its_digits_in_a_float64_layer(float64):
     )
 
 
+@pytest.mark.every_backend
 def test_loaded_values_are_copies():
     weights = tiny_weights()
     model = tiny_network()
@@ -484,6 +399,7 @@ def test_a_layer_is_built_by_the_weights(data_format):
     assert tuple(layer(np.zeros(shape, "float32")).shape) == shape
 
 
+@pytest.mark.every_backend
 def test_squeeze_and_excitation_is_loaded():
     rng = np.random.default_rng(0)
     weights = {
@@ -528,59 +444,4 @@ def test_one_dimensional_attention_takes_one_dimensional_kernels():
     np.testing.assert_array_equal(
         to_numpy(layer.spatial_attention.kernel),
         weights[name].transpose(2, 1, 0),
-    )
-
-
-def test_a_classifier_may_be_left_over_where_there_is_none():
-    model = tiny_network(include_top=False)
-    report = load_torch_weights(model, tiny_weights())
-    assert report.unused == ("fc.weight", "fc.bias")
-    assert not report.missing
-
-
-def test_what_fits_is_loaded_without_strict():
-    weights = tiny_weights(extra=np.zeros(2, "float32")) | {
-        "fc.weight": np.zeros((7, 16), "float32"),
-        "fc.bias": np.zeros(7, "float32"),
-    }
-    del weights["bn1.bias"]
-    model = tiny_network()
-    before = to_numpy(model.get_layer("predictions").kernel)
-    report = load_torch_weights(model, weights, strict=False)
-    assert report.missing == ("bn1.bias",)
-    assert report.unused == ("extra",)
-    assert report.mismatched == (
-        ("fc.weight", (5, 16), (7, 16)),
-        ("fc.bias", (5,), (7,)),
-    )
-    assert len(report.loaded) == len(model.weights) - 3
-    np.testing.assert_array_equal(
-        to_numpy(model.get_layer("predictions").kernel), before
-    )
-    np.testing.assert_array_equal(
-        to_numpy(model.get_layer("stem_bn").gamma), weights["bn1.weight"]
-    )
-    assert str(report).endswith(
-        'Missing (1): "bn1.bias". Unused (1): "extra". Of another shape (2): '
-        '"fc.weight" (expected (5, 16), received (7, 16)), '
-        '"fc.bias" (expected (5,), received (7,)).'
-    )
-
-
-def test_layers_of_ones_own_are_missing_without_strict():
-    base = tiny_network(include_top=False, pooling="avg")
-    outputs = keras.layers.Dense(3, name="own")(base.output)
-    model = keras.Model(base.input, outputs)
-    report = load_torch_weights(model, tiny_weights(), strict=False)
-    assert report.missing == ("own/kernel", "own/bias")
-    message = error_of(model, tiny_weights())
-    assert 'Unknown (1): "own".' in message
-    assert "before adding layers of your own" in message
-
-
-def test_a_long_report_prints_the_first_few():
-    report = Report(loaded=("a", "b", "c", "d"))
-    assert str(report) == (
-        'Loaded (4): "a", "b", "c", ... Missing (0). Unused (0). '
-        "Of another shape (0)."
     )

@@ -1,4 +1,4 @@
-"""What the docstrings say is so: examples run, arguments are named."""
+"""Tests of docstrings: arguments and defaults match, examples run."""
 
 import doctest
 import inspect
@@ -48,7 +48,7 @@ MODULES = [
     profiling,
     reproduction,
 ]
-# What functions return documents attributes instead of arguments.
+# Returned by functions; they document attributes instead of arguments.
 RETURNED = (
     ablation.AblationResults,
     ablation.AblationRow,
@@ -153,7 +153,7 @@ def test_docstring_examples_run(name, tmp_path):
         },
         module=False,
     )
-    # What training prints of its progress differs from run to run.
+    # The progress that training prints differs from run to run.
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     failures = [runner.run(test).failed for test in tests]
     assert not any(failures)

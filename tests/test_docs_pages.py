@@ -1,4 +1,4 @@
-"""What the pages of the documentation say is so, README included."""
+"""Tests of the README and the documentation: code, links, options, numbers."""
 
 import contextlib
 import functools
@@ -27,12 +27,12 @@ def _read(file):
 
 
 def blocks(file):
-    """Returns the Python on a page."""
+    """Returns the Python code blocks of a page."""
     return re.findall(r"```python\n(.*?)```", _read(file), flags=re.S)
 
 
 def run(file, code, names=None):
-    """Runs blocks one after the other; returns the names they leave."""
+    """Runs blocks in order; returns the names that they define."""
     names = {} if names is None else names
     for block in code:
         # There is no network here to download weights from.
@@ -43,7 +43,7 @@ def run(file, code, names=None):
 
 @pytest.fixture
 def small_place(tmp_path, monkeypatch):
-    """A folder to work in, and few digits instead of 5,000."""
+    """Changes to a temporary folder and uses few digits, not 5,000."""
     monkeypatch.chdir(tmp_path)
     digits.replace(digits.few, monkeypatch.setattr)
     return tmp_path
@@ -51,12 +51,12 @@ def small_place(tmp_path, monkeypatch):
 
 # Pages that train big networks for a few steps.
 BIG = ("docs/guides/attention.md", "docs/guides/pretrained.md")
-# What stands in the place of what is not here.
+# Replacements for files that are not in the repository.
 REPLACED = {
     "docs/guides/pytorch.md": {
         '"resnet18-f37072fd.pth"': '{"conv1.weight": np.zeros((64, 3, 7, 7))}'
     },
-    # Of fewer digits.
+    # There are fewer test images.
     "docs/tutorial.md": {"170": "5"},
 }
 
@@ -95,7 +95,7 @@ def test_readme_examples_give_what_is_said(small_place):
     assert (small_place / "attention.png").is_file()
 
 
-# Of Keras' and of tf2onnx' own.
+# Warnings from inside Keras and tf2onnx.
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_export_to_onnx_runs_as_written(small_place):
@@ -109,13 +109,13 @@ def test_export_to_onnx_runs_as_written(small_place):
 def test_attention_of_ones_own_model_is_found_early_in_the_readme():
     lines = _read("README.md").splitlines()
     heading = "## See what your model attends to"
-    # Linked from the first screen, and explained on the second.
+    # It is linked on the first screen and explained on the second.
     assert any(f"(#{_slug(heading)})" in line for line in lines[:20])
     assert lines.index(heading) < 85
 
 
 def _slug(heading):
-    """Returns the anchor that GitHub, and the site, give a heading."""
+    """Returns the anchor of a heading on GitHub and on the site."""
     text = re.sub(r"[^\w\- ]", "", heading.lstrip("# ").strip().lower())
     return text.replace(" ", "-")
 
@@ -174,7 +174,7 @@ def test_numbers_in_the_readme_are_those_of_the_measured_results():
 
 
 def _referenced():
-    """Returns the objects that the site describes, and where it finds them."""
+    """Returns the objects on the reference pages, with their paths."""
     text = "".join(_read(file) for file in PAGES if "/reference/" in file)
     found = {}
     for path in re.findall(r"^::: (\S+)", text, flags=re.M):
@@ -223,23 +223,31 @@ def described(command):
     return set(re.findall(r"--[a-z][a-z0-9-]+", text.getvalue()))
 
 
-COMMANDS = ("train", "tune", "ablate", "table", "explain", "bench")
+COMMANDS = ("train", "tune", "ablate", "table", "explain")
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
+
+
+def benchmarks(pattern):
+    """Returns the options that the scripts of a pattern define."""
+    sources = [path.read_text() for path in ROOT.glob(f"benchmarks/{pattern}")]
+    return set(re.findall(r'"(--[a-z][a-z0-9-]+)"', "".join(sources)))
 
 
 @pytest.mark.parametrize(
     "file", [*PAGES, "docs/cluster/slurm.sh", "docs/cluster/kubernetes.yaml"]
 )
 def test_options_in_prose_exist(file):
-    # Nor those of other programs.
+    # Without those of other programs.
     text = re.sub(
         r"^.*(sbatch|srun|SBATCH|kubectl|mkdocs|pytest).*$",
         "",
         _read(file),
         flags=re.M,
     )
-    known = set().union(*map(described, COMMANDS))
+    known = benchmarks("*.py").union(*map(described, COMMANDS))
     assert set(re.findall(OPTION, text)) <= known
+    for rest in re.findall(r"python -m benchmarks([^`;&\n]*)", text):
+        assert set(re.findall(OPTION, rest)) <= benchmarks("__main__.py")
     for command, rest in re.findall(r"cbam-keras ([a-z]+)\b([^`;&\n]*)", text):
         assert command in COMMANDS
         assert set(re.findall(OPTION, rest)) <= described(command) | {"--help"}

@@ -1,4 +1,4 @@
-"""The documentation site is built without network, and tells everything."""
+"""Tests of the documentation site: built offline, complete docstrings."""
 
 import html
 import os
@@ -15,7 +15,7 @@ pytest.importorskip("mkdocs", reason="builds the site: extra `docs`")
 pytest.importorskip("mkdocstrings", reason="reads docstrings: extra `docs`")
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Runs `mkdocs` where nothing outside can be reached.
+# Runs `mkdocs` without network access.
 OFFLINE = """
 import socket
 
@@ -52,7 +52,7 @@ def pages(site):
 
 
 def text_of(page):
-    """Returns what a reader sees, in one line."""
+    """Returns the visible text of a page, in one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
 
 
@@ -86,7 +86,7 @@ def test_docstrings_are_shown_whole(pages, name):
     value = PUBLIC[name]
     identifier = REFERENCED[value]
     (page,) = [page for page in pages.values() if f'id="{identifier}"' in page]
-    # Spaces and the marks of code, lists and emphasis may be lost.
+    # Spaces and markup of code, lists and emphasis may differ.
     seen = re.sub(r"[\s`*_]", "", text_of(page))
     lines = [
         re.sub(r"# doctest:.*|^ *- |[\s`*_]", "", line)
@@ -95,7 +95,7 @@ def test_docstrings_are_shown_whole(pages, name):
     assert not [
         line
         for line in lines
-        # The name of an argument or error is parted from what is said of it.
+        # The site separates the name of an argument or error from its text.
         if line.rpartition(":")[2] not in seen
     ]
 

@@ -1,4 +1,4 @@
-"""The fast path of the layers against single operations, and by itself."""
+"""The fused operation equals the formula, with exact and stable gradients."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras._fused import apply
+from cbam_keras._fused import decorator
 
 BACKEND = keras.backend.backend()
 ORDERS = ["channel_first", "spatial_first", "parallel"]
@@ -139,8 +139,8 @@ def test_training_equals_single_operations(make, options, shape, mode):
 def test_passes_for_other_devices_equal_single_operations(
     order, mode, monkeypatch
 ):
-    # What other devices would run, run on this one.
-    monkeypatch.setattr(apply._passes(), "_on_cpu", lambda *_: False)
+    # The code for other devices, run on this one.
+    monkeypatch.setattr(decorator._passes(), "_on_cpu", lambda *_: False)
     layer, *arrays = layer_and_arrays(cbam, {"order": order}, SHAPE)
     assert_equals_reference(layer, *arrays, mode=mode)
 
@@ -149,7 +149,7 @@ def test_passes_for_other_devices_equal_single_operations(
 @pytest.mark.parametrize("mode", MODES[-1:])
 @pytest.mark.parametrize("order", ORDERS)
 def test_gradients_of_inference_equal_single_operations(order, mode):
-    # The gradients of explanations, say, which are not ours.
+    # As explanations take them: by operations with their own gradients.
     options = {"order": order, "spatial_batch_norm": True}
     if order == "spatial_first":
         options |= FIRST
@@ -171,8 +171,8 @@ def test_gradients_equal_finite_differences(order):
 
     def total(step):
         values = [
-            part + step * slope
-            for part, slope in zip(start, direction, strict=True)
+            part + step * change
+            for part, change in zip(start, direction, strict=True)
         ]
         layer.set_weights(values[1:])
         return np.sum(output(layer, values[0], training=True) * weighting)
@@ -185,8 +185,8 @@ def test_gradients_equal_finite_differences(order):
             strict=True,
         )
     )
-    # Central differences are wrong by the square of the step, and by
-    # rounding divided by the step.
+    # The error of central differences: the square of the step, plus rounding
+    # divided by the step.
     step = 1e-6
     expected = (total(step) - total(-step)) / (2 * step)
     np.testing.assert_allclose(found, expected, rtol=1e-7)
@@ -205,8 +205,10 @@ def tied():
 @pytest.mark.parametrize("order", ORDERS)
 def test_ties_leave_gradients_finite(order, mode):
     layer, _, weighting = layer_and_arrays(cbam, {"order": order}, SHAPE)
-    outputs, slopes = call_and_gradients(layer, tied(), weighting, True, mode)
-    assert all(np.isfinite(value).all() for value in [*outputs, *slopes])
+    outputs, gradients = call_and_gradients(
+        layer, tied(), weighting, True, mode
+    )
+    assert all(np.isfinite(value).all() for value in [*outputs, *gradients])
 
 
 def gate(axes, **options):
@@ -222,8 +224,10 @@ def gate(axes, **options):
 def test_one_of_equal_maxima_has_all_of_the_gradient(axes, mode):
     x, weighting = tied(), random_input(SHAPE, "float64", seed=5)
     layer = built(gate(axes, pool_types="max", dtype="float64"), SHAPE)
-    _, slopes = call_and_gradients(layer, x, weighting, True, mode)
-    through_maximum = slopes[0] - weighting * to_numpy(layer.attention_map(x))
+    _, gradients = call_and_gradients(layer, x, weighting, True, mode)
+    through_maximum = gradients[0] - weighting * to_numpy(
+        layer.attention_map(x)
+    )
     greatest = x == x.max(axes, keepdims=True)
     found = np.abs(through_maximum) > 1e-10
     assert not (found & ~greatest).any()
@@ -253,17 +257,17 @@ def test_gradients_of_ties_sum_to_those_of_single_operations(axes, mode):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ORDERS)
 def test_nan_spreads_in_place_of_an_error(order, mode):
-    # So that a diverged training ends by its loss, as with any layer.
+    # Then the loss shows that training diverged, as with any layer.
     layer, x = built(cbam(order=order), SHAPE), random_input(SHAPE)
     x[0, 1, 2, 3] = np.nan
-    outputs, slopes = call_and_gradients(
+    outputs, gradients = call_and_gradients(
         layer, x, random_input(SHAPE, seed=5), True, mode
     )
     assert np.isnan(outputs[0][0]).any()
-    assert np.isnan(slopes[0][0]).any()
+    assert np.isnan(gradients[0][0]).any()
     # The other image keeps its values.
     assert np.isfinite(outputs[0][1]).all()
-    assert np.isfinite(slopes[0][1]).all()
+    assert np.isfinite(gradients[0][1]).all()
 
 
 def second_order(layer, x, weighting):
@@ -285,22 +289,26 @@ def second_order(layer, x, weighting):
             with tf.GradientTape() as inner:
                 inner.watch(values)
                 result = total(values)
-            slopes = inner.gradient(result, values)
-            squares = sum(ops.sum(slope**2) for slope in slopes)
+            gradients = inner.gradient(result, values)
+            squares = sum(ops.sum(gradient**2) for gradient in gradients)
         found = outer.gradient(squares, values)
     elif BACKEND == "jax":
         import jax
 
         def squares(values):
-            return sum(ops.sum(slope**2) for slope in jax.grad(total)(values))
+            return sum(
+                ops.sum(gradient**2) for gradient in jax.grad(total)(values)
+            )
 
         found = jax.jit(jax.grad(squares))(values)
     else:
         import torch
 
         values = [value.detach().requires_grad_() for value in values]
-        slopes = torch.autograd.grad(total(values), values, create_graph=True)
-        squares = sum(ops.sum(slope**2) for slope in slopes)
+        gradients = torch.autograd.grad(
+            total(values), values, create_graph=True
+        )
+        squares = sum(ops.sum(gradient**2) for gradient in gradients)
         found = torch.autograd.grad(squares, values)
     return [to_numpy(value) for value in found]
 

@@ -1,4 +1,4 @@
-"""Layers on the fast path: precision, state, training, and stepping aside."""
+"""Fused layers: precision, state, training, and when the formula runs."""
 
 import functools
 
@@ -46,13 +46,12 @@ def arrays():
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
     "policy, tolerance",
-    # As far as single operations are off, which round sums of numbers
-    # of 11 and 8 binary digits.
+    # The error of the formula: it rounds numbers to 11 and 8 bits.
     [("mixed_float16", 8e-3), ("mixed_bfloat16", 6e-2)],
 )
 def test_mixed_precision_is_near_full_precision(policy, tolerance, order, mode):
     options = {"order": order, "spatial_batch_norm": True, **SWAPPED}
-    # Each apart from the next, so that maxima are the same in any precision.
+    # Values far enough apart that maxima are the same in any precision.
     x = 1.01 ** np.arange(np.prod(SHAPE) // 2) / 10
     x = np.random.default_rng(3).permuted(np.concatenate([x, -x]))
     x = x.reshape(SHAPE).astype("float32")
@@ -63,11 +62,11 @@ def test_mixed_precision_is_near_full_precision(policy, tolerance, order, mode):
         expected = call_and_gradients(
             full, x, weighting, True, mode=REFERENCE_MODE
         )
-    outputs, slopes = call_and_gradients(half, x, weighting, True, mode)
+    outputs, gradients = call_and_gradients(half, x, weighting, True, mode)
     assert str(outputs[0].dtype) == policy.removeprefix("mixed_")
     assert_all_close(outputs[:1], expected[0][:1], tolerance, cast=True)
     assert_all_close(
-        [*outputs[1:], *slopes], [*expected[0][1:], *expected[1]], tolerance
+        [*outputs[1:], *gradients], [*expected[0][1:], *expected[1]], tolerance
     )
 
 
@@ -123,7 +122,7 @@ def test_inference_moves_no_weight(training):
         np.testing.assert_array_equal(a, b)
 
 
-# Stepping aside: what the fast path leaves to single operations.
+# When the formula runs.
 
 
 def twice(x):
@@ -164,7 +163,7 @@ class HalvedGate(CBAM):
     ids=["lp", "lse", "conv", "activation", "gate", "map", "replaced gate"],
 )
 def test_what_the_fast_path_does_not_know_takes_single_operations(make, known):
-    # Of two gates, the other one takes the fast path by itself.
+    # If only one of two gates is supported, that one is fused by itself.
     layer = built(make(), SHAPE)
     x, weighting = arrays()
     with fused_calls() as calls:
@@ -202,8 +201,8 @@ def test_gradients_reach_the_variable_of_an_activation(is_built):
 
 def test_random_activations_train():
     layer = built(cbam(activation=keras.layers.Dropout(0.5, seed=1)), SHAPE)
-    _, slopes = call_and_gradients(layer, *arrays(), True)
-    assert all(np.isfinite(slope).all() for slope in slopes)
+    _, gradients = call_and_gradients(layer, *arrays(), True)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_symbolic_inputs_stay_symbolic():
@@ -254,7 +253,7 @@ def test_fit_equals_single_operations(jit_compile, tmp_path):
 
 
 def test_layers_computed_again_for_the_gradient_train_the_same():
-    # What Keras uses on TensorFlow takes no `training` inside a graph.
+    # Rematerialization in a TensorFlow graph takes no `training`.
     options = {"run_eagerly": BACKEND == "tensorflow"}
     _, expected = fitted(BACKEND == "jax", **options)
     with keras.RematScope(mode="full"), fused_calls() as calls:

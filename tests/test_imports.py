@@ -172,10 +172,10 @@ LATE = {
     "_fused.jax_passes": {"jax"},
     "_fused.tensorflow_passes": {"tensorflow"},
     "_fused.torch_passes": {"torch"},
-    "tuning.algorithms": {"keras_tuner"},
-    "tuning.client": {"grpc", "keras_tuner"},
+    "tuning.chief": {"grpc"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.oracle": {"keras_tuner"},
+    "tuning.remote": {"grpc", "keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }
 

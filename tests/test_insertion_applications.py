@@ -92,7 +92,7 @@ def lettered(letters):
 
 
 # The ends of the residual branches, else the last layer at each resolution.
-# Keras counts "activation" through.
+# Keras numbers "activation" globally.
 NETWORKS = {
     "ResNet50": (64, blocks("conv{stage}_block{block}_3_bn", (3, 4, 6, 3))),
     "ResNet50V2": (64, blocks("conv{stage}_block{block}_3_conv", (3, 4, 6, 3))),
@@ -188,7 +188,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def fresh_process():
-    """Loads a model in a process that knows nothing but the package.
+    """Loads a model in a process that has only imported the package.
 
     One process for all networks: starting it takes longer than the work.
     """
@@ -209,7 +209,7 @@ def fresh_process():
 
 
 def values_by_path(model):
-    # Keras counts weights without a name through.
+    # Keras numbers weights without a name globally.
     values = {
         re.sub(r"/variable_\d+$", "/variable", v.path): to_numpy(v)
         for v in model.weights
@@ -251,7 +251,7 @@ def check_loading(model, x, fresh_process, folder):
 
 
 def check_training(model, x):
-    """One step changes something in each layer, the new ones too."""
+    """Checks that one step changes each layer, including new ones."""
     before = [to_numpy(variable) for variable in model.trainable_variables]
     model.compile(keras.optimizers.SGD(1e-3), loss="mse", run_eagerly=True)
     y = np.random.default_rng(0).normal(size=(len(x), *model(x).shape[1:]))
@@ -268,7 +268,7 @@ def check_training(model, x):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_application_keeps_what_it_learned(name, fresh_process, tmp_path):
+def test_application_keeps_its_predictions(name, fresh_process, tmp_path):
     if name == "NASNetMobile" and keras.backend.backend() == "torch":
         pytest.skip("Keras does not offer NASNet under PyTorch")
     size, places = NETWORKS[name]
@@ -278,6 +278,6 @@ def test_application_keeps_what_it_learned(name, fresh_process, tmp_path):
 # KerasHub compiles its classifiers.
 @pytest.mark.filterwarnings("ignore:Model .* is compiled:UserWarning")
 @pytest.mark.parametrize("name", HUB)
-def test_keras_hub_model_keeps_what_it_learned(name, fresh_process, tmp_path):
+def test_keras_hub_model_keeps_its_predictions(name, fresh_process, tmp_path):
     build, places = HUB[name]
     check(build(), places, fresh_process, tmp_path)

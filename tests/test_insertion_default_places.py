@@ -1,4 +1,4 @@
-"""Where attention goes when the caller leaves it open."""
+"""Default places for attention in networks of many kinds."""
 
 import keras
 import pytest
@@ -46,7 +46,7 @@ def pooled_shortcut(x):
 
 
 def padded_shortcut(x):
-    # As ResNets for CIFAR-10: strided, more channels by concatenation.
+    # As in ResNets for CIFAR-10: strided, with zeros for the new channels.
     x = stem(x, 4)
     shortcut = layers.MaxPooling2D(1, strides=2)(x)
     shortcut = layers.Concatenate()([shortcut, shortcut * 0.0])
@@ -239,7 +239,7 @@ def two_equal_branches(x):
     return layers.ReLU(name="end")(x)
 
 
-def blocks_of_ones_own(x):
+def custom_blocks(x):
     for level in (1, 2):
         x = Blocks(name=f"stage{level}")(x)
         x = layers.MaxPooling2D(2)(x)
@@ -285,7 +285,7 @@ PLAIN = [
     (sums_in_a_cell, ["cell"]),
     (second_exit, ["joined"]),
     (two_equal_branches, ["end"]),
-    (blocks_of_ones_own, ["stage1", "stage2"]),
+    (custom_blocks, ["stage1", "stage2"]),
     (pools_one_axis, ["conv1", "conv2", "conv3"]),
 ]
 
@@ -339,7 +339,7 @@ def nothing_but_a_head(x):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_attention_stands_before_what_gives_the_result(body, places):
+def test_attention_comes_before_the_head(body, places):
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, body(inputs))
     assert paths(insert_attention(model, dry_run=True)) == places

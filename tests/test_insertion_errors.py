@@ -1,4 +1,4 @@
-"""What `insert_attention` refuses, and what it tells the caller."""
+"""Errors and warnings of `insert_attention`."""
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ class Subclassed(keras.Model):
 
 
 class OwnCall(type(small())):
-    """A functional model that computes something else than its graph."""
+    """A functional model that does not compute its graph."""
 
     def call(self, inputs, training=None, mask=None):
         return 2.0 * super().call(inputs, training=training, mask=mask)
@@ -82,7 +82,7 @@ def one_activation():
 
 
 class NoConfig(layers.Layer):
-    """What Keras can't write down, without a `get_config`."""
+    """Keras cannot save it: it has no `get_config`."""
 
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
@@ -131,7 +131,7 @@ def inserted():
 
 
 class Widening(layers.Conv2D):
-    """No attention: it changes the number of channels."""
+    """Changes the number of channels, unlike attention."""
 
     def __init__(self, name=None):
         super().__init__(5, 1, name=name)
@@ -202,7 +202,7 @@ VALUE_ERRORS = [
         {"attention": layers.LayerNormalization},
         "gives a LayerNormalization. Pass identity=False",
     ),
-    (no_config, {}, '"odd" of class NoConfig must be such that it can be made'),
+    (no_config, {}, '"odd" of class NoConfig must be clonable from its'),
     (
         wrong_config,
         {},
@@ -230,7 +230,7 @@ TYPE_ERRORS = [
     VALUE_ERRORS,
     ids=[message[:40] for _, _, message in VALUE_ERRORS],
 )
-def test_wrong_values_are_told(build, options, message):
+def test_wrong_values_are_named(build, options, message):
     model = build()
     with pytest.raises(ValueError, match=message):
         insert_attention(model, **options)
@@ -241,7 +241,7 @@ def test_wrong_values_are_told(build, options, message):
     TYPE_ERRORS,
     ids=[message[:40] for _, _, message in TYPE_ERRORS],
 )
-def test_wrong_kinds_are_told(build, options, message):
+def test_wrong_kinds_are_named(build, options, message):
     model = build()
     with pytest.raises(TypeError, match=message):
         insert_attention(model, **options)
@@ -254,7 +254,7 @@ of_numpy = pytest.mark.filterwarnings(
 
 
 @of_numpy
-def test_compiled_model_is_told_to_be_compiled_anew():
+def test_compiled_model_warns_to_compile_again():
     old = vary(small())
     old.compile("adam", loss="mse", metrics=["mae"])
     x = data_for(old)
@@ -266,28 +266,28 @@ def test_compiled_model_is_told_to_be_compiled_anew():
 
 
 @of_numpy
-def test_preprocessor_is_told_to_stay_behind():
+def test_lost_preprocessor_is_warned_of():
     old = small()
     old.preprocessor = layers.Rescaling(1 / 255)
     with pytest.warns(UserWarning, match="preprocesses its input, the new"):
         insert_attention(old)
 
 
-def test_no_preprocessor_needs_no_word():
+def test_no_preprocessor_needs_no_warning():
     old = small()
     old.preprocessor = None
     insert_attention(old)
 
 
 class OwnStep(type(small())):
-    """A functional model that is trained in its own way."""
+    """A functional model with its own training step."""
 
     def train_step(self, *args):
         return super().train_step(*args)
 
 
 @of_numpy
-def test_training_step_is_told_to_stay_behind():
+def test_lost_training_step_is_warned_of():
     plain = small()
     old = OwnStep(plain.input, plain.output)
     with pytest.warns(UserWarning, match="a OwnStep with its own train_step"):

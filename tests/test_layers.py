@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 from layer_checks import (
+    LAYERS,
     built,
+    every_layer,
     gradients,
     model_of,
     output,
@@ -18,15 +20,8 @@ from layer_checks import (
     weights_of,
 )
 
-import cbam_keras
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
-LAYERS = [
-    getattr(cbam_keras, name)
-    for name in cbam_keras.__all__
-    if inspect.isclass(getattr(cbam_keras, name))
-    and issubclass(getattr(cbam_keras, name), keras.layers.Layer)
-]
 # Each layer with its defaults and with options that add weights or states.
 VARIED = [
     pytest.param(layer, options, id=f"{layer.__name__}-{label}")
@@ -58,7 +53,6 @@ VARIED = [
         (CBAM, "identity", {"identity_init": True}),
     ]
 ]
-every_layer = pytest.mark.parametrize("layer_class", LAYERS)
 every_variant = pytest.mark.parametrize("layer_class, options", VARIED)
 
 
@@ -381,175 +375,3 @@ def test_frozen_layer_has_no_trainable_weights(layer_class):
     layer = built(layer_class())
     layer.trainable = False
     assert not layer.trainable_variables
-
-
-# A value of each argument that differs from the default, and the other
-# arguments it needs to show: with a single hidden unit, a ReLU may hide all.
-WIDE = {"hidden_units": 8}
-CHANGES = {
-    ChannelAttention: {
-        "reduction_ratio": (4, {}),
-        "pool_types": (("avg", "lse"), WIDE),
-        "hidden_units": (5, {}),
-        "use_bias": (False, WIDE),
-        "activation": ("tanh", WIDE),
-        "gate_activation": ("tanh", WIDE),
-        "identity_init": (True, WIDE),
-        "kernel_initializer": ("ones", WIDE),
-        "bias_initializer": ("ones", WIDE),
-        "kernel_regularizer": ("l2", WIDE),
-        "bias_regularizer": ("l2", {**WIDE, "bias_initializer": "ones"}),
-        "data_format": ("channels_first", WIDE),
-    },
-    SpatialAttention: {
-        "kernel_size": (3, {}),
-        "pool_types": (("max", "avg"), {}),
-        "use_bias": (True, {}),
-        "batch_norm": (True, {}),
-        "dilation_rate": (2, {}),
-        "gate_activation": ("tanh", {}),
-        "identity_init": (True, {}),
-        "kernel_initializer": ("ones", {}),
-        "bias_initializer": ("ones", {"use_bias": True}),
-        "kernel_regularizer": ("l2", {}),
-        "bias_regularizer": (
-            "l2",
-            {"use_bias": True, "bias_initializer": "ones"},
-        ),
-        "data_format": ("channels_first", {}),
-    },
-}
-CHANGES[SqueezeExcite] = {
-    name: change
-    for name, change in CHANGES[ChannelAttention].items()
-    if name != "pool_types"
-}
-CHANGES[CBAM] = {
-    **CHANGES[ChannelAttention],
-    "kernel_size": (3, {}),
-    "order": ("parallel", WIDE),
-    "channel_pool_types": ("avg", WIDE),
-    "spatial_pool_types": ("max", {}),
-    "spatial_use_bias": (True, {}),
-    "spatial_batch_norm": (True, {}),
-}
-del CHANGES[CBAM]["pool_types"]
-
-
-def effect(layer_class, options):
-    """What a layer is to its user: weights, output and losses."""
-    keras.utils.set_random_seed(7)
-    layer = layer_class(**options)
-    # One shape for both data formats: no axis tells which is the channels.
-    result = output(layer, random_input((2, 8, 8, 8)))
-    shapes = [tuple(variable.shape) for variable in layer.variables]
-    return shapes, result, [float(to_numpy(loss)) for loss in layer.losses]
-
-
-@pytest.mark.parametrize(
-    "layer_class, argument",
-    [(layer, name) for layer, table in CHANGES.items() for name in table],
-)
-def test_every_argument_changes_something(layer_class, argument):
-    value, others = CHANGES[layer_class][argument]
-    shapes, result, losses = effect(layer_class, others)
-    changed = effect(layer_class, {**others, argument: value})
-    assert (
-        shapes != changed[0]
-        or not np.allclose(result, changed[1], atol=1e-6)
-        or losses != changed[2]
-    )
-
-
-@every_layer
-def test_the_table_of_changes_is_complete(layer_class):
-    arguments = set(inspect.signature(layer_class).parameters) - {"kwargs"}
-    assert arguments == set(CHANGES[layer_class])
-
-
-BAD_VALUES = [
-    *(
-        (layer, "reduction_ratio", value, ValueError)
-        for layer in (ChannelAttention, SqueezeExcite, CBAM)
-        for value in (0, -4, 16.0, True, None, "16")
-    ),
-    *(
-        (layer, "kernel_size", value, ValueError)
-        for layer in (SpatialAttention, CBAM)
-        for value in (0, 4, -3, 7.0, True, (7, 7), None)
-    ),
-    *(
-        (layer, "hidden_units", value, ValueError)
-        for layer in (ChannelAttention, SqueezeExcite, CBAM)
-        for value in (0, 2.0, True)
-    ),
-    *(
-        (layer, argument, value, ValueError)
-        for layer, argument in (
-            (ChannelAttention, "pool_types"),
-            (SpatialAttention, "pool_types"),
-            (CBAM, "channel_pool_types"),
-            (CBAM, "spatial_pool_types"),
-        )
-        for value in ((), "mean", ("avg", "median"), ("avg", "avg"), None, 3)
-    ),
-    (ChannelAttention, "pool_types", "conv", ValueError),
-    (CBAM, "channel_pool_types", ("avg", "conv"), ValueError),
-    *((CBAM, "order", value, ValueError) for value in ("channel", None, 1)),
-    *(
-        (layer, "data_format", value, ValueError)
-        for layer in LAYERS
-        for value in ("channel_last", "NHWC")
-    ),
-    (SpatialAttention, "dilation_rate", 0, ValueError),
-    *(
-        (layer, argument, value, TypeError)
-        for layer, argument in (
-            (ChannelAttention, "use_bias"),
-            (SpatialAttention, "batch_norm"),
-            (SpatialAttention, "use_bias"),
-            (CBAM, "spatial_use_bias"),
-            (CBAM, "spatial_batch_norm"),
-            (CBAM, "identity_init"),
-        )
-        for value in (1, "yes", None)
-    ),
-]
-
-
-@pytest.mark.parametrize("layer_class, argument, value, error", BAD_VALUES)
-def test_bad_values_are_refused_at_once(layer_class, argument, value, error):
-    with pytest.raises(error, match=f"`{argument}` must be .*Received: "):
-        layer_class(**{argument: value})
-
-
-def test_near_names_are_suggested():
-    with pytest.raises(ValueError, match='Did you mean "spatial_first"'):
-        CBAM(order="spatial_frist")
-
-
-def test_unknown_argument_is_refused():
-    with pytest.raises((TypeError, ValueError), match="ratio"):
-        CBAM(ratio=8)
-
-
-@pytest.mark.parametrize("shape", [(2, 16), (2, 3, 4, 5, 6, 16)], ids=len)
-@every_layer
-def test_ranks_out_of_range_are_refused(layer_class, shape):
-    with pytest.raises(ValueError, match="rank 3, 4 or 5.*Received"):
-        layer_class(name="gate")(keras.Input(shape[1:]))
-
-
-@every_layer
-def test_unknown_channels_are_refused(layer_class):
-    with pytest.raises(
-        ValueError, match='"gate" needs a known channel axis.*Received'
-    ):
-        layer_class(name="gate")(keras.Input((7, 5, None)))
-
-
-@every_layer
-def test_another_channel_count_is_refused_later(layer_class):
-    layer = built(layer_class())
-    with pytest.raises(ValueError, match="expected axis -?[0-9]+ of input"):
-        layer(random_input((2, 7, 5, 8)))

@@ -144,7 +144,7 @@ def test_kernels_of_one_initializer_differ():
     )
 
 
-def test_regularizers_count_both_layers_of_the_perceptron():
+def test_regularizers_count_both_layers_of_the_mlp():
     layer = ChannelAttention(
         kernel_regularizer=keras.regularizers.L2(1.0),
         bias_regularizer=keras.regularizers.L1(1.0),

@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from layer_checks import REFERENCE
 
 SCRIPT = pathlib.Path(__file__).with_name("saved_model_script.py")
 
@@ -50,6 +51,18 @@ def test_saved_model_loads_in_a_fresh_process(saved, backend):
     continued = np.load(saved / "continued.npy")
     assert np.abs(continued - expected).max() > 1e-3
     np.testing.assert_allclose(loaded["continued"], continued, atol=1e-3)
+
+
+def test_file_of_version_0_1_0_loads_in_a_fresh_process(tmp_path):
+    run_script("load_old", tmp_path, keras.backend.backend())
+    found = np.load(tmp_path / "old.npz")
+    expected = np.load(REFERENCE / "saved_by_0.1.0_io.npz")
+    # Backends order their sums differently: float32 rounding.
+    np.testing.assert_allclose(found["outputs"], expected["outputs"], atol=1e-5)
+    assert found["optimizer"] == "MomentumSGD"
+    assert found["iterations"] == expected["iterations"] == 2
+    assert found["momentum"] > 0
+    assert found["next"] == 3
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""Structure of MobileNet, its 27 places for attention, and its numbers."""
+"""Structure of MobileNet, with its 27 attention layers."""
 
 import functools
 import math
@@ -53,7 +53,7 @@ def test_parameters_equal_the_printed_table(alpha, attention, printed, exact):
     assert found == exact
 
 
-def test_attention_stands_after_every_convolution():
+def test_attention_comes_after_every_convolution():
     model = tiny(attention="cbam")
     gates = of_kind(model, CBAM)
     assert len(gates) == len(of_kind(model, layers.Conv2D)) + len(
@@ -76,7 +76,7 @@ def test_attention_stands_after_every_convolution():
         ),
     ],
 )
-def test_attention_stands_between_norm_and_relu(norm, attention, relu):
+def test_attention_comes_between_norm_and_relu(norm, attention, relu):
     model = tiny(attention="se")
     gate = model.get_layer(attention)
     assert isinstance(gate, SqueezeExcite)
@@ -178,6 +178,7 @@ def test_channels_first_follows_the_global_setting():
     assert model.output_shape == (None, 128, 1, 1)
 
 
+@pytest.mark.every_backend
 def test_channels_first_predicts_the_same():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow has no channels_first convolution on a CPU")
@@ -193,10 +194,14 @@ def test_channels_first_predicts_the_same():
     )
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("name", ["stage1_block1_conv1", "stage2_block1_conv1"])
 @pytest.mark.parametrize("size", [(9, 8), (8, 9)], ids=str)
 def test_depthwise_convolutions_equal_pytorch(name, size):
-    torch = pytest.importorskip("torch", reason="PyTorch is the judge here")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     model = randomize(tiny(include_top=False, input_shape=(*size, 3)))
     conv = model.get_layer(name)
     # From the ReLU before the block, so that the padding is included.
@@ -227,6 +232,7 @@ def test_initial_depthwise_kernels_keep_the_spread_of_their_input():
     assert kernel.std() == pytest.approx((2 / 9) ** 0.5, rel=0.02)
 
 
+@pytest.mark.every_backend
 def test_odd_batches_train():
     model = tiny()
     model.compile("sgd", loss="sparse_categorical_crossentropy")
@@ -246,6 +252,7 @@ def test_downsample_in_changes_nothing():
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.every_backend
 def test_weights_are_read_from_a_file(tmp_path):
     path = tmp_path / "network.weights.h5"
     model = randomize(tiny(attention="cbam"))
@@ -269,7 +276,7 @@ def test_weights_are_read_from_a_file(tmp_path):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_mistakes_are_told(options, message):
+def test_wrong_values_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         tiny(**options)
 

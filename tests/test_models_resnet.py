@@ -1,10 +1,7 @@
-"""Structure of the residual networks, and weights read from files."""
+"""Structure of the residual networks, and errors of their arguments."""
 
 import functools
-import json
 import math
-import shutil
-import zipfile
 
 import keras
 import numpy as np
@@ -13,9 +10,10 @@ from keras import layers
 from layer_checks import random_input, randomize
 
 from cbam_keras import CBAM, VARIANTS, SqueezeExcite, models
-from cbam_keras.models import weights as models_weights
 
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
+
+
 WIDER = functools.partial(models.WideResNet18, width_multiplier=2.0)
 
 
@@ -90,7 +88,7 @@ def test_layer_names_are_stable(block, names):
     assert {"head_pool", "predictions"} <= found
 
 
-def test_attention_stands_after_the_last_norm_and_before_the_addition():
+def test_attention_comes_after_the_last_norm_and_before_the_addition():
     model = tiny(attention="cbam")
     attention = model.get_layer("stage1_block1_attention")
     add = model.get_layer("stage1_block1_add")
@@ -105,7 +103,7 @@ def test_attention_is_a_list_per_stage():
     assert isinstance(model.get_layer("stage2_block1_attention"), SqueezeExcite)
 
 
-def test_template_gives_each_block_a_layer_of_its_own():
+def test_template_gives_each_block_its_own_layer():
     model = tiny(attention=CBAM(reduction_ratio=2, kernel_size=3))
     one = model.get_layer("stage1_block1_attention")
     two = model.get_layer("stage2_block1_attention")
@@ -159,6 +157,7 @@ def test_channels_first_follows_the_global_setting():
     assert model.output_shape == (None, 8, 4, 4)
 
 
+@pytest.mark.every_backend
 def test_channels_first_predicts_the_same():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow has no channels_first convolution on a CPU")
@@ -182,6 +181,7 @@ def test_network_continues_an_input_tensor():
     assert model.output_shape == (None, 5)
 
 
+@pytest.mark.every_backend
 def test_classifier_gives_float32_probabilities_in_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     result = tiny().predict(random_input((2, 8, 8, 3)), verbose=0)
@@ -206,6 +206,7 @@ def test_downsample_in_changes_no_parameters():
     assert one == two
 
 
+@pytest.mark.every_backend
 def test_groups_and_base_width_set_the_inner_width():
     model = tiny(block="bottleneck", widths=(8, 16), groups=4, base_width=16)
     conv = model.get_layer("stage2_block1_conv2")
@@ -266,6 +267,7 @@ def test_no_convolution_of_size_one_has_a_stride():
     assert not strided
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("batch", [1, 3, 5])
 def test_odd_batches_train(batch):
     # The shapes at which TensorFlow crashes, see ECOSYSTEM.
@@ -276,8 +278,12 @@ def test_odd_batches_train(batch):
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 def test_strided_convolutions_pad_as_pytorch():
-    torch = pytest.importorskip("torch", reason="PyTorch is the judge here")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     model = randomize(tiny(include_top=False, input_shape=(9, 8, 3)))
     x = random_input((2, 9, 8, 3))
     part = keras.Model(
@@ -309,8 +315,12 @@ def test_strided_convolutions_pad_as_pytorch():
         )
 
 
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
 def test_stem_equals_pytorch():
-    torch = pytest.importorskip("torch", reason="PyTorch is the judge here")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch gives the expected values"
+    )
     model = models.ResNet18(include_top=False, input_shape=(31, 32, 3))
     stem = keras.Model(model.input, model.get_layer("stem_pool").output)
     x = random_input((2, 31, 32, 3))
@@ -347,7 +357,7 @@ def test_initial_weights_have_the_authors_spread():
         ({"pooling": "mean"}, "`pooling` must be one of"),
         ({"classes": 0}, "`classes` must be a positive integer"),
         ({"stem_width": 0}, "`stem_width` must be a positive integer"),
-        ({"widths": (4, 8, 16)}, "must name the same stages"),
+        ({"widths": (4, 8, 16)}, "must have the same length"),
         ({"widths": ()}, "`widths` must be a sequence"),
         ({"widths": (4, 0)}, "`widths` must be a positive integer"),
         ({"groups": 2}, 'belong to block="bottleneck"'),
@@ -358,7 +368,7 @@ def test_initial_weights_have_the_authors_spread():
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_mistakes_are_told(options, message):
+def test_wrong_values_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         tiny(**options)
 
@@ -371,148 +381,6 @@ def test_input_shape_and_tensor_must_agree():
 def test_input_tensor_must_be_symbolic():
     with pytest.raises(TypeError, match="`input_tensor` must be a Keras"):
         tiny(input_tensor=np.zeros((1, 8, 8, 3)))
-
-
-@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
-def test_weights_are_read_from_a_file(ending, tmp_path):
-    path = tmp_path / f"network{ending}"
-    model = randomize(tiny(attention="cbam"))
-    model.compile("adam", loss="mse")
-    save = model.save if ending == ".keras" else model.save_weights
-    save(path)
-    loaded = tiny(attention="cbam", weights=path)
-    x = random_input((2, 8, 8, 3))
-    np.testing.assert_array_equal(
-        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
-    )
-
-
-@pytest.mark.parametrize("ending", [".pth", ".pth.tar", ".pt", ".safetensors"])
-def test_checkpoints_of_pytorch_go_to_the_converter(
-    ending, tmp_path, monkeypatch
-):
-    path = tmp_path / f"network{ending}"
-    path.write_bytes(b"weights")
-    calls = []
-    monkeypatch.setattr(
-        models_weights, "load_torch_weights", lambda *args: calls.append(args)
-    )
-    model = tiny(weights=path)
-    assert calls == [(model, str(path))]
-
-
-@pytest.fixture
-def saved(tmp_path):
-    path = tmp_path / "network.keras"
-    tiny().save(path)
-    return path
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-1000])
-    return path
-
-
-def no_zip(path):
-    path.write_text("weights")
-    return path
-
-
-def other_class(path):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
-    model.save(path)
-    return path
-
-
-def damaged_member(path):
-    """Rewrites the archive with half of the weights inside."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    weights = members["model.weights.h5"]
-    members["model.weights.h5"] = weights[: len(weights) // 2]
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def no_weights(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "config.json", json.dumps({"class_name": "Functional"})
-        )
-    return path
-
-
-def cut_h5(path):
-    path = path.with_name("network.weights.h5")
-    tiny().save_weights(path)
-    return cut(path)
-
-
-def other_ending(path):
-    return shutil.copy(path, path.with_suffix(".pkl"))
-
-
-def absent(path):
-    return path.with_name("nothing.keras")
-
-
-def absent_checkpoint(path):
-    return path.with_name("nothing.pth")
-
-
-@pytest.mark.parametrize(
-    "spoil, message",
-    [
-        (cut, "damaged, cut short"),
-        (no_zip, "damaged, cut short.*not a zip"),
-        (other_class, "it holds a Sequential"),
-        (damaged_member, "damaged, cut short"),
-        (no_weights, "damaged, cut short"),
-        (cut_h5, "damaged, cut short"),
-        (other_ending, "ends in .keras, .weights.h5, .* or .safetensors"),
-        (absent, "a file that exists"),
-        (absent_checkpoint, "a file that exists"),
-    ],
-)
-def test_bad_weight_files_are_refused(spoil, message, saved):
-    with pytest.raises(ValueError, match=f"`weights` must .*{message}"):
-        tiny(weights=spoil(saved))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"attention": "cbam"}, {"widths": (4, 16)}, {"classes": 6}],
-    ids=str,
-)
-def test_weights_of_another_network_are_refused(options, saved):
-    with pytest.raises(ValueError, match="must come from a network like"):
-        tiny(**options, weights=saved)
-
-
-@pytest.mark.parametrize(
-    "saved, built",
-    [
-        ({"attention": ["cbam", None]}, {"attention": [None, "cbam"]}),
-        (
-            {"attention": "cbam"},
-            {"attention": CBAM(spatial_pool_types=("max", "avg"))},
-        ),
-        (
-            {"block": "bottleneck", "downsample_in": "3x3"},
-            {"block": "bottleneck", "downsample_in": "1x1"},
-        ),
-    ],
-    ids=["places", "order of maps", "stride"],
-)
-def test_file_of_equal_shapes_but_other_layers_is_refused(
-    saved, built, tmp_path
-):
-    path = tmp_path / "saved.keras"
-    tiny(widths=(4, 4), **saved).save(path)
-    with pytest.raises(ValueError, match="same shapes and are others"):
-        tiny(widths=(4, 4), **built, weights=path)
 
 
 @pytest.mark.parametrize(
@@ -533,11 +401,11 @@ def test_file_of_equal_shapes_but_other_layers_is_refused(
     ],
     ids=["state dict", "one size", "another shape", "no channels"],
 )
-def test_wrong_arguments_are_told(options, error, message):
+def test_wrong_kinds_are_named(options, error, message):
     with pytest.raises(error, match=message):
         tiny(**options)
 
 
-def test_depths_are_told_as_they_came():
+def test_depths_are_named_as_received():
     with pytest.raises(ValueError, match="Received: depths=3"):
         models.ResNet(3)

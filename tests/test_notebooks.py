@@ -1,4 +1,4 @@
-"""The notebooks as they are stored; that they run is seen by running them."""
+"""Tests of the notebooks as stored; `.ci/run` also executes them."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ import sys
 
 if "google.colab" in sys.modules:
     %pip install -q "cbam_keras[all] @ git+{REPOSITORY}\""""
-# Folders at the root of some machine, and drives.
+# Absolute paths of some machine, including Windows drives.
 MACHINE_PATH = re.compile(
     r"(?<![\w.:/])/(tmp|home|root|work|usr|var|opt|mnt|content|Users|private)/"
     r"|\b[A-Z]:\\"
@@ -47,7 +47,7 @@ def outputs(name):
 
 
 def texts(output):
-    """Returns all that an output shows, but for pictures."""
+    """Returns the text of an output, without images."""
     shown = {
         kind: text
         for kind, text in output.get("data", {}).items()
@@ -79,7 +79,7 @@ def test_badge_opens_this_notebook_in_colab(name):
 
 
 @each_notebook
-def test_reader_is_told_how_long_it_takes(name):
+def test_first_cell_says_how_long_it_takes(name):
     assert re.search(r"takes\s.*minute", sources(name, "markdown")[0], re.S)
 
 
@@ -159,9 +159,9 @@ def test_no_progress_bar_is_stored(name):
 
 
 @each_notebook
-def test_no_path_of_a_machine_is_told(name):
-    told = [*sources(name, "code"), *map(texts, outputs(name))]
-    assert [text for text in told if MACHINE_PATH.search(text)] == []
+def test_no_path_of_a_machine_is_shown(name):
+    shown = [*sources(name, "code"), *map(texts, outputs(name))]
+    assert [text for text in shown if MACHINE_PATH.search(text)] == []
 
 
 @each_notebook

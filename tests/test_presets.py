@@ -33,7 +33,7 @@ def test_tables_4_and_5_are_complete():
 
 
 def test_tables_1_to_3_are_complete():
-    # Four rows each; SE and the whole module stand in two tables.
+    # Four rows each; SE and the whole module are in two tables.
     rows = {
         table: [name for name, row in ABLATIONS.items() if table in row.tables]
         for table in (1, 2, 3)
@@ -185,14 +185,14 @@ def test_parameters_are_the_printed_ones(name):
         ),
     ],
 )
-def test_blocks_carry_what_the_row_says(name, layer, options):
+def test_blocks_have_the_attention_of_the_row(name, layer, options):
     model = build_preset(name, include_top=False)
     gate = model.get_layer("stage4_block3_attention")
     assert type(gate) is layer
     assert {key: getattr(gate, key) for key in options} == options
 
 
-def test_a_row_without_attention_carries_none():
+def test_a_row_without_attention_has_none():
     names = [layer.name for layer in build_preset("resnet18").layers]
     assert not [name for name in names if "attention" in name]
 
@@ -230,7 +230,7 @@ def test_models_are_named_after_the_row():
         ("mobilnet-0.7", "mobilenet-0.7"),
     ],
 )
-def test_unknown_names_are_told(name, hint):
+def test_unknown_names_are_refused_with_a_hint(name, hint):
     message = f'`name` must be one of .*Did you mean "{hint}"'
     with pytest.raises(ValueError, match=message):
         build_preset(name)
@@ -248,7 +248,7 @@ def test_unknown_names_are_told(name, hint):
     ],
     ids=str,
 )
-def test_options_that_do_not_belong_are_told(name, options, message):
+def test_unknown_and_fixed_options_are_refused(name, options, message):
     with pytest.raises(TypeError, match=message):
         build_preset(name, **options)
 

@@ -1,4 +1,4 @@
-"""The paper's tables: what we count equals the printed digits."""
+"""The paper's tables: counted numbers equal the printed digits."""
 
 import json
 import pathlib
@@ -16,9 +16,9 @@ def tables():
     return reproduction.paper_tables()
 
 
-# The copy of the printed numbers that this test judges by, apart from the one
-# in the package: parameters in millions and multiply-accumulates in 1e9,
-# without attention, with SE and with CBAM (Tables 4 and 5).
+# A copy of the printed numbers, independent of the one in the package:
+# parameters in millions and multiply-accumulates in 1e9, without attention,
+# with SE and with CBAM (Tables 4 and 5).
 PRINTED = {
     "resnet18": "11.69 1.814 11.78 1.814 11.78 1.815",
     "resnet34": "21.80 3.664 21.96 3.664 21.96 3.665",
@@ -48,7 +48,7 @@ def test_counts_equal_the_printed_digits(tables, name, parameters, macs):
 
 
 @pytest.mark.slow
-def test_every_row_of_every_table_is_there(tables):
+def test_every_row_of_every_table_is_built(tables):
     assert len(ROWS) == 30
     names = {row.preset.name for row in tables}
     assert names == {*presets.PRESETS, *presets.ABLATIONS}
@@ -56,7 +56,7 @@ def test_every_row_of_every_table_is_there(tables):
 
 
 @pytest.mark.slow
-def test_docs_carry_the_generated_tables(tables):
+def test_docs_have_the_generated_tables(tables):
     page = (ROOT / "docs" / "paper-tables.md").read_text()
     found = re.search(
         r"<!-- cbam-keras table --markdown -->\n\n(.*?)\n\n<!-- end -->",

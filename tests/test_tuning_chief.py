@@ -4,23 +4,19 @@ import json
 import signal
 import socket
 import threading
-from concurrent import futures
 
 import pytest
 import tuning_checks
-from test_tuning_oracle import end, make
+from tuning_checks import end, make_oracle
 
-from cbam_keras import data, tuning
-from cbam_keras.tuning import client as tuning_client
+from cbam_keras import data
 from cbam_keras.tuning import folder as tuning_folder
 
 keras_tuner = pytest.importorskip("keras_tuner")
-grpc = pytest.importorskip("grpc")
+pytest.importorskip("grpc")
 
-from keras_tuner.src import protos  # noqa: E402
-from keras_tuner.src.distribute.oracle_chief import (  # noqa: E402
-    OracleServicer,
-)
+from cbam_keras.tuning import remote  # noqa: E402
+from cbam_keras.tuning.remote import start_server  # noqa: E402
 
 
 @pytest.fixture
@@ -35,22 +31,12 @@ def address(monkeypatch):
     return f"127.0.0.1:{port}"
 
 
-def serve(oracle, address):
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
-    protos.get_service_grpc().add_OracleServicer_to_server(
-        OracleServicer(oracle), server
-    )
-    server.add_insecure_port(address)
-    server.start()
-    return server
-
-
 def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
-    oracle, handed = make(tmp_path / "run"), []
-    server = serve(oracle, address)
+    oracle, handed = make_oracle(tmp_path / "run"), []
+    server = start_server(oracle, address)
 
     def work(tuner_id):
-        client = tuning_client.Client(oracle)
+        client = remote.Client(oracle)
         while (trial := client.create_trial(tuner_id)).status != "STOPPED":
             if trial.status == "RUNNING":
                 handed.append(trial.trial_id)
@@ -76,18 +62,18 @@ def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
 def test_a_client_waits_for_a_chief_that_is_started_again(
     tmp_path, address, monkeypatch
 ):
-    monkeypatch.setattr(tuning_client, "ONE_CALL", 1.0)
-    first = make(tmp_path / "run")
-    server = serve(first, address)
-    client = tuning_client.Client(first)
+    monkeypatch.setattr(remote, "SECONDS_PER_CALL", 1.0)
+    first = make_oracle(tmp_path / "run")
+    server = start_server(first, address)
+    client = remote.Client(first)
     trial = client.create_trial("worker-0")
     server.stop(grace=None).wait()
-    second = make(tmp_path / "run")
+    second = make_oracle(tmp_path / "run")
     second.reload()
     again = []
 
     def restart():
-        again.append(serve(second, address))
+        again.append(start_server(second, address))
 
     timer = threading.Timer(2.0, restart)
     timer.start()
@@ -100,10 +86,10 @@ def test_a_client_waits_for_a_chief_that_is_started_again(
 def test_a_chief_that_never_answers_is_told(
     tmp_path, address, monkeypatch, capsys
 ):
-    monkeypatch.setattr(tuning_client, "ONE_CALL", 0.2)
-    monkeypatch.setattr(tuning_client, "PAUSE", 0.1)
-    monkeypatch.setattr(tuning_client, "PATIENCE", 0.5)
-    client = tuning_client.Client(make(tmp_path / "run"))
+    monkeypatch.setattr(remote, "SECONDS_PER_CALL", 0.2)
+    monkeypatch.setattr(remote, "SECONDS_BETWEEN_CALLS", 0.1)
+    monkeypatch.setattr(remote, "SECONDS_WITHOUT_ANSWER", 0.5)
+    client = remote.Client(make_oracle(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="has not answered for"):
         client.create_trial("worker-0")
     told = capsys.readouterr().out
@@ -121,8 +107,8 @@ def test_a_chief_that_has_not_begun_is_waited_for(
 
 
 def test_an_error_of_the_chief_is_told(tmp_path, address):
-    server = serve(make(tmp_path / "run"), address)
-    client = tuning_client.Client(make(tmp_path / "other"))
+    server = start_server(make_oracle(tmp_path / "run"), address)
+    client = remote.Client(make_oracle(tmp_path / "other"))
     with pytest.raises(RuntimeError, match="The chief of the search failed"):
         client.update_trial("0042", {}, step=0)
     server.stop(grace=None).wait()
@@ -132,21 +118,15 @@ def test_an_error_of_the_chief_is_told(tmp_path, address):
 def worker(few_digits, monkeypatch, tmp_path):
     """Returns the tuner of a worker whose chief is in this process."""
     tuning_checks.without_training(monkeypatch)
-    recipe = tuning_checks.TWO
-    tuner = tuning._tuner(
+    from cbam_keras.tuning.tuner import Tuner
+
+    tuner = Tuner(
+        make_oracle(tmp_path / "run", fill=lambda hp: None, max_trials=2),
         tuning_checks.perceptron,
         data.load("mnist5k", batch_size=35),
-        recipe,
-        tmp_path / "run",
-        "random",
-        {
-            "max_trials": 2,
-            "keep": 1,
-            "budget": {"parameters": None, "macs": None},
-        },
-        False,
+        tuning_checks.TWO,
+        budget={"parameters": None, "macs": None},
     )
-    (tmp_path / "run").mkdir()
     tuner.is_worker = True
     tuner.tuner_id = "worker-0"
     return tuner
@@ -192,18 +172,6 @@ def test_a_finished_epoch_begins_the_count_anew(worker):
     assert [attempt.__enter__() for attempt in alive] == [1, 2]
     hp = worker._hyperparameters(trial, folder)
     worker._run(trial.trial_id, hp).into({})
-    alive.append(worker._attempt(folder))
-    assert alive[-1].__enter__() == 1
-
-
-def test_a_new_command_begins_the_count_anew(worker, monkeypatch):
-    trial = worker.oracle.create_trial("worker-0")
-    folder = worker.folder / f"trial_{trial.trial_id}"
-    monkeypatch.setenv("CBAM_KERAS_SUPERVISOR", "17")
-    alive = [worker._attempt(folder), worker._attempt(folder)]
-    assert [attempt.__enter__() for attempt in alive] == [1, 2]
-    # Its workers died with the one that is gone.
-    monkeypatch.setenv("CBAM_KERAS_SUPERVISOR", "18")
     alive.append(worker._attempt(folder))
     assert alive[-1].__enter__() == 1
 

@@ -8,109 +8,44 @@ import pytest
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
+from tuning_checks import (  # noqa: E402
+    end,
+    make_oracle,
+    run_trials,
+    small_space,
+)
+
 from cbam_keras.tuning.algorithms import ALGORITHMS  # noqa: E402
-from cbam_keras.tuning.trial import KEYS  # noqa: E402
 
 NAMES = tuple(ALGORITHMS)
-
-
-def nothing(values):
-    return False
-
-
-def space(hp):
-    hp.Float("rate", 1e-3, 1e-1, sampling="log", default=0.01)
-    attention = hp.Choice("attention", ["none", "se", "cbam"])
-    with hp.conditional_scope("attention", ["se", "cbam"]):
-        hp.Choice("ratio", [4, 8, 16], default=16)
-        hp.Boolean("stage1", default=True)
-    return attention
-
-
-def small_space(hp):
-    hp.Choice("units", [2, 3, 4])
-    hp.Boolean("bias", default=True)
-
-
-def make(folder, name="random", fill=space, seed=3, keep=2, **options):
-    if name == "hyperband":
-        options = {"max_epochs": 9, "factor": 3, **options}
-    elif name == "bayesian":
-        options = {"max_trials": 6, "num_initial_points": 4, **options}
-    else:
-        options = {"max_trials": 9, **options}
-    options.setdefault("refused", nothing)
-    folder.mkdir(exist_ok=True)
-    oracle = ALGORITHMS[name](folder, seed=seed, keep=keep, **options)
-    fill(oracle.hyperparameters)
-    return oracle
-
-
-def accuracy_of(values):
-    """Any function of the values will do."""
-    return round(sum(map(len, map(str, values.values()))) % 17 / 17, 6)
-
-
-def end(oracle, trial, outcome="finished", **told):
-    values = oracle.trials[trial.trial_id].hyperparameters.values
-    content = {
-        **dict.fromkeys(KEYS),
-        "outcome": outcome,
-        "val_accuracy": accuracy_of(values),
-        "val_loss": 1.0,
-        "best_epoch": 1,
-        "epochs": 1,
-        "parameters": 100,
-        "values": values,
-        **told,
-    }
-    if outcome != "finished":
-        content |= {"val_accuracy": None, "message": "It went wrong."}
-    path = oracle.trial_folder(trial.trial_id) / "outcome.json"
-    path.write_text(json.dumps(content))
-    oracle.end_trial(trial)
-
-
-def run(oracle, again=None):
-    """Runs all trials, each step in a new oracle if `again` makes one."""
-    handed = []
-    while True:
-        if again is not None:
-            oracle = again()
-        trial = oracle.create_trial("tuner0")
-        if trial.status == "STOPPED":
-            return handed
-        assert trial.status == "RUNNING"
-        handed.append((trial.trial_id, trial.hyperparameters.values))
-        if again is not None:
-            oracle = again()
-        end(oracle, trial)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_oracle_read_anew_at_each_step_hands_out_the_same(tmp_path, name):
     def again():
-        oracle = make(tmp_path / "again", name)
+        oracle = make_oracle(tmp_path / "again", name)
         if (tmp_path / "again" / "oracle.json").exists():
             oracle.reload()
         return oracle
 
-    whole = run(make(tmp_path / "whole", name))
-    assert run(None, again) == whole
+    whole = run_trials(make_oracle(tmp_path / "whole", name))
+    assert run_trials(None, again) == whole
     assert len(whole) >= 6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_seed_zero_is_a_seed(tmp_path, name):
-    first = run(make(tmp_path / "a", name, seed=0))
-    assert run(make(tmp_path / "b", name, seed=0)) == first
+    first = run_trials(make_oracle(tmp_path / "a", name, seed=0))
+    assert run_trials(make_oracle(tmp_path / "b", name, seed=0)) == first
 
 
 def test_neighbouring_seeds_share_no_values(tmp_path):
     rates = [
         {
             values["rate"]
-            for _, values in run(make(tmp_path / str(seed), seed=seed))[3:]
+            for _, values in run_trials(
+                make_oracle(tmp_path / str(seed), seed=seed)
+            )[3:]
         }
         for seed in (0, 1)
     ]
@@ -119,7 +54,10 @@ def test_neighbouring_seeds_share_no_values(tmp_path):
 
 @pytest.mark.parametrize("name", ["random", "hyperband", "bayesian"])
 def test_the_first_trials_are_the_points_of_comparison(tmp_path, name):
-    first = [values for _, values in run(make(tmp_path / "run", name))[:3]]
+    first = [
+        values
+        for _, values in run_trials(make_oracle(tmp_path / "run", name))[:3]
+    ]
     layer = {"ratio": 16, "stage1": True, "rate": 0.01}
     own = [
         {key: values[key] for key in values if not key.startswith("tuner/")}
@@ -133,7 +71,7 @@ def test_the_first_trials_are_the_points_of_comparison(tmp_path, name):
 
 
 def test_a_space_without_attention_begins_with_its_defaults(tmp_path):
-    oracle = make(tmp_path / "run", fill=small_space)
+    oracle = make_oracle(tmp_path / "run", fill=small_space)
     values = oracle.create_trial("tuner0").hyperparameters.values
     assert values == {"units": 2, "bias": True}
 
@@ -143,7 +81,7 @@ def test_what_is_refused_is_never_handed_out(tmp_path, name):
     def off(values):
         return values.get("stage1") is False
 
-    handed = run(make(tmp_path / "run", name, refused=off))
+    handed = run_trials(make_oracle(tmp_path / "run", name, refused=off))
     assert not any(off(values) for _, values in handed)
     assert len(handed) >= 6
 
@@ -152,7 +90,9 @@ def test_what_is_refused_is_never_handed_out(tmp_path, name):
 def test_a_small_space_is_searched_to_its_end_without_repetition(
     tmp_path, name
 ):
-    handed = run(make(tmp_path / "run", name, small_space, max_trials=50))
+    handed = run_trials(
+        make_oracle(tmp_path / "run", name, small_space, max_trials=50)
+    )
     combinations = [tuple(sorted(values.items())) for _, values in handed]
     wanted = [
         (("bias", bias), ("units", units))
@@ -162,8 +102,8 @@ def test_a_small_space_is_searched_to_its_end_without_repetition(
 
 
 def test_a_grid_goes_through_every_combination_in_order(tmp_path):
-    oracle = make(tmp_path / "run", "grid", small_space, max_trials=None)
-    assert [tuple(values.values()) for _, values in run(oracle)] == [
+    oracle = make_oracle(tmp_path / "run", "grid", small_space, max_trials=None)
+    assert [tuple(values.values()) for _, values in run_trials(oracle)] == [
         (2, True),
         (2, False),
         (3, True),
@@ -174,7 +114,7 @@ def test_a_grid_goes_through_every_combination_in_order(tmp_path):
 
 
 def test_a_grid_keeps_two_workers_busy(tmp_path):
-    oracle = make(tmp_path / "run", "grid", small_space)
+    oracle = make_oracle(tmp_path / "run", "grid", small_space)
     trials = [oracle.create_trial(f"worker-{n}") for n in range(4)]
     assert [trial.status for trial in trials] == ["RUNNING"] * 4
     assert len({trial.trial_id for trial in trials}) == 4
@@ -182,11 +122,11 @@ def test_a_grid_keeps_two_workers_busy(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_trial_of_a_worker_stays_with_it(tmp_path, name):
-    oracle = make(tmp_path / "run", name)
+    oracle = make_oracle(tmp_path / "run", name)
     first = oracle.create_trial("worker-0")
     second = oracle.create_trial("worker-1")
     assert first.trial_id != second.trial_id
-    later = make(tmp_path / "run", name)
+    later = make_oracle(tmp_path / "run", name)
     later.reload()
     assert later.create_trial("worker-1").trial_id == second.trial_id
     assert later.create_trial("worker-0").trial_id == first.trial_id
@@ -195,7 +135,7 @@ def test_the_trial_of_a_worker_stays_with_it(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_threads_get_trials_of_their_own(tmp_path, name):
-    oracle, handed = make(tmp_path / "run", name), []
+    oracle, handed = make_oracle(tmp_path / "run", name), []
 
     def work(tuner_id):
         while True:
@@ -219,12 +159,12 @@ def test_threads_get_trials_of_their_own(tmp_path, name):
 
 
 def test_the_trial_of_a_lost_worker_goes_to_the_next(tmp_path):
-    oracle = make(tmp_path / "run")
+    oracle = make_oracle(tmp_path / "run")
     lost = oracle.create_trial("worker-0")
     oracle.requeue("worker-0")
     assert oracle.tuner_ids == set()
     assert not oracle.finished
-    later = make(tmp_path / "run")
+    later = make_oracle(tmp_path / "run")
     later.reload()
     found = later.create_trial("worker-1")
     assert found.trial_id == lost.trial_id
@@ -232,7 +172,7 @@ def test_the_trial_of_a_lost_worker_goes_to_the_next(tmp_path):
 
 
 def test_a_sign_of_life_gives_a_lost_trial_back(tmp_path):
-    oracle = make(tmp_path / "run")
+    oracle = make_oracle(tmp_path / "run")
     trial = oracle.create_trial("worker-0")
     oracle.requeue("worker-0")
     oracle.update_trial(trial.trial_id, {}, step=0)
@@ -242,7 +182,7 @@ def test_a_sign_of_life_gives_a_lost_trial_back(tmp_path):
 
 
 def test_an_end_told_twice_counts_once(tmp_path):
-    oracle = make(tmp_path / "run")
+    oracle = make_oracle(tmp_path / "run")
     trial = oracle.create_trial("worker-0")
     oracle.requeue("worker-0")
     other = oracle.create_trial("worker-1")
@@ -255,7 +195,7 @@ def test_an_end_told_twice_counts_once(tmp_path):
 
 
 def test_a_worker_waits_for_the_last_trials_of_others(tmp_path):
-    oracle = make(tmp_path / "run", max_trials=1)
+    oracle = make_oracle(tmp_path / "run", max_trials=1)
     trial = oracle.create_trial("worker-0")
     assert oracle.create_trial("worker-1").status == "IDLE"
     oracle.requeue("worker-0")
@@ -266,15 +206,15 @@ def test_a_worker_waits_for_the_last_trials_of_others(tmp_path):
 
 
 def test_more_trials_may_be_asked_for_later(tmp_path):
-    assert len(run(make(tmp_path / "run", max_trials=4))) == 4
-    later = make(tmp_path / "run", max_trials=7)
+    assert len(run_trials(make_oracle(tmp_path / "run", max_trials=4))) == 4
+    later = make_oracle(tmp_path / "run", max_trials=7)
     later.reload()
     assert not later.finished
-    assert len(run(later)) == 3
+    assert len(run_trials(later)) == 3
 
 
 def test_hyperparameters_that_show_only_in_a_trial_are_taken_up(tmp_path):
-    oracle = make(tmp_path / "run", fill=small_space)
+    oracle = make_oracle(tmp_path / "run", fill=small_space)
     trial = oracle.create_trial("tuner0")
     late = keras_tuner.HyperParameters()
     late.Choice("late", ["a", "b"])
@@ -295,8 +235,8 @@ def epochs_of(handed):
 
 
 def test_hyperband_gives_the_best_third_three_times_the_epochs(tmp_path):
-    oracle = make(tmp_path / "run", "hyperband")
-    handed = run(oracle)
+    oracle = make_oracle(tmp_path / "run", "hyperband")
+    handed = run_trials(oracle)
     # The numbers of trials and epochs of Li et al., 2018, table 1, as
     # KerasTuner rounds them.
     assert epochs_of(handed) == [1] * 9 + [3] * 3 + [9] + [3] * 5 + [9] * 2 + (
@@ -313,45 +253,49 @@ def test_hyperband_gives_the_best_third_three_times_the_epochs(tmp_path):
 
 @pytest.mark.parametrize("failures", [1, 8])
 def test_failed_trials_do_not_starve_the_later_rounds(tmp_path, failures):
-    oracle = make(tmp_path / "run", "hyperband")
+    oracle = make_oracle(tmp_path / "run", "hyperband")
     for count in range(9):
         trial = oracle.create_trial("tuner0")
         end(oracle, trial, "error" if count < failures else "finished")
-    later = epochs_of(run(oracle))
+    later = epochs_of(run_trials(oracle))
     assert later[: min(3, 9 - failures)] == [3] * min(3, 9 - failures)
     assert 9 in later[:4]
 
 
 def test_a_round_in_which_all_failed_ends_its_bracket(tmp_path):
-    oracle = make(tmp_path / "run", "hyperband")
+    oracle = make_oracle(tmp_path / "run", "hyperband")
     for _ in range(9):
         end(oracle, oracle.create_trial("tuner0"), "diverged")
-    assert epochs_of(run(oracle)) == [3] * 5 + [9] * 2 + [9] * 3
+    assert epochs_of(run_trials(oracle)) == [3] * 5 + [9] * 2 + [9] * 3
 
 
 def test_hyperband_halves_what_a_small_space_has(tmp_path):
-    handed = run(make(tmp_path / "run", "hyperband", small_space))
+    handed = run_trials(make_oracle(tmp_path / "run", "hyperband", small_space))
     assert epochs_of(handed) == [1] * 6 + [3] * 3 + [9]
 
 
 def test_weights_are_kept_for_trials_that_others_may_go_on_from(tmp_path):
-    oracle = make(tmp_path / "run", "hyperband")
+    oracle = make_oracle(tmp_path / "run", "hyperband")
     for _ in range(9):
-        assert oracle.may_continue() <= set(oracle.trials) | {None}
+        assert oracle.algorithm.may_continue(oracle) <= set(oracle.trials) | {
+            None
+        }
         end(oracle, oracle.create_trial("tuner0"))
-    assert {f"{n:04d}" for n in range(1, 10)} <= oracle.may_continue()
+    assert {f"{n:04d}" for n in range(1, 10)} <= oracle.algorithm.may_continue(
+        oracle
+    )
     promoted = [oracle.create_trial("tuner0") for _ in range(1)]
     past = promoted[0].hyperparameters.values["tuner/trial_id"]
     for _ in range(2):
         end(oracle, oracle.create_trial("tuner0"))
     end(oracle, oracle.create_trial("tuner0"))
-    assert past not in oracle.may_continue()
-    run(oracle)
-    assert oracle.may_continue() - {None} == set()
+    assert past not in oracle.algorithm.may_continue(oracle)
+    run_trials(oracle)
+    assert oracle.algorithm.may_continue(oracle) - {None} == set()
 
 
 def test_bayesian_search_knows_of_trials_under_way(tmp_path):
-    oracle = make(tmp_path / "run", "bayesian", max_trials=9)
+    oracle = make_oracle(tmp_path / "run", "bayesian", max_trials=9)
     for _ in range(5):
         end(oracle, oracle.create_trial("worker-0"))
     trials = [oracle.create_trial(f"worker-{n}") for n in range(4)]
@@ -365,7 +309,7 @@ def test_bayesian_search_goes_where_the_accuracy_is(tmp_path):
     def one(hp):
         hp.Float("x", 0.0, 1.0, default=0.0)
 
-    oracle = make(tmp_path / "run", "bayesian", one, max_trials=9)
+    oracle = make_oracle(tmp_path / "run", "bayesian", one, max_trials=9)
     found = []
     for _ in range(9):
         trial = oracle.create_trial("tuner0")
@@ -376,11 +320,11 @@ def test_bayesian_search_goes_where_the_accuracy_is(tmp_path):
 
 
 def test_a_damaged_state_is_told(tmp_path):
-    run(make(tmp_path / "run"))
+    run_trials(make_oracle(tmp_path / "run"))
     path = tmp_path / "run" / "oracle.json"
     path.write_text(path.read_text()[:100])
     with pytest.raises(ValueError, match="oracle.json is damaged"):
-        make(tmp_path / "run").reload()
+        make_oracle(tmp_path / "run").reload()
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"values'])
@@ -388,11 +332,11 @@ def test_a_damaged_state_is_told(tmp_path):
 def test_a_damaged_file_of_a_trial_is_set_aside_and_written_anew(
     tmp_path, file, content
 ):
-    run(make(tmp_path / "run"))
+    run_trials(make_oracle(tmp_path / "run"))
     path = tmp_path / "run" / "trial_0002" / file
     before = json.loads(path.read_text())
     path.write_text(content)
-    oracle = make(tmp_path / "run")
+    oracle = make_oracle(tmp_path / "run")
     with pytest.warns(UserWarning, match=f"{file}.damaged"):
         oracle.reload()
     assert (path.parent / f"{file}.damaged").read_text() == content
@@ -402,7 +346,7 @@ def test_a_damaged_file_of_a_trial_is_set_aside_and_written_anew(
 
 
 def test_only_the_best_trials_keep_weights(tmp_path):
-    oracle = make(tmp_path / "run", keep=2)
+    oracle = make_oracle(tmp_path / "run", keep=2)
     for count, accuracy in enumerate([0.5, 0.9, 0.7, 0.8, 0.9]):
         trial = oracle.create_trial("tuner0")
         folder = oracle.trial_folder(trial.trial_id) / "checkpoints"
@@ -424,3 +368,11 @@ def test_only_the_best_trials_keep_weights(tmp_path):
         "trial_0002/checkpoints/trial-1.keras",
         "trial_0005/checkpoints/trial-1.keras",
     ]
+
+
+def test_no_private_name_of_keras_tuner_is_replaced():
+    from cbam_keras.tuning.oracle import DurableOracle
+
+    theirs = {name for name in dir(keras_tuner.Oracle) if name[:2] != "__"}
+    replaced = theirs & set(vars(DurableOracle))
+    assert not {name for name in replaced if name.startswith("_")}

@@ -1,4 +1,4 @@
-"""A residual network in PyTorch, to judge converted weights by.
+"""A residual network in PyTorch, the reference for converted weights.
 
 Written from the papers (He et al., 2016; Xie et al., 2017; Zagoruyko and
 Komodakis, 2016; Hu et al., 2018), with the names of torchvision's modules and,
@@ -122,7 +122,7 @@ class ResNet(nn.Module):
 
 
 def randomize(network, seed=0):
-    """Gives batch normalization values as after training."""
+    """Sets the values of batch normalization as if after training."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

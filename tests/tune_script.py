@@ -3,6 +3,11 @@
 import keras
 from keras import layers
 
+from cbam_keras.tuning import chief
+
+# The trial of a killed worker is given on after a minute otherwise.
+chief.SECONDS_OF_SILENCE = 10.0
+
 
 def build(hp):
     units = hp.Choice("units", [4, 6, 8, 12, 16, 24])

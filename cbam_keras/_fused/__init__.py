@@ -1,8 +1,12 @@
-"""Attention maps applied in few passes over memory, with a custom gradient.
+"""Fused attention: few passes over memory, with a custom gradient.
 
-- `apply`: `attend`, which a layer calls in place of its formula.
-- `records`: what a forward pass keeps for the gradient.
-- `tensorflow_passes`, `jax_passes`, `torch_passes`: the passes of a backend.
+- `decorator`: `fused`, which a layer puts on its `call`.
+- `operation`: the gates of a layer as one operation, forward and backward.
+- `contract`: its formulas, and what a backend supplies for it.
+- `tensorflow_passes`, `jax_passes`, `torch_passes`: one backend each.
+- `private`: what backends keep private, with fallbacks.
 """
 
-from cbam_keras._fused.apply import attend
+from cbam_keras._fused.decorator import fused
+
+__all__ = ["fused"]

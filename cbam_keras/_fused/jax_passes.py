@@ -1,27 +1,27 @@
-"""The passes of `_fused` on JAX.
+"""The passes on JAX; `contract.Passes` says what each one does.
 
-XLA fuses what is multiplied into the sum or maximum of it, so that nothing but
-the outputs is written. Measured on two cores at (16, 56, 56, 256), forward and
-backward: 76 ms, and 109 ms if the gradient of a maximum is shared among equal
-ones, which have to be counted.
+XLA fuses products into the sum or maximum that is taken of them, so that only
+the small results are written. Measured on two cores at (16, 56, 56, 256),
+forward and backward: 76 ms, and 109 ms if the gradient of a maximum is split
+among equal elements, which have to be counted.
 """
 
 import jax
 from jax import numpy as jnp
 
-from cbam_keras._fused.records import Pooled, halves
+from cbam_keras._fused.contract import Pooled, factors
 
-# XLA does as well with single operations, where there is no gradient.
-FORWARD_PAYS = False
+# XLA does as well with the formula, where there is no gradient.
+FUSES_INFERENCE = False
 
 
-def can_take(x):
+def supports(x):
     return True
 
 
-def expects_gradient(x, weights, training):
-    # Outside of transformations there is nothing to differentiate by, and
-    # a gradient of our own would be traced at each call.
+def needs_gradient(x, weights, training):
+    # Outside of transformations there is no gradient to take, and a custom
+    # one would be traced at each call.
     return training is not False and any(
         isinstance(value, jax.core.Tracer) for value in (x, *weights)
     )
@@ -35,85 +35,113 @@ def cast(x, dtype):
     return x.astype(dtype)
 
 
-def with_gradient(forward, backward, plain, arguments):
+def custom_vjp(forward, backward, formula, arguments):
     @jax.custom_vjp
     def call(x, *weights):
-        return forward(x, *weights, locate=False)[0]
+        return forward(x, *weights, with_argmax=False)[0]
 
-    def call_with_records(x, *weights):
-        outputs, records = forward(x, *weights)
-        return outputs, (x, records)
+    def call_forward(x, *weights):
+        outputs, residuals = forward(x, *weights)
+        return outputs, (x, residuals)
 
-    def back(kept, slopes):
-        return backward(slopes[0], *kept)
+    def call_backward(residuals, cotangents):
+        return backward(cotangents[0], *residuals)
 
-    call.defvjp(call_with_records, back)
+    call.defvjp(call_forward, call_backward)
     return call(*arguments)
 
 
-def pull(function, values, weights):
-    gate_map, back, state = jax.vjp(
+def vjp(function, values, weights):
+    gate_map, map_vjp, state = jax.vjp(
         function, list(values), list(weights), has_aux=True
     )
-    return gate_map, state, back
+    return gate_map, state, map_vjp
 
 
-def pool(x, gate_map, axis, pool_types, rows, dtype, locate):
+def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
     product = x if gate_map is None else x * gate_map
-    total = peak = place = None
+    total = maximum = argmax = None
     if "avg" in pool_types:
-        if axis == 2 and gate_map is not None and _is_exact(x):
+        if axis == 2 and gate_map is not None and _sums_by_matmul(x):
             total = jnp.matmul(x, jnp.swapaxes(gate_map, 1, 2))
         else:
             total = jnp.sum(product.astype(dtype), axis, keepdims=True)
     if "max" in pool_types:
-        if not locate:
-            peak = jnp.max(product, axis, keepdims=True)
+        if not with_argmax:
+            maximum = jnp.max(product, axis, keepdims=True)
         elif axis == 1:
-            peak, place = _column_peak(product, rows)
+            maximum, argmax = _max_over_axis_1(product, split)
         else:
-            peak, place = _row_peak(x, gate_map, product)
-        peak = peak.astype(dtype)
-    return Pooled(total, peak, place, product)
+            maximum, argmax = _max_over_axis_2(x, gate_map, product)
+        maximum = maximum.astype(dtype)
+    return Pooled(total, maximum, argmax, product)
 
 
 def scale(product, gate_map, x):
     return product * gate_map
 
 
-class Slopes:
-    def __init__(self, dy, x, rows):
+class Backward:
+    def __init__(self, dy, x, split):
         self.dy, self.x = dy, x
 
-    def of_second(self, first, axis):
-        return self._contracted(self.dy * first, axis)
+    def dmap2(self, map1, axis):
+        if not _on_cpu():
+            return _sum_of_product(self.dy * map1, self.x, axis)
+        # As a product of matrices. XLA would expand `map1` to the shape of
+        # `x` for a product of elements, and keep that from the forward pass
+        # on: one more copy of the features for each layer.
+        product = _exact(self.dy) * _exact(self.x)
+        map1 = jnp.swapaxes(_exact(map1), 1, 2)
+        both = (product, map1) if axis == 2 else (map1, product)
+        return jnp.matmul(*both).astype(self.x.dtype)
 
-    def of_first(self, second, inside, axis):
-        return self._contracted(self._inner(second, inside), axis)
+    def dmap1(self, map2, to_dp, axis):
+        return _sum_of_product(self._dp(map2, to_dp), self.x, axis)
 
-    def of_input(self, first, second, inside, outside):
-        return _spread(self._inner(second, inside) * first, outside)
+    def dx(self, map1, map2, to_dp, to_dx):
+        # XLA decides whether to compute `dp` again.
+        return _pools_vjp(self._dp(map2, to_dp) * map1, to_dx)
 
-    def _inner(self, second, inside):
-        dy = self.dy if second is None else self.dy * second
-        return _spread(dy, inside)
-
-    def _contracted(self, dx, axis):
-        exact = jnp.promote_types(dx.dtype, jnp.float32)
-        if _on_cpu():
-            # `sum` takes up to three times as long. Other devices round what
-            # `einsum` multiplies.
-            kept = "bm" if axis == 2 else "bn"
-            slope = jnp.einsum(
-                f"bmn,bmn->{kept}", dx, self.x, preferred_element_type=exact
-            )
-            slope = jnp.expand_dims(slope, axis)
-        else:
-            slope = jnp.sum(dx * self.x, axis, exact, keepdims=True)
-        return slope.astype(dx.dtype)
+    def _dp(self, map2, to_dp):
+        dp = self.dy if map2 is None else self.dy * map2
+        return _pools_vjp(dp, to_dp)
 
 
-def _is_exact(x):
+def _pools_vjp(x, cotangents):
+    """Adds the cotangents of pools to `x`."""
+    for pools in cotangents:
+        if pools.sum is not None:
+            x = x + pools.sum
+        if pools.max is not None:
+            index = jnp.arange(x.shape[pools.axis])
+            index = index.reshape((-1, 1)[: 3 - pools.axis])
+            x = x + jnp.where(index == pools.argmax, pools.max, 0)
+    return x
+
+
+def _sum_of_product(x, y, axis):
+    """Returns the sum over an axis of `x * y`."""
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    if _on_cpu():
+        # `sum` takes up to three times as long. Other devices round what
+        # `einsum` multiplies.
+        kept = "bm" if axis == 2 else "bn"
+        total = jnp.einsum(
+            f"bmn,bmn->{kept}", x, y, preferred_element_type=exact
+        )
+        total = jnp.expand_dims(total, axis)
+    else:
+        total = jnp.sum(x * y, axis, exact, keepdims=True)
+    return total.astype(x.dtype)
+
+
+def _exact(x):
+    """Returns `x` in float32 at least."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _sums_by_matmul(x):
     """Whether a product of matrices is computed as precisely as a sum."""
     return _on_cpu() and x.dtype.itemsize >= 4
 
@@ -122,45 +150,36 @@ def _on_cpu():
     return jax.default_backend() == "cpu"
 
 
-def _spread(x, spreads):
-    for spread in spreads:
-        if spread.near is not None:
-            x = x + spread.near
-        if spread.top is not None:
-            size = x.shape[spread.axis]
-            index = jnp.arange(size).reshape((-1, 1)[: 3 - spread.axis])
-            x = x + jnp.where(index == spread.place, spread.top, 0)
-    return x
-
-
-def _column_peak(x, rows):
-    """Returns the maximum over axis 1 and where it is."""
-    x = x.reshape(x.shape[0], *rows, x.shape[2])
-    peaks = jnp.max(x, 2)
-    peak = jnp.max(peaks, 1, keepdims=True)
-    row = _first(peaks == peak, 1)
+def _max_over_axis_1(x, split):
+    """Returns maximum and argmax."""
+    x = x.reshape(x.shape[0], *split, x.shape[2])
+    row_max = jnp.max(x, 2)
+    maximum = jnp.max(row_max, 1, keepdims=True)
+    row = _first_true(row_max == maximum, 1)
     found = jnp.take_along_axis(x, row[:, :, None], 1)[:, 0]
-    return peak, row * rows[1] + _first(found == peak, 1)
+    column = _first_true(found == maximum, 1)
+    return maximum, row * split[1] + column
 
 
-def _row_peak(x, gate_map, product):
-    """Returns the maximum over axis 2 and where it is."""
+def _max_over_axis_2(x, gate_map, product):
+    """Returns maximum and argmax of `product`, which is `x * gate_map`."""
     batch, height, size = x.shape
-    lanes, steps = halves(size)
-    peaks = jnp.max(product.reshape(batch, height, steps, lanes), 2)
-    peak = jnp.max(peaks, 2, keepdims=True)
-    lane = _first(peaks == peak, 2)
-    places = jnp.arange(steps) * lanes + lane
-    found = jnp.take_along_axis(x, places, 2)
+    lanes, steps = factors(size)
+    lane_max = jnp.max(product.reshape(batch, height, steps, lanes), 2)
+    maximum = jnp.max(lane_max, 2, keepdims=True)
+    lane = _first_true(lane_max == maximum, 2)
+    # The elements of that lane, from `x`: then `product` is never written.
+    index = jnp.arange(steps) * lanes + lane
+    found = jnp.take_along_axis(x, index, 2)
     if gate_map is not None:
-        flat = places.reshape(batch, 1, height * steps)
+        flat = index.reshape(batch, 1, height * steps)
         gate_map = jnp.take_along_axis(gate_map, flat, 2)
-        found = found * gate_map.reshape(places.shape)
-    return peak, _first(found == peak, 2) * lanes + lane
+        found = found * gate_map.reshape(index.shape)
+    return maximum, _first_true(found == maximum, 2) * lanes + lane
 
 
-def _first(found, axis):
-    """Returns where along an axis the first `True` is.
+def _first_true(found, axis):
+    """Returns the position along an axis of the first `True`.
 
     Faster than `argmax`, which XLA does not vectorize.
     """

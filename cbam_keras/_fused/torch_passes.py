@@ -1,30 +1,31 @@
-"""The passes of `_fused` on PyTorch.
+"""The passes on PyTorch; `contract.Passes` says what each one does.
 
-Each operation goes over the features once, so they are written in place where
-that is safe: a new tensor costs three times what filling an old one does,
-measured on two cores at (16, 56, 56, 256).
+Each operation goes over the features once, so they run in place where that is
+safe: allocating a tensor takes three times as long as filling an existing
+one, measured on two cores at (16, 56, 56, 256).
 """
 
 import torch
 
-from cbam_keras._fused.records import Pooled
+from cbam_keras._fused import private
+from cbam_keras._fused.contract import Pooled
 
-FORWARD_PAYS = True
+FUSES_INFERENCE = True
 
 
-def can_take(x):
-    # What the compiler fuses itself, or what is to be exported, traced or
-    # transformed as single operations, or has a tangent.
+def supports(x):
+    # Compilers fuse single operations themselves; exports, traces and
+    # transformations need them; and tangents pass through no custom gradient.
     return not (
         x.is_meta
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or _is_transformed()
+        or private.torch_transforms()
         or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
     )
 
 
-def expects_gradient(x, weights, training):
+def needs_gradient(x, weights, training):
     return (
         training is not False
         and torch.is_grad_enabled()
@@ -40,17 +41,17 @@ def cast(x, dtype):
     return x.to(dtype)
 
 
-def with_gradient(forward, backward, plain, arguments):
-    return _Function.apply(forward, backward, plain, *arguments)
+def custom_vjp(forward, backward, formula, arguments):
+    return _Function.apply(forward, backward, formula, *arguments)
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, forward, backward, plain, *arguments):
-        outputs, ctx.records = forward(*arguments)
-        ctx.back, ctx.plain = backward, plain
-        # Moving averages change before the gradient is taken, which does not
-        # depend on those that do.
+    def forward(ctx, forward, backward, formula, *arguments):
+        outputs, ctx.residuals = forward(*arguments)
+        ctx.vjp, ctx.formula = backward, formula
+        # Moving averages change before the gradient is taken. It does not
+        # depend on them, so they are not saved: autograd would complain.
         ctx.fixed = [None if x.requires_grad else x for x in arguments[1:]]
         ctx.save_for_backward(
             arguments[0], *(x for x in arguments[1:] if x.requires_grad)
@@ -61,69 +62,68 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, *learned = ctx.saved_tensors
-        if not torch.is_grad_enabled() and not _is_transformed():
-            slopes = ctx.back(dy, x, ctx.records)
-            return None, None, None, *slopes
-        # The gradient itself is to be differentiated.
-        learned = iter(learned)
-        arguments = [
-            x,
-            *(next(learned) if value is None else value for value in ctx.fixed),
-        ]
-        wanted = [tensor for tensor in arguments if tensor.requires_grad]
-        with torch.enable_grad():
-            slopes = torch.autograd.grad(
-                ctx.plain(*arguments),
-                wanted,
-                dy,
-                create_graph=True,
-                allow_unused=True,
-            )
-        slopes = iter(slopes)
-        return (
-            None,
-            None,
-            None,
-            *(next(slopes) if x.requires_grad else None for x in arguments),
+        if torch.is_grad_enabled() or private.torch_transforms():
+            cotangents = _differentiable_vjp(ctx, dy, x, learned)
+        else:
+            cotangents = ctx.vjp(dy, x, ctx.residuals)
+        return None, None, None, *cotangents
+
+
+def _differentiable_vjp(ctx, dy, x, learned):
+    """Returns the cotangents through the formula, to differentiate again."""
+    learned = iter(learned)
+    arguments = [
+        x,
+        *(next(learned) if value is None else value for value in ctx.fixed),
+    ]
+    wanted = [tensor for tensor in arguments if tensor.requires_grad]
+    with torch.enable_grad():
+        found = torch.autograd.grad(
+            ctx.formula(*arguments),
+            wanted,
+            dy,
+            create_graph=True,
+            allow_unused=True,
         )
+    found = iter(found)
+    return [next(found) if x.requires_grad else None for x in arguments]
 
 
-def pull(function, values, weights):
+def vjp(function, values, weights):
     with torch.enable_grad():
         values = [value.detach().requires_grad_() for value in values]
         weights = [weight.detach().requires_grad_() for weight in weights]
         gate_map, state = function(values, weights)
 
-    def back(slope):
-        slopes = torch.autograd.grad(
+    def map_vjp(dmap):
+        cotangents = torch.autograd.grad(
             gate_map,
             [*values, *weights],
-            slope,
+            dmap,
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,
         )
-        return slopes[: len(values)], slopes[len(values) :]
+        return cotangents[: len(values)], cotangents[len(values) :]
 
-    return gate_map.detach(), [value.detach() for value in state], back
+    return gate_map.detach(), [value.detach() for value in state], map_vjp
 
 
-def pool(x, gate_map, axis, pool_types, rows, dtype, locate):
+def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
     product = x if gate_map is None else x * gate_map
-    total = peak = place = None
+    dtype = getattr(torch, dtype)
+    total = maximum = argmax = None
     if "avg" in pool_types:
-        total = torch.sum(
-            product, axis, keepdim=True, dtype=getattr(torch, dtype)
-        )
+        total = torch.sum(product, axis, keepdim=True, dtype=dtype)
     if "max" in pool_types:
-        if not locate:
-            peak = torch.amax(product, axis, keepdim=True)
+        if not with_argmax:
+            maximum = torch.amax(product, axis, keepdim=True)
         elif axis == 2:
-            peak, place = torch.max(product, 2, keepdim=True)
+            maximum, argmax = torch.max(product, 2, keepdim=True)
         else:
-            peak, place = _column_peak(product, rows)
-        peak = peak.to(getattr(torch, dtype))
-    return Pooled(total, peak, place, product)
+            maximum, argmax = _max_over_axis_1(product, split)
+        maximum = maximum.to(dtype)
+    return Pooled(total, maximum, argmax, product)
 
 
 def scale(product, gate_map, x):
@@ -132,76 +132,73 @@ def scale(product, gate_map, x):
     return product.mul_(gate_map)
 
 
-class Slopes:
-    def __init__(self, dy, x, rows):
+class Backward:
+    def __init__(self, dy, x, split):
         self.dy, self.x = dy, x
 
-    def of_second(self, first, axis):
-        product = self.dy * self.x
-        return _contracted(product, first, axis)
+    def dmap2(self, map1, axis):
+        return _weighted_sum(self.dy * self.x, map1, axis)
 
-    def of_first(self, second, inside, axis):
-        self.inner = self.dy if second is None else self.dy * second
-        for spread in inside:
-            _add(self.inner, spread)
-        return _contracted(self.inner * self.x, None, axis)
+    def dmap1(self, map2, to_dp, axis):
+        self.dp = self.dy
+        if map2 is not None:
+            self.dp = _pools_vjp(self.dy * map2, to_dp)
+        return _weighted_sum(self.dp * self.x, None, axis)
 
-    def of_input(self, first, second, inside, outside):
-        if second is None:
-            dx = self.dy * first
-        else:
-            dx = self.inner.mul_(first)
-        for spread in outside:
-            _add(dx, spread)
-        return dx
+    def dx(self, map1, map2, to_dp, to_dx):
+        # `dy` itself belongs to the caller.
+        in_place = map2 is not None
+        dx = self.dp.mul_(map1) if in_place else self.dp * map1
+        return _pools_vjp(dx, to_dx)
 
 
-def _contracted(product, gate_map, axis):
-    half = product.itemsize < 4
-    if gate_map is not None and not half and _on_cpu(product):
+def _pools_vjp(x, cotangents):
+    """Adds the cotangents of pools to `x`, in place."""
+    for pools in cotangents:
+        if pools.sum is not None:
+            x.add_(pools.sum)
+        if pools.max is not None:
+            x.scatter_add_(pools.axis, pools.argmax, pools.max)
+    return x
+
+
+def _weighted_sum(x, gate_map, axis):
+    """Returns the sum over an axis of `x`, or of `x * gate_map`."""
+    half = x.itemsize < 4
+    if gate_map is not None and not half and _on_cpu(x):
         # Three times as fast. Other devices may round what they multiply.
         if axis == 2:
-            return torch.bmm(product, gate_map.transpose(1, 2))
-        return torch.bmm(gate_map.transpose(1, 2), product)
+            return torch.bmm(x, gate_map.transpose(1, 2))
+        return torch.bmm(gate_map.transpose(1, 2), x)
     if gate_map is not None:
-        product = product * gate_map
-    exact = torch.float32 if half else product.dtype
-    return product.sum(axis, keepdim=True, dtype=exact).to(product.dtype)
-
-
-def _add(x, spread):
-    if spread.near is not None:
-        x.add_(spread.near)
-    if spread.top is not None:
-        x.scatter_add_(spread.axis, spread.place, spread.top)
-
-
-def _column_peak(x, rows):
-    """Returns the maximum over axis 1 and where it is.
-
-    `torch.max` over axis 1 takes up to ten times as long.
-    """
-    x = x.reshape(x.shape[0], *rows, x.shape[2])
-    peaks = x.amax(2)
-    peak = peaks.amax(1, keepdim=True)
-    row = _first(peaks == peak)
-    index = row[:, :, None].expand(-1, -1, rows[1], -1)
-    found = x.permute(0, 2, 1, 3).gather(2, index.permute(0, 2, 1, 3))
-    return peak, row * rows[1] + _first(found[:, :, 0] == peak)
-
-
-def _first(found):
-    """Returns where along axis 1 the first `True` is."""
-    size = found.shape[1]
-    order = torch.arange(size, 0, -1, device=found.device, dtype=torch.float32)
-    # At least 1, as nothing is equal to NaN.
-    last = (found * order[:, None]).amax(1, keepdim=True).clamp(min=1)
-    return size - last.long()
+        x = x * gate_map
+    exact = torch.float32 if half else x.dtype
+    return x.sum(axis, keepdim=True, dtype=exact).to(x.dtype)
 
 
 def _on_cpu(x):
     return x.device.type == "cpu"
 
 
-def _is_transformed():
-    return torch._C._are_functorch_transforms_active()
+def _max_over_axis_1(x, split):
+    """Returns maximum and argmax.
+
+    `torch.max` over axis 1 takes up to ten times as long.
+    """
+    x = x.reshape(x.shape[0], *split, x.shape[2])
+    row_max = x.amax(2)
+    maximum = row_max.amax(1, keepdim=True)
+    row = _first_true(row_max == maximum)
+    index = row[:, :, None].expand(-1, -1, split[1], -1)
+    found = x.permute(0, 2, 1, 3).gather(2, index.permute(0, 2, 1, 3))
+    column = _first_true(found[:, :, 0] == maximum)
+    return maximum, row * split[1] + column
+
+
+def _first_true(found):
+    """Returns the position along axis 1 of the first `True`."""
+    size = found.shape[1]
+    order = torch.arange(size, 0, -1, device=found.device, dtype=torch.float32)
+    # At least 1, as nothing is equal to NaN.
+    last = (found * order[:, None]).amax(1, keepdim=True).clamp(min=1)
+    return size - last.long()

@@ -1,4 +1,4 @@
-"""The command `cbam-keras tune`: a search, by one process or many."""
+"""The command `cbam-keras tune`: a search by one process or several."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import pathlib
 import socket
 import sys
 
-from cbam_keras import _files, tuning
+from cbam_keras import _checks, _files, tuning
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
@@ -20,91 +20,51 @@ from cbam_keras.cli.arguments import (
 )
 from cbam_keras.layers import ORDERS
 
-
-def add_space(parser):
-    """Adds the dimensions of the search."""
-    group = parser.add_argument_group(
-        "what is searched",
-        "Each takes one value, which fixes it, or several to choose from.",
-    )
-
-    def add(option, kind, text, **options):
-        group.add_argument(
-            option,
-            type=kind,
-            nargs="+",
-            default=argparse.SUPPRESS,
-            help=text,
-            **options,
-        )
-
-    add(
-        "--attention",
-        str,
-        "the kind (default: none se cbam)",
-        choices=ARMS,
-    )
-    add(
-        "--reduction-ratio",
-        int,
-        "of the channel gate (default: 4 8 16 32)",
-        metavar="R",
-    )
-    add(
-        "--kernel-size",
-        int,
-        "of the spatial gate, odd (default: 3 5 7)",
-        metavar="K",
-    )
-    add(
-        "--order",
-        str,
-        "of CBAM's gates (default: all)",
-        choices=ORDERS,
-    )
-    add(
-        "--channel-pool-types",
-        str,
-        "of the channel gate (default: avg+max avg max)",
-        metavar="POOLS",
-    )
-    add(
-        "--spatial-pool-types",
-        str,
-        "of the spatial gate (default: avg+max avg max)",
-        metavar="POOLS",
-    )
-    group.add_argument(
-        "--no-stages",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="attention in every stage, instead of searching where",
-    )
-    add(
-        "--learning-rate",
-        float,
-        "(default: any from 0.001 to 0.03)",
-        metavar="RATE",
-    )
+# Options of the search space: name, kind, help, and how a value is shown.
+SPACE = (
+    ("attention", str, "the kind (default: none se cbam)", ARMS),
+    ("reduction-ratio", int, "of the channel gate (default: 4 8 16 32)", "R"),
+    ("kernel-size", int, "of the spatial gate, odd (default: 3 5 7)", "K"),
+    ("order", str, "of CBAM's gates (default: all)", ORDERS),
+    (
+        *("channel-pool-types", str),
+        *("of the channel gate (default: avg+max avg max)", "POOLS"),
+    ),
+    (
+        *("spatial-pool-types", str),
+        *("of the spatial gate (default: avg+max avg max)", "POOLS"),
+    ),
+    ("learning-rate", float, "(default: any from 0.001 to 0.03)", "RATE"),
+)
 
 
 def add_tune(commands):
     """Adds the command to those of the parser."""
     parser = commands.add_parser(
         "tune",
-        help="search reduction ratio, kernel size, placement and the rest",
+        help="search reduction ratio, kernel size, placement and more",
         description=(
             "Searches the kind of attention (none and SE among them), its "
             "reduction ratio, kernel size, order, pools and stages, and the "
             "learning rate, by KerasTuner. Ends with the best trials, and "
-            "with whether attention is worth anything on these data. Killed "
-            "at any moment, the same command goes on. Without arguments: a "
+            "with whether attention improves accuracy on this dataset. If "
+            "it is killed, the same command resumes it. Without arguments: a "
             "small ResNet on handwritten digits, a few minutes on a CPU."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
     add_model(parser, own=True)
+    _add_search(parser)
+    add_output(parser, "runs/tune-DATA-MODEL")
+    _add_space(parser)
+    add_data(parser, "mnist5k")
+    add_recipe(parser, tuning.RECIPE, learning_rate=False)
+    _add_processes(parser)
+    parser.set_defaults(handler=_tune, prog=parser.prog)
+
+
+def _add_search(parser):
+    add = parser.add_argument
     add(
         "--hypermodel",
         metavar="MODULE:FUNCTION",
@@ -115,7 +75,7 @@ def add_tune(commands):
     add(
         "--algorithm",
         default="random",
-        choices=["random", "hyperband", "bayesian", "grid"],
+        choices=list(tuning.ALGORITHMS),
         help="how the next trial is chosen",
     )
     add(
@@ -148,10 +108,32 @@ def add_tune(commands):
         action="store_true",
         help="write logs for TensorBoard",
     )
-    add_output(parser, "runs/tune-DATA-MODEL")
-    add_space(parser)
-    add_data(parser, "mnist5k")
-    add_recipe(parser, tuning.RECIPE, learning_rate=False)
+
+
+def _add_space(parser):
+    group = parser.add_argument_group(
+        "search space",
+        "Each takes one value, which fixes it, or several to choose from.",
+    )
+    for name, kind, text, shown in SPACE:
+        by = "metavar" if isinstance(shown, str) else "choices"
+        group.add_argument(
+            f"--{name}",
+            type=kind,
+            nargs="+",
+            default=argparse.SUPPRESS,
+            help=text,
+            **{by: shown},
+        )
+    group.add_argument(
+        "--no-stages",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="attention in every stage, instead of searching where",
+    )
+
+
+def _add_processes(parser):
     group = parser.add_argument_group(
         "many processes", "See docs/cluster for SLURM and Kubernetes."
     )
@@ -161,17 +143,17 @@ def add_tune(commands):
         type=int,
         metavar="N",
         default=argparse.SUPPRESS,
-        help="run N trials at a time on this machine, sharing out its GPUs",
+        help="run N trials at a time on this machine, each with its own GPU",
     )
     role.add_argument(
         "--chief",
         action="store_true",
-        help="be the process of a cluster that hands out trials",
+        help="run the process of a cluster that hands out trials",
     )
     role.add_argument(
         "--worker",
         action="store_true",
-        help="be a process of a cluster that runs trials",
+        help="run a process of a cluster that runs trials",
     )
     group.add_argument(
         "--address",
@@ -185,18 +167,17 @@ def add_tune(commands):
         default=argparse.SUPPRESS,
         help="of a worker (default: its machine and process)",
     )
-    parser.set_defaults(handler=_tune, prog=parser.prog)
 
 
 def _tune(options):
     given = vars(options)
-    tuning.end_with_supervisor()
-    if "workers" in given:
-        return _supervise(options)
+    started = tuning.end_with_starter()
+    if "workers" in given and not started:
+        return _run_workers(options)
     if options.chief or options.worker:
         if "address" not in given:
             raise ValueError(
-                "`address` must tell where the chief is, as "
+                "`address` must be that of the chief, as "
                 "--address node17:8765. Received: no address"
             )
         own = f"worker-{socket.gethostname()}-{os.getpid()}"
@@ -227,15 +208,7 @@ def _hypermodel(options):
         return imported("hypermodel", given["hypermodel"])
     space = {
         key: given[key]
-        for key in (
-            "attention",
-            "reduction_ratio",
-            "kernel_size",
-            "order",
-            "channel_pool_types",
-            "spatial_pool_types",
-            "learning_rate",
-        )
+        for key in (name.replace("-", "_") for name, *_ in SPACE)
         if key in given
     }
     if "no_stages" in given:
@@ -251,32 +224,13 @@ def _tune_output(options):
     return vars(options).get("output", default)
 
 
-def _supervise(options):
-    workers = options.workers
-    if workers < 1:
-        raise ValueError(
-            f"`workers` must be a positive integer. Received: workers={workers}"
-        )
-    # Before any process is started: what can be told to be wrong.
+def _run_workers(options):
+    workers = _checks.positive_integer("workers", options.workers)
+    # User errors are reported before any process is started.
     recipe_of(options, tuning.RECIPE)
     _hypermodel(options)
     output = _files.output_folder(pathlib.Path(_tune_output(options)))
-    return tuning.supervise(
-        [sys.executable, "-m", "cbam_keras", *_without_workers(options)],
-        workers,
-        output / "logs",
-    )
-
-
-def _without_workers(options):
-    """Returns the arguments of this command, but for `--workers N`."""
-    kept, arguments = [], iter(options.arguments)
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        # argparse takes any beginning that is not another option's.
-        if len(name) > 4 and "--workers".startswith(name):
-            if not value:
-                next(arguments)
-        else:
-            kept.append(argument)
-    return kept
+    # Each process runs this command, and reads from its environment which
+    # one it is.
+    command = [sys.executable, "-m", "cbam_keras", *options.arguments]
+    return tuning.run_workers(command, workers, output / "logs")

@@ -2,8 +2,8 @@
 
 - `loading`: `load_torch_weights`.
 - `names`: how the authors, torchvision and timm name weights.
-- `matching`: which entry belongs to which variable.
-- `hints`: advice where a checkpoint does not fit.
+- `matching`: which weight belongs to which variable.
+- `hints`: advice on weights that do not fit.
 - `torch_files`: reading checkpoints without executing them.
 """
 

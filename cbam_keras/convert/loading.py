@@ -1,4 +1,4 @@
-"""Weights of PyTorch checkpoints for our networks and layers."""
+"""Loading PyTorch checkpoints into our networks and layers."""
 
 import dataclasses
 import os
@@ -9,14 +9,13 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert import matching
 from cbam_keras.convert.hints import hints
-from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan
+from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan, make_plan
 from cbam_keras.convert.names import source_of
 from cbam_keras.convert.torch_files import described, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
-# What all known implementations compute, and no weight tells.
+# What all known implementations compute; weights do not show it.
 COMPUTED = {
     "order": "channel_first",
     "activation": keras.activations.relu,
@@ -24,21 +23,23 @@ COMPUTED = {
     "dilation_rate": 1,
     "identity_init": False,
 }
-# The classifier, which a network built without one has no place for.
+# The classifier, ignored by networks built without one.
 CLASSIFIER = {"fc.weight", "fc.bias"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `load_torch_weights` did with each weight, by PyTorch's names.
+    """Result of `load_torch_weights` for each weight, by PyTorch's names.
 
     Attributes:
-        loaded: Tuple of strings, the weights that the model now has.
-        missing: Tuple of strings, what the model has and the source has not.
-            A variable without a name in PyTorch stands under its Keras path.
-        unused: Tuple of strings, what the source has and the model has not.
+        loaded: Tuple of strings, the weights that were loaded.
+        missing: Tuple of strings, weights of the model that the source does
+            not have. Variables without a name in PyTorch are listed by their
+            Keras path.
+        unused: Tuple of strings, weights of the source that the model does
+            not have.
         mismatched: Tuple of `(name, expected, received)`, the weights of
-            another shape, with both shapes as PyTorch counts them.
+            another shape, with both shapes in PyTorch's layout.
 
     Example:
         >>> print(Report(loaded=("fc.bias",), unused=("bn1.bias",)))
@@ -78,40 +79,40 @@ def load_torch_weights(
 ) -> Report:
     """Loads the weights of a PyTorch checkpoint by their names.
 
-    Into the residual networks of `cbam_keras.models`: checkpoints of the
-    authors' code, of torchvision (ResNet, Wide ResNet, ResNeXt) and of timm
-    (the same with squeeze-and-excitation or CBAM). Attention that
-    `insert_attention` put at the end of the residual branches is found too.
-    Into a single attention layer, or a model of one block: the state dict of
-    the authors' or timm's module.
+    Residual networks of `cbam_keras.models` take checkpoints of the authors'
+    code, of torchvision (ResNet, Wide ResNet, ResNeXt) and of timm (the same
+    with squeeze-and-excitation or CBAM), also where `insert_attention` added
+    the attention at the end of the residual branches. A single attention
+    layer, or a model of one block, takes the state dict of the authors' or
+    timm's module.
 
-    Names may carry what `DataParallel` or `torch.compile` add to them. Whose
-    attention it is, and so in which order it stacks its pooled maps, is told
-    by its names. Everything is checked before the first weight is assigned:
-    after an error, the model is as it was.
+    Prefixes added by `DataParallel` or `torch.compile` are removed. The names
+    show which implementation the attention comes from, and so in which order
+    it stacks its pooled maps. Everything is checked before the first weight
+    is assigned: after an error, the model is unchanged.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer.
             A channel gate or CBAM that is not built yet is built for inputs
-            of rank 4 with as many channels as the weights have.
+            of rank 4 with the number of channels of the weights.
         source: Path of a checkpoint (`.pth`, `.pth.tar`, `.pt`, in either of
             PyTorch's formats, or `.safetensors`), or a mapping of names to
-            PyTorch tensors or NumPy arrays. Code in a file is not run: it is
-            read with `weights_only=True`.
-        strict: Boolean, whether everything must fit. Even so, the classifier
-            (`fc`) may be left over where the network was built without one.
-            If `False`, what fits by name and shape is loaded and the rest
+            PyTorch tensors or NumPy arrays. Files are read with
+            `weights_only=True`: no code in them is executed.
+        strict: Boolean, whether all names and shapes must match. The
+            classifier (`fc`) may be unused by a network built without one.
+            If `False`, the weights that match are loaded and the others are
             reported. Defaults to `True`.
 
     Returns:
-        A `Report`: what was loaded, missing, unused, and of another
-        shape.
+        A `Report` of the weights that were loaded, missing, unused, and of
+        another shape.
 
     Raises:
-        ValueError: If weights do not fit; if none fits; if the file does not
-            exist, is damaged, or holds other than tensors and plain values;
-            or if layers have no known counterpart in PyTorch.
-        TypeError: If an argument is of a wrong kind.
+        ValueError: If weights do not match, or none does; if the file does
+            not exist, is damaged, or contains anything but tensors and plain
+            values; or if layers have no known counterpart in PyTorch.
+        TypeError: If an argument has the wrong type.
         ImportError: If a file needs PyTorch or safetensors, and it is not
             installed.
 
@@ -135,7 +136,7 @@ def load_torch_weights(
         input_shape = _input_shape(target, tensors)
         target = type(target).from_config(target.get_config())
         target.build(input_shape)
-    plan = matching.plan(target, tensors)
+    plan = make_plan(target, tensors)
     if plan.unknown and (strict or not plan.known):
         raise ValueError(_unknown(target, plan))
     report = _compare(plan, tensors)
@@ -150,7 +151,7 @@ def load_torch_weights(
         _checks.warn(difference)
     if input_shape is not None:
         model_or_layer.build(input_shape)
-        plan = matching.plan(model_or_layer, tensors)
+        plan = make_plan(model_or_layer, tensors)
     for slot in plan.slots:
         if slot.name in arrays:
             slot.assign(arrays[slot.name])
@@ -175,27 +176,27 @@ def _check_target(target: Any) -> None:
 def _input_shape(
     layer: keras.layers.Layer, tensors: Mapping[str, Any]
 ) -> tuple[int | None, ...]:
-    """Returns the input shape to build a layer for, as its weights tell."""
+    """Returns the input shape to build a layer for, from its weights."""
     where = f"{_described(layer)} is not built, and"
     if isinstance(layer, SpatialAttention):
         shape = ", ".join(str(size) for size in _shape(layer, "C"))
         raise ValueError(
-            f"{where} its weights do not tell the number of channels C. "
+            f"{where} its weights do not show the number of channels C. "
             f"Build it first: layer.build(({shape}))"
         )
     source = source_of(tensors)
     if source is not None:
-        kernel = source.perceptron["squeeze_kernel"]
+        kernel = source.mlp["squeeze_kernel"]
         for name in (source.channel + kernel, kernel):
             if name in tensors and np.ndim(tensors[name]) > 1:
                 return _shape(layer, int(np.shape(tensors[name])[1]))
     names = _checks.first_few([f'"{name}"' for name in tensors])
     raise ValueError(
-        f"{where} the source has none of the names that tell the number of "
+        f"{where} the source has none of the names that show the number of "
         'channels: "ChannelGate.mlp.1.weight" or "mlp.1.weight", '
         '"channel.fc1.weight" or "fc1.weight". Received: the names '
-        f"{names}. Of a network, pass the entries of one module, without "
-        'what precedes these names, as "layer1.0.cbam.".'
+        f"{names}. To load one module of a network, pass its entries without "
+        'their prefix, such as "layer1.0.cbam.".'
     )
 
 
@@ -248,15 +249,15 @@ def _unknown(target: keras.layers.Layer, plan: Plan) -> str:
         )
     return (
         f"All layers with weights in {_described(target)} must have known "
-        "counterparts in PyTorch, as those of the residual networks of "
-        f"cbam_keras.models and of a block of theirs have. {unknown} Load "
-        "the weights before adding layers of your own, or into one attention "
+        "counterparts in PyTorch: those of the residual networks of "
+        f"cbam_keras.models and of their blocks do. {unknown} Load "
+        "the weights before adding your own layers, or into one attention "
         "layer: load_torch_weights(model.get_layer(name), ...)."
     )
 
 
 def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
-    """Yields what weights cannot tell, and would change the predictions."""
+    """Yields differences in what is computed that weights do not show."""
     subsampled = [
         layer.name
         for layer in getattr(target, "layers", [])
@@ -266,8 +267,8 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
         yield (
             f'{_described(target)} has strides in 1x1 convolutions ("'
             f'{subsampled[0].removesuffix("_subsample")}"), and all known '
-            "PyTorch checkpoints of such networks in the 3x3: the weights "
-            "fit, the predictions will differ. Build it with "
+            "PyTorch checkpoints of such networks in the 3x3 ones: the "
+            "weights fit, the predictions will differ. Build it with "
             'downsample_in="3x3".'
         )
     if plan.source is None:
@@ -282,8 +283,8 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
         ):
             yield (
                 f"{_described(layer)} pools channels by {gate.pool_types}, "
-                f"and those of the source were trained with {pools}, as their "
-                "names tell: the weights fit, the predictions will differ. "
+                f"and by its names the source was trained with {pools}: the "
+                "weights fit, the predictions will differ. "
                 f"Build the model with attention={plan.source.argument}."
             )
             break
@@ -302,7 +303,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
                 f"{_described(layer)} has {listed}, which no known PyTorch "
                 "checkpoint was trained with: the weights fit, the "
                 "predictions will differ. Build it without "
-                "(`insert_attention`: with identity=False)."
+                "(in `insert_attention`: identity=False)."
             )
             return
 

@@ -1,7 +1,4 @@
-"""Which variable of ours has which name in PyTorch: tables and the look-up.
-
-In all tables ours stands on the left, PyTorch's on the right.
-"""
+"""Matching variables of Keras with names of weights in PyTorch."""
 
 import dataclasses
 import re
@@ -41,11 +38,11 @@ _PART = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A variable, and the name of its value in PyTorch."""
+    """A variable and the name of its value in PyTorch."""
 
     name: str
     variable: Any
-    # Of a spatial kernel: which of PyTorch's maps each of ours is.
+    # For a spatial kernel: the index in PyTorch of each of our maps.
     maps: list[int] | None = None
 
     @property
@@ -72,19 +69,19 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Which value goes where, as far as names tell."""
+    """Which value belongs to which variable, by name."""
 
-    # Whose attention the checkpoint has, if any.
+    # The implementation of the checkpoint's attention, if it has any.
     source: Attention | None
     slots: list[Slot]
     attention: list[keras.layers.Layer]
-    # Layers that have weights and no known counterpart, and those that do.
+    # Layers with weights that have no known counterpart, and those that do.
     unknown: list[str]
     known: list[str]
 
 
-def plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
-    """Returns where the values of `names` go in a built model or layer."""
+def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
+    """Returns which variables of a built target get the values of `names`."""
     result = Plan(source_of(names), [], [], [], [])
     if not isinstance(target, keras.Model):
         result.attention.append(target)
@@ -94,7 +91,7 @@ def plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     weighted = [layer for layer in target.layers if layer.weights]
     modules = _modules([layer.name for layer in weighted], names)
     if any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
-        # A MobileNet, whose layers are named alike, but no residual network.
+        # A MobileNet: its layers have such names, but it is not residual.
         modules = {}
     for layer in weighted:
         slots = _slots(layer, modules.get(layer.name), result.source)
@@ -114,7 +111,7 @@ def plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
 def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     """Returns PyTorch's modules by the names of our layers.
 
-    The module of an attention layer is the block that it stands in.
+    The module of an attention layer is the block that contains it.
     """
     found = {name: NETWORK[name] for name in ours if name in NETWORK}
     parts = {
@@ -136,7 +133,7 @@ def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
         if part in BLOCK:
             found[name] = module + BLOCK[part]
         elif part == "attention" or (
-            # Put in later, after the last normalization of the branch.
+            # Inserted after the last normalization of the branch.
             part == f"bn{3 if f'{block}_conv3' in ours else 2}_attention"
             and f"{block}_attention" not in ours
         ):
@@ -151,7 +148,7 @@ def _slots(
     if module is None:
         return None
     if isinstance(layer, ATTENTION_LAYERS):
-        source = _or_usual(source, layer)
+        source = _or_default(source, layer)
         return list(_in_block(layer, source, module + source.module))
     if isinstance(layer, layers.BatchNormalization):
         return list(_variables(layer, BATCH_NORM, f"{module}."))
@@ -160,18 +157,20 @@ def _slots(
     return None
 
 
-def _or_usual(source: Attention | None, layer: keras.layers.Layer) -> Attention:
-    """Returns the source of the names that a layer is looked for by."""
+def _or_default(
+    source: Attention | None, layer: keras.layers.Layer
+) -> Attention:
+    """Returns the implementation whose names a layer is looked up by."""
     if source is SQUEEZE_EXCITE and not isinstance(layer, ChannelAttention):
         return TIMM
-    usual = SQUEEZE_EXCITE if isinstance(layer, SqueezeExcite) else AUTHORS
-    return source or usual
+    default = SQUEEZE_EXCITE if isinstance(layer, SqueezeExcite) else AUTHORS
+    return source or default
 
 
 def _in_block(
     layer: keras.layers.Layer, source: Attention, prefix: str
 ) -> Iterator[Slot]:
-    """Yields the slots of an attention layer below the module of a CBAM."""
+    """Yields the slots of an attention layer within a module."""
     gates = [layer]
     if isinstance(layer, CBAM):
         gates = [layer.channel_attention, layer.spatial_attention]
@@ -188,7 +187,7 @@ def _alone(
     names: Collection[str],
 ) -> Iterator[Slot]:
     """Yields the slots of an attention layer that is the whole target."""
-    source = _or_usual(source, layer)
+    source = _or_default(source, layer)
     slots = list(_in_block(layer, source, ""))
     if isinstance(layer, CBAM) or any(slot.name in names for slot in slots):
         return iter(slots)
@@ -201,7 +200,7 @@ def _alone(
 def _channel(
     gate: ChannelAttention, source: Attention, prefix: str
 ) -> Iterator[Slot]:
-    return _variables(gate, source.perceptron, prefix)
+    return _variables(gate, source.mlp, prefix)
 
 
 def _spatial(
@@ -212,8 +211,8 @@ def _spatial(
     if set(gate.pool_types) == set(source.maps):
         maps = [source.maps.index(kind) for kind in gate.pool_types]
     else:
-        # The kernel of other maps may have the same shape, but is no
-        # counterpart.
+        # A kernel for other maps may have the same shape, but computes
+        # something else.
         kernel = gate.kernel.path
     yield Slot(kernel, gate.kernel, maps)
     if gate.pool_kernel is not None:

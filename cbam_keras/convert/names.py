@@ -32,22 +32,22 @@ BATCH_NORM = {
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
-    """How one implementation names its attention, and what it stacks."""
+    """Names of one implementation, and the order of its stacked maps."""
 
-    # A name that tells whose attention it is.
+    # Matches a name that only this implementation has.
     mark: str
     # The module in a block, and the gates in the module.
     module: str
     channel: str
     spatial: str
     # The variables of the channel gate.
-    perceptron: Mapping[str, str]
+    mlp: Mapping[str, str]
     # The layers of the spatial gate.
     convolution: str
     batch_norm: str
     # The order of the stacked maps, which the kernel depends on.
     maps: tuple[str, str]
-    # What the channel gates of a network pool by, where names tell.
+    # The pools of the channel gates, where the names imply them.
     pools: tuple[str, ...] | None
     # What to build for its weights.
     layer: str
@@ -59,7 +59,7 @@ AUTHORS = Attention(
     module="cbam.",
     channel="ChannelGate.",
     spatial="SpatialGate.",
-    perceptron={
+    mlp={
         "squeeze_kernel": "mlp.1.weight",
         "squeeze_bias": "mlp.1.bias",
         "excite_kernel": "mlp.3.weight",
@@ -78,7 +78,7 @@ TIMM = Attention(
     module="se.",
     channel="channel.",
     spatial="spatial.",
-    perceptron={
+    mlp={
         "squeeze_kernel": "fc1.weight",
         "squeeze_bias": "fc1.bias",
         "excite_kernel": "fc2.weight",
@@ -92,7 +92,7 @@ TIMM = Attention(
     argument='functools.partial(CBAM, **VARIANTS["timm"])',
 )
 
-# Squeeze-and-excitation of timm: named as its channel gate, alone.
+# Squeeze-and-excitation of timm has the names of its channel gate.
 SQUEEZE_EXCITE = dataclasses.replace(
     TIMM,
     mark=r"(\.|^)fc1\.weight$",
@@ -102,12 +102,12 @@ SQUEEZE_EXCITE = dataclasses.replace(
     argument='"se"',
 )
 
-# The mark of the last fits the one before it too, so their order matters.
+# The order matters: the mark of the last matches names of the one before it.
 SOURCES = (AUTHORS, TIMM, SQUEEZE_EXCITE)
 
 
 def source_of(names: Collection[str]) -> Attention | None:
-    """Returns whose attention is among the names of a checkpoint."""
+    """Returns the implementation of the attention among some names."""
     for source in SOURCES:
         if any(re.search(source.mark, name) for name in names):
             return source

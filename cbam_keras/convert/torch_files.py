@@ -1,4 +1,4 @@
-"""Reading PyTorch checkpoints without running what they may contain."""
+"""Reading PyTorch checkpoints without executing code in them."""
 
 import os
 import re
@@ -12,8 +12,8 @@ import numpy as np
 
 from cbam_keras import _checks
 
-# Under which training scripts keep the state dict beside other things; the
-# averaged weights, where there are some, after the plain ones.
+# Keys under which training scripts save the state dict. Averaged weights come
+# after the plain ones.
 HOLDERS = (
     "state_dict",
     "model_state_dict",
@@ -24,15 +24,15 @@ HOLDERS = (
     "state_dict_ema",
     "model_ema",
 )
-# What is found under the name of a file that was not really downloaded.
+# Content of files whose download failed.
 PLACEHOLDERS = {
     b"version https://git-lfs": "a pointer of Git LFS. Get the file itself "
     "with: git lfs pull",
     b"<!doctype html": "a web page. Download the file itself",
     b"<html": "a web page. Download the file itself",
 }
-# Names of the attribute under which others keep the network, or a block its
-# attention.
+# Attributes that hold the network in a larger module, or the attention in a
+# block.
 HOLDING = {
     "attention",
     "backbone",
@@ -45,7 +45,7 @@ HOLDING = {
     "resnet",
     "se",
 }
-# Parts that DataParallel, torch.compile and averaged models put into names.
+# Parts of names added by DataParallel, torch.compile and averaged models.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.
 COUNTERS = {"num_batches_tracked", "n_averaged"}
@@ -56,15 +56,15 @@ def read(source: Any) -> dict[str, Any]:
 
     Args:
         source: Path of a file that PyTorch or safetensors wrote, or a mapping
-            of names to tensors, also with the mapping inside another one, as
-            training scripts save it.
+            of names to tensors, possibly nested in another one, as training
+            scripts save it.
 
     Returns:
-        Dictionary of names, without what wrappers of a module add to them, to
-        tensors or arrays as they are; counters are left out.
+        Dictionary of names, without the prefixes of wrappers, to unchanged
+        tensors or arrays. Counters are left out.
 
     Raises:
-        ValueError: If there is no such file, or no state dict in it.
+        ValueError: If the file does not exist or has no state dict.
         TypeError: If `source` is neither a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors.
     """
@@ -74,7 +74,7 @@ def read(source: Any) -> dict[str, Any]:
         content = source
         if not isinstance(source, Mapping):
             hint = (
-                ". Pass source.state_dict() in its place"
+                ". Pass source.state_dict() instead"
                 if hasattr(source, "state_dict")
                 else ""
             )
@@ -87,27 +87,27 @@ def read(source: Any) -> dict[str, Any]:
 
 
 def described(source: Any) -> str:
-    """Returns how a message names a source."""
+    """Returns the description of a source for messages."""
     if isinstance(source, Mapping):
         return f"source=<a mapping of {len(source)} entries>"
     return f'source="{os.fspath(source)}"'
 
 
 def to_numpy(name: str, value: Any) -> np.ndarray:
-    """Returns a new array of the values of a tensor, in float32 or float64.
+    """Returns the values of a tensor as a new float32 or float64 array.
 
     Args:
         name: String, the name of the tensor, for messages.
         value: NumPy array or PyTorch tensor.
 
     Raises:
-        ValueError: If the tensor holds other than plain real numbers.
+        ValueError: If the tensor is not a dense tensor of real numbers.
     """
     kind = type(value).__name__
     plain = False
     if isinstance(value, np.ndarray):
-        # NumPy counts the small floats of other libraries among the
-        # structured types, and names them well.
+        # For NumPy, the small floats of other libraries are structured types
+        # with these names.
         kind = value.dtype.name
         plain = kind.startswith(("float", "bfloat"))
     elif is_tensor(value):
@@ -121,16 +121,15 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
     if not plain:
         raise ValueError(
             "Weights must be dense floating-point tensors. Received: "
-            f'"{name}" of kind {kind}. Convert it in PyTorch first, as '
-            ".dequantize(), .to_dense() and .float() do."
+            f'"{name}" of kind {kind}. Convert it in PyTorch first, with '
+            ".dequantize(), .to_dense() or .float()."
         )
     wide = "float64" if kind == "float64" else "float32"
     if not isinstance(value, np.ndarray):
         # NumPy has no bfloat16.
         value = value.detach().to("cpu", getattr(sys.modules["torch"], wide))
         value = value.numpy()
-    # Always a copy: JAX would share the memory of the caller's array, and
-    # change with it.
+    # Always a copy: JAX would share memory with the caller's array.
     return np.array(value, wide)
 
 
@@ -155,15 +154,15 @@ def _read_file(path: str) -> Any:
             "`source` must be a checkpoint that PyTorch or safetensors "
             f'wrote. Received: source="{path}", which is empty'
         )
-    # By content, since PyTorch's own files go by many endings: safetensors
-    # begins with the length of its header, then the header in JSON.
+    # By content, since PyTorch's files have many endings: safetensors begins
+    # with the length of its header, then the header in JSON.
     if head[8:] == b"{":
         return _read_safetensors(path)
     return _read_torch(path)
 
 
 def _read_safetensors(path: str) -> Any:
-    # Its NumPy reader does not know bfloat16.
+    # Its NumPy reader does not support bfloat16.
     _checks.require("torch", extra="torch")
     safetensors = _checks.require("safetensors.torch", extra="torch")
     try:
@@ -176,27 +175,26 @@ def _read_torch(path: str) -> Any:
     torch = _checks.require("torch", extra="torch")
     if _is_torchscript(path):
         raise ValueError(
-            "`source` must hold tensors alone. Received: "
-            f'source="{path}", a TorchScript program. Load it with '
-            "torch.jit.load(path) where you trust it, and pass its "
-            "state_dict()."
+            "`source` must contain only tensors. Received: "
+            f'source="{path}", a TorchScript program. If you trust it, load '
+            "it with torch.jit.load(path) and pass its state_dict()."
         )
     try:
         with warnings.catch_warnings():
-            # About how the file was written, which no reader can act on.
+            # About how the file was written: the user cannot act on them.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged file makes the reader raise is no short list.
+    # Damaged files raise many kinds of errors.
     except Exception as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused is None:
             raise _damaged(path) from error
         raise ValueError(
-            "`source` must hold tensors and plain values alone. Received: "
+            "`source` must contain only tensors and plain values. Received: "
             f'source="{path}", which asks for `{refused[1]}`: a Python '
             "object such as a whole pickled module, or code. It was not run. "
-            "Where you trust the file, load it with torch.load(path, "
-            "weights_only=False), and pass the state dict (of a module: "
+            "If you trust the file, load it with torch.load(path, "
+            "weights_only=False) and pass the state dict (of a module: "
             "module.state_dict())."
         ) from error
 
@@ -205,7 +203,7 @@ def _is_torchscript(path: str) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    # No zip file, or a damaged one, which PyTorch will refuse.
+    # Not a zip file, or a damaged one, which PyTorch will refuse.
     except Exception:
         return False
     return any(name.endswith("/constants.pkl") for name in names)
@@ -213,10 +211,10 @@ def _is_torchscript(path: str) -> bool:
 
 def _damaged(path: str) -> ValueError:
     return ValueError(
-        "`source` must be a whole checkpoint that PyTorch or safetensors "
+        "`source` must be a complete checkpoint that PyTorch or safetensors "
         f'wrote. Received: source="{path}", which is damaged, cut short or '
-        "of another kind. Get the file again, or load it yourself and pass "
-        "its state dict."
+        "of another kind. Download the file again, or load it yourself and "
+        "pass its state dict."
     )
 
 
@@ -236,16 +234,15 @@ def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
     else:
         found = f"an object of type {type(content).__name__}"
     raise ValueError(
-        "`source` must hold a state dict: PyTorch tensors or NumPy arrays by "
-        "name, alone or under "
-        f'"state_dict" or "model". Received: {received}, in which there is '
-        f"{found}"
+        "`source` must contain a state dict: PyTorch tensors or NumPy arrays "
+        'by name, at the top level or under "state_dict" or "model". '
+        f"Received: {received}, which contains {found}"
     )
 
 
 def is_tensor(value: Any) -> bool:
     """Returns whether `value` is a NumPy array or a PyTorch tensor."""
-    # Who has a PyTorch tensor has imported PyTorch.
+    # PyTorch is imported wherever one of its tensors exists.
     torch = sys.modules.get("torch")
     return isinstance(value, np.ndarray) or (
         torch is not None and isinstance(value, torch.Tensor)
@@ -253,7 +250,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
-    """Drops counters, and from all names what wrappers put into them."""
+    """Removes counters, and the parts of names that wrappers add."""
     names = {}
     for name in state_dict:
         parts = [part for part in str(name).split(".") if part not in WRAPPERS]
@@ -267,8 +264,8 @@ def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
     clean = {name: state_dict[key] for key, name in names.items()}
     if len(clean) < len(names):
         raise ValueError(
-            "`source` must hold one network. Received: "
-            f"{received}, in which names are the same but for wrappers "
+            "`source` must contain one network. Received: "
+            f"{received}, where names differ only by the prefixes of wrappers "
             '("module.", "_orig_mod.")'
         )
     return clean

@@ -1,9 +1,9 @@
-"""Attention put into existing models.
+"""Inserting attention into existing models.
 
 - `insert`: `insert_attention`.
-- `candidates`: where attention can go.
-- `default_places`: where it goes unless told otherwise.
-- `copying`: the copy with all weights, and its proof.
+- `candidates`: the layers after which attention can go.
+- `default_places`: where it goes by default.
+- `copying`: a clone of the model with all weights, verified.
 """
 
 from cbam_keras.insertion.insert import Place, Places, insert_attention

@@ -1,4 +1,4 @@
-"""Places of a model where attention can go."""
+"""Finding the places in a model where attention goes."""
 
 import dataclasses
 import difflib
@@ -20,17 +20,17 @@ from cbam_keras.layers import (
 
 ATTENTION_LAYERS = (CBAM, ChannelAttention, SpatialAttention)
 
-# Stands in for an unknown height or width when places are chosen. Divisible
-# by the stride of any usual network.
+# Replaces an unknown height or width when places are chosen. Divisible by the
+# stride of common networks.
 SIZE = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Spot:
-    """An operation of a model, and what attention after it must know.
+    """An operation of a model, with what attention after it depends on.
 
-    `outputs` has those of each call. An operation that is called several
-    times is one spot.
+    `outputs` has the outputs of each call. An operation that is called
+    several times is one spot.
     """
 
     path: str
@@ -49,7 +49,7 @@ class _Spot:
 
     @property
     def takes_attention(self):
-        """Whether each call gives one feature map of the same channels."""
+        """Whether each call returns one feature map of the same channels."""
         if any(
             len(call) != 1 or not _inspection.is_feature_map(call[0])
             for call in self.outputs
@@ -61,7 +61,7 @@ class _Spot:
 
 
 class Spots:
-    """The model that attention goes into, and the spots there are in it."""
+    """All operations of a model, as spots to insert attention after."""
 
     def __init__(self, model):
         self.name = model.name
@@ -83,8 +83,9 @@ class Spots:
                 spot.outputs.append(call.outputs)
 
     def default(self):
-        # Attention after the one activation of a whole network would be one
-        # layer for all its places.
+        """Returns the spots for `after=None`."""
+        # After an activation that a whole network shares, all places would
+        # share one attention layer.
         repeated = [
             spot.operation
             for spot in self.spots.values()
@@ -98,21 +99,22 @@ class Spots:
         if not found:
             raise ValueError(
                 "`after` must say where attention goes in model "
-                f'"{self.name}", which has no convolution whose feature map '
-                f"is kept. Received: after=None. {self._possible()}"
+                f'"{self.name}", which has no convolution that gives a '
+                f"feature map. Received: after=None. {self._possible()}"
             )
         for spot in found:
             if isinstance(spot.operation, ATTENTION_LAYERS):
                 raise ValueError(
                     "`after` must say where more attention goes in model "
-                    f'"{self.name}". Received: after=None, and at the usual '
-                    f'places there is some, as "{spot.path}". To put more '
-                    'behind it, pass its name or, for all, after="attention$"'
+                    f'"{self.name}". Received: after=None, and the default '
+                    f'places already have attention, e.g. "{spot.path}". To '
+                    "insert more after it, pass its name or, for all, "
+                    'after="attention$"'
                 )
         return found
 
     def matching(self, after):
-        """Returns the spots that `after` means, all fit for attention."""
+        """Returns the spots that `after` selects, all fit for attention."""
         spots = self.spots.values()
         if isinstance(after, re.Pattern):
             found = self._searched(after)
@@ -131,7 +133,7 @@ class Spots:
                 named = self._named(name)
                 if len(named) > 1:
                     raise ValueError(
-                        "`after` must name each layer clearly. Received: "
+                        "`after` must have unambiguous names. Received: "
                         f"after={after!r}, where {_quoted([name])} may be "
                         f"{_quoted(spot.path for spot in named)}"
                     )
@@ -151,7 +153,7 @@ class Spots:
         return list({id(spot.operation): spot for spot in found}.values())
 
     def attention(self, spot, attention, identity):
-        """Returns the built layer that goes to a spot."""
+        """Returns the built attention layer for a spot."""
         name = f"{spot.operation.name}_attention"
         if any(
             other.operation.name == name and other.graph is spot.graph
@@ -169,18 +171,18 @@ class Spots:
         if identity and not config.get("identity_init"):
             if "identity_init" not in config:
                 raise ValueError(
-                    "`identity=True` needs attention layers that can start "
-                    "as the identity (with an argument `identity_init`). "
+                    "`identity=True` needs attention layers with an argument "
+                    "`identity_init`. "
                     f"Received: attention={attention!r}, which gives a "
                     f"{type(layer).__name__}. Pass identity=False to let it "
-                    "change what the model predicts"
+                    "change the predictions"
                 )
             changes["identity_init"] = True
         if config.get("data_format", spot.data_format) != spot.data_format:
             changes["data_format"] = spot.data_format
         policy = _policy(spot)
         if layer.dtype_policy != policy and (
-            # Not chosen by the user, but what a new layer gets.
+            # The default of a new layer, not chosen by the user.
             layer.dtype_policy == keras.config.dtype_policy()
         ):
             changes["dtype"] = policy
@@ -233,13 +235,13 @@ class Spots:
         ]
         if not paths:
             return "The model has no layer that could take attention"
-        # The last ones: deep features are the likelier places.
+        # The last ones: attention is more likely wanted at deep features.
         listed = "..., " * (len(paths) > most) + _quoted(paths[-most:])
         return f"Layers that can take attention ({len(paths)}): {listed}"
 
 
 def _trace(model):
-    """Traces a model with unknown sizes stood in for, if it takes that."""
+    """Traces a model, with `SIZE` for unknown sizes if possible."""
     specs = [
         keras.KerasTensor(
             (x.shape[0], *(axis or SIZE for axis in x.shape[1:])), x.dtype
@@ -249,7 +251,7 @@ def _trace(model):
     try:
         return _inspection.trace(model, specs)
     except (ValueError, TypeError):
-        # Sizes that are unknown but not free, as of a sequence of tokens.
+        # Unknown sizes that are constrained, e.g. by a reshape.
         return _inspection.trace(model, model.inputs)
 
 
@@ -260,7 +262,7 @@ def _format_of(operation, formats):
 
 
 def _policy(spot):
-    """Returns the data type policy for a layer that takes a spot's output."""
+    """Returns the dtype policy of a layer for a spot's output."""
     policy = getattr(spot.operation, "dtype_policy", None)
     dtype = spot.outputs[0][0].dtype
     if (
@@ -277,9 +279,9 @@ def _names(after: Any) -> Sequence[str]:
     names = list(after) if isinstance(after, Iterable) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(
-            "`after` must be None, a regular expression, names of layers or "
-            "a function that takes a layer and returns whether attention "
-            f"follows it. Received: after={after!r}"
+            "`after` must be None, a regular expression, names of layers, or "
+            "a function that takes a layer and returns a boolean. Received: "
+            f"after={after!r}"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""A functional model made anew, with layers added and its weights kept."""
+"""Cloning a functional model with its weights and added layers."""
 
 import collections
 import re
@@ -15,37 +15,37 @@ from cbam_keras import _inspection
 def copy_with(
     model: keras.Model, added: Mapping[int, keras.layers.Layer]
 ) -> keras.Model:
-    """Returns a copy of a model, with layers put after some of its own.
+    """Returns a clone of a model, with layers added after some of its own.
 
     Args:
-        model: Functional or sequential `keras.Model`, left as it is.
-        added: Mapping of the ids of operations, also in models within, to
-            the layer that follows each of their calls.
+        model: Functional or sequential `keras.Model`. It is not modified.
+        added: Mapping of ids of operations, including those of nested models,
+            to the layer that follows each of their calls.
 
     Returns:
-        A functional `keras.Model`, its layers made anew from their
-        configurations, with the values of all variables.
+        A functional `keras.Model` with layers cloned from their configs and
+        the values of all variables.
 
     Raises:
-        ValueError: If a layer can't be made anew with the same variables, or
-            if a variable belongs to no layer of the graph.
+        ValueError: If a layer cannot be cloned with the same variables, or if
+            a variable does not belong to a layer of the graph.
     """
-    return _Copy(added).of(model)
+    return _Clone(added).of(model)
 
 
-class _Copy:
-    """Models made anew, with attention added and the weights carried over."""
+class _Clone:
+    """Clones models, adds attention and copies the weights."""
 
     def __init__(self, added):
         self.added = added
-        self.made = {}
-        self.carried = {}
+        self.cloned = {}
+        self.copied = {}
 
     def of(self, model):
         copy = self._graph(model)
-        for old, new in list(self.made.values()):
+        for old, new in list(self.cloned.values()):
             if not _inspection.is_graph(old):
-                self._carry(old, new)
+                self._copy(old, new)
         self._verify(model)
         return copy
 
@@ -60,18 +60,18 @@ class _Copy:
         )
 
     def _call(self, operation, *args, **kwargs):
-        if id(operation) not in self.made:
-            make = self._graph if _inspection.is_graph(operation) else _anew
-            self.made[id(operation)] = operation, make(operation)
-        _, new = self.made[id(operation)]
+        if id(operation) not in self.cloned:
+            make = self._graph if _inspection.is_graph(operation) else _clone
+            self.cloned[id(operation)] = operation, make(operation)
+        _, new = self.cloned[id(operation)]
         outputs = new(*args, **kwargs)
         attention = self.added.get(id(operation))
         if attention is None:
             return outputs
         return keras.tree.map_structure(attention, outputs)
 
-    def _carry(self, old, new):
-        """Copies the variables of a layer, paired by name."""
+    def _copy(self, old, new):
+        """Copies the variables of a layer, matched by name."""
         if not isinstance(old, layers.Layer):
             return
         for inner, copy in zip(
@@ -79,57 +79,57 @@ class _Copy:
             _inspection.layers_within(new),
             strict=False,
         ):
-            # What is frozen within a layer: no configuration tells.
+            # Configs do not show which inner layers are frozen.
             if copy.trainable != inner.trainable:
                 copy.trainable = inner.trainable
-            _carry_learned(inner, copy)
+            _copy_state(inner, copy)
         to = collections.defaultdict(collections.deque)
         for variable in new.variables:
             to[_key(variable)].append(variable)
         for variable in old.variables:
-            # Equal names, as of blocks in a list, follow in equal order.
+            # Equal names, e.g. of blocks in a list, are in the same order.
             if not to[_key(variable)]:
                 raise ValueError(
                     f'Layer "{old.name}" of class {type(old).__name__} must '
-                    "have the same variables when it is made anew from its "
+                    "have the same variables when it is cloned from its "
                     "`get_config()`. Received: one without "
                     f'"{variable.path}" of shape {tuple(variable.shape)} and '
-                    f"type {variable.dtype}. Mend its `get_config`"
+                    f"dtype {variable.dtype}. Fix its `get_config`"
                 )
             copy = to[_key(variable)].popleft()
-            if self.carried.setdefault(id(variable), copy) is not copy:
+            if self.copied.setdefault(id(variable), copy) is not copy:
                 raise ValueError(
                     "A variable must belong to one layer, which may be called "
                     f'several times. Received: "{variable.path}", which layer '
-                    f'"{old.name}" shares with another, as a wrapper does '
-                    "with a layer that is also called itself: made anew, the "
-                    "two would be apart. Insert attention before they are "
-                    "joined"
+                    f'"{old.name}" shares with another, e.g. a wrapper with '
+                    "the layer inside it: their clones would not share it. "
+                    "Insert attention before building the model that shares "
+                    "them"
                 )
             copy.assign(keras.ops.convert_to_numpy(variable))
             if copy.trainable != variable.trainable:
                 copy.trainable = variable.trainable
 
     def _verify(self, model):
-        """Raises unless each variable of a model has arrived bit for bit."""
+        """Raises unless each variable of a model was copied bit for bit."""
         lost = [
             variable.path
             for variable in model.variables
-            if id(variable) not in self.carried
-            or _bits(variable) != _bits(self.carried[id(variable)])
+            if id(variable) not in self.copied
+            or _bits(variable) != _bits(self.copied[id(variable)])
         ]
         if lost:
             listed = ", ".join(f'"{path}"' for path in lost[:5])
             raise ValueError(
                 "Every variable of the model must belong to a layer of its "
-                f'graph, to be carried over. Received: model "{model.name}" '
-                f"with {len(lost)} others: {listed}. Build a "
-                "functional model of its inputs and outputs, and insert there"
+                f'graph to be copied. Received: model "{model.name}" '
+                f"with {len(lost)} others: {listed}. Build a functional model "
+                "from its inputs and outputs, and insert attention there"
             )
 
 
-def _carry_learned(old, new):
-    """Copies what a layer learned from data and keeps beside its variables."""
+def _copy_state(old, new):
+    """Copies what a layer adapted to data and does not keep in variables."""
     if isinstance(old, layers.Normalization) and old.built:
         # It computes with these constants, not with its variables.
         new.mean, new.variance = old.mean, old.variance
@@ -141,15 +141,14 @@ def _carry_learned(old, new):
 
 
 def _input(tensor):
-    """Returns a new input like that of a model."""
-    return _anew(_inspection.producer_of(tensor)).output
+    """Returns a new input tensor like that of a model."""
+    return _clone(_inspection.producer_of(tensor)).output
 
 
-def _anew(operation):
-    """Returns an operation made anew, with the values of a fresh start."""
+def _clone(operation):
+    """Returns a clone of an operation with initial values."""
     if isinstance(operation, layers.Lambda):
-        # From its configuration it would load code, which Keras refuses.
-        # The very function is at hand.
+        # Keras refuses to load code from the config. Use the same function.
         return type(operation)(
             operation.function,
             output_shape=operation._output_shape,
@@ -162,7 +161,7 @@ def _anew(operation):
     except Exception as error:
         raise ValueError(
             f'Layer "{operation.name}" of class {type(operation).__name__} '
-            "must be such that it can be made anew from its `get_config()`. "
+            "must be clonable from its `get_config()`. "
             f"Received: {type(error).__name__}: {error}. Give the class a "
             "`get_config` that returns all arguments of `__init__`, and "
             "register it with keras.saving.register_keras_serializable()"
@@ -170,7 +169,7 @@ def _anew(operation):
 
 
 def _key(variable):
-    # Keras numbers the variables to which a layer gives no name.
+    # Keras numbers the variables without a name.
     name = re.sub(r"^variable_\d+$", "variable", variable.name)
     return name, tuple(variable.shape), str(variable.dtype)
 

@@ -1,7 +1,7 @@
-"""Where attention belongs in a network that knows nothing of it.
+"""The default places for attention in any network.
 
-Works on the steps of a traced model (`_graph.trace`), models within models
-taken apart.
+Works on the steps of a traced model (`_inspection.trace`), with nested models
+expanded.
 """
 
 import math
@@ -18,8 +18,8 @@ from cbam_keras._inspection import (
     layers_within,
 )
 
-# Of the branches of a residual block, what follows the last convolution and
-# its normalization only to train deep networks: attention goes before it.
+# Layers at the end of a residual branch that only help to train deep networks:
+# attention goes before them.
 SCALES = (
     "AlphaDropout",
     "DropBlock2D",
@@ -35,14 +35,14 @@ SCALES = (
     "StochasticDepth",
 )
 
-# Add what they are given: Keras' layer, its operation `x + y`, and the layer
-# of InceptionResNetV2, which scales the branch on the way.
+# Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
+# which also scales the branch.
 ADDITIONS = ("Add", "CustomScaleLayer")
 
 JOINS = (*ADDITIONS, "Concatenate")
 
-# Activations of results, and layers whose plain output is a result when it
-# ends a model.
+# Activations of outputs such as probabilities and pixels. A layer of `PLAIN`
+# without activation gives an output too at the end of a model.
 RESULTS = (
     keras.activations.sigmoid,
     keras.activations.softmax,
@@ -60,7 +60,7 @@ PLAIN = (
     layers.Conv3DTranspose,
 )
 
-# Change the size of a feature map at its border alone.
+# Change only the border of a feature map.
 BORDERS = (
     "Cropping1D",
     "Cropping2D",
@@ -70,7 +70,7 @@ BORDERS = (
     "ZeroPadding3D",
 )
 
-# Sizes that differ by less are of one resolution: borders that are cut.
+# Sizes with a smaller ratio count as one resolution: they differ by a border.
 STRIDE = 1.5
 
 
@@ -79,16 +79,16 @@ def default_places(
     outputs: Sequence[Any],
     repeated: Sequence[Any] = (),
 ) -> list[Step]:
-    """Returns the steps after which attention belongs.
+    """Returns the steps after which attention goes by default.
 
-    In a residual network these are the ends of its branches, else the last
-    layer at each resolution.
+    In a residual network these are the ends of its branches, otherwise the
+    last layer at each resolution.
 
     Args:
         steps: The steps of the model, traced with known sizes.
         outputs: Its output tensors.
-        repeated: Operations that serve several places, as one activation for
-            a whole network: attention goes before them.
+        repeated: Operations that are called at several places, e.g. one
+            activation for a whole network: attention goes before them.
     """
     network = _Network(steps, outputs, repeated)
     places = list(network.branch_ends()) or list(network.last_at_each_size())
@@ -96,16 +96,16 @@ def default_places(
 
 
 def _kind(step: Step) -> str:
-    """Returns the class of an operation, by name.
+    """Returns the name of the class of an operation.
 
-    By name because most of these classes are private to the network, or to
-    Keras, that they are part of.
+    By name, because most of these classes are private to Keras or to a
+    network.
     """
     return type(step.operation).__name__
 
 
 def _convolves(step):
-    """Returns whether a step is a convolution, or a layer with some inside."""
+    """Returns whether a step is a convolution or contains one."""
     if not isinstance(step.operation, layers.Layer):
         return "Conv" in _kind(step)
     return any(
@@ -114,17 +114,17 @@ def _convolves(step):
 
 
 def _only_shapes(step):
-    """Returns whether a step turns a feature map into another, unlearned."""
+    """Returns whether a step gives a feature map and has no weights."""
     return is_feature_map(step.outputs[0]) and not getattr(
         step.operation, "weights", ()
     )
 
 
 def _is_head(step):
-    """Returns whether a step gives results in place of features.
+    """Returns whether a step gives outputs instead of features.
 
-    Probabilities, pixels, and what a convolution without activation gives at
-    the end of a model.
+    Outputs are probabilities, pixels, and the values of a convolution without
+    activation at the end of a model.
     """
     activation = getattr(step.operation, "activation", None)
     return (
@@ -140,10 +140,10 @@ def _ratio(coarse, fine):
 
 
 def _only_scales(step):
-    """Returns whether a step drops or scales what it is given, no more."""
+    """Returns whether a step only drops or scales its input."""
     if _kind(step) == "Activation":
         return step.operation.activation is keras.activations.linear
-    # The product with a constant; the gate of an SE block is another tensor.
+    # A product with a constant: the gate of an SE block is a second input.
     return len(step.inputs) == 1 and _kind(step) in (*SCALES, "Multiply")
 
 
@@ -156,7 +156,7 @@ class _Network:
         self.order = {step: i for i, step in enumerate(steps)}
         self.outputs = {id(x) for x in outputs}
         self.maker = {id(x): step for step in steps for x in step.outputs}
-        # A model may also hand on an input as it is.
+        # An output may also be an input of the model.
         self.results = [x for x in outputs if id(x) in self.maker]
         self.users = {}
         for step in steps:
@@ -165,7 +165,7 @@ class _Network:
         self.formats = data_formats(steps)
 
     def _made_at(self, tensor):
-        """Returns the position of the step that made a tensor, or -1."""
+        """Returns the position of the step that computes a tensor, or -1."""
         step = self.maker.get(id(tensor))
         return -1 if step is None else self.order[step]
 
@@ -178,14 +178,14 @@ class _Network:
                 continue
             followers = self.users.get(id(step.outputs[0]), [])
             if followers and all(_kind(s) == "Concatenate" for s in followers):
-                # A sum within a cell, as in NASNet, not a block's end.
+                # A sum within a cell, e.g. of NASNet, not the end of a block.
                 continue
             region = self._region(step)
             if region is not None and not self._descends(step, region):
                 yield from self._branches(step, region)
 
     def _region(self, addition):
-        """Returns the steps between an addition and where its inputs part.
+        """Returns the steps from the last common input of an addition to it.
 
         `None` if these are not a block with one entry and one exit.
         """
@@ -212,8 +212,8 @@ class _Network:
     def _descends(self, addition, region):
         """Returns whether a region has convolutions at a lower resolution.
 
-        Then it is no block but the levels below a lateral connection, as in
-        a feature pyramid or an hourglass.
+        Then it is not a block but the levels below a lateral connection, as
+        in a feature pyramid or an hourglass network.
         """
         full = self._size(addition)
         sizes = {step: self._size(step) for step in region}
@@ -233,7 +233,7 @@ class _Network:
         ]
         fewest = min(count for _, count in sides)
         branches = [x for x, count in sides if count > fewest]
-        # A shortcut is the input of the block or a projection of it.
+        # The shortcut is the input of the block or a projection of it.
         if fewest > 1 or len(branches) != len(sides) - 1:
             return
         for x in branches:
@@ -253,15 +253,15 @@ class _Network:
         return found
 
     def _without_scales(self, step):
-        """Goes back over stochastic depth and layer scale."""
-        while self._passed_over(step) and len(step.inputs) == 1:
+        """Returns the step before any stochastic depth and layer scale."""
+        while self._is_skipped(step) and len(step.inputs) == 1:
             before = self.maker.get(id(step.inputs[0]))
             if before is None:
                 break
             step = before
         return step
 
-    def _passed_over(self, step):
+    def _is_skipped(self, step):
         return _only_scales(step) or id(step.operation) in self.repeated
 
     # Other networks.
@@ -271,8 +271,8 @@ class _Network:
         levels = self._levels()
         above = self._dominators()
         for i, level in enumerate(levels):
-            # What runs at the next resolution, or gives the result, passes
-            # through the last layer here.
+            # All paths to the next resolution, or to the outputs, go through
+            # the last layer here.
             if i + 1 < len(levels):
                 beyond = [x for step in levels[i + 1] for x in step.outputs]
             else:
@@ -293,23 +293,23 @@ class _Network:
         return any(id(x) in self.outputs for x in step.outputs)
 
     def _before_head(self, step, level, above):
-        """Goes back over what turns the features of a level into a result."""
+        """Returns the step before the head that computes the outputs."""
         features = step
         while features is not None and (
             _is_head(features) or not self._ends(features, level)
         ):
             features = above[features]
-        # A network of nothing but a head.
+        # A network that is only a head.
         return step if features is None else features
 
     def _ends(self, step, level):
-        return step in level and not self._passed_over(step)
+        return step in level and not self._is_skipped(step)
 
     def _widest(self, level):
-        """Returns the last of the widest steps of a level, best of a join.
+        """Returns the last of the widest steps of a level, preferably a join.
 
-        For networks whose cells take the output of several cells before
-        them, so that nothing passes through one layer.
+        For networks whose cells take the outputs of several earlier cells, so
+        that no layer is on all paths.
         """
         steps = [step for step in level if self._ends(step, level)]
         features = [
@@ -329,7 +329,7 @@ class _Network:
     def _levels(self):
         """Returns the steps with feature maps by resolution, finest first.
 
-        Sizes that differ by a border alone, as 149 and 147, are one.
+        Sizes that differ only by a border, such as 149 and 147, are one.
         """
         ranks = [len(s.outputs[0].shape) for s in self.steps if _convolves(s)]
         if not ranks:
@@ -355,7 +355,7 @@ class _Network:
         return [level for level in levels if any(map(_convolves, level))]
 
     def _size(self, step):
-        """Returns the sides of a feature map, none if one is not known."""
+        """Returns the sizes of a feature map, `()` if one is unknown."""
         shape = step.outputs[0].shape
         axes = shape[2:] if self._channels_first(step) else shape[1:-1]
         return () if None in axes else tuple(axes)
@@ -367,14 +367,14 @@ class _Network:
         return self.formats[id(step.operation)] == "channels_first"
 
     def _dominators(self):
-        """Returns, for each step, the last that all paths to it pass."""
+        """Returns, for each step, the last step on all paths to it."""
         above = {}
         for step in self.steps:
             above[step] = self._common(step.inputs, above)
         return above
 
     def _common(self, tensors, above):
-        """Returns the last step that all paths to the tensors pass."""
+        """Returns the last step on all paths to the tensors."""
         steps = {self.maker.get(id(x)) for x in tensors}
         while len(steps) > 1:
             if None in steps:

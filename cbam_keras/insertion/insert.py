@@ -1,4 +1,4 @@
-"""Attention put into a network that exists, its weights kept."""
+"""Inserting attention into a trained network."""
 
 import dataclasses
 import math
@@ -14,15 +14,15 @@ from cbam_keras.insertion.copying import copy_with
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A layer after which attention goes.
+    """A layer after which attention is inserted.
 
     Attributes:
-        layer: String, the name of the layer, after the names of the models
-            it is in: `"backbone/conv5_block3_3_bn"`.
-        shape: Tuple, the shape of its output, `(B, H, W, C)`, `None` for
-            what is unknown.
+        layer: String, the name of the layer, prefixed with the names of
+            nested models: `"backbone/conv5_block3_3_bn"`.
+        shape: Tuple, the shape of its output, `(B, H, W, C)`, with `None` for
+            unknown sizes.
         attention: String, the name of the attention layer.
-        parameters: Integer, the trainable parameters that this adds.
+        parameters: Integer, the trainable parameters it adds.
     """
 
     layer: str
@@ -32,11 +32,11 @@ class Place:
 
 
 class Places(tuple[Place, ...]):
-    """The places of a dry run: a tuple of `Place` that prints as a table."""
+    """Result of a dry run: a tuple of `Place` that prints as a table."""
 
     @property
     def parameters(self) -> int:
-        """Trainable parameters that all places together add."""
+        """Trainable parameters added at all places."""
         return sum(place.parameters for place in self)
 
     def __str__(self) -> str:
@@ -58,43 +58,42 @@ def insert_attention(
     *,
     dry_run: bool = False,
 ) -> keras.Model | Places:
-    """Puts attention into a trained network without losing what it learned.
+    """Inserts attention into a trained network and keeps its predictions.
 
     Returns a new functional model with the layers of the given one, its
-    weights, and attention after the chosen layers. The given model is left
-    as it is. Every layer is made anew from its configuration and keeps its
-    name, data type and whether it is trainable; the values of all variables
-    are carried over by name, and that all have arrived is verified. Models
-    within models are changed inside. Attention layers are named after the
-    layer they follow, with `_attention`, take its data format and precision,
-    and can be trained even where that layer is frozen.
+    weights, and attention after the chosen layers. The given model is not
+    modified. Every layer is cloned from its config and keeps its name, dtype
+    and `trainable`; all variables are copied by name and verified. Nested
+    models are handled too. Attention layers are named after the layer they
+    follow, with `_attention` appended, take its data format and precision,
+    and are trainable even if that layer is frozen.
 
-    With `identity=True` the new model predicts what the old one did: to the
-    last bit run operation by operation, and to rounding (a few 1e-6 of the
-    largest output at most) where a compiler fuses operations in another way.
+    With `identity=True` the new model predicts what the old one did: bit for
+    bit when run operation by operation, and up to rounding (at most a few
+    1e-6 of the largest output) where a compiler fuses operations differently.
 
     Args:
-        model: Functional `keras.Model`, as those of `keras.applications`,
-            KerasHub or `keras.saving.load_model`, or a `keras.Sequential`
-            that is built.
+        model: Functional `keras.Model`, e.g. from `keras.applications`,
+            KerasHub or `keras.saving.load_model`, or a built
+            `keras.Sequential`.
         attention: `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class;
             a callable that takes `name=` and returns a layer; or a layer
-            used as template. See `cbam_keras.layers.make_attention`. Defaults
-            to `"cbam"`.
-        after: Where. A regular expression, found anywhere in the name of a
-            layer (`re.search`); a sequence of names; or a function that takes
-            a layer and returns whether attention follows it. A string that is
-            the name of a layer means that one alone. Layers within models are
-            named `"backbone/conv1"`, or `"conv1"` where that is clear; those
-            within other layers, as in `TimeDistributed`, can't be reached.
-            Defaults to `None`: in a residual network the end of
-            every residual branch, before the addition (before stochastic
-            depth and layer scale, where they end it), else the last layer at
-            each resolution.
-        identity: Boolean, whether the new layers start out returning their
-            input (`identity_init=True`). Defaults to `True`.
-        dry_run: Boolean. If `True`, no model is made, and the places that
-            would be used are returned. Defaults to `False`.
+            used as a template. See `cbam_keras.layers.make_attention`.
+            Defaults to `"cbam"`.
+        after: The layers that attention follows: a regular expression,
+            searched in layer names (`re.search`); a sequence of names; or a
+            function that takes a layer and returns a boolean. A string that
+            equals the name of a layer selects only that layer. Layers of
+            nested models are named `"backbone/conv1"`, or `"conv1"` if that
+            is unambiguous; layers inside other layers, such as
+            `TimeDistributed`, cannot be selected. Defaults to `None`: in a
+            residual network the end of every residual branch, before the
+            addition (and before stochastic depth or layer scale at the end of
+            the branch), otherwise the last layer at each resolution.
+        identity: Boolean, whether the new layers initially return their input
+            (`identity_init=True`). Defaults to `True`.
+        dry_run: Boolean. If `True`, no model is built, and the places are
+            returned. Defaults to `False`.
 
     Returns:
         A functional `keras.Model`, not compiled; or, with `dry_run`, a tuple
@@ -102,13 +101,13 @@ def insert_attention(
         prints as a table.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`, or `attention` or `after`
-            is of a wrong kind.
-        ValueError: If the graph of the model is not known, if `after` finds
-            nothing or a layer that gives no feature map, if a name is taken,
-            if the default places have attention of `cbam_keras` already,
-            if a layer can't be made anew from its configuration, or if
-            `identity` is asked of a layer without `identity_init`.
+        TypeError: If `model` is not a `keras.Model`, or `attention` or
+            `after` has the wrong type.
+        ValueError: If the graph of the model is not known, if `after` selects
+            no layer or one whose output is not a feature map, if a name is
+            taken, if the default places already have attention of
+            `cbam_keras`, if a layer cannot be cloned from its config, or if
+            `identity=True` and the attention layer has no `identity_init`.
 
     Example:
         >>> old = keras.applications.MobileNetV2(
@@ -140,16 +139,16 @@ def insert_attention(
             for spot, layer in zip(chosen, added.values(), strict=True)
         )
     result = copy_with(model, added)
-    _tell_what_stays_behind(model)
+    _warn_of_lost_settings(model)
     return result
 
 
-def _tell_what_stays_behind(model):
+def _warn_of_lost_settings(model):
+    """Warns of settings of a model that its clone does not have."""
     if model.compiled:
         _checks.warn(
             f'Model "{model.name}" is compiled, the new model is not: its '
-            "optimizer must begin anew with the new variables. Compile it, "
-            "for instance with "
+            "variables need a new optimizer. Compile it, e.g. with "
             "new.compile_from_config(model.get_compile_config())",
         )
     own = [
@@ -161,14 +160,13 @@ def _tell_what_stays_behind(model):
         _checks.warn(
             f'Model "{model.name}" is a {type(model).__name__} with its own '
             f"{' and '.join(own)}, the new model is a plain functional one. "
-            f"Make it one of yours: {type(model).__name__}(new.inputs, "
-            "new.outputs)",
+            f"Convert it: {type(model).__name__}(new.inputs, new.outputs)",
         )
     if getattr(model, "preprocessor", None) is not None:
         _checks.warn(
             f'Model "{model.name}" preprocesses its input, the new model '
-            "does not. Give it model.preprocessor(images), or set "
-            "model.preprocessor = None beforehand if the images are "
+            "does not. Pass it model.preprocessor(images), or set "
+            "model.preprocessor = None first if the images are already "
             "preprocessed",
         )
 

@@ -1,16 +1,17 @@
 """Attention layers.
 
-- `cbam`, `channel_attention`, `spatial_attention`, `squeeze_excite`: a layer
+- `cbam`, `channel_attention`, `spatial_attention`, `squeeze_excite`: one layer
   each.
-- `attention_layer`: the base class of the gates.
-- `pools`: what gates pool by.
-- `factory`: from a name, class, callable or template to a layer.
+- `attention_layer`: their base class.
+- `pools`: the pools that gates choose from.
+- `factory`: a layer from a name, class, callable or template.
 """
 
 from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.factory import ATTENTION, make_attention
+from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import SpatialAttention
 from cbam_keras.layers.squeeze_excite import SqueezeExcite
 

@@ -1,4 +1,4 @@
-"""What all attention layers share: arguments, input checks and pools."""
+"""`AttentionLayer`, the base class: shared arguments and input checks."""
 
 import math
 
@@ -9,9 +9,15 @@ from cbam_keras import _checks
 
 
 class AttentionLayer(layers.Layer):
-    """The arguments, checks and configuration common to all our layers.
+    """Arguments, checks and configuration that all attention layers share.
 
-    Not public: a subclass adds its own arguments, `build` and `call`.
+    A subclass adds its own arguments, `build` and `call`. A gate also has
+    `attention_map` and what the decorator `fused` needs:
+
+    - `_pools_positions`: Boolean, whether it pools over positions and not
+      over channels.
+    - `_map_from_pools(pooled, training)`: its attention map, given one tensor
+      for each entry of `pool_types`.
     """
 
     def __init__(
@@ -24,6 +30,8 @@ class AttentionLayer(layers.Layer):
         bias_initializer,
         kernel_regularizer,
         bias_regularizer,
+        kernel_constraint,
+        bias_constraint,
         data_format,
         **kwargs,
     ):
@@ -35,6 +43,8 @@ class AttentionLayer(layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
         self._gate_scale = (
@@ -64,22 +74,28 @@ class AttentionLayer(layers.Layer):
             "bias_regularizer": keras.regularizers.serialize(
                 self.bias_regularizer
             ),
+            "kernel_constraint": keras.constraints.serialize(
+                self.kernel_constraint
+            ),
+            "bias_constraint": keras.constraints.serialize(
+                self.bias_constraint
+            ),
             "data_format": self.data_format,
         }
 
     @property
     def _gate_dtype(self):
-        # Pooled maps and gates are small, so they are computed in float32
-        # at least: a sum over a float16 feature map can leave its range.
-        # (`keras.backend.result_type` gives float32 for float64 on JAX and
-        # PyTorch, as some of `keras.ops` do: hence operators below.)
+        # Pooled values and maps are small, so they are computed in float32
+        # at least: a sum over float16 features can overflow. (On JAX and
+        # PyTorch, `keras.backend.result_type` and some of `keras.ops` give
+        # float32 for float64: hence the operators in the gates.)
         return "float64" if self.compute_dtype == "float64" else "float32"
 
     def _channel_axis(self, rank):
         return 1 if self.data_format == "channels_first" else rank - 1
 
     def _check_input_shape(self, input_shape):
-        """Returns the channel count, or raises what is wrong with a shape."""
+        """Returns the channel count, or raises if the shape is unsuitable."""
         where = f'{type(self).__name__} layer "{self.name}"'
         shape = tuple(input_shape)
         if not 3 <= len(shape) <= 5:
@@ -103,18 +119,18 @@ class AttentionLayer(layers.Layer):
         return shape[axis]
 
     def _prepare(self, inputs):
-        """Returns `inputs` as the layer computes with them, and builds it."""
+        """Returns `inputs` in the layer's `compute_dtype`, and builds it."""
         inputs = ops.cast(inputs, self.compute_dtype)
         if not self.built:
             self.build(inputs.shape)
         return inputs
 
-    def _plain(self, inputs, training):
-        """Returns what `call` does, from single operations."""
-        return inputs * self.attention_map(inputs, training)
+    def _gates(self):
+        """Returns the gates that `call` applies, in order."""
+        return [self]
 
     def _can_be_fused(self):
-        """Whether `_fused` computes what this gate does."""
+        """Returns whether the fused operation computes what `call` does."""
         functions = (
             self.gate_activation,
             getattr(self, "activation", None),
@@ -124,7 +140,7 @@ class AttentionLayer(layers.Layer):
         return (
             set(self.pool_types) <= {"avg", "max"}
             and all(map(is_known, functions))
-            # A watcher may stand beside a gate's own call.
+            # A hook may replace the `call` of an instance.
             and "call" not in vars(self)
         )
 
@@ -135,7 +151,7 @@ class AttentionLayer(layers.Layer):
         return ops.cast(gate, self.compute_dtype)
 
     def _add_parameter(self, name, shape, last=False):
-        """Adds a kernel, or a bias if `name` ends so.
+        """Adds a bias if `name` ends in "bias", else a kernel.
 
         `last` marks what `identity_init` starts at zero.
         """
@@ -144,23 +160,24 @@ class AttentionLayer(layers.Layer):
         if last and self.identity_init:
             initializer = "zeros"
         elif isinstance(initializer, keras.initializers.Initializer):
-            # An initializer is stateless: used twice, it gives the same
-            # numbers twice. A copy draws a seed of its own.
+            # An initializer that is used twice gives the same numbers twice.
+            # A clone draws its own seed.
             initializer = initializer.clone()
         return self.add_weight(
             name=name,
             shape=shape,
             initializer=initializer,
             regularizer=getattr(self, f"{kind}_regularizer"),
+            constraint=getattr(self, f"{kind}_constraint"),
             # Kept in full precision under mixed precision, see _gate_dtype.
             autocast=False,
         )
 
 
 def is_known(function):
-    """Whether a function is Keras' or ours, and so does nothing unexpected.
+    """Returns whether a function is Keras' or ours, or is `None`.
 
-    A user's may hold variables, which gradients have to reach.
+    A user's function may hold variables, which gradients have to reach.
     """
     if isinstance(function, layers.Layer):
         return False
@@ -169,7 +186,7 @@ def is_known(function):
 
 
 def _identity_scale(activation):
-    """Returns the number that makes a gate of `activation` 1 at 0."""
+    """Returns the factor that makes the value of `activation` at 0 a 1."""
     if activation is keras.activations.sigmoid:
         return 2.0
     at_zero = float(ops.convert_to_numpy(activation(ops.zeros((1,))))[0])
@@ -177,8 +194,8 @@ def _identity_scale(activation):
     if at_zero <= 0 or math.frexp(at_zero)[0] != 0.5:
         raise ValueError(
             "`identity_init` needs a `gate_activation` whose value at 0 is "
-            'a power of two, as "sigmoid" (0.5), so that the scaled gate is '
-            "exactly 1 there. Received: gate_activation="
+            'a power of two, such as "sigmoid" (0.5), so that the scaled gate '
+            "is exactly 1 there. Received: gate_activation="
             f"{getattr(activation, '__name__', activation)!r}, which is "
             f"{at_zero} at 0"
         )

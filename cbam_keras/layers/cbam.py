@@ -1,26 +1,28 @@
-"""The convolutional block attention module: both gates in one layer."""
+"""`CBAM`, both gates in one layer, and `VARIANTS` of it."""
 
 import keras
 
-from cbam_keras import _checks, _fused
+from cbam_keras import _checks
+from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import AttentionLayer, is_known
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
+# Orders in which the gates are applied.
 ORDERS = ("channel_first", "spatial_first", "parallel")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class CBAM(AttentionLayer):
-    """Weighs channels, then positions: the paper's attention module.
+    """Convolutional block attention module: scales channels, then positions.
 
     `ChannelAttention` followed by `SpatialAttention`, each of which
-    multiplies its input by its attention map. In a residual block the layer
-    stands at the end of the branch, before the addition.
+    multiplies its input by its attention map. In a residual block, put the
+    layer at the end of the branch, before the addition.
 
-    The defaults are the formulas of the paper. For what the authors' code and
-    other implementations compute instead: `CBAM(**VARIANTS["official"])`.
+    The defaults are the formulas of the paper. To compute what the authors'
+    code or another implementation does, use `CBAM(**VARIANTS["official"])`.
 
     Args:
         reduction_ratio: Positive integer, `r`. Divides `C` to give the width
@@ -28,17 +30,17 @@ class CBAM(AttentionLayer):
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
         order: String. `"channel_first"` and `"spatial_first"` apply the gates
-            one after the other; `"parallel"` takes both maps from the input
-            and multiplies both on. Defaults to `"channel_first"`.
+            one after the other; `"parallel"` computes both maps from the
+            input and multiplies it by both. Defaults to `"channel_first"`.
         channel_pool_types: `pool_types` of `ChannelAttention`. Defaults to
             `("avg", "max")`.
         spatial_pool_types: `pool_types` of `SpatialAttention`. Defaults to
             `("avg", "max")`.
         hidden_units: Positive integer or `None`. The width of the hidden
-            layer in place of what `reduction_ratio` gives. Defaults to
-            `None`, which means `reduction_ratio` decides.
-        use_bias: Boolean, whether the perceptron of the channel gate has
-            biases. Defaults to `True`.
+            layer of the channel gate. `None` means that `reduction_ratio`
+            decides. Defaults to `None`.
+        use_bias: Boolean, whether the MLP of the channel gate has biases.
+            Defaults to `True`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether the spatial gate normalizes
@@ -47,14 +49,16 @@ class CBAM(AttentionLayer):
         activation: Activation of the hidden layer of the channel gate.
             Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns its input exactly
-            until it is trained. For layers put into trained networks. See
-            the gates. Defaults to `False`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. Use it for layers inserted into trained
+            networks. See the gates. Defaults to `False`.
         kernel_initializer: Initializer of all kernels. Defaults to
             `"glorot_uniform"`.
         bias_initializer: Initializer of all biases. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of all kernels. Defaults to `None`.
         bias_regularizer: Regularizer of all biases. Defaults to `None`.
+        kernel_constraint: Constraint of all kernels. Defaults to `None`.
+        bias_constraint: Constraint of all biases. Defaults to `None`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
@@ -71,13 +75,13 @@ class CBAM(AttentionLayer):
         `C` must be known.
 
     Output shape:
-        The input shape. The gates are reached as `layer.channel_attention`
-        and `layer.spatial_attention` once the layer is built.
+        The input shape. Once the layer is built, its gates are
+        `layer.channel_attention` and `layer.spatial_attention`.
 
     Raises:
         ValueError: If an argument is out of range, if the input is not of
             rank 3 to 5, or if `C` is unknown.
-        TypeError: If a flag is no boolean.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> inputs = keras.Input((32, 32, 3))
@@ -89,8 +93,9 @@ class CBAM(AttentionLayer):
 
     Reference:
         Woo, Park, Lee and Kweon, 2018
-        (https://arxiv.org/abs/1807.06521). How "parallel" joins the two maps
-        is not in the released code; multiplying both on is our reading.
+        (https://arxiv.org/abs/1807.06521). The released code does not show
+        how "parallel" combines the two maps; multiplying by both is our
+        reading.
     """
 
     def __init__(
@@ -112,6 +117,8 @@ class CBAM(AttentionLayer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         data_format=None,
         **kwargs,
     ):
@@ -123,6 +130,8 @@ class CBAM(AttentionLayer):
             bias_initializer=bias_initializer,
             kernel_regularizer=kernel_regularizer,
             bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
             data_format=data_format,
             **kwargs,
         )
@@ -159,6 +168,8 @@ class CBAM(AttentionLayer):
             "bias_initializer": self.bias_initializer,
             "kernel_regularizer": self.kernel_regularizer,
             "bias_regularizer": self.bias_regularizer,
+            "kernel_constraint": self.kernel_constraint,
+            "bias_constraint": self.bias_constraint,
             "data_format": self.data_format,
             "dtype": self.dtype_policy,
         }
@@ -183,10 +194,10 @@ class CBAM(AttentionLayer):
         self.spatial_attention.build(input_shape)
 
     def attention_maps(self, inputs, training=None):
-        """Returns both gates alone.
+        """Returns the maps of both gates.
 
-        Each map is the one that `call` multiplies on: with a sequential
-        `order`, the second is taken from the output of the first gate.
+        They are the maps that `call` multiplies by: with a sequential
+        `order`, the second is computed from the output of the first gate.
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
@@ -208,30 +219,15 @@ class CBAM(AttentionLayer):
             x = x * channel_map
         return channel_map, self.spatial_attention.attention_map(x, training)
 
+    @fused
     def call(self, inputs, training=None):
-        x = self._prepare(inputs)
-        gates = [self.channel_attention, self.spatial_attention]
-        if self.order == "spatial_first":
-            gates.reverse()
-        return _fused.attend(self, gates, x, training, self._plain)
-
-    def _plain(self, inputs, training):
-        x = inputs
         if self.order == "parallel":
-            channel_map, spatial_map = self.attention_maps(x, training)
-            return x * channel_map * spatial_map
-        gates = [self.channel_attention, self.spatial_attention]
-        if self.order == "spatial_first":
-            gates.reverse()
-        for gate in gates:
+            channel_map, spatial_map = self.attention_maps(inputs, training)
+            return inputs * channel_map * spatial_map
+        x = inputs
+        for gate in self._gates():
             x = gate(x, training=training)
         return x
-
-    def _can_be_fused(self):
-        return is_known(self.attention_maps) and all(
-            isinstance(gate, AttentionLayer) and gate._can_be_fused()
-            for gate in (self.channel_attention, self.spatial_attention)
-        )
 
     def get_config(self):
         return {
@@ -247,10 +243,20 @@ class CBAM(AttentionLayer):
             "activation": keras.activations.serialize(self.activation),
         }
 
+    def _gates(self):
+        gates = [self.channel_attention, self.spatial_attention]
+        return gates[::-1] if self.order == "spatial_first" else gates
+
+    def _can_be_fused(self):
+        return is_known(self.attention_maps) and all(
+            isinstance(gate, AttentionLayer) and gate._can_be_fused()
+            for gate in self._gates()
+        )
+
 
 # Keyword arguments for `CBAM` that make it compute what an implementation
-# computes. Where C / r is no integer, the hidden widths still differ: all
-# but timm truncate. See docs/fidelity.md for what was read where.
+# computes. Where C / r is not an integer, the hidden widths still differ: all
+# but timm truncate. See docs/fidelity.md for the sources.
 VARIANTS = {
     # The formulas of the paper, with the biases that its parameters need.
     "paper": {},
@@ -267,7 +273,7 @@ VARIANTS = {
     "kobiso_tensorflow": {"spatial_use_bias": True},
     # github.com/luuuyi/CBAM.PyTorch, the most copied PyTorch version
     "luuuyi": {"use_bias": False},
-    # A widely read tutorial: the perceptron has no ReLU and no biases.
+    # A widely read tutorial, whose MLP has no ReLU and no biases.
     "linear_perceptron": {
         "reduction_ratio": 4,
         "use_bias": False,

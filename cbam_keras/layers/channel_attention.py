@@ -1,54 +1,55 @@
-"""Channel attention: which channels matter."""
+"""`ChannelAttention`, the channel gate of CBAM."""
 
 import keras
 from keras import ops
 
-from cbam_keras import _checks, _fused
+from cbam_keras import _checks
+from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.pools import POOLS, pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class ChannelAttention(AttentionLayer):
-    """Weighs each channel by what the whole feature map holds in it.
+    """Scales each channel by a factor computed from all positions.
 
-    The channel gate of CBAM. Each pool reduces the feature map to one number
-    per channel; one shared two-layer perceptron maps each pooled vector to
-    `C` logits; the logits are added, and the sigmoid is taken once:
+    The channel gate of CBAM. Each pool reduces the features to one number per
+    channel, and one MLP with two layers, shared by all pools, maps each pooled
+    vector to `C` logits. The sigmoid is taken of the sum of the logits:
 
     `output = x * sigmoid(sum over pools of MLP(pool(x)))`, with
     `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel
     + excite_bias`.
 
     The hidden layer has `max(1, floor(C / reduction_ratio + 0.5))` units.
-    Pools and perceptron are computed in float32 at least, also in
-    half precision.
+    Pools and MLP are computed in float32 at least, also in half precision.
 
     Args:
         reduction_ratio: Positive integer, `r`. Divides `C` to give the width
-            of the hidden layer of the shared perceptron. Defaults to `16`.
+            of the hidden layer of the shared MLP. Defaults to `16`.
         pool_types: String or non-empty sequence of strings among `"avg"`,
             `"max"`, `"lp"` (the square root of the sum of squares) and
             `"lse"` (the logarithm of the sum of exponentials), over all
             spatial positions. Defaults to `("avg", "max")`.
         hidden_units: Positive integer or `None`. The width of the hidden
-            layer in place of what `reduction_ratio` gives. Defaults to
-            `None`, which means `reduction_ratio` decides.
-        use_bias: Boolean, whether both layers of the perceptron have biases.
-            The parameters printed in the paper include them. Defaults to
-            `True`.
+            layer. `None` means that `reduction_ratio` decides. Defaults to
+            `None`.
+        use_bias: Boolean, whether both layers of the MLP have biases. The
+            parameter counts in the paper include them. Defaults to `True`.
         activation: Activation of the hidden layer. `None` means linear.
             Defaults to `"relu"`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns its input exactly
+        identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained: `excite_kernel` and `excite_bias` start at
-            zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            layers put into trained networks. Defaults to `False`.
+            zero, and the gate is scaled to be 1 there (`2 * sigmoid`). Use it
+            for layers inserted into trained networks. Defaults to `False`.
         kernel_initializer: Initializer of both kernels. Defaults to
             `"glorot_uniform"`.
         bias_initializer: Initializer of both biases. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of both kernels. Defaults to `None`.
         bias_regularizer: Regularizer of both biases. Defaults to `None`.
+        kernel_constraint: Constraint of both kernels. Defaults to `None`.
+        bias_constraint: Constraint of both biases. Defaults to `None`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
@@ -56,8 +57,7 @@ class ChannelAttention(AttentionLayer):
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Changes nothing here; taken so that all
-            gates are called alike.
+        training: Boolean or `None`. Has no effect; all gates take it.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -71,7 +71,7 @@ class ChannelAttention(AttentionLayer):
     Raises:
         ValueError: If an argument is out of range, if the input is not of
             rank 3 to 5, or if `C` is unknown.
-        TypeError: If `use_bias` or `identity_init` is no boolean.
+        TypeError: If `use_bias` or `identity_init` is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -84,12 +84,12 @@ class ChannelAttention(AttentionLayer):
     Reference:
         Woo, Park, Lee and Kweon, 2018, section 3, "Channel attention
         module" (https://arxiv.org/abs/1807.06521). The hidden width is
-        rounded half up, as the printed parameters of the narrow MobileNet
-        need; the authors' code truncates. See `docs/fidelity.md`.
+        rounded half up, which the paper's parameter count of the narrow
+        MobileNet requires; the authors' code truncates. See
+        `docs/fidelity.md`.
     """
 
-    # Whether it pools over positions, in place of channels.
-    _pools_space = True
+    _pools_positions = True
 
     def __init__(
         self,
@@ -105,6 +105,8 @@ class ChannelAttention(AttentionLayer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         data_format=None,
         **kwargs,
     ):
@@ -116,6 +118,8 @@ class ChannelAttention(AttentionLayer):
             bias_initializer=bias_initializer,
             kernel_regularizer=kernel_regularizer,
             bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
             data_format=data_format,
             **kwargs,
         )
@@ -132,7 +136,7 @@ class ChannelAttention(AttentionLayer):
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
-        # Integers only: floor(C / r + 1/2) without rounding of a quotient.
+        # floor(C / r + 1/2) in integers, so that no quotient is rounded.
         ratio = self.reduction_ratio
         hidden = self.hidden_units or max(
             1, (2 * channels + ratio) // (2 * ratio)
@@ -151,11 +155,11 @@ class ChannelAttention(AttentionLayer):
             )
 
     def attention_map(self, inputs, training=None):
-        """Returns the gate alone, a factor per channel.
+        """Returns the attention map, one factor per channel.
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
-            training: Boolean or `None`. Changes nothing here.
+            training: Boolean or `None`. Has no effect.
 
         Returns:
             Tensor `(B, 1, 1, C)`, or `(B, C, 1, 1)` if
@@ -170,11 +174,11 @@ class ChannelAttention(AttentionLayer):
             pool(inputs, pool_type, axes, self._gate_dtype)
             for pool_type in self.pool_types
         ]
-        return self._map_of(pooled, training)
+        return self._map_from_pools(pooled, training)
 
+    @fused
     def call(self, inputs, training=None):
-        inputs = self._prepare(inputs)
-        return _fused.attend(self, [self], inputs, training, self._plain)
+        return inputs * self.attention_map(inputs, training)
 
     def get_config(self):
         return {
@@ -185,16 +189,16 @@ class ChannelAttention(AttentionLayer):
             "activation": keras.activations.serialize(self.activation),
         }
 
-    def _map_of(self, pooled, training):
-        """Returns the gate, given one `(B, C)` per entry of `pool_types`."""
-        # The pools into the batch, so that the weights are read once. The
-        # images stay the outermost, along which devices share a batch.
+    def _map_from_pools(self, pooled, training):
+        """Returns the map, given one `(B, C)` per entry of `pool_types`."""
+        # The pools become part of the batch, so that weights are read once.
+        # Images stay outermost: devices share a batch along them.
         channels, units = self.squeeze_kernel.shape
         x = ops.reshape(ops.stack(pooled, axis=1), (-1, channels))
         x = self.activation(
             self._dense(x, self.squeeze_kernel, self.squeeze_bias)
         )
-        # The second layer is linear: what it is applied to is added first.
+        # The second layer is linear, so its inputs are added first.
         pools = len(pooled)
         if pools > 1:
             x = ops.sum(ops.reshape(x, (-1, pools, units)), axis=1)

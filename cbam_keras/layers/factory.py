@@ -1,4 +1,4 @@
-"""From what a user names as `attention` to a layer."""
+"""`make_attention`: a layer from a name, class, callable or template."""
 
 import inspect
 from typing import Any
@@ -22,23 +22,23 @@ ATTENTION = {
 def make_attention(
     attention: Any, name: str | None = None
 ) -> keras.layers.Layer | None:
-    """Returns a new attention layer, or `None` where there is to be none.
+    """Returns a new attention layer, or `None` for no attention.
 
     Args:
         attention: `None`; one of `"cbam"`, `"se"`, `"channel"`, `"spatial"`;
             a layer class; a callable that takes `name=` and returns a new
             layer, as `functools.partial(CBAM, kernel_size=3)`; or a layer
-            used as a template, of which a copy with fresh weights is made.
-        name: String, the name of the layer. Defaults to `None`, which lets
-            Keras choose.
+            used as a template, which is copied without its weights.
+        name: String, the name of the layer. `None` lets Keras choose.
+            Defaults to `None`.
 
     Returns:
         A `keras.layers.Layer`, not yet built, or `None`.
 
     Raises:
         ValueError: If the name of an attention is unknown, or if a callable
-            does not give its layer the name asked for.
-        TypeError: If `attention` is nothing of the above.
+            does not pass `name` on to its layer.
+        TypeError: If `attention` is none of the above.
 
     Example:
         >>> make_attention("se", name="gate").name

@@ -1,4 +1,4 @@
-"""Pools that describe features by one number each: avg, max, lp, lse."""
+"""The pools of the gates: avg, max, lp, lse."""
 
 import keras
 from keras import ops
@@ -6,8 +6,8 @@ from keras import ops
 
 def _lp_pool(x, axis):
     total = ops.sum(ops.square(x), axis=axis)
-    # The root has no finite gradient at 0, which an all-zero channel after
-    # a ReLU would meet: there, take the root of 1 and subtract 1.
+    # The root has no finite gradient at 0, the sum of a channel that a ReLU
+    # has set to zero: there, take the root of 1 and subtract 1.
     empty = ops.cast(total == 0, total.dtype)
     return ops.sqrt(total + empty) - empty
 
@@ -22,6 +22,7 @@ def _avg_pool(x, axis):
     return ops.sum(x, axis=axis) / ops.cast(size, "float64")
 
 
+# The pools that `pool_types` may name.
 POOLS = {
     "avg": _avg_pool,
     "max": ops.max,
@@ -31,7 +32,7 @@ POOLS = {
 
 
 def pool(x, pool_type, axis, dtype):
-    """Returns `x` pooled over `axis`, computed and given in `dtype`."""
+    """Returns `x` pooled over `axis`, computed and returned in `dtype`."""
     if pool_type == "max":
         # A maximum is exact in any precision: cast the small result.
         return ops.cast(ops.max(x, axis=axis), dtype)

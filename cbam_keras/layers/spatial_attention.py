@@ -1,29 +1,30 @@
-"""Spatial attention: which positions matter."""
+"""`SpatialAttention`, the spatial gate of CBAM."""
 
 import keras
 from keras import layers, ops
 
-from cbam_keras import _checks, _fused
+from cbam_keras import _checks
+from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.pools import POOLS, pool
 
-# What the spatial gate can see of the channels at a position.
+# What the spatial gate can pool the channels at a position by.
 MAP_TYPES = (*POOLS, "conv")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class SpatialAttention(AttentionLayer):
-    """Weighs each position by what its channels and its neighbours hold.
+    """Scales each position by a factor computed from its neighbourhood.
 
     The spatial gate of CBAM. The channels are pooled at each position, the
-    maps are stacked in the order of `pool_types`, and one convolution turns
-    them into one map:
+    pooled maps are stacked in the order of `pool_types`, and one convolution
+    reduces them to a single map:
 
     `output = x * sigmoid(conv(stack(pool(x) for each pool)))`.
 
     Pools and convolution are computed in float32 at least, also in half
-    precision, and in channels-last order, so that `channels_first` works
-    where a backend has no such convolution.
+    precision, and in channels-last order, so that `channels_first` also
+    works on backends without such a convolution.
 
     Args:
         kernel_size: Odd positive integer, the side of the convolution.
@@ -35,23 +36,25 @@ class SpatialAttention(AttentionLayer):
             one channel, without bias. Defaults to `("avg", "max")`.
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
-        batch_norm: Boolean, whether batch normalization (epsilon 1e-5,
-            momentum 0.99) stands between convolution and sigmoid, as in the
-            authors' code. Once the layer is built, the attribute
-            `batch_norm` is that layer, or `None`. Defaults to `False`.
+        batch_norm: Boolean, whether to normalize (epsilon 1e-5, momentum
+            0.99) between convolution and sigmoid, as the authors' code does.
+            Once the layer is built, the attribute `batch_norm` is the
+            `BatchNormalization` layer or `None`. Defaults to `False`.
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns its input exactly
-            until it is trained: the convolution starts at zero, or with
-            `batch_norm` its scale (gamma) does, and the gate is scaled to be
-            1 there (`2 * sigmoid`). For layers put into trained networks.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained: the convolution starts at zero, or gamma does
+            with `batch_norm`, and the gate is scaled to be 1 there
+            (`2 * sigmoid`). Use it for layers inserted into trained networks.
             Defaults to `False`.
         kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
         bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
         bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        kernel_constraint: Constraint of the kernels. Defaults to `None`.
+        bias_constraint: Constraint of the bias. Defaults to `None`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
@@ -74,7 +77,7 @@ class SpatialAttention(AttentionLayer):
     Raises:
         ValueError: If an argument is out of range, if the input is not of
             rank 3 to 5, or if `C` is unknown.
-        TypeError: If a flag is no boolean.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -91,8 +94,7 @@ class SpatialAttention(AttentionLayer):
         and normalizes. See `cbam_keras.VARIANTS` and `docs/fidelity.md`.
     """
 
-    # Whether it pools over positions, in place of channels.
-    _pools_space = False
+    _pools_positions = False
 
     def __init__(
         self,
@@ -108,6 +110,8 @@ class SpatialAttention(AttentionLayer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         data_format=None,
         **kwargs,
     ):
@@ -119,6 +123,8 @@ class SpatialAttention(AttentionLayer):
             bias_initializer=bias_initializer,
             kernel_regularizer=kernel_regularizer,
             bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
             data_format=data_format,
             **kwargs,
         )
@@ -127,7 +133,7 @@ class SpatialAttention(AttentionLayer):
         self.dilation_rate = _checks.positive_integer(
             "dilation_rate", dilation_rate
         )
-        # `batch_norm` itself is the layer, which `build` makes.
+        # `batch_norm` itself is the layer, which `build` creates.
         self.use_batch_norm = _checks.boolean("batch_norm", batch_norm)
         self.batch_norm = None
 
@@ -138,8 +144,8 @@ class SpatialAttention(AttentionLayer):
         self.pool_kernel = None
         if "conv" in self.pool_types:
             self.pool_kernel = self._add_parameter("pool_kernel", (channels, 1))
-        # Batch normalization would blow up a map that starts at exactly
-        # zero, so there its gamma is what starts at zero instead.
+        # Batch normalization would amplify a map that starts at exactly
+        # zero, so its gamma starts at zero instead.
         self.kernel = self._add_parameter(
             "kernel",
             (self.kernel_size,) * spatial_rank + (maps, 1),
@@ -159,7 +165,7 @@ class SpatialAttention(AttentionLayer):
             self.batch_norm.build((None,) * (spatial_rank + 1) + (1,))
 
     def attention_map(self, inputs, training=None):
-        """Returns the gate alone, a factor per position.
+        """Returns the attention map, one factor per position.
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
@@ -174,11 +180,11 @@ class SpatialAttention(AttentionLayer):
         inputs = self._prepare(inputs)
         axis = self._channel_axis(len(inputs.shape))
         pooled = [self._pool(inputs, kind, axis) for kind in self.pool_types]
-        return self._map_of(pooled, training)
+        return self._map_from_pools(pooled, training)
 
+    @fused
     def call(self, inputs, training=None):
-        inputs = self._prepare(inputs)
-        return _fused.attend(self, [self], inputs, training, self._plain)
+        return inputs * self.attention_map(inputs, training)
 
     def get_config(self):
         return {
@@ -189,10 +195,10 @@ class SpatialAttention(AttentionLayer):
             "dilation_rate": self.dilation_rate,
         }
 
-    def _map_of(self, pooled, training):
-        """Returns the gate, given one `(B, H, W)` per entry of `pool_types`."""
-        # The maps stand channels-last whatever the data format: TensorFlow
-        # has no channels_first convolution on a CPU.
+    def _map_from_pools(self, pooled, training):
+        """Returns the map, given one `(B, H, W)` per entry of `pool_types`."""
+        # The maps are channels-last whatever the data format: TensorFlow has
+        # no channels_first convolution on a CPU.
         logits = ops.conv(
             ops.stack(pooled, axis=-1),
             self._convolution_kernel(),
@@ -211,10 +217,9 @@ class SpatialAttention(AttentionLayer):
         kernel = ops.cast(self.kernel, self._gate_dtype)
         if keras.config.backend() != "torch":
             return kernel
-        # The gradient of PyTorch's convolution on a CPU fails for a kernel
-        # to one map, of float64 and of a single image, unless the kernel
-        # lies in memory in PyTorch's order (1, maps, k, ..): flattened, it is
-        # copied so.
+        # On a CPU, the gradient of PyTorch's convolution to one map fails for
+        # float64 and a single image, unless the kernel is contiguous in
+        # PyTorch's order (1, maps, k, ..): flattening it copies it so.
         rank = len(kernel.shape) - 2
         kernel = ops.transpose(kernel, (rank + 1, rank, *range(rank)))
         kernel = ops.reshape(ops.reshape(kernel, (-1,)), kernel.shape)
@@ -226,5 +231,5 @@ class SpatialAttention(AttentionLayer):
             return pool(inputs, kind, axis, self._gate_dtype)
         inputs = ops.cast(inputs, self._gate_dtype)
         kernel = ops.cast(self.pool_kernel, self._gate_dtype)
-        # A 1x1 convolution to one channel is a product over the channels.
+        # A 1x1 convolution to one channel is a dot product over channels.
         return ops.squeeze(ops.moveaxis(inputs, axis, -1) @ kernel, axis=-1)

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation, the baseline that CBAM is compared with."""
+"""`SqueezeExcite`, the baseline that CBAM is compared with."""
 
 import keras
 
@@ -7,10 +7,10 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class SqueezeExcite(ChannelAttention):
-    """Weighs each channel by its average over the feature map.
+    """Squeeze-and-excitation: scales channels by a factor from their average.
 
     Channel attention on the average alone: `output = x * sigmoid(MLP(avg(x)))`
-    with the perceptron of `ChannelAttention`. The "+ SE" rows of the paper.
+    with the MLP of `ChannelAttention`. The "+ SE" rows of the paper.
 
     Args:
         reduction_ratio: Positive integer, `r`. Divides `C` to give the width
@@ -25,12 +25,14 @@ class SqueezeExcite(ChannelAttention):
         bias_initializer: Initializer of both biases. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of both kernels. Defaults to `None`.
         bias_regularizer: Regularizer of both biases. Defaults to `None`.
+        kernel_constraint: Constraint of both kernels. Defaults to `None`.
+        bias_constraint: Constraint of both biases. Defaults to `None`.
         data_format: See `ChannelAttention`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Changes nothing here.
+        training: Boolean or `None`. Has no effect.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -42,7 +44,7 @@ class SqueezeExcite(ChannelAttention):
     Raises:
         ValueError: If an argument is out of range, if the input is not of
             rank 3 to 5, or if `C` is unknown.
-        TypeError: If `use_bias` or `identity_init` is no boolean.
+        TypeError: If `use_bias` or `identity_init` is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -50,8 +52,8 @@ class SqueezeExcite(ChannelAttention):
         True
 
     Reference:
-        Hu, Shen and Sun, 2018 (https://arxiv.org/abs/1709.01507). Biases in
-        both layers, as the printed parameters of the CBAM paper need.
+        Hu, Shen and Sun, 2018 (https://arxiv.org/abs/1709.01507). Both layers
+        have biases, as the parameter counts in the CBAM paper require.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class SqueezeExcite(ChannelAttention):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         data_format=None,
         **kwargs,
     ):
@@ -82,6 +86,8 @@ class SqueezeExcite(ChannelAttention):
             bias_initializer=bias_initializer,
             kernel_regularizer=kernel_regularizer,
             bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
             data_format=data_format,
             **kwargs,
         )

@@ -1,20 +1,20 @@
 """Networks of the paper as functional Keras models.
 
-- `resnet`, `mobilenet`: the networks.
-- `blocks`: the parts of which they are made.
-- `assembly`: input, top and weights of every network.
-- `by_name`: networks by name, for images in [0, 255].
-- `weights`: weights from files.
-- `preprocessing`: images as published checkpoints expect them.
-- `feature_pyramid`: the last output of each stage.
+- `resnet`: the builder of all residual networks.
+- `residual_networks`, `mobilenet`: the networks of the paper.
+- `blocks`: their building blocks.
+- `assembly`: input, head and weights of every network.
+- `by_name`: networks by name, built for a dataset.
+- `weights`: loading weights from files.
+- `preprocessing`: preprocessing for published checkpoints.
+- `feature_pyramid`: a model that returns the feature map of each stage.
 """
 
 from cbam_keras.models.by_name import NETWORKS
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.preprocessing import preprocess_input
-from cbam_keras.models.resnet import (
-    ResNet,
+from cbam_keras.models.residual_networks import (
     ResNet18,
     ResNet34,
     ResNet50,
@@ -24,6 +24,7 @@ from cbam_keras.models.resnet import (
     ResNeXt101,
     WideResNet18,
 )
+from cbam_keras.models.resnet import ResNet
 
 __all__ = [
     "MobileNet",

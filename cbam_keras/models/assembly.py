@@ -1,4 +1,4 @@
-"""What all networks share: the image they take, their head, their weights."""
+"""Assembling a network: input, body, head and weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,11 +27,11 @@ def assemble(
     downsample_in: str,
     name: str,
 ) -> keras.Model:
-    """Builds a network from its middle: from the image, through it, to a head.
+    """Builds a network from its body, adding the input, head and weights.
 
     Args:
         body: Function from the image, a symbolic tensor, to the last feature
-            map. It is called once the other arguments have been checked.
+            map. It is called after the other arguments have been checked.
         include_top: See `ResNet`.
         weights: See `ResNet`.
         input_tensor: See `ResNet`.
@@ -40,7 +40,7 @@ def assemble(
         classes: See `ResNet`.
         classifier_activation: See `ResNet`.
         stem: See `ResNet`.
-        downsample_in: See `ResNet`. Checked here, used by the body.
+        downsample_in: See `ResNet`. Only checked here; the body uses it.
         name: String, the name of the model.
 
     Returns:
@@ -49,7 +49,7 @@ def assemble(
     Raises:
         ValueError: If an argument is out of range, or if a weight file does
             not fit.
-        TypeError: If an argument is of a wrong kind.
+        TypeError: If an argument has the wrong type.
     """
     _checks.one_of("stem", stem, STEMS)
     _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
@@ -70,12 +70,12 @@ def assemble(
 
 
 def _image(input_tensor, input_shape, include_top, stem):
-    """Returns the tensor that the network starts from."""
+    """Returns the input of the body: a new one, or `input_tensor`."""
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise TypeError(
-                "`input_tensor` must be a Keras tensor, as keras.Input "
-                "gives. Received: input_tensor of type "
+                "`input_tensor` must be a Keras tensor, such as "
+                "keras.Input(shape). Received: input_tensor of type "
                 f"{type(input_tensor).__name__}"
             )
         received = tuple(input_tensor.shape[1:])
@@ -93,7 +93,7 @@ def _image(input_tensor, input_shape, include_top, stem):
             input_shape = (3, size, size)
     if not isinstance(input_shape, Sequence):
         raise TypeError(
-            "`input_shape` must be a tuple, as (224, 224, 3). Received: "
+            "`input_shape` must be a tuple, e.g. (224, 224, 3). Received: "
             f"input_shape={input_shape!r}"
         )
     input_shape = tuple(input_shape)

@@ -1,8 +1,8 @@
-"""The building blocks of the networks, and the names of their layers.
+"""Building blocks of the networks, with the names of all layers.
 
 Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
-`(B, C, H, W)` by `keras.config.image_data_format()`. The names made here are
-API: weight maps, Grad-CAM and insertion rely on them.
+`(B, C, H, W)`, depending on `keras.config.image_data_format()`. Layer names
+are API: weight maps, Grad-CAM and insertion rely on them.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def channels_of(x: Any) -> int:
 def conv(
     x: Any, filters: int, kernel_size: int, *, name: str, stride=1, groups=1
 ) -> Any:
-    """Convolves without bias, padded as PyTorch does.
+    """Convolves without bias, with PyTorch's padding.
 
     Args:
         x: Symbolic tensor `(B, H, W, C)`.
@@ -56,7 +56,7 @@ def conv(
 def depthwise_conv(
     x: Any, kernel_size: int, *, name: str, stride: int = 1
 ) -> Any:
-    """Convolves each channel on its own, otherwise as `conv` does.
+    """Convolves each channel separately, with PyTorch's padding.
 
     Args:
         x: Symbolic tensor `(B, H, W, C)`.
@@ -73,39 +73,39 @@ def depthwise_conv(
         strides=stride,
         padding=padding,
         use_bias=False,
-        # Fan out is right here too: of a depthwise kernel `(k, k, C, 1)`
-        # Keras counts `k * k`, all that an output sees. Its fan in, and
-        # PyTorch's fan out, is `k * k * C`: a spread too small by sqrt(C).
+        # Keras' fan out of a depthwise kernel `(k, k, C, 1)` is `k * k`, the
+        # number of inputs of each output. Its fan in, and PyTorch's fan out,
+        # is `k * k * C`: the deviation would be too small by sqrt(C).
         depthwise_initializer=_kaiming_normal(),
         name=name,
     )(x)
 
 
 def subsample(x: Any, stride: int, *, name: str) -> Any:
-    """Keeps each `stride`-th row and column, as a strided 1x1 convolution.
+    """Keeps every `stride`-th row and column, as a strided 1x1 convolution.
 
-    A 1x1 convolution with stride 2 crashes the process in its gradient on
-    TensorFlow with oneDNN, for some odd batch sizes. Picking the positions
-    first and convolving with stride 1 computes the same, safely.
+    The gradient of a 1x1 convolution with stride 2 crashes the process on
+    TensorFlow with oneDNN for some odd batch sizes. Subsampling first and
+    convolving with stride 1 computes the same.
     """
     return layers.MaxPooling2D(1, strides=stride, name=name)(x)
 
 
 def batch_norm(x: Any, *, name: str) -> Any:
-    """Normalizes over the batch, with PyTorch's epsilon and momentum."""
-    # PyTorch's momentum 0.1 is Keras' 0.9: it weighs the new value.
+    """Applies batch normalization with PyTorch's epsilon and momentum."""
+    # PyTorch's momentum 0.1 is Keras' 0.9: PyTorch's weighs the new value.
     return layers.BatchNormalization(
         axis=_channel_axis(), epsilon=1e-5, momentum=0.9, name=name
     )(x)
 
 
 def relu(x: Any, *, name: str) -> Any:
-    """Applies a rectified linear unit as a layer of its own."""
+    """Applies a ReLU as a separate layer."""
     return layers.Activation("relu", name=name)(x)
 
 
 def attend(x: Any, attention: Any, *, name: str) -> Any:
-    """Applies a new layer of `attention`, or nothing if that is `None`."""
+    """Applies a new attention layer, or nothing if `attention` is `None`."""
     layer = make_attention(attention, name=name)
     if layer is None:
         return x
@@ -119,14 +119,14 @@ def attend(x: Any, attention: Any, *, name: str) -> Any:
     return y
 
 
-def stem(x: Any, width: int, kind: str) -> Any:
+def stem_block(x: Any, width: int, kind: str) -> Any:
     """Applies the first layers of a residual network.
 
     Args:
         x: Symbolic tensor `(B, H, W, C)`, the image.
         width: Positive integer, the number of output channels.
-        kind: `"imagenet"` (7x7 convolution with stride 2, then a 3x3 maximum
-            with stride 2) or `"small"` (3x3 convolution).
+        kind: `"imagenet"` (7x7 convolution with stride 2, then 3x3 max
+            pooling with stride 2) or `"small"` (3x3 convolution).
 
     Returns:
         Symbolic tensor `(B, H / 4, W / 4, width)` or `(B, H, W, width)`.
@@ -148,13 +148,13 @@ def basic_block(
 ) -> Any:
     """Applies two 3x3 convolutions with a shortcut around them.
 
-    The attention layer stands at the end of the branch, after the last
+    The attention layer is at the end of the branch, after the last
     normalization and before the addition (Figure 3 of the paper).
 
     Args:
         x: Symbolic tensor `(B, H, W, C)`.
         width: Positive integer, the number of output channels.
-        name: String, prefix of all layer names, as `"stage1_block1"`.
+        name: String, prefix of all layer names, e.g. `"stage1_block1"`.
         stride: Positive integer, stride of the first convolution. Defaults
             to `1`.
         attention: See `cbam_keras.layers.make_attention`. Defaults to
@@ -185,16 +185,16 @@ def bottleneck_block(
 ) -> Any:
     """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
 
-    The attention layer stands at the end of the branch, after the last
+    The attention layer is at the end of the branch, after the last
     normalization and before the addition.
 
     Args:
         x: Symbolic tensor `(B, H, W, C)`.
         width: Positive integer. The block gives `4 * width` channels.
-        name: String, prefix of all layer names, as `"stage1_block1"`.
+        name: String, prefix of all layer names, e.g. `"stage1_block1"`.
         stride: Positive integer. Defaults to `1`.
-        groups: Positive integer, groups of the 3x3 convolution. Defaults to
-            `1`.
+        groups: Positive integer, the groups of the 3x3 convolution. Defaults
+            to `1`.
         base_width: Positive integer. The inner convolutions have
             `groups * floor(width * base_width / 64)` channels. Defaults to
             `64`.
@@ -225,13 +225,13 @@ def depthwise_separable_block(
 ) -> Any:
     """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
 
-    An attention layer stands after each of the two, between its
+    Each of the two is followed by an attention layer, between its
     normalization and its ReLU.
 
     Args:
         x: Symbolic tensor `(B, H, W, C)`.
         width: Positive integer, the number of output channels.
-        name: String, prefix of all layer names, as `"stage1_block1"`.
+        name: String, prefix of all layer names, e.g. `"stage1_block1"`.
         stride: Positive integer, stride of the depthwise convolution.
             Defaults to `1`.
         attention: See `cbam_keras.layers.make_attention`. Defaults to
@@ -251,7 +251,7 @@ def depthwise_separable_block(
 
 
 def _pad(x, kernel_size, stride, name):
-    """Returns what to convolve, and the padding left to the convolution."""
+    """Returns the padded input, and the `padding` of the convolution."""
     if stride == 1:
         return x, "same"
     # Keras' "same" pads only at the end when the size is even; PyTorch pads

@@ -1,4 +1,4 @@
-"""Networks by the names that commands take, for images in [0, 255]."""
+"""Networks by name, built for a dataset of images in [0, 255]."""
 
 import functools
 from collections.abc import Callable
@@ -7,8 +7,7 @@ import keras
 from keras import layers
 
 from cbam_keras.models.mobilenet import MobileNet
-from cbam_keras.models.resnet import (
-    ResNet,
+from cbam_keras.models.residual_networks import (
     ResNet18,
     ResNet34,
     ResNet50,
@@ -18,6 +17,7 @@ from cbam_keras.models.resnet import (
     ResNeXt101,
     WideResNet18,
 )
+from cbam_keras.models.resnet import ResNet
 
 
 def _small(images, attention):
@@ -35,7 +35,7 @@ def _small(images, attention):
 
 
 def _network(build, images, attention):
-    """Returns a network for images in [0, 255]."""
+    """Builds a network with rescaling for the images of a dataset."""
     inputs = keras.Input(images.image_shape, name="images")
     large = max(images.image_shape) > 96
     return build(

@@ -1,4 +1,4 @@
-"""The feature maps of a network at each of its resolutions."""
+"""A model that returns the feature map of each stage."""
 
 import re
 
@@ -6,10 +6,10 @@ import keras
 
 
 def pyramid(model: keras.Model) -> keras.Model:
-    """Builds a model that gives the last feature map of each stage.
+    """Builds a model that returns the last feature map of each stage.
 
-    For detection, segmentation, or a look inside. It shares the layers, and
-    so the weights, of the given model, which is left as it is.
+    Use it as a backbone for detection or segmentation, or to look at the
+    features. It shares the layers, and so the weights, of the given model.
 
     Args:
         model: A network of `cbam_keras.models`, with or without classifier:
@@ -21,7 +21,7 @@ def pyramid(model: keras.Model) -> keras.Model:
         list of `(B, H, W, C)`, one per stage, the largest map first.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If the model has no layers of these names.
 
     Example:
@@ -43,8 +43,8 @@ def pyramid(model: keras.Model) -> keras.Model:
     if not last:
         raise ValueError(
             "`model` must have layers named stage1_block1_out and so on, as "
-            "the networks of `cbam_keras.models` do; a network inside another "
-            "model is found by `get_layer` first. Received: "
+            "the networks of `cbam_keras.models` do. Get a network inside "
+            "another model with `get_layer` first. Received: "
             f'model="{model.name}" with layers '
             f"{[layer.name for layer in model.layers[:5]]}, ..."
         )

@@ -35,17 +35,17 @@ def MobileNet(
     alpha: float = 1.0,
     name: str = "mobilenet",
 ) -> keras.Model:
-    """Builds MobileNet V1, with attention after every convolution if asked for.
+    """Builds MobileNet V1, optionally with attention after every convolution.
 
-    The stem, the 13 depthwise and the 13 pointwise convolutions each get an
-    attention layer of their own, 27 in all: the only placement that gives the
-    parameters and FLOPs printed in the paper. Each stands after the batch
-    normalization of its convolution and before the ReLU. That is our choice,
-    by the example of the residual blocks: the paper says no more than "after
-    every convolution", and the authors' MobileNet is not released.
+    The stem, the 13 depthwise and the 13 pointwise convolutions each get
+    their own attention layer, 27 in all: the only placement that gives the
+    parameters and FLOPs printed in the paper. It comes after the batch
+    normalization of the convolution and before the ReLU. That is our choice,
+    following the residual blocks: the paper only says "after every
+    convolution", and the authors' MobileNet is not released.
 
-    Padding and batch normalization are as in `ResNet`. Stages are counted by
-    resolution, and layers named `stem_conv`, `stem_attention`,
+    Padding and batch normalization are as in `ResNet`. Each resolution is a
+    stage, and layers are named `stem_conv`, `stem_attention`,
     `stage2_block1_conv1` (depthwise), `stage2_block1_attention1`,
     `stage2_block1_conv2` (pointwise), `stage2_block1_attention2`,
     `stage2_block1_out`, `head_pool`, `predictions`, and so on.
@@ -53,19 +53,19 @@ def MobileNet(
     Args:
         include_top: See `ResNet`. Defaults to `True`.
         weights: See `ResNet`; PyTorch checkpoints are for residual networks
-            alone. Defaults to `None`.
+            only. Defaults to `None`.
         input_tensor: See `ResNet`. Defaults to `None`.
         input_shape: See `ResNet`. Defaults to `None`.
         pooling: See `ResNet`. Defaults to `None`.
         classes: See `ResNet`. Defaults to `1000`.
         classifier_activation: See `ResNet`. Defaults to `"softmax"`.
-        attention: What stands after every convolution, see `ResNet`. A list,
-            one entry per stage, is for residual networks alone. Defaults to
-            `None`.
+        attention: Attention after every convolution, see `ResNet`. A list
+            with one entry per stage is for residual networks only. Defaults
+            to `None`.
         stem: `"imagenet"` or `"small"`: a 3x3 convolution with stride 2 or 1.
             Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`, which changes nothing here: taken
-            so that all networks are called alike. Defaults to `"3x3"`.
+        downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
+            so that all networks take the same arguments. Defaults to `"3x3"`.
         alpha: Positive number. All widths are multiplied by it and rounded
             down. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenet"`.
@@ -78,7 +78,7 @@ def MobileNet(
     Raises:
         ValueError: If an argument is out of range, or if a weight file does
             not fit.
-        TypeError: If `attention` is of a wrong kind.
+        TypeError: If `attention` has the wrong type.
 
     Example:
         >>> model = MobileNet(alpha=0.25, attention="cbam", classes=10)

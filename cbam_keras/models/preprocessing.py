@@ -1,4 +1,4 @@
-"""From images to what the published checkpoints expect."""
+"""Preprocessing of images for published checkpoints."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ from keras import ops
 
 from cbam_keras import _checks
 
-# Of the images of ImageNet, red, green and blue, in [0, 1].
+# Mean and deviation of ImageNet for red, green and blue in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
-    """Scales images to what networks trained on ImageNet in PyTorch expect.
+    """Preprocesses images as PyTorch networks trained on ImageNet expect.
 
     `(images / 255 - mean) / deviation` for each of red, green and blue, with
     the mean (0.485, 0.456, 0.406) and the deviation (0.229, 0.224, 0.225) of
-    ImageNet, as the authors' code and torchvision do. Needed with their
-    checkpoints; no network here has it built in.
+    ImageNet, as the authors' code and torchvision do. Their checkpoints need
+    it; no network here has it built in.
 
     Args:
         images: Array or tensor of any number type, one RGB image or a batch,
-            in `[0, 255]`. It is not changed. Tensors may be symbolic, or come
-            from `tf.data` under the TensorFlow backend.
+            in `[0, 255]`. It is not modified. Tensors may be symbolic, or come
+            from `tf.data` with the TensorFlow backend.
         data_format: String, `"channels_last"` for `(H, W, 3)` or
             `(B, H, W, 3)`, `"channels_first"` for `(3, H, W)` or
             `(B, 3, H, W)`, or `None` for
@@ -34,9 +34,9 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         for a tensor.
 
     Raises:
-        ValueError: If the images are not of rank 3 or 4, or have not 3
+        ValueError: If the images are not of rank 3 or 4, or do not have 3
             channels.
-        TypeError: If `images` is no array or tensor.
+        TypeError: If `images` is not an array or a tensor.
 
     Example:
         >>> white = np.full((2, 32, 32, 3), 255, "uint8")
@@ -61,7 +61,7 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     mean = np.array(MEAN, "float32").reshape(per_channel)
     deviation = np.array(DEVIATION, "float32").reshape(per_channel)
     if isinstance(images, np.ndarray):
-        # In place on the copy: data sets are large.
+        # In place on the copy, to save memory.
         images = images.astype("float32")
         images /= 255
         images -= mean

@@ -1,10 +1,10 @@
-"""Reading saved weights into a freshly built network."""
+"""Loading weights from files into a newly built network."""
 
-import collections
-import io
 import json
 import os
+import warnings
 import zipfile
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -14,6 +14,9 @@ from cbam_keras.convert import load_torch_weights
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
+# How names of layers begin that are the same in equal networks. Names of
+# inputs are numbered by Keras, and a head may be left out.
+NETWORK_LAYERS = ("stem_", "stage", "predictions")
 # Arguments of layers that change what they compute with the same weights.
 DECISIVE = (
     "activation",
@@ -30,20 +33,21 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Loads the weights of a file, of the same network or of PyTorch.
 
     Args:
-        model: Functional `keras.Model`.
+        model: Functional `keras.Model`, newly built: after an error, its
+            weights are undefined.
         path: A `.keras` or `.weights.h5` file saved from the same network, or
             a PyTorch checkpoint, which goes to `load_torch_weights`.
 
     Raises:
+        TypeError: If `path` is not a path.
         ValueError: If the file does not exist, is of another kind, is
             damaged, or was saved from another network.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
             "`weights` must be None or the path of a file. Received: weights "
-            f"of type {type(path).__name__}. A state dict that you hold goes "
-            "into the model once built: cbam_keras.load_torch_weights(model, "
-            "state_dict)"
+            f"of type {type(path).__name__}. To load a state dict, build the "
+            "model first: cbam_keras.load_torch_weights(model, state_dict)"
         )
     path = os.fspath(path)
     if not path.endswith(KERAS_ENDINGS + TORCH_ENDINGS):
@@ -60,95 +64,76 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         load_torch_weights(model, path)
         return
     try:
-        stored = collections.Counter(_stored_shapes(path))
+        problem = _difference(model, path) or _load(model, path)
     except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
         raise ValueError(
-            "`weights` must be a whole file as Keras saves it. Received: "
+            "`weights` must be a complete file written by Keras. Received: "
             f'weights="{path}", which is damaged, cut short or of another '
             f"kind ({error})"
         ) from error
-    # Keras would load what it can before it finds that something is missing,
-    # and would not tell of what it leaves unused.
-    own = collections.Counter(tuple(v.shape) for v in model.weights)
-    missing, unused = (
-        list((own - stored).elements()),
-        list((stored - own).elements()),
-    )
-    if missing or unused:
-        raise ValueError(
-            f'`weights` must come from a network like "{model.name}", with '
-            "the same depth, width, classes and attention. Received: "
-            f'weights="{path}". Missing ({len(missing)}): variables of '
-            f"shape {_shapes(missing)}. Unused ({len(unused)}): variables of "
-            f"shape {_shapes(unused)}"
-        )
-    if path.endswith(".keras"):
-        _check_layers(model, path)
-    model.load_weights(path)
-
-
-def _check_layers(model: keras.Model, path: str) -> None:
-    """Raises if a file is of other layers whose weights have these shapes."""
-    with zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))["config"]
-    stored = {
-        layer["config"]["name"]: _kind(layer["config"])
-        for layer in config["layers"]
-    }
-    own = {
-        layer.name: json.loads(json.dumps(_kind(layer.get_config())))
-        for layer in model.layers
-        if layer.weights or layer.name.endswith("_subsample")
-    }
-    differ = [name for name in own if own[name] != stored.get(name)]
-    # What only the file has: gates, and strides elsewhere.
-    differ += [
-        name
-        for name in stored
-        if name not in own and name.endswith(("_attention", "_subsample"))
-    ]
-    if differ:
+    if problem:
         raise ValueError(
             f'`weights` must come from a network like "{model.name}". '
-            f'Received: weights="{path}", whose layers have weights of the '
-            "same shapes and are others, as "
-            f"{_checks.first_few(differ)}. Build the "
-            "model with the arguments of the one that was saved, or load "
-            "that: keras.saving.load_model(path)"
+            f'Received: weights="{path}", which {problem}. Build the model '
+            "with the arguments of the one that was saved: depth, width, "
+            "classes, attention"
         )
 
 
-def _kind(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns what decides over what a layer computes with its weights."""
-    return {key: config[key] for key in DECISIVE if key in config}
+def _load(model: keras.Model, path: str) -> str:
+    """Loads weights; returns what is wrong with them, "" if nothing."""
+    try:
+        with warnings.catch_warnings():
+            # One for each layer that does not fit, before the error.
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
+    except ValueError as error:
+        # Without the list of layers that Keras adds.
+        cause = str(error).partition("\n\nList of objects")[0]
+        return f"does not fit ({cause})"
+    return ""
 
 
-def _stored_shapes(path: str) -> list[tuple[int, ...]]:
-    """Returns the shapes of the variables that a file holds for a model."""
+def _difference(model: keras.Model, path: str) -> str:
+    """Returns how a file differs where Keras' loader does not look, or ""."""
     if path.endswith(".weights.h5"):
-        return _dataset_shapes(path)
+        count = _count_variables(path)
+        # The loader ignores weights for which the model has no layer.
+        own = len(model.variables)
+        return f"has {count} variables, not {own}" * (count > own)
     with zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
-        if config.get("class_name") != "Functional":
-            raise ValueError(
-                f"it holds a {config.get('class_name')}, not a functional model"
-            )
-        # Reading the member whole also verifies its checksum.
-        return _dataset_shapes(io.BytesIO(archive.read("model.weights.h5")))
+        saved = json.loads(archive.read("config.json"))
+    if saved["class_name"] != "Functional":
+        return f"holds a {saved['class_name']} model"
+    stored = _decisive(layer["config"] for layer in saved["config"]["layers"])
+    # Tuples become lists, as in the file.
+    built = json.loads(
+        json.dumps(_decisive(layer.get_config() for layer in model.layers))
+    )
+    differ = [
+        name
+        for name in {**built, **stored}
+        if built.get(name) != stored.get(name)
+    ]
+    return f"has other layers: {_checks.first_few(differ)}" if differ else ""
 
 
-def _dataset_shapes(file: Any) -> list[tuple[int, ...]]:
-    import h5py  # A dependency of keras, needed here alone.
+def _decisive(configs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the arguments that decide what is computed, by layer."""
+    return {
+        config["name"]: {key: config[key] for key in DECISIVE if key in config}
+        for config in configs
+        if config["name"].startswith(NETWORK_LAYERS)
+    }
 
-    shapes = []
-    with h5py.File(file, "r") as root:
-        # Beside the layers, a file holds the optimizer's variables, if any.
-        # Groups have no shape, data sets have.
-        root["layers"].visititems(
-            lambda name, item: shapes.append(getattr(item, "shape", None))
+
+def _count_variables(path: str) -> int:
+    import h5py  # A dependency of Keras, needed here alone.
+
+    found = []
+    with h5py.File(path, "r") as file:
+        # Next to "layers" a file may hold the variables of an optimizer.
+        file["layers"].visititems(
+            lambda name, item: found.append(isinstance(item, h5py.Dataset))
         )
-    return [shape for shape in shapes if shape is not None]
-
-
-def _shapes(shapes: list[tuple[int, ...]]) -> str:
-    return _checks.first_few(shapes) or "none"
+    return sum(found)

@@ -1,7 +1,7 @@
 """Parameters and multiply-accumulates of any functional model.
 
-- `profile`: `profile_model` and what it returns.
-- `macs`: multiply-accumulates of each kind of layer.
+- `profile`: `profile_model` and its result.
+- `macs`: multiply-accumulates of one call of a layer.
 """
 
 from cbam_keras.profiling.profile import Profile, Row, profile_model

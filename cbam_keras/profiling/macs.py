@@ -1,6 +1,7 @@
-"""Multiply-accumulates of each kind of layer."""
+"""Multiply-accumulates of one call of a layer."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,9 +16,9 @@ from cbam_keras.layers import (
 )
 
 
-# Below, `x` and `y` are the shapes of input and output for a batch of one, NaN
-# where a size is unknown. The batch axis counts: a model may fold others into
-# it, as windows do.
+# In the functions below, `x` and `y` are the shapes of input and output for a
+# batch of one, with NaN for unknown sizes. The batch axis counts: a model may
+# fold other axes into it, e.g. windows.
 def _convolution(layer, x, y):
     axis = _channel_axis(layer, len(x))
     return (
@@ -26,7 +27,7 @@ def _convolution(layer, x, y):
 
 
 def _transposed_convolution(layer, x, y):
-    # Each input position meets the whole kernel once.
+    # Each input position is multiplied by the whole kernel once.
     return math.prod(layer.kernel_size) * math.prod(x) * layer.filters
 
 
@@ -46,8 +47,8 @@ def _dense(layer, x, y):
 
 
 def _einsum_dense(layer, x, y):
-    # Every index of the equation runs once around the multiplication, and
-    # stands in the input or in the kernel.
+    # One multiplication for each value of all indices of the equation, which
+    # are in the input or in the kernel.
     given, kernel = layer.equation.split("->")[0].split(",")
     sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
     head, dots, tail = given.partition("...")
@@ -58,7 +59,7 @@ def _einsum_dense(layer, x, y):
     return math.prod(sizes.values())
 
 
-def _perceptron(layer, x, y):
+def _mlp(layer, x, y):
     channels = x[_channel_axis(layer, len(x))]
     hidden = layer.squeeze_kernel.shape[1]
     return x[0] * len(layer.pool_types) * 2 * channels * hidden
@@ -74,7 +75,7 @@ def _spatial_gate(layer, x, y):
 
 
 def _cbam(layer, x, y):
-    return _perceptron(layer.channel_attention, x, y) + _spatial_gate(
+    return _mlp(layer.channel_attention, x, y) + _spatial_gate(
         layer.spatial_attention, x, y
     )
 
@@ -86,7 +87,7 @@ def _embedding(layer, x, y):
 
 NOT_COUNTED = ("not counted", None)
 
-# By the paper's convention: what only scales, shifts or looks up costs none.
+# Layers that only scale or shift have no MACs by the paper's convention.
 FREE = (
     layers.BatchNormalization,
     layers.GroupNormalization,
@@ -97,7 +98,7 @@ FREE = (
 )
 
 COUNTS = (
-    ("attention", (ChannelAttention, SqueezeExcite), _perceptron),
+    ("attention", (ChannelAttention, SqueezeExcite), _mlp),
     ("attention", SpatialAttention, _spatial_gate),
     ("attention", CBAM, _cbam),
     (
@@ -131,11 +132,23 @@ COUNTS = (
 )
 
 
-def _count(layer, inputs, outputs) -> tuple[str, int | None]:
-    """Returns the group of a layer and the MACs of one call of it."""
+def count_macs(
+    layer: Any, inputs: Sequence[Any], outputs: Sequence[Any]
+) -> tuple[str, int | None]:
+    """Counts the multiply-accumulates (MACs) of one call of a layer.
+
+    Args:
+        layer: `keras.layers.Layer` that is built.
+        inputs: Symbolic tensors, the inputs of the call.
+        outputs: Symbolic tensors, its outputs.
+
+    Returns:
+        Tuple of the group of the layer (`"convolution"`, `"dense"`,
+        `"attention"` or `"other"`) and its MACs, or `NOT_COUNTED`.
+    """
     if isinstance(layer, layers.SpectralNormalization):
-        # Once trained, the layer inside with another kernel.
-        return _count(layer.layer, inputs, outputs)
+        # At inference, the inner layer with another kernel.
+        return count_macs(layer.layer, inputs, outputs)
     if isinstance(layer, layers.TimeDistributed):
         return _count_times(layer, inputs, outputs)
     for group, classes, count in COUNTS:
@@ -143,7 +156,7 @@ def _count(layer, inputs, outputs) -> tuple[str, int | None]:
             x, y = _sizes(inputs[0]), _sizes(outputs[0])
             macs = count(layer, x, y)
             return NOT_COUNTED if math.isnan(macs) else (group, macs)
-    # Scales each channel, as Keras' ConvNeXt does in a class of its own.
+    # Scales each channel; a private class of Keras' ConvNeXt.
     if type(layer).__name__ == "LayerScale" or not layer.weights:
         return "other", 0
     return NOT_COUNTED
@@ -154,16 +167,16 @@ def _sizes(tensor):
 
 
 def _count_times(wrapper, inputs, outputs) -> tuple[str, int | None]:
-    """Counts what is applied to each step of axis 1: a layer or a model."""
+    """Counts a layer or model that is applied to each step of axis 1."""
     x, y = (
         keras.KerasTensor((1, *tensors[0].shape[2:]), tensors[0].dtype)
         for tensors in (inputs, outputs)
     )
-    counts = [_count(wrapper.layer, (x,), (y,))]
+    counts = [count_macs(wrapper.layer, (x,), (y,))]
     if _inspection.is_graph(wrapper.layer):
         steps, _ = _inspection.trace(wrapper.layer, [x])
         counts = [
-            _count(step.operation, step.inputs, step.outputs)
+            count_macs(step.operation, step.inputs, step.outputs)
             for step in steps
             if isinstance(step.operation, layers.Layer)
         ]

@@ -1,32 +1,33 @@
-"""Parameters and multiply-accumulates of a model, counted, not run."""
+"""Counting the parameters and multiply-accumulates of a model."""
 
 import dataclasses
 import math
 import numbers
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
 from cbam_keras import _inspection, _tables
-from cbam_keras.profiling.macs import NOT_COUNTED, _count
+from cbam_keras.profiling.macs import NOT_COUNTED, count_macs
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one layer of a model costs.
+    """Cost of one layer of a model.
 
     Attributes:
-        name: String, the name of the layer, after the names of the models
-            it is in: `"backbone/conv1"`.
+        name: String, the name of the layer, prefixed with the names of
+            nested models: `"backbone/conv1"`.
         kind: String, the class of the layer.
         group: String, `"convolution"`, `"dense"`, `"attention"`, `"other"`
-            (normalization and what else only scales, shifts or looks up) or
-            `"not counted"`.
+            (normalization and other layers that only scale, shift or look
+            up) or `"not counted"`.
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
         macs: Integer, multiply-accumulates for one sample, over all calls of
-            a shared layer; `None` where they can't be counted.
+            a shared layer; `None` if they cannot be counted.
     """
 
     name: str
@@ -39,14 +40,14 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What a model costs; prints as a table.
+    """Cost of a model; prints as a table.
 
     Attributes:
         model: String, the name of the model.
-        input_shape: Shape it was counted for, without the batch; a tuple of
+        input_shape: Shape of the counted input without the batch; a tuple of
             shapes if the model has several inputs.
-        rows: Tuple of `Row`, one for each layer that has weights or
-            multiplies, in the order they run.
+        rows: Tuple of `Row`, one for each layer with weights or
+            multiplications, in the order they run.
     """
 
     model: str
@@ -60,7 +61,7 @@ class Profile:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all layers that could be counted."""
+        """Multiply-accumulates of all layers that can be counted."""
         return sum(row.macs or 0 for row in self.rows)
 
     @property
@@ -87,7 +88,7 @@ class Profile:
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """Names of layers with weights whose multiplies are not known."""
+        """Names of layers whose multiply-accumulates are not known."""
         return tuple(row.name for row in self.rows if row.macs is None)
 
     def __str__(self) -> str:
@@ -125,7 +126,7 @@ class Profile:
         )
         if self.uncounted:
             text += (
-                "\nThe total leaves out the MACs of layers that are not known: "
+                "\nThe total excludes the MACs of layers of unknown kinds: "
                 + ", ".join(self.uncounted)
             )
         return text
@@ -134,31 +135,31 @@ class Profile:
 def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
     """Counts trainable parameters and multiply-accumulates of a model.
 
-    Nothing is run: shapes are propagated through the graph. A MAC is one
-    multiply and one add. Counted, as in the tables of the paper, are
+    The model is not run: shapes are propagated through its graph. A MAC is
+    one multiply and one add. As in the tables of the paper, these are counted:
     convolutions of every kind, dense layers and the attention layers of
-    `cbam_keras` (the perceptron once for each pool, the convolution, and the
-    1x1 convolution of `pool_types="conv"`), positions in the padding
-    included. Biases, normalization, activations, pooling, products of two
-    feature maps and the multiplication by an attention map are not.
+    `cbam_keras` (the MLP once for each pool, the convolution, and the 1x1
+    convolution of `pool_types="conv"`), including positions in the padding.
+    Biases, normalization, activations, pooling, products of two feature maps
+    and the multiplication by an attention map are not.
 
     Args:
-        model: Functional `keras.Model`, or a `keras.Sequential` that is
-            built; models within models are taken apart.
-        input_shape: Shape of the input without the batch, as
-            `(224, 224, 3)`; for several inputs, these in the nesting that
-            the model takes, or in a dictionary by their names. Defaults to
-            `None`, which means that of the model.
+        model: Functional `keras.Model`, or a built `keras.Sequential`. The
+            layers of nested models are counted one by one.
+        input_shape: Shape of the input without the batch, e.g.
+            `(224, 224, 3)`. For several inputs, a nested structure of shapes
+            as the model takes them, or a dictionary by input name. Defaults
+            to `None`, which means the shape of the model's input.
 
     Returns:
         A `Profile`, with `.parameters`, `.macs`, `.attention_parameters`,
         `.attention_macs`, `.groups`, `.rows` and `.uncounted`, the names of
-        layers that have weights but are of no known kind: their parameters
-        are in the totals, their MACs are not. A shared layer counts its
+        layers with weights of an unknown kind: the totals include their
+        parameters and exclude their MACs. A shared layer counts its
         parameters once and its MACs for each call.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If the graph of the model is not known (subclassed, or
             sequential and not built), or if the shape of an input is unknown
             or does not fit.
@@ -183,19 +184,30 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
         ],
     )
     batch = model.inputs[0].shape[0] or 1
+    return Profile(
+        model.name,
+        shapes[0] if len(shapes) == 1 else tuple(shapes),
+        (*_layer_rows(steps, batch), *_variable_rows(model, steps)),
+    )
+
+
+def _layer_rows(
+    steps: Sequence[_inspection.Step], batch: int
+) -> Collection[Row]:
+    """Returns the rows of all layers with weights or multiplications."""
     rows: dict[int, Row] = {}
     seen: set[int] = set()
     for step in steps:
         layer = step.operation
         if not isinstance(layer, layers.Layer):
             continue
-        group, macs = _count(layer, step.inputs, step.outputs)
+        group, macs = count_macs(layer, step.inputs, step.outputs)
         if not layer.weights and not macs:
             continue
         if macs is not None:
             macs //= batch
         if id(layer) in rows:
-            # A shared layer: one row, and the MACs of each call.
+            # A shared layer: one row with the MACs of all calls.
             row = rows[id(layer)]
             if row.macs is None or macs is None:
                 group, macs = NOT_COUNTED
@@ -211,11 +223,21 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
             _parameters(layer, seen),
             macs,
         )
-    graph = {id(v) for step in steps for v in _weights(step.operation)}
+    return rows.values()
+
+
+def _variable_rows(
+    model: keras.Model, steps: Sequence[_inspection.Step]
+) -> Iterator[Row]:
+    """Yields rows of weights outside the graph, e.g. of a subclass."""
+    graph = {
+        id(variable)
+        for step in steps
+        for variable in getattr(step.operation, "weights", [])
+    }
     for variable in model.weights:
         if id(variable) not in graph:
-            # Of a layer that the graph does not show, as of a subclass.
-            rows[id(variable)] = Row(
+            yield Row(
                 variable.path,
                 "Variable",
                 "not counted",
@@ -223,15 +245,6 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
                 math.prod(variable.shape) if variable.trainable else 0,
                 None,
             )
-    return Profile(
-        model.name,
-        shapes[0] if len(shapes) == 1 else tuple(shapes),
-        tuple(rows.values()),
-    )
-
-
-def _weights(operation: Any) -> list:
-    return getattr(operation, "weights", [])
 
 
 def _parameters(layer: Any, seen: set[int]) -> int:
@@ -266,10 +279,10 @@ def _shapes(model: keras.Model, input_shape: Any) -> list[tuple[int, ...]]:
 
 
 def _given(input_shape: Any, inputs: Any) -> list[tuple[Any, tuple]]:
-    """Returns the inputs of a model, each with the shape given for it."""
+    """Returns the inputs of a model, each with its given shape."""
     flat = keras.tree.flatten(inputs)
     if isinstance(input_shape, dict):
-        # By name where the model takes no dict, as Keras takes data.
+        # By name if the model takes no dict, as Keras does with data.
         if not isinstance(inputs, dict):
             inputs = {x.name: x for x in flat}
         if input_shape.keys() != inputs.keys():
@@ -298,7 +311,7 @@ def _fits(shape: tuple, axes: tuple) -> bool:
 
 
 def _listed(model: keras.Model) -> str:
-    """Returns the shapes a model takes, by name if they are several."""
+    """Returns the input shapes of a model as text."""
     shapes = [(x.name, tuple(x.shape[1:])) for x in model.inputs]
     if len(shapes) == 1:
         return str(shapes[0][1])

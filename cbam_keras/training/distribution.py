@@ -1,4 +1,4 @@
-"""One network on several devices, each with its part of every batch."""
+"""Training on several devices, each with its part of every batch."""
 
 import contextlib
 import dataclasses
@@ -16,17 +16,17 @@ from cbam_keras.training.processes import (
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """Which of several processes this is, that train one network together.
+    """One of several processes that train a network together under JAX.
 
-    For `train(distribute=)` under JAX, where each process makes the same call
-    but for its own `process`. All of them need the same output folder, since
-    process 0 alone writes to it and the others read what it wrote.
+    For `train(distribute=)`. Every process makes the same call, except for
+    its own `process`. All need the same output folder: process 0 writes to it
+    and the others read from it.
 
     Args:
-        address: String, `"host:port"`: where process 0 can be reached by the
-            others, with a port that is free there.
-        processes: Positive integer, how many there are.
-        process: Integer from 0 to `processes - 1`, which of them this is.
+        address: String, `"host:port"`, where the others reach process 0. The
+            port must be free there.
+        processes: Positive integer, the number of processes.
+        process: Integer from 0 to `processes - 1`, the number of this one.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -41,12 +41,7 @@ class Distribution:
     process: int
 
     def __post_init__(self) -> None:
-        host, _, port = str(self.address).rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise ValueError(
-                "`address` must be the host and port of process 0, as "
-                f'"10.0.0.1:29400". Received: address={self.address!r}'
-            )
+        _checks.parse_address(self.address)
         processes = _checks.positive_integer("processes", self.processes)
         process = _checks.seed("process", self.process)
         if process >= processes:
@@ -59,9 +54,14 @@ class Distribution:
 
 
 class Devices:
-    """What trains a network: this process alone, on its first device."""
+    """The devices that train a network; here one device of one process.
 
-    # Of the processes, which one and how many, and the devices of them all.
+    Attributes:
+        index: Integer, the number of this process.
+        processes: Integer, the number of processes.
+        count: Integer, the number of devices of all processes.
+    """
+
     index = 0
     processes = 1
     count = 1
@@ -72,22 +72,26 @@ class Devices:
         return self.index == 0
 
     def scope(self, folder):
-        """Makes what is built and trained inside use these devices."""
+        """Context in which networks are built and trained on the devices."""
         return contextlib.nullcontext()
 
     def fitting(self, model):
-        """Prepares a model for `fit`, and takes that back."""
+        """Context in which a model is prepared for `fit`."""
         return contextlib.nullcontext()
 
     def apart(self):
-        """Makes what is done inside `fit` by one process its own matter."""
+        """Context, during `fit`, for what one process does by itself."""
         return contextlib.nullcontext()
 
     def wait(self):
-        """Returns when every process has come here."""
+        """Returns when every process has called this."""
 
     def share(self, images):
-        """Returns this process' part of images, in batches that divide."""
+        """Returns this process' part of the images, in batches that divide.
+
+        Args:
+            images: An `ImageData`.
+        """
         if self.count == 1:
             return images
         if images.batch_size % self.count:
@@ -99,15 +103,15 @@ class Devices:
         shared = images.sharded(self.index, self.processes, self.count)
         return dataclasses.replace(
             shared,
-            validation=_weigh(
+            validation=_weighted(
                 shared.validation, self._factor(images, "validation")
             ),
-            test=_weigh(shared.test, self._factor(images, "test")),
+            test=_weighted(shared.test, self._factor(images, "test")),
         )
 
     def _factor(self, images, split):
-        # Keras divides a loss by the number of all examples, those of weight
-        # 0 that fill up the last batch among them.
+        # Keras divides a loss by the number of all examples, including those
+        # of weight 0 that fill up the last batch.
         size = images.sizes[split]
         return -(-size // self.count) * self.count / size
 
@@ -129,8 +133,8 @@ class _Mirrored(Devices):
 
     @contextlib.contextmanager
     def fitting(self, model):
-        # Otherwise each device normalizes by, and keeps, statistics of its
-        # own part of each batch, and a file holds those of the first alone.
+        # Otherwise each device has statistics of its own part of each batch,
+        # and only those of the first device are saved.
         self.normalizing = [
             layer
             for layer in _inspection.layers_within(model)
@@ -141,7 +145,7 @@ class _Mirrored(Devices):
             yield
 
     def apart(self):
-        # Other backends would not load a layer that is saved so.
+        # Other backends do not load a layer that is saved as synchronized.
         return self._synchronized(False)
 
     @contextlib.contextmanager
@@ -185,8 +189,8 @@ class _Parallel(Devices):
 
     @contextlib.contextmanager
     def apart(self):
-        # Keras makes variables in passing, saving a model for one, and with
-        # a distribution each is an agreement of all processes.
+        # Keras creates variables when it saves a model, for example, and
+        # with a distribution each needs all processes.
         before = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
         try:
@@ -207,7 +211,8 @@ def connect(distribute: bool | Distribution) -> None:
 
     Raises:
         TypeError: If it is neither a boolean nor a `Distribution`.
-        ValueError: If the backend cannot, or process 0 its port.
+        ValueError: If the backend does not support it, or if the port of
+            process 0 is not free.
         RuntimeError: If the backend has computed something already.
     """
     if not isinstance(distribute, (bool, Distribution)):
@@ -219,22 +224,22 @@ def connect(distribute: bool | Distribution) -> None:
     if distribute and backend not in ("tensorflow", "jax"):
         raise ValueError(
             "`distribute` needs the backend TensorFlow or JAX, since Keras "
-            "shares batches among devices there alone. Received: distribute="
+            "distributes batches only there. Received: distribute="
             f"{distribute!r}, backend={backend!r}. Set KERAS_BACKEND=jax"
         )
     if not isinstance(distribute, Distribution) or distribute.processes == 1:
         return
     if backend != "jax":
         raise ValueError(
-            "Several processes can train one network under JAX alone. "
+            "Several processes can train one network only under JAX. "
             f"Received: distribute={distribute!r}, backend={backend!r}. Set "
-            "KERAS_BACKEND=jax; distribute=True takes the devices of one "
+            "KERAS_BACKEND=jax; distribute=True uses the devices of one "
             "machine"
         )
     connect_processes(distribute)
 
 
-def find(distribute: bool | Distribution) -> Devices:
+def find_devices(distribute: bool | Distribution) -> Devices:
     """Returns the devices to train on, connected to the other processes."""
     connect(distribute)
     if not distribute:
@@ -243,7 +248,7 @@ def find(distribute: bool | Distribution) -> Devices:
         jax = _checks.require("jax", extra="jax")
         return ALONE if jax.device_count() == 1 else _Parallel()
     tf = _checks.require("tensorflow", extra="tensorflow")
-    # Several where GPUs are there, or were made out of the processor.
+    # There are several with GPUs, or when the processor is split.
     devices = tf.config.list_logical_devices(
         "GPU"
     ) or tf.config.list_logical_devices("CPU")
@@ -251,16 +256,16 @@ def find(distribute: bool | Distribution) -> Devices:
     return ALONE if len(names) == 1 else _Mirrored(names)
 
 
-def _weigh(batches: Any, factor: float) -> Any:
-    """Returns batches with their sample weights times a factor."""
+def _weighted(batches: Any, factor: float) -> Any:
+    """Returns batches with their sample weights multiplied by a factor."""
     if factor == 1:
         return batches
     if isinstance(batches, keras.utils.PyDataset):
-        return _Weighed(batches, factor)
+        return _Weighted(batches, factor)
     return batches.map(lambda x, y, weights: (x, y, weights * factor))
 
 
-class _Weighed(keras.utils.PyDataset):
+class _Weighted(keras.utils.PyDataset):
     def __init__(self, batches, factor):
         super().__init__()
         self.batches = batches

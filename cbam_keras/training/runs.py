@@ -10,7 +10,7 @@ import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.training.checkpoints import best_epoch
-from cbam_keras.training.distribution import Distribution, find
+from cbam_keras.training.distribution import Distribution, find_devices
 from cbam_keras.training.fitting import fit
 from cbam_keras.training.folder import Session
 from cbam_keras.training.images import as_images, describe_recipe
@@ -105,7 +105,7 @@ def train(
     _check_networks(networks)
     # Before any work: what is only needed in the end must be there too.
     _checks.require("matplotlib.figure", extra="plot")
-    devices = find(distribute)
+    devices = find_devices(distribute)
     loaded = as_images(images, recipe)
     settings = {
         **(settings or {}),

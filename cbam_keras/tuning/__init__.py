@@ -2,24 +2,26 @@
 
 - `searching`: `search`.
 - `hypermodel`: `CBAMHyperModel`.
-- `space`: the hyperparameters.
-- `tuner`: what KerasTuner calls for each trial.
-- `trial`: one trial, from its values to its score.
-- `oracle`: KerasTuner's oracles, saved after each step.
+- `space`: its hyperparameters.
+- `tuner`: runs the trials that the oracle hands out.
+- `trial`: one trial, from its values to its outcome.
+- `oracle`: KerasTuner's oracle, saved after each step.
 - `algorithms`: random, Hyperband, Bayesian and grid search.
 - `results`: results of a search, and its verdict.
 - `report`: files and figures of a search.
 - `folder`: the output folder.
-- `chief`, `client`, `cluster`, `supervisor`: several processes.
+- `workers`: the processes of a search on one machine.
+- `chief`: the process that hands out trials.
+- `remote`: the calls between chief and workers.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from cbam_keras import _checks
-from cbam_keras.tuning.cluster import join
+from cbam_keras.tuning.algorithms import ALGORITHMS
 from cbam_keras.tuning.results import SearchResults, Trial
 from cbam_keras.tuning.searching import RECIPE, search
-from cbam_keras.tuning.supervisor import end_with_supervisor, supervise
+from cbam_keras.tuning.workers import end_with_starter, join, run_workers
 
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel

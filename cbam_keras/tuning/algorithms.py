@@ -1,211 +1,327 @@
-"""The ways to choose the next trial: KerasTuner's four, each durable."""
+"""The ways to choose the next trial.
 
+Each is a function of the trials so far and of the next random seed, and keeps
+nothing else. So only these need to be saved for a search that is killed and
+resumed to continue as it would have.
+"""
+
+import copy
+import itertools
+import math
 import warnings
 
-import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import TrialStatus
 
 from cbam_keras import _checks
-from cbam_keras.tuning.oracle import Durable
-from cbam_keras.tuning.trial import rank
+
+# A space counts as used up after so many values in a row that were tried.
+DRAWS = 200
 
 
-class RandomOracle(Durable, keras_tuner.oracles.RandomSearchOracle):
+class Random:
     """Values at random."""
 
+    def choose(self, oracle):
+        """Returns the values of the next trial, `None` if there are none now.
 
-class BayesianOracle(Durable, keras_tuner.oracles.BayesianOptimizationOracle):
-    """A Gaussian process, a function of the trials and the seed alone."""
+        Args:
+            oracle: A `DurableOracle`.
+        """
+        return _draw(oracle)
 
-    def populate_space(self, trial_id):
-        if self._first_given < len(self._first()):
-            return self._random_populate_space()
-        exceptions = _checks.require("sklearn.exceptions", extra="tune")
-        threads = _checks.require("threadpoolctl", extra="tune")
-        self._begin(len(self.trials))
-        # Threads cost several times what they save on so few numbers, and
-        # with them the result may differ in its last bits.
-        with threads.threadpool_limits(1), warnings.catch_warnings():
-            # Of kernels that fit few points badly: nobody can mend that.
-            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-            try:
-                response = super().populate_space(trial_id)
-            except (ValueError, ArithmeticError):
-                # A process that cannot be fitted knows nothing.
-                return self._random_populate_space()
-        values = response["values"]
-        if values is not None and self._duplicate(values):
-            return self._random_populate_space()
-        return response
+    def may_continue(self, oracle):
+        """Returns the ids of trials that a later one may continue.
 
-    def _begin(self, trials):
-        seed = (self.seed + trials) % 2**32
-        self._random_state = np.random.RandomState(seed)
-        self.gpr = self._make_gpr()
-        self.gpr.random_state = seed
-
-    def _vectorize_trials(self):
-        trials, ongoing = self.trials, self.ongoing_trials
-        try:
-            self.ongoing_trials = {}
-            self.trials = {
-                trial_id: trial
-                for trial_id, trial in trials.items()
-                if trial.status == TrialStatus.COMPLETED
-            }
-            x, y = super()._vectorize_trials()
-        finally:
-            self.trials, self.ongoing_trials = trials, ongoing
-        if not ongoing:
-            return x, y
-        # Those under way count as what the finished ones make likely.
-        self.gpr.fit(np.nan_to_num(x), np.nan_to_num(y))
-        return super()._vectorize_trials()
+        Args:
+            oracle: A `DurableOracle`.
+        """
+        return set()
 
 
-class GridOracle(Durable, keras_tuner.oracles.GridSearchOracle):
-    """All combinations, in order."""
+class Grid(Random):
+    """All combinations in order, the last hyperparameter varying fastest."""
 
-    def populate_space(self, trial_id):
-        response = super().populate_space(trial_id)
-        if response["status"] == TrialStatus.RUNNING:
-            # So that the next worker need not wait until this trial ends.
-            self._populate_next.append(trial_id)
-        return response
-
-    def _after_end(self, trial):
-        self._populate_next.append(trial.trial_id)
-
-    def _get_next_combination(self, values):
-        following = super()._get_next_combination(values)
-        while following is not None and self.refused(following):
-            following = super()._get_next_combination(following)
-        return following
-
-    def get_state(self):
-        order = self._ordered_ids
-        return {
-            **super().get_state(),
-            "populate_next": self._populate_next,
-            "ordered_ids": {
-                "memory": order._memory,
-                # A list, since keys that are no strings would become some.
-                "next_index": [list(p) for p in order._next_index.items()],
-                "last_index": order._last_index,
-            },
-        }
-
-    def set_state(self, state):
-        super().set_state(state)
-        self._populate_next = list(state["populate_next"])
-        told, order = state["ordered_ids"], self._ordered_ids
-        order._memory = list(told["memory"])
-        order._data_to_index = {
-            trial_id: index for index, trial_id in enumerate(order._memory)
-        }
-        order._next_index.clear()
-        order._next_index.update(told["next_index"])
-        order._last_index = told["last_index"]
+    def choose(self, oracle):
+        combinations = _combinations(oracle.get_space())
+        return next(filter(_untried(oracle), combinations), None)
 
 
-class HyperbandOracle(Durable, keras_tuner.oracles.HyperbandOracle):
-    """Many trials for a few epochs, and the best third of them for more.
+class Bayesian(Random):
+    """KerasTuner's Gaussian process, made anew from the trials each time.
 
-    As KerasTuner's, but for three cases. A round is chosen from when all of
-    the one before have ended, so that what is chosen does not depend on who
-    was first. A trial that failed counts as one that is left out; KerasTuner
-    would wait for it, and no trial would get beyond the first round. When a
-    small space is used up, the rounds go on with what there is.
+    Args:
+        initial_points: Positive integer, how many trials must have finished
+            before; until then values are random.
     """
 
-    def populate_space(self, trial_id):
-        while True:
-            for bracket in self._brackets:
-                values = self._next_of(bracket, trial_id)
-                if values is not None:
-                    return {"status": TrialStatus.RUNNING, "values": values}
-            if self._current_bracket == 0:
-                return {"status": TrialStatus.STOPPED}
-            self._increment_bracket_num()
-            self._start_new_bracket()
+    def __init__(self, initial_points):
+        self.initial_points = initial_points
 
-    def _next_of(self, bracket, trial_id):
-        number, rounds = bracket["bracket_num"], bracket["rounds"]
-        if len(rounds[0]) < self._size(bracket, 0):
-            values = self._random_values()
+    def choose(self, oracle):
+        if len(oracle.finished_trials()) < self.initial_points:
+            return _draw(oracle)
+        values = self._propose(oracle)
+        if values is None or not _untried(oracle)(values):
+            return _draw(oracle)
+        return values
+
+    def _propose(self, oracle):
+        keras_tuner = _checks.require("keras_tuner", extra="tune")
+        exceptions = _checks.require("sklearn.exceptions", extra="tune")
+        threads = _checks.require("threadpoolctl", extra="tune")
+        process = keras_tuner.oracles.BayesianOptimizationOracle(
+            oracle.objective,
+            hyperparameters=oracle.get_space(),
+            num_initial_points=1,
+            seed=(oracle.first_seed + len(oracle.trials)) % 2**32,
+        )
+        process.trials = _with_scores(oracle)
+        # Threads cost several times what they save on so few numbers, and
+        # the result may differ in its last bits.
+        with threads.threadpool_limits(1), warnings.catch_warnings():
+            # A kernel that fits few points badly is nothing to act on.
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+            try:
+                return process.populate_space("")["values"]
+            except (ValueError, ArithmeticError):
+                # The process cannot be fitted to these points.
+                return None
+
+
+class Hyperband(Random):
+    """Many trials for a few epochs, and the best third of them for more.
+
+    The brackets and rounds of Li et al., 2018, as KerasTuner rounds them.
+    A round begins when every trial of the one before has ended, so that it
+    does not depend on which was first. A trial that failed counts as one that
+    is not promoted. When a small space is used up, rounds are made of the
+    trials there are.
+
+    Args:
+        epochs: Positive integer, the most that a trial is trained.
+        factor: Integer from 2. One of so many trials is promoted, and trained
+            for so many times as long. Defaults to `3`.
+    """
+
+    def __init__(self, epochs, factor=3):
+        self.epochs = epochs
+        self.factor = factor
+        self.brackets = 0
+        while epochs >= 1:
+            epochs /= factor
+            self.brackets += 1
+
+    def choose(self, oracle):
+        for bracket in reversed(range(self.brackets)):
+            values = self._of_bracket(oracle, bracket)
             if values is not None:
-                rounds[0].append({"past_id": None, "id": trial_id})
-                return {
-                    **values,
-                    "tuner/epochs": self._get_epochs(number, 0),
-                    "tuner/initial_epoch": 0,
-                    "tuner/bracket": number,
-                    "tuner/round": 0,
-                }
-            bracket["used_up"] = True
-        for index in range(1, len(rounds)):
-            size = self._size(bracket, index)
+                return values
+        return None
+
+    def may_continue(self, oracle):
+        needed = {
+            trial.hyperparameters.values.get("tuner/trial_id")
+            for trial in oracle.ongoing_trials.values()
+        }
+        for bracket in range(self.brackets):
+            rounds = self._rounds(oracle, bracket)
+            if self._is_open(bracket, rounds):
+                needed.update(trial.trial_id for trial in rounds[0])
+            for index, size in self._sizes(oracle, bracket, rounds):
+                if size is None or len(rounds[index]) < size:
+                    needed.update(t.trial_id for t in rounds[index - 1])
+        return needed - {None}
+
+    def _of_bracket(self, oracle, bracket):
+        """Returns the next values of a bracket, `None` if there are none."""
+        rounds = self._rounds(oracle, bracket)
+        if self._is_open(bracket, rounds):
+            values = _draw(oracle)
+            if values is not None:
+                return {**values, **self._settings(bracket, 0)}
+        for index, size in self._sizes(oracle, bracket, rounds):
             if size is not None and len(rounds[index]) < size:
-                past = self._best_left(bracket, index)
-                rounds[index].append({"past_id": past, "id": trial_id})
+                best = _best_left(oracle, rounds[index - 1], rounds[index])
                 return {
-                    **self.trials[past].hyperparameters.values,
-                    "tuner/trial_id": past,
-                    "tuner/epochs": self._get_epochs(number, index),
-                    "tuner/initial_epoch": self._get_epochs(number, index - 1),
-                    "tuner/bracket": number,
-                    "tuner/round": index,
+                    **oracle.trials[best].hyperparameters.values,
+                    "tuner/trial_id": best,
+                    **self._settings(bracket, index),
                 }
         return None
 
-    def _size(self, bracket, index):
-        """Returns how many trials a round gets, `None` if not yet known."""
-        own = self._get_size(bracket["bracket_num"], index)
-        if index == 0:
-            used_up = bracket.get("used_up")
-            return len(bracket["rounds"][0]) if used_up else own
-        size = self._size(bracket, index - 1)
-        past = [
-            self.trials[info["id"]] for info in bracket["rounds"][index - 1]
-        ]
-        if size is None or len(past) < size:
-            return None
-        if any(trial.trial_id not in self.end_order for trial in past):
-            return None
-        completed = [t for t in past if t.status == TrialStatus.COMPLETED]
-        return min(own, len(completed))
+    def _rounds(self, oracle, bracket):
+        """Returns the trials of each round of a bracket."""
+        rounds = [[] for _ in range(bracket + 1)]
+        for trial in oracle.trials.values():
+            values = trial.hyperparameters.values
+            if values["tuner/bracket"] == bracket:
+                rounds[values["tuner/round"]].append(trial)
+        return rounds
 
-    def _best_left(self, bracket, index):
-        chosen = {info["past_id"] for info in bracket["rounds"][index]}
-        return min(
-            (
-                info["id"]
-                for info in bracket["rounds"][index - 1]
-                if info["id"] not in chosen
-                and self.trials[info["id"]].status == TrialStatus.COMPLETED
-            ),
-            key=lambda trial_id: (rank(self.outcomes[trial_id]), trial_id),
+    def _is_open(self, bracket, rounds):
+        """Returns whether the first round takes more trials."""
+        first, *later = rounds
+        return len(first) < self._size(bracket, 0) and not any(later)
+
+    def _sizes(self, oracle, bracket, rounds):
+        """Gives the index of each later round, and how many trials it gets.
+
+        The size is `None` until all trials of the round before have ended.
+        """
+        size = len(rounds[0])
+        for index in range(1, len(rounds)):
+            past = rounds[index - 1]
+            ended = all(trial.trial_id in oracle.end_order for trial in past)
+            if size is None or len(past) < size or not ended:
+                size = None
+            else:
+                completed = [t for t in past if t.status == "COMPLETED"]
+                size = min(self._size(bracket, index), len(completed))
+            yield index, size
+
+    def _size(self, bracket, index):
+        """Returns how many trials a round of a large space gets."""
+        last = math.ceil(1 + math.log(self.epochs, self.factor))
+        return math.ceil(
+            last / (bracket + 1) * self.factor ** (bracket - index)
         )
 
-    def may_continue(self):
-        kept = {
-            trial.hyperparameters.values.get("tuner/trial_id")
-            for trial in self.trials.values()
-            if trial.trial_id not in self.end_order
+    def _settings(self, bracket, index):
+        """Returns what KerasTuner's tuners read from a trial's values."""
+
+        def epochs(index):
+            return math.ceil(self.epochs / self.factor ** (bracket - index))
+
+        return {
+            "tuner/epochs": epochs(index),
+            "tuner/initial_epoch": epochs(index - 1) if index else 0,
+            "tuner/bracket": bracket,
+            "tuner/round": index,
         }
-        for bracket in self._brackets:
-            rounds = bracket["rounds"]
-            for index in range(1, len(rounds)):
-                size = self._size(bracket, index)
-                if size is None or len(rounds[index]) < size:
-                    kept.update(info["id"] for info in rounds[index - 1])
-        return kept
 
 
 ALGORITHMS = {
-    "random": RandomOracle,
-    "hyperband": HyperbandOracle,
-    "bayesian": BayesianOracle,
-    "grid": GridOracle,
+    "random": Random,
+    "hyperband": Hyperband,
+    "bayesian": Bayesian,
+    "grid": Grid,
 }
+
+
+def make_algorithm(name, *, max_trials, epochs):
+    """Returns the algorithm of that name.
+
+    Args:
+        name: String, a key of `ALGORITHMS`.
+        max_trials: Positive integer, or `None`.
+        epochs: Positive integer, the most that a trial is trained.
+    """
+    options = {
+        "hyperband": {"epochs": epochs},
+        "bayesian": {"initial_points": max(4, (max_trials or 0) // 4)},
+    }
+    return ALGORITHMS[name](**options.get(name, {}))
+
+
+def _draw(oracle):
+    """Returns random values that were not tried, `None` if there are none.
+
+    The first trials are the points of comparison.
+    """
+    space, is_untried = oracle.get_space(), _untried(oracle)
+    first, number = _first_points(space), len(oracle.trials)
+    if number < len(first):
+        values = _fill(space, lambda hp: first[number].get(hp.name, hp.default))
+        if is_untried(values):
+            return values
+    seeds = itertools.count(oracle.next_seed)
+    for _ in range(DRAWS):
+        values = _fill(space, lambda hp: hp.random_sample(next(seeds)))
+        if is_untried(values):
+            oracle.next_seed = next(seeds)
+            return values
+    return None
+
+
+def _first_points(space):
+    """Returns the values, other than defaults, that every search starts with.
+
+    No attention, squeeze-and-excitation and CBAM, as far as they are there.
+    """
+    for hp in space.space:
+        if hp.name == "attention":
+            kinds = [k for k in ("none", "se", "cbam") if k in list(hp.values)]
+            return [{"attention": kind} for kind in kinds] or [{}]
+    return [{}]
+
+
+def _fill(space, choose):
+    """Returns a value for each hyperparameter that is in use."""
+    space.values = {}
+    for hp in space.space:
+        if space.is_active(hp):
+            space.values[hp.name] = choose(hp)
+    return space.values
+
+
+def _combinations(space, index=0):
+    """Gives all combinations of values, the defaults first."""
+    if index == 0:
+        space.values = {}
+    if index == len(space.space):
+        yield dict(space.values)
+        return
+    hp = space.space[index]
+    if not space.is_active(hp):
+        yield from _combinations(space, index + 1)
+        return
+    others = [value for value in hp.values if value != hp.default]
+    for value in [hp.default, *others]:
+        space.values[hp.name] = value
+        yield from _combinations(space, index + 1)
+    del space.values[hp.name]
+
+
+def _untried(oracle):
+    """Returns a function that tells whether values may be handed out."""
+    tried = {
+        _without_settings(trial.hyperparameters.values)
+        for trial in oracle.trials.values()
+    }
+    return lambda values: (
+        not oracle.refused(values) and _without_settings(values) not in tried
+    )
+
+
+def _without_settings(values):
+    return frozenset(
+        item for item in values.items() if not item[0].startswith("tuner/")
+    )
+
+
+def _best_left(oracle, past, own):
+    """Returns the id of the best trial of a round that is not promoted."""
+    promoted = {t.hyperparameters.values["tuner/trial_id"] for t in own}
+    past = {trial.trial_id for trial in past}
+    return next(
+        trial_id
+        for trial_id in oracle.finished_trials()
+        if trial_id in past - promoted
+    )
+
+
+def _with_scores(oracle):
+    """Returns finished trials, and those under way as average ones.
+
+    So that values close to those under way are not tried as well.
+    """
+    ids = oracle.finished_trials()
+    scores = {i: oracle.outcomes[i]["val_accuracy"] for i in ids}
+    average = float(np.mean(list(scores.values())))
+    trials = {}
+    for trial_id, trial in sorted(oracle.trials.items()):
+        if trial_id in scores or trial in oracle.ongoing_trials.values():
+            trials[trial_id] = copy.copy(trial)
+            trials[trial_id].status = "COMPLETED"
+            trials[trial_id].score = scores.get(trial_id, average)
+    return trials

@@ -1,68 +1,44 @@
-"""A search on many processes: its chief, and who looks after all of them."""
+"""The chief of a search on many processes, which hands out its trials."""
 
 import os
 import time
 
-from cbam_keras import _checks
-from cbam_keras.tuning.cluster import HOST, PORT, WORKERS
+from cbam_keras.tuning.remote import start_server
 from cbam_keras.tuning.results import beginning, ending
+from cbam_keras.tuning.workers import HOST, PORT, WORKERS
 
-# A worker is heard every few seconds while it trains.
-SILENCE = 60.0
+# A worker calls every few seconds while it trains.
+SECONDS_OF_SILENCE = 60.0
 
 
 def serve(oracle) -> None:
-    """Answers the workers of a search until all of its trials are done.
+    """Answers the workers of a search until all of its trials have ended.
 
-    Workers talk to it as KerasTuner's do. What differs from KerasTuner's own
-    server: a worker that falls silent loses its trial to the next one, and
-    the server ends when there is nobody left to answer.
+    Unlike KerasTuner's own loop, it gives the trial of a silent worker to the
+    next one, and ends when no worker is left to be answered.
     """
-    futures = _checks.require("concurrent.futures", extra="tune")
-    grpc = _checks.require("grpc", extra="tune")
-    # KerasTuner offers neither in public.
-    protos = _checks.require("keras_tuner.src.protos", extra="tune")
-    chief = _checks.require(
-        "keras_tuner.src.distribute.oracle_chief", extra="tune"
-    )
-    address = f"{os.environ[HOST]}:{os.environ[PORT]}"
-    server = grpc.server(
-        futures.ThreadPoolExecutor(max_workers=1),
-        # Else a second chief would share the port, and the workers.
-        options=[("grpc.so_reuseport", 0)],
-    )
-    protos.get_service_grpc().add_OracleServicer_to_server(
-        chief.OracleServicer(oracle), server
-    )
+    server = start_server(oracle, f"{os.environ[HOST]}:{os.environ[PORT]}")
     try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ValueError(
-            "The chief must listen on a free port of its own machine. "
-            f"Received: address={address!r}, which cannot be bound"
-        ) from error
-    _forget_others(oracle)
-    crier = _Crier(oracle)
-    server.start()
-    try:
+        _forget_others(oracle)
+        printer = _Printer(oracle)
         while not (oracle.finished and not oracle.tuner_ids):
             time.sleep(0.2)
             _requeue_silent(oracle)
-            crier.cry()
+            printer.update()
     finally:
         server.stop(grace=2).wait()
 
 
-class _Crier:
-    """Prints what the workers of a search do, trial by trial."""
+class _Printer:
+    """Prints which trials begin and end."""
 
     def __init__(self, oracle):
         self.oracle = oracle
         self.ended = len(oracle.end_order)
-        # Which worker is known to run which trial.
+        # Pairs of a worker and a trial.
         self.begun = set()
 
-    def cry(self):
+    def update(self):
         with self.oracle.lock:
             running = [
                 (worker, trial.trial_id, trial.hyperparameters.values)
@@ -73,7 +49,7 @@ class _Crier:
             best = self.oracle.best
         self.ended += len(ended)
         for trial_id, outcome in zip(ended, outcomes, strict=True):
-            # It may have been too quick to be seen running.
+            # It may have begun and ended since the last update.
             self._begin(outcome["worker"], trial_id, outcome["values"])
             print(ending(int(trial_id), outcome, best), flush=True)
         for worker, trial_id, values in running:
@@ -87,24 +63,21 @@ class _Crier:
 
 
 def _forget_others(oracle):
-    """Gives back the trials of workers that this search no longer has."""
+    """Requeues the trials of workers that this search no longer has."""
     if WORKERS in os.environ:
-        for worker in set(oracle.ongoing_trials) - set(
-            os.environ[WORKERS].split(",")
-        ):
+        names = os.environ[WORKERS].split(",")
+        for worker in set(oracle.ongoing_trials) - set(names):
             oracle.requeue(worker)
-    for worker in oracle.ongoing_trials:
-        oracle.heard.setdefault(worker, time.monotonic())
 
 
 def _requeue_silent(oracle):
     now = time.monotonic()
     for worker, heard in list(oracle.heard.items()):
         known = worker in oracle.ongoing_trials or worker in oracle.tuner_ids
-        if known and now - heard > SILENCE:
+        if known and now - heard > SECONDS_OF_SILENCE:
             print(
-                f"{worker} has not been heard for {SILENCE:.0f} s; its trial "
-                "goes to the next worker",
+                f"{worker} has not been heard for {SECONDS_OF_SILENCE:.0f} s; "
+                "its trial goes to the next worker",
                 flush=True,
             )
             oracle.requeue(worker)

@@ -1,4 +1,4 @@
-"""The search space over attention, as KerasTuner takes it."""
+"""`CBAMHyperModel`: networks with and without attention as a search space."""
 
 import functools
 import types
@@ -9,14 +9,13 @@ import keras
 import keras_tuner
 
 from cbam_keras import _checks, training
-from cbam_keras.layers import ATTENTION
+from cbam_keras.layers import ATTENTION, POOLS
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import Recipe
 from cbam_keras.tuning.space import (
     ARMS,
     CHANNEL,
     PAPER,
-    POOLS,
     RATES,
     SPATIAL,
     _arms,
@@ -41,8 +40,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     objective="val_accuracy")`. Hyperparameters have the names of the
     arguments below, and exist only where they matter: the kernel size where
     the attention has a spatial gate, and so on. `"none"` and `"se"` are
-    kinds of attention as any other, so the search tells whether CBAM is
-    worth anything.
+    kinds of attention like any other, so the search shows whether CBAM
+    improves accuracy.
 
     Each dimension takes one value, which fixes it; a sequence to choose
     from; or a function that takes the `keras_tuner.HyperParameters` and
@@ -50,9 +49,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255].
-            Defaults to `None`: `tuning.search` takes that of its data.
+            Defaults to `None`: `tuning.search` takes that of its dataset.
         classes: Positive integer, number of classes. Defaults to `None`:
-            `tuning.search` takes that of its data.
+            `tuning.search` takes that of its dataset.
         model: Name of a network as for `comparison.compare`; or a function
             that takes what `attention=` takes (`None`, a callable that takes
             `name=` and returns a layer, or a list of these, one per stage)
@@ -147,7 +146,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self._choose(hp, everything=True)
 
     def attention_for(self, hp: Any) -> Any:
-        """Returns what `attention=` takes, for build functions of one's own.
+        """Returns what `attention=` takes, for your own build function.
 
         Args:
             hp: A `keras_tuner.HyperParameters`.
@@ -171,9 +170,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
         Args:
             hp: A `keras_tuner.HyperParameters`.
-            images: An `ImageData`, which tells the shape of images and the
-                number of classes where this object was not told. Defaults to
-                `None`.
+            images: An `ImageData`, for the shape of images and the number of
+                classes where this object has none. Defaults to `None`.
         """
         attention = self.attention_for(hp)
         if callable(self.model):
@@ -218,7 +216,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         return model
 
     def without_attention(self, values: dict[str, Any]) -> bool:
-        """Returns whether all stages are off, which `"none"` stands for.
+        """Returns whether all stages are off, which is the same as `"none"`.
 
         Args:
             values: Dictionary, hyperparameters to values.

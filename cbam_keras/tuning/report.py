@@ -1,4 +1,4 @@
-"""What came of a search: its trials, in words, tables, files and figures."""
+"""Files and figures of a search: tables, plots, the best network."""
 
 import csv
 import dataclasses
@@ -13,30 +13,9 @@ from cbam_keras.tuning.results import (
     counted,
     finished_of,
     rank,
+    trials_of,
     verdict,
 )
-
-
-def trials_of(oracle):
-    """Returns the trials that have ended, in the order they began."""
-    return tuple(
-        Trial(
-            number=int(trial_id),
-            **{
-                **{
-                    field.name: outcome[field.name]
-                    for field in dataclasses.fields(Trial)
-                    if field.name != "number"
-                },
-                "values": {
-                    name: value
-                    for name, value in outcome["values"].items()
-                    if not name.startswith("tuner/")
-                },
-            },
-        )
-        for trial_id, outcome in sorted(oracle.outcomes.items())
-    )
 
 
 def write_trials(output, trials):
@@ -61,12 +40,16 @@ def write_trials(output, trials):
 
 
 def report(tuner, images):
-    """Writes what came of a search, and returns it.
+    """Writes the results of a search, and returns them.
 
     The best network is tested once, however often this is called.
+
+    Args:
+        tuner: A `Tuner` whose trials have ended.
+        images: An `ImageData`.
     """
     output = tuner.folder
-    trials = trials_of(tuner.own_oracle)
+    trials = trials_of(tuner.own_oracle.outcomes)
     finished = finished_of(trials)
     validation = images.sizes["validation"]
     content = {
@@ -94,16 +77,16 @@ def report(tuner, images):
     ) or not all((output / name).exists() for name in names):
         write_trials(output, trials)
         _draw(output, trials, f"{images.name}, {counted(trials)}")
-        # Last, since it tells that the others are there.
+        # Last, since it stands for the others as well.
         _files.write_json(output / "results.json", content)
     return results
 
 
 def _tested(tuner, images, best):
-    """Returns the test accuracy of the best network, and keeps it whole."""
+    """Returns the test accuracy of the best network, and saves both."""
     known = _read(tuner.folder / "best.json")
     path = tuner.folder / "best.keras"
-    told = {
+    described = {
         "trial": best.number,
         "values": best.values,
         "val_accuracy": best.val_accuracy,
@@ -114,15 +97,15 @@ def _tested(tuner, images, best):
     }
     if known is not None and zipfile.is_zipfile(path):
         accuracy = known.pop("test_accuracy", None)
-        if accuracy is not None and known == json.loads(json.dumps(told)):
+        if accuracy is not None and known == json.loads(json.dumps(described)):
             return accuracy
     model, file = tuner.best_model(f"{best.number:04d}")
     _, accuracy = model.evaluate(images.test, verbose=0)
-    told["test_accuracy"] = float(accuracy)
+    described["test_accuracy"] = float(accuracy)
     with _files.replacing(path) as beside:
         shutil.copyfile(file, beside)
-    _files.write_json(tuner.folder / "best.json", told)
-    return told["test_accuracy"]
+    _files.write_json(tuner.folder / "best.json", described)
+    return described["test_accuracy"]
 
 
 def _draw(output, trials, title):
@@ -154,6 +137,6 @@ def _nothing(output, trials):
     return (
         f"None of the {len(trials)} trials finished, first {reasons}. All "
         f'of them are in "{output}": trials.csv, and outcome.json with the '
-        "traceback in the folder of each. Mend the cause, and search again "
+        "traceback in the folder of each. Fix the cause, and search again "
         "in another folder"
     )

@@ -1,4 +1,4 @@
-"""Results of a search, and its verdict."""
+"""Results of a search: its trials, their order, and the verdict."""
 
 import dataclasses
 import math
@@ -17,18 +17,26 @@ SHORT = {
     "learning_rate": "rate {:.4g}",
 }
 
+# How a trial ends.
+FINISHED = "finished"
+OVER_BUDGET = "over budget"
+OUT_OF_MEMORY = "out of memory"
+DIVERGED = "diverged"
+ERROR = "error"
+CRASHED = "crashed"
+
 # No attention, in our search space and in others.
 PLAIN = ("none", False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One network that a search has tried.
+    """Result of one trial of a search.
 
     Attributes:
         number: Integer from 1.
         values: Dictionary, hyperparameters to values, without those that
-            were of no use.
+            were not in use.
         outcome: String, `"finished"`, `"over budget"`, `"out of memory"`,
             `"diverged"` (a loss that is not finite), `"error"` or
             `"crashed"` (its process died several times).
@@ -37,11 +45,11 @@ class Trial:
             `None` unless finished.
         val_loss: Number, in the same epoch, or `None`.
         best_epoch: Integer from 1, that epoch, or `None`.
-        epochs: Integer, the epochs that were trained, together with those of
-            the trial that this one went on from.
+        epochs: Integer, the epochs that were trained, including those of the
+            trial that this one continued.
         parameters: Integer, trainable parameters, or `None`.
         macs: Integer, multiply-accumulates for one image, or `None` where
-            they can't be counted.
+            they cannot be counted.
         seconds: Number, of training and validation in this trial.
         worker: String, the process that ran it, or `None` if there was only
             one.
@@ -63,7 +71,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class SearchResults:
-    """What came of a search; prints as a table with a verdict.
+    """Results of a search; prints as a table with a verdict.
 
     Attributes:
         trials: Tuple of `Trial`, in the order they began.
@@ -72,7 +80,7 @@ class SearchResults:
         test_accuracy: Number in [0, 1], of the network of `best` after its
             best epoch, the only one that was tested.
         output: Path of the folder with all files.
-        verdict: String, whether attention is worth anything on these data;
+        verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
     """
 
@@ -119,12 +127,33 @@ class SearchResults:
         return "\n".join(lines)
 
 
+def trials_of(outcomes):
+    """Returns the trials that have ended, in the order they began.
+
+    Args:
+        outcomes: Dictionary, ids of trials to the content of their
+            `outcome.json`.
+    """
+    names = [field.name for field in dataclasses.fields(Trial)]
+    names.remove("number")
+    trials = []
+    for trial_id, outcome in sorted(outcomes.items()):
+        values = {
+            name: value
+            for name, value in outcome["values"].items()
+            if not name.startswith("tuner/")
+        }
+        known = {name: outcome[name] for name in names}
+        trials.append(Trial(int(trial_id), **{**known, "values": values}))
+    return tuple(trials)
+
+
 def finished_of(trials):
-    return [trial for trial in trials if trial.outcome == "finished"]
+    return [trial for trial in trials if trial.outcome == FINISHED]
 
 
 def rank(trial):
-    """Returns what sorts finished trials, the best first."""
+    """Returns a key that sorts finished trials, the best first."""
     return (
         -trial.val_accuracy,
         trial.val_loss,
@@ -168,14 +197,14 @@ def short(values):
 
 
 def beginning(number, total, values):
-    """Returns the line that tells what a trial tries."""
+    """Returns the line printed when a trial begins."""
     of = f" of {total}" if total else ""
     return f"Trial {number}{of}: {short(values)}"
 
 
 def ending(number, outcome, best):
-    """Returns the line that tells how a trial ended."""
-    if outcome["outcome"] != "finished":
+    """Returns the line printed when a trial ends."""
+    if outcome["outcome"] != FINISHED:
         return f"Trial {number}: {outcome['outcome']} ({outcome['message']})"
     line = (
         f"Trial {number}: finished, val accuracy {outcome['val_accuracy']:.2%}"
@@ -186,7 +215,7 @@ def ending(number, outcome, best):
 
 
 def verdict(trials, images):
-    """Returns in words whether attention is better than none.
+    """Returns a sentence on whether attention is better than none.
 
     Args:
         trials: Sequence of `Trial`.
@@ -202,14 +231,14 @@ def verdict(trials, images):
     if not all(sides):
         missing = "without" if sides[0] else "with"
         return (
-            f"No trial {missing} attention has finished, so that nothing can "
-            "be said about whether attention is worth anything here."
+            f"No trial {missing} attention has finished, so whether attention "
+            "improves accuracy here is not known."
         )
     epochs = set.intersection(*({t.epochs for t in side} for side in sides))
     if not epochs:
         return (
             "Trials with and without attention were trained for different "
-            "numbers of epochs, so that they cannot be compared."
+            "numbers of epochs, so they cannot be compared."
         )
     sides = [[t for t in side if t.epochs == max(epochs)] for side in sides]
     return _compared(*sides, images)

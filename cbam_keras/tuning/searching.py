@@ -7,20 +7,21 @@ moment, and that ends with whether attention is worth anything.
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _files, data, training
 from cbam_keras.training import Recipe, find_recipe
+from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
 from cbam_keras.tuning.folder import SearchFolder
 from cbam_keras.tuning.report import report
 from cbam_keras.tuning.results import SearchResults
+from cbam_keras.tuning.workers import TUNER
 
 # What `recipe=None` means.
 RECIPE = Recipe(epochs=3)
-ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 MAX_TRIALS = 12
 # KerasTuner's name for a process that is the only one.
 ALONE = "tuner0"
@@ -144,16 +145,16 @@ def search(
 def _run(tuner):
     """Runs the trials here, or lets workers run them."""
     oracle = tuner.own_oracle
-    chief = "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+    chief = "chief" in os.environ.get(TUNER, "")
     for tuner_id in list(oracle.ongoing_trials):
         # Left by a search that had workers, or had none before.
         if tuner_id == ALONE if chief else tuner_id != ALONE:
             oracle.requeue(tuner_id)
     try:
         if chief:
-            from cbam_keras.tuning import chief as _workers
+            from cbam_keras.tuning.chief import serve
 
-            _workers.serve(oracle)
+            serve(oracle)
         else:
             tuner.search()
     except KeyboardInterrupt:
@@ -250,24 +251,19 @@ def _load(images, recipe, options):
 
 
 def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
-    from cbam_keras.tuning.algorithms import ALGORITHMS as ORACLES
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
+    from cbam_keras.tuning.oracle import DurableOracle
     from cbam_keras.tuning.tuner import Tuner
 
-    options: dict[str, Any] = {"max_trials": limits["max_trials"]}
-    if algorithm == "hyperband":
-        options = {"max_epochs": recipe.epochs, "factor": 3}
-    elif algorithm == "bayesian":
-        options["num_initial_points"] = max(4, limits["max_trials"] // 4)
-    refused: Callable[[dict], bool] = _nothing_refused
-    if isinstance(hypermodel, CBAMHyperModel):
-        refused = hypermodel.without_attention
-    oracle = ORACLES[algorithm](
+    max_trials = limits["max_trials"]
+    ours = isinstance(hypermodel, CBAMHyperModel)
+    oracle = DurableOracle(
         folder,
+        make_algorithm(algorithm, max_trials=max_trials, epochs=recipe.epochs),
         seed=recipe.seed,
         keep=limits["keep"],
-        refused=refused,
-        **options,
+        max_trials=max_trials,
+        refused=hypermodel.without_attention if ours else None,
     )
     return Tuner(
         oracle,
@@ -279,16 +275,12 @@ def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
     )
 
 
-def _nothing_refused(values):
-    return False
-
-
 def _space(oracle):
-    """Returns the hyperparameters by name, to be compared."""
-    told: dict[str, Any] = {}
+    """Returns the hyperparameters by name, compared on resuming."""
+    found: dict[str, Any] = {}
     for hp in oracle.hyperparameters.space:
         name = hp.name
-        while name in told:
+        while name in found:
             name += "'"
-        told[name] = {"kind": type(hp).__name__, **hp.get_config()}
-    return told
+        found[name] = {"kind": type(hp).__name__, **hp.get_config()}
+    return found

@@ -1,7 +1,7 @@
-"""The hyperparameters of a search."""
+"""The hyperparameters of `CBAMHyperModel`: their defaults and checks."""
 
 from cbam_keras import _checks
-from cbam_keras.layers import ATTENTION
+from cbam_keras.layers import ATTENTION, ORDERS
 
 ARMS = ("none", *ATTENTION)
 
@@ -9,11 +9,7 @@ CHANNEL = ("cbam", "se", "channel")
 
 SPATIAL = ("cbam", "spatial")
 
-ORDERS = ("channel_first", "spatial_first", "parallel")
-
-POOLS = ("avg", "max", "lp", "lse")
-
-# Residual networks; others take one attention for all places.
+# Stages of residual networks; others take one attention for all places.
 STAGES = {"small": 3, "mobilenet": 0}
 
 OTHER_STAGES = 4
@@ -28,7 +24,7 @@ PAPER = {
     "learning_rate": 0.01,
 }
 
-# Of the highest learning rate of the recipe, what the default range spans.
+# The default range, as factors of the highest learning rate of the recipe.
 RATES = (0.1, 3.0)
 
 
@@ -36,14 +32,13 @@ def conditional(hp, arm, arms, ask, everything):
     """Asks for a value that only these kinds of attention have."""
     kinds = [own for own in hp.space if own.name == "attention"]
     if not kinds:
-        # A function chooses the kind in a way of its own, so that nobody
-        # knows when this is of use.
+        # A function chooses the kind, so when this is in use is not known.
         return ask(hp) if arm in arms or everything else None
     possible = [value for value in kinds[0].values if value in arms]
     if not possible:
         return None
     if arm not in arms and everything:
-        # To register what lies within, as if it was in use.
+        # To register nested hyperparameters, as if it was in use.
         probe = hp.copy()
         probe.values["attention"] = possible[0]
         with probe.conditional_scope("attention", possible):

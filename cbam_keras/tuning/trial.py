@@ -12,51 +12,40 @@ import keras
 from cbam_keras import _files, profiling, training
 from cbam_keras._files import read_json, set_aside
 from cbam_keras.training import Damaged, Progress, Recipe, best_epoch
-
-# What a trial ends as.
-FINISHED, OVER_BUDGET, OUT_OF_MEMORY, DIVERGED, ERROR, CRASHED = OUTCOMES = (
-    "finished",
-    "over budget",
-    "out of memory",
-    "diverged",
-    "error",
-    "crashed",
+from cbam_keras.tuning.results import (
+    DIVERGED,
+    ERROR,
+    FINISHED,
+    OUT_OF_MEMORY,
+    OVER_BUDGET,
+    Trial,
 )
-# What is written of each trial.
-KEYS = (
-    "outcome",
-    "message",
-    "val_accuracy",
-    "val_loss",
-    "best_epoch",
-    "epochs",
-    "parameters",
-    "macs",
-    "seconds",
-    "worker",
-    "values",
+
+# The content of outcome.json; a failed trial has a "traceback" as well.
+OUTCOME_KEYS = (
+    *(f.name for f in dataclasses.fields(Trial) if f.name != "number"),
     "history",
 )
-STATE = ("network", "fingerprint", "latest", "best", "random", "history")
+STATE_KEYS = ("network", "fingerprint", "latest", "best", "random", "history")
 # The name of a trial's network in its folder.
 NETWORK = "trial"
-# By the names of the classes, since only one backend is there.
+# Names of classes, since only one backend is imported.
 NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
-# In the messages of JAX, and of PyTorch on a CPU.
+# Messages of JAX, and of PyTorch on a CPU.
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 
 
 class OverBudgetError(Exception):
-    """A network is larger than it may be."""
+    """A network is larger than the budget allows."""
 
 
 class ChangedError(ValueError):
-    """The code makes another network than before; no trial can go on."""
+    """The code builds another network than before; no trial can resume."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a trial needs to be trained.
+    """One training of a trial, in a folder of its own.
 
     Args:
         folder: Path of the trial.
@@ -66,7 +55,7 @@ class Run:
         compile: Function that compiles it.
         epochs: Integer, the epoch to train to.
         budget: Mapping of `"parameters"` and `"macs"` to a limit or `None`.
-        past: Path of the trial that this one goes on from, or `None`.
+        past: Path of the trial that this one continues, or `None`.
         callbacks: Sequence of `keras.callbacks.Callback`s.
     """
 
@@ -81,7 +70,7 @@ class Run:
     callbacks: Sequence[keras.callbacks.Callback] = ()
 
     def into(self, outcome: dict[str, Any]) -> None:
-        """Trains, and puts what came of it into `outcome`, come what may."""
+        """Trains, and puts the result or the failure into `outcome`."""
         inherited = 0
         try:
             model = self._measured(outcome)
@@ -91,7 +80,7 @@ class Run:
         except ChangedError:
             raise
         except Exception as error:
-            outcome["outcome"] = kind(error)
+            outcome["outcome"] = outcome_of(error)
             text = str(error).strip() or "no message"
             outcome["message"] = f"{type(error).__name__}: {text}"
             outcome["traceback"] = traceback.format_exc()
@@ -105,7 +94,7 @@ class Run:
         )
 
     def retrain(self) -> tuple[keras.Model, pathlib.Path]:
-        """Returns the best network, trained anew, and its file."""
+        """Returns the best network, trained again, and its file."""
         progress = progress_of(self.folder)
         progress.clear()
         model = self._measured({})
@@ -117,7 +106,7 @@ class Run:
         )
 
     def _measured(self, outcome):
-        """Returns the network, if it may be as large as it is."""
+        """Returns the compiled network, if it is within the budget."""
         model = self.build()
         training.check_network(model, self.images)
         outcome["parameters"] = training.count_parameters(model)
@@ -139,7 +128,7 @@ class Run:
         return model
 
     def _train(self, model):
-        """Trains from where the trial stands, or anew if that is damaged."""
+        """Trains from the last epoch, or from the start if that is damaged."""
         state = state_of(self.folder)
         if state and state["fingerprint"] != training.fingerprint(model):
             raise ChangedError(
@@ -170,13 +159,13 @@ class Run:
         )
 
     def _take_over(self):
-        """Begins where the trial ended that this one goes on from.
+        """Copies the checkpoints of the trial that this one continues.
 
-        Returns the epochs that were trained there.
+        Returns how many epochs it was trained.
         """
         past = None if self.past is None else state_of(self.past)
         if past is None:
-            # Trained from the start, it comes to the same.
+            # Training from the start gives the same network.
             return 0
         if state_of(self.folder) is None:
             source, own = progress_of(self.past), progress_of(self.folder)
@@ -193,16 +182,16 @@ class Run:
 
 
 def check_loads(model):
-    """Raises unless a model can be made again from what is saved of it."""
+    """Raises unless Keras can load the model from its configuration."""
     try:
-        told = keras.saving.serialize_keras_object(model)
-        keras.saving.deserialize_keras_object(told)
+        config = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(config)
     except Exception as error:
         cause = str(error).strip().split("\n")[0]
         raise ValueError(
             "A network of a search must be one that Keras can save and load. "
             f'Received: model "{model.name}" ({type(error).__name__}: '
-            f"{cause}). Decorate layers and functions of your own with "
+            f"{cause}). Decorate your own layers and functions with "
             "@keras.saving.register_keras_serializable(), and give the "
             "layers a get_config that returns their arguments"
         ) from error
@@ -214,29 +203,20 @@ def progress_of(folder):
 
 
 def state_of(folder):
-    """Returns how far a trial has come, `None` if not through an epoch."""
-    return read_json(progress_of(folder).folder / "state.json", STATE)
+    """Returns the saved state of a trial, `None` before the first epoch."""
+    return read_json(progress_of(folder).folder / "state.json", STATE_KEYS)
 
 
 def set_aside_checkpoint(folder, name, error):
-    """Sets aside a checkpoint, so that the trial begins anew."""
+    """Renames a damaged checkpoint, so that the trial starts again."""
     progress = progress_of(folder)
     if (progress.folder / name).exists():
         set_aside(progress.folder / name, error)
     (progress.folder / "state.json").unlink(missing_ok=True)
 
 
-def rank(outcome):
-    """Returns what sorts finished trials, the best first."""
-    return (
-        -outcome["val_accuracy"],
-        outcome["val_loss"],
-        outcome["parameters"],
-    )
-
-
-def kind(error):
-    """Returns what a trial ends as that raised this error."""
+def outcome_of(error):
+    """Returns the outcome of a trial that raised this error."""
     if isinstance(error, OverBudgetError):
         return OVER_BUDGET
     if isinstance(error, training.Diverged):
@@ -264,7 +244,7 @@ def _best(state):
 
 
 def _forget():
-    """Frees what the last network left, but for the user's settings."""
+    """Frees the memory of the last network, and keeps the user's settings."""
     policy = keras.config.dtype_policy()
     interactive = keras.config.is_interactive_logging_enabled()
     keras.utils.clear_session()

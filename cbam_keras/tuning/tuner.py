@@ -1,10 +1,9 @@
-"""KerasTuner's tuner, which loses no epoch and ends for no trial."""
+"""KerasTuner's tuner: runs trials, resumes them, survives their failures."""
 
 import contextlib
 import copy
 import dataclasses
 import functools
-import os
 import signal
 import sys
 import threading
@@ -17,13 +16,11 @@ from keras_tuner.engine.trial import TrialStatus
 from cbam_keras import _checks, _files, training
 from cbam_keras._files import read_json, set_aside
 from cbam_keras.training import Damaged
-from cbam_keras.tuning.cluster import SUPERVISOR
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
-from cbam_keras.tuning.results import beginning, ending
+from cbam_keras.tuning.results import CRASHED, beginning, ending
 from cbam_keras.tuning.space import RATES
 from cbam_keras.tuning.trial import (
-    CRASHED,
-    KEYS,
+    OUTCOME_KEYS,
     Run,
     check_loads,
     progress_of,
@@ -39,13 +36,14 @@ class Tuner(BaseTuner):
     """Runs the trials that an oracle hands out.
 
     Args:
-        oracle: A `Durable` oracle.
+        oracle: A `DurableOracle`.
         hypermodel: A `keras_tuner.HyperModel` or a function.
         images: An `ImageData`.
         recipe: A `Recipe`.
         budget: Dictionary, `"parameters"` and `"macs"` to the most a network
-            may have, or `None`.
-        tensorboard: Path of a folder for logs, or `None`.
+            may have, or `None` for no limit.
+        tensorboard: Path of a folder for logs. Defaults to `None`, which
+            means none.
     """
 
     def __init__(
@@ -55,7 +53,8 @@ class Tuner(BaseTuner):
         self.recipe = recipe
         self.budget = budget
         self.tensorboard = tensorboard
-        # Stays when a worker talks to the oracle of the chief instead.
+        # A worker calls the oracle of the chief, and keeps this one for its
+        # settings.
         self.own_oracle = oracle
         self.folder = oracle.folder
         super().__init__(
@@ -66,23 +65,23 @@ class Tuner(BaseTuner):
         )
         self.is_worker = self._is_worker()
         if self.is_worker:
-            from cbam_keras.tuning.client import Client
+            from cbam_keras.tuning.remote import Client
 
             self.oracle = Client(oracle)
 
     @property
     def project_dir(self):
-        # KerasTuner makes it whenever it is asked for.
+        # KerasTuner's own property would create the folder.
         return str(self.folder)
 
     def save(self):
-        """Does nothing: the oracle keeps all there is."""
+        """Does nothing: the oracle saves everything."""
 
     def reload(self):
-        """Does nothing, as `save`."""
+        """Does nothing, like `save`."""
 
     def _populate_initial_space(self):
-        """Finds all hyperparameters, and the network of their defaults."""
+        """Finds all hyperparameters, and builds the network of the defaults."""
         hp = self.own_oracle.get_space()
         model = self.hypermodel
         ours = isinstance(model, CBAMHyperModel)
@@ -102,10 +101,10 @@ class Tuner(BaseTuner):
             self._explore(hp)
 
     def _explore(self, hp):
-        """Builds with other values, to find what hyperparameters they need.
+        """Builds with other values, to find the hyperparameters they need.
 
-        KerasTuner does so until each condition was met once, which may be
-        never; here each is tried once.
+        KerasTuner repeats this until every condition was met, which may be
+        never. Here each condition is tried once.
         """
         tried = []
         waiting = [hp]
@@ -118,7 +117,7 @@ class Tuner(BaseTuner):
                 for condition in conditions:
                     hp.values[condition.name] = condition.values[0]
                 _fill(hp)
-                # An error is told of the trial that has it.
+                # A trial with these values records the error.
                 with contextlib.suppress(Exception):
                     self.build(hp)
                 self.own_oracle.update_space(hp)
@@ -140,14 +139,14 @@ class Tuner(BaseTuner):
 
     @property
     def _by_recipe(self):
-        """Whether it is left to the recipe how the networks are compiled."""
+        """Whether the recipe compiles the networks."""
         return (
             isinstance(self.hypermodel, CBAMHyperModel)
             and type(self.hypermodel).build is CBAMHyperModel.build
         )
 
     def compile(self, network, hp):
-        """Compiles by the recipe, or as the function for it has done."""
+        """Compiles by the recipe, or as the network already is."""
         if network.compiled:
             network.compile(
                 network.optimizer,
@@ -161,7 +160,7 @@ class Tuner(BaseTuner):
             return
         rate = hp.values.get("learning_rate", self.recipe.learning_rate)
         if self._by_recipe:
-            # A function may make it from others.
+            # A function may compute it from other hyperparameters.
             rate = self.hypermodel.learning_rate_for(hp)
         training.compile_network(
             network,
@@ -181,14 +180,14 @@ class Tuner(BaseTuner):
                 continue
             self.run_trial(trial)
             self.oracle.end_trial(trial)
-            self._tell_end(trial)
+            self._print_end(trial)
 
     def run_trial(self, trial):
-        """Runs a trial, or what is left of it, and writes what came of it."""
+        """Runs a trial, or the rest of it, and writes its outcome."""
         folder = self.own_oracle.trial_folder(trial.trial_id)
         folder.mkdir(parents=True, exist_ok=True)
-        if read_json(folder / "outcome.json", KEYS) is not None:
-            # The process died before it could tell the oracle.
+        if read_json(folder / "outcome.json", OUTCOME_KEYS) is not None:
+            # The process died before it called the oracle.
             return
         hp = self._hyperparameters(trial, folder)
         known = len(hp.space)
@@ -197,7 +196,7 @@ class Tuner(BaseTuner):
         )
         print(line, flush=True)
         outcome = {
-            **dict.fromkeys(KEYS),
+            **dict.fromkeys(OUTCOME_KEYS),
             "epochs": 0,
             "seconds": 0.0,
             "worker": self.tuner_id if self.is_worker else None,
@@ -241,16 +240,16 @@ class Tuner(BaseTuner):
         """Returns the whole space with the values of a trial."""
         values = trial.hyperparameters.values
         if self.is_worker:
-            # Sent to another process, numbers are rounded.
-            told = read_json(folder / "trial.json", ["values"])
-            values = told["values"] if told else values
+            # Numbers are rounded on the way to another process.
+            saved = read_json(folder / "trial.json", ["values"])
+            values = saved["values"] if saved else values
         hp = self.own_oracle.get_space()
         hp.values = dict(values)
         return hp
 
     @contextlib.contextmanager
     def _alive(self, trial):
-        """Lets the chief hear now and then that the trial is under way."""
+        """Calls the chief now and then, so that it knows of this worker."""
         if not self.is_worker:
             yield
             return
@@ -258,7 +257,7 @@ class Tuner(BaseTuner):
 
         def call():
             while not end.wait(SECONDS_BETWEEN_SIGNS):
-                # Whether the chief is there shows when the trial ends.
+                # If the chief is gone, the end of the trial shows it.
                 with contextlib.suppress(Exception):
                     self.oracle.update_trial(trial.trial_id, {}, step=0)
 
@@ -270,7 +269,7 @@ class Tuner(BaseTuner):
 
     @contextlib.contextmanager
     def _attempt(self, folder):
-        """Counts how often the process died since the last epoch.
+        """Counts how often the process died since the last finished epoch.
 
         Gives the number of this attempt, from 1.
         """
@@ -278,26 +277,22 @@ class Tuner(BaseTuner):
             yield 1
             return
         path = folder / "attempts.json"
-        now = {
-            "epochs": len((state_of(folder) or {}).get("history", [])),
-            # Who is killed takes the workers along; that is not their doing.
-            "supervisor": os.environ.get(SUPERVISOR),
-        }
-        told = read_json(path, ["attempts", *now])
+        epochs = len((state_of(folder) or {}).get("history", []))
+        found = read_json(path, ["attempts", "epochs"])
         attempt = 1
-        if told is not None and {key: told[key] for key in now} == now:
-            attempt += told["attempts"]
-        _files.write_json(path, {"attempts": attempt, **now})
+        if found is not None and found["epochs"] == epochs:
+            attempt += found["attempts"]
+        _files.write_json(path, {"attempts": attempt, "epochs": epochs})
         with _sigterm_as_exit():
             try:
                 yield attempt
             finally:
-                # A process that is told to end has not died.
+                # A process that is asked to end has not died.
                 path.unlink(missing_ok=True)
 
-    def _tell_end(self, trial):
+    def _print_end(self, trial):
         folder = self.own_oracle.trial_folder(trial.trial_id)
-        outcome = read_json(folder / "outcome.json", KEYS)
+        outcome = read_json(folder / "outcome.json", OUTCOME_KEYS)
         best = self.own_oracle.best
         print(ending(int(trial.trial_id), outcome, best), flush=True)
 
@@ -333,7 +328,7 @@ def _sigterm_as_exit():
         sys.exit(128 + signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may say so.
+        # Only the main thread can set a handler.
         yield
         return
     before = signal.signal(signal.SIGTERM, leave)

@@ -5,7 +5,7 @@
 #
 # The folder given with --output must be on a file system that all nodes see:
 # models are kept there, and the search is resumed from there. When the job
-# runs out of time, submit it again: it goes on where it stood.
+# runs out of time, submit it again: it resumes from the last finished epoch.
 #SBATCH --job-name=cbam-search
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -31,7 +31,7 @@ srun "${search[@]}" --worker --address "$address" &
 workers=$!
 
 # The chief ends, with the table of results, when every trial is done. A worker
-# that dies is missed after a minute, and its trial goes to another one.
+# that dies is noticed after a minute, and its trial goes to another one.
 status=0
 wait "$chief" || status=$?
 wait "$workers" || true

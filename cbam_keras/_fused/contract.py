@@ -1,0 +1,212 @@
+"""The formulas of the fused operation, and what a backend supplies for it.
+
+Attention maps take next to no arithmetic: the time goes into reading and
+writing the features. So one or two gates run as one operation with a custom
+gradient, which keeps only the input and small residuals and passes over the
+features a few times. The gradients of the single operations keep several
+copies of the features and pass over them about twenty times.
+
+The features are viewed as `x` of shape `(B, M, N)`. With `channels_last`,
+`M` is the number of positions and `N` the number of channels; with
+`channels_first` the other way round. A gate pools over axis 1 or axis 2, and
+multiplies by a map of the pooled shape: `(B, 1, N)` for axis 1, `(B, M, 1)`
+for axis 2. All that is small below has one of these two shapes.
+
+Forward, for gates 1 and 2 in the order in which they are applied:
+
+    p = x * map1(pools(x))
+    y = p * map2(pools(p))      # or map2(pools(x)) if they are parallel
+
+With one gate, `y = p`. Residuals are `x` and, for each gate, its map, the
+argmax of its max pool, and the vjp function of what computes the map from the
+pooled values (the MLP or convolution of the layer, which the backend
+differentiates).
+
+Backward, where `d` marks cotangents and `dy` is given:
+
+    dmap2 = sum(dy * x * map1)             # over the axis that gate 2 pools
+    dp = dy * map2 + pools_vjp(vjp2(dmap2))
+    dmap1 = sum(dp * x)                    # over the axis that gate 1 pools
+    dx = dp * map1 + pools_vjp(vjp1(dmap1))
+
+If the gates are parallel, `pools_vjp(vjp2(dmap2))` is added to `dx` and not
+to `dp`. With one gate, `dp = dy`. `pools_vjp` adds the cotangent of a sum to
+every element, and that of a maximum to the one element at the argmax.
+
+`operation` has the code of these formulas. `Passes` lists the functions that
+go over the features, which each backend has in a module of its own.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+Tensor = Any
+
+
+class Pooled(NamedTuple):
+    """The pools of a gate over one axis, each of the pooled shape or `None`.
+
+    `argmax` holds integers, positions of the maxima along the axis: one of
+    them where several elements are greatest. `product` is what was pooled, of
+    the shape of `x`.
+    """
+
+    sum: Tensor
+    max: Tensor
+    argmax: Tensor
+    product: Tensor
+
+
+class Residuals(NamedTuple):
+    """What the gradient of a gate needs: its map, argmax and vjp function."""
+
+    map: Tensor
+    argmax: Tensor
+    vjp: Callable[[Tensor], tuple[Sequence[Tensor], Sequence[Tensor]]]
+
+
+class PoolCotangents(NamedTuple):
+    """Cotangents of the pools of a gate, of the pooled shape or `None`.
+
+    The argument of `pools_vjp`: `sum` is added to all elements along `axis`,
+    and `max` to the element at `argmax`.
+    """
+
+    axis: int
+    sum: Tensor
+    max: Tensor
+    argmax: Tensor
+
+
+class Backward(Protocol):
+    """The passes of the gradient, each called once, in this order.
+
+    `map2` is `None` and `dmap2` is not called if there is one gate. `to_dp`
+    and `to_dx` are lists of cotangents that `pools_vjp` adds to `dp` and `dx`.
+    """
+
+    def __init__(self, dy: Tensor, x: Tensor, split: tuple[int, int]) -> None:
+        """Takes `dy` and `x` of shape `(B, M, N)`, and `split` as in `pool`."""
+
+    def dmap2(self, map1: Tensor, axis: int) -> Tensor:
+        """Returns the cotangent of `map2`, of a gate that pools over `axis`."""
+
+    def dmap1(
+        self, map2: Tensor, to_dp: list[PoolCotangents], axis: int
+    ) -> Tensor:
+        """Returns the cotangent of `map1`, of a gate that pools over `axis`."""
+
+    def dx(
+        self,
+        map1: Tensor,
+        map2: Tensor,
+        to_dp: list[PoolCotangents],
+        to_dx: list[PoolCotangents],
+    ) -> Tensor:
+        """Returns the cotangent of `x`, of shape `(B, M, N)`."""
+
+
+class Passes(Protocol):
+    """What the module of a backend defines, in this order.
+
+    Attributes:
+        FUSES_INFERENCE: Boolean, whether the passes are also faster than the
+            formula where no gradient is taken.
+        Backward: The backend's class of that name.
+    """
+
+    FUSES_INFERENCE: bool
+
+    def supports(self, x: Tensor) -> bool:
+        """Returns whether the passes can compute with this input, here."""
+
+    def needs_gradient(
+        self, x: Tensor, weights: list[Tensor], training: bool | None
+    ) -> bool:
+        """Returns whether `custom_vjp` is to be used for this call.
+
+        If not, the output is computed by operations with gradients of their
+        own: those are right, but slower.
+        """
+
+    def reshape(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
+        """Returns `x` in another shape."""
+
+    def cast(self, x: Tensor, dtype: Any) -> Tensor:
+        """Returns `x` in another dtype of this backend."""
+
+    def custom_vjp(
+        self,
+        forward: Callable[..., tuple[tuple[Tensor, ...], list[Residuals]]],
+        backward: Callable[..., tuple[Tensor, ...]],
+        formula: Callable[..., Tensor],
+        arguments: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Returns the outputs of an operation with a gradient of its own.
+
+        Args:
+            forward: Function of `arguments` that returns the outputs and the
+                residuals. It also takes `with_argmax=False`, for where no
+                gradient follows. The first output is `y`; the others have no
+                gradient.
+            backward: Function of `dy`, `x` and the residuals that returns
+                the cotangents of `arguments`.
+            formula: Function of `arguments` that returns `y` by single
+                operations, for derivatives of the gradient.
+            arguments: `x`, then the weights of the gates.
+        """
+
+    def vjp(
+        self,
+        function: Callable[..., tuple[Tensor, list[Tensor]]],
+        values: list[Tensor],
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, list[Tensor], Callable[..., Any]]:
+        """Returns `function(values, weights)`, and the vjp of its first result.
+
+        Returns:
+            Tuple of the map, the state (which has no gradient), and a
+            function from the cotangent of the map to those of `values` and of
+            `weights`, two sequences.
+        """
+
+    def pool(
+        self,
+        x: Tensor,
+        gate_map: Tensor | None,
+        axis: int,
+        pool_types: Sequence[str],
+        split: tuple[int, int],
+        dtype: str,
+        with_argmax: bool,
+    ) -> Pooled:
+        """Returns the pools of `x`, or of `x * gate_map`.
+
+        Args:
+            x: Tensor `(B, M, N)`.
+            gate_map: Map of the gate before, or `None`.
+            axis: `1` or `2`, the axis to pool over.
+            pool_types: `"avg"` for the sum, `"max"` for maximum and argmax.
+            split: Two factors of `M`. Pooling `(B, *split, N)` over one axis
+                after the other is faster than over axis 1 at once.
+            dtype: String, the dtype of sum and maximum.
+            with_argmax: Boolean, whether the argmax is needed.
+        """
+
+    def scale(self, product: Tensor, gate_map: Tensor, x: Tensor) -> Tensor:
+        """Returns `product * gate_map`.
+
+        `product` is not used afterwards unless it is `x`, so its memory may
+        be used for the result.
+        """
+
+    Backward: Callable[[Tensor, Tensor, tuple[int, int]], Any]
+
+
+def factors(size: int) -> tuple[int, int]:
+    """Returns two factors of `size` close to its root, in order."""
+    small = math.isqrt(size)
+    while size % small:
+        small -= 1
+    return small, size // small

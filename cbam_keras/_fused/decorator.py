@@ -1,0 +1,60 @@
+"""`fused`, which a layer puts on its `call`."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from cbam_keras._fused.operation import attend
+
+
+def fused(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs the `call` of an attention layer as one operation where possible.
+
+    The decorated function is the formula of the layer. It runs as written
+    while a model is built from symbolic tensors, where the backend has no
+    fused passes or they do not support the input, and where the layer says
+    that the operation does not compute what it does (`_can_be_fused`).
+
+    Either way `inputs` are cast to the layer's `compute_dtype` first.
+
+    Args:
+        call: Method `call(self, inputs, training=None)` of an
+            `AttentionLayer`. `self._gates()` are the gates to apply, in
+            order. Two gates pool different axes.
+
+    Returns:
+        Method with the same signature.
+    """
+
+    @functools.wraps(call)
+    def fused_call(self, inputs, training=None):
+        x = self._prepare(inputs)
+        passes = _passes()
+        if (
+            passes is None
+            or isinstance(x, keras.KerasTensor)
+            or not passes.supports(x)
+            or not self._can_be_fused()
+        ):
+            return call(self, x, training)
+        formula = functools.partial(call, self)
+        return attend(passes, self, x, training, formula)
+
+    return fused_call
+
+
+def _passes():
+    """Returns the passes of the backend, or `None` if it has none."""
+    return _PASSES
+
+
+# Imported once and here: what compiles a call should not meet an import.
+_PASSES = None
+
+if keras.config.backend() in ("tensorflow", "jax", "torch"):
+    _PASSES = importlib.import_module(
+        f"cbam_keras._fused.{keras.config.backend()}_passes"
+    )

@@ -1,0 +1,65 @@
+"""What TensorFlow and PyTorch keep private, each behind a fallback.
+
+Nothing else in the fused operation touches such names. Where one of them is
+gone, its function here returns the answer that is always right and sometimes
+slower.
+"""
+
+import importlib
+from typing import Any
+
+
+def tape_may_record() -> bool:
+    """Returns whether a `tf.GradientTape` could be recording.
+
+    Fallback: `False`. Then a call without `training` takes TensorFlow's own
+    gradients.
+    """
+    function = _find("tensorflow.python.eager.record", "could_possibly_record")
+    return function is not None and function()
+
+
+def xla_compiles(graph: Any) -> bool:
+    """Returns whether XLA compiles what a TensorFlow graph is part of.
+
+    Fallback: `True`. Then nothing is compiled that is not compiled anyway.
+    """
+    function = _find(
+        "tensorflow.python.ops.control_flow_util", "GraphOrParentsInXlaContext"
+    )
+    return function is None or function(graph)
+
+
+def is_branch(graph: Any) -> bool:
+    """Returns whether a TensorFlow graph is traced within a `tf.cond`.
+
+    Fallback: `True`. Then all calls take TensorFlow's own gradients.
+    """
+    branch = _find(
+        "tensorflow.python.ops.control_flow_v2_func_graphs",
+        "CondBranchFuncGraph",
+    )
+    if not hasattr(branch, "outer_graph"):
+        return True
+    while graph is not None:
+        if isinstance(graph, branch):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def torch_transforms() -> bool:
+    """Returns whether a `torch.func` transformation is running.
+
+    Fallback: `True`. Then all calls take the formula.
+    """
+    function = _find("torch._C", "_are_functorch_transforms_active")
+    return function is None or function()
+
+
+def _find(module, name):
+    """Returns an attribute of a module, or `None` if either is gone."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None

@@ -1,0 +1,183 @@
+"""The fused operation under TensorFlow: gradients, graphs and exports."""
+
+import functools
+import sys
+
+import keras
+import numpy as np
+import pytest
+from fused_checks import SHAPE, assert_function_equals_reference, cbam, only_on
+from layer_checks import (
+    assert_all_close,
+    built,
+    random_input,
+    single_operations,
+    to_numpy,
+)
+
+from cbam_keras import CBAM
+
+pytestmark = only_on("tensorflow")
+
+
+def gradient_with_tape(function, x):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.gradient(y, x)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("order", ["channel_first", "spatial_first"])
+def test_sizes_may_be_unknown_until_the_graph_runs(order, data_format):
+    import tensorflow as tf
+
+    layer = cbam(order=order)
+    shape = (None, None, None, 16)
+    x = random_input((3, 5, 7, 16))
+    if data_format == "channels_first":
+        layer = CBAM(4, 3, order=order, data_format=data_format)
+        layer = built(layer, (2, 16, 6, 4))
+        shape, x = (None, 16, None, None), np.moveaxis(x, -1, 1)
+
+    def run():
+        call = functools.partial(layer, training=True)
+        graph = tf.function(
+            lambda x: gradient_with_tape(call, x),
+            input_signature=[tf.TensorSpec(shape)],
+        )
+        return [graph(tf.constant(x))]
+
+    assert_function_equals_reference(run)
+
+
+def test_vectorized_map_maps_gradients():
+    import tensorflow as tf
+
+    layer = cbam()
+
+    def run():
+        call = functools.partial(layer, training=True)
+        x = tf.constant(random_input((3, *SHAPE)))
+        return [tf.vectorized_map(lambda x: gradient_with_tape(call, x), x)]
+
+    assert_function_equals_reference(run)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_persistent_tapes_give_several_gradients(eager):
+    import tensorflow as tf
+
+    layer = cbam()
+
+    def gradients(x):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            first, second = tf.reduce_sum(y), tf.reduce_sum(y**2)
+        return tape.gradient(first, x), tape.gradient(second, x)
+
+    function = gradients if eager else tf.function(gradients)
+    x = tf.constant(random_input(SHAPE))
+    assert_function_equals_reference(lambda: function(x))
+
+
+def test_second_derivatives_may_be_taken_in_graphs():
+    import tensorflow as tf
+
+    layer = cbam()
+
+    def run():
+        @tf.function
+        def gradient(x):
+            def squares(x):
+                call = functools.partial(layer, training=True)
+                first = gradient_with_tape(lambda x: call(x) ** 2, x)
+                return first**2
+
+            return gradient_with_tape(squares, x)
+
+        return [gradient(tf.constant(random_input(SHAPE)))]
+
+    assert_function_equals_reference(run)
+
+
+def test_a_branch_of_a_graph_gives_gradients():
+    import tensorflow as tf
+
+    layer = cbam()
+
+    @tf.function
+    def gradient(x, taken):
+        def branch(x):
+            return tf.cond(taken, lambda: layer(x, training=True), lambda: x)
+
+        return gradient_with_tape(branch, x)
+
+    x = tf.constant(random_input(SHAPE))
+    found = gradient(x, tf.constant(True))
+    with single_operations():
+        expected = gradient_with_tape(
+            functools.partial(layer, training=True), x
+        )
+    assert_all_close([to_numpy(found)], [to_numpy(expected)], 1e-5)
+    np.testing.assert_array_equal(gradient(x, tf.constant(False)), 1)
+
+
+def custom_parts(layer, training):
+    """Returns what a graph holds: gradients of its own, and compiled calls."""
+    import tensorflow as tf
+
+    graph = tf.function(
+        lambda x: (
+            gradient_with_tape(functools.partial(layer, training=training), x)
+            if training
+            else layer(x, training=training)
+        )
+    ).get_concrete_function(tf.TensorSpec(SHAPE))
+    definition = graph.graph.as_graph_def(add_shapes=False)
+    nodes = list(definition.node)
+    for function in definition.library.function:
+        nodes.extend(function.node_def)
+    gradients = [node for node in nodes if "_gradient_op_type" in node.attr]
+    compiled = [
+        function
+        for function in definition.library.function
+        if function.attr["_XlaMustCompile"].b
+    ]
+    return bool(gradients), bool(compiled)
+
+
+@pytest.mark.parametrize("training", [False, None])
+def test_graphs_of_inference_are_of_plain_operations(training):
+    assert custom_parts(cbam(), training=training) == (False, False)
+
+
+def test_exports_are_of_plain_operations(tmp_path):
+    import tensorflow as tf
+
+    inputs = keras.Input(SHAPE[1:])
+    model = keras.Model(inputs, cbam()(inputs))
+    model.export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    x = random_input(SHAPE)
+    np.testing.assert_allclose(
+        loaded.serve(x), model.predict(x, verbose=0), atol=1e-6
+    )
+    definition = loaded.signatures["serving_default"].graph.as_graph_def()
+    functions = definition.library.function
+    assert functions
+    for function in functions:
+        assert not function.attr["_XlaMustCompile"].b
+        assert not [
+            node for node in function.node_def if node.op == "IdentityN"
+        ]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="TensorFlow has XLA on Linux alone"
+)
+def test_graphs_of_training_compile_the_last_pass():
+    assert custom_parts(cbam(), training=True)[1]

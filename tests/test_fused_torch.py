@@ -1,0 +1,133 @@
+"""The fused operation under PyTorch: transformations and memory."""
+
+import functools
+
+import pytest
+from fused_checks import (
+    SHAPE,
+    arguments,
+    assert_function_equals_reference,
+    call_of,
+    cbam,
+    only_on,
+    total_of,
+)
+from layer_checks import built, random_input, single_operations
+
+from cbam_keras import ChannelAttention
+
+pytestmark = only_on("torch")
+
+
+def torch_results(layer, kind):
+    import torch
+
+    x, *weights = arguments(layer)
+    total = functools.partial(_swapped, total_of(layer), weights)
+    call = functools.partial(_swapped, call_of(layer), weights)
+    many = torch.tensor(random_input((3, *SHAPE)))
+    if kind == "no_grad":
+        with torch.no_grad():
+            return [call(x)]
+    if kind == "func.grad":
+        return [torch.func.grad(total)(x)]
+    if kind == "func.vmap":
+        return [torch.func.vmap(call)(many)]
+    if kind == "func.jvp":
+        return torch.func.jvp(call, (x,), (many[0],))
+    if kind == "func.vmap of grad":
+        return [torch.func.vmap(torch.func.grad(total))(many)]
+    if kind in ("forward_ad", "forward_ad of a weight"):
+        forward_ad = torch.autograd.forward_ad
+        with forward_ad.dual_level():
+            if kind == "forward_ad":
+                y = call(forward_ad.make_dual(x, many[0]))
+            else:
+                weights[0] = forward_ad.make_dual(weights[0], weights[0] + 1)
+                y = call(x)
+            return list(forward_ad.unpack_dual(y))
+    x = x.requires_grad_()
+    if kind == "checkpoint":
+        y = torch.utils.checkpoint.checkpoint(total, x, use_reentrant=False)
+        return torch.autograd.grad(y, x)
+    y = call(x)
+    if kind == "is_grads_batched":
+        return torch.autograd.grad(y, x, many, is_grads_batched=True)
+    first = torch.autograd.grad(y, x, many[0], retain_graph=True)
+    return [*first, *torch.autograd.grad(y, x, many[0])]
+
+
+def _swapped(function, weights, x):
+    return function(x, *weights)
+
+
+@pytest.mark.parametrize(
+    "kind, uses_fused",
+    [
+        ("no_grad", False),
+        ("func.grad", False),
+        ("func.vmap", False),
+        ("func.jvp", False),
+        ("func.vmap of grad", False),
+        ("forward_ad", False),
+        ("forward_ad of a weight", False),
+        ("checkpoint", True),
+        ("is_grads_batched", True),
+        ("retain_graph", True),
+    ],
+)
+def test_torch_transforms_it(kind, uses_fused):
+    import torch.utils.checkpoint  # noqa: F401
+
+    # PyTorch can't map a convolution of maps with the channels last.
+    layer = built(ChannelAttention(4), SHAPE) if "vmap" in kind else cbam()
+    assert_function_equals_reference(
+        lambda: torch_results(layer, kind), uses_fused
+    )
+
+
+def test_torch_sees_that_the_input_was_changed():
+    layer = cbam()
+    x = arguments(layer)[0].requires_grad_() + 0
+    y = layer(x, training=True).sum()
+    x.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def kept_by_torch(layer):
+    """Counts what fills as much memory as the output, after the call."""
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            results = function(*args, **kwargs or {})
+            for result in torch.utils._pytree.tree_leaves(results):
+                if isinstance(result, torch.Tensor):
+                    storage = result.untyped_storage()
+                    made.append((StorageWeakRef(storage), storage.nbytes()))
+            return results
+
+    x = arguments(layer)[0].requires_grad_()
+    with Watch():
+        y = layer(x, training=True)
+    kept = {
+        reference.cdata
+        for reference, size in made
+        if size >= x.nbytes and not reference.expired()
+    }
+    return len(kept - {StorageWeakRef(x.untyped_storage()).cdata}), y
+
+
+@pytest.mark.parametrize("order", ["channel_first", "parallel"])
+def test_torch_keeps_the_input_alone_for_the_gradient(order):
+    layer = cbam(order=order)
+    kept, _ = kept_by_torch(layer)
+    # The output.
+    assert kept == 1
+    with single_operations():
+        assert kept_by_torch(layer)[0] > 1

@@ -1,0 +1,207 @@
+"""Weights of networks from files, and files that do not fit."""
+
+import json
+import shutil
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from convert_checks import (
+    assert_equal_values,
+    tiny_network,
+    tiny_weights,
+    values,
+    write,
+)
+from keras import layers
+from layer_checks import random_input, randomize
+
+from cbam_keras import CBAM, models
+from cbam_keras.convert import load_torch_weights
+
+
+def tiny(**options):
+    """A network of two stages for 8 x 8 images."""
+    defaults = {
+        "depths": (1, 1),
+        "block": "basic",
+        "widths": (4, 8),
+        "stem_width": 4,
+        "stem": "small",
+        "input_shape": (8, 8, 3),
+        "classes": 5,
+    }
+    return models.ResNet(**{**defaults, **options})
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_weights_are_read_from_a_file(ending, tmp_path):
+    path = tmp_path / f"network{ending}"
+    model = randomize(tiny(attention="cbam"))
+    model.compile("adam", loss="mse")
+    save = model.save if ending == ".keras" else model.save_weights
+    save(path)
+    loaded = tiny(attention="cbam", weights=path)
+    x = random_input((2, 8, 8, 3))
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("ending", [".pth", ".pth.tar", ".pt", ".safetensors"])
+def test_checkpoints_of_pytorch_go_to_the_converter(ending, tmp_path):
+    path = tmp_path / f"network{ending}"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="that PyTorch or safetensors wrote"):
+        tiny(weights=path)
+
+
+@pytest.mark.needs_torch
+def test_weights_are_read_from_a_checkpoint_of_pytorch(tmp_path):
+    path = write(tmp_path / "network.pth", tiny_weights())
+    expected = tiny_network()
+    load_torch_weights(expected, tiny_weights())
+    assert_equal_values(values(tiny_network(weights=path)), values(expected))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "network.keras"
+    tiny().save(path)
+    return path
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+    return path
+
+
+def no_zip(path):
+    path.write_text("weights")
+    return path
+
+
+def other_class(path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.save(path)
+    return path
+
+
+def damaged_member(path):
+    """Rewrites the archive with half of the weights inside."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = members["model.weights.h5"]
+    members["model.weights.h5"] = weights[: len(weights) // 2]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def no_weights(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "config.json", json.dumps({"class_name": "Functional"})
+        )
+    return path
+
+
+def cut_h5(path):
+    path = path.with_name("network.weights.h5")
+    tiny().save_weights(path)
+    return cut(path)
+
+
+def other_ending(path):
+    return shutil.copy(path, path.with_suffix(".pkl"))
+
+
+def absent(path):
+    return path.with_name("nothing.keras")
+
+
+def absent_checkpoint(path):
+    return path.with_name("nothing.pth")
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (cut, "damaged, cut short"),
+        (no_zip, "damaged, cut short.*not a zip"),
+        (other_class, "which holds a Sequential"),
+        (damaged_member, "damaged, cut short"),
+        (no_weights, "damaged, cut short"),
+        (cut_h5, "damaged, cut short"),
+        (other_ending, "ends in .keras, .weights.h5, .* or .safetensors"),
+        (absent, "a file that exists"),
+        (absent_checkpoint, "a file that exists"),
+    ],
+)
+def test_bad_weight_files_are_refused(spoil, message, saved):
+    with pytest.raises(ValueError, match=f"`weights` must .*{message}"):
+        tiny(weights=spoil(saved))
+
+
+@pytest.mark.parametrize(
+    "saved, built",
+    [
+        ({}, {"attention": "cbam"}),
+        ({}, {"widths": (4, 16)}),
+        ({}, {"classes": 6}),
+        # Keras' loader would ignore what is left over.
+        ({"attention": "cbam"}, {}),
+        ({"depths": (1, 2)}, {}),
+        ({}, {"include_top": False}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_weights_of_another_network_are_refused(saved, built, ending, tmp_path):
+    path = tmp_path / f"saved{ending}"
+    model = tiny(**saved)
+    (model.save if ending == ".keras" else model.save_weights)(path)
+    message = (
+        'must come from a network like "resnet". Received: weights=.*, which '
+        "(does not fit|has).*Build the model with the arguments of"
+    )
+    with pytest.raises(ValueError, match=f"(?s:{message})"):
+        tiny(**built, weights=path)
+
+
+def test_a_pooled_head_makes_no_difference(tmp_path):
+    path = tmp_path / "saved.keras"
+    model = tiny(include_top=False, pooling="max")
+    model.save(path)
+    loaded = tiny(include_top=False, weights=path)
+    for found, expected in zip(
+        loaded.get_weights(), model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "saved, built",
+    [
+        ({"attention": ["cbam", None]}, {"attention": [None, "cbam"]}),
+        (
+            {"attention": "cbam"},
+            {"attention": CBAM(spatial_pool_types=("max", "avg"))},
+        ),
+        (
+            {"block": "bottleneck", "downsample_in": "3x3"},
+            {"block": "bottleneck", "downsample_in": "1x1"},
+        ),
+    ],
+    ids=["places", "order of maps", "stride"],
+)
+def test_file_of_equal_shapes_but_other_layers_is_refused(
+    saved, built, tmp_path
+):
+    path = tmp_path / "saved.keras"
+    tiny(widths=(4, 4), **saved).save(path)
+    with pytest.raises(ValueError, match="which has other layers: stage"):
+        tiny(widths=(4, 4), **built, weights=path)
