@@ -1,5 +1,6 @@
 """Fixtures for all tests, and skips of what is not available."""
 
+import collections
 import importlib.util
 import os
 
@@ -32,18 +33,27 @@ def has_torch():
     return importlib.util.find_spec("torch") is not None
 
 
-def pytest_collection_modifyitems(items):
-    skip_marked(
-        items,
-        "gpu",
-        has_gpu,
-        f"the {keras.backend.backend()} backend sees no GPU",
+def pytest_configure(config):
+    # Else pytest-xdist starts with the files that hold most tests.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        put_slow_files_first(items)
+    backend = keras.backend.backend()
+    skip_marked(items, "gpu", has_gpu, f"the {backend} backend sees no GPU")
+    skip_marked(items, "needs_torch", has_torch, "PyTorch is not installed")
+
+
+def put_slow_files_first(items):
+    """Sorts files so that no process is left alone with a slow one."""
+    slow = collections.Counter(
+        item.path for item in items if item.get_closest_marker("slow")
     )
-    skip_marked(
-        items,
-        "needs_torch",
-        lambda: importlib.util.find_spec("torch") is not None,
-        "PyTorch is not installed",
+    tests = collections.Counter(item.path for item in items)
+    items.sort(
+        key=lambda item: (-slow[item.path], -tests[item.path], item.path)
     )
 
 
