@@ -231,7 +231,7 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ),
         ((IMAGES, LABELS, LABELS), TypeError, r"as \(images, labels\)"),
         ({"train": IMAGES}, TypeError, "Received: ndarray for the split"),
-        ((IMAGES[:0], LABELS[:0]), ValueError, "none of them empty"),
+        ((IMAGES[:0], LABELS[:0]), ValueError, "and not empty"),
         ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
         ((IMAGES, LABELS[:9]), ValueError, r"labels \(9,\)"),
         ((IMAGES, np.eye(5)[LABELS]), ValueError, r"labels \(70, 5\)"),
@@ -255,8 +255,8 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
         ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),
         ((IMAGES * 2.0, LABELS), ValueError, "values from 0.0 to 510.0"),
-        ((IMAGES * np.nan, LABELS), ValueError, "none of them NaN"),
-        ((IMAGES.astype(str), LABELS), TypeError, "numbers from 0 to 255"),
+        ((IMAGES * np.nan, LABELS), ValueError, "must be finite numbers"),
+        ((IMAGES.astype(str), LABELS), TypeError, r"numbers in \[0, 255\]"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
             ValueError,
@@ -285,7 +285,9 @@ def test_arrays_that_make_no_data_set_are_refused(given, error, message):
 
 @pytest.mark.parametrize("option", ["data_dir", "manual_dir"])
 def test_folders_of_tensorflow_data_sets_are_for_those(option):
-    with pytest.raises(ValueError, match=f'`{option}` is for .*{option}="x"'):
+    with pytest.raises(
+        ValueError, match=f'`{option}` is only for .*{option}="x"'
+    ):
         data.load(arrays(), **{option: "x"})
 
 
@@ -295,5 +297,5 @@ def test_folders_of_tensorflow_data_sets_are_for_those(option):
     ids=["augment", "size"],
 )
 def test_boxes_are_those_of_unchanged_images(few_digits, options):
-    with pytest.raises(ValueError, match="Boxes are those of images as"):
+    with pytest.raises(ValueError, match="`boxes` fit only images that stay"):
         data.load("cluttered_mnist", boxes=True, **options)

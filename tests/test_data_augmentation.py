@@ -320,12 +320,10 @@ def test_arrays_and_tensors_are_changed_alike(augment, dtype):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, 17, 24, 3)).astype(dtype)
     draws = rng.random((50, 3), dtype="float32")
-    tensors = augmentation.change_pixels(
-        augmentation.TensorMaths(tf), tf.constant(images), draws, augment
+    tensors = augmentation.tf_flip_and_crop(
+        tf, tf.constant(images), draws, augment
     )
-    changed = augmentation.change_pixels(
-        augmentation.NumpyMaths, images, draws, augment
-    )
+    changed = augmentation.flip_and_crop(images, draws, augment)
     np.testing.assert_array_equal(changed, tensors)
     assert (changed != images).any()
 
@@ -361,7 +359,9 @@ def test_two_kinds_of_crops_are_refused():
 
 
 def test_whole_arrays_are_not_augmented():
-    with pytest.raises(ValueError, match="batch by batch. Received: batch_siz"):
+    with pytest.raises(
+        ValueError, match="`augment` needs batches.*batch_size=None"
+    ):
         data.load(arrays(), augment="flip", batch_size=None)
 
 

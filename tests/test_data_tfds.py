@@ -23,6 +23,7 @@ tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
 from cbam_keras import data  # noqa: E402
 from cbam_keras.data import tfds as data_tfds  # noqa: E402
+from cbam_keras.data import tfds_download  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -372,19 +373,19 @@ def test_one_answer_is_enough(monkeypatch):
         return Answer()
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    assert data_tfds._answers(["silent:443", "open:80"])
-    assert not data_tfds._answers(["silent:443"])
+    assert tfds_download._reachable(["silent:443", "open:80"])
+    assert not tfds_download._reachable(["silent:443"])
 
 
 def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(data_tfds, "TIMEOUT", -0.9)
+    monkeypatch.setattr(tfds_download, "TIMEOUT", -0.9)
 
     def hang(*_):
         time.sleep(60)
         raise TimeoutError
 
     monkeypatch.setattr(socket, "create_connection", hang)
-    assert not data_tfds._answers(["slow:443"])
+    assert not tfds_download._reachable(["slow:443"])
 
 
 @pytest.mark.parametrize("manual", [None, "manual"], ids=["default", "given"])
@@ -392,7 +393,7 @@ def test_without_files_fetched_by_hand_nothing_starts(
     tmp_path, attempts, manual
 ):
     folder = tmp_path / manual if manual else None
-    with pytest.raises(ValueError, match="where nothing is.*register on"):
+    with pytest.raises(ValueError, match="is empty or missing.*register on"):
         data.load(
             "imagenet2012",
             data_dir=tmp_path,
@@ -458,7 +459,7 @@ def test_unknown_names_are_told_at_once(tmp_path, attempts, name, part):
                 ),
                 "label": tfds.features.ClassLabel(num_classes=2),
             },
-            "an image of small integers",
+            "an image of uint8",
         ),
         (
             {

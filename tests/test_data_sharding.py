@@ -1,4 +1,4 @@
-"""Processes that share batches see together what one process sees."""
+"""Several processes together read what a single process reads."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from data_checks import (
 )
 
 from cbam_keras import data
-from cbam_keras.data import plan as data_plan
+from cbam_keras.data.sharding import BatchOptions, Shard, plan_epoch
 
 AUGMENTS = {
     "plain": (),
@@ -187,15 +187,15 @@ def test_folders_are_shared_out_alike(tmp_path, in_memory):
     ("augment", "read"), [((), 24), ("flip", 24), ("mixup", 48)]
 )
 def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
-    plan = data_plan.Plan(
+    options = BatchOptions(
         16,
         (8, 8),
         3,
         seed=0,
         augment=tuple(np.atleast_1d(augment)),
-        shard=(1, 2, 4),
+        shard=Shard(1, 2, 4),
     )
-    assert len(data_plan.share(50, plan).positions) == read
+    assert len(plan_epoch(50, options).positions) == read
 
 
 # Mistakes.
@@ -209,7 +209,7 @@ def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
         ((0, 0, 2), "`count` must be a positive integer"),
         ((0, 1, 0), "`devices` must be a positive integer"),
         ((0, 2, 3), "`devices` must be a multiple of `count`"),
-        ((0, 1, 17), "Each device needs an image.*batch_size=16"),
+        ((0, 1, 17), "Each device needs at least one image.*batch_size=16"),
     ],
 )
 def test_wrong_parts_are_refused(arguments, message):
