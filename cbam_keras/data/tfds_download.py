@@ -65,7 +65,7 @@ def download_and_prepare(
             )
     else:
         hosts = _hosts(builder)
-        if not _reachable(hosts):
+        if not reachable(hosts):
             raise ValueError(
                 f'The dataset "{name}" cannot be downloaded: no answer from '
                 f"{_checks.first_few(hosts)}. Received: download=True. "
@@ -106,7 +106,7 @@ def _hosts(builder):
     return sorted(set(hosts)) or ["storage.googleapis.com:443"]
 
 
-def _reachable(hosts: Iterable[str]) -> bool:
+def reachable(hosts: Iterable[str]) -> bool:
     """Returns whether one of the hosts accepts a connection."""
     found = threading.Event()
 
