@@ -206,6 +206,15 @@ def test_plain_integers_are_labels_too(insects):
     assert loaded.class_names == ("0", "1")
 
 
+def test_plain_integers_are_no_labels_of_a_stream(insects):
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.Scalar(np.int64),
+    }
+    with pytest.raises(ValueError, match="must be a ClassLabel.*in_memory=Tr"):
+        insects({"train": {}}, features=features, streamed=True)
+
+
 @pytest.mark.every_backend
 def test_networks_train_on_a_set(insects):
     loaded, _ = insects({"train": {}}, image_size=8, batch_size=4)

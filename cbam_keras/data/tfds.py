@@ -58,7 +58,7 @@ def from_tfds(
     else:
         splits = _records(tfds, builder, used, name)
         splits = add_missing_splits(splits, validation_fraction, seed)
-    class_names = _class_names(tfds, builder, splits)
+    class_names = _class_names(tfds, builder, name, splits)
     splits, shape, skipped = _shape(builder, splits)
     return Source(
         name=name,
@@ -127,10 +127,16 @@ def _check_features(tfds, builder, name):
         )
 
 
-def _class_names(tfds, builder, splits):
+def _class_names(tfds, builder, name, splits):
     label = builder.info.features["label"]
     if isinstance(label, tfds.features.ClassLabel):
         return tuple(map(str, label.names))
+    if isinstance(splits["train"], Stream):
+        raise ValueError(
+            'The feature "label" of a dataset that is too large for memory '
+            f'must be a ClassLabel. Received: name="{name}", where it is '
+            f"{label!r}. Pass in_memory=True to read all labels"
+        )
     highest = max(records.labels.max() for records in splits.values())
     return tuple(str(number) for number in range(highest + 1))
 
