@@ -58,7 +58,6 @@ def test_the_same_epochs_come_again(kind):
     assert_same(epoch(again.train), epochs[0])
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", QUICK)
 def test_epochs_and_seeds_are_augmented_differently(kind):
     # One image many times: only augmentation can tell them apart.
@@ -73,7 +72,6 @@ def test_epochs_and_seeds_are_augmented_differently(kind):
     assert (first != epoch(other.train)[0][0]).any()
 
 
-@pytest.mark.every_backend
 @kinds
 def test_what_was_drawn_before_does_not_matter(kind):
     loaded = _load(kind)
@@ -85,7 +83,6 @@ def test_what_was_drawn_before_does_not_matter(kind):
     assert_same(epoch(loaded.train), first)
 
 
-@pytest.mark.every_backend
 @kinds
 def test_augmentation_leaves_the_global_generators_alone(kind):
     def drawn():
@@ -112,7 +109,6 @@ def test_evaluation_sees_images_as_they_are(kind, split):
     np.testing.assert_array_equal(images, whole)
 
 
-@pytest.mark.every_backend
 @kinds
 def test_images_stay_floats_from_0_to_255(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -127,7 +123,6 @@ def test_images_stay_floats_from_0_to_255(kind):
     assert (images > 100).any()
 
 
-@pytest.mark.every_backend
 @kinds
 def test_channels_first_moves_axes_alone(kind):
     last = epoch(_load(kind).train)
@@ -282,7 +277,6 @@ def test_rounding_in_layers_does_not_pass_the_highest_level(monkeypatch):
     assert found.max() == 255
 
 
-@pytest.mark.every_backend
 def test_rand_augment_changes_images():
     images = joined(epoch(_load("rand_augment").train))[0]
     before = joined(epoch(data.load(arrays(), batch_size=16).train))[0]

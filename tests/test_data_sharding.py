@@ -57,7 +57,6 @@ def test_parts_make_up_evaluation_too(split):
     assert_same(_together(parts, split), epoch(getattr(whole, split)))
 
 
-@pytest.mark.every_backend
 @pytest.mark.slow
 def test_parts_are_changed_alike_by_rand_augment():
     loaded = _load(augment="rand_augment")
