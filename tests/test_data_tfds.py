@@ -266,9 +266,15 @@ def test_the_order_of_a_stream_does_not_depend_on_the_global_seed(
     assert differs.any()
 
 
-# Keras' layers in tf.data, whichever the backend.
-@pytest.mark.every_backend
-@pytest.mark.parametrize("augment", [(), "random_resized_crop", "mixup"])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        (),
+        "random_resized_crop",
+        # Keras' layers in tf.data, whichever the backend.
+        pytest.param("mixup", marks=pytest.mark.every_backend),
+    ],
+)
 def test_streams_come_again_and_can_be_sharded(insects, tmp_path, augment):
     options = {"image_size": 8, "batch_size": 4, "augment": augment}
     loaded, _ = insects({"train": {"count": 25}}, streamed=True, **options)
