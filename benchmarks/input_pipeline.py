@@ -1,13 +1,13 @@
-"""Does the input pipeline keep up with the network?
+"""Speed of the input pipeline, beside the speed of training.
 
     python -m benchmarks.input_pipeline --output runs/input_pipeline
 
-Writes JPEG files of 500 x 375 into a temporary folder, measures how many
-images per second are read, decoded and augmented at 224, beside what a
-`models.ResNet50` trains at the same size in the same process, by turns. Small
-images in memory are measured with the usual augmentation beside it. Prints a
-table of medians, lowest and highest, and writes what is in it to
-`input_pipeline.json` in the output folder, for the backend of `KERAS_BACKEND`.
+Writes JPEG files of 500 x 375 to a temporary folder and measures how many
+images per second are read, decoded and augmented at 224 x 224, and how many
+`models.ResNet50` trains on at that size, by turns in one process. Also
+measures small images in memory with the usual augmentation. Prints medians
+and ranges, and writes all rates to `input_pipeline.json` in the output
+folder, for the backend of `KERAS_BACKEND`.
 """
 
 import argparse
@@ -38,10 +38,10 @@ SMALL = {
 
 
 def write_photographs(folder, count):
-    """Writes JPEG files with the detail of a photograph, in two classes."""
+    """Writes JPEG files as detailed as photographs, in two classes."""
     rng = np.random.default_rng(0)
     for number in range(count):
-        # Large shapes, smaller ones, and the noise of a sensor.
+        # Large shapes, small ones, and sensor noise.
         image = np.zeros((375, 500, 3))
         for side, height in ((8, 120), (40, 50), (120, 20)):
             shapes = Image.fromarray(
@@ -78,7 +78,7 @@ def network():
 
 
 def trained(model, batch, steps):
-    """Returns how many images per second a network trains, fed at once."""
+    """Returns how many images per second a network trains on, from memory."""
     start = time.perf_counter()
     for _ in range(steps):
         model.train_on_batch(*batch)
@@ -86,9 +86,9 @@ def trained(model, batch, steps):
 
 
 def measure(options, folder):
-    """Returns the rates of every recipe and of the network, by turns."""
+    """Returns the rates of every pipeline and of the network, by turns."""
     write_photographs(folder, options.images)
-    sets = {
+    datasets = {
         title: data.load(
             folder,
             batch_size=options.batch_size,
@@ -101,7 +101,7 @@ def measure(options, folder):
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (10_000, 32, 32, 3)).astype("uint8")
     for title, augment in SMALL.items():
-        sets[title] = data.load(
+        datasets[title] = data.load(
             (small, np.arange(10_000) % 10), batch_size=128, augment=augment
         )
     model = network()
@@ -111,10 +111,10 @@ def measure(options, folder):
     )
     batch = (batch[0].astype("float32"), batch[1])
     trained(model, batch, 2)
-    rates = {title: [] for title in ("ResNet50, training", *sets)}
+    rates = {title: [] for title in ("ResNet50, training", *datasets)}
     for _ in range(options.rounds):
         rates["ResNet50, training"].append(trained(model, batch, 4))
-        for title, images in sets.items():
+        for title, images in datasets.items():
             rates[title].append(served(images, options.seconds))
     return rates
 

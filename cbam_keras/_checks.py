@@ -59,6 +59,20 @@ def odd_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def image_size(name: str, value: Any) -> int | tuple[int, int] | None:
+    """Returns one side or `(H, W)` as plain integers, or `None` as it is."""
+    if value is None or (_is_integer(value) and value >= 1):
+        return value if value is None else int(value)
+    if isinstance(value, tuple | list) and len(value) == 2:
+        height, width = value
+        if all(_is_integer(side) and side >= 1 for side in value):
+            return int(height), int(width)
+    raise ValueError(
+        f"`{name}` must be a positive integer or two, (H, W). "
+        f"Received: {name}={value!r}"
+    )
+
+
 def boolean(name: str, value: Any) -> bool:
     """Returns `value`, or raises if it is neither `True` nor `False`."""
     if not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""A progress bar for what takes long."""
+"""A progress bar for loops that take long."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from cbam_keras import _checks
 
 
 def watched(items: Iterable, total: int, title: str) -> Iterator:
-    """Gives what `items` gives, with a progress bar once it takes long."""
+    """Yields the items, with a progress bar if they take over two seconds."""
     progress = _checks.require("rich.progress", extra="all")
     console = _checks.require("rich.console", extra="all").Console(stderr=True)
     bar = progress.Progress(

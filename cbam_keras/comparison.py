@@ -10,7 +10,7 @@ from cbam_keras import _checks, training
 from cbam_keras._run_folder import default_output
 from cbam_keras.layers import ATTENTION
 from cbam_keras.models import NETWORKS
-from cbam_keras.training import find_recipe, load
+from cbam_keras.training import find_recipe, images_for
 
 __all__ = ["NETWORKS", "compare"]
 
@@ -72,7 +72,7 @@ def compare(
     made = _attention_layers(attentions, layer_options)
     # Processes meet before anything is computed.
     training.connect(distribute)
-    loaded = load(images, recipe, data_options)
+    loaded = images_for(images, recipe, data_options)
     if output is None:
         output = default_output(loaded, model)
     return training.train(

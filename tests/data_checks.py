@@ -1,4 +1,4 @@
-"""Data sets of a few images, and what their batches hold."""
+"""Datasets of a few images, and what their batches hold."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def arrays(per_class=14, classes=5, shape=(12, 10, 3), seed=0):
-    """Returns different images, with labels in no order."""
+    """Returns random images, with labels in random order."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(classes), per_class))
     images = rng.integers(0, 256, (len(labels), *shape)).astype("uint8")
@@ -19,7 +19,7 @@ def arrays(per_class=14, classes=5, shape=(12, 10, 3), seed=0):
 
 
 def epoch(split):
-    """Returns the batches of an epoch as NumPy arrays, as `fit` takes them."""
+    """Returns the batches of an epoch as NumPy arrays, as `fit` sees them."""
     batches = [
         tuple(keras.ops.convert_to_numpy(part) for part in batch)
         for batch in split
@@ -42,7 +42,7 @@ def assert_same(first, second, atol=0):
 
 
 def assert_trains(loaded):
-    """Fits a network, and checks that both splits were used."""
+    """Fits a network, and checks that it used both splits."""
     model = keras.Sequential(
         [
             keras.Input(loaded.image_shape),
@@ -69,8 +69,7 @@ def as_set(images):
 def write_folder(root, per_class=10, classes=("cat", "dog"), size=None, seed=0):
     """Writes a folder of class folders, and returns its images by name.
 
-    PNG, so that what is read is what was written; of different sizes unless
-    told otherwise.
+    As PNG, which loses nothing; of different sizes unless `size` is given.
     """
     rng = np.random.default_rng(seed)
     written = {}
@@ -86,9 +85,9 @@ def write_folder(root, per_class=10, classes=("cat", "dog"), size=None, seed=0):
 
 
 def builder(name, examples, folder, **features):
-    """Returns a prepared set of TensorFlow Datasets of generated examples.
+    """Prepares examples as a dataset of TensorFlow Datasets.
 
-    `examples` maps splits to what the features hold, one list each.
+    `examples` maps each split to a list of dictionaries by feature.
     """
     import tensorflow_datasets as tfds
 
@@ -99,7 +98,7 @@ def builder(name, examples, folder, **features):
 
     class Generated(
         tfds.core.GeneratorBasedBuilder,
-        # To be found by its files alone.
+        # So that it is found by its files only.
         skip_registration=True,
     ):
         VERSION = tfds.core.Version("1.0.0")
@@ -127,10 +126,19 @@ def builder(name, examples, folder, **features):
     return made
 
 
-def mock_files(name, folder, splits):
-    """Writes the description of a set that cannot be downloaded here.
+def declare_large(builder):
+    """Has a prepared dataset claim 3 GiB, which is too large for memory."""
+    path = pathlib.Path(builder.data_dir) / "dataset_info.json"
+    info = json.loads(path.read_text())
+    for split in info["splits"]:
+        split["numBytes"] = str(3 * 2**30)
+    path.write_text(json.dumps(info))
 
-    With it `tfds.testing.mock_data` makes up the examples alone.
+
+def mock_files(name, folder, splits):
+    """Writes the description of a dataset that cannot be downloaded here.
+
+    `tfds.testing.mock_data` then needs to generate only the examples.
     """
     import tensorflow_datasets as tfds
 

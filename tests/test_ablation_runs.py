@@ -13,12 +13,11 @@ import pytest
 from keras import layers
 from training_checks import SHORT
 
-from cbam_keras import _files, ablation, presets
+from cbam_keras import _files, ablation, data, presets, training
 from cbam_keras.ablation import runs, statistics
 from cbam_keras.layers.factory import make_attention
 from cbam_keras.models import by_name
 from cbam_keras.training import Recipe
-from cbam_keras.training import images as training_images
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -323,7 +322,7 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
         )
 
     results = run()
-    own = training_images.load((images, labels), SHORT)
+    own = training.images_for((images, labels), SHORT)
     test = own.test
     if isinstance(test, keras.utils.PyDataset):
         test = [test[index] for index in range(len(test))]
@@ -603,3 +602,9 @@ def test_without_scipy_several_seeds_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r'pip install "cbam_keras\[tune\]"'):
         ablation.run("mnist5k", model=tiny, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_loaded_already_are_refused(tmp_path):
+    loaded = data.load("mnist5k")
+    with pytest.raises(TypeError, match='must not be loaded yet.*"mnist5k"'):
+        ablation.run(loaded, output=tmp_path / "run")

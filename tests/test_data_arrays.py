@@ -1,4 +1,4 @@
-"""Arrays become data sets, divided, resized and described."""
+"""Arrays become datasets: split, resized and described."""
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ def _whole(given, **options):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_arrays_are_divided_class_by_class(split):
+def test_arrays_are_split_class_by_class(split):
     loaded = _whole(arrays())
     counts = np.bincount(getattr(loaded, split)[1])
     assert counts.tolist() == [COUNTS[split]] * 5
@@ -93,6 +93,7 @@ def test_images_without_channels_get_one():
     assert loaded.train[1].shape == (50,)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", SPLITS)
 def test_batches_hold_what_the_arrays_hold(split):
     loaded = data.load(arrays(), batch_size=16)
@@ -103,6 +104,7 @@ def test_batches_hold_what_the_arrays_hold(split):
     assert len(images) == len(whole[0])
 
 
+@pytest.mark.every_backend
 def test_set_epoch_gives_the_fourth_epoch_of_an_undisturbed_one():
     loaded, fresh = (data.load(arrays(), batch_size=16) for _ in range(2))
     fourth = [epoch(loaded.train) for _ in range(4)][3]
@@ -110,6 +112,7 @@ def test_set_epoch_gives_the_fourth_epoch_of_an_undisturbed_one():
     assert_same(epoch(fresh.train), fourth)
 
 
+@pytest.mark.every_backend
 def test_networks_train_on_arrays():
     loaded = data.load(arrays(), batch_size=16)
     assert_trains(loaded)
@@ -125,6 +128,7 @@ def _ramp(height, width, axis):
     return images, np.arange(20) % 2
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("axis", [1, 2], ids=["down", "right"])
 @pytest.mark.parametrize(
     ("given", "size"),
@@ -150,6 +154,7 @@ def test_resizing_keeps_the_middle_at_the_right_scale(given, size, axis):
     np.testing.assert_allclose(found[inner], expected[inner], atol=0.51)
 
 
+@pytest.mark.every_backend
 def test_resizing_averages_what_it_leaves_out():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 64, 64, 5)).astype("uint8")
@@ -165,7 +170,7 @@ def test_images_of_the_right_size_are_left_alone():
     assert_same([resized.test], [_whole(arrays()).test])
 
 
-# What is told.
+# Descriptions.
 
 
 def test_a_description_is_plain_json():
@@ -201,6 +206,7 @@ def test_the_fingerprint_is_of_the_data_alone():
     assert data.load((images, other)).fingerprint != first
 
 
+@pytest.mark.every_backend
 def test_channels_may_come_first():
     keras.config.set_image_data_format("channels_first")
     loaded = data.load(arrays(), batch_size=7)
@@ -231,7 +237,7 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ),
         ((IMAGES, LABELS, LABELS), TypeError, r"as \(images, labels\)"),
         ({"train": IMAGES}, TypeError, "Received: ndarray for the split"),
-        ((IMAGES[:0], LABELS[:0]), ValueError, "none of them empty"),
+        ((IMAGES[:0], LABELS[:0]), ValueError, "and not empty"),
         ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
         ((IMAGES, LABELS[:9]), ValueError, r"labels \(9,\)"),
         ((IMAGES, np.eye(5)[LABELS]), ValueError, r"labels \(70, 5\)"),
@@ -255,8 +261,8 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
         ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),
         ((IMAGES * 2.0, LABELS), ValueError, "values from 0.0 to 510.0"),
-        ((IMAGES * np.nan, LABELS), ValueError, "none of them NaN"),
-        ((IMAGES.astype(str), LABELS), TypeError, "numbers from 0 to 255"),
+        ((IMAGES * np.nan, LABELS), ValueError, "must be finite numbers"),
+        ((IMAGES.astype(str), LABELS), TypeError, r"numbers in \[0, 255\]"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
             ValueError,
@@ -277,15 +283,17 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ),
     ],
 )
-def test_arrays_that_make_no_data_set_are_refused(given, error, message):
+def test_arrays_that_make_no_dataset_are_refused(given, error, message):
     with pytest.raises(error, match=message) as caught:
         data.load(given)
     assert "Received: " in str(caught.value)
 
 
 @pytest.mark.parametrize("option", ["data_dir", "manual_dir"])
-def test_folders_of_tensorflow_data_sets_are_for_those(option):
-    with pytest.raises(ValueError, match=f'`{option}` is for .*{option}="x"'):
+def test_folders_of_tensorflow_datasets_are_only_for_those(option):
+    with pytest.raises(
+        ValueError, match=f'`{option}` is only for .*{option}="x"'
+    ):
         data.load(arrays(), **{option: "x"})
 
 
@@ -295,5 +303,5 @@ def test_folders_of_tensorflow_data_sets_are_for_those(option):
     ids=["augment", "size"],
 )
 def test_boxes_are_those_of_unchanged_images(few_digits, options):
-    with pytest.raises(ValueError, match="Boxes are those of images as"):
+    with pytest.raises(ValueError, match="`boxes` fit only images that stay"):
         data.load("cluttered_mnist", boxes=True, **options)

@@ -1,4 +1,4 @@
-"""Folders of images become data sets, and say what is wrong with them."""
+"""Folders of images become datasets, or errors that name what is wrong."""
 
 import io
 import os
@@ -122,6 +122,7 @@ def test_images_of_the_right_size_are_left_alone(tmp_path, side, in_memory):
     assert as_set(found) < as_set(written.values())
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("in_memory", [True, False, None])
 @pytest.mark.parametrize("split", SPLITS)
 def test_in_memory_or_not_the_images_are_the_same(tmp_path, in_memory, split):
@@ -136,6 +137,7 @@ def test_in_memory_or_not_the_images_are_the_same(tmp_path, in_memory, split):
     assert sorted(batches[1]) == sorted(arrays[1])
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("size", [16, (12, 20)], ids=["square", "wide"])
 def test_resizing_equals_pillows(tmp_path, size):
     written = write_folder(tmp_path, per_class=3, size=(24, 32))
@@ -162,6 +164,7 @@ def test_resizing_equals_pillows(tmp_path, size):
     assert max(distances) <= 1
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("ending", ["png", "bmp", "gif", "webp"])
 def test_formats_without_loss_are_read_exactly(tmp_path, ending):
     # A palette of 24 colours, which a GIF keeps.
@@ -176,6 +179,7 @@ def test_formats_without_loss_are_read_exactly(tmp_path, ending):
     np.testing.assert_array_equal(found, np.broadcast_to(levels, found.shape))
 
 
+@pytest.mark.every_backend
 def test_jpeg_is_read_as_pillow_reads_it(tmp_path):
     smooth = Image.fromarray(NOISE).resize((200, 150), Image.Resampling.BICUBIC)
     for name in ("cat", "dog"):
@@ -193,6 +197,7 @@ COLOUR = Image.fromarray(NOISE)
 ALPHA = Image.fromarray(np.concatenate([NOISE, NOISE[..., :1]], axis=-1))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("first", "second", "channels", "expected"),
     [
@@ -223,6 +228,7 @@ def test_images_of_any_mode_get_one_number_of_channels(
     np.testing.assert_array_equal(images[labels == 0][0], expected)
 
 
+@pytest.mark.every_backend
 def test_palettes_become_colours(tmp_path):
     image = COLOUR.quantize(16)
     image.info["transparency"] = bytes(range(16))
@@ -233,6 +239,7 @@ def test_palettes_become_colours(tmp_path):
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(
     ("name", "picture", "options"),
@@ -261,6 +268,7 @@ def test_rare_kinds_of_formats_are_read(
         assert (batch == expected[..., : batch.shape[-1]]).all()
 
 
+@pytest.mark.every_backend
 def test_random_crops_read_parts_of_every_format(tmp_path):
     _fill(tmp_path, {"cat.jpg": COLOUR, "dog.png": COLOUR})
     images = data.load(tmp_path, image_size=6, augment="random_resized_crop")
@@ -293,14 +301,17 @@ def _damage(root):
     return sorted(f"dog/{name}" for name in contents)
 
 
+@pytest.mark.every_backend
 def test_what_cannot_be_read_is_left_out_with_one_warning(tmp_path):
     write_folder(tmp_path)
     damaged = _damage(tmp_path)
-    with pytest.warns(UserWarning, match="5 images could not be read") as told:
+    with pytest.warns(
+        UserWarning, match="5 images could not be read"
+    ) as caught:
         images = data.load(tmp_path, image_size=8)
-    assert len(told) == 1
-    assert told[0].filename == __file__
-    assert any(name in str(told[0].message) for name in damaged)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert any(name in str(caught[0].message) for name in damaged)
     assert sorted(images.skipped) == damaged
     # The one that looked well is found out after the division.
     assert sum(images.sizes.values()) == 20
@@ -327,7 +338,7 @@ def test_a_link_to_nothing_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["first.tif", "first.JFIF", "deep/first.png"])
-def test_images_that_are_not_looked_for_are_told(tmp_path, name):
+def test_images_in_other_places_are_reported(tmp_path, name):
     write_folder(tmp_path, size=(8, 8))
     (tmp_path / "cat" / "deep").mkdir()
     (tmp_path / "cat" / name).write_bytes(b"")
@@ -336,6 +347,7 @@ def test_images_that_are_not_looked_for_are_told(tmp_path, name):
     assert images.skipped == (f"cat/{name}",)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_names_of_any_bytes_are_read(tmp_path, in_memory):
@@ -372,6 +384,7 @@ def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
     assert changed != codes[0]
 
 
+@pytest.mark.every_backend
 def test_a_folder_gives_the_same_epochs_again(tmp_path):
     write_folder(tmp_path)
     options = {"image_size": 8, "batch_size": 4, "in_memory": False}
@@ -432,7 +445,7 @@ def _few_images(root):
         (_few_images, 'at least 3 training images.*"cat", "dog"'),
     ],
 )
-def test_folders_that_make_no_data_set_are_refused(tmp_path, prepare, message):
+def test_folders_that_make_no_dataset_are_refused(tmp_path, prepare, message):
     prepare(tmp_path)
     with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path, image_size=8)
@@ -448,11 +461,12 @@ def test_names_of_splits_may_be_capitals(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "~/nowhere", "/nowhere"])
-def test_a_folder_that_is_not_there_is_told(name):
+def test_a_missing_folder_is_refused(name):
     with pytest.raises(ValueError, match="must be a folder that exists"):
         data.load(name)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(TENSORFLOW, reason="TensorFlow's error names no file")
 def test_a_file_that_fails_later_is_named(tmp_path):
     write_folder(tmp_path)

@@ -1,4 +1,4 @@
-"""Data sets keep their promises, on synthetic digits where those will do."""
+"""Embedded datasets, batches, order and arguments, on made-up digits."""
 
 import sys
 
@@ -231,6 +231,7 @@ def test_batches_are_floats_up_to_255(bright_digits, name, split):
     assert images.max() == 255
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
 def test_batches_hold_what_the_arrays_hold(bright_digits, split, boxes):
@@ -250,6 +251,7 @@ def test_batches_hold_what_the_arrays_hold(bright_digits, split, boxes):
     np.testing.assert_array_equal(*rows)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("batch_size", [1, 9, 20, 1000])
 def test_the_last_batch_is_kept_though_incomplete(
@@ -274,6 +276,7 @@ def test_splits_are_tf_data_under_tensorflow(bright_digits, split):
     assert isinstance(getattr(data.load(), split), tf.data.Dataset)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow",
     reason="PyDataset is served under the other backends only",
@@ -299,6 +302,7 @@ def _order(split):
     return [image.tobytes() for image in joined(epoch(split))[0]]
 
 
+@pytest.mark.every_backend
 def test_order_differs_between_epochs(bright_digits):
     train = data.load("mnist5k").train
     first, second, third = _order(train), _order(train), _order(train)
@@ -308,12 +312,14 @@ def test_order_differs_between_epochs(bright_digits):
     assert first != third
 
 
+@pytest.mark.every_backend
 def test_same_seed_gives_the_same_order(bright_digits):
     first = data.load("mnist5k", seed=2).train
     again = data.load("mnist5k", seed=2).train
     assert [_order(first), _order(first)] == [_order(again), _order(again)]
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_set_epoch_gives_the_order_of_that_epoch(bright_digits, epoch):
     train = data.load("mnist5k").train
@@ -323,6 +329,7 @@ def test_set_epoch_gives_the_order_of_that_epoch(bright_digits, epoch):
     assert _order(fresh.train) == orders[epoch]
 
 
+@pytest.mark.every_backend
 def test_set_epoch_goes_back_too(bright_digits):
     images = data.load("mnist5k")
     first = _order(images.train)
@@ -331,6 +338,7 @@ def test_set_epoch_goes_back_too(bright_digits):
     assert _order(images.train) == first
 
 
+@pytest.mark.every_backend
 def test_order_goes_on_from_the_epoch_set(bright_digits):
     train = data.load("mnist5k").train
     orders = [_order(train) for _ in range(3)]
@@ -339,6 +347,7 @@ def test_order_goes_on_from_the_epoch_set(bright_digits):
     assert [_order(fresh.train), _order(fresh.train)] == orders[1:]
 
 
+@pytest.mark.every_backend
 def test_order_does_not_depend_on_the_global_seed(bright_digits):
     keras.utils.set_random_seed(1)
     first = _order(data.load("mnist5k").train)
@@ -346,6 +355,7 @@ def test_order_does_not_depend_on_the_global_seed(bright_digits):
     assert _order(data.load("mnist5k").train) == first
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_validation_and_test_are_not_shuffled(bright_digits, split):
     images = data.load("mnist5k")
@@ -364,13 +374,14 @@ def test_set_epoch_does_nothing_to_whole_arrays(bright_digits):
     np.testing.assert_array_equal(images.train[0], before)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("seed", [2**31, 2**32 - 1])
 def test_large_seeds_shuffle(bright_digits, seed):
     train = data.load("mnist5k", seed=seed).train
     assert _order(train) != _order(train)
 
 
-# What is told of the data.
+# Descriptions.
 
 
 @pytest.mark.parametrize(
@@ -378,7 +389,7 @@ def test_large_seeds_shuffle(bright_digits, seed):
     [("mnist5k", (28, 28, 1)), ("cluttered_mnist", (48, 48, 1))],
     ids=["mnist5k", "cluttered_mnist"],
 )
-def test_a_data_set_describes_itself(bright_digits, name, shape):
+def test_a_dataset_describes_itself(bright_digits, name, shape):
     images = data.load(name, batch_size=16, seed=7)
     assert images.name == name
     assert images.image_shape == shape
@@ -387,7 +398,7 @@ def test_a_data_set_describes_itself(bright_digits, name, shape):
 
 
 @pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
-def test_a_data_set_tells_whether_boxes_come_with_it(bright_digits, boxes):
+def test_a_dataset_knows_whether_it_has_boxes(bright_digits, boxes):
     assert data.load(boxes=boxes).boxes is boxes
 
 
@@ -397,7 +408,7 @@ def test_cluttered_mnist_in_batches_of_32_is_the_default(bright_digits):
     assert images.seed == 0
 
 
-def test_a_data_set_unpacks_into_three(bright_digits):
+def test_a_dataset_unpacks_into_three(bright_digits):
     images = data.load()
     train, validation, test = images
     assert train is images.train
@@ -419,6 +430,7 @@ def test_channels_may_come_first(
     assert epoch(getattr(images, split))[0][0].shape == (9, 1, side, side)
 
 
+@pytest.mark.every_backend
 def test_channels_first_moves_no_pixel(bright_digits, channels_first):
     first = data.load(batch_size=None).train[0]
     keras.config.set_image_data_format("channels_last")

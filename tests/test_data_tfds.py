@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets, from files on disk and made up."""
+"""Datasets of TensorFlow Datasets, generated on disk and mocked."""
 
 import re
 import socket
@@ -12,6 +12,7 @@ from data_checks import (
     assert_same,
     assert_trains,
     builder,
+    declare_large,
     epoch,
     joined,
     mock_files,
@@ -22,7 +23,7 @@ tf = pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
 from cbam_keras import data  # noqa: E402
-from cbam_keras.data import tfds as data_tfds  # noqa: E402
+from cbam_keras.data import tfds_download  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -44,22 +45,18 @@ def _examples(count=20, secret=False, seed=0, sizes=True):
 def insects(tmp_path):
     """Returns a function that prepares splits and loads them."""
 
-    def load(splits, sizes=True, features=None, **options):
+    def load(splits, sizes=True, features=None, streamed=False, **options):
         examples = {
             split: _examples(seed=i, sizes=sizes, **given)
             for i, (split, given) in enumerate(splits.items())
         }
-        builder("insects", examples, tmp_path, **(features or {}))
+        prepared = builder("insects", examples, tmp_path, **(features or {}))
+        if streamed:
+            declare_large(prepared)
         loaded = data.load("insects", data_dir=tmp_path, **options)
         return loaded, examples
 
     return load
-
-
-@pytest.fixture
-def streamed(monkeypatch):
-    """Has every set be too large for memory."""
-    monkeypatch.setattr(data_tfds, "STREAMED_BYTES", 0)
 
 
 @pytest.fixture
@@ -125,13 +122,9 @@ def test_labels_stay_with_their_images(insects):
     ],
     ids=["train", "test", "validation", "all", "secret", "secret_alone"],
 )
-@pytest.mark.parametrize("stream", [False, True], ids=["memory", "stream"])
-def test_splits_that_are_missing_are_made(
-    insects, monkeypatch, splits, sizes, stream
-):
-    if stream:
-        monkeypatch.setattr(data_tfds, "STREAMED_BYTES", 0)
-    loaded, _ = insects(splits, image_size=8)
+@pytest.mark.parametrize("streamed", [False, True], ids=["memory", "stream"])
+def test_splits_that_are_missing_are_made(insects, splits, sizes, streamed):
+    loaded, _ = insects(splits, image_size=8, streamed=streamed)
     assert tuple(loaded.sizes.values()) == sizes
     for split in SPLITS:
         images, labels = joined(epoch(getattr(loaded, split)))
@@ -144,6 +137,7 @@ def test_images_of_different_sizes_become_224_wide(insects):
     assert loaded.image_shape == (224, 224, 3)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("augment", ["flip", "random_resized_crop", "mixup"])
 def test_epochs_come_again(insects, tmp_path, augment):
     loaded, _ = insects(
@@ -212,6 +206,16 @@ def test_plain_integers_are_labels_too(insects):
     assert loaded.class_names == ("0", "1")
 
 
+def test_plain_integers_are_no_labels_of_a_stream(insects):
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.Scalar(np.int64),
+    }
+    with pytest.raises(ValueError, match="must be a ClassLabel.*in_memory=Tr"):
+        insects({"train": {}}, features=features, streamed=True)
+
+
+@pytest.mark.every_backend
 def test_networks_train_on_a_set(insects):
     loaded, _ = insects({"train": {}}, image_size=8, batch_size=4)
     assert_trains(loaded)
@@ -220,9 +224,13 @@ def test_networks_train_on_a_set(insects):
 # Streams.
 
 
-def test_a_stream_gives_every_image_once_an_epoch(insects, streamed):
+def test_a_stream_gives_every_image_once_an_epoch(insects):
     loaded, examples = insects(
-        {"train": {}}, sizes=False, image_size=(12, 16), batch_size=4
+        {"train": {}},
+        sizes=False,
+        streamed=True,
+        image_size=(12, 16),
+        batch_size=4,
     )
     assert isinstance(loaded.train, tf.data.Dataset)
     kept = [joined(epoch(split))[0].astype("uint8") for split in loaded]
@@ -231,8 +239,10 @@ def test_a_stream_gives_every_image_once_an_epoch(insects, streamed):
     assert set.union(*map(as_set, kept)) == every
 
 
-def test_a_stream_has_a_new_order_each_epoch(insects, streamed):
-    loaded, _ = insects({"train": {}}, image_size=8, batch_size=4)
+def test_a_stream_has_a_new_order_each_epoch(insects):
+    loaded, _ = insects(
+        {"train": {}}, streamed=True, image_size=8, batch_size=4
+    )
     orders = [joined(epoch(loaded.train))[0] for _ in range(2)]
     assert (orders[0] != orders[1]).any()
     assert as_set(orders[0]) == as_set(orders[1])
@@ -240,9 +250,11 @@ def test_a_stream_has_a_new_order_each_epoch(insects, streamed):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_order_of_a_stream_does_not_depend_on_the_global_seed(
-    insects, tmp_path, streamed, split
+    insects, tmp_path, split
 ):
-    loaded, _ = insects({"train": {}}, image_size=8, batch_size=4)
+    loaded, _ = insects(
+        {"train": {}}, streamed=True, image_size=8, batch_size=4
+    )
     first = epoch(getattr(loaded, split))
     tf.random.set_seed(7)
     again = data.load("insects", data_dir=tmp_path, image_size=8, batch_size=4)
@@ -254,12 +266,18 @@ def test_the_order_of_a_stream_does_not_depend_on_the_global_seed(
     assert differs.any()
 
 
-@pytest.mark.parametrize("augment", [(), "random_resized_crop", "mixup"])
-def test_streams_come_again_and_can_be_shared(
-    insects, tmp_path, streamed, augment
-):
+@pytest.mark.parametrize(
+    "augment",
+    [
+        (),
+        "random_resized_crop",
+        # Keras' layers in tf.data, whichever the backend.
+        pytest.param("mixup", marks=pytest.mark.every_backend),
+    ],
+)
+def test_streams_come_again_and_can_be_sharded(insects, tmp_path, augment):
     options = {"image_size": 8, "batch_size": 4, "augment": augment}
-    loaded, _ = insects({"train": {"count": 25}}, **options)
+    loaded, _ = insects({"train": {"count": 25}}, streamed=True, **options)
     whole = loaded.sharded(0, 1, 2)
     second = [epoch(whole.train) for _ in range(2)][1]
     parts = [
@@ -278,18 +296,16 @@ def test_streams_come_again_and_can_be_shared(
     assert joined(epoch(whole.test))[2].sum() == loaded.sizes["test"]
 
 
-def test_streams_are_given_whole_if_asked_for_twice(
-    insects, streamed, tmp_path
-):
-    insects({"train": {}}, image_size=8)
+def test_large_datasets_become_arrays_only_in_memory(insects, tmp_path):
+    insects({"train": {}}, streamed=True, image_size=8)
     options = {"data_dir": tmp_path, "image_size": 8, "batch_size": None}
-    with pytest.raises(ValueError, match="too large for memory comes in batch"):
+    with pytest.raises(ValueError, match="too large for memory must come"):
         data.load("insects", **options)
     whole = data.load("insects", in_memory=True, **options)
     assert whole.train[0].shape == (14, 8, 8, 3)
 
 
-# Made up, for names that need the network.
+# Mocked, for names that need the network.
 
 
 @pytest.mark.parametrize(
@@ -372,19 +388,19 @@ def test_one_answer_is_enough(monkeypatch):
         return Answer()
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    assert data_tfds._answers(["silent:443", "open:80"])
-    assert not data_tfds._answers(["silent:443"])
+    assert tfds_download.reachable(["silent:443", "open:80"])
+    assert not tfds_download.reachable(["silent:443"])
 
 
 def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(data_tfds, "TIMEOUT", -0.9)
+    monkeypatch.setattr(tfds_download, "TIMEOUT", -0.9)
 
     def hang(*_):
         time.sleep(60)
         raise TimeoutError
 
     monkeypatch.setattr(socket, "create_connection", hang)
-    assert not data_tfds._answers(["slow:443"])
+    assert not tfds_download.reachable(["slow:443"])
 
 
 @pytest.mark.parametrize("manual", [None, "manual"], ids=["default", "given"])
@@ -392,7 +408,7 @@ def test_without_files_fetched_by_hand_nothing_starts(
     tmp_path, attempts, manual
 ):
     folder = tmp_path / manual if manual else None
-    with pytest.raises(ValueError, match="where nothing is.*register on"):
+    with pytest.raises(ValueError, match="is empty or missing.*register on"):
         data.load(
             "imagenet2012",
             data_dir=tmp_path,
@@ -428,7 +444,7 @@ def test_a_file_missing_among_those_fetched_is_named(tmp_path):
         ("huggingface:mnist", 'Received: name="huggingface:mnist"'),
     ],
 )
-def test_unknown_names_are_told_at_once(tmp_path, attempts, name, part):
+def test_unknown_names_are_refused_at_once(tmp_path, attempts, name, part):
     with pytest.raises(
         ValueError,
         match='`name` must be one of "cluttered_mnist", "mnist5k", the name',
@@ -438,7 +454,7 @@ def test_unknown_names_are_told_at_once(tmp_path, attempts, name, part):
     assert not attempts
 
 
-# What is no classification of images.
+# Datasets that are not for image classification.
 
 
 @pytest.mark.parametrize(
@@ -458,7 +474,7 @@ def test_unknown_names_are_told_at_once(tmp_path, attempts, name, part):
                 ),
                 "label": tfds.features.ClassLabel(num_classes=2),
             },
-            "an image of small integers",
+            "an image of uint8",
         ),
         (
             {

@@ -83,9 +83,12 @@ def test_recipe_takes_values_in_range(argument, value):
         ("augment", ("flip", 1), "a sequence of strings"),
         ("image_size", 0, "a positive integer"),
         ("image_size", "224", "a positive integer"),
-        ("image_size", (224,), "one integer or two"),
+        ("image_size", (224,), "a positive integer or two"),
         pytest.param(
-            "image_size", (1, 2, 3), "one integer or two", id="three_sizes"
+            "image_size",
+            (1, 2, 3),
+            "a positive integer or two",
+            id="three_sizes",
         ),
     ],
 )

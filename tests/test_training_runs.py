@@ -333,10 +333,16 @@ def test_what_is_no_model_with_a_shape_is_refused(tmp_path, build):
 
 
 @pytest.mark.parametrize(
-    "images", [None, 5, (1, 2, 3)], ids=["none", "number", "arrays"]
+    ("images", "message"),
+    [
+        (None, "`images` must be the name of a dataset"),
+        (5, "`images` must be the name of a dataset"),
+        ((1, 2, 3), r"Arrays must come as \(images, labels\)"),
+    ],
+    ids=["none", "number", "arrays"],
 )
-def test_images_of_a_wrong_kind_are_refused(tmp_path, images):
-    with pytest.raises(TypeError, match="`images` must be the name of a data"):
+def test_images_of_a_wrong_kind_are_refused(tmp_path, images, message):
+    with pytest.raises(TypeError, match=message):
         training.train(linear(), images, SHORT, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -20,6 +20,7 @@ from cbam_keras import (
     _checks,
     _files,
     _run_folder,
+    data,
     models,
     presets,
     profiling,
@@ -148,6 +149,11 @@ def run(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
         (https://arxiv.org/abs/1807.06521).
     """
+    if isinstance(images, data.ImageData):
+        raise TypeError(
+            "`images` must not be loaded yet: each seed splits them "
+            f'differently. Received: loaded images of "{images.name}"'
+        )
     build, label = _builder(model)
     chosen, seeds = _check_tables(tables), _check_seeds(seeds)
     recipe = find_recipe(recipe)
@@ -161,7 +167,7 @@ def run(
     ledger: Any = None
     for seed in seeds:
         own = dataclasses.replace(recipe, seed=seed)
-        loaded = training.load(images, own, data_options)
+        loaded = training.images_for(images, own, data_options)
         networks = {name: _network(build, loaded, name) for name in names}
         if ledger is None:
             profiles, made = _costs(networks, loaded, own)

@@ -1,16 +1,16 @@
 """Images of any source as batches.
 
 - `loading`: `load`.
-- `image_data`: `ImageData`, what it returns.
-- `sources`: which source a name stands for.
-- `records`: images and labels before they become batches.
+- `image_data`: `ImageData`, which it returns.
+- `sources`: which source a name stands for; images at their final size.
+- `records`: images and labels before batching.
 - `splitting`: splits with the same fraction of each class.
-- `arrays`, `folder`, `digits`, `tfds`: the sources.
-- `decoding`: one image file to an array.
-- `preloading`: whole datasets decoded before training.
-- `augmentation`: random flips, crops, MixUp and the rest.
-- `plan`: which image is where in which batch.
-- `batches`, `tensorflow_batches`: the batches themselves.
+- `arrays`, `folder`, `digits`, `tfds`, `tfds_download`: the sources.
+- `decoding`: one encoded image to an array.
+- `preloading`: whole datasets decoded or resized before training.
+- `augmentation`: random flips, crops, RandAugment, MixUp, CutMix.
+- `sharding`: which images go into which batch, on which process.
+- `batches`: datasets for `fit`, by `tensorflow_batches` or `numpy_batches`.
 """
 
 from cbam_keras.data.augmentation import AUGMENTATIONS

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 
 from cbam_keras.data.records import SPLITS, Records, Source, Stream, digest
-from cbam_keras.data.splitting import check_classes, check_divisible, complete
+from cbam_keras.data.splitting import (
+    add_missing_splits,
+    check_classes,
+    check_enough_to_split,
+)
 
 
 def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
-    """Returns arrays of images and labels as a data set."""
+    """Returns arrays of images and labels as a dataset."""
     if not isinstance(given, Mapping):
         given = {"train": given}
     unknown = [name for name in given if name not in SPLITS]
@@ -31,12 +35,12 @@ def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
             )
     classes = 1 + max(int(each.labels.max()) for each in splits.values())
     most = max(map(len, splits.values()))
-    # Before anything is made for each class.
+    # Checked before memory is taken for each class.
     if classes > most:
         raise ValueError(
-            "Labels must count from 0, and every split must have images of "
-            f"every class. Received: the label {classes - 1} among {most} "
-            "images"
+            "Labels must be integers from 0 to one below the number of "
+            "classes, and every split must have images of every class. "
+            f"Received: the label {classes - 1} among {most} images"
         )
     splits = {
         name: Records(each.images, each.labels.astype("int32"))
@@ -44,21 +48,21 @@ def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
     }
     names = tuple(str(label) for label in range(classes))
     check_classes(splits, names, "arrays")
-    check_divisible(splits, names, "arrays")
-    parts = [
-        part
+    check_enough_to_split(splits, names, "arrays")
+    hashed = [
+        item
         for name in SPLITS
         if name in splits
-        for part in (name, splits[name].images, splits[name].labels)
+        for item in (name, splits[name].images, splits[name].labels)
     ]
-    divided: dict[str, Records | Stream] = {
-        **complete(splits, validation_fraction, seed)
+    all_splits: dict[str, Records | Stream] = {
+        **add_missing_splits(splits, validation_fraction, seed)
     }
     return Source(
         name="arrays",
-        splits=divided,
+        splits=all_splits,
         class_names=names,
-        fingerprint=digest(*parts),
+        fingerprint=digest(*hashed),
         shape=shape[:2],
         channels=shape[2],
     )
@@ -76,19 +80,19 @@ def _records(split, given):
     except ValueError as error:
         raise ValueError(
             "Images must be an array (N, H, W, C) or (N, H, W), all of one "
-            "shape, and labels an array (N,). Received: what makes no arrays "
-            f'for the split "{split}" ({error})'
+            "shape, and labels an array (N,). Received: lists that make no "
+            f'arrays for the split "{split}" ({error})'
         ) from error
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or not images.size:
         raise ValueError(
-            "Images must be an array (N, H, W, C) or (N, H, W), none of them "
+            "Images must be an array (N, H, W, C) or (N, H, W) and not "
             f'empty. Received: shape {images.shape} for the split "{split}"'
         )
     if labels.shape not in ((len(images),), (len(images), 1)):
         raise ValueError(
-            "Labels must be as many as images, (N,) or (N, 1). Received: "
+            "Labels must be of shape (N,) or (N, 1), one per image. Received: "
             f"images {images.shape}, labels {labels.shape} for the split "
             f'"{split}"'
         )
@@ -101,36 +105,36 @@ def _records(split, given):
         )
     if labels.min() < 0:
         raise ValueError(
-            "Labels must count from 0. Received: the label "
+            "Labels must be integers from 0. Received: the label "
             f'{labels.min()} in the split "{split}"'
         )
-    return Records(_levels(split, images), labels)
+    return Records(_as_bytes(split, images), labels)
 
 
-def _levels(split, images):
-    """Returns images in [0, 255], as small integers if they are whole."""
+def _as_bytes(split, images):
+    """Returns images as uint8, or as float32 if they hold fractions."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "iuf":
         raise TypeError(
-            "Images must be numbers from 0 to 255. Received: images of type "
+            "Images must be numbers in [0, 255]. Received: images of dtype "
             f'{images.dtype} for the split "{split}"'
         )
     lowest, highest = images.min(), images.max()
-    # NaN fails every comparison.
+    # NaN fails every comparison, so it is refused too.
     if not 0 <= lowest <= highest <= 255:
         raise ValueError(
-            "Images must be numbers from 0 to 255, none of them NaN. "
+            "Images must be finite numbers in [0, 255]. "
             f"Received: values from {lowest} to {highest} in the split "
-            f'"{split}". Undo what was done to prepare them'
+            f'"{split}". Leave out what has scaled them before'
         )
     if images.dtype.kind == "f" and highest <= 1:
         raise ValueError(
-            "Images must be numbers from 0 to 255. Received: values from "
+            "Images must be numbers in [0, 255]. Received: values from "
             f'{lowest} to {highest} in the split "{split}". Multiply them by '
             "255"
         )
-    small = images.astype("uint8")
-    if images.dtype.kind == "f" and (small != images).any():
+    whole = images.astype("uint8")
+    if images.dtype.kind == "f" and (whole != images).any():
         return images.astype("float32")
-    return small
+    return whole

@@ -1,6 +1,7 @@
 """Encoded images to arrays of one size, by TensorFlow or by Pillow.
 
-Both decode PNG and JPEG to the same values, and resize alike to a level.
+Both decode PNG and JPEG to the same values. Resized values differ by at most
+one level.
 """
 
 import io
@@ -13,80 +14,83 @@ import numpy as np
 
 from cbam_keras import _checks
 
-# Pillow knows many more, less common and less safe.
+# Pillow reads many more formats, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 
-# From this side on, evaluation keeps the middle of a larger image, as 224 of
-# 256 on ImageNet.
+# From this side on, evaluation takes a centre crop, as ImageNet's of 224 from
+# 256 pixels.
 CROPPED_FROM = 128
 
-# How it begins.
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+# Random resized crops: the fraction of the area, the logarithm of the largest
+# aspect ratio, and how many boxes are drawn to find one that fits.
 AREA = (0.08, 1.0)
-
 LOG_RATIO = math.log(4 / 3)
-
 TRIES = 10
 
 
 def evaluation_box(
     height: Any, width: Any, size: tuple[int, int]
 ) -> tuple[Any, Any, Any, Any]:
-    """Returns top, left, height and width of what is kept for evaluation.
+    """Returns top, left, height and width of the centre crop of evaluation.
 
-    The largest box of the ratio of `size` in the middle; from
-    `CROPPED_FROM` pixels on, 224/256 of it. Numbers may be tensors.
+    The largest box with the aspect ratio of `size`; from `CROPPED_FROM`
+    pixels on, 224/256 of each side of it. Numbers may be tensors.
     """
     factor = 1.0
     if min(size) >= CROPPED_FROM:
         factor = 256 / 224
-    covered = [round(factor * side) for side in size]
-    # Where the shorter side decides, without `min`, which tensors lack.
-    by_height, by_width = height / covered[0], width / covered[1]
-    step = (by_height + by_width - abs(by_height - by_width)) / 2
-    kept = size[0] * step, size[1] * step
-    return (height - kept[0]) / 2, (width - kept[1]) / 2, *kept
+    resized = [round(factor * side) for side in size]
+    # The smaller of both ratios, without `min`, which tensors lack.
+    by_height, by_width = height / resized[0], width / resized[1]
+    scale = (by_height + by_width - abs(by_height - by_width)) / 2
+    box = size[0] * scale, size[1] * scale
+    return (height - box[0]) / 2, (width - box[1]) / 2, *box
 
 
 def random_box(
-    maths: Any, height: Any, width: Any, draws: Any
+    library: Any, height: Any, width: Any, draws: Any
 ) -> tuple[Any, Any, Any, Any]:
     """Returns top, left, height and width of a random resized crop.
 
     As Szegedy et al., 2015, and torchvision: the first of ten boxes of 8 to
-    100 % of the area and a ratio of 3:4 to 4:3 that lies in the image, else
-    the largest of such a ratio in the middle. `maths` is NumPy or
+    100 % of the area and an aspect ratio of 3:4 to 4:3 that lies in the
+    image, else the largest centre box of such a ratio. `library` is NumPy or
     TensorFlow, `draws` are `(10, 4)` from [0, 1).
     """
     area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0])
-    ratio = maths.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
-    heights = maths.round(maths.sqrt(area / ratio))
-    widths = maths.round(maths.sqrt(area * ratio))
+    ratio = library.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
+    heights = library.round(library.sqrt(area / ratio))
+    widths = library.round(library.sqrt(area * ratio))
     fits = (heights >= 1) & (heights <= height)
     fits &= (widths >= 1) & (widths <= width)
-    first = maths.argmax(maths.where(fits, 1, 0))
+    first = library.argmax(library.where(fits, 1, 0))
     found = fits[first]
-    high = maths.where(
-        found, heights[first], maths.minimum(height, maths.round(width * 4 / 3))
+    high = library.where(
+        found,
+        heights[first],
+        library.minimum(height, library.round(width * 4 / 3)),
     )
-    wide = maths.where(
-        found, widths[first], maths.minimum(width, maths.round(height * 4 / 3))
+    wide = library.where(
+        found,
+        widths[first],
+        library.minimum(width, library.round(height * 4 / 3)),
     )
-    top = maths.where(found, draws[first, 2], 0.5) * (height - high + 1)
-    left = maths.where(found, draws[first, 3], 0.5) * (width - wide + 1)
+    top = library.where(found, draws[first, 2], 0.5) * (height - high + 1)
+    left = library.where(found, draws[first, 3], 0.5) * (width - wide + 1)
     # Rounding may reach the excluded end.
-    top = maths.minimum(maths.floor(top), height - high)
-    left = maths.minimum(maths.floor(left), width - wide)
+    top = library.minimum(library.floor(top), height - high)
+    left = library.minimum(library.floor(left), width - wide)
     return top, left, high, wide
 
 
-# With TensorFlow, for use in `tf.data`.
+# With TensorFlow, for `tf.data`.
 
 
 def as_bytes(items: Iterable[str | bytes]) -> list[bytes]:
-    """Returns paths or encoded images as TensorFlow takes any of them."""
-    # The name of a file need not be text.
+    """Returns paths or encoded images as bytes, which TensorFlow takes."""
+    # The name of a file need not be valid text.
     return [os.fsencode(item) for item in items]
 
 
@@ -103,23 +107,24 @@ def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
                 ),
             ),
             (
-                tf.strings.substr(encoded, 0, len(PNG)) == PNG,
+                tf.strings.substr(encoded, 0, len(PNG_SIGNATURE))
+                == PNG_SIGNATURE,
                 lambda: tf.io.decode_png(encoded, channels=3),
             ),
         ],
-        # TensorFlow does not decode every kind of the others, as WebP with
-        # transparency.
+        # TensorFlow decodes the other formats only in part: no WebP with
+        # transparency, for example.
         lambda: tf.numpy_function(
             lambda item: pil_decode(item, 3), [encoded], tf.uint8
         ),
     )
     image.set_shape((None, None, 3))
-    # Not every format can be decoded to one channel.
+    # TensorFlow cannot decode every format to one channel.
     return image[..., :channels]
 
 
 def tf_evaluation(tf: Any, images: Any, size: tuple[int, int]) -> Any:
-    """Returns `(B, H, W, C)` of one size as `(B, *size, C)`."""
+    """Returns images `(B, H, W, C)` as evaluation sees them at a size."""
     return tf.cond(
         tf.reduce_all(tf.shape(images)[1:3] == size),
         lambda: images,
@@ -140,7 +145,7 @@ def _tf_resized(tf, images, size):
         kernel_type="triangle",
         antialias=True,
     )
-    return _tf_as(tf, resized, images.dtype)
+    return _tf_cast(tf, resized, images.dtype)
 
 
 def tf_random_crop(
@@ -151,7 +156,7 @@ def tf_random_crop(
         shape = tf.shape(image)[:2]
     else:
         is_jpeg = tf.io.is_jpeg(image)
-        # Other formats are decoded here, JPEG only where the crop is.
+        # Of a JPEG only the crop is decoded, later. Other formats come whole.
         decoded = tf.cond(
             is_jpeg,
             lambda: tf.zeros((1, 1, channels), tf.uint8),
@@ -179,11 +184,11 @@ def tf_random_crop(
             lambda: cut(decoded),
         )
     resized = tf.image.resize(cropped, size, antialias=True)
-    return _tf_as(tf, resized, cropped.dtype)
+    return _tf_cast(tf, resized, cropped.dtype)
 
 
-def _tf_as(tf, resized, dtype):
-    # To whole levels, as in memory, wherever the image had those.
+def _tf_cast(tf, resized, dtype):
+    # Rounded, as Pillow does and as uint8 images in memory are.
     if dtype == tf.uint8:
         resized = tf.round(tf.clip_by_value(resized, 0, 255))
     return tf.cast(resized, dtype)
@@ -194,14 +199,14 @@ def _tf_as(tf, resized, dtype):
 
 def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
     """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
-    # A GIF's file would stay open, for its other pictures.
-    with opened(item) as image:
+    # Pillow would keep a GIF's file open, for its other frames.
+    with open_image(item) as image:
         if image.mode.startswith("I;16"):
-            # Pillow would clip, where others keep the higher byte.
+            # Pillow would clip; TensorFlow keeps the higher byte.
             levels = (np.asarray(image) >> 8).astype("uint8")
             return np.repeat(levels[..., None], channels, axis=-1)
         if image.mode == "P" and "transparency" in image.info:
-            # Pillow warns of what else it would lose.
+            # Otherwise Pillow warns that it drops the transparency.
             image = image.convert("RGBA")
         return np.asarray(image.convert("RGB"))[..., :channels]
 
@@ -209,10 +214,10 @@ def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
 def pil_resize(
     image: np.ndarray, box: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns the part of an image that `box` tells, in another size."""
+    """Returns a box of an image, `(top, left, height, width)`, resized."""
     pil = _checks.require("PIL.Image", extra="data")
     top, left, height, width = map(float, box)
-    # Rounding may reach outside, which Pillow refuses.
+    # Rounding may leave the image, which Pillow refuses.
     top, left = max(top, 0.0), max(left, 0.0)
     bottom = min(top + height, image.shape[0])
     right = min(left + width, image.shape[1])
@@ -231,7 +236,7 @@ def pil_resize(
 
 
 def pil_evaluation(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns an image as evaluation sees it."""
+    """Returns an image as evaluation sees it at a size."""
     if image.shape[:2] == tuple(size):
         return image
     box = evaluation_box(float(image.shape[0]), float(image.shape[1]), size)
@@ -244,12 +249,13 @@ def pil_random_crop(
     """Returns a random resized crop of a decoded image."""
     sides = np.float32(image.shape[0]), np.float32(image.shape[1])
     top, left, height, width = map(int, random_box(np, *sides, draws))
-    # Cut first: what lies outside shall not shine in.
+    # Cropped first, so that pixels outside do not blend into the edge.
     cropped = image[top : top + height, left : left + width]
     return pil_resize(cropped, (0, 0, height, width), size)
 
 
-def opened(item):
+def open_image(item: str | bytes) -> Any:
+    """Returns a file or an encoded image as Pillow's image."""
     pil = _checks.require("PIL.Image", extra="data")
     source = io.BytesIO(item) if isinstance(item, bytes) else item
     return pil.open(source, formats=FORMATS)

@@ -1,4 +1,4 @@
-"""Data sets that come with packages: MNIST's digits, plain and cluttered."""
+"""Embedded datasets: MNIST's digits, plain and cluttered."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from cbam_keras import _checks
 from cbam_keras.data.records import Records, Source, digest
 from cbam_keras.data.splitting import stratified
 
+# Sides in pixels.
 CANVAS = 48
 FRAGMENT = 8
 FRAGMENTS_PER_CANVAS = 4
@@ -13,10 +14,10 @@ CANVASES_PER_DIGIT = 2
 
 
 def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
-    """Returns an embedded data set, already divided."""
+    """Returns an embedded dataset, with all splits."""
     digits, labels = _digits()
-    parts = stratified(labels, validation_fraction, seed)
-    splits = EMBEDDED[name](digits, labels, parts, seed)
+    indices = stratified(labels, validation_fraction, seed)
+    splits = EMBEDDED[name](digits, labels, indices, seed)
     return Source(
         name=name,
         splits=splits,
@@ -34,31 +35,32 @@ def _digits():
     return images, labels.astype("int32")
 
 
-def _mnist5k(digits, labels, parts, seed):
+def _mnist5k(digits, labels, indices, seed):
     return {
-        name: Records(digits[indices, :, :, None], labels[indices])
-        for name, indices in parts.items()
+        split: Records(digits[own, :, :, None], labels[own])
+        for split, own in indices.items()
     }
 
 
-def _cluttered_mnist(digits, labels, parts, seed):
+def _cluttered_mnist(digits, labels, indices, seed):
     splits = {}
-    for name, indices in parts.items():
-        copies = CANVASES_PER_DIGIT if name == "train" else 1
+    for split, own in indices.items():
+        copies = CANVASES_PER_DIGIT if split == "train" else 1
+        # The test images are the same for every seed.
         rng = np.random.default_rng(
-            [0 if name == "test" else seed, *name.encode()]
+            [0 if split == "test" else seed, *split.encode()]
         )
-        chosen = np.repeat(indices, copies)
-        images, boxes = _clutter(digits[indices], digits[chosen], rng)
-        splits[name] = Records(images[..., None], labels[chosen], boxes)
+        shown = np.repeat(own, copies)
+        images, boxes = _clutter(digits[own], digits[shown], rng)
+        splits[split] = Records(images[..., None], labels[shown], boxes)
     return splits
 
 
 def _clutter(sources, digits, rng):
-    """Returns canvases with a digit among fragments, and its boxes.
+    """Returns canvases with a digit among fragments, and the digits' boxes.
 
     Args:
-        sources: uint8 `(N, 28, 28)`, the digits that fragments come from.
+        sources: uint8 `(N, 28, 28)`, the digits to cut fragments from.
         digits: uint8 `(M, 28, 28)`, one for each canvas.
         rng: NumPy random generator.
 
@@ -69,8 +71,8 @@ def _clutter(sources, digits, rng):
     canvases = np.zeros((len(digits), CANVAS, CANVAS), "uint8")
     boxes = np.zeros((len(digits), 4), "int32")
     for canvas, box, digit in zip(canvases, boxes, digits, strict=True):
-        # Where they overlap the brighter pixel stays, so none of the digit
-        # is lost. Fragments come from the middle, where there is ink.
+        # Of overlapping pixels the brighter one stays, so the digit is whole.
+        # Fragments are cut from the middle of a digit, where the ink is.
         for source in rng.integers(len(sources), size=FRAGMENTS_PER_CANVAS):
             y, x = rng.integers(4, side - 4 - FRAGMENT + 1, size=2)
             fragment = sources[source, y : y + FRAGMENT, x : x + FRAGMENT]

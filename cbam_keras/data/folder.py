@@ -1,4 +1,4 @@
-"""Arrays and folders of images as a data set's splits."""
+"""A folder of class folders as a dataset."""
 
 import os
 import pathlib
@@ -7,15 +7,20 @@ import numpy as np
 
 from cbam_keras.data.preloading import headers
 from cbam_keras.data.records import SPLITS, Records, Source, Stream, digest
-from cbam_keras.data.splitting import check_classes, check_divisible, complete
+from cbam_keras.data.splitting import (
+    add_missing_splits,
+    check_classes,
+    check_enough_to_split,
+)
 
+# File names of images that are read.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
-# Of images too, but not read here.
-OTHERS = (".avif", ".heic", ".jfif", ".jp2", ".tif", ".tiff")
+# File names of images that are not read, but reported.
+UNREAD_ENDINGS = (".avif", ".heic", ".jfif", ".jp2", ".tif", ".tiff")
 
-# What folders of splits are called, beside our own names.
-ALIASES = {"val": "validation", "valid": "validation"}
+# Common names of split folders, beside our own.
+SPLIT_ALIASES = {"val": "validation", "valid": "validation"}
 
 
 def from_folder(
@@ -29,99 +34,77 @@ def from_folder(
             "`name` must be a folder that exists, with a folder of images "
             f"per class. Received: {received}"
         )
-    found = _find(root, received)
+    found = _find_images(root, received)
     class_names = tuple(
-        sorted({name for split in found.values() for name in split})
+        sorted({name for classes in found.values() for name in classes})
     )
     for split, classes in found.items():
-        _check_folders(classes, class_names, split, received)
-    listed = [
+        _check_class_folders(classes, class_names, split, received)
+    files = [
         (split, class_names.index(name), file)
         for split, classes in found.items()
-        for name, files in classes.items()
-        for file in files
+        for name, own in classes.items()
+        for file in own
     ]
-    heads = headers([str(file) for *_, file in listed], "Looking")
-    names = [file.relative_to(root).as_posix() for *_, file in listed]
-    splits = {split: _readable(listed, heads, split) for split in found}
+    heads = headers([str(file) for *_, file in files], "Reading headers")
+    names = [file.relative_to(root).as_posix() for *_, file in files]
+    splits = {split: _readable(files, heads, split) for split in found}
     check_classes(splits, class_names, received)
-    check_divisible(splits, class_names, received)
+    check_enough_to_split(splits, class_names, received)
     known = [head for head in heads if head is not None]
     shapes = {head[:2] for head in known}
-    divided: dict[str, Records | Stream] = {
-        **complete(splits, validation_fraction, seed)
+    all_splits: dict[str, Records | Stream] = {
+        **add_missing_splits(splits, validation_fraction, seed)
     }
     return Source(
         name=root.resolve().name,
-        splits=divided,
+        splits=all_splits,
         class_names=class_names,
-        fingerprint=digest(
-            [
-                # A link may lead nowhere.
-                (name, file.stat().st_size if file.exists() else None)
-                for name, (*_, file) in zip(names, listed, strict=True)
-            ]
-        ),
+        fingerprint=_fingerprint(names, files),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=1 if all(head[2] for head in known) else 3,
         skipped=(
             *(n for n, head in zip(names, heads, strict=True) if head is None),
-            *_left_out(root, found),
+            *_unread(root, files),
         ),
         root=str(root),
     )
 
 
-def _find(root, received):
-    """Returns the image files of each class of each split."""
-    splits: dict[str, pathlib.Path] = {}
-    inner = _folders(root)
-    called = {name: name.lower() for name in inner}
-    called = {n: ALIASES.get(lower, lower) for n, lower in called.items()}
-    if "train" in called.values() and {*called.values()} <= set(SPLITS):
-        for name, folder in inner.items():
-            split = called[name]
-            if split in splits:
-                raise ValueError(
-                    "A folder must have one folder per split. Received: "
-                    f'{received} with "{splits[split].name}" and "{name}"'
-                )
-            splits[split] = folder
-    else:
-        splits["train"] = root
-    found = {}
-    for split in SPLITS:
-        if split in splits:
-            found[split] = {
-                name: sorted(
-                    file
-                    for file in folder.iterdir()
-                    if file.suffix.lower() in ENDINGS
-                    and not file.name.startswith(".")
-                )
-                for name, folder in _folders(splits[split]).items()
-            }
-    return found
-
-
-def _left_out(root, found):
-    """Returns the names of images that are none of those that were found."""
-    taken = {
-        file
-        for classes in found.values()
-        for files in classes.values()
-        for file in files
+def _find_images(root, received):
+    """Returns the image files of each class folder of each split."""
+    return {
+        split: {
+            name: sorted(
+                file
+                for file in folder.iterdir()
+                if file.suffix.lower() in ENDINGS
+                and not file.name.startswith(".")
+            )
+            for name, folder in _folders(split_folder).items()
+        }
+        for split, split_folder in _split_folders(root, received).items()
     }
-    return sorted(
-        file.relative_to(root).as_posix()
-        for file in root.rglob("*")
-        if file.suffix.lower() in (*ENDINGS, *OTHERS)
-        and file not in taken
-        and not any(
-            part.startswith((".", "__"))
-            for part in file.relative_to(root).parts
-        )
-    )
+
+
+def _split_folders(root, received):
+    """Returns the folder of each split. Only "train" if there are no such."""
+    folders = _folders(root)
+    split_of = {name: name.lower() for name in folders}
+    split_of = {n: SPLIT_ALIASES.get(s, s) for n, s in split_of.items()}
+    names = set(split_of.values())
+    if "train" not in names or not names <= set(SPLITS):
+        return {"train": root}
+    found: dict[str, pathlib.Path] = {}
+    for name, folder in folders.items():
+        split = split_of[name]
+        if split in found:
+            raise ValueError(
+                "A folder must have one folder per split. Received: "
+                f'{received} with "{found[split].name}" and "{name}"'
+            )
+        found[split] = folder
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def _folders(root):
@@ -133,10 +116,10 @@ def _folders(root):
     }
 
 
-def _check_folders(classes, class_names, split, received):
+def _check_class_folders(classes, class_names, split, received):
     if not classes:
         raise ValueError(
-            "A data set must be a folder with a folder of images per class. "
+            "A dataset must be a folder with a folder of images per class. "
             f'Received: {received}, without folders for the split "{split}"'
         )
     for name in class_names:
@@ -147,19 +130,46 @@ def _check_folders(classes, class_names, split, received):
             )
         if not classes[name]:
             raise ValueError(
-                "The folder of a class must hold images, which end in "
+                "A class folder must hold images, with names that end in "
                 f"{', '.join(ENDINGS)}. Received: {received}, whose folder "
                 f'"{name}" of the split "{split}" has none. Remove it, or '
                 "add images"
             )
 
 
-def _readable(listed, heads, split):
+def _readable(files, heads, split):
+    """Returns the records of a split, without unreadable images."""
     kept = [
         (str(file), label)
-        for (own, label, file), head in zip(listed, heads, strict=True)
+        for (own, label, file), head in zip(files, heads, strict=True)
         if own == split and head is not None
     ]
-    files = np.empty(len(kept), object)
-    files[:] = [file for file, _ in kept]
-    return Records(files, np.array([label for _, label in kept], "int32"))
+    images = np.empty(len(kept), object)
+    images[:] = [file for file, _ in kept]
+    return Records(images, np.array([label for _, label in kept], "int32"))
+
+
+def _fingerprint(names, files):
+    """Returns a hash of the names and sizes of all files."""
+    return digest(
+        [
+            # A link may point to no file.
+            (name, file.stat().st_size if file.exists() else None)
+            for name, (*_, file) in zip(names, files, strict=True)
+        ]
+    )
+
+
+def _unread(root, files):
+    """Returns the names of images that no class folder holds."""
+    read = {file for *_, file in files}
+    return sorted(
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*")
+        if file.suffix.lower() in (*ENDINGS, *UNREAD_ENDINGS)
+        and file not in read
+        and not any(
+            part.startswith((".", "__"))
+            for part in file.relative_to(root).parts
+        )
+    )

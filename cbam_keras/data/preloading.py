@@ -1,4 +1,4 @@
-"""Images decoded and resized once, before training."""
+"""Whole datasets decoded, resized or looked through before training."""
 
 import concurrent.futures
 import os
@@ -11,7 +11,7 @@ from cbam_keras import _checks
 from cbam_keras._progress_bar import watched
 from cbam_keras.data.decoding import (
     as_bytes,
-    opened,
+    open_image,
     pil_decode,
     pil_evaluation,
     tf_decode,
@@ -19,39 +19,40 @@ from cbam_keras.data.decoding import (
 )
 from cbam_keras.data.records import Records
 
-# How a file must end where its kind has an end: what was cut off has none.
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-
-# Before training.
+# Markers in the last bytes of a whole file. A truncated file lacks them.
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+TAIL_BYTES = 4096
+# Images that are resized at a time.
+CHUNK = 64
 
 
 def headers(
     items: Sequence[str | bytes], title: str
 ) -> list[tuple[int, int, bool] | None]:
-    """Returns height, width and whether it is grey of each image.
+    """Returns the height, the width and whether it is grey of each image.
 
-    `None` stands for one that cannot be read. Only its head and its end are
-    looked at, so that a million take minutes.
+    `None` for an image that cannot be read. Reads only the header and the
+    end of a file, so that a million images take minutes.
     """
     return list(watched(_in_threads(_header, items), len(items), title))
 
 
 def _header(item):
     try:
-        with opened(item) as image:
-            form, (width, height), mode = image.format, image.size, image.mode
-        end = ENDS.get("JPEG" if form == "MPO" else form, b"")
+        with open_image(item) as image:
+            kind, (width, height), mode = image.format, image.size, image.mode
+        marker = END_MARKERS.get("JPEG" if kind == "MPO" else kind, b"")
         if isinstance(item, str):
             with open(item, "rb") as file:
-                file.seek(max(0, os.path.getsize(item) - 4096))
+                file.seek(max(0, os.path.getsize(item) - TAIL_BYTES))
                 tail = file.read()
         else:
-            tail = item[-4096:]
-        whole = end in tail
+            tail = item[-TAIL_BYTES:]
+        whole = marker in tail
     except ImportError:
         raise
     except Exception:
-        # Pillow raises many kinds for what is no image.
+        # Pillow raises errors of many kinds for damaged images.
         return None
     grey = mode in ("1", "L") or mode.startswith("I;16")
     return (height, width, grey) if whole else None
@@ -60,11 +61,13 @@ def _header(item):
 def decode_all(
     records: Records, size: tuple[int, int], channels: int, title: str
 ) -> tuple[Records, np.ndarray]:
-    """Returns records with decoded images, and the numbers of those that
-    could not be decoded, which are left out."""
+    """Returns records with decoded images, without those that fail.
+
+    Also returns the indices of the images that could not be decoded.
+    """
     count = len(records)
     images = np.empty((count, *size, channels), "uint8")
-    good = np.zeros(count, bool)
+    is_good = np.zeros(count, bool)
     tensorflow = keras.backend.backend() == "tensorflow"
     decoded = (_tf_decoded if tensorflow else _pil_decoded)(
         records.images, size, channels
@@ -72,11 +75,11 @@ def decode_all(
     for index, image in watched(decoded, count, title):
         if image is not None:
             images[index] = image
-            good[index] = True
+            is_good[index] = True
     kept = Records(images, records.labels, records.boxes)
-    if not good.all():
-        kept = kept.take(np.flatnonzero(good))
-    return kept, np.flatnonzero(~good)
+    if not is_good.all():
+        kept = kept.take(np.flatnonzero(is_good))
+    return kept, np.flatnonzero(~is_good)
 
 
 def _tf_decoded(items, size, channels):
@@ -111,26 +114,26 @@ def _pil_decoded(items, size, channels):
 
 
 def resize_all(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns an array of images in another size."""
+    """Returns an array of images, resized as evaluation sees them."""
     if images.shape[1:3] == size:
         return images
     resized = np.empty((len(images), *size, images.shape[3]), images.dtype)
     for start in watched(
-        range(0, len(images), 64), -(-len(images) // 64), "Resizing"
+        range(0, len(images), CHUNK), -(-len(images) // CHUNK), "Resizing"
     ):
-        part = images[start : start + 64]
+        part = images[start : start + CHUNK]
         if keras.backend.backend() == "tensorflow":
             tf = _checks.require("tensorflow", extra="tensorflow")
             with tf.device("CPU:0"):
                 part = tf_evaluation(tf, tf.constant(part), size).numpy()
         else:
             part = np.stack([pil_evaluation(image, size) for image in part])
-        resized[start : start + 64] = part
+        resized[start : start + CHUNK] = part
     return resized
 
 
 def _in_threads(function: Callable, items: Sequence) -> Iterator:
-    """Maps in order, with some work ahead, not all of it."""
+    """Maps in order, in threads. Keeps at most 1024 results in memory."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(items), 1024):
             yield from pool.map(function, items[start : start + 1024])

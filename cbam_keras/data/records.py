@@ -1,4 +1,4 @@
-"""Images of any kind of data set, in one form, and how they are divided."""
+"""What every source returns: images in memory, streams, and their dataset."""
 
 import dataclasses
 import hashlib
@@ -9,16 +9,19 @@ import numpy as np
 
 SPLITS = ("train", "validation", "test")
 
-# More is not hashed whole.
+# Of a larger array, evenly spaced rows of as many bytes are hashed.
 HASHED_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Images of one split that can be taken by number, and their labels.
+    """Images of one split with random access, and their labels.
 
-    `images` is an array `(N, H, W, C)`, or an array of objects: paths as
-    strings, or encoded images as bytes.
+    Attributes:
+        images: Array `(N, H, W, C)`, or array of objects `(N,)`: paths as
+            strings, or encoded images as bytes.
+        labels: int32 array `(N,)`.
+        boxes: int32 array `(N, 4)`, or `None`.
     """
 
     images: np.ndarray
@@ -39,9 +42,12 @@ class Records:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Images of one split that come one after the other.
+    """Images of one split that are read in sequence, from disk.
 
-    `make` returns a `tf.data.Dataset` of encoded images and labels.
+    Attributes:
+        make: Function that returns a `tf.data.Dataset` of encoded images and
+            labels.
+        size: Integer, the number of images.
     """
 
     make: Callable[[], Any]
@@ -53,11 +59,17 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as it was found: its splits, and what is known of it.
+    """A dataset as it was found, before resizing and batching.
 
-    `shape` is the height and width of all images, or `None` where images
-    differ; `channels` those to decode to; `root` the folder that files lie
-    in.
+    Attributes:
+        name: String, the name of the dataset.
+        splits: Dictionary of all three splits.
+        class_names: Tuple of strings, in label order.
+        fingerprint: String, a short hash of the dataset.
+        shape: Tuple `(H, W)` of all images, or `None` if they differ.
+        channels: Integer, the channels to decode to.
+        skipped: Tuple of strings, the images that could not be read.
+        root: String, the folder of the files, or `None`.
     """
 
     name: str
@@ -71,7 +83,7 @@ class Source:
 
 
 def digest(*parts: Any) -> str:
-    """Returns a short code of strings, numbers and arrays."""
+    """Returns a short hash of strings, numbers and arrays."""
     code = hashlib.sha256()
     for part in parts:
         if not isinstance(part, np.ndarray):

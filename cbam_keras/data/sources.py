@@ -1,4 +1,4 @@
-"""A data set by whatever names it, its images in their final size."""
+"""A dataset by its name, path or arrays, and its images at their final size."""
 
 import dataclasses
 import math
@@ -15,14 +15,14 @@ from cbam_keras.data.records import Records
 from cbam_keras.data.splitting import check_classes
 from cbam_keras.data.tfds import from_tfds
 
-# What images of different sizes are brought to, as on ImageNet.
+# The size to which images of different sizes are resized, as on ImageNet.
 SIDE = 224
-# More is not kept decoded in memory.
+# Images of more bytes are not kept decoded in memory.
 DECODED_BYTES = 2 * 2**30
 
 
 def find_source(name, fraction, seed, *, in_memory, **options):
-    """Returns the data set that `name` stands for, whichever kind it is."""
+    """Returns the dataset that `name` stands for, from whichever source."""
     if not isinstance(name, str | os.PathLike | tuple | list | Mapping):
         raise TypeError(
             "`name` must be a string, a path or arrays (images, labels). "
@@ -45,7 +45,7 @@ def find_source(name, fraction, seed, *, in_memory, **options):
     for option in ("data_dir", "manual_dir"):
         if options[option] is not None:
             raise ValueError(
-                f"`{option}` is for sets of TensorFlow Datasets alone. "
+                f"`{option}` is only for datasets of TensorFlow Datasets. "
                 f'Received: {option}="{os.fspath(options[option])}"'
             )
     if folder:
@@ -55,46 +55,60 @@ def find_source(name, fraction, seed, *, in_memory, **options):
     return from_arrays(name, fraction, seed)
 
 
-def sized(source, size, augment, in_memory):
-    """Returns a data set with its final size, decoded where it may be."""
+def resized(source, size, augment, in_memory):
+    """Returns a dataset with images of one size, decoded if they may be.
+
+    Training images for random resized crops stay as they are, unless files
+    are to be decoded with `in_memory=True`.
+    """
     size = size or source.shape or (SIDE, SIDE)
-    cropped = "random_resized_crop" in augment
+    random_crop = "random_resized_crop" in augment
     encoded = [
         split
         for split, records in source.splits.items()
         if isinstance(records, Records) and not records.decoded
     ]
     if in_memory is None:
-        encoded = [s for s in encoded if s != "train" or not cropped]
+        if random_crop:
+            encoded = [split for split in encoded if split != "train"]
         images = sum(len(source.splits[split]) for split in encoded)
         in_memory = images * math.prod(size) * source.channels <= DECODED_BYTES
-    splits, skipped = dict(source.splits), list(source.skipped)
+    splits, skipped = dict(source.splits), []
     for split, records in source.splits.items():
         if split in encoded and in_memory:
             splits[split], bad = decode_all(
                 records, size, source.channels, f"Decoding {split}"
             )
-            skipped += [
-                os.path.relpath(item, source.root)
-                if isinstance(item, str)
-                else f"{split} {number}"
-                for number, item in zip(bad, records.images[bad], strict=True)
-            ]
+            skipped += _names(source, split, bad)
         elif isinstance(records, Records) and records.decoded:
-            # Random crops come from the images as they were.
-            if split != "train" or not cropped:
+            if split != "train" or not random_crop:
                 images = resize_all(records.images, size)
                 splits[split] = dataclasses.replace(records, images=images)
-    if len(skipped) > len(source.skipped):
+    if skipped:
         kept = {s: splits[s] for s in splits if isinstance(splits[s], Records)}
         check_classes(kept, source.class_names, f'name="{source.name}"')
     return dataclasses.replace(
-        source, splits=splits, shape=size, skipped=tuple(skipped)
+        source,
+        splits=splits,
+        shape=size,
+        skipped=(*source.skipped, *skipped),
     )
 
 
-def whole(source, channels_first):
-    """Returns the arrays of each split."""
+def _names(source, split, indices):
+    """Returns images by their paths in the folder, or by their numbers."""
+    return [
+        os.path.relpath(item, source.root)
+        if isinstance(item, str)
+        else f"{split} {index}"
+        for index, item in zip(
+            indices, source.splits[split].images[indices], strict=True
+        )
+    ]
+
+
+def as_arrays(source, channels_first):
+    """Returns the arrays of each split: images, labels and boxes, if any."""
     arrays = {}
     for split, records in source.splits.items():
         images = records.images

@@ -7,6 +7,8 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.records import SPLITS, Records
 
+# The fraction of the training images used for testing if a dataset has no
+# test images.
 TEST_FRACTION = 0.2
 
 
@@ -17,9 +19,10 @@ def stratified(
     *,
     test: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Returns the indices of each split, the same part from each class.
+    """Returns the indices of each split, the same fraction of each class.
 
-    Without a `validation_fraction`, or without `test`, that split is empty.
+    The validation split is empty if `validation_fraction` is `None`, the
+    test split if `test` is `False`.
     """
     split: dict[str, list] = {name: [] for name in SPLITS}
     # The test images are chosen without the user's seed, so that results
@@ -48,10 +51,10 @@ def stratified(
     }
 
 
-def complete(
+def add_missing_splits(
     splits: dict[str, Records], validation_fraction: float, seed: int
 ) -> dict[str, Records]:
-    """Returns all three splits, those not given taken off the training's."""
+    """Returns all three splits, the missing ones split off training."""
     train = splits["train"]
     missing = [name for name in SPLITS if name not in splits]
     if not missing:
@@ -73,10 +76,10 @@ def complete(
 def check_classes(
     splits: dict[str, Records], class_names: Sequence[str], received: str
 ) -> None:
-    """Raises unless there are several classes and each split has them all."""
+    """Raises unless there are two classes and every split has them all."""
     if len(class_names) < 2:
         raise ValueError(
-            "A data set must have at least two classes. Received: "
+            "A dataset must have at least two classes. Received: "
             f"{received}, which has {len(class_names)}: "
             f"{_checks.first_few(class_names)}"
         )
@@ -92,17 +95,17 @@ def check_classes(
             )
 
 
-def check_divisible(
+def check_enough_to_split(
     splits: dict[str, Records], class_names: Sequence[str], received: str
 ) -> None:
-    """Raises unless each class can lend an image to each missing split."""
+    """Raises unless each class has an image for each missing split."""
     needed = 1 + sum(name not in splits for name in SPLITS)
     counts = np.bincount(splits["train"].labels, minlength=len(class_names))
     few = [class_names[i] for i in np.flatnonzero(counts < needed).tolist()]
     if few and needed > 1:
         raise ValueError(
             f"Each class needs at least {needed} training images, one for "
-            "each split that is made from them. Received: "
+            "each split that is split off. Received: "
             f"{received}, with fewer of class {_listed(few)}"
         )
 

@@ -1,16 +1,13 @@
-"""Batches of records as a `tf.data.Dataset`."""
+"""Batches of records or streams as a `tf.data.Dataset`."""
 
 from typing import Any
 
 import numpy as np
 
 from cbam_keras.data.augmentation import (
-    FOR_BOX,
-    FOR_LAYERS,
-    FOR_PIXELS,
     BatchLayers,
-    TensorMaths,
-    change_pixels,
+    Draw,
+    tf_flip_and_crop,
 )
 from cbam_keras.data.decoding import (
     TRIES,
@@ -19,102 +16,103 @@ from cbam_keras.data.decoding import (
     tf_evaluation,
     tf_random_crop,
 )
-from cbam_keras.data.plan import Plan, part_of, share
 from cbam_keras.data.records import Records, Stream
+from cbam_keras.data.sharding import BatchOptions, own_rows, plan_epoch
 
-# Images of a stream that wait for their turn: what is shuffled at a time.
-SHUFFLED = 10_000
+# Images in the shuffle buffer of a stream.
+SHUFFLE_BUFFER = 10_000
 
 
-class TensorBatches:
-    """What the stages of a `tf.data.Dataset` share.
+class TensorFlowBatches:
+    """The stages of a `tf.data.Dataset`, and what they share."""
 
-    The image at position p of an epoch, and what is drawn for it, follow from
-    the seed, the epoch and p alone.
-    """
-
-    def __init__(self, tf: Any, records: Records | Stream, plan: Plan):
+    def __init__(
+        self, tf: Any, records: Records | Stream, options: BatchOptions
+    ):
         self.tf = tf
-        self.plan = plan
-        self.count = len(records)
-        self.share = share(self.count, plan)
+        self.options = options
+        self.num_images = len(records)
+        self.plan = plan_epoch(self.num_images, options)
+        self.random_crop = "random_resized_crop" in options.augment
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.layers = None
-        if plan.of_batches:
+        if options.whole_batch_augment:
             self.layers = BatchLayers(
-                plan.of_batches,
+                options.whole_batch_augment,
                 lambda first, number: tf.stack([first, number]),
                 lambda draw, first, second: tf.cond(draw < 0.5, first, second),
             )
-        self.random_box = "random_resized_crop" in plan.augment
-        self.stream = self.files = None
+        self.stream = records if isinstance(records, Stream) else None
+        self.files = False
         self.encoded = True
-        if isinstance(records, Stream):
-            self.stream = records
-            return
-        self.encoded = not records.decoded
-        kept: Any = records.images
-        if self.encoded:
-            self.files = isinstance(kept[0], str)
-            kept = as_bytes(kept)
-        self.tensors = [tf.constant(kept), tf.constant(records.labels)]
-        if records.boxes is not None:
-            self.tensors.append(tf.constant(records.boxes))
+        if isinstance(records, Records):
+            self.encoded = not records.decoded
+            images: Any = records.images
+            if self.encoded:
+                self.files = isinstance(images[0], str)
+                images = as_bytes(images)
+            self.tensors = [tf.constant(images), tf.constant(records.labels)]
+            if records.boxes is not None:
+                self.tensors.append(tf.constant(records.boxes))
 
     def dataset(self) -> Any:
-        tf = self.tf
-        whole = self.layers is not None
-        size = self.share.whole if whole else self.share.own
+        """Returns the dataset. Each iteration over it is the next epoch."""
+        tf, size = self.tf, self.plan.read_size
         parallel = {"num_parallel_calls": tf.data.AUTOTUNE}
-        # There is nothing that would have to be rewritten into a graph.
+        # AutoGraph would find nothing to convert, and takes time.
         plain = tf.autograph.experimental.do_not_convert
-        data = tf.data.Dataset.range(1).flat_map(plain(self.begin))
-        if self.encoded or self.random_box:
-            data = data.map(plain(self.read_one), **parallel).batch(size)
-            data = data.map(plain(self.finish), **parallel)
+        data = tf.data.Dataset.range(1).flat_map(plain(self.positions))
+        if self.encoded or self.random_crop:
+            data = data.map(plain(self.read_image), **parallel).batch(size)
+            data = data.map(plain(self.finish_batch), **parallel)
         else:
             data = data.batch(size)
             data = data.map(plain(self.read_batch), **parallel)
-        # What comes out of an epoch has no known length by itself.
+        # `flat_map` does not know how many elements it gives.
         data = data.apply(
-            tf.data.experimental.assert_cardinality(self.share.steps)
+            tf.data.experimental.assert_cardinality(self.plan.num_batches)
         )
         return data.prefetch(tf.data.AUTOTUNE)
 
-    def begin(self, _):
-        """Returns an epoch: items, positions and the number of the epoch."""
-        tf, seed = self.tf, self.plan.seed
+    # Stages, in the order in which they run.
+
+    def positions(self, _):
+        """Returns a dataset of an epoch: `(item, position, epoch)`.
+
+        An item is the index of an image, or `(image, label)` of a stream.
+        """
+        tf, seed = self.tf, self.options.seed
         epoch = tf.constant(0, tf.int64)
         if seed is not None:
-            # Counts by itself when nobody calls `set_epoch`.
+            # The next iteration is the next epoch unless `set_epoch` is called.
             epoch = self.epoch.assign_add(1) - 1
         if self.stream is not None:
-            return self.begin_stream(epoch)
-        indices = tf.range(self.count)
+            return self.stream_positions(epoch)
+        indices = tf.range(self.num_images)
         if seed is not None:
             indices = tf.random.experimental.stateless_shuffle(
                 indices, seed=[tf.constant(seed, tf.int64), epoch]
             )
-        positions = tf.constant(self.share.positions)
-        chosen = tf.gather(indices, positions % self.count)
+        positions = tf.constant(self.plan.positions)
+        indices = tf.gather(indices, positions % self.num_images)
         return tf.data.Dataset.from_tensor_slices(
-            (chosen, positions, tf.fill(tf.shape(positions), epoch))
+            (indices, positions, tf.fill(tf.shape(positions), epoch))
         )
 
-    def begin_stream(self, epoch):
-        tf, total = self.tf, self.share.total
+    def stream_positions(self, epoch):
+        tf, total = self.tf, self.plan.total
         plain = tf.autograph.experimental.do_not_convert
         data = self.stream.make()
-        if self.plan.seed is not None:
+        if self.options.seed is not None:
             data = self.shuffled(data, epoch)
-        if total > self.count:
-            data = data.concatenate(data.take(total - self.count))
+        if total > self.num_images:
+            data = data.concatenate(data.take(total - self.num_images))
         data = data.enumerate().take(total)
-        if len(self.share.positions) < total:
-            mine = np.zeros(total, bool)
-            mine[self.share.positions] = True
-            mine = tf.constant(mine)
-            data = data.filter(plain(lambda position, _: mine[position]))
+        if len(self.plan.positions) < total:
+            own = np.zeros(total, bool)
+            own[self.plan.positions] = True
+            own = tf.constant(own)
+            data = data.filter(plain(lambda position, _: own[position]))
         return data.map(plain(lambda position, item: (item, position, epoch)))
 
     def shuffled(self, data, epoch):
@@ -123,84 +121,81 @@ class TensorBatches:
         `Dataset.shuffle` would mix TensorFlow's global seed into this one.
         """
         experimental = self.tf.data.experimental
-        shapes = [spec.shape for spec in data.element_spec]
         variant = self.tf.raw_ops.ShuffleDataset(
             input_dataset=experimental.to_variant(data),
-            buffer_size=SHUFFLED,
-            # Two zeros would stand for any seed.
-            seed=self.plan.seed + 1,
+            buffer_size=SHUFFLE_BUFFER,
+            # Two zeros would mean any seed.
+            seed=self.options.seed + 1,
             seed2=epoch,
             output_types=[spec.dtype for spec in data.element_spec],
-            output_shapes=shapes,
+            output_shapes=[spec.shape for spec in data.element_spec],
             reshuffle_each_iteration=False,
         )
         return experimental.from_variant(variant, data.element_spec)
 
-    def key(self, epoch):
-        # One number for seed and epoch: both fit, without overflow.
-        return self.tf.constant(self.plan.seed, self.tf.int64) * 2**31 + epoch
+    def read_batch(self, indices, positions, epoch):
+        parts = [self.tf.gather(tensor, indices) for tensor in self.tensors]
+        return self.finish_batch(*parts, positions, epoch)
 
-    def draws(self, what, number, epoch, shape):
-        return self.tf.random.stateless_uniform(
-            shape, seed=[self.key(epoch), number * 4 + what]
-        )
-
-    def read_batch(self, chosen, positions, epoch):
-        parts = [self.tf.gather(tensor, chosen) for tensor in self.tensors]
-        return self.finish(*parts, positions, epoch)
-
-    def read_one(self, chosen, position, epoch):
-        tf, plan = self.tf, self.plan
+    def read_image(self, item, position, epoch):
+        tf, options = self.tf, self.options
         if self.stream is not None:
-            image, label = chosen
+            image, label = item
             others = [tf.cast(label, tf.int32)]
         else:
-            image, *others = (tensor[chosen] for tensor in self.tensors)
+            image, *others = (tensor[item] for tensor in self.tensors)
             if self.files:
                 image = tf.io.read_file(image)
-        channels = plan.channels if self.encoded else None
-        if self.random_box:
-            draws = self.draws(FOR_BOX, position, epoch, (TRIES, 4))
-            image = tf_random_crop(tf, image, channels, plan.size, draws)
+        channels = options.channels if self.encoded else None
+        if self.random_crop:
+            draws = self.random(Draw.RANDOM_CROP, position, epoch, (TRIES, 4))
+            image = tf_random_crop(tf, image, channels, options.size, draws)
         else:
             image = tf_decode(tf, image, channels)
-            image = tf_evaluation(tf, image[None], plan.size)[0]
-        image.set_shape((*plan.size, plan.channels))
+            image = tf_evaluation(tf, image[None], options.size)[0]
+        image.set_shape((*options.size, options.channels))
         return (image, *others, position, epoch)
 
-    def finish(self, images, labels, *others):
-        tf, plan = self.tf, self.plan
+    def finish_batch(self, images, labels, *others):
+        tf, options = self.tf, self.options
         *others, positions, epoch = others
-        if plan.one_hot:
-            labels = tf.one_hot(labels, plan.one_hot)
-        if plan.augment:
+        if options.one_hot:
+            labels = tf.one_hot(labels, options.one_hot)
+        if options.augment:
             images, labels = self.augmented(images, labels, positions, epoch[0])
         images = tf.cast(images, tf.float32)
-        if plan.channels_first:
+        if options.channels_first:
             images = tf.transpose(images, (0, 3, 1, 2))
-        if self.share.weighted:
-            others.append(tf.cast(positions < self.count, tf.float32))
+        if self.plan.weighted:
+            others.append(tf.cast(positions < self.num_images, tf.float32))
         return (images, labels, *others)
 
     def augmented(self, images, labels, positions, epoch):
-        tf, plan, whole = self.tf, self.plan, self.share.whole
-        number = positions[0] // whole
-        draws = self.draws(FOR_PIXELS, number, epoch, (whole, 3))
-        images = change_pixels(
-            TensorMaths(tf),
-            images,
-            tf.gather(draws, positions % whole),
-            plan.augment,
-        )
+        tf, options, size = self.tf, self.options, self.plan.batch_size
+        # Drawn for the whole batch, so that each process uses its rows.
+        number = positions[0] // size
+        draws = self.random(Draw.FLIP_AND_CROP, number, epoch, (size, 3))
+        draws = tf.gather(draws, positions % size)
+        images = tf_flip_and_crop(tf, images, draws, options.augment)
         if self.layers is None:
             return images, labels
-        first, draw = tf.unstack(self.draws(FOR_LAYERS, number, epoch, (2,)))
-        first = tf.cast(tf.cast(first, tf.float64) * 2**31, tf.int64)
+        seed, draw = tf.unstack(self.random(Draw.LAYERS, number, epoch, (2,)))
+        seed = tf.cast(tf.cast(seed, tf.float64) * 2**31, tf.int64)
         images, labels = self.layers(
-            tf.cast(images, tf.float32), labels, first, draw
+            tf.cast(images, tf.float32), labels, seed, draw
         )
-        # Rounding may pass the highest level.
+        # Rounding in Keras' layers may pass the limits.
         images = tf.clip_by_value(images, 0.0, 255.0)
-        images.set_shape((None, *plan.size, plan.channels))
-        size = tf.shape(labels)[0]
-        return part_of(images, size, plan), part_of(labels, size, plan)
+        images.set_shape((None, *options.size, options.channels))
+        count = tf.shape(labels)[0]
+        return tuple(
+            own_rows(batch, count, options.shard) for batch in (images, labels)
+        )
+
+    def random(self, draw, number, epoch, shape):
+        """Returns random numbers in [0, 1) for a batch or an image."""
+        # Seed and epoch as one number: both fit, without overflow.
+        key = self.tf.constant(self.options.seed, self.tf.int64) * 2**31 + epoch
+        return self.tf.random.stateless_uniform(
+            shape, seed=[key, number * 4 + int(draw)]
+        )

@@ -1,4 +1,4 @@
-"""The data of a training run, loaded as its recipe says."""
+"""The images of a training run, loaded as its recipe says."""
 
 import dataclasses
 import inspect
@@ -6,65 +6,71 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from cbam_keras import _checks, data, training
+from cbam_keras import _checks, data
 from cbam_keras.training.recipe import Recipe
 
-
-def load(images, recipe, data_options=None):
-    """Returns images as a recipe wants them."""
-    return training.load_by_recipe(
-        images, recipe, **check_data_options(data_options)
-    )
+# Arguments of `data.load` that a recipe decides.
+BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
 
-def check_data_options(data_options):
-    """Returns them as a dictionary; raises if a recipe holds one of them."""
-    if not isinstance(data_options, (Mapping, type(None))):
+def images_for(
+    images: Any,
+    recipe: Recipe,
+    data_options: Mapping[str, Any] | None = None,
+) -> data.ImageData:
+    """Returns images that networks can be trained on by a recipe.
+
+    Args:
+        images: What `data.load` takes: the name of a dataset, the path of a
+            folder or arrays. Or an `ImageData`, which is returned as it is.
+        recipe: `Recipe`, decides batch size, seed, augmentation and image
+            size.
+        data_options: Mapping of further arguments of `data.load`, or `None`.
+            For images that are not loaded yet.
+    """
+    options = _check_data_options(data_options)
+    if isinstance(images, data.ImageData):
+        _check_loaded(images, data_options)
+        return images
+    if not isinstance(images, str | os.PathLike | tuple | list | Mapping):
+        raise TypeError(
+            "`images` must be the name of a dataset, the path of a folder, "
+            "arrays (images, labels) or what cbam_keras.data.load returned. "
+            f"Received: images={images!r}"
+        )
+    by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
+    return data.load(images, **by_recipe, **options)
+
+
+def _check_data_options(data_options):
+    """Returns them as a dictionary, or raises if `data.load` takes no such."""
+    if not isinstance(data_options, Mapping | None):
         raise TypeError(
             "`data_options` must be a mapping of arguments of data.load. "
             f"Received: data_options={data_options!r}"
         )
-    options = dict(data_options or {})
-    held = ("batch_size", "seed", "augment", "image_size")
     known = [
         name
         for name in list(inspect.signature(data.load).parameters)[1:]
-        # Boxes would be taken for sample weights.
-        if name not in (*held, "boxes")
+        # `fit` would take boxes for sample weights.
+        if name not in (*BY_RECIPE, "boxes")
     ]
-    for name in options:
-        if name in held:
+    for name in data_options or {}:
+        if name in BY_RECIPE:
             raise ValueError(
                 f"`{name}` is an argument of the recipe. Received: "
                 f"data_options={data_options!r}"
             )
         _checks.one_of("data_options", name, known)
-    return options
+    return dict(data_options or {})
 
 
-def load_by_recipe(
-    images: Any, recipe: Recipe, **options: Any
-) -> data.ImageData:
-    """Returns images as a recipe wants them, but for what options say."""
-    by_recipe = {
-        "batch_size": recipe.batch_size,
-        "seed": recipe.seed,
-        "augment": recipe.augment,
-        "image_size": recipe.image_size,
-    }
-    return data.load(images, **{**by_recipe, **options})
-
-
-def as_images(
-    images: str | os.PathLike | data.ImageData, recipe: Recipe
-) -> data.ImageData:
-    """Returns images that networks can be trained on, loaded if need be."""
-    if isinstance(images, (str, os.PathLike)):
-        images = load_by_recipe(images, recipe)
-    elif not isinstance(images, data.ImageData):
-        raise TypeError(
-            "`images` must be the name of a data set or what "
-            f"cbam_keras.data.load returned. Received: images={images!r}"
+def _check_loaded(images, data_options):
+    if data_options:
+        raise ValueError(
+            "`data_options` must be left out for images that are loaded "
+            f'already. Received: images of "{images.name}", '
+            f"data_options={data_options!r}"
         )
     if images.batch_size is None:
         raise ValueError(
@@ -73,16 +79,15 @@ def as_images(
         )
     if images.boxes:
         raise ValueError(
-            "`images` must be images and labels alone. Received: images "
-            "loaded with boxes=True, which would be taken for weights"
+            "`images` must hold images and labels only. Received: images "
+            "loaded with boxes=True. `fit` would take boxes for weights"
         )
-    return images
 
 
-def describe_recipe(recipe, images):
-    """Returns the recipe as it holds for these images, for the settings."""
+def describe_recipe(recipe: Recipe, images: data.ImageData) -> dict[str, Any]:
+    """Returns the recipe as it applies to these images, for the settings."""
     described = dataclasses.asdict(recipe)
-    # The data tell of their shape, whatever was asked for.
+    # The description of the images holds their shape.
     del described["image_size"]
     return described | {
         "batch_size": images.batch_size,

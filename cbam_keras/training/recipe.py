@@ -96,7 +96,7 @@ class Recipe:
                 "step_epochs", self.step_epochs
             ),
             "augment": _names(self.augment),
-            "image_size": _size(self.image_size),
+            "image_size": _checks.image_size("image_size", self.image_size),
         }
         # As plain numbers, also where NumPy's were given.
         for name, value in checked.items():
@@ -162,22 +162,6 @@ def _names(augment: Any) -> tuple[str, ...]:
             f"augment={augment!r}"
         )
     return tuple(names)
-
-
-def _size(image_size: Any) -> int | tuple[int, int] | None:
-    if image_size is None:
-        return None
-    if not isinstance(image_size, (tuple, list)):
-        return _checks.positive_integer("image_size", image_size)
-    if len(image_size) != 2:
-        raise ValueError(
-            "`image_size` must be one integer or two, (H, W). Received: "
-            f"image_size={image_size!r}"
-        )
-    height, width = (
-        _checks.positive_integer("image_size", side) for side in image_size
-    )
-    return height, width
 
 
 RECIPES: dict[str, Recipe] = {

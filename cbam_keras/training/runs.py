@@ -13,7 +13,7 @@ from cbam_keras.training.checkpoints import best_epoch
 from cbam_keras.training.distribution import Distribution, find_devices
 from cbam_keras.training.fitting import fit
 from cbam_keras.training.folder import Session
-from cbam_keras.training.images import as_images, describe_recipe
+from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe, find_recipe
 from cbam_keras.training.results import Results, Run
@@ -53,7 +53,7 @@ def train(
             or when resumed the one on disk in its place. Models are compiled
             here. A last layer that ends in a softmax gives probabilities;
             anything else is taken for logits.
-        images: Name for `cbam_keras.data.load`, which then gets batch size,
+        images: What `cbam_keras.data.load` takes, which then gets batch size,
             seed, augmentation and image size of the recipe; or what it
             returned, whose own then hold. Defaults to `"cluttered_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
@@ -106,7 +106,7 @@ def train(
     # Before any work: what is only needed in the end must be there too.
     _checks.require("matplotlib.figure", extra="plot")
     devices = find_devices(distribute)
-    loaded = as_images(images, recipe)
+    loaded = images_for(images, recipe)
     settings = {
         **(settings or {}),
         "data": loaded.describe(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, data, training
+from cbam_keras import _checks, _files, training
 from cbam_keras.training import Recipe, find_recipe
 from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
 from cbam_keras.tuning.folder import SearchFolder
@@ -110,7 +110,7 @@ def search(
     _checks.boolean("resume", resume)
     _check_packages(algorithm, tensorboard)
     hypermodel, name = _hypermodel(hypermodel)
-    images = _load(images, recipe, dict(data_options or {}))
+    images = training.images_for(images, recipe, data_options)
     if output is None:
         output = pathlib.Path("runs") / (
             f"tune-{images.name.replace('/', '-')}-{name}"
@@ -237,17 +237,6 @@ def _hypermodel(hypermodel):
     if not isinstance(named, str):
         named = getattr(named, "__name__", type(named).__name__)
     return hypermodel, "".join(c if c.isalnum() else "_" for c in named)
-
-
-def _load(images, recipe, options):
-    if not isinstance(images, data.ImageData):
-        images = training.load_by_recipe(images, recipe, **options)
-    elif options:
-        raise ValueError(
-            "`data_options` are for data that are yet to be loaded. Received: "
-            f'data "{images.name}" loaded already, data_options={options}'
-        )
-    return training.as_images(images, recipe)
 
 
 def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):

@@ -1,4 +1,4 @@
-"""Processes that share batches see together what one process sees."""
+"""Several processes together read what a single process reads."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from data_checks import (
 )
 
 from cbam_keras import data
-from cbam_keras.data import plan as data_plan
+from cbam_keras.data.sharding import BatchOptions, Shard, plan_epoch
 
 AUGMENTS = {
     "plain": (),
@@ -36,6 +36,7 @@ def _together(parts, split):
     return [joined(batch) for batch in batches]
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("kind", "count"), [*((kind, 2) for kind in AUGMENTS), ("plain", 4)]
 )
@@ -48,6 +49,7 @@ def test_parts_make_up_the_batches_of_one_process(kind, count):
         assert_same(_together(parts, "train"), epoch(whole.train), atol=1e-3)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", SPLITS[1:])
 def test_parts_make_up_evaluation_too(split):
     whole = _load().sharded(0, 1, 4)
@@ -66,6 +68,7 @@ def test_parts_are_changed_alike_by_rand_augment():
     assert_same(second, halves, atol=1e-3)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", ["plain", "mixed"])
 def test_one_device_sees_what_an_undivided_set_gives(kind):
     loaded = _load(kind)
@@ -74,6 +77,7 @@ def test_one_device_sees_what_an_undivided_set_gives(kind):
     )
 
 
+@pytest.mark.every_backend
 def test_each_process_gets_a_contiguous_part_of_the_same_size():
     whole = epoch(_load().train)[0]
     for index in range(4):
@@ -82,6 +86,7 @@ def test_each_process_gets_a_contiguous_part_of_the_same_size():
         assert_same([part], [tuple(array[own] for array in whole)])
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("batch_size", "devices", "sizes"),
     [
@@ -102,6 +107,7 @@ def test_training_batches_divide_by_the_devices(batch_size, devices, sizes):
     assert len(shared.train) == len(sizes)
 
 
+@pytest.mark.every_backend
 def test_images_left_out_are_others_in_each_epoch():
     shared = _load().sharded(0, 1, 4)
     seen = [
@@ -112,6 +118,7 @@ def test_images_left_out_are_others_in_each_epoch():
     assert len(set.union(*seen)) == 50
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("split", SPLITS[1:])
 @pytest.mark.parametrize(("batch_size", "devices"), [(16, 4), (4, 4), (9, 2)])
 def test_evaluation_counts_every_image_once(split, batch_size, devices):
@@ -131,6 +138,7 @@ def test_evaluation_counts_every_image_once(split, batch_size, devices):
     assert images.std(axis=(1, 2, 3)).min() > 0
 
 
+@pytest.mark.every_backend
 def test_weighted_evaluation_equals_that_of_one_process():
     loaded = _load()
     model = keras.Sequential(
@@ -150,6 +158,7 @@ def test_weighted_evaluation_equals_that_of_one_process():
     np.testing.assert_allclose(shared[1], alone[1], atol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_epochs_are_set_as_for_one_process():
     whole = _load("boxes").sharded(0, 1, 2)
     third = [epoch(whole.train) for _ in range(3)][2]
@@ -166,12 +175,14 @@ def test_a_part_describes_the_whole():
     assert part.sizes == loaded.sizes
 
 
-def test_a_part_can_be_cut_anew():
+@pytest.mark.every_backend
+def test_a_shard_can_be_sharded_again():
     loaded = _load()
     part = loaded.sharded(1, 2, 2).sharded(0, 1, 1)
     assert_same(epoch(part.train), epoch(loaded.train))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("in_memory", [False, None], ids=["files", "memory"])
 def test_folders_are_shared_out_alike(tmp_path, in_memory):
     write_folder(tmp_path)
@@ -187,18 +198,18 @@ def test_folders_are_shared_out_alike(tmp_path, in_memory):
     ("augment", "read"), [((), 24), ("flip", 24), ("mixup", 48)]
 )
 def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
-    plan = data_plan.Plan(
+    options = BatchOptions(
         16,
         (8, 8),
         3,
         seed=0,
         augment=tuple(np.atleast_1d(augment)),
-        shard=(1, 2, 4),
+        shard=Shard(1, 2, 4),
     )
-    assert len(data_plan.share(50, plan).positions) == read
+    assert len(plan_epoch(50, options).positions) == read
 
 
-# Mistakes.
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -209,7 +220,7 @@ def test_a_process_reads_its_own_part_unless_images_are_mixed(augment, read):
         ((0, 0, 2), "`count` must be a positive integer"),
         ((0, 1, 0), "`devices` must be a positive integer"),
         ((0, 2, 3), "`devices` must be a multiple of `count`"),
-        ((0, 1, 17), "Each device needs an image.*batch_size=16"),
+        ((0, 1, 17), "Each device needs at least one image.*batch_size=16"),
     ],
 )
 def test_wrong_parts_are_refused(arguments, message):
