@@ -54,7 +54,7 @@ IMAGES = {
         ValueError,
         ["np.transpose(images, (0, 2, 3, 1))"],
     ),
-    "none": (X[:0], ValueError, ["(0, 8, 8, 3)", "at least one"]),
+    "none": (X[:0], ValueError, ["not be empty", "(0, 8, 8, 3)"]),
     "text": ("cat.jpg", TypeError, ["array of numbers", "load_img"]),
     "strings": (np.full((2, 8, 8, 3), "a"), TypeError, ["numbers", "<U1"]),
     "booleans": (X > 0, TypeError, ["numbers", "bool"]),
@@ -64,7 +64,7 @@ IMAGES = {
     "not a number": (
         np.where(X > 2, np.nan, X),
         ValueError,
-        ["finite", "not a number"],
+        ["finite", "NaN"],
     ),
     "infinite": (np.where(X > 2, np.inf, X), ValueError, ["finite"]),
 }

@@ -253,7 +253,7 @@ def test_data_that_would_be_used_up_must_come_with_images():
 BAD = {
     "channels": (X[..., :1], ValueError, r"\(B, 8, 8, 3\).*\(32, 8, 8, 1\)"),
     "one image": (X[0], ValueError, r"images\[None\]"),
-    "none": (X[:0], ValueError, "at least one"),
+    "none": (X[:0], ValueError, "not be empty"),
     "not finite": (X * np.nan, ValueError, "finite"),
     "a name": ("x", TypeError, "array of numbers"),
     "a number": (3, ValueError, "must be of shape"),

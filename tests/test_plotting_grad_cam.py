@@ -8,7 +8,7 @@ import pytest
 
 from cbam_keras import plotting
 
-pytest.importorskip("matplotlib", reason="figures need matplotlib")
+text = pytest.importorskip("matplotlib.text", reason="figures need matplotlib")
 
 B, H, W = 2, 6, 9
 RNG = np.random.default_rng(0)
@@ -44,11 +44,10 @@ def names(figure):
 def pixels(axes):
     """Returns what is seen within axes, but for their frame."""
     agg = pytest.importorskip("matplotlib.backends.backend_agg")
-    canvas = agg.FigureCanvasAgg(axes.figure)
+    canvas = agg.FigureCanvasAgg(axes.figure.figure)
     canvas.draw()
-    x, y = axes.get_position().get_points().T
     seen = np.asarray(canvas.buffer_rgba())[::-1]
-    (left, right), (bottom, top) = x * seen.shape[1], y * seen.shape[0]
+    left, bottom, right, top = axes.bbox.extents
     inner = seen[int(bottom) + 3 : int(top) - 2, int(left) + 3 : int(right) - 2]
     return inner[..., :3].astype(int)
 
@@ -334,7 +333,10 @@ def test_layers_may_lack_a_gate(maps, panels_per_block, missing, note):
 
 def test_labels_stand_over_the_blocks():
     figure = plotting.plot_attention_maps(IMAGES, MAPS, labels=["cat", "dog"])
-    texts = {t.get_text(): t.get_window_extent() for t in figure.texts}
+    figure.draw_without_rendering()
+    texts = {
+        t.get_text(): t.get_window_extent() for t in figure.findobj(text.Text)
+    }
     inputs = [a for a in panels(figure) if a.get_title() == "Input"]
     for label, axes in zip(("cat", "dog"), inputs, strict=True):
         assert 0 < texts[label].y0 - axes.bbox.y1 < 60

@@ -132,15 +132,16 @@ def test_figures_are_no_wider_than_a_slide(figure):
 
 
 @each_figure
-def test_images_fill_their_places(figure):
-    # matplotlib shrinks axes whose shape is not that of their image.
+def test_images_keep_their_shape_and_can_be_seen(figure):
     for axes in figure.axes:
-        np.testing.assert_allclose(
-            axes.get_position(original=False).bounds,
-            axes.get_position(original=True).bounds,
-            # Of the figure's sides, a thousandth of a pixel.
-            atol=1e-6,
-        )
+        # But for the curves of channel gates.
+        if axes.images and axes.get_aspect() == 1:
+            left, right, bottom, top = axes.images[0].get_extent()
+            width, height = axes.bbox.size / figure.dpi
+            assert height / width == pytest.approx(
+                (bottom - top) / (right - left)
+            )
+            assert max(width, height) > 0.9
 
 
 @pytest.mark.parametrize("name", [LONG, "backbone/stage3_block10_attention"])

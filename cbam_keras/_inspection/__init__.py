@@ -41,4 +41,4 @@ from cbam_keras._inspection.heads import (
     looks_like_probabilities,
 )
 from cbam_keras._inspection.hooks import hooked
-from cbam_keras._inspection.images import check_images
+from cbam_keras._inspection.images import check_images, number_array

@@ -282,4 +282,4 @@ def heat_in(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def grey(images: np.ndarray) -> np.ndarray:
     """Returns the brightness of RGB images of bytes, `(B, H, W, 1)`."""
-    return plotting.grey(images).round().astype(images.dtype)[..., None]
+    return plotting.luminance(images).round().astype(images.dtype)[..., None]

@@ -69,7 +69,7 @@ def explain_files(
     # Before any work: what is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.positive_integer("batch_size", settings.batch_size)
-    most = plotting.MOST_ROWS
+    most = plotting.MAX_ROWS
     if _checks.positive_integer("draw", settings.draw) > most:
         raise ValueError(
             f"`draw` must be at most {most}, for a figure that can be "

@@ -2,8 +2,13 @@
 
 from typing import Any
 
-from cbam_keras.plotting import style
-from cbam_keras.plotting.style import STYLES, broken, legend, plain
+from cbam_keras.plotting.style import (
+    STYLES,
+    add_legend,
+    new_figure,
+    style_axes,
+    wrap,
+)
 
 
 def plot_ablation(results: Any, title: str = "") -> Any:
@@ -45,7 +50,7 @@ def plot_ablation(results: Any, title: str = "") -> Any:
     tables = list(dict.fromkeys(row.table for row in rows))
     own = [[row for row in rows if row.table == table] for table in tables]
     heights = [len(group) + 1.2 for group in own]
-    figure = style.figure((8, 1.1 + 0.42 * sum(heights)), title)
+    figure = new_figure(8, 1.1 + 0.42 * sum(heights), title)
     panels = figure.subplots(
         len(tables), 1, sharex=True, squeeze=False, height_ratios=heights
     )[:, 0]
@@ -53,7 +58,7 @@ def plot_ablation(results: Any, title: str = "") -> Any:
         draw_table(axes, group)
         axes.set_title(f"Table {table}", loc="left", fontsize=10)
     panels[-1].set_xlabel("Top-1 error (%)")
-    legend(figure, panels)
+    add_legend(figure, panels)
     return figure
 
 
@@ -97,7 +102,7 @@ def draw_table(axes, rows):
             label="mean",
         )
     axes.set_yticks(
-        range(len(rows)), [broken(row.attention, 40, 60) for row in rows]
+        range(len(rows)), [wrap(row.attention, 40, 2) for row in rows]
     )
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    plain(axes, "x")
+    style_axes(axes, "x")
