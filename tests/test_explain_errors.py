@@ -292,7 +292,7 @@ HEAT = np.ones((2, 4, 5))
 BOXES = np.array([[0, 0, 4, 5], [1, 1, 2, 2]])
 GAMES = {
     "one map": (HEAT[0], BOXES, ["(B, H, W)", "(4, 5)"]),
-    "below 0": (-HEAT, BOXES, ["from 0", "-1.0"]),
+    "below 0": (-HEAT, BOXES, ["not negative", "-1.0"]),
     "not finite": (HEAT * np.nan, BOXES, ["finite"]),
     "too few boxes": (HEAT, BOXES[:1], ["(2, 4)", "(1, 4)"]),
     "empty box": (HEAT, BOXES[:, [2, 1, 0, 3]], ["y_min", "4 x 5"]),

@@ -17,6 +17,7 @@ from cbam_keras import (
     explain,
 )
 
+pytestmark = pytest.mark.every_backend
 X, Y = images(40, 8, 8, 3), np.arange(40) % 5
 
 
