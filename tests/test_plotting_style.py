@@ -17,6 +17,14 @@ FIGURES = {
     "one_panel": (plotting.plot_search, [trial(0, 0.5, units=3)]),
     "foreign": (plotting.plot_search, FOREIGN),
     "pareto": (plotting.plot_pareto, TRIALS),
+    "wide_range": (
+        plotting.plot_search,
+        [
+            *TRIALS,
+            trial(6, 0.7, attention="none", learning_rate=0.00025),
+            trial(7, 0.7, attention="none", learning_rate=0.1),
+        ],
+    ),
     "ablation": (plotting.plot_ablation, ABLATED),
 }
 

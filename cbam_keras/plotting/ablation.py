@@ -1,4 +1,4 @@
-"""The figure of an ablation."""
+"""The test errors of an ablation."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ from cbam_keras.plotting.style import (
 def plot_ablation(results: Any, title: str = "") -> Any:
     """Draws the test errors of an ablation, a panel per table.
 
-    Each row of a table has its mean, a small point per seed, and, from two
-    seeds on, the 95 % interval of its difference to the table's first row,
-    drawn from the line of that row: where it does not touch the line, the
-    difference excludes zero.
+    Each row shows the mean, a small point per seed and, with two seeds or
+    more, the 95 % confidence interval of the difference to the first row of
+    the table. The interval is drawn relative to the line of the first row:
+    where it does not touch the line, the difference excludes zero.
 
     Args:
-        results: What `ablation.run` returned, or another object whose `rows`
-            have `table` (integer), `attention` (string), `top1_error`
+        results: The results of `ablation.run`, or another object whose
+            `rows` have `table` (integer), `attention` (string), `top1_error`
             (number, the mean in %), `top1_errors` (numbers, one per seed)
             and `interval` (two numbers, of the difference in %, or `None`);
             the first row of each table is its baseline.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -85,7 +85,7 @@ def draw_table(axes, rows):
             )
         axes.plot(
             row.top1_errors,
-            # Below its row, so that no point hides the mean.
+            # Below the row, so that no point hides the mean.
             [place + 0.25] * len(row.top1_errors),
             color=STYLES[1]["color"],
             linestyle="",

@@ -1,4 +1,4 @@
-"""The attention maps of a model over images."""
+"""Attention maps over images."""
 
 import dataclasses
 from typing import Any
@@ -39,12 +39,12 @@ from cbam_keras.plotting.style import (
 def plot_attention_maps(
     images: Any, maps: Any, *, labels: Any = None, title: str = ""
 ) -> Any:
-    """Draws what the gates of a model do to images, a block per image.
+    """Draws the attention maps of a model, a block per image.
 
-    Each block begins with the image. A tile per layer follows, in the order
-    in which they run: over the image the map of the spatial gate, below it
-    the channel gates as a sorted strip, the largest first. The least and the
-    greatest value stand below each. One scale of colours is for all, from 0
+    Each block starts with the image. A tile per layer follows, in the order
+    in which the layers run: the spatial map over the image, below it the
+    channel map as a sorted curve, the largest value first. The least and the
+    greatest value are written below each. All share one colour scale, from 0
     to 1, or to 2 if a value is above 1 or all of them are 1, as with
     `identity_init`.
 
@@ -55,18 +55,17 @@ def plot_attention_maps(
         maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
             spatial map `(B, h, w)`, either of which may be `None`, as
             `explain.attention_maps` returns.
-        labels: Sequence of `B` strings, as the true classes, written over
+        labels: Sequence of `B` strings, e.g. the true classes, written over
             the blocks. Defaults to `None`, which writes none.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If shapes or numbers of the arguments do not belong
-            together, if values are not finite, or if there are no layers, no
-            images or too many.
-        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes of the arguments do not match, if values
+            are not finite, or if there are no layers, no images or too many.
+        TypeError: If an argument is of a wrong type.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -130,7 +129,7 @@ def draw_attention_maps(images, maps, labels, title):
     }
     labels = [wrap(x, line_length(width, TITLE_SIZE), 2) for x in labels]
     note = wrap(tiling.note, line_length(width + BAR_ROOM, NUMBER), 4)
-    # Below each panel stands the range of its values.
+    # The range of the values is written below each panel.
     tile = sum(tiling.heights) + text_height([*names.values()], NAME)
     tile += len(tiling.heights) * (text_height(["0"], NUMBER) + GAP)
     block = tiling.rows * tile + text_height(labels, TITLE_SIZE) + GAP
@@ -187,7 +186,7 @@ def choose_tiling(images, maps):
 
 
 def color_limits(maps):
-    """Returns the least and the greatest value of the scale of colours."""
+    """Returns the least and the greatest value of the colour scale."""
     values = np.concatenate(
         [x.ravel() for pair in maps.values() for x in pair if x is not None]
     )
@@ -199,7 +198,7 @@ def color_limits(maps):
 
 
 def draw_block(figure, tiling, image, pairs, limits, colors):
-    """Draws an image and, beside it, its map at each layer."""
+    """Draws an image and, next to it, the maps of each layer."""
     panels = len(tiling.heights)
     grid = figure.add_gridspec(
         tiling.rows * panels,
@@ -230,7 +229,7 @@ def draw_spatial(axes, image, values, shown):
     """Draws a spatial map over an image, and below it the range."""
     if values is None:
         write_absent(axes, "no spatial gate")
-        # As large as those beside it.
+        # As large as the other images in the row.
         axes.set_box_aspect(image.shape[0] / image.shape[1])
         return
     drawn = axes.imshow(luminance(image), **PALE)

@@ -43,39 +43,38 @@ def plot_grad_cam(
 ) -> Any:
     """Draws heat maps over images, a row per image and a column per network.
 
-    Each row begins with the image; the heat lies over it in shades of grey,
-    and where there is little the image shows through. Give the maps of
-    several networks by name to see what they look at side by side.
+    Each row starts with the image. The heat is drawn over the image in
+    grayscale, which shows through where there is little heat. Give the maps
+    of several networks by name to compare them side by side.
 
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
             before preprocessing, at most 32 images: in [0, 1] if none of
             them has more than 1, in [0, 255] otherwise.
         heat_maps: Array `(B, H, W)` in [0, 1], as `explain.grad_cam` returns,
-            or a mapping of names, which stand over the columns, to such
-            arrays.
-        probabilities: Array `(B,)` in [0, 1], how probable the network thinks
-            the class that is explained, or a mapping of the names of
-            `heat_maps` to such arrays; written below the maps. Defaults to
-            `None`, which writes none.
-        classes: Sequence of `B` strings, the classes that are explained, or a
-            mapping of the names of `heat_maps` to such sequences; written
-            below the maps. Defaults to `None`, which writes none.
-        labels: Sequence of `B` strings, as the true classes, written below
+            or a mapping of column names to such arrays.
+        probabilities: Array `(B,)` in [0, 1], the probability of the
+            explained class, or a mapping of the names of `heat_maps` to such
+            arrays; written below the maps. Defaults to `None`, which writes
+            none.
+        classes: Sequence of `B` strings, the explained classes, or a mapping
+            of the names of `heat_maps` to such sequences; written below the
+            maps. Defaults to `None`, which writes none.
+        labels: Sequence of `B` strings, e.g. the true classes, written below
             the images. Defaults to `None`, which writes none.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
             pixels, the maxima exclusive, drawn as rectangles. Defaults to
             `None`, which draws none.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If shapes, names or numbers of the arguments do not
-            belong together, if values are out of range or not finite, or if
-            there are none or too many images.
-        TypeError: If an argument is not of its kind.
+        ValueError: If shapes or names of the arguments do not match, if
+            values are out of range or not finite, or if there are no images
+            or too many.
+        TypeError: If an argument is of a wrong type.
         ImportError: If matplotlib is not installed.
 
     Example:

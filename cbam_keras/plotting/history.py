@@ -19,11 +19,11 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         rows: Sequence of dictionaries, one per network and epoch, with the
             keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
             `"val_loss"` and `"val_accuracy"` (in [0, 1]).
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
-        A `matplotlib.figure.Figure`: training thin, validation bold with
-        markers.
+        A `matplotlib.figure.Figure`: training with thin lines, validation
+        with bold lines and markers.
 
     Raises:
         ValueError: If there are no rows.

@@ -1,4 +1,4 @@
-"""The accuracy of trials against their cost."""
+"""The accuracy of the trials of a search against their cost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,18 +21,18 @@ COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
 
 
 def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
-    """Draws the accuracy of the trials of a search against what they cost.
+    """Draws the accuracy of the trials of a search against their cost.
 
-    The line is the Pareto front: no other trial is as accurate for less. The
-    trials on it are labelled with their numbers.
+    The line is the Pareto front: no other trial is as accurate at a lower
+    cost. The trials on it are labelled with their numbers.
 
     Args:
-        trials: Sequence of objects with `number`, `values` (dictionary; the
-            colours tell its `"attention"` where there is one), `outcome`
-            (string; all but `"finished"` are left out), `val_accuracy` (in
-            [0, 1]), `parameters` and `macs` (`None` where unknown), as in
+        trials: Sequence of objects with `number`, `values` (dictionary, whose
+            `"attention"` decides the colour), `outcome` (string; only
+            `"finished"` trials are drawn), `val_accuracy` (in [0, 1]),
+            `parameters` and `macs` (`None` if unknown), as in
             `SearchResults.trials`.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`: the parameters on the left,
@@ -74,7 +74,7 @@ def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
 
 
 def pareto_front(trials, key):
-    """Returns the trials that no other beats for less or as much."""
+    """Returns the trials that no other one beats at the same cost or less."""
     front = []
     for trial in sorted(
         trials, key=lambda t: (getattr(t, key), -t.val_accuracy, t.number)

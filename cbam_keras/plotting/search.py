@@ -24,20 +24,20 @@ RATIO, KERNEL = "reduction_ratio", "kernel_size"
 
 
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
-    """Draws what each hyperparameter of a search did to the accuracy.
+    """Draws the effect of each hyperparameter of a search on the accuracy.
 
-    A panel per hyperparameter that varies, with a point per finished trial
-    in which it was of use: choices stand beside each other, each with its
-    mean; numbers from a range on an axis. In searches over attention a map of
-    the reduction ratio by the kernel size is drawn too, with SE and none
-    beside: the mean accuracy, and of how many trials.
+    There is a panel per hyperparameter that varies, with a point per finished
+    trial that used it. Choices are shown side by side with their means,
+    numbers from a range on an axis. Searches over attention also get a heat
+    map of the mean accuracy and the number of trials by reduction ratio and
+    kernel size, with SE and no attention for comparison.
 
     Args:
-        trials: Sequence of objects with `values` (dictionary, hyperparameter
-            to value, without those that were of no use), `outcome` (string;
-            all but `"finished"` are left out) and `val_accuracy` (in
-            [0, 1]), as in `SearchResults.trials`.
-        title: String, stands over the figure. Defaults to `""`.
+        trials: Sequence of objects with `values` (dictionary of the
+            hyperparameters that the trial used), `outcome` (string; only
+            `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
+            in `SearchResults.trials`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
