@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,10 @@ def heat_maps(one: LoadedModel, images, wanted, settings: Settings) -> tuple:
     `wanted` are the classes, or `PREDICTED`.
     """
     inputs = one.prepare(images)
-    common = {"output": settings.head, "batch_size": settings.batch_size}
+    common: dict[str, Any] = {
+        "output": settings.head,
+        "batch_size": settings.batch_size,
+    }
     probabilities = explain.class_probabilities(one.model, inputs, **common)
     explained = np.where(
         wanted == PREDICTED, probabilities.argmax(axis=1), wanted

@@ -123,7 +123,7 @@ class ExplainResults:
             content["energy"] = float(arrays["energy"][number])
         return content
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """Returns the arrays of the drawn images, by name."""
         drawn = len(self.images)
         arrays = {
