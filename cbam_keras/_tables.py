@@ -34,13 +34,13 @@ def render(
     """Returns rows of strings as a table.
 
     Args:
-        columns: The headings, each with `"left"` or `"right"`, the side its
-            cells are set to.
-        sections: The rows, in groups between which a terminal shows a line.
+        columns: Dictionary of headings to the alignment of their cells,
+            `"left"` or `"right"`.
+        sections: Groups of rows, between which a terminal shows a line.
         title: String above the table. Defaults to `None`.
-        markdown: Boolean, whether the table is for Markdown, its columns as
+        markdown: Boolean, whether to write Markdown, in which columns are as
             wide as they need. Defaults to `False`, a table of at most 120
-            characters a line.
+            characters per line.
     """
     box = _checks.require("rich.box", extra="all")
     console = _checks.require("rich.console", extra="all").Console(
@@ -48,12 +48,12 @@ def render(
         color_system=None,
         markup=False,
         emoji=False,
-        # There it would show an empty block beside what is returned.
+        # In a notebook it would show an empty block.
         force_jupyter=False,
     )
     table = _checks.require("rich.table", extra="all").Table(
         title=title,
-        # Markdown takes a line set in by four spaces as code.
+        # In Markdown an indent of four spaces means code.
         title_justify="left" if markdown else "center",
         box=box.MARKDOWN if markdown else box.HEAVY_HEAD,
     )

@@ -1,7 +1,7 @@
-"""Attention watched while a network trains."""
+"""A callback that logs what attention gates do while a network trains."""
 
+import inspect
 import math
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,53 +13,53 @@ from cbam_keras import _checks, _inspection
 
 __all__ = ["AttentionMonitor"]
 
-# How many images are looked at: enough for a mean, few enough to cost little.
-IMAGES = 32
-# A gate that varies less is constant.
+# Enough images for a stable mean, few enough to cost little.
+MAX_IMAGES = 32
+# Gates with a standard deviation below this count as constant.
 CONSTANT = 1e-3
-# How near to an end of its range a value is saturated, as a part of it, and
-# the share of such values from which a gate is.
-NEAR, SATURATED = 0.01, 0.95
+# Values this near to an end of their range (as a fraction of it) count as
+# saturated, and so does a gate with this fraction of such values.
+NEAR_END, SATURATED = 0.01, 0.95
 
 
 class AttentionMonitor(keras.callbacks.Callback):
-    """Logs what each attention gate does, after every epoch.
+    """Logs statistics of each attention gate after every epoch.
 
-    For each gate, over the same images every time:
+    For each gate, over the same images in every epoch:
 
     - `mean` of its values: 1 lets everything through, 0 nothing;
-    - `spread`, their standard deviation, over positions or channels and
-      images: 0 is a gate that does not choose;
-    - `entropy` of the values as shares of their sum, for each image, divided
-      by its maximum: 1 is attention to everything alike, 0 to a single place;
-    - `saturation`, the part of the values within 1 % of an end of the range,
-      where a sigmoid hardly learns.
+    - `spread`, their standard deviation over images and positions or
+      channels: 0 is a gate that does not choose;
+    - `entropy` of the values of an image, normalized to sum to 1, divided by
+      its maximum: 1 is uniform attention, 0 attention to a single position or
+      channel;
+    - `saturation`, the fraction of the values within 1 % of an end of their
+      range, where a sigmoid hardly learns.
 
-    The names in the logs are those of layer, gate and number:
-    `"stage1_block1_attention/spatial_spread"`. Callbacks that write logs, as
-    `CSVLogger` and `TensorBoard`, stand after this one in the list of `fit`.
-    The history that `fit` returns has the numbers in any case.
+    The keys in the logs consist of layer, gate and statistic:
+    `"stage1_block1_attention/spatial_spread"`. Put callbacks that write logs,
+    such as `CSVLogger` and `TensorBoard`, after this one in the list. The
+    history that `fit` returns has the numbers in any case.
 
-    A gate that is constant or saturated for several epochs is told of in a
-    warning, once.
+    Warns once of a gate that is constant or saturated for several epochs.
 
     Args:
-        images: Array `(B, H, W, C)` as the model takes them (for a model of
-            several inputs what it takes), or a data set, whose first batch
-            is used; of either at most 32 images. Defaults to `None`, which
-            means what `fit` gets: its `validation_data`, or else its
-            training data. Drawing a batch of a shuffled `tf.data.Dataset`
-            changes the order that follows; give `images` where that matters.
-        patience: Positive integer, after how many epochs in a row there is a
-            warning. Defaults to `3`.
+        images: Array `(B, H, W, C)` as the model takes them (for a model
+            with several inputs, what it takes), or a dataset, whose first
+            batch is used; at most 32 images of either. Defaults to `None`,
+            which means the `validation_data` of `fit`, or else its training
+            data. Drawing a batch of a shuffled `tf.data.Dataset` changes the
+            order that follows; give `images` where that matters.
+        patience: Positive integer, after how many epochs in a row to warn.
+            Defaults to `3`.
 
     Raises:
         ValueError: If `patience` is out of range; when training begins, if
-            the model has no attention layers, if `images` are not of the
-            shape that it takes or not finite, or if they are `None` and `fit`
-            has no data of which a batch can be taken without using it up, as
-            of a generator.
-        TypeError: If `images` are no numbers, when training begins.
+            the model has no attention layers, if `images` are not finite or
+            not of the shape that it takes, or if they are `None` and `fit`
+            was given a generator, from which a batch cannot be taken without
+            losing it, or a custom training loop runs.
+        TypeError: If `images` are not numbers, when training begins.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -79,41 +79,43 @@ class AttentionMonitor(keras.callbacks.Callback):
         self.images = images
         self.patience = _checks.positive_integer("patience", patience)
         self._names: dict[Any, str] = {}
-        self._ends: dict[str, tuple[float, float]] = {}
+        self._ranges: dict[str, tuple[float, float]] = {}
         self._batch: Any = None
         self._streaks: dict[tuple[str, str], int] = {}
 
     def on_train_begin(self, logs=None):
         model = self.model
-        self._names = _inspection.gates(model)
-        self._ends = {name: _ends(gate) for gate, name in self._names.items()}
+        self._names = _inspection.attention_layers(model)
+        self._ranges = {
+            name: _value_range(layer) for layer, name in self._names.items()
+        }
         if self.images is None:
-            self._batch = _first(_of_fit(model))
+            self._batch = _first_batch(_data_of_fit(model))
         else:
-            self._batch = _checked(self.images, model)
+            self._batch = _check_images(self.images, model)
         self._streaks = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        maps = _inspection.record(self.model, self._batch, self._names)
+        maps = _inspection.record_maps(self.model, self._batch, self._names)
         for name, pair in maps.items():
-            own = self._ends[name.partition("#")[0]]
+            value_range = self._ranges[name.partition("#")[0]]
             for gate, values in zip(("channel", "spatial"), pair, strict=True):
                 if values is None:
                     continue
-                numbers = _statistics(values, own)
+                numbers = _statistics(values, value_range)
                 for key, number in numbers.items():
                     if logs is not None:
                         logs[f"{name}/{gate}_{key}"] = number
-                self._judge(name, gate, numbers)
+                self._warn_if_useless(name, gate, numbers)
 
-    def _judge(self, name, gate, numbers):
-        """Warns of a gate that has been of no use for long enough."""
+    def _warn_if_useless(self, name, gate, numbers):
+        """Warns of a gate that is constant or saturated for long enough."""
         constant = numbers["spread"] < CONSTANT
-        judged = {
+        states = {
             "constant": constant,
             "saturated": not constant and numbers["saturation"] >= SATURATED,
         }
-        for kind, found in judged.items():
+        for kind, found in states.items():
             key = f"{name}/{gate}", kind
             self._streaks[key] = self._streaks.get(key, 0) + 1 if found else 0
             if self._streaks[key] == self.patience:
@@ -125,24 +127,24 @@ class AttentionMonitor(keras.callbacks.Callback):
 _WARNINGS = {
     "constant": (
         'The {0} gate of layer "{1}" has been constant for {2.patience} '
-        "epochs: {mean:.3g} everywhere (spread {spread:.1g}). It attends to "
+        "epochs: {mean:.3g} everywhere (spread {spread:.1g}). It selects "
         "nothing: its layer may be frozen, its hidden units dead, or the "
         "learning rate too low for it"
     ),
     "saturated": (
         'The {0} gate of layer "{1}" has been saturated for {2.patience} '
-        "epochs: {saturation:.0%} of its values lie at an end of their range "
-        "(mean {mean:.3g}), where it hardly learns. A lower learning rate, "
-        "weight decay, or normalization before the layer keep it from there"
+        "epochs: {saturation:.0%} of its values are at an end of their range "
+        "(mean {mean:.3g}), where it hardly learns. Try a lower learning rate, "
+        "weight decay, or normalization before the layer"
     ),
 }
 
 
-def _statistics(values, ends):
-    """Returns what is logged of a map, `(B, ...)`."""
+def _statistics(values, value_range):
+    """Returns the numbers to log for a map `(B, ...)`."""
     flat = values.reshape(len(values), -1).astype("float64")
-    low, high = ends
-    near = NEAR * (high - low if math.isfinite(high - low) else 1)
+    low, high = value_range
+    near = NEAR_END * (high - low if math.isfinite(high - low) else 1)
     at_end = (flat <= low + near) | (flat >= high - near)
     return {
         "mean": float(flat.mean()),
@@ -153,83 +155,87 @@ def _statistics(values, ends):
 
 
 def _entropy(flat):
-    """Returns the entropy of each row as shares, divided by its maximum."""
+    """Returns the entropy of each row, normalized, over its maximum."""
     if flat.shape[1] == 1:
         return np.ones(len(flat))
     size = np.abs(flat)
     total = size.sum(axis=1, keepdims=True)
-    # All 0 is alike everywhere.
-    shares = np.where(
+    # Rows of zeros are uniform.
+    fractions = np.where(
         total == 0, 1 / flat.shape[1], size / np.where(total == 0, 1, total)
     )
-    logs = np.log(np.where(shares == 0, 1, shares))
-    return -(shares * logs).sum(axis=1) / math.log(flat.shape[1])
+    logs = np.log(np.where(fractions == 0, 1, fractions))
+    return -(fractions * logs).sum(axis=1) / math.log(flat.shape[1])
 
 
-def _ends(layer):
-    """Returns the ends of the range of a gate, infinite where it has none."""
-    far = ops.convert_to_numpy(
+def _value_range(layer):
+    """Returns the range of a gate's values, infinite where it has no end."""
+    ends = ops.convert_to_numpy(
         layer.gate_activation(ops.convert_to_tensor([-1e4, 1e4]))
     )
     scale = layer._gate_scale or 1.0
-    low, high = (float(scale * x) for x in far)
+    low, high = (float(scale * x) for x in ends)
     return (
         low if abs(low) < 100 else -math.inf,
         high if abs(high) < 100 else math.inf,
     )
 
 
-def _of_fit(model):
-    """Returns the data that the running `fit` of a model was given.
+def _data_of_fit(model):
+    """Returns the validation or training data of the running `fit`.
 
-    Keras hands none to callbacks, so they are looked up where they are: in
-    the frame of `fit`.
+    Keras gives callbacks no data, and a batch cannot be caught on its way:
+    under TensorFlow and JAX `fit` is compiled, so that the layers see symbolic
+    tensors, or nothing if an earlier `fit` has compiled it. So the arguments
+    of `fit` are read from its frame, by their public names.
     """
-    frame = sys._getframe()
+    frame = inspect.currentframe()
     while frame is not None:
-        own = frame.f_locals
-        if frame.f_code.co_name == "fit" and own.get("self") is model:
-            for data in (_inputs(own.get("validation_data")), own.get("x")):
-                # What is taken from a generator is used up.
+        arguments = frame.f_locals
+        if frame.f_code.co_name == "fit" and arguments.get("self") is model:
+            for data in (
+                _inputs(arguments.get("validation_data")),
+                arguments.get("x"),
+            ):
+                # A batch taken from a generator would be lost to training.
                 if data is not None and not hasattr(data, "__next__"):
                     return data
             break
         frame = frame.f_back
     raise ValueError(
-        "`images` must be given where `fit` has no data of which a batch can "
-        "be taken without using it up. Received: images=None, and a generator "
-        "or a loop of your own. AttentionMonitor(images[:32]) looks at those"
+        "`images` must be given where `fit` gets a generator, or a custom "
+        "loop trains. Received: images=None. Use AttentionMonitor(images[:32])"
     )
 
 
 def _inputs(data):
-    """Returns the inputs of `(inputs, labels, ...)`; of a data set, itself."""
+    """Returns the inputs of `(inputs, labels, ...)`; a dataset as it is."""
     if isinstance(data, (tuple, list)):
         return keras.utils.unpack_x_y_sample_weight(tuple(data))[0]
     return data
 
 
-def _checked(images, model):
-    """Returns the first of the images that were given, if they are such."""
+def _check_images(images, model):
+    """Returns the first batch of the `images` argument, checked."""
     if not model.inputs or len(model.inputs) != 1:
-        return _first(images)
+        return _first_batch(images)
     if isinstance(images, list):
         images = np.asarray(images)
     elif isinstance(images, tuple):
         images = _inputs(images)
     several = isinstance(images, (keras.utils.PyDataset, Iterable))
     if several and not isinstance(images, str):
-        images = _first(images)
+        images = _first_batch(images)
     return _inspection.check_images(images, model)
 
 
-def _first(data):
-    """Returns the first inputs of arrays, or of a data set, as arrays."""
+def _first_batch(data):
+    """Returns the first inputs of arrays or of a dataset, as arrays."""
     if isinstance(data, keras.utils.PyDataset):
         data = _inputs(data[0])
     elif not _is_arrays(data):
         data = _inputs(next(iter(data)))
-    return keras.tree.map_structure(lambda x: np.asarray(x)[:IMAGES], data)
+    return keras.tree.map_structure(lambda x: np.asarray(x)[:MAX_IMAGES], data)
 
 
 def _is_arrays(data):

@@ -115,3 +115,13 @@ def finished(few_digits, tmp_path_factory):
 
     output = tmp_path_factory.mktemp("finished") / "run"
     return training.train(NETWORKS, "mnist5k", SMALL, output=output)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Changes into an empty folder with a model, `colours.keras`."""
+    from explain_report_checks import colours
+
+    monkeypatch.chdir(tmp_path)
+    colours("colours.keras")
+    return tmp_path

@@ -3,7 +3,7 @@
 import keras
 import networks
 import numpy as np
-from insertion_checks import vary
+from insertion_checks import conv, vary
 from keras import layers
 from layer_checks import to_numpy
 
@@ -70,3 +70,14 @@ def measured_gradient(model, image, class_index, step=1e-4):
         gradient[place] = (scores[0] - scores[1]) / (2 * step)
     offset.assign(np.zeros(offset.shape))
     return gradient
+
+
+def model_ending_in(end):
+    """Returns a classifier of given weights that ends in `end(logits)`."""
+    inputs = keras.Input((6, 4, 2))
+    x = layers.GlobalAveragePooling2D()(conv(3, "conv")(inputs))
+    return vary(keras.Model(inputs, end(x)))
+
+
+def dense_head(**options):
+    return layers.Dense(5, name="out", **options)

@@ -18,6 +18,8 @@ from cbam_keras import (
     insert_attention,
 )
 
+pytestmark = pytest.mark.every_backend
+
 
 def test_maps_are_those_of_the_authors_network():
     model = authors_network()

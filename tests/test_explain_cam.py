@@ -6,20 +6,26 @@ import pytest
 from convert_checks import authors_network
 from explain_checks import (
     Offset,
+    dense_head,
     images,
     linear_network,
     measured_gradient,
+    model_ending_in,
     normalized,
     tiny,
 )
-from insertion_checks import conv, network, shared_layer, vary
+from insertion_checks import conv, shared_layer, vary
 from keras import layers, ops
 from layer_checks import channels_last, stored, to_numpy
 
-from cbam_keras import CBAM, SqueezeExcite, explain, models
+from cbam_keras import CBAM, explain, models
 from cbam_keras.convert import load_torch_weights
 
+pytestmark = pytest.mark.every_backend
+
 WEIGHTS = [[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]]
+
+
 METHODS = ["grad_cam", "grad_cam++", "hires_cam"]
 
 
@@ -94,14 +100,6 @@ def test_the_authors_network_gives_the_maps_of_pytorch(stage, method):
     )
 
 
-def test_the_last_map_of_a_residual_network_is_found():
-    model, x = tiny(), images(2, 8, 8, 3)
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, x),
-        explain.grad_cam(model, x, layer="stage2_block1_out"),
-    )
-
-
 def test_maps_equal_those_of_pytorch_grad_cam():
     library = pytest.importorskip("pytorch_grad_cam", reason="not installed")
     import torch
@@ -162,43 +160,34 @@ def test_the_gradient_is_that_of_finite_differences(activation):
         np.testing.assert_allclose(heat, normalized(total), atol=1e-5)
 
 
-def _head(end):
-    """Returns a classifier of given weights that ends in `end(logits)`."""
-    inputs = keras.Input((6, 4, 2))
-    x = layers.GlobalAveragePooling2D()(conv(3, "conv")(inputs))
-    return vary(keras.Model(inputs, end(x)))
-
-
-def _dense(**options):
-    return layers.Dense(5, name="out", **options)
-
-
 HEADS = {
-    "softmax": _dense(activation="softmax"),
-    "sigmoid": _dense(activation="sigmoid"),
-    "softmax layer": lambda x: layers.Softmax()(_dense()(x)),
-    "activation": lambda x: layers.Activation("softmax")(_dense()(x)),
-    "operation": lambda x: ops.softmax(_dense()(x)),
+    "softmax": dense_head(activation="softmax"),
+    "sigmoid": dense_head(activation="sigmoid"),
+    "softmax layer": lambda x: layers.Softmax()(dense_head()(x)),
+    "activation": lambda x: layers.Activation("softmax")(dense_head()(x)),
+    "operation": lambda x: ops.softmax(dense_head()(x)),
     "reshaped": lambda x: layers.Reshape((5,))(
-        layers.Softmax()(layers.Reshape((1, 5))(_dense()(x)))
+        layers.Softmax()(layers.Reshape((1, 5))(dense_head()(x)))
     ),
     "cast": lambda x: layers.Activation("linear", dtype="float32")(
-        _dense(activation="softmax")(x)
+        dense_head(activation="softmax")(x)
     ),
     "model within": lambda x: keras.Sequential(
-        [_dense(), layers.Softmax()], name="head"
+        [dense_head(), layers.Softmax()], name="head"
     )(x),
-    "function": _dense(activation=ops.softmax),
-    "layer as activation": _dense(activation=layers.Softmax()),
-    "lambda": lambda x: layers.Lambda(keras.activations.softmax)(_dense()(x)),
+    "function": dense_head(activation=ops.softmax),
+    "layer as activation": dense_head(activation=layers.Softmax()),
+    "lambda": lambda x: layers.Lambda(keras.activations.softmax)(
+        dense_head()(x)
+    ),
 }
 
 
 @pytest.mark.parametrize("end", HEADS.values(), ids=HEADS)
 def test_the_logit_before_the_last_activation_is_explained(end):
     x = images(3, 6, 4, 2)
-    expected = explain.grad_cam(_head(_dense()), x, 2)
-    model = _head(end)
+    expected = explain.grad_cam(model_ending_in(dense_head()), x, 2)
+    model = model_ending_in(end)
     np.testing.assert_allclose(
         explain.grad_cam(model, x, 2), expected, atol=1e-6
     )
@@ -219,64 +208,6 @@ def test_a_certain_class_is_explained():
         explain.grad_cam(linear_network(WEIGHTS), x),
         atol=1e-6,
     )
-
-
-def _pasted_cbam(x):
-    """CBAM as it is pasted from blogs, without a layer of ours."""
-    maps = ops.concatenate(
-        [
-            ops.mean(x, axis=-1, keepdims=True),
-            ops.max(x, axis=-1, keepdims=True),
-        ],
-        axis=-1,
-    )
-    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(maps)
-    return layers.Multiply(name="last")([x, gate])
-
-
-def _squeezed(x):
-    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
-    gate = layers.Conv2D(8, 1, activation="sigmoid")(gate)
-    return layers.Multiply(name="last")([x, gate])
-
-
-def _gate_beside(x):
-    """The gate is computed last, but for what it weighs."""
-    x = layers.Activation("relu", name="last")(x)
-    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
-    gate = layers.Flatten()(gate)
-    flat = layers.Reshape((64, 8))(x)
-    return layers.Reshape((1, 1, 8))(layers.Dot(1)([flat, gate]))
-
-
-LAST = {
-    "convolution": (conv(8, "last"), "last"),
-    "pasted CBAM": (_pasted_cbam, "last"),
-    "pasted SE": (_squeezed, "last"),
-    "gate beside": (_gate_beside, "last"),
-    "our CBAM": (lambda x: CBAM(2, 3, name="last")(x), "last"),
-    "our SE": (lambda x: SqueezeExcite(2, name="last")(x), "last"),
-    "dropout": (layers.Dropout(0.9, name="last"), "last"),
-    "one pixel": (
-        lambda x: layers.Conv2D(4, 8)(conv(8, "last")(x)),
-        "last",
-    ),
-    "model within": (
-        lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
-        "body/last",
-    ),
-}
-
-
-@pytest.mark.parametrize("body, last", LAST.values(), ids=LAST)
-def test_the_last_feature_map_is_looked_at(body, last):
-    model = vary(network(lambda x: body(conv(8, "first")(x))))
-    x = images(2, 8, 8, 3)
-    heat = explain.grad_cam(model, x, 1)
-    np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 1, last))
-    other = explain.grad_cam(model, x, 1, "first")
-    if body is not LAST["dropout"][0] and body is not LAST["gate beside"][0]:
-        assert np.abs(heat - other).max() > 0.01
 
 
 def _application(policy=None, nested=False):
@@ -399,9 +330,9 @@ def test_quantized_layers_are_explained(layer):
 def test_layers_that_are_computed_again_for_the_gradient_are_explained():
     x = images(2, 6, 4, 2)
     end = HEADS["softmax"]
-    expected = explain.grad_cam(_head(end), x, 1)
+    expected = explain.grad_cam(model_ending_in(end), x, 1)
     with keras.RematScope(mode="full"):
-        model = _head(_dense(activation="softmax"))
+        model = model_ending_in(dense_head(activation="softmax"))
     np.testing.assert_allclose(
         explain.grad_cam(model, x, 1), expected, atol=1e-6
     )
@@ -481,7 +412,7 @@ def test_layers_that_are_random_in_training_rest():
 
 
 def test_a_model_is_the_same_after_an_error():
-    model = _head(_dense(activation="softmax"))
+    model = model_ending_in(dense_head(activation="softmax"))
     x = images(1, 6, 4, 2)
     before = to_numpy(model(x))
     layer = model.get_layer("conv")
@@ -497,55 +428,3 @@ def test_a_model_is_the_same_after_an_error():
     layer.call = call
     assert model.get_layer("out").activation is keras.activations.softmax
     np.testing.assert_array_equal(to_numpy(model(x)), before)
-
-
-@pytest.mark.parametrize(
-    "activation, transform",
-    [
-        ("softmax", None),
-        ("sigmoid", None),
-        (None, lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)),
-    ],
-)
-def test_probabilities_are_those_of_the_model(activation, transform):
-    model = _head(_dense(activation=activation))
-    x = images(5, 6, 4, 2)
-    expected = to_numpy(model(x))
-    if transform is not None:
-        expected = transform(expected)
-    found = explain.class_probabilities(model, x, batch_size=2)
-    assert found.dtype == "float32"
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_what_is_made_of_probabilities_is_taken_for_such():
-    inputs = keras.Input((6, 4, 2))
-    x = layers.GlobalAveragePooling2D()(conv(3, "conv")(inputs))
-    both = [
-        layers.Dense(5, activation="softmax", name=f"end{i}")(x) for i in (0, 1)
-    ]
-    model = vary(keras.Model(inputs, layers.Average()(both)))
-    x = images(3, 6, 4, 2)
-    np.testing.assert_allclose(
-        explain.class_probabilities(model, x), to_numpy(model(x)), atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_the_probability_of_a_single_logit_is_its_sigmoid(scale):
-    model = linear_network([[scale], [2 * scale]])
-    x = images(3, 6, 4, 2)
-    expected = 1 / (1 + np.exp(-to_numpy(model(x)).astype("float64")))
-    found = explain.class_probabilities(model, x)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_the_pointing_game_counts_pixels_in_boxes():
-    heat = np.zeros((4, 6, 5))
-    heat[0, 2, 3] = 1.0  # at the corner of the box
-    heat[1, 4, 3] = 1.0  # right below it
-    heat[2] = 0.5  # everywhere alike: the first pixel is the hottest
-    boxes = [[2, 1, 4, 4]] * 4
-    hits, energy = explain.pointing_game(heat, boxes)
-    assert hits.tolist() == [True, False, False, False]
-    np.testing.assert_allclose(energy, [1, 0, 6 / 30, 0])

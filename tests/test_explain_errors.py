@@ -54,7 +54,7 @@ IMAGES = {
         ValueError,
         ["np.transpose(images, (0, 2, 3, 1))"],
     ),
-    "none": (X[:0], ValueError, ["(0, 8, 8, 3)", "at least one"]),
+    "none": (X[:0], ValueError, ["not be empty", "(0, 8, 8, 3)"]),
     "text": ("cat.jpg", TypeError, ["array of numbers", "load_img"]),
     "strings": (np.full((2, 8, 8, 3), "a"), TypeError, ["numbers", "<U1"]),
     "booleans": (X > 0, TypeError, ["numbers", "bool"]),
@@ -64,7 +64,7 @@ IMAGES = {
     "not a number": (
         np.where(X > 2, np.nan, X),
         ValueError,
-        ["finite", "not a number"],
+        ["finite", "NaN"],
     ),
     "infinite": (np.where(X > 2, np.inf, X), ValueError, ["finite"]),
 }
@@ -292,7 +292,7 @@ HEAT = np.ones((2, 4, 5))
 BOXES = np.array([[0, 0, 4, 5], [1, 1, 2, 2]])
 GAMES = {
     "one map": (HEAT[0], BOXES, ["(B, H, W)", "(4, 5)"]),
-    "below 0": (-HEAT, BOXES, ["from 0", "-1.0"]),
+    "below 0": (-HEAT, BOXES, ["not negative", "-1.0"]),
     "not finite": (HEAT * np.nan, BOXES, ["finite"]),
     "too few boxes": (HEAT, BOXES[:1], ["(2, 4)", "(1, 4)"]),
     "empty box": (HEAT, BOXES[:, [2, 1, 0, 3]], ["y_min", "4 x 5"]),

@@ -1,59 +1,24 @@
-"""Figures of heat maps and gates show what they are given, legibly."""
+"""Figures of heat maps show them over their images."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
+from image_figure_checks import (
+    HEAT,
+    IMAGES,
+    B,
+    H,
+    W,
+    below,
+    names,
+    panels,
+    pixels,
+)
 
 from cbam_keras import plotting
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
-
-B, H, W = 2, 6, 9
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (B, H, W, 3), dtype="uint8")
-HEAT = {name: RNG.random((B, H, W)) for name in ("baseline", "SE", "CBAM")}
-CHANNEL, SPATIAL = RNG.random((B, 16)), RNG.random((B, 2, 3))
-MAPS = {
-    "stage1_attention": (CHANNEL, SPATIAL),
-    "stage2_attention": (CHANNEL[:, :7], SPATIAL[:, :1, :1]),
-}
-
-
-def panels(figure):
-    """Returns the axes that show images, row after row."""
-    shown = [axes for axes in figure.axes if axes.images]
-    return sorted(shown, key=lambda a: (-round(a.bbox.y1), a.bbox.x0))
-
-
-def bar(figure):
-    (found,) = (axes for axes in figure.axes if axes.get_ylabel())
-    return found
-
-
-def below(figure):
-    return [axes.get_xlabel() for axes in panels(figure)]
-
-
-def names(figure):
-    """Returns the names over panels, as they were before broken to lines."""
-    return [axes.get_title().replace("\n", "") for axes in panels(figure)]
-
-
-def pixels(axes):
-    """Returns what is seen within axes, but for their frame."""
-    agg = pytest.importorskip("matplotlib.backends.backend_agg")
-    canvas = agg.FigureCanvasAgg(axes.figure)
-    canvas.draw()
-    x, y = axes.get_position().get_points().T
-    seen = np.asarray(canvas.buffer_rgba())[::-1]
-    (left, right), (bottom, top) = x * seen.shape[1], y * seen.shape[0]
-    inner = seen[int(bottom) + 3 : int(top) - 2, int(left) + 3 : int(right) - 2]
-    return inner[..., :3].astype(int)
-
-
-# Grad-CAM.
 
 
 def test_there_is_a_row_per_image_and_a_column_per_network():
@@ -211,175 +176,6 @@ def test_boxes_surround_their_pixels_in_every_panel():
 def test_without_boxes_none_are_drawn():
     figure = plotting.plot_grad_cam(IMAGES, HEAT)
     assert not any(axes.patches for axes in panels(figure))
-
-
-# Attention maps.
-
-
-def test_each_block_has_the_image_and_a_tile_per_layer():
-    figure = plotting.plot_attention_maps(IMAGES, MAPS)
-    curves = ["", ""]
-    assert names(figure) == [*["Input", *MAPS], *curves] * B
-    for index, axes in enumerate([panels(figure)[0], panels(figure)[5]]):
-        (drawn,) = axes.images
-        np.testing.assert_allclose(
-            drawn.get_array(), IMAGES[index] / 255, atol=1e-6
-        )
-
-
-def test_spatial_maps_lie_over_the_whole_image():
-    shown = panels(plotting.plot_attention_maps(IMAGES, MAPS))
-    for index, (number, key) in itertools.product(range(B), enumerate(MAPS, 1)):
-        under, over = shown[5 * index + number].images
-        np.testing.assert_array_equal(over.get_array(), MAPS[key][1][index])
-        # From the edges of the outer pixels, however few the map has.
-        assert tuple(over.get_extent()) == (-0.5, W - 0.5, H - 0.5, -0.5)
-        assert tuple(under.get_extent()) == tuple(over.get_extent())
-        assert under.get_array().shape == (H, W)
-
-
-def test_channel_gates_are_sorted_below():
-    shown = panels(plotting.plot_attention_maps(IMAGES, MAPS))
-    for index, (number, key) in itertools.product(range(B), enumerate(MAPS, 3)):
-        axes = shown[5 * index + number]
-        values = sorted(MAPS[key][0][index], reverse=True)
-        (strip,) = axes.images
-        assert strip.get_array()[0].tolist() == values
-        (curve,) = axes.patches
-        assert curve.get_data().values.tolist() == values
-        assert axes.get_xlim() == (0, len(values))
-        assert axes.get_ylim() == (0, 1)
-
-
-def test_strips_are_white_above_their_values():
-    maps = {"se": ([[0.5, 1.0]], None)}
-    figure = plotting.plot_attention_maps(IMAGES[:1], maps)
-    seen = pixels(panels(figure)[1])
-    # But for the line of the curve.
-    white = (seen == 255).all(axis=-1)
-    height, width = white.shape
-    left, right = white[:, : width // 2 - 3], white[:, width // 2 + 3 :]
-    assert not left[:-3].any()
-    assert right[height // 2 + 3 :].all()
-    assert not right[: height // 2 - 3].any()
-
-
-def test_the_ranges_stand_below_each_map():
-    maps = {"cbam": ([[0.1, 0.834], [0, 1]], [[[0.25, 0.5]], [[1, 1]]])}
-    figure = plotting.plot_attention_maps(IMAGES, maps)
-    assert below(figure) == [
-        *["", "0.25 to 0.50", "0.10 to 0.83"],
-        *["", "1.00 to 1.00", "0.00 to 1.00"],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "limits"),
-    [
-        (0.4, 0.6, (0, 1)),
-        (0.0, 1.0, (0, 1)),
-        (0.0, 1 + 1e-6, (0, 1)),
-        (0.9, 1.1, (0, 2)),
-        (1.0, 1.0, (0, 2)),
-        (0.0, 2.0, (0, 2)),
-        (0.5, 7.0, (0, 7)),
-        (-1.0, 0.5, (-1, 1)),
-    ],
-    ids=[
-        "narrow",
-        "sigmoid",
-        "rounded",
-        "trained",
-        "identity",
-        "double",
-        "large",
-        "negative",
-    ],
-)
-def test_one_scale_of_colours_is_for_all(low, high, limits):
-    values = np.linspace(low, high, B * 4)
-    maps = {
-        "one": (values.reshape(B, 4), None),
-        "two": (None, np.full((B, 2, 2), (low + high) / 2)),
-    }
-    figure = plotting.plot_attention_maps(IMAGES, maps)
-    drawn = [axes.images[-1] for axes in panels(figure)]
-    maps_drawn = [x for x in drawn if x.get_array().ndim == 2]
-    assert len(maps_drawn) == 2 * B
-    assert {image.get_clim() for image in maps_drawn} == {limits}
-    assert bar(figure).get_ylim() == limits
-
-
-@pytest.mark.parametrize(
-    ("maps", "panels_per_block", "missing", "note"),
-    [
-        ({"se": (CHANNEL, None)}, 2, [], "Curve: "),
-        ({"spatial": (None, SPATIAL)}, 2, [], "Over the image: "),
-        (
-            {"se": (CHANNEL, None), "spatial": (None, SPATIAL)},
-            3,
-            ["no spatial gate", "no channel gate"],
-            "Over the image: ",
-        ),
-    ],
-    ids=["channel_only", "spatial_only", "mixed"],
-)
-def test_layers_may_lack_a_gate(maps, panels_per_block, missing, note):
-    figure = plotting.plot_attention_maps(IMAGES, maps)
-    assert len(panels(figure)) == B * panels_per_block
-    texts = [t.get_text() for axes in figure.axes for t in axes.texts]
-    assert [text.replace("\n", " ") for text in texts] == missing * B
-    assert figure.texts[-1].get_text().startswith(note)
-
-
-def test_labels_stand_over_the_blocks():
-    figure = plotting.plot_attention_maps(IMAGES, MAPS, labels=["cat", "dog"])
-    texts = {t.get_text(): t.get_window_extent() for t in figure.texts}
-    inputs = [a for a in panels(figure) if a.get_title() == "Input"]
-    for label, axes in zip(("cat", "dog"), inputs, strict=True):
-        assert 0 < texts[label].y0 - axes.bbox.y1 < 60
-
-
-# Both.
-
-DRAWN = {
-    "grad_cam": lambda **title: plotting.plot_grad_cam(IMAGES, HEAT, **title),
-    "attention_maps": lambda **title: plotting.plot_attention_maps(
-        IMAGES, MAPS, **title
-    ),
-}
-each_kind = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-
-
-@each_kind
-@pytest.mark.parametrize("title", ["A title", "$no$ formula", ""])
-def test_the_title_stands_over_the_figure(draw, title):
-    figure = draw(title=title)
-    figure.draw_without_rendering()
-    assert figure.get_suptitle() == title
-
-
-@each_kind
-def test_without_matplotlib_the_error_names_the_extra(monkeypatch, draw):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r'pip install "cbam_keras\[plot\]"'):
-        draw()
-
-
-@each_kind
-def test_drawing_needs_no_pyplot(monkeypatch, draw):
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    assert draw().canvas.manager is None
-
-
-@each_kind
-def test_what_is_drawn_is_not_changed(draw):
-    before = [x.copy() for x in (IMAGES, *HEAT.values(), CHANNEL, SPATIAL)]
-    draw()
-    for one, two in zip(
-        before, (IMAGES, *HEAT.values(), CHANNEL, SPATIAL), strict=True
-    ):
-        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("probabilities", [None, {"a": [0.2], "b": [0.75]}])

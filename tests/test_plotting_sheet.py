@@ -1,16 +1,16 @@
 """Figures over images can be read, whatever names and shapes they have."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
+from image_figure_checks import CHANNEL, HEAT, IMAGES, MAPS, SPATIAL
 
 from cbam_keras import plotting
 
 text = pytest.importorskip("matplotlib.text", reason="figures need matplotlib")
 
-IMAGES = np.zeros((2, 6, 9))
-CHANNEL, SPATIAL = np.ones((2, 16)), np.ones((2, 2, 3))
 LONG = "loggerhead, loggerhead turtle, Caretta caretta, of the seas"
 WORD = "unbreakable" * 12
 
@@ -132,15 +132,16 @@ def test_figures_are_no_wider_than_a_slide(figure):
 
 
 @each_figure
-def test_images_fill_their_places(figure):
-    # matplotlib shrinks axes whose shape is not that of their image.
+def test_images_keep_their_shape_and_can_be_seen(figure):
     for axes in figure.axes:
-        np.testing.assert_allclose(
-            axes.get_position(original=False).bounds,
-            axes.get_position(original=True).bounds,
-            # Of the figure's sides, a thousandth of a pixel.
-            atol=1e-6,
-        )
+        # But for the curves of channel gates.
+        if axes.images and axes.get_aspect() == 1:
+            left, right, bottom, top = axes.images[0].get_extent()
+            width, height = axes.bbox.size / figure.dpi
+            assert height / width == pytest.approx(
+                (bottom - top) / (right - left)
+            )
+            assert max(width, height) > 0.9
 
 
 @pytest.mark.parametrize("name", [LONG, "backbone/stage3_block10_attention"])
@@ -152,3 +153,45 @@ def test_long_names_are_broken_and_not_cut(name):
     squeezed = ["".join(title.split()) for title in shown]
     assert squeezed == ["".join(title.split()) for title in expected]
     assert all("\n" in title for title in shown[1:])
+
+
+DRAWN = {
+    "grad_cam": lambda **title: plotting.plot_grad_cam(IMAGES, HEAT, **title),
+    "attention_maps": lambda **title: plotting.plot_attention_maps(
+        IMAGES, MAPS, **title
+    ),
+}
+
+
+each_kind = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+
+
+@each_kind
+@pytest.mark.parametrize("title", ["A title", "$no$ formula", ""])
+def test_the_title_stands_over_the_figure(draw, title):
+    figure = draw(title=title)
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == title
+
+
+@each_kind
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch, draw):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'pip install "cbam_keras\[plot\]"'):
+        draw()
+
+
+@each_kind
+def test_drawing_needs_no_pyplot(monkeypatch, draw):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert draw().canvas.manager is None
+
+
+@each_kind
+def test_what_is_drawn_is_not_changed(draw):
+    before = [x.copy() for x in (IMAGES, *HEAT.values(), CHANNEL, SPATIAL)]
+    draw()
+    for one, two in zip(
+        before, (IMAGES, *HEAT.values(), CHANNEL, SPATIAL), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)

@@ -1,11 +1,11 @@
 """Looking into any Keras model.
 
-- `graph`: its layers and how they are connected.
-- `feature_maps`: which tensors are feature maps.
-- `heads`: its last layer and activation.
-- `hooks`: functions called while it runs.
-- `gates`: attention maps as it computes them.
-- `images`: images checked against what it takes.
+- `graph`: its calls, shapes and nested models.
+- `feature_maps`: which tensors are feature maps, and their data format.
+- `heads`: the operation that turns logits into probabilities.
+- `hooks`: hooks around its layers while it runs.
+- `gates`: its attention layers and their maps.
+- `images`: whether it takes some images.
 """
 
 from cbam_keras._inspection.feature_maps import (
@@ -14,11 +14,11 @@ from cbam_keras._inspection.feature_maps import (
     is_feature_map,
 )
 from cbam_keras._inspection.gates import (
-    float32,
-    gates,
-    record,
+    attention_layers,
+    record_maps,
     require_model,
     run_model,
+    to_float32,
 )
 from cbam_keras._inspection.graph import (
     Step,
@@ -41,4 +41,4 @@ from cbam_keras._inspection.heads import (
     looks_like_probabilities,
 )
 from cbam_keras._inspection.hooks import hooked
-from cbam_keras._inspection.images import check_images
+from cbam_keras._inspection.images import check_images, number_array

@@ -10,12 +10,12 @@ from cbam_keras._inspection.graph import Step, layers_within
 
 
 def is_feature_map(tensor: Any) -> bool:
-    """Returns whether a tensor has positions and channels to weigh."""
+    """Returns whether a tensor has positions and channels."""
     return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
 
 
 def input_format(model: keras.Model) -> str:
-    """Returns the data format that a model takes images in."""
+    """Returns the data format of the images that a model takes."""
     for layer in layers_within(model):
         given = getattr(layer, "data_format", None)
         if given is not None:
@@ -26,7 +26,7 @@ def input_format(model: keras.Model) -> str:
 def data_formats(steps: Sequence[Step]) -> dict[int, str]:
     """Returns the data format of the output of each operation, by its id.
 
-    Layers that work on either have that of their input.
+    A layer without a data format of its own has that of its input.
     """
     default = keras.config.image_data_format()
     formats: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""The attention maps of a model, noted while it runs."""
+"""Attention layers of a model, and their maps as the model runs."""
 
 import contextlib
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def require_model(model: Any) -> None:
         )
 
 
-def gates(model: keras.Model) -> dict[AttentionLayer, str]:
+def attention_layers(model: keras.Model) -> dict[AttentionLayer, str]:
     """Returns the attention layers of a model, with a name for each.
 
     Raises:
@@ -47,41 +47,41 @@ def gates(model: keras.Model) -> dict[AttentionLayer, str]:
 
 
 def run_model(model: keras.Model, images: Any) -> Any:
-    """Returns the outputs of a model in inference, keeping no gradients."""
+    """Returns the outputs of a model in inference, without gradients."""
     if not keras.tree.is_nested(images):
         images = as_input(model, images)
     with _without_gradients():
         return model(images, training=False)
 
 
-def record(
+def record_maps(
     model: keras.Model, images: Any, names: Mapping[AttentionLayer, str]
 ) -> dict[str, Maps]:
-    """Runs a model and returns the maps of its gates, in their order."""
+    """Runs a model and returns the maps of its gates, in the order they run."""
     found: dict[str, Maps] = {}
 
-    def watcher(layer, name):
-        def watch(call, inputs, *args, **kwargs):
+    def recorder(layer, name):
+        def hook(call, inputs, *args, **kwargs):
             calls = sum(key.partition("#")[0] == name for key in found)
             key = f"{name}#{calls + 1}" if calls else name
             found[key] = _maps(layer, inputs)
             return call(inputs, *args, **kwargs)
 
-        return watch
+        return hook
 
-    watchers = {layer: watcher(layer, name) for layer, name in names.items()}
-    with hooked(watchers, operations(model)):
+    hooks = {layer: recorder(layer, name) for layer, name in names.items()}
+    with hooked(hooks, operations(model)):
         run_model(model, images)
     return found
 
 
 def _paths(model, prefix=""):
-    """Returns the attention layers below a layer, with their paths."""
+    """Returns the attention layers inside a layer, with their paths."""
     found = {}
     for layer in inside(model):
         path = f"{prefix}{layer.name}"
         if isinstance(layer, AttentionLayer):
-            # Without the gates that it is made of.
+            # Not the gates inside a CBAM layer.
             found.setdefault(layer, path)
         else:
             found = {**_paths(layer, f"{path}/"), **found}
@@ -97,16 +97,16 @@ def _maps(layer, inputs):
     else:
         channel, spatial = layer.attention_map(inputs), None
     if channel is not None:
-        channel = float32(channel)
+        channel = to_float32(channel)
         channel = channel.reshape(len(channel), -1)
     if spatial is not None:
         first = layer.data_format == "channels_first"
-        spatial = float32(spatial).squeeze(1 if first else -1)
+        spatial = to_float32(spatial).squeeze(1 if first else -1)
     return channel, spatial
 
 
-def float32(tensor: Any) -> np.ndarray:
-    """Returns a tensor as an array, of half precision too."""
+def to_float32(tensor: Any) -> np.ndarray:
+    """Returns a tensor of any float type as a float32 array."""
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))
 
 

@@ -1,8 +1,8 @@
-"""Reading a functional model: its calls, shapes, and models within models.
+"""The graph of a functional model: its calls, shapes and nested models.
 
 The one place that knows how Keras records a graph: each symbolic tensor names
-the call that made it. Keras shows this in `clone_model` alone, which copies
-as it walks; here nothing of the model is touched.
+the call that returned it. Keras' public way, `clone_model`, copies the model;
+this only reads it.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Call:
     outputs: tuple
 
     def with_inputs(self, values: dict[int, Any]) -> tuple[tuple, dict]:
-        """Returns the arguments, tensors replaced by `values` of their ids."""
+        """Returns the arguments, with tensors replaced by `values[id]`."""
         return keras.tree.map_structure(
             lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
             (self.args, self.kwargs),
@@ -32,11 +32,11 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """A call as it runs, with models within models taken apart.
+    """A call of the flattened graph, in which nested models are expanded.
 
-    `path` is the name of the operation, after those of the models around it:
-    `"backbone/conv1"`. Tensors are `keras.KerasTensor`s, each the output of
-    one step alone.
+    `path` is the name of the operation after those of the models that it is
+    nested in: `"backbone/conv1"`. Tensors are `keras.KerasTensor`s, each the
+    output of a single step.
     """
 
     path: str
@@ -64,7 +64,7 @@ def require_graph(name: str, model: Any) -> None:
     raise ValueError(
         f"`{name}` must be a functional keras.Model, whose graph is known. "
         f"{received}, a subclassed model: its layers are called in Python "
-        "code that cannot be seen from outside. Make it functional, "
+        "code and cannot be found. Make it functional, "
         "keras.Model(inputs, outputs), or place the layers in its `call`"
     )
 
@@ -72,7 +72,7 @@ def require_graph(name: str, model: Any) -> None:
 def is_graph(layer: Any) -> bool:
     """Returns whether a layer is a model whose graph can be read."""
     if isinstance(layer, keras.Sequential):
-        # Given to several inputs it falls back to a loop, without a graph.
+        # Called with several inputs it has no graph and loops over its layers.
         return (
             type(layer).call is keras.Sequential.call
             and getattr(layer, "_functional", None) is not None
@@ -97,7 +97,7 @@ def layers_within(layer: keras.layers.Layer) -> list:
 
 
 def operations(model: keras.Model) -> list:
-    """Returns the layers of a model and what else its graphs call."""
+    """Returns the layers of a model and the other operations of its graphs."""
     found = {id(layer): layer for layer in layers_within(model)}
     for layer in list(found.values()):
         if is_graph(layer):
@@ -106,26 +106,26 @@ def operations(model: keras.Model) -> list:
 
 
 def inside(layer: keras.layers.Layer) -> list:
-    """Returns the layers right inside a layer."""
+    """Returns the direct sublayers of a layer."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def structure(model: keras.Model) -> tuple[Any, Any]:
-    """Returns inputs and outputs in the nesting the model was made with."""
+    """Returns inputs and outputs of a model in their nested structure."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
 
 
 def as_input(model: keras.Model, value: Any) -> Any:
-    """Returns what a model of one input takes it in: a list of one, say."""
+    """Returns a value in the structure of a model's one input, as a list."""
     if not is_graph(model) or len(model.inputs) != 1:
         return value
     return keras.tree.pack_sequence_as(structure(model)[0], [value])
 
 
 def producer_of(tensor: Any) -> Any:
-    """Returns the operation that made a symbolic tensor."""
+    """Returns the operation that returned a symbolic tensor."""
     return tensor._keras_history.operation
 
 
@@ -133,7 +133,7 @@ def calls(model: keras.Model) -> list[Call]:
     """Returns the calls of a model in an order in which they can run."""
     known = {id(x) for x in model.inputs}
     found: list[Call] = []
-    # Depth first, by hand: deep networks exceed Python's recursion limit.
+    # Depth first, with a stack: deep networks exceed the recursion limit.
     stack = [(x, False) for x in reversed(model.outputs)]
     while stack:
         tensor, ready = stack.pop()
@@ -162,13 +162,13 @@ def replay(
     inputs: Sequence[Any],
     call: Callable[..., Any],
 ) -> list[Any]:
-    """Runs the graph of a model anew and returns its outputs, flat.
+    """Runs the graph of a model with another `call`; returns flat outputs.
 
     Args:
         model: Functional or sequential `keras.Model`.
-        inputs: Flat sequence of what to put in the place of `model.inputs`.
+        inputs: Flat sequence of the values of `model.inputs`.
         call: Function of the operation, its arguments and its keyword
-            arguments, that returns what takes the place of its outputs.
+            arguments, that returns the values of its outputs.
     """
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
     for made in calls(model):
@@ -181,7 +181,7 @@ def replay(
 
 
 def graphs(model: keras.Model, prefix: str = "") -> Iterator[tuple]:
-    """Yields `(model, prefix of its paths)`, models within models too."""
+    """Yields `(model, prefix of its paths)`, of nested models too."""
     yield model, prefix
     seen = set()
     for call in calls(model):
@@ -215,7 +215,7 @@ def trace(
                 inner = _in_order(operation, args, kwargs)
                 return run(operation, inner, f"{prefix}{operation.name}/")
             outputs = tuple(
-                # New ones: an operation may hand on the tensor it was given.
+                # New tensors, since an operation may return its input.
                 keras.KerasTensor(x.shape, x.dtype)
                 for x in keras.tree.flatten(
                     operation.compute_output_spec(*args, **kwargs)
@@ -231,7 +231,7 @@ def trace(
 
 
 def _in_order(model, args, kwargs):
-    """Returns the inputs of a call of `model` in the order of its inputs."""
+    """Returns the inputs of a call in the order of `model.inputs`."""
     given = args[0] if args else kwargs["inputs"]
     if isinstance(given, dict) and not isinstance(structure(model)[0], dict):
         return [given[x.name] for x in model.inputs]

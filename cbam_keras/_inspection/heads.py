@@ -1,4 +1,4 @@
-"""How a model ends: in logits, or in probabilities made from them."""
+"""The head of a model: logits, or probabilities computed from them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from keras import layers
 
 from cbam_keras._inspection.graph import Step
 
-# What may stand between an activation and the output: values stay.
+# Operations that keep the values, between an activation and the output.
 _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
-# By the names of functions: those of Keras, of `keras.ops` and of TensorFlow.
+# By the lower-case names of functions of Keras, `keras.ops` and TensorFlow.
 _ACTIVATIONS = {
     "softmax": "softmax",
     "softmax_v2": "softmax",
@@ -22,13 +22,16 @@ _ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What makes probabilities of logits: `kind` `"softmax"`, `"sigmoid"`."""
+    """The operation that turns logits into probabilities, if there is one.
+
+    `kind` is `"softmax"`, `"sigmoid"` or `None`.
+    """
 
     kind: str | None
     operation: Any = None
 
     def without(self, call, *args, **kwargs):
-        """Runs the operation but for its activation. A watcher."""
+        """Runs the operation without its activation. A hook for `hooked`."""
         if not hasattr(self.operation, "activation"):
             return args[0] if args else next(iter(kwargs.values()))
         activation = self.operation.activation
@@ -40,10 +43,10 @@ class Head:
 
 
 def head_of(operation: Any) -> Head:
-    """Returns the head that a layer or an operation is, of `kind` if any."""
+    """Returns the head that a layer or an operation is."""
     activation = getattr(operation, "activation", None)
     if isinstance(activation, layers.Layer):
-        # One that is called by another.
+        # A layer whose activation is a layer, as `Dense(activation=Softmax())`.
         operation = activation
     kind = _kind(operation) or _kind(activation)
     if kind is None and isinstance(operation, layers.Lambda):
@@ -52,7 +55,7 @@ def head_of(operation: Any) -> Head:
 
 
 def find_head(steps: Sequence[Step], output: Any) -> Head:
-    """Returns how the steps of a model arrive at one of its outputs."""
+    """Returns the head through which a model computes one of its outputs."""
     made = {id(x): step for step in steps for x in step.outputs}
     step = made.get(id(output))
     while step is not None:
@@ -79,6 +82,6 @@ def looks_like_probabilities(values: np.ndarray) -> bool:
 
 
 def _kind(function):
-    """Returns what a layer, an operation or a function is, if it is either."""
+    """Returns `"softmax"` or `"sigmoid"` if a layer or function is one."""
     name = getattr(function, "__name__", type(function).__name__)
     return _ACTIVATIONS.get(name.lower())

@@ -1,7 +1,7 @@
-"""Standing beside the calls of operations while a model runs.
+"""Hooks around the layers of a model while it runs.
 
-So a model runs as Keras runs it, whatever it is made of, with masks, mixed
-precision and models within models, and without being copied.
+The model runs as Keras runs it, whatever it is made of: with masks, mixed
+precision and nested models, and without being copied.
 """
 
 import contextlib
@@ -11,46 +11,47 @@ from typing import Any
 
 @contextlib.contextmanager
 def hooked(
-    watchers: Mapping[Any, Callable[..., Any]], operations: Iterable[Any]
+    hooks: Mapping[Any, Callable[..., Any]], operations: Iterable[Any]
 ) -> Iterator[None]:
-    """Has each call of some operations go through a function meanwhile.
+    """Context in which calls of some operations go through hooks.
 
     Args:
-        watchers: Mapping of operations (layers, or functions of
-            `keras.ops` in a graph) to functions that take the operation's
-            own `call` and its arguments, and return the outputs.
+        hooks: Mapping of operations (layers, or functions of `keras.ops` in
+            a graph) to functions that take the operation's own `call` and
+            its arguments, and return the outputs.
         operations: All operations of the model.
     """
-    before = []
+    replaced = []
     try:
-        for operation, watcher in watchers.items():
-            for name in _ways(operation):
-                before.append((operation, name, vars(operation).get(name)))
-                call = _through(watcher, getattr(operation, name))
-                setattr(operation, name, call)
+        for operation, hook in hooks.items():
+            for name in _call_methods(operation):
+                replaced.append((operation, name, vars(operation).get(name)))
+                setattr(operation, name, _bind(hook, getattr(operation, name)))
         for operation in operations:
             if getattr(operation, "_remat_mode", None) is not None:
-                # Keras would run it again for the gradient, apart from all
-                # that was seen of it.
-                before.append((operation, "_remat_mode", operation._remat_mode))
+                # With rematerialization Keras would run it a second time for
+                # the gradient, apart from what the hook recorded.
+                replaced.append(
+                    (operation, "_remat_mode", operation._remat_mode)
+                )
                 operation._remat_mode = None
         yield
     finally:
-        for operation, name, value in before:
+        for operation, name, value in replaced:
             if value is not None:
                 setattr(operation, name, value)
             elif name in vars(operation):
                 delattr(operation, name)
 
 
-def _ways(operation):
-    """Returns the names of the methods that Keras runs an operation by."""
+def _call_methods(operation):
+    """Returns the names of the methods by which Keras runs an operation."""
     quantized = getattr(operation, "quantization_mode", None) is not None
     return ["call", "quantized_call"] if quantized else ["call"]
 
 
-def _through(watcher, call):
-    def watched(*args, **kwargs):
-        return watcher(call, *args, **kwargs)
+def _bind(hook, call):
+    def hooked_call(*args, **kwargs):
+        return hook(call, *args, **kwargs)
 
-    return watched
+    return hooked_call

@@ -1,4 +1,4 @@
-"""The command `cbam-keras explain`: what networks look at, in pictures."""
+"""The command `cbam-keras explain`: what networks look at."""
 
 import argparse
 import pathlib
@@ -13,36 +13,37 @@ from cbam_keras.cli.arguments import (
 )
 from cbam_keras.data import SPLITS
 
-COUNT = 8
+DEFAULT_COUNT = 8
 FILES = """\
-Files in the output folder, each replaced when it is there already:
+Files in the output folder; existing ones are replaced:
 
-  grad_cam.png         the images drawn, and for each model its heat map with
-                       the probability of the class that is explained
-  attention-MODEL.png  the gates of a model with attention, on up to 4 images
-  explain.json         all images: true class; of each model the explained and
-                       the predicted class, their probabilities and, where the
-                       data have boxes, whether the maximum of the heat lies
-                       in the box (hit) and which part of the heat (energy)
-  arrays.npz           the images drawn, D of them:
+  grad_cam.png         the drawn images, and for each model its heat map with
+                       the probability of the explained class
+  attention-MODEL.png  the attention maps of a model, on up to 4 images
+  explain.json         for all images, the true class, and for each model the
+                       explained and the predicted class, their probabilities
+                       and, if the data have boxes, whether the maximum of the
+                       heat is in the box (hit) and the fraction of the heat
+                       in it (energy)
+  arrays.npz           the D drawn images:
                          images (D, H, W, C) uint8, names (D,), labels (D,)
                          (-1 where unknown), boxes (D, 4)
-                       and of each model, MODEL/...:
+                       and for each model, MODEL/...:
                          heat_maps (D, H, W), probabilities (D, classes),
                          explained, probability, predicted,
                          predicted_probability, hit, energy (D,)
                          attention/LAYER/channel (D, C)
                          attention/LAYER/spatial (D, h, w)
 
-Images are cut and resized as for evaluation: the middle, in the shape of what
-the first model takes. All models see that part, each in its own size.
+Images are cropped at the center and resized as in evaluation, to the shape
+that the first model takes. All models see the same crop, each in its own size.
 """
 
 
 class _Formatter(
     argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelpFormatter
 ):
-    """Tells defaults, and leaves the list of files as it is."""
+    """Shows defaults, and leaves the list of files as it is."""
 
     def _get_help_string(self, action):
         if not action.default:
@@ -54,12 +55,12 @@ class _Formatter(
 
 
 def add_explain(commands):
-    """Adds the command to those of the parser."""
+    """Adds the command to the subcommands of the parser."""
     parser = commands.add_parser(
         "explain",
         help="see what networks look at: Grad-CAM and attention maps",
         description="Draws where networks look, side by side: Grad-CAM as in "
-        "the figure of the paper,\nand the attention of each layer.",
+        "the figure of the paper,\nand the attention maps of each layer.",
         epilog=FILES,
         formatter_class=_Formatter,
     )
@@ -70,10 +71,10 @@ def add_explain(commands):
         nargs="*",
         metavar="MODEL|IMAGE|FOLDER",
         help="models (.keras, .h5), and images (BMP, GIF, JPEG, PNG, WebP) or "
-        "folders of images, those within included; where these are called "
-        "as the classes, they tell the true ones",
+        "folders of images with their subfolders; a folder named after a "
+        "class gives the true class of its images",
     )
-    add_output(parser, "runs/explain-MODEL, of the first model")
+    add_output(parser, "runs/explain-MODEL, with the first model")
     _add_explanation(parser)
     _add_model(parser)
     group = add_data(parser, None, training=False)
@@ -89,37 +90,36 @@ def _add_explanation(parser):
         metavar="NAME|INDEX",
         default=argparse.SUPPRESS,
         help="the class to explain (default: the true one, as in the paper; "
-        "of images whose class is not known, the one that each model "
-        "predicts)",
+        "if it is not known, the one that each model predicts)",
     )
     add(
         "--method",
         default="grad_cam",
         choices=list(explain.METHODS),
-        help="how heat maps are made",
+        help="how heat maps are computed",
     )
     add(
         "--layer",
         metavar="NAME",
         default=argparse.SUPPRESS,
-        help="whose output to look at, as stage3_block2_out, or in a model "
-        "within backbone/conv5 (default: the last feature map)",
+        help="the layer whose output is explained, e.g. stage3_block2_out, or "
+        "backbone/conv5 in a nested model (default: the last feature map)",
     )
     add(
         "--class-names",
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help="a name per line, in the order of the classes (default: those "
-        "of the data, what training wrote beside a model, or the folders of "
-        "images if there is one per class)",
+        help="a text file with a name per line, in the order of the classes "
+        "(default: the names in the data, in the results.json beside a model, "
+        "or the folders of images if there is one per class)",
     )
     add(
         "--draw",
         type=int,
         metavar="N",
-        default=COUNT,
-        help="how many images are drawn and kept as arrays; others count in "
-        "the means",
+        default=DEFAULT_COUNT,
+        help="how many images are drawn and kept as arrays; the others count "
+        "only in the means",
     )
 
 
@@ -129,15 +129,15 @@ def _add_model(parser):
         "--preprocess",
         metavar="MODULE:FUNCTION",
         default=argparse.SUPPRESS,
-        help="what is done to images (B, H, W, C) in [0, 255] before a model "
-        "gets them, as keras.applications.resnet50:preprocess_input "
-        "(default: nothing, as networks of cbam-keras train take them)",
+        help="function applied to images (B, H, W, C) in [0, 255] before a "
+        "model gets them, e.g. keras.applications.resnet50:preprocess_input "
+        "(default: none, as for networks of cbam-keras train)",
     )
     add(
         "--head",
         metavar="NAME|INDEX",
         default=argparse.SUPPRESS,
-        help="which output to explain, of models with several",
+        help="the output to explain, for models with several",
     )
     add(
         "--import",
@@ -145,14 +145,14 @@ def _add_model(parser):
         action="append",
         metavar="MODULE",
         default=[],
-        help="a module that registers layers of your own, imported first; "
-        "repeat it for several",
+        help="a module that registers custom layers, imported first; repeat "
+        "it for several",
     )
     add(
         "--batch-size",
         type=int,
         default=32,
-        help="images that are computed at a time",
+        help="images per batch",
     )
 
 
@@ -161,26 +161,27 @@ def _add_choice(add):
         "--split",
         default="test",
         choices=SPLITS,
-        help="which images of the data",
+        help="the split of the data",
     )
     add(
         "--count",
-        default=str(COUNT),
+        default=str(DEFAULT_COUNT),
         metavar="N|all",
-        help="how many images of the data, or of each folder; as many of each "
-        "class, taken at random. Files that are named are taken all",
+        help="how many images of the data, or of each folder, are chosen at "
+        "random, equally many of each class; files given by name are all "
+        "explained",
     )
     add(
         "--seed",
         type=int,
         default=0,
-        help="of that choice, and of what is held out for validation",
+        help="seed of that choice, and of the validation split",
     )
 
 
 def _explain(options):
     given = vars(options)
-    models, images = _divided(options.paths, "data" in given)
+    models, images = _split_paths(options.paths, "data" in given)
     count = _count(options.count)
     seed = _checks.seed("seed", options.seed)
     names = _class_names(given.get("class_names"))
@@ -209,7 +210,7 @@ def _explain(options):
         },
     )
     default = pathlib.Path("runs") / f"explain-{models[0].stem}"
-    findings = explain_report.explain_files(
+    results = explain_report.explain_files(
         models,
         examples,
         settings,
@@ -224,11 +225,11 @@ def _explain(options):
             "seed": seed,
         },
     )
-    print(findings)
+    print(results)
     print(f"\nFiles in {given.get('output', default)}")
 
 
-def _divided(paths, data):
+def _split_paths(paths, data):
     """Returns the models and the images among the paths."""
     paths = [pathlib.Path(path).expanduser() for path in paths]
     models = [p for p in paths if p.suffix.lower() in explain_report.ENDINGS]
@@ -246,13 +247,13 @@ def _divided(paths, data):
         )
     if data and images:
         raise ValueError(
-            "Images are those of --data or of files, not both. Received: "
+            "Images come from --data or from files, not both. Received: "
             f"--data and {_checks.first_few(images)}"
         )
     if not data and not images:
         raise ValueError(
             "There must be images to explain: files, a folder, or --data "
-            "NAME, as --data cluttered_mnist. Received: none"
+            "NAME, e.g. --data cluttered_mnist. Received: none"
         )
     return models, images
 
@@ -271,7 +272,7 @@ def _count(text):
 
 
 def _class_names(file):
-    """Returns the lines of a file, or `None` where there is none."""
+    """Returns the lines of a file, or `None` if none is given."""
     if file is None:
         return None
     try:
@@ -301,7 +302,7 @@ def _import(module):
         import_module(module)
     except ImportError as error:
         raise ValueError(
-            "`import` must be a module that Python finds, here or installed. "
+            "`import` must be a module in this folder or installed. "
             f"Received: import={module!r} ({error})"
         ) from error
 

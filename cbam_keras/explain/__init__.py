@@ -1,11 +1,11 @@
-"""Heat maps and attention maps of Keras models.
+"""Grad-CAM and attention maps of Keras models.
 
 - `cam`: Grad-CAM, Grad-CAM++ and HiResCAM.
-- `attention`: the gates of every attention layer.
-- `classes`: which class, and how probable.
+- `attention`: the attention maps of every layer.
+- `classes`: class probabilities, and the class that is explained.
 - `pointing`: the fraction of heat inside boxes.
-- `targets`: the layer whose features are explained.
-- `gradients`: the gradient with respect to a tensor, by backend.
+- `targets`: the feature map that is explained.
+- `gradients`: the gradient at an intermediate tensor, on each backend.
 """
 
 from cbam_keras.explain.attention import attention_maps

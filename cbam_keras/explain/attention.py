@@ -1,4 +1,4 @@
-"""Attention maps of every attention layer of a model."""
+"""The attention maps of every attention layer of a model."""
 
 from typing import Any
 
@@ -11,33 +11,30 @@ from cbam_keras import _checks, _inspection
 def attention_maps(
     model: keras.Model, images: Any, *, batch_size: int = 32
 ) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
-    """Returns the attention of every gate of a model to some images.
+    """Returns the attention maps of every attention layer for some images.
 
-    Each image goes through the model once, as in inference. The layers are
-    found wherever they are: in models within, in layers of your own, in
-    subclassed models.
+    The model runs in inference mode. Attention layers are found wherever they
+    are: in nested models, in your own layers, in subclassed models.
 
     Args:
         model: `keras.Model` with `CBAM`, `ChannelAttention`,
             `SqueezeExcite` or `SpatialAttention` layers.
         images: Array or tensor `(B, H, W, C)`, as the model takes them.
-        batch_size: Positive integer, how many images are computed at a time.
-            Defaults to `32`.
+        batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        Dictionary, in the order in which the layers run, of the name of each
-        to a tuple of its channel map, a NumPy array `(B, C)`, and its spatial
-        map, `(B, h, w)` at the size of the features; `None` where it has no
-        such gate. Values are in (0, 1), or (0, 2) of layers that were made
-        with `identity_init`. Where several layers have one name, as in two
-        models within, the names are those of the models too
-        (`"backbone/cbam"`). Where one layer is called several times, its
-        further calls are `"cbam#2"` and so on.
+        Dictionary, in the order in which the layers run, of layer names to
+        tuples of the channel map, a NumPy array `(B, C)`, and the spatial
+        map, `(B, h, w)` at the size of the features; `None` where a layer has
+        no such gate. Values are in (0, 1), or (0, 2) with `identity_init`.
+        Layers of the same name in different nested models are named by their
+        path (`"backbone/cbam"`). Further calls of the same layer are
+        `"cbam#2"` and so on.
 
     Raises:
         ValueError: If the model has no attention layers, or if the images
             are not of the shape or range that it takes.
-        TypeError: If `model` is no `keras.Model`, or the images are no
+        TypeError: If `model` is not a `keras.Model`, or the images are not
             numbers.
 
     Example:
@@ -53,11 +50,13 @@ def attention_maps(
     _inspection.require_model(model)
     images = _inspection.check_images(images, model)
     if not model.built:
-        # Layers that a layer makes when it is built are not there before.
+        # Layers may create their sublayers only when they are built.
         _inspection.run_model(model, images[:1])
-    names = _inspection.gates(model)
+    names = _inspection.attention_layers(model)
     parts = [
-        _inspection.record(model, images[start : start + batch_size], names)
+        _inspection.record_maps(
+            model, images[start : start + batch_size], names
+        )
         for start in range(0, len(images), batch_size)
     ]
     return {

@@ -1,4 +1,4 @@
-"""Class probabilities, and which class is explained."""
+"""Class probabilities, and the class that is explained."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def class_probabilities(
     output: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Returns how probable a classifier thinks each class.
+    """Returns the probability that a classifier assigns to each class.
 
     Args:
         model: See `grad_cam`.
@@ -24,14 +24,14 @@ def class_probabilities(
         batch_size: See `grad_cam`. Defaults to `32`.
 
     Returns:
-        NumPy array `(B, classes)`, float32: what the model gives where it
-        ends in a softmax or sigmoid, or where that is from 0 and sums to 1
-        for all images; the softmax of its logits otherwise, or of a single
-        logit the sigmoid.
+        NumPy array `(B, classes)`, float32: the output of the model if it
+        ends in a softmax or sigmoid, or if it is not negative and sums to 1
+        for all images; otherwise the softmax of its logits, or the sigmoid
+        of a single logit.
 
     Raises:
         ValueError: As `grad_cam`, of model, images and output.
-        TypeError: If the images are no numbers.
+        TypeError: If the images are not numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -42,14 +42,14 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, steps, result, index = read(model, images, output)
+    images, steps, result, index = read_model(model, images, output)
     head = _inspection.find_head(steps, result)
     found = []
     for start in range(0, len(images), batch_size):
         outputs = _inspection.run_model(
             model, images[start : start + batch_size]
         )
-        found.append(_inspection.float32(keras.tree.flatten(outputs)[index]))
+        found.append(_inspection.to_float32(keras.tree.flatten(outputs)[index]))
     values = np.concatenate(found)
     if head.kind is not None or _inspection.looks_like_probabilities(values):
         return values
@@ -59,11 +59,12 @@ def class_probabilities(
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def read(model, images, output):
-    """Returns the images, checked, and what the model makes of them.
+def read_model(model, images, output):
+    """Checks a classifier and images, and traces the model.
 
-    These are its steps, the output tensor that tells of the classes, and the
-    place of that among its outputs.
+    Returns:
+        Tuple of the images as an array, the steps of the model, its output
+        tensor `(B, classes)`, and the index of that among its outputs.
     """
     _inspection.require_graph("model", model)
     if len(model.inputs) != 1:
@@ -79,7 +80,7 @@ def read(model, images, output):
     result = results[index]
     if len(result.shape) != 2 or result.shape[1] is None:
         raise ValueError(
-            "`model` must give a value per class, an output of shape (B, "
+            "`model` must return a value per class, an output of shape (B, "
             f'classes). Received: model "{model.name}" with an output of '
             f"shape {tuple(result.shape)}. Name another with `output`, or "
             "end the model in a classifier"
@@ -88,7 +89,7 @@ def read(model, images, output):
 
 
 def _output_index(model, output):
-    """Returns the place of an output among the outputs of a model."""
+    """Returns the index of an output among the outputs of a model."""
     names = list(getattr(model, "output_names", None) or [])
     count = len(model.outputs)
     if output is None and count == 1:
@@ -113,7 +114,7 @@ def _output_index(model, output):
 
 
 def class_indices(class_index, count, classes):
-    """Returns an index per image, or `None` for what is predicted."""
+    """Returns an index per image, or `None` for the predicted classes."""
     if class_index is None:
         return None
     indices = np.asarray(class_index)

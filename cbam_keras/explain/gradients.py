@@ -1,15 +1,12 @@
-"""The gradient of a number with respect to something computed on the way.
-
-The one place with a branch per backend.
-"""
+"""The gradient of a scalar at an intermediate tensor, on each backend."""
 
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-# Given a function to send the intermediate tensor through, computes on and
-# returns a scalar and that tensor.
+# Takes a function `watch`, passes the intermediate tensor through it, and
+# returns a scalar computed from the result, and the result.
 Run = Callable[[Callable[[Any], Any]], tuple[Any, Any]]
 
 
@@ -17,12 +14,14 @@ def gradient_at(run: Run, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Returns an intermediate tensor and the gradient at it.
 
     Args:
-        run: Function that takes a function, sends a tensor through it, goes
-            on with what that returns, and returns a scalar and that.
+        run: Function that takes a function `watch`, replaces an
+            intermediate tensor `x` by `watch(x)`, computes a scalar from
+            that, and returns the scalar and `watch(x)`.
         shape: Shape of the tensor.
 
     Returns:
-        Tuple of the tensor and the gradient of the scalar, of one shape.
+        Tuple of the tensor and the gradient of the scalar at it, both of
+        `shape`.
     """
     return _BACKENDS[keras.config.backend()](run, shape)
 
@@ -32,13 +31,13 @@ def _tensorflow(run, shape):
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
 
-        def through(x):
-            # A tensor of its own: a layer may hand on what it was given.
+        def watch(x):
+            # A new tensor, since a layer may return its input.
             x = tf.identity(x)
             tape.watch(x)
             return x
 
-        score, tensor = run(through)
+        score, tensor = run(watch)
     return tensor, tape.gradient(score, tensor, unconnected_gradients="zero")
 
 
@@ -48,7 +47,7 @@ def _jax(run, shape):
     def score_with(difference):
         return run(lambda x: x + difference.astype(x.dtype))
 
-    # What is assigned on the way stays here, as tracers must not get out.
+    # Assignments stay in this scope, since tracers must not leak.
     with keras.StatelessScope():
         gradient, tensor = jax.grad(score_with, has_aux=True)(
             jax.numpy.zeros(shape)
@@ -59,13 +58,13 @@ def _jax(run, shape):
 def _torch(run, shape):
     import torch
 
-    def through(x):
-        # Nothing before this needs to be kept for going back.
+    def watch(x):
+        # The backward pass ends here: no gradients are kept before.
         torch.set_grad_enabled(True)
         return x.detach().requires_grad_()
 
     with torch.no_grad():
-        score, tensor = run(through)
+        score, tensor = run(watch)
     if not score.requires_grad:
         return tensor, torch.zeros_like(tensor)
     (gradient,) = torch.autograd.grad(

@@ -6,22 +6,22 @@ import numpy as np
 
 
 def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Tells whether heat lies on the object, given a box around it.
+    """Measures whether heat lies on the object, given a box around it.
 
     Args:
-        heat_maps: Array `(B, H, W)` of numbers from 0, as of `grad_cam`.
+        heat_maps: Array `(B, H, W)`, not negative, as `grad_cam` returns.
         boxes: Array `(B, 4)` of integers: `y_min, x_min, y_max, x_max` in
-            pixels, the maxima exclusive, as of `data.load(..., boxes=True)`.
+            pixels, the maxima exclusive, as in `data.load(..., boxes=True)`.
 
     Returns:
-        Tuple of two NumPy arrays: `(B,)` booleans, whether the hottest pixel
-        lies in the box (of several equally hot, the first), and `(B,)`
-        floats in [0, 1], which part of all heat does. Maps that are all 0
-        count as missed, with no heat in the box.
+        Tuple of two NumPy arrays: `(B,)` booleans, whether the maximum (the
+        first of several) lies in the box, and `(B,)` floats in [0, 1], the
+        fraction of the heat in the box. Maps that are all 0 count as misses
+        with a fraction of 0.
 
     Raises:
-        ValueError: If the shapes do not belong together, if there is heat
-            below 0 or not finite, or if a box is empty or leaves the image.
+        ValueError: If the shapes do not match, if heat is negative or not
+            finite, or if a box is empty or extends beyond the image.
 
     Example:
         >>> heat = np.zeros((1, 4, 4))
@@ -32,7 +32,7 @@ def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
     Reference:
         Zhang et al., 2016 (https://arxiv.org/abs/1608.00507), for the
         pointing game; Wang et al., 2020 (https://arxiv.org/abs/1910.01279),
-        for the part of the heat.
+        for the fraction of the heat.
     """
     heat, boxes = np.asarray(heat_maps, "float64"), np.asarray(boxes)
     if heat.ndim != 3 or 0 in heat.shape:
@@ -42,8 +42,8 @@ def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError(
-            "`heat_maps` must be finite and from 0. Received: numbers from "
-            f"{heat.min()} to {heat.max()}"
+            "`heat_maps` must be finite and not negative. Received: numbers "
+            f"from {heat.min()} to {heat.max()}"
         )
     if boxes.shape != (len(heat), 4):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which feature map of a network is looked at."""
+"""The feature map of a network that is explained."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from cbam_keras._inspection import Step
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A feature map: what an operation returns.
+    """A feature map, the output of an operation.
 
-    `call` counts its calls that return a map of this shape, from 1: a layer
-    may serve several places.
+    A layer may be called several times: `call` counts, from 1, the calls that
+    return a map of this shape.
     """
 
     operation: Any
@@ -26,18 +26,18 @@ class Target:
 
 
 def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
-    """Returns the feature map that a layer gives, or the last one.
+    """Returns the feature map of a layer, or the last one.
 
     Args:
         steps: The steps of a model, traced with images of known size.
-        output: The output tensor that it leads to.
+        output: The output tensor, which is computed from the feature map.
         layer: Name or layer, or `None` for the last feature map with several
             channels and positions.
 
     Raises:
         ValueError: If there is no such layer, if it has no feature map with
             positions or does not lead to the output.
-        TypeError: If `layer` is of a wrong kind.
+        TypeError: If `layer` is of a wrong type.
     """
     formats = _inspection.data_formats(steps)
     leading = _leading_to(steps, output)
@@ -48,14 +48,14 @@ def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
             for step in maps
             if id(step) in leading and step.outputs[0] is not output
         ]
-        # A gate's convolution gives one channel, like no feature map but
-        # those of toy networks.
+        # A single channel is the map of a spatial gate rather than a feature
+        # map, except in toy networks.
         several = [step for step in maps if _channels(step, formats) > 1]
         if not maps:
             raise ValueError(
                 "The model must have a feature map with positions, (B, h, w, "
                 "C) of 2 x 2 or more, on the way to its output. Received: a "
-                "model whose layers give "
+                "model whose layers return "
                 f"{_shapes(steps)}. Grad-CAM explains convolutional networks"
             )
         return _target(steps, (several or maps)[-1], formats)
@@ -63,8 +63,8 @@ def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
     wanted = [step for step in named if step in maps]
     if not wanted:
         raise ValueError(
-            "`layer` must give a feature map with positions, (B, h, w, C) of "
-            f"2 x 2 or more. Received: layer={_name(layer)!r}, which gives "
+            "`layer` must return a feature map with positions, (B, h, w, C) of "
+            f"2 x 2 or more. Received: layer={_name(layer)!r}, which returns "
             f"{_shapes(named)}. The last feature map is {_last(maps)}"
         )
     leads = [step for step in wanted if id(step) in leading]
@@ -123,7 +123,7 @@ def _channels(step, formats):
 
 
 def _named(steps, layer, maps):
-    """Returns the steps that a name or layer stands for."""
+    """Returns the steps of a layer, given by its name or itself."""
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _inspection.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
@@ -150,7 +150,7 @@ def _named(steps, layer, maps):
             f"layer={layer!r}, of which there are {len(paths)}. Give one of "
             f"{_checks.first_few(paths, 5)}"
         )
-    # The name of a model within stands for what it gives.
+    # The name of a nested model stands for its output.
     named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
     if named:
         return named
@@ -165,7 +165,7 @@ def _named(steps, layer, maps):
 
 
 def _endings(path):
-    """Returns what a layer in a model within can be called."""
+    """Returns the path of a layer and its name, which both identify it."""
     return path, path.rpartition("/")[2]
 
 

@@ -1,11 +1,14 @@
-"""The work of `cbam-keras explain`: models and images on disk.
+"""The work of `cbam-keras explain`: models and images in files.
 
-- `report`: the folder with figures, maps and findings.
-- `models`: models loaded and checked.
+- `report`: the output folder, with figures, arrays and results.
+- `settings`: how images are explained.
+- `models`: models loaded from files.
 - `images`: images from files, folders and datasets.
-- `findings`: what the maps say, in words and numbers.
+- `explaining`: the maps, batch by batch.
+- `results`: the results, as tables, JSON and arrays.
 """
 
 from cbam_keras.explain_report.images import from_data, from_paths
 from cbam_keras.explain_report.models import ENDINGS
-from cbam_keras.explain_report.report import Settings, explain_files
+from cbam_keras.explain_report.report import explain_files
+from cbam_keras.explain_report.settings import Settings

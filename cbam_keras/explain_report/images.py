@@ -1,4 +1,4 @@
-"""Images to look at: of files, of folders, or of a data set."""
+"""The images to explain, from files, folders or a dataset."""
 
 import dataclasses
 import pathlib
@@ -10,24 +10,24 @@ import numpy as np
 from cbam_keras import _checks, _progress_bar, data, plotting
 from cbam_keras.data import ENDINGS, SPLITS, Records
 
-# Of a data set that is read while it is used, as many are looked through for
-# images of different classes.
-LOOKED_THROUGH = 1000
+# Of a dataset that does not fit into memory, this many images are read to
+# choose from, so that all classes are likely among them.
+READ_OF_STREAM = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Images that are chosen, and what is known of them.
+    """The chosen images, not yet read, and what is known of them.
 
     Attributes:
-        names: Sequence of strings, what each is called.
+        names: Sequence of strings, the names of the images.
         items: Sequence of paths, encoded images or arrays `(H, W, C)`.
-        groups: Sequence of integers, the class of each, or of strings, the
-            folder it lies in, `""` for none.
-        class_names: Tuple of strings, or `None` where they are not known.
-        folders: Tuple of strings, all folders there are of `groups`.
+        groups: Sequence of integers, the class of each image, or of strings,
+            the folder that it lies in, `""` for none.
+        class_names: Tuple of strings, or `None` if they are not known.
+        folders: Tuple of strings, all folders from which images are chosen.
         boxes: Array `(N, 4)`, or `None`.
-        size: Height and width of all, or `None` where they differ.
+        size: Height and width of all images, or `None` if they differ.
     """
 
     names: Sequence[str]
@@ -42,103 +42,111 @@ class Examples:
         return len(self.items)
 
     def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
-        """Returns the true class of each by number, -1 where unknown."""
+        """Returns the index of each true class, -1 where unknown."""
         if self.class_names is not None:
             return np.array(self.groups, "int64")
-        known = {
+        # The first of equal names.
+        indices = {
             name: i for i, name in reversed([*enumerate(class_names or ())])
         }
-        return np.array([known.get(group, -1) for group in self.groups])
+        return np.array([indices.get(group, -1) for group in self.groups])
 
     def batches(
         self, batch_size: int, size: tuple[int, int]
     ) -> Iterator["Batch"]:
-        """Yields the images, read, of each the part seen at a size."""
-        for begin in range(0, len(self), batch_size):
-            numbers = slice(begin, begin + batch_size)
-            read = [
+        """Yields batches of read images, cropped for a model of some size."""
+        for start in range(0, len(self), batch_size):
+            numbers = slice(start, start + batch_size)
+            images = [
                 _read(item, name)
                 for item, name in zip(
                     self.items[numbers], self.names[numbers], strict=True
                 )
             ]
             yield Batch(
-                numbers,
-                read,
-                [_window(image.shape, size) for image in read],
+                start,
+                images,
+                [_evaluation_crop(image.shape, size) for image in images],
                 None if self.boxes is None else self.boxes[numbers],
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some of the images: uint8 `(H, W, 3)`, of different sizes.
+    """Some of the images, uncropped.
 
-    `windows` are top, left, height and width of the part that is looked at.
+    Attributes:
+        start: Index of the first one among all images.
+        uncropped: List of uint8 arrays `(H, W, 3)` of different sizes.
+        crops: List of tuples, top, left, height and width of the part that
+            the models see.
+        uncropped_boxes: Array `(B, 4)`, or `None`.
     """
 
-    numbers: slice
-    whole: list[np.ndarray]
-    windows: list[tuple[float, float, float, float]]
-    whole_boxes: np.ndarray | None
+    start: int
+    uncropped: list[np.ndarray]
+    crops: list[tuple[float, float, float, float]]
+    uncropped_boxes: np.ndarray | None
 
     def images(self, size: tuple[int, int]) -> np.ndarray:
-        """Returns the parts that are looked at, in one size."""
+        """Returns the cropped images, resized to one size."""
         return np.stack(
             [
-                image
-                if (*window[2:], *size) == 2 * image.shape[:2]
-                else data.pil_resize(image, window, size)
-                for image, window in zip(self.whole, self.windows, strict=True)
+                data.pil_resize(image, crop, size)
+                for image, crop in zip(self.uncropped, self.crops, strict=True)
             ]
         )
 
     def boxes(self, size: tuple[int, int]) -> np.ndarray | None:
-        """Returns the boxes on those parts, in one size, if they are known."""
-        if self.whole_boxes is None:
+        """Returns the boxes on the resized crops, `None` if not known."""
+        if self.uncropped_boxes is None:
             return None
-        corner, sides = np.hsplit(np.array(self.windows), 2)
-        lowest, highest = np.hsplit(self.whole_boxes, 2)
+        corner, sides = np.hsplit(np.array(self.crops), 2)
+        lowest, highest = np.hsplit(self.uncropped_boxes, 2)
         scale = np.array(size) / sides
         low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
         high = np.ceil((highest - corner) * scale).clip(low + 1, size)
         return np.concatenate([low, high], axis=1).astype("int32")
 
 
-def spread(groups: Sequence[Any], count: int | None, seed: int) -> np.ndarray:
-    """Returns the numbers of `count` images, evenly of all groups.
+def balanced_sample(
+    groups: Sequence[Any], count: int | None, seed: int
+) -> np.ndarray:
+    """Returns the indices of `count` images, equally many of each group.
 
-    One of each group in turn, in an order that the seed decides, so that a
-    smaller count gives the first of a larger one. `None` means all. Of a
-    single group they are in the order they are given in.
+    They are one of each group in turn, in a random order, so that a smaller
+    count gives the beginning of a larger one; those of a single group are
+    sorted. `None` means all.
     """
     values, inverse = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng([seed, 2])
-    place = rng.permutation(len(values))
+    group_order = rng.permutation(len(values))
     order = rng.permutation(len(inverse))
     by_group = order[np.argsort(inverse[order], kind="stable")]
     sizes = np.bincount(inverse)
-    # How many of its group come before it.
+    # How many images of the same group come before.
     turn = np.empty(len(inverse), "int64")
     turn[by_group] = np.arange(len(order)) - np.repeat(
         np.cumsum(sizes) - sizes, sizes
     )
-    chosen = np.lexsort((place[inverse], turn))[:count]
+    chosen = np.lexsort((group_order[inverse], turn))[:count]
     return np.sort(chosen) if len(values) == 1 else chosen
 
 
 def from_paths(
     paths: Sequence[pathlib.Path], count: int | None, seed: int
 ) -> Examples:
-    """Returns images of files, and `count` of each folder that is given."""
+    """Returns all images of the files, and `count` of each folder."""
     names, groups, sizes, folders = [], [], set(), set()
     for path in paths:
-        files, own, heads = _found(path)
-        chosen: Any = spread(own, count, seed) if path.is_dir() else [0]
+        files, parents, headers = _readable_files(path)
+        chosen: Any = [0]
+        if path.is_dir():
+            chosen = balanced_sample(parents, count, seed)
         names += [files[i] for i in chosen]
-        groups += [own[i] for i in chosen]
-        sizes |= {heads[i][:2] for i in chosen}
-        folders |= {*own} - {""}
+        groups += [parents[i] for i in chosen]
+        sizes |= {headers[i][:2] for i in chosen}
+        folders |= {*parents} - {""}
     return Examples(
         names=names,
         items=names,
@@ -148,20 +156,20 @@ def from_paths(
     )
 
 
-def _found(path):
-    """Returns the images of a path, the folder each lies in, their heads."""
-    files = _below(path) if path.is_dir() else [path]
-    own = [
+def _readable_files(path):
+    """Returns images of a path, their folders and headers."""
+    files = _files_in(path) if path.is_dir() else [path]
+    parents = [
         "" if file in (path, path / file.name) else file.parent.name
         for file in files
     ]
     names = [str(file) for file in files]
-    heads = data.headers(names, "Looking at images")
-    good = [i for i, head in enumerate(heads) if head is not None]
-    bad = [names[i] for i, head in enumerate(heads) if head is None]
+    headers = data.headers(names, "Reading headers")
+    good = [i for i, header in enumerate(headers) if header is not None]
+    bad = [names[i] for i, header in enumerate(headers) if header is None]
     if not good:
         raise ValueError(
-            "Images must be whole files of BMP, GIF, JPEG, PNG or WebP, and "
+            "Images must be complete BMP, GIF, JPEG, PNG or WebP files, and "
             "models must end in .keras or .h5. Received: "
             f"{_checks.first_few(bad)}"
         )
@@ -172,13 +180,13 @@ def _found(path):
         )
     return (
         [names[i] for i in good],
-        [own[i] for i in good],
-        [heads[i] for i in good],
+        [parents[i] for i in good],
+        [headers[i] for i in good],
     )
 
 
-def _below(folder):
-    """Returns the images in a folder and in those within it."""
+def _files_in(folder):
+    """Returns the images in a folder and its subfolders."""
     files = sorted(
         file
         for file in folder.rglob("*")
@@ -203,16 +211,16 @@ def from_data(
     seed: int,
     options: dict[str, Any],
 ) -> Examples:
-    """Returns `count` images of a split of a data set."""
+    """Returns `count` images of a split of a dataset."""
     _checks.one_of("split", split, SPLITS)
-    found = {"data_dir": None, "manual_dir": None, "download": False}
+    defaults = {"data_dir": None, "manual_dir": None, "download": False}
     source = data.find_source(
-        name, 0.1, seed, in_memory=None, **{**found, **options}
+        name, 0.1, seed, in_memory=None, **{**defaults, **options}
     )
     records = source.splits[split]
     if not isinstance(records, Records):
-        records = _first(records, name, count)
-    numbers = spread(records.labels, count, seed)
+        records = _first_records(records, name, count)
+    numbers = balanced_sample(records.labels, count, seed)
     records = records.take(numbers)
     return Examples(
         names=[
@@ -227,15 +235,15 @@ def from_data(
     )
 
 
-def _first(stream, name, count):
-    """Returns the first images of a stream, enough to choose from."""
+def _first_records(stream, name, count):
+    """Returns the first images of a dataset that does not fit into memory."""
     if count is None:
         raise ValueError(
-            "`count` must be a number for a data set that is too large for "
+            "`count` must be a number for a dataset that is too large for "
             f'memory. Received: count=all, data="{name}" with {len(stream)} '
             "images"
         )
-    total = min(len(stream), max(LOOKED_THROUGH, count))
+    total = min(len(stream), max(READ_OF_STREAM, count))
     read = stream.make().take(total).as_numpy_iterator()
     images, labels = zip(
         *_progress_bar.watched(read, total, "Reading"), strict=True
@@ -257,29 +265,24 @@ def _read(item: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def _window(
+def _evaluation_crop(
     shape: Sequence[int], size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Returns top, left, height and width of the part that is looked at.
-
-    What evaluation would see at that size.
-    """
+    """Returns top, left, height and width of the crop used in evaluation."""
     height, width = shape[:2]
     if (height, width) == tuple(size):
         return 0.0, 0.0, float(height), float(width)
     return data.evaluation_box(float(height), float(width), size)
 
 
-def heat_in(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_heat_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns heat maps `(B, H, W)` in another size."""
-    if heat.shape[1:] == tuple(size):
-        return heat
-    box = (0, 0, *heat.shape[1:])
+    box = (0, 0, *maps.shape[1:])
     return np.array(
-        [data.pil_resize(one[..., None], box, size)[..., 0] for one in heat]
+        [data.pil_resize(one[..., None], box, size)[..., 0] for one in maps]
     ).reshape(-1, *size)
 
 
-def grey(images: np.ndarray) -> np.ndarray:
-    """Returns the brightness of RGB images of bytes, `(B, H, W, 1)`."""
-    return plotting.grey(images).round().astype(images.dtype)[..., None]
+def to_grayscale(images: np.ndarray) -> np.ndarray:
+    """Returns RGB images of uint8 in grayscale, `(B, H, W, 1)`."""
+    return plotting.luminance(images).round().astype(images.dtype)[..., None]

@@ -1,4 +1,4 @@
-"""Models of files, as something that images can be shown to."""
+"""Models loaded from files, with the images that they take."""
 
 import collections
 import dataclasses
@@ -11,21 +11,21 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.explain_report.images import grey
+from cbam_keras.explain_report.images import to_grayscale
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
-    """A model, and what images it takes.
+class LoadedModel:
+    """A classifier from a file, and the images that it takes.
 
     Attributes:
-        name: String, tells it from the others that are looked at.
+        name: String, unique among the models.
         path: Path of its file.
         model: `keras.Model` of one input.
-        size: Height and width in pixels.
+        size: Height and width of its images in pixels.
         channels: 1 or 3.
         channels_first: Boolean, whether channels come first.
         preprocess: Function of images in [0, 255], or `None`.
@@ -40,67 +40,68 @@ class Classifier:
     preprocess: Callable[[np.ndarray], Any] | None
 
     @property
-    def grey(self) -> bool:
+    def is_grayscale(self) -> bool:
         return self.channels == 1
 
     @property
-    def attends(self) -> bool:
-        """Whether it has attention layers."""
+    def has_attention(self) -> bool:
         layers = _inspection.layers_within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
-    def prepared(self, images: np.ndarray) -> np.ndarray:
+    def prepare(self, images: np.ndarray) -> np.ndarray:
         """Returns uint8 images `(B, H, W, 3)` of its size as it takes them."""
-        if self.grey:
-            images = grey(images)
+        if self.is_grayscale:
+            images = to_grayscale(images)
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
         images = images.astype("float32")
         if self.preprocess is None:
             return images
-        # A copy: the functions of Keras change arrays in place.
-        changed = np.asarray(self.preprocess(images.copy()))
-        if changed.shape != images.shape:
+        # A copy, since the functions of Keras change arrays in place.
+        prepared = np.asarray(self.preprocess(images.copy()))
+        if prepared.shape != images.shape:
             raise ValueError(
                 "`preprocess` must return images of the shape it is given. "
-                f"Received: {changed.shape} for {images.shape}"
+                f"Received: {prepared.shape} for {images.shape}"
             )
-        return changed
+        return prepared
 
 
-def load(
+def load_models(
     paths: Sequence[pathlib.Path],
-    side: int | None,
-    otherwise: tuple[int, int],
+    image_size: int | None,
+    default_size: tuple[int, int],
     preprocess: Callable[[np.ndarray], Any] | None,
-) -> list[Classifier]:
+) -> list[LoadedModel]:
     """Returns the models of files.
 
     Args:
         paths: The files.
-        side: Height and width for models that take any, or `None`, which
-            means those of the first model that has them.
-        otherwise: Height and width if none has.
-        preprocess: See `Classifier`.
+        image_size: Height and width for models that take images of any size,
+            or `None`, which means the size of the first model with a fixed
+            one.
+        default_size: Height and width if no model has a fixed size.
+        preprocess: See `LoadedModel`.
     """
     names = unique_names(paths)
-    models = [_loaded(path) for path in paths]
-    taken = [
-        _takes(model, path) for model, path in zip(models, paths, strict=True)
+    models = [_load_model(path) for path in paths]
+    inputs = [
+        _image_input(model, path)
+        for model, path in zip(models, paths, strict=True)
     ]
-    known = [shape for shape, *_ in taken if None not in shape]
-    size = known[0] if known else otherwise
-    if side is not None:
-        size = side, side
-        for path, (shape, *_) in zip(paths, taken, strict=True):
+    fixed = [shape for shape, *_ in inputs if None not in shape]
+    size = fixed[0] if fixed else default_size
+    if image_size is not None:
+        size = image_size, image_size
+        for path, (shape, *_) in zip(paths, inputs, strict=True):
             if None not in shape and shape != size:
                 raise ValueError(
                     "`image_size` must be that of the models, or be left out. "
-                    f'Received: image_size={side}, model "{path}", which '
+                    f'Received: image_size={image_size}, model "{path}", which '
                     f"takes {shape[0]} x {shape[1]} pixels"
                 )
     return [
-        Classifier(
+        LoadedModel(
             name=name,
             path=path,
             model=model,
@@ -110,30 +111,30 @@ def load(
             preprocess=preprocess,
         )
         for name, path, model, (shape, channels, first) in zip(
-            names, paths, models, taken, strict=True
+            names, paths, models, inputs, strict=True
         )
     ]
 
 
-def _loaded(path):
+def _load_model(path):
     try:
         model = keras.saving.load_model(path, compile=False)
-    # Keras raises many kinds for what is no model, or not a whole one.
+    # Keras raises errors of many types for a damaged file or another format.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            "A model must be a whole file that keras.saving.load_model "
-            f'loads. Received: "{path}" ({reason[0]}). Layers of your own '
-            "are known once the module that registers them is imported, with "
-            "--import MODULE; of a file of weights alone, build the model, "
-            "load them, and save it with model.save"
+            "A model must be a complete file that keras.saving.load_model "
+            f'loads. Received: "{path}" ({reason[0]}). For custom layers, '
+            "import the module that registers them with --import MODULE; for "
+            "a file of weights, build the model, load them, and save it with "
+            "model.save"
         ) from error
     _inspection.require_graph("model", model)
     return model
 
 
-def _takes(model, path):
-    """Returns the size a model takes, its channels and where they stand."""
+def _image_input(model, path):
+    """Returns size, channels and whether they come first in the input."""
     first = _inspection.input_format(model) == "channels_first"
     shapes = [tuple(x.shape) for x in model.inputs]
     if len(shapes) == 1 and len(shapes[0]) == 4:
@@ -149,7 +150,7 @@ def _takes(model, path):
 
 
 def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
-    """Returns the stems of files, with folders before them where equal."""
+    """Returns the stems of files, with their folders where stems are equal."""
     whole = [path.resolve() for path in paths]
     for path, count in collections.Counter(whole).items():
         if count > 1:
@@ -158,7 +159,7 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
             )
     stems = collections.Counter(path.with_suffix("") for path in whole)
     parts = [
-        # Two files in one folder that differ in the ending alone.
+        # With the ending, where two files of a folder differ in it alone.
         (
             *path.parts[1:-1],
             path.stem if stems[path.with_suffix("")] == 1 else path.name,
@@ -168,7 +169,7 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
     depths = [1] * len(parts)
     while True:
         names = ["/".join(p[-d:]) for p, d in zip(parts, depths, strict=True)]
-        # As they are in the names of files.
+        # As in the names of the figures.
         groups = collections.defaultdict(list)
         for number, name in enumerate(names):
             groups[name.replace("/", "-")].append(number)
@@ -177,19 +178,19 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
         for numbers in groups.values():
             deepest = max(depths[number] for number in numbers)
             for number in numbers:
-                # One with a folder gets another, beside one with a hyphen.
+                # Of "a-x" and "a/x" only the latter gets another folder.
                 if len(numbers) > 1 and depths[number] == deepest:
                     depths[number] += 1
 
 
-def names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
-    """Returns the class names that training wrote beside a model, or `None`."""
+def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
+    """Returns the class names in the `results.json` beside a model."""
     for path in paths:
         try:
             content = json.loads((path.parent / "results.json").read_text())
             names = tuple(map(str, content["class_names"]))
         except (OSError, ValueError, KeyError, TypeError):
-            # None there, of an older version, or another file of that name.
+            # No such file, one of an older version, or of something else.
             continue
         if len(names) == classes:
             return names

@@ -1,24 +1,25 @@
 """Figures, one file a figure.
 
-- `history`: curves of training.
-- `search`: effects of hyperparameters.
+- `history`: loss and accuracy over the epochs.
+- `search`: the effects of hyperparameters.
 - `pareto`: accuracy against cost.
-- `ablation`: tables of an ablation, drawn.
+- `ablation`: the test errors of an ablation.
 - `grad_cam`: heat maps over images.
-- `attention_maps`: the gates of each layer.
-- `trials`: how kinds of attention are coloured.
-- `style`: fonts, sizes and colours.
-- `sheet`: grids of images.
-- `pictures`: images and maps checked and scaled for drawing.
+- `attention_maps`: attention maps over images.
+- `trials`: trials coloured by their kind of attention.
+- `style`: colours, axes, legends and labels in lines.
+- `sheet`: grids of images with a colour bar.
+- `checks`: arguments of the figures of images, checked.
 """
 
 from cbam_keras.plotting.ablation import plot_ablation
 from cbam_keras.plotting.attention_maps import plot_attention_maps
+from cbam_keras.plotting.checks import MAX_ROWS
 from cbam_keras.plotting.grad_cam import plot_grad_cam
 from cbam_keras.plotting.history import plot_history
 from cbam_keras.plotting.pareto import plot_pareto
-from cbam_keras.plotting.pictures import MOST_ROWS, grey
 from cbam_keras.plotting.search import plot_search
+from cbam_keras.plotting.sheet import luminance
 
 __all__ = [
     "plot_ablation",

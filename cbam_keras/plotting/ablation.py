@@ -1,26 +1,31 @@
-"""The figure of an ablation."""
+"""The test errors of an ablation."""
 
 from typing import Any
 
-from cbam_keras.plotting import style
-from cbam_keras.plotting.style import STYLES, broken, legend, plain
+from cbam_keras.plotting.style import (
+    STYLES,
+    add_legend,
+    new_figure,
+    style_axes,
+    wrap,
+)
 
 
 def plot_ablation(results: Any, title: str = "") -> Any:
     """Draws the test errors of an ablation, a panel per table.
 
-    Each row of a table has its mean, a small point per seed, and, from two
-    seeds on, the 95 % interval of its difference to the table's first row,
-    drawn from the line of that row: where it does not touch the line, the
-    difference excludes zero.
+    Each row shows the mean, a small point per seed and, with two seeds or
+    more, the 95 % confidence interval of the difference to the first row of
+    the table. The interval is drawn relative to the line of the first row:
+    where it does not touch the line, the difference excludes zero.
 
     Args:
-        results: What `ablation.run` returned, or another object whose `rows`
-            have `table` (integer), `attention` (string), `top1_error`
+        results: The results of `ablation.run`, or another object whose
+            `rows` have `table` (integer), `attention` (string), `top1_error`
             (number, the mean in %), `top1_errors` (numbers, one per seed)
             and `interval` (two numbers, of the difference in %, or `None`);
             the first row of each table is its baseline.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -45,7 +50,7 @@ def plot_ablation(results: Any, title: str = "") -> Any:
     tables = list(dict.fromkeys(row.table for row in rows))
     own = [[row for row in rows if row.table == table] for table in tables]
     heights = [len(group) + 1.2 for group in own]
-    figure = style.figure((8, 1.1 + 0.42 * sum(heights)), title)
+    figure = new_figure(8, 1.1 + 0.42 * sum(heights), title)
     panels = figure.subplots(
         len(tables), 1, sharex=True, squeeze=False, height_ratios=heights
     )[:, 0]
@@ -53,7 +58,7 @@ def plot_ablation(results: Any, title: str = "") -> Any:
         draw_table(axes, group)
         axes.set_title(f"Table {table}", loc="left", fontsize=10)
     panels[-1].set_xlabel("Top-1 error (%)")
-    legend(figure, panels)
+    add_legend(figure, panels)
     return figure
 
 
@@ -80,7 +85,7 @@ def draw_table(axes, rows):
             )
         axes.plot(
             row.top1_errors,
-            # Below its row, so that no point hides the mean.
+            # Below the row, so that no point hides the mean.
             [place + 0.25] * len(row.top1_errors),
             color=STYLES[1]["color"],
             linestyle="",
@@ -97,7 +102,7 @@ def draw_table(axes, rows):
             label="mean",
         )
     axes.set_yticks(
-        range(len(rows)), [broken(row.attention, 40, 60) for row in rows]
+        range(len(rows)), [wrap(row.attention, 40, 2) for row in rows]
     )
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    plain(axes, "x")
+    style_axes(axes, "x")

@@ -1,44 +1,50 @@
-"""The attention maps of a model over images."""
+"""Attention maps over images."""
 
-from types import SimpleNamespace
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from cbam_keras.plotting import pictures as _pictures
-from cbam_keras.plotting.pictures import MOST_BLOCKS, SLACK, grey, texts
+from cbam_keras.plotting.checks import (
+    MAX_BLOCKS,
+    SLACK,
+    check_attention_maps,
+    check_images,
+    check_labels,
+)
 from cbam_keras.plotting.sheet import (
-    BAR,
-    BAR_TEXT,
-    EDGE,
+    BAR_HEIGHT,
+    BAR_ROOM,
+    BAR_WIDTH,
     GAP,
-    HEADING,
+    MAX_WIDTH,
     NAME,
     NUMBER,
-    WIDEST,
-    draw_bar,
-    draw_picture,
-    panel,
-    room,
-    seen_through,
-    sheet,
-    sides,
-    wrapped,
-    write,
-    write_above,
-    write_range,
+    draw_color_bar,
+    draw_image,
+    frame_panel,
+    luminance,
+    panel_size,
+    transparent_colors,
+)
+from cbam_keras.plotting.style import (
+    TITLE_SIZE,
+    line_length,
+    new_figure,
+    text_height,
+    wrap,
 )
 
 
 def plot_attention_maps(
     images: Any, maps: Any, *, labels: Any = None, title: str = ""
 ) -> Any:
-    """Draws what the gates of a model do to images, a block per image.
+    """Draws the attention maps of a model, a block per image.
 
-    Each block begins with the image. A tile per layer follows, in the order
-    in which they run: over the image the map of the spatial gate, below it
-    the channel gates as a sorted strip, the largest first. The least and the
-    greatest value stand below each. One scale of colours is for all, from 0
+    Each block starts with the image. A tile per layer follows, in the order
+    in which the layers run: the spatial map over the image, below it the
+    channel map as a sorted curve, the largest value first. The least and the
+    greatest value are written below each. All share one colour scale, from 0
     to 1, or to 2 if a value is above 1 or all of them are 1, as with
     `identity_init`.
 
@@ -49,18 +55,17 @@ def plot_attention_maps(
         maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
             spatial map `(B, h, w)`, either of which may be `None`, as
             `explain.attention_maps` returns.
-        labels: Sequence of `B` strings, as the true classes, written over
+        labels: Sequence of `B` strings, e.g. the true classes, written over
             the blocks. Defaults to `None`, which writes none.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If shapes or numbers of the arguments do not belong
-            together, if values are not finite, or if there are no layers, no
-            images or too many.
-        TypeError: If an argument is not of its kind.
+        ValueError: If the shapes of the arguments do not match, if values
+            are not finite, or if there are no layers, no images or too many.
+        TypeError: If an argument is of a wrong type.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -68,139 +73,176 @@ def plot_attention_maps(
         >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
-    pictures = _pictures.pictures(images, MOST_BLOCKS)
-    return draw_attention(
-        pictures,
-        _pictures.gates(maps, len(pictures)),
-        texts(labels, len(pictures)),
+    images = check_images(images, MAX_BLOCKS)
+    return draw_attention_maps(
+        images,
+        check_attention_maps(maps, len(images)),
+        check_labels(labels, len(images)),
         title,
     )
 
 
-PALER = {"cmap": "gray", "vmin": -0.45, "vmax": 1.45}
-
-CURVE_GAP = 0.05
-
+# Dimmer than the image, so that the colours of a map stand out.
+PALE = {"cmap": "gray", "vmin": -0.45, "vmax": 1.45}
 SPATIAL_NOTE = "Over the image: the spatial gate. "
-
 CHANNEL_NOTE = "Curve: the channel gates, the largest first. "
-
 NUMBERS_NOTE = "Numbers: the least and the greatest."
 
 
-def draw_attention(pictures, gates, labels, title):
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """How the tiles of a block are laid out.
+
+    Attributes:
+        rows: Rows of tiles.
+        columns: Tiles in a row.
+        heights: Inches of the panels of a tile: the image where a layer has
+            a spatial map, the curve where one has a channel map.
+        column: Inches from one tile to the next.
+        spatial: Whether a layer has a spatial map.
+        channel: Whether a layer has a channel map.
+    """
+
+    rows: int
+    columns: int
+    heights: tuple[float, ...]
+    column: float
+    spatial: bool
+    channel: bool
+
+    @property
+    def note(self):
+        return (
+            SPATIAL_NOTE * self.spatial
+            + CHANNEL_NOTE * self.channel
+            + NUMBERS_NOTE
+        )
+
+
+def draw_attention_maps(images, maps, labels, title):
     """Draws a block per image: the image, and a tile per attention layer."""
-    form = tiling(pictures, gates)
-    heads = [wrapped(label, form.width, HEADING, 2) for label in labels]
-    head = room(heads, HEADING)
-    note = wrapped(form.note, form.width + BAR_TEXT, NUMBER, 4)
-    step = head + form.rows * form.step + GAP
-    made, top = sheet(
-        form.width + GAP + BAR + BAR_TEXT,
-        len(pictures) * step - GAP + room([note], NUMBER),
+    tiling = choose_tiling(images, maps)
+    width = tiling.columns * tiling.column
+    names = {
+        name: wrap(name, line_length(tiling.column - GAP, NAME), 4)
+        for name in maps
+    }
+    labels = [wrap(x, line_length(width, TITLE_SIZE), 2) for x in labels]
+    note = wrap(tiling.note, line_length(width + BAR_ROOM, NUMBER), 4)
+    # The range of the values is written below each panel.
+    tile = sum(tiling.heights) + text_height([*names.values()], NAME)
+    tile += len(tiling.heights) * (text_height(["0"], NUMBER) + GAP)
+    block = tiling.rows * tile + text_height(labels, TITLE_SIZE) + GAP
+    figure = new_figure(
+        width + BAR_ROOM,
+        len(images) * block + text_height([note], NUMBER),
         title,
     )
-    for index, picture in enumerate(pictures):
-        start = top + index * step
-        write(made, (EDGE, start), heads[index], HEADING)
-        for number, gate in enumerate([None, *gates.values()]):
-            row, column = divmod(number, form.columns)
-            place = (
-                EDGE + column * (form.cell + GAP),
-                start + head + row * form.step + form.head,
+    figure.get_layout_engine().set(w_pad=GAP / 2, h_pad=GAP / 2)
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=NUMBER)
+    limits = color_limits(maps)
+    colors = transparent_colors("viridis", 0, 0.7, 0)
+    left, right = figure.subfigures(1, 2, width_ratios=(width, BAR_ROOM))
+    blocks = left.subfigures(len(images), 1, squeeze=False)[:, 0]
+    for index, subfigure in enumerate(blocks):
+        if labels[index]:
+            subfigure.suptitle(
+                labels[index],
+                x=0.01,
+                ha="left",
+                fontsize=TITLE_SIZE,
+                parse_math=False,
             )
-            axes = draw_tile(made, place, picture, gate, index, form)
-            write_above(axes, form.names[number], NAME)
-    write(made, (EDGE, top + len(pictures) * step - GAP), note, NUMBER)
-    place = EDGE + form.width + GAP, top + head + form.head
-    tall = form.rows * form.step - form.head - GAP
-    draw_bar(made, place, tall, form.limits, form.colors, "Gate")
-    return made
+        pairs = {
+            names[name]: [None if x is None else x[index] for x in pair]
+            for name, pair in maps.items()
+        }
+        draw_block(subfigure, tiling, images[index], pairs, limits, colors)
+    bar = right.subplots(subplot_kw={"anchor": "N"})
+    bar.set_box_aspect(BAR_HEIGHT / BAR_WIDTH)
+    draw_color_bar(right, bar, limits, colors, "Gate")
+    return figure
 
 
-def tiling(pictures, gates):
-    """Returns the sizes of tiles, how many are in a row, and their colours."""
-    side = 1.35 if len(gates) < 14 else 1.1
-    width, height, cell = sides(pictures, side, 2.2 * side)
-    columns = min(len(gates) + 1, int((WIDEST + GAP) / (cell + GAP)))
-    rows = -(-(len(gates) + 1) // columns)
-    # As many in each row, as far as they go.
-    columns = -(-(len(gates) + 1) // rows)
-    names = [wrapped(name, cell, NAME, 4) for name in ("Input", *gates)]
-    channel = [gate[0] for gate in gates.values() if gate[0] is not None]
-    spatial = [gate[1] for gate in gates.values() if gate[1] is not None]
-    values = np.concatenate([x.ravel() for x in channel + spatial])
-    low, high = values.min(), values.max()
-    # Gates that start as the identity, at 1, go to 2.
-    if 1 - SLACK < low or 1 + SLACK < high:
-        high = max(2, high)
-    line = room(["0"], NUMBER)
-    # Where no layer has a map, the curves take its place.
-    curve = (0.36 if spatial else height) if channel else 0
-    head = room(names, NAME)
-    step = head + GAP
-    step += (height + line if spatial else 0) + (curve + line if channel else 0)
-    if spatial and channel:
-        step += CURVE_GAP
-    return SimpleNamespace(
-        picture=(width, height),
-        curve=curve,
-        line=line,
-        spatial=bool(spatial),
-        channel=bool(channel),
-        cell=cell,
-        columns=columns,
+def choose_tiling(images, maps):
+    """Returns how many tiles stand in a row, and how large they are."""
+    count = len(maps) + 1
+    side = 1.35 if count < 15 else 1.1
+    _, height, column = panel_size(images, side, 2.2 * side)
+    rows = -(-count // int(MAX_WIDTH / column))
+    spatial = any(pair[1] is not None for pair in maps.values())
+    channel = any(pair[0] is not None for pair in maps.values())
+    # Without spatial maps the curves are as high as the image.
+    curve = 0.36 if spatial else height
+    return Tiling(
         rows=rows,
-        width=columns * (cell + GAP) - GAP,
-        head=head,
-        step=step,
-        names=names,
-        note=SPATIAL_NOTE * bool(spatial)
-        + CHANNEL_NOTE * bool(channel)
-        + NUMBERS_NOTE,
-        limits=(min(0, low), high if high > 1 + SLACK else 1),
-        colors=seen_through("viridis", 0, 0.7, 0),
+        # The same number in each row, as far as they go.
+        columns=-(-count // rows),
+        heights=(height,) * spatial + (curve,) * channel,
+        column=column,
+        spatial=spatial,
+        channel=channel,
     )
 
 
-def draw_tile(made, place, picture, gate, index, form):
-    """Draws the gates of a layer, or the image alone; returns what is on top.
-
-    The range of the values stands below each.
-    """
-    left, top = place
-    over = left + (form.cell - form.picture[0]) / 2, top
-    if gate is None:
-        axes = panel(made, over, form.picture)
-        draw_picture(axes, picture)
-        return axes
-    channel, spatial = gate
-    panels = []
-    low, high = form.limits
-    shown = {"cmap": form.colors, "vmin": low, "vmax": high}
-    if form.spatial:
-        axes = panel(made, over, form.picture)
-        panels.append(axes)
-        if spatial is None:
-            absent(axes, "no spatial gate")
-        else:
-            image = axes.imshow(grey(picture), **PALER)
-            axes.imshow(spatial[index], **shown, extent=image.get_extent())
-            write_range(axes, spatial[index])
-        top += form.picture[1] + form.line + CURVE_GAP
-    if form.channel:
-        axes = panel(made, (left, top), (form.cell, form.curve))
-        panels.append(axes)
-        if channel is None:
-            absent(axes, "no channel gate")
-        else:
-            draw_curve(axes, channel[index], form.limits, shown)
-            write_range(axes, channel[index])
-    return panels[0]
+def color_limits(maps):
+    """Returns the least and the greatest value of the colour scale."""
+    values = np.concatenate(
+        [x.ravel() for pair in maps.values() for x in pair if x is not None]
+    )
+    low, high = values.min(), values.max()
+    # Gates that start as the identity, at 1, reach up to 2.
+    if 1 - SLACK < low or 1 + SLACK < high:
+        high = max(2, high)
+    return min(0, low), high if high > 1 + SLACK else 1
 
 
-def draw_curve(axes, values, limits, shown):
-    """Draws sorted values as a curve, coloured below."""
+def draw_block(figure, tiling, image, pairs, limits, colors):
+    """Draws an image and, next to it, the maps of each layer."""
+    panels = len(tiling.heights)
+    grid = figure.add_gridspec(
+        tiling.rows * panels,
+        tiling.columns,
+        height_ratios=tiling.heights * tiling.rows,
+    )
+    shown = {"cmap": colors, "vmin": limits[0], "vmax": limits[1]}
+    for number, name in enumerate(["Input", *pairs]):
+        row, column = divmod(number, tiling.columns)
+        top = figure.add_subplot(grid[panels * row, column])
+        frame_panel(top)
+        top.set_title(name, fontsize=NAME, pad=3, parse_math=False)
+        if number == 0:
+            draw_image(top, image)
+            continue
+        channel, spatial = pairs[name]
+        bottom = top
+        if panels == 2:
+            bottom = figure.add_subplot(grid[panels * row + 1, column])
+            frame_panel(bottom)
+        if tiling.spatial:
+            draw_spatial(top, image, spatial, shown)
+        if tiling.channel:
+            draw_channels(bottom, channel, limits, shown)
+
+
+def draw_spatial(axes, image, values, shown):
+    """Draws a spatial map over an image, and below it the range."""
+    if values is None:
+        write_absent(axes, "no spatial gate")
+        # As large as the other images in the row.
+        axes.set_box_aspect(image.shape[0] / image.shape[1])
+        return
+    drawn = axes.imshow(luminance(image), **PALE)
+    axes.imshow(values, **shown, extent=drawn.get_extent())
+    write_range(axes, values)
+
+
+def draw_channels(axes, values, limits, shown):
+    """Draws sorted values as a curve, coloured below, and their range."""
+    if values is None:
+        write_absent(axes, "no channel gate")
+        return
+    write_range(axes, values)
     values = np.sort(values)[::-1]
     axes.imshow(
         values[None],
@@ -224,7 +266,12 @@ def draw_curve(axes, values, limits, shown):
     axes.set_ylim(*limits)
 
 
-def absent(axes, text):
+def write_range(axes, values):
+    text = f"{values.min():.2f} to {values.max():.2f}"
+    axes.set_xlabel(text, fontsize=NUMBER, labelpad=3)
+
+
+def write_absent(axes, text):
     axes.set_facecolor("0.96")
     axes.text(
         0.5,

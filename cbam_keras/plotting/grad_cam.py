@@ -1,29 +1,34 @@
 """Heat maps over images."""
 
+import itertools
 from typing import Any
 
-from cbam_keras.plotting import pictures as _pictures
-from cbam_keras.plotting.pictures import MOST_ROWS, grey, rectangles, texts
+from cbam_keras.plotting.checks import (
+    MAX_ROWS,
+    check_boxes,
+    check_classes,
+    check_heat_maps,
+    check_images,
+    check_labels,
+    check_probabilities,
+)
 from cbam_keras.plotting.sheet import (
-    BAR,
-    BAR_TEXT,
-    EDGE,
+    BAR_HEIGHT,
+    BAR_ROOM,
+    BAR_WIDTH,
     GAP,
     LABEL,
+    MAX_WIDTH,
     PALE,
-    WIDEST,
-    draw_bar,
     draw_box,
-    draw_picture,
-    panel,
-    room,
-    seen_through,
-    sheet,
-    sides,
-    wrapped,
-    write_above,
-    write_below,
+    draw_color_bar,
+    draw_image,
+    frame_panel,
+    luminance,
+    panel_size,
+    transparent_colors,
 )
+from cbam_keras.plotting.style import line_length, new_figure, text_height, wrap
 
 
 def plot_grad_cam(
@@ -38,39 +43,38 @@ def plot_grad_cam(
 ) -> Any:
     """Draws heat maps over images, a row per image and a column per network.
 
-    Each row begins with the image; the heat lies over it in shades of grey,
-    and where there is little the image shows through. Give the maps of
-    several networks by name to see what they look at side by side.
+    Each row starts with the image. The heat is drawn over the image in
+    grayscale, which shows through where there is little heat. Give the maps
+    of several networks by name to compare them side by side.
 
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
             before preprocessing, at most 32 images: in [0, 1] if none of
             them has more than 1, in [0, 255] otherwise.
         heat_maps: Array `(B, H, W)` in [0, 1], as `explain.grad_cam` returns,
-            or a mapping of names, which stand over the columns, to such
-            arrays.
-        probabilities: Array `(B,)` in [0, 1], how probable the network thinks
-            the class that is explained, or a mapping of the names of
-            `heat_maps` to such arrays; written below the maps. Defaults to
-            `None`, which writes none.
-        classes: Sequence of `B` strings, the classes that are explained, or a
-            mapping of the names of `heat_maps` to such sequences; written
-            below the maps. Defaults to `None`, which writes none.
-        labels: Sequence of `B` strings, as the true classes, written below
+            or a mapping of column names to such arrays.
+        probabilities: Array `(B,)` in [0, 1], the probability of the
+            explained class, or a mapping of the names of `heat_maps` to such
+            arrays; written below the maps. Defaults to `None`, which writes
+            none.
+        classes: Sequence of `B` strings, the explained classes, or a mapping
+            of the names of `heat_maps` to such sequences; written below the
+            maps. Defaults to `None`, which writes none.
+        labels: Sequence of `B` strings, e.g. the true classes, written below
             the images. Defaults to `None`, which writes none.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
             pixels, the maxima exclusive, drawn as rectangles. Defaults to
             `None`, which draws none.
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If shapes, names or numbers of the arguments do not
-            belong together, if values are out of range or not finite, or if
-            there are none or too many images.
-        TypeError: If an argument is not of its kind.
+        ValueError: If shapes or names of the arguments do not match, if
+            values are out of range or not finite, or if there are no images
+            or too many.
+        TypeError: If an argument is of a wrong type.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -78,64 +82,83 @@ def plot_grad_cam(
         >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
-    pictures = _pictures.pictures(images, MOST_ROWS)
-    heat = _pictures.heat(heat_maps, pictures.shape)
+    images = check_images(images, MAX_ROWS)
+    heat_maps = check_heat_maps(heat_maps, images.shape)
+    networks, count = list(heat_maps), len(images)
     return draw_grad_cam(
-        pictures,
-        heat,
-        _pictures.shares(probabilities, list(heat), len(pictures)),
-        _pictures.classes(classes, list(heat), len(pictures)),
-        texts(labels, len(pictures)),
-        rectangles(boxes, pictures.shape),
+        images,
+        heat_maps,
+        captions(
+            check_classes(classes, networks, count),
+            check_probabilities(probabilities, networks, count),
+        ),
+        check_labels(labels, count),
+        check_boxes(boxes, images.shape),
         title,
     )
 
 
-def draw_grad_cam(pictures, heat, shares, classes, labels, boxes, title):
+def captions(classes, probabilities):
+    """Returns the texts below each heat map, by network and image.
+
+    These are pairs of the class and the probability, either may be empty.
+    """
+    found = {}
+    for name in classes or probabilities:
+        written = [f"P = {x:.2f}" for x in probabilities.get(name, ())]
+        found[name] = list(
+            itertools.zip_longest(classes.get(name, ()), written, fillvalue="")
+        )
+    return found
+
+
+def draw_grad_cam(images, heat_maps, notes, labels, boxes, title):
     """Draws a row per image: the image, then each heat map over it."""
-    side = 1.9 if len(pictures) < 5 else 1.5
-    width, height, cell = sides(pictures, side, WIDEST / (1 + len(heat)) - GAP)
-    names = [wrapped(name, cell, LABEL, 3) for name in ("Input", *heat)]
-    below = [wrapped(label, cell, LABEL, 3) for label in labels]
-    notes = {
-        name: [
-            wrapped(classes[name][row], cell, LABEL, 2) if classes else ""
-            for row in range(len(pictures))
+    columns = ["Input", *heat_maps]
+    side = 1.9 if len(images) < 5 else 1.5
+    width, height, column = panel_size(
+        images, side, MAX_WIDTH / len(columns) - GAP
+    )
+    length = line_length(column - GAP, LABEL)
+    names = [wrap(name, length, 3) for name in columns]
+    below = {"Input": [wrap(label, length, 3) for label in labels]}
+    for name, pairs in notes.items():
+        below[name] = [
+            f"{wrap(label, length, 2)}\n{probability}".strip()
+            for label, probability in pairs
         ]
-        for name in heat
-    }
-    for name in shares:
-        notes[name] = [
-            f"{note}\nP = {share:.2f}".strip()
-            for note, share in zip(notes[name], shares[name], strict=True)
-        ]
-    head = room(names, LABEL)
-    foot = room([*below, *sum(notes.values(), [])], LABEL)
-    step = height + foot + GAP
-    made, top = sheet(
-        len(names) * (cell + GAP) + BAR + BAR_TEXT,
-        head + len(pictures) * step - GAP,
+    foot = text_height(sum(below.values(), []), LABEL) + GAP
+    figure = new_figure(
+        len(columns) * column + BAR_ROOM,
+        len(images) * (height + foot) + text_height(names, LABEL),
         title,
     )
-    top, left = top + head, EDGE + (cell - width) / 2
-    # From the first tone of inferno that is no grey.
-    colors = seen_through("inferno", 0.25, 0.85, 0.7)
-    for row, picture in enumerate(pictures):
-        for column, name in enumerate(["Input", *heat]):
-            place = left + column * (cell + GAP), top + row * step
-            axes = panel(made, place, (width, height))
-            if column == 0:
-                draw_picture(axes, picture)
-                write_below(axes, below[row])
+    figure.get_layout_engine().set(w_pad=GAP / 2, h_pad=GAP / 2)
+    grid = figure.add_gridspec(
+        len(images),
+        len(columns) + 1,
+        width_ratios=[column] * len(columns) + [BAR_WIDTH],
+    )
+    # Inferno without its blackest quarter, which would look like shadow.
+    colors = transparent_colors("inferno", 0.25, 0.85, 0.7)
+    for row, image in enumerate(images):
+        for place, name in enumerate(columns):
+            axes = figure.add_subplot(grid[row, place])
+            frame_panel(axes)
+            if place == 0:
+                draw_image(axes, image)
             else:
-                axes.imshow(grey(picture), **PALE)
-                axes.imshow(heat[name][row], cmap=colors, vmin=0, vmax=1)
-                write_below(axes, notes[name][row])
+                axes.imshow(luminance(image), **PALE)
+                axes.imshow(heat_maps[name][row], cmap=colors, vmin=0, vmax=1)
             if row == 0:
-                write_above(axes, names[column], LABEL)
+                axes.set_title(names[place], fontsize=LABEL, parse_math=False)
+            if name in below:
+                axes.set_xlabel(
+                    below[name][row], fontsize=LABEL, parse_math=False
+                )
             if boxes is not None:
                 draw_box(axes, boxes[row])
-    place = EDGE + len(names) * (cell + GAP), top
-    tall = len(pictures) * step - GAP - foot
-    draw_bar(made, place, tall, (0, 1), colors, "Heat")
-    return made
+    bar = figure.add_subplot(grid[:, -1], anchor="N")
+    bar.set_box_aspect(BAR_HEIGHT / BAR_WIDTH)
+    draw_color_bar(figure, bar, (0, 1), colors, "Heat")
+    return figure

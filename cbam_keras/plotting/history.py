@@ -1,11 +1,15 @@
-"""The curves of a training."""
+"""Loss and accuracy over the epochs."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.plotting import style as _style
-from cbam_keras.plotting.style import STYLES, legend, plain
+from cbam_keras.plotting.style import (
+    STYLES,
+    add_legend,
+    new_figure,
+    style_axes,
+)
 
 
 def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
@@ -15,11 +19,11 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         rows: Sequence of dictionaries, one per network and epoch, with the
             keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
             `"val_loss"` and `"val_accuracy"` (in [0, 1]).
-        title: String, stands over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
-        A `matplotlib.figure.Figure`: training thin, validation bold with
-        markers.
+        A `matplotlib.figure.Figure`: training with thin lines, validation
+        with bold lines and markers.
 
     Raises:
         ValueError: If there are no rows.
@@ -34,7 +38,7 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         raise ValueError(
             "`rows` must hold at least one epoch. Received: rows=[]"
         )
-    figure = _style.figure((10, 4.2), title)
+    figure = new_figure(10, 4.2, title)
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     networks = list(dict.fromkeys(row["network"] for row in rows))
     panels = zip(
@@ -67,6 +71,6 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         axes.set_xlabel("Epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        plain(axes, "both")
-    legend(figure, [axes], columns=3)
+        style_axes(axes, "both")
+    add_legend(figure, [axes], columns=3)
     return figure

@@ -1,30 +1,43 @@
-"""Figures of results. Every function returns a matplotlib figure."""
+"""The effects of hyperparameters on the accuracy of a search."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cbam_keras.plotting import style
-from cbam_keras.plotting.style import broken, legend, padded, plain, scale
-from cbam_keras.plotting.trials import _finished, arm, arm_styles, draw_arms
+from cbam_keras.plotting.style import (
+    add_legend,
+    new_figure,
+    padded_limits,
+    set_x_scale,
+    style_axes,
+    wrap,
+)
+from cbam_keras.plotting.trials import (
+    attention_of,
+    attention_styles,
+    draw_trials,
+    finished_trials,
+)
+
+RATIO, KERNEL = "reduction_ratio", "kernel_size"
 
 
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
-    """Draws what each hyperparameter of a search did to the accuracy.
+    """Draws the effect of each hyperparameter of a search on the accuracy.
 
-    A panel per hyperparameter that varies, with a point per finished trial
-    in which it was of use: choices stand beside each other, each with its
-    mean; numbers from a range on an axis. In searches over attention a map of
-    the reduction ratio by the kernel size is drawn too, with SE and none
-    beside: the mean accuracy, and of how many trials.
+    There is a panel per hyperparameter that varies, with a point per finished
+    trial that used it. Choices are shown side by side with their means,
+    numbers from a range on an axis. Searches over attention also get a heat
+    map of the mean accuracy and the number of trials by reduction ratio and
+    kernel size, with SE and no attention for comparison.
 
     Args:
-        trials: Sequence of objects with `values` (dictionary, hyperparameter
-            to value, without those that were of no use), `outcome` (string;
-            all but `"finished"` are left out) and `val_accuracy` (in
-            [0, 1]), as in `SearchResults.trials`.
-        title: String, stands over the figure. Defaults to `""`.
+        trials: Sequence of objects with `values` (dictionary of the
+            hyperparameters that the trial used), `outcome` (string; only
+            `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
+            in `SearchResults.trials`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -40,52 +53,59 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
         ... )
         >>> figure = plot_search([trial])
     """
-    finished = _finished(trials)
+    finished = finished_trials(trials)
     names = list(dict.fromkeys(key for t in finished for key in t.values))
     if not names:
         raise ValueError(
             "`trials` must have hyperparameters to draw. Received: trials "
             "whose values={}"
         )
-    # One value in all trials tells of no effect.
+    # A single value in all trials shows no effect.
     names = [name for name in names if _varies(finished, name)] or names
-    heat = heat_map(finished)
-    styles = arm_styles(finished)
-    # The map takes two rows and two columns of the panels' grid.
-    columns = (2 if heat else 0) + (1 if len(names) < 3 else 2)
-    if len(names) > (4 if heat else 6):
-        columns = 4
-    places = [
-        (row, column)
-        for row in range(len(names) + 2)
-        for column in range(columns)
-        if not (heat and row < 2 and column < 2)
-    ][: len(names)]
-    rows = max(2 if heat else 1, places[-1][0] + 1)
-    figure = style.figure((3.4 * columns, 0.6 + 2.9 * rows), title)
-    cells = figure.add_gridspec(rows, columns)
-    if heat:
-        draw_heat(figure.add_subplot(cells[:2, :2]), *heat)
-    for name, (row, column) in zip(names, places, strict=True):
-        axes = figure.add_subplot(cells[row, column])
-        own = [t for t in finished if name in t.values]
-        draw_effect(axes, name, own, styles)
-        if column == (2 if heat and row < 2 else 0):
+    heat_map = accuracy_by_gate(finished)
+    cells = panel_cells(len(names), heat_map is not None)
+    rows, columns = (1 + max(axis) for axis in zip(*cells, strict=True))
+    if heat_map:
+        rows, columns = max(2, rows), max(3, columns)
+    figure = new_figure(3.4 * columns, 0.6 + 2.9 * rows, title)
+    grid = figure.add_gridspec(rows, columns)
+    if heat_map:
+        draw_heat_map(figure.add_subplot(grid[:2, :2]), *heat_map)
+    styles = attention_styles(finished)
+    limits = padded_limits([100 * t.val_accuracy for t in finished])
+    panels = []
+    for name, (row, column) in zip(names, cells, strict=True):
+        axes = figure.add_subplot(grid[row, column])
+        panels.append(axes)
+        draw_effect(
+            axes, name, [t for t in finished if name in t.values], styles
+        )
+        axes.set_ylim(*limits)
+        if column == (2 if heat_map and row < 2 else 0):
             axes.set_ylabel("Validation accuracy (%)")
-    panels = figure.axes[-len(names) :]
-    low, high = padded([100 * t.val_accuracy for t in finished])
-    for axes in panels:
-        axes.set_ylim(low, high)
-    legend(figure, panels)
+    add_legend(figure, panels)
     return figure
 
 
+def panel_cells(count, heat_map):
+    """Returns row and column of each panel, beside and below the heat map.
+
+    The heat map takes two rows and two columns, where there is one.
+    """
+    columns = (2 if heat_map else 0) + (1 if count < 3 else 2)
+    if count > (4 if heat_map else 6):
+        columns = 4
+    return [
+        (row, column)
+        for row in range(count + 2)
+        for column in range(columns)
+        if not (heat_map and row < 2 and column < 2)
+    ][:count]
+
+
 def _varies(trials, name):
-    own = [trial.values[name] for trial in trials if name in trial.values]
-    return any(value != own[0] for value in own)
-
-
-RATIO, KERNEL = "reduction_ratio", "kernel_size"
+    values = [trial.values[name] for trial in trials if name in trial.values]
+    return any(value != values[0] for value in values)
 
 
 def draw_effect(axes, name, trials, styles):
@@ -99,118 +119,126 @@ def draw_effect(axes, name, trials, styles):
     if numeric and (
         len(choices) > 8 or any(isinstance(value, float) for value in choices)
     ):
-        scale(axes, values, "{x:g}")
-        places = values
+        set_x_scale(axes, values, "{x:g}")
+        positions = values
     else:
         choices.sort(key=None if numeric else str)
         draw_means(axes, choices, trials, name)
-        # Equal ones beside each other, in the same places every time.
+        # Trials of the same choice side by side, the same in every figure.
         shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
-        places = [
+        positions = [
             choices.index(value) + shift
             for value, shift in zip(values, shifts, strict=True)
         ]
-    axes.set_xlabel(broken(name, 30, 60))
-    plain(axes, "y")
-    draw_arms(axes, places, trials, styles)
+    axes.set_xlabel(wrap(name, 30, 2))
+    style_axes(axes, "y")
+    draw_trials(axes, positions, trials, styles)
 
 
 def draw_means(axes, choices, trials, name):
     """Draws the mean of each choice of a hyperparameter, and names it."""
-    for place, choice in enumerate(choices):
-        mean = np.mean(
-            [
-                trial.val_accuracy
-                for trial in trials
-                if trial.values[name] == choice
-            ]
-        )
+    for position, choice in enumerate(choices):
+        accuracies = [
+            trial.val_accuracy
+            for trial in trials
+            if trial.values[name] == choice
+        ]
         axes.plot(
-            [place - 0.32, place + 0.32],
-            [100 * mean] * 2,
+            [position - 0.32, position + 0.32],
+            [100 * np.mean(accuracies)] * 2,
             color="black",
             linewidth=2,
             label="mean",
         )
-    labels = [broken(choice) for choice in choices]
+    labels = [wrap(choice, 12, 2) for choice in choices]
     wide = sum(max(map(len, x.split("\n"))) + 1 for x in labels) > 36
-    turned = {"rotation": 90} if wide else {}
-    axes.set_xticks(range(len(labels)), labels, fontsize=9, **turned)
+    rotation = {"rotation": 90} if wide else {}
+    axes.set_xticks(range(len(labels)), labels, fontsize=9, **rotation)
     axes.set_xlim(-0.6, len(labels) - 0.4)
 
 
-def heat_map(trials):
-    """Returns a map of kernel sizes by reduction ratios.
+def accuracy_by_gate(trials):
+    """Returns accuracies by kernel size (rows) and reduction ratio (columns).
 
-    Beside those that have both stand the kinds of attention with one of them
-    or none, each in rows or columns of its own.
+    Kinds of attention that have only one of the two, or neither, stand in a
+    row or a column of their own, below and to the right.
 
     Returns:
-        The names of the rows, those of the columns, and by place the kind of
-        attention and its accuracies, of which there may be none; or `None`
-        if no trial has both.
+        Tuple of the names of the rows, the names of the columns, and a
+        dictionary of row and column to the kind of attention and its
+        accuracies, which may be none; or `None` if no trial has both.
     """
-    kinds = {}
-    for trial in sorted(trials, key=arm):
-        kind = RATIO in trial.values, KERNEL in trial.values
-        names = kinds.setdefault(kind, [])
-        if arm(trial) not in names:
-            names.append(arm(trial))
-    if (True, True) not in kinds:
+    kinds = sorted(
+        {
+            (attention_of(t), KERNEL in t.values, RATIO in t.values)
+            for t in trials
+        }
+    )
+    by_both, by_ratio, by_kernel, by_neither = (
+        [kind for kind, *has in kinds if has == wanted]
+        for wanted in (
+            [True, True],
+            [False, True],
+            [True, False],
+            [False, False],
+        )
+    )
+    if not by_both:
         return None
-    ratios, kernels = (
+    kernels, ratios = (
         sorted({t.values[key] for t in trials if key in t.values})
-        for key in (RATIO, KERNEL)
+        for key in (KERNEL, RATIO)
     )
-    both = kinds[True, True]
-    by_ratio, by_kernel, neither = (
-        kinds.get(kind, [])
-        for kind in ((True, False), (False, True), (False, False))
-    )
-    below, right = len(both) * len(kernels), len(ratios)
-    cells = {}
-
-    def put(name, top, left, sizes, factors):
-        for y, size in enumerate(sizes):
-            for x, factor in enumerate(factors):
-                cells[top + y, left + x] = (
-                    name,
-                    [
-                        trial.val_accuracy
-                        for trial in trials
-                        if arm(trial) == name
-                        and trial.values.get(KERNEL) == size
-                        and trial.values.get(RATIO) == factor
-                    ],
-                )
-
-    for index, name in enumerate(both):
-        put(name, index * len(kernels), 0, kernels, ratios)
-    for index, name in enumerate(by_ratio):
-        put(name, below + index, 0, [None], ratios)
-    for index, name in enumerate(by_kernel):
-        put(name, 0, right + index, kernels, [None])
-    for index, name in enumerate(neither):
-        put(name, below + index, right, [None], [None])
-    rows = [str(size) for size in kernels] * len(both)
-    rows += ["no gate"] * max(len(by_ratio), len(neither))
-    columns = [str(factor) for factor in ratios]
-    columns += ["no gate"] * max(len(by_kernel), min(1, len(neither)))
+    # Each kind, its first row and column, and the values that it has there.
+    below, right = len(by_both) * len(kernels), len(ratios)
+    blocks = [
+        *(
+            (x, i * len(kernels), 0, kernels, ratios)
+            for i, x in enumerate(by_both)
+        ),
+        *((x, below + i, 0, [None], ratios) for i, x in enumerate(by_ratio)),
+        *((x, 0, right + i, kernels, [None]) for i, x in enumerate(by_kernel)),
+        *(
+            (x, below + i, right, [None], [None])
+            for i, x in enumerate(by_neither)
+        ),
+    ]
+    cells = {
+        (top + y, left + x): (kind, _accuracies(trials, kind, kernel, ratio))
+        for kind, top, left, own_kernels, own_ratios in blocks
+        for y, kernel in enumerate(own_kernels)
+        for x, ratio in enumerate(own_ratios)
+    }
+    rows = [str(kernel) for kernel in kernels] * len(by_both)
+    rows += ["no gate"] * max(len(by_ratio), len(by_neither))
+    columns = [str(ratio) for ratio in ratios]
+    columns += ["no gate"] * max(len(by_kernel), min(1, len(by_neither)))
     return rows, columns, cells
 
 
-def draw_heat(axes, rows, columns, cells):
+def _accuracies(trials, kind, kernel, ratio):
+    return [
+        trial.val_accuracy
+        for trial in trials
+        if attention_of(trial) == kind
+        and trial.values.get(KERNEL) == kernel
+        and trial.values.get(RATIO) == ratio
+    ]
+
+
+def draw_heat_map(axes, rows, columns, cells):
+    """Draws the mean accuracy and the number of trials of each cell."""
     means = np.full((len(rows), len(columns)), np.nan)
-    for place, (_, values) in cells.items():
+    for cell, (_, values) in cells.items():
         if values:
-            means[place] = 100 * np.mean(values)
+            means[cell] = 100 * np.mean(values)
     image = axes.imshow(
         np.ma.masked_invalid(means), cmap="cividis", aspect="auto"
     )
     size = 9 if len(columns) < 8 else 7
-    several = len({name for name, _ in cells.values()}) > 1
-    for (y, x), (name, values) in cells.items():
-        text = f"{broken(name)}\n" if several else ""
+    several = len({kind for kind, _ in cells.values()}) > 1
+    for (y, x), (kind, values) in cells.items():
+        text = f"{wrap(kind, 12, 2)}\n" if several else ""
         if values:
             text += f"{means[y, x]:.1f} %\nn = {len(values)}"
             color = "black" if image.norm(means[y, x]) > 0.5 else "white"

@@ -1,11 +1,12 @@
-"""The parts that figures are made of: axes, points, maps, legends."""
+"""What all figures share: colours, axes, legends and labels in lines."""
 
 import re
+import textwrap
 
 from cbam_keras import _checks
 
-# Okabe and Ito's palette, told apart by colour-blind people too; the
-# markers and dashes tell the lines apart in black and white.
+# Okabe and Ito's palette, which colour-blind people can tell apart; markers
+# and dashes tell the lines apart in black and white.
 STYLES = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
@@ -14,71 +15,91 @@ STYLES = (
     {"color": "#E69F00", "linestyle": (0, (5, 1)), "marker": "v"},
 )
 
+# In points.
+TITLE_SIZE = 13
 
-def figure(size, title):
-    """Returns an empty figure of that many inches."""
+
+def new_figure(width, height, title):
+    """Returns an empty figure of a size in inches, the title not counted."""
+    title = wrap(title, line_length(width, TITLE_SIZE), 4)
+    height += text_height([title], TITLE_SIZE)
     # Without pyplot nothing opens a window and no global state is touched.
-    made = _checks.require("matplotlib.figure", extra="plot").Figure(
-        figsize=size, layout="constrained"
+    figure = _checks.require("matplotlib.figure", extra="plot").Figure(
+        figsize=(width, height), layout="constrained"
     )
     if title:
-        made.suptitle(title)
-    return made
+        # A dollar sign does not start a formula.
+        figure.suptitle(title, fontsize=TITLE_SIZE, parse_math=False)
+    return figure
 
 
-def plain(axes, grid):
+def style_axes(axes, grid):
     axes.grid(alpha=0.3, axis=grid)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(made, panels, columns=4):
+def add_legend(figure, panels, columns=4):
     """Puts one legend for all panels below them."""
-    found = {}
+    handles = {}
     for axes in panels:
         for handle, label in zip(
             *axes.get_legend_handles_labels(), strict=True
         ):
-            found.setdefault(label, handle)
-    made.legend(
-        found.values(),
-        found,
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(),
+        handles,
         loc="outside lower center",
         ncols=columns,
         frameon=False,
     )
 
 
-def padded(values):
-    """Returns limits of an axis with room around the values."""
+def padded_limits(values):
+    """Returns limits of an axis with some space around the values."""
     low, high = min(values), max(values)
-    room = 0.12 * (high - low) or max(0.5, 0.02 * abs(high))
-    return low - room, high + room
+    padding = 0.12 * (high - low) or max(0.5, 0.02 * abs(high))
+    return low - padding, high + padding
 
 
-def broken(text, width=12, most=24):
-    """Returns a label in short lines, broken where names may be."""
-    text = str(text)
-    text = text if len(text) <= most else text[: most - 3] + "..."
-    lines = [""]
-    for part in re.split(r"(?<=[_+/ -])(?=\S)", text):
-        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(line.strip() for line in lines)
-
-
-def scale(axes, values, form):
-    """Makes the x axis one for these values, logarithmic if they ask it."""
+def set_x_scale(axes, values, formatter):
+    """Makes the x axis logarithmic if the values span a factor of ten."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")
-    if 0 < 10 * min(values) < max(values):
+    low, high = min(values), max(values)
+    if 0 < 10 * low < high:
         axes.set_xscale("log")
-        several = 1000 * min(values) < max(values)
-        axes.xaxis.set_major_locator(
-            ticker.LogLocator(subs=(1,) if several else (1, 2, 5), numticks=8)
-        )
+        # No more labels than fit below a narrow panel.
+        steps: tuple = (1,)
+        if high < 100 * low:
+            steps = (1, 2, 5) if high <= 30 * low else (1, 3)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=8))
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     else:
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axes.margins(x=0.1)
-    axes.xaxis.set_major_formatter(form)
+    axes.xaxis.set_major_formatter(formatter)
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines at spaces, and after `_`, `/`, `+` and `-`."""
+
+    wordsep_re = re.compile(r"(\s+)|(?<=[_/+-])")
+
+
+def wrap(text, length, max_lines):
+    """Returns a text in lines of at most `length` characters."""
+    wrapper = _Wrapper(length, max_lines=max_lines, placeholder="...")
+    return wrapper.fill(str(text))
+
+
+def line_length(inches, size):
+    """Returns about how many characters of a font size fit on a line."""
+    # The letters of DejaVu Sans are 0.6 of its size wide on average.
+    return max(4, int(inches * 72 / (0.6 * size)))
+
+
+def text_height(texts, size):
+    """Returns how many inches the longest of some texts needs."""
+    lines = max(text.count("\n") + 1 for text in texts)
+    return (1.3 * size * lines + 4) / 72 if any(texts) else 0

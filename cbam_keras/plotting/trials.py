@@ -1,9 +1,10 @@
-"""Trials of a search, coloured by their kind of attention."""
+"""The trials of a search, coloured by their kind of attention."""
 
 from cbam_keras.plotting.style import STYLES
 
 
-def _finished(trials):
+def finished_trials(trials):
+    """Returns the trials that are finished, or raises if there are none."""
     finished = [trial for trial in trials if trial.outcome == "finished"]
     if not finished:
         raise ValueError(
@@ -13,33 +14,33 @@ def _finished(trials):
     return finished
 
 
-def arm(trial):
-    """Returns what tells the colours of trials apart."""
+def attention_of(trial):
+    """Returns the kind of attention of a trial, by which it is coloured."""
     return str(trial.values.get("attention", "a trial"))
 
 
-def arm_styles(trials):
+def attention_styles(trials):
     """Returns a style for each kind of attention."""
-    arms = sorted({arm(trial) for trial in trials})
+    kinds = sorted({attention_of(trial) for trial in trials})
     return {
-        name: {**STYLES[index % len(STYLES)], "linestyle": ""}
-        for index, name in enumerate(arms)
+        kind: {**STYLES[index % len(STYLES)], "linestyle": ""}
+        for index, kind in enumerate(kinds)
     }
 
 
-def draw_arms(axes, places, trials, styles):
-    """Draws a point per trial, a colour and marker per kind of attention."""
-    for name, style in styles.items():
-        own = [
-            (place, 100 * trial.val_accuracy)
-            for place, trial in zip(places, trials, strict=True)
-            if arm(trial) == name
+def draw_trials(axes, positions, trials, styles):
+    """Draws the accuracy of each trial over a position on the x axis."""
+    for kind, style in styles.items():
+        points = [
+            (x, 100 * trial.val_accuracy)
+            for x, trial in zip(positions, trials, strict=True)
+            if attention_of(trial) == kind
         ]
-        if own:
+        if points:
             axes.plot(
-                *zip(*own, strict=True),
+                *zip(*points, strict=True),
                 **style,
                 markersize=6,
                 alpha=0.8,
-                label=name,
+                label=kind,
             )

@@ -1,4 +1,4 @@
-"""What models look at, image by image: as tables, JSON and arrays."""
+"""Results of explaining images: as tables, JSON and arrays."""
 
 import dataclasses
 import pathlib
@@ -11,20 +11,21 @@ from cbam_keras import _tables
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
-    """What came of explaining images to models; prints as tables.
+class ExplainResults:
+    """Results of explaining the predictions of models; prints as tables.
 
     Attributes:
-        names: Sequence of strings, the images.
-        class_names: Sequence of strings, or `None` where not known.
+        names: Sequence of strings, the names of the images.
+        class_names: Sequence of strings, or `None` if they are not known.
         labels: Array `(N,)`, the true classes, -1 where unknown.
-        boxes: Array `(N, 4)` on the images as drawn, or `None`.
-        images: Array `(D, H, W, C)`, those that are drawn, uint8.
-        models: Mapping of the name of each model to arrays: `explained`,
-            `probability` (of that class), `predicted`,
-            `predicted_probability`, and with boxes `hit` and `energy`, `(N,)`
-            each; `heat_maps` `(D, H, W)`, `probabilities` `(D, classes)` and
-            `attention/LAYER/channel` and `.../spatial` of those drawn.
+        boxes: Array `(N, 4)`, in pixels of the drawn images, or `None`.
+        images: Array `(D, H, W, C)`, the drawn images, uint8.
+        models: Mapping of model names to arrays. For all images, `(N,)`:
+            `explained` (the class), `probability` (of that class),
+            `predicted`, `predicted_probability`, and with boxes `hit` and
+            `energy`. For the drawn images: `heat_maps` `(D, H, W)`,
+            `probabilities` `(D, classes)`, `attention/LAYER/channel` and
+            `attention/LAYER/spatial`.
     """
 
     names: Sequence[str]
@@ -38,91 +39,92 @@ class Findings:
         return self.class_names[index] if self.class_names else f"class {index}"
 
     def true_class(self, number: int) -> str | None:
-        """Returns the name of the true class of an image, if it is known."""
+        """Returns the name of an image's true class, `None` if unknown."""
         label = self.labels[number]
         return self.class_name(label) if label >= 0 else None
 
     def captions(self) -> list[str]:
-        """Returns what to write beside each image that is drawn."""
+        """Returns the label of each drawn image: its true class or its name."""
         return [
-            self.true_class(i) or short(self.names[i])
+            self.true_class(i) or short_name(self.names[i])
             for i in range(len(self.images))
         ]
 
-    def attention(self, model: str, most: int) -> dict[str, tuple]:
+    def attention_maps(self, model: str, count: int) -> dict[str, tuple]:
         """Returns the maps of the first images, as `plotting` takes them."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for key, maps in self.models[model].items():
             if key.startswith("attention/"):
                 layer, _, kind = key.partition("/")[2].rpartition("/")
-                found.setdefault(layer, {})[kind] = maps[:most]
+                found.setdefault(layer, {})[kind] = maps[:count]
         return {
             layer: (maps.get("channel"), maps.get("spatial"))
             for layer, maps in found.items()
         }
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Returns the means over all images of what is known of each model."""
+        """Returns accuracy, hit rate and energy of each model, where known."""
         labelled = self.labels >= 0
-        means: dict[str, dict[str, float]] = {}
-        for model, found in self.models.items():
-            own = means[model] = {}
+        summary: dict[str, dict[str, float]] = {}
+        for model, arrays in self.models.items():
+            means = summary[model] = {}
             if labelled.any():
-                right = found["predicted"] == self.labels
-                own["accuracy"] = float(right[labelled].mean())
+                correct = arrays["predicted"] == self.labels
+                means["accuracy"] = float(correct[labelled].mean())
             if self.boxes is not None:
-                own["hit_rate"] = float(found["hit"].mean())
-                own["energy"] = float(found["energy"].mean())
-        return means
+                means["hit_rate"] = float(arrays["hit"].mean())
+                means["energy"] = float(arrays["energy"].mean())
+        return summary
 
-    def share_of_boxes(self) -> float:
-        """Returns the mean part of an image that its box covers."""
+    def box_fraction(self) -> float:
+        """Returns the mean fraction of an image that its box covers."""
         y_min, x_min, y_max, x_max = np.asarray(self.boxes).T
         areas = (y_max - y_min) * (x_max - x_min)
         return float(areas.mean() / np.prod(self.images.shape[1:3]))
 
     def as_json(self) -> dict[str, Any]:
-        """Returns all but the arrays, as plain values."""
+        """Returns everything but the arrays, as plain values."""
         content: dict[str, Any] = {
             "class_names": list(self.class_names) if self.class_names else None,
             "summary": self.summary(),
             "images": [self._image(i) for i in range(len(self.names))],
         }
         if self.boxes is not None:
-            content["share_of_boxes"] = self.share_of_boxes()
+            content["box_fraction"] = self.box_fraction()
         return content
 
     def _image(self, number):
-        own: dict[str, Any] = {
+        content: dict[str, Any] = {
             "image": self.names[number],
             "true_class": self.true_class(number),
         }
         if self.boxes is not None:
-            own["box"] = self.boxes[number].tolist()
-        own["models"] = {
-            model: self._row(found, number)
-            for model, found in self.models.items()
+            content["box"] = self.boxes[number].tolist()
+        content["models"] = {
+            model: self._prediction(arrays, number)
+            for model, arrays in self.models.items()
         }
-        return own
+        return content
 
-    def _row(self, found, number):
-        row = {
-            "class": self.class_name(found["explained"][number]),
-            "class_index": int(found["explained"][number]),
-            "probability": float(found["probability"][number]),
-            "predicted_class": self.class_name(found["predicted"][number]),
-            "predicted_class_index": int(found["predicted"][number]),
+    def _prediction(self, arrays, number):
+        """Returns what a model predicts for an image, and where it looks."""
+        content = {
+            "class": self.class_name(arrays["explained"][number]),
+            "class_index": int(arrays["explained"][number]),
+            "probability": float(arrays["probability"][number]),
+            "predicted_class": self.class_name(arrays["predicted"][number]),
+            "predicted_class_index": int(arrays["predicted"][number]),
             "predicted_probability": float(
-                found["predicted_probability"][number]
+                arrays["predicted_probability"][number]
             ),
         }
         if self.boxes is not None:
-            row["hit"] = bool(found["hit"][number])
-            row["energy"] = float(found["energy"][number])
-        return row
+            content["hit"] = bool(arrays["hit"][number])
+            content["energy"] = float(arrays["energy"][number])
+        return content
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays of the images that are drawn, by name."""
+    def arrays(self) -> dict[str, Any]:
+        """Returns the arrays of the drawn images, by name."""
         drawn = len(self.images)
         arrays = {
             "images": self.images,
@@ -131,25 +133,25 @@ class Findings:
         }
         if self.boxes is not None:
             arrays["boxes"] = self.boxes[:drawn]
-        for model, found in self.models.items():
-            for key, array in found.items():
+        for model, own in self.models.items():
+            for key, array in own.items():
                 arrays[f"{model}/{key}"] = array[:drawn]
         return arrays
 
     def __str__(self) -> str:
-        texts = [self._classes()]
+        tables = [self._predictions_table()]
         if any(self.summary().values()):
-            texts.append(self._means())
-        return "\n\n".join(texts)
+            tables.append(self._means_table())
+        return "\n\n".join(tables)
 
-    def _classes(self):
+    def _predictions_table(self):
         known = (self.labels >= 0).any()
         drawn = len(self.images)
         rows = [
             (
-                short(self.names[i]),
+                short_name(self.names[i]),
                 *([self.true_class(i) or ""] if known else []),
-                *(self._cell(found, i) for found in self.models.values()),
+                *(self._cell(arrays, i) for arrays in self.models.values()),
             )
             for i in range(drawn)
         ]
@@ -161,12 +163,12 @@ class Findings:
                 **{model: "left" for model in self.models},
             },
             [rows],
-            title="Probability of the class that is explained"
+            title="Probability of the explained class"
             + (f", first {drawn} of {len(self.names)} images" if more else ""),
         )
 
-    def _cell(self, found, number):
-        row = self._row(found, number)
+    def _cell(self, arrays, number):
+        row = self._prediction(arrays, number)
         text = f"{row['class']} {row['probability']:.1%}"
         if row["predicted_class_index"] != row["class_index"]:
             text += (
@@ -175,7 +177,7 @@ class Findings:
             )
         return text
 
-    def _means(self):
+    def _means_table(self):
         summary = self.summary()
         columns = {
             key: text
@@ -187,13 +189,15 @@ class Findings:
             if key in next(iter(summary.values()))
         }
         rows = [
-            (model, *(f"{own[key]:.1%}" for key in columns))
-            for model, own in summary.items()
+            (model, *(f"{means[key]:.1%}" for key in columns))
+            for model, means in summary.items()
         ]
         if self.boxes is not None:
-            chance = f"{self.share_of_boxes():.1%}"
+            chance = f"{self.box_fraction():.1%}"
             last = {"hit_rate": chance, "energy": chance}
-            rows.append(("even heat", *(last.get(key, "") for key in columns)))
+            rows.append(
+                ("uniform heat", *(last.get(key, "") for key in columns))
+            )
         return _tables.render(
             {
                 "model": "left",
@@ -204,6 +208,6 @@ class Findings:
         )
 
 
-def short(name: str) -> str:
-    """Returns the name of an image without the folders above its own."""
+def short_name(name: str) -> str:
+    """Returns the name of an image with its own folder alone."""
     return "/".join(pathlib.Path(name).parts[-2:])

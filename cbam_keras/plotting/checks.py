@@ -1,26 +1,26 @@
-"""Images, heat maps and gates as figures show them, checked before drawing."""
+"""Arguments of the figures of images, checked."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _inspection
 
-# Of more, nobody could read the figure.
-MOST_ROWS = 32
-MOST_BLOCKS = 8
-# So far rounding may carry a value out of its range.
+# With more images than these the figures cannot be read.
+MAX_ROWS = 32
+MAX_BLOCKS = 8
+# Rounding may carry a value this far out of its range.
 SLACK = 1e-3
 
 
-def pictures(images: Any, most: int) -> np.ndarray:
+def check_images(images: Any, most: int) -> np.ndarray:
     """Returns images as `(B, H, W, C)` in [0, 1], where `C` is 1 or 3."""
-    array = _numbers("images", images)
+    array = _floats("images", images)
     _check_shape(array.shape)
     if len(array) > most:
         raise ValueError(
-            f"`images` must be at most {most}, or nobody can read the figure. "
+            f"`images` must be at most {most}, or the figure cannot be read. "
             f"Received: {len(array)} images. Draw them in parts: "
             f"images[:{most}], with what belongs to these"
         )
@@ -35,49 +35,54 @@ def pictures(images: Any, most: int) -> np.ndarray:
     return np.clip(array if array.ndim == 4 else array[..., None], 0, 1)
 
 
-def heat(heat_maps: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def check_heat_maps(
+    heat_maps: Any, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
     """Returns heat maps `(B, H, W)` in [0, 1] by the names of their columns.
 
     `shape` is that of the images.
     """
-    named = _named("heat_maps", heat_maps, "Grad-CAM")
+    named = _by_name("heat_maps", heat_maps, "Grad-CAM")
     if not named:
         raise ValueError(
             "`heat_maps` must hold the maps of at least one network. "
             "Received: heat_maps={}"
         )
     return {
-        key: _shares(name, value, shape[:3], "a map as large as each image")
+        key: _fractions(name, value, shape[:3], "a map as large as each image")
         for key, (name, value) in named.items()
     }
 
 
-def shares(
+def check_probabilities(
     probabilities: Any, columns: list[str], count: int
 ) -> dict[str, np.ndarray]:
-    """Returns a probability per image for each column, none if `None`."""
+    """Returns a probability per image for each column, `{}` for `None`."""
     if probabilities is None:
         return {}
-    named = _for_columns("probabilities", probabilities, columns)
-    meaning = "a probability per image, that of the class which is explained"
+    named = _by_column("probabilities", probabilities, columns)
+    meaning = "a probability per image, that of the explained class"
     return {
-        key: _shares(name, value, (count,), meaning)
+        key: _fractions(name, value, (count,), meaning)
         for key, (name, value) in named.items()
     }
 
 
-def classes(given: Any, columns: list[str], count: int) -> dict[str, list[str]]:
-    """Returns a class per image for each column, none if `None`."""
-    if given is None:
+def check_classes(
+    classes: Any, columns: list[str], count: int
+) -> dict[str, list[str]]:
+    """Returns a class per image for each column, `{}` for `None`."""
+    if classes is None:
         return {}
-    named = _for_columns("classes", given, columns)
+    named = _by_column("classes", classes, columns)
     return {
-        key: texts(value, count, name) for key, (name, value) in named.items()
+        key: check_labels(value, count, name)
+        for key, (name, value) in named.items()
     }
 
 
-def texts(labels: Any, count: int, name: str = "labels") -> list[str]:
-    """Returns a text per image, empty ones if `labels` is `None`."""
+def check_labels(labels: Any, count: int, name: str = "labels") -> list[str]:
+    """Returns a string per image, empty ones if `labels` is `None`."""
     if labels is None:
         return [""] * count
     try:
@@ -95,14 +100,14 @@ def texts(labels: Any, count: int, name: str = "labels") -> list[str]:
     return [str(label) for label in found]
 
 
-def rectangles(boxes: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+def check_boxes(boxes: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Returns boxes `(B, 4)` in pixels, or `None`.
 
     `shape` is that of the images.
     """
     if boxes is None:
         return None
-    array = _numbers("boxes", boxes)
+    array = _floats("boxes", boxes)
     count, height, width = shape[:3]
     if array.shape != (count, 4):
         raise ValueError(
@@ -112,7 +117,7 @@ def rectangles(boxes: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     ends = array[:, 2:] <= [height, width]
     fits = np.all((array[:, :2] < array[:, 2:]) & ends, axis=1)
     fits &= np.all(array >= 0, axis=1)
-    # Also fractions, as TFDS gives them, fit, into one pixel.
+    # Fractions, as TFDS gives them, would pass as boxes within one pixel.
     if not fits.all() or (array.max() <= 1 < min(height, width)):
         first = array[np.argmin(fits)].tolist()
         raise ValueError(
@@ -123,7 +128,7 @@ def rectangles(boxes: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     return array
 
 
-def gates(maps: Any, count: int) -> dict[str, tuple]:
+def check_attention_maps(maps: Any, count: int) -> dict[str, tuple]:
     """Returns `(channel, spatial)` maps by layer, `(B, C)` and `(B, h, w)`."""
     if not isinstance(maps, Mapping):
         raise TypeError(
@@ -135,17 +140,11 @@ def gates(maps: Any, count: int) -> dict[str, tuple]:
         raise ValueError(
             "`maps` must hold at least one layer. Received: maps={}"
         )
-    return {str(key): _gate(key, pair, count) for key, pair in maps.items()}
+    return {str(key): _pair(key, pair, count) for key, pair in maps.items()}
 
 
-def grey(picture: np.ndarray) -> np.ndarray:
-    """Returns images `(..., C)` as luminance `(...)`, ITU-R BT.601."""
-    if picture.shape[-1] == 1:
-        return picture[..., 0]
-    return picture @ np.array([0.299, 0.587, 0.114])
-
-
-def _gate(key, pair, count):
+def _pair(key, pair, count):
+    """Returns the maps of one layer as arrays, `None` where it has none."""
     try:
         channel, spatial = pair
     except (TypeError, ValueError) as error:
@@ -158,26 +157,30 @@ def _gate(key, pair, count):
             f'`maps["{key}"]` must have a channel map, a spatial map or both. '
             "Received: (None, None)"
         )
-    found = []
-    for value, form in ((channel, "(B, C)"), (spatial, "(B, h, w)")):
-        array = value
-        if value is not None:
-            array = _numbers(f'maps["{key}"]', value)
-            if array.ndim != form.count(",") + 1 or len(array) != count:
-                raise ValueError(
-                    f'`maps["{key}"]` must have shapes (B, C) and (B, h, w) '
-                    f"for B={count} images, or None. Received: {array.shape} "
-                    f"where {form} belongs"
-                )
-        found.append(array)
-    return tuple(found)
+    return (
+        _map(key, channel, "(B, C)", count),
+        _map(key, spatial, "(B, h, w)", count),
+    )
+
+
+def _map(key, value, expected, count):
+    if value is None:
+        return None
+    array = _floats(f'maps["{key}"]', value)
+    if array.ndim != expected.count(",") + 1 or len(array) != count:
+        raise ValueError(
+            f'`maps["{key}"]` must have shapes (B, C) and (B, h, w) for '
+            f"B={count} images, or None. Received: {array.shape} where "
+            f"{expected} belongs"
+        )
+    return array
 
 
 def _check_shape(shape):
     """Raises unless images of that shape can be drawn."""
     if len(shape) == 4 and shape[3] in (1, 3):
         return
-    # An image of such a width would be a line: this is one in colour.
+    # A width of 1, 3 or 4 is rather the channels of a single image.
     if len(shape) == 3 and shape[2] not in (1, 3, 4):
         return
     hint = ""
@@ -196,16 +199,16 @@ def _check_shape(shape):
     )
 
 
-def _named(name, value, only):
-    """Returns values by key, each with what errors call it."""
+def _by_name(name, value, default):
+    """Returns values by key, each with what error messages call it."""
     if not isinstance(value, Mapping):
-        return {only: (name, value)}
+        return {default: (name, value)}
     return {str(key): (f'{name}["{key}"]', x) for key, x in value.items()}
 
 
-def _for_columns(name, value, columns):
-    """Returns values by column, or raises if they are of other columns."""
-    named = _named(name, value, columns[0])
+def _by_column(name, value, columns):
+    """Returns values by column, or raises if the columns are others."""
+    named = _by_name(name, value, columns[0])
     if set(named) != set(columns):
         received = "an array without names"
         if isinstance(value, Mapping):
@@ -217,9 +220,9 @@ def _for_columns(name, value, columns):
     return named
 
 
-def _shares(name, value, shape, meaning):
-    """Returns an array of numbers from 0 to 1."""
-    array = _numbers(name, value)
+def _fractions(name, value, shape, meaning):
+    """Returns an array of numbers in [0, 1]."""
+    array = _floats(name, value)
     if array.shape != shape:
         raise ValueError(
             f"`{name}` must be of shape {shape}, {meaning}. Received: "
@@ -233,29 +236,10 @@ def _shares(name, value, shape, meaning):
     return np.clip(array, 0, 1)
 
 
-def _numbers(name, value):
-    """Returns an array of finite numbers, at least one of them."""
-    try:
-        array = np.asarray(value)
-        if value is None or array.dtype.kind in "cmMSU":
-            raise TypeError(f"of type {array.dtype}")
-        if array.dtype not in ("float32", "float64"):
-            array = array.astype("float32")
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`{name}` must be an array of numbers. Received: "
-            f"{type(value).__name__}, {error}"
-        ) from error
-    if array.size == 0:
-        raise ValueError(
-            f"`{name}` must not be empty. Received: {name}.shape={array.shape}"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"`{name}` must be finite numbers. Received: "
-            f"{np.sum(~np.isfinite(array))} that are NaN or infinite"
-        )
-    return array
+def _floats(name, value):
+    """Returns an array of finite numbers in float32 or float64."""
+    array = _inspection.number_array(name, value, booleans=True)
+    return array if array.dtype == "float64" else array.astype("float32")
 
 
 def _listed(items):

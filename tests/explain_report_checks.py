@@ -1,0 +1,110 @@
+"""Small models and images in files, and `cbam-keras explain` run on them."""
+
+import json
+
+import keras
+import numpy as np
+from keras import layers
+from PIL import Image
+
+from cbam_keras import cli, models
+
+COLOURS = ("red", "green", "blue")
+
+
+def colours(
+    path, size=(8, 8), turned=0, attention=None, scale=4.0, rescale=1 / 255
+):
+    """Saves a model whose evidence for class k is the colour k + turned.
+
+    Its logits are the mean of each colour in [0, 1], times `scale`, and its
+    heat map of a class is that colour itself over its maximum.
+    """
+    inputs = keras.Input((*size, 3))
+    x = layers.Rescaling(rescale)(inputs)
+    x = layers.Conv2D(3, 1, use_bias=False, name="features")(x)
+    if attention is not None:
+        x = attention(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    outputs = layers.Dense(3, use_bias=False, activation="softmax")(x)
+    model = keras.Model(inputs, outputs, name="colours")
+    model.get_layer("features").set_weights([np.eye(3)[None, None]])
+    kernel = scale * np.roll(np.eye(3), turned, axis=1)
+    model.layers[-1].set_weights([kernel])
+    model.save(path)
+    return model
+
+
+def brightness(path, size=(8, 8)):
+    """Saves a grey model of the classes bright and dark."""
+    model = keras.Sequential(
+        [
+            keras.Input((*size, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(2, 1, name="features"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2, use_bias=False),
+        ]
+    )
+    model.get_layer("features").set_weights(
+        [np.array([[[[1.0, -1.0]]]]), np.array([0.0, 1.0])]
+    )
+    # Not such that the logits sum to 1, as probabilities do.
+    model.layers[-1].set_weights([2 * np.eye(2)])
+    model.save(path)
+
+
+def digit_network(path, attention=None):
+    """Saves a network of cluttered digits, with random weights."""
+    models.ResNet(
+        (1,),
+        block="basic",
+        widths=(4,),
+        stem_width=4,
+        stem="small",
+        input_shape=(48, 48, 1),
+        classes=10,
+        attention=attention,
+    ).save(path)
+
+
+def picture(path, seed=0, size=(8, 8), brightest=0):
+    """Writes a picture of random colours, one of them the strongest."""
+    image = np.random.default_rng(seed).integers(0, 120, (*size, 3))
+    image[..., brightest] += 100
+    image = image.astype("uint8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return image
+
+
+def softmax(values):
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def as_colours(images, turned=0, scale=4.0):
+    """Returns what the model of colours thinks, by the formula."""
+    means = images.reshape(len(images), -1, 3).mean(axis=1) / 255
+    return softmax(scale * np.roll(means, turned, axis=-1))
+
+
+def heat_of(images, colour):
+    return images[..., colour] / images[..., colour].max(
+        axis=(1, 2), keepdims=True
+    )
+
+
+def explain(*arguments, output="out"):
+    """Runs the command, and returns what it has written."""
+    given = [str(argument) for argument in arguments]
+    assert cli.main(["explain", *given, "--output", str(output)]) == 0
+    return written(output)
+
+
+def written(output="out"):
+    with open(f"{output}/explain.json") as file:
+        content = json.load(file)
+    with np.load(f"{output}/arrays.npz") as file:
+        arrays = dict(file)
+    return content, arrays

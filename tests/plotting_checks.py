@@ -1,0 +1,97 @@
+"""Results to draw, and what is read back from their figures."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def _rows(network, values):
+    """Returns an epoch for each row of four numbers."""
+    return [
+        {
+            "network": network,
+            "epoch": epoch,
+            **dict(zip(KEYS, row, strict=True)),
+        }
+        for epoch, row in enumerate(values, 1)
+    ]
+
+
+ROWS = [
+    *_rows("none", [(2.3, 0.1, 2.2, 0.12), (2.0, 0.2, 2.1, 0.18)]),
+    *_rows("cbam", [(1.9, 0.3, 1.8, 0.35), (1.0, 0.6, 1.5, 0.5)]),
+]
+
+
+def trial(number, accuracy, outcome="finished", cost=(1000, 50000), **values):
+    return SimpleNamespace(
+        number=number,
+        values=values,
+        outcome=outcome,
+        val_accuracy=accuracy,
+        parameters=cost[0],
+        macs=cost[1],
+    )
+
+
+CBAM = {"attention": "cbam", "reduction_ratio": 16, "kernel_size": 7}
+
+
+TRIALS = [
+    trial(0, 0.80, attention="none", learning_rate=0.001),
+    trial(1, 0.90, **CBAM, order="parallel", learning_rate=0.02),
+    trial(2, 0.94, **CBAM, order="channel_first", learning_rate=0.01),
+    trial(
+        3,
+        0.70,
+        **{**CBAM, "kernel_size": 3, "reduction_ratio": 8},
+        order="parallel",
+        learning_rate=0.003,
+    ),
+    trial(4, 0.85, attention="se", reduction_ratio=8, learning_rate=0.01),
+    trial(5, None, "diverged", attention="se", reduction_ratio=32),
+]
+
+
+FOREIGN = [
+    trial(
+        number,
+        0.5 + number / 100,
+        **{f"flag{flag}": bool(number % 2) for flag in range(10)},
+        units=8 * number + 8,
+        kind=f"unbreakable{number % 6}",
+        a_long_name_of_a_hyperparameter_of_mine="a long choice, the only one",
+    )
+    for number in range(30)
+]
+
+
+ABLATED = SimpleNamespace(
+    rows=[
+        SimpleNamespace(
+            table=table,
+            attention=attention,
+            top1_error=float(np.mean(errors)),
+            top1_errors=errors,
+            interval=interval,
+        )
+        for table, attention, errors, interval in (
+            (1, "none", (9.0, 8.0), None),
+            (1, "channel (avg & max)", (7.0, 8.0), (-7.35, 5.35)),
+            (4, "none", (9.0, 8.0), None),
+            (4, "SE", (7.0, 7.5), (-4.0, 1.5)),
+            (4, "CBAM", (6.5, 5.5), (-2.5, -2.5)),
+        )
+    ]
+)
+
+
+def points(axes):
+    """Returns the points of each kind of attention, by its label."""
+    return {
+        line.get_label(): line.get_xydata()
+        for line in axes.get_lines()
+        if line.get_label() not in ("mean", "Pareto front")
+    }

@@ -1,0 +1,57 @@
+"""The figure of an ablation shows means, seeds and intervals by table."""
+
+from types import SimpleNamespace
+
+import pytest
+from plotting_checks import ABLATED
+
+from cbam_keras import plotting
+
+pytest.importorskip("matplotlib", reason="figures need matplotlib")
+
+
+def test_an_ablation_without_rows_is_refused():
+    with pytest.raises(ValueError, match="`results` must hold at least one"):
+        plotting.plot_ablation(SimpleNamespace(rows=[]))
+
+
+@pytest.mark.parametrize(
+    ("index", "names"),
+    [(0, ["none", "channel (avg & max)"]), (1, ["none", "SE", "CBAM"])],
+    ids=["table_1", "table_4"],
+)
+def test_an_ablation_has_a_panel_per_table_with_its_rows(index, names):
+    axes = plotting.plot_ablation(ABLATED).axes
+    assert len(axes) == 2
+    own = axes[index]
+    assert own.get_title(loc="left") == ["Table 1", "Table 4"][index]
+    assert [label.get_text() for label in own.get_yticklabels()] == names
+    # The first row on top.
+    assert own.get_ylim()[0] > own.get_ylim()[1]
+
+
+def test_an_ablation_shows_means_seeds_and_intervals():
+    axes = plotting.plot_ablation(ABLATED).axes[1]
+    drawn = {}
+    for line in axes.get_lines():
+        drawn.setdefault(line.get_label(), []).append(line.get_xdata())
+    assert [list(x) for x in drawn["mean"]] == [[8.5], [7.25], [6.0]]
+    assert [list(x) for x in drawn["one seed"]] == [
+        [9.0, 8.0],
+        [7.0, 7.5],
+        [6.5, 5.5],
+    ]
+    assert [list(x) for x in drawn["mean of the first row"]] == [[8.5, 8.5]]
+    # From the line of the first row.
+    (label,) = (label for label in drawn if label.startswith("95 %"))
+    assert [list(x) for x in drawn[label]] == [[4.5, 10.0], [6.0, 6.0]]
+
+
+def test_an_ablation_of_one_seed_has_no_intervals():
+    rows = [
+        SimpleNamespace(**{**vars(row), "interval": None})
+        for row in ABLATED.rows
+    ]
+    figure = plotting.plot_ablation(SimpleNamespace(rows=rows))
+    labels = {x.get_label() for axes in figure.axes for x in axes.get_lines()}
+    assert not any(label.startswith("95 %") for label in labels)
