@@ -475,17 +475,6 @@ def test_the_terminal_has_no_line_over_120_characters():
     assert max(map(len, str(results).splitlines())) <= 120
 
 
-def test_latex_is_escaped_and_whole():
-    text = made_up(ERRORS, top5=1.0).latex()
-    assert (
-        r"\caption{Table 4: no attention, SE and CBAM, small on digits\_1"
-        in (text)
-    )
-    assert r"CBAM \& co & 25.56 & 3.858 & 6.10 $\pm$ 1.10 & $-$2.93 {[}" in text
-    assert r"& 1.00 $\pm$ 0.00 & 2.0 \\" in text
-    assert text.count(r"\begin{") == text.count(r"\end{") == 2
-
-
 def test_csv_has_a_column_per_seed():
     rows = list(csv.DictReader(io.StringIO(made_up(ERRORS).csv())))
     assert [row["attention"] for row in rows] == list(ERRORS)
@@ -515,12 +504,10 @@ def test_the_output_folder_has_all_files(ran):
         "results.json",
         "tables.csv",
         "tables.md",
-        "tables.tex",
     }
     for name, text in (
         ("md", results.markdown()),
         ("csv", results.csv()),
-        ("tex", results.latex()),
     ):
         written = (call["output"] / f"tables.{name}").read_text("utf-8")
         assert written.strip() == text.strip()
@@ -586,7 +573,7 @@ def test_mistakes_are_refused_before_any_work(
         ("notes.txt", "mine", "which holds other files"),
         ("results.json", "{", "results.json is damaged"),
         ("results.json", "[]", "results.json is damaged"),
-        ("results.json", '{"runs": []}', "which holds another run"),
+        ("results.json", '{"kind": "training run"}', "which holds another run"),
     ],
     ids=["files", "half_written", "a_list", "another_run"],
 )

@@ -1,4 +1,4 @@
-"""What a run writes, and how it goes on where it was stopped."""
+"""What a training run writes, and how it resumes."""
 
 import contextlib
 import csv
@@ -274,9 +274,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
     with pytest.raises(KeyboardInterrupt):
         training.train(NETWORKS, "mnist5k", SMALL, output=tmp_path)
     networks, built = _counted(NETWORKS)
-    resumed = training.train(
-        networks, "mnist5k", SMALL, output=tmp_path, resume=True
-    )
+    resumed = training.train(networks, "mnist5k", SMALL, output=tmp_path)
     assert built == rebuilt
     assert numbers(resumed) == close(finished)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
@@ -291,9 +289,7 @@ def test_a_resumed_run_tells_where_it_goes_on(
     with pytest.raises(KeyboardInterrupt):
         training.train({"linear": linear}, "mnist5k", SMALL, output=tmp_path)
     capsys.readouterr()
-    training.train(
-        {"linear": linear}, "mnist5k", SMALL, output=tmp_path, resume=True
-    )
+    training.train({"linear": linear}, "mnist5k", SMALL, output=tmp_path)
     assert "170 parameters, after epoch 2" in capsys.readouterr().out
 
 
@@ -362,9 +358,7 @@ def test_a_run_killed_between_two_files_resumes(
     networks = {"linear": linear}
     with pytest.raises(KeyboardInterrupt):
         training.train(networks, "mnist5k", SMALL, output=tmp_path)
-    resumed = training.train(
-        networks, "mnist5k", SMALL, output=tmp_path, resume=True
-    )
+    resumed = training.train(networks, "mnist5k", SMALL, output=tmp_path)
     expected = dataclasses.replace(
         finished, runs=finished.runs[:1], history=finished.history[:3]
     )
@@ -382,9 +376,7 @@ def _resumes_exactly(interrupt_after, folder, build, recipe):
     interrupt_after(1)
     with pytest.raises(KeyboardInterrupt):
         training.train(networks, "mnist5k", recipe, output=folder / "cut")
-    resumed = training.train(
-        networks, "mnist5k", recipe, output=folder / "cut", resume=True
-    )
+    resumed = training.train(networks, "mnist5k", recipe, output=folder / "cut")
     return numbers(resumed) == close(whole)
 
 
@@ -401,9 +393,7 @@ def test_dropout_resumes_exactly(tmp_path, interrupt_after):
 def test_resuming_a_finished_run_trains_nothing(finished):
     networks, built = _counted(NETWORKS)
     before = (finished.output / "results.json").read_bytes()
-    again = training.train(
-        networks, "mnist5k", SMALL, output=finished.output, resume=True
-    )
+    again = training.train(networks, "mnist5k", SMALL, output=finished.output)
     assert built == []
     assert again == finished
     assert (finished.output / "results.json").read_bytes() == before
@@ -415,7 +405,7 @@ def test_resuming_where_there_is_nothing_starts_afresh(tmp_path, make):
     if make:
         output.mkdir()
     results = training.train(
-        {"linear": linear}, "mnist5k", SHORT, output=output, resume=True
+        {"linear": linear}, "mnist5k", SHORT, output=output
     )
     assert [run.network for run in results.runs] == ["linear"]
 
@@ -423,9 +413,7 @@ def test_resuming_where_there_is_nothing_starts_afresh(tmp_path, make):
 def test_a_run_killed_at_its_very_first_file_resumes(tmp_path):
     # What SIGKILL leaves of _files.replacing.
     (tmp_path / ".unfinished-results.json").write_text("{")
-    training.train(
-        {"linear": linear}, "mnist5k", SHORT, output=tmp_path, resume=True
-    )
+    training.train({"linear": linear}, "mnist5k", SHORT, output=tmp_path)
     assert not list(tmp_path.glob(".unfinished*"))
 
 
@@ -452,7 +440,6 @@ def test_a_changed_recipe_is_told_on_resuming(finished, change, told):
             "mnist5k",
             dataclasses.replace(SMALL, **change),
             output=finished.output,
-            resume=True,
         )
     assert told in str(e.value)
     assert (finished.output / "results.json").read_bytes() == before
@@ -475,9 +462,7 @@ def test_a_changed_call_is_told_on_resuming(finished, options, told):
     with pytest.raises(
         ValueError, match="with the settings it was started"
     ) as e:
-        training.train(
-            **{**call, **options}, output=finished.output, resume=True
-        )
+        training.train(**{**call, **options}, output=finished.output)
     assert told in str(e.value)
 
 
@@ -490,7 +475,7 @@ def test_settings_equal_after_reading_them_back(tmp_path):
         "settings": {"pools": ("avg", "max"), "rate": 0.1},
     }
     first = training.train(**call)
-    assert training.train(**call, resume=True) == first
+    assert training.train(**call) == first
 
 
 def test_changed_layers_are_told_on_resuming(tmp_path, interrupt_after):
@@ -503,7 +488,6 @@ def test_changed_layers_are_told_on_resuming(tmp_path, interrupt_after):
             "mnist5k",
             SMALL,
             output=tmp_path,
-            resume=True,
         )
 
 
@@ -515,14 +499,14 @@ def test_changed_layers_are_told_on_resuming(tmp_path, interrupt_after):
         b"[]",
         b"{}",
         b"\xff",
-        b'{"settings": 5, "runs": [], "history": []}',
+        b'{"kind": "training run", "settings": 5, "runs": [], "history": []}',
     ],
     ids=["empty", "cut_short", "list", "no_settings", "bytes", "wrong_kind"],
 )
 def test_a_damaged_results_file_is_told_on_resuming(tmp_path, content):
     (tmp_path / "results.json").write_bytes(content)
     with pytest.raises(ValueError, match="results.json is damaged"):
-        training.train(linear(), "mnist5k", SHORT, output=tmp_path, resume=True)
+        training.train(linear(), "mnist5k", SHORT, output=tmp_path)
 
 
 @pytest.mark.parametrize("key", ["runs", "history"])
@@ -538,7 +522,7 @@ def test_a_results_file_without_results_is_damaged(tmp_path, key):
     del content[key]
     (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="results.json is damaged"):
-        training.train(**call, resume=True)
+        training.train(**call)
 
 
 def test_a_damaged_checkpoint_is_told_on_resuming(tmp_path, interrupt_after):
@@ -554,10 +538,10 @@ def test_a_damaged_checkpoint_is_told_on_resuming(tmp_path, interrupt_after):
     (checkpoint,) = (tmp_path / ".resume").glob("*.keras")
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match='checkpoint ".*cannot be read'):
-        training.train(**call, resume=True)
+        training.train(**call)
     # The advice that the error gives.
     shutil.rmtree(tmp_path / ".resume")
-    assert len(training.train(**call, resume=True).history) == 3
+    assert len(training.train(**call).history) == 3
 
 
 def test_a_damaged_state_is_told_on_resuming(tmp_path, interrupt_after):
@@ -572,7 +556,7 @@ def test_a_damaged_state_is_told_on_resuming(tmp_path, interrupt_after):
         training.train(**call)
     (tmp_path / ".resume" / "state.json").write_text("{")
     with pytest.raises(ValueError, match="state.json.*delete the folder"):
-        training.train(**call, resume=True)
+        training.train(**call)
 
 
 # A process that is killed, on the true data.
@@ -633,7 +617,7 @@ def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
     assert {path.parent.name for path in whole} >= {".resume"}
     assert all(keras.saving.load_model(path).built for path in whole)
 
-    subprocess.run([*COMMAND, "--output", output, "--resume"], check=True)
+    subprocess.run([*COMMAND, "--output", output], check=True)
     content = json.loads((output / "results.json").read_text())
     resumed, expected = (
         training.Results(
@@ -658,35 +642,35 @@ def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
 
 
 def test_a_folder_that_processes_do_not_share_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_folder, "PATIENCE", 1)
+    monkeypatch.setattr(training_folder, "SECONDS_TO_APPEAR", 1)
     with pytest.raises(ValueError, match="one folder that all processes share"):
-        training_folder.Session(tmp_path, {}, resume=False, writes=False)
+        training_folder.TrainingFolder(tmp_path, {}, writes=False).join()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_with_other_settings_is_told(finished):
     with pytest.raises(ValueError, match="backend was .*, is 'other'"):
-        training_folder.Session(
-            finished.output, {"backend": "other"}, resume=False, writes=False
-        )
+        training_folder.TrainingFolder(
+            finished.output, {"backend": "other"}, writes=False
+        ).join()
 
 
 def test_a_process_that_does_not_write_leaves_all_as_it_is(finished):
     content = json.loads((finished.output / "results.json").read_text())
-    session = training_folder.Session(
-        finished.output, content["settings"], resume=False, writes=False
+    folder = training_folder.TrainingFolder(
+        finished.output, content["settings"], writes=False
     )
+    folder.join()
     before = {path: path.read_bytes() for path in finished.output.rglob("*.*")}
-    session.write_history()
-    session.finish(finished.runs[0], {"history": []})
-    session.progress.save(
-        {
-            "network": "linear",
-            "history": [{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}],
-        },
-        linear(),
+    state = checkpoints.State(
+        "linear",
+        "",
+        history=[{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}],
     )
-    assert session.results() == finished
+    folder.write_history()
+    folder.finish(finished.runs[0], state)
+    folder.progress.save(state, linear())
+    assert folder.results() == finished
     assert before == {
         path: path.read_bytes() for path in finished.output.rglob("*.*")
     }

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pathlib
 import socket
 import sys
 
@@ -11,12 +10,13 @@ from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
     add_model,
-    add_output,
     add_recipe,
+    add_run_folder,
     data_options_of,
     imported,
     model_of,
     recipe_of,
+    run_folder_of,
 )
 from cbam_keras.layers import ORDERS
 
@@ -148,7 +148,7 @@ def add_tune(commands):
         action="store_true",
         help="write logs for TensorBoard",
     )
-    add_output(parser, "runs/tune-DATA-MODEL")
+    add_run_folder(parser, "runs/tune-DATA-MODEL")
     add_space(parser)
     add_data(parser, "mnist5k")
     add_recipe(parser, tuning.RECIPE, learning_rate=False)
@@ -215,7 +215,7 @@ def _tune(options):
         keep=options.keep,
         tensorboard=options.tensorboard,
         data_options=data_options_of(options),
-        output=_tune_output(options),
+        **run_folder_of(options),
     )
     if results is not None:
         print(results)
@@ -243,14 +243,6 @@ def _hypermodel(options):
     return tuning.CBAMHyperModel(model=model_of(options.model), **space)
 
 
-def _tune_output(options):
-    named = vars(options).get("hypermodel", options.model)
-    default = pathlib.Path("runs") / (
-        f"tune-{pathlib.Path(options.data).name}-{named.replace(':', '-')}"
-    )
-    return vars(options).get("output", default)
-
-
 def _supervise(options):
     workers = options.workers
     if workers < 1:
@@ -259,8 +251,11 @@ def _supervise(options):
         )
     # Before any process is started: what can be told to be wrong.
     recipe_of(options, tuning.RECIPE)
-    _hypermodel(options)
-    output = _files.output_folder(pathlib.Path(_tune_output(options)))
+    hypermodel = _hypermodel(options)
+    output = vars(options).get("output")
+    if output is None:
+        output = tuning.default_output(hypermodel, options.data)
+    output = _files.output_folder(output)
     return tuning.supervise(
         [sys.executable, "-m", "cbam_keras", *_without_workers(options)],
         workers,
@@ -273,8 +268,7 @@ def _without_workers(options):
     kept, arguments = [], iter(options.arguments)
     for argument in arguments:
         name, _, value = argument.partition("=")
-        # argparse takes any beginning that is not another option's.
-        if len(name) > 4 and "--workers".startswith(name):
+        if name == "--workers":
             if not value:
                 next(arguments)
         else:

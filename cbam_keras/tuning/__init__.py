@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cbam_keras import _checks
 from cbam_keras.tuning.cluster import join
 from cbam_keras.tuning.results import SearchResults, Trial
-from cbam_keras.tuning.searching import RECIPE, search
+from cbam_keras.tuning.searching import RECIPE, default_output, search
 from cbam_keras.tuning.supervisor import end_with_supervisor, supervise
 
 if TYPE_CHECKING:

@@ -156,6 +156,8 @@ class _Supervisor:
             file=sys.stderr,
             flush=True,
         )
+        # What it has done so far must not be overwritten.
+        self.command = [part for part in self.command if part != "--overwrite"]
         self._start(name)
         return True
 
