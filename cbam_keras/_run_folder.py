@@ -261,9 +261,9 @@ def default_output(command: str, data: str, model: str) -> pathlib.Path:
         data: String, the name of the dataset.
         model: String, the name of the network.
     """
-    name = "-".join((command, data, model))
     # Configurations of a dataset are written "name/configuration".
-    return pathlib.Path("runs") / re.sub(r"[^\w.+-]+", "-", name)
+    parts = (re.sub(r"[^\w.+-]+", "-", p) for p in (command, data, model))
+    return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
 
 
 def as_written(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,14 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import functools
+
 import digits
 import keras
 import pytest
 
-from cbam_keras import training
+from cbam_keras import models, training
+from cbam_keras.models import by_name
 
 
 def has_gpu():
@@ -78,6 +81,20 @@ def bright_digits(monkeypatch):
 @pytest.fixture
 def grey_digits(monkeypatch):
     digits.replace(digits.grey, monkeypatch.setattr)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Puts few digits and a network of few parameters in place."""
+    digits.replace(digits.few, monkeypatch.setattr)
+    build = functools.partial(
+        models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
+    )
+    monkeypatch.setitem(
+        by_name.NETWORKS,
+        "small",
+        functools.partial(by_name._network, build),
+    )
 
 
 @pytest.fixture(scope="module")

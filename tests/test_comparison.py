@@ -5,14 +5,13 @@ import functools
 import inspect
 import json
 import math
-import types
 
 import keras
 import numpy as np
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import _run_folder, comparison, data, models, training
+from cbam_keras import comparison, data, models, training
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
@@ -230,15 +229,3 @@ def test_arrays_are_compared_too(tmp_path, monkeypatch):
         (None, 8, 8, 1),
         (None, 2),
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [
-        ("mnist5k", "mnist5k-small"),
-        ("imagenette/160px", "imagenette-160px-small"),
-    ],
-)
-def test_output_is_one_folder_below_runs(name, folder):
-    images = types.SimpleNamespace(name=name)
-    assert _run_folder.default_output(images, "small").parts == ("runs", folder)
