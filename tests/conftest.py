@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import functools
+import itertools
 
 import digits
 import keras
@@ -13,6 +14,7 @@ import pytest
 
 from cbam_keras import models, training
 from cbam_keras.models import by_name
+from cbam_keras.training.checkpoints import Progress
 
 
 def has_gpu():
@@ -104,3 +106,22 @@ def finished(few_digits, tmp_path_factory):
 
     output = tmp_path_factory.mktemp("finished") / "run"
     return training.train(NETWORKS, "mnist5k", SMALL, output=output)
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch):
+    """Returns a function that arms Ctrl-C after a number of saved epochs."""
+
+    def arm(epochs):
+        save = Progress.save
+        calls = itertools.count(1)
+
+        def saving(session, state, model):
+            save(session, state, model)
+            if next(calls) == epochs:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Progress, "save", saving)
+
+    return arm

@@ -81,7 +81,7 @@ def test_help_of_train_names_every_option(capsys, option):
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     # In the usage and in the list.
-    assert re.search(rf"\[{option}\b", printed)
+    assert re.search(rf"(\[|\| ){option}\b", printed)
     assert re.search(rf"\n  {option}\b", printed)
 
 
