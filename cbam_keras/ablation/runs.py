@@ -189,24 +189,31 @@ def run(
                 runs[name].append(
                     _run_one(name, network, loaded, own, folder.path, label)
                 )
-        rows = [
-            row
-            for table in chosen
-            for row in compared(
-                table,
-                label,
-                [
-                    (ABLATIONS[n].attention or "none", profiles[n], runs[n])
-                    for n in TABLES[table]
-                ],
-                loaded.sizes["test"],
-            )
-        ]
+        tested = loaded.sizes["test"]
         results = AblationResults(
-            rows, loaded.name, seeds, loaded.sizes["test"], folder.path
+            rows=_rows(chosen, label, profiles, runs, tested),
+            data=loaded.name,
+            seeds=seeds,
+            test_images=tested,
+            output=folder.path,
         )
         folder.finish(results)
     return results
+
+
+def _rows(tables, label, profiles, runs, test_images):
+    """Returns the rows of all tables."""
+    entries = {
+        name: (ABLATIONS[name].attention or "none", profiles[name], runs[name])
+        for name in runs
+    }
+    return [
+        row
+        for table in tables
+        for row in compared(
+            table, label, [entries[n] for n in TABLES[table]], test_images
+        )
+    ]
 
 
 def _builder(model):

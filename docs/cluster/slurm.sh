@@ -5,7 +5,7 @@
 #
 # The folder given with --output must be on a file system that all nodes see:
 # models are kept there, and the search is resumed from there. When the job
-# runs out of time, submit it again: it goes on where it stood.
+# runs out of time, submit it again: the search resumes.
 #SBATCH --job-name=cbam-search
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
