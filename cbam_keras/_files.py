@@ -1,57 +1,40 @@
-"""Files that cannot be read any more: told of, set aside, done without."""
+"""Files that are always whole, and folders for one process at a time."""
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from cbam_keras import _checks
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
-def read_json(path, keys=()):
-    """Returns the dictionary that a file holds, with at least these keys.
-
-    Returns `None` where there is no such file, or none that can be used,
-    which is then set aside.
-    """
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        set_aside(path, error)
-        return None
-    if not isinstance(content, dict) or not set(keys) <= set(content):
-        set_aside(path, "it lacks a part")
-        return None
-    return content
-
-
-def set_aside(path, error):
-    """Warns of a file that cannot be read, and renames it."""
-    if isinstance(error, Exception):
-        # What `Damaged` says to do is done here.
-        error = str(error.__cause__ or error).strip().split("\n")[0]
-    aside = path.with_name(path.name + ".damaged")
-    path.replace(aside)
-    _checks.warn(
-        f'"{path}" cannot be read ({error}). It is set aside as '
-        f'"{aside.name}", and the work goes on without it'
-    )
-
-
-# Begins the name of what is being written, and of what a killed process left.
+# Begins the name of a file that is being written, or was when the process
+# was killed.
 UNFINISHED = ".unfinished-"
+# Ends the name of a damaged file that was set aside.
+DAMAGED = ".damaged"
+# Lies in a folder while a process works there.
+LOCK = ".lock"
+
+
+class Damaged(ValueError):
+    """A file that a run depends on cannot be read."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a name to write to, which replaces `path` when all went well.
+    """Gives a temporary path, which replaces `path` if no error is raised.
 
-    The name ends as `path` does, since Keras and others go by the ending.
+    Both have the same suffix, which Keras and others choose the format by.
     """
     path = pathlib.Path(path)
     beside = path.with_name(UNFINISHED + path.name)
@@ -68,24 +51,37 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def folder_path(output: Any) -> pathlib.Path:
-    """Returns `output` as a path, or raises if it cannot be one."""
-    if not isinstance(output, (str, os.PathLike)):
-        raise TypeError(
-            "`output` must be the path of a folder. Received: "
-            f"output={output!r}"
-        )
-    return pathlib.Path(output)
+def read_json(
+    path: pathlib.Path, keys: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """Returns the dictionary in a file, which must have at least these keys.
+
+    Returns `None` if there is no such file. A damaged file is reported,
+    renamed (see `set_aside`) and treated as missing.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        set_aside(path, error)
+        return None
+    if not isinstance(content, dict) or not set(keys) <= set(content):
+        set_aside(path, "it lacks a part")
+        return None
+    return content
 
 
-def contents(folder: pathlib.Path) -> list[str]:
-    """Returns the names in a folder, but for what a killed process left."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        file.name
-        for file in folder.iterdir()
-        if not file.name.startswith(UNFINISHED)
+def set_aside(path: pathlib.Path, error: Exception | str) -> None:
+    """Renames a file that cannot be read, with a warning."""
+    if isinstance(error, Exception):
+        # The advice of `Damaged` is not needed: the file is dealt with here.
+        error = str(error.__cause__ or error).strip().split("\n")[0]
+    aside = path.with_name(path.name + DAMAGED)
+    path.replace(aside)
+    _checks.warn(
+        f'"{path}" cannot be read ({error}). It is renamed to '
+        f'"{aside.name}" and treated as missing'
     )
 
 
@@ -94,7 +90,7 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A probe of a name that nobody has.
+        # Its name is unique, so nothing can be overwritten.
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(
@@ -102,3 +98,106 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
             f'output="{path}" ({error.strerror})'
         ) from error
     return folder
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of a folder.
+
+    The operating system takes the lock from a process that ends, in whatever
+    way, also on network file systems that support `flock`. Where there is no
+    `flock`, the file counts unless it names a process of this machine that
+    has ended.
+
+    Raises:
+        ValueError: If another process has locked the folder.
+    """
+    path = folder / LOCK
+    while True:
+        file = path.open("a+")
+        if not _acquired(file, path):
+            file.close()
+            raise _in_use(folder, _holder(path))
+        # The process before deletes the file, perhaps after it was opened.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()
+    try:
+        file.truncate(0)
+        json.dump(
+            {
+                "process": os.getpid(),
+                "host": socket.gethostname(),
+                "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
+            },
+            file,
+        )
+        file.flush()
+        yield
+    finally:
+        if fcntl is None:
+            # Windows deletes no open file.
+            file.close()
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _acquired(file, path):
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        # The file system has no such locks.
+        pass
+    holder = _holder(path)
+    return holder is None or (
+        holder["host"] == socket.gethostname()
+        and not _is_running(holder["process"])
+    )
+
+
+def _holder(path):
+    """Returns what the process wrote that locked the folder, if it did."""
+    try:
+        holder = json.loads(path.read_text())
+        holder["process"] = int(holder["process"])
+        return {key: holder[key] for key in ("process", "host", "since")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_running(process):
+    if os.name == "nt":
+        # There signal 0 is not a question but Ctrl-C.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # Numbers are used again; this process has not locked anything yet.
+    return process != os.getpid()
+
+
+def _in_use(folder, holder):
+    who = "another process"
+    advice = "Wait until it has ended, or choose another folder"
+    if holder is not None:
+        who = (
+            f"process {holder['process']} on {holder['host']} since "
+            f"{holder['since']}"
+        )
+    if holder is None or holder["host"] != socket.gethostname():
+        advice += (
+            ". If it runs no more and the file system has not noticed, delete "
+            f'"{folder / LOCK}"'
+        )
+    return ValueError(
+        "`output` must be a folder in which no other process works. "
+        f'Received: output="{folder}", in use by {who}. {advice}'
+    )

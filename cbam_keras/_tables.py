@@ -1,27 +1,8 @@
-"""Tables as text, for the terminal, for Markdown and for LaTeX."""
+"""Tables as text, for the terminal and for Markdown."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from cbam_keras import _checks
-
-# What LaTeX takes for commands, and what stands for it.
-ESCAPED = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "\N{PLUS-MINUS SIGN}": r"$\pm$",
-        # In braces, since a row that begins with one would be taken for the
-        # argument of the row's end.
-        "[": "{[}",
-        "]": "{]}",
-        **{character: "\\" + character for character in "&%$#_{}"},
-    }
-)
 
 
 def render(
@@ -69,46 +50,6 @@ def render(
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return "\n".join(lines).strip("\n")
-
-
-def latex(
-    columns: Mapping[str, str],
-    sections: Iterable[Iterable[Sequence[str]]],
-    *,
-    title: str,
-    note: str = "",
-) -> str:
-    """Returns rows of strings as a LaTeX table, for the package `booktabs`.
-
-    Args:
-        columns: As in `render`.
-        sections: Likewise; between the groups stands a `\\midrule`.
-        title: String, the caption.
-        note: String below the table. Defaults to `""`.
-    """
-    ends = [
-        "".join(f"{_latex_row(row)}\n" for row in section)
-        for section in sections
-    ]
-    body = "\\midrule\n".join([f"{_latex_row(columns)}\n", *ends])
-    below = f"\n\\par\\smallskip {_latex_cell(note)}" if note else ""
-    return (
-        "\\begin{table}\n\\centering\n"
-        f"\\caption{{{_latex_cell(title)}}}\n"
-        f"\\begin{{tabular}}{{{''.join(side[0] for side in columns.values())}}}"
-        f"\n\\toprule\n{body}\\bottomrule\n\\end{{tabular}}{below}\n"
-        "\\end{table}"
-    )
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(_latex_cell, cells)) + r" \\"
-
-
-def _latex_cell(text: str) -> str:
-    text = " ".join(text.splitlines()).translate(ESCAPED)
-    # A minus, where a number begins, is longer than a hyphen.
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
 
 
 def _markdown_cell(text: str) -> str:

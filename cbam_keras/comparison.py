@@ -24,12 +24,14 @@ def compare(
     layer_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     output: str | os.PathLike | None = None,
-    resume: bool = False,
+    resume: bool = True,
+    overwrite: bool = False,
     distribute: Any = False,
 ) -> training.Results:
     """Trains one network without and with attention, under equal conditions.
 
-    What `cbam-keras train` runs.
+    What `cbam-keras train` runs. The same call given again resumes, or
+    returns the results; see `training.train`.
 
     Args:
         attentions: Sequence of strings among `"none"`, `"se"`, `"cbam"`,
@@ -41,7 +43,7 @@ def compare(
             These have the small stem for images of up to 96 pixels. Each
             begins by scaling images from [0, 255] to [0, 1]. Defaults to
             `"small"`.
-        images: What `cbam_keras.data.load` takes: the name of a data set,
+        images: What `cbam_keras.data.load` takes: the name of a dataset,
             the path of a folder, or arrays. Defaults to
             `"cluttered_mnist"`.
         recipe: A `training.Recipe`, or the name of one in
@@ -50,11 +52,15 @@ def compare(
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. Defaults to `None`.
         data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, but for those that the recipe holds.
+            `{"download": True}`, except those of the recipe.
             Defaults to `None`.
         output: Path of a folder. Defaults to `None`, which means
-            `runs/<images>-<model>`; of a folder of images, its own name.
-        resume: See `training.train`. Defaults to `False`.
+            `runs/train-<images>-<model>`. A folder of images counts by its
+            own name.
+        resume: Boolean. `False` refuses a folder that holds a run. Defaults
+            to `True`.
+        overwrite: Boolean, whether to start again, see `training.train`.
+            Defaults to `False`.
         distribute: See `training.train`. Defaults to `False`.
 
     Returns:
@@ -70,11 +76,11 @@ def compare(
     recipe = find_recipe(recipe)
     layer_options = dict(layer_options or {})
     made = _attention_layers(attentions, layer_options)
-    # Processes meet before anything is computed.
+    # Processes connect before anything is computed.
     training.connect(distribute)
     loaded = images_for(images, recipe, data_options)
     if output is None:
-        output = default_output(loaded, model)
+        output = default_output("train", loaded.name, model)
     return training.train(
         {
             name: functools.partial(NETWORKS[model], loaded, attention)
@@ -84,13 +90,14 @@ def compare(
         recipe,
         output=output,
         resume=resume,
+        overwrite=overwrite,
         settings={"model": model, "layer_options": layer_options},
         distribute=distribute,
     )
 
 
 def _attention_layers(attentions, layer_options):
-    """Returns what `attention=` takes, by name, with the options given."""
+    """Returns the value of `attention=` for each name, with its options."""
     made, used = {}, set()
     for name in attentions:
         if name == "none":
@@ -102,7 +109,7 @@ def _attention_layers(attentions, layer_options):
         }
         used.update(own)
         made[name] = functools.partial(ATTENTION[name], **own)
-        # Bad values are told before any work is done.
+        # Raises for bad values before any work.
         made[name](name=name)
     unused = [key for key in layer_options if key not in used]
     if unused:

@@ -7,11 +7,16 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import functools
+import itertools
+
 import digits
 import keras
 import pytest
 
-from cbam_keras import training
+from cbam_keras import models, training
+from cbam_keras.models import by_name
+from cbam_keras.training.checkpoints import Progress
 
 
 def has_gpu():
@@ -108,6 +113,20 @@ def grey_digits(monkeypatch):
     digits.replace(digits.grey, monkeypatch.setattr)
 
 
+@pytest.fixture
+def tiny(monkeypatch):
+    """Puts few digits and a network of few parameters in place."""
+    digits.replace(digits.few, monkeypatch.setattr)
+    build = functools.partial(
+        models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
+    )
+    monkeypatch.setitem(
+        by_name.NETWORKS,
+        "small",
+        functools.partial(by_name._network, build),
+    )
+
+
 @pytest.fixture(scope="module")
 def finished(few_digits, tmp_path_factory):
     """Returns the results of an uninterrupted run of two networks."""
@@ -125,3 +144,22 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     colours("colours.keras")
     return tmp_path
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch):
+    """Returns a function that arms Ctrl-C after a number of saved epochs."""
+
+    def arm(epochs):
+        save = Progress.save
+        calls = itertools.count(1)
+
+        def saving(session, state, model):
+            save(session, state, model)
+            if next(calls) == epochs:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Progress, "save", saving)
+
+    return arm

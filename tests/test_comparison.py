@@ -5,14 +5,13 @@ import functools
 import inspect
 import json
 import math
-import types
 
 import keras
 import numpy as np
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import _run_folder, comparison, data, models, training
+from cbam_keras import comparison, data, models, training
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
@@ -54,7 +53,7 @@ def test_compare_trains_none_se_and_cbam(compared):
 
 
 def test_compare_writes_below_runs(compared):
-    assert compared.output.parts[-2:] == ("runs", "mnist5k-small")
+    assert compared.output.parts[-2:] == ("runs", "train-mnist5k-small")
     assert (compared.output / "results.json").is_file()
 
 
@@ -98,7 +97,6 @@ def test_compare_resumes(compared, monkeypatch):
         "images": "mnist5k",
         "recipe": SHORT,
         "output": compared.output,
-        "resume": True,
     }
     options = {"reduction_ratio": 2, "kernel_size": 3}
     assert comparison.compare(**call, layer_options=options) == compared
@@ -225,21 +223,9 @@ def test_arrays_are_compared_too(tmp_path, monkeypatch):
     results = comparison.compare(
         "none", images=(images, np.arange(40) % 2), recipe=SHORT
     )
-    assert results.output.parts == ("runs", "arrays-small")
+    assert results.output.parts == ("runs", "train-arrays-small")
     model = keras.saving.load_model(results.output / "none.keras")
     assert (model.input_shape, model.output_shape) == (
         (None, 8, 8, 1),
         (None, 2),
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [
-        ("mnist5k", "mnist5k-small"),
-        ("imagenette/160px", "imagenette-160px-small"),
-    ],
-)
-def test_output_is_one_folder_below_runs(name, folder):
-    images = types.SimpleNamespace(name=name)
-    assert _run_folder.default_output(images, "small").parts == ("runs", folder)

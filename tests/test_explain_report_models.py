@@ -224,15 +224,15 @@ def test_training_writes_the_names_of_classes_beside_models(here, monkeypatch):
 
 
 def test_a_run_of_before_goes_on_without_names_of_classes(tmp_path):
-    training_folder.Session(tmp_path, {}, resume=False, class_names=("a", "b"))
+    with training_folder.TrainingFolder(tmp_path, {}, ("a", "b")).opened():
+        pass
     file = tmp_path / "results.json"
     content = json.loads(file.read_text())
     assert content.pop("class_names") == ["a", "b"]
     file.write_text(json.dumps(content))
-    session = training_folder.Session(
-        tmp_path, {}, resume=True, class_names=("a", "b")
-    )
-    assert session.finished == []
+    folder = training_folder.TrainingFolder(tmp_path, {}, ("a", "b"))
+    with folder.opened():
+        assert folder.finished == []
 
 
 @pytest.mark.parametrize(

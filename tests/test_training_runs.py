@@ -408,9 +408,11 @@ def test_an_output_below_a_file_is_refused(tmp_path):
 def test_an_output_that_holds_a_run_is_refused_without_resume(finished):
     before = (finished.output / "results.json").read_bytes()
     with pytest.raises(
-        ValueError, match="unless the run in it is resumed.*Resume it"
+        ValueError, match="unless the training run in it is resumed.*Resume it"
     ):
-        training.train(NETWORKS, "mnist5k", SMALL, output=finished.output)
+        training.train(
+            NETWORKS, "mnist5k", SMALL, output=finished.output, resume=False
+        )
     assert (finished.output / "results.json").read_bytes() == before
 
 

@@ -102,7 +102,7 @@ def test_a_chief_that_has_not_begun_is_waited_for(
     monkeypatch.setattr(tuning_folder, "SECONDS_TO_BEGIN", 0.1)
     folder = tmp_path / "run"
     with pytest.raises(RuntimeError, match="has not begun"):
-        tuning_folder.SearchFolder(folder, {}).agree()
+        tuning_folder.SearchFolder(folder, {}).join()
     assert f'begin in "{folder}"' in capsys.readouterr().out
 
 

@@ -11,7 +11,9 @@ import pytest
 import tuning_checks
 from tuning_checks import Killed, answer
 
-from cbam_keras import data, tuning
+from cbam_keras import _files, data, training, tuning
+from cbam_keras.tuning import folder as tuning_folder
+from cbam_keras.tuning import supervisor
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -74,10 +76,10 @@ def test_finished_epochs_are_not_trained_again(quick, tmp_path):
 
     def noting(model, name, images, recipe, progress, **options):
         state = progress.load(name)
-        began.append(len(state["history"]) if state else 0)
+        began.append(state.epochs if state else 0)
         return pretend(model, name, images, recipe, progress, **options)
 
-    quick.setattr("cbam_keras.training.fit", noting)
+    quick.setattr(training, "fit", noting)
     # Within the second epoch of the first trial, then of the second.
     for count in (6, 10):
         with quick.context() as patch:
@@ -227,6 +229,65 @@ def test_a_folder_with_other_files_is_left_alone(quick, tmp_path):
 def test_logs_of_a_supervisor_are_no_other_files(quick, tmp_path):
     (tmp_path / "logs").mkdir()
     assert len(tuning_checks.search(tmp_path, max_trials=1).trials) == 1
+
+
+# Starting again.
+
+
+def test_overwriting_leaves_nothing_of_the_search_before(quick, tmp_path):
+    tuning_checks.search(tmp_path / "run", max_trials=3)
+    (tmp_path / "run/logs").mkdir()
+    (tmp_path / "run/logs/worker-0.log").write_text("trial 1")
+    found = tuning_checks.search(
+        tmp_path / "run", "grid", max_trials=1, overwrite=True
+    )
+    whole = tuning_checks.search(tmp_path / "whole", "grid", max_trials=1)
+    assert answer(found) == answer(whole)
+    assert names(tmp_path / "run") == names(tmp_path / "whole")
+
+
+def names(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "trial_0001/notes.txt"])
+def test_a_search_with_other_files_is_not_overwritten(quick, tmp_path, name):
+    tuning_checks.search(tmp_path, max_trials=1)
+    (tmp_path / name).write_text("mine")
+    before = names(tmp_path)
+    with pytest.raises(ValueError, match=f"also holds {name}"):
+        tuning_checks.search(tmp_path, max_trials=1, overwrite=True)
+    assert names(tmp_path) == before
+
+
+def test_a_folder_in_use_is_refused(quick, tmp_path):
+    with _files.locked(tmp_path):
+        with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
+            tuning_checks.search(tmp_path, max_trials=1)
+
+
+def test_workers_are_not_locked_out(tmp_path):
+    folder = tuning_folder.SearchFolder(tmp_path, {"note": 1}, 3)
+    with folder.opened():
+        worker = tuning_folder.SearchFolder(tmp_path, {"note": 1}, 3)
+        worker.join()
+    assert worker.content == folder.content
+
+
+def test_a_restarted_chief_does_not_overwrite_what_it_has_done(
+    tmp_path, monkeypatch
+):
+    commands = []
+
+    class Process:
+        def __init__(self, command, **options):
+            commands.append(command)
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", Process)
+    own = supervisor._Supervisor(["tune", "--overwrite"], 1, tmp_path)
+    own._start("chief")
+    own._restart("chief", -9)
+    assert ["--overwrite" in command for command in commands] == [True, False]
 
 
 # Damaged files.

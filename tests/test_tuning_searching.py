@@ -448,6 +448,7 @@ def test_logs_for_tensorboard_are_written_for_each_trial(tmp_path):
         ({"max_macs": -1}, ValueError, "`max_macs` must be a positive"),
         ({"keep": 0}, ValueError, "`keep` must be a positive integer"),
         ({"resume": 1}, TypeError, "`resume` must be True or False"),
+        ({"overwrite": 1}, TypeError, "`overwrite` must be True or False"),
         ({"tensorboard": "yes"}, TypeError, "`tensorboard` must be True"),
         ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
         ({"hypermodel": keras.Model}, TypeError, "`hypermodel` must be"),

@@ -9,7 +9,7 @@ from networks import mlp as network
 
 from cbam_keras import _files, plotting, training, tuning
 from cbam_keras.training import Recipe, networks
-from cbam_keras.training.checkpoints import Progress
+from cbam_keras.training.checkpoints import Progress, State
 from cbam_keras.tuning import algorithms
 from cbam_keras.tuning import trial as tuning_trial
 from cbam_keras.tuning.trial import OUTCOME_KEYS
@@ -40,7 +40,7 @@ def pretend(
     callbacks=(),
     stop_if_diverged=False,
 ):
-    """Stands in for `_fitting.fit`: writes what it would, without training.
+    """Stands in for `training.fit`: writes what it would, without training.
 
     The accuracies of a network are a function of its layers, its learning
     rate and the epoch.
@@ -49,15 +49,15 @@ def pretend(
     rate = model.optimizer.get_config()["learning_rate"]
     state = progress.load(name)
     if state is None:
-        state = {"network": name, "fingerprint": own, "history": []}
+        state = State(name, own)
         # As after a step; else its state could not be loaded.
         model.optimizer.build(model.trainable_variables)
-    elif len(state["history"]) < epochs:
-        model = progress.load_model(state["latest"])
-    for epoch in range(len(state["history"]) + 1, epochs + 1):
+    elif state.epochs < epochs:
+        model = progress.load_model(state.latest)
+    for epoch in range(state.epochs + 1, epochs + 1):
         text = json.dumps([own, rate, epoch, recipe.seed], default=str)
         digest = hashlib.sha256(text.encode()).digest()
-        state["history"].append(
+        state.history.append(
             {
                 "network": name,
                 "epoch": epoch,

@@ -1,7 +1,7 @@
 """The comparisons of the paper on any data, over seeds.
 
-- `runs`: `run`: trains the networks of the paper's tables.
-- `results`: their rows, as text and tables.
+- `runs`: `run`, which trains the networks of the paper's tables.
+- `results`: rows, and tables of them.
 - `statistics`: means, deviations and paired differences.
 - `folder`: the output folder.
 """

@@ -1,105 +1,83 @@
-"""The output folder of an ablation, and what its runs have in common."""
+"""The output folder of an ablation."""
 
 import dataclasses
 import json
 
 import keras
 
-from cbam_keras import _files, _run_folder, plotting
+from cbam_keras import _files, plotting, training
+from cbam_keras._run_folder import RunFolder, as_written, differences
+
+# Settings that may grow: only entries in both calls are compared.
+GROWING = ("networks", "data")
 
 
-class Ledger:
-    """`results.json` of an ablation: what its runs have in common."""
+def described(label, recipe, fingerprints, images):
+    """Returns the settings of an ablation, with the data of one seed."""
+    recipe = dataclasses.asdict(recipe)
+    del recipe["seed"]
+    return {
+        "model": label,
+        "recipe": recipe,
+        "backend": keras.backend.backend(),
+        "networks": fingerprints,
+        "data": {str(images.seed): images.describe()},
+    }
 
-    def __init__(self, output, resume):
-        self.output = _files.folder_path(output)
-        self.path = self.output / "results.json"
-        self.content = {"ablation": {}, "versions": _run_folder.versions()}
-        if self.path.exists():
-            self.content = self._read(resume)
-        elif _files.contents(self.output):
-            raise ValueError(
-                "`output` must be a new or empty folder, or that of an "
-                f'ablation. Received: output="{self.output}", which holds '
-                "other files"
-            )
-        _files.output_folder(self.output)
 
-    def _read(self, resume):
-        try:
-            content = json.loads(self.path.read_text())
-            found = isinstance(content.get("ablation"), dict)
-        except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f'The ablation in output="{self.output}" cannot be resumed: '
-                f"results.json is damaged ({error}). Without that file and "
-                "in a new folder it starts again"
-            ) from error
-        if not found:
-            raise ValueError(
-                "`output` must be a new or empty folder, or that of an "
-                f'ablation. Received: output="{self.output}", which holds '
-                "another run"
-            )
-        if not resume:
-            raise ValueError(
-                "`output` must be a new or empty folder unless the ablation "
-                f'in it is resumed. Received: output="{self.output}", '
-                "resume=False"
-            )
-        return content
+class AblationFolder(RunFolder):
+    """The output folder of an ablation, with a training run per subfolder."""
 
-    def begin(self, label, recipe, networks, images):
-        settings = dataclasses.asdict(recipe)
-        del settings["seed"]
-        self._agree(
-            {
-                "model": label,
-                "recipe": settings,
-                "backend": keras.backend.backend(),
-                "networks": networks,
-                "data": {str(images.seed): images.describe()},
-            }
-        )
+    kind = "ablation"
+
+    def check_content(self, content):
+        for key in GROWING:
+            if not isinstance(content["settings"][key], dict):
+                raise TypeError(f"{key} are not a mapping")
+
+    def changes(self, before):
+        old, new = dict(before), dict(self.settings)
+        for key in GROWING:
+            both = [name for name in old[key] if name in new[key]]
+            old[key] = {name: old[key][name] for name in both}
+            new[key] = {name: new[key][name] for name in both}
+        return differences(old, new)
+
+    def patterns(self, content):
+        names = set(content.get("settings", {}).get("networks", ()))
+        names |= set(self.settings["networks"])
+        return [
+            *("tables.md", "tables.csv", "ablation.png"),
+            *(
+                f"{name}/seed-*/{file}"
+                for name in names
+                for file in (*training.training_files([name]), "top5.json")
+            ),
+        ]
 
     def add_data(self, images):
-        """Adds the data of one seed more."""
-        data = {str(images.seed): images.describe()}
-        self._agree({**self.content["ablation"], "data": data})
-
-    def _agree(self, settings):
-        """Adds settings to those written down; raises where they differ."""
-        settings = _run_folder.as_written(settings)
-        before, old, new = self.content["ablation"], {}, {}
-        for key, value in settings.items():
-            if key in ("networks", "data"):
-                # These may grow: compared is what was there before.
-                known = before.get(key, {})
-                old[key] = {k: known[k] for k in known if k in value}
-                new[key] = {k: value[k] for k in known if k in value}
-                settings[key] = {**known, **value}
-            elif before:
-                old[key], new[key] = before.get(key), value
-        if changed := _run_folder.differences(old, new):
-            raise ValueError(
-                "An ablation must be resumed with the settings it was "
-                f'started with. Received: output="{self.output}", changed: '
-                + "; ".join(changed)
-            )
-        self.content["ablation"] = settings
-        _files.write_json(self.path, self.content)
+        """Adds the data of one more seed to the settings."""
+        self.settings["data"] = as_written(
+            {str(images.seed): images.describe()}
+        )
+        before = self.read()["settings"]
+        for key in GROWING:
+            self.content["settings"][key] = {
+                **before[key],
+                **self.settings[key],
+            }
+        self.write()
 
     def finish(self, results):
         """Writes the tables, the figure, and the rows as JSON."""
         for name, text in (
             ("tables.md", results.markdown()),
             ("tables.csv", results.csv()),
-            ("tables.tex", results.latex()),
         ):
-            with _files.replacing(self.output / name) as beside:
+            with _files.replacing(self.path / name) as beside:
                 beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         figure = plotting.plot_ablation(results, results.title)
-        with _files.replacing(self.output / "ablation.png") as beside:
+        with _files.replacing(self.path / "ablation.png") as beside:
             figure.savefig(beside, dpi=150)
         self.content.update(json.loads(results.json()))
-        _files.write_json(self.path, self.content)
+        self.write()

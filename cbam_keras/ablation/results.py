@@ -1,4 +1,4 @@
-"""What came of an ablation: rows, their statistics, and tables of them."""
+"""Results of an ablation: rows, and tables of them in several formats."""
 
 import csv
 import dataclasses
@@ -34,7 +34,7 @@ class AblationRow:
         top1_errors: Tuple of numbers, the top-1 error on the test images in
             %, one per seed.
         top1_error: Number, their mean.
-        top1_deviation: Number, their standard deviation (by n - 1), or `None`
+        top1_deviation: Number, their standard deviation (n - 1), or `None`
             for one seed.
         difference: Number in %, the mean over the seeds of its error minus
             that of the table's first row, or `None` in that row.
@@ -66,18 +66,17 @@ class AblationRow:
 
 @dataclasses.dataclass(frozen=True)
 class AblationResults:
-    """What came of an ablation; prints as the paper's tables.
+    """Results of an ablation; prints as the paper's tables.
 
-    `markdown()`, `csv()`, `latex()` (for the package `booktabs`) and `json()`
-    return the same as text.
+    `markdown()`, `csv()` and `json()` return them as text.
 
     Attributes:
-        rows: List of `AblationRow`, by table; the first of each table is what
-            the others are compared with.
-        data: String, the name of the data set.
+        rows: List of `AblationRow`, by table; the first of each table is its
+            baseline.
+        data: String, the name of the dataset.
         seeds: Tuple of integers, in the order of `top1_errors`.
-        test_images: Integer, how many images the errors are of.
-        output: Path of the folder with all files.
+        test_images: Integer, the number of test images.
+        output: Path of the output folder.
     """
 
     rows: list[AblationRow]
@@ -108,13 +107,6 @@ class AblationResults:
         return "\n\n".join(
             f"**{title}**\n\n"
             f"{_tables.render(columns, [cells], markdown=True)}\n\n{note}"
-            for title, columns, cells, note in self._tables()
-        )
-
-    def latex(self) -> str:
-        """Returns the tables in LaTeX, for the package `booktabs`."""
-        return "\n\n".join(
-            _tables.latex(columns, [cells], title=title, note=note)
             for title, columns, cells, note in self._tables()
         )
 
@@ -169,7 +161,7 @@ class AblationResults:
         tables: dict[int, list[AblationRow]] = {}
         for row in self.rows:
             tables.setdefault(row.table, []).append(row)
-        # Some stand in two tables.
+        # Some are in two tables.
         comparisons = {
             (row.attention, rows[0].attention)
             for rows in tables.values()
@@ -196,7 +188,7 @@ class AblationResults:
             yield title, columns, cells, self._note(rows, len(comparisons))
 
     def _note(self, rows, comparisons):
-        """Returns what can be said of a table, and what not."""
+        """Returns the note below a table: what its numbers mean."""
         first = rows[0].attention
         text = (
             f"Mean and standard deviation over the seeds of the error on the "

@@ -1,9 +1,9 @@
-"""The paper's comparisons on a data set of yours, over several seeds.
+"""The paper's comparisons on your own data, over several seeds.
 
 `ABLATIONS` holds the networks and `TABLES` says which table shows which. Both
 are the rows of Tables 1 to 4 as `cbam_keras.presets` has them, with any network
-in the place of ResNet50. Wherever there is a spatial gate, it is the authors'
-variant, `VARIANTS["official"]`, which has batch normalization in that gate.
+instead of ResNet50. All spatial gates are the authors' variant,
+`VARIANTS["official"]`, with batch normalization in the gate.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ from cbam_keras import (
     training,
 )
 from cbam_keras._files import read_json
-from cbam_keras.ablation.folder import Ledger
+from cbam_keras.ablation.folder import AblationFolder, described
 from cbam_keras.ablation.results import AblationResults
 from cbam_keras.ablation.statistics import compared
 from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
-# The paper's Table 2 adds spatial gates to the channel gate that Table 1 ends
-# with, which therefore stands first, as what the others are compared with.
+# The paper's Table 2 adds spatial gates to the last channel gate of Table 1,
+# which therefore comes first, as the baseline.
 _ROWS = {
     1: (
         "resnet50",
@@ -83,27 +83,29 @@ def run(
     recipe: training.Recipe | str | None = None,
     output: str | os.PathLike | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     data_options: Mapping[str, Any] | None = None,
 ) -> AblationResults:
-    """Runs the comparisons of the paper's Tables 1 to 4 on any data set.
+    """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 
     What `cbam-keras ablate` runs: Table 1 compares the pooling of the channel
     gate, Table 2 spatial gates after it, Table 3 the arrangement of the two,
-    and Table 4 no attention, SE and CBAM. Wherever there is a spatial gate, it
-    is the authors' variant, `VARIANTS["official"]`.
+    and Table 4 no attention, SE and CBAM. All spatial gates are the authors'
+    variant, `VARIANTS["official"]`.
 
     Each network (10 in all tables) is trained once per seed, however many
-    tables show it. Killed at any moment, the same call goes on from the last
-    finished epoch; with more tables or seeds it trains what is missing. A
-    seed decides the initial weights, which images validate, and their order;
-    the test images are the same.
+    tables show it. The same call given again resumes from the last finished
+    epoch, or returns the results. With more tables or seeds it trains what is
+    missing. With other settings it is refused, and the error names what
+    differs. A seed decides the initial weights, which images are for
+    validation, and their order; the test images are always the same.
 
-    The output folder gets `tables.md`, `tables.csv`, `tables.tex`,
-    `results.json` and `ablation.png`, and below `<network>/seed-<seed>` what
-    `training.train` writes, with the best state of each run as `.keras`.
+    The output folder gets `tables.md`, `tables.csv`, `results.json` and
+    `ablation.png`, and below `<network>/seed-<seed>` what `training.train`
+    writes, with the best checkpoint of each run as `.keras`.
 
     Args:
-        images: What `cbam_keras.data.load` takes: the name of a data set,
+        images: What `cbam_keras.data.load` takes: the name of a dataset,
             the path of a folder, or arrays. Defaults to
             `"cluttered_mnist"`.
         model: String, a network of `comparison.compare`; or a function that
@@ -117,19 +119,21 @@ def run(
             `Recipe()`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/ablate-<images>-<model>`.
-        resume: Boolean, whether to go on with what the folder holds.
-            Defaults to `True`.
+        resume: Boolean. `False` refuses a folder that holds a run. Defaults
+            to `True`.
+        overwrite: Boolean, whether to start again, see `training.train`.
+            Defaults to `False`.
         data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, but for those that the recipe holds.
+            `{"download": True}`, except those of the recipe.
             Defaults to `None`.
 
     Returns:
         An `AblationResults`.
 
     Raises:
-        ValueError: If an argument is out of range, if the output folder
-            holds something else, or if what is resumed was started
-            differently.
+        ValueError: If an argument is out of range; if the output folder
+            cannot be written, holds something else or is used by another
+            process; if the ablation in it has other settings or is damaged.
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package for the data, the figure, or the intervals
             (SciPy) is missing.
@@ -158,54 +162,64 @@ def run(
     chosen, seeds = _check_tables(tables), _check_seeds(seeds)
     recipe = find_recipe(recipe)
     _checks.boolean("resume", resume)
-    # Before any work: what is only needed in the end must be there too.
+    _checks.boolean("overwrite", overwrite)
+    # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     if len(seeds) > 1:
         _checks.require("scipy.stats", extra="tune")
     names = list(dict.fromkeys(n for table in chosen for n in TABLES[table]))
-    runs: dict[str, list] = {name: [] for name in names}
-    ledger: Any = None
-    for seed in seeds:
-        own = dataclasses.replace(recipe, seed=seed)
-        loaded = training.images_for(images, own, data_options)
-        networks = {name: _network(build, loaded, name) for name in names}
-        if ledger is None:
-            profiles, made = _costs(networks, loaded, own)
-            if output is None:
-                output = _run_folder.default_output(loaded, label, "ablate-")
-            ledger = Ledger(output, resume)
-            ledger.begin(label, recipe, made, loaded)
-        ledger.add_data(loaded)
-        for name, network in networks.items():
-            done = sum(map(len, runs.values()))
-            print(
-                f"Run {done + 1} of {len(names) * len(seeds)}: {name}, "
-                f"seed {seed}",
-                flush=True,
-            )
-            runs[name].append(
-                _run_one(name, network, loaded, own, ledger.output, label)
-            )
-    found = {
-        name: (ABLATIONS[name].attention or "none", profiles[name], runs[name])
-        for name in names
-    }
-    tested = loaded.sizes["test"]
-    results = AblationResults(
-        rows=[
-            row
-            for table in chosen
-            for row in compared(
-                table, label, [found[name] for name in TABLES[table]], tested
-            )
-        ],
-        data=loaded.name,
-        seeds=seeds,
-        test_images=tested,
-        output=ledger.output,
+    own = dataclasses.replace(recipe, seed=seeds[0])
+    loaded = training.images_for(images, own, data_options)
+    networks = {name: _network(build, loaded, name) for name in names}
+    profiles, fingerprints = _costs(networks, loaded, own)
+    if output is None:
+        output = _run_folder.default_output("ablate", loaded.name, label)
+    folder = AblationFolder(
+        output, described(label, recipe, fingerprints, loaded)
     )
-    ledger.finish(results)
+    runs: dict[str, list] = {name: [] for name in names}
+    with folder.opened(resume=resume, overwrite=overwrite):
+        for seed in seeds:
+            own = dataclasses.replace(recipe, seed=seed)
+            if seed != seeds[0]:
+                loaded = training.images_for(images, own, data_options)
+                networks = {n: _network(build, loaded, n) for n in names}
+            folder.add_data(loaded)
+            for name, network in networks.items():
+                done = sum(map(len, runs.values()))
+                print(
+                    f"Run {done + 1} of {len(names) * len(seeds)}: {name}, "
+                    f"seed {seed}",
+                    flush=True,
+                )
+                runs[name].append(
+                    _run_one(name, network, loaded, own, folder.path, label)
+                )
+        tested = loaded.sizes["test"]
+        results = AblationResults(
+            rows=_rows(chosen, label, profiles, runs, tested),
+            data=loaded.name,
+            seeds=seeds,
+            test_images=tested,
+            output=folder.path,
+        )
+        folder.finish(results)
     return results
+
+
+def _rows(tables, label, profiles, runs, test_images):
+    """Returns the rows of all tables."""
+    entries = {
+        name: (ABLATIONS[name].attention or "none", profiles[name], runs[name])
+        for name in runs
+    }
+    return [
+        row
+        for table in tables
+        for row in compared(
+            table, label, [entries[n] for n in TABLES[table]], test_images
+        )
+    ]
 
 
 def _builder(model):
@@ -262,8 +276,8 @@ def _network(build, images, name):
 
 
 def _costs(networks, images, recipe):
-    """Builds each network once: its profile, and a code of its layers."""
-    profiles, made = {}, {}
+    """Builds each network once; returns profiles and fingerprints."""
+    profiles, fingerprints = {}, {}
     for name, network in networks.items():
         model = training.build_seeded(network, recipe)
         if not isinstance(model, keras.Model):
@@ -273,47 +287,46 @@ def _costs(networks, images, recipe):
             )
         training.check_network(model, images)
         profiles[name] = profiling.profile_model(model, images.image_shape)
-        made[name] = training.fingerprint(model)
-    return profiles, made
+        fingerprints[name] = training.fingerprint(model)
+    return profiles, fingerprints
 
 
 def _run_one(name, network, images, recipe, output, label):
-    """Trains one network with one seed, unless that has been done."""
+    """Trains one network with one seed, unless that is finished."""
     folder = output / name / f"seed-{recipe.seed}"
     results = training.train(
         {name: network},
         images,
         recipe,
         output=folder,
-        resume=True,
         settings={"model": label, "attention": name},
     )
     (found,) = results.runs
-    # Of ten classes half would be among the first five by chance.
+    # With ten classes, top-5 is right by chance half of the time.
     if len(images.class_names) <= 10:
         return found, None
     path = folder / "top5.json"
-    told = read_json(path, ["accuracy"])
-    if told is None:
+    stored = read_json(path, ["accuracy"])
+    if stored is None:
         best = keras.saving.load_model(folder / found.file)
-        told = {"accuracy": _top5_accuracy(best, images)}
-        _files.write_json(path, told)
-    return found, told["accuracy"]
+        stored = {"accuracy": _top5_accuracy(best, images)}
+        _files.write_json(path, stored)
+    return found, stored["accuracy"]
 
 
 def _top5_accuracy(model, images):
-    """Returns the part of the test images with the class among the top 5."""
+    """Returns the fraction of test images with the class in the top 5."""
     hits = total = 0
     test = batches = images.test
     if isinstance(test, keras.utils.PyDataset):
-        # Keras' own loop counts; in a `for` they would not end.
+        # A `for` over a PyDataset would not end.
         batches = (test[index] for index in range(len(test)))
     for pixels, labels, *_ in batches:
         scores = np.asarray(model.predict_on_batch(np.asarray(pixels)))
         labels = np.asarray(labels)
         if labels.ndim > 1:
             labels = labels.argmax(axis=-1)
-        # Of equal scores the first is taken, as for top-1.
+        # The first of equal scores counts, as in top-1.
         first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
         hits += int((first == labels[:, None]).any(axis=-1).sum())
         total += len(labels)

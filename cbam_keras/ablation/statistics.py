@@ -22,9 +22,8 @@ def compared(
         network: String, the network that carries the attention.
         entries: Sequence of the attention as the paper names it, a
             `Profile`, and for each seed a `training.Run` and the top-5
-            accuracy or `None`; the first is what the others are compared
-            with.
-        test_images: Integer, how many images the accuracies are of.
+            accuracy or `None`; the first is the baseline.
+        test_images: Integer, the number of test images.
     """
     baseline = None
     for attention, profile, runs in entries:
@@ -60,7 +59,7 @@ def compared(
 
 
 def _error(accuracy, images):
-    """Returns the error in %, without the rounding of the accuracy."""
+    """Returns the error in %, exact although the accuracy is float32."""
     return 100 * (images - round(accuracy * images)) / images
 
 

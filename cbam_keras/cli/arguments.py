@@ -1,4 +1,4 @@
-"""What the commands take: options that several of them share."""
+"""Options that several subcommands share."""
 
 import argparse
 import dataclasses
@@ -28,13 +28,16 @@ _RECIPE_OPTIONS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage before them.
+    """A parser that takes no abbreviations and reports errors in one line.
 
-    Arguments for `anywhere`, the name of one that takes any number, may stand
-    between options too, where argparse takes them for unknown.
+    Positional arguments of the name `anywhere` may also stand between
+    options, where argparse would not recognize them.
     """
 
     anywhere: str | None = None
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args=None, namespace=None):
         options, rest = super().parse_known_args(args, namespace)
@@ -50,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model(parser, *, own=False):
-    """Adds `--model`; with `own`, a function of the user's is taken too."""
+    """Adds `--model`; with `own`, also for a function of the user."""
     names = list(models.NETWORKS)
     if own:
         parser.add_argument(
@@ -68,7 +71,7 @@ def add_model(parser, *, own=False):
 
 
 def add_data(parser, default, *, training=True):
-    """Adds what tells of data; by default there are none if it is `None`."""
+    """Adds options for data; without any by default if `default` is `None`."""
     size = "resize images to a square of that side (default: as they are, "
     if not training:
         size = "for models that take any size (default: that of another "
@@ -79,28 +82,29 @@ def add_data(parser, default, *, training=True):
         "--data",
         default=argparse.SUPPRESS if default is None else default,
         metavar="NAME",
-        help=f"{' or '.join(data.EMBEDDED)} (embedded), a set of TensorFlow "
-        "Datasets as cifar10, or a folder with a folder of images per class",
+        help=f"{' or '.join(data.EMBEDDED)} (embedded), a dataset of "
+        "TensorFlow Datasets such as cifar10, or a folder with a folder of "
+        "images per class",
     )
     add(
         "--data-dir",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="where TensorFlow Datasets keeps what it has prepared "
+        help="the folder of TensorFlow Datasets "
         "(default: ~/tensorflow_datasets)",
     )
     add(
         "--manual-dir",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="where files lie that you must fetch yourself, as for "
+        help="the folder with archives that you download by hand, as for "
         "imagenet2012",
     )
     add(
         "--download",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="download and prepare the set if it is not there yet",
+        help="download and prepare the dataset if necessary",
     )
     add(
         "--image-size",
@@ -115,13 +119,13 @@ def add_data(parser, default, *, training=True):
             action="append",
             choices=data.AUGMENTATIONS,
             default=argparse.SUPPRESS,
-            help="how to vary training images; repeat it for several",
+            help="augmentation of training images; repeat it for several",
         )
     return group
 
 
 def add_recipe(parser, recipe, *, learning_rate=True):
-    """Adds what is changed most often of a recipe, and its name."""
+    """Adds the recipe and what is changed most often in it."""
     group = parser.add_argument_group("training")
 
     def add(option, kind, text, **options):
@@ -132,7 +136,7 @@ def add_recipe(parser, recipe, *, learning_rate=True):
     add(
         "--recipe",
         str,
-        f"{', '.join(training.RECIPES)}: what the options below are set to "
+        f"{', '.join(training.RECIPES)}: sets the options below "
         "unless given (default: default)",
         metavar="NAME",
     )
@@ -149,7 +153,7 @@ def add_recipe(parser, recipe, *, learning_rate=True):
     add(
         "--mixed-precision",
         str,
-        "compute in half precision (float16 if nothing follows)",
+        "compute in half precision (float16 without a value)",
         nargs="?",
         const="float16",
         choices=["float16", "bfloat16"],
@@ -157,12 +161,41 @@ def add_recipe(parser, recipe, *, learning_rate=True):
 
 
 def add_output(parser, default):
+    """Adds `--output`."""
     parser.add_argument(
         "--output",
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help=f"a folder for all files (default: {default})",
+        help=f"the folder for all files (default: {default})",
     )
+
+
+def add_run_folder(parser, default):
+    """Adds `--output`, and what to do with a run in that folder."""
+    add_output(parser, default)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="resume the run in the output folder, as is done without this "
+        "option too",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="delete the run in the output folder and start again",
+    )
+
+
+def run_folder_of(options) -> dict[str, Any]:
+    """Returns the arguments `output` and `overwrite` of a run."""
+    given = vars(options)
+    return {
+        "output": given.get("output"),
+        "overwrite": given.get("overwrite", False),
+    }
 
 
 def recipe_of(options, default: training.Recipe) -> training.Recipe:
@@ -172,7 +205,7 @@ def recipe_of(options, default: training.Recipe) -> training.Recipe:
     changed = {
         key: given[key]
         for key in _RECIPE_OPTIONS
-        # The search takes learning rates of its own.
+        # A search has a list of learning rates.
         if key in given and not isinstance(given[key], list)
     }
     if "augment" in given:
@@ -181,31 +214,31 @@ def recipe_of(options, default: training.Recipe) -> training.Recipe:
 
 
 def data_options_of(options) -> dict[str, Any]:
-    """Returns what `data.load` is told besides what a recipe says."""
+    """Returns the arguments of `data.load` that are not in the recipe."""
     given = vars(options)
     return {key: given[key] for key in _DATA_OPTIONS if key in given}
 
 
 def model_of(name: str) -> Any:
-    """Returns the name of a network, or the user's function of that name."""
+    """Returns the name of a network, or the function `MODULE:FUNCTION`."""
     return imported("model", name) if ":" in name else name
 
 
 def import_module(name: str) -> ModuleType:
-    """Returns a module of that name, those here included."""
+    """Imports a module, which may be in the working directory."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return importlib.import_module(name)
 
 
 def imported(option: str, name: str) -> Any:
-    """Returns what `"module:function"` names, modules here included."""
+    """Returns the object of a name like `"module:function"`."""
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"`{option}` must be MODULE:FUNCTION, a function in a module "
-            "that Python finds, here or installed. Received: "
+            "that is installed or in this folder. Received: "
             f"{option}={name!r} ({error})"
         ) from error

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Defaults to `None`, which means that of the process.
 
     Returns:
-        0, or 2 after a mistake of the user's, told in one line on stderr, or
-        1 where the work itself failed, or 130 after Ctrl-C.
+        0 on success, 2 after a user error, reported in one line on stderr, 1
+        if the work itself failed, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
@@ -31,32 +31,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = options.handler(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, as `head`, has seen enough. Nor may the interpreter
-        # write what is left when it ends.
+        # The reader, such as `head`, has ended. The interpreter must not
+        # write the rest on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        # Our own errors tell the user what to mend. Others are bugs, and
-        # their traceback is what a report needs.
+        # Our own errors say what to fix. Others are bugs, and a bug report
+        # needs their traceback.
         if not _raised_by_us(error):
             raise
         message = " ".join(str(error).split())
         print(f"{options.prog}: error: {message}", file=sys.stderr)
         return 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
-        then = f"; {options.goes_on} goes on from here"
-        print(
-            f"{options.prog}: interrupted{then if options.goes_on else ''}",
-            file=sys.stderr,
-        )
+        print(f"{options.prog}: interrupted{_advice(options)}", file=sys.stderr)
         return 130
     return status or 0
+
+
+def _advice(options):
+    """Returns how to continue an interrupted command."""
+    if not options.goes_on:
+        return ""
+    without = " without --overwrite" if "overwrite" in options else ""
+    return f"; {options.goes_on}{without} resumes from here"
 
 
 def _parser():
     parser = Parser(
         prog="cbam-keras",
-        description="CBAM attention for Keras: train, search, compare, see.",
+        description="CBAM attention for Keras: train, tune, compare, explain.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(goes_on="the same command")

@@ -7,23 +7,25 @@ from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
     add_model,
-    add_output,
     add_recipe,
+    add_run_folder,
     data_options_of,
     recipe_of,
+    run_folder_of,
 )
 from cbam_keras.layers import ORDERS
 
 
 def add_train(commands):
+    """Adds the subcommand to the parser."""
     parser = commands.add_parser(
         "train",
         help="train a network without and with attention, and compare",
         description=(
             "Trains a network without attention, with SE and with CBAM "
-            "under equal conditions and ends with a table. Without "
-            "arguments: a small ResNet on digits among clutter, a few "
-            "minutes on a CPU."
+            "under equal conditions and ends with a table. The same command "
+            "given again resumes. Without arguments: a small ResNet on "
+            "cluttered digits, a few minutes on a CPU."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -55,13 +57,7 @@ def add_train(commands):
         default=argparse.SUPPRESS,
         help="of CBAM's gates (default: channel_first)",
     )
-    add_output(parser, "runs/DATA-MODEL, which must be new")
-    add(
-        "--resume",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="go on with the run in the output folder",
-    )
+    add_run_folder(parser, "runs/train-DATA-MODEL")
     add_data(parser, "cluttered_mnist")
     add_recipe(parser, training.Recipe())
     group = parser.add_argument_group("many devices")
@@ -75,7 +71,7 @@ def add_train(commands):
         "--address",
         metavar="HOST:PORT",
         default=argparse.SUPPRESS,
-        help="of process 0, when several machines train one network (JAX)",
+        help="of process 0, if several machines train one network (JAX)",
     )
     group.add_argument(
         "--processes",
@@ -89,7 +85,7 @@ def add_train(commands):
         default=argparse.SUPPRESS,
         help="which of them this is, from 0",
     )
-    parser.set_defaults(handler=_train, prog=parser.prog, goes_on="--resume")
+    parser.set_defaults(handler=_train, prog=parser.prog)
 
 
 def _train(options):
@@ -106,11 +102,10 @@ def _train(options):
             if key in given
         },
         data_options=data_options_of(options),
-        output=given.get("output"),
-        resume=given.get("resume", False),
+        **run_folder_of(options),
         distribute=distribution,
     )
-    # Of several processes the first one speaks.
+    # Of several processes the first one prints.
     if getattr(distribution, "process", 0) == 0:
         print(results)
 

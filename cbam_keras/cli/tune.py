@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pathlib
 import socket
 import sys
 
@@ -11,12 +10,13 @@ from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
     add_model,
-    add_output,
     add_recipe,
+    add_run_folder,
     data_options_of,
     imported,
     model_of,
     recipe_of,
+    run_folder_of,
 )
 from cbam_keras.layers import ORDERS
 
@@ -55,7 +55,7 @@ def add_tune(commands):
     )
     add_model(parser, own=True)
     _add_search(parser)
-    add_output(parser, "runs/tune-DATA-MODEL")
+    add_run_folder(parser, "runs/tune-DATA-MODEL")
     _add_space(parser)
     add_data(parser, "mnist5k")
     add_recipe(parser, tuning.RECIPE, learning_rate=False)
@@ -196,7 +196,7 @@ def _tune(options):
         keep=options.keep,
         tensorboard=options.tensorboard,
         data_options=data_options_of(options),
-        output=_tune_output(options),
+        **run_folder_of(options),
     )
     if results is not None:
         print(results)
@@ -216,20 +216,15 @@ def _hypermodel(options):
     return tuning.CBAMHyperModel(model=model_of(options.model), **space)
 
 
-def _tune_output(options):
-    named = vars(options).get("hypermodel", options.model)
-    default = pathlib.Path("runs") / (
-        f"tune-{pathlib.Path(options.data).name}-{named.replace(':', '-')}"
-    )
-    return vars(options).get("output", default)
-
-
 def _run_workers(options):
     workers = _checks.positive_integer("workers", options.workers)
     # User errors are reported before any process is started.
     recipe_of(options, tuning.RECIPE)
-    _hypermodel(options)
-    output = _files.output_folder(pathlib.Path(_tune_output(options)))
+    hypermodel = _hypermodel(options)
+    output = vars(options).get("output")
+    if output is None:
+        output = tuning.default_output(hypermodel, options.data)
+    output = _files.output_folder(output)
     # Each process runs this command, and reads from its environment which
     # one it is.
     command = [sys.executable, "-m", "cbam_keras", *options.arguments]

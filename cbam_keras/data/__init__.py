@@ -21,6 +21,6 @@ from cbam_keras.data.image_data import ImageData
 from cbam_keras.data.loading import load
 from cbam_keras.data.preloading import headers
 from cbam_keras.data.records import SPLITS, Records
-from cbam_keras.data.sources import find_source
+from cbam_keras.data.sources import dataset_name, find_source
 
 __all__ = ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"]

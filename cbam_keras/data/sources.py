@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,11 +29,7 @@ def find_source(name, fraction, seed, *, in_memory, **options):
             "`name` must be a string, a path or arrays (images, labels). "
             f"Received: name of type {type(name).__name__}"
         )
-    folder = isinstance(name, os.PathLike) or (
-        isinstance(name, str)
-        and name not in EMBEDDED
-        and (os.path.isdir(name) or name[:1] in (".", "~", "/", "\\"))
-    )
+    folder = _is_folder(name)
     if isinstance(name, str) and name not in EMBEDDED and not folder:
         return from_tfds(
             name,
@@ -53,6 +50,21 @@ def find_source(name, fraction, seed, *, in_memory, **options):
     if isinstance(name, str):
         return from_embedded(name, fraction, seed)
     return from_arrays(name, fraction, seed)
+
+
+def _is_folder(name):
+    return isinstance(name, os.PathLike) or (
+        isinstance(name, str)
+        and name not in EMBEDDED
+        and (os.path.isdir(name) or name[:1] in (".", "~", "/", "\\"))
+    )
+
+
+def dataset_name(name):
+    """Returns the `name` that the `ImageData` will have, without loading."""
+    if _is_folder(name):
+        return pathlib.Path(name).expanduser().resolve().name
+    return name if isinstance(name, str) else "arrays"
 
 
 def resized(source, size, augment, in_memory):

@@ -1,20 +1,22 @@
-"""One training run by recipe, which resumes after a crash.
+"""Training by recipe, resumable after a crash.
 
-- `runs`: `train`, network by network.
-- `recipe`: how a network is trained.
+- `runs`: `train`, one network after the other.
+- `recipe`: `Recipe`: optimizer, schedule, epochs, augmentation.
 - `images`: the data of a recipe.
 - `networks`: networks built, checked and compiled.
-- `fitting`: one network, epoch by epoch.
-- `checkpoints`: what is saved after each epoch.
+- `fitting`: training of one network, epoch by epoch.
+- `checkpoints`: the state saved after each epoch.
 - `folder`: the output folder.
 - `results`: results of a run.
 - `distribution`: several devices, processes and machines.
 - `processes`: how processes under JAX meet and end.
 """
 
-from cbam_keras.training.checkpoints import Damaged, Progress, best_epoch
+from cbam_keras._files import Damaged
+from cbam_keras.training.checkpoints import Progress, State, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
 from cbam_keras.training.fitting import Diverged, fit
+from cbam_keras.training.folder import training_files
 from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import (
     build_seeded,

@@ -1,4 +1,4 @@
-"""Training of one network, so that it can be interrupted at any moment."""
+"""Training of one network, epoch by epoch, resumable after each."""
 
 import math
 import sys
@@ -6,11 +6,11 @@ import time
 
 import keras
 
-from cbam_keras.training.checkpoints import random_states
+from cbam_keras.training.checkpoints import State, random_states
 from cbam_keras.training.distribution import ALONE
 from cbam_keras.training.networks import fingerprint
 
-KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class Diverged(ArithmeticError):
@@ -31,21 +31,21 @@ def fit(
     stop_if_diverged=False,
     devices=ALONE,
 ):
-    """Trains a network from where its progress stands, and returns the state.
+    """Trains a network from its last finished epoch, and returns its state.
 
     Args:
-        model: A compiled `keras.Model`, which the one on disk replaces where
-            the training has begun.
-        name: String, the name its progress is kept under.
+        model: A compiled `keras.Model`. A checkpoint replaces it if there is
+            one.
+        name: String, the name under which the state is saved.
         images: An `ImageData`.
         recipe: A `Recipe`.
         progress: A `Progress`.
         epochs: Integer, the epoch to train to. Defaults to `None`, which
             means those of the recipe.
-        announce: Function that is told the epochs done before it begins.
-            Defaults to `None`.
-        after_epoch: Function that gets the state when it has been saved.
-            Defaults to `None`.
+        announce: Function that gets the number of finished epochs before
+            the training starts. Defaults to `None`.
+        after_epoch: Function that gets the state after each epoch, when it
+            has been saved. Defaults to `None`.
         callbacks: Sequence of further `keras.callbacks.Callback`s.
         stop_if_diverged: Boolean, whether a loss that is not finite raises
             `Diverged`. Defaults to `False`.
@@ -53,21 +53,20 @@ def fit(
             process alone.
 
     Returns:
-        Dictionary: `network`, `fingerprint`, `history` (a dictionary per
-        epoch) and the names of the `latest` and `best` checkpoint.
+        A `State`.
     """
     epochs = recipe.epochs if epochs is None else epochs
-    model, state = _where_it_stands(model, name, progress, epochs)
+    model, state = _resumed(model, name, progress, epochs)
     if announce is not None and devices.writes:
-        announce(len(state["history"]))
-    if len(state["history"]) >= epochs:
+        announce(state.epochs)
+    if state.epochs >= epochs:
         return state
     with devices.fitting(model):
         model.fit(
             images.train,
             validation_data=images.validation,
             epochs=epochs,
-            initial_epoch=len(state["history"]),
+            initial_epoch=state.epochs,
             callbacks=[
                 *callbacks,
                 _SaveEpoch(
@@ -82,37 +81,37 @@ def fit(
             ],
             # The data shuffle themselves, by seed and epoch.
             shuffle=False,
-            # A bar that redraws itself is for terminals and notebooks, and
-            # of several processes one prints.
+            # A progress bar redraws itself, which log files cannot show. Of
+            # several processes one prints.
             verbose=_verbosity() if devices.writes else 0,
         )
     return state
 
 
-def _where_it_stands(model, name, progress, epochs):
-    """Returns the model to go on with, and the state."""
+def _resumed(model, name, progress, epochs):
+    """Returns the model to continue with, and its state."""
     state = progress.load(name)
     own = fingerprint(model)
     if state is None:
-        return model, {"network": name, "fingerprint": own, "history": []}
-    if state["fingerprint"] != own:
+        return model, State(name, own)
+    if state.fingerprint != own:
         raise ValueError(
             "A run must be resumed with the networks it was started with. "
             f'Received: folder="{progress.folder}", changed: the layers of '
             f'network "{name}"'
         )
-    if len(state["history"]) < epochs:
+    if state.epochs < epochs:
         # The file holds the optimizer's state too.
-        model = progress.load_model(state["latest"])
+        model = progress.load_model(state.latest)
         for variable, value in zip(
-            random_states(model), state["random"], strict=True
+            random_states(model), state.random, strict=True
         ):
             variable.assign(value)
     return model, state
 
 
 class _SaveEpoch(keras.callbacks.Callback):
-    """Makes an epoch repeatable, and saves the state after it."""
+    """Seeds each epoch, and saves the state after it."""
 
     def __init__(
         self,
@@ -142,21 +141,21 @@ class _SaveEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.start
         row = {
-            "network": self.state["network"],
+            "network": self.state.network,
             "epoch": epoch + 1,
-            **{key: float(logs[key]) for key in KEYS},
+            **{key: float(logs[key]) for key in METRICS},
             "seconds": seconds,
         }
         if self.stop_if_diverged and not math.isfinite(row["loss"]):
             raise Diverged(
                 f"The training loss became {row['loss']} in epoch {epoch + 1}"
             )
-        self.state["history"].append(row)
+        self.state.history.append(row)
         with self.devices.apart():
             self.progress.save(self.state, self.model)
         if self.after_epoch is not None:
             self.after_epoch(self.state)
-        # No process begins an epoch before the last one is on disk.
+        # No process starts an epoch before the last one is on disk.
         self.devices.wait()
 
 

@@ -1,157 +1,144 @@
-"""The output folder of a training run: what came of it, and how to go on."""
+"""The output folder of a training run."""
 
 import csv
 import dataclasses
-import json
+import glob
 import shutil
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from cbam_keras import _files, _run_folder, plotting
-from cbam_keras.training.checkpoints import Progress
+from cbam_keras import _files, plotting
+from cbam_keras._run_folder import RunFolder
+from cbam_keras.training.checkpoints import Progress, State
 from cbam_keras.training.results import Results, Run
 
-# How long another process' first file may take to be seen, in seconds.
-PATIENCE = 60
+# How long a file of another process may take to appear, in seconds.
+SECONDS_TO_APPEAR = 60
 
 
-class Session:
-    """The output folder of one call of `train`, and what it knows.
+def training_files(networks: Iterable[str]) -> list[str]:
+    """Returns glob patterns of all files of a training run."""
+    return [
+        *("results.json", "history.csv", "curves.png"),
+        *(".resume/state.json", ".resume/*.keras"),
+        *(f"{glob.escape(name)}.keras" for name in networks),
+    ]
 
-    `results.json` holds the settings and the finished networks; `.resume` the
-    progress of the one under training. Each file is written before the one
-    that names it, so at any moment the folder tells one consistent story.
+
+class TrainingFolder(RunFolder):
+    """The output folder of one call of `train`.
+
+    `results.json` holds the finished networks, `.resume` the state of the one
+    under training. Each file is written before the one that names it.
+
+    Args:
+        output: Path of the folder.
+        settings: Mapping of plain values, see `RunFolder`.
+        class_names: Sequence of strings, written to `results.json`.
+        writes: Boolean. Of several processes in one folder, one writes.
+            Defaults to `True`.
     """
 
+    kind = "training run"
+
     def __init__(
-        self, output, settings, resume, *, writes=True, class_names=()
+        self,
+        output: Any,
+        settings: Mapping[str, Any],
+        class_names: Sequence[str] = (),
+        *,
+        writes: bool = True,
     ):
-        self.output = _files.folder_path(output)
-        settings = _run_folder.as_written(settings)
+        super().__init__(output, settings)
+        self.class_names = class_names
         self.writes = writes
-        if writes:
-            self.content = self._begin(settings, resume, class_names)
-        else:
-            self.content = self._join(settings)
-        self.progress = Progress(self.output / ".resume", writes=writes)
+        self.progress = Progress(self.path / ".resume", writes=writes)
 
     @property
-    def finished(self):
+    def finished(self) -> list[str]:
+        """Names of the networks that have been trained."""
         return [run["network"] for run in self.content["runs"]]
 
-    def _begin(self, settings, resume, class_names):
-        path = self.output / "results.json"
-        if not path.exists():
-            if _files.contents(self.output):
-                raise ValueError(
-                    "`output` must be a new or empty folder. Received: "
-                    f'output="{self.output}", which holds other files'
-                )
-            _files.output_folder(self.output)
-            content = {
-                "settings": settings,
-                "versions": _run_folder.versions(),
-                # Beside the settings, which are compared on resuming.
-                "class_names": list(class_names),
-                "runs": [],
-                "history": [],
-            }
-            _files.write_json(path, content)
-            return content
-        if not resume:
-            raise ValueError(
-                "`output` must be a new or empty folder unless the run in it "
-                f'is resumed. Received: output="{self.output}", which holds '
-                "a run, resume=False. Resume it (resume=True, or --resume on "
-                "the command line), or choose another folder"
-            )
-        _files.output_folder(self.output)
-        return self._read(settings)
+    def new_content(self):
+        return {
+            # Not among the settings, since they need no comparison.
+            "class_names": list(self.class_names),
+            "runs": [],
+            "history": [],
+        }
 
-    def _join(self, settings):
-        """Returns what the process that writes has begun."""
-        path = self.output / "results.json"
-        # A folder shared over a network may show a new file later.
-        for _ in range(PATIENCE):
-            if path.exists():
-                return self._read(settings)
+    def check_content(self, content):
+        [Run(**run) for run in content["runs"]]
+        list(content["history"])
+
+    def patterns(self, content):
+        names = content.get("settings", {}).get("networks", ())
+        return training_files({*names, *self.settings.get("networks", ())})
+
+    def join(self) -> None:
+        """Waits for the run that the writing process has begun."""
+        # A network file system may show a new file later.
+        for _ in range(SECONDS_TO_APPEAR):
+            if (self.path / self.file).exists():
+                self.content = self.read()
+                return
             time.sleep(1)
         raise ValueError(
             "`output` must be one folder that all processes share. Received: "
-            f'output="{self.output}", where process 0 has written what '
-            "cannot be seen here"
+            f'output="{self.path}", where this process cannot see what '
+            "process 0 has written"
         )
 
-    def _read(self, settings):
-        path = self.output / "results.json"
-        try:
-            content = json.loads(path.read_text())
-            Results(
-                [Run(**run) for run in content["runs"]],
-                list(content["history"]),
-                self.output,
-            )
-            changed = _run_folder.differences(content["settings"], settings)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f'The run in output="{self.output}" cannot be resumed: '
-                f"results.json is damaged ({type(error).__name__}: {error})"
-            ) from error
-        if changed:
-            raise ValueError(
-                "A run must be resumed with the settings it was started "
-                f'with. Received: output="{self.output}", changed: '
-                + "; ".join(changed)
-            )
-        return content
-
-    def finish(self, run, state):
-        """Moves a network from the ones under training to the finished."""
+    def finish(self, run: Run, state: State) -> None:
+        """Adds a network to the finished ones, and deletes its state."""
         if not self.writes:
             return
-        with _files.replacing(self.output / run.file) as beside:
-            shutil.copyfile(self.progress.folder / state["best"], beside)
+        with _files.replacing(self.path / run.file) as beside:
+            shutil.copyfile(self.progress.folder / str(state.best), beside)
         self.content["runs"].append(dataclasses.asdict(run))
-        self.content["history"].extend(state["history"])
+        self.content["history"].extend(state.history)
         figure = plotting.plot_history(
             self.content["history"],
             f"{self.content['settings']['data']['name']}, "
             f"seed {self.content['settings']['recipe']['seed']}",
         )
-        with _files.replacing(self.output / "curves.png") as beside:
+        with _files.replacing(self.path / "curves.png") as beside:
             figure.savefig(beside, dpi=150)
         self.write_history()
-        _files.write_json(self.output / "results.json", self.content)
+        self.write()
         self.progress.clear()
 
-    def reread(self):
-        """Takes over what the process that writes has finished."""
+    def reread(self) -> None:
+        """Takes over what the writing process has finished."""
         if not self.writes:
-            self.content = self._read(self.content["settings"])
+            self.content = self.read()
 
-    def results(self):
-        # Left over if the run was killed between the last two steps.
+    def results(self) -> Results:
+        """Returns the results of all finished networks."""
+        # Left if the process was killed before the end of `finish`.
         self.progress.clear()
         return Results(
             [Run(**run) for run in self.content["runs"]],
             self.content["history"],
-            self.output,
+            self.path,
         )
 
-    def forget_if_empty(self):
-        """Takes back the first file where no training has begun."""
+    def forget_if_empty(self) -> None:
+        """Deletes the file of the run if no epoch has been trained."""
         if (
             self.writes
             and not self.finished
             and not self.progress.folder.exists()
         ):
-            (self.output / "results.json").unlink()
+            (self.path / self.file).unlink()
 
-    def write_history(self, rows=()):
+    def write_history(self, rows: Sequence[dict[str, Any]] = ()) -> None:
         """Writes the finished networks' epochs, then `rows`, as CSV."""
         if not self.writes:
             return
         rows = [*self.content["history"], *rows]
-        with _files.replacing(self.output / "history.csv") as beside:
+        with _files.replacing(self.path / "history.csv") as beside:
             with beside.open("w", newline="") as file:
                 writer = csv.DictWriter(file, fieldnames=rows[0])
                 writer.writeheader()

@@ -24,7 +24,7 @@ def build_network(build, images, recipe):
 
 
 def build_seeded(build, recipe):
-    """Returns what `build` does, with the recipe's seed and precision."""
+    """Calls `build` with the recipe's seed and precision set."""
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     policy = DTYPES[recipe.mixed_precision]
@@ -37,7 +37,7 @@ def build_seeded(build, recipe):
 
 
 def check_network(model, images):
-    """Raises unless the model takes these images and tells their classes."""
+    """Raises unless the model takes these images and has their classes."""
     classes = len(images.class_names)
     if getattr(model, "input_shape", None) is None:
         raise ValueError(
@@ -48,7 +48,7 @@ def check_network(model, images):
     fits = _checks.fits(model.input_shape[1:], images.image_shape)
     if not fits or tuple(model.output_shape) != (None, classes):
         raise ValueError(
-            f'A network for the data set "{images.name}" must take images '
+            f'A network for the dataset "{images.name}" must take images '
             f"of shape {images.image_shape} and give {classes} values. "
             f'Received: model "{model.name}" with input_shape='
             f"{model.input_shape}, output_shape={model.output_shape}"
@@ -56,10 +56,10 @@ def check_network(model, images):
 
 
 def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
-    """Compiles a model, for labels as numbers or, `one_hot`, as vectors."""
+    """Compiles a model, for integer labels or `one_hot` vectors."""
     optimizer = recipe.make_optimizer(steps_per_epoch)
     if any(layer.compute_dtype == "float16" for layer in model.layers):
-        # Keras would add it by itself, but leave it out of what it saves.
+        # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     loss = (
         keras.losses.CategoricalCrossentropy
@@ -69,7 +69,7 @@ def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
     model.compile(
         optimizer,
         loss=loss(from_logits=not _ends_in_softmax(model)),
-        # Counts what fills up a batch for several devices by its weight, 0.
+        # Weighted: padding of batches for several devices has weight 0.
         weighted_metrics=["accuracy"],
         auto_scale_loss=False,
     )
@@ -88,7 +88,7 @@ def count_parameters(model):
 
 
 def fingerprint(model):
-    """Returns a short code of what a model is made of, names aside."""
+    """Returns a hash of the types and configs of all layers, names aside."""
     configs = [
         (type(layer).__name__, {**layer.get_config(), "name": None})
         for layer in _all_layers(model)

@@ -1,4 +1,4 @@
-"""How a network is trained: the settings, and the optimizer they make."""
+"""`Recipe`: how a network is trained, and its optimizer."""
 
 import dataclasses
 from typing import Any
@@ -17,38 +17,38 @@ DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: AdamW or SGD, its schedule, augmentation.
+    """How a network is trained: optimizer, schedule, augmentation.
 
-    `RECIPES` holds complete ones by name. To change one:
+    `RECIPES` holds recipes by name. To change one:
     `dataclasses.replace(RECIPES["imagenet"], epochs=10)`.
 
     Args:
         epochs: Positive integer. Defaults to `4`.
-        batch_size: Positive integer, images per step, over all devices.
+        batch_size: Positive integer, images per step on all devices.
             Defaults to `32`.
         learning_rate: Positive number, the highest learning rate. Defaults
             to `0.01`.
         weight_decay: Number from 0, for every trainable variable. Decoupled
-            from the gradient with `"adamw"`; added to it, as PyTorch does,
-            with `"sgd"`. Defaults to `0.0001`.
+            from the gradient with `"adamw"`, added to it as in PyTorch with
+            `"sgd"`. Defaults to `0.0001`.
         seed: Integer from 0 to 2**32 - 1, of the initial weights, of the
             split and of the order of the images. Defaults to `0`.
-        mixed_precision: `None`, `"float16"` or `"bfloat16"`: what networks
-            compute in, while weights stay float32. Defaults to `None`, which
+        mixed_precision: `None`, `"float16"` or `"bfloat16"`, the type that
+            networks compute in; weights stay float32. Defaults to `None`, which
             means the global policy.
         optimizer: `"adamw"`, or `"sgd"`: `torch.optim.SGD` step by step.
             Defaults to `"adamw"`.
         momentum: Number in [0, 1), of `"sgd"`. Defaults to `0.9`.
-        schedule: `"cosine"`: the learning rate rises for a tenth of all
-            steps, then decays to zero along half a cosine. `"step"`: it
-            begins at its highest, and is divided by 10 every `step_epochs`.
+        schedule: `"cosine"`: warm-up over a tenth of all steps, then cosine
+            decay to zero. `"step"`: the learning rate is divided by 10 every
+            `step_epochs`.
             Defaults to `"cosine"`.
         step_epochs: Positive integer, of `"step"`. Defaults to `30`.
-        augment: Sequence of strings, what varies training images, as
+        augment: Sequence of strings, the augmentation of training images, as
             `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to
             `()`.
-        image_size: Positive integer or two `(H, W)`, what images are resized
-            to. Defaults to `None`, see `cbam_keras.data.load`.
+        image_size: Positive integer or `(H, W)`, the size that images are
+            resized to. Defaults to `None`, see `cbam_keras.data.load`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -98,7 +98,7 @@ class Recipe:
             "augment": _names(self.augment),
             "image_size": _checks.image_size("image_size", self.image_size),
         }
-        # As plain numbers, also where NumPy's were given.
+        # Plain numbers, also if NumPy's were given.
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -130,7 +130,7 @@ def _cosine(recipe, steps_per_epoch):
 
 
 def _step(recipe, steps_per_epoch):
-    # Keras' schedule needs at least one boundary, be it after the end.
+    # Keras' schedule needs at least one boundary, even after the end.
     drops = range(1, max(2, -(-recipe.epochs // recipe.step_epochs)))
     return keras.optimizers.schedules.PiecewiseConstantDecay(
         # The step at a boundary, counted from 0, still has the value before.
@@ -152,7 +152,7 @@ def _momentum(value):
 
 
 def _names(augment: Any) -> tuple[str, ...]:
-    # What the names may be is known to `data.load`, which varies the images.
+    # `data.load` checks the names themselves.
     names = (augment,) if isinstance(augment, str) else augment
     if not isinstance(names, (tuple, list)) or not all(
         isinstance(name, str) for name in names
@@ -179,9 +179,9 @@ RECIPES: dict[str, Recipe] = {
         augment=("random_resized_crop", "flip"),
         image_size=224,
     ),
-    # For images of CIFAR's kind. The numbers of github.com/kuangliu/
-    # pytorch-cifar; Zagoruyko and Komodakis, 2016, have the same but for
-    # steps in place of the cosine. The warm-up is ours.
+    # For images like CIFAR's. The numbers of github.com/kuangliu/
+    # pytorch-cifar; Zagoruyko and Komodakis, 2016, have the same with steps
+    # instead of the cosine. The warm-up is ours.
     "small_images": Recipe(
         epochs=200,
         batch_size=128,
@@ -194,7 +194,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(recipe: Recipe | str | None) -> Recipe:
-    """Returns a recipe, given as it is or by its name in `RECIPES`."""
+    """Returns a recipe, given itself or by its name in `RECIPES`."""
     if recipe is None:
         return RECIPES["default"]
     if isinstance(recipe, str):

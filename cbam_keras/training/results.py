@@ -9,7 +9,7 @@ from cbam_keras import _tables
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of training one network.
+    """Result of training one network.
 
     Attributes:
         network: String, its name.
@@ -35,14 +35,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What came of training one or several networks; prints as a table.
+    """Results of training one or several networks; prints as a table.
 
     Attributes:
         runs: List of `Run`, in the order of training.
         history: List of dictionaries, one per network and epoch: `network`,
             `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`,
             `seconds`.
-        output: Path of the folder with all files.
+        output: Path of the output folder.
     """
 
     runs: list[Run]

@@ -1,5 +1,6 @@
-"""Training by recipe: equal conditions, whole files, resumable."""
+"""`train`: networks trained by one recipe, one after the other."""
 
+import contextlib
 import functools
 import os
 import statistics
@@ -12,9 +13,13 @@ from cbam_keras import _checks, data
 from cbam_keras.training.checkpoints import best_epoch
 from cbam_keras.training.distribution import Distribution, find_devices
 from cbam_keras.training.fitting import fit
-from cbam_keras.training.folder import Session
+from cbam_keras.training.folder import TrainingFolder
 from cbam_keras.training.images import describe_recipe, images_for
-from cbam_keras.training.networks import build_network, count_parameters
+from cbam_keras.training.networks import (
+    build_network,
+    count_parameters,
+    fingerprint,
+)
 from cbam_keras.training.recipe import Recipe, find_recipe
 from cbam_keras.training.results import Results, Run
 
@@ -25,61 +30,69 @@ def train(
     recipe: Recipe | str | None = None,
     *,
     output: str | os.PathLike,
-    resume: bool = False,
+    resume: bool = True,
+    overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
     distribute: bool | Distribution = False,
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 
-    After every epoch the state is on disk. A run that was killed goes on
-    with `resume=True` from the last finished epoch of the network it was at,
-    and ends as it would have. The output folder gets the best state of each
-    network as `<network>.keras`, `history.csv`, `results.json` and
-    `curves.png`; each is whole at any moment.
+    The output folder gets the best checkpoint of each network as
+    `<network>.keras`, `history.csv`, `results.json` and `curves.png`. No file
+    is ever incomplete.
 
-    With `distribute`, each batch is shared among devices. Its size is that of
-    them all, and batch normalization goes by all of it, so the results are
-    those of one device up to rounding, unless dropout under TensorFlow draws
-    device by device. Where the last batch of an epoch does
-    not divide, the rest of it is left out, other images in each epoch;
-    validation and test leave out none. A run may be resumed on another number
-    of devices.
+    The same call given again resumes from the last finished epoch, and ends
+    as it would have without the interruption. After the end it returns the
+    results. A call with other settings is refused, and the error names what
+    differs. One process at a time works in an output folder.
+
+    With `distribute`, each batch is shared among devices. `batch_size` counts
+    over all of them, and so does batch normalization, so the results are
+    those of one device up to rounding, except for dropout under TensorFlow,
+    which draws on each device. If the last batch of an epoch does not divide
+    by the devices, its remainder is left out, other images in each epoch;
+    validation and test leave out none. A run may be resumed on another
+    number of devices.
 
     Args:
         networks: A `keras.Model` that maps images to one value per class, or
-            a mapping of names to functions that take nothing and return such
-            a model, each called right before its training, with the seed set
-            anew and the recipe's precision. A model given is trained itself,
-            or when resumed the one on disk in its place. Models are compiled
-            here. A last layer that ends in a softmax gives probabilities;
-            anything else is taken for logits.
+            a mapping of names to functions without arguments that return
+            such a model. Each function is called right before its training,
+            with the recipe's seed and precision. A model is trained in place
+            unless a checkpoint is resumed. Models are compiled here. If the
+            last layer ends in a softmax, the outputs are probabilities,
+            otherwise logits.
         images: What `cbam_keras.data.load` takes, which then gets batch size,
             seed, augmentation and image size of the recipe; or what it
-            returned, whose own then hold. Defaults to `"cluttered_mnist"`.
+            returned, with its own values of these. Defaults to
+            `"cluttered_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
             `"imagenet"` or `"small_images"`. Defaults to `None`, which means
             `Recipe()`.
-        output: Path of a folder, which must be new or empty unless `resume`.
-        resume: Boolean, whether to go on with what the folder holds.
-            Defaults to `False`.
-        settings: Mapping of what else makes the run what it is, of plain
-            values; written to `results.json` and compared on resuming.
-            Defaults to `None`.
+        output: Path of a folder that is new, empty, or holds this run.
+        resume: Boolean. `False` refuses a folder that holds a run. Defaults
+            to `True`.
+        overwrite: Boolean, whether to start again: a run in the folder is
+            deleted, once all arguments and networks have been checked. A
+            folder that holds anything else is refused. Defaults to `False`.
+        settings: Mapping of further plain values that define the run;
+            written to `results.json` and compared on resuming. Defaults to
+            `None`.
         distribute: `True` shares each batch among all devices of this
             machine (TensorFlow, JAX). A `Distribution` shares it among
             several processes, each of which makes this call, before JAX has
             computed anything (JAX): all get the results, process 0 alone
-            writes and prints, and when one of them ends, all do. Takes
+            writes and prints, and when one of them ends, all do. Requires
             functions for `networks`, not a model. Defaults to `False`.
 
     Returns:
         A `Results`.
 
     Raises:
-        ValueError: If an argument is out of range, the output folder cannot
-            be written or holds something else, or what is resumed was started
-            differently; if the backend or the batch size cannot be
-            distributed.
+        ValueError: If an argument is out of range; if the output folder
+            cannot be written, holds something else or is used by another
+            process; if the run in it has other settings or is damaged; if
+            the backend or the batch size cannot be distributed.
         TypeError: If `networks`, `images` or `distribute` is of a wrong kind.
         RuntimeError: If another process of a distributed run has ended.
         ImportError: If a package for the data or the figure is missing.
@@ -99,40 +112,45 @@ def train(
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
     recipe = find_recipe(recipe)
+    _checks.boolean("resume", resume)
+    _checks.boolean("overwrite", overwrite)
+    settings = dict(settings or {})
     if isinstance(networks, keras.Model):
         _check_model(networks, recipe, distribute)
+        settings["layers"] = fingerprint(networks)
         networks = {networks.name: functools.partial(_same, networks)}
     _check_networks(networks)
-    # Before any work: what is only needed in the end must be there too.
+    # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     devices = find_devices(distribute)
     loaded = images_for(images, recipe)
-    settings = {
-        **(settings or {}),
-        "data": loaded.describe(),
-        "recipe": describe_recipe(recipe, loaded),
-        "networks": list(networks),
-        "backend": keras.backend.backend(),
-    }
+    settings.update(
+        data=loaded.describe(),
+        recipe=describe_recipe(recipe, loaded),
+        networks=list(networks),
+        backend=keras.backend.backend(),
+    )
+    folder = TrainingFolder(
+        output, settings, loaded.class_names, writes=devices.writes
+    )
     shared = devices.share(loaded)
-    with devices.scope(output):
-        session = _begin(output, settings, resume, devices, loaded)
-        for name, build in networks.items():
-            if name not in session.finished:
-                _train_one(session, name, build, shared, recipe, devices)
-        return session.results()
-
-
-def _begin(output, settings, resume, devices, images):
-    """Returns the session, which the process that writes has begun."""
-    if devices.writes:
-        session = Session(
-            output, settings, resume, class_names=images.class_names
-        )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.scope(output))
+        if overwrite:
+            # Nothing is deleted for a network that does not fit.
+            for build in networks.values():
+                build_network(build, shared, recipe)
+        if devices.writes:
+            stack.enter_context(
+                folder.opened(resume=resume, overwrite=overwrite)
+            )
         devices.wait()
-        return session
-    devices.wait()
-    return Session(output, settings, resume, writes=False)
+        if not devices.writes:
+            folder.join()
+        for name, build in networks.items():
+            if name not in folder.finished:
+                _train_one(folder, name, build, shared, recipe, devices)
+        return folder.results()
 
 
 def _check_model(model, recipe, distribute):
@@ -176,18 +194,18 @@ def _check_networks(networks):
             or set(name) & set('/\\:*?"<>|')
         ):
             raise ValueError(
-                "The names of `networks` become file names and must be fit "
-                f"for that. Received: {name!r}"
+                "The names of `networks` must be valid file names. Received: "
+                f"{name!r}"
             )
 
 
-def _train_one(session, name, build, images, recipe, devices):
+def _train_one(folder, name, build, images, recipe, devices):
     try:
         model = build_network(build, images, recipe)
     except Exception:
-        session.forget_if_empty()
+        folder.forget_if_empty()
         raise
-    names = session.content["settings"]["networks"]
+    names = folder.content["settings"]["networks"]
 
     def announce(epochs):
         done = f"after epoch {epochs}" if epochs else "from the start"
@@ -202,24 +220,24 @@ def _train_one(session, name, build, images, recipe, devices):
         name,
         images,
         recipe,
-        session.progress,
+        folder.progress,
         announce=announce,
-        after_epoch=lambda state: session.write_history(state["history"]),
+        after_epoch=lambda state: folder.write_history(state.history),
         devices=devices,
     )
-    best = session.progress.load_model(state["best"])
+    best = folder.progress.load_model(state.best)
     _, accuracy = best.evaluate(images.test, verbose=0)
-    epoch = best_epoch(state["history"])
-    seconds = [row["seconds"] for row in state["history"]]
+    epoch = best_epoch(state.history)
+    seconds = [row["seconds"] for row in state.history]
     run = Run(
         network=name,
         parameters=count_parameters(best),
         best_epoch=epoch,
-        best_validation_accuracy=state["history"][epoch - 1]["val_accuracy"],
+        best_validation_accuracy=state.history[epoch - 1]["val_accuracy"],
         test_accuracy=float(accuracy),
         seconds_per_epoch=statistics.median(seconds[1:] or seconds),
         file=f"{name}.keras",
     )
-    session.finish(run, state)
+    folder.finish(run, state)
     devices.wait()
-    session.reread()
+    folder.reread()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cbam_keras import _checks
 from cbam_keras.tuning.algorithms import ALGORITHMS
 from cbam_keras.tuning.results import SearchResults, Trial
-from cbam_keras.tuning.searching import RECIPE, search
+from cbam_keras.tuning.searching import RECIPE, default_output, search
 from cbam_keras.tuning.workers import end_with_starter, join, run_workers
 
 if TYPE_CHECKING:

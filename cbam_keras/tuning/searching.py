@@ -1,8 +1,8 @@
-"""Search for the attention that is best on data of one's own.
+"""`search`: hyperparameter search for attention on your own data.
 
 KerasTuner's algorithms over kinds of attention (none among them), reduction
-ratio, kernel size, placement and the rest, in a way that can be killed at any
-moment, and that ends with whether attention is worth anything.
+ratio, kernel size, placement and more. A search resumes after a crash, and ends
+with whether attention improves accuracy.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, training
+from cbam_keras import _checks, _run_folder, data, training
 from cbam_keras.training import Recipe, find_recipe
 from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
 from cbam_keras.tuning.folder import SearchFolder
@@ -39,6 +39,7 @@ def search(
     keep: int = 3,
     output: str | os.PathLike | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     tensorboard: bool = False,
     data_options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -52,9 +53,10 @@ def search(
     search: what is over the budget, runs out of memory, diverges or fails is
     recorded as such.
 
-    Killed at any moment, the same call goes on where it was, from the last
-    finished epoch of the trial under way, and ends as it would have. Only
-    the best trials keep their weights.
+    The same call given again resumes from the last finished epoch of the
+    running trial, and ends as it would have without the interruption. After
+    the end it returns the results. A call with other settings is refused,
+    and the error names what differs. Only the best trials keep their weights.
 
     Args:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
@@ -81,11 +83,13 @@ def search(
             image, see `profile_model`. Defaults to `None`.
         keep: Positive integer, how many of the best trials keep the weights
             of their best epoch. Defaults to `3`.
-        output: Path of a folder, which must be new, empty, or hold this
-            search. Defaults to `None`, which means
+        output: Path of a folder that is new, empty, or holds this search.
+            Defaults to `None`, which means
             `runs/tune-<images>-<model>`.
-        resume: Boolean, whether to go on with the search in the folder if
-            there is one. Defaults to `True`.
+        resume: Boolean. `False` refuses a folder that holds a run. Defaults
+            to `True`.
+        overwrite: Boolean, whether to start again, see `training.train`.
+            Defaults to `False`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
@@ -98,9 +102,9 @@ def search(
         workers.
 
     Raises:
-        ValueError: If an argument is out of range, if the folder holds
-            something else, or if the search in it was started differently or
-            is damaged.
+        ValueError: If an argument is out of range; if the output folder
+            cannot be written, holds something else or is used by another
+            process; if the search in it has other settings or is damaged.
         TypeError: If an argument is of a wrong kind.
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
@@ -108,19 +112,18 @@ def search(
     recipe = RECIPE if recipe is None else find_recipe(recipe)
     limits = _limits(algorithm, max_trials, max_parameters, max_macs, keep)
     _checks.boolean("resume", resume)
+    _checks.boolean("overwrite", overwrite)
     _check_packages(algorithm, tensorboard)
     hypermodel, name = _hypermodel(hypermodel)
     images = training.images_for(images, recipe, data_options)
     if output is None:
-        output = pathlib.Path("runs") / (
-            f"tune-{images.name.replace('/', '-')}-{name}"
-        )
-    folder = _files.folder_path(output)
+        output = _run_folder.default_output("tune", images.name, name)
+    path = _run_folder.folder_path(output)
     tuner = _tuner(
-        hypermodel, images, recipe, folder, algorithm, limits, tensorboard
+        hypermodel, images, recipe, path, algorithm, limits, tensorboard
     )
-    begun = SearchFolder(
-        folder,
+    folder = SearchFolder(
+        path,
         {
             **(settings or {}),
             "model": name,
@@ -132,14 +135,29 @@ def search(
             "budget": tuner.budget,
             "backend": keras.backend.backend(),
         },
+        tuner.own_oracle.max_trials,
     )
     if tuner.is_worker:
-        begun.agree()
+        folder.join()
         tuner.search()
         return None
-    begun.begin(tuner.own_oracle, resume)
-    _run(tuner)
-    return report(tuner, images)
+    with folder.opened(resume=resume, overwrite=overwrite):
+        folder.reload(tuner.own_oracle)
+        _run(tuner)
+        return report(tuner, images)
+
+
+def default_output(hypermodel: Any, images: Any) -> pathlib.Path:
+    """Returns the folder that `search` writes to by default.
+
+    Args:
+        hypermodel: As for `search`.
+        images: What `data.load` takes, or what it returned.
+    """
+    _, name = _hypermodel(hypermodel)
+    if isinstance(images, data.ImageData):
+        return _run_folder.default_output("tune", images.name, name)
+    return _run_folder.default_output("tune", data.dataset_name(images), name)
 
 
 def _run(tuner):
@@ -160,7 +178,7 @@ def _run(tuner):
     except KeyboardInterrupt:
         print(
             f'Interrupted. The search is in "{tuner.folder}"; the same call '
-            "goes on with it",
+            "resumes it",
             flush=True,
         )
         raise
@@ -190,7 +208,7 @@ def _limits(algorithm, max_trials, max_parameters, max_macs, keep):
 
 
 def _check_packages(algorithm, tensorboard):
-    # Before any work: what is only needed in the end must be there too.
+    # Some are needed only at the end, but checked before any work.
     _checks.require("keras_tuner", extra="tune")
     _checks.require("matplotlib.figure", extra="plot")
     _checks.require("rich.table", extra="all")

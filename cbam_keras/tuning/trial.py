@@ -101,8 +101,8 @@ class Run:
         self._take_over()
         state = self._train(model)
         return (
-            progress.load_model(state["best"]),
-            progress.folder / state["best"],
+            progress.load_model(state.best),
+            progress.folder / state.best,
         )
 
     def _measured(self, outcome):
@@ -231,7 +231,7 @@ def outcome_of(error):
 
 
 def _best(state):
-    row = state["history"][best_epoch(state["history"]) - 1]
+    row = state.history[best_epoch(state.history) - 1]
     if not math.isfinite(row["val_loss"]):
         raise training.Diverged(
             f"The validation loss was {row['val_loss']} in the best epoch"

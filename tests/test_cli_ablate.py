@@ -1,0 +1,91 @@
+"""The command `cbam-keras ablate`."""
+
+import pytest
+
+from cbam_keras import ablation, cli, training
+
+
+@pytest.fixture
+def ablated(monkeypatch):
+    """Returns what `run` was called with, in place of running."""
+    calls = {}
+
+    class Results:
+        def __str__(self):
+            return "the tables"
+
+        def markdown(self):
+            return "| Markdown |"
+
+        def csv(self):
+            return "C,S,V"
+
+    def run(images, **options):
+        calls.update(options, images=images)
+        return Results()
+
+    monkeypatch.setattr(ablation, "run", run)
+    return calls
+
+
+def test_ablate_passes_its_defaults(ablated, capsys):
+    assert cli.main(["ablate"]) == 0
+    assert capsys.readouterr().out == "the tables\n"
+    assert ablated == {
+        "images": "cluttered_mnist",
+        "model": "small",
+        "tables": [1, 2, 3, 4],
+        "seeds": 3,
+        "recipe": training.Recipe(),
+        "data_options": {},
+        "output": None,
+        "overwrite": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (["--tables", "1", "4"], {"tables": [1, 4]}),
+        (["--seeds", "5"], {"seeds": 5}),
+        (["--model", "resnet18"], {"model": "resnet18"}),
+        (["--data", "cifar10"], {"images": "cifar10"}),
+        (["--epochs", "7"], {"recipe": training.Recipe(epochs=7)}),
+        (["--output", "here"], {"output": "here"}),
+        (["--resume"], {"output": None, "overwrite": False}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_options_of_ablate_are_passed_on(ablated, arguments, passed):
+    assert cli.main(["ablate", *arguments]) == 0
+    assert ablated.items() >= passed.items()
+
+
+@pytest.mark.parametrize(
+    ("form", "printed"),
+    [("markdown", "| Markdown |"), ("csv", "C,S,V")],
+)
+def test_ablate_prints_other_forms(ablated, capsys, form, printed):
+    assert cli.main(["ablate", f"--{form}"]) == 0
+    assert capsys.readouterr().out == f"{printed}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tables", "5"], "`tables` must"),
+        (["--seeds", "0"], "`seeds` must"),
+        (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
+    ],
+    ids=["tables", "seeds", "data"],
+)
+def test_ablate_tells_a_mistake_in_one_line(
+    monkeypatch, tmp_path, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["ablate", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cbam-keras ablate: error: ")
+    assert message in line
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,214 @@
+"""The command `cbam-keras tune`."""
+
+import dataclasses
+import pathlib
+import re
+import sys
+
+import keras_tuner
+import pytest
+
+from cbam_keras import cli, training, tuning
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Returns what `search` was called with, in place of searching."""
+    calls = {}
+
+    def search(hypermodel, images, recipe, **options):
+        calls.update(
+            options, hypermodel=hypermodel, images=images, recipe=recipe
+        )
+        return "the table"
+
+    monkeypatch.setattr(tuning, "search", search)
+    return calls
+
+
+def test_tune_prints_the_result_last(searched, capsys):
+    assert cli.main(["tune"]) == 0
+    assert capsys.readouterr().out == "the table\n"
+    assert searched["images"] == "mnist5k"
+    assert searched["recipe"] == tuning.RECIPE
+    assert isinstance(searched["hypermodel"], tuning.CBAMHyperModel)
+    assert searched["output"] is None
+    assert searched["overwrite"] is False
+    # What is left out, `search` decides.
+    assert not {"max_trials", "max_parameters", "max_macs"} & set(searched)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (["--algorithm", "hyperband"], {"algorithm": "hyperband"}),
+        (["--max-trials", "30"], {"max_trials": 30}),
+        (["--max-parameters", "1e6"], {"max_parameters": 1e6}),
+        (["--max-macs", "2e9"], {"max_macs": 2e9}),
+        (["--keep", "1"], {"keep": 1}),
+        (["--tensorboard"], {"tensorboard": True}),
+        (["--data", "cifar10"], {"images": "cifar10"}),
+        (["--download"], {"data_options": {"download": True}}),
+        (
+            ["--recipe", "small_images", "--epochs", "9"],
+            {
+                "recipe": dataclasses.replace(
+                    training.RECIPES["small_images"], epochs=9
+                )
+            },
+        ),
+        (["--output", "here"], {"output": "here"}),
+        (["--resume"], {"output": None, "overwrite": False}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_options_of_tune_are_passed_on(searched, arguments, passed):
+    assert cli.main(["tune", *arguments]) == 0
+    assert searched.items() >= passed.items()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "values"),
+    [
+        (["--attention", "none", "se"], "attention", {"none", "se"}),
+        (["--reduction-ratio", "2", "4"], "reduction_ratio", {2, 4}),
+        (["--kernel-size", "5"], "kernel_size", {5}),
+        (["--order", "parallel"], "order", {"parallel"}),
+        (
+            ["--channel-pool-types", "avg", "lp+max"],
+            "channel_pool_types",
+            {"avg", "lp+max"},
+        ),
+        (["--spatial-pool-types", "conv"], "spatial_pool_types", {"conv"}),
+        (["--learning-rate", "0.1", "0.2"], "learning_rate", {0.1, 0.2}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tune_searches_what_it_is_told(searched, arguments, name, values):
+    assert cli.main(["tune", *arguments]) == 0
+    hp = keras_tuner.HyperParameters()
+    searched["hypermodel"].declare_hyperparameters(hp)
+    [dimension] = [own for own in hp.space if own.name == name]
+    assert set(dimension.values) == values
+
+
+def test_tune_takes_attention_in_every_stage(searched):
+    assert cli.main(["tune", "--no-stages"]) == 0
+    hp = keras_tuner.HyperParameters()
+    searched["hypermodel"].declare_hyperparameters(hp)
+    assert not [own.name for own in hp.space if "stage" in own.name]
+
+
+@pytest.mark.parametrize("option", ["--hypermodel", "--model"])
+def test_tune_takes_functions_of_the_users(
+    searched, option, tmp_path, monkeypatch
+):
+    (tmp_path / "mine_for_cli.py").write_text("def build(x):\n    return x\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["tune", option, "mine_for_cli:build"]) == 0
+    function = searched["hypermodel"]
+    if option == "--model":
+        function = function.model
+    assert function("it") == "it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet20"], 'Did you mean "resnet50"|"resnet'),
+        (["--model", "nowhere:build"], "No module named 'nowhere'"),
+        (["--hypermodel", "json:build"], "no attribute 'build'"),
+        (["--kernel-size", "4"], "`kernel_size` must be an odd positive"),
+        (["--workers", "0"], "`workers` must be a positive integer"),
+        (["--worker"], "`address` must be that of the chief"),
+        (["--chief", "--address", "here"], "`address` must be host:port"),
+        (["--max-trials", "0"], "`max_trials` must be a positive integer"),
+        (["--max-macs", "0"], "`max_macs` must be a positive"),
+        (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_tune_tells_a_mistake_in_one_line(
+    monkeypatch, tmp_path, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["tune", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cbam-keras tune: error: ")
+    assert re.search(message, line)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--workers", "2", "--seed", "1"], ["--workers=2"]]
+)
+def test_workers_get_the_command_as_it_was_given(
+    monkeypatch, tmp_path, arguments
+):
+    asked = {}
+
+    def run_workers(command, workers, logs):
+        asked.update(command=command, workers=workers, logs=logs)
+        return 7
+
+    monkeypatch.setattr(tuning, "run_workers", run_workers)
+    arguments = ["tune", "--output", str(tmp_path), *arguments]
+    assert cli.main(arguments) == 7
+    assert asked == {
+        "command": [sys.executable, "-m", "cbam_keras", *arguments],
+        "workers": 2,
+        "logs": tmp_path / "logs",
+    }
+
+
+def test_a_process_that_was_started_searches(searched, monkeypatch, tmp_path):
+    monkeypatch.setattr(tuning, "end_with_starter", lambda: True)
+    monkeypatch.setattr(tuning, "run_workers", None)
+    cli.main(["tune", "--workers", "2", "--output", str(tmp_path)])
+    assert searched["images"] == "mnist5k"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ([], "tune-mnist5k-small"),
+        (["--data", "imagenette/160px-v2"], "tune-imagenette-160px-v2-small"),
+        (["--data", "."], "tune-flowers-small"),
+        (["--data", "../flowers"], "tune-flowers-small"),
+        (["--model", "resnet18"], "tune-mnist5k-resnet18"),
+        (["--hypermodel", "mine_to_name:build"], "tune-mnist5k-build"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_logs_of_workers_are_in_the_default_folder_of_search(
+    monkeypatch, tmp_path, arguments, folder
+):
+    here = tmp_path / "flowers"
+    here.mkdir()
+    (here / "mine_to_name.py").write_text("def build(hp):\n    return hp\n")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    asked = []
+    monkeypatch.setattr(
+        tuning,
+        "run_workers",
+        lambda command, workers, logs: asked.append(logs),
+    )
+    cli.main(["tune", "--workers", "2", *arguments])
+    assert asked == [pathlib.Path("runs") / folder / "logs"]
+
+
+def test_a_search_without_a_finished_trial_gives_1(tiny, tmp_path, capsys):
+    status = cli.main(
+        [
+            *("tune", "--max-parameters", "1", "--max-trials", "2"),
+            *("--output", str(tmp_path / "search")),
+        ]
+    )
+    assert status == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("cbam-keras tune: error: ")
+    assert "over budget" in line
+    assert (tmp_path / "search" / "trials.csv").is_file()

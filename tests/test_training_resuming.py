@@ -1,0 +1,432 @@
+"""Training runs that are interrupted, killed, changed or damaged."""
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+from keras import layers
+from training_checks import (
+    NETWORKS,
+    SHORT,
+    SMALL,
+    close,
+    linear,
+    numbers,
+)
+
+from cbam_keras import _files, plotting, training
+
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+
+# Resuming.
+
+
+def _counted(networks):
+    """Returns the networks and a list of names that grows as they build."""
+    built = []
+
+    def building(name):
+        built.append(name)
+        return networks[name]()
+
+    return {name: functools.partial(building, name) for name in networks}, built
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rebuilt"),
+    [
+        (1, ["linear", "resnet"]),
+        (3, ["linear", "resnet"]),
+        (4, ["resnet"]),
+        (5, ["resnet"]),
+    ],
+    ids=["first_epoch", "last_of_first", "first_of_second", "second_network"],
+)
+def test_a_resumed_run_ends_as_an_undisturbed_one(
+    tmp_path, finished, interrupt_after, epochs, rebuilt
+):
+    interrupt_after(epochs)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(NETWORKS, "mnist5k", SMALL, output=tmp_path)
+    networks, built = _counted(NETWORKS)
+    resumed = training.train(networks, "mnist5k", SMALL, output=tmp_path)
+    assert built == rebuilt
+    assert numbers(resumed) == close(finished)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.name for path in finished.output.iterdir()
+    )
+
+
+def test_a_resumed_run_tells_where_it_goes_on(
+    tmp_path, capsys, interrupt_after
+):
+    interrupt_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        training.train({"linear": linear}, "mnist5k", SMALL, output=tmp_path)
+    capsys.readouterr()
+    training.train({"linear": linear}, "mnist5k", SMALL, output=tmp_path)
+    assert "170 parameters, after epoch 2" in capsys.readouterr().out
+
+
+def test_the_history_of_an_interrupted_run_is_on_disk(
+    tmp_path, interrupt_after
+):
+    interrupt_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        training.train({"linear": linear}, "mnist5k", SMALL, output=tmp_path)
+    with (tmp_path / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def _fail_at(monkeypatch, owner, name, matches):
+    """Makes a function fail once, on the first arguments that match."""
+    function = getattr(owner, name)
+
+    def failing(*arguments, **options):
+        if matches(*arguments):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "matches"),
+    [
+        (
+            _files,
+            "write_json",
+            lambda path, state: (
+                path.name == "state.json" and len(state["history"]) == 1
+            ),
+        ),
+        (
+            _files,
+            "write_json",
+            lambda path, state: (
+                path.name == "state.json" and len(state["history"]) == 2
+            ),
+        ),
+        (plotting, "plot_history", lambda *arguments: True),
+        (
+            _files,
+            "write_json",
+            lambda path, content: (
+                path.name == "results.json" and content["runs"] != []
+            ),
+        ),
+        (shutil, "rmtree", lambda path: pathlib.Path(path).name == ".resume"),
+    ],
+    ids=[
+        "before_the_first_state",
+        "before_the_second_state",
+        "before_the_curves",
+        "before_the_results",
+        "before_tidying_up",
+    ],
+)
+def test_a_run_killed_between_two_files_resumes(
+    tmp_path, monkeypatch, finished, owner, name, matches
+):
+    _fail_at(monkeypatch, owner, name, matches)
+    networks = {"linear": linear}
+    with pytest.raises(KeyboardInterrupt):
+        training.train(networks, "mnist5k", SMALL, output=tmp_path)
+    resumed = training.train(networks, "mnist5k", SMALL, output=tmp_path)
+    expected = dataclasses.replace(
+        finished, runs=finished.runs[:1], history=finished.history[:3]
+    )
+    assert numbers(resumed) == close(expected)
+    assert not (tmp_path / ".resume").exists()
+
+
+def _dropout():
+    return linear(layers.Dropout(0.5), layers.Dense(10), activation="relu")
+
+
+def _resumes_exactly(interrupt_after, folder, build, recipe):
+    networks = {"network": build}
+    whole = training.train(networks, "mnist5k", recipe, output=folder / "whole")
+    interrupt_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(networks, "mnist5k", recipe, output=folder / "cut")
+    resumed = training.train(networks, "mnist5k", recipe, output=folder / "cut")
+    return numbers(resumed) == close(whole)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_mixed_precision_resumes_exactly(tmp_path, interrupt_after, precision):
+    recipe = dataclasses.replace(SMALL, mixed_precision=precision)
+    assert _resumes_exactly(interrupt_after, tmp_path, linear, recipe)
+
+
+def test_dropout_resumes_exactly(tmp_path, interrupt_after):
+    assert _resumes_exactly(interrupt_after, tmp_path, _dropout, SMALL)
+
+
+def test_resuming_a_finished_run_trains_nothing(finished):
+    networks, built = _counted(NETWORKS)
+    before = (finished.output / "results.json").read_bytes()
+    again = training.train(networks, "mnist5k", SMALL, output=finished.output)
+    assert built == []
+    assert again == finished
+    assert (finished.output / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("make", [False, True], ids=["absent", "empty"])
+def test_resuming_where_there_is_nothing_starts_afresh(tmp_path, make):
+    output = tmp_path / "run"
+    if make:
+        output.mkdir()
+    results = training.train(
+        {"linear": linear}, "mnist5k", SHORT, output=output
+    )
+    assert [run.network for run in results.runs] == ["linear"]
+
+
+def test_a_run_killed_at_its_very_first_file_resumes(tmp_path):
+    # What SIGKILL leaves of _files.replacing.
+    (tmp_path / ".unfinished-results.json").write_text("{")
+    training.train({"linear": linear}, "mnist5k", SHORT, output=tmp_path)
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"epochs": 4}, "recipe.epochs was 3, is 4"),
+        ({"seed": 1}, "data.seed was 0, is 1; recipe.seed was 0, is 1"),
+        ({"batch_size": 8}, "data.batch_size was 16, is 8"),
+        (
+            {"mixed_precision": "float16"},
+            "recipe.mixed_precision was None, is 'float16'",
+        ),
+    ],
+    ids=["epochs", "seed", "batch_size", "precision"],
+)
+def test_a_changed_recipe_is_told_on_resuming(finished, change, told):
+    before = (finished.output / "results.json").read_bytes()
+    with pytest.raises(
+        ValueError, match="with the settings it was started"
+    ) as e:
+        training.train(
+            NETWORKS,
+            "mnist5k",
+            dataclasses.replace(SMALL, **change),
+            output=finished.output,
+        )
+    assert told in str(e.value)
+    assert (finished.output / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
+        (
+            {"networks": {"linear": linear}},
+            r"networks was ['linear', 'resnet'], is ['linear']",
+        ),
+        ({"settings": {"note": 1}}, "note was None, is 1"),
+    ],
+    ids=["images", "networks", "settings"],
+)
+def test_a_changed_call_is_told_on_resuming(finished, options, told):
+    call = {"networks": NETWORKS, "images": "mnist5k", "recipe": SMALL}
+    with pytest.raises(
+        ValueError, match="with the settings it was started"
+    ) as e:
+        training.train(**{**call, **options}, output=finished.output)
+    assert told in str(e.value)
+
+
+def test_settings_equal_after_reading_them_back(tmp_path):
+    call = {
+        "networks": {"linear": linear},
+        "images": "mnist5k",
+        "recipe": SHORT,
+        "output": tmp_path,
+        "settings": {"pools": ("avg", "max"), "rate": 0.1},
+    }
+    first = training.train(**call)
+    assert training.train(**call) == first
+
+
+def test_changed_layers_are_told_on_resuming(tmp_path, interrupt_after):
+    interrupt_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        training.train({"net": linear}, "mnist5k", SMALL, output=tmp_path)
+    with pytest.raises(ValueError, match='the layers of network "net"'):
+        training.train(
+            {"net": lambda: linear(activation=None)},
+            "mnist5k",
+            SMALL,
+            output=tmp_path,
+        )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"settings": {',
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"kind": "training run", "settings": 5, "runs": [], "history": []}',
+    ],
+    ids=["empty", "cut_short", "list", "no_settings", "bytes", "wrong_kind"],
+)
+def test_a_damaged_results_file_is_told_on_resuming(tmp_path, content):
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(ValueError, match="results.json is damaged"):
+        training.train(linear(), "mnist5k", SHORT, output=tmp_path)
+
+
+@pytest.mark.parametrize("key", ["runs", "history"])
+def test_a_results_file_without_results_is_damaged(tmp_path, key):
+    call = {
+        "networks": {"linear": linear},
+        "images": "mnist5k",
+        "recipe": SHORT,
+        "output": tmp_path,
+    }
+    training.train(**call)
+    content = json.loads((tmp_path / "results.json").read_text())
+    del content[key]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="results.json is damaged"):
+        training.train(**call)
+
+
+def test_a_damaged_checkpoint_is_told_on_resuming(tmp_path, interrupt_after):
+    interrupt_after(1)
+    call = {
+        "networks": {"linear": linear},
+        "images": "mnist5k",
+        "recipe": SMALL,
+        "output": tmp_path,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        training.train(**call)
+    (checkpoint,) = (tmp_path / ".resume").glob("*.keras")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match='checkpoint ".*cannot be read'):
+        training.train(**call)
+    # The advice that the error gives.
+    shutil.rmtree(tmp_path / ".resume")
+    assert len(training.train(**call).history) == 3
+
+
+def test_a_damaged_state_is_told_on_resuming(tmp_path, interrupt_after):
+    interrupt_after(1)
+    call = {
+        "networks": {"linear": linear},
+        "images": "mnist5k",
+        "recipe": SMALL,
+        "output": tmp_path,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        training.train(**call)
+    (tmp_path / ".resume" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="state.json.*delete the folder"):
+        training.train(**call)
+
+
+def test_a_changed_model_is_told_when_it_is_finished(tmp_path):
+    training.train(linear(), "mnist5k", SHORT, output=tmp_path)
+    with pytest.raises(ValueError, match="changed: layers was '"):
+        training.train(
+            linear(activation=None), "mnist5k", SHORT, output=tmp_path
+        )
+
+
+# A process that is killed, on the true data.
+
+
+COMMAND = (
+    *(sys.executable, "-m", "cbam_keras", "train", "--data", "mnist5k"),
+    *("--epochs", "3", "--batch-size", "200"),
+    *("--attention", "none", "--attention", "se"),
+)
+
+
+def _state(folder):
+    """Returns the network under training and its finished epochs."""
+    # Absent before the first epoch and between two networks.
+    with contextlib.suppress(FileNotFoundError):
+        state = json.loads((folder / ".resume" / "state.json").read_text())
+        return state["network"], len(state["history"])
+    return None, 0
+
+
+def _kill_after(folder, network, epoch):
+    """Starts the command, kills it after an epoch, returns its status."""
+    process = subprocess.Popen(
+        [*COMMAND, "--output", folder],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and _state(folder) != (network, epoch):
+        time.sleep(0.02)
+    process.kill()
+    return process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "run"
+    subprocess.run([*COMMAND, "--output", output], check=True)
+    return json.loads((output / "results.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "epoch", "done"),
+    [("none", 2, []), ("se", 1, ["none"])],
+    ids=["first_network", "second_network"],
+)
+def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
+    output = tmp_path / "run"
+    assert _kill_after(output, network, epoch) == -signal.SIGKILL
+    killed = json.loads((output / "results.json").read_text())
+    assert [run["network"] for run in killed["runs"]] == done
+    whole = [
+        path
+        for path in output.rglob("*.keras")
+        if not path.name.startswith(".unfinished")
+    ]
+    assert {path.parent.name for path in whole} >= {".resume"}
+    assert all(keras.saving.load_model(path).built for path in whole)
+
+    subprocess.run([*COMMAND, "--output", output], check=True)
+    content = json.loads((output / "results.json").read_text())
+    resumed, expected = (
+        training.Results(
+            [training.Run(**run) for run in told["runs"]],
+            told["history"],
+            output,
+        )
+        for told in (content, undisturbed)
+    )
+    assert numbers(resumed) == close(expected)
+    assert content["settings"] == undisturbed["settings"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "curves.png",
+        "history.csv",
+        "none.keras",
+        "results.json",
+        "se.keras",
+    ]
