@@ -424,7 +424,7 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
         # Process 0 gets an exception; JAX aborts those that have lost it.
         assert "process 1 ended or could not be reached" in errors
         assert f'Every file in "{output}" is whole' in errors
-        assert "with resume=True (--resume on the command line)" in errors
+        assert "to resume after the last finished epoch" in errors
 
     state = json.loads((output / ".resume" / "state.json").read_text())
     assert len(state["history"]) == 1

@@ -118,8 +118,7 @@ def guarded(index: int, processes: int, folder: Any):
     )
     advice = (
         f'Every file in "{folder}" is whole. Start all {processes} processes '
-        "again with resume=True (--resume on the command line) to go on "
-        "after the last finished epoch."
+        "again to resume after the last finished epoch."
     )
     _Connection.complete = False
     try:
