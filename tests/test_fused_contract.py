@@ -9,6 +9,8 @@ import pytest
 from cbam_keras import _fused
 from cbam_keras._fused import contract
 
+pytestmark = pytest.mark.every_backend
+
 FOLDER = pathlib.Path(_fused.__file__).parent
 PASSES = sorted(path.name for path in FOLDER.glob("*_passes.py"))
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from layer_checks import REFERENCE
 
+pytestmark = pytest.mark.every_backend
+
 SCRIPT = pathlib.Path(__file__).with_name("saved_model_script.py")
 
 

@@ -1,6 +1,9 @@
 """The model of the feature maps of each stage."""
 
+import functools
+
 import keras
+import networks
 import numpy as np
 import pytest
 from keras import layers
@@ -8,18 +11,8 @@ from layer_checks import random_input, randomize, to_numpy
 
 from cbam_keras import models
 
-
-def tiny(**options):
-    """A network of two stages, of two blocks and of one, for 8 x 8 images."""
-    defaults = {
-        "block": "basic",
-        "widths": (4, 8),
-        "stem_width": 4,
-        "stem": "small",
-        "input_shape": (8, 8, 3),
-        "classes": 5,
-    }
-    return models.ResNet((2, 1), **{**defaults, **options})
+# Two stages, of two blocks and of one.
+tiny = functools.partial(networks.resnet, (2, 1))
 
 
 def tiny_mobilenet(**options):

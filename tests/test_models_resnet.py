@@ -4,6 +4,7 @@ import functools
 import math
 
 import keras
+import networks
 import numpy as np
 import pytest
 from keras import layers
@@ -12,22 +13,9 @@ from layer_checks import random_input, randomize
 from cbam_keras import CBAM, VARIANTS, SqueezeExcite, models
 
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
-
-
 WIDER = functools.partial(models.WideResNet18, width_multiplier=2.0)
-
-
-def tiny(**options):
-    """A network of two stages for 8 x 8 images."""
-    defaults = {
-        "block": "basic",
-        "widths": (4, 8),
-        "stem_width": 4,
-        "stem": "small",
-        "input_shape": (8, 8, 3),
-        "classes": 5,
-    }
-    return models.ResNet((1, 1), **{**defaults, **options})
+# Two stages, for 8 x 8 images.
+tiny = functools.partial(networks.resnet, (1, 1))
 
 
 def parameters(model):
