@@ -23,6 +23,8 @@ from layer_checks import (
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 from cbam_keras._fused import decorator
 
+pytestmark = pytest.mark.every_backend
+
 BACKEND = keras.backend.backend()
 ORDERS = ["channel_first", "spatial_first", "parallel"]
 SHAPE = (2, 6, 4, 16)

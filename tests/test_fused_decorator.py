@@ -16,6 +16,8 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
+pytestmark = pytest.mark.every_backend
+
 SHAPE = (2, 6, 4, 16)
 LAYERS = [CBAM, ChannelAttention, SpatialAttention, SqueezeExcite]
 every_layer = pytest.mark.parametrize("layer_class", LAYERS)

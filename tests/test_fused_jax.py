@@ -15,7 +15,7 @@ from layer_checks import built, random_input, tensors
 
 from cbam_keras import CBAM
 
-pytestmark = only_on("jax")
+pytestmark = [pytest.mark.every_backend, only_on("jax")]
 
 
 def jax_results(layer, kind):

@@ -26,6 +26,8 @@ import cbam_keras
 from cbam_keras import CBAM, _fused
 from cbam_keras._fused import private
 
+pytestmark = pytest.mark.every_backend
+
 BACKEND = keras.backend.backend()
 SHAPE = (2, 6, 4, 16)
 # The functions, the module and name that each looks up, and its fallback.

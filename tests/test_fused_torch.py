@@ -16,7 +16,7 @@ from layer_checks import built, random_input, single_operations
 
 from cbam_keras import ChannelAttention
 
-pytestmark = only_on("torch")
+pytestmark = [pytest.mark.every_backend, only_on("torch")]
 
 
 def torch_results(layer, kind):

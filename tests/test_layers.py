@@ -22,6 +22,8 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
+pytestmark = pytest.mark.every_backend
+
 # Each layer with its defaults and with options that add weights or states.
 VARIED = [
     pytest.param(layer, options, id=f"{layer.__name__}-{label}")
