@@ -17,7 +17,7 @@ from layer_checks import (
 
 from cbam_keras import CBAM
 
-pytestmark = only_on("tensorflow")
+pytestmark = [pytest.mark.every_backend, only_on("tensorflow")]
 
 
 def gradient_with_tape(function, x):

@@ -19,6 +19,8 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
+pytestmark = pytest.mark.every_backend
+
 # A value of each argument that differs from the default, and the other
 # arguments it needs to show: with a single hidden unit, a ReLU may hide all.
 WIDE = {"hidden_units": 8}

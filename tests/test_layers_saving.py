@@ -55,6 +55,7 @@ def test_saved_model_loads_in_a_fresh_process(saved, backend):
     np.testing.assert_allclose(loaded["continued"], continued, atol=1e-3)
 
 
+@pytest.mark.every_backend
 def test_file_of_version_0_1_0_loads_in_a_fresh_process(tmp_path):
     run_script("load_old", tmp_path, keras.backend.backend())
     found = np.load(tmp_path / "old.npz")
