@@ -14,7 +14,7 @@ from keras import layers
 from cbam_keras import data, insert_attention, tuning
 from cbam_keras.training import Recipe
 from cbam_keras.tuning import trial as tuning_trial
-from cbam_keras.tuning.results import verdict
+from cbam_keras.tuning.verdict import verdict_of
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -595,7 +595,7 @@ def trial(number, attention, accuracy, epochs=3, outcome="finished"):
     ],
 )
 def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
-    text = verdict(
+    text = verdict_of(
         [trial(1, "none", accuracies[0]), trial(2, "cbam", accuracies[1])],
         images,
     )
@@ -608,11 +608,11 @@ def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
 
 def test_a_verdict_knows_no_attention_by_false():
     trials = [trial(1, False, 0.5), trial(2, True, 0.9)]
-    assert verdict(trials, 1000).startswith("Attention (True) is ahead here")
+    assert verdict_of(trials, 1000).startswith("Attention (True) is ahead here")
 
 
 def test_a_verdict_tells_who_had_more_draws():
-    text = verdict(
+    text = verdict_of(
         [
             trial(1, "none", 0.9),
             trial(2, "se", 0.8),
@@ -626,7 +626,7 @@ def test_a_verdict_tells_who_had_more_draws():
 
 
 def test_a_verdict_compares_trials_of_as_many_epochs():
-    text = verdict(
+    text = verdict_of(
         [
             trial(1, "none", 0.6, epochs=1),
             trial(2, "se", 0.5, epochs=1),
@@ -653,8 +653,8 @@ def test_a_verdict_compares_trials_of_as_many_epochs():
     ],
 )
 def test_a_verdict_is_not_given_where_nothing_can_be_said(trials, text):
-    assert text in verdict(trials, 100)
-    assert bool(verdict(trials, 100)) == bool(text)
+    assert text in verdict_of(trials, 100)
+    assert bool(verdict_of(trials, 100)) == bool(text)
 
 
 @pytest.mark.every_backend
