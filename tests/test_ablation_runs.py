@@ -38,7 +38,7 @@ def tiny(attention, classes=10, filters=4):
 
 @pytest.fixture(scope="module")
 def ran(few_digits, tmp_path_factory):
-    """Returns the results of Table 4, and the call that goes on with it."""
+    """Returns the results of Table 4, and the call that resumes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("ran"))
         patch.setitem(
