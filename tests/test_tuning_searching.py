@@ -398,7 +398,7 @@ def test_ctrl_c_ends_a_search_which_then_resumes(quick, tmp_path, capsys):
     quick.setattr("cbam_keras.training.fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tuning_checks.search(tmp_path / "run")
-    assert "the same call resumes" in capsys.readouterr().out
+    assert "the same call resumes it" in capsys.readouterr().out
     found = tuning_checks.search(tmp_path / "run")
     assert [trial.outcome for trial in found.trials] == ["finished"] * 6
     assert len(calls) == 7
@@ -410,7 +410,7 @@ def test_of_equals_the_lower_loss_then_the_smaller_is_best(quick, tmp_path):
 
     def level(model, *arguments, **options):
         state = pretend(model, *arguments, **options)
-        for row in state["history"]:
+        for row in state.history:
             row["val_accuracy"] = 0.5
             row["val_loss"] = losses[model.layers[-2].units]
         return state
