@@ -6,8 +6,8 @@ Trains the small ResNet without attention on the cluttered digits, inserts
 CBAM with and without `identity`, and measures the test accuracy before any
 further step and after fine-tuning, beside the same fine-tuning without
 attention. Prints a Markdown table, and writes what is in it to
-`insertion.json` in the output folder. Killed in the middle, the same command
-goes on.
+`insertion.json` in the output folder. If it is killed, the same command
+resumes it.
 """
 
 import argparse

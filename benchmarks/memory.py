@@ -4,7 +4,7 @@
 
 Measures by what the peak of a process grows in a few steps of training, in a
 process of its own for each kind of attention. In mode `jax` XLA's own account
-of the step stands beside it, and in mode `torch` what one layer keeps for its
+of the step is printed too, and in mode `torch` what one layer keeps for its
 gradient. Prints tables, and writes what is in them to `memory-MODE.json` in
 the output folder.
 """

@@ -1,4 +1,4 @@
-"""`python -m cbam_keras` is the command `cbam-keras`."""
+"""Lets `python -m cbam_keras` run the command `cbam-keras`."""
 
 import sys
 

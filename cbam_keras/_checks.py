@@ -165,6 +165,15 @@ def require(module: str, *, extra: str) -> ModuleType:
         ) from error
 
 
+def keras_without(name: str) -> ImportError:
+    """Returns the error to raise if Keras lacks a private name we rely on."""
+    return ImportError(
+        f"This needs `{name}` of Keras, for which there is no public name. "
+        f"Received: keras {keras.__version__}, which lacks it. Install a "
+        'version known to work: pip install "keras<3.16"'
+    )
+
+
 def warn(message: str) -> None:
     """Warns at the line that called this package."""
     frame, level = sys._getframe(1), 2

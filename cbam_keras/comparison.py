@@ -1,4 +1,7 @@
-"""One network without and with attention, under equal conditions."""
+"""`compare`: trains one network without attention, with SE and with CBAM.
+
+All networks are trained under equal conditions.
+"""
 
 import functools
 import inspect

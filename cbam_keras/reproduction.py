@@ -1,4 +1,7 @@
-"""The paper's tables, with counted numbers next to the printed ones."""
+"""Counts parameters and MACs of the paper's networks.
+
+Tables show them beside the numbers that the paper prints.
+"""
 
 import dataclasses
 import json

@@ -58,7 +58,7 @@ def hold(file):
 
 
 def split_processor(devices):
-    """Makes several devices of TensorFlow's one; JAX is told in XLA_FLAGS."""
+    """Makes several devices of TensorFlow's one; JAX reads XLA_FLAGS."""
     import tensorflow as tf
 
     (processor,) = tf.config.list_physical_devices("CPU")
@@ -86,8 +86,8 @@ def main(output, devices, processes, process, address):
         resume=True,
         distribute=distribute,
     )
-    told = [dataclasses.asdict(run) for run in results.runs]
-    print(json.dumps({"history": results.history, "runs": told}))
+    reported = [dataclasses.asdict(run) for run in results.runs]
+    print(json.dumps({"history": results.history, "runs": reported}))
 
 
 if __name__ == "__main__":

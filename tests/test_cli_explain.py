@@ -238,7 +238,7 @@ def mistaken(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     mistaken, few_digits, monkeypatch, capsys, mistake
 ):
     arguments, message = MISTAKES[mistake]

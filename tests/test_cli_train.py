@@ -266,7 +266,7 @@ def test_options_are_passed_on(asked, arguments, passed):
         "nothing_to_overwrite",
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     tiny, tmp_path, monkeypatch, capsys, arguments, message
 ):
     (tmp_path / "file").touch()
@@ -290,7 +290,7 @@ def test_a_mistake_is_told_in_one_line(
     [("mlxtend.data", "data"), ("matplotlib.figure", "plot")],
     ids=["data", "plot"],
 )
-def test_a_missing_package_is_told_in_one_line(
+def test_a_missing_package_is_reported_in_one_line(
     monkeypatch, tmp_path, capsys, module, extra
 ):
     monkeypatch.setitem(sys.modules, module, None)

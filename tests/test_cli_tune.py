@@ -85,7 +85,7 @@ def test_options_of_tune_are_passed_on(searched, arguments, passed):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_tune_searches_what_it_is_told(searched, arguments, name, values):
+def test_tune_searches_what_it_is_given(searched, arguments, name, values):
     assert cli.main(["tune", *arguments]) == 0
     hp = keras_tuner.HyperParameters()
     searched["hypermodel"].declare_hyperparameters(hp)

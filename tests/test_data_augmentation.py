@@ -377,6 +377,14 @@ def test_whole_arrays_are_not_augmented():
         data.load(arrays(), augment="flip", batch_size=None)
 
 
+def test_a_keras_whose_layers_take_no_seeds_is_reported(monkeypatch):
+    name = "_get_seed_generator"
+    (owner,) = (c for c in keras.layers.MixUp.__mro__ if name in vars(c))
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(ImportError, match=f"This needs `{name}` of Keras"):
+        epoch(_load("mixup").train)
+
+
 def test_rand_augment_is_for_colours():
     with pytest.raises(ValueError, match='"rand_augment" changes colours'):
         data.load(arrays(shape=(8, 8, 1)), augment="rand_augment")

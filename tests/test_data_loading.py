@@ -339,7 +339,7 @@ def test_set_epoch_goes_back_too(bright_digits):
 
 
 @pytest.mark.every_backend
-def test_order_goes_on_from_the_epoch_set(bright_digits):
+def test_order_continues_from_the_epoch_set(bright_digits):
     train = data.load("mnist5k").train
     orders = [_order(train) for _ in range(3)]
     fresh = data.load("mnist5k")

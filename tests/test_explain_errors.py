@@ -1,4 +1,4 @@
-"""What cannot be explained is told before anything is computed."""
+"""What cannot be explained is reported before anything is computed."""
 
 import re
 
@@ -60,7 +60,7 @@ IMAGES = {
     "booleans": (X > 0, TypeError, ["numbers", "bool"]),
     "complex": (X + 1j, TypeError, ["numbers", "complex64"]),
     "ragged": ([X[0], X[0, :4]], TypeError, ["numbers", "list"]),
-    "a data set": (iter([X]), TypeError, ["numbers", "next(iter(dataset))"]),
+    "a dataset": (iter([X]), TypeError, ["numbers", "next(iter(dataset))"]),
     "not a number": (
         np.where(X > 2, np.nan, X),
         ValueError,

@@ -27,7 +27,7 @@ from cbam_keras.models import by_name
 from cbam_keras.training import folder as training_folder
 
 
-def test_names_of_models_are_told_apart_by_their_folders(here):
+def test_names_of_models_are_distinguished_by_their_folders(here):
     picture(here / "it.png")
     for folder in "ab":
         (here / folder).mkdir()
@@ -141,7 +141,7 @@ def test_models_of_before_are_read(here):
         ([(8, 12), (9, 12)], [], (224, 224)),
         ([(8, 12), (9, 12)], ["--image-size", "16"], (16, 16)),
     ],
-    ids=["as_they_are", "different", "told"],
+    ids=["as_they_are", "different", "given"],
 )
 def test_models_of_any_size_get_images_of_one(here, sizes, options, expected):
     colours("any.keras", size=(None, None))
@@ -223,7 +223,7 @@ def test_training_writes_the_names_of_classes_beside_models(here, monkeypatch):
     assert content["images"][0]["models"]["none"]["class_index"] == 2
 
 
-def test_a_run_of_before_goes_on_without_names_of_classes(tmp_path):
+def test_a_run_of_before_resumes_without_names_of_classes(tmp_path):
     with training_folder.TrainingFolder(tmp_path, {}, ("a", "b")).opened():
         pass
     file = tmp_path / "results.json"

@@ -72,6 +72,6 @@ def test_template_without_a_name_gets_a_new_one():
     ],
     ids=["unknown", "number", "no-name", "two", "no-layer", "other-name"],
 )
-def test_mistakes_are_told(attention, error, message):
+def test_mistakes_are_reported(attention, error, message):
     with pytest.raises(error, match=message):
         make_attention(attention, name="gate")

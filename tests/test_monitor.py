@@ -134,7 +134,7 @@ def test_a_single_position_is_attended_to_evenly():
 
 # Of NumPy, when Keras converts tensors of PyTorch.
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
-def test_a_constant_gate_is_told_of_once_after_some_epochs():
+def test_a_constant_gate_is_reported_once_after_some_epochs():
     model = one_gate(SpatialAttention(3, use_bias=True, name="gate"), 0.0)
     x = X[:, :2, :3, :1].repeat(4, -1)
     fit(model, AttentionMonitor(patience=3), x, epochs=2)
@@ -148,7 +148,7 @@ def test_a_constant_gate_is_told_of_once_after_some_epochs():
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
-def test_a_saturated_gate_is_told_of():
+def test_a_saturated_gate_is_reported():
     logits = np.array([-9.0, 9.0, -8.0, 8.0])
     model = one_gate(ChannelAttention(2, name="gate"), logits)
     with pytest.warns(
@@ -221,7 +221,7 @@ SOURCES = {
 }
 
 
-# Keras, of data sets that it does not shuffle.
+# Keras warns of datasets that it does not shuffle.
 @pytest.mark.filterwarnings("ignore:.shuffle=True. was passed")
 @pytest.mark.parametrize("source, seen", SOURCES.values(), ids=SOURCES)
 def test_images_are_those_of_fit(source, seen):

@@ -52,7 +52,7 @@ def test_the_pareto_front_is_drawn_and_numbered(index):
     }
     assert set(map(tuple, line.get_xydata()[:-1])) == corners
     assert line.get_drawstyle() == "steps-post"
-    # It goes on to the dearest trial.
+    # It continues to the most expensive trial.
     assert line.get_xdata()[-1] == max(getattr(t, cost) for t in trials)
 
 

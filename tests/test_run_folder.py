@@ -1,16 +1,12 @@
-"""One output folder: begun, resumed, refused, overwritten, and locked."""
+"""Output folders: named, and runs in them started, resumed or overwritten."""
 
-import errno
 import json
 import os
 import pathlib
-import signal
-import subprocess
-import sys
 
 import pytest
 
-from cbam_keras import _files, _run_folder
+from cbam_keras import _files, _folder_lock, _run_folder
 from cbam_keras._run_folder import RunFolder
 
 SETTINGS = {"data": {"name": "mnist5k"}, "pools": ("avg", "max")}
@@ -87,7 +83,7 @@ def test_no_lock_is_left(tmp_path):
 
 def test_what_a_killed_process_left_does_not_count(tmp_path):
     (tmp_path / ".unfinished-results.json").write_text("{")
-    (tmp_path / _files.LOCK).write_text("")
+    (tmp_path / _folder_lock.LOCK).write_text("")
     assert walk(tmp_path)["steps"] == [1]
 
 
@@ -206,109 +202,13 @@ def test_an_interrupted_overwrite_is_not_taken_for_a_run(tmp_path, monkeypatch):
     assert walk(tmp_path, overwrite=True)["steps"] == [1]
 
 
-# One process at a time.
-
-HOLDER = """
-import pathlib, sys, time
-from cbam_keras import _files
-with _files.locked(pathlib.Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture(scope="module")
-def holder(tmp_path_factory):
-    """Returns a folder and the process that has locked it."""
-    folder = tmp_path_factory.mktemp("held")
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"locked\n"
-    yield folder, process
-    process.kill()
-    process.communicate()
-
-
-def test_a_second_process_is_refused_until_the_first_is_killed(holder):
-    folder, process = holder
-    with pytest.raises(ValueError) as caught:
-        walk(folder)
-    message = str(caught.value)
-    assert f"in use by process {process.pid} on {os.uname().nodename}" in (
-        message
-    )
-    assert "delete" not in message
-    assert os.listdir(folder) == [_files.LOCK]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    # The file of the lock is still there.
-    assert os.listdir(folder) == [_files.LOCK]
-    assert walk(folder)["steps"] == [1]
-    assert _files.LOCK not in os.listdir(folder)
+# One process at a time; more in test_folder_lock.py.
 
 
 def test_a_second_use_in_one_process_is_refused(tmp_path):
-    with _files.locked(tmp_path):
+    with _folder_lock.locked(tmp_path):
         with pytest.raises(ValueError, match=f"process {os.getpid()} on"):
             walk(tmp_path)
-    walk(tmp_path)
-
-
-def test_an_error_releases_the_lock(tmp_path):
-    with pytest.raises(KeyError), _files.locked(tmp_path):
-        raise KeyError
-    with _files.locked(tmp_path):
-        pass
-    assert os.listdir(tmp_path) == []
-
-
-def locked_by(folder, **holder):
-    holder = {"since": "2026-01-01 00:00:00", **holder}
-    (folder / _files.LOCK).write_text(json.dumps(holder))
-
-
-@pytest.fixture(params=["unsupported", "absent"])
-def without_flock(request, monkeypatch):
-    """Takes the locks of the operating system away."""
-    if request.param == "absent":
-        monkeypatch.setattr(_files, "fcntl", None)
-        return
-
-    def flock(*_):
-        raise OSError(errno.ENOSYS, "not supported")
-
-    monkeypatch.setattr(_files.fcntl, "flock", flock)
-
-
-def test_without_flock_a_running_process_holds_the_folder(
-    tmp_path, without_flock
-):
-    locked_by(tmp_path, process=os.getppid(), host=os.uname().nodename)
-    with pytest.raises(ValueError, match=f"process {os.getppid()} on"):
-        walk(tmp_path)
-
-
-def test_without_flock_the_lock_of_a_dead_process_is_taken_over(
-    tmp_path, without_flock
-):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for process in (dead.pid, os.getpid()):
-        locked_by(tmp_path, process=process, host=os.uname().nodename)
-        walk(tmp_path)
-    assert _files.LOCK not in os.listdir(tmp_path)
-
-
-def test_without_flock_another_machine_holds_the_folder(
-    tmp_path, without_flock
-):
-    locked_by(tmp_path, process=1, host="node17")
-    with pytest.raises(ValueError) as caught:
-        walk(tmp_path)
-    assert "in use by process 1 on node17" in str(caught.value)
-    assert f'delete "{tmp_path / _files.LOCK}"' in str(caught.value)
-    (tmp_path / _files.LOCK).unlink()
     walk(tmp_path)
 
 

@@ -219,8 +219,8 @@ def start(tmp_path_factory):
         process.communicate()
 
 
-def _told(process):
-    """Returns what a process that ends well tells of its results."""
+def _reported(process):
+    """Returns the results that a process prints when it succeeds."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return json.loads(output.splitlines()[-1])
@@ -234,10 +234,10 @@ def _pair(start, output, **more):
     ]
 
 
-def _rows(told):
+def _rows(reported):
     return [
         [row["network"], row["epoch"], *(row[key] for key in KEYS)]
-        for row in told["history"]
+        for row in reported["history"]
     ]
 
 
@@ -254,22 +254,22 @@ def _close(rows):
     ]
 
 
-def _accuracies(told):
-    return [run["test_accuracy"] for run in told["runs"]]
+def _accuracies(reported):
+    return [run["test_accuracy"] for run in reported["runs"]]
 
 
 @pytest.fixture(scope="module")
 def alone(start, tmp_path_factory):
     """Returns the folder and results of a run that is not distributed."""
     output = tmp_path_factory.mktemp("alone") / "run"
-    return output, _told(start(output))
+    return output, _reported(start(output))
 
 
 @pytest.fixture(scope="module")
 def two_devices(start, tmp_path_factory):
     """Returns the folder and results of a run on two devices."""
     output = tmp_path_factory.mktemp("two") / "run"
-    return output, _told(start(output, devices=2))
+    return output, _reported(start(output, devices=2))
 
 
 @pytest.fixture(scope="module")
@@ -309,10 +309,10 @@ def _judged(folder, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1], ids=["normalized", "linear"])
 def test_a_network_of_two_devices_is_a_plain_one(two_devices, index):
-    folder, told = two_devices
-    run = told["runs"][index]
+    folder, reported = two_devices
+    run = reported["runs"][index]
     judged = _judged(folder, run["network"])
-    row = told["history"][3 * index + run["best_epoch"] - 1]
+    row = reported["history"][3 * index + run["best_epoch"] - 1]
     # 11 and 23 images, so each device had another number of them.
     assert judged["validation"] == pytest.approx(
         [row["val_loss"], row["val_accuracy"]], abs=1e-5
@@ -335,7 +335,7 @@ def test_training_on_two_devices_resumes(start, tmp_path, two_devices):
     held = start(output, devices=2, HOLD=str(go))
     _wait_for(output / ".resume" / "state.json", held)
     held.kill()
-    resumed = _told(start(output, devices=2))
+    resumed = _reported(start(output, devices=2))
     assert _rows(resumed) == _close(_rows(two_devices[1]))
 
 
@@ -343,9 +343,9 @@ def test_training_on_two_devices_resumes(start, tmp_path, two_devices):
 @pytest.mark.slow
 @only_jax
 def test_two_processes_give_what_one_gives(alone, two_processes):
-    told = json.loads(two_processes[1][0].splitlines()[-1])
-    assert _rows(told) == _close(_rows(alone[1]))
-    assert _accuracies(told) == pytest.approx(_accuracies(alone[1]))
+    reported = json.loads(two_processes[1][0].splitlines()[-1])
+    assert _rows(reported) == _close(_rows(alone[1]))
+    assert _accuracies(reported) == pytest.approx(_accuracies(alone[1]))
 
 
 @pytest.mark.every_backend
@@ -429,9 +429,9 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
     state = json.loads((output / ".resume" / "state.json").read_text())
     assert len(state["history"]) == 1
     if resumed_by == 2:
-        resumed = [_told(process) for process in _pair(start, output)][0]
+        resumed = [_reported(process) for process in _pair(start, output)][0]
     else:
-        resumed = _told(start(output))
+        resumed = _reported(start(output))
     assert _rows(resumed) == _close(_rows(alone[1]))
     assert _accuracies(resumed) == pytest.approx(_accuracies(alone[1]))
 

@@ -21,7 +21,7 @@ from training_checks import (
     resnet,
 )
 
-from cbam_keras import _files, data, training
+from cbam_keras import _folder_lock, data, training
 from cbam_keras.training import checkpoints
 from cbam_keras.training import folder as training_folder
 
@@ -92,7 +92,7 @@ def test_the_curves_are_a_png_file(finished):
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=NETWORKS)
-def test_a_saved_network_has_the_test_accuracy_told(finished, index):
+def test_a_saved_network_has_the_test_accuracy_reported(finished, index):
     run = finished.runs[index]
     model = keras.saving.load_model(finished.output / run.file)
     images, labels = data.load("mnist5k", batch_size=None).test
@@ -161,7 +161,7 @@ def test_parameters_are_the_trainable_ones(finished):
 
 
 @pytest.fixture
-def told():
+def reported():
     """Returns results with numbers of their own."""
     return training.Results(
         [
@@ -169,7 +169,7 @@ def told():
             training.Run("cbam", 98, 1, 0.5, 0.25, 0.06, "c.keras"),
         ],
         [],
-        pathlib.Path("runs/told"),
+        pathlib.Path("runs/reported"),
     )
 
 
@@ -181,26 +181,28 @@ def told():
     ],
     ids=["none", "cbam"],
 )
-def test_results_print_each_network_with_its_numbers(told, network, numbers):
-    (line,) = (line for line in str(told).splitlines() if network in line)
+def test_results_print_each_network_with_its_numbers(
+    reported, network, numbers
+):
+    (line,) = (line for line in str(reported).splitlines() if network in line)
     assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
         network,
         *numbers,
     ]
 
 
-def test_results_print_what_the_numbers_are(told):
-    text = str(told)
-    assert "Results in runs/told" in text
+def test_results_print_what_the_numbers_are(reported):
+    text = str(reported)
+    assert "Results in runs/reported" in text
     assert "best validation accuracy" in text
     assert "test accuracy" in text
     assert "seconds per epoch" in text
 
 
 @pytest.mark.parametrize("name", ["cbam[small]", "[/cbam]"])
-def test_results_print_brackets_as_they_are(told, name):
-    renamed = dataclasses.replace(told.runs[0], network=name)
-    assert name in str(dataclasses.replace(told, runs=[renamed]))
+def test_results_print_brackets_as_they_are(reported, name):
+    renamed = dataclasses.replace(reported.runs[0], network=name)
+    assert name in str(dataclasses.replace(reported, runs=[renamed]))
 
 
 def test_training_tells_where_it_is(tmp_path, capsys):
@@ -292,7 +294,7 @@ def test_resume_and_overwrite_are_booleans(tmp_path, option):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_in_use_is_refused(finished, overwrite):
     before = _contents(finished.output)
-    with _files.locked(finished.output):
+    with _folder_lock.locked(finished.output):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
             training.train(
                 NETWORKS,
@@ -309,7 +311,7 @@ def test_a_process_that_does_not_write_is_not_locked_out(finished):
     folder = training_folder.TrainingFolder(
         finished.output, content["settings"], writes=False
     )
-    with _files.locked(finished.output):
+    with _folder_lock.locked(finished.output):
         folder.join()
         folder.reread()
     assert folder.finished == list(NETWORKS)
@@ -318,14 +320,16 @@ def test_a_process_that_does_not_write_is_not_locked_out(finished):
 # A process that does not write.
 
 
-def test_a_folder_that_processes_do_not_share_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_processes_do_not_share_is_reported(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(training_folder, "SECONDS_TO_APPEAR", 1)
     with pytest.raises(ValueError, match="one folder that all processes share"):
         training_folder.TrainingFolder(tmp_path, {}, writes=False).join()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_with_other_settings_is_told(finished):
+def test_a_process_with_other_settings_is_reported(finished):
     with pytest.raises(ValueError, match="backend was .*, is 'other'"):
         training_folder.TrainingFolder(
             finished.output, {"backend": "other"}, writes=False

@@ -159,11 +159,14 @@ def test_numbers_of_numpy_become_plain_ones():
         augment=["flip"],
         image_size=[np.int32(8), 9],
     )
-    told = dataclasses.asdict(recipe)
-    assert [type(told[name]) for name in ("epochs", "momentum")] == [int, float]
-    assert told["augment"] == ("flip",)
-    assert told["image_size"] == (8, 9)
-    assert [type(side) for side in told["image_size"]] == [int, int]
+    reported = dataclasses.asdict(recipe)
+    assert [type(reported[name]) for name in ("epochs", "momentum")] == [
+        int,
+        float,
+    ]
+    assert reported["augment"] == ("flip",)
+    assert reported["image_size"] == (8, 9)
+    assert [type(side) for side in reported["image_size"]] == [int, int]
 
 
 def test_one_name_of_augmentation_needs_no_tuple():
@@ -336,7 +339,7 @@ def _compiled(precision=None):
 
 @pytest.mark.every_backend
 @pytest.mark.parametrize("precision", [None, "float16", "bfloat16"])
-def test_sgd_goes_on_from_a_file_as_it_would_have(tmp_path, precision):
+def test_sgd_continues_from_a_file_as_it_would_have(tmp_path, precision):
     model, train = _compiled(precision)
     train(model)
     model.save(tmp_path / "model.keras")

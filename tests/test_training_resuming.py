@@ -68,7 +68,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
     )
 
 
-def test_a_resumed_run_tells_where_it_goes_on(
+def test_a_resumed_run_prints_where_it_resumes(
     tmp_path, capsys, interrupt_after
 ):
     interrupt_after(2)
@@ -204,7 +204,7 @@ def test_a_run_killed_at_its_very_first_file_resumes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"epochs": 4}, "recipe.epochs was 3, is 4"),
         ({"seed": 1}, "data.seed was 0, is 1; recipe.seed was 0, is 1"),
@@ -216,7 +216,7 @@ def test_a_run_killed_at_its_very_first_file_resumes(tmp_path):
     ],
     ids=["epochs", "seed", "batch_size", "precision"],
 )
-def test_a_changed_recipe_is_told_on_resuming(finished, change, told):
+def test_a_changed_recipe_is_reported_on_resuming(finished, change, reported):
     before = (finished.output / "results.json").read_bytes()
     with pytest.raises(
         ValueError, match="with the settings it was started"
@@ -227,12 +227,12 @@ def test_a_changed_recipe_is_told_on_resuming(finished, change, told):
             dataclasses.replace(SMALL, **change),
             output=finished.output,
         )
-    assert told in str(e.value)
+    assert reported in str(e.value)
     assert (finished.output / "results.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ({"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
         (
@@ -243,13 +243,13 @@ def test_a_changed_recipe_is_told_on_resuming(finished, change, told):
     ],
     ids=["images", "networks", "settings"],
 )
-def test_a_changed_call_is_told_on_resuming(finished, options, told):
+def test_a_changed_call_is_reported_on_resuming(finished, options, reported):
     call = {"networks": NETWORKS, "images": "mnist5k", "recipe": SMALL}
     with pytest.raises(
         ValueError, match="with the settings it was started"
     ) as e:
         training.train(**{**call, **options}, output=finished.output)
-    assert told in str(e.value)
+    assert reported in str(e.value)
 
 
 def test_settings_equal_after_reading_them_back(tmp_path):
@@ -264,7 +264,7 @@ def test_settings_equal_after_reading_them_back(tmp_path):
     assert training.train(**call) == first
 
 
-def test_changed_layers_are_told_on_resuming(tmp_path, interrupt_after):
+def test_changed_layers_are_reported_on_resuming(tmp_path, interrupt_after):
     interrupt_after(1)
     with pytest.raises(KeyboardInterrupt):
         training.train({"net": linear}, "mnist5k", SMALL, output=tmp_path)
@@ -289,7 +289,7 @@ def test_changed_layers_are_told_on_resuming(tmp_path, interrupt_after):
     ],
     ids=["empty", "cut_short", "list", "no_settings", "bytes", "wrong_kind"],
 )
-def test_a_damaged_results_file_is_told_on_resuming(tmp_path, content):
+def test_a_damaged_results_file_is_reported_on_resuming(tmp_path, content):
     (tmp_path / "results.json").write_bytes(content)
     with pytest.raises(ValueError, match="results.json is damaged"):
         training.train(linear(), "mnist5k", SHORT, output=tmp_path)
@@ -311,7 +311,9 @@ def test_a_results_file_without_results_is_damaged(tmp_path, key):
         training.train(**call)
 
 
-def test_a_damaged_checkpoint_is_told_on_resuming(tmp_path, interrupt_after):
+def test_a_damaged_checkpoint_is_reported_on_resuming(
+    tmp_path, interrupt_after
+):
     interrupt_after(1)
     call = {
         "networks": {"linear": linear},
@@ -330,7 +332,7 @@ def test_a_damaged_checkpoint_is_told_on_resuming(tmp_path, interrupt_after):
     assert len(training.train(**call).history) == 3
 
 
-def test_a_damaged_state_is_told_on_resuming(tmp_path, interrupt_after):
+def test_a_damaged_state_is_reported_on_resuming(tmp_path, interrupt_after):
     interrupt_after(1)
     call = {
         "networks": {"linear": linear},
@@ -345,7 +347,7 @@ def test_a_damaged_state_is_told_on_resuming(tmp_path, interrupt_after):
         training.train(**call)
 
 
-def test_a_changed_model_is_told_when_it_is_finished(tmp_path):
+def test_a_changed_model_is_reported_when_it_is_finished(tmp_path):
     training.train(linear(), "mnist5k", SHORT, output=tmp_path)
     with pytest.raises(ValueError, match="changed: layers was '"):
         training.train(
@@ -415,11 +417,11 @@ def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
     content = json.loads((output / "results.json").read_text())
     resumed, expected = (
         training.Results(
-            [training.Run(**run) for run in told["runs"]],
-            told["history"],
+            [training.Run(**run) for run in reported["runs"]],
+            reported["history"],
             output,
         )
-        for told in (content, undisturbed)
+        for reported in (content, undisturbed)
     )
     assert numbers(resumed) == close(expected)
     assert content["settings"] == undisturbed["settings"]

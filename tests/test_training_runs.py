@@ -347,7 +347,7 @@ def test_images_of_a_wrong_kind_are_refused(tmp_path, images, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_data_set_is_refused(tmp_path):
+def test_an_unknown_dataset_is_refused(tmp_path):
     with pytest.raises(ValueError, match="mnist6k.*Did you mean"):
         training.train(linear(), "mnist6k", SHORT, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

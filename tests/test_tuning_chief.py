@@ -42,7 +42,7 @@ def test_two_clients_share_the_trials_of_a_search(tmp_path, address, capfd):
                 handed.append(trial.trial_id)
                 client.update_trial(trial.trial_id, {}, step=0)
                 end(oracle, trial)
-                # Told a second time, by another process.
+                # Reported a second time, by another process.
                 client.end_trial(trial)
 
     threads = [
@@ -83,7 +83,7 @@ def test_a_client_waits_for_a_chief_that_is_started_again(
     assert found.trial_id == trial.trial_id
 
 
-def test_a_chief_that_never_answers_is_told(
+def test_a_chief_that_never_answers_is_reported(
     tmp_path, address, monkeypatch, capsys
 ):
     monkeypatch.setattr(remote, "SECONDS_PER_CALL", 0.2)
@@ -92,8 +92,8 @@ def test_a_chief_that_never_answers_is_told(
     client = remote.Client(make_oracle(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="has not answered for"):
         client.create_trial("worker-0")
-    told = capsys.readouterr().out
-    assert told.count(f"The chief does not answer at {address}") == 1
+    reported = capsys.readouterr().out
+    assert reported.count(f"The chief does not answer at {address}") == 1
 
 
 def test_a_chief_that_has_not_begun_is_waited_for(
@@ -106,7 +106,7 @@ def test_a_chief_that_has_not_begun_is_waited_for(
     assert f'begin in "{folder}"' in capsys.readouterr().out
 
 
-def test_an_error_of_the_chief_is_told(tmp_path, address):
+def test_an_error_of_the_chief_is_reported(tmp_path, address):
     server = start_server(make_oracle(tmp_path / "run"), address)
     client = remote.Client(make_oracle(tmp_path / "other"))
     with pytest.raises(RuntimeError, match="The chief of the search failed"):
@@ -122,7 +122,7 @@ def worker(few_digits, monkeypatch, tmp_path):
 
     tuner = Tuner(
         make_oracle(tmp_path / "run", fill=lambda hp: None, max_trials=2),
-        tuning_checks.perceptron,
+        tuning_checks.mlp,
         data.load("mnist5k", batch_size=35),
         tuning_checks.TWO,
         budget={"parameters": None, "macs": None},
@@ -134,10 +134,10 @@ def worker(few_digits, monkeypatch, tmp_path):
 
 def test_a_worker_tells_its_name(worker):
     worker.search()
-    told = [
+    reported = [
         outcome["worker"] for outcome in worker.own_oracle.outcomes.values()
     ]
-    assert told == ["worker-0", "worker-0"]
+    assert reported == ["worker-0", "worker-0"]
 
 
 def test_a_worker_takes_the_exact_values_from_the_folder(worker):
@@ -160,12 +160,12 @@ def test_a_trial_that_kills_its_process_three_times_is_given_up(worker):
         assert alive[-1].__enter__() == attempt
     worker.run_trial(trial)
     worker.oracle.end_trial(trial)
-    told = worker.own_oracle.outcomes[trial.trial_id]
-    assert told["outcome"] == "crashed"
-    assert "died 3 times in a row" in told["message"]
+    reported = worker.own_oracle.outcomes[trial.trial_id]
+    assert reported["outcome"] == "crashed"
+    assert "died 3 times in a row" in reported["message"]
 
 
-def test_a_finished_epoch_begins_the_count_anew(worker):
+def test_a_finished_epoch_begins_the_count_again(worker):
     trial = worker.oracle.create_trial("worker-0")
     folder = worker.folder / f"trial_{trial.trial_id}"
     alive = [worker._attempt(folder), worker._attempt(folder)]
@@ -187,7 +187,7 @@ def test_a_worker_that_gets_sigterm_has_not_died(worker):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_process_that_is_told_to_end_has_not_died(worker):
+def test_a_process_that_is_asked_to_end_has_not_died(worker):
     trial = worker.oracle.create_trial("worker-0")
     folder = worker.folder / f"trial_{trial.trial_id}"
     for _ in range(5):

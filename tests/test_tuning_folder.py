@@ -11,9 +11,8 @@ import pytest
 import tuning_checks
 from tuning_checks import Killed, answer
 
-from cbam_keras import _files, data, training, tuning
+from cbam_keras import _folder_lock, data, training, tuning
 from cbam_keras.tuning import folder as tuning_folder
-from cbam_keras.tuning import supervisor
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -49,7 +48,7 @@ def test_a_search_that_dies_again_and_again_ends_as_one_that_does_not(
 ):
     options = {"algorithm": name, "max_trials": 5}
     if name == "hyperband":
-        # Enough for trials that go on from others.
+        # Enough for trials that continue others.
         options = {"algorithm": name, "recipe": tuning_checks.THREE}
     whole = tuning_checks.search(tmp_path / "whole", **options)
     broken, life = lives(quick, tmp_path / "broken", count, **options)
@@ -91,9 +90,9 @@ def test_finished_epochs_are_not_trained_again(quick, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_after_kill_9(tmp_path):
+def test_a_search_resumes_after_kill_9(tmp_path):
     # While the first checkpoint is written; while that of the second epoch
-    # is; when the trial has told its outcome, and the search has not.
+    # is; when the trial has written its outcome, and the search has not.
     for count in (4, 3, 4):
         assert script(tmp_path / "broken", count) == -9
     begun = json.loads((tmp_path / "broken/oracle.json").read_text())
@@ -161,12 +160,12 @@ def test_a_changed_search_is_not_resumed(quick, tmp_path, changed, message):
     }
 
 
-def test_other_data_are_told_on_resuming(quick, tmp_path):
+def test_other_data_are_reported_on_resuming(quick, tmp_path):
     tuning_checks.search(tmp_path / "run", max_trials=1)
     images = data.load("mnist5k", batch_size=35, seed=4)
     with pytest.raises(ValueError, match="data.seed was 0, is 4"):
         tuning.search(
-            tuning_checks.perceptron,
+            tuning_checks.mlp,
             images,
             tuning_checks.TWO,
             output=tmp_path / "run",
@@ -174,19 +173,19 @@ def test_other_data_are_told_on_resuming(quick, tmp_path):
         )
 
 
-def test_another_network_is_told_on_resuming(quick, tmp_path):
+def test_another_network_is_reported_on_resuming(quick, tmp_path):
     def wider(hp):
-        model = tuning_checks.perceptron(hp)
-        model.add(tuning_checks.layers.Rescaling(2.0))
+        model = tuning_checks.mlp(hp)
+        model.add(keras.layers.Rescaling(2.0))
         return model
 
-    wider.__name__ = "perceptron"
+    wider.__name__ = "mlp"
     tuning_checks.search(tmp_path / "run", max_trials=1)
     with pytest.raises(ValueError, match="changed: network was '"):
         tuning_checks.search(tmp_path / "run", hypermodel=wider, max_trials=1)
 
 
-def test_a_network_that_changed_for_some_values_is_told(quick, tmp_path):
+def test_a_network_that_changed_for_some_values_is_reported(quick, tmp_path):
     def build(hp):
         units = hp.Choice("units", [2, 3])
         return tuning_checks.network(units, use_bias=units == 2 or same)
@@ -209,7 +208,7 @@ def test_a_network_that_changed_for_some_values_is_told(quick, tmp_path):
     assert len(search().trials) == 2
 
 
-def test_more_trials_go_on_from_those_there_are(quick, tmp_path):
+def test_more_trials_continue_those_there_are(quick, tmp_path):
     few = tuning_checks.search(tmp_path / "run", max_trials=3)
     more = tuning_checks.search(tmp_path / "run", max_trials=5)
     assert more.trials[:3] == few.trials
@@ -226,7 +225,7 @@ def test_a_folder_with_other_files_is_left_alone(quick, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_logs_of_a_supervisor_are_no_other_files(quick, tmp_path):
+def test_logs_of_workers_are_no_other_files(quick, tmp_path):
     (tmp_path / "logs").mkdir()
     assert len(tuning_checks.search(tmp_path, max_trials=1).trials) == 1
 
@@ -261,7 +260,7 @@ def test_a_search_with_other_files_is_not_overwritten(quick, tmp_path, name):
 
 
 def test_a_folder_in_use_is_refused(quick, tmp_path):
-    with _files.locked(tmp_path):
+    with _folder_lock.locked(tmp_path):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
             tuning_checks.search(tmp_path, max_trials=1)
 
@@ -274,28 +273,12 @@ def test_workers_are_not_locked_out(tmp_path):
     assert worker.content == folder.content
 
 
-def test_a_restarted_chief_does_not_overwrite_what_it_has_done(
-    tmp_path, monkeypatch
-):
-    commands = []
-
-    class Process:
-        def __init__(self, command, **options):
-            commands.append(command)
-
-    monkeypatch.setattr(supervisor.subprocess, "Popen", Process)
-    own = supervisor._Supervisor(["tune", "--overwrite"], 1, tmp_path)
-    own._start("chief")
-    own._restart("chief", -9)
-    assert ["--overwrite" in command for command in commands] == [True, False]
-
-
 # Damaged files.
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": {}}'])
 @pytest.mark.parametrize("file", ["search.json", "oracle.json"])
-def test_what_the_search_cannot_do_without_is_told(
+def test_what_the_search_cannot_do_without_is_reported(
     quick, tmp_path, file, content
 ):
     tuning_checks.search(tmp_path / "run", max_trials=1)
@@ -304,7 +287,7 @@ def test_what_the_search_cannot_do_without_is_told(
         tuning_checks.search(tmp_path / "run", max_trials=1)
 
 
-def test_a_missing_state_of_a_search_is_told(quick, tmp_path):
+def test_a_missing_state_of_a_search_is_reported(quick, tmp_path):
     tuning_checks.search(tmp_path / "run", max_trials=1)
     (tmp_path / "run/oracle.json").unlink()
     with pytest.raises(ValueError, match="oracle.json is missing"):
@@ -314,7 +297,7 @@ def test_a_missing_state_of_a_search_is_told(quick, tmp_path):
 @pytest.mark.parametrize(
     "file", ["checkpoints/state.json", "checkpoints/trial-1.keras"]
 )
-def test_a_trial_whose_state_is_damaged_begins_anew(quick, tmp_path, file):
+def test_a_trial_whose_state_is_damaged_begins_again(quick, tmp_path, file):
     whole = tuning_checks.search(tmp_path / "whole", max_trials=3)
     with quick.context() as patch:
         # In the second trial, at the checkpoint after its second epoch.
@@ -328,7 +311,9 @@ def test_a_trial_whose_state_is_damaged_begins_anew(quick, tmp_path, file):
     assert answer(found) == answer(whole)
 
 
-def test_a_damaged_outcome_of_a_trial_under_way_is_told_again(quick, tmp_path):
+def test_a_damaged_outcome_of_a_trial_under_way_is_reported_again(
+    quick, tmp_path
+):
     whole = tuning_checks.search(tmp_path / "whole", max_trials=2)
     with quick.context() as patch:
         # When the outcome is written, and the search does not know it.
@@ -353,11 +338,11 @@ def test_a_lost_best_model_is_trained_again(quick, tmp_path, content):
         path.unlink()
     else:
         path.write_bytes(content)
-    with tuning_checks.warned("trained again") as told:
+    with tuning_checks.warned("trained again") as reported:
         again = tuning_checks.search(tmp_path / "run", max_trials=3)
     assert answer(again) == answer(whole)
     assert (whole.output / "best.keras").exists()
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 def test_damage_leaves_the_rest_as_it_is(quick, tmp_path):

@@ -229,7 +229,7 @@ def test_a_function_gets_what_attention_takes(stages, given):
         assert isinstance(attention[1](name="gate"), CBAM)
 
 
-def test_a_fixed_value_is_told_but_not_searched():
+def test_a_fixed_value_is_listed_but_not_searched():
     _, hp = space_of(attention="cbam", kernel_size=5, learning_rate=0.02)
     fixed = {
         own.name: own.value
@@ -332,7 +332,7 @@ def test_the_loss_fits_a_network_that_ends_in_numbers_of_any_size():
         ({"classes": 0}, ValueError, "`classes` must be a positive integer"),
     ],
 )
-def test_wrong_values_are_told(options, error, message):
+def test_wrong_values_are_reported(options, error, message):
     with pytest.raises(error, match=message):
         tuning.CBAMHyperModel(**options)
 

@@ -21,7 +21,7 @@ NAMES = tuple(ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_oracle_read_anew_at_each_step_hands_out_the_same(tmp_path, name):
+def test_an_oracle_read_again_at_each_step_hands_out_the_same(tmp_path, name):
     def again():
         oracle = make_oracle(tmp_path / "again", name)
         if (tmp_path / "again" / "oracle.json").exists():
@@ -181,7 +181,7 @@ def test_a_sign_of_life_gives_a_lost_trial_back(tmp_path):
     assert "worker-0" in oracle.heard
 
 
-def test_an_end_told_twice_counts_once(tmp_path):
+def test_an_end_reported_twice_counts_once(tmp_path):
     oracle = make_oracle(tmp_path / "run")
     trial = oracle.create_trial("worker-0")
     oracle.requeue("worker-0")
@@ -274,7 +274,7 @@ def test_hyperband_halves_what_a_small_space_has(tmp_path):
     assert epochs_of(handed) == [1] * 6 + [3] * 3 + [9]
 
 
-def test_weights_are_kept_for_trials_that_others_may_go_on_from(tmp_path):
+def test_weights_are_kept_for_trials_that_others_may_continue(tmp_path):
     oracle = make_oracle(tmp_path / "run", "hyperband")
     for _ in range(9):
         assert oracle.algorithm.may_continue(oracle) <= set(oracle.trials) | {
@@ -319,7 +319,7 @@ def test_bayesian_search_goes_where_the_accuracy_is(tmp_path):
     assert min(abs(x - 0.7) for x in found[4:]) < 0.05
 
 
-def test_a_damaged_state_is_told(tmp_path):
+def test_a_damaged_state_is_reported(tmp_path):
     run_trials(make_oracle(tmp_path / "run"))
     path = tmp_path / "run" / "oracle.json"
     path.write_text(path.read_text()[:100])
@@ -329,7 +329,7 @@ def test_a_damaged_state_is_told(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"values'])
 @pytest.mark.parametrize("file", ["trial.json", "outcome.json"])
-def test_a_damaged_file_of_a_trial_is_set_aside_and_written_anew(
+def test_a_damaged_file_of_a_trial_is_set_aside_and_written_again(
     tmp_path, file, content
 ):
     run_trials(make_oracle(tmp_path / "run"))

@@ -14,7 +14,7 @@ from keras import layers
 from cbam_keras import data, insert_attention, tuning
 from cbam_keras.training import Recipe
 from cbam_keras.tuning import trial as tuning_trial
-from cbam_keras.tuning.results import verdict
+from cbam_keras.tuning.verdict import verdict_of
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -63,14 +63,14 @@ def test_the_best_model_is_the_one_that_was_tested(trained):
     _, tested = model.evaluate(images.test, verbose=0)
     assert validated == pytest.approx(trained.best.val_accuracy, abs=1e-6)
     assert tested == pytest.approx(trained.test_accuracy, abs=1e-6)
-    told = json.loads((trained.output / "best.json").read_text())
-    assert told["values"] == trained.best.values
-    assert told["test_accuracy"] == trained.test_accuracy
+    reported = json.loads((trained.output / "best.json").read_text())
+    assert reported["values"] == trained.best.values
+    assert reported["test_accuracy"] == trained.test_accuracy
     units = model.layers[-2].units
     assert units == trained.best.values["units"]
 
 
-def test_trials_are_told_in_a_table(trained):
+def test_trials_are_printed_in_a_table(trained):
     with (trained.output / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["number"]) for row in rows] == [1, 2, 3]
@@ -78,9 +78,9 @@ def test_trials_are_told_in_a_table(trained):
         trial.val_accuracy for trial in trained.trials
     ]
     assert {"units", "activation", "learning_rate"} <= set(rows[0])
-    told = json.loads((trained.output / "results.json").read_text())
-    assert told["best"] == trained.best.number
-    assert len(told["trials"]) == 3
+    reported = json.loads((trained.output / "results.json").read_text())
+    assert reported["best"] == trained.best.number
+    assert len(reported["trials"]) == 3
 
 
 def test_results_print_the_best_first_and_what_became_of_the_rest(trained):
@@ -133,7 +133,7 @@ def test_a_finished_search_returns_its_results_at_once(trained, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["trials.csv", "pareto.png", "effects.png", "results.json"]
 )
-def test_a_finished_search_writes_anew_what_is_missing(quick, tmp_path, name):
+def test_a_finished_search_writes_again_what_is_missing(quick, tmp_path, name):
     output = tmp_path / "run"
     tuning_checks.search(output, max_trials=2)
     (output / name).unlink()
@@ -141,7 +141,7 @@ def test_a_finished_search_writes_anew_what_is_missing(quick, tmp_path, name):
     assert (output / name).exists()
 
 
-def test_a_best_model_that_is_damaged_is_written_anew(quick, tmp_path):
+def test_a_best_model_that_is_damaged_is_written_again(quick, tmp_path):
     output = tmp_path / "run"
     results = tuning_checks.search(output, max_trials=2)
     whole = (output / "best.keras").read_bytes()
@@ -231,21 +231,21 @@ def test_a_network_of_ones_own_is_searched_for_its_attention(quick, tmp_path):
 
 @pytest.mark.every_backend
 @pytest.mark.slow
-def test_hyperband_goes_on_from_the_epochs_of_another_trial(tmp_path):
+def test_hyperband_continues_from_the_epochs_of_another_trial(tmp_path):
     found = tuning_checks.search(
         tmp_path / "run", "hyperband", tuning_checks.THREE
     )
     assert [trial.epochs for trial in found.trials] == [1, 1, 1, 3, 3, 3]
-    told = [
+    reported = [
         json.loads(
             (found.output / f"trial_{number:04d}" / "outcome.json").read_text()
         )
         for number in range(1, 7)
     ]
-    past = int(told[3]["values"]["tuner/trial_id"])
-    assert told[3]["history"][0] == told[past - 1]["history"][0]
-    assert [row["epoch"] for row in told[3]["history"]] == [1, 2, 3]
-    own = sum(row["seconds"] for row in told[3]["history"][1:])
+    past = int(reported[3]["values"]["tuner/trial_id"])
+    assert reported[3]["history"][0] == reported[past - 1]["history"][0]
+    assert [row["epoch"] for row in reported[3]["history"]] == [1, 2, 3]
+    own = sum(row["seconds"] for row in reported[3]["history"][1:])
     assert found.trials[3].seconds == pytest.approx(own)
     best = max(trial.val_accuracy for trial in found.trials[:3])
     assert found.trials[past - 1].val_accuracy == best
@@ -292,15 +292,17 @@ def test_a_trial_that_fails_is_recorded(
     ] * 3
     assert message in found.trials[1].message
     assert found.trials[1].val_accuracy is None
-    told = json.loads((found.output / "trial_0002/outcome.json").read_text())
-    assert type(error).__name__ in told["traceback"]
+    reported = json.loads(
+        (found.output / "trial_0002/outcome.json").read_text()
+    )
+    assert type(error).__name__ in reported["traceback"]
     assert f"3 {outcome}" in str(found)
 
 
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="an error of TensorFlow"
 )
-def test_tensorflow_out_of_memory_is_told_as_such(quick, tmp_path):
+def test_tensorflow_out_of_memory_is_reported_as_such(quick, tmp_path):
     import tensorflow as tf
 
     error = tf.errors.ResourceExhaustedError(None, None, "OOM")
@@ -328,7 +330,7 @@ def test_five_failures_in_a_row_end_nothing(quick, tmp_path):
 
 
 @pytest.mark.every_backend
-def test_a_loss_that_is_no_number_is_told(tmp_path):
+def test_a_loss_that_is_no_number_is_reported(tmp_path):
     def build(hp):
         units = hp.Choice("units", [2, 3])
         model = tuning_checks.network(units)
@@ -376,8 +378,10 @@ def test_a_search_in_which_nothing_finished_says_why(quick, tmp_path):
             max_trials=4,
             max_parameters=10,
         )
-    told = json.loads((tmp_path / "run/results.json").read_text())
-    assert [trial["outcome"] for trial in told["trials"]] == ["over budget"] * 4
+    reported = json.loads((tmp_path / "run/results.json").read_text())
+    assert [trial["outcome"] for trial in reported["trials"]] == [
+        "over budget"
+    ] * 4
     with (tmp_path / "run/trials.csv").open() as file:
         assert len(file.readlines()) == 5
 
@@ -460,9 +464,9 @@ def test_logs_for_tensorboard_are_written_for_each_trial(tmp_path):
         ),
     ],
 )
-def test_wrong_arguments_are_told(tmp_path, options, error, message):
+def test_wrong_arguments_are_reported(tmp_path, options, error, message):
     output = options.pop("output", tmp_path / "run")
-    hypermodel = options.pop("hypermodel", tuning_checks.perceptron)
+    hypermodel = options.pop("hypermodel", tuning_checks.mlp)
     with pytest.raises(error, match=message):
         tuning.search(hypermodel, "mnist5k", ONE, output=output, **options)
     assert not (tmp_path / "run").exists()
@@ -481,7 +485,7 @@ def test_data_options_are_for_data_by_name(tmp_path):
     images = data.load("mnist5k", batch_size=35)
     with pytest.raises(ValueError, match="data_options={'seed': 1}"):
         tuning.search(
-            tuning_checks.perceptron,
+            tuning_checks.mlp,
             images,
             ONE,
             output=tmp_path / "run",
@@ -489,7 +493,7 @@ def test_data_options_are_for_data_by_name(tmp_path):
         )
 
 
-def test_a_network_that_does_not_fit_is_told_before_any_work(tmp_path):
+def test_a_network_that_does_not_fit_is_reported_before_any_work(tmp_path):
     def build(hp):
         return training_checks.linear(classes=7)
 
@@ -506,7 +510,7 @@ def test_a_network_that_does_not_fit_is_told_before_any_work(tmp_path):
     ],
     ids=["lambda", "not_registered"],
 )
-def test_a_network_that_cannot_be_loaded_is_told_before_any_work(
+def test_a_network_that_cannot_be_loaded_is_reported_before_any_work(
     layer, tmp_path
 ):
     def build(hp):
@@ -514,9 +518,9 @@ def test_a_network_that_cannot_be_loaded_is_told_before_any_work(
             [keras.Input((28, 28, 1)), layer, tuning_checks.network()]
         )
 
-    with pytest.raises(ValueError, match="can save and load") as told:
+    with pytest.raises(ValueError, match="can save and load") as reported:
         tuning_checks.search(tmp_path / "run", hypermodel=build)
-    assert "register_keras_serializable" in str(told.value)
+    assert "register_keras_serializable" in str(reported.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -529,14 +533,14 @@ def test_a_trial_whose_network_cannot_be_loaded_is_recorded(quick, tmp_path):
         return keras.Sequential([keras.Input((28, 28, 1)), own, inner])
 
     results = tuning_checks.search(tmp_path / "run", hypermodel=build)
-    told = {t.values["units"]: t.outcome for t in results.trials}
-    assert told == {2: "finished", 3: "error"}
+    reported = {t.values["units"]: t.outcome for t in results.trials}
+    assert reported == {2: "finished", 3: "error"}
 
 
 def test_a_hypermodel_with_a_loop_of_its_own_is_refused(tmp_path):
     class Own(keras_tuner.HyperModel):
         def build(self, hp):
-            return tuning_checks.perceptron(hp)
+            return tuning_checks.mlp(hp)
 
         def fit(self, hp, model, *args, **kwargs):
             return model.fit(*args, **kwargs)
@@ -546,7 +550,7 @@ def test_a_hypermodel_with_a_loop_of_its_own_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_function_that_builds_no_model_is_told(tmp_path):
+def test_a_function_that_builds_no_model_is_reported(tmp_path):
     with pytest.raises(TypeError, match="must return a keras.Model"):
         tuning_checks.search(tmp_path / "run", hypermodel=lambda hp: None)
 
@@ -555,12 +559,8 @@ def test_the_default_folder_is_named_after_data_and_model(
     quick, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    found = tuning.search(
-        tuning_checks.perceptron, "mnist5k", ONE, max_trials=1
-    )
-    assert os.fspath(found.output) == os.path.join(
-        "runs", "tune-mnist5k-perceptron"
-    )
+    found = tuning.search(tuning_checks.mlp, "mnist5k", ONE, max_trials=1)
+    assert os.fspath(found.output) == os.path.join("runs", "tune-mnist5k-mlp")
 
 
 # The verdict.
@@ -595,7 +595,7 @@ def trial(number, attention, accuracy, epochs=3, outcome="finished"):
     ],
 )
 def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
-    text = verdict(
+    text = verdict_of(
         [trial(1, "none", accuracies[0]), trial(2, "cbam", accuracies[1])],
         images,
     )
@@ -608,11 +608,11 @@ def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
 
 def test_a_verdict_knows_no_attention_by_false():
     trials = [trial(1, False, 0.5), trial(2, True, 0.9)]
-    assert verdict(trials, 1000).startswith("Attention (True) is ahead here")
+    assert verdict_of(trials, 1000).startswith("Attention (True) is ahead here")
 
 
 def test_a_verdict_tells_who_had_more_draws():
-    text = verdict(
+    text = verdict_of(
         [
             trial(1, "none", 0.9),
             trial(2, "se", 0.8),
@@ -626,7 +626,7 @@ def test_a_verdict_tells_who_had_more_draws():
 
 
 def test_a_verdict_compares_trials_of_as_many_epochs():
-    text = verdict(
+    text = verdict_of(
         [
             trial(1, "none", 0.6, epochs=1),
             trial(2, "se", 0.5, epochs=1),
@@ -653,8 +653,8 @@ def test_a_verdict_compares_trials_of_as_many_epochs():
     ],
 )
 def test_a_verdict_is_not_given_where_nothing_can_be_said(trials, text):
-    assert text in verdict(trials, 100)
-    assert bool(verdict(trials, 100)) == bool(text)
+    assert text in verdict_of(trials, 100)
+    assert bool(verdict_of(trials, 100)) == bool(text)
 
 
 @pytest.mark.every_backend

@@ -283,11 +283,11 @@ def _search(output):
         *("--workers", "2", "--output", str(output)),
     ]
     output.mkdir(exist_ok=True)
-    with (output.parent / "told").open("w") as told:
+    with (output.parent / "reported").open("w") as reported:
         return subprocess.Popen(
             command,
             cwd=pathlib.Path(__file__).parent,
-            stdout=told,
+            stdout=reported,
             stderr=subprocess.STDOUT,
         )
 
@@ -306,7 +306,7 @@ def _kill(role, output):
 
 
 def _printed(output):
-    return (output.parent / "told").read_text()
+    return (output.parent / "reported").read_text()
 
 
 def _answers(output):
@@ -355,11 +355,11 @@ def test_two_workers_run_each_trial_once(undisturbed):
 
 @pytest.mark.slow
 def test_the_chief_tells_what_happens(undisturbed):
-    told = _printed(undisturbed)
+    reported = _printed(undisturbed)
     for number in range(1, TRIALS + 1):
-        assert re.search(rf"Trial {number} of {TRIALS}: units=", told)
-        assert re.search(rf"Trial {number}: finished", told)
-    assert "Best trials in" in told
+        assert re.search(rf"Trial {number} of {TRIALS}: units=", reported)
+        assert re.search(rf"Trial {number}: finished", reported)
+    assert "Best trials in" in reported
 
 
 @pytest.mark.slow
@@ -392,7 +392,7 @@ def test_after_a_killed_chief_the_same_command_resumes(undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_killed_at_once_the_same_command_goes_on(undisturbed, tmp_path):
+def test_all_killed_at_once_the_same_command_resumes(undisturbed, tmp_path):
     output = tmp_path / "search"
     process = _search(output)
     _until(lambda: len(list(output.rglob("outcome.json"))) > 1, 300)

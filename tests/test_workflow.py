@@ -91,8 +91,8 @@ def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
         output = tmp_path / "runs" / command
         status = cli.main([command, *given, *options, "--output", str(output)])
         assert status == 0, capsys.readouterr().err
-    told = json.loads((tmp_path / "runs/train/results.json").read_text())
-    assert [run["network"] for run in told["runs"]] == ["none", "cbam"]
+    reported = json.loads((tmp_path / "runs/train/results.json").read_text())
+    assert [run["network"] for run in reported["runs"]] == ["none", "cbam"]
     best = keras.saving.load_model(tmp_path / "runs/tune/best.keras")
     assert best.input_shape == (None, 16, 16, 3)
     assert best.output_shape == (None, 2)

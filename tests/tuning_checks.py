@@ -19,7 +19,7 @@ TWO = Recipe(epochs=2, batch_size=35)
 THREE = Recipe(epochs=3, batch_size=35)
 
 
-def perceptron(hp):
+def mlp(hp):
     """Returns a network of a space with a condition."""
     units = hp.Choice("units", [2, 3, 4, 5])
     activation = hp.Choice("activation", ["tanh", "relu"])
@@ -108,19 +108,19 @@ def warned(text):
     `pytest.warns` would raise those of Keras that are ignored elsewhere.
     """
     found = []
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter("always")
         yield found
-    found += [str(w.message) for w in told if text in str(w.message)]
-    assert found, [str(w.message) for w in told]
+    found += [str(w.message) for w in reported if text in str(w.message)]
+    assert found, [str(w.message) for w in reported]
 
 
 def search(output, algorithm="random", recipe=TWO, **options):
-    """Runs a short search over perceptrons."""
+    """Runs a short search over MLPs."""
     if algorithm != "hyperband":
         options.setdefault("max_trials", 6)
     return tuning.search(
-        options.pop("hypermodel", perceptron),
+        options.pop("hypermodel", mlp),
         "mnist5k",
         recipe,
         algorithm=algorithm,
@@ -199,7 +199,7 @@ def accuracy_of(values):
     return round(sum(map(len, map(str, values.values()))) % 17 / 17, 6)
 
 
-def end(oracle, trial, outcome="finished", **told):
+def end(oracle, trial, outcome="finished", **reported):
     values = oracle.trials[trial.trial_id].hyperparameters.values
     content = {
         **dict.fromkeys(OUTCOME_KEYS),
@@ -210,7 +210,7 @@ def end(oracle, trial, outcome="finished", **told):
         "epochs": 1,
         "parameters": 100,
         "values": values,
-        **told,
+        **reported,
     }
     if outcome != "finished":
         content |= {"val_accuracy": None, "message": "It went wrong."}

@@ -1,4 +1,4 @@
-"""`fused`, which a layer puts on its `call`."""
+"""`fused`: runs a layer's `call` as one operation with its own gradient."""
 
 import functools
 import importlib

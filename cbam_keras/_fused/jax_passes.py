@@ -1,4 +1,4 @@
-"""The passes on JAX; `contract.Passes` says what each one does.
+"""JAX's implementation of the passes that `contract.Passes` describes.
 
 XLA fuses products into the sum or maximum that is taken of them, so that only
 the small results are written. Measured on two cores at (16, 56, 56, 256),

@@ -1,4 +1,4 @@
-"""One or two gates as one operation: the formulas of `contract` in code."""
+"""Runs one or two gates as one operation; `contract` has the formulas."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""What TensorFlow and PyTorch keep private, each behind a fallback.
+"""Private functions of TensorFlow and PyTorch, each with a fallback.
 
 Nothing else in the fused operation touches such names. Where one of them is
 gone, its function here returns the answer that is always right and sometimes

@@ -1,4 +1,4 @@
-"""The passes on TensorFlow; `contract.Passes` says what each one does.
+"""TensorFlow's implementation of the passes that `contract.Passes` describes.
 
 Single operations are the fastest for pooling and scaling. The last pass, the
 gradient of the input, would take eight of them. Compiled by XLA inside a

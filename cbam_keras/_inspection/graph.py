@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from cbam_keras import _checks
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
@@ -126,7 +128,18 @@ def as_input(model: keras.Model, value: Any) -> Any:
 
 def producer_of(tensor: Any) -> Any:
     """Returns the operation that returned a symbolic tensor."""
-    return tensor._keras_history.operation
+    return _origin(tensor)[0]
+
+
+def _origin(tensor):
+    """Returns the operation that returned a tensor, and its node."""
+    # Keras (as of 3.15) has no public way from a tensor to its call.
+    try:
+        history = tensor._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+    except AttributeError as error:
+        raise _checks.keras_without(error.name) from error
+    return history.operation, node
 
 
 def calls(model: keras.Model) -> list[Call]:
@@ -139,12 +152,11 @@ def calls(model: keras.Model) -> list[Call]:
         tensor, ready = stack.pop()
         if id(tensor) in known:
             continue
-        history = tensor._keras_history
-        node = history.operation._inbound_nodes[history.node_index]
+        operation, node = _origin(tensor)
         if ready:
             found.append(
                 Call(
-                    history.operation,
+                    operation,
                     node.arguments.args,
                     node.arguments.kwargs,
                     tuple(node.outputs),

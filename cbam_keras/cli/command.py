@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _advice(options):
     """Returns how to continue an interrupted command."""
-    if not options.goes_on:
+    if not options.resumed_by:
         return ""
     without = " without --overwrite" if "overwrite" in options else ""
-    return f"; {options.goes_on}{without} resumes from here"
+    return f"; {options.resumed_by}{without} resumes from here"
 
 
 def _parser():
@@ -63,7 +63,7 @@ def _parser():
         description="CBAM attention for Keras: train, tune, compare, explain.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.set_defaults(goes_on="the same command")
+    parser.set_defaults(resumed_by="the same command")
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )

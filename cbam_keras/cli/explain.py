@@ -79,7 +79,7 @@ def add_explain(commands):
     _add_model(parser)
     group = add_data(parser, None, training=False)
     _add_choice(group.add_argument)
-    parser.set_defaults(handler=_explain, prog=parser.prog, goes_on="")
+    parser.set_defaults(handler=_explain, prog=parser.prog, resumed_by="")
 
 
 def _add_explanation(parser):

@@ -29,8 +29,17 @@ def add_train(commands):
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
     add_model(parser)
+    _add_attention(parser)
+    add_run_folder(parser, "runs/train-DATA-MODEL")
+    add_data(parser, "cluttered_mnist")
+    add_recipe(parser, training.Recipe())
+    _add_devices(parser)
+    parser.set_defaults(handler=_train, prog=parser.prog)
+
+
+def _add_attention(parser):
+    add = parser.add_argument
     add(
         "--attention",
         action="append",
@@ -57,35 +66,34 @@ def add_train(commands):
         default=argparse.SUPPRESS,
         help="of CBAM's gates (default: channel_first)",
     )
-    add_run_folder(parser, "runs/train-DATA-MODEL")
-    add_data(parser, "cluttered_mnist")
-    add_recipe(parser, training.Recipe())
-    group = parser.add_argument_group("many devices")
-    group.add_argument(
+
+
+def _add_devices(parser):
+    add = parser.add_argument_group("many devices").add_argument
+    add(
         "--distribute",
         action="store_true",
         default=argparse.SUPPRESS,
         help="share each batch among all devices of this machine",
     )
-    group.add_argument(
+    add(
         "--address",
         metavar="HOST:PORT",
         default=argparse.SUPPRESS,
         help="of process 0, if several machines train one network (JAX)",
     )
-    group.add_argument(
+    add(
         "--processes",
         type=int,
         default=argparse.SUPPRESS,
         help="how many processes there are, one per machine",
     )
-    group.add_argument(
+    add(
         "--process",
         type=int,
         default=argparse.SUPPRESS,
         help="which of them this is, from 0",
     )
-    parser.set_defaults(handler=_train, prog=parser.prog)
 
 
 def _train(options):

@@ -10,9 +10,7 @@
 - `preloading`: whole datasets decoded or resized before training.
 - `augmentation`: random flips, crops, RandAugment, MixUp, CutMix.
 - `sharding`: which images go into which batch, on which process.
-- `batches`: datasets for `fit`.
-- `tensorflow_batches`, `numpy_batches`: those datasets, as `tf.data` or
-  `PyDataset`.
+- `batches`, `tensorflow_batches`, `numpy_batches`: datasets for `fit`.
 """
 
 from cbam_keras.data.augmentation import AUGMENTATIONS

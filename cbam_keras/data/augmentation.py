@@ -157,7 +157,10 @@ class BatchLayers:
             for each in (layer, *vars(layer).values()):
                 if isinstance(each, keras.Layer):
                     # In tf.data under another backend, the layer would make
-                    # a generator of its own.
+                    # a generator of its own; `generator`, which is public,
+                    # counts only under the layer's backend.
+                    if not hasattr(each, "_get_seed_generator"):
+                        raise _checks.keras_without("_get_seed_generator")
                     each._get_seed_generator = self._shared_seeds
 
     def __call__(

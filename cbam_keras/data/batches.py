@@ -1,4 +1,4 @@
-"""Records to datasets for `fit`: `tf.data` or `PyDataset`, by the backend.
+"""Turns records into datasets for `fit`: `tf.data` or `PyDataset`.
 
 `tf.data` under TensorFlow, and for streams under any backend; a `PyDataset`
 otherwise. In both, the image at position p of an epoch and its augmentation

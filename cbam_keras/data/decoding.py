@@ -1,4 +1,4 @@
-"""Encoded images to arrays of one size, by TensorFlow or by Pillow.
+"""Decodes and resizes images to one size, with TensorFlow or Pillow.
 
 Both decode PNG and JPEG to the same values. Resized values differ by at most
 one level.

@@ -1,4 +1,4 @@
-"""Whole datasets decoded, resized or looked through before training."""
+"""Decodes, resizes or checks all images of a dataset before training."""
 
 import concurrent.futures
 import os

@@ -1,4 +1,4 @@
-"""What every source returns: images in memory, streams, and their dataset."""
+"""`Records` and its relatives: images and labels that a source returns."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""A dataset by its name, path or arrays, and its images at their final size."""
+"""Finds the source of a dataset and loads its images at their final size."""
 
 import dataclasses
 import math

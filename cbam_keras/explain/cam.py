@@ -1,4 +1,7 @@
-"""Grad-CAM and its variants: heat maps of what speaks for a class."""
+"""Grad-CAM and its variants.
+
+They give heat maps of the regions that raise the score of a class.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence

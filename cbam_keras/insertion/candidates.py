@@ -1,4 +1,4 @@
-"""Finding the places in a model where attention goes."""
+"""`CandidatePlaces`: finds the places in a model where attention can go."""
 
 import dataclasses
 import difflib
@@ -26,11 +26,11 @@ SIZE = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Spot:
-    """An operation of a model, with what attention after it depends on.
+class _CandidatePlace:
+    """An operation of a model, after which attention may go.
 
     `outputs` has the outputs of each call. An operation that is called
-    several times is one spot.
+    several times is one place.
     """
 
     path: str
@@ -60,19 +60,19 @@ class _Spot:
         return len(channels) == 1 and self.shape[axis] is not None
 
 
-class Spots:
-    """All operations of a model, as spots to insert attention after."""
+class CandidatePlaces:
+    """All operations of a model, as places where attention may go."""
 
     def __init__(self, model):
         self.name = model.name
         self.steps, self.outputs = _trace(model)
         formats = _inspection.data_formats(self.steps)
-        self.spots = {}
+        self.places = {}
         for graph, prefix in _inspection.graphs(model):
             for call in _inspection.calls(graph):
-                spot = self.spots.setdefault(
+                place = self.places.setdefault(
                     id(call.operation),
-                    _Spot(
+                    _CandidatePlace(
                         prefix + call.operation.name,
                         call.operation,
                         [],
@@ -80,52 +80,52 @@ class Spots:
                         _format_of(call.operation, formats),
                     ),
                 )
-                spot.outputs.append(call.outputs)
+                place.outputs.append(call.outputs)
 
     def default(self):
-        """Returns the spots for `after=None`."""
+        """Returns the places for `after=None`."""
         # After an activation that a whole network shares, all places would
         # share one attention layer.
         repeated = [
-            spot.operation
-            for spot in self.spots.values()
-            if len(spot.outputs) > 1
-            and not getattr(spot.operation, "variables", ())
+            place.operation
+            for place in self.places.values()
+            if len(place.outputs) > 1
+            and not getattr(place.operation, "variables", ())
         ]
         steps = default_places(self.steps, self.outputs, repeated)
-        spots = {id(step.operation): None for step in steps}
-        found = [self.spots[spot] for spot in spots]
-        found = [spot for spot in found if spot.takes_attention]
+        places = {id(step.operation): None for step in steps}
+        found = [self.places[place] for place in places]
+        found = [place for place in found if place.takes_attention]
         if not found:
             raise ValueError(
                 "`after` must say where attention goes in model "
                 f'"{self.name}", which has no convolution that gives a '
                 f"feature map. Received: after=None. {self._possible()}"
             )
-        for spot in found:
-            if isinstance(spot.operation, ATTENTION_LAYERS):
+        for place in found:
+            if isinstance(place.operation, ATTENTION_LAYERS):
                 raise ValueError(
                     "`after` must say where more attention goes in model "
                     f'"{self.name}". Received: after=None, and the default '
-                    f'places already have attention, e.g. "{spot.path}". To '
+                    f'places already have attention, e.g. "{place.path}". To '
                     "insert more after it, pass its name or, for all, "
                     'after="attention$"'
                 )
         return found
 
     def matching(self, after):
-        """Returns the spots that `after` selects, all fit for attention."""
-        spots = self.spots.values()
+        """Returns the places that `after` selects, all fit for attention."""
+        places = self.places.values()
         if isinstance(after, re.Pattern):
             found = self._searched(after)
         elif isinstance(after, str):
             found = self._named(after) or self._searched(after)
         elif callable(after) and not isinstance(after, layers.Layer):
             found = [
-                spot
-                for spot in spots
-                if isinstance(spot.operation, layers.Layer)
-                and after(spot.operation)
+                place
+                for place in places
+                if isinstance(place.operation, layers.Layer)
+                and after(place.operation)
             ]
         else:
             found = []
@@ -135,32 +135,32 @@ class Spots:
                     raise ValueError(
                         "`after` must have unambiguous names. Received: "
                         f"after={after!r}, where {_quoted([name])} may be "
-                        f"{_quoted(spot.path for spot in named)}"
+                        f"{_quoted(place.path for place in named)}"
                     )
                 if not named:
                     self._refuse(after, name)
                 found += named
         if not found:
             self._refuse(after, getattr(after, "pattern", after))
-        for spot in found:
-            if not spot.takes_attention:
+        for place in found:
+            if not place.takes_attention:
                 raise ValueError(
                     "`after` must find layers with one feature map, (B, H, "
                     f"W, C) with known C. Received: after={after!r}, which "
-                    f'finds "{spot.path}" with output of shape '
-                    f"{', '.join(map(str, spot.shapes))}. {self._possible()}"
+                    f'finds "{place.path}" with output of shape '
+                    f"{', '.join(map(str, place.shapes))}. {self._possible()}"
                 )
-        return list({id(spot.operation): spot for spot in found}.values())
+        return list({id(place.operation): place for place in found}.values())
 
-    def attention(self, spot, attention, identity):
-        """Returns the built attention layer for a spot."""
-        name = f"{spot.operation.name}_attention"
+    def attention(self, place, attention, identity):
+        """Returns the built attention layer for a place."""
+        name = f"{place.operation.name}_attention"
         if any(
-            other.operation.name == name and other.graph is spot.graph
-            for other in self.spots.values()
+            other.operation.name == name and other.graph is place.graph
+            for other in self.places.values()
         ):
             raise ValueError(
-                f'The attention after layer "{spot.path}" would be named '
+                f'The attention after layer "{place.path}" would be named '
                 f'"{name}". Received: model "{self.name}", which has a '
                 "layer of that name: has attention been inserted there "
                 "before? Choose other places with `after`"
@@ -178,9 +178,9 @@ class Spots:
                     "change the predictions"
                 )
             changes["identity_init"] = True
-        if config.get("data_format", spot.data_format) != spot.data_format:
-            changes["data_format"] = spot.data_format
-        policy = _policy(spot)
+        if config.get("data_format", place.data_format) != place.data_format:
+            changes["data_format"] = place.data_format
+        policy = _policy(place)
         if layer.dtype_policy != policy and (
             # The default of a new layer, not chosen by the user.
             layer.dtype_policy == keras.config.dtype_policy()
@@ -188,20 +188,20 @@ class Spots:
             changes["dtype"] = policy
         if changes:
             layer = type(layer).from_config({**config, **changes})
-        layer.build(spot.shape)
-        shape = layer.compute_output_shape(spot.shape)
-        if tuple(shape) != spot.shape:
+        layer.build(place.shape)
+        shape = layer.compute_output_shape(place.shape)
+        if tuple(shape) != place.shape:
             raise ValueError(
                 "`attention` must give layers that keep the shape. Received: "
                 f"attention={attention!r}, whose {type(layer).__name__} turns "
-                f'{spot.shape} after layer "{spot.path}" into {tuple(shape)}'
+                f'{place.shape} after layer "{place.path}" into {tuple(shape)}'
             )
         return layer
 
     def _named(self, name):
-        spots = self.spots.values()
-        return [spot for spot in spots if spot.path == name] or [
-            spot for spot in spots if spot.operation.name == name
+        places = self.places.values()
+        return [place for place in places if place.path == name] or [
+            place for place in places if place.operation.name == name
         ]
 
     def _searched(self, pattern):
@@ -214,14 +214,14 @@ class Spots:
                 f"one ({error})"
             ) from error
         return [
-            spot
-            for spot in self.spots.values()
-            if expression.search(spot.operation.name)
-            or expression.search(spot.path)
+            place
+            for place in self.places.values()
+            if expression.search(place.operation.name)
+            or expression.search(place.path)
         ]
 
     def _refuse(self, after, name):
-        paths = [spot.path for spot in self.spots.values()]
+        paths = [place.path for place in self.places.values()]
         near = difflib.get_close_matches(str(name), paths, n=3, cutoff=0.5)
         hint = f". Did you mean {_quoted(near)}?" if near else "."
         raise ValueError(
@@ -231,7 +231,9 @@ class Spots:
 
     def _possible(self, most=200):
         paths = [
-            spot.path for spot in self.spots.values() if spot.takes_attention
+            place.path
+            for place in self.places.values()
+            if place.takes_attention
         ]
         if not paths:
             return "The model has no layer that could take attention"
@@ -261,10 +263,10 @@ def _format_of(operation, formats):
     return formats.get(id(operation), keras.config.image_data_format())
 
 
-def _policy(spot):
-    """Returns the dtype policy of a layer for a spot's output."""
-    policy = getattr(spot.operation, "dtype_policy", None)
-    dtype = spot.outputs[0][0].dtype
+def _policy(place):
+    """Returns the dtype policy of a layer for the output of a place."""
+    policy = getattr(place.operation, "dtype_policy", None)
+    dtype = place.outputs[0][0].dtype
     if (
         isinstance(policy, keras.dtype_policies.DTypePolicy)
         and policy.quantization_mode is None

@@ -1,4 +1,9 @@
-"""Cloning a functional model with its weights and added layers."""
+"""Clones a functional model, adds layers and verifies the copied weights.
+
+After copying, each variable is compared with its original bit for bit. Layers
+with `identity_init=True` return exactly their input until they are trained, so
+that with equal variables the predictions are equal too.
+"""
 
 import collections
 import re

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _inspection, _tables
-from cbam_keras.insertion.candidates import Spots
+from cbam_keras.insertion.candidates import CandidatePlaces
 from cbam_keras.insertion.copying import copy_with
 
 
@@ -127,16 +127,16 @@ def insert_attention(
         raise ValueError(
             "`attention` must say what to insert. Received: attention=None"
         )
-    spots = Spots(model)
-    chosen = spots.default() if after is None else spots.matching(after)
+    places = CandidatePlaces(model)
+    chosen = places.default() if after is None else places.matching(after)
     added = {
-        id(spot.operation): spots.attention(spot, attention, identity)
-        for spot in chosen
+        id(place.operation): places.attention(place, attention, identity)
+        for place in chosen
     }
     if dry_run:
         return Places(
-            Place(spot.path, spot.shape, layer.name, _parameters(layer))
-            for spot, layer in zip(chosen, added.values(), strict=True)
+            Place(place.path, place.shape, layer.name, _parameters(layer))
+            for place, layer in zip(chosen, added.values(), strict=True)
         )
     result = copy_with(model, added)
     _warn_of_lost_settings(model)

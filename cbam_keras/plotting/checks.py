@@ -1,4 +1,4 @@
-"""Arguments of the figures of images, checked."""
+"""Checks of the arguments of figures that show images."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -7,7 +7,8 @@
 - `trial`: one trial, from its values to its outcome.
 - `oracle`: KerasTuner's oracle, saved after each step.
 - `algorithms`: random, Hyperband, Bayesian and grid search.
-- `results`: results of a search, and its verdict.
+- `results`: results of a search.
+- `verdict`: whether attention improves accuracy.
 - `report`: files and figures of a search.
 - `folder`: the output folder.
 - `workers`: the processes of a search on one machine.

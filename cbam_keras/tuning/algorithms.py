@@ -47,7 +47,7 @@ class Grid(Random):
 
 
 class Bayesian(Random):
-    """KerasTuner's Gaussian process, made anew from the trials each time.
+    """KerasTuner's Gaussian process, fitted again to the trials each time.
 
     Args:
         initial_points: Positive integer, how many trials must have finished

@@ -4,7 +4,7 @@ import time
 
 from cbam_keras._run_folder import RunFolder
 
-# The supervisor of many workers writes there before the search begins.
+# `run_workers` writes there before the search begins.
 LOGS = "logs"
 # How long a worker waits for the chief to begin the search, in seconds.
 SECONDS_TO_BEGIN = 600.0

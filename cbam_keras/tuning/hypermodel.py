@@ -1,4 +1,4 @@
-"""`CBAMHyperModel`: networks with and without attention as a search space."""
+"""`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
 import functools
 import types
@@ -9,14 +9,18 @@ import keras
 import keras_tuner
 
 from cbam_keras import _checks, training
-from cbam_keras.layers import ATTENTION, POOLS
+from cbam_keras.layers import ATTENTION, ORDERS, POOLS
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import Recipe
 from cbam_keras.tuning.space import (
     ARMS,
     CHANNEL,
+    KERNEL_SIZES,
+    KINDS,
     PAPER,
+    POOL_TYPES,
     RATES,
+    REDUCTION_RATIOS,
     SPATIAL,
     _arms,
     _stages,
@@ -106,12 +110,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         classes: int | None = None,
         *,
         model: str | Callable[[Any], keras.Model] = "small",
-        attention: Any = ("none", "se", "cbam"),
-        reduction_ratio: Any = (4, 8, 16, 32),
-        kernel_size: Any = (3, 5, 7),
-        order: Any = ("channel_first", "spatial_first", "parallel"),
-        channel_pool_types: Any = ("avg+max", "avg", "max"),
-        spatial_pool_types: Any = ("avg+max", "avg", "max"),
+        attention: Any = KINDS,
+        reduction_ratio: Any = REDUCTION_RATIOS,
+        kernel_size: Any = KERNEL_SIZES,
+        order: Any = ORDERS,
+        channel_pool_types: Any = POOL_TYPES,
+        spatial_pool_types: Any = POOL_TYPES,
         stages: Any = None,
         learning_rate: Any = None,
         name: str | None = None,

@@ -1,4 +1,4 @@
-"""The oracle that hands out the trials of a search and loses none of them.
+"""KerasTuner's oracle, which hands out trials, saved after each step.
 
 KerasTuner saves a trial and the state of a search as two files, neither of
 them written as a whole, and keeps part of its state in memory alone. Here one

@@ -14,8 +14,8 @@ from cbam_keras.tuning.results import (
     finished_of,
     rank,
     trials_of,
-    verdict,
 )
+from cbam_keras.tuning.verdict import verdict_of
 
 
 def write_trials(output, trials):
@@ -57,7 +57,7 @@ def report(tuner, images):
         "best": None,
         "test_accuracy": None,
         "validation_images": validation,
-        "verdict": verdict(trials, validation),
+        "verdict": verdict_of(trials, validation),
     }
     if not finished:
         write_trials(output, trials)

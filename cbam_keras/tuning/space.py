@@ -1,4 +1,4 @@
-"""The hyperparameters of `CBAMHyperModel`: their defaults and checks."""
+"""Default values and checks of the hyperparameters of `CBAMHyperModel`."""
 
 from cbam_keras import _checks
 from cbam_keras.layers import ATTENTION, ORDERS
@@ -26,6 +26,12 @@ PAPER = {
 
 # The default range, as factors of the highest learning rate of the recipe.
 RATES = (0.1, 3.0)
+
+# The default values to choose from.
+KINDS = ("none", "se", "cbam")
+REDUCTION_RATIOS = (4, 8, 16, 32)
+KERNEL_SIZES = (3, 5, 7)
+POOL_TYPES = ("avg+max", "avg", "max")
 
 
 def conditional(hp, arm, arms, ask, everything):

@@ -138,7 +138,7 @@ def _wait_for_end(processes, logs):
     while chief.poll() is None:
         time.sleep(0.2)
         for name, process in list(running.items()):
-            # A worker that ends well was told by the chief that all is done.
+            # A worker exits with 0 when the chief has said that all is done.
             if name == "chief" or process.poll() in (None, 0):
                 continue
             del running[name]
