@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import pytest
 import tuning_checks
 from tuning_checks import Killed, answer
