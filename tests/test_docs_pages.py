@@ -246,8 +246,11 @@ def test_options_in_prose_exist(file):
     )
     known = benchmarks("*.py").union(*map(described, COMMANDS))
     assert set(re.findall(OPTION, text)) <= known
-    for rest in re.findall(r"python -m benchmarks([^`;&\n]*)", text):
-        assert set(re.findall(OPTION, rest)) <= benchmarks("__main__.py")
+    command = r"python -m benchmarks(?:\.(\w+))?([^`;&\n]*)"
+    for script, rest in re.findall(command, text):
+        known = benchmarks(f"{script or '__main__'}.py")
+        known |= benchmarks("arguments.py") if script else set()
+        assert set(re.findall(OPTION, rest)) <= known
     for command, rest in re.findall(r"cbam-keras ([a-z]+)\b([^`;&\n]*)", text):
         assert command in COMMANDS
         assert set(re.findall(OPTION, rest)) <= described(command) | {"--help"}
