@@ -12,8 +12,7 @@
 - `processes`: how processes under JAX meet and end.
 """
 
-from cbam_keras._files import Damaged
-from cbam_keras.training.checkpoints import Progress, State, best_epoch
+from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
 from cbam_keras.training.fitting import Diverged, fit
 from cbam_keras.training.folder import training_files

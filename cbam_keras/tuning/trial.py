@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from cbam_keras import _files, profiling, training
-from cbam_keras._files import read_json, set_aside
-from cbam_keras.training import Damaged, Progress, Recipe, best_epoch
+from cbam_keras._files import Damaged, read_json, set_aside
+from cbam_keras.training import Progress, Recipe, best_epoch
 from cbam_keras.tuning.results import (
     DIVERGED,
     ERROR,
