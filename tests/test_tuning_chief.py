@@ -9,7 +9,7 @@ import pytest
 import tuning_checks
 from tuning_checks import end, make_oracle
 
-from cbam_keras import data
+from cbam_keras import data, training
 from cbam_keras.tuning import folder as tuning_folder
 
 keras_tuner = pytest.importorskip("keras_tuner")
@@ -185,6 +185,26 @@ def test_a_worker_that_gets_sigterm_has_not_died(worker):
             assert count == 1
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_error_that_sigterm_causes_is_none_of_the_trial(worker, monkeypatch):
+    def fit(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit as ended:
+            # As from C++, which passes no exception of Python on.
+            raise SystemError("returned a result with an exception") from ended
+
+    trial = worker.oracle.create_trial("worker-0")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", fit)
+        with pytest.raises(SystemExit):
+            worker.run_trial(trial)
+    folder = worker.folder / f"trial_{trial.trial_id}"
+    assert not (folder / "outcome.json").exists()
+    worker.run_trial(trial)
+    outcome = json.loads((folder / "outcome.json").read_text())
+    assert outcome["outcome"] == "finished"
 
 
 def test_a_process_that_is_asked_to_end_has_not_died(worker):

@@ -270,7 +270,7 @@ def test_other_addresses_are_refused(address):
 
 # Searches by the command, on real processes.
 
-TRIALS, EPOCHS = 6, 3
+TRIALS, EPOCHS = 4, 3
 
 
 def _search(output):
@@ -382,7 +382,7 @@ def test_a_killed_worker_changes_nothing(undisturbed, tmp_path):
 def test_after_a_killed_chief_the_same_command_resumes(undisturbed, tmp_path):
     output = tmp_path / "search"
     process = _search(output)
-    _until(lambda: len(list(output.glob("trial_*/outcome.json"))) > 2, 300)
+    _until(lambda: len(list(output.glob("trial_*/outcome.json"))) > 0, 300)
     _kill("chief", output)
     assert process.wait(60) == 1
     assert "chief ended by SIGKILL; the same command" in _printed(output)
@@ -395,7 +395,7 @@ def test_after_a_killed_chief_the_same_command_resumes(undisturbed, tmp_path):
 def test_all_killed_at_once_the_same_command_resumes(undisturbed, tmp_path):
     output = tmp_path / "search"
     process = _search(output)
-    _until(lambda: len(list(output.rglob("outcome.json"))) > 1, 300)
+    _until(lambda: len(list(output.rglob("outcome.json"))) > 0, 300)
     process.kill()
     process.wait()
     finished = len(list(output.rglob("outcome.json")))

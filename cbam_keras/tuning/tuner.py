@@ -323,7 +323,10 @@ class Tuner(BaseTuner):
 def _sigterm_as_exit():
     """Lets SIGTERM end this process as an exception does."""
 
+    received = []
+
     def leave(*_):
+        received.append(signal.SIGTERM)
         sys.exit(128 + signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
@@ -335,6 +338,10 @@ def _sigterm_as_exit():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+    if received:
+        # Where it arrives within a call of Keras or TensorFlow, they may turn
+        # the exit into an error, which is none of the trial.
+        leave()
 
 
 def _fill(hp):
