@@ -6,10 +6,6 @@ import json
 import keras
 
 from cbam_keras import _files, plotting, training
-from cbam_keras._run_folder import RunFolder, as_written, differences
-
-# Settings that may grow: only entries in both calls are compared.
-GROWING = ("networks", "data")
 
 
 def described(label, recipe, fingerprints, images):
@@ -25,23 +21,11 @@ def described(label, recipe, fingerprints, images):
     }
 
 
-class AblationFolder(RunFolder):
+class AblationFolder(training.SeedsFolder):
     """The output folder of an ablation, with a training run per subfolder."""
 
     kind = "ablation"
-
-    def check_content(self, content):
-        for key in GROWING:
-            if not isinstance(content["settings"][key], dict):
-                raise TypeError(f"{key} are not a mapping")
-
-    def changes(self, before):
-        old, new = dict(before), dict(self.settings)
-        for key in GROWING:
-            both = [name for name in old[key] if name in new[key]]
-            old[key] = {name: old[key][name] for name in both}
-            new[key] = {name: new[key][name] for name in both}
-        return differences(old, new)
+    growing = ("networks", "data")
 
     def patterns(self, content):
         names = set(content.get("settings", {}).get("networks", ()))
@@ -54,19 +38,6 @@ class AblationFolder(RunFolder):
                 for file in (*training.training_files([name]), "top5.json")
             ),
         ]
-
-    def add_data(self, images):
-        """Adds the data of one more seed to the settings."""
-        self.settings["data"] = as_written(
-            {str(images.seed): images.describe()}
-        )
-        before = self.read()["settings"]
-        for key in GROWING:
-            self.content["settings"][key] = {
-                **before[key],
-                **self.settings[key],
-            }
-        self.write()
 
     def finish(self, results):
         """Writes the tables, the figure, and the rows as JSON."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cbam_keras import _tables
+from cbam_keras.training import CONFIDENCE
 
 TITLES = {
     1: "channel attention",
@@ -17,8 +18,6 @@ TITLES = {
     3: "arrangement of the two gates",
     4: "no attention, SE and CBAM",
 }
-
-CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,7 +159,7 @@ def run(
             f'differently. Received: loaded images of "{images.name}"'
         )
     build, label = _builder(model)
-    chosen, seeds = _check_tables(tables), _check_seeds(seeds)
+    chosen, seeds = _check_tables(tables), training.check_seeds(seeds)
     recipe = find_recipe(recipe)
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
@@ -250,18 +250,6 @@ def _check_tables(tables: Any) -> list[int]:
             f"once. Received: tables={tables!r}"
         )
     return sorted(found)
-
-
-def _check_seeds(seeds: Any) -> tuple[int, ...]:
-    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
-        return tuple(range(_checks.positive_integer("seeds", seeds)))
-    found = tuple(_checks.seed("seeds", seed) for seed in seeds)
-    if not found or len(set(found)) != len(found):
-        raise ValueError(
-            "`seeds` must be a number of seeds, or one or several different "
-            f"ones. Received: seeds={seeds!r}"
-        )
-    return found
 
 
 def _network(build, images, name):

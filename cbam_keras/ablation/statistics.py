@@ -1,12 +1,11 @@
 """Means, deviations and paired differences over seeds."""
 
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cbam_keras import _checks
-from cbam_keras.ablation.results import CONFIDENCE, AblationRow
+from cbam_keras.ablation.results import AblationRow
+from cbam_keras.training import deviation, interval
 
 
 def compared(
@@ -46,12 +45,12 @@ def compared(
             macs=profile.macs,
             top1_errors=errors,
             top1_error=statistics.fmean(errors),
-            top1_deviation=_deviation(errors),
+            top1_deviation=deviation(errors),
             difference=differences and statistics.fmean(differences),
-            interval=_interval(differences),
+            interval=interval(differences),
             top5_errors=top5,
             top5_error=None if top5 is None else statistics.fmean(top5),
-            top5_deviation=None if top5 is None else _deviation(top5),
+            top5_deviation=None if top5 is None else deviation(top5),
             seconds_per_epoch=statistics.median(
                 found.seconds_per_epoch for found, _ in runs
             ),
@@ -61,19 +60,3 @@ def compared(
 def _error(accuracy, images):
     """Returns the error in %, exact although the accuracy is float32."""
     return 100 * (images - round(accuracy * images)) / images
-
-
-def _deviation(values):
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
-def _interval(differences):
-    """Returns the confidence interval of the mean of paired differences."""
-    many = len(differences or [])
-    if many < 2:
-        return None
-    stats = _checks.require("scipy.stats", extra="tune")
-    mean = statistics.fmean(differences)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, many - 1))
-    reach = quantile * statistics.stdev(differences) / math.sqrt(many)
-    return mean - reach, mean + reach

@@ -1,5 +1,7 @@
 """Embedded datasets: MNIST's digits, plain and cluttered."""
 
+import dataclasses
+
 import numpy as np
 
 from cbam_keras import _checks
@@ -9,15 +11,29 @@ from cbam_keras.data.splitting import stratified
 # Sides in pixels.
 CANVAS = 48
 FRAGMENT = 8
-FRAGMENTS_PER_CANVAS = 4
-CANVASES_PER_DIGIT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Clutter:
+    """How digits are hidden: fragments a canvas, canvases a digit."""
+
+    fragments: int
+    canvases: dict[str, int]
+
+
+EMBEDDED: dict[str, Clutter | None] = {
+    "mnist5k": None,
+    "cluttered_mnist": Clutter(4, {"train": 2, "validation": 1, "test": 1}),
+    # Several test canvases a digit, since 1,000 tell no half point apart.
+    "crowded_mnist": Clutter(12, {"train": 10, "validation": 4, "test": 4}),
+}
 
 
 def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
     """Returns an embedded dataset, with all splits."""
     digits, labels = _digits()
     indices = stratified(labels, validation_fraction, seed)
-    splits = EMBEDDED[name](digits, labels, indices, seed)
+    splits = _split(digits, labels, indices, seed, EMBEDDED[name])
     return Source(
         name=name,
         splits=splits,
@@ -35,66 +51,78 @@ def _digits():
     return images, labels.astype("int32")
 
 
-def _mnist5k(digits, labels, indices, seed):
-    return {
-        split: Records(digits[own, :, :, None], labels[own])
-        for split, own in indices.items()
-    }
-
-
-def _cluttered_mnist(digits, labels, indices, seed):
+def _split(digits, labels, indices, seed, clutter):
+    """Returns the records of each split, canvases of a digit side by side."""
     splits = {}
     for split, own in indices.items():
-        copies = CANVASES_PER_DIGIT if split == "train" else 1
+        if clutter is None:
+            splits[split] = Records(digits[own, :, :, None], labels[own])
+            continue
         # The test images are the same for every seed.
         rng = np.random.default_rng(
             [0 if split == "test" else seed, *split.encode()]
         )
-        shown = np.repeat(own, copies)
-        images, boxes = _clutter(digits[own], digits[shown], rng)
+        shown = np.repeat(own, clutter.canvases[split])
+        images, boxes = _canvases(
+            digits[own], digits[shown], clutter.fragments, rng
+        )
         splits[split] = Records(images[..., None], labels[shown], boxes)
     return splits
 
 
-def _clutter(sources, digits, rng):
+def _canvases(sources, digits, fragments, rng):
     """Returns canvases with a digit among fragments, and the digits' boxes.
 
     Args:
         sources: uint8 `(N, 28, 28)`, the digits to cut fragments from.
         digits: uint8 `(M, 28, 28)`, one for each canvas.
+        fragments: Integer, how many fragments each canvas gets.
         rng: NumPy random generator.
 
     Returns:
         uint8 `(M, 48, 48)` and int32 `(M, 4)`.
     """
     side = digits.shape[1]
+    # For each canvas: sources, then y, x, top, left of each fragment, then
+    # top and left of the digit. Fragments are cut from the middle of a digit,
+    # where the ink is.
+    middle, free = (4, side - 4 - FRAGMENT + 1), (0, CANVAS - FRAGMENT + 1)
+    ranges = [
+        *[(0, len(sources))] * fragments,
+        *[middle, middle, free, free] * fragments,
+        *[(0, CANVAS - side + 1)] * 2,
+    ]
+    low, high = np.transpose(ranges)
+    drawn = rng.integers(low, high, size=(len(digits), len(ranges)))
     canvases = np.zeros((len(digits), CANVAS, CANVAS), "uint8")
-    boxes = np.zeros((len(digits), 4), "int32")
-    for canvas, box, digit in zip(canvases, boxes, digits, strict=True):
-        # Of overlapping pixels the brighter one stays, so the digit is whole.
-        # Fragments are cut from the middle of a digit, where the ink is.
-        for source in rng.integers(len(sources), size=FRAGMENTS_PER_CANVAS):
-            y, x = rng.integers(4, side - 4 - FRAGMENT + 1, size=2)
-            fragment = sources[source, y : y + FRAGMENT, x : x + FRAGMENT]
-            top, left = rng.integers(CANVAS - FRAGMENT + 1, size=2)
-            _overlay(canvas, fragment, top, left)
-        top, left = rng.integers(CANVAS - side + 1, size=2)
-        _overlay(canvas, digit, top, left)
-        rows = np.flatnonzero(digit.any(axis=1))
-        columns = np.flatnonzero(digit.any(axis=0))
-        box[:] = (
-            top + rows[0],
-            left + columns[0],
-            top + rows[-1] + 1,
-            left + columns[-1] + 1,
-        )
-    return canvases, boxes
+    places = drawn[:, fragments:-2].reshape(len(digits), fragments, 4)
+    for index in range(fragments):
+        y, x, top, left = places[:, index].T
+        cut = _windows(drawn[:, index], y, x, FRAGMENT)
+        _overlay(canvases, sources[cut], top, left)
+    top, left = drawn[:, -2:].T
+    # Of overlapping pixels the brighter one stays, so the digit is whole.
+    _overlay(canvases, digits, top, left)
+    rows, columns = digits.any(axis=2), digits.any(axis=1)
+    boxes = (
+        top + rows.argmax(axis=1),
+        left + columns.argmax(axis=1),
+        top + side - rows[:, ::-1].argmax(axis=1),
+        left + side - columns[:, ::-1].argmax(axis=1),
+    )
+    return canvases, np.stack(boxes, axis=1).astype("int32")
 
 
-def _overlay(canvas, patch, top, left):
-    height, width = patch.shape
-    window = canvas[top : top + height, left : left + width]
-    np.maximum(window, patch, out=window)
+def _overlay(canvases, patches, top, left):
+    where = _windows(np.arange(len(canvases)), top, left, patches.shape[1])
+    canvases[where] = np.maximum(canvases[where], patches)
 
 
-EMBEDDED = {"cluttered_mnist": _cluttered_mnist, "mnist5k": _mnist5k}
+def _windows(images, top, left, side):
+    """Returns the index of a square window in each of these images."""
+    offsets = np.arange(side)
+    return (
+        images[:, None, None],
+        (top[:, None] + offsets)[:, :, None],
+        (left[:, None] + offsets)[:, None, :],
+    )

@@ -44,6 +44,9 @@ def load(
               digit at a random place among four 8 x 8 fragments of other
               digits. Two canvases per training digit; training, validation
               and test share no digit, not even in fragments.
+            - `"crowded_mnist"`: harder, with twelve fragments. Ten canvases
+              per training digit, four per validation and test digit, which
+              follow one another.
             - Arrays `(images, labels)`, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to such pairs. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255, labels integers

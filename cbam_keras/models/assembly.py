@@ -10,7 +10,8 @@ from cbam_keras import _checks
 from cbam_keras.models.blocks import DOWNSAMPLE_IN
 from cbam_keras.models.weights import load_weights
 
-STEMS = ("imagenet", "small")
+# Sides in pixels of the default image for each stem.
+STEMS = {"imagenet": 224, "small": 32, "strided": 64}
 
 
 def assemble(
@@ -87,7 +88,7 @@ def _image(input_tensor, input_shape, include_top, stem):
             )
         input_shape = received
     elif input_shape is None:
-        size = (32 if stem == "small" else 224) if include_top else None
+        size = STEMS[stem] if include_top else None
         input_shape = (size, size, 3)
         if keras.config.image_data_format() == "channels_first":
             input_shape = (3, size, size)

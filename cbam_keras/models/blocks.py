@@ -126,15 +126,15 @@ def stem_block(x: Any, width: int, kind: str) -> Any:
         x: Symbolic tensor `(B, H, W, C)`, the image.
         width: Positive integer, the number of output channels.
         kind: `"imagenet"` (7x7 convolution with stride 2, then 3x3 max
-            pooling with stride 2) or `"small"` (3x3 convolution).
+            pooling with stride 2), `"small"` (3x3 convolution) or
+            `"strided"` (3x3 convolution with stride 2).
 
     Returns:
-        Symbolic tensor `(B, H / 4, W / 4, width)` or `(B, H, W, width)`.
+        Symbolic tensor `(B, H / s, W / s, width)`, where `s` is 4, 1 or 2.
     """
     large = kind == "imagenet"
-    x = conv(
-        x, width, 7 if large else 3, stride=2 if large else 1, name="stem_conv"
-    )
+    stride = 1 if kind == "small" else 2
+    x = conv(x, width, 7 if large else 3, stride=stride, name="stem_conv")
     x = relu(batch_norm(x, name="stem_bn"), name="stem_relu")
     if large:
         # PyTorch pads with -inf; after the ReLU, zeros give the same maxima.

@@ -21,20 +21,13 @@ from cbam_keras.models.resnet import ResNet
 
 
 def _small(images, attention):
-    return _network(
-        functools.partial(
-            ResNet,
-            (1, 1, 1),
-            block="basic",
-            widths=(16, 32, 64),
-            stem_width=16,
-        ),
-        images,
-        attention,
+    build = functools.partial(
+        ResNet, (1, 1, 1), block="basic", widths=(8, 16, 32), stem_width=8
     )
+    return _network(build, images, attention, stem="strided")
 
 
-def _network(build, images, attention):
+def _network(build, images, attention, stem="small"):
     """Builds a network with rescaling for the images of a dataset."""
     inputs = keras.Input(images.image_shape, name="images")
     large = max(images.image_shape) > 96
@@ -42,7 +35,7 @@ def _network(build, images, attention):
         input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
         classes=len(images.class_names),
         attention=attention,
-        stem="imagenet" if large else "small",
+        stem="imagenet" if large else stem,
     )
 
 

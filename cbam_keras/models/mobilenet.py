@@ -62,8 +62,8 @@ def MobileNet(
         attention: Attention after every convolution, see `ResNet`. A list
             with one entry per stage is for residual networks only. Defaults
             to `None`.
-        stem: `"imagenet"` or `"small"`: a 3x3 convolution with stride 2 or 1.
-            Defaults to `"imagenet"`.
+        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
+            with stride 2, or 1. Defaults to `"imagenet"`.
         downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
             so that all networks take the same arguments. Defaults to `"3x3"`.
         alpha: Positive number. All widths are multiplied by it and rounded
@@ -98,7 +98,7 @@ def MobileNet(
         )
 
     def body(x):
-        stride = 2 if stem == "imagenet" else 1
+        stride = 1 if stem == "small" else 2
         width = _width(32, alpha)
         x = conv(x, width, 3, stride=stride, name="stem_conv")
         x = batch_norm(x, name="stem_bn")

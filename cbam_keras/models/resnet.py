@@ -73,7 +73,8 @@ def ResNet(
         input_shape: Shape without the batch, `(H, W, C)`, or `(C, H, W)` if
             the image data format is `"channels_first"`. `None` means
             `(224, 224, 3)` with a classifier, `(32, 32, 3)` with a classifier
-            and the small stem, `(None, None, 3)` without. Defaults to `None`.
+            and the small stem, `(64, 64, 3)` with the strided one,
+            `(None, None, 3)` without a classifier. Defaults to `None`.
         pooling: Output of a network without classifier: `None` for the
             feature map, `"avg"` or `"max"` for global pooling. Defaults to
             `None`.
@@ -84,9 +85,10 @@ def ResNet(
             `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class; a
             callable that takes `name=` and returns a layer; a layer used as
             a template; or a list of these, one per stage. Defaults to `None`.
-        stem: `"imagenet"` (7x7 convolution with stride 2, max pooling) or
-            `"small"` (3x3 convolution; for inputs of 16 to 96 pixels).
-            Defaults to `"imagenet"`.
+        stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
+            `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
+            `"strided"` (3x3 convolution with stride 2; a quarter of the MACs
+            of `"small"`). Defaults to `"imagenet"`.
         downsample_in: Which convolution of a bottleneck carries the stride:
             `"3x3"` (the authors' code, torchvision) or `"1x1"` (what the
             FLOPs printed in the paper count). In a basic block it is always

@@ -8,6 +8,8 @@
 - `checkpoints`: the state saved after each epoch.
 - `folder`: the output folder.
 - `results`: results of a run.
+- `repeated`: the same networks over several seeds.
+- `statistics`: means, paired differences and verdicts over seeds.
 - `distribution`: several devices, processes and machines.
 - `processes`: how processes under JAX meet and end.
 """
@@ -15,7 +17,7 @@
 from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
 from cbam_keras.training.fitting import Diverged, fit
-from cbam_keras.training.folder import training_files
+from cbam_keras.training.folder import SeedsFolder, training_files
 from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import (
     build_seeded,
@@ -25,7 +27,16 @@ from cbam_keras.training.networks import (
     fingerprint,
 )
 from cbam_keras.training.recipe import RECIPES, Recipe, find_recipe
+from cbam_keras.training.repeated import check_seeds, train_over_seeds
 from cbam_keras.training.results import Results, Run
 from cbam_keras.training.runs import train
+from cbam_keras.training.statistics import (
+    CONFIDENCE,
+    Compared,
+    compared,
+    deviation,
+    interval,
+    judge,
+)
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]

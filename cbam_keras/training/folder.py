@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _files, plotting
-from cbam_keras._run_folder import RunFolder
+from cbam_keras._run_folder import RunFolder, as_written, differences
 from cbam_keras.training.checkpoints import Progress, State
 from cbam_keras.training.results import Results, Run
 
@@ -143,3 +143,47 @@ class TrainingFolder(RunFolder):
                 writer = csv.DictWriter(file, fieldnames=rows[0])
                 writer.writeheader()
                 writer.writerows(rows)
+
+
+class SeedsFolder(RunFolder):
+    """The output folder of networks trained over seeds.
+
+    It holds a training run per subfolder. With more seeds, what is missing is
+    trained.
+    """
+
+    kind = "training over seeds"
+    # Settings that may grow: only entries in both calls are compared. "data"
+    # holds the data of each seed.
+    growing: Sequence[str] = ("data",)
+
+    def check_content(self, content):
+        for key in self.growing:
+            if not isinstance(content["settings"][key], dict):
+                raise TypeError(f"{key} are not a mapping")
+
+    def changes(self, before):
+        old, new = dict(before), dict(self.settings)
+        for key in self.growing:
+            both = [name for name in old[key] if name in new[key]]
+            old[key] = {name: old[key][name] for name in both}
+            new[key] = {name: new[key][name] for name in both}
+        return differences(old, new)
+
+    def patterns(self, content):
+        names = set(content.get("settings", {}).get("networks", ()))
+        names |= set(self.settings["networks"])
+        return [f"seed-*/{file}" for file in training_files(names)]
+
+    def add_data(self, images):
+        """Adds the data of one more seed to the settings."""
+        self.settings["data"] = as_written(
+            {str(images.seed): images.describe()}
+        )
+        before = self.read()["settings"]
+        for key in self.growing:
+            self.content["settings"][key] = {
+                **before[key],
+                **self.settings[key],
+            }
+        self.write()

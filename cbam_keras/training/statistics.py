@@ -1,0 +1,190 @@
+"""Networks compared over seeds: means, paired differences, a verdict."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from cbam_keras import _checks
+from cbam_keras.training.results import Run
+
+CONFIDENCE = 0.95
+# Beyond so many seeds a difference matters to nobody.
+MOST_SEEDS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One network over seeds, compared with a baseline.
+
+    Attributes:
+        network: String, its name.
+        parameters: Integer, its trainable parameters.
+        test_accuracies: Tuple of numbers in [0, 1], one per seed.
+        test_accuracy: Number in [0, 1], their mean.
+        deviation: Number, their standard deviation (n - 1), or `None` for
+            one seed.
+        difference: Number, the mean over the seeds of its test accuracy
+            minus that of the baseline, or `None` for the baseline.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference (Student's t over the seeds), or `None` for the
+            baseline and for one seed.
+        seeds_to_tell: Integer, how many seeds would probably tell the
+            difference from zero if it is as large as it looks; `None` where
+            there is no interval, or it excludes zero, or no number up to
+            1,000 would.
+        validation_accuracy: Number in [0, 1], the mean over the seeds of the
+            best validation accuracy.
+        seconds_per_epoch: Number, the median over the seeds.
+    """
+
+    network: str
+    parameters: int
+    test_accuracies: tuple[float, ...]
+    test_accuracy: float
+    deviation: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    seeds_to_tell: int | None
+    validation_accuracy: float
+    seconds_per_epoch: float
+
+
+def compared(
+    runs: Mapping[str, Sequence[Run]],
+    test_images: int,
+    baseline: str | None = None,
+) -> list[Compared]:
+    """Compares networks over seeds.
+
+    Args:
+        runs: Mapping of names to the runs of each network, one per seed, in
+            the same order of seeds.
+        test_images: Integer, the number of test images.
+        baseline: String, the network that the others are compared with.
+            Defaults to `None`, which means the differences are unknown.
+
+    Returns:
+        List of `Compared`, in the order of `runs`.
+    """
+    accuracies = {
+        name: tuple(exact(run.test_accuracy, test_images) for run in own)
+        for name, own in runs.items()
+    }
+    rows = []
+    for name, own in runs.items():
+        differences = None
+        if baseline is not None and name != baseline:
+            pairs = zip(accuracies[name], accuracies[baseline], strict=True)
+            differences = [mine - other for mine, other in pairs]
+        rows.append(
+            Compared(
+                network=name,
+                parameters=own[0].parameters,
+                test_accuracies=accuracies[name],
+                test_accuracy=statistics.fmean(accuracies[name]),
+                deviation=deviation(accuracies[name]),
+                difference=_mean(differences),
+                interval=interval(differences),
+                seeds_to_tell=seeds_to_tell(differences),
+                validation_accuracy=statistics.fmean(
+                    run.best_validation_accuracy for run in own
+                ),
+                seconds_per_epoch=statistics.median(
+                    run.seconds_per_epoch for run in own
+                ),
+            )
+        )
+    return rows
+
+
+def _mean(values):
+    return None if values is None else statistics.fmean(values)
+
+
+def exact(accuracy: float, images: int) -> float:
+    """Returns an accuracy that was computed in float32 without its error."""
+    return round(accuracy * images) / images
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Returns the standard deviation (n - 1), `None` for one value."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def interval(
+    differences: Sequence[float] | None,
+) -> tuple[float, float] | None:
+    """Returns the confidence interval of the mean of paired differences."""
+    if differences is None or len(differences) < 2:
+        return None
+    mean = statistics.fmean(differences)
+    reach = _reach(statistics.stdev(differences), len(differences))
+    return mean - reach, mean + reach
+
+
+def seeds_to_tell(differences: Sequence[float] | None) -> int | None:
+    """Returns the seeds after which the interval would exclude zero.
+
+    If mean and standard deviation of the differences stay what they are;
+    `None` if it excludes zero already, or would not up to 1,000 seeds.
+    """
+    if differences is None or len(differences) < 2:
+        return None
+    mean = abs(statistics.fmean(differences))
+    spread = statistics.stdev(differences)
+    if _reach(spread, len(differences)) < mean:
+        return None
+    return next(
+        (
+            seeds
+            for seeds in range(len(differences) + 1, MOST_SEEDS + 1)
+            if _reach(spread, seeds) < mean
+        ),
+        None,
+    )
+
+
+def _reach(spread, many):
+    """Returns half the width of the confidence interval of a mean."""
+    stats = _checks.require("scipy.stats", extra="tune")
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, many - 1))
+    return quantile * spread / math.sqrt(many)
+
+
+def judge(row: Compared, baseline: str) -> str:
+    """Says in a clause how a network compares with the baseline.
+
+    Args:
+        row: `Compared` of another network than the baseline.
+        baseline: String, what the baseline is called.
+
+    Returns:
+        A clause such as "cbam is ahead of none by 1.24 points of test
+        accuracy (95 % interval +0.90 to +1.58 over 8 seeds)".
+    """
+    if row.difference is None:
+        raise ValueError("The baseline is not compared with itself.")
+    points = 100 * row.difference
+    many = len(row.test_accuracies)
+    if row.interval is None:
+        return (
+            f"{row.network} differs from {baseline} by {points:+.2f} points "
+            "of test accuracy with one seed, which tells nothing about chance"
+        )
+    low, high = (100 * end for end in row.interval)
+    found = f"95 % interval {low:+.2f} to {high:+.2f} over {many} seeds"
+    if low <= 0 <= high:
+        more = "more seeds than 1,000"
+        if row.seeds_to_tell is not None:
+            more = f"about {row.seeds_to_tell} seeds"
+        return (
+            f"{row.network} cannot be told from {baseline} by {points:+.2f} "
+            f"points of test accuracy ({found}; a difference of this size "
+            f"would take {more} to tell)"
+        )
+    word = "ahead of" if points > 0 else "behind"
+    return (
+        f"{row.network} is {word} {baseline} by {abs(points):.2f} points of "
+        f"test accuracy ({found})"
+    )
