@@ -1,0 +1,397 @@
+"""When attention helps: networks of many settings, each over seeds.
+
+    KERAS_BACKEND=torch python -m benchmarks.when_it_helps start --seeds 10
+    python -m benchmarks.when_it_helps --report
+
+Trains the networks of one or several studies on digits among fragments, and
+adds a line for each to `when_it_helps.jsonl` beside this file; what is there
+is not trained again, so the command may be killed. `--report` prints the
+studies as Markdown, each arm compared with the first of its study, paired by
+seed. Seeds and test digits are both counted as drawn at random (several
+canvases show one digit).
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+from benchmarks.arguments import positive_integer
+from cbam_keras import _tables, data, layers, models, training
+from cbam_keras.data import digits
+
+RESULTS = pathlib.Path(__file__).with_suffix(".jsonl")
+# Seeds that only choose the learning rate, on validation images.
+TUNING_SEEDS = (1000, 1001)
+CANVASES = {"validation": 4, "test": 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One network of a study, and how it is trained.
+
+    Args:
+        attention: String, a key of `ATTENTION`.
+        reduction_ratio: Integer.
+        stages: Tuple of integers from 1, the stages with attention; empty
+            for all.
+        start: String, how the gates or the blocks start: a key of `STARTS`.
+        width: Integer, the channels of the first stage; the others have two
+            and four times as many.
+        depth: Integer, blocks per stage.
+        fragments: Integer, around each digit.
+        canvases: Integer, how often each training digit is shown per epoch.
+        epochs: Integer.
+        learning_rate: Number.
+    """
+
+    attention: str = "none"
+    reduction_ratio: int = 4
+    stages: tuple[int, ...] = ()
+    start: str = "paper"
+    width: int = 8
+    depth: int = 1
+    fragments: int = 12
+    canvases: int = 10
+    epochs: int = 2
+    learning_rate: float = 0.01
+
+
+ATTENTION = {
+    "se": layers.SqueezeExcite,
+    "channel": layers.ChannelAttention,
+    "spatial": layers.SpatialAttention,
+    "cbam": layers.CBAM,
+    "spatial first": functools.partial(layers.CBAM, order="spatial_first"),
+    "parallel": functools.partial(layers.CBAM, order="parallel"),
+}
+
+
+def one_plus_sigmoid(x):
+    """The gate of BAM and of Residual Attention Networks."""
+    return 1 + keras.ops.sigmoid(x)
+
+
+# Arguments of the layers for each start, where they accept them.
+STARTS = {
+    "paper": {},
+    "identity": {"identity_init": True},
+    # Each gate at sigmoid(2) = 0.88: the MLP's bias counts for both pools.
+    "open": {"bias_initializer": "ones", "spatial_use_bias": True},
+    # The spatial gate's normalization, from zero as in the authors' code.
+    "authors": {"spatial_batch_norm": True},
+    "one plus": {"gate_activation": one_plus_sigmoid},
+    # Of a network without attention: each block starts as its shortcut.
+    "zero gamma": {},
+}
+
+
+def build(arm, images):
+    """Returns the network of an arm."""
+    attention = None
+    if arm.attention != "none":
+        options = dict(STARTS[arm.start])
+        if arm.attention not in ("spatial",):
+            options["reduction_ratio"] = arm.reduction_ratio
+        if arm.attention in ("se", "channel", "spatial"):
+            options.pop("spatial_use_bias", None)
+            options.pop("spatial_batch_norm", None)
+        attention = functools.partial(ATTENTION[arm.attention], **options)
+    if arm.stages:
+        attention = [attention if s in arm.stages else None for s in (1, 2, 3)]
+    inputs = keras.Input(images.image_shape)
+    model = models.ResNet(
+        (arm.depth,) * 3,
+        block="basic",
+        widths=(arm.width, 2 * arm.width, 4 * arm.width),
+        stem_width=arm.width,
+        stem="strided",
+        input_tensor=keras.layers.Rescaling(1 / 255)(inputs),
+        classes=len(images.class_names),
+        attention=attention,
+    )
+    _start(model, arm)
+    return model
+
+
+def _start(model, arm):
+    """Sets the weights that no argument of a layer decides."""
+    for layer in model.layers:
+        if arm.start == "zero gamma" and layer.name.endswith("_bn2"):
+            layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
+        if not isinstance(layer, layers.CBAM):
+            continue
+        for variable in layer.weights:
+            last = variable.path.split("/")[-2:]
+            if arm.start == "authors" and last[-1] == "gamma":
+                variable.assign(keras.ops.zeros_like(variable))
+            if arm.start == "open" and last[-1] == "bias":
+                gate = "spatial" if "spatial" in variable.path else "channel"
+                value = 2.0 if gate == "spatial" else 1.0
+                variable.assign(keras.ops.full_like(variable, value))
+
+
+@functools.lru_cache(maxsize=2)
+def load(fragments, canvases, seed):
+    """Returns the images in batches of 64, and the test images as arrays."""
+    name = f"digits-{fragments}-{canvases}"
+    digits.EMBEDDED[name] = digits.Clutter(
+        fragments, {"train": canvases, **CANVASES}
+    )
+    arrays = data.load(name, batch_size=None, seed=seed)
+    return data.load(name, batch_size=64, seed=seed), arrays.test
+
+
+def run(arm, seed):
+    """Trains and tests one network; returns a line of the results."""
+    images, (shown, labels) = load(arm.fragments, arm.canvases, seed)
+    recipe = training.Recipe(
+        epochs=arm.epochs,
+        batch_size=64,
+        learning_rate=arm.learning_rate,
+        seed=seed,
+    )
+    keras.utils.set_random_seed(seed)
+    model = build(arm, images)
+    training.compile_network(model, recipe, len(images.train))
+    seconds = []
+    for epoch in range(arm.epochs):
+        images.set_epoch(epoch)
+        keras.utils.set_random_seed(seed + epoch)
+        start = time.perf_counter()
+        trained = model.fit(images.train, verbose=0, shuffle=False)
+        seconds.append(time.perf_counter() - start)
+    _, validation = model.evaluate(images.validation, verbose=0)
+    found = model.predict(shown.astype("float32"), batch_size=250, verbose=0)
+    right = (found.argmax(axis=-1) == labels).reshape(-1, CANVASES["test"])
+    return {
+        **dataclasses.asdict(arm),
+        "seed": seed,
+        "backend": keras.backend.backend(),
+        "parameters": training.count_parameters(model),
+        "train_accuracy": trained.history["accuracy"][-1],
+        "validation_accuracy": validation,
+        "test_accuracy": float(right.mean()),
+        # For each test digit, on how many of its canvases it is recognized.
+        "right": "".join(str(count) for count in right.sum(axis=1)),
+        "seconds_per_epoch": min(seconds),
+    }
+
+
+def _identity(attention="cbam", **options):
+    return Arm(attention, start="identity", **options)
+
+
+def _rates(arm):
+    return [
+        dataclasses.replace(arm, learning_rate=rate)
+        for rate in (0.003, 0.01, 0.03)
+    ]
+
+
+# The arms of each study by what they are called; the first is compared with.
+STUDIES = {
+    "start": {
+        "none": Arm(),
+        "none, last gamma of each block at 0": Arm(start="zero gamma"),
+        "SE": Arm("se"),
+        "SE, identity": _identity("se"),
+        "CBAM": Arm("cbam"),
+        "CBAM, identity": _identity(),
+        "CBAM, open by biases": Arm("cbam", start="open"),
+        "CBAM, authors' start": Arm("cbam", start="authors"),
+        "CBAM, 1 + gate": Arm("cbam", start="one plus"),
+        "none, 10/20/40 channels": Arm(width=10),
+    },
+    "gates": {
+        "none": Arm(),
+        **{name: _identity(name) for name in ATTENTION},
+    },
+    "reduction ratio": {
+        "none": Arm(),
+        **{f"r = {r}": _identity(reduction_ratio=r) for r in (2, 4, 8, 16)},
+    },
+    **{
+        f"{fragments} fragments, {canvases} canvases, {epochs} epochs": {
+            "none": Arm(**options),
+            "SE, identity": _identity("se", **options),
+            "CBAM, identity": _identity(**options),
+        }
+        for fragments, canvases, epochs in (
+            *((12, 10, 2), (4, 2, 8), (4, 10, 2), (12, 2, 2)),
+            *((12, 2, 10), (12, 10, 6), (20, 10, 2)),
+        )
+        for options in [
+            {"fragments": fragments, "canvases": canvases, "epochs": epochs}
+        ]
+    },
+    "place": {
+        "none": Arm(),
+        "all stages": _identity(),
+        "stages 2 and 3": _identity(stages=(2, 3)),
+        "stage 3": _identity(stages=(3,)),
+    },
+    **{
+        f"{depth} blocks a stage": {
+            "none": Arm(depth=depth),
+            "CBAM, identity": _identity(depth=depth),
+        }
+        for depth in (2, 3)
+    },
+    **{
+        f"{width} channels": {
+            "none": Arm(width=width),
+            "CBAM, identity": _identity(width=width),
+            f"none, {wider} channels": Arm(width=wider),
+        }
+        for width, wider in ((16, 18), (32, 34), (56, 58))
+    },
+}
+
+
+def stored():
+    """Returns the results by arm and seed."""
+    if not RESULTS.exists():
+        return {}
+    found = {}
+    names = [field.name for field in dataclasses.fields(Arm)]
+    for line in RESULTS.read_text().splitlines():
+        row = json.loads(line)
+        values = {name: row[name] for name in names}
+        arm = Arm(**{**values, "stages": tuple(values["stages"])})
+        found[arm, row["seed"]] = row
+    return found
+
+
+def train(arms, seeds):
+    """Trains what is not stored yet, seed by seed."""
+    for seed in seeds:
+        for arm in arms:
+            if (arm, seed) in stored():
+                continue
+            row = run(arm, seed)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            shown = {k: v for k, v in row.items() if k != "right"}
+            print(json.dumps(shown), flush=True)
+            keras.utils.clear_session()
+
+
+def difference(rows, baseline):
+    """Returns mean and interval of the difference in test accuracy.
+
+    Args:
+        rows: List of results, one per seed.
+        baseline: List of results of the same seeds.
+    """
+    own, other = (
+        np.array([[int(n) for n in row["right"]] for row in side])
+        for side in (rows, baseline)
+    )
+    table = (own - other) / CANVASES["test"]
+    seeds, many = table.shape
+    mean = table.mean()
+    if seeds < 2:
+        return mean, None
+    by_seed, by_digit = table.mean(axis=1), table.mean(axis=0)
+    rest = table - by_seed[:, None] - by_digit[None, :] + mean
+    residual = (rest**2).sum() / ((seeds - 1) * (many - 1))
+    variance = (
+        by_seed.var(ddof=1) / seeds
+        + by_digit.var(ddof=1) / many
+        - residual / (seeds * many)
+    )
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + training.CONFIDENCE) / 2, seeds - 1)
+    return mean, float(quantile) * math.sqrt(max(variance, 0))
+
+
+def report():
+    """Prints the tables of all studies that have results."""
+    found = stored()
+    for study, arms in STUDIES.items():
+        first = next(iter(arms.values()))
+        lines = []
+        for name, arm in arms.items():
+            seeds = sorted(
+                seed
+                for own, seed in found
+                if own == arm
+                and (first, seed) in found
+                and seed not in TUNING_SEEDS
+            )
+            if seeds:
+                lines.append(_line(name, arm, first, seeds, found))
+        if lines:
+            columns = {
+                "network": "left",
+                "parameters": "right",
+                "seeds": "right",
+                "training accuracy": "right",
+                "test error (%)": "right",
+                "difference (95 %)": "right",
+                "ahead": "right",
+            }
+            print(f"**{study}**\n")
+            print(_tables.render(columns, [lines], markdown=True), "\n")
+
+
+def _line(name, arm, first, seeds, found):
+    rows = [found[arm, seed] for seed in seeds]
+    baseline = [found[first, seed] for seed in seeds]
+    errors = [100 * (1 - row["test_accuracy"]) for row in rows]
+    compared, ahead = "", ""
+    if arm != first:
+        mean, reach = difference(rows, baseline)
+        compared = f"{-100 * mean:+.2f}"
+        if reach is not None:
+            compared += f" ± {100 * reach:.2f}"
+        wins = sum(
+            own["test_accuracy"] > other["test_accuracy"]
+            for own, other in zip(rows, baseline, strict=True)
+        )
+        ahead = f"{wins} of {len(seeds)}"
+    return (
+        name,
+        f"{rows[0]['parameters']:,}",
+        str(len(seeds)),
+        f"{np.mean([row['train_accuracy'] for row in rows]):.1%}",
+        f"{np.mean(errors):.2f}",
+        compared,
+        ahead,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("studies", nargs="*", choices=[[], *STUDIES])
+    parser.add_argument("--seeds", type=positive_integer, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--rates",
+        action="store_true",
+        help="train with three learning rates on other seeds instead",
+    )
+    parser.add_argument("--report", action="store_true")
+    options = parser.parse_args()
+    for study in options.studies:
+        arms = list(STUDIES[study].values())
+        first = options.first_seed
+        seeds = range(first, first + options.seeds)
+        if options.rates:
+            arms = [rate for arm in arms for rate in _rates(arm)]
+            seeds = TUNING_SEEDS
+        train(arms, seeds)
+    if options.report:
+        report()
+
+
+if __name__ == "__main__":
+    main()
