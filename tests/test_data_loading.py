@@ -1,5 +1,6 @@
 """Embedded datasets, batches, order and arguments, on made-up digits."""
 
+import hashlib
 import sys
 
 import digits
@@ -13,7 +14,9 @@ from cbam_keras.data.splitting import stratified
 
 # Of 20 digits per class, 4 test; of the other 16, a tenth validates.
 COUNTS = {"train": 14, "validation": 2, "test": 4}
-NAMES = ("cluttered_mnist", "mnist5k")
+NAMES = ("cluttered_mnist", "crowded_mnist", "mnist5k")
+# Canvases of each digit in training, validation and test.
+COPIES = {"cluttered_mnist": (2, 1, 1), "crowded_mnist": (10, 4, 4)}
 
 
 @pytest.fixture
@@ -42,6 +45,16 @@ def test_cluttered_mnist_holds_two_canvases_per_training_digit():
     assert [len(split[0]) for split in images] == [7200, 400, 1000]
 
 
+def test_canvases_stay_what_they_were():
+    """Those of version 0.1.0, which published figures are about."""
+    images = data.load("cluttered_mnist", batch_size=None, seed=3, boxes=True)
+    code = hashlib.sha256()
+    for split in images:
+        for array in split:
+            code.update(array.tobytes())
+    assert code.hexdigest()[:12] == "c85200d55462"
+
+
 def test_digits_come_as_small_integers():
     images = data.load("mnist5k", batch_size=None)
     for pixels, labels in images:
@@ -53,14 +66,11 @@ def test_digits_come_as_small_integers():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize(
-    ("name", "copies"),
-    [("mnist5k", 1), ("cluttered_mnist", 2)],
-    ids=["mnist5k", "cluttered_mnist"],
-)
-def test_splits_are_stratified(bright_digits, name, copies, split):
+@pytest.mark.parametrize("name", NAMES)
+def test_splits_are_stratified(bright_digits, name, split):
     images = data.load(name, batch_size=None)
-    expected = COUNTS[split] * (copies if split == "train" else 1)
+    copies = COPIES.get(name, (1, 1, 1))[SPLITS.index(split)]
+    expected = COUNTS[split] * copies
     counts = np.bincount(getattr(images, split)[1], minlength=10)
     assert counts.tolist() == [expected] * 10
     assert images.sizes[split] == 10 * expected
@@ -76,11 +86,11 @@ def test_validation_fraction_is_of_the_training_digits(
     bright_digits, name, fraction, validation
 ):
     images = data.load(name, validation_fraction=fraction)
-    copies = 2 if name == "cluttered_mnist" else 1
+    train, own, test = COPIES.get(name, (1, 1, 1))
     assert images.sizes == {
-        "train": 10 * copies * (16 - validation),
-        "validation": 10 * validation,
-        "test": 40,
+        "train": 10 * train * (16 - validation),
+        "validation": 10 * own * validation,
+        "test": 40 * test,
     }
 
 
@@ -163,15 +173,13 @@ def test_every_pixel_comes_from_a_digit_of_the_split(grey_digits, split):
     assert max(len(np.unique(image)) for image in images) > 3
 
 
-@pytest.mark.parametrize(
-    ("split", "copies"),
-    [("train", 2), ("validation", 1), ("test", 1)],
-    ids=SPLITS,
-)
-def test_every_digit_is_shown_with_its_label(grey_digits, split, copies):
+@pytest.mark.parametrize("name", COPIES)
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_digit_is_shown_with_its_label(grey_digits, name, split):
     images, labels, boxes = getattr(
-        data.load(batch_size=None, boxes=True), split
+        data.load(name, batch_size=None, boxes=True), split
     )
+    copies = COPIES[name][SPLITS.index(split)]
     # The brighter pixel stays and the fragments cannot cover a whole digit,
     # so the darkest pixel in its box is its own grey.
     shown = np.array(
@@ -181,7 +189,8 @@ def test_every_digit_is_shown_with_its_label(grey_digits, split, copies):
         ]
     )
     own = stratified(digits.shuffled_labels(), 0.1, seed=0)[split]
-    assert sorted(shown - 1) == sorted(np.repeat(own, copies))
+    # Canvases of one digit follow one another.
+    np.testing.assert_array_equal(shown - 1, np.repeat(own, copies))
     np.testing.assert_array_equal(digits.shuffled_labels()[shown - 1], labels)
 
 

@@ -447,7 +447,7 @@ def test_a_file_missing_among_those_fetched_is_named(tmp_path):
 def test_unknown_names_are_refused_at_once(tmp_path, attempts, name, part):
     with pytest.raises(
         ValueError,
-        match='`name` must be one of "cluttered_mnist", "mnist5k", the name',
+        match='`name` must be one of "mnist5k", "cluttered_mnist", ',
     ) as caught:
         data.load(name, data_dir=tmp_path)
     assert part in str(caught.value)

@@ -12,7 +12,7 @@ from layer_checks import random_input, randomize, to_numpy
 from cbam_keras import models
 
 # Two stages, of two blocks and of one.
-tiny = functools.partial(networks.resnet, (2, 1))
+tiny = functools.partial(networks.resnet, (2, 1), attention="cbam")
 
 
 def tiny_mobilenet(**options):
@@ -41,7 +41,7 @@ def tiny_mobilenet(**options):
 )
 @pytest.mark.parametrize("include_top", [True, False])
 def test_pyramid_gives_the_last_output_of_each_stage(build, names, include_top):
-    model = randomize(build(include_top=include_top, attention="cbam"))
+    model = randomize(build(include_top=include_top))
     pyramid = models.pyramid(model)
     x = random_input((2, *model.input_shape[1:]))
     found = pyramid.predict(x, verbose=0)
