@@ -20,11 +20,16 @@ from cbam_keras.models.residual_networks import (
 from cbam_keras.models.resnet import ResNet
 
 
-def _small(images, attention):
+def _three_stages(width, stem, images, attention):
+    """Builds a residual network of one basic block in each of three stages."""
     build = functools.partial(
-        ResNet, (1, 1, 1), block="basic", widths=(8, 16, 32), stem_width=8
+        ResNet,
+        (1, 1, 1),
+        block="basic",
+        widths=(width, 2 * width, 4 * width),
+        stem_width=width,
     )
-    return _network(build, images, attention, stem="strided")
+    return _network(build, images, attention, stem)
 
 
 def _network(build, images, attention, stem="small"):
@@ -40,7 +45,8 @@ def _network(build, images, attention, stem="small"):
 
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "small": _small,
+    "tiny": functools.partial(_three_stages, 8, "strided"),
+    "small": functools.partial(_three_stages, 16, "small"),
     **{
         build.__name__.lower(): functools.partial(_network, build)
         for build in (
