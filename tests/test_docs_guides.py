@@ -171,6 +171,9 @@ def readers(model, tensor):
     ]
 
 
+# KerasTuner's own, of a name of the standard library.
+@pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:getName:DeprecationWarning")
 def test_own_build_function_searches_over_attention(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     block, _ = blocks(TUNE)
@@ -186,6 +189,6 @@ def test_own_build_function_searches_over_attention(tmp_path, monkeypatch):
     model = names["build"](hp)
     gates = [x for x in model.layers if isinstance(x, CBAM)]
     assert [(x.reduction_ratio, x.kernel_size) for x in gates] == [(2, 3)] * 2
-    assert model.optimizer.learning_rate == pytest.approx(0.001)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
     hp.values["attention"] = "none"
     assert not weights_in(names["build"](hp), CBAM)
