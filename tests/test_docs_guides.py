@@ -131,7 +131,6 @@ def test_multi_label_and_regression_have_the_heads_that_are_said():
     assert names["model"].optimizer.iterations == 2
 
 
-@pytest.mark.every_backend
 def test_unet_has_attention_in_its_skips_alone():
     names = run(SEGMENTATION, blocks(SEGMENTATION)[:1])
     model = names["model"]
