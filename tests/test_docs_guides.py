@@ -118,6 +118,7 @@ def test_class_weights_give_all_classes_the_same_influence():
     )
 
 
+@pytest.mark.slow
 def test_multi_label_and_regression_have_the_heads_that_are_said():
     first, _, multi_label, explain, regression = blocks(OTHER_TASKS)
     names = run(OTHER_TASKS, [first, multi_label, explain])
