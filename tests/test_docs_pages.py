@@ -49,8 +49,13 @@ def small_place(tmp_path, monkeypatch):
     return tmp_path
 
 
-# Pages that train big networks for a few steps.
-BIG = ("docs/guides/attention.md", "docs/guides/pretrained.md")
+# Pages that train for a few steps only, where compiling takes longest.
+EAGER = (
+    "docs/guides/attention.md",
+    "docs/guides/other-tasks.md",
+    "docs/guides/pretrained.md",
+    "docs/guides/segmentation.md",
+)
 # Replacements for files that are not in the repository.
 REPLACED = {
     "docs/guides/pytorch.md": {
@@ -72,8 +77,7 @@ REPLACED = {
     ],
 )
 def test_examples_run_in_order(file, small_place, monkeypatch):
-    if file in BIG:
-        # Compiling takes longer than the few steps.
+    if file in EAGER:
         compile_eager = functools.partialmethod(
             keras.Model.compile, run_eagerly=True
         )
@@ -257,7 +261,7 @@ def test_options_in_prose_exist(file):
 
 
 def test_search_of_ones_own_network_runs_as_written(small_place):
-    (block,) = blocks("docs/guides/tune.md")
+    _, block = blocks("docs/guides/tune.md")
     block = block.replace(
         "tuning.search(",
         "tuning.search(max_trials=2, recipe=training.Recipe(epochs=1), "

@@ -161,6 +161,29 @@ def test_training_leaves_a_frozen_network_to_the_bit(build):
 
 
 @pytest.mark.every_backend
+@pytest.mark.parametrize("build", [ours, nested_model, layers_in_a_list])
+def test_frozen_network_is_trained_again_in_a_second_stage(build):
+    old = vary(build())
+    trained = contents(old.trainable_variables)
+    freeze_all(old)
+    new = insert_attention(old)
+    x = data_for(old)
+    step(new, x)
+    # Under TensorFlow, `True` alone would be skipped as no change.
+    new.trainable = False
+    new.trainable = True
+    found = contents(new.trainable_variables)
+    for gate in attention_of(new):
+        found -= contents(gate.trainable_variables)
+    assert found == trained
+    kernel = to_numpy(new.get_layer("stem_conv").kernel)
+    step(new, x)
+    assert not np.array_equal(
+        to_numpy(new.get_layer("stem_conv").kernel), kernel
+    )
+
+
+@pytest.mark.every_backend
 def test_norm_frozen_inside_a_layer_keeps_its_statistics():
     old = vary(layers_in_a_list())
     freeze_inside_a_layer(old)
