@@ -29,7 +29,11 @@ from cbam_keras.training.networks import (
     fingerprint,
 )
 from cbam_keras.training.recipe import RECIPES, Recipe, find_recipe
-from cbam_keras.training.repeated import check_seeds, train_over_seeds
+from cbam_keras.training.repeated import (
+    check_repeatable,
+    check_seeds,
+    train_over_seeds,
+)
 from cbam_keras.training.results import Results, Run
 from cbam_keras.training.runs import train
 from cbam_keras.training.statistics import (
