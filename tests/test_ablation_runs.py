@@ -119,8 +119,8 @@ def test_tables_have_the_rows_of_the_presets(table):
     ],
 )
 def test_networks_carry_the_attention_of_their_name(name, kind, options):
-    network = runs._network(lambda _, attention: attention, None, name)
-    layer = make_attention(network())
+    layer = make_attention(runs._attention(name, identity_init=True))
+    assert layer.identity_init
     assert type(layer).__name__ == kind
     config = {
         key: tuple(value) if isinstance(value, (list, tuple)) else value

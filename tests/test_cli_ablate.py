@@ -1,8 +1,10 @@
 """The command `cbam-keras ablate`."""
 
+import dataclasses
+
 import pytest
 
-from cbam_keras import ablation, cli, training
+from cbam_keras import ablation, cli, comparison
 
 
 @pytest.fixture
@@ -32,11 +34,12 @@ def test_ablate_passes_its_defaults(ablated, capsys):
     assert cli.main(["ablate"]) == 0
     assert capsys.readouterr().out == "the tables\n"
     assert ablated == {
-        "images": "cluttered_mnist",
+        "images": "crowded_mnist",
         "model": "small",
         "tables": [1, 2, 3, 4],
         "seeds": 3,
-        "recipe": training.Recipe(),
+        "recipe": comparison.RECIPE,
+        "identity_init": True,
         "data_options": {},
         "output": None,
         "overwrite": False,
@@ -50,7 +53,11 @@ def test_ablate_passes_its_defaults(ablated, capsys):
         (["--seeds", "5"], {"seeds": 5}),
         (["--model", "resnet18"], {"model": "resnet18"}),
         (["--data", "cifar10"], {"images": "cifar10"}),
-        (["--epochs", "7"], {"recipe": training.Recipe(epochs=7)}),
+        (
+            ["--epochs", "7"],
+            {"recipe": dataclasses.replace(comparison.RECIPE, epochs=7)},
+        ),
+        (["--no-identity-init"], {"identity_init": False}),
         (["--output", "here"], {"output": "here"}),
         (["--resume"], {"output": None, "overwrite": False}),
         (["--overwrite"], {"overwrite": True}),
@@ -88,4 +95,18 @@ def test_ablate_tells_a_mistake_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cbam-keras ablate: error: ")
     assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_ablate_trains_nothing(
+    tiny, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", "mnist5k", "--tables", "4", "--seeds", "2"]
+    assert cli.main(["ablate", "--dry-run", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line[0] == "│"] == [
+        *("none", "se", "cbam")
+    ]
+    assert lines[-1].startswith("About ")
     assert not list(tmp_path.iterdir())

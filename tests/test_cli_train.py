@@ -1,6 +1,7 @@
 """The command `cbam-keras train`."""
 
 import dataclasses
+import json
 import re
 import sys
 
@@ -34,7 +35,14 @@ OPTIONS = (
     "--address",
     "--processes",
     "--process",
+    "--seeds",
+    "--json",
+    "--dry-run",
 )
+
+
+def recipe(**changes):
+    return dataclasses.replace(comparison.RECIPE, **changes)
 
 
 @pytest.fixture
@@ -74,6 +82,41 @@ def test_the_result_is_printed_last(asked, capsys):
     assert capsys.readouterr().out == "the table\n"
 
 
+def test_json_is_all_there_is_on_standard_output(tiny, tmp_path, capsys):
+    status = cli.main(
+        [
+            *("train", "--data", "mnist5k", "--epochs", "1", "--json"),
+            *("--batch-size", "35", "--attention", "none"),
+            *("--output", str(tmp_path / "run")),
+        ]
+    )
+    printed = capsys.readouterr()
+    assert status == 0
+    (row,) = json.loads(printed.out)["rows"]
+    assert row["network"] == "none"
+    # The progress, that of Keras too.
+    assert "none (1 of 1)" in printed.err
+    assert "val_accuracy" in printed.err
+
+
+def test_a_dry_run_prints_an_estimate_and_trains_nothing(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", "mnist5k", "--attention", "none", "--seeds", "3"]
+    assert cli.main(["train", "--dry-run", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "seconds in all" in printed
+    assert printed.splitlines()[-1].startswith("About ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_has_no_json(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--dry-run", "--json"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_help_of_train_names_every_option(capsys, option):
     with pytest.raises(SystemExit) as caught:
@@ -90,13 +133,16 @@ def test_help_of_train_names_every_option(capsys, option):
     [
         "(default: small)",
         "(default: none, se and cbam)",
-        "(default: cluttered_mnist)",
-        f"epochs each (default: {training.Recipe().epochs})",
-        f"images per step (default: {training.Recipe().batch_size})",
-        f"schedule (default: {training.Recipe().learning_rate})",
-        "unless given (default: default)",
-        f"random (default: {training.Recipe().seed})",
-        f"(default: {CBAM().reduction_ratio})",
+        "(default: crowded_mnist)",
+        f"epochs each (default: {comparison.RECIPE.epochs})",
+        f"images per step (default: {comparison.RECIPE.batch_size})",
+        f"schedule (default: {comparison.RECIPE.learning_rate})",
+        "unless given (default: the values below)",
+        f"random (default: {comparison.RECIPE.seed})",
+        "(default: 4 in the network small, which has few channels, "
+        f"otherwise {CBAM().reduction_ratio})",
+        "too small for their task (default: yes)",
+        "interval of each difference (default: 1)",
         f"(default: {CBAM().kernel_size})",
         f"(default: {CBAM().order})",
     ],
@@ -117,10 +163,11 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
     assert asked == {
         "attentions": ("none", "se", "cbam"),
         "model": "small",
-        "images": "cluttered_mnist",
-        "recipe": training.Recipe(),
+        "images": "crowded_mnist",
+        "recipe": comparison.RECIPE,
         "layer_options": {},
         "data_options": {},
+        "seeds": 1,
         "output": None,
         "overwrite": False,
         "distribute": False,
@@ -137,20 +184,20 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
             {"attentions": ["spatial", "channel"]},
         ),
         (["--data", "mnist5k"], {"images": "mnist5k"}),
-        (["--epochs", "7"], {"recipe": training.Recipe(epochs=7)}),
-        (["--batch-size", "8"], {"recipe": training.Recipe(batch_size=8)}),
+        (["--epochs", "7"], {"recipe": recipe(epochs=7)}),
+        (["--batch-size", "8"], {"recipe": recipe(batch_size=8)}),
         (
             ["--learning-rate", "1e-2"],
-            {"recipe": training.Recipe(learning_rate=0.01)},
+            {"recipe": recipe(learning_rate=0.01)},
         ),
-        (["--seed", "3"], {"recipe": training.Recipe(seed=3)}),
+        (["--seed", "3"], {"recipe": recipe(seed=3)}),
         (
             ["--mixed-precision"],
-            {"recipe": training.Recipe(mixed_precision="float16")},
+            {"recipe": recipe(mixed_precision="float16")},
         ),
         (
             ["--mixed-precision", "bfloat16"],
-            {"recipe": training.Recipe(mixed_precision="bfloat16")},
+            {"recipe": recipe(mixed_precision="bfloat16")},
         ),
         (["--reduction-ratio", "8"], {"layer_options": {"reduction_ratio": 8}}),
         (["--kernel-size", "3"], {"layer_options": {"kernel_size": 3}}),
@@ -158,6 +205,8 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
             ["--order", "parallel"],
             {"layer_options": {"order": "parallel"}},
         ),
+        (["--no-identity-init"], {"layer_options": {"identity_init": False}}),
+        (["--seeds", "3"], {"seeds": 3}),
         (["--output", "folder"], {"output": "folder"}),
         (["--resume"], {"output": None, "overwrite": False}),
         (["--overwrite"], {"overwrite": True}),
@@ -175,11 +224,7 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
         ),
         (
             ["--augment", "flip", "--augment", "crop", "--image-size", "64"],
-            {
-                "recipe": training.Recipe(
-                    augment=("flip", "crop"), image_size=64
-                )
-            },
+            {"recipe": recipe(augment=("flip", "crop"), image_size=64)},
         ),
         (
             ["--download", "--data-dir", "a", "--manual-dir", "b"],
@@ -210,6 +255,12 @@ def test_options_are_passed_on(asked, arguments, passed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--seeds", "0"], "`seeds` must be a positive integer"),
+        (
+            ["--seeds", "2", "--seed", "1"],
+            "counted from 0, so `seed` is for one. Received: seed=1, seeds=2",
+        ),
+        (["--dry-run", "--distribute"], "`dry_run` times steps on one device"),
         (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
         (["--recipe", "imagnet"], 'Did you mean "imagenet"?'),
         (["--address", "a:80"], "Received: no process, processes"),
@@ -244,6 +295,9 @@ def test_options_are_passed_on(asked, arguments, passed):
         (["--output", "full", "--overwrite"], "which holds other files"),
     ],
     ids=[
+        "no_seeds",
+        "seed_and_seeds",
+        "dry_run_of_many_devices",
         "unknown_data",
         "unknown_recipe",
         "lonely_address",

@@ -5,13 +5,16 @@ import functools
 import inspect
 import json
 import math
+import re
+import shlex
 
 import keras
 import numpy as np
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import comparison, data, models, training
+from cbam_keras import cli, comparison, data, models, training
+from cbam_keras.comparison import plan
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
@@ -72,6 +75,35 @@ def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
     assert layer.get_config().items() >= options.items()
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "name", "expected"),
+    [
+        ("small", {}, "cbam", {"identity_init": True, "reduction_ratio": 4}),
+        ("small", {}, "se", {"identity_init": True, "reduction_ratio": 4}),
+        ("small", {}, "spatial", {"identity_init": True, "kernel_size": 7}),
+        (
+            "resnet18",
+            {},
+            "cbam",
+            {"identity_init": True, "reduction_ratio": 16},
+        ),
+        (
+            "small",
+            {"identity_init": False, "reduction_ratio": 8},
+            "cbam",
+            {"identity_init": False, "reduction_ratio": 8},
+        ),
+    ],
+)
+def test_layers_start_as_the_identity_unless_told(model, given, name, expected):
+    made, options = plan._attention_layers(["none", name], model, given)
+    assert made["none"] is None
+    layer = made[name](name="attention")
+    assert layer.get_config().items() >= expected.items()
+    # What is written to the run is what the layers got.
+    assert layer.get_config().items() >= options.items()
+
+
 def test_none_has_no_attention(compared):
     model = keras.saving.load_model(compared.output / "none.keras")
     names = [layer.name for layer in model.layers]
@@ -87,7 +119,11 @@ def test_compare_writes_its_settings(compared):
     content = json.loads((compared.output / "results.json").read_text())
     settings = content["settings"]
     assert settings["model"] == "small"
-    assert settings["layer_options"] == {"reduction_ratio": 2, "kernel_size": 3}
+    assert settings["layer_options"] == {
+        "identity_init": True,
+        "reduction_ratio": 2,
+        "kernel_size": 3,
+    }
     assert settings["networks"] == ["none", "se", "cbam"]
 
 
@@ -99,7 +135,8 @@ def test_compare_resumes(compared, monkeypatch):
         "output": compared.output,
     }
     options = {"reduction_ratio": 2, "kernel_size": 3}
-    assert comparison.compare(**call, layer_options=options) == compared
+    again = comparison.compare(**call, layer_options=options)
+    assert dataclasses.replace(again, command=compared.command) == compared
     with pytest.raises(ValueError, match="layer_options.kernel_size was 3"):
         comparison.compare(**call, layer_options={**options, "kernel_size": 5})
 
@@ -107,7 +144,7 @@ def test_compare_resumes(compared, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "parameters"),
     # With a classifier of 10 classes on one grey channel and a 3x3 stem.
-    [("small", 77754), ("resnet18", 11172810)],
+    [("small", 19810), ("resnet18", 11172810)],
 )
 def test_models_are_built_for_the_data(model, parameters):
     images = data.load("mnist5k")
@@ -229,3 +266,218 @@ def test_arrays_are_compared_too(tmp_path, monkeypatch):
         (None, 8, 8, 1),
         (None, 2),
     )
+
+
+def test_the_defaults_are_those_of_the_docstring(monkeypatch):
+    given = {}
+
+    def load(name, **options):
+        given.update(options, name=name)
+        raise KeyboardInterrupt
+
+    load.__signature__ = inspect.signature(data.load)
+    monkeypatch.setattr(data, "load", load)
+    with pytest.raises(KeyboardInterrupt):
+        comparison.compare()
+    assert (given["name"], given["batch_size"]) == ("crowded_mnist", 64)
+    assert comparison.RECIPE == training.Recipe(epochs=2, batch_size=64)
+
+
+# What is printed.
+
+
+def test_one_seed_tells_nothing_about_chance(compared):
+    none, se, cbam = compared.rows
+    assert none.difference is None
+    assert se.difference == se.test_accuracy - none.test_accuracy
+    assert cbam.interval is None
+    assert compared.seeds == (0,)
+    assert "one seed tells nothing about chance" in compared.verdict
+    assert "--seeds 3" in compared.verdict
+    for row in (se, cbam):
+        points = f"{row.network} by {100 * row.difference:+.2f}"
+        assert points in compared.verdict
+
+
+def test_the_command_draws_the_pictures(compared, monkeypatch, capsys):
+    program, *arguments = shlex.split(compared.command)
+    assert program == "cbam-keras"
+    monkeypatch.chdir(compared.output.parent.parent)
+    _small_is_tiny(monkeypatch)
+    assert cli.main([*arguments, "--draw", "2", "--count", "2"]) == 0
+    assert "Files in runs" in capsys.readouterr().out
+    assert list(compared.output.parent.glob("explain-*/grad_cam.png"))
+
+
+def test_a_comparison_is_json(compared):
+    content = json.loads(compared.json())
+    assert content["verdict"] == compared.verdict
+    assert content["seeds"] == [0]
+    assert content["test_images"] == 20
+    assert [row["network"] for row in content["rows"]] == ["none", "se", "cbam"]
+    for row, run in zip(content["rows"], content["runs"], strict=True):
+        assert row["test_accuracy"] == pytest.approx(run["test_accuracy"])
+        assert run["file"] == f"{row['network']}.keras"
+
+
+def test_without_none_there_is_no_difference(tmp_path, monkeypatch):
+    _small_is_tiny(monkeypatch)
+    results = comparison.compare(
+        ["se"], images="mnist5k", recipe=SHORT, output=tmp_path / "run"
+    )
+    assert results.rows[0].difference is None
+    assert results.verdict.startswith("No differences:")
+
+
+def test_images_without_a_name_have_no_command():
+    arrays = (np.zeros((4, 8, 8, 1)), np.zeros(4))
+    assert plan._data_arguments(arrays, None) is None
+    assert plan._data_arguments("a folder", {"data_dir": "b"}) == [
+        *("--data", "a folder"),
+        *("--data-dir", "b"),
+    ]
+    loaded = data.load("mnist5k")
+    assert plan._data_arguments(loaded, None) == ["--data", "mnist5k"]
+
+
+# Several seeds.
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    """Returns a comparison over two seeds, and the call that resumes it."""
+    call = {
+        "attentions": ["none", "se"],
+        "images": "mnist5k",
+        "recipe": SHORT,
+        "seeds": [3, 0],
+        "output": tmp_path_factory.mktemp("seeded") / "run",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        _small_is_tiny(patch)
+        yield comparison.compare(**call), call
+
+
+def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
+    results, call = seeded
+    plain = comparison.compare(
+        call["attentions"],
+        images="mnist5k",
+        recipe=dataclasses.replace(SHORT, seed=3),
+        output=tmp_path / "plain",
+    )
+    assert [row.test_accuracies[0] for row in results.rows] == [
+        row.test_accuracy for row in plain.rows
+    ]
+    assert plain.seeds == (3,)
+    of_seed = [dict(row) for row in results.history if row["seed"] == 3]
+    for own, other in zip(of_seed, plain.history, strict=True):
+        assert own["val_loss"] == other["val_loss"]
+
+
+def test_rows_over_seeds_are_paired(seeded):
+    results, _ = seeded
+    none, se = results.rows
+    assert results.seeds == (3, 0)
+    pairs = zip(se.test_accuracies, none.test_accuracies, strict=True)
+    assert se.difference == pytest.approx(np.mean([a - b for a, b in pairs]))
+    assert se.interval[0] <= se.difference <= se.interval[1]
+    assert [run.file for run in results.runs] == [
+        *("seed-3/none.keras", "seed-3/se.keras"),
+        *("seed-0/none.keras", "seed-0/se.keras"),
+    ]
+    assert all((results.output / run.file).is_file() for run in results.runs)
+    assert "over 2 seeds" in results.verdict
+    assert str(results.output / "seed-3" / "se.keras") in results.command
+
+
+def test_a_table_over_seeds_has_deviations_and_intervals(seeded):
+    results, _ = seeded
+    text = str(results)
+    assert "2 seeds" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("│ se ")]
+    accuracy, difference = line.split("│")[3:5]
+    assert re.fullmatch(r" +\d+\.\d\d ± \d+\.\d\d ", accuracy)
+    number = r"[+-]\d+\.\d\d"
+    assert re.fullmatch(
+        rf" +{number} points \[{number}, {number}\] ", difference
+    )
+
+
+def test_rows_and_verdict_are_written_at_the_end(seeded):
+    results, _ = seeded
+    content = json.loads((results.output / "results.json").read_text())
+    assert content["kind"] == "training over seeds"
+    assert content["verdict"] == results.verdict
+    assert content["rows"] == json.loads(results.json())["rows"]
+
+
+def test_killed_runs_over_seeds_end_with_the_same_rows(
+    seeded, tmp_path, monkeypatch, interrupt_after
+):
+    results, call = seeded
+    call = {**call, "output": tmp_path / "broken"}
+    # Within the second seed.
+    interrupt_after(3)
+    _small_is_tiny(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        comparison.compare(**call)
+    content = json.loads((tmp_path / "broken" / "results.json").read_text())
+    assert "rows" not in content
+    _small_is_tiny(monkeypatch)
+    broken = comparison.compare(**call)
+    assert broken.verdict == results.verdict
+    for own, other in zip(broken.rows, results.rows, strict=True):
+        assert own == dataclasses.replace(
+            other, seconds_per_epoch=own.seconds_per_epoch
+        )
+
+
+def test_several_seeds_have_a_default_folder_of_their_own():
+    images = data.load("mnist5k")
+    for seeds, end in (((0,), "small"), ((0, 1), "small-seeds")):
+        made = plan.Plan("small", {}, {}, images, SHORT, seeds, None)
+        assert made.default_output().name == f"train-mnist5k-{end}"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
+        ({"seeds": [1, 1]}, ValueError, "different ones"),
+        (
+            {"seeds": 2, "distribute": training.Distribution("a:80", 2, 0)},
+            ValueError,
+            "Several seeds cannot be shared among processes",
+        ),
+    ],
+    ids=["none", "twice", "processes"],
+)
+def test_seeds_that_cannot_be_are_refused(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        comparison.compare(
+            **{"images": "mnist5k", **options}, output=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_loaded_images_have_one_seed(tmp_path, monkeypatch):
+    _small_is_tiny(monkeypatch)
+    images = data.load("mnist5k", batch_size=35)
+    results = comparison.compare("none", images=images, output=tmp_path / "a")
+    assert results.runs[0].best_epoch in (1, 2)
+    with pytest.raises(TypeError, match="each seed splits them differently"):
+        comparison.compare(
+            "none", images=images, seeds=2, output=tmp_path / "b"
+        )
+
+
+def test_an_estimate_is_of_all_seeds_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _small_is_tiny(monkeypatch)
+    found = comparison.estimate(
+        ["none", "se"], images="mnist5k", recipe=SHORT, seeds=3
+    )
+    assert [cost.network for cost in found.costs] == ["none", "se"]
+    assert (found.times, found.epochs) == (3, 1)
+    assert not list(tmp_path.iterdir())

@@ -52,6 +52,7 @@ MODULES = [
 RETURNED = (
     ablation.AblationResults,
     ablation.AblationRow,
+    comparison.Comparison,
     convert.Report,
     data.ImageData,
     insertion.Place,

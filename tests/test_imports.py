@@ -17,7 +17,7 @@ import cbam_keras
 PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it.
 ORDER = """
-    _checks _version _fused optimizers _files _folder_lock _tables
+    _command_log _checks _version _fused optimizers _files _folder_lock _tables
     _progress_bar _run_folder layers convert _inspection plotting data models
     insertion profiling explain monitor training comparison presets tuning
     explain_report reproduction ablation cli
@@ -126,7 +126,7 @@ PUBLIC = {
     ],
     "blocks": ["basic_block", "bottleneck_block"],
     "cli": ["main"],
-    "comparison": ["NETWORKS", "compare"],
+    "comparison": ["NETWORKS", "RECIPE", "Comparison", "compare"],
     "convert": ["Report", "load_torch_weights"],
     "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
     "explain": [

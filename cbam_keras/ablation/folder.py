@@ -8,13 +8,14 @@ import keras
 from cbam_keras import _files, plotting, training
 
 
-def described(label, recipe, fingerprints, images):
+def described(label, recipe, identity_init, fingerprints, images):
     """Returns the settings of an ablation, with the data of one seed."""
     recipe = dataclasses.asdict(recipe)
     del recipe["seed"]
     return {
         "model": label,
         "recipe": recipe,
+        "identity_init": identity_init,
         "backend": keras.backend.backend(),
         "networks": fingerprints,
         "data": {str(images.seed): images.describe()},

@@ -20,6 +20,7 @@ from cbam_keras import (
     _checks,
     _files,
     _run_folder,
+    comparison,
     data,
     models,
     presets,
@@ -75,12 +76,13 @@ ABLATIONS: dict[str, presets.Preset] = {
 
 
 def run(
-    images: Any = "cluttered_mnist",
+    images: Any = "crowded_mnist",
     *,
     model: str | Callable[[Any], keras.Model] = "small",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: training.Recipe | str | None = None,
+    identity_init: bool = True,
     output: str | os.PathLike | None = None,
     resume: bool = True,
     overwrite: bool = False,
@@ -107,7 +109,7 @@ def run(
     Args:
         images: What `cbam_keras.data.load` takes: the name of a dataset,
             the path of a folder, or arrays. Defaults to
-            `"cluttered_mnist"`.
+            `"crowded_mnist"`.
         model: String, a network of `comparison.compare`; or a function that
             takes `attention`, as the builders of `cbam_keras.models` do, and
             returns a classifier of the images. Defaults to `"small"`.
@@ -115,8 +117,12 @@ def run(
         seeds: Positive integer, how many seeds, from 0; or a sequence of
             different seeds. Defaults to `3`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
-            one in `training.RECIPES`. Defaults to `None`, which means
-            `Recipe()`.
+            one in `training.RECIPES`. Defaults to `None`, which means that
+            of `comparison.compare`, `Recipe(epochs=2, batch_size=64)`.
+        identity_init: Boolean, whether all attention layers start as the
+            identity, as those of `comparison.compare` do, since gates that
+            start at one help networks that are too small for their task.
+            `False` is the start of the paper. Defaults to `True`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/ablate-<images>-<model>`.
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
@@ -153,42 +159,34 @@ def run(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
         (https://arxiv.org/abs/1807.06521).
     """
-    if isinstance(images, data.ImageData):
-        raise TypeError(
-            "`images` must not be loaded yet: each seed splits them "
-            f'differently. Received: loaded images of "{images.name}"'
-        )
-    build, label = _builder(model)
-    chosen, seeds = _check_tables(tables), training.check_seeds(seeds)
-    recipe = find_recipe(recipe)
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
     # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    if len(seeds) > 1:
-        _checks.require("scipy.stats", extra="tune")
-    names = list(dict.fromkeys(n for table in chosen for n in TABLES[table]))
-    own = dataclasses.replace(recipe, seed=seeds[0])
-    loaded = training.images_for(images, own, data_options)
-    networks = {name: _network(build, loaded, name) for name in names}
-    profiles, fingerprints = _costs(networks, loaded, own)
+    build, label = _builder(model, identity_init)
+    chosen, own_seeds, first, loaded = _prepared(
+        images, tables, seeds, recipe, data_options
+    )
+    networks = _networks(build, loaded, chosen)
+    profiles, fingerprints = _costs(networks, loaded, first)
     if output is None:
         output = _run_folder.default_output("ablate", loaded.name, label)
     folder = AblationFolder(
-        output, described(label, recipe, fingerprints, loaded)
+        output,
+        described(label, first, identity_init, fingerprints, loaded),
     )
-    runs: dict[str, list] = {name: [] for name in names}
+    runs: dict[str, list] = {name: [] for name in networks}
     with folder.opened(resume=resume, overwrite=overwrite):
-        for seed in seeds:
-            own = dataclasses.replace(recipe, seed=seed)
-            if seed != seeds[0]:
+        for seed in own_seeds:
+            own = dataclasses.replace(first, seed=seed)
+            if seed != own_seeds[0]:
                 loaded = training.images_for(images, own, data_options)
-                networks = {n: _network(build, loaded, n) for n in names}
+                networks = _networks(build, loaded, chosen)
             folder.add_data(loaded)
             for name, network in networks.items():
                 done = sum(map(len, runs.values()))
                 print(
-                    f"Run {done + 1} of {len(names) * len(seeds)}: {name}, "
+                    f"Run {done + 1} of {len(runs) * len(own_seeds)}: {name}, "
                     f"seed {seed}",
                     flush=True,
                 )
@@ -199,12 +197,47 @@ def run(
         results = AblationResults(
             rows=_rows(chosen, label, profiles, runs, tested),
             data=loaded.name,
-            seeds=seeds,
+            seeds=own_seeds,
             test_images=tested,
             output=folder.path,
         )
         folder.finish(results)
     return results
+
+
+def estimate(
+    images: Any = "crowded_mnist",
+    *,
+    model: str | Callable[[Any], keras.Model] = "small",
+    tables: Sequence[int] = (1, 2, 3, 4),
+    seeds: int | Sequence[int] = 3,
+    recipe: training.Recipe | str | None = None,
+    identity_init: bool = True,
+    data_options: Mapping[str, Any] | None = None,
+) -> training.Estimate:
+    """Estimates how long `run` takes on one device; writes nothing."""
+    build, _ = _builder(model, identity_init)
+    chosen, own_seeds, first, loaded = _prepared(
+        images, tables, seeds, recipe, data_options
+    )
+    networks = _networks(build, loaded, chosen)
+    return training.estimate(networks, loaded, first, times=len(own_seeds))
+
+
+def _prepared(images, tables, seeds, recipe, data_options):
+    """Returns tables, seeds, and recipe and images of the first seed."""
+    if isinstance(images, data.ImageData):
+        raise TypeError(
+            "`images` must not be loaded yet: each seed splits them "
+            f'differently. Received: loaded images of "{images.name}"'
+        )
+    chosen, seeds = _check_tables(tables), training.check_seeds(seeds)
+    if len(seeds) > 1:
+        _checks.require("scipy.stats", extra="tune")
+    recipe = comparison.RECIPE if recipe is None else find_recipe(recipe)
+    recipe = dataclasses.replace(recipe, seed=seeds[0])
+    loaded = training.images_for(images, recipe, data_options)
+    return chosen, seeds, recipe, loaded
 
 
 def _rows(tables, label, profiles, runs, test_images):
@@ -222,19 +255,37 @@ def _rows(tables, label, profiles, runs, test_images):
     ]
 
 
-def _builder(model):
-    """Returns a function of images and attention, and its name."""
+def _builder(model, identity_init):
+    """Returns a function of images and the name of a network, and its label."""
+    _checks.boolean("identity_init", identity_init)
     if isinstance(model, str):
         _checks.one_of("model", model, models.NETWORKS)
-        return models.NETWORKS[model], model
-    if not callable(model) or isinstance(model, keras.layers.Layer):
+        build, label = models.NETWORKS[model], model
+    elif not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
             f"`attention` and returns a keras.Model. Received: model={model!r}"
         )
-    name = getattr(model, "__name__", "")
-    name = name if name.isidentifier() else "custom"
-    return (lambda images, attention: model(attention)), name
+    else:
+        label = getattr(model, "__name__", "")
+        label = label if label.isidentifier() else "custom"
+
+        def build(images, attention):
+            return model(attention)
+
+    def build_named(images, name):
+        return build(images, _attention(name, identity_init))
+
+    return build_named, label
+
+
+def _attention(name, identity_init):
+    """Returns the value of `attention=` for one of the networks."""
+    preset = ABLATIONS[name]
+    if preset.layer is None:
+        return None
+    options = {**preset.layer_options, "identity_init": identity_init}
+    return functools.partial(ATTENTION[preset.layer], **options)
 
 
 def _check_tables(tables: Any) -> list[int]:
@@ -252,15 +303,10 @@ def _check_tables(tables: Any) -> list[int]:
     return sorted(found)
 
 
-def _network(build, images, name):
-    """Returns a function that builds one of the networks."""
-    preset = ABLATIONS[name]
-    attention = None
-    if preset.layer is not None:
-        attention = functools.partial(
-            ATTENTION[preset.layer], **preset.layer_options
-        )
-    return functools.partial(build, images, attention)
+def _networks(build, images, tables):
+    """Returns functions that build the networks of all tables, by name."""
+    names = dict.fromkeys(name for table in tables for name in TABLES[table])
+    return {name: functools.partial(build, images, name) for name in names}
 
 
 def _costs(networks, images, recipe):

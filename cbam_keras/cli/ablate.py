@@ -2,9 +2,11 @@
 
 import argparse
 
-from cbam_keras import ablation, training
+from cbam_keras import ablation, comparison
 from cbam_keras.cli.arguments import (
     add_data,
+    add_dry_run,
+    add_identity_init,
     add_model,
     add_recipe,
     add_run_folder,
@@ -39,25 +41,30 @@ def add_ablate(commands):
         help="of the paper",
     )
     add("--seeds", type=int, default=3, help="how many seeds, from 0")
+    add_identity_init(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--csv", action="store_true", help="print CSV")
+    add_dry_run(form)
     add_run_folder(parser, "runs/ablate-DATA-MODEL")
-    add_data(parser, "cluttered_mnist")
-    add_recipe(parser, training.Recipe())
+    add_data(parser, "crowded_mnist")
+    add_recipe(parser, comparison.RECIPE)
     parser.set_defaults(handler=_ablate, prog=parser.prog)
 
 
 def _ablate(options):
-    results = ablation.run(
-        options.data,
-        model=model_of(options.model),
-        tables=options.tables,
-        seeds=options.seeds,
-        recipe=recipe_of(options, training.Recipe()),
-        data_options=data_options_of(options),
-        **run_folder_of(options),
-    )
+    arguments = {
+        "model": model_of(options.model),
+        "tables": options.tables,
+        "seeds": options.seeds,
+        "recipe": recipe_of(options, comparison.RECIPE),
+        "identity_init": vars(options).get("identity_init", True),
+        "data_options": data_options_of(options),
+    }
+    if options.dry_run:
+        print(ablation.estimate(options.data, **arguments))
+        return
+    results = ablation.run(options.data, **arguments, **run_folder_of(options))
     if options.markdown:
         print(results.markdown())
     else:

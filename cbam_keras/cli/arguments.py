@@ -137,7 +137,7 @@ def add_recipe(parser, recipe, *, learning_rate=True):
         "--recipe",
         str,
         f"{', '.join(training.RECIPES)}: sets the options below "
-        "unless given (default: default)",
+        "unless given (default: the values below)",
         metavar="NAME",
     )
     add("--epochs", int, f"epochs each (default: {recipe.epochs})")
@@ -157,6 +157,27 @@ def add_recipe(parser, recipe, *, learning_rate=True):
         nargs="?",
         const="float16",
         choices=["float16", "bfloat16"],
+    )
+
+
+def add_identity_init(parser):
+    """Adds `--identity-init` and `--no-identity-init`."""
+    parser.add_argument(
+        "--identity-init",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="whether gates start at one instead of as in the paper, which "
+        "helps networks that are too small for their task (default: yes)",
+    )
+
+
+def add_dry_run(parser):
+    """Adds `--dry-run`."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only print what would be trained and how long it would take, "
+        "from a few timed steps",
     )
 
 

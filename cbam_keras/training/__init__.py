@@ -8,6 +8,7 @@
 - `checkpoints`: the state saved after each epoch.
 - `folder`: the output folder.
 - `results`: results of a run.
+- `estimates`: `estimate`: how long a training will take.
 - `repeated`: the same networks over several seeds.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `distribution`: several devices, processes and machines.
@@ -16,6 +17,7 @@
 
 from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
+from cbam_keras.training.estimates import Cost, Estimate, estimate
 from cbam_keras.training.fitting import Diverged, fit
 from cbam_keras.training.folder import SeedsFolder, training_files
 from cbam_keras.training.images import describe_recipe, images_for
@@ -27,7 +29,11 @@ from cbam_keras.training.networks import (
     fingerprint,
 )
 from cbam_keras.training.recipe import RECIPES, Recipe, find_recipe
-from cbam_keras.training.repeated import check_seeds, train_over_seeds
+from cbam_keras.training.repeated import (
+    check_repeatable,
+    check_seeds,
+    train_over_seeds,
+)
 from cbam_keras.training.results import Results, Run
 from cbam_keras.training.runs import train
 from cbam_keras.training.statistics import (

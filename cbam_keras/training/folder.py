@@ -175,6 +175,11 @@ class SeedsFolder(RunFolder):
         names |= set(self.settings["networks"])
         return [f"seed-*/{file}" for file in training_files(names)]
 
+    def add(self, values):
+        """Adds plain values to the file of the run, next to its settings."""
+        self.content.update(as_written(values))
+        self.write()
+
     def add_data(self, images):
         """Adds the data of one more seed to the settings."""
         self.settings["data"] = as_written(

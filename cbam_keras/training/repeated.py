@@ -30,6 +30,23 @@ def check_seeds(seeds: Any) -> tuple[int, ...]:
     return found
 
 
+def check_repeatable(
+    images: Any, seeds: Sequence[int], distribute: bool | Distribution
+) -> None:
+    """Raises if networks cannot be trained on these images for each seed."""
+    if isinstance(images, data.ImageData):
+        raise TypeError(
+            "`images` must not be loaded yet: each seed splits them "
+            f'differently. Received: loaded images of "{images.name}"'
+        )
+    if isinstance(distribute, Distribution):
+        raise ValueError(
+            "Several seeds cannot be shared among processes. Train each seed "
+            "in a folder of its own. Received: "
+            f"seeds={list(seeds)}, distribute={distribute!r}"
+        )
+
+
 def train_over_seeds(
     networks: Mapping[str, Callable[[], keras.Model]],
     images: Any,
@@ -41,7 +58,9 @@ def train_over_seeds(
     overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
-    distribute: bool = False,
+    distribute: bool | Distribution = False,
+    loaded: data.ImageData | None = None,
+    summarize: Callable[[dict[int, Results]], Mapping[str, Any]] | None = None,
 ) -> dict[int, Results]:
     """Trains networks once per seed.
 
@@ -61,6 +80,10 @@ def train_over_seeds(
         settings: See `train`.
         data_options: Mapping of further arguments of `data.load`.
         distribute: Boolean, see `train`.
+        loaded: `ImageData`, the images of the first seed if they have been
+            loaded already. Defaults to `None`.
+        summarize: Function of the results that returns a mapping of plain
+            values, which `results.json` gets at the end. Defaults to `None`.
 
     Returns:
         Dictionary of seeds to `Results`.
@@ -69,19 +92,10 @@ def train_over_seeds(
         TypeError: If `images` are loaded already.
         ValueError: As `train`; if `distribute` is a `Distribution`.
     """
-    if isinstance(images, data.ImageData):
-        raise TypeError(
-            "`images` must not be loaded yet: each seed splits them "
-            f'differently. Received: loaded images of "{images.name}"'
-        )
-    if isinstance(distribute, Distribution):
-        raise ValueError(
-            "Several seeds cannot be shared among processes. Train each seed "
-            "in a folder of its own. Received: "
-            f"seeds={list(seeds)}, distribute={distribute!r}"
-        )
+    check_repeatable(images, seeds, distribute)
     recipes = {seed: dataclasses.replace(recipe, seed=seed) for seed in seeds}
-    loaded = images_for(images, recipes[seeds[0]], data_options)
+    if loaded is None:
+        loaded = images_for(images, recipes[seeds[0]], data_options)
     described = dataclasses.asdict(recipe)
     del described["seed"]
     folder = SeedsFolder(
@@ -113,4 +127,6 @@ def train_over_seeds(
                 settings=settings,
                 distribute=distribute,
             )
+        if summarize is not None:
+            folder.add(summarize(results))
     return results

@@ -1,0 +1,13 @@
+"""A network without attention, with SE and with CBAM, compared.
+
+- `comparing`: `compare`, which trains them under equal conditions.
+- `plan`: its arguments checked, and its defaults.
+- `results`: `Comparison`: rows, a verdict, a table.
+"""
+
+from cbam_keras.comparison.comparing import compare, estimate
+from cbam_keras.comparison.plan import LAYER_OPTIONS, RECIPE
+from cbam_keras.comparison.results import Comparison
+from cbam_keras.models import NETWORKS
+
+__all__ = ["NETWORKS", "RECIPE", "Comparison", "compare"]

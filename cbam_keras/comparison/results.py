@@ -1,0 +1,120 @@
+"""`Comparison`: networks compared, with a table and a verdict."""
+
+import dataclasses
+import json
+import textwrap
+
+from cbam_keras import _tables, training
+
+BASELINE = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(training.Results):
+    """Networks compared under equal conditions; prints as a table.
+
+    `json()` returns the comparison as text.
+
+    Attributes:
+        runs: List of `training.Run`, in the order of training. With several
+            seeds, `file` begins with the folder of the seed.
+        history: See `training.Results`. With several seeds the rows also
+            have `seed`.
+        output: Path of the output folder.
+        rows: List of `training.Compared`, one per network: test accuracy,
+            difference to `"none"` paired by seed, and its interval.
+        data: String, the name of the dataset.
+        seeds: Tuple of integers, in the order of the accuracies in `rows`.
+        test_images: Integer, the number of test images.
+        verdict: String, the differences in a sentence.
+        command: String, the command that draws where the networks of the
+            first seed look; `None` if the images have no name or path.
+    """
+
+    rows: list[training.Compared]
+    data: str
+    seeds: tuple[int, ...]
+    test_images: int
+    verdict: str
+    command: str | None
+
+    def __str__(self) -> str:
+        title = f"Results in {self.output}"
+        if len(self.seeds) > 1:
+            title += f", {len(self.seeds)} seeds"
+        columns = {
+            "network": "left",
+            "parameters": "right",
+            "test accuracy (%)": "right",
+            f'difference to "{BASELINE}"': "right",
+            "s / epoch": "right",
+        }
+        cells = [
+            (
+                row.network,
+                f"{row.parameters:,}",
+                _accuracy(row),
+                _difference(row),
+                f"{row.seconds_per_epoch:.1f}",
+            )
+            for row in self.rows
+        ]
+        parts = [
+            _tables.render(columns, [cells], title=title),
+            textwrap.fill(self.verdict, 100),
+        ]
+        if self.command is not None:
+            parts.append(f"To see where they look:\n{self.command}")
+        return "\n\n".join(parts)
+
+    def json(self) -> str:
+        """Returns the comparison as a JSON object."""
+        return json.dumps(
+            {
+                "data": self.data,
+                "seeds": self.seeds,
+                "test_images": self.test_images,
+                "rows": [dataclasses.asdict(row) for row in self.rows],
+                "verdict": self.verdict,
+                "runs": [dataclasses.asdict(run) for run in self.runs],
+                "output": str(self.output),
+            },
+            indent=1,
+        )
+
+
+def verdict(rows):
+    """Returns what the differences say, in a sentence."""
+    others = [row for row in rows if row.difference is not None]
+    if not others:
+        return (
+            f'No differences: "{BASELINE}" and another network are needed to '
+            "tell what attention changes."
+        )
+    if len(others[0].test_accuracies) > 1:
+        return "; ".join(training.judge(row, BASELINE) for row in others) + "."
+    changes = " and ".join(
+        f"{row.network} by {100 * row.difference:+.2f}" for row in others
+    )
+    return (
+        f"Compared with {BASELINE}, the test accuracy changes with {changes} "
+        "points; one seed tells nothing about chance. Several seeds "
+        "(--seeds 3 on the command line, seeds=3 in Python) give an interval."
+    )
+
+
+def _accuracy(row):
+    text = f"{100 * row.test_accuracy:.2f}"
+    if row.deviation is None:
+        return text
+    return f"{text} \N{PLUS-MINUS SIGN} {100 * row.deviation:.2f}"
+
+
+def _difference(row):
+    if row.difference is None:
+        return ""
+    text = f"{100 * row.difference:+.2f} points"
+    if row.interval is None:
+        return text
+    low, high = (100 * end for end in row.interval)
+    return f"{text} [{low:+.2f}, {high:+.2f}]"

@@ -1,0 +1,167 @@
+"""Means, paired differences and verdicts over seeds."""
+
+import dataclasses
+import math
+import statistics as python_statistics
+
+import numpy as np
+import pytest
+
+from cbam_keras.training import Run, compared, interval, judge
+from cbam_keras.training.statistics import exact, seeds_to_tell
+
+stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+
+IMAGES = 1000
+NONE = (0.850, 0.862, 0.841, 0.858)
+CBAM = (0.871, 0.870, 0.859, 0.872)
+
+
+def run(name, accuracy, seconds=1.0, parameters=7):
+    # As Keras returns it: in float32.
+    return Run(
+        network=name,
+        parameters=parameters,
+        best_epoch=1,
+        best_validation_accuracy=accuracy - 0.5,
+        test_accuracy=float(np.float32(accuracy)),
+        seconds_per_epoch=seconds,
+        file=f"{name}.keras",
+    )
+
+
+def rows(baseline="none", **accuracies):
+    runs = {
+        name: [run(name, value, second) for second, value in enumerate(values)]
+        for name, values in accuracies.items()
+    }
+    return compared(runs, IMAGES, baseline)
+
+
+def row(difference, ends, accuracies=CBAM, more=None):
+    (base, own) = rows(none=NONE, cbam=CBAM)
+    return dataclasses.replace(
+        own,
+        difference=difference,
+        interval=ends,
+        test_accuracies=accuracies,
+        seeds_to_tell=more,
+    )
+
+
+def test_rows_have_mean_and_deviation():
+    none, cbam = rows(none=NONE, cbam=CBAM)
+    assert none.network == "none"
+    assert none.parameters == 7
+    # Exactly, although Keras computes in float32.
+    assert none.test_accuracies == NONE
+    assert none.test_accuracy == pytest.approx(np.mean(NONE), abs=1e-12)
+    assert none.deviation == pytest.approx(np.std(NONE, ddof=1), abs=1e-12)
+    assert none.validation_accuracy == pytest.approx(np.mean(NONE) - 0.5)
+    assert none.seconds_per_epoch == 1.5
+    assert (none.difference, none.interval) == (None, None)
+    assert cbam.difference == pytest.approx(np.mean(CBAM) - np.mean(NONE))
+
+
+def test_the_interval_is_that_of_a_paired_t_test():
+    _, cbam = rows(none=NONE, cbam=CBAM)
+    expected = stats.ttest_rel(CBAM, NONE).confidence_interval(0.95)
+    assert cbam.interval == pytest.approx(tuple(expected), abs=1e-12)
+    differences = [0.5, 1.5, -0.25]
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert interval(differences) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_one_seed_has_neither_deviation_nor_interval():
+    _, cbam = rows(none=NONE[:1], cbam=CBAM[:1])
+    assert cbam.difference == pytest.approx(0.021)
+    assert (cbam.deviation, cbam.interval, cbam.seeds_to_tell) == (None,) * 3
+
+
+def test_without_a_baseline_there_are_no_differences():
+    found = rows(None, se=NONE, cbam=CBAM)
+    assert [(one.difference, one.interval) for one in found] == [
+        (None, None)
+    ] * 2
+
+
+def test_a_baseline_may_come_last():
+    cbam, none = rows(cbam=CBAM, none=NONE)
+    assert none.difference is None
+    assert cbam.difference == pytest.approx(np.mean(CBAM) - np.mean(NONE))
+
+
+def test_accuracies_lose_the_error_of_float32():
+    assert float(np.float32(0.1)) != 0.1
+    assert exact(float(np.float32(0.1)), 4000) == 0.1
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [(1.0, -0.5, 2.0), (0.3, 0.1, -0.35, 0.2, -0.1), (-1.0, 0.6, -0.9)],
+)
+def test_seeds_to_tell_are_those_of_a_search_by_hand(differences):
+    many = seeds_to_tell(differences)
+    mean = abs(python_statistics.fmean(differences))
+    spread = python_statistics.stdev(differences)
+
+    def excludes_zero(seeds):
+        _, high = stats.t.interval(
+            0.95, seeds - 1, loc=0, scale=spread / math.sqrt(seeds)
+        )
+        return high < mean
+
+    assert excludes_zero(many)
+    assert not any(map(excludes_zero, range(len(differences), many)))
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [None, [1.0], [1.0, 1.01, 1.02], [1.0, -1.0], [100.0, -99.999]],
+    ids=["none", "one", "told", "no_difference", "more_than_1000"],
+)
+def test_there_may_be_no_number_of_seeds_to_tell(differences):
+    assert seeds_to_tell(differences) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "clause"),
+    [
+        (
+            row(0.0124, (0.009, 0.0158)),
+            "cbam is ahead of none by 1.24 points of test accuracy (95 % "
+            "interval +0.90 to +1.58 over 4 seeds)",
+        ),
+        (
+            row(-0.02, (-0.03, -0.01)),
+            "cbam is behind none by 2.00 points of test accuracy (95 % "
+            "interval -3.00 to -1.00 over 4 seeds)",
+        ),
+        (
+            row(0.002, (-0.01, 0.014), more=12),
+            "cbam cannot be told from none by +0.20 points of test accuracy "
+            "(95 % interval -1.00 to +1.40 over 4 seeds; a difference of this "
+            "size would take about 12 seeds to tell)",
+        ),
+        (
+            row(0.0, (-0.01, 0.01)),
+            "cbam cannot be told from none by +0.00 points of test accuracy "
+            "(95 % interval -1.00 to +1.00 over 4 seeds; a difference of this "
+            "size would take more seeds than 1,000 to tell)",
+        ),
+        (
+            row(0.021, None, CBAM[:1]),
+            "cbam differs from none by +2.10 points of test accuracy with one "
+            "seed, which tells nothing about chance",
+        ),
+    ],
+    ids=["ahead", "behind", "untold", "never_told", "one_seed"],
+)
+def test_a_verdict_is_a_clause(found, clause):
+    assert judge(found, "none") == clause
+
+
+def test_the_baseline_has_no_verdict():
+    none, _ = rows(none=NONE, cbam=CBAM)
+    with pytest.raises(ValueError, match="not compared with itself"):
+        judge(none, "none")
