@@ -17,7 +17,6 @@ from cbam_keras import _checks, _files, training
 from cbam_keras._files import Damaged, read_json, set_aside
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.results import CRASHED, beginning, ending
-from cbam_keras.tuning.space import RATES
 from cbam_keras.tuning.trial import (
     OUTCOME_KEYS,
     Run,
@@ -84,10 +83,6 @@ class Tuner(BaseTuner):
         hp = self.own_oracle.get_space()
         model = self.hypermodel
         ours = isinstance(model, CBAMHyperModel)
-        if ours and model.options["learning_rate"] is None:
-            rate = self.recipe.learning_rate
-            low, high = (factor * rate for factor in RATES)
-            hp.Float("learning_rate", low, high, sampling="log", default=rate)
         model.declare_hyperparameters(hp)
         self.own_oracle.update_space(hp)
         hp = self.own_oracle.get_space()
@@ -158,7 +153,7 @@ class Tuner(BaseTuner):
             )
             return
         rate = hp.values.get("learning_rate", self.recipe.learning_rate)
-        if self._by_recipe:
+        if self._by_recipe and self.hypermodel.options["learning_rate"]:
             # A function may compute it from other hyperparameters.
             rate = self.hypermodel.learning_rate_for(hp)
         training.compile_network(
