@@ -8,6 +8,7 @@
 - `checkpoints`: the state saved after each epoch.
 - `folder`: the output folder.
 - `results`: results of a run.
+- `estimates`: `estimate`: how long a training will take.
 - `repeated`: the same networks over several seeds.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `distribution`: several devices, processes and machines.
@@ -16,6 +17,7 @@
 
 from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
+from cbam_keras.training.estimates import Cost, Estimate, estimate
 from cbam_keras.training.fitting import Diverged, fit
 from cbam_keras.training.folder import SeedsFolder, training_files
 from cbam_keras.training.images import describe_recipe, images_for
