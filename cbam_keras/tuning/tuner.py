@@ -308,10 +308,44 @@ class Tuner(BaseTuner):
             f'The model of trial {int(trial_id)} is not in "{folder}"; the '
             "trial is trained again"
         )
+        return self._run(trial_id, self._space_of(trial_id)).retrain()
+
+    def with_seed(self, seed, images):
+        """Returns this tuner with another seed and its own images."""
+        other = copy.copy(self)
+        other.recipe = dataclasses.replace(self.recipe, seed=seed)
+        other.images = images
+        return other
+
+    def run_again(self, trial_id, folder):
+        """Returns the training of a trial's network in another folder."""
+        return dataclasses.replace(
+            self._run(trial_id, self._space_of(trial_id)),
+            folder=folder,
+            epochs=self.recipe.epochs,
+            past=None,
+            callbacks=(),
+        )
+
+    def layer_of(self, trial):
+        """Returns the attention layer of a trial as a `functools.partial`.
+
+        `None` without attention, and where the hypermodel is not ours.
+        """
+        if not isinstance(self.hypermodel, CBAMHyperModel):
+            return None
+        hp = self._space_of(f"{trial.number:04d}")
+        attention = self.hypermodel.attention_for(hp)
+        places = attention if isinstance(attention, list) else [attention]
+        found = [own for own in places if isinstance(own, functools.partial)]
+        return found[0] if found else None
+
+    def _space_of(self, trial_id):
+        """Returns the whole space with the values of a trial that is known."""
         hp = self.own_oracle.get_space()
         trial = self.own_oracle.trials[trial_id]
         hp.values = dict(trial.hyperparameters.values)
-        return self._run(trial_id, hp).retrain()
+        return hp
 
 
 @contextlib.contextmanager
