@@ -1,5 +1,7 @@
 """Default values and checks of the hyperparameters of `CBAMHyperModel`."""
 
+from typing import Any
+
 from cbam_keras import _checks
 from cbam_keras.layers import ATTENTION, ORDERS
 
@@ -15,7 +17,7 @@ STAGES = {"small": 3, "mobilenet": 0}
 OTHER_STAGES = 4
 
 # The layer of the paper, where the search begins.
-PAPER = {
+PAPER: dict[str, Any] = {
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
