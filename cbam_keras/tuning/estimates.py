@@ -122,22 +122,35 @@ class SearchEstimate:
             ],
         )
         each = ", ".join(
-            f"{count:,} {'' if kind is None else kind}".strip()
+            f"{count:,} {kind}"
             for kind, count in self.points.items()
+            if kind is not None
         )
+        lines = [table, _counted(sum(self.points.values()), "combination")]
+        lines[1] += f": {each}" if each else ""
         workers = f" with {self.workers} workers" if self.workers > 1 else ""
-        return "\n".join(
-            [
-                table,
-                f"Search space: {each}.",
-                f"{self.trials:,} trials of {self.epochs:,} epochs in all: "
-                f"about {training.in_words(self.seconds_of_trials)}{workers}.",
-                f"Confirmation: {sum(self.confirmations.values())} trainings "
-                f"of {self.epochs_each} epochs: about "
-                f"{training.in_words(self.seconds_of_confirmation)}.",
-                f"About {training.in_words(self.seconds)} on this device.",
-            ]
+        lines.append(
+            f"{_counted(self.trials, 'trial')}, "
+            f"{_counted(self.epochs, 'epoch')} in all: "
+            f"{_about(self.seconds_of_trials)}{workers}"
         )
+        again = sum(self.confirmations.values())
+        if again:
+            lines.append(
+                f"Confirmation, {_counted(again, 'training')}, "
+                f"{_counted(again * self.epochs_each, 'epoch')} in all: "
+                f"{_about(self.seconds_of_confirmation)}"
+            )
+        lines.append(f"Together {_about(self.seconds)} on this device")
+        return "\n".join(lines)
+
+
+def _counted(number, noun):
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _about(seconds):
+    return f"about {training.in_words(seconds)}"
 
 
 def _mean(costs, name):
