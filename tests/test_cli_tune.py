@@ -1,6 +1,7 @@
 """The command `cbam-keras tune`."""
 
 import dataclasses
+import json
 import pathlib
 import re
 import sys
@@ -9,6 +10,16 @@ import keras_tuner
 import pytest
 
 from cbam_keras import cli, training, tuning
+
+
+class Results:
+    """In place of `SearchResults`."""
+
+    def __str__(self):
+        return "the table"
+
+    def json(self):
+        return '{"trials": []}'
 
 
 @pytest.fixture
@@ -20,7 +31,8 @@ def searched(monkeypatch):
         calls.update(
             options, hypermodel=hypermodel, images=images, recipe=recipe
         )
-        return "the table"
+        print("a trial")
+        return Results()
 
     monkeypatch.setattr(tuning, "search", search)
     return calls
@@ -28,14 +40,46 @@ def searched(monkeypatch):
 
 def test_tune_prints_the_result_last(searched, capsys):
     assert cli.main(["tune"]) == 0
-    assert capsys.readouterr().out == "the table\n"
-    assert searched["images"] == "mnist5k"
+    assert capsys.readouterr().out == "a trial\nthe table\n"
+    assert searched["images"] == "crowded_mnist"
+    assert searched["confirm"] == 3
     assert searched["recipe"] == tuning.RECIPE
     assert isinstance(searched["hypermodel"], tuning.CBAMHyperModel)
     assert searched["output"] is None
     assert searched["overwrite"] is False
     # What is left out, `search` decides.
     assert not {"max_trials", "max_parameters", "max_macs"} & set(searched)
+
+
+def test_tune_prints_json_and_nothing_else(searched, capsys):
+    assert cli.main(["tune", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"trials": []}
+    assert printed.err == "a trial\n"
+
+
+def test_a_dry_run_estimates_and_does_not_search(monkeypatch, capsys):
+    calls = {}
+
+    def estimate(hypermodel, images, recipe, **options):
+        calls.update(options, images=images, recipe=recipe)
+        return "the estimate"
+
+    monkeypatch.setattr(tuning, "estimate", estimate)
+    monkeypatch.setattr(tuning, "search", None)
+    monkeypatch.setattr(tuning, "run_workers", None)
+    arguments = ["--workers", "4", "--confirm", "5", "--max-trials", "9"]
+    assert cli.main(["tune", "--dry-run", *arguments]) == 0
+    assert capsys.readouterr().out == "the estimate\n"
+    assert calls == {
+        "images": "crowded_mnist",
+        "recipe": tuning.RECIPE,
+        "algorithm": "random",
+        "confirm": 5,
+        "max_trials": 9,
+        "workers": 4,
+        "data_options": {},
+    }
 
 
 @pytest.mark.parametrize(
@@ -46,6 +90,7 @@ def test_tune_prints_the_result_last(searched, capsys):
         (["--max-parameters", "1e6"], {"max_parameters": 1e6}),
         (["--max-macs", "2e9"], {"max_macs": 2e9}),
         (["--keep", "1"], {"keep": 1}),
+        (["--confirm", "0"], {"confirm": 0}),
         (["--tensorboard"], {"tensorboard": True}),
         (["--data", "cifar10"], {"images": "cifar10"}),
         (["--download"], {"data_options": {"download": True}}),
@@ -93,11 +138,18 @@ def test_tune_searches_what_it_is_given(searched, arguments, name, values):
     assert set(dimension.values) == values
 
 
-def test_tune_takes_attention_in_every_stage(searched):
-    assert cli.main(["tune", "--no-stages"]) == 0
+@pytest.mark.parametrize("option, many", [([], 0), (["--stages"], 3)])
+def test_tune_searches_where_attention_is_if_asked(searched, option, many):
+    assert cli.main(["tune", *option]) == 0
     hp = keras_tuner.HyperParameters()
     searched["hypermodel"].declare_hyperparameters(hp)
-    assert not [own.name for own in hp.space if "stage" in own.name]
+    assert len([own.name for own in hp.space if "stage" in own.name]) == many
+
+
+@pytest.mark.parametrize("option", [[], ["--no-identity-init"]])
+def test_tune_starts_gates_at_one_unless_told_otherwise(searched, option):
+    assert cli.main(["tune", *option]) == 0
+    assert searched["hypermodel"].identity_init is not bool(option)
 
 
 @pytest.mark.parametrize("option", ["--hypermodel", "--model"])
@@ -124,6 +176,7 @@ def test_tune_takes_functions_of_the_users(
         (["--workers", "0"], "`workers` must be a positive integer"),
         (["--worker"], "`address` must be that of the chief"),
         (["--chief", "--address", "here"], "`address` must be host:port"),
+        (["--confirm", "-1"], "`confirm` must be a number of seeds"),
         (["--max-trials", "0"], "`max_trials` must be a positive integer"),
         (["--max-macs", "0"], "`max_macs` must be a positive"),
         (["--data", "mnist6k"], 'Did you mean "mnist5k"?'),
@@ -167,18 +220,18 @@ def test_a_process_that_was_started_searches(searched, monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "end_with_starter", lambda: True)
     monkeypatch.setattr(tuning, "run_workers", None)
     cli.main(["tune", "--workers", "2", "--output", str(tmp_path)])
-    assert searched["images"] == "mnist5k"
+    assert searched["images"] == "crowded_mnist"
 
 
 @pytest.mark.parametrize(
     ("arguments", "folder"),
     [
-        ([], "tune-mnist5k-small"),
+        ([], "tune-crowded_mnist-small"),
         (["--data", "imagenette/160px-v2"], "tune-imagenette-160px-v2-small"),
         (["--data", "."], "tune-flowers-small"),
         (["--data", "../flowers"], "tune-flowers-small"),
-        (["--model", "resnet18"], "tune-mnist5k-resnet18"),
-        (["--hypermodel", "mine_to_name:build"], "tune-mnist5k-build"),
+        (["--model", "resnet18"], "tune-crowded_mnist-resnet18"),
+        (["--hypermodel", "mine_to_name:build"], "tune-crowded_mnist-build"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )

@@ -64,6 +64,8 @@ RETURNED = (
     reproduction.TableRow,
     training.Results,
     training.Run,
+    tuning.Confirmed,
+    tuning.SearchEstimate,
     tuning.SearchResults,
     tuning.Trial,
 )

@@ -154,7 +154,10 @@ PUBLIC = {
     "training": [
         *("RECIPES", "Distribution", "Recipe", "Results", "Run", "train"),
     ],
-    "tuning": ["RECIPE", "CBAMHyperModel", "SearchResults", "Trial", "search"],
+    "tuning": [
+        *("RECIPE", "CBAMHyperModel", "Confirmed", "SearchEstimate"),
+        *("SearchResults", "Trial", "estimate", "search"),
+    ],
 }
 
 

@@ -133,7 +133,6 @@ def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
         ("7", "8"): ["cbam", "no trial"],
         ("3", "16"): ["cbam", "no trial"],
         ("no gate", "8"): ["se", "85.0 %", "n = 1"],
-        ("no gate", "16"): ["se", "no trial"],
         ("no gate", "no gate"): ["none", "80.0 %", "n = 1"],
     }
 
@@ -142,7 +141,7 @@ def test_the_map_sets_spatial_attention_beside_its_kernel_size():
     spatial = trial(6, 0.6, attention="spatial", kernel_size=3)
     found = cells(plotting.plot_search([TRIALS[1], spatial]))
     assert found["3", "no gate"] == ["spatial", "60.0 %", "n = 1"]
-    assert found["7", "no gate"] == ["spatial", "no trial"]
+    assert ("7", "no gate") not in found
 
 
 def test_the_map_of_one_kind_does_not_repeat_its_name():

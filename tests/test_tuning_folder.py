@@ -99,9 +99,17 @@ def test_a_search_resumes_after_kill_9(tmp_path):
     begun = json.loads((tmp_path / "broken/oracle.json").read_text())
     assert (begun["start_order"], begun["end_order"]) == (["0001"], [])
     assert (tmp_path / "broken/trial_0001/outcome.json").exists()
+    # While a checkpoint of the confirmation is written.
+    assert script(tmp_path / "broken", 20) == -9
+    (seed,) = (tmp_path / "broken/confirmation").iterdir()
+    assert not list(seed.glob("*/outcome.json"))
     assert script(tmp_path / "broken", 0) == 0
-    whole = tuning_checks.search(tmp_path / "whole", max_trials=2)
-    broken = tuning_checks.search(tmp_path / "broken", max_trials=2)
+    options = {"max_trials": 2, "confirm": 1}
+    whole = tuning_checks.search(tmp_path / "whole", **options)
+    broken = tuning_checks.search(tmp_path / "broken", **options)
+    for own, other in zip(broken.confirmation, whole.confirmation, strict=True):
+        assert own.trial == other.trial
+        assert own.test_accuracy == pytest.approx(other.test_accuracy)
     assert broken.best.number == whole.best.number
     assert broken.test_accuracy == pytest.approx(whole.test_accuracy, abs=1e-6)
     for own, other in zip(broken.trials, whole.trials, strict=True):

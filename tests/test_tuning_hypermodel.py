@@ -1,20 +1,32 @@
 """The search space: what it holds, and which network its values stand for."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
 from cbam_keras import profile_model, tuning
 from cbam_keras.layers import (
     CBAM,
+    ORDERS,
     ChannelAttention,
     SpatialAttention,
     SqueezeExcite,
 )
+from cbam_keras.tuning import algorithms
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
 SHAPE = (12, 10, 1)
+# Every dimension open.
+WIDE = {
+    "reduction_ratio": (4, 8, 16, 32),
+    "order": ORDERS,
+    "channel_pool_types": ("avg+max", "avg", "max"),
+    "spatial_pool_types": ("avg+max", "avg", "max"),
+    "stages": True,
+    "learning_rate": (0.001, 0.01, 0.03),
+}
 LAYER = {
     "reduction_ratio": 16,
     "kernel_size": 7,
@@ -31,6 +43,11 @@ def space_of(**options):
     hp = keras_tuner.HyperParameters()
     hypermodel.declare_hyperparameters(hp)
     return hypermodel, hp
+
+
+def wide_space_of(**options):
+    """Returns likewise those of a space in which everything is searched."""
+    return space_of(**{**WIDE, **options})
 
 
 def chosen(hp, **values):
@@ -52,7 +69,7 @@ def test_the_space_is_known_without_building(monkeypatch):
     def never(*_):
         raise AssertionError("No network is needed.")
 
-    _, hp = space_of(model=never, stages=3)
+    _, hp = wide_space_of(model=never, stages=3)
     assert [own.name for own in hp.space] == [
         "learning_rate",
         "attention",
@@ -72,14 +89,54 @@ def test_the_space_is_known_without_building(monkeypatch):
     ],
 )
 def test_hyperparameters_are_there_where_they_matter(arm, own):
-    _, hp = space_of(attention=("none", "se", "channel", "spatial", "cbam"))
+    _, hp = wide_space_of(
+        attention=("none", "se", "channel", "spatial", "cbam")
+    )
     values = set(chosen(hp, attention=arm).values)
     stages = set() if arm == "none" else set(STAGES)
     assert values == {"learning_rate", "attention"} | own | stages
 
 
-def test_the_defaults_are_no_attention_then_the_layer_of_the_paper():
+def combinations(hp):
+    """Returns the values of all points of a space, without fixed ones."""
+    fixed = ("order", "channel_pool_types", "spatial_pool_types")
+    return [
+        {key: value for key, value in values.items() if key not in fixed}
+        for values in algorithms._combinations(hp)
+    ]
+
+
+def test_the_default_space_is_a_grid_of_cbam_and_two_controls():
     _, hp = space_of()
+    first, second, *others = combinations(hp)
+    assert first == {"attention": "none"}
+    assert second == {"attention": "se", "reduction_ratio": 4}
+    assert sorted(
+        (own["attention"], own["reduction_ratio"], own["kernel_size"])
+        for own in others
+    ) == [("cbam", r, k) for r in (2, 4, 8, 16) for k in (3, 5, 7)]
+
+
+def test_ratios_that_are_given_are_those_of_se_as_well():
+    _, hp = space_of(reduction_ratio=(4, 8))
+    found = [own for own in combinations(hp) if own["attention"] == "se"]
+    assert [own["reduction_ratio"] for own in found] == [8, 4]
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("arm", ["se", "channel", "spatial", "cbam"])
+@pytest.mark.parametrize("identity_init", [True, False])
+def test_gates_start_at_one_unless_told_otherwise(arm, identity_init):
+    options = {} if identity_init else {"identity_init": False}
+    hypermodel, hp = space_of(attention=arm, **options)
+    layer = hypermodel.attention_for(hp)(name="gate")
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 16)).astype("float32")
+    same = np.array_equal(keras.ops.convert_to_numpy(layer(x)), x)
+    assert same == identity_init
+
+
+def test_the_defaults_are_no_attention_then_the_layer_of_the_paper():
+    _, hp = wide_space_of()
     assert hp.values == {"learning_rate": 0.01, "attention": "none"}
     assert chosen(hp, attention="cbam").values == {
         "learning_rate": 0.01,
@@ -144,6 +201,7 @@ def test_a_network_has_the_layers_of_its_values(arm, kind, config):
     )
     model = hypermodel.build(hp)
     found = gates(model)
+    assert all(layer.identity_init for layer in found)
     assert [type(layer) for layer in found] == [kind] * 3
     own = found[0].get_config()
     assert {
@@ -158,7 +216,7 @@ def test_no_attention_is_no_layer():
 
 
 def test_stages_are_switched_one_by_one():
-    hypermodel, hp = space_of(attention="se")
+    hypermodel, hp = space_of(attention="se", stages=True)
     model = hypermodel.build(chosen(hp, stage2=False))
     assert [layer.name for layer in gates(model)] == [
         "stage1_block1_attention",
@@ -168,10 +226,10 @@ def test_stages_are_switched_one_by_one():
 
 @pytest.mark.parametrize(
     "model, count",
-    [("small", 3), ("resnet18", 4), ("resnext50", 4), ("mobilenet", 0)],
+    [("small", 3), ("resnet18", 4), ("resnext50", 4)],
 )
 def test_the_number_of_stages_is_that_of_the_network(model, count):
-    hypermodel, hp = space_of(model=model, attention="se")
+    hypermodel, hp = space_of(model=model, attention="se", stages=True)
     names = {own.name for own in hp.space}
     assert {f"stage{n}" for n in range(1, count + 1)} == {
         name for name in names if name.startswith("stage")
@@ -181,13 +239,13 @@ def test_the_number_of_stages_is_that_of_the_network(model, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["small", "resnet18"])
 def test_every_stage_of_a_network_is_one_of_the_space(model):
-    hypermodel, hp = space_of(model=model, attention="se")
+    hypermodel, hp = space_of(model=model, attention="se", stages=True)
     names = {layer.name.split("_")[0] for layer in gates(hypermodel.build(hp))}
     assert names == {own.name for own in hp.space if "stage" in own.name}
 
 
 def test_all_stages_off_count_as_no_attention():
-    hypermodel, hp = space_of(attention=("none", "se"))
+    hypermodel, hp = space_of(attention=("none", "se"), stages=True)
     off = dict.fromkeys(STAGES, False)
     assert hypermodel.without_attention({"attention": "se", **off})
     assert not hypermodel.without_attention(
@@ -205,12 +263,11 @@ def test_all_stages_off_count_as_no_attention():
     "stages, given",
     [
         (False, "one"),
-        (None, "one"),
         (2, ["on", "on"]),
         ((False, True), ["off", "on"]),
         (lambda hp: [hp.Boolean("early"), True], ["off", "on"]),
     ],
-    ids=["off", "default", "count", "fixed", "function"],
+    ids=["off", "count", "fixed", "function"],
 )
 def test_a_function_gets_what_attention_takes(stages, given):
     got = []
@@ -239,6 +296,9 @@ def test_a_fixed_value_is_listed_but_not_searched():
     assert fixed == {
         "attention": "cbam",
         "kernel_size": 5,
+        "order": "channel_first",
+        "channel_pool_types": "avg+max",
+        "spatial_pool_types": "avg+max",
         "learning_rate": 0.02,
     }
     assert hp.values["kernel_size"] == 5
@@ -285,7 +345,7 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
         seed=1,
     )
     names = {own.name for own in tuner.oracle.get_space().space}
-    assert names == {"learning_rate", "attention", *LAYER, *STAGES}
+    assert names == {"attention", *LAYER}
     model = tuner.hypermodel.build(tuner.oracle.get_space())
     assert model.compiled
     assert isinstance(model.optimizer, keras.optimizers.AdamW)
@@ -325,6 +385,9 @@ def test_the_loss_fits_a_network_that_ends_in_numbers_of_any_size():
         ({"spatial_pool_types": ("avg", "avg")}, ValueError, "at most once"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"stages": 4}, ValueError, 'Model "small" has 3 stages'),
+        ({"model": "mobilenet", "stages": True}, ValueError, "stages=True"),
+        ({"model": min, "stages": True}, ValueError, "known by name"),
+        ({"identity_init": 1}, TypeError, "`identity_init` must be True"),
         ({"model": "mobilenet", "stages": 1}, ValueError, "has no stages"),
         ({"stages": (False,) * 3}, ValueError, "attention somewhere"),
         ({"stages": (1, 0, 1)}, TypeError, "must be True or False"),

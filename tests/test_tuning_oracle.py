@@ -15,7 +15,10 @@ from tuning_checks import (  # noqa: E402
     small_space,
 )
 
-from cbam_keras.tuning.algorithms import ALGORITHMS  # noqa: E402
+from cbam_keras.tuning.algorithms import (  # noqa: E402
+    ALGORITHMS,
+    count_points,
+)
 
 NAMES = tuple(ALGORITHMS)
 
@@ -99,6 +102,61 @@ def test_a_small_space_is_searched_to_its_end_without_repetition(
         for bias, units in itertools.product([False, True], [2, 3, 4])
     ]
     assert sorted(combinations) == wanted
+
+
+def test_the_default_space_is_searched_once_and_in_full(tmp_path):
+    from cbam_keras.tuning import CBAMHyperModel
+
+    fill = CBAMHyperModel().declare_hyperparameters
+    oracle = make_oracle(tmp_path / "run", fill=fill, max_trials=14)
+    points = [
+        tuple(
+            values.get(name)
+            for name in ("attention", "reduction_ratio", "kernel_size")
+        )
+        for _, values in run_trials(oracle)
+    ]
+    cbam = [("cbam", r, k) for r in (2, 4, 8, 16) for k in (3, 5, 7)]
+    assert points[:3] == [
+        ("none", None, None),
+        ("se", 4, None),
+        ("cbam", 16, 7),
+    ]
+    assert sorted(points[2:]) == cbam
+
+
+def uneven_space(hp):
+    """1 point without attention, 4 with SE, 4 x 5 x 5 with CBAM."""
+    hp.Choice("attention", ["none", "se", "cbam"])
+    with hp.conditional_scope("attention", ["se", "cbam"]):
+        hp.Choice("ratio", [2, 4, 8, 16])
+    with hp.conditional_scope("attention", ["cbam"]):
+        hp.Int("kernel", 3, 11, step=2)
+        hp.Choice("pool", list("abcde"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_kinds_are_drawn_as_often_as_they_have_combinations(tmp_path, seed):
+    oracle = make_oracle(
+        tmp_path / "run", fill=uneven_space, seed=seed, max_trials=42
+    )
+    assert count_points(oracle.get_space()) == {
+        "none": 1,
+        "se": 4,
+        "cbam": 100,
+    }
+    kinds = [values["attention"] for _, values in run_trials(oracle)]
+    assert kinds[:3] == ["none", "se", "cbam"]
+    assert kinds.count("none") == 1
+    # 39 draws, of which 1.5 are expected to have SE.
+    assert kinds.count("cbam") >= 34
+
+
+def test_a_range_counts_as_the_values_of_a_grid():
+    hp = keras_tuner.HyperParameters()
+    hp.Float("rate", 1e-3, 1e-1, sampling="log")
+    small_space(hp)
+    assert count_points(hp) == {None: 10 * 3 * 2}
 
 
 def test_a_grid_goes_through_every_combination_in_order(tmp_path):
@@ -249,6 +307,18 @@ def test_hyperband_gives_the_best_third_three_times_the_epochs(tmp_path):
     promoted = [values["tuner/trial_id"] for _, values in handed[9:12]]
     left = set(first) - set(promoted)
     assert min(first[t] for t in promoted) >= max(first[t] for t in left)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_trials_and_epochs_is_known_before(tmp_path, name):
+    oracle = make_oracle(tmp_path / "run", name)
+    handed = run_trials(oracle)
+    epochs = sum(
+        values.get("tuner/epochs", 9) - values.get("tuner/initial_epoch", 0)
+        for _, values in handed
+    )
+    planned = oracle.algorithm.planned(1000, oracle.max_trials, 9)
+    assert planned == (len(handed), epochs)
 
 
 @pytest.mark.parametrize("failures", [1, 8])

@@ -5,7 +5,6 @@ import json
 import os
 
 import keras
-import numpy as np
 import pytest
 import training_checks
 import tuning_checks
@@ -14,7 +13,6 @@ from keras import layers
 from cbam_keras import data, insert_attention, tuning
 from cbam_keras.training import Recipe
 from cbam_keras.tuning import trial as tuning_trial
-from cbam_keras.tuning.verdict import verdict_of
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -450,6 +448,9 @@ def test_logs_for_tensorboard_are_written_for_each_trial(tmp_path):
         ({"max_trials": 0}, ValueError, "`max_trials` must be a positive"),
         ({"max_parameters": 0}, ValueError, "`max_parameters` must be a pos"),
         ({"max_macs": -1}, ValueError, "`max_macs` must be a positive"),
+        ({"confirm": -1}, ValueError, "`confirm` must be a number of seeds"),
+        ({"confirm": 1.5}, ValueError, "`confirm` must be a number of seeds"),
+        ({"confirm": True}, ValueError, "`confirm` must be a number of seeds"),
         ({"keep": 0}, ValueError, "`keep` must be a positive integer"),
         ({"resume": 1}, TypeError, "`resume` must be True or False"),
         ({"overwrite": 1}, TypeError, "`overwrite` must be True or False"),
@@ -561,100 +562,6 @@ def test_the_default_folder_is_named_after_data_and_model(
     monkeypatch.chdir(tmp_path)
     found = tuning.search(tuning_checks.mlp, "mnist5k", ONE, max_trials=1)
     assert os.fspath(found.output) == os.path.join("runs", "tune-mnist5k-mlp")
-
-
-# The verdict.
-
-
-def trial(number, attention, accuracy, epochs=3, outcome="finished"):
-    return tuning.Trial(
-        number=number,
-        values={} if attention is None else {"attention": attention},
-        outcome=outcome,
-        message=None,
-        val_accuracy=accuracy,
-        val_loss=1.0,
-        best_epoch=1,
-        epochs=epochs,
-        parameters=1,
-        macs=1,
-        seconds=1.0,
-        worker=None,
-    )
-
-
-@pytest.mark.parametrize(
-    "accuracies, images, begins",
-    [
-        # A noise of 0.02 each, of 0.028 for the difference.
-        ((0.80, 0.84), 400, "No attention is as good here"),
-        ((0.84, 0.80), 400, "No attention is as good here"),
-        ((0.80, 0.86), 400, "Attention (cbam) is ahead here"),
-        ((0.86, 0.80), 400, "Attention is behind here"),
-        ((0.80, 0.84), 40_000, "Attention (cbam) is ahead here"),
-    ],
-)
-def test_a_verdict_compares_with_the_noise(accuracies, images, begins):
-    text = verdict_of(
-        [trial(1, "none", accuracies[0]), trial(2, "cbam", accuracies[1])],
-        images,
-    )
-    assert text.startswith(begins)
-    assert f"{images:,} validation images" in text
-    noise = np.sqrt(sum(p * (1 - p) for p in accuracies) / images)
-    assert f"a noise of {100 * noise:.2f} points" in text
-    assert "more trials" not in text
-
-
-def test_a_verdict_knows_no_attention_by_false():
-    trials = [trial(1, False, 0.5), trial(2, True, 0.9)]
-    assert verdict_of(trials, 1000).startswith("Attention (True) is ahead here")
-
-
-def test_a_verdict_tells_who_had_more_draws():
-    text = verdict_of(
-        [
-            trial(1, "none", 0.9),
-            trial(2, "se", 0.8),
-            trial(3, "cbam", 0.7),
-            trial(4, "cbam", None, outcome="error"),
-        ],
-        100,
-    )
-    assert "1 se, 1 cbam, 1 none" in text
-    assert "more trials with attention" in text
-
-
-def test_a_verdict_compares_trials_of_as_many_epochs():
-    text = verdict_of(
-        [
-            trial(1, "none", 0.6, epochs=1),
-            trial(2, "se", 0.5, epochs=1),
-            trial(3, "cbam", 0.9, epochs=9),
-        ],
-        100,
-    )
-    assert "60.00%" in text
-    assert "50.00%" in text
-    assert "90.00%" not in text
-    assert "Trials of 1 epoch:" in text
-
-
-@pytest.mark.parametrize(
-    "trials, text",
-    [
-        ([trial(1, None, 0.5)], ""),
-        ([trial(1, "cbam", 0.5)], "No trial without attention has finished"),
-        ([trial(1, "none", 0.5)], "No trial with attention has finished"),
-        (
-            [trial(1, "none", 0.5, epochs=1), trial(2, "se", 0.5, epochs=3)],
-            "different numbers of epochs",
-        ),
-    ],
-)
-def test_a_verdict_is_not_given_where_nothing_can_be_said(trials, text):
-    assert text in verdict_of(trials, 100)
-    assert bool(verdict_of(trials, 100)) == bool(text)
 
 
 @pytest.mark.every_backend

@@ -24,8 +24,11 @@ import os, pathlib, signal, socket, sys, time
 from cbam_keras.tuning import workers
 assert workers.end_with_starter()
 folder = pathlib.Path(sys.argv[1])
-role = os.environ[workers.TUNER]
+role = os.environ.get(workers.TUNER, "last")
 (folder / f"{role}.started").write_text(str(os.getpid()))
+if role == "last":
+    assert workers.WORKERS not in os.environ
+    sys.exit(3 if (folder / "fails").exists() else 0)
 if role == "chief":
     if (folder / "refuse").exists():
         sys.exit(2)
@@ -119,6 +122,16 @@ def test_all_end_when_the_chief_is_done(command, tmp_path):
     assert process.wait(30) == 0
     assert (tmp_path / "errors").read_text() == ""
     assert _none_left(tmp_path)
+    assert _pid(tmp_path, "last")
+
+
+def test_the_exit_status_is_that_of_what_comes_after_the_trials(
+    command, tmp_path
+):
+    (tmp_path / "fails").touch()
+    process = _start_all(command, tmp_path)
+    (tmp_path / "done").touch()
+    assert process.wait(30) == 3
 
 
 def test_what_workers_print_is_kept(command, tmp_path):
@@ -135,6 +148,7 @@ def test_a_user_error_is_reported_by_the_chief_alone(command, tmp_path):
     process = _start(command, tmp_path)
     assert process.wait(30) == 2
     assert not _pid(tmp_path, "worker-0")
+    assert not _pid(tmp_path, "last")
 
 
 def test_a_search_continues_without_a_worker_that_is_killed(command, tmp_path):

@@ -119,6 +119,7 @@ def search(output, algorithm="random", recipe=TWO, **options):
     """Runs a short search over MLPs."""
     if algorithm != "hyperband":
         options.setdefault("max_trials", 6)
+    options.setdefault("confirm", 0)
     return tuning.search(
         options.pop("hypermodel", mlp),
         "mnist5k",
@@ -148,7 +149,10 @@ def answer(results):
         ],
         results.best.number,
         results.test_accuracy,
+        results.confirmation,
         results.verdict,
+        results.best_options,
+        results.code,
     )
 
 

@@ -31,7 +31,7 @@ def main():
         replace(source, target)
 
     _files.os.replace = counted
-    tuning_checks.search(pathlib.Path(folder), max_trials=2)
+    tuning_checks.search(pathlib.Path(folder), max_trials=2, confirm=1)
 
 
 if __name__ == "__main__":

@@ -161,12 +161,13 @@ def accuracy_by_gate(trials):
     """Returns accuracies by kernel size (rows) and reduction ratio (columns).
 
     Kinds of attention that have only one of the two, or neither, stand in a
-    row or a column of their own, below and to the right.
+    row or a column of their own, below and to the right, where they were
+    tried.
 
     Returns:
         Tuple of the names of the rows, the names of the columns, and a
         dictionary of row and column to the kind of attention and its
-        accuracies, which may be none; or `None` if no trial has both.
+        accuracies, none where a kind with both was not tried; or `None` if no trial has both.
     """
     kinds = sorted(
         {
@@ -208,6 +209,12 @@ def accuracy_by_gate(trials):
         for kind, top, left, own_kernels, own_ratios in blocks
         for y, kernel in enumerate(own_kernels)
         for x, ratio in enumerate(own_ratios)
+    }
+    # Controls need not be tried with every value.
+    cells = {
+        cell: (kind, values)
+        for cell, (kind, values) in cells.items()
+        if values or kind in by_both
     }
     rows = [str(kernel) for kernel in kernels] * len(by_both)
     rows += ["no gate"] * max(len(by_ratio), len(by_neither))

@@ -1,6 +1,7 @@
 """Search for the best attention with KerasTuner.
 
 - `searching`: `search`.
+- `plan`: its arguments, checked.
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: its hyperparameters.
 - `tuner`: runs the trials that the oracle hands out.
@@ -8,7 +9,8 @@
 - `oracle`: KerasTuner's oracle, saved after each step.
 - `algorithms`: random, Hyperband, Bayesian and grid search.
 - `results`: results of a search.
-- `verdict`: whether attention improves accuracy.
+- `confirmation`: the best trained again from fresh seeds, and the verdict.
+- `estimates`: `estimate`: what a search would train, and how long it takes.
 - `report`: files and figures of a search.
 - `folder`: the output folder.
 - `workers`: the processes of a search on one machine.
@@ -20,14 +22,25 @@ from typing import TYPE_CHECKING, Any
 
 from cbam_keras import _checks
 from cbam_keras.tuning.algorithms import ALGORITHMS
-from cbam_keras.tuning.results import SearchResults, Trial
-from cbam_keras.tuning.searching import RECIPE, default_output, search
+from cbam_keras.tuning.estimates import SearchEstimate, estimate
+from cbam_keras.tuning.plan import RECIPE
+from cbam_keras.tuning.results import Confirmed, SearchResults, Trial
+from cbam_keras.tuning.searching import default_output, search
 from cbam_keras.tuning.workers import end_with_starter, join, run_workers
 
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-__all__ = ["RECIPE", "CBAMHyperModel", "SearchResults", "Trial", "search"]
+__all__ = [
+    "RECIPE",
+    "CBAMHyperModel",
+    "Confirmed",
+    "SearchEstimate",
+    "SearchResults",
+    "Trial",
+    "estimate",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:

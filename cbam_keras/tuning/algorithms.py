@@ -8,6 +8,7 @@ resumed to continue as it would have.
 import copy
 import itertools
 import math
+import random
 import warnings
 
 import numpy as np
@@ -19,7 +20,7 @@ DRAWS = 200
 
 
 class Random:
-    """Values at random."""
+    """Values at random, no combination twice."""
 
     def choose(self, oracle):
         """Returns the values of the next trial, `None` if there are none now.
@@ -36,6 +37,17 @@ class Random:
             oracle: A `DurableOracle`.
         """
         return set()
+
+    def planned(self, points, max_trials, epochs):
+        """Returns how many trials there will be, and their epochs in all.
+
+        Args:
+            points: Integer, the combinations of the space.
+            max_trials: Positive integer or `None`.
+            epochs: Positive integer, of each trial.
+        """
+        trials = min(points, max_trials or points)
+        return trials, trials * epochs
 
 
 class Grid(Random):
@@ -131,6 +143,18 @@ class Hyperband(Random):
                 if size is None or len(rounds[index]) < size:
                     needed.update(t.trial_id for t in rounds[index - 1])
         return needed - {None}
+
+    def planned(self, points, max_trials, epochs):
+        trials = total = 0
+        for bracket in range(self.brackets):
+            for index in range(bracket + 1):
+                own = self._settings(bracket, index)
+                size = self._size(bracket, index)
+                trials += size
+                total += size * (
+                    own["tuner/epochs"] - own["tuner/initial_epoch"]
+                )
+        return trials, total
 
     def _of_bracket(self, oracle, bracket):
         """Returns the next values of a bracket, `None` if there are none."""
@@ -235,12 +259,47 @@ def _draw(oracle):
         if is_untried(values):
             return values
     seeds = itertools.count(oracle.next_seed)
+    arm = next((hp for hp in space.space if hp.name == "attention"), None)
+    # Else most trials of a wide space would go to kinds with few options.
+    weights = arm and [_points(space, arm, kind) for kind in arm.values]
+
+    def sample(hp):
+        if hp is not arm:
+            return hp.random_sample(next(seeds))
+        generator = random.Random(next(seeds))
+        return generator.choices(list(arm.values), weights)[0]
+
     for _ in range(DRAWS):
-        values = _fill(space, lambda hp: hp.random_sample(next(seeds)))
+        values = _fill(space, sample)
         if is_untried(values):
             oracle.next_seed = next(seeds)
             return values
     return None
+
+
+def count_points(space):
+    """Returns how many combinations each kind of attention has.
+
+    The key is `None` where no hyperparameter is named `"attention"`.
+    """
+    arm = next((hp for hp in space.space if hp.name == "attention"), None)
+    kinds = [None] if arm is None else arm.values
+    return {kind: _points(space, arm, kind) for kind in kinds}
+
+
+def _points(space, arm, kind):
+    """Returns how many combinations a kind of attention has.
+
+    With conditions as by default. A range counts as its values in a grid.
+    """
+    points, space.values = 1, {}
+    for hp in space.space:
+        if hp is arm:
+            space.values[hp.name] = kind
+        elif space.is_active(hp):
+            space.values[hp.name] = hp.default
+            points *= len(list(hp.values))
+    return points
 
 
 def _first_points(space):

@@ -3,6 +3,7 @@
 import time
 
 from cbam_keras._run_folder import RunFolder
+from cbam_keras.tuning.confirmation import PATTERNS
 
 # `run_workers` writes there before the search begins.
 LOGS = "logs"
@@ -56,6 +57,7 @@ class SearchFolder(RunFolder):
                 )
             ),
             *(f"{LOGS}/*.log", "tensorboard/*"),
+            *PATTERNS,
         ]
 
     def reload(self, oracle):

@@ -9,7 +9,7 @@ import keras
 import keras_tuner
 
 from cbam_keras import _checks, training
-from cbam_keras.layers import ATTENTION, ORDERS, POOLS
+from cbam_keras.layers import ATTENTION, POOLS
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import Recipe
 from cbam_keras.tuning.space import (
@@ -18,16 +18,15 @@ from cbam_keras.tuning.space import (
     KERNEL_SIZES,
     KINDS,
     PAPER,
-    POOL_TYPES,
-    RATES,
     REDUCTION_RATIOS,
+    SE_REDUCTION_RATIO,
     SPATIAL,
     _arms,
     _stages,
-    as_pools,
     conditional,
     default,
     either,
+    layer_options,
     orders,
     pools,
     rates,
@@ -43,13 +42,18 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     `keras_tuner.RandomSearch(CBAMHyperModel((28, 28, 1), 10),
     objective="val_accuracy")`. Hyperparameters have the names of the
     arguments below, and exist only where they matter: the kernel size where
-    the attention has a spatial gate, and so on. `"none"` and `"se"` are
-    kinds of attention like any other, so the search shows whether CBAM
-    improves accuracy.
+    the attention has a spatial gate, and so on.
+
+    The default space is CBAM with each of four reduction ratios and three
+    kernel sizes, and two controls: no attention, and squeeze-and-excitation
+    with one reduction ratio. These are 14 networks. Order, pools, stages and
+    learning rate are fixed unless you give them values to choose from.
 
     Each dimension takes one value, which fixes it; a sequence to choose
     from; or a function that takes the `keras_tuner.HyperParameters` and
-    returns the value, as `lambda hp: hp.Int("kernel_size", 3, 9, step=2)`.
+    returns the value, as `lambda hp: hp.Int("kernel_size", 3, 9, step=2)`,
+    or `lambda hp: hp.Float("learning_rate", 1e-3, 3e-2, sampling="log")` for
+    a range of learning rates.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255].
@@ -65,34 +69,35 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
             `"cbam"`. Defaults to `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of `"se"`, `"channel"` and
-            `"cbam"`. Defaults to `(4, 8, 16, 32)`.
+            `"cbam"`. Defaults to `None`, which means `(2, 4, 8, 16)`, and
+            `4` for `"se"`.
         kernel_size: Odd positive integers, of `"spatial"` and `"cbam"`.
             Defaults to `(3, 5, 7)`.
         order: Orders of the gates of `"cbam"` among `"channel_first"`,
-            `"spatial_first"`, `"parallel"`. Defaults to
-            `("channel_first", "spatial_first", "parallel")`.
+            `"spatial_first"`, `"parallel"`. Defaults to `"channel_first"`.
         channel_pool_types: Pools of the channel gate of `"channel"` and
             `"cbam"`, each a join of `"avg"`, `"max"`, `"lp"`, `"lse"` as
-            `"avg+max"`, or a tuple of these. Defaults to
-            `("avg+max", "avg", "max")`.
+            `"avg+max"`, or a sequence of these. Defaults to `"avg+max"`.
         spatial_pool_types: Pools of the spatial gate of `"spatial"` and
-            `"cbam"`, likewise, or `"conv"`. Defaults to
-            `("avg+max", "avg", "max")`.
-        stages: Where attention is. `None`: for the residual networks known
-            by name, a Boolean per stage, `stage1`, `stage2`, ...; for others
-            everywhere. `False`: everywhere. A positive integer: so many
+            `"cbam"`, likewise, or `"conv"`. Defaults to `"avg+max"`.
+        stages: Where attention is. `False`: everywhere. `True`: searched, for
+            the residual networks known by name, with a Boolean per stage,
+            `stage1`, `stage2`, ... A positive integer: likewise with so many
             stages, for a function as `model` that takes a list. A sequence
             of Booleans fixes them, one per stage; a function returns such a
             sequence. Attention in no stage is left to `"none"`. Defaults to
-            `None`.
-        learning_rate: Positive numbers. Defaults to `None`, which means any
-            from 0.001 to 0.03, log-uniform; in `tuning.search` from a tenth
-            of the recipe's to three times as high.
+            `False`.
+        learning_rate: Positive numbers. Defaults to `None`, which means that
+            of the recipe in `tuning.search`, and 0.01 elsewhere.
+        identity_init: Boolean, whether attention layers return exactly their
+            input until they are trained, see `CBAM`. Their gates then start
+            at 1 and may amplify, which is what helps small networks trained
+            from scratch. Defaults to `True`.
         name: String. Defaults to `None`.
 
     Raises:
         ValueError: If a value is out of range.
-        TypeError: If `model` is of a wrong kind.
+        TypeError: If an argument is of a wrong kind.
 
     Example:
         >>> hypermodel = CBAMHyperModel(
@@ -111,13 +116,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         *,
         model: str | Callable[[Any], keras.Model] = "small",
         attention: Any = KINDS,
-        reduction_ratio: Any = REDUCTION_RATIOS,
+        reduction_ratio: Any = None,
         kernel_size: Any = KERNEL_SIZES,
-        order: Any = ORDERS,
-        channel_pool_types: Any = POOL_TYPES,
-        spatial_pool_types: Any = POOL_TYPES,
-        stages: Any = None,
+        order: Any = PAPER["order"],
+        channel_pool_types: Any = PAPER["channel_pool_types"],
+        spatial_pool_types: Any = PAPER["spatial_pool_types"],
+        stages: Any = False,
         learning_rate: Any = None,
+        identity_init: bool = True,
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -129,9 +135,15 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.classes = classes
         self.model = model
         self.stages = _stages(stages, model)
+        self.identity_init = _checks.boolean("identity_init", identity_init)
+        ratio_of_se = {}
+        if reduction_ratio is None:
+            reduction_ratio = REDUCTION_RATIOS
+            ratio_of_se = {"se_reduction_ratio": (SE_REDUCTION_RATIO,)}
         self.options = {
             "attention": either(attention, _arms),
             "reduction_ratio": either(reduction_ratio, ratios),
+            **ratio_of_se,
             "kernel_size": either(kernel_size, sides),
             "order": either(order, orders),
             "channel_pool_types": either(
@@ -167,7 +179,19 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         Args:
             hp: A `keras_tuner.HyperParameters`.
         """
-        return float(self._choose(hp)["learning_rate"])
+        rate = self._choose(hp)["learning_rate"]
+        return PAPER["learning_rate"] if rate is None else float(rate)
+
+    def layer_options(self, hp: Any) -> dict[str, Any]:
+        """Returns the keyword arguments of the attention layer.
+
+        Those of a pool or an order as in the paper, the layer's defaults, are
+        left out. Without attention there are none.
+
+        Args:
+            hp: A `keras_tuner.HyperParameters`.
+        """
+        return layer_options(self._choose(hp), self.identity_init)
 
     def network(self, hp: Any, images: Any = None) -> keras.Model:
         """Returns the network of these hyperparameters, not compiled.
@@ -236,33 +260,35 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """Registers the hyperparameters, and returns those in use."""
         values = {
             # First, so that a grid search goes through all else before it.
-            "learning_rate": self._ask(hp, "learning_rate"),
-            "attention": self._ask(hp, "attention"),
+            "learning_rate": self._ask(hp, "learning_rate", "learning_rate"),
+            "attention": self._ask(hp, "attention", "attention"),
         }
         arm = _checks.one_of("attention", values["attention"], ARMS)
-        for name, arms in (
-            ("reduction_ratio", CHANNEL),
-            ("kernel_size", SPATIAL),
-            ("order", ("cbam",)),
-            ("channel_pool_types", ("channel", "cbam")),
-            ("spatial_pool_types", ("spatial", "cbam")),
-        ):
-            ask = functools.partial(self._ask, name=name)
-            values[name] = conditional(hp, arm, arms, ask, everything)
+        for name, arms, options in self._dimensions():
+            ask = functools.partial(self._ask, name=name, options=options)
+            value = conditional(hp, arm, arms, ask, everything)
+            values[name] = values.get(name) if value is None else value
         values["stages"] = conditional(
             hp, arm, ARMS[1:], self._ask_stages, everything
         )
         return values
 
-    def _ask(self, hp, name):
-        options = self.options[name]
-        if callable(options):
-            return options(hp)
-        if options is None:
-            low, high = (factor * PAPER[name] for factor in RATES)
-            return hp.Float(
-                name, low, high, sampling="log", default=PAPER[name]
-            )
+    def _dimensions(self):
+        """Gives names of hyperparameters, kinds that have them, options."""
+        if "se_reduction_ratio" in self.options:
+            yield "reduction_ratio", ("se",), "se_reduction_ratio"
+            yield "reduction_ratio", ("cbam", "channel"), "reduction_ratio"
+        else:
+            yield "reduction_ratio", CHANNEL, "reduction_ratio"
+        yield "kernel_size", SPATIAL, "kernel_size"
+        yield "order", ("cbam",), "order"
+        yield "channel_pool_types", ("channel", "cbam"), "channel_pool_types"
+        yield "spatial_pool_types", ("spatial", "cbam"), "spatial_pool_types"
+
+    def _ask(self, hp, name, options):
+        options = self.options[options]
+        if options is None or callable(options):
+            return options and options(hp)
         if len(options) == 1:
             return hp.Fixed(name, options[0])
         return hp.Choice(name, list(options), default=default(name, options))
@@ -278,20 +304,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         ]
 
     def _attention(self, values):
-        arm = values["attention"]
-        if arm == "none":
+        if values["attention"] == "none":
             return None
-        given = {
-            key: as_pools(values[key]) if key.endswith("pool_types") else value
-            for key, value in values.items()
-            if key in PAPER and key != "learning_rate" and value is not None
-        }
-        if arm != "cbam":
-            given = {
-                key.removeprefix(f"{arm}_"): value
-                for key, value in given.items()
-            }
-        layer = functools.partial(ATTENTION[arm], **given)
+        layer = functools.partial(
+            ATTENTION[values["attention"]],
+            **layer_options(values, self.identity_init),
+        )
         if not values["stages"]:
             return layer
         return [layer if stage else None for stage in values["stages"]]

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 
 from cbam_keras import _files, plotting
+from cbam_keras.tuning.confirmation import chosen_of, confirm, verdict_of
 from cbam_keras.tuning.results import (
     SearchResults,
     Trial,
@@ -15,7 +16,6 @@ from cbam_keras.tuning.results import (
     rank,
     trials_of,
 )
-from cbam_keras.tuning.verdict import verdict_of
 
 
 def write_trials(output, trials):
@@ -39,25 +39,25 @@ def write_trials(output, trials):
                 )
 
 
-def report(tuner, images):
+def report(tuner, seeds, load):
     """Writes the results of a search, and returns them.
 
-    The best network is tested once, however often this is called.
+    The best network is tested once, and each confirmation trained once,
+    however often this is called.
 
     Args:
         tuner: A `Tuner` whose trials have ended.
-        images: An `ImageData`.
+        seeds: Tuple of integers, the seeds of the confirmation.
+        load: Function that takes a seed and returns its `ImageData`.
     """
-    output = tuner.folder
+    output, images = tuner.folder, tuner.images
     trials = trials_of(tuner.own_oracle.outcomes)
     finished = finished_of(trials)
-    validation = images.sizes["validation"]
     content = {
         "trials": [dataclasses.asdict(trial) for trial in trials],
         "best": None,
         "test_accuracy": None,
-        "validation_images": validation,
-        "verdict": verdict_of(trials, validation),
+        "validation_images": images.sizes["validation"],
     }
     if not finished:
         write_trials(output, trials)
@@ -66,20 +66,62 @@ def report(tuner, images):
     best = min(finished, key=rank)
     content["best"] = best.number
     content["test_accuracy"] = _tested(tuner, images, best)
+    # Before the confirmation, which takes as long as several trials.
+    _write(output, trials, content, f"{images.name}, {counted(trials)}")
+    confirmed, missing = confirm(tuner, trials, seeds, load)
+    layer = _chosen_layer(tuner, trials, confirmed)
     results = SearchResults(
-        trials, best, content["test_accuracy"], output, content["verdict"]
+        trials=trials,
+        best=best,
+        test_accuracy=content["test_accuracy"],
+        output=output,
+        confirmation=confirmed,
+        verdict=verdict_of(trials, confirmed, missing, seeds),
+        best_options={} if layer is None else dict(layer.keywords),
+        code="" if layer is None else _code(layer),
     )
-    names = ["trials.csv", "pareto.png"]
-    if any(trial.values for trial in finished):
-        names.append("effects.png")
-    if _read(output / "results.json") != json.loads(
-        json.dumps(content)
-    ) or not all((output / name).exists() for name in names):
-        write_trials(output, trials)
-        _draw(output, trials, f"{images.name}, {counted(trials)}")
-        # Last, since it stands for the others as well.
+    content |= {
+        "confirmation": [dataclasses.asdict(row) for row in confirmed],
+        "verdict": results.verdict,
+        "best_options": results.best_options,
+        "code": results.code,
+    }
+    if _read(output / "results.json") != _as_read(content):
         _files.write_json(output / "results.json", content)
     return results
+
+
+def _write(output, trials, content, title):
+    """Writes what follows from the trials, unless it is all there."""
+    names = ["trials.csv", "pareto.png"]
+    if any(trial.values for trial in finished_of(trials)):
+        names.append("effects.png")
+    known = _read(output / "results.json") or {}
+    if all((output / name).exists() for name in names) and all(
+        known.get(key) == value for key, value in _as_read(content).items()
+    ):
+        return
+    write_trials(output, trials)
+    _draw(output, trials, title)
+    # Last, since it stands for the others as well.
+    _files.write_json(output / "results.json", content)
+
+
+def _chosen_layer(tuner, trials, confirmed):
+    """Returns the layer that the verdict is about, or of the best trial."""
+    chosen = chosen_of(confirmed)
+    number = None if chosen is None else chosen.trial
+    for trial in sorted(finished_of(trials), key=rank):
+        if number in (None, trial.number):
+            layer = tuner.layer_of(trial)
+            if layer is not None:
+                return layer
+    return None
+
+
+def _code(layer):
+    options = (f"{name}={value!r}" for name, value in layer.keywords.items())
+    return f"cbam_keras.{layer.func.__name__}({', '.join(options)})"
 
 
 def _tested(tuner, images, best):
@@ -97,7 +139,7 @@ def _tested(tuner, images, best):
     }
     if known is not None and zipfile.is_zipfile(path):
         accuracy = known.pop("test_accuracy", None)
-        if accuracy is not None and known == json.loads(json.dumps(described)):
+        if accuracy is not None and known == _as_read(described):
             return accuracy
     model, file = tuner.best_model(f"{best.number:04d}")
     _, accuracy = model.evaluate(images.test, verbose=0)
@@ -122,6 +164,11 @@ def _read(path):
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _as_read(content):
+    """Returns a content as it will read from a file, tuples as lists."""
+    return json.loads(json.dumps(content))
 
 
 def _nothing(output, trials):

@@ -1,11 +1,13 @@
 """Results of a search: its trials, their order, and lines about them."""
 
 import dataclasses
+import json
 import pathlib
 from collections import Counter
 from typing import Any
 
-from cbam_keras import _tables
+from cbam_keras import _tables, training
+from cbam_keras.tuning.space import PAPER
 
 SHORT = {
     "reduction_ratio": "r={}",
@@ -15,6 +17,12 @@ SHORT = {
     "spatial_pool_types": "spatial {}",
     "learning_rate": "rate {:.4g}",
 }
+
+# Shown only where they differ from the layer of the paper.
+OF_PAPER = ("order", "channel_pool_types", "spatial_pool_types")
+
+# How many trials the table shows.
+MOST_ROWS = 20
 
 # How a trial ends.
 FINISHED = "finished"
@@ -66,61 +74,190 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
+class Confirmed:
+    """A configuration of a search, trained again from fresh seeds.
+
+    Attributes:
+        trial: Integer, the number of the trial that tried it first.
+        attention: The kind of attention, usually a string; `None` if no
+            hyperparameter has that name.
+        options: Dictionary, the keyword arguments of its attention layer, or
+            its hyperparameters if the search was not over a
+            `CBAMHyperModel`.
+        seeds: Tuple of integers, other seeds than that of the search.
+        test_accuracy: Number in [0, 1], the mean over the seeds.
+        difference: Number, the mean over the seeds of its test accuracy
+            minus that of the network without attention; `None` for the
+            latter, and if there is none.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference; `None` like the difference, and for one seed.
+        compared: A `training.Compared`, with more of the same.
+    """
+
+    trial: int
+    attention: Any
+    options: dict[str, Any]
+    seeds: tuple[int, ...]
+    test_accuracy: float
+    difference: float | None
+    interval: tuple[float, float] | None
+    compared: training.Compared
+
+
+@dataclasses.dataclass(frozen=True)
 class SearchResults:
-    """Results of a search; prints as a table with a verdict.
+    """Results of a search; prints as tables with a verdict.
 
     Attributes:
         trials: Tuple of `Trial`, in the order they began.
         best: The `Trial` of the highest validation accuracy; of several the
             one with the lowest validation loss, then the fewest parameters.
         test_accuracy: Number in [0, 1], of the network of `best` after its
-            best epoch, the only one that was tested.
+            best epoch.
         output: Path of the folder with all files.
+        confirmation: Tuple of `Confirmed`: no attention, SE, and the best
+            few others, as far as they are in the space; empty without
+            confirmation.
         verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
+        best_options: Dictionary, the keyword arguments of the attention layer
+            that the verdict is about; without confirmation, of the best trial
+            with attention. Empty if there is none, and if the search was not
+            over a `CBAMHyperModel`.
+        code: String, a line of code that makes this layer, or an empty one.
     """
 
     trials: tuple[Trial, ...]
     best: Trial
     test_accuracy: float
     output: pathlib.Path
-    verdict: str
+    confirmation: tuple[Confirmed, ...] = ()
+    verdict: str = ""
+    best_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    code: str = ""
+
+    def json(self) -> str:
+        """Returns the results as JSON.
+
+        `"trials"` has an object per trial: `"attention"`,
+        `"reduction_ratio"`, `"kernel_size"` (`null` where it has none) and
+        its other hyperparameters, `"score"` (the validation accuracy in
+        [0, 1]), and what `Trial` holds. `"confirmation"` has one per
+        `Confirmed`: `"attention"`, its options, `"seeds"`,
+        `"test_accuracy"`, `"difference"`, `"interval"`. `"verdict"` is a
+        string, and so is `"code"`.
+        """
+        return json.dumps(
+            {
+                "trials": [_as_json(trial) for trial in self.trials],
+                "confirmation": [
+                    {
+                        "attention": row.attention,
+                        **row.options,
+                        "trial": row.trial,
+                        "seeds": row.seeds,
+                        "test_accuracy": row.test_accuracy,
+                        "difference": row.difference,
+                        "interval": row.interval,
+                    }
+                    for row in self.confirmation
+                ],
+                "verdict": self.verdict,
+                "best": self.best.number,
+                "best_options": self.best_options,
+                "code": self.code,
+                "test_accuracy": self.test_accuracy,
+                "output": str(self.output),
+            },
+            indent=2,
+        )
 
     def __str__(self) -> str:
+        lines = [self._trials_table(), counted(self.trials)]
+        lines.append(
+            f"Trial {self.best.number} has a test accuracy of "
+            f"{self.test_accuracy:.2%}: best.keras, best.json."
+        )
+        if self.confirmation:
+            lines.append(self._confirmation_table())
+        if self.verdict:
+            lines.append(self.verdict)
+        if self.code:
+            lines.append(f"To use it: {self.code}")
+        return "\n".join(lines)
+
+    def _trials_table(self):
         finished = sorted(finished_of(self.trials), key=rank)
         rows = [
             (
                 str(trial.number),
-                short(trial.values),
+                label(trial.values),
                 f"{trial.val_accuracy:.2%}",
                 str(trial.epochs),
                 f"{trial.parameters:,}",
-                "?" if trial.macs is None else f"{trial.macs / 1e9:.4g}",
+                "?" if trial.macs is None else f"{trial.macs / 1e6:,.4g}",
                 f"{trial.seconds:.1f}",
             )
-            for trial in finished[:10]
+            for trial in finished[:MOST_ROWS]
         ]
-        table = _tables.render(
+        return _tables.render(
             {
                 "trial": "right",
                 "values": "left",
                 "val accuracy": "right",
                 "epochs": "right",
                 "parameters": "right",
-                "GMACs": "right",
+                "MMACs": "right",
                 "seconds": "right",
             },
             [rows],
             title=f"Best trials in {self.output}",
         )
-        lines = [table, counted(self.trials)]
-        lines.append(
-            f"Trial {self.best.number} has a test accuracy of "
-            f"{self.test_accuracy:.2%}: best.keras, best.json."
+
+    def _confirmation_table(self):
+        seeds = ", ".join(map(str, self.confirmation[0].seeds))
+        return _tables.render(
+            {
+                "trial": "right",
+                "values": "left",
+                "val accuracy": "right",
+                "test accuracy": "right",
+                "difference to none": "right",
+                "95 % interval": "right",
+            },
+            [
+                [
+                    (
+                        str(row.trial),
+                        row.compared.network,
+                        f"{row.compared.validation_accuracy:.2%}",
+                        f"{row.test_accuracy:.2%}",
+                        points(row.difference),
+                        " to ".join(map(points, row.interval or ())),
+                    )
+                    for row in self.confirmation
+                ]
+            ],
+            title=f"Confirmation: trained again, mean over seeds {seeds}",
         )
-        if self.verdict:
-            lines.append(self.verdict)
-        return "\n".join(lines)
+
+
+def points(value):
+    """Returns a difference of accuracies in percentage points."""
+    return "" if value is None else f"{100 * value:+.2f}"
+
+
+def _as_json(trial):
+    content = dataclasses.asdict(trial)
+    values = content.pop("values")
+    names = ("attention", "reduction_ratio", "kernel_size")
+    return {
+        **{name: values.get(name) for name in names},
+        **values,
+        "values": values,
+        "score": content.pop("val_accuracy"),
+        **content,
+    }
 
 
 def trials_of(outcomes):
@@ -165,6 +302,14 @@ def counted(trials):
     return f"{len(trials)} {noun}: {each}."
 
 
+def label(values):
+    """Returns the values of a trial in a few words, without commas.
+
+    What is as in the paper's layer is left out, except `r` and `k`.
+    """
+    return short(values).replace(", ", " ")
+
+
 def short(values):
     """Returns the values of a trial in a few words."""
     words = [str(values["attention"])] if "attention" in values else []
@@ -177,6 +322,8 @@ def short(values):
     for name in sorted(values, key=lambda name: name == "learning_rate"):
         value = values[name]
         if name == "attention" or name in stages or name.startswith("tuner/"):
+            continue
+        if name in OF_PAPER and value == PAPER[name]:
             continue
         if name in SHORT and not isinstance(value, bool):
             words.append(SHORT[name].format(value))

@@ -2,9 +2,11 @@
 
 KerasTuner's algorithms over kinds of attention (none among them), reduction
 ratio, kernel size, placement and more. A search resumes after a crash, and ends
-with whether attention improves accuracy.
+with the best few networks trained again from fresh seeds, and whether
+attention improves accuracy.
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -13,29 +15,27 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _run_folder, data, training
-from cbam_keras.training import Recipe, find_recipe
-from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
+from cbam_keras.training import Recipe
 from cbam_keras.tuning.folder import SearchFolder
+from cbam_keras.tuning.plan import named, plan_of
 from cbam_keras.tuning.report import report
 from cbam_keras.tuning.results import SearchResults
-from cbam_keras.tuning.workers import TUNER
+from cbam_keras.tuning.workers import TUNER, WORKERS
 
-# What `recipe=None` means.
-RECIPE = Recipe(epochs=3)
-MAX_TRIALS = 12
 # KerasTuner's name for a process that is the only one.
 ALONE = "tuner0"
 
 
 def search(
     hypermodel: Any = None,
-    images: Any = "mnist5k",
+    images: Any = "crowded_mnist",
     recipe: Recipe | str | None = None,
     *,
     algorithm: str = "random",
     max_trials: int | None = None,
     max_parameters: float | None = None,
     max_macs: float | None = None,
+    confirm: int = 3,
     keep: int = 3,
     output: str | os.PathLike | None = None,
     resume: bool = True,
@@ -47,11 +47,22 @@ def search(
     """Searches the best network, and tells whether attention is worth it.
 
     What `cbam-keras tune` runs. Every trial is trained by the recipe, with
-    its seed, and with the learning rate of the trial. The first trials are
-    no attention, squeeze-and-excitation, and CBAM as in the paper, as far as
-    they are in the space; then the algorithm chooses. No trial ends the
-    search: what is over the budget, runs out of memory, diverges or fails is
-    recorded as such.
+    its seed. The first trials are no attention, squeeze-and-excitation, and
+    CBAM nearest to the paper's, as far as they are in the space; then the
+    algorithm chooses. No trial ends the search: what is over the budget, runs
+    out of memory, diverges or fails is recorded as such.
+
+    The highest of many accuracies is partly luck. So the two best
+    configurations, no attention and SE are then trained again from fresh
+    seeds, which decide the initial weights and the split into training and
+    validation images. The configuration that validates best over these seeds
+    is compared with no attention on the test images, paired by seed.
+
+    The trials of a small network are best shared among workers, one trial
+    each (`cbam-keras tune --workers N`): these exchange a few numbers per
+    trial, where devices that share the batches of one network exchange its
+    gradients in every step, which takes longer than they save. A network that
+    needs several devices is better trained alone, see `training.train`.
 
     The same call given again resumes from the last finished epoch of the
     running trial, and ends as it would have without the interruption. After
@@ -65,22 +76,30 @@ def search(
             compiled keeps its optimizer and loss, others are compiled by the
             recipe. Defaults to `None`, which means `CBAMHyperModel()`.
         images: Name for `cbam_keras.data.load`, or what that returned. See
-            `training.train`. Defaults to `"mnist5k"`.
+            `training.train`. The fresh seeds of the confirmation split again
+            what is not loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
-            which means three epochs of the default one.
-        algorithm: `"random"`; `"hyperband"` (many trials for a few epochs,
+            which means the default one with one epoch in batches of 64.
+        algorithm: `"random"` (no combination twice, so all of a small space;
+            each kind of attention as often as it has combinations);
+            `"hyperband"` (many trials for a few epochs,
             the best third of them for three times as many, and so on up to
             those of the recipe); `"bayesian"` (Gaussian process); `"grid"`
             (all combinations; 10 values for a range). Defaults to
             `"random"`.
         max_trials: Positive integer, may be raised when the search is called
-            again. Defaults to `None`, which means 12 for `"random"` and
-            `"bayesian"` and all combinations for `"grid"`. How many
-            `"hyperband"` runs follows from the epochs.
+            again. Defaults to `None`, which means 14, the whole default
+            space, for `"random"` and `"bayesian"` and all combinations for
+            `"grid"`. How many `"hyperband"` runs follows from the epochs.
         max_parameters: Positive number, the most trainable parameters a
             network may have. Defaults to `None`.
         max_macs: Positive number, the most multiply-accumulates for one
             image, see `profile_model`. Defaults to `None`.
+        confirm: Integer from 0, how many fresh seeds the best configurations
+            and the controls are trained with again; those after the seed of
+            the recipe. May be changed when the search is called again. An
+            interval needs at least 2. `0` means no confirmation, and a
+            verdict that nothing is known. Defaults to `3`.
         keep: Positive integer, how many of the best trials keep the weights
             of their best epoch. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
@@ -99,7 +118,8 @@ def search(
 
     Returns:
         A `SearchResults`; `None` in a process that is only one of several
-        workers.
+        workers, or hands out trials to workers that `cbam-keras tune` has
+        started and that a further process follows.
 
     Raises:
         ValueError: If an argument is out of range; if the output folder
@@ -109,28 +129,35 @@ def search(
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
-    recipe = RECIPE if recipe is None else find_recipe(recipe)
-    limits = _limits(algorithm, max_trials, max_parameters, max_macs, keep)
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
-    _check_packages(algorithm, tensorboard)
-    hypermodel, name = _hypermodel(hypermodel)
-    images = training.images_for(images, recipe, data_options)
-    if output is None:
-        output = _run_folder.default_output("tune", images.name, name)
-    path = _run_folder.folder_path(output)
-    tuner = _tuner(
-        hypermodel, images, recipe, path, algorithm, limits, tensorboard
+    _check_tensorboard(tensorboard)
+    plan = plan_of(
+        hypermodel,
+        images,
+        recipe,
+        algorithm=algorithm,
+        max_trials=max_trials,
+        max_parameters=max_parameters,
+        max_macs=max_macs,
+        confirm=confirm,
+        keep=keep,
+        data_options=data_options,
     )
+    if output is None:
+        output = _run_folder.default_output("tune", plan.images.name, plan.name)
+    path = _run_folder.folder_path(output)
+    tuner = plan.tuner(path, tensorboard)
     folder = SearchFolder(
         path,
         {
             **(settings or {}),
-            "model": name,
+            "model": plan.name,
             "space": _space(tuner.own_oracle),
+            "identity_init": getattr(plan.hypermodel, "identity_init", None),
             "network": tuner.fingerprint,
-            "data": images.describe(),
-            "recipe": training.describe_recipe(recipe, images),
+            "data": plan.images.describe(),
+            "recipe": training.describe_recipe(plan.recipe, plan.images),
             "algorithm": algorithm,
             "budget": tuner.budget,
             "backend": keras.backend.backend(),
@@ -143,8 +170,12 @@ def search(
         return None
     with folder.opened(resume=resume, overwrite=overwrite):
         folder.reload(tuner.own_oracle)
-        _run(tuner)
-        return report(tuner, images)
+        with _interruptible(path):
+            _run(tuner)
+            if WORKERS in os.environ:
+                # The chief has no accelerator for what is left to train.
+                return None
+            return report(tuner, plan.seeds, plan.load)
 
 
 def default_output(hypermodel: Any, images: Any) -> pathlib.Path:
@@ -154,7 +185,7 @@ def default_output(hypermodel: Any, images: Any) -> pathlib.Path:
         hypermodel: As for `search`.
         images: What `data.load` takes, or what it returned.
     """
-    _, name = _hypermodel(hypermodel)
+    _, name = named(hypermodel)
     if isinstance(images, data.ImageData):
         return _run_folder.default_output("tune", images.name, name)
     return _run_folder.default_output("tune", data.dataset_name(images), name)
@@ -168,53 +199,27 @@ def _run(tuner):
         # Left by a search that had workers, or had none before.
         if tuner_id == ALONE if chief else tuner_id != ALONE:
             oracle.requeue(tuner_id)
-    try:
-        if chief:
-            from cbam_keras.tuning.chief import serve
+    if chief:
+        from cbam_keras.tuning.chief import serve
 
-            serve(oracle)
-        else:
-            tuner.search()
+        serve(oracle)
+    else:
+        tuner.search()
+
+
+@contextlib.contextmanager
+def _interruptible(path):
+    try:
+        yield
     except KeyboardInterrupt:
         print(
-            f'Interrupted. The search is in "{tuner.folder}"; the same call '
-            "resumes it",
+            f'Interrupted. The search is in "{path}"; the same call resumes it',
             flush=True,
         )
         raise
 
 
-def _limits(algorithm, max_trials, max_parameters, max_macs, keep):
-    _checks.one_of("algorithm", algorithm, ALGORITHMS)
-    if max_trials is not None:
-        max_trials = _checks.positive_integer("max_trials", max_trials)
-        if algorithm == "hyperband":
-            raise ValueError(
-                'With algorithm="hyperband" the number of trials follows from '
-                "the epochs of the recipe, and `max_trials` must be None. "
-                f"Received: max_trials={max_trials}"
-            )
-    elif algorithm in ("random", "bayesian"):
-        max_trials = MAX_TRIALS
-    budget = {"parameters": max_parameters, "macs": max_macs}
-    for key, value in budget.items():
-        if value is not None:
-            budget[key] = _checks.positive_number(f"max_{key}", value)
-    return {
-        "max_trials": max_trials,
-        "budget": budget,
-        "keep": _checks.positive_integer("keep", keep),
-    }
-
-
-def _check_packages(algorithm, tensorboard):
-    # Some are needed only at the end, but checked before any work.
-    _checks.require("keras_tuner", extra="tune")
-    _checks.require("matplotlib.figure", extra="plot")
-    _checks.require("rich.table", extra="all")
-    if algorithm == "bayesian":
-        for package in ("sklearn.gaussian_process", "scipy.optimize"):
-            _checks.require(package, extra="tune")
+def _check_tensorboard(tensorboard):
     if _checks.boolean("tensorboard", tensorboard):
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
@@ -222,64 +227,6 @@ def _check_packages(algorithm, tensorboard):
                 f"tensorboard=True under {keras.backend.backend()}"
             )
         _checks.require("tensorboard.plugins.hparams", extra="tune")
-
-
-def _hypermodel(hypermodel):
-    """Returns a `HyperModel`, and a name for it that a folder can have."""
-    from keras_tuner import HyperModel
-
-    from cbam_keras.tuning.hypermodel import CBAMHyperModel
-
-    if hypermodel is None:
-        hypermodel = CBAMHyperModel()
-    named = hypermodel
-    if isinstance(hypermodel, CBAMHyperModel):
-        named = hypermodel.model
-    elif not isinstance(hypermodel, HyperModel) and (
-        isinstance(hypermodel, (type, keras.Model)) or not callable(hypermodel)
-    ):
-        raise TypeError(
-            "`hypermodel` must be a CBAMHyperModel, a keras_tuner.HyperModel "
-            "or a function that takes HyperParameters and returns a model. "
-            f"Received: hypermodel={hypermodel!r}"
-        )
-    if isinstance(hypermodel, HyperModel) and (
-        type(hypermodel).fit is not HyperModel.fit
-    ):
-        raise ValueError(
-            "Networks of a search are trained by its recipe, so `fit` of "
-            f"{type(hypermodel).__name__} would not be called. Received: "
-            f"hypermodel={hypermodel!r}. Put what differs into `build`, or "
-            "use a tuner of KerasTuner's"
-        )
-    if not isinstance(named, str):
-        named = getattr(named, "__name__", type(named).__name__)
-    return hypermodel, "".join(c if c.isalnum() else "_" for c in named)
-
-
-def _tuner(hypermodel, images, recipe, folder, algorithm, limits, tensorboard):
-    from cbam_keras.tuning.hypermodel import CBAMHyperModel
-    from cbam_keras.tuning.oracle import DurableOracle
-    from cbam_keras.tuning.tuner import Tuner
-
-    max_trials = limits["max_trials"]
-    ours = isinstance(hypermodel, CBAMHyperModel)
-    oracle = DurableOracle(
-        folder,
-        make_algorithm(algorithm, max_trials=max_trials, epochs=recipe.epochs),
-        seed=recipe.seed,
-        keep=limits["keep"],
-        max_trials=max_trials,
-        refused=hypermodel.without_attention if ours else None,
-    )
-    return Tuner(
-        oracle,
-        hypermodel,
-        images,
-        recipe,
-        budget=limits["budget"],
-        tensorboard=folder / "tensorboard" if tensorboard else None,
-    )
 
 
 def _space(oracle):

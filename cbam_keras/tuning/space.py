@@ -1,5 +1,7 @@
 """Default values and checks of the hyperparameters of `CBAMHyperModel`."""
 
+from typing import Any
+
 from cbam_keras import _checks
 from cbam_keras.layers import ATTENTION, ORDERS
 
@@ -15,7 +17,7 @@ STAGES = {"small": 3, "mobilenet": 0}
 OTHER_STAGES = 4
 
 # The layer of the paper, where the search begins.
-PAPER = {
+PAPER: dict[str, Any] = {
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
@@ -24,14 +26,13 @@ PAPER = {
     "learning_rate": 0.01,
 }
 
-# The default range, as factors of the highest learning rate of the recipe.
-RATES = (0.1, 3.0)
-
 # The default values to choose from.
 KINDS = ("none", "se", "cbam")
-REDUCTION_RATIOS = (4, 8, 16, 32)
+REDUCTION_RATIOS = (2, 4, 8, 16)
 KERNEL_SIZES = (3, 5, 7)
-POOL_TYPES = ("avg+max", "avg", "max")
+
+# Beside CBAM, SE is a control: one network by default.
+SE_REDUCTION_RATIO = 4
 
 
 def conditional(hp, arm, arms, ask, everything):
@@ -127,12 +128,45 @@ def as_pools(value):
     return value if value == "conv" else tuple(value.split("+"))
 
 
+def layer_options(values, identity_init):
+    """Returns the keyword arguments of the attention layer of these values.
+
+    Args:
+        values: Dictionary, hyperparameters to values, `None` where the layer
+            has no such argument.
+        identity_init: Boolean.
+    """
+    arm, given = values["attention"], {}
+    if arm == "none":
+        return given
+    for name in ("reduction_ratio", "kernel_size"):
+        if values[name] is not None:
+            given[name] = values[name]
+    for name in ("order", "channel_pool_types", "spatial_pool_types"):
+        # The values of the paper are the defaults of the layers.
+        if values[name] not in (None, PAPER[name]):
+            own = name if arm == "cbam" else name.removeprefix(f"{arm}_")
+            value = values[name]
+            given[own] = value if name == "order" else as_pools(value)
+    if identity_init:
+        given["identity_init"] = True
+    return given
+
+
 def _stages(value, model):
     own = None if callable(model) else STAGES.get(model, OTHER_STAGES)
     if callable(value):
         return value
-    if value is None or value is False:
-        return (own or 0) if value is None else 0
+    if value is False:
+        return 0
+    if value is True:
+        if not own:
+            raise ValueError(
+                "`stages=True` needs a residual network known by name, whose "
+                "number of stages is known. Received: stages=True, "
+                f"model={model!r}. For a function, give the number of stages"
+            )
+        return own
     if hasattr(value, "__iter__") and not isinstance(value, str):
         value = tuple(_checks.boolean("stages", stage) for stage in value)
         if not any(value):

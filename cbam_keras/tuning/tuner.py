@@ -17,7 +17,6 @@ from cbam_keras import _checks, _files, training
 from cbam_keras._files import Damaged, read_json, set_aside
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.results import CRASHED, beginning, ending
-from cbam_keras.tuning.space import RATES
 from cbam_keras.tuning.trial import (
     OUTCOME_KEYS,
     Run,
@@ -84,10 +83,6 @@ class Tuner(BaseTuner):
         hp = self.own_oracle.get_space()
         model = self.hypermodel
         ours = isinstance(model, CBAMHyperModel)
-        if ours and model.options["learning_rate"] is None:
-            rate = self.recipe.learning_rate
-            low, high = (factor * rate for factor in RATES)
-            hp.Float("learning_rate", low, high, sampling="log", default=rate)
         model.declare_hyperparameters(hp)
         self.own_oracle.update_space(hp)
         hp = self.own_oracle.get_space()
@@ -158,7 +153,7 @@ class Tuner(BaseTuner):
             )
             return
         rate = hp.values.get("learning_rate", self.recipe.learning_rate)
-        if self._by_recipe:
+        if self._by_recipe and self.hypermodel.options["learning_rate"]:
             # A function may compute it from other hyperparameters.
             rate = self.hypermodel.learning_rate_for(hp)
         training.compile_network(
@@ -313,10 +308,44 @@ class Tuner(BaseTuner):
             f'The model of trial {int(trial_id)} is not in "{folder}"; the '
             "trial is trained again"
         )
+        return self._run(trial_id, self._space_of(trial_id)).retrain()
+
+    def with_seed(self, seed, images):
+        """Returns this tuner with another seed and its own images."""
+        other = copy.copy(self)
+        other.recipe = dataclasses.replace(self.recipe, seed=seed)
+        other.images = images
+        return other
+
+    def run_again(self, trial_id, folder):
+        """Returns the training of a trial's network in another folder."""
+        return dataclasses.replace(
+            self._run(trial_id, self._space_of(trial_id)),
+            folder=folder,
+            epochs=self.recipe.epochs,
+            past=None,
+            callbacks=(),
+        )
+
+    def layer_of(self, trial):
+        """Returns the attention layer of a trial as a `functools.partial`.
+
+        `None` without attention, and where the hypermodel is not ours.
+        """
+        if not isinstance(self.hypermodel, CBAMHyperModel):
+            return None
+        hp = self._space_of(f"{trial.number:04d}")
+        attention = self.hypermodel.attention_for(hp)
+        places = attention if isinstance(attention, list) else [attention]
+        found = [own for own in places if isinstance(own, functools.partial)]
+        return found[0] if found else None
+
+    def _space_of(self, trial_id):
+        """Returns the whole space with the values of a trial that is known."""
         hp = self.own_oracle.get_space()
         trial = self.own_oracle.trials[trial_id]
         hp.values = dict(trial.hyperparameters.values)
-        return self._run(trial_id, hp).retrain()
+        return hp
 
 
 @contextlib.contextmanager

@@ -65,6 +65,9 @@ def run_workers(
 ) -> int:
     """Runs a search on this machine: a chief and workers, until it is done.
 
+    The chief hands out trials. When they have ended, the same command runs
+    once more, alone on all devices, for what comes after the trials.
+
     A worker that dies is not started again: its trial goes to another one,
     and when none is left, the search stops. Nothing is lost, and the same
     command resumes it. Ctrl-C and SIGTERM end all processes; if this process
@@ -77,7 +80,8 @@ def run_workers(
         logs: Path of a folder for what the workers print.
 
     Returns:
-        The exit status of the chief, or 1 if no worker or no chief is left.
+        The exit status of the last process, or 1 if no worker is left or a
+        process was killed.
     """
     names = [f"worker-{number}" for number in range(workers)]
     shared = {
@@ -99,7 +103,17 @@ def run_workers(
             processes["chief"] = chief
             if _listens(chief, int(shared[PORT])):
                 processes.update(_start_workers(command, names, shared, logs))
-            return _wait_for_end(processes, logs)
+            status = _wait_for_end(processes, logs)
+            if status == 0:
+                _end_all(processes.values())
+                last = subprocess.Popen(
+                    command,
+                    env={**os.environ, STARTER: str(os.getpid())},
+                    start_new_session=True,
+                )
+                processes["last"] = last
+                status = _status("last process", last, last.wait())
+            return status
         finally:
             _end_all(processes.values())
 
@@ -149,10 +163,15 @@ def _wait_for_end(processes, logs):
         if list(running) == ["chief"]:
             _warn("No worker is left; the same command resumes the search")
             return 1
-    if chief.returncode < 0:
-        _warn(f"chief ended {_cause(chief)}; the same command resumes")
+    return _status("chief", chief, chief.returncode)
+
+
+def _status(name, process, code):
+    """Returns the exit status to pass on."""
+    if code < 0:
+        _warn(f"{name} ended {_cause(process)}; the same command resumes")
         return 1
-    return chief.returncode
+    return code
 
 
 def _warn(text):

@@ -1,0 +1,93 @@
+"""What a search would train, and how long it would take."""
+
+import json
+
+import pytest
+import tuning_checks
+
+from cbam_keras import training, tuning
+from cbam_keras.training import Cost, Estimate
+
+keras_tuner = pytest.importorskip("keras_tuner")
+
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path):
+    """Lets networks with attention take twice as long, and notes all."""
+    names = []
+
+    def estimate(networks, images, recipe):
+        names.extend(networks)
+        for build in networks.values():
+            assert build().output_shape == (None, 10)
+        return Estimate(
+            tuple(
+                Cost(name, 100, 1000, 2.0 if name == "none" else 4.0, 1.0)
+                for name in networks
+            ),
+            recipe.epochs,
+        )
+
+    monkeypatch.setattr(training, "estimate", estimate)
+    monkeypatch.chdir(tmp_path)
+    return names
+
+
+def test_the_default_search_trains_fourteen_networks_and_twelve_again(
+    timed, tmp_path
+):
+    found = tuning.estimate(images="mnist5k")
+    assert timed == ["none", "se r=4", "cbam r=16 k=3", "cbam r=2 k=7"]
+    assert found.points == {"none": 1, "se": 1, "cbam": 12}
+    assert (found.trials, found.epochs) == (14, 14)
+    assert found.confirmations == {"none": 3, "se": 3, "cbam": 6}
+    # A second besides each epoch.
+    assert found.seconds_of_trials == pytest.approx(3 + 13 * 5)
+    assert found.seconds_of_confirmation == pytest.approx(3 * 3 + 9 * 5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_workers_share_the_trials_alone(timed):
+    one = tuning.estimate(images="mnist5k")
+    two = tuning.estimate(images="mnist5k", workers=2)
+    assert two.seconds_of_trials == one.seconds_of_trials / 2
+    assert two.seconds_of_confirmation == one.seconds_of_confirmation
+    assert "with 2 workers" in str(two)
+
+
+def test_a_search_of_ones_own_without_confirmation_is_estimated(timed):
+    found = tuning.estimate(
+        tuning_checks.mlp, "mnist5k", max_trials=30, confirm=0
+    )
+    # Units, activation, bias (with the default activation there is none),
+    # and a range.
+    assert found.points == {None: 4 * 2 * 10}
+    assert found.trials == 30
+    assert found.confirmations == {None: 0}
+    assert "Confirmation" not in str(found)
+
+
+def test_an_estimate_prints_what_it_counts(timed):
+    found = tuning.estimate(images="mnist5k")
+    text = str(found)
+    assert "14 combinations: 1 none, 1 se, 12 cbam" in text
+    assert "14 trials, 14 epochs in all: about 68 seconds" in text
+    assert "Confirmation, 12 trainings, 12 epochs in all" in text
+    content = json.loads(found.json())
+    assert content["seconds"] == pytest.approx(found.seconds)
+    assert [own["network"] for own in content["networks"]] == timed
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"workers": 0}, "`workers` must be a positive integer"),
+        ({"confirm": -1}, "`confirm` must be a number of seeds"),
+        ({"max_trials": 0}, "`max_trials` must be a positive integer"),
+    ],
+)
+def test_wrong_arguments_are_reported(timed, options, message):
+    with pytest.raises(ValueError, match=message):
+        tuning.estimate(images="mnist5k", **options)
