@@ -122,7 +122,7 @@ def tiny(monkeypatch):
     )
     monkeypatch.setitem(
         by_name.NETWORKS,
-        "small",
+        "tiny",
         functools.partial(by_name._network, build),
     )
 

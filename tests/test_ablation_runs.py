@@ -43,7 +43,7 @@ def ran(few_digits, tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("ran"))
         patch.setitem(
             by_name.NETWORKS,
-            "small",
+            "tiny",
             lambda images, attention: tiny(attention),
         )
         results = ablation.run("mnist5k", tables=[4], seeds=SEEDS, recipe=SHORT)
@@ -150,7 +150,7 @@ def test_each_network_is_trained_once_per_seed(ran):
 
 def test_a_run_writes_below_runs(ran):
     results, _ = ran
-    assert results.output.parts == ("runs", "ablate-mnist5k-small")
+    assert results.output.parts == ("runs", "ablate-mnist5k-tiny")
 
 
 def test_rows_have_what_the_runs_wrote(ran):
@@ -198,7 +198,7 @@ def test_parameters_and_macs_are_counted(ran):
 def test_the_same_call_trains_nothing_again(ran, capsys):
     results, call = ran
     before = files(call["output"])
-    again = ablation.run(model="small", **call)
+    again = ablation.run(model="tiny", **call)
     assert again.rows == results.rows
     assert files(call["output"]) == before
     assert "parameters, from the start" not in capsys.readouterr().out
@@ -221,7 +221,7 @@ def test_what_is_added_alone_is_trained(
     shutil.copytree(call["output"], tmp_path / "more")
     before = files(tmp_path / "more")
     added = ablation.run(
-        model="small", **{**call, "output": tmp_path / "more", **more}
+        model="tiny", **{**call, "output": tmp_path / "more", **more}
     )
     assert capsys.readouterr().out.count("from the start") == trained
     assert files(tmp_path / "more").items() >= before.items()
@@ -249,7 +249,7 @@ def test_what_was_started_differently_is_refused(ran, change, message):
     _, call = ran
     before = written(call["output"])
     # Networks that the folder does not hold yet, so that any could begin.
-    options = {"model": "small", **call, "tables": [1], **change}
+    options = {"model": "tiny", **call, "tables": [1], **change}
     if change.get("model"):
         options["images"] = "mnist5k"
     with pytest.raises(ValueError, match=message):
@@ -261,11 +261,11 @@ def test_a_changed_network_is_refused(ran, monkeypatch):
     _, call = ran
     monkeypatch.setitem(
         by_name.NETWORKS,
-        "small",
+        "tiny",
         lambda images, attention: tiny(attention, filters=5),
     )
     with pytest.raises(ValueError, match="changed: networks.none was"):
-        ablation.run(model="small", **call)
+        ablation.run(model="tiny", **call)
 
 
 @pytest.mark.slow
@@ -288,8 +288,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(_files, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            ablation.run(model="small", **call)
-    resumed = ablation.run(model="small", **call)
+            ablation.run(model="tiny", **call)
+    resumed = ablation.run(model="tiny", **call)
     assert [row.top1_errors[0] for row in resumed.rows] == [
         row.top1_errors[1] for row in results.rows
     ]
@@ -358,7 +358,7 @@ def test_overwriting_deletes_all_runs_before_the_first(
     monkeypatch.setattr(training, "train", train)
     with pytest.raises(KeyboardInterrupt):
         ablation.run(
-            model="small",
+            model="tiny",
             **{**call, "output": output, "seeds": [3]},
             overwrite=True,
         )
@@ -376,9 +376,7 @@ def test_an_ablation_with_other_files_is_not_overwritten(ran, tmp_path, name):
     (output / name).write_text("mine")
     before = written(output)
     with pytest.raises(ValueError, match=f"also holds {name}"):
-        ablation.run(
-            model="small", **{**call, "output": output}, overwrite=True
-        )
+        ablation.run(model="tiny", **{**call, "output": output}, overwrite=True)
     assert written(output) == before
 
 
@@ -386,7 +384,7 @@ def test_a_folder_in_use_is_refused(ran):
     _, call = ran
     with _folder_lock.locked(call["output"]):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
-            ablation.run(model="small", **call)
+            ablation.run(model="tiny", **call)
 
 
 def test_the_output_folder_has_all_files(ran):
@@ -423,7 +421,7 @@ def test_the_output_folder_has_all_files(ran):
         ({"seeds": []}, ValueError, "`seeds` must be .*several different"),
         ({"seeds": [1, 1]}, ValueError, "`seeds` must be .*several different"),
         ({"seeds": [-1]}, ValueError, "`seeds` must be an integer from 0"),
-        ({"model": "resnet20"}, ValueError, '`model` must be one of "small"'),
+        ({"model": "resnet20"}, ValueError, '`model` must be one of "tiny"'),
         ({"model": 3}, TypeError, "`model` must be the name of a network or"),
         (
             {"model": lambda attention: 3},

@@ -35,7 +35,7 @@ def test_ablate_passes_its_defaults(ablated, capsys):
     assert capsys.readouterr().out == "the tables\n"
     assert ablated == {
         "images": "crowded_mnist",
-        "model": "small",
+        "model": "tiny",
         "tables": [1, 2, 3, 4],
         "seeds": 3,
         "recipe": comparison.RECIPE,

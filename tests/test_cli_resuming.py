@@ -68,7 +68,7 @@ def test_python_and_the_command_resume_each_other(here, name, first, capsys):
         CALLS[name]()
     else:
         assert command(name) == 0
-    folder = pathlib.Path("runs", f"{name}-mnist5k-small")
+    folder = pathlib.Path("runs", f"{name}-mnist5k-tiny")
     before = modified(folder)
     assert before
     assert command(name) == 0

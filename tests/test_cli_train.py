@@ -162,7 +162,7 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
     assert cli.main(["train"]) == 0
     assert asked == {
         "attentions": ("none", "se", "cbam"),
-        "model": "small",
+        "model": "tiny",
         "images": "crowded_mnist",
         "recipe": comparison.RECIPE,
         "layer_options": {},

@@ -226,10 +226,10 @@ def test_a_process_that_was_started_searches(searched, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "folder"),
     [
-        ([], "tune-crowded_mnist-small"),
-        (["--data", "imagenette/160px-v2"], "tune-imagenette-160px-v2-small"),
-        (["--data", "."], "tune-flowers-small"),
-        (["--data", "../flowers"], "tune-flowers-small"),
+        ([], "tune-crowded_mnist-tiny"),
+        (["--data", "imagenette/160px-v2"], "tune-imagenette-160px-v2-tiny"),
+        (["--data", "."], "tune-flowers-tiny"),
+        (["--data", "../flowers"], "tune-flowers-tiny"),
         (["--model", "resnet18"], "tune-crowded_mnist-resnet18"),
         (["--hypermodel", "mine_to_name:build"], "tune-crowded_mnist-build"),
     ],

@@ -21,13 +21,13 @@ pytestmark = pytest.mark.usefixtures("few_digits")
 
 
 def _small_is_tiny(patch):
-    """Puts a network of a few hundred parameters in place of "small"."""
+    """Puts a network of a few hundred parameters in place of "tiny"."""
     build = functools.partial(
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
     patch.setitem(
         by_name.NETWORKS,
-        "small",
+        "tiny",
         functools.partial(by_name._network, build),
     )
 
@@ -56,7 +56,7 @@ def test_compare_trains_none_se_and_cbam(compared):
 
 
 def test_compare_writes_below_runs(compared):
-    assert compared.output.parts[-2:] == ("runs", "train-mnist5k-small")
+    assert compared.output.parts[-2:] == ("runs", "train-mnist5k-tiny")
     assert (compared.output / "results.json").is_file()
 
 
@@ -78,9 +78,9 @@ def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
 @pytest.mark.parametrize(
     ("model", "given", "name", "expected"),
     [
-        ("small", {}, "cbam", {"identity_init": True, "reduction_ratio": 4}),
-        ("small", {}, "se", {"identity_init": True, "reduction_ratio": 4}),
-        ("small", {}, "spatial", {"identity_init": True, "kernel_size": 7}),
+        ("tiny", {}, "cbam", {"identity_init": True, "reduction_ratio": 4}),
+        ("tiny", {}, "se", {"identity_init": True, "reduction_ratio": 4}),
+        ("tiny", {}, "spatial", {"identity_init": True, "kernel_size": 7}),
         (
             "resnet18",
             {},
@@ -88,7 +88,7 @@ def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
             {"identity_init": True, "reduction_ratio": 16},
         ),
         (
-            "small",
+            "tiny",
             {"identity_init": False, "reduction_ratio": 8},
             "cbam",
             {"identity_init": False, "reduction_ratio": 8},
@@ -118,7 +118,7 @@ def test_networks_of_a_comparison_scale_their_images(compared):
 def test_compare_writes_its_settings(compared):
     content = json.loads((compared.output / "results.json").read_text())
     settings = content["settings"]
-    assert settings["model"] == "small"
+    assert settings["model"] == "tiny"
     assert settings["layer_options"] == {
         "identity_init": True,
         "reduction_ratio": 2,
@@ -144,7 +144,7 @@ def test_compare_resumes(compared, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "parameters"),
     # With a classifier of 10 classes on one grey channel and a 3x3 stem.
-    [("small", 19810), ("resnet18", 11172810)],
+    [("tiny", 19810), ("small", 77754), ("resnet18", 11172810)],
 )
 def test_models_are_built_for_the_data(model, parameters):
     images = data.load("mnist5k")
@@ -162,7 +162,7 @@ def test_models_are_built_for_the_data(model, parameters):
         ({"attentions": ["cbm"]}, 'Did you mean "cbam"'),
         ({"attentions": []}, '"none", "cbam", "se", "channel", "spatial"'),
         ({"attentions": ["se", "se"]}, "each at most once"),
-        ({"model": "resnet20"}, '`model` must be one of "small", "resnet18"'),
+        ({"model": "resnet20"}, '`model` must be one of "tiny", "small"'),
         ({"images": "mnist5"}, 'Did you mean "mnist5k"'),
         ({"recipe": "fast"}, '`recipe` must be one of "default"'),
         (
@@ -260,7 +260,7 @@ def test_arrays_are_compared_too(tmp_path, monkeypatch):
     results = comparison.compare(
         "none", images=(images, np.arange(40) % 2), recipe=SHORT
     )
-    assert results.output.parts == ("runs", "train-arrays-small")
+    assert results.output.parts == ("runs", "train-arrays-tiny")
     model = keras.saving.load_model(results.output / "none.keras")
     assert (model.input_shape, model.output_shape) == (
         (None, 8, 8, 1),
@@ -435,8 +435,8 @@ def test_killed_runs_over_seeds_end_with_the_same_rows(
 
 def test_several_seeds_have_a_default_folder_of_their_own():
     images = data.load("mnist5k")
-    for seeds, end in (((0,), "small"), ((0, 1), "small-seeds")):
-        made = plan.Plan("small", {}, {}, images, SHORT, seeds, None)
+    for seeds, end in (((0,), "tiny"), ((0, 1), "tiny-seeds")):
+        made = plan.Plan("tiny", {}, {}, images, SHORT, seeds, None)
         assert made.default_output().name == f"train-mnist5k-{end}"
 
 

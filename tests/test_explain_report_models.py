@@ -213,7 +213,7 @@ def test_training_writes_the_names_of_classes_beside_models(here, monkeypatch):
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
     small = functools.partial(by_name._network, build)
-    monkeypatch.setitem(by_name.NETWORKS, "small", small)
+    monkeypatch.setitem(by_name.NETWORKS, "tiny", small)
     write_folder(here / "pets", 5, ("cat", "dog", "eel"), size=(8, 8))
     given = ["--attention", "none", "--epochs", "1", "--output", "run"]
     assert cli.main(["train", "--data", "./pets", *given]) == 0

@@ -384,7 +384,7 @@ def test_the_loss_fits_a_network_that_ends_in_numbers_of_any_size():
         ({"spatial_pool_types": 3}, ValueError, '"avg\\+max"'),
         ({"spatial_pool_types": ("avg", "avg")}, ValueError, "at most once"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
-        ({"stages": 4}, ValueError, 'Model "small" has 3 stages'),
+        ({"stages": 4}, ValueError, 'Model "tiny" has 3 stages'),
         ({"model": "mobilenet", "stages": True}, ValueError, "stages=True"),
         ({"model": min, "stages": True}, ValueError, "known by name"),
         ({"identity_init": 1}, TypeError, "`identity_init` must be True"),

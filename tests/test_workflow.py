@@ -23,7 +23,7 @@ FEW = ["--epochs", "1", "--batch-size", "8", "--image-size", "16"]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Puts a network of a few hundred parameters in place of "small"."""
+    """Puts a network of a few hundred parameters in place of "tiny"."""
     build = functools.partial(
         cbam_keras.models.ResNet,
         (1,),
@@ -33,7 +33,7 @@ def tiny(monkeypatch):
     )
     monkeypatch.setitem(
         by_name.NETWORKS,
-        "small",
+        "tiny",
         functools.partial(by_name._network, build),
     )
 
@@ -112,7 +112,7 @@ def test_a_set_that_needs_the_network_trains_on_made_up_images(tmp_path):
         images = data.load("cifar10", data_dir=tmp_path, batch_size=8)
     assert images.image_shape == (32, 32, 3)
     results = training.train(
-        {"none": lambda: by_name.NETWORKS["small"](images, None)},
+        {"none": lambda: by_name.NETWORKS["tiny"](images, None)},
         images,
         training.Recipe(epochs=1),
         output=tmp_path / "run",

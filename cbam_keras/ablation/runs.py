@@ -78,7 +78,7 @@ ABLATIONS: dict[str, presets.Preset] = {
 def run(
     images: Any = "crowded_mnist",
     *,
-    model: str | Callable[[Any], keras.Model] = "small",
+    model: str | Callable[[Any], keras.Model] = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: training.Recipe | str | None = None,
@@ -112,7 +112,7 @@ def run(
             `"crowded_mnist"`.
         model: String, a network of `comparison.compare`; or a function that
             takes `attention`, as the builders of `cbam_keras.models` do, and
-            returns a classifier of the images. Defaults to `"small"`.
+            returns a classifier of the images. Defaults to `"tiny"`.
         tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
         seeds: Positive integer, how many seeds, from 0; or a sequence of
             different seeds. Defaults to `3`.
@@ -208,7 +208,7 @@ def run(
 def estimate(
     images: Any = "crowded_mnist",
     *,
-    model: str | Callable[[Any], keras.Model] = "small",
+    model: str | Callable[[Any], keras.Model] = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: training.Recipe | str | None = None,

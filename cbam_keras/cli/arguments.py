@@ -58,7 +58,7 @@ def add_model(parser, *, own=False):
     if own:
         parser.add_argument(
             "--model",
-            default="small",
+            default="tiny",
             metavar="NAME",
             help=f"the network: {', '.join(names)}; or MODULE:FUNCTION, a "
             "function of your own that takes `attention` and returns a "
@@ -66,7 +66,7 @@ def add_model(parser, *, own=False):
         )
     else:
         parser.add_argument(
-            "--model", default="small", choices=names, help="the network"
+            "--model", default="tiny", choices=names, help="the network"
         )
 
 

@@ -32,7 +32,7 @@ def add_train(commands):
             "under equal conditions and ends with a table, a sentence on "
             "the differences, and the command that draws where the networks "
             "look. The same command given again resumes. Without arguments: "
-            "a small ResNet on crowded digits, about two minutes on a CPU."
+            "a tiny ResNet on crowded digits, about two minutes on a CPU."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -63,7 +63,7 @@ def _add_attention(parser):
         "--reduction-ratio",
         type=int,
         default=argparse.SUPPRESS,
-        help="of the channel gate (default: 4 in the network small, which "
+        help="of the channel gate (default: 4 in the network tiny, which "
         "has few channels, otherwise 16)",
     )
     add(

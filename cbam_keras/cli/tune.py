@@ -53,7 +53,7 @@ def add_tune(commands):
             "KerasTuner. Then trains the best configurations and both "
             "controls again from fresh seeds, and ends with whether attention "
             "improves accuracy on this dataset. If it is killed, the same "
-            "command resumes it. Without arguments: a small ResNet on "
+            "command resumes it. Without arguments: a tiny ResNet on "
             "cluttered handwritten digits, under 8 minutes on 2 cores."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

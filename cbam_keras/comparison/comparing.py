@@ -12,7 +12,7 @@ from cbam_keras.comparison.results import Comparison
 def compare(
     attentions: Sequence[str] = ("none", "se", "cbam"),
     *,
-    model: str = "small",
+    model: str = "tiny",
     images: Any = "crowded_mnist",
     recipe: training.Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
@@ -39,13 +39,14 @@ def compare(
     Args:
         attentions: Sequence of strings among `"none"`, `"se"`, `"cbam"`,
             `"channel"`, `"spatial"`. Defaults to `("none", "se", "cbam")`.
-        model: String, `"small"` (20,000 parameters: a stem with stride 2 and
-            one basic block in each of three stages of 8, 16 and 32 channels)
-            or `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`,
+        model: String, `"tiny"` (20,000 parameters: a stem with stride 2 and
+            one basic block in each of three stages of 8, 16 and 32 channels),
+            `"small"` (78,000 parameters: stages of 16, 32 and 64 channels) or
+            `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`,
             `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
-            `"mobilenet"`. These have the small stem for images of up to 96
-            pixels. Each begins by scaling images from [0, 255] to [0, 1].
-            Defaults to `"small"`.
+            `"mobilenet"`. For images of up to 96 pixels these have the small
+            stem. Each begins by scaling images from [0, 255] to [0, 1].
+            Defaults to `"tiny"`.
         images: What `cbam_keras.data.load` takes: the name of a dataset,
             the path of a folder, or arrays; for one seed also what it
             returned. Defaults to `"crowded_mnist"`.
@@ -56,7 +57,7 @@ def compare(
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. Defaults to `None`. Not given,
             `identity_init` is `True`, and `reduction_ratio` is 4 for the
-            model `"small"`, whose layers have few channels.
+            model `"tiny"`, whose layers have few channels.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe.
             Defaults to `None`.
@@ -118,7 +119,7 @@ def compare(
 def estimate(
     attentions: Sequence[str] = ("none", "se", "cbam"),
     *,
-    model: str = "small",
+    model: str = "tiny",
     images: Any = "crowded_mnist",
     recipe: training.Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,

@@ -22,7 +22,7 @@ RECIPE = training.Recipe(epochs=2, batch_size=64)
 # for their task. Those of the paper start at a quarter.
 LAYER_OPTIONS: dict[str, Any] = {"identity_init": True}
 # 16 would leave 1, 1 and 2 hidden units.
-MODEL_OPTIONS: dict[str, dict[str, Any]] = {"small": {"reduction_ratio": 4}}
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {"tiny": {"reduction_ratio": 4}}
 
 
 @dataclasses.dataclass(frozen=True)

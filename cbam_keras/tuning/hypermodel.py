@@ -65,7 +65,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `name=` and returns a layer, or a list of these, one per stage)
             and returns a `keras.Model`, as
             `lambda attention: insert_attention(backbone, attention)`.
-            Defaults to `"small"`.
+            Defaults to `"tiny"`.
         attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
             `"cbam"`. Defaults to `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of `"se"`, `"channel"` and
@@ -114,7 +114,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         input_shape: Sequence[int | None] | None = None,
         classes: int | None = None,
         *,
-        model: str | Callable[[Any], keras.Model] = "small",
+        model: str | Callable[[Any], keras.Model] = "tiny",
         attention: Any = KINDS,
         reduction_ratio: Any = None,
         kernel_size: Any = KERNEL_SIZES,

@@ -12,7 +12,7 @@ CHANNEL = ("cbam", "se", "channel")
 SPATIAL = ("cbam", "spatial")
 
 # Stages of residual networks; others take one attention for all places.
-STAGES = {"small": 3, "mobilenet": 0}
+STAGES = {"tiny": 3, "small": 3, "mobilenet": 0}
 
 OTHER_STAGES = 4
 
