@@ -30,7 +30,7 @@ EPOCHS, LEARNING_RATE = 2, 1e-3
 
 
 def pretrained(images):
-    """The small ResNet of `cbam-keras train`, without attention."""
+    """The network "small" of `cbam-keras train`, without attention."""
     inputs = keras.Input(images.image_shape, name="images")
     return models.ResNet(
         (1, 1, 1),
