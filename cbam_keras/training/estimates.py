@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _tables, data, profiling
+from cbam_keras._progress_bar import watched
 from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe
 
@@ -136,7 +137,9 @@ def estimate(
     try:
         costs = tuple(
             _cost(name, build, images, recipe)
-            for name, build in networks.items()
+            for name, build in watched(
+                networks.items(), len(networks), "Timing steps"
+            )
         )
     finally:
         random.setstate(python)
