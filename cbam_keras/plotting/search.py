@@ -167,7 +167,8 @@ def accuracy_by_gate(trials):
     Returns:
         Tuple of the names of the rows, the names of the columns, and a
         dictionary of row and column to the kind of attention and its
-        accuracies, none where a kind with both was not tried; or `None` if no trial has both.
+        accuracies, none where a kind with both was not tried; or `None` if no
+        trial has both.
     """
     kinds = sorted(
         {
