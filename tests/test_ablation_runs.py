@@ -239,7 +239,7 @@ def test_what_is_added_alone_is_trained(
             {"recipe": Recipe(epochs=3, batch_size=35)},
             "changed: recipe.epochs was 1, is 3",
         ),
-        ({"images": "cluttered_mnist", "model": tiny}, "model was 'small'"),
+        ({"images": "cluttered_mnist", "model": tiny}, "model was 'tiny'"),
         ({"data_options": {"validation_fraction": 0.3}}, r"data\.5\.sizes"),
         ({"resume": False}, "unless the ablation in it is resumed"),
     ],

@@ -131,7 +131,7 @@ def test_help_of_train_names_every_option(capsys, option):
 @pytest.mark.parametrize(
     "default",
     [
-        "(default: small)",
+        "(default: tiny)",
         "(default: none, se and cbam)",
         "(default: crowded_mnist)",
         f"epochs each (default: {comparison.RECIPE.epochs})",
@@ -139,7 +139,7 @@ def test_help_of_train_names_every_option(capsys, option):
         f"schedule (default: {comparison.RECIPE.learning_rate})",
         "unless given (default: the values below)",
         f"random (default: {comparison.RECIPE.seed})",
-        "(default: 4 in the network small, which has few channels, "
+        "(default: 4 in the network tiny, which has few channels, "
         f"otherwise {CBAM().reduction_ratio})",
         "too small for their task (default: yes)",
         "interval of each difference (default: 1)",
