@@ -1,6 +1,7 @@
 """The paper's comparisons on any data, over seeds: runs, numbers, tables."""
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -239,7 +240,10 @@ def test_what_is_added_alone_is_trained(
             {"recipe": Recipe(epochs=3, batch_size=35)},
             "changed: recipe.epochs was 1, is 3",
         ),
-        ({"images": "cluttered_mnist", "model": tiny}, "model was 'tiny'"),
+        (
+            {"images": "cluttered_mnist", "model": functools.partial(tiny)},
+            "model was 'tiny', is 'custom'",
+        ),
         ({"data_options": {"validation_fraction": 0.3}}, r"data\.5\.sizes"),
         ({"resume": False}, "unless the ablation in it is resumed"),
     ],

@@ -65,7 +65,6 @@ RETURNED = (
     training.Results,
     training.Run,
     tuning.Confirmed,
-    tuning.SearchEstimate,
     tuning.SearchResults,
     tuning.Trial,
 )

@@ -155,8 +155,8 @@ PUBLIC = {
         *("RECIPES", "Distribution", "Recipe", "Results", "Run", "train"),
     ],
     "tuning": [
-        *("RECIPE", "CBAMHyperModel", "Confirmed", "SearchEstimate"),
-        *("SearchResults", "Trial", "estimate", "search"),
+        *("RECIPE", "CBAMHyperModel", "Confirmed", "SearchResults", "Trial"),
+        "search",
     ],
 }
 

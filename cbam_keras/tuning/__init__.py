@@ -35,10 +35,8 @@ __all__ = [
     "RECIPE",
     "CBAMHyperModel",
     "Confirmed",
-    "SearchEstimate",
     "SearchResults",
     "Trial",
-    "estimate",
     "search",
 ]
 
