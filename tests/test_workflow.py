@@ -84,7 +84,7 @@ def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
     given = [*prepare(tmp_path), *FEW]
     runs = {
         "train": ["--attention", "none", "--attention", "cbam"],
-        "tune": ["--max-trials", "2"],
+        "tune": ["--max-trials", "2", "--confirm", "1"],
         "ablate": ["--seeds", "1", "--tables", "4"],
     }
     for command, options in runs.items():
