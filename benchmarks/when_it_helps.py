@@ -191,7 +191,7 @@ def _identity(attention="cbam", **options):
 def _rates(arm):
     return [
         dataclasses.replace(arm, learning_rate=rate)
-        for rate in (0.003, 0.01, 0.03)
+        for rate in (0.003, 0.01, 0.03, 0.1)
     ]
 
 
@@ -377,7 +377,7 @@ def main():
     parser.add_argument(
         "--rates",
         action="store_true",
-        help="train with three learning rates on other seeds instead",
+        help="train with four learning rates on other seeds instead",
     )
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
