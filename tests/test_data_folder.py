@@ -192,6 +192,71 @@ def test_jpeg_is_read_as_pillow_reads_it(tmp_path):
     np.testing.assert_allclose(found, expected, atol=3)
 
 
+# What EXIF 2.3 says of each orientation, as operations on the stored pixels.
+UPRIGHT = {
+    2: np.fliplr,
+    3: lambda image: image[::-1, ::-1],
+    4: np.flipud,
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_images_are_turned_as_the_camera_was_held(
+    tmp_path, orientation, byte_order
+):
+    smooth = Image.fromarray(NOISE).resize((64, 48), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif.endian = byte_order
+    exif[0x0112] = orientation
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            smooth.save(tmp_path / name / f"{number}.jpg", exif=exif)
+    found = data.load(tmp_path, batch_size=None).train[0][0]
+    stored = np.asarray(Image.open(tmp_path / "cat" / "0.jpg"))
+    expected = UPRIGHT[orientation](stored)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=3)
+
+
+def test_random_crops_are_taken_from_the_upright_image(tmp_path):
+    # Black above, white below, and stored lying on its side.
+    stored = np.zeros((40, 80, 3), "uint8")
+    stored[:, 40:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            path = tmp_path / name / f"{number}.jpg"
+            Image.fromarray(stored).save(path, exif=exif)
+    loaded = data.load(
+        tmp_path, batch_size=2, image_size=32, augment="random_resized_crop"
+    )
+    for images, _ in loaded.train:
+        pixels = np.asarray(images)
+        # Each row is of one level, but for the transform of JPEG.
+        assert np.ptp(pixels, axis=2).max() < 60
+        break
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_orientation_leaves_the_image_as_it_is(tmp_path):
+    smooth = Image.fromarray(NOISE).resize((64, 48), Image.Resampling.BICUBIC)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            path = tmp_path / name / f"{number}.jpg"
+            smooth.save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert data.load(tmp_path).image_shape == (48, 64, 3)
+
+
 GREY = Image.fromarray(NOISE[..., 0])
 COLOUR = Image.fromarray(NOISE)
 ALPHA = Image.fromarray(np.concatenate([NOISE, NOISE[..., :1]], axis=-1))

@@ -23,6 +23,16 @@ CROPPED_FROM = 128
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+# The tag of EXIF that says how the camera was held; from 5 on, height and
+# width are exchanged. The pattern is its entry with any value but "upright",
+# in either order of bytes, as cameras write it: near the start of a file.
+ORIENTATION = 0x0112
+TURNED = (
+    r"\x01\x12\x00\x03\x00\x00\x00\x01\x00[\x02-\x08]"
+    r"|\x12\x01\x03\x00\x01\x00\x00\x00[\x02-\x08]\x00"
+)
+EXIF_BYTES = 65536
+
 # Random resized crops: the fraction of the area, the logarithm of the largest
 # aspect ratio, and how many boxes are drawn to find one that fits.
 AREA = (0.08, 1.0)
@@ -99,7 +109,7 @@ def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
     image = tf.case(
         [
             (
-                tf.io.is_jpeg(encoded),
+                _tf_is_upright_jpeg(tf, encoded),
                 # As accurate as Pillow; the faster method is off by several
                 # levels.
                 lambda: tf.io.decode_jpeg(
@@ -112,8 +122,8 @@ def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
                 lambda: tf.io.decode_png(encoded, channels=3),
             ),
         ],
-        # TensorFlow decodes the other formats only in part: no WebP with
-        # transparency, for example.
+        # TensorFlow decodes the others only in part: no WebP with
+        # transparency, for example, and no orientation.
         lambda: tf.numpy_function(
             lambda item: pil_decode(item, 3), [encoded], tf.uint8
         ),
@@ -121,6 +131,14 @@ def tf_decode(tf: Any, encoded: Any, channels: int) -> Any:
     image.set_shape((None, None, 3))
     # TensorFlow cannot decode every format to one channel.
     return image[..., :channels]
+
+
+def _tf_is_upright_jpeg(tf, encoded):
+    head = tf.strings.substr(encoded, 0, EXIF_BYTES)
+    upright = tf.strings.regex_replace(head, TURNED, "", replace_global=False)
+    return tf.io.is_jpeg(encoded) & (
+        tf.strings.length(upright) == tf.strings.length(head)
+    )
 
 
 def tf_evaluation(tf: Any, images: Any, size: tuple[int, int]) -> Any:
@@ -155,7 +173,7 @@ def tf_random_crop(
     if channels is None:
         shape = tf.shape(image)[:2]
     else:
-        is_jpeg = tf.io.is_jpeg(image)
+        is_jpeg = _tf_is_upright_jpeg(tf, image)
         # Of a JPEG only the crop is decoded, later. Other formats come whole.
         decoded = tf.cond(
             is_jpeg,
@@ -198,9 +216,15 @@ def _tf_cast(tf, resized, dtype):
 
 
 def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
-    """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
+    """Returns a file or an encoded image as uint8 `(H, W, channels)`.
+
+    It is turned as its EXIF orientation says.
+    """
+    ops = _checks.require("PIL.ImageOps", extra="data")
     # Pillow would keep a GIF's file open, for its other frames.
     with open_image(item) as image:
+        if _orientation(image) != 1:
+            image = ops.exif_transpose(image)
         if image.mode.startswith("I;16"):
             # Pillow would clip; TensorFlow keeps the higher byte.
             levels = (np.asarray(image) >> 8).astype("uint8")
@@ -252,6 +276,25 @@ def pil_random_crop(
     # Cropped first, so that pixels outside do not blend into the edge.
     cropped = image[top : top + height, left : left + width]
     return pil_resize(cropped, (0, 0, height, width), size)
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Returns width and height of Pillow's image as `pil_decode` turns it."""
+    width, height = image.size
+    return (width, height) if _orientation(image) < 5 else (height, width)
+
+
+def _orientation(image):
+    """Returns the EXIF orientation from 1 to 8, where cameras write it."""
+    # Of a PNG, Pillow would decode the whole image to find out.
+    if image.format not in ("JPEG", "MPO", "WEBP"):
+        return 1
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:
+        # Pillow raises errors of many kinds; the image itself may be whole.
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def open_image(item: str | bytes) -> Any:

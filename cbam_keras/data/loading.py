@@ -55,7 +55,8 @@ def load(
               PNG, WebP) per class, or with folders `train` and optionally
               `validation` (or `val`, `valid`) and `test` of such class
               folders. Images that cannot be read are left out, with a
-              warning.
+              warning. JPEG and WebP are turned as their EXIF orientation
+              says.
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"` or
               `"imagenette/160px-v2"`. If the labels of its split "test" are

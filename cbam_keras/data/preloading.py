@@ -16,6 +16,7 @@ from cbam_keras.data.decoding import (
     pil_evaluation,
     tf_decode,
     tf_evaluation,
+    upright_size,
 )
 from cbam_keras.data.records import Records
 
@@ -40,7 +41,8 @@ def headers(
 def _header(item):
     try:
         with open_image(item) as image:
-            kind, (width, height), mode = image.format, image.size, image.mode
+            kind, mode = image.format, image.mode
+            width, height = upright_size(image)
         marker = END_MARKERS.get("JPEG" if kind == "MPO" else kind, b"")
         if isinstance(item, str):
             with open(item, "rb") as file:
