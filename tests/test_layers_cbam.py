@@ -357,3 +357,33 @@ def test_torch_compile_predicts_and_trains():
     )
     losses = model.fit(x, x, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("order", ["channel_first", "parallel"])
+def test_a_new_policy_reaches_the_gates_of_a_built_layer(order, training):
+    x = random_input((2, 5, 4, 8))
+    layer = built(CBAM(2, 3, order=order), x.shape)
+    wanted = built(CBAM(2, 3, order=order, dtype="mixed_bfloat16"), x.shape)
+    wanted.set_weights(layer.get_weights())
+    before = output(layer, x)
+    layer.dtype_policy = "mixed_bfloat16"
+    y = layer(x, training=training)
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    np.testing.assert_array_equal(
+        to_numpy(keras.ops.cast(y, "float32")),
+        to_numpy(keras.ops.cast(wanted(x, training=training), "float32")),
+    )
+    assert [g.compute_dtype for g in layer._gates()] == ["bfloat16"] * 2
+    copy = CBAM.from_config(layer.get_config())
+    assert copy.compute_dtype == "bfloat16"
+    layer.dtype_policy = "float32"
+    np.testing.assert_array_equal(output(layer, x), before)
+
+
+def test_a_new_policy_reaches_a_layer_that_is_not_built():
+    layer = CBAM(2, 3)
+    layer.dtype_policy = "mixed_bfloat16"
+    y = layer(random_input((2, 5, 4, 8)))
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    assert layer.spatial_attention.compute_dtype == "bfloat16"

@@ -193,6 +193,17 @@ class CBAM(AttentionLayer):
         self.channel_attention.build(input_shape)
         self.spatial_attention.build(input_shape)
 
+    @property
+    def dtype_policy(self):
+        return super().dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value):
+        keras.layers.Layer.dtype_policy.fset(self, value)
+        if self.built:
+            for gate in self._gates():
+                gate.dtype_policy = value
+
     def attention_maps(self, inputs, training=None):
         """Returns the maps of both gates.
 
