@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 from fused_checks import (
     SHAPE,
@@ -131,3 +132,54 @@ def test_torch_keeps_the_input_alone_for_the_gradient(order):
     assert kept == 1
     with single_operations():
         assert kept_by_torch(layer)[0] > 1
+
+
+def _gradients(layer, x, change):
+    """Returns the gradients of the input and of the weights."""
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    weights = [variable.value for variable in layer.trainable_variables]
+    y = change(layer(x, training=True), x)
+    # No sum of equal terms, whose gradient would be the same everywhere.
+    total = (y * torch.arange(y.numel()).reshape(y.shape) / y.numel()).sum()
+    found = torch.autograd.grad(total, [x, *weights])
+    return [tensor.detach().numpy() for tensor in found]
+
+
+LAYERS = {
+    "cbam": cbam,
+    "parallel": functools.partial(cbam, order="parallel"),
+    "channel": lambda: built(ChannelAttention(4), SHAPE),
+}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_the_output_may_be_changed_in_place(make):
+    import torch
+
+    layer, x = make(), random_input(SHAPE)
+    for in_place, plain in (
+        (lambda y, _: torch.nn.functional.relu_(y), lambda y, _: y.relu()),
+        (lambda y, x: y.add_(x), lambda y, x: y + x),
+        (lambda y, _: y.mul_(2), lambda y, _: 2 * y),
+    ):
+        for own, other in zip(
+            _gradients(layer, x, in_place),
+            _gradients(layer, x, plain),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(own, other)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_autocast_leaves_the_types_to_the_policy(make, dtype):
+    import torch
+
+    layer, x = make(), random_input(SHAPE)
+    expected = _gradients(layer, x, lambda y, _: y)
+    with torch.autocast("cpu", dtype=getattr(torch, dtype)):
+        found = _gradients(layer, x, lambda y, _: y)
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(own, other)

@@ -48,7 +48,11 @@ def custom_vjp(forward, backward, formula, arguments):
 class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx, forward, backward, formula, *arguments):
-        outputs, ctx.residuals = forward(*arguments)
+        with _without_autocast(arguments[0]):
+            (y, *state), ctx.residuals = forward(*arguments)
+        # Not as a view of what it was computed as: the caller may change it in
+        # place, which autograd allows of no view that is made here.
+        outputs = (y.data, *state)
         ctx.vjp, ctx.formula = backward, formula
         # Moving averages change before the gradient is taken. It does not
         # depend on them, so they are not saved: autograd would complain.
@@ -62,11 +66,17 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, *learned = ctx.saved_tensors
-        if torch.is_grad_enabled() or private.torch_transforms():
-            cotangents = _differentiable_vjp(ctx, dy, x, learned)
-        else:
-            cotangents = ctx.vjp(dy, x, ctx.residuals)
+        with _without_autocast(x):
+            if torch.is_grad_enabled() or private.torch_transforms():
+                cotangents = _differentiable_vjp(ctx, dy, x, learned)
+            else:
+                cotangents = ctx.vjp(dy, x, ctx.residuals)
         return None, None, None, *cotangents
+
+
+def _without_autocast(x):
+    """Context in which types are those of the layer, as its policy says."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _differentiable_vjp(ctx, dy, x, learned):
