@@ -430,6 +430,16 @@ def test_a_file_missing_among_those_fetched_is_named(tmp_path):
         )
 
 
+def test_with_data_dir_a_name_is_no_folder(insects, tmp_path, monkeypatch):
+    write_folder(tmp_path / "here" / "insects", 5, ("eel", "fox"), (8, 8))
+    monkeypatch.chdir(tmp_path / "here")
+    loaded, _ = insects({"train": {}}, image_size=8)
+    assert loaded.class_names != ("eel", "fox")
+    assert data.load("insects").class_names == ("eel", "fox")
+    with pytest.raises(ValueError, match="`data_dir` is only for datasets of"):
+        data.load("./insects", data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [

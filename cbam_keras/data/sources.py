@@ -18,6 +18,8 @@ from cbam_keras.data.tfds import from_tfds
 
 # The size to which images of different sizes are resized, as on ImageNet.
 SIDE = 224
+# What paths begin with, and names of datasets never.
+PATH_STARTS = (".", "~", "/", "\\")
 # Images of more bytes are not kept decoded in memory.
 DECODED_BYTES = 2 * 2**30
 
@@ -30,6 +32,8 @@ def find_source(name, fraction, seed, *, in_memory, **options):
             f"Received: name of type {type(name).__name__}"
         )
     folder = _is_folder(name)
+    if options["data_dir"] is not None and _may_be_either(name):
+        folder = False
     if isinstance(name, str) and name not in EMBEDDED and not folder:
         return from_tfds(
             name,
@@ -56,8 +60,13 @@ def _is_folder(name):
     return isinstance(name, os.PathLike) or (
         isinstance(name, str)
         and name not in EMBEDDED
-        and (os.path.isdir(name) or name[:1] in (".", "~", "/", "\\"))
+        and (os.path.isdir(name) or name.startswith(PATH_STARTS))
     )
+
+
+def _may_be_either(name):
+    """Returns whether `name` may be a dataset's although a folder has it."""
+    return isinstance(name, str) and not name.startswith(PATH_STARTS)
 
 
 def dataset_name(name):
