@@ -60,8 +60,9 @@ def load(
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"` or
               `"imagenette/160px-v2"`. A folder of that name in the working
-              directory comes first, unless `data_dir` is given. If the labels of its split "test" are
-              secret, its split "validation" is used for testing.
+              directory comes first, unless `data_dir` is given. If the
+              labels of its split "test" are secret, its split "validation"
+              is used for testing.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
