@@ -287,14 +287,14 @@ def test_other_addresses_are_refused(address):
 TRIALS, EPOCHS = 4, 3
 
 
-def _search(output):
+def _search(output, confirm="0"):
     command = [
         *(sys.executable, "-m", "cbam_keras", "tune"),
         *("--hypermodel", "tune_script:build", "--data", "mnist5k"),
         *("--max-trials", str(TRIALS), "--epochs", str(EPOCHS)),
         # Many small steps, so that there is time to kill.
         *("--batch-size", "4", "--learning-rate", "0.01"),
-        *("--workers", "2", "--output", str(output)),
+        *("--workers", "2", "--confirm", confirm, "--output", str(output)),
     ]
     output.mkdir(exist_ok=True)
     with (output.parent / "reported").open("w") as reported:
@@ -346,7 +346,7 @@ def _started(output):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed") / "search"
-    process = _search(output)
+    process = _search(output, confirm="1")
     assert process.wait(400) == 0, _printed(output)
     return output
 
@@ -373,6 +373,7 @@ def test_the_chief_tells_what_happens(undisturbed):
     for number in range(1, TRIALS + 1):
         assert re.search(rf"Trial {number} of {TRIALS}: units=", reported)
         assert re.search(rf"Trial {number}: finished", reported)
+    assert "Confirmation 2 of 2" in reported
     assert "Best trials in" in reported
 
 
