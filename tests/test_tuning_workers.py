@@ -91,7 +91,10 @@ def _until(condition, seconds=30):
 def _start(command, folder):
     """Starts a process that runs two workers, so that it can be killed."""
     code = (
-        "import sys; from cbam_keras.tuning.workers import run_workers; "
+        "import signal, sys\n"
+        "from cbam_keras.tuning.workers import run_workers\n"
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.exit(run_workers({command!r}, 2, {str(folder / 'logs')!r}))"
     )
     with (folder / "errors").open("w") as errors:
