@@ -78,12 +78,12 @@ def one_plus_sigmoid(x):
     return 1 + keras.ops.sigmoid(x)
 
 
-# Arguments of the layers for each start, where they accept them.
+# Arguments of the layers for each start. "open" and "authors" are CBAM's.
 STARTS = {
     "paper": {},
     "identity": {"identity_init": True},
-    # Each gate at sigmoid(2) = 0.88: the MLP's bias counts for both pools.
-    "open": {"bias_initializer": "ones", "spatial_use_bias": True},
+    # Each gate at sigmoid(2) = 0.88, by its last bias.
+    "open": {"spatial_use_bias": True},
     # The spatial gate's normalization, from zero as in the authors' code.
     "authors": {"spatial_batch_norm": True},
     "one plus": {"gate_activation": one_plus_sigmoid},
@@ -97,11 +97,8 @@ def build(arm, images):
     attention = None
     if arm.attention != "none":
         options = dict(STARTS[arm.start])
-        if arm.attention not in ("spatial",):
+        if arm.attention != "spatial":
             options["reduction_ratio"] = arm.reduction_ratio
-        if arm.attention in ("se", "channel", "spatial"):
-            options.pop("spatial_use_bias", None)
-            options.pop("spatial_batch_norm", None)
         attention = functools.partial(ATTENTION[arm.attention], **options)
     if arm.stages:
         attention = [attention if s in arm.stages else None for s in (1, 2, 3)]
@@ -127,14 +124,14 @@ def _start(model, arm):
             layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
         if not isinstance(layer, layers.CBAM):
             continue
-        for variable in layer.weights:
-            last = variable.path.split("/")[-2:]
-            if arm.start == "authors" and last[-1] == "gamma":
-                variable.assign(keras.ops.zeros_like(variable))
-            if arm.start == "open" and last[-1] == "bias":
-                gate = "spatial" if "spatial" in variable.path else "channel"
-                value = 2.0 if gate == "spatial" else 1.0
-                variable.assign(keras.ops.full_like(variable, value))
+        channel, spatial = layer.channel_attention, layer.spatial_attention
+        if arm.start == "authors":
+            gamma = spatial.batch_norm.gamma
+            gamma.assign(keras.ops.zeros_like(gamma))
+        if arm.start == "open":
+            # The MLP's counts once for each of both pools.
+            channel.excite_bias.assign(keras.ops.ones_like(channel.excite_bias))
+            spatial.bias.assign(keras.ops.full_like(spatial.bias, 2))
 
 
 @functools.lru_cache(maxsize=2)
@@ -271,10 +268,13 @@ def stored():
 
 def train(arms, seeds):
     """Trains what is not stored yet, seed by seed."""
+    done = set(stored())
     for seed in seeds:
         for arm in arms:
-            if (arm, seed) in stored():
+            if (arm, seed) in done:
                 continue
+            # Several studies may have the same arm.
+            done.add((arm, seed))
             row = run(arm, seed)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(row) + "\n")

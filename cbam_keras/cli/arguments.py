@@ -1,10 +1,12 @@
 """Options that several subcommands share."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import os
 import sys
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
@@ -232,6 +234,13 @@ def recipe_of(options, default: training.Recipe) -> training.Recipe:
     if "augment" in given:
         changed["augment"] = tuple(given["augment"])
     return dataclasses.replace(recipe, **changed)
+
+
+def apart_from(json: bool) -> AbstractContextManager:
+    """Context that prints to standard error, where the result is JSON."""
+    if json:
+        return contextlib.redirect_stdout(sys.stderr)
+    return contextlib.nullcontext()
 
 
 def data_options_of(options) -> dict[str, Any]:

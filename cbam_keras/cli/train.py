@@ -1,8 +1,6 @@
 """The command `cbam-keras train`."""
 
 import argparse
-import contextlib
-import sys
 
 from cbam_keras import comparison, training
 from cbam_keras.cli.arguments import (
@@ -13,6 +11,7 @@ from cbam_keras.cli.arguments import (
     add_model,
     add_recipe,
     add_run_folder,
+    apart_from,
     data_options_of,
     recipe_of,
     run_folder_of,
@@ -157,10 +156,7 @@ def _train(options):
             )
         print(comparison.estimate(attentions, **arguments))
         return
-    progress = contextlib.nullcontext()
-    if options.json:
-        progress = contextlib.redirect_stdout(sys.stderr)
-    with progress:
+    with apart_from(options.json):
         results = comparison.compare(
             attentions,
             **arguments,

@@ -1,7 +1,6 @@
 """The command `cbam-keras tune`: a search by one process or several."""
 
 import argparse
-import contextlib
 import os
 import socket
 import sys
@@ -10,9 +9,12 @@ from cbam_keras import _checks, _files, tuning
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
+    add_dry_run,
+    add_identity_init,
     add_model,
     add_recipe,
     add_run_folder,
+    apart_from,
     data_options_of,
     imported,
     model_of,
@@ -98,12 +100,7 @@ def _add_search(parser):
         help="how many fresh seeds the best configurations and the controls "
         "are trained with again; 0 for none",
     )
-    add(
-        "--dry-run",
-        action="store_true",
-        help="print what would be trained and how long it will take, by a "
-        "few timed steps, and end",
-    )
+    add_dry_run(parser)
     add(
         "--json",
         action="store_true",
@@ -155,11 +152,7 @@ def _add_space(parser):
         action="store_true",
         help="search in which stages attention is, too",
     )
-    group.add_argument(
-        "--no-identity-init",
-        action="store_true",
-        help="start the gates at a random value, not at 1",
-    )
+    add_identity_init(group)
 
 
 def _add_processes(parser):
@@ -214,7 +207,7 @@ def _tune(options):
         own = f"worker-{socket.gethostname()}-{os.getpid()}"
         role = "chief" if options.chief else given.get("id", own)
         tuning.join(role, given["address"])
-    with _apart_from(options.json):
+    with apart_from(options.json):
         results = tuning.search(
             _hypermodel(options),
             options.data,
@@ -231,7 +224,7 @@ def _tune(options):
 
 
 def _dry_run(options):
-    with _apart_from(options.json):
+    with apart_from(options.json):
         workers = vars(options).get("workers", 1)
         estimate = tuning.estimate(
             _hypermodel(options),
@@ -243,13 +236,6 @@ def _dry_run(options):
         )
     print(estimate.json() if options.json else estimate)
     return 0
-
-
-def _apart_from(json):
-    """Sends what is printed to standard error, where the result is JSON."""
-    if json:
-        return contextlib.redirect_stdout(sys.stderr)
-    return contextlib.nullcontext()
 
 
 def _trials(options):
@@ -275,7 +261,7 @@ def _hypermodel(options):
     return tuning.CBAMHyperModel(
         model=model_of(options.model),
         stages=options.stages,
-        identity_init=not options.no_identity_init,
+        identity_init=vars(options).get("identity_init", True),
         **space,
     )
 

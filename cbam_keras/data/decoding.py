@@ -220,10 +220,10 @@ def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
 
     It is turned as its EXIF orientation says.
     """
-    ops = _checks.require("PIL.ImageOps", extra="data")
     # Pillow would keep a GIF's file open, for its other frames.
     with open_image(item) as image:
         if _orientation(image) != 1:
+            ops = _checks.require("PIL.ImageOps", extra="data")
             image = ops.exif_transpose(image)
         if image.mode.startswith("I;16"):
             # Pillow would clip; TensorFlow keeps the higher byte.

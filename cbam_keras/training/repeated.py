@@ -71,7 +71,7 @@ def train_over_seeds(
 
     Args:
         networks: As for `train`, functions only.
-        images: What `data.load` takes; loaded anew for each seed.
+        images: What `data.load` takes; loaded again for each seed.
         recipe: A `Recipe`, whose seed is replaced.
         seeds: Sequence of different integers, trained in this order.
         output: Path of a folder that is new, empty, or holds this run.
