@@ -1,21 +1,17 @@
 """When attention helps: networks of many settings, each over seeds.
 
-    KERAS_BACKEND=torch python -m benchmarks.when_it_helps start --seeds 10
-    python -m benchmarks.when_it_helps --report
+    python -m benchmarks.when_it_helps main --seeds 10
 
 Trains the networks of one or several studies on digits among fragments, and
 adds a line for each to `when_it_helps.jsonl` beside this file; what is there
-is not trained again, so the command may be killed. `--report` prints the
-studies as Markdown, each arm compared with the first of its study, paired by
-seed. Seeds and test digits are both counted as drawn at random (several
-canvases show one digit).
+is not trained again, so the command may be killed. `when_it_helps_report`
+prints the tables and draws the figures.
 """
 
 import argparse
 import dataclasses
 import functools
 import json
-import math
 import pathlib
 import time
 
@@ -23,7 +19,7 @@ import keras
 import numpy as np
 
 from benchmarks.arguments import positive_integer
-from cbam_keras import _tables, data, layers, models, training
+from cbam_keras import data, explain, layers, models, training
 from cbam_keras.data import digits
 
 RESULTS = pathlib.Path(__file__).with_suffix(".jsonl")
@@ -146,6 +142,54 @@ def load(fragments, canvases, seed):
     return data.load(name, batch_size=64, seed=seed), arrays.test
 
 
+def gates(model, images):
+    """Returns what each attention layer does on images, from first to last.
+
+    `hidden` is how many hidden units the channel gate has, `dead` how many of
+    them are zero for each image and both pools. `channel` is the mean of the
+    map, its deviation among channels, and that among images; `spatial` the
+    mean and the deviation among positions.
+    """
+    kinds = (layers.CBAM, layers.ChannelAttention, layers.SpatialAttention)
+    attended = [layer for layer in model.layers if isinstance(layer, kinds)]
+    if not attended:
+        return []
+    features = keras.Model(model.inputs, [layer.input for layer in attended])
+    found = keras.tree.flatten(features.predict(images, verbose=0))
+    maps = explain.attention_maps(model, images)
+    return [
+        _gate(layer, x, *maps[layer.name])
+        for layer, x in zip(attended, found, strict=True)
+    ]
+
+
+def _gate(layer, x, channel, spatial):
+    row = {}
+    if channel is not None:
+        gate = getattr(layer, "channel_attention", layer)
+        pools = [x.mean(axis=(1, 2))]
+        if "max" in gate.pool_types:
+            pools.append(x.max(axis=(1, 2)))
+        kernel, bias = (
+            keras.ops.convert_to_numpy(weight)
+            for weight in (gate.squeeze_kernel, gate.squeeze_bias)
+        )
+        fired = (np.concatenate(pools) @ kernel + bias > 0).any(axis=0)
+        row["hidden"] = len(fired)
+        row["dead"] = int((~fired).sum())
+        row["channel"] = [
+            float(channel.mean()),
+            float(channel.mean(axis=0).std()),
+            float(channel.std(axis=0).mean()),
+        ]
+    if spatial is not None:
+        row["spatial"] = [
+            float(spatial.mean()),
+            float(spatial.std(axis=(1, 2)).mean()),
+        ]
+    return row
+
+
 def run(arm, seed):
     """Trains and tests one network; returns a line of the results."""
     images, (shown, labels) = load(arm.fragments, arm.canvases, seed)
@@ -179,6 +223,7 @@ def run(arm, seed):
         # For each test digit, on how many of its canvases it is recognized.
         "right": "".join(str(count) for count in right.sum(axis=1)),
         "seconds_per_epoch": min(seconds),
+        "gates": gates(model, shown[:500].astype("float32")),
     }
 
 
@@ -195,6 +240,13 @@ def _rates(arm):
 
 # The arms of each study by what they are called; the first is compared with.
 STUDIES = {
+    "main": {
+        "none": Arm(),
+        "SE, identity": _identity("se"),
+        "CBAM, identity": _identity(),
+        "CBAM, paper's start": Arm("cbam"),
+        "none, 10/20/40 channels": Arm(width=10),
+    },
     "start": {
         "none": Arm(),
         "none, last gamma of each block at 0": Arm(start="zero gamma"),
@@ -205,7 +257,6 @@ STUDIES = {
         "CBAM, open by biases": Arm("cbam", start="open"),
         "CBAM, authors' start": Arm("cbam", start="authors"),
         "CBAM, 1 + gate": Arm("cbam", start="one plus"),
-        "none, 10/20/40 channels": Arm(width=10),
     },
     "gates": {
         "none": Arm(),
@@ -283,95 +334,9 @@ def train(arms, seeds):
             keras.utils.clear_session()
 
 
-def difference(rows, baseline):
-    """Returns mean and interval of the difference in test accuracy.
-
-    Args:
-        rows: List of results, one per seed.
-        baseline: List of results of the same seeds.
-    """
-    own, other = (
-        np.array([[int(n) for n in row["right"]] for row in side])
-        for side in (rows, baseline)
-    )
-    table = (own - other) / CANVASES["test"]
-    seeds, many = table.shape
-    mean = table.mean()
-    if seeds < 2:
-        return mean, None
-    by_seed, by_digit = table.mean(axis=1), table.mean(axis=0)
-    rest = table - by_seed[:, None] - by_digit[None, :] + mean
-    residual = (rest**2).sum() / ((seeds - 1) * (many - 1))
-    variance = (
-        by_seed.var(ddof=1) / seeds
-        + by_digit.var(ddof=1) / many
-        - residual / (seeds * many)
-    )
-    from scipy import stats
-
-    quantile = stats.t.ppf((1 + training.CONFIDENCE) / 2, seeds - 1)
-    return mean, float(quantile) * math.sqrt(max(variance, 0))
-
-
-def report():
-    """Prints the tables of all studies that have results."""
-    found = stored()
-    for study, arms in STUDIES.items():
-        first = next(iter(arms.values()))
-        lines = []
-        for name, arm in arms.items():
-            seeds = sorted(
-                seed
-                for own, seed in found
-                if own == arm
-                and (first, seed) in found
-                and seed not in TUNING_SEEDS
-            )
-            if seeds:
-                lines.append(_line(name, arm, first, seeds, found))
-        if lines:
-            columns = {
-                "network": "left",
-                "parameters": "right",
-                "seeds": "right",
-                "training accuracy": "right",
-                "test error (%)": "right",
-                "difference (95 %)": "right",
-                "ahead": "right",
-            }
-            print(f"**{study}**\n")
-            print(_tables.render(columns, [lines], markdown=True), "\n")
-
-
-def _line(name, arm, first, seeds, found):
-    rows = [found[arm, seed] for seed in seeds]
-    baseline = [found[first, seed] for seed in seeds]
-    errors = [100 * (1 - row["test_accuracy"]) for row in rows]
-    compared, ahead = "", ""
-    if arm != first:
-        mean, reach = difference(rows, baseline)
-        compared = f"{-100 * mean:+.2f}"
-        if reach is not None:
-            compared += f" ± {100 * reach:.2f}"
-        wins = sum(
-            own["test_accuracy"] > other["test_accuracy"]
-            for own, other in zip(rows, baseline, strict=True)
-        )
-        ahead = f"{wins} of {len(seeds)}"
-    return (
-        name,
-        f"{rows[0]['parameters']:,}",
-        str(len(seeds)),
-        f"{np.mean([row['train_accuracy'] for row in rows]):.1%}",
-        f"{np.mean(errors):.2f}",
-        compared,
-        ahead,
-    )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("studies", nargs="*", choices=[[], *STUDIES])
+    parser.add_argument("studies", nargs="+", choices=list(STUDIES))
     parser.add_argument("--seeds", type=positive_integer, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
@@ -379,7 +344,6 @@ def main():
         action="store_true",
         help="train with four learning rates on other seeds instead",
     )
-    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     for study in options.studies:
         arms = list(STUDIES[study].values())
@@ -389,8 +353,6 @@ def main():
             arms = [rate for arm in arms for rate in _rates(arm)]
             seeds = TUNING_SEEDS
         train(arms, seeds)
-    if options.report:
-        report()
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_tables_have_the_rows_of_the_presets(table):
     ],
 )
 def test_networks_carry_the_attention_of_their_name(name, kind, options):
-    layer = make_attention(runs._attention(name, identity_init=True))
+    layer = make_attention(runs._attention(name, {"identity_init": True}))
     assert layer.identity_init
     assert type(layer).__name__ == kind
     config = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import when_it_helps
+from benchmarks import when_it_helps, when_it_helps_report
 from cbam_keras import layers
 
 QUANTILE = stats.t.ppf(0.975, 3)
@@ -21,20 +21,20 @@ def rows(counts):
 def test_the_difference_is_the_mean_over_seeds_and_digits():
     own = np.random.default_rng(0).integers(0, 5, (4, 30))
     other = np.random.default_rng(1).integers(0, 5, (4, 30))
-    mean, _ = when_it_helps.difference(rows(own), rows(other))
+    mean, _ = when_it_helps_report.difference(rows(own), rows(other))
     assert mean == pytest.approx((own - other).mean() / 4)
 
 
 def test_seeds_that_differ_widen_the_interval():
     own = np.repeat([[4], [3], [4], [2]], 30, axis=1)
-    _, reach = when_it_helps.difference(rows(own), rows(0 * own))
+    _, reach = when_it_helps_report.difference(rows(own), rows(0 * own))
     by_seed = np.array([1, 0.75, 1, 0.5])
     assert reach == pytest.approx(QUANTILE * by_seed.std(ddof=1) / 2)
 
 
 def test_digits_that_differ_widen_the_interval():
     one = np.random.default_rng(0).integers(0, 5, 30)
-    _, reach = when_it_helps.difference(
+    _, reach = when_it_helps_report.difference(
         rows(np.tile(one, (4, 1))), rows(np.zeros((4, 30), int))
     )
     spread = (one / 4).std(ddof=1) / math.sqrt(30)
@@ -49,7 +49,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         by_digit = rng.normal(0, 0.3, (1, 60))
         chance = np.clip(0.5 + by_seed + by_digit, 0, 1)
         own = rng.binomial(4, chance)
-        mean, reach = when_it_helps.difference(
+        mean, reach = when_it_helps_report.difference(
             rows(own), rows(np.full((8, 60), 2))
         )
         inside += abs(mean) <= reach
@@ -106,6 +106,26 @@ def test_attention_stands_in_the_stages_that_are_named(few_digits):
     ] == ["stage2_block1_attention", "stage3_block1_attention"]
 
 
+def test_gates_and_units_that_never_fire_are_counted(few_digits):
+    images, (shown, _) = when_it_helps.load(4, 1, 0)
+    arm = when_it_helps.Arm("cbam", start="identity", width=4)
+    model = when_it_helps.build(arm, images)
+    second, third = (
+        model.get_layer(f"stage{stage}_block1_attention").channel_attention
+        for stage in (2, 3)
+    )
+    second.squeeze_kernel.assign([[0, 0]] * 8)
+    second.squeeze_bias.assign([-1, 1])
+    third.excite_bias.assign([1] * 16)
+    rows = when_it_helps.gates(model, shown.astype("float32"))
+    assert [row["hidden"] for row in rows] == [1, 2, 4]
+    assert rows[1]["dead"] == 1
+    assert rows[1]["channel"] == [1, 0, 0]
+    assert rows[1]["spatial"] == [1, 0]
+    # Once for each of both pools, and twice a sigmoid.
+    assert rows[2]["channel"][0] == pytest.approx(2 / (1 + math.exp(-2)))
+
+
 def test_what_is_stored_is_not_trained_again(
     few_digits, tmp_path, monkeypatch, capsys
 ):
@@ -115,7 +135,7 @@ def test_what_is_stored_is_not_trained_again(
         "none": when_it_helps.Arm(**tiny),
         "CBAM": when_it_helps.Arm("cbam", **tiny),
     }
-    monkeypatch.setattr(when_it_helps, "STUDIES", {"tiny": arms})
+    monkeypatch.setattr(when_it_helps_report, "STUDIES", {"tiny": arms})
     when_it_helps.train(arms.values(), [0])
     before = (tmp_path / "results.jsonl").read_text()
     when_it_helps.train(arms.values(), [0])
@@ -127,7 +147,7 @@ def test_what_is_stored_is_not_trained_again(
         assert len(counts) == 20
         assert sum(counts) / 80 == pytest.approx(line["test_accuracy"])
     capsys.readouterr()
-    when_it_helps.report()
+    when_it_helps_report.report()
     printed = capsys.readouterr().out
     error = 100 * (1 - lines[1]["test_accuracy"])
     assert "**tiny**" in printed

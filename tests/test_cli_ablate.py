@@ -6,6 +6,8 @@ import pytest
 
 from cbam_keras import ablation, cli, comparison
 
+RECIPE = comparison.default_recipe("tiny")
+
 
 @pytest.fixture
 def ablated(monkeypatch):
@@ -38,7 +40,7 @@ def test_ablate_passes_its_defaults(ablated, capsys):
         "model": "tiny",
         "tables": [1, 2, 3, 4],
         "seeds": 3,
-        "recipe": comparison.RECIPE,
+        "recipe": RECIPE,
         "identity_init": True,
         "data_options": {},
         "output": None,
@@ -55,7 +57,7 @@ def test_ablate_passes_its_defaults(ablated, capsys):
         (["--data", "cifar10"], {"images": "cifar10"}),
         (
             ["--epochs", "7"],
-            {"recipe": dataclasses.replace(comparison.RECIPE, epochs=7)},
+            {"recipe": dataclasses.replace(RECIPE, epochs=7)},
         ),
         (["--no-identity-init"], {"identity_init": False}),
         (["--output", "here"], {"output": "here"}),

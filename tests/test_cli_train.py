@@ -41,8 +41,11 @@ OPTIONS = (
 )
 
 
+RECIPE = comparison.default_recipe("tiny")
+
+
 def recipe(**changes):
-    return dataclasses.replace(comparison.RECIPE, **changes)
+    return dataclasses.replace(RECIPE, **changes)
 
 
 @pytest.fixture
@@ -134,11 +137,11 @@ def test_help_of_train_names_every_option(capsys, option):
         "(default: tiny)",
         "(default: none, se and cbam)",
         "(default: crowded_mnist)",
-        f"epochs each (default: {comparison.RECIPE.epochs})",
-        f"images per step (default: {comparison.RECIPE.batch_size})",
-        f"schedule (default: {comparison.RECIPE.learning_rate})",
+        f"epochs each (default: {RECIPE.epochs})",
+        f"images per step (default: {RECIPE.batch_size})",
+        "schedule (default: 0.03 for the network tiny, otherwise 0.01)",
         "unless given (default: the values below)",
-        f"random (default: {comparison.RECIPE.seed})",
+        f"random (default: {RECIPE.seed})",
         "(default: 4 in the network tiny, which has few channels, "
         f"otherwise {CBAM().reduction_ratio})",
         "too small for their task (default: yes)",
@@ -164,7 +167,7 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
         "attentions": ("none", "se", "cbam"),
         "model": "tiny",
         "images": "crowded_mnist",
-        "recipe": comparison.RECIPE,
+        "recipe": RECIPE,
         "layer_options": {},
         "data_options": {},
         "seeds": 1,

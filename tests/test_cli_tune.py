@@ -43,7 +43,7 @@ def test_tune_prints_the_result_last(searched, capsys):
     assert capsys.readouterr().out == "a trial\nthe table\n"
     assert searched["images"] == "crowded_mnist"
     assert searched["confirm"] == 3
-    assert searched["recipe"] == tuning.RECIPE
+    assert searched["recipe"] == tuning.default_recipe(tuning.CBAMHyperModel())
     assert isinstance(searched["hypermodel"], tuning.CBAMHyperModel)
     assert searched["output"] is None
     assert searched["overwrite"] is False
@@ -73,7 +73,7 @@ def test_a_dry_run_estimates_and_does_not_search(monkeypatch, capsys):
     assert capsys.readouterr().out == "the estimate\n"
     assert calls == {
         "images": "crowded_mnist",
-        "recipe": tuning.RECIPE,
+        "recipe": tuning.default_recipe(tuning.CBAMHyperModel()),
         "algorithm": "random",
         "confirm": 5,
         "max_trials": 9,

@@ -280,7 +280,9 @@ def test_the_defaults_are_those_of_the_docstring(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         comparison.compare()
     assert (given["name"], given["batch_size"]) == ("crowded_mnist", 64)
-    assert comparison.RECIPE == training.Recipe(epochs=2, batch_size=64)
+    assert comparison.default_recipe("resnet18") == training.Recipe(
+        epochs=2, batch_size=64
+    )
 
 
 # What is printed.

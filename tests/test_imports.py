@@ -126,7 +126,7 @@ PUBLIC = {
     ],
     "blocks": ["basic_block", "bottleneck_block"],
     "cli": ["main"],
-    "comparison": ["NETWORKS", "RECIPE", "Comparison", "compare"],
+    "comparison": ["NETWORKS", "Comparison", "compare", "default_recipe"],
     "convert": ["Report", "load_torch_weights"],
     "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
     "explain": [
@@ -155,8 +155,8 @@ PUBLIC = {
         *("RECIPES", "Distribution", "Recipe", "Results", "Run", "train"),
     ],
     "tuning": [
-        *("RECIPE", "CBAMHyperModel", "Confirmed", "SearchResults", "Trial"),
-        "search",
+        *("CBAMHyperModel", "Confirmed", "SearchResults", "Trial"),
+        *("default_recipe", "search"),
     ],
 }
 

@@ -118,7 +118,7 @@ def run(
             different seeds. Defaults to `3`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one in `training.RECIPES`. Defaults to `None`, which means that
-            of `comparison.compare`, `Recipe(epochs=2, batch_size=64)`.
+            of `comparison.compare`.
         identity_init: Boolean, whether all attention layers start as the
             identity, as those of `comparison.compare` do, since gates that
             start at one help networks that are too small for their task.
@@ -165,7 +165,7 @@ def run(
     _checks.require("matplotlib.figure", extra="plot")
     build, label = _builder(model, identity_init)
     chosen, own_seeds, first, loaded = _prepared(
-        images, tables, seeds, recipe, data_options
+        images, model, tables, seeds, recipe, data_options
     )
     networks = _networks(build, loaded, chosen)
     profiles, fingerprints = _costs(networks, loaded, first)
@@ -218,13 +218,13 @@ def estimate(
     """Estimates how long `run` takes on one device; writes nothing."""
     build, _ = _builder(model, identity_init)
     chosen, own_seeds, first, loaded = _prepared(
-        images, tables, seeds, recipe, data_options
+        images, model, tables, seeds, recipe, data_options
     )
     networks = _networks(build, loaded, chosen)
     return training.estimate(networks, loaded, first, times=len(own_seeds))
 
 
-def _prepared(images, tables, seeds, recipe, data_options):
+def _prepared(images, model, tables, seeds, recipe, data_options):
     """Returns tables, seeds, and recipe and images of the first seed."""
     if isinstance(images, data.ImageData):
         raise TypeError(
@@ -234,7 +234,9 @@ def _prepared(images, tables, seeds, recipe, data_options):
     chosen, seeds = _check_tables(tables), training.check_seeds(seeds)
     if len(seeds) > 1:
         _checks.require("scipy.stats", extra="tune")
-    recipe = comparison.RECIPE if recipe is None else find_recipe(recipe)
+    if recipe is None:
+        recipe = comparison.default_recipe(model)
+    recipe = find_recipe(recipe)
     recipe = dataclasses.replace(recipe, seed=seeds[0])
     loaded = training.images_for(images, recipe, data_options)
     return chosen, seeds, recipe, loaded
@@ -273,18 +275,21 @@ def _builder(model, identity_init):
         def build(images, attention):
             return model(attention)
 
+    own = comparison.model_options(model)
+    own["identity_init"] = identity_init
+
     def build_named(images, name):
-        return build(images, _attention(name, identity_init))
+        return build(images, _attention(name, own))
 
     return build_named, label
 
 
-def _attention(name, identity_init):
+def _attention(name, own_options):
     """Returns the value of `attention=` for one of the networks."""
     preset = ABLATIONS[name]
     if preset.layer is None:
         return None
-    options = {**preset.layer_options, "identity_init": identity_init}
+    options = {**own_options, **preset.layer_options}
     return functools.partial(ATTENTION[preset.layer], **options)
 
 

@@ -48,16 +48,17 @@ def add_ablate(commands):
     add_dry_run(form)
     add_run_folder(parser, "runs/ablate-DATA-MODEL")
     add_data(parser, "crowded_mnist")
-    add_recipe(parser, comparison.RECIPE)
+    add_recipe(parser, comparison.default_recipe)
     parser.set_defaults(handler=_ablate, prog=parser.prog)
 
 
 def _ablate(options):
+    model = model_of(options.model)
     arguments = {
-        "model": model_of(options.model),
+        "model": model,
         "tables": options.tables,
         "seeds": options.seeds,
-        "recipe": recipe_of(options, comparison.RECIPE),
+        "recipe": recipe_of(options, comparison.default_recipe(model)),
         "identity_init": vars(options).get("identity_init", True),
         "data_options": data_options_of(options),
     }

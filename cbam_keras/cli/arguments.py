@@ -126,8 +126,12 @@ def add_data(parser, default, *, training=True):
     return group
 
 
-def add_recipe(parser, recipe, *, learning_rate=True):
-    """Adds the recipe and what is changed most often in it."""
+def add_recipe(parser, default_recipe, *, learning_rate=True):
+    """Adds the recipe and what is changed most often in it.
+
+    `default_recipe` returns what is the default for a network.
+    """
+    recipe, of_tiny = default_recipe(None), default_recipe("tiny")
     group = parser.add_argument_group("training")
 
     def add(option, kind, text, **options):
@@ -149,7 +153,8 @@ def add_recipe(parser, recipe, *, learning_rate=True):
             "--learning-rate",
             float,
             "the highest learning rate of the schedule "
-            f"(default: {recipe.learning_rate})",
+            f"(default: {of_tiny.learning_rate} for the network tiny, "
+            f"otherwise {recipe.learning_rate})",
         )
     add("--seed", int, f"of everything random (default: {recipe.seed})")
     add(

@@ -43,7 +43,7 @@ def add_train(commands):
         parser, "runs/train-DATA-MODEL, with -seeds for several seeds"
     )
     add_data(parser, "crowded_mnist")
-    add_recipe(parser, comparison.RECIPE)
+    add_recipe(parser, comparison.default_recipe)
     _add_devices(parser)
     parser.set_defaults(handler=_train, prog=parser.prog)
 
@@ -138,10 +138,11 @@ def _train(options):
         )
     distribution = _distribution(given)
     attentions = given.get("attention", ("none", "se", "cbam"))
+    default = comparison.default_recipe(options.model)
     arguments = {
         "model": options.model,
         "images": options.data,
-        "recipe": recipe_of(options, comparison.RECIPE),
+        "recipe": recipe_of(options, default),
         "layer_options": {
             key: given[key] for key in _LAYER_OPTIONS if key in given
         },

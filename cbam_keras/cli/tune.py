@@ -65,7 +65,7 @@ def add_tune(commands):
     add_run_folder(parser, "runs/tune-DATA-MODEL")
     _add_space(parser)
     add_data(parser, "crowded_mnist")
-    add_recipe(parser, tuning.RECIPE, learning_rate=False)
+    add_recipe(parser, tuning.default_recipe, learning_rate=False)
     _add_processes(parser)
     parser.set_defaults(handler=_tune, prog=parser.prog)
 
@@ -208,10 +208,11 @@ def _tune(options):
         role = "chief" if options.chief else given.get("id", own)
         tuning.join(role, given["address"])
     with apart_from(options.json):
+        hypermodel = _hypermodel(options)
         results = tuning.search(
-            _hypermodel(options),
+            hypermodel,
             options.data,
-            recipe_of(options, tuning.RECIPE),
+            recipe_of(options, tuning.default_recipe(hypermodel)),
             **_trials(options),
             keep=options.keep,
             tensorboard=options.tensorboard,
@@ -226,10 +227,11 @@ def _tune(options):
 def _dry_run(options):
     with apart_from(options.json):
         workers = vars(options).get("workers", 1)
+        hypermodel = _hypermodel(options)
         estimate = tuning.estimate(
-            _hypermodel(options),
+            hypermodel,
             options.data,
-            recipe_of(options, tuning.RECIPE),
+            recipe_of(options, tuning.default_recipe(hypermodel)),
             **_trials(options),
             workers=workers,
             data_options=data_options_of(options),
@@ -269,8 +271,8 @@ def _hypermodel(options):
 def _run_workers(options):
     workers = _checks.positive_integer("workers", options.workers)
     # User errors are reported before any process is started.
-    recipe_of(options, tuning.RECIPE)
     hypermodel = _hypermodel(options)
+    recipe_of(options, tuning.default_recipe(hypermodel))
     output = vars(options).get("output")
     if output is None:
         output = tuning.default_output(hypermodel, options.data)

@@ -6,8 +6,8 @@
 """
 
 from cbam_keras.comparison.comparing import compare, estimate
-from cbam_keras.comparison.plan import LAYER_OPTIONS, RECIPE
+from cbam_keras.comparison.plan import default_recipe, model_options
 from cbam_keras.comparison.results import Comparison
 from cbam_keras.models import NETWORKS
 
-__all__ = ["NETWORKS", "RECIPE", "Comparison", "compare"]
+__all__ = ["NETWORKS", "Comparison", "compare", "default_recipe"]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from cbam_keras import _checks
 from cbam_keras.tuning.algorithms import ALGORITHMS
 from cbam_keras.tuning.estimates import SearchEstimate, estimate
-from cbam_keras.tuning.plan import RECIPE
+from cbam_keras.tuning.plan import default_recipe
 from cbam_keras.tuning.results import Confirmed, SearchResults, Trial
 from cbam_keras.tuning.searching import default_output, search
 from cbam_keras.tuning.workers import end_with_starter, join, run_workers
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
 __all__ = [
-    "RECIPE",
     "CBAMHyperModel",
     "Confirmed",
     "SearchResults",
     "Trial",
+    "default_recipe",
     "search",
 ]
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, data, training
+from cbam_keras import _checks, comparison, data, training
 from cbam_keras.training import Recipe, find_recipe
 from cbam_keras.tuning.algorithms import ALGORITHMS, make_algorithm
 from cbam_keras.tuning.confirmation import fresh_seeds
 
-# What `recipe=None` means.
-RECIPE = Recipe(epochs=1, batch_size=64)
 # All points of the default space.
 MAX_TRIALS = 14
 
@@ -80,6 +78,12 @@ class Plan:
         )
 
 
+def default_recipe(hypermodel: Any) -> Recipe:
+    """Returns what `recipe=None` means for a search."""
+    model = getattr(hypermodel, "model", None)
+    return dataclasses.replace(comparison.default_recipe(model), epochs=1)
+
+
 def plan_of(
     hypermodel: Any,
     images: Any,
@@ -91,11 +95,13 @@ def plan_of(
     **limits: Any,
 ) -> Plan:
     """Returns the arguments of a search after checking them."""
-    recipe = RECIPE if recipe is None else find_recipe(recipe)
+    hypermodel, name = named(hypermodel)
+    if recipe is None:
+        recipe = default_recipe(hypermodel)
+    recipe = find_recipe(recipe)
     limits = _limits(keep=keep, **limits)
     seeds = _seeds(recipe, confirm)
     _check_packages(limits["algorithm"])
-    hypermodel, name = named(hypermodel)
     return Plan(
         hypermodel=hypermodel,
         name=name,

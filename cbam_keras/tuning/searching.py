@@ -79,7 +79,7 @@ def search(
             `training.train`. The fresh seeds of the confirmation split again
             what is not loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
-            which means the default one with one epoch in batches of 64.
+            which means that of `comparison.compare`, with one epoch.
         algorithm: `"random"` (no combination twice, so all of a small space;
             each kind of attention as often as it has combinations);
             `"hyperband"` (many trials for a few epochs,
