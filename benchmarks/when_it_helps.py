@@ -25,6 +25,7 @@ from cbam_keras.data import digits
 RESULTS = pathlib.Path(__file__).with_suffix(".jsonl")
 # Seeds that only choose the learning rate, on validation images.
 TUNING_SEEDS = (1000, 1001)
+RATES = (0.003, 0.01, 0.03, 0.1)
 CANVASES = {"validation": 4, "test": 4}
 
 
@@ -35,6 +36,7 @@ class Arm:
     Args:
         attention: String, a key of `ATTENTION`.
         reduction_ratio: Integer.
+        kernel_size: Integer.
         stages: Tuple of integers from 1, the stages with attention; empty
             for all.
         start: String, how the gates or the blocks start: a key of `STARTS`.
@@ -49,6 +51,7 @@ class Arm:
 
     attention: str = "none"
     reduction_ratio: int = 4
+    kernel_size: int = 7
     stages: tuple[int, ...] = ()
     start: str = "paper"
     width: int = 8
@@ -58,6 +61,9 @@ class Arm:
     epochs: int = 2
     # The best of four for all of none, SE and CBAM (`--rates`).
     learning_rate: float = 0.03
+
+    def at_rate(self, learning_rate):
+        return dataclasses.replace(self, learning_rate=learning_rate)
 
 
 ATTENTION = {
@@ -79,6 +85,8 @@ def one_plus_sigmoid(x):
 STARTS = {
     "paper": {},
     "identity": {"identity_init": True},
+    # Of CBAM: gamma starts at zero.
+    "normalized identity": {"identity_init": True, "spatial_batch_norm": True},
     # Each gate at sigmoid(2) = 0.88, by its last bias.
     "open": {"spatial_use_bias": True},
     # The spatial gate's normalization, from zero as in the authors' code.
@@ -96,6 +104,8 @@ def build(arm, images):
         options = dict(STARTS[arm.start])
         if arm.attention != "spatial":
             options["reduction_ratio"] = arm.reduction_ratio
+        if arm.attention not in ("se", "channel"):
+            options["kernel_size"] = arm.kernel_size
         attention = functools.partial(ATTENTION[arm.attention], **options)
     if arm.stages:
         attention = [attention if s in arm.stages else None for s in (1, 2, 3)]
@@ -231,13 +241,6 @@ def _identity(attention="cbam", **options):
     return Arm(attention, start="identity", **options)
 
 
-def _rates(arm):
-    return [
-        dataclasses.replace(arm, learning_rate=rate)
-        for rate in (0.003, 0.01, 0.03, 0.1)
-    ]
-
-
 # The arms of each study by what they are called; the first is compared with.
 STUDIES = {
     "main": {
@@ -246,6 +249,13 @@ STUDIES = {
         "CBAM, identity": _identity(),
         "CBAM, paper's start": Arm("cbam"),
         "none, 10/20/40 channels": Arm(width=10),
+    },
+    "candidates": {
+        "none": Arm(),
+        "SE, identity": _identity("se"),
+        "CBAM, identity": _identity(),
+        "CBAM, identity, k = 3": _identity(kernel_size=3),
+        "CBAM, identity, normalized": Arm("cbam", start="normalized identity"),
     },
     "start": {
         "none": Arm(),
@@ -272,12 +282,21 @@ STUDIES = {
             "CBAM, identity": _identity(**options),
         }
         for fragments, canvases, epochs in (
-            *((12, 10, 2), (4, 2, 8), (4, 10, 2), (12, 2, 2)),
-            *((12, 2, 10), (12, 10, 6), (20, 10, 2)),
+            *((12, 2, 2), (12, 2, 10), (12, 10, 4)),
+            *((4, 2, 8), (20, 10, 2)),
         )
         for options in [
             {"fragments": fragments, "canvases": canvases, "epochs": epochs}
         ]
+    },
+    "kernel size": {
+        "none": Arm(),
+        **{f"k = {k}": _identity(kernel_size=k) for k in (3, 5, 7)},
+    },
+    "learning rate 0.01": {
+        "none": Arm().at_rate(0.01),
+        "SE, identity": _identity("se").at_rate(0.01),
+        "CBAM, identity": _identity().at_rate(0.01),
     },
     "place": {
         "none": Arm(),
@@ -312,7 +331,7 @@ def stored():
     for line in RESULTS.read_text().splitlines():
         row = json.loads(line)
         values = {name: row[name] for name in names}
-        arm = Arm(**{**values, "stages": tuple(values["stages"])})
+        arm = Arm(**values | {"stages": tuple(row["stages"])})
         found[arm, row["seed"]] = row
     return found
 
@@ -350,7 +369,7 @@ def main():
         first = options.first_seed
         seeds = range(first, first + options.seeds)
         if options.rates:
-            arms = [rate for arm in arms for rate in _rates(arm)]
+            arms = [arm.at_rate(rate) for arm in arms for rate in RATES]
             seeds = TUNING_SEEDS
         train(arms, seeds)
 

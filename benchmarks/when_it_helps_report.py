@@ -1,21 +1,45 @@
 """The tables and figures of `docs/when-it-helps.md`.
 
-    python -m benchmarks.when_it_helps_report
+    python -m benchmarks.when_it_helps_report --output docs/figures
 
-Prints the stored results of `benchmarks.when_it_helps` as Markdown, each arm
-of a study compared with the first, paired by seed, and draws the figures.
+Prints the stored results of `benchmarks.when_it_helps` as Markdown: the
+learning rates, the studies, each network compared with the first of its
+study and paired by seed, and what the gates do. Draws the gain by how well
+the network learns its training images.
 """
 
+import argparse
 import math
+import pathlib
 
 import numpy as np
 
-from benchmarks.when_it_helps import CANVASES, STUDIES, TUNING_SEEDS, stored
+from benchmarks.when_it_helps import (
+    CANVASES,
+    RATES,
+    STUDIES,
+    TUNING_SEEDS,
+    stored,
+)
 from cbam_keras import _tables, training
+from cbam_keras.plotting import style
+
+TABLE = {
+    "network": "left",
+    "parameters": "right",
+    "seeds": "right",
+    "training accuracy": "right",
+    "test error (%)": "right",
+    "difference (95 %)": "right",
+    "ahead": "right",
+}
 
 
 def difference(rows, baseline):
     """Returns mean and interval of the difference in test accuracy.
+
+    Seeds and test digits are both counted as drawn at random: several
+    canvases show one digit.
 
     Args:
         rows: List of results, one per seed.
@@ -44,43 +68,57 @@ def difference(rows, baseline):
     return mean, float(quantile) * math.sqrt(max(variance, 0))
 
 
-def report():
-    """Prints the tables of all studies that have results."""
-    found = stored()
-    for study, arms in STUDIES.items():
-        first = next(iter(arms.values()))
-        lines = []
-        for name, arm in arms.items():
-            seeds = sorted(
-                seed
-                for own, seed in found
-                if own == arm
-                and (first, seed) in found
-                and seed not in TUNING_SEEDS
-            )
-            if seeds:
-                lines.append(_line(name, arm, first, seeds, found))
-        if lines:
-            columns = {
-                "network": "left",
-                "parameters": "right",
-                "seeds": "right",
-                "training accuracy": "right",
-                "test error (%)": "right",
-                "difference (95 %)": "right",
-                "ahead": "right",
-            }
-            print(f"**{study}**\n")
-            print(_tables.render(columns, [lines], markdown=True), "\n")
+def tables(found):
+    """Returns the tables by their titles.
+
+    Args:
+        found: Results by arm and seed, see `stored`.
+    """
+    studies = {name: _study(arms, found) for name, arms in STUDIES.items()}
+    made = {name: rows for name, rows in studies.items() if len(rows) > 1}
+    return {
+        **{
+            f"{name}, learning rates": table
+            for name, arms in STUDIES.items()
+            if (table := _rates(arms, found))
+        },
+        **{
+            name: _tables.render(TABLE, [rows], markdown=True)
+            for name, rows in made.items()
+        },
+        "gates": _gates(STUDIES["main"]["CBAM, identity"], found),
+        "hidden units": _hidden(STUDIES["reduction ratio"], found),
+    }
 
 
-def _line(name, arm, first, seeds, found):
-    rows = [found[arm, seed] for seed in seeds]
-    baseline = [found[first, seed] for seed in seeds]
-    errors = [100 * (1 - row["test_accuracy"]) for row in rows]
+def paired(arm, first, found):
+    """Returns the results of an arm and of the first, of the same seeds."""
+    seeds = sorted(
+        seed
+        for own, seed in found
+        if own == arm and (first, seed) in found and seed not in TUNING_SEEDS
+    )
+    return (
+        [found[arm, seed] for seed in seeds],
+        [found[first, seed] for seed in seeds],
+    )
+
+
+def _study(arms, found):
+    first = next(iter(arms.values()))
+    made = []
+    for name, arm in arms.items():
+        rows, baseline = paired(arm, first, found)
+        if rows:
+            made.append(_line(name, rows, None if arm == first else baseline))
+    return made
+
+
+def _line(name, rows, baseline):
     compared, ahead = "", ""
-    if arm != first:
+    if baseline:
         mean, reach = difference(rows, baseline)
+        # Of errors.
         compared = f"{-100 * mean:+.2f}"
         if reach is not None:
             compared += f" ± {100 * reach:.2f}"
@@ -88,13 +126,140 @@ def _line(name, arm, first, seeds, found):
             own["test_accuracy"] > other["test_accuracy"]
             for own, other in zip(rows, baseline, strict=True)
         )
-        ahead = f"{wins} of {len(seeds)}"
+        ahead = f"{wins} of {len(rows)}"
+    errors = [100 * (1 - row["test_accuracy"]) for row in rows]
     return (
         name,
         f"{rows[0]['parameters']:,}",
-        str(len(seeds)),
+        str(len(rows)),
         f"{np.mean([row['train_accuracy'] for row in rows]):.1%}",
         f"{np.mean(errors):.2f}",
         compared,
         ahead,
     )
+
+
+def _rates(arms, found):
+    """Returns the mean validation accuracy by learning rate, where known."""
+    rows = []
+    for name, arm in arms.items():
+        means = []
+        for rate in RATES:
+            own = arm.at_rate(rate)
+            accuracies = [
+                100 * found[own, seed]["validation_accuracy"]
+                for seed in TUNING_SEEDS
+                if (own, seed) in found
+            ]
+            means.append(f"{np.mean(accuracies):.1f}" if accuracies else "")
+        if any(means):
+            rows.append((name, *means))
+    if not rows:
+        return ""
+    columns = {"network": "left", **{str(rate): "right" for rate in RATES}}
+    return _tables.render(columns, [rows], markdown=True)
+
+
+def _looked_at(arm, found):
+    """Returns the gates of all seeds: a list of stages each."""
+    rows, _ = paired(arm, arm, found)
+    return [row["gates"] for row in rows if row.get("gates")]
+
+
+def _gates(arm, found):
+    """Returns what the gates of each stage do, the mean over seeds."""
+    columns = {
+        "stage": "right",
+        "mean of the channel map": "right",
+        "deviation among channels": "right",
+        "among images": "right",
+        "mean of the spatial map": "right",
+        "deviation among positions": "right",
+    }
+    stages = zip(*_looked_at(arm, found), strict=True)
+    rows = []
+    for number, seen in enumerate(stages, start=1):
+        means = [
+            np.mean([gate[kind] for gate in seen], axis=0)
+            for kind in ("channel", "spatial")
+        ]
+        rows.append((f"{number}", *(f"{x:.2f}" for x in np.concatenate(means))))
+    return _tables.render(columns, [rows], markdown=True)
+
+
+def _hidden(arms, found):
+    """Returns how many hidden units of each stage never fire."""
+    rows = []
+    for name, arm in arms.items():
+        looked_at = _looked_at(arm, found)
+        if looked_at:
+            cells = [
+                f"{np.mean([gate['dead'] for gate in seen]):.1f} of "
+                f"{seen[0]['hidden']}"
+                for seen in zip(*looked_at, strict=True)
+            ]
+            rows.append((name, *cells))
+    columns = {"network": "left"}
+    columns |= {f"stage {stage}": "right" for stage in (1, 2, 3)}
+    return _tables.render(columns, [rows], markdown=True)
+
+
+def draw_gain(found):
+    """Draws the gain against how well the network learns its images."""
+    figure = style.new_figure(7, 4.2, "")
+    axes = figure.subplots()
+    points = []
+    for name, arms in STUDIES.items():
+        if "none" not in arms or "CBAM, identity" not in arms:
+            continue
+        rows, baseline = paired(arms["CBAM, identity"], arms["none"], found)
+        if name == "start" or len(rows) < 2:
+            continue
+        mean, reach = difference(rows, baseline)
+        trained = np.mean([row["train_accuracy"] for row in baseline])
+        label = "12 fragments, 10 canvases, 2 epochs"
+        points.append(
+            (100 * trained, 100 * mean, 100 * reach)
+            + (label if name == "main" else name,)
+        )
+    points.sort()
+    for point, look in zip(points, _looks(), strict=False):
+        x, y, reach, label = point
+        axes.errorbar(
+            x,
+            y,
+            yerr=reach,
+            color=look["color"],
+            marker=look["marker"],
+            linestyle="none",
+            capsize=3,
+            label=label,
+        )
+    axes.axhline(0, color="0.4", linewidth=1)
+    axes.set_xlabel("Training accuracy without attention (%)")
+    axes.set_ylabel("Gain of CBAM in test accuracy\n(percentage points)")
+    style.style_axes(axes, "both")
+    style.add_legend(figure, [axes], columns=2)
+    return figure
+
+
+def _looks():
+    """Returns more styles than a figure of the package has lines."""
+    hollow = [{**look, "color": "0.3"} for look in style.STYLES]
+    return [*style.STYLES, *hollow]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=pathlib.Path, metavar="DIR")
+    options = parser.parse_args()
+    found = stored()
+    for title, table in tables(found).items():
+        print(f"**{title}**\n\n{table}\n")
+    if options.output:
+        figure = draw_gain(found)
+        figure.savefig(options.output / "when-it-helps-gain.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
