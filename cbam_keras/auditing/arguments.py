@@ -52,13 +52,14 @@ def _others(name, value):
         return []
     if isinstance(value, float):
         # Others, as epsilon and momentum, change too little to be seen.
-        return [2 * value, value / 2] if _is_ratio(name) else []
+        return [2 * value, value / 2] if is_ratio(name) else []
     if "kernel" in name:
         return [value + 2, max(1, value - 2)]
     return [value // 2 or 2, 2 * value, value + 1]
 
 
-def _is_ratio(name):
+def is_ratio(name: str) -> bool:
+    """Returns whether an argument is a reduction ratio, by its name."""
     return "ratio" in name or "reduction" in name or name == "r"
 
 
@@ -91,7 +92,7 @@ def _check_values(arguments: dict[str, Any], channels, found):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or value <= 0:
             continue
-        if _is_ratio(name) and hidden is not None:
+        if is_ratio(name) and hidden is not None:
             # Less than 1 is the fraction itself.
             ratio = value if value >= 1 else 1 / value
             widths = rounded(channels, ratio).values()

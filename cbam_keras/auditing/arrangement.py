@@ -13,7 +13,7 @@ def check_arrangement(gates: Gates, found: Findings) -> None:
             "The layer adds its input to the product: that addition belongs "
             "to the residual block, not to the module."
         )
-    if gates.channel and gates.spatial:
+    if {"channel", "spatial"} <= set(found.facts):
         _check_order(gates, found)
     _check_scale(gates, found)
 
@@ -61,9 +61,14 @@ def _spatial_map(gates, seed):
 
 
 def _check_scale(gates, found):
-    count = bool(gates.channel) + bool(gates.spatial)
-    if not gates.at_rest:
+    kinds = {
+        found.facts.get(gate)
+        for gate in ("channel", "spatial")
+        if getattr(gates, gate)
+    }
+    if not gates.at_rest or not kinds <= {"sigmoid", "clipped"}:
         return
+    count = bool(gates.channel) + bool(gates.spatial)
     scale = gates.at_rest * 2**count
     if found.facts.get("summed_late"):
         # The excess is reported already.

@@ -32,7 +32,7 @@ def check_channel_gate(gates: Gates, found: Findings) -> None:
             "multiplied by the same factor."
         )
         return
-    kind = kind_of(gates, "channel")
+    found.facts["channel"] = kind = kind_of(gates, "channel")
     if kind == "unknown":
         found.unchecked.append(
             "The channel gate, because the spatial gate is 0 at rest."
@@ -178,7 +178,7 @@ def _note_weights(gates, found):
     if hidden:
         found.facts["hidden_units"] = hidden[0]
         found.choices.append(
-            f"The hidden layer of the MLP has {hidden[0]} units for "
+            f"The hidden layer of the MLP has a width of {hidden[0]} for "
             f"{channels} channels."
         )
     sizes = [w.shape for w in subject.weights if w.ndim == 1]

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cbam_keras.auditing import contract
-from cbam_keras.auditing.arguments import check_arguments, rounded
+from cbam_keras.auditing.arguments import check_arguments, is_ratio, rounded
 from cbam_keras.auditing.arrangement import check_arrangement
 from cbam_keras.auditing.channel_gate import check_channel_gate
 from cbam_keras.auditing.gates import find_gates
@@ -73,6 +73,16 @@ def audit(layer: Any) -> Audit:
 
 def _subject(maker: Maker, found: Findings) -> Subject | None:
     """Returns a built copy, or `None` if there is nothing more to check."""
+    if maker.problem is not None and not maker.instance.built:
+        found.departures.append(
+            "The layer cannot be copied by `from_config(get_config())` "
+            f"({words(maker.problem)})."
+        )
+        found.unchecked.append(
+            "All else. Give `audit` a function that makes the layer, as "
+            "lambda channels: MyCBAM(8)."
+        )
+        return None
     first = None
     for shape in _shapes(maker):
         try:
@@ -111,8 +121,8 @@ def _subject(maker: Maker, found: Findings) -> Subject | None:
         height, width = shape[:2]
         found.departures.append(
             f"The layer works for features of {height} x {width} but not for "
-            f"{SIZE[0]} x {SIZE[1]}: it pools over a fixed window or has a "
-            f"fixed size ({words(first)})."
+            f"{SIZE[0]} x {SIZE[1]}: its pools or shapes are of a fixed size "
+            "in place of global."
         )
     return subject
 
@@ -140,7 +150,13 @@ def _check(maker: Maker, subject: Subject, found: Findings) -> str | None:
 
 def _shapes(maker: Maker) -> list[tuple[int, int, int]]:
     """Returns shapes `(H, W, C)` to try, the preferred ones first."""
-    channels = [CHANNELS]
+    ratios = [
+        value
+        for name, value in maker.arguments.items()
+        if is_ratio(name) and type(value) is int
+    ]
+    # A hidden layer of two units at least.
+    channels = [max([CHANNELS, *(2 * ratio for ratio in ratios)])]
     sizes = [SIZE, *((size, size) for size in FIXED_SIZES)]
     layer = maker.instance
     if layer is not None:
@@ -172,7 +188,7 @@ def _check_other_shapes(maker, subject, found):
     ratios = [
         value
         for name, value in maker.arguments.items()
-        if "ratio" in name and isinstance(value, int)
+        if is_ratio(name) and type(value) is int
     ]
     if maker.problem or not ratios or "hidden_units" not in found.facts:
         return

@@ -11,7 +11,7 @@ from cbam_keras.auditing.subject import Subject, same, spread
 # Relative variation below which a map counts as constant.
 CONSTANT = 1e-3
 # Makes logits so large that a sigmoid is 0 or 1.
-LOUD = 40.0
+LOUD = 1e3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,33 +24,36 @@ class Gates:
             gate.
         spatial: List of those that belong to the spatial gate.
         at_rest: Float, the factor of the input if all kernels are 0.
+        hidden: List of the gates that cannot be seen while the other is at
+            rest, because that is 0 there.
     """
 
     subject: Subject
     channel: list[int]
     spatial: list[int]
     at_rest: float
+    hidden: list[str] = dataclasses.field(default_factory=list)
 
-    def map(self, gate, x, values, training=False):
+    def map(self, gate, x, values):
         """Returns the map of a gate, `(B, H, W, C)`, the other at rest.
 
         It is 1 where the gate is at rest, if it is not 0 there. Where it
         cannot be measured it is NaN.
         """
-        own, other = (self.channel, self.spatial)
-        if gate == "spatial":
-            own, other = other, own
-        run = self.subject.gate
-        alone = run(x, self.subject.muted(values, other), training)
-        if np.abs(alone).max() > 1e-6:
-            return alone / (self.at_rest or 1.0)
+        muted = self.subject.muted
+        if gate not in self.hidden:
+            values = muted(values, self.others(gate))
+            return self.subject.gate(x, values) / (self.at_rest or 1.0)
         if gate == "channel":
             return np.full(x.shape, np.nan)
-        # The channel gate is 0 at rest: divide by its map instead.
-        by_channel = run(x, self.subject.muted(values, own), training)
-        whole = run(x, values, training)
-        by_channel[np.abs(by_channel) < 1e-3] = np.nan
-        return whole / by_channel
+        # Behind a channel gate that is 0 at rest.
+        whole = self.subject.gate(x, values)
+        channel = self.subject.gate(x, muted(values, self.spatial))
+        return whole / np.where(np.abs(channel) < 1e-2, np.nan, channel)
+
+    def others(self, gate):
+        """Returns the kernels of the other gate."""
+        return self.spatial if gate == "channel" else self.channel
 
 
 def find_gates(subject: Subject) -> Gates:
@@ -74,7 +77,12 @@ def find_gates(subject: Subject) -> Gates:
             i for i in subject.kernels if _is_spatial(subject, i, values, whole)
         ]
     channel = [i for i in subject.kernels if i not in spatial]
-    return Gates(subject, channel, spatial, at_rest)
+    gates = Gates(subject, channel, spatial, at_rest)
+    for gate in ("channel", "spatial"):
+        alone = gates.map(gate, subject.x, values)
+        if np.abs(alone).max() < 1e-6:
+            gates.hidden.append(gate)
+    return gates
 
 
 def kind_of(gates: Gates, gate: str) -> str:

@@ -12,8 +12,9 @@ def features(height: int, width: int, channels: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     shape = (BATCH, height, width, channels)
     of_channel, of_position = (BATCH, 1, 1, channels), (BATCH, height, width, 1)
-    # Averages and maxima differ between channels and between positions.
-    positive = rng.uniform(0.3, 0.7, of_channel) > rng.random(shape)
+    # Averages and maxima differ between channels and between positions, also
+    # in sign: the ReLU of a small MLP is not to be 0 for all of them.
+    positive = rng.uniform(-0.7, 1.4, of_channel) > rng.random(shape)
     x = np.where(positive, 1, -1) * rng.uniform(0.5, 2, shape)
     x = x * rng.uniform(0.5, 1.5, of_channel)
     return (x * rng.uniform(0.5, 1.5, of_position)).astype("float32")
@@ -53,20 +54,25 @@ def other_spread(x, over):
 
     def change(x, low):
         count = np.cumsum(low, axis=1) * low
-        last = low.sum(axis=1, keepdims=True) // 2 * 2
-        paired = low * (count <= last)
-        return x + 0.5 * paired * np.where(count % 2, 1, -1)
+        even = low.sum(axis=1, keepdims=True) // 2 * 2
+        paired = low * (count <= even)
+        mean = x.mean(axis=1, keepdims=True)
+        room = np.minimum(
+            x.max(axis=1, keepdims=True) - mean,
+            mean - x.min(axis=1, keepdims=True),
+        )
+        return x + 0.5 * room * paired * np.where(count % 2, 1, -1)
 
     return _changed(x, over, change)
 
 
 def _changed(x, over, change):
-    """Applies `change` to `(B, N, ..)`, and to a mask of negative values."""
+    """Applies `change` to `(B, N, ..)` and a mask of values below average."""
     batch, height, width, channels = x.shape
-    flat = x.reshape(batch, height * width, channels)
+    flat = x.reshape(batch, height * width, channels).astype("float64")
     if over == CHANNELS:
         flat = flat.swapaxes(1, 2)
-    flat = change(flat, flat < 0)
+    flat = change(flat, flat < flat.mean(axis=1, keepdims=True))
     if over == CHANNELS:
         flat = flat.swapaxes(1, 2)
     return flat.reshape(x.shape).astype("float32")

@@ -1,7 +1,6 @@
 """Copies of the layer under audit, which itself is left as it is."""
 
 import contextlib
-import copy
 import dataclasses
 import inspect
 import random
@@ -106,19 +105,38 @@ def changeable(layer: keras.layers.Layer) -> dict[str, Any]:
     except Exception:
         # Reported by the check of the configuration.
         return {}
-    parameters = inspect.signature(type(layer).__init__).parameters
-    return {name: config[name] for name in parameters if name in config}
+    signature = inspect.signature(type(layer).__init__)
+    given = {
+        name: config[name] for name in signature.parameters if name in config
+    }
+    # What Keras records by itself lacks arguments that were not given.
+    return {**_defaults(signature), **given} if _recorded(layer) else given
+
+
+def forgotten(layer: keras.layers.Layer) -> list[str]:
+    """Returns the constructor's arguments that `get_config` leaves out."""
+    if _recorded(layer):
+        return []
+    config = layer.get_config()
+    parameters = inspect.signature(type(layer).__init__).parameters.values()
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [
+        parameter.name
+        for parameter in list(parameters)[1:]
+        if parameter.kind not in kinds and parameter.name not in config
+    ]
+
+
+def _recorded(layer):
+    """Returns whether Keras alone makes the configuration."""
+    return type(layer).get_config is keras.layers.Layer.get_config
 
 
 def _of_layer(layer):
     try:
         copied(layer)
     except Exception as error:
-        if not layer.built:
-            # Nothing but the layer itself is known.
-            return Maker(
-                lambda channels: copy.deepcopy(layer), {}, layer, error
-            )
+        # Without a copy, the layer itself is run, which does not change it.
         return Maker(lambda channels: layer, {}, layer, error)
 
     def make(channels, **changes):

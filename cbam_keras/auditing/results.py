@@ -1,6 +1,7 @@
 """`Audit`, the result, and `Findings`, what the checks add to."""
 
 import dataclasses
+import re
 import textwrap
 
 from cbam_keras import _tables
@@ -75,7 +76,10 @@ class Findings:
 
 
 def words(error: Exception) -> str:
-    """Returns the first line of an error, with its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = textwrap.shorten(lines[0] if lines else "", 160, placeholder=" ...")
-    return f"{type(error).__name__}: {text}".rstrip(": ")
+    """Returns an error's first line that says something, with its type."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Keras says first where it happened.
+    said = [x for x in lines if not x.startswith("Exception encountered")]
+    said = textwrap.shorten(" ".join(said[:1]), 160, placeholder=" ...")
+    return f"{type(error).__name__}: {said}".rstrip(": ")

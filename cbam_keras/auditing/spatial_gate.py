@@ -24,9 +24,8 @@ def check_spatial_gate(gates: Gates, found: Findings) -> None:
             "There is no spatial attention: all positions of a channel are "
             "multiplied by the same factor."
         )
-        gates.spatial.clear()
         return
-    kind = kind_of(gates, "spatial")
+    found.facts["spatial"] = kind = kind_of(gates, "spatial")
     if kind in KINDS:
         found.departures.append(KINDS[kind].format(gate="spatial"))
     own = gates.map("spatial", subject.x, subject.values())
@@ -36,7 +35,7 @@ def check_spatial_gate(gates: Gates, found: Findings) -> None:
             "The spatial map is not the same for all channels: its "
             f"convolution returns {_maps(gates)} maps in place of one."
         )
-    if np.isnan(own).any():
+    if "spatial" in gates.hidden:
         found.unchecked.append(
             "Pools and window of the spatial gate, because the channel gate "
             "is 0 at rest."
@@ -69,10 +68,10 @@ def _check_pools(gates, found):
         if values[i].ndim == 4 and values[i].shape[-2] == 2:
             # Without the weights of the first of the two stacked maps.
             values[i][..., 0, :] = 0
-            (left,) = pools_used(
+            left = pools_used(
                 lambda x: _run(gates, x, values=values), x, inputs.CHANNELS
-            ) or ("max",)
-            stacked = ("avg", "max") if left == "max" else ("max", "avg")
+            )
+            stacked = ("avg", "max") if left == ("max",) else ("max", "avg")
             found.facts["spatial_pool_types"] = stacked
             found.choices.append(
                 f"The pooled maps are stacked as [{'; '.join(stacked)}]."
@@ -115,12 +114,16 @@ def _check_window(gates, found):
 def _check_convolution(gates, kind, found):
     if kind == "other":
         return
-    x = 0.3 * gates.subject.x
+    # All channels are equal, and so are their average and their maximum.
+    x = 0.3 * np.broadcast_to(gates.subject.x[..., :1], gates.subject.x.shape)
     z = logits(_run(gates, x), kind)
-    if not known_same(logits(_run(gates, 2 * x), kind), 2 * z):
+    if not all(
+        known_same(logits(_run(gates, factor * x), kind), factor * z)
+        for factor in (2, -1)
+    ):
         found.departures.append(
             "The spatial gate is not one convolution of the pooled maps: its "
-            "logits do not grow in proportion to them."
+            "logits are not proportional to them."
         )
 
 

@@ -53,22 +53,15 @@ class Subject:
 
     def call(self, x, values=None, training=False):
         """Returns the output tensor, given weights as tensors or arrays."""
-        given = {}
+        state = [
+            (variable, _at_rest(variable))
+            for variable in self.layer.variables
+            if _at_rest(variable) is not None
+        ]
         if values is not None:
-            pairs = zip(self.weights, values, strict=True)
-            given = {id(weight): value for weight, value in pairs}
-        trainable, rest = (
-            [
-                ops.cast(given.get(id(w), _at_rest(w)), w.dtype)
-                for w in variables
-            ]
-            for variables in (
-                self.layer.trainable_variables,
-                self.layer.non_trainable_variables,
-            )
-        )
-        y, _ = self.layer.stateless_call(trainable, rest, x, training=training)
-        return y
+            state += zip(self.weights, values, strict=True)
+        with keras.StatelessScope(state_mapping=state):
+            return self.layer(x, training=training)
 
     def gate(self, x, values, training=False):
         """Returns the factors that the input is multiplied by."""
@@ -116,9 +109,9 @@ def _is_weight(variable):
 
 
 def _at_rest(variable):
-    """Returns the value that a variable has unless another is given."""
+    """Returns the statistics of batch normalization before any training."""
     if "moving_variance" in variable.path:
         return ops.ones(variable.shape)
     if "moving_mean" in variable.path:
         return ops.zeros(variable.shape)
-    return variable.value
+    return None

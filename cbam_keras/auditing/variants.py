@@ -66,7 +66,9 @@ def equals(subject: Subject, options: dict[str, Any]) -> bool | None:
     Returns:
         Boolean, or `None` if the weights do not fit.
     """
-    ours = Subject(CBAM(**options), subject.shape)
+    layer = CBAM(**options, data_format="channels_last")
+    layer.build((None, *subject.shape))
+    ours = Subject(layer, subject.shape)
     orders = list(itertools.islice(_orders(subject, ours), MOST_ORDERS))
     if not orders:
         return None
