@@ -39,11 +39,11 @@ class Correct(layers.Layer):
         if self.norm is not None:
             self.norm.build((*shape[:-1], 1))
 
-    def make_mlp(self, shape, **options):
+    def make_mlp(self, shape):
         width = max(1, int(self.channels / self.ratio + self.rounds / 2))
         mlp = [
             layers.Dense(width, self.hidden, use_bias=self.mlp_bias),
-            layers.Dense(self.channels, use_bias=self.mlp_bias, **options),
+            layers.Dense(self.channels, use_bias=self.mlp_bias),
         ]
         mlp[0].build((None, self.channels))
         mlp[1].build((None, width))
@@ -138,21 +138,10 @@ class ReluBeforeSigmoid(Correct):
         return ops.sigmoid(ops.relu(average + maximum))
 
 
-class ReluOnLastDense(Correct):
-    def make_mlp(self, shape):
-        return super().make_mlp(shape, activation="relu")
-
-
 class TanhGate(Correct):
     def channel_map(self, x):
         average, maximum = map(self.run_mlp, self.pools(x))
         return ops.tanh(average + maximum)
-
-
-class SoftmaxGate(Correct):
-    def channel_map(self, x):
-        average, maximum = map(self.run_mlp, self.pools(x))
-        return ops.softmax(average + maximum)
 
 
 class GlobalSpatialPools(Correct):
@@ -160,13 +149,6 @@ class GlobalSpatialPools(Correct):
         pooled = [ops.mean(x, axis=(1, 2, 3), keepdims=True)]
         pooled.append(ops.max(x, axis=(1, 2, 3), keepdims=True))
         return ops.concatenate(pooled, axis=-1)
-
-
-class SpatialMaximumOnly(Correct):
-    maps = 1
-
-    def stacked(self, x):
-        return ops.max(x, axis=-1, keepdims=True)
 
 
 class MapPerChannel(Correct):
@@ -178,44 +160,16 @@ class TwoConvolutions(Correct):
 
     def build(self, shape):
         super().build(shape)
-        self.last = layers.Conv2D(1, 3, padding="same", use_bias=False)
+        self.last = layers.Conv2D(1, 1, use_bias=False)
         self.last.build((None, None, None, 4))
 
     def spatial_map(self, x, training=None):
         return ops.sigmoid(self.last(ops.relu(self.conv(self.stacked(x)))))
 
 
-class SpatialFirst(Correct):
-    def call(self, x, training=None):
-        x = x * self.spatial_map(x)
-        return x * self.channel_map(x)[:, None, None]
-
-
-class Parallel(Correct):
-    def call(self, x, training=None):
-        spatial = self.spatial_map(x)
-        return x * self.channel_map(x)[:, None, None] * spatial
-
-
 class AddsInput(Correct):
     def call(self, x, training=None):
         return x + super().call(x)
-
-
-class NoSpatial(Correct):
-    def make_conv(self, shape):
-        return None
-
-    def call(self, x, training=None):
-        return x * self.channel_map(x)[:, None, None]
-
-
-class NoChannel(Correct):
-    def make_mlp(self, shape):
-        return None
-
-    def call(self, x, training=None):
-        return x * self.spatial_map(x)
 
 
 class IdleRatio(Correct):

@@ -23,8 +23,13 @@ def check_arguments(maker: Maker, subject: Subject, found: Findings) -> None:
         # A function around the class may fix arguments of the class.
         outside = {k: v for k, v in own.items() if k not in maker.arguments}
         ways.append((make_own, outside))
+    every = {**own, **maker.arguments}
+    if _sets_width(every, found):
+        every = {k: v for k, v in every.items() if not is_ratio(k)}
     for make, arguments in ways:
         for name, value in arguments.items():
+            if name not in every:
+                continue
             others = _others(name, value)
             if others and not _has_effect(make, name, others, subject):
                 found.departures.append(
@@ -32,7 +37,7 @@ def check_arguments(maker: Maker, subject: Subject, found: Findings) -> None:
                     f"with {name}={others[0]!r} are those with "
                     f"{name}={value!r}."
                 )
-    _check_values({**own, **maker.arguments}, subject.shape[-1], found)
+    _check_values(every, subject.shape[-1], found)
 
 
 def rounded(channels: int, ratio: float) -> dict[str, int]:
@@ -56,6 +61,16 @@ def _others(name, value):
     if "kernel" in name:
         return [value + 2, max(1, value - 2)]
     return [value // 2 or 2, 2 * value, value + 1]
+
+
+def _sets_width(arguments, found):
+    """Returns whether an argument gives the hidden width itself."""
+    hidden = found.facts.get("hidden_units")
+    return hidden is not None and any(
+        type(value) is int and value == hidden
+        for name, value in arguments.items()
+        if not is_ratio(name) and "kernel" not in name
+    )
 
 
 def is_ratio(name: str) -> bool:

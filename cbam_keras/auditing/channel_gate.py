@@ -118,7 +118,7 @@ def _check_pools(gates, found):
         )
         return
     pools = pools_used(run, x, inputs.POSITIONS)
-    found.facts["channel_pools"] = pools
+    found.facts["channel_pool_types"] = pools
     say_pools("channel", pools, inputs.POSITIONS, found)
 
 
@@ -147,7 +147,7 @@ def _check_mlp(gates, kind, found):
         between = at(0.25 * maximum, seed)[1]
         linear.append(known_same(between, (z2 + opposite) / 2))
         homogeneous.append(known_same(at(2 * maximum, seed)[1], 2 * z2))
-    both = found.facts.get("channel_pools") == ("avg", "max")
+    both = found.facts.get("channel_pool_types") == ("avg", "max")
     if both and not all(shared):
         found.departures.append(
             "The sigmoid of the channel gate is applied to each pooled branch "
@@ -162,7 +162,7 @@ def _check_mlp(gates, kind, found):
             "There is no activation between the two dense layers of the "
             "channel gate, so they are one linear layer."
         )
-        found.facts["linear"] = True
+        found.facts["activation"] = "linear"
     elif not all(homogeneous):
         found.departures.append(
             "The activation between the two dense layers of the channel gate "

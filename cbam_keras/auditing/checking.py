@@ -135,6 +135,9 @@ def _check(maker: Maker, subject: Subject, found: Findings) -> str | None:
     check_arrangement(gates, found)
     if not found.departures:
         check_formula(subject, found)
+    ratios = _ratios(maker)
+    if len(ratios) == 1:
+        found.facts["reduction_ratio"] = ratios[0]
     variant = find_variant(subject, found)
     contract.check_configuration(maker, subject, found)
     if maker.problem is None:
@@ -150,13 +153,8 @@ def _check(maker: Maker, subject: Subject, found: Findings) -> str | None:
 
 def _shapes(maker: Maker) -> list[tuple[int, int, int]]:
     """Returns shapes `(H, W, C)` to try, the preferred ones first."""
-    ratios = [
-        value
-        for name, value in maker.arguments.items()
-        if is_ratio(name) and type(value) is int
-    ]
     # A hidden layer of two units at least.
-    channels = [max([CHANNELS, *(2 * ratio for ratio in ratios)])]
+    channels = [max([CHANNELS, *(2 * ratio for ratio in _ratios(maker))])]
     sizes = [SIZE, *((size, size) for size in FIXED_SIZES)]
     layer = maker.instance
     if layer is not None:
@@ -175,6 +173,15 @@ def _shapes(maker: Maker) -> list[tuple[int, int, int]]:
     return shapes + [(*size, shapes[0][-1]) for size in sizes[1:]]
 
 
+def _ratios(maker):
+    """Returns the values of the arguments that are reduction ratios."""
+    return [
+        value
+        for name, value in maker.arguments.items()
+        if is_ratio(name) and type(value) is int
+    ]
+
+
 def _check_other_shapes(maker, subject, found):
     """Adds whether other sizes and channel counts work, and how C / r is."""
     if subject.shape[:2] == SIZE:
@@ -185,11 +192,7 @@ def _check_other_shapes(maker, subject, found):
             found.departures.append(
                 f"Other sizes of features fail ({words(error)})."
             )
-    ratios = [
-        value
-        for name, value in maker.arguments.items()
-        if is_ratio(name) and type(value) is int
-    ]
+    ratios = _ratios(maker)
     if maker.problem or not ratios or "hidden_units" not in found.facts:
         return
     try:

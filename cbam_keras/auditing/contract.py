@@ -126,12 +126,9 @@ def check_mixed_precision(make, subject: Subject, found: Findings) -> None:
             f"With the dtype policy mixed_float16 the output is {dtype}, not "
             "float16."
         )
-    y, exact = half.to_array(y), subject.output(subject.x, values)
-    # False for NaN too.
-    if not np.abs(y - exact).max() <= 0.02 * np.abs(exact).max():
+    if not np.isfinite(half.to_array(y)).all():
         found.departures.append(
-            "With the dtype policy mixed_float16 the outputs are not those of "
-            "float32 but for rounding."
+            "With the dtype policy mixed_float16 the output is not finite."
         )
 
 

@@ -95,7 +95,13 @@ def kind_of(gates: Gates, gate: str) -> str:
     subject = gates.subject
     own = gates.channel if gate == "channel" else gates.spatial
     values = subject.values()
-    loud = gates.map(gate, subject.x, subject.muted(values, own, LOUD))
+    # Several, because the sign of a few weights may be the same.
+    loud = np.stack(
+        [
+            gates.map(gate, subject.x, subject.muted(more, own, LOUD))
+            for more in (values, subject.values(1), subject.values(2))
+        ]
+    )
     if np.isnan(loud).all():
         return "unknown"
     low, high = np.nanmin(loud), np.nanmax(loud)

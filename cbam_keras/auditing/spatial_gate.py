@@ -59,7 +59,7 @@ def _run(gates, x, seed=0, values=None):
 def _check_pools(gates, found):
     x = gates.subject.x
     pools = pools_used(lambda x: _run(gates, x), x, inputs.CHANNELS)
-    found.facts["spatial_pools"] = pools
+    found.facts["spatial_pool_types"] = pools
     say_pools("spatial", pools, inputs.CHANNELS, found)
     if pools != ("avg", "max"):
         return

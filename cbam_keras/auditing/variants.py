@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -26,20 +25,16 @@ def find_variant(subject: Subject, found: Findings) -> str | None:
     if subject.offset:
         return None
     facts = found.facts
-    own = {
-        key: facts[key]
-        for key in ("hidden_units", "kernel_size", "identity_init")
-        if key in facts
-    }
-    for exactly in (True, False):
+    exact = {key: facts[key] for key in ("identity_init",) if key in facts}
+    sizes = ("hidden_units", "reduction_ratio", "kernel_size")
+    others = {key: facts[key] for key in sizes if key in facts}
+    for given in (exact, {**exact, **others}):
         for name, options in VARIANTS.items():
-            given = dict(own)
-            if exactly:
-                given.pop("hidden_units", None)
-                given.pop("kernel_size", None)
-            elif "reduction_ratio" in options:
-                given.pop("hidden_units", None)
-            if equals(subject, {**options, **given}):
+            free = dict(given)
+            if "reduction_ratio" in options:
+                free = {**exact, "kernel_size": facts.get("kernel_size", 7)}
+            layer = CBAM(**options, **free, data_format="channels_last")
+            if _may_equal(layer, facts) and equals(subject, layer):
                 return name
     return None
 
@@ -52,7 +47,7 @@ def check_formula(subject: Subject, found: Findings) -> None:
     )
     options = {key: found.facts[key] for key in keys if key in found.facts}
     if len({*keys} - {*options, "identity_init"}) == 0 and (
-        equals(subject, options) is False
+        equals(subject, CBAM(**options, data_format="channels_last")) is False
     ):
         found.departures.append(
             "With the same weights, the layer and the formula of the paper "
@@ -60,13 +55,12 @@ def check_formula(subject: Subject, found: Findings) -> None:
         )
 
 
-def equals(subject: Subject, options: dict[str, Any]) -> bool | None:
-    """Returns whether a layer computes what `CBAM(**options)` does.
+def equals(subject: Subject, layer: CBAM) -> bool | None:
+    """Returns whether a layer computes what one of ours does.
 
     Returns:
         Boolean, or `None` if the weights do not fit.
     """
-    layer = CBAM(**options, data_format="channels_last")
     layer.build((None, *subject.shape))
     ours = Subject(layer, subject.shape)
     orders = list(itertools.islice(_orders(subject, ours), MOST_ORDERS))
@@ -74,7 +68,7 @@ def equals(subject: Subject, options: dict[str, Any]) -> bool | None:
         return None
     values = subject.values(biases=True)
     factors = subject.gate(subject.x, values)
-    normalizes = options.get("spatial_batch_norm")
+    normalizes = layer.spatial_batch_norm
     tolerance = WITH_NORMALIZATION if normalizes else TOLERANCE
     for order in orders:
         copied = [
@@ -85,6 +79,16 @@ def equals(subject: Subject, options: dict[str, Any]) -> bool | None:
         if difference < tolerance * max(1, np.abs(factors).max()):
             return True
     return False
+
+
+def _may_equal(layer, facts):
+    """Returns whether the arguments of ours are those that were measured."""
+    config = layer.get_config()
+    return all(
+        config[key] == fact
+        for key, fact in facts.items()
+        if key in config and key != "hidden_units"
+    )
 
 
 def _orders(subject: Subject, ours: Subject) -> Iterator[list[int]]:
