@@ -178,7 +178,8 @@ def check_gradients(subject: Subject, found: Findings) -> None:
             ops.reshape(watched[end - array.size : end], array.shape)
             for array, end in zip(arrays, ends, strict=True)
         ]
-        return ops.sum(subject.call(parts[0], parts[1:]) * weighting), watched
+        output = subject.call(parts[0], parts[1:])
+        return ops.sum(output * ops.convert_to_tensor(weighting)), watched
 
     _, gradient = gradient_at(run, (int(ends[-1]),))
     gradient = ops.convert_to_numpy(gradient).astype("float64")
