@@ -26,8 +26,20 @@ pytestmark = pytest.mark.filterwarnings(
 LINEAR = "There is no activation between the two dense layers"
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("name", sorted(VARIANTS))
+def each(names, on_every_backend):
+    """Parametrizes by name; some of the tests depend on the backend.
+
+    What a layer computes is the same on each, but not what a gradient, a
+    dtype and a new weight are.
+    """
+    marks = {name: pytest.mark.every_backend for name in on_every_backend}
+    return pytest.mark.parametrize(
+        "name",
+        [pytest.param(n, marks=marks.get(n, ())) for n in sorted(names)],
+    )
+
+
+@each(VARIANTS, on_every_backend=["official"])
 def test_our_variants_are_recognized(name):
     result = cbam_keras.audit(CBAM(**VARIANTS[name]))
     assert result.variant == name
@@ -119,23 +131,7 @@ WRONG = {
 }
 
 
-# What they compute is the same on every backend, but not what a gradient, a
-# dtype and a symbolic call are.
-ON_EVERY_BACKEND = ("CutGradient", "FixedDtype", "BuiltInCall", "TwoMLPs")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=[pytest.mark.every_backend]
-            if name in ON_EVERY_BACKEND
-            else [],
-        )
-        for name in sorted(WRONG)
-    ],
-)
+@each(WRONG, on_every_backend=["CutGradient", "FixedDtype", "BuiltInCall"])
 def test_wrong_copies_are_named_by_what_is_wrong(name):
     made = getattr(copies, name)
     result = cbam_keras.audit(made if name == "BuiltInCall" else made(ratio=8))
@@ -145,7 +141,6 @@ def test_wrong_copies_are_named_by_what_is_wrong(name):
     assert all("does nothing" in text or "unit" in text for text in others)
 
 
-@pytest.mark.every_backend
 def test_a_widely_copied_tutorial_is_named_by_each_of_its_mistakes():
     result = cbam_keras.audit(copies.Tutorial)
     expected = (
@@ -160,9 +155,11 @@ def test_a_widely_copied_tutorial_is_named_by_each_of_its_mistakes():
     assert result.variant is None
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="other backends trace a model for each size",
+)
 def test_a_size_that_must_be_known():
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("this backend traces a model for each size")
     (text,) = cbam_keras.audit(copies.StaticSize).departures
     assert text.startswith("Height and width must be known in advance")
 
