@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 
 from cbam_keras.auditing import contract
 from cbam_keras.auditing.arguments import check_arguments, is_ratio, rounded
@@ -73,7 +74,8 @@ def audit(layer: Any) -> Audit:
 
 def _subject(maker: Maker, found: Findings) -> Subject | None:
     """Returns a built copy, or `None` if there is nothing more to check."""
-    if maker.problem is not None and not maker.instance.built:
+    instance = maker.instance
+    if maker.problem and instance is not None and not instance.built:
         found.departures.append(
             "The layer cannot be copied by `from_config(get_config())` "
             f"({words(maker.problem)})."
@@ -83,27 +85,7 @@ def _subject(maker: Maker, found: Findings) -> Subject | None:
             "lambda channels: MyCBAM(8)."
         )
         return None
-    first = None
-    for shape in _shapes(maker):
-        try:
-            layer = maker.make(shape[-1])
-            subject = Subject(layer, shape)
-            output = subject.output(subject.x)
-        except TypeError as error:
-            if first is None and "callable must return" in str(error):
-                raise
-            first = first or error
-            continue
-        except Exception as error:
-            first = first or error
-            continue
-        break
-    else:
-        raise ValueError(
-            "`layer` must take features of shape (B, H, W, C). Received: a "
-            f"layer that fails for {SIZE + (CHANNELS,)} and other sizes "
-            f"({words(first)})"
-        ) from first
+    subject, output = _first_that_runs(maker)
     if output.shape != subject.x.shape:
         found.departures.append(
             f"The output has the shape {output.shape[1:]} in place of that of "
@@ -117,14 +99,37 @@ def _subject(maker: Maker, found: Findings) -> Subject | None:
             "else is checked."
         )
         return None
-    if first is not None and subject.shape[:2] != SIZE:
-        height, width = shape[:2]
+    if subject.shape[:2] != SIZE:
+        height, width = subject.shape[:2]
         found.departures.append(
             f"The layer works for features of {height} x {width} but not for "
             f"{SIZE[0]} x {SIZE[1]}: its pools or shapes are of a fixed size "
             "in place of global."
         )
     return subject
+
+
+def _first_that_runs(maker: Maker) -> tuple[Subject, np.ndarray]:
+    """Returns a copy built for the first shape that it takes, and its output.
+
+    Raises:
+        TypeError: If what is made is not a layer.
+        ValueError: If it takes none of the shapes.
+    """
+    errors: list[Exception] = []
+    for shape in _shapes(maker):
+        try:
+            subject = Subject(maker.make(shape[-1]), shape)
+            return subject, subject.output(subject.x)
+        except Exception as error:
+            if not errors and "callable must return" in str(error):
+                raise
+            errors.append(error)
+    raise ValueError(
+        "`layer` must take features of shape (B, H, W, C). Received: a "
+        f"layer that fails for {(*SIZE, CHANNELS)} and other sizes "
+        f"({words(errors[0])})"
+    ) from errors[0]
 
 
 def _check(maker: Maker, subject: Subject, found: Findings) -> str | None:

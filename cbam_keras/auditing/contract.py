@@ -86,9 +86,7 @@ def check_saving(subject: Subject, found: Findings) -> None:
 def check_unknown_size(make, subject: Subject, found: Findings) -> None:
     """Adds whether a model may leave height and width open."""
     height, width, channels = subject.shape
-    shape = (None, None, channels)
-    if subject.first:
-        shape = (channels, None, None)
+    shape = (channels, None, None) if subject.first else (None, None, channels)
     try:
         inputs = keras.Input(shape)
         outputs = make(channels)(inputs)

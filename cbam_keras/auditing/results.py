@@ -81,5 +81,5 @@ def words(error: Exception) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # Keras says first where it happened.
     said = [x for x in lines if not x.startswith("Exception encountered")]
-    said = textwrap.shorten(" ".join(said[:1]), 160, placeholder=" ...")
-    return f"{type(error).__name__}: {said}".rstrip(": ")
+    first = textwrap.shorten(" ".join(said[:1]), 160, placeholder=" ...")
+    return f"{type(error).__name__}: {first}".rstrip(": ")

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,9 @@ def find_variant(subject: Subject, found: Findings) -> str | None:
     exact = {key: facts[key] for key in ("identity_init",) if key in facts}
     sizes = ("hidden_units", "reduction_ratio", "kernel_size")
     others = {key: facts[key] for key in sizes if key in facts}
+    variants: dict[str, Any] = VARIANTS
     for given in (exact, {**exact, **others}):
-        for name, options in VARIANTS.items():
+        for name, options in variants.items():
             free = dict(given)
             if "reduction_ratio" in options:
                 free = {**exact, "kernel_size": facts.get("kernel_size", 7)}
