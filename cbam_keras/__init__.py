@@ -6,6 +6,7 @@ import importlib
 # the optimizer, so that networks trained with it load.
 from cbam_keras import _command_log, optimizers
 from cbam_keras._version import __version__
+from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import insert_attention
 from cbam_keras.layers import (
@@ -43,6 +44,7 @@ __all__ = [
     "ChannelAttention",
     "SpatialAttention",
     "SqueezeExcite",
+    "audit",
     "insert_attention",
     "load_torch_weights",
     "profile_model",

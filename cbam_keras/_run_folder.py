@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _folder_lock
+from cbam_keras import _checks, _files
 from cbam_keras._files import Damaged
 from cbam_keras._version import __version__
 
@@ -86,7 +86,7 @@ class RunFolder:
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        with _folder_lock.locked(self.path):
+        with _files.locked(self.path):
             # Another process may have changed it in the meantime.
             content = self._check(resume, overwrite)
             if overwrite:
@@ -188,7 +188,7 @@ class RunFolder:
             path.name
             for path in self.path.iterdir()
             if not path.name.startswith(_files.UNFINISHED)
-            and path.name != _folder_lock.LOCK
+            and path.name != _files.LOCK
         )
 
     def _check_own(self, name):
@@ -219,7 +219,7 @@ class RunFolder:
         name = path.relative_to(self.path).as_posix()
         return (
             name == self.file
-            or path.name == _folder_lock.LOCK
+            or path.name == _files.LOCK
             or path.name.startswith(_files.UNFINISHED)
             or any(
                 fnmatch.fnmatchcase(name.removesuffix(_files.DAMAGED), pattern)
@@ -234,7 +234,7 @@ class RunFolder:
         # Killed on the way, the rest must not be taken for a run.
         self.content["overwriting"] = True
         self.write()
-        kept = (self.path / self.file, self.path / _folder_lock.LOCK)
+        kept = (self.path / self.file, self.path / _files.LOCK)
         # What lies in a folder comes after it.
         for path in sorted(self.path.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():

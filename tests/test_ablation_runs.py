@@ -13,7 +13,7 @@ import pytest
 from keras import layers
 from training_checks import SHORT
 
-from cbam_keras import _files, _folder_lock, ablation, data, presets, training
+from cbam_keras import _files, ablation, data, presets, training
 from cbam_keras.ablation import runs
 from cbam_keras.layers.factory import make_attention
 from cbam_keras.models import by_name
@@ -386,7 +386,7 @@ def test_an_ablation_with_other_files_is_not_overwritten(ran, tmp_path, name):
 
 def test_a_folder_in_use_is_refused(ran):
     _, call = ran
-    with _folder_lock.locked(call["output"]):
+    with _files.locked(call["output"]):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
             ablation.run(model="tiny", **call)
 

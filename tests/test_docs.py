@@ -13,6 +13,7 @@ import pytest
 import cbam_keras
 from cbam_keras import (
     ablation,
+    auditing,
     comparison,
     convert,
     data,
@@ -42,6 +43,7 @@ MODULES = [
     comparison,
     convert,
     explain,
+    auditing,
     insertion,
     monitor,
     presets,
@@ -52,6 +54,7 @@ MODULES = [
 RETURNED = (
     ablation.AblationResults,
     ablation.AblationRow,
+    auditing.Audit,
     comparison.Comparison,
     convert.Report,
     data.ImageData,

@@ -227,7 +227,7 @@ def described(command):
     return set(re.findall(r"--[a-z][a-z0-9-]+", text.getvalue()))
 
 
-COMMANDS = ("train", "tune", "ablate", "table", "explain")
+COMMANDS = ("train", "tune", "ablate", "table", "explain", "audit")
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
 
 

@@ -17,9 +17,9 @@ import cbam_keras
 PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it.
 ORDER = """
-    _command_log _checks _version _fused optimizers _files _folder_lock _tables
-    _progress_bar _run_folder layers convert _inspection plotting data models
-    insertion profiling explain monitor training comparison presets tuning
+    _command_log _checks _version _fused optimizers _files _tables _progress_bar
+    _run_folder layers convert _inspection plotting data models insertion
+    profiling explain monitor auditing training comparison presets tuning
     explain_report reproduction ablation cli
 """.split()
 MODULES = sorted(
@@ -124,6 +124,7 @@ PUBLIC = {
         "AblationRow",
         "run",
     ],
+    "auditing": ["Audit", "audit"],
     "blocks": ["basic_block", "bottleneck_block"],
     "cli": ["main"],
     "comparison": ["NETWORKS", "Comparison", "compare", "default_recipe"],

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from cbam_keras import _files, _folder_lock, _run_folder
+from cbam_keras import _files, _run_folder
 from cbam_keras._run_folder import RunFolder
 
 SETTINGS = {"data": {"name": "mnist5k"}, "pools": ("avg", "max")}
@@ -83,7 +83,7 @@ def test_no_lock_is_left(tmp_path):
 
 def test_what_a_killed_process_left_does_not_count(tmp_path):
     (tmp_path / ".unfinished-results.json").write_text("{")
-    (tmp_path / _folder_lock.LOCK).write_text("")
+    (tmp_path / _files.LOCK).write_text("")
     assert walk(tmp_path)["steps"] == [1]
 
 
@@ -202,11 +202,11 @@ def test_an_interrupted_overwrite_is_not_taken_for_a_run(tmp_path, monkeypatch):
     assert walk(tmp_path, overwrite=True)["steps"] == [1]
 
 
-# One process at a time; more in test_folder_lock.py.
+# One process at a time; more in test_files.py.
 
 
 def test_a_second_use_in_one_process_is_refused(tmp_path):
-    with _folder_lock.locked(tmp_path):
+    with _files.locked(tmp_path):
         with pytest.raises(ValueError, match=f"process {os.getpid()} on"):
             walk(tmp_path)
     walk(tmp_path)

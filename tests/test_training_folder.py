@@ -21,7 +21,7 @@ from training_checks import (
     resnet,
 )
 
-from cbam_keras import _folder_lock, data, training
+from cbam_keras import _files, data, training
 from cbam_keras.training import checkpoints
 from cbam_keras.training import folder as training_folder
 
@@ -294,7 +294,7 @@ def test_resume_and_overwrite_are_booleans(tmp_path, option):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_in_use_is_refused(finished, overwrite):
     before = _contents(finished.output)
-    with _folder_lock.locked(finished.output):
+    with _files.locked(finished.output):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
             training.train(
                 NETWORKS,
@@ -311,7 +311,7 @@ def test_a_process_that_does_not_write_is_not_locked_out(finished):
     folder = training_folder.TrainingFolder(
         finished.output, content["settings"], writes=False
     )
-    with _folder_lock.locked(finished.output):
+    with _files.locked(finished.output):
         folder.join()
         folder.reread()
     assert folder.finished == list(NETWORKS)

@@ -12,7 +12,7 @@ import pytest
 import tuning_checks
 from tuning_checks import Killed, answer
 
-from cbam_keras import _folder_lock, data, training, tuning
+from cbam_keras import _files, data, training, tuning
 from cbam_keras.tuning import folder as tuning_folder
 
 keras_tuner = pytest.importorskip("keras_tuner")
@@ -269,7 +269,7 @@ def test_a_search_with_other_files_is_not_overwritten(quick, tmp_path, name):
 
 
 def test_a_folder_in_use_is_refused(quick, tmp_path):
-    with _folder_lock.locked(tmp_path):
+    with _files.locked(tmp_path):
         with pytest.raises(ValueError, match=f"by process {os.getpid()} on"):
             tuning_checks.search(tmp_path, max_trials=1)
 

@@ -2,7 +2,7 @@
 
 - `command`: `main`.
 - `arguments`: options that several subcommands share.
-- `train`, `tune`, `ablate`, `table`, `explain`: the subcommands.
+- `train`, `tune`, `ablate`, `table`, `explain`, `audit`: the subcommands.
 """
 
 from cbam_keras.cli.command import main

@@ -266,14 +266,16 @@ def import_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def imported(option: str, name: str) -> Any:
+def imported(
+    option: str, name: str, kind: str = "MODULE:FUNCTION, a function"
+) -> Any:
     """Returns the object of a name like `"module:function"`."""
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"`{option}` must be MODULE:FUNCTION, a function in a module "
-            "that is installed or in this folder. Received: "
+            f"`{option}` must be {kind} in a module that is installed or in "
+            "this folder. Received: "
             f"{option}={name!r} ({error})"
         ) from error

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cbam_keras._version import __version__
 from cbam_keras.cli.ablate import add_ablate
 from cbam_keras.cli.arguments import Parser
+from cbam_keras.cli.audit import add_audit
 from cbam_keras.cli.explain import add_explain
 from cbam_keras.cli.table import add_table
 from cbam_keras.cli.train import add_train
@@ -22,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 after a user error, reported in one line on stderr, 1
-        if the work itself failed, 130 after Ctrl-C.
+        if the work itself failed or an audit found departures, 130 after
+        Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
@@ -72,6 +74,7 @@ def _parser():
     add_ablate(commands)
     add_table(commands)
     add_explain(commands)
+    add_audit(commands)
     return parser
 
 

@@ -1,0 +1,36 @@
+"""The command `cbam-keras audit`."""
+
+import argparse
+
+from cbam_keras import auditing
+from cbam_keras.cli.arguments import imported
+
+
+def add_audit(commands):
+    """Adds the subcommand to the parser."""
+    parser = commands.add_parser(
+        "audit",
+        help="check anybody's CBAM layer against the paper",
+        description=(
+            "Runs a layer with weights and features that tell its parts "
+            "apart, and says where it departs from the paper. The exit "
+            "status is 0 without departures and 1 with some."
+        ),
+        epilog="example: cbam-keras audit my_model:CBAMBlock",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "layer",
+        metavar="MODULE:CLASS",
+        help="a class of layers, or a function that takes the number of "
+        "channels and returns a layer, in a module that is installed or in "
+        "this folder",
+    )
+    parser.set_defaults(handler=_audit, prog=parser.prog, resumed_by=None)
+
+
+def _audit(options):
+    layer = imported("layer", options.layer, "MODULE:CLASS, a class of layers,")
+    result = auditing.audit(layer)
+    print(result)
+    return 1 if result.departures else 0

@@ -1,0 +1,240 @@
+"""What `audit` finds in right, wrong and our own layers."""
+
+import random
+import re
+
+import audit_copies as copies
+import keras
+import numpy as np
+import pytest
+from layer_checks import weights_of
+
+import cbam_keras
+from cbam_keras import (
+    CBAM,
+    VARIANTS,
+    ChannelAttention,
+    SpatialAttention,
+    SqueezeExcite,
+)
+
+# Keras says so when it builds layers that have no `build` of their own.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have a `build:UserWarning"
+)
+
+LINEAR = "There is no activation between the two dense layers"
+
+
+def each(names, on_every_backend):
+    """Parametrizes by name; some of the tests depend on the backend.
+
+    What a layer computes is the same on each, but not what a gradient, a
+    dtype and a new weight are.
+    """
+    marks = {name: pytest.mark.every_backend for name in on_every_backend}
+    return pytest.mark.parametrize(
+        "name",
+        [pytest.param(n, marks=marks.get(n, ())) for n in sorted(names)],
+    )
+
+
+@each(VARIANTS, on_every_backend=["official"])
+def test_our_variants_are_recognized(name):
+    result = cbam_keras.audit(CBAM(**VARIANTS[name]))
+    assert result.variant == name
+    linear = [LINEAR] if name == "linear_perceptron" else []
+    assert [text[: len(LINEAR)] for text in result.departures] == linear
+    assert result.unchecked == ()
+
+
+@pytest.mark.parametrize(
+    "options, variant, choice",
+    [
+        ({}, "paper", "The MLP has biases."),
+        ({"mlp_bias": False}, "luuuyi", "The MLP has no biases."),
+        ({"normalize": True}, None, "normalizes before its sigmoid."),
+        ({"ratio": 9}, "paper", "C / r is truncated."),
+        ({"ratio": 9, "rounds": True}, "paper", "C / r is rounded or rounded"),
+        ({"ratio": 8}, "kobiso_keras", "width of 4 for 32 channels."),
+        ({"ratio": 40}, "paper", "width of 2 for 80 channels."),
+        ({"kernel_size": 3}, "paper", "convolution is 3 x 3."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_right_layers_raise_no_alarm(options, variant, choice):
+    result = cbam_keras.audit(copies.Correct(**options))
+    assert result.departures == ()
+    assert result.variant == variant
+    assert any(choice in text for text in result.choices)
+
+
+@pytest.mark.parametrize(
+    "options, departure, choice",
+    [
+        ({"order": "spatial_first"}, "spatial gate comes before", None),
+        ({"order": "parallel"}, "in parallel", None),
+        ({"channel_pool_types": "avg"}, "by the average over positions", None),
+        ({"spatial_pool_types": "max"}, "by the maximum over channels", None),
+        (
+            {"channel_pool_types": ("avg", "max", "lse")},
+            "more than the average and the maximum over positions",
+            None,
+        ),
+        (
+            {"spatial_pool_types": "conv"},
+            "The spatial gate depends on more than",
+            None,
+        ),
+        ({"gate_activation": "hard_sigmoid"}, "is not a sigmoid", None),
+        ({"hidden_units": 6}, None, "width of 6 for 32"),
+        (
+            {"identity_init": True, "data_format": "channels_first"},
+            None,
+            "1 at rest (2 * sigmoid)",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_our_options_come_out_as_they_are(options, departure, choice):
+    result = cbam_keras.audit(CBAM(**options))
+    assert bool(result.departures) == (departure is not None)
+    assert any((departure or "") in text for text in result.departures) or (
+        departure is None
+    )
+    assert any((choice or "") in text for text in result.choices)
+
+
+WRONG = {
+    "SigmoidPerBranch": "applied to each pooled branch",
+    "TwoMLPs": "one shared MLP",
+    "ConcatenatedPools": "one shared MLP",
+    "AverageOnly": "by the average over positions alone",
+    "ReluBeforeSigmoid": "never below one half: a ReLU precedes",
+    "TanhGate": "The channel gate is not a sigmoid",
+    "LinearMLP": LINEAR,
+    "SmoothActivation": "is not a ReLU",
+    "LeakyActivation": "the formula of the paper give different outputs",
+    "GlobalSpatialPools": "no spatial attention",
+    "MapPerChannel": "returns 32 maps in place of one",
+    "TwoConvolutions": "not one convolution",
+    "AddsInput": "adds its input",
+    "IdleRatio": "The argument `ratio` does nothing",
+    "IdleKernelSize": "The argument `kernel_size` does nothing",
+    "RatioAsUnits": "8 units for 32 channels, in place of 4",
+    "CutGradient": "cut inside the layer",
+    "FixedDtype": "the output is float32, not float16",
+    "ReturnsMap": "The output has the shape",
+    "ForgetsRatio": "`get_config` lacks the arguments ratio",
+    "NoConfig": "cannot be copied by `from_config(get_config())`",
+    "BuiltInCall": "no trainable kernels",
+}
+
+
+@each(WRONG, on_every_backend=["CutGradient", "FixedDtype", "BuiltInCall"])
+def test_wrong_copies_are_named_by_what_is_wrong(name):
+    made = getattr(copies, name)
+    result = cbam_keras.audit(made if name == "BuiltInCall" else made(ratio=8))
+    others = [text for text in result.departures if WRONG[name] not in text]
+    assert len(others) < len(result.departures)
+    # What a ratio without effect gives is said too.
+    assert all("does nothing" in text or "unit" in text for text in others)
+
+
+def test_a_widely_copied_tutorial_is_named_by_each_of_its_mistakes():
+    result = cbam_keras.audit(copies.Tutorial)
+    expected = (
+        "works for features of 128 x 128 but not for 15 x 13",
+        "The channel gate is a ReLU in place of a sigmoid",
+        LINEAR,
+        "returns 32 maps in place of one",
+    )
+    assert len(result.departures) == len(expected)
+    for text, part in zip(result.departures, expected, strict=True):
+        assert part in text
+    assert result.variant is None
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="other backends trace a model for each size",
+)
+def test_a_size_that_must_be_known():
+    (text,) = cbam_keras.audit(copies.StaticSize).departures
+    assert text.startswith("Height and width must be known in advance")
+
+
+def test_a_model_whose_lambda_layers_do_not_load():
+    result = cbam_keras.audit(copies.with_lambda)
+    (text,) = result.departures
+    assert "Lambda" in text
+    assert result.variant == "kobiso_tensorflow"
+
+
+@pytest.mark.parametrize(
+    "layer_class, departures",
+    [
+        (ChannelAttention, {"no spatial attention"}),
+        (SpatialAttention, {"no channel attention"}),
+        (
+            SqueezeExcite,
+            {"no spatial attention", "by the average over positions alone"},
+        ),
+    ],
+)
+def test_one_gate_alone_lacks_the_other(layer_class, departures):
+    result = cbam_keras.audit(layer_class)
+    assert len(result.departures) == len(departures)
+    assert all(any(d in t for t in result.departures) for d in departures)
+    assert result.variant is None
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    "make",
+    [lambda: CBAM(8), lambda: copies.ForgetsRatio(8)],
+    ids=["ours", "copy"],
+)
+def test_nothing_of_the_users_is_changed(make):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    layer = make()
+    layer.build((None, 5, 7, 16))
+    before, config = weights_of(layer), layer.get_config()
+    state, drawn = random.getstate(), np.random.get_state()
+    cbam_keras.audit(layer)
+    for old, new in zip(before, weights_of(layer), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert layer.get_config() == config
+    assert layer.input_spec is None or 16 in layer.input_spec.axes.values()
+    assert random.getstate() == state
+    np.testing.assert_equal(np.random.get_state(), drawn)
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+
+def test_an_unbuilt_layer_stays_unbuilt():
+    layer = CBAM()
+    cbam_keras.audit(layer)
+    assert not layer.built
+
+
+@pytest.mark.parametrize(
+    "layer, error, message",
+    [
+        (3, TypeError, "`layer` must be a keras layer or a callable"),
+        (lambda: CBAM(), TypeError, "must take the number of channels"),
+        (lambda channels: 3, TypeError, "must return a keras layer"),
+        (keras.layers.Conv1D(4, 3), ValueError, "must take features"),
+    ],
+    ids=["number", "no_channels", "no_layer", "no_gate"],
+)
+def test_what_is_no_layer_is_refused(layer, error, message):
+    with pytest.raises(error, match=message):
+        cbam_keras.audit(layer)
+
+
+def test_prints_as_a_table_with_a_verdict():
+    text = str(cbam_keras.audit(copies.AverageOnly))
+    assert "Audit of AverageOnly" in text
+    assert re.search("departure .*average over positions alone", text)
+    assert re.search("choice .*The MLP has biases", text)
+    assert text.endswith("One departure was found.")

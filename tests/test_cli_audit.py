@@ -1,0 +1,69 @@
+"""The command `cbam-keras audit`."""
+
+import pytest
+
+from cbam_keras import cli
+
+LAYERS = """
+import keras
+from cbam_keras import CBAM, SqueezeExcite
+
+
+class Mine(CBAM):
+    pass
+
+
+class Dense(keras.layers.Dense):
+    pass
+
+
+number = 3
+
+
+def no_channels():
+    return CBAM()
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "my_layers_to_audit.py").write_text(LAYERS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "my_layers_to_audit"
+
+
+@pytest.mark.parametrize(
+    "name, status, said",
+    [
+        ("Mine", 0, 'It equals VARIANTS["paper"].'),
+        ("SqueezeExcite", 1, "There is no spatial attention"),
+        ("Dense", 1, "departures were found"),
+    ],
+)
+def test_exit_status_says_whether_it_departs(
+    module, capsys, name, status, said
+):
+    assert cli.main(["audit", f"{module}:{name}"]) == status
+    out = capsys.readouterr().out
+    assert f"Audit of {name}" in out
+    assert said in out
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("no_such_module:CBAM", "No module named 'no_such_module'"),
+        ("{}:Nothing", "no attribute 'Nothing'"),
+        ("{}", "`layer` must be MODULE:CLASS"),
+        ("{}:number", "`layer` must be a keras layer or a callable"),
+        ("{}:no_channels", "must take the number of channels"),
+    ],
+    ids=["module", "class", "no_colon", "number", "function"],
+)
+def test_mistakes_are_told_in_one_line(module, capsys, name, message):
+    status = cli.main(["audit", name.format(module)])
+    assert status == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cbam-keras audit: error: ")
+    assert message in line
