@@ -1,6 +1,7 @@
 """Atomic writes of files, and damaged files set aside."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +16,12 @@ from cbam_keras import _checks
 UNFINISHED = ".unfinished-"
 # Ends the name of a damaged file that was set aside.
 DAMAGED = ".damaged"
+# Errors of a folder that can no longer be written to: the disk or the quota is
+# full, a file too large, or the folder has become read-only.
+UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
 
 
 class Damaged(ValueError):
@@ -74,6 +81,25 @@ def set_aside(path: pathlib.Path, error: Exception | str) -> None:
         f'"{path}" cannot be read ({error}). It is renamed to '
         f'"{aside.name}" and treated as missing'
     )
+
+
+@contextlib.contextmanager
+def writing_to(folder: pathlib.Path) -> Iterator[None]:
+    """Says what is safe, and how to resume, where nothing can be written.
+
+    Raises:
+        RuntimeError: If the disk is full or has become read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise RuntimeError(
+            f'"{folder}" can no longer be written to '
+            f"({os.strerror(error.errno)}). What is in it is whole. When that "
+            "is mended, the same call resumes after the last finished epoch"
+        ) from error
 
 
 def output_folder(path: str | os.PathLike) -> pathlib.Path:

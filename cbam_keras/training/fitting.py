@@ -6,6 +6,7 @@ import time
 
 import keras
 
+from cbam_keras import _process
 from cbam_keras.training.checkpoints import State, random_states
 from cbam_keras.training.distribution import ALONE
 from cbam_keras.training.networks import fingerprint
@@ -111,7 +112,7 @@ def _resumed(model, name, progress, epochs):
 
 
 class _SaveEpoch(keras.callbacks.Callback):
-    """Seeds each epoch, and saves the state after it."""
+    """Seeds each epoch, saves the state after it, ends at a signal."""
 
     def __init__(
         self,
@@ -137,6 +138,12 @@ class _SaveEpoch(keras.callbacks.Callback):
         # PyTorch's dropout draws from its global generator.
         keras.utils.set_random_seed((self.seed + epoch) % 2**32)
         self.start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        _process.raise_if_noted()
+
+    def on_test_batch_end(self, batch, logs=None):
+        _process.raise_if_noted()
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.start

@@ -1,17 +1,13 @@
 """Keeps what TensorFlow logs at its start away from users of the command.
 
 TensorFlow writes some lines before it reads its own log level, so they are
-caught while it is imported, which importing this module does. In a process
-that is not the command, or with a log level in the environment, nothing is
-changed.
+caught while it is imported.
 """
 
 import contextlib
 import glob
 import os
-import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -24,13 +20,6 @@ NOISE = (
 )
 # An error only for those who have a GPU.
 NO_GPU = rb"E\d{4} .*failed call to cuInit"
-
-
-def is_command() -> bool:
-    """Returns whether this process is `cbam-keras`."""
-    started = sys.orig_argv
-    as_module = ("-m", "cbam_keras") in zip(started, started[1:], strict=False)
-    return as_module or pathlib.Path(*sys.argv[:1]).stem == "cbam-keras"
 
 
 def is_noise(line: bytes) -> bool:
@@ -63,19 +52,17 @@ def without_noise() -> Iterator[None]:
                     os.write(2, line)
 
 
-def import_keras() -> None:
-    """Imports Keras with its backend."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Looks for GPUs, and logs if there are none.
-        tf.config.list_physical_devices()
-
-
-if is_command() and LEVEL not in os.environ:
+def import_quietly() -> None:
+    """Imports Keras with its backend; a log level of the user's is kept."""
+    if LEVEL in os.environ:
+        return
     # Without level "I"; warnings and errors remain.
     os.environ[LEVEL] = "1"
     with without_noise():
-        import_keras()
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # Looks for GPUs, and logs if there are none.
+            tf.config.list_physical_devices()
