@@ -16,12 +16,8 @@ from cbam_keras import _checks
 UNFINISHED = ".unfinished-"
 # Ends the name of a damaged file that was set aside.
 DAMAGED = ".damaged"
-# Errors of a folder that can no longer be written to: the disk or the quota is
-# full, a file too large, or the folder has become read-only.
-UNWRITABLE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.EROFS, errno.EACCES, errno.EPERM),
-)
+# Errors of a full disk or quota, and of a file that is too large.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Damaged(ValueError):
@@ -93,12 +89,13 @@ def writing_to(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in FULL and os.access(folder, os.W_OK):
             raise
         raise RuntimeError(
             f'"{folder}" can no longer be written to '
-            f"({os.strerror(error.errno)}). What is in it is whole. When that "
-            "is mended, the same call resumes after the last finished epoch"
+            f"({error.strerror or error}). What is in it is whole. Make room "
+            "or restore access, and the same call resumes after the last "
+            "finished epoch"
         ) from error
 
 

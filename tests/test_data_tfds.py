@@ -435,7 +435,9 @@ def test_with_data_dir_a_name_is_no_folder(insects, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     loaded, _ = insects({"train": {}}, image_size=8)
     assert loaded.class_names != ("eel", "fox")
-    assert data.load("insects").class_names == ("eel", "fox")
+    with pytest.warns(UserWarning, match='folder is read. Write "./insects"'):
+        assert data.load("insects").class_names == ("eel", "fox")
+    assert data.load("./insects").class_names == ("eel", "fox")
     with pytest.raises(ValueError, match="`data_dir` is only for datasets of"):
         data.load("./insects", data_dir=tmp_path)
 

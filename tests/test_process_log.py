@@ -1,5 +1,6 @@
 """What TensorFlow logs at its start, for users of the command and others."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -32,7 +33,9 @@ def test_the_command_starts_in_silence():
 def test_the_log_level_of_the_user_is_respected():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TensorFlow is not the backend")
-    noisy = run("-m", "cbam_keras", "--version", TF_CPP_MIN_LOG_LEVEL="0")
+    noisy = run(
+        *("-m", "cbam_keras", "table", "resnet18"), TF_CPP_MIN_LOG_LEVEL="0"
+    )
     assert "This TensorFlow binary is optimized" in noisy.stderr
 
 
@@ -82,6 +85,14 @@ def test_only_noise_is_left_out(capfd, monkeypatch):
     with log.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
     assert capfd.readouterr().err.encode() == b"\n".join(lines[4:]) + b"\n"
+
+
+def test_warnings_of_retracing_are_left_out(caplog):
+    logger = logging.getLogger("retracing")
+    logger.addFilter(log.is_no_retracing)
+    logger.warning("5 out of the last 10 calls triggered tf.function retracing")
+    logger.warning("something else")
+    assert caplog.messages == ["something else"]
 
 
 def test_with_a_gpu_its_error_is_shown(monkeypatch):

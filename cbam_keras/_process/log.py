@@ -6,6 +6,7 @@ caught while it is imported.
 
 import contextlib
 import glob
+import logging
 import os
 import re
 import tempfile
@@ -28,6 +29,11 @@ def is_noise(line: bytes) -> bool:
     if not glob.glob("/dev/nvidia*"):
         patterns.append(NO_GPU)
     return any(re.match(pattern, line) for pattern in patterns)
+
+
+def is_no_retracing(record: logging.LogRecord) -> bool:
+    """Returns whether to keep what TensorFlow's logger says."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager
@@ -66,3 +72,6 @@ def import_quietly() -> None:
 
             # Looks for GPUs, and logs if there are none.
             tf.config.list_physical_devices()
+            # Every network that is trained is traced, and tracing counts by
+            # the name of Keras' function.
+            tf.get_logger().addFilter(is_no_retracing)
