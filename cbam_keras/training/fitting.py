@@ -9,7 +9,7 @@ import keras
 from cbam_keras import _process
 from cbam_keras.training.checkpoints import State, random_states
 from cbam_keras.training.distribution import ALONE
-from cbam_keras.training.networks import fingerprint
+from cbam_keras.training.networks import check_averages, fingerprint
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -62,6 +62,8 @@ def fit(
         announce(state.epochs)
     if state.epochs >= epochs:
         return state
+    if not state.epochs and devices.writes:
+        check_averages(model, len(images.train), epochs)
     with devices.fitting(model):
         model.fit(
             images.train,
