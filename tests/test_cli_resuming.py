@@ -56,6 +56,12 @@ def here(tiny, monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def small(few_digits, monkeypatch):
+    """Puts a network of one layer in the place of the default one."""
+    monkeypatch.setitem(by_name.NETWORKS, "tiny", lambda *_, **__: linear())
+
+
 @contextlib.contextmanager
 def files_up_to(size):
     """Context in which the system lets no file become larger."""
@@ -70,9 +76,8 @@ def files_up_to(size):
 @pytest.mark.every_backend
 @pytest.mark.parametrize("size", [0, 100, 4000, 30_000])
 def test_a_full_disk_ends_in_one_line_and_the_run_resumes(
-    few_digits, monkeypatch, tmp_path, capsys, size
+    small, tmp_path, capsys, size
 ):
-    monkeypatch.setitem(by_name.NETWORKS, "tiny", lambda *_, **__: linear())
     output = tmp_path / "run"
     with files_up_to(size):
         assert command("train", "--output", str(output)) == 1
@@ -86,16 +91,18 @@ def test_a_full_disk_ends_in_one_line_and_the_run_resumes(
     assert command("train", "--output", str(output)) == 0
 
 
-def test_an_output_folder_may_be_a_link(here):
-    (here / "disk").mkdir()
-    (here / "link").symlink_to("disk")
-    assert command("train", "--output", "link") == 0
-    before = modified(here / "disk")
+def test_an_output_folder_may_be_a_link(small, tmp_path):
+    folder, link = tmp_path / "disk", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to("disk")
+    assert command("train", "--output", str(link)) == 0
+    before = modified(folder)
     assert before
-    assert command("train", "--output", "link") == 0
-    assert modified(here / "disk") == before
-    assert command("train", "--output", "link", "--overwrite") == 0
-    assert (here / "link").is_symlink()
+    assert command("train", "--output", str(link)) == 0
+    assert modified(folder) == before
+    assert command("train", "--output", str(link), "--overwrite") == 0
+    assert link.is_symlink()
+    assert modified(folder) != before
 
 
 def modified(folder):
