@@ -97,7 +97,7 @@ MISTAKES = {
         ["colours.keras", "damaged.png"],
         '"damaged.png" cannot be decoded',
     ),
-    "bomb": (["colours.keras", "bomb.png"], "decompression bomb"),
+    "bomb": (["colours.keras", "bomb.png"], "Received: bomb.png"),
     "empty_folder": (["colours.keras", "empty"], "which holds none"),
     "broken_model": (
         ["broken.keras", "it.png"],

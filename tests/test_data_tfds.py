@@ -435,11 +435,23 @@ def test_with_data_dir_a_name_is_no_folder(insects, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     loaded, _ = insects({"train": {}}, image_size=8)
     assert loaded.class_names != ("eel", "fox")
-    with pytest.warns(UserWarning, match='folder is read. Write "./insects"'):
-        assert data.load("insects").class_names == ("eel", "fox")
-    assert data.load("./insects").class_names == ("eel", "fox")
+    assert data.load("insects").class_names == ("eel", "fox")
     with pytest.raises(ValueError, match="`data_dir` is only for datasets of"):
         data.load("./insects", data_dir=tmp_path)
+
+
+def test_a_folder_with_the_name_of_a_dataset_is_read_with_a_warning(
+    tmp_path, monkeypatch
+):
+    write_folder(tmp_path / "cifar10", 5, ("eel", "fox"), (8, 8))
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(
+        UserWarning,
+        match='"cifar10" is a folder here and a dataset of .*; the folder is '
+        'read. Write "./cifar10" for the folder, or .*--data-dir',
+    ):
+        assert data.load("cifar10").class_names == ("eel", "fox")
+    assert data.load("./cifar10").class_names == ("eel", "fox")
 
 
 @pytest.mark.parametrize(
