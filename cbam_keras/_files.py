@@ -79,6 +79,13 @@ def set_aside(path: pathlib.Path, error: Exception | str) -> None:
     )
 
 
+def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:
+    """Returns whether an error tells that nothing can be written any more."""
+    return isinstance(error, OSError) and (
+        error.errno in FULL or not os.access(folder, os.W_OK)
+    )
+
+
 @contextlib.contextmanager
 def writing_to(folder: pathlib.Path) -> Iterator[None]:
     """Says what is safe, and how to resume, where nothing can be written.
@@ -89,7 +96,7 @@ def writing_to(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL and os.access(folder, os.W_OK):
+        if not is_unwritable(folder, error):
             raise
         raise RuntimeError(
             f'"{folder}" can no longer be written to '

@@ -255,8 +255,11 @@ def test_a_signal_that_was_ignored_is_ignored(start):
 def test_a_signal_to_a_forked_process_is_not_the_commands(start):
     process = start(
         "import os, signal\n"
-        "child = os.fork()\n"
-        "if not child:\n time.sleep(20)\n os._exit(0)\n"
+        "with _process.noted():\n"
+        " child = os.fork()\n"
+        " if not child:\n"
+        "  time.sleep(20)\n"
+        "  os._exit(0)\n"
         "time.sleep(0.5)\n"
         "os.kill(child, signal.SIGTERM)\n"
         "_, status = os.waitpid(child, 0)\n"

@@ -128,5 +128,6 @@ def _end(*_):
 def _leave_to_parent():
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
-        if signal.getsignal(number) == _end:
+        handler = signal.getsignal(number)
+        if getattr(handler, "__module__", "") == __name__:
             signal.signal(number, signal.SIG_DFL)
