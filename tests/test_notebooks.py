@@ -196,4 +196,5 @@ def test_links_lead_somewhere(name):
 
 @each_notebook
 def test_readme_lists_it(name):
-    assert f"(notebooks/{name}.ipynb)" in (ROOT / "README.md").read_text()
+    link = f"({REPOSITORY}/blob/main/notebooks/{name}.ipynb)"
+    assert link in (ROOT / "README.md").read_text()
