@@ -2,9 +2,9 @@
 
 import importlib
 
-# The first must come before whatever imports TensorFlow. The other registers
-# the optimizer, so that networks trained with it load.
-from cbam_keras import _command_log, optimizers
+# The first must come before whatever imports Keras. The other registers the
+# optimizer, so that networks trained with it load.
+from cbam_keras import _process, optimizers
 from cbam_keras._version import __version__
 from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights

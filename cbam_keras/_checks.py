@@ -151,6 +151,19 @@ def first_few(items: Sequence[Any], most: int = 3) -> str:
     return listed + (", ..." if len(items) > most else "")
 
 
+def keras_3(name: str, value: Any) -> None:
+    """Raises if `value` is a tensor, layer or model of Keras 2."""
+    modules = {kind.__module__.split(".")[0] for kind in type(value).__mro__}
+    if "tf_keras" in modules:
+        raise TypeError(
+            f"`{name}` is of Keras 2, and Keras 3 is needed. Received: "
+            f"{name} of type {type(value).__module__}."
+            f"{type(value).__name__}. Build and load models by `import keras` "
+            "in place of `import tf_keras`, and with `tf.keras` unset "
+            "TF_USE_LEGACY_KERAS"
+        )
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Imports an optional package, or raises an error that names the extra."""
     try:

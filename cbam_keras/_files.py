@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import pathlib
@@ -24,6 +25,8 @@ UNFINISHED = ".unfinished-"
 DAMAGED = ".damaged"
 # Lies in a folder while a process works there.
 LOCK = ".lock"
+# Errors of a full disk or quota, and of a file that is too large.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Damaged(ValueError):
@@ -83,6 +86,33 @@ def set_aside(path: pathlib.Path, error: Exception | str) -> None:
         f'"{path}" cannot be read ({error}). It is renamed to '
         f'"{aside.name}" and treated as missing'
     )
+
+
+def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:
+    """Returns whether an error tells that nothing can be written any more."""
+    return isinstance(error, OSError) and (
+        error.errno in FULL or not os.access(folder, os.W_OK)
+    )
+
+
+@contextlib.contextmanager
+def writing_to(folder: pathlib.Path) -> Iterator[None]:
+    """Says what is safe, and how to resume, where nothing can be written.
+
+    Raises:
+        RuntimeError: If the disk is full or has become read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_unwritable(folder, error):
+            raise
+        raise RuntimeError(
+            f'"{folder}" can no longer be written to '
+            f"({error.strerror or error}). What is in it is whole. Make room "
+            "or restore access, and the same call resumes after the last "
+            "finished epoch"
+        ) from error
 
 
 def output_folder(path: str | os.PathLike) -> pathlib.Path:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks, _files, _process
 from cbam_keras._files import Damaged
 from cbam_keras._version import __version__
 
@@ -82,11 +82,16 @@ class RunFolder:
             ValueError: If the folder holds something else or another run, if
                 the run in it is damaged or was started with other settings,
                 if another process works in it, or if it cannot be written.
+            RuntimeError: If the disk is full or becomes read-only later.
         """
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        with _files.locked(self.path):
+        with (
+            _files.writing_to(self.path),
+            _files.locked(self.path),
+            _process.noted(),
+        ):
             # Another process may have changed it in the meantime.
             content = self._check(resume, overwrite)
             if overwrite:

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import struct
+import zlib
 
 import keras
 import numpy as np
@@ -82,6 +84,24 @@ def write_folder(root, per_class=10, classes=("cat", "dog"), size=None, seed=0):
             Image.fromarray(image).save(path)
             written[path.relative_to(root).as_posix()] = image
     return written
+
+
+def write_bomb(path):
+    """Writes a small file with the header of an image of 900 megapixels."""
+
+    def chunk(kind, content):
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(
+            f">I4s{len(content)}sI", len(content), kind, content, checksum
+        )
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def builder(name, examples, folder, **features):

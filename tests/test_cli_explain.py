@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from data_checks import write_bomb
 from explain_report_checks import (
     brightness,
     colours,
@@ -96,6 +97,7 @@ MISTAKES = {
         ["colours.keras", "damaged.png"],
         '"damaged.png" cannot be decoded',
     ),
+    "bomb": (["colours.keras", "bomb.png"], "Received: bomb.png"),
     "empty_folder": (["colours.keras", "empty"], "which holds none"),
     "broken_model": (
         ["broken.keras", "it.png"],
@@ -218,6 +220,7 @@ def mistaken(tmp_path_factory):
     (folder / "damaged.png").write_bytes(
         whole[:60] + bytes(len(whole) - 80) + whole[-20:]
     )
+    write_bomb(folder / "bomb.png")
     (folder / "notes.txt").write_text("no image")
     (folder / "names.txt").write_text("red\ngreen\nblue\n")
     (folder / "empty").mkdir()

@@ -1,12 +1,16 @@
 """Python and the command find and resume each other's runs."""
 
+import contextlib
 import json
 import pathlib
+import resource
 
 import pytest
 import tuning_checks
+from networks import linear
 
-from cbam_keras import ablation, cli, comparison, training, tuning
+from cbam_keras import _files, ablation, cli, comparison, training, tuning
+from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -50,6 +54,55 @@ def here(tiny, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     tuning_checks.without_training(monkeypatch)
     return tmp_path
+
+
+@pytest.fixture
+def small(few_digits, monkeypatch):
+    """Puts a network of one layer in the place of the default one."""
+    monkeypatch.setitem(by_name.NETWORKS, "tiny", lambda *_, **__: linear())
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """Context in which the system lets no file become larger."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("size", [0, 100, 4000, 30_000])
+def test_a_full_disk_ends_in_one_line_and_the_run_resumes(
+    small, tmp_path, capsys, size
+):
+    output = tmp_path / "run"
+    with files_up_to(size):
+        assert command("train", "--output", str(output)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f'cbam-keras train: error: "{output}" can no longer be written to '
+        "(File too large). What is in it is whole. Make room"
+    )
+    assert "the same call resumes" in line
+    assert not list(output.rglob(f"{_files.UNFINISHED}*"))
+    assert command("train", "--output", str(output)) == 0
+
+
+def test_an_output_folder_may_be_a_link(small, tmp_path):
+    folder, link = tmp_path / "disk", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to("disk")
+    assert command("train", "--output", str(link)) == 0
+    before = modified(folder)
+    assert before
+    assert command("train", "--output", str(link)) == 0
+    assert modified(folder) == before
+    assert command("train", "--output", str(link), "--overwrite") == 0
+    assert link.is_symlink()
+    assert modified(folder) != before
 
 
 def modified(folder):

@@ -240,7 +240,11 @@ RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
         ((IMAGES[:0], LABELS[:0]), ValueError, "and not empty"),
         ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
         ((IMAGES, LABELS[:9]), ValueError, r"labels \(9,\)"),
-        ((IMAGES, np.eye(5)[LABELS]), ValueError, r"labels \(70, 5\)"),
+        (
+            (IMAGES, np.eye(5)[LABELS]),
+            ValueError,
+            r"one class per image.*labels \(70, 5\).*argmax.*other-tasks.md",
+        ),
         ((IMAGES, LABELS + 0.0), TypeError, "of type float64.*argmax"),
         ((IMAGES, LABELS - 1), ValueError, "the label -1"),
         ((IMAGES, LABELS * 2), ValueError, 'none of class "1", "3", "5", ...'),

@@ -13,6 +13,7 @@ from data_checks import (
     assert_same,
     epoch,
     joined,
+    write_bomb,
     write_folder,
 )
 from PIL import Image
@@ -392,6 +393,16 @@ def test_a_class_that_cannot_be_read_is_named(tmp_path):
         path.write_text("no")
     with pytest.raises(ValueError, match='"train" has none of class "eel"'):
         data.load(tmp_path, image_size=8)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_image_bomb_is_left_out(tmp_path, in_memory):
+    write_folder(tmp_path, size=(8, 8))
+    write_bomb(tmp_path / "dog" / "bomb.png")
+    with pytest.warns(UserWarning, match="left out: dog/bomb.png"):
+        images = data.load(tmp_path, in_memory=in_memory)
+    assert sum(images.sizes.values()) == 20
 
 
 def test_a_link_to_nothing_is_left_out(tmp_path):

@@ -440,6 +440,20 @@ def test_with_data_dir_a_name_is_no_folder(insects, tmp_path, monkeypatch):
         data.load("./insects", data_dir=tmp_path)
 
 
+def test_a_folder_with_the_name_of_a_dataset_is_read_with_a_warning(
+    tmp_path, monkeypatch
+):
+    write_folder(tmp_path / "cifar10", 5, ("eel", "fox"), (8, 8))
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(
+        UserWarning,
+        match='"cifar10" is a folder here and a dataset of .*; the folder is '
+        'read. Write "./cifar10" for the folder, or .*--data-dir',
+    ):
+        assert data.load("cifar10").class_names == ("eel", "fox")
+    assert data.load("./cifar10").class_names == ("eel", "fox")
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [

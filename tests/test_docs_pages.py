@@ -11,6 +11,7 @@ import digits
 import keras
 import pytest
 from test_docs import PUBLIC
+from test_packaging import REPOSITORY
 
 from cbam_keras import data, training
 
@@ -19,7 +20,6 @@ PAGES = [
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
 ]
-REPOSITORY = "https://github.com/cbam-keras/cbam_keras"
 
 
 def _read(file):

@@ -1,6 +1,7 @@
 """Weights of networks from files, and files that do not fit."""
 
 import json
+import pathlib
 import shutil
 import zipfile
 
@@ -115,6 +116,14 @@ def cut_h5(path):
     return cut(path)
 
 
+def damaged_h5(path):
+    # Of this, h5py says "bad local heap signature" and not which file.
+    path = path.with_name("network.weights.h5")
+    tiny().save_weights(path)
+    path.write_bytes(path.read_bytes().replace(b"HEAP", b"HAPE"))
+    return path
+
+
 def other_ending(path):
     return shutil.copy(path, path.with_suffix(".pkl"))
 
@@ -136,6 +145,7 @@ def absent_checkpoint(path):
         (damaged_member, "damaged, cut short"),
         (no_weights, "damaged, cut short"),
         (cut_h5, "damaged, cut short"),
+        (damaged_h5, 'network.weights.h5", which is damaged.*it again'),
         (other_ending, "ends in .keras, .weights.h5, .* or .safetensors"),
         (absent, "a file that exists"),
         (absent_checkpoint, "a file that exists"),
@@ -144,6 +154,16 @@ def absent_checkpoint(path):
 def test_bad_weight_files_are_refused(spoil, message, saved):
     with pytest.raises(ValueError, match=f"`weights` must .*{message}"):
         tiny(weights=spoil(saved))
+
+
+def test_an_archive_writes_nothing_outside_of_itself(saved):
+    with zipfile.ZipFile(saved, "a") as archive:
+        for name in ("../evil.txt", "assets/../../evil.txt", "/tmp/evil.txt"):
+            archive.writestr(name, "evil")
+    before = sorted(saved.parent.parent.rglob("*"))
+    tiny(weights=saved)
+    assert sorted(saved.parent.parent.rglob("*")) == before
+    assert not pathlib.Path("/tmp/evil.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import pytest
+from test_packaging import REPOSITORY
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = [
@@ -14,7 +15,7 @@ NAMES = [
     "04_see_what_the_network_attends_to",
     "05_reproduce_the_papers_tables",
 ]
-REPOSITORY = "https://github.com/cbam-keras/cbam_keras"
+GITHUB = "https://github.com/"
 INSTALL = f"""\
 import sys
 
@@ -72,7 +73,7 @@ def test_badge_opens_this_notebook_in_colab(name):
     colab = "https://colab.research.google.com"
     badge = (
         f"[![Open In Colab]({colab}/assets/colab-badge.svg)]"
-        f"({colab}/github/cbam-keras/cbam_keras/blob/main/notebooks/"
+        f"({colab}/github/{REPOSITORY.removeprefix(GITHUB)}/blob/main/notebooks/"
         f"{name}.ipynb)"
     )
     assert badge in sources(name, "markdown")[0]
@@ -195,4 +196,5 @@ def test_links_lead_somewhere(name):
 
 @each_notebook
 def test_readme_lists_it(name):
-    assert f"(notebooks/{name}.ipynb)" in (ROOT / "README.md").read_text()
+    link = f"({REPOSITORY}/blob/main/notebooks/{name}.ipynb)"
+    assert link in (ROOT / "README.md").read_text()

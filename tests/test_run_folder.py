@@ -1,5 +1,6 @@
 """Output folders: named, and runs in them started, resumed or overwritten."""
 
+import errno
 import json
 import os
 import pathlib
@@ -51,6 +52,37 @@ def everything(path):
         for file in path.rglob("*")
         if file.is_file()
     }
+
+
+# Written to.
+
+
+@pytest.mark.parametrize(
+    ("number", "writable"),
+    [
+        (errno.ENOSPC, True),
+        (errno.EDQUOT, True),
+        (errno.EROFS, False),
+        (errno.EACCES, False),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_a_folder_that_cannot_be_written_to_is_named(
+    tmp_path, monkeypatch, number, writable
+):
+    monkeypatch.setattr(os, "access", lambda *_: writable)
+    with pytest.raises(
+        RuntimeError, match=f'"{tmp_path}" can no longer be written to.*resumes'
+    ):
+        with Walk(tmp_path, SETTINGS).opened():
+            raise OSError(number, os.strerror(number))
+    assert walk(tmp_path)["steps"] == [1]
+
+
+def test_other_errors_of_the_system_stay_as_they_are(tmp_path):
+    with pytest.raises(PermissionError, match="photo.png"):
+        with Walk(tmp_path, SETTINGS).opened():
+            raise PermissionError(errno.EACCES, "denied", "photo.png")
 
 
 # Begun and resumed.

@@ -1,8 +1,11 @@
 """Searches that run through, that fail in part, and what they tell."""
 
+import contextlib
 import csv
+import errno
 import json
 import os
+import signal
 
 import keras
 import pytest
@@ -10,7 +13,7 @@ import training_checks
 import tuning_checks
 from keras import layers
 
-from cbam_keras import data, insert_attention, tuning
+from cbam_keras import data, insert_attention, training, tuning
 from cbam_keras.training import Recipe
 from cbam_keras.tuning import trial as tuning_trial
 
@@ -33,6 +36,37 @@ def trained(few_digits, tmp_path_factory):
     """A search of three trials that were really trained."""
     output = tmp_path_factory.mktemp("trained") / "search"
     return tuning_checks.search(output, max_trials=3, keep=1)
+
+
+def _disk_full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _interrupted_within_a_call(*_, **__):
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    raise SystemError("returned a result with an exception set")
+
+
+@pytest.mark.parametrize(
+    ("fit", "error"),
+    [
+        (_disk_full, RuntimeError),
+        (_interrupted_within_a_call, KeyboardInterrupt),
+    ],
+)
+def test_what_ends_the_search_is_not_recorded_as_a_failed_trial(
+    quick, tmp_path, fit, error
+):
+    # A shell lets what it runs in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with quick.context() as patch, pytest.raises(error):
+        patch.setattr(training, "fit", fit)
+        tuning_checks.search(tmp_path / "search", max_trials=1)
+    signal.signal(signal.SIGINT, before)
+    assert not list(tmp_path.rglob("outcome.json"))
+    results = tuning_checks.search(tmp_path / "search", max_trials=1)
+    assert [trial.outcome for trial in results.trials] == ["finished"]
 
 
 @pytest.mark.every_backend

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from cbam_keras import _checks
 from cbam_keras._inspection.graph import as_input, inside, operations
 from cbam_keras._inspection.hooks import hooked
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
@@ -18,6 +19,7 @@ Maps = tuple[np.ndarray | None, np.ndarray | None]
 
 def require_model(model: Any) -> None:
     """Raises unless `model` is a model."""
+    _checks.keras_3("model", model)
     if not isinstance(model, keras.Model):
         raise TypeError(
             "`model` must be a keras.Model. Received: "

@@ -49,6 +49,7 @@ class Step:
 
 def require_graph(name: str, model: Any) -> None:
     """Raises unless `model` has a graph that can be read."""
+    _checks.keras_3(name, model)
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`{name}` must be a functional keras.Model. Received: "

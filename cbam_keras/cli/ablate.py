@@ -3,6 +3,7 @@
 import argparse
 
 from cbam_keras import ablation, comparison
+from cbam_keras._process import COMMANDS
 from cbam_keras.cli.arguments import (
     add_data,
     add_dry_run,
@@ -21,7 +22,7 @@ def add_ablate(commands):
     """Adds the subcommand to the parser."""
     parser = commands.add_parser(
         "ablate",
-        help="run the paper's comparisons on your own data, over seeds",
+        help=COMMANDS["ablate"],
         description=(
             "Trains the networks of the paper's Tables 1, 2 and 3 and "
             "baseline, SE and CBAM of Table 4 over several seeds, and ends "

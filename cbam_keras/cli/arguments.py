@@ -29,31 +29,6 @@ _RECIPE_OPTIONS = (
 )
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that takes no abbreviations and reports errors in one line.
-
-    Positional arguments of the name `anywhere` may also stand between
-    options, where argparse would not recognize them.
-    """
-
-    anywhere: str | None = None
-
-    def __init__(self, **options: Any):
-        super().__init__(allow_abbrev=False, **options)
-
-    def parse_known_args(self, args=None, namespace=None):
-        options, rest = super().parse_known_args(args, namespace)
-        if self.anywhere is None:
-            return options, rest
-        loose = [argument for argument in rest if argument[:1] != "-"]
-        found = [*getattr(options, self.anywhere), *loose]
-        setattr(options, self.anywhere, found)
-        return options, [argument for argument in rest if argument[:1] == "-"]
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
-
-
 def add_model(parser, *, own=False):
     """Adds `--model`; with `own`, also for a function of the user."""
     names = list(models.NETWORKS)

@@ -4,9 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cbam_keras._version import __version__
+from cbam_keras import _process
 from cbam_keras.cli.ablate import add_ablate
-from cbam_keras.cli.arguments import Parser
 from cbam_keras.cli.audit import add_audit
 from cbam_keras.cli.explain import add_explain
 from cbam_keras.cli.table import add_table
@@ -24,13 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 after a user error, reported in one line on stderr, 1
         if the work itself failed or an audit found departures, 130 after
-        Ctrl-C.
+        Ctrl-C or SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     options.arguments = arguments
+    interrupted = f"{options.prog}: interrupted{_advice(options)}"
+    _process.set_last_line(interrupted)
     try:
-        status = options.handler(options)
+        with _process.noted():
+            status = options.handler(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has ended. The interpreter must not
@@ -46,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.prog}: error: {message}", file=sys.stderr)
         return 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
-        print(f"{options.prog}: interrupted{_advice(options)}", file=sys.stderr)
-        return 130
+        _process.set_last_line("")
+        print(interrupted, file=sys.stderr)
+        return _process.STATUS
     return status or 0
 
 
@@ -60,15 +63,8 @@ def _advice(options):
 
 
 def _parser():
-    parser = Parser(
-        prog="cbam-keras",
-        description="CBAM attention for Keras: train, tune, compare, explain.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser, commands = _process.outline()
     parser.set_defaults(resumed_by="the same command")
-    commands = parser.add_subparsers(
-        title="commands", dest="command", required=True, metavar="COMMAND"
-    )
     add_train(commands)
     add_tune(commands)
     add_ablate(commands)

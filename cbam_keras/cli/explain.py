@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from cbam_keras import _checks, explain, explain_report
+from cbam_keras._process import COMMANDS
 from cbam_keras.cli.arguments import (
     add_data,
     add_output,
@@ -58,7 +59,7 @@ def add_explain(commands):
     """Adds the command to the subcommands of the parser."""
     parser = commands.add_parser(
         "explain",
-        help="see what networks look at: Grad-CAM and attention maps",
+        help=COMMANDS["explain"],
         description="Draws where networks look, side by side: Grad-CAM as in "
         "the figure of the paper,\nand the attention maps of each layer.",
         epilog=FILES,

@@ -3,12 +3,13 @@
 import pathlib
 
 from cbam_keras import _files, reproduction
+from cbam_keras._process import COMMANDS
 
 
 def add_table(commands):
     parser = commands.add_parser(
         "table",
-        help="count the networks of the paper's tables beside what is printed",
+        help=COMMANDS["table"],
         description=(
             "Builds the networks of Tables 1 to 5 of the paper and prints "
             "their parameters and multiply-accumulates beside the printed "

@@ -3,6 +3,7 @@
 import argparse
 
 from cbam_keras import comparison, training
+from cbam_keras._process import COMMANDS
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
@@ -25,7 +26,7 @@ def add_train(commands):
     """Adds the subcommand to the parser."""
     parser = commands.add_parser(
         "train",
-        help="train a network without and with attention, and compare",
+        help=COMMANDS["train"],
         description=(
             "Trains a network without attention, with SE and with CBAM "
             "under equal conditions and ends with a table, a sentence on "

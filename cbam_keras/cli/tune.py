@@ -6,6 +6,7 @@ import socket
 import sys
 
 from cbam_keras import _checks, _files, tuning
+from cbam_keras._process import COMMANDS
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
@@ -48,7 +49,7 @@ def add_tune(commands):
     """Adds the command to those of the parser."""
     parser = commands.add_parser(
         "tune",
-        help="search reduction ratio and kernel size, and confirm the best",
+        help=COMMANDS["tune"],
         description=(
             "Searches the reduction ratio and kernel size of CBAM, beside no "
             "attention and SE, and whatever else you give several values, by "

@@ -92,9 +92,12 @@ def _records(split, given):
         )
     if labels.shape not in ((len(images),), (len(images), 1)):
         raise ValueError(
-            "Labels must be of shape (N,) or (N, 1), one per image. Received: "
-            f"images {images.shape}, labels {labels.shape} for the split "
-            f'"{split}"'
+            "Labels must be of shape (N,) or (N, 1), one class per image. "
+            f"Received: images {images.shape}, labels {labels.shape} for the "
+            f'split "{split}". One-hot labels become integers by '
+            "np.argmax(labels, axis=-1). For several labels per image, give "
+            "images and labels to Keras' own `fit`, see "
+            "docs/guides/other-tasks.md"
         )
     labels = labels.reshape(-1)
     if labels.dtype.kind not in "iu":

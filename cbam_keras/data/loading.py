@@ -50,7 +50,8 @@ def load(
             - Arrays `(images, labels)`, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to such pairs. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255, labels integers
-              `(N,)` or `(N, 1)` from 0.
+              `(N,)` or `(N, 1)` from 0: one class per image. One-hot labels
+              and several labels per image are refused.
             - The path of a folder with one folder of images (BMP, GIF, JPEG,
               PNG, WebP) per class, or with folders `train` and optionally
               `validation` (or `val`, `valid`) and `test` of such class
@@ -60,7 +61,8 @@ def load(
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"` or
               `"imagenette/160px-v2"`. A folder of that name in the working
-              directory comes first, unless `data_dir` is given. If the
+              directory comes first, with a warning, unless `data_dir` is
+              given. If the
               labels of its split "test" are secret, its split "validation"
               is used for testing.
             Defaults to `"cluttered_mnist"`.

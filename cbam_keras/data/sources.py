@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cbam_keras import _checks
 from cbam_keras.data.arrays import from_arrays
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.folder import from_folder
 from cbam_keras.data.preloading import decode_all, resize_all
 from cbam_keras.data.records import Records
 from cbam_keras.data.splitting import check_classes
-from cbam_keras.data.tfds import from_tfds
+from cbam_keras.data.tfds import from_tfds, is_tfds_name
 
 # The size to which images of different sizes are resized, as on ImageNet.
 SIDE = 224
@@ -50,6 +51,12 @@ def find_source(name, fraction, seed, *, in_memory, **options):
                 f'Received: {option}="{os.fspath(options[option])}"'
             )
     if folder:
+        if _may_be_either(name) and is_tfds_name(name):
+            _checks.warn(
+                f'"{name}" is a folder here and a dataset of TensorFlow '
+                f'Datasets; the folder is read. Write "./{name}" for the '
+                "folder, or give data_dir= (--data-dir) for the dataset"
+            )
         return from_folder(name, fraction, seed)
     if isinstance(name, str):
         return from_embedded(name, fraction, seed)

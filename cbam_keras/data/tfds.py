@@ -1,5 +1,6 @@
 """Datasets of TensorFlow Datasets, read into memory or streamed."""
 
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -72,6 +73,15 @@ def from_tfds(
         channels=builder.info.features["image"].shape[2] or 3,
         skipped=skipped,
     )
+
+
+def is_tfds_name(name: str) -> bool:
+    """Returns whether TensorFlow Datasets, if installed, has that dataset."""
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        return False
+    tfds = _checks.require("tensorflow_datasets", extra="data")
+    base = name.split("/")[0]
+    return base in tfds.list_builders(with_community_datasets=False)
 
 
 def _find_builder(tfds, name, data_dir, embedded):

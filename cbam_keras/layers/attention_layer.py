@@ -51,6 +51,11 @@ class AttentionLayer(layers.Layer):
             _identity_scale(self.gate_activation) if identity_init else None
         )
 
+    def __call__(self, inputs, *args, **kwargs):
+        # Keras would name neither version.
+        _checks.keras_3("inputs", inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

@@ -65,11 +65,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         return
     try:
         problem = _difference(model, path) or _load(model, path)
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
+    # Damaged files raise many kinds of errors.
+    except Exception as error:
         raise ValueError(
             "`weights` must be a complete file written by Keras. Received: "
             f'weights="{path}", which is damaged, cut short or of another '
-            f"kind ({error})"
+            f"kind ({error}). Copy or download it again"
         ) from error
     if problem:
         raise ValueError(

@@ -6,9 +6,10 @@ import time
 
 import keras
 
+from cbam_keras import _process
 from cbam_keras.training.checkpoints import State, random_states
 from cbam_keras.training.distribution import ALONE
-from cbam_keras.training.networks import fingerprint
+from cbam_keras.training.networks import check_averages, fingerprint
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -61,6 +62,8 @@ def fit(
         announce(state.epochs)
     if state.epochs >= epochs:
         return state
+    if not state.epochs and devices.writes:
+        check_averages(model, len(images.train), epochs)
     with devices.fitting(model):
         model.fit(
             images.train,
@@ -111,7 +114,7 @@ def _resumed(model, name, progress, epochs):
 
 
 class _SaveEpoch(keras.callbacks.Callback):
-    """Seeds each epoch, and saves the state after it."""
+    """Seeds each epoch, saves the state after it, ends at a signal."""
 
     def __init__(
         self,
@@ -137,6 +140,12 @@ class _SaveEpoch(keras.callbacks.Callback):
         # PyTorch's dropout draws from its global generator.
         keras.utils.set_random_seed((self.seed + epoch) % 2**32)
         self.start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        _process.raise_if_noted()
+
+    def on_test_batch_end(self, batch, logs=None):
+        _process.raise_if_noted()
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.start

@@ -21,7 +21,8 @@ def training_files(networks: Iterable[str]) -> list[str]:
     """Returns glob patterns of all files of a training run."""
     return [
         *("results.json", "history.csv", "curves.png"),
-        *(".resume/state.json", ".resume/*.keras"),
+        # With what Keras leaves there if it is killed.
+        ".resume/*",
         *(f"{glob.escape(name)}.keras" for name in networks),
     ]
 

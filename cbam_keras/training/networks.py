@@ -5,9 +5,13 @@ import json
 import math
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, _inspection
 from cbam_keras.training.recipe import DTYPES
+
+# Averages that hold more of their initial values are reported.
+MOST_LEFT = 0.1
 
 
 def build_network(build, images, recipe):
@@ -52,6 +56,35 @@ def check_network(model, images):
             f"of shape {images.image_shape} and give {classes} values. "
             f'Received: model "{model.name}" with input_shape='
             f"{model.input_shape}, output_shape={model.output_shape}"
+        )
+
+
+def check_averages(model, steps_per_epoch, epochs):
+    """Warns if batch normalization is still far from its averages at the end.
+
+    Validation normalizes by averages over the steps so far, which begin at a
+    mean of 0 and a variance of 1.
+    """
+    momentum = max(
+        (
+            layer.momentum
+            for layer in _inspection.layers_within(model)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and layer.trainable
+            and layer.momentum < 1
+            and not np.any(keras.ops.convert_to_numpy(layer.moving_mean))
+        ),
+        default=0.0,
+    )
+    left = momentum ** (steps_per_epoch * epochs)
+    if left > MOST_LEFT:
+        needed = math.log(MOST_LEFT) / math.log(momentum) / steps_per_epoch
+        _checks.warn(
+            "The averages of batch normalization, which validation and tests "
+            f"use, still hold {left:.0%} of their initial values after "
+            f"{steps_per_epoch * epochs} steps with momentum={momentum:g}, so "
+            "that accuracy there may be far below that of training. Train "
+            f"{math.ceil(needed)} epochs or more, or take a smaller batch_size"
         )
 
 

@@ -6,7 +6,6 @@ with the best few networks trained again from fresh seeds, and whether
 attention improves accuracy.
 """
 
-import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -170,12 +169,11 @@ def search(
         return None
     with folder.opened(resume=resume, overwrite=overwrite):
         folder.reload(tuner.own_oracle)
-        with _interruptible(path):
-            _run(tuner)
-            if WORKERS in os.environ:
-                # The chief has no accelerator for what is left to train.
-                return None
-            return report(tuner, plan.seeds, plan.load)
+        _run(tuner)
+        if WORKERS in os.environ:
+            # The chief has no accelerator for what is left to train.
+            return None
+        return report(tuner, plan.seeds, plan.load)
 
 
 def default_output(hypermodel: Any, images: Any) -> pathlib.Path:
@@ -205,18 +203,6 @@ def _run(tuner):
         serve(oracle)
     else:
         tuner.search()
-
-
-@contextlib.contextmanager
-def _interruptible(path):
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(
-            f'Interrupted. The search is in "{path}"; the same call resumes it',
-            flush=True,
-        )
-        raise
 
 
 def _check_tensorboard(tensorboard):

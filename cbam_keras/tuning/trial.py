@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, profiling, training
+from cbam_keras import _files, _process, profiling, training
 from cbam_keras._files import Damaged, read_json, set_aside
 from cbam_keras.training import Progress, Recipe, best_epoch
 from cbam_keras.tuning.results import (
@@ -80,6 +80,10 @@ class Run:
         except ChangedError:
             raise
         except Exception as error:
+            # Neither a signal nor a full disk is a fault of the trial.
+            _process.raise_if_noted()
+            if _files.is_unwritable(self.folder, error):
+                raise
             outcome["outcome"] = outcome_of(error)
             text = str(error).strip() or "no message"
             outcome["message"] = f"{type(error).__name__}: {text}"

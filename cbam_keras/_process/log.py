@@ -1,17 +1,14 @@
 """Keeps what TensorFlow logs at its start away from users of the command.
 
 TensorFlow writes some lines before it reads its own log level, so they are
-caught while it is imported, which importing this module does. In a process
-that is not the command, or with a log level in the environment, nothing is
-changed.
+caught while it is imported.
 """
 
 import contextlib
 import glob
+import logging
 import os
-import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -26,19 +23,17 @@ NOISE = (
 NO_GPU = rb"E\d{4} .*failed call to cuInit"
 
 
-def is_command() -> bool:
-    """Returns whether this process is `cbam-keras`."""
-    started = sys.orig_argv
-    as_module = ("-m", "cbam_keras") in zip(started, started[1:], strict=False)
-    return as_module or pathlib.Path(*sys.argv[:1]).stem == "cbam-keras"
-
-
 def is_noise(line: bytes) -> bool:
     """Returns whether a line that TensorFlow logs tells users nothing."""
     patterns = list(NOISE)
     if not glob.glob("/dev/nvidia*"):
         patterns.append(NO_GPU)
     return any(re.match(pattern, line) for pattern in patterns)
+
+
+def is_no_retracing(record: logging.LogRecord) -> bool:
+    """Returns whether to keep what TensorFlow's logger says."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager
@@ -63,19 +58,20 @@ def without_noise() -> Iterator[None]:
                     os.write(2, line)
 
 
-def import_keras() -> None:
-    """Imports Keras with its backend."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Looks for GPUs, and logs if there are none.
-        tf.config.list_physical_devices()
-
-
-if is_command() and LEVEL not in os.environ:
+def import_quietly() -> None:
+    """Imports Keras with its backend; a log level of the user's is kept."""
+    if LEVEL in os.environ:
+        return
     # Without level "I"; warnings and errors remain.
     os.environ[LEVEL] = "1"
     with without_noise():
-        import_keras()
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # Looks for GPUs, and logs if there are none.
+            tf.config.list_physical_devices()
+            # Every network that is trained is traced, and tracing counts by
+            # the name of Keras' function.
+            tf.get_logger().addFilter(is_no_retracing)

@@ -1,5 +1,6 @@
 """What TensorFlow logs at its start, for users of the command and others."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,18 +8,14 @@ import sys
 import keras
 import pytest
 
-from cbam_keras import _command_log
+from cbam_keras._process import log, start
 
 BANNER = b"WARNING: All log messages before absl::InitializeLog() is called"
 NO_GPU = b"E0000 00:00:1.1 1 cuda_platform.cc:52] failed call to cuInit: 303"
 
 
 def run(*arguments, **environment):
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if key != _command_log.LEVEL
-    }
+    kept = {key: value for key, value in os.environ.items() if key != log.LEVEL}
     return subprocess.run(
         [sys.executable, *arguments],
         env={**kept, **environment},
@@ -36,12 +33,14 @@ def test_the_command_starts_in_silence():
 def test_the_log_level_of_the_user_is_respected():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TensorFlow is not the backend")
-    noisy = run("-m", "cbam_keras", "--version", TF_CPP_MIN_LOG_LEVEL="0")
+    noisy = run(
+        *("-m", "cbam_keras", "table", "resnet18"), TF_CPP_MIN_LOG_LEVEL="0"
+    )
     assert "This TensorFlow binary is optimized" in noisy.stderr
 
 
 def test_importing_the_library_changes_no_log_level():
-    code = f"import os, {{}}; print(os.environ.get('{_command_log.LEVEL}'))"
+    code = f"import os, {{}}; print(os.environ.get('{log.LEVEL}'))"
     # Keras may set one.
     expected = run("-c", code.format("keras")).stdout
     assert run("-c", code.format("cbam_keras")).stdout == expected
@@ -64,16 +63,16 @@ def test_only_the_command_is_the_command(
 ):
     monkeypatch.setattr(sys, "orig_argv", started)
     monkeypatch.setattr(sys, "argv", [program])
-    assert _command_log.is_command() is command
+    assert start.is_command() is command
 
 
 def test_an_interpreter_without_arguments_is_not_the_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", [])
-    assert not _command_log.is_command()
+    assert not start.is_command()
 
 
 def test_only_noise_is_left_out(capfd, monkeypatch):
-    monkeypatch.setattr(_command_log.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(log.glob, "glob", lambda pattern: [])
     lines = (
         BANNER,
         b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
@@ -83,23 +82,29 @@ def test_only_noise_is_left_out(capfd, monkeypatch):
         b"UserWarning: something is deprecated",
         b"Traceback (most recent call last):",
     )
-    with _command_log.without_noise():
+    with log.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
     assert capfd.readouterr().err.encode() == b"\n".join(lines[4:]) + b"\n"
 
 
+def test_warnings_of_retracing_are_left_out(caplog):
+    logger = logging.getLogger("retracing")
+    logger.addFilter(log.is_no_retracing)
+    logger.warning("5 out of the last 10 calls triggered tf.function retracing")
+    logger.warning("something else")
+    assert caplog.messages == ["something else"]
+
+
 def test_with_a_gpu_its_error_is_shown(monkeypatch):
-    monkeypatch.setattr(_command_log.glob, "glob", lambda pattern: [])
-    assert _command_log.is_noise(NO_GPU)
-    monkeypatch.setattr(
-        _command_log.glob, "glob", lambda pattern: ["/dev/nvidia0"]
-    )
-    assert not _command_log.is_noise(NO_GPU)
+    monkeypatch.setattr(log.glob, "glob", lambda pattern: [])
+    assert log.is_noise(NO_GPU)
+    monkeypatch.setattr(log.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    assert not log.is_noise(NO_GPU)
 
 
 def test_what_was_written_before_an_error_is_shown(capfd):
     with pytest.raises(ValueError, match="stop"):
-        with _command_log.without_noise():
+        with log.without_noise():
             os.write(2, b"something\n")
             raise ValueError("stop")
     assert capfd.readouterr().err == "something\n"

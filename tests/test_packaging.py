@@ -1,0 +1,104 @@
+"""What users install: metadata, links, and what the archives hold."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+
+import pytest
+
+import cbam_keras
+
+ROOT = pathlib.Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REPOSITORY = PROJECT["urls"]["Repository"]
+SUFFIXES = (".cff", ".ipynb", ".md", ".py", ".sh", ".toml", ".yaml", ".yml")
+
+
+def test_the_address_of_the_repository_is_the_same_everywhere():
+    name = REPOSITORY.rpartition("/")[2]
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a clone")
+    found = {
+        address
+        for file in listed.stdout.splitlines()
+        if file.endswith(SUFFIXES) and (ROOT / file).exists()
+        for address in re.findall(
+            rf"https://github\.com/[\w.-]+/{name}\b", (ROOT / file).read_text()
+        )
+    }
+    assert found == {REPOSITORY}
+
+
+def test_the_package_index_can_follow_every_link_of_the_readme():
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert not [
+        link for link in links if not link.startswith(("https://", "#"))
+    ]
+
+
+def test_the_citation_is_of_this_version():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {cbam_keras.__version__}\n" in text
+    assert f"\nrepository-code: {REPOSITORY}\n" in text
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Returns the names in the sdist and in the wheel, as pip builds them."""
+    pytest.importorskip("setuptools", minversion="77", reason="builds both")
+    folder = tmp_path_factory.mktemp("archives")
+    for name in ("README.md", "LICENSE", "pyproject.toml", "MANIFEST.in"):
+        (folder / name).write_text((ROOT / name).read_text())
+    for name in ("CHANGELOG.md", "CITATION.cff"):
+        (folder / name).write_text((ROOT / name).read_text())
+    for package in ("cbam_keras", "tests"):
+        for path in (ROOT / package).rglob("*.py*"):
+            if path.suffix != ".pyc" and path.is_file():
+                copy = folder / path.relative_to(ROOT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+    (folder / "cbam_keras/py.typed").touch()
+    subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from setuptools.build_meta import build_sdist, build_wheel\n"
+            "build_sdist('dist'), build_wheel('dist')",
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    (sdist,), (wheel,) = folder.glob("dist/*.gz"), folder.glob("dist/*.whl")
+    with tarfile.open(sdist) as archive:
+        source = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        return source, set(archive.namelist())
+
+
+def modules():
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "cbam_keras").rglob("*.py")
+    } | {"cbam_keras/py.typed"}
+
+
+def test_the_wheel_holds_the_package_alone(archives):
+    _, wheel = archives
+    folder = f"cbam_keras-{cbam_keras.__version__}.dist-info/"
+    assert {name for name in wheel if not name.startswith(folder)} == modules()
+    assert f"{folder}licenses/LICENSE" in wheel
+
+
+def test_the_sdist_holds_no_tests(archives):
+    source, _ = archives
+    assert modules() <= source
+    assert {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"} <= source
+    assert not [name for name in source if name.startswith("tests")]
