@@ -40,9 +40,7 @@ def test_small_maps_are_resized_linearly_along_each_axis(size):
     x = np.abs(images(1, *size, 1))
     small = to_numpy(keras.Model(inputs, model.layers[1].output)(x))[..., 0]
     expected = small
-    for axis, (length, factor) in enumerate(
-        zip(size, factors, strict=True), 1
-    ):
+    for axis, (length, factor) in enumerate(zip(size, factors, strict=True), 1):
         centres = np.arange(length // factor) * factor + (factor - 1) / 2
         expected = np.apply_along_axis(
             lambda line, n=length, at=centres: np.interp(
