@@ -6,11 +6,11 @@ import dataclasses
 import importlib
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from cbam_keras import data, models, training
+from cbam_keras import _progress_bar, data, models, training
 from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
@@ -52,6 +52,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except of flags, and keeps lines of whole texts."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, []) or isinstance(action.default, bool):
+            return action.help
+        return super()._get_help_string(action)
+
+    def _fill_text(self, text, width, indent):
+        if "\n" not in text:
+            return super()._fill_text(text, width, indent)
+        return "".join(indent + line for line in text.splitlines(True))
+
+
+def examples(*commands: str) -> str:
+    """Returns the examples at the end of a help text."""
+    lines = "\n".join(f"  cbam-keras {command}" for command in commands)
+    return f"examples:\n{lines}\n"
 
 
 def add_model(parser, *, own=False):
@@ -118,10 +138,11 @@ def add_data(parser, default, *, training=True):
     if training:
         add(
             "--augment",
-            action="append",
+            action="extend",
+            nargs="+",
             choices=data.AUGMENTATIONS,
             default=argparse.SUPPRESS,
-            help="augmentation of training images; repeat it for several",
+            help="augmentation of training images, one or several",
         )
     return group
 
@@ -183,6 +204,15 @@ def add_dry_run(parser):
     )
 
 
+def add_quiet(parser):
+    """Adds `--quiet`."""
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print only the result, and warnings",
+    )
+
+
 def add_output(parser, default):
     """Adds `--output`."""
     parser.add_argument(
@@ -236,11 +266,22 @@ def recipe_of(options, default: training.Recipe) -> training.Recipe:
     return dataclasses.replace(recipe, **changed)
 
 
-def apart_from(json: bool) -> AbstractContextManager:
-    """Context that prints to standard error, where the result is JSON."""
-    if json:
-        return contextlib.redirect_stdout(sys.stderr)
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def progress_of(options) -> Iterator[None]:
+    """Context of the work before the result, which prints its progress.
+
+    It goes to standard error where the result is JSON, and nowhere with
+    `--quiet`.
+    """
+    given = vars(options)
+    with contextlib.ExitStack() as stack:
+        if given["quiet"]:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(_progress_bar.hidden())
+        elif given.get("json"):
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
 
 
 def data_options_of(options) -> dict[str, Any]:

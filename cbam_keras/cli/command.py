@@ -1,12 +1,14 @@
 """The command `cbam-keras`: `argparse` over the package's functions."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from cbam_keras import _checks
 from cbam_keras._version import __version__
 from cbam_keras.cli.ablate import add_ablate
-from cbam_keras.cli.arguments import Parser
+from cbam_keras.cli.arguments import HelpFormatter, Parser, examples
 from cbam_keras.cli.explain import add_explain
 from cbam_keras.cli.table import add_table
 from cbam_keras.cli.train import add_train
@@ -49,6 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
+class _PrintCompletion(argparse.Action):
+    """Prints the tab completion of the whole command, and exits."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            shtab = _checks.require("shtab", extra="completion")
+        except ImportError as error:
+            parser.error(str(error))
+        print(shtab.complete(parser, shell=values))
+        parser.exit(0)
+
+
 def _advice(options):
     """Returns how to continue an interrupted command."""
     if not options.resumed_by:
@@ -61,8 +75,20 @@ def _parser():
     parser = Parser(
         prog="cbam-keras",
         description="CBAM attention for Keras: train, tune, compare, explain.",
+        epilog=examples(
+            "train",
+            "explain runs/train-crowded_mnist-tiny",
+            "train --help",
+        ),
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print the tab completion for a shell",
+    )
     parser.set_defaults(resumed_by="the same command")
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
