@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -37,6 +37,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     anywhere: str | None = None
+    # The subcommands by their names, of the parser that has them.
+    commands: Mapping[str, argparse.ArgumentParser] = {}
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)

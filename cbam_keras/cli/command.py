@@ -59,6 +59,11 @@ class _PrintCompletion(argparse.Action):
             shtab = _checks.require("shtab", extra="completion")
         except ImportError as error:
             parser.error(str(error))
+        for command in parser.commands.values():
+            for argument in command._actions:
+                if argument.type is None and argument.metavar:
+                    # Paths, as far as they are not names.
+                    argument.complete = shtab.FILE
         print(shtab.complete(parser, shell=values))
         parser.exit(0)
 
@@ -98,6 +103,7 @@ def _parser():
     add_ablate(commands)
     add_table(commands)
     add_explain(commands)
+    parser.commands = commands.choices
     return parser
 
 
