@@ -153,11 +153,22 @@ def test_the_axis_of_the_channels_may_be_added_within(widen):
     )
 
 
-def test_axes_that_cannot_be_followed_are_refused():
+class ToChannelsLast(layers.Layer):
+    def call(self, inputs):
+        return ops.transpose(inputs, (0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        layers.Lambda(ToChannelsLast().call, output_shape=(8, 8, 3)),
+        ToChannelsLast(),
+    ],
+    ids=["Lambda", "own layer"],
+)
+def test_axes_that_cannot_be_followed_are_refused(move):
     inputs = keras.Input((3, 8, 8))
-    x = layers.Lambda(
-        lambda x: ops.transpose(x, (0, 2, 3, 1)), output_shape=(8, 8, 3)
-    )(inputs)
+    x = move(inputs)
     x = layers.GlobalAveragePooling2D()(conv(4, "conv")(x))
     with pytest.raises(ValueError, match="layers.Permute"):
         explain.grad_cam(keras.Model(inputs, x), images(2, 3, 8, 8))

@@ -1,93 +1,120 @@
-"""A kind of attention has one colour in all figures."""
+"""All figures without images: nothing overlaps, and one legend names all."""
 
-from types import SimpleNamespace
+import itertools
+import sys
 
 import pytest
-from plotting_checks import ROWS, trial
+from plotting_checks import ABLATED, FOREIGN, ROWS, TRIALS, trial
 
 from cbam_keras import plotting
-from cbam_keras.plotting.style import STYLES, kind_of, styles_of
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
-KINDS = ["none", "se", "cbam", "channel", "spatial"]
+FIGURES = {
+    "history": (plotting.plot_history, ROWS),
+    "search": (plotting.plot_search, TRIALS),
+    "one_trial": (plotting.plot_search, TRIALS[1:2]),
+    "one_panel": (plotting.plot_search, [trial(0, 0.5, units=3)]),
+    "foreign": (plotting.plot_search, FOREIGN),
+    "pareto": (plotting.plot_pareto, TRIALS),
+    "wide_range": (
+        plotting.plot_search,
+        [
+            *TRIALS,
+            trial(6, 0.7, attention="none", learning_rate=0.00025),
+            trial(7, 0.7, attention="none", learning_rate=0.1),
+        ],
+    ),
+    "ablation": (plotting.plot_ablation, ABLATED),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("none", "none"),
-        ("SE", "se"),
-        ("CBAM", "cbam"),
-        ("resnet50_cbam", "cbam"),
-        ("cbam r=4 k=7", "cbam"),
-        ("channel (avg & max)", "channel"),
-        ("channel + spatial (1x1 conv, k=3)", "cbam"),
-        ("channel & spatial in parallel", "cbam"),
-        ("spatial", "spatial"),
-        ("resnet", None),
-        ("senet", None),
-    ],
+each_figure = pytest.mark.parametrize(
+    ("plot", "shown"), FIGURES.values(), ids=FIGURES
 )
-def test_a_name_tells_its_kind(name, kind):
-    assert kind_of(name) == kind
 
 
-@pytest.mark.parametrize("names", [KINDS, KINDS[::-1], KINDS[2:3]])
-def test_a_kind_has_its_colour_whatever_stands_beside_it(names):
-    found = styles_of(names)
-    assert {n: found[n]["color"] for n in names} == {
-        name: STYLES[name]["color"] for name in names
-    }
-    assert len({style["color"] for style in STYLES.values()}) == len(KINDS)
+@each_figure
+def test_panels_and_legend_stand_apart_within_the_figure(plot, shown):
+    figure = plot(shown, "A title")
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    assert not any(
+        min(one.x1, two.x1) - max(one.x0, two.x0) > 1
+        and min(one.y1, two.y1) - max(one.y0, two.y0) > 1
+        for one, two in itertools.combinations(boxes, 2)
+    )
+    inside = figure.bbox.padded(1)
+    assert all(
+        inside.x0 <= box.x0
+        and box.x1 <= inside.x1
+        and inside.y0 <= box.y0
+        and box.y1 <= inside.y1
+        for box in boxes
+    )
 
 
-def test_several_of_a_kind_differ_in_dashes_and_markers():
-    one, two = styles_of(["cbam r=4", "cbam r=16"]).values()
-    assert one["color"] == two["color"] == STYLES["cbam"]["color"]
-    assert one["linestyle"] != two["linestyle"]
-    assert one["marker"] != two["marker"]
-
-
-def test_other_names_do_not_take_the_colour_of_a_kind_beside_them():
-    found = styles_of(["none", "a", "b", "c", "cbam"])
-    assert len({style["color"] for style in found.values()}) == 5
-
-
-def test_all_figures_agree():
-    """The line, the points, and the row of each kind."""
-    names = ["none", "cbam"]
-    trials = [
-        trial(i, 0.5 + i / 10, cost=(i + 1, i + 1), attention=name)
-        for i, name in enumerate(["cbam", "none"])
-    ]
-    rows = [
-        SimpleNamespace(
-            table=1,
-            attention=name,
-            top1_error=float(i),
-            top1_errors=(float(i),),
-            interval=None,
+@each_figure
+def test_tick_labels_do_not_overlap(plot, shown):
+    figure = plot(shown)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = sorted(axes.get_xlim())
+        boxes = [
+            label.get_window_extent()
+            for label in axes.get_xticklabels()
+            if label.get_text() and low <= label.get_position()[0] <= high
+        ]
+        assert not any(
+            one.x1 > two.x0 for one, two in itertools.pairwise(boxes)
         )
-        for i, name in enumerate(names)
-    ]
-    colors = {
-        line.get_label().partition(",")[0]: line.get_color()
-        for plot, given in (
-            (plotting.plot_history, ROWS),
-            (plotting.plot_search, trials),
-            (plotting.plot_pareto, trials),
-        )
-        for line in plot(given).axes[0].get_lines()
-        if line.get_label().partition(",")[0] in names
-    }
-    means = [
-        line.get_color()
-        for line in plotting.plot_ablation(SimpleNamespace(rows=rows))
-        .axes[0]
-        .get_lines()
-        if line.get_label() == "mean"
-    ]
-    expected = [STYLES[name]["color"] for name in names]
-    assert [colors[name] for name in names] == expected
-    assert means == expected
+
+
+@each_figure
+def test_figures_have_their_title(plot, shown):
+    assert plot(shown, "A title").get_suptitle() == "A title"
+
+
+@each_figure
+def test_the_legend_names_everything_once(plot, shown):
+    (legend,) = plot(shown).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names and len(set(names)) == len(names)
+
+
+@each_figure
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch, plot, shown):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'pip install "cbam_keras\[plot\]"'):
+        plot(shown)
+
+
+@each_figure
+def test_drawing_needs_no_pyplot(monkeypatch, plot, shown):
+    # With None in its place, importing it would be an error.
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    figure = plot(shown)
+    assert figure.canvas.manager is None
+
+
+def test_pyplot_does_not_hold_the_figure():
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="no pyplot here")
+    before = pyplot.get_fignums()
+    plotting.plot_history(ROWS)
+    assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize("rows", [[], ()], ids=["list", "tuple"])
+@pytest.mark.parametrize(
+    ("plot", "message"),
+    [
+        (plotting.plot_history, "`rows` must hold at least one epoch"),
+        (plotting.plot_search, "`trials` must hold .* Received: 0 trials"),
+        (plotting.plot_pareto, "`trials` must hold .* Received: 0 trials"),
+    ],
+    ids=["history", "search", "pareto"],
+)
+def test_no_rows_are_refused(rows, plot, message):
+    with pytest.raises(ValueError, match=message):
+        plot(rows)

@@ -1,5 +1,6 @@
 """Which tensors of a model are feature maps, and which axes are positions."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ def followed_axes(steps: Sequence[Step], given: Any) -> dict[int, tuple]:
     Tensors whose axes cannot be followed, as after most `Reshape` layers, are
     left out.
     """
-    followed = {id(given): tuple(range(len(given.shape)))}
+    followed: dict[int, tuple] = {id(given): tuple(range(len(given.shape)))}
     for step in steps:
         known = [x for x in step.inputs if id(x) in followed]
         if not known or len(step.outputs) != 1:
@@ -161,7 +162,9 @@ def _inserted(shape, longer):
 
 def _mixes(step, given, output):
     """Returns whether axes may have been mixed, as by `Reshape`."""
-    return (
-        isinstance(step.operation, (layers.Reshape, layers.Lambda))
-        or type(step.operation).__name__ == "Reshape"
-    ) and tuple(given.shape) != tuple(output.shape)
+    before, after = tuple(given.shape), tuple(output.shape)
+    if before == after:
+        return False
+    # The same sizes in another order: permuted within a layer.
+    permuted = Counter(before) == Counter(after) and not _own_format(step)
+    return permuted or type(step.operation).__name__ in ("Lambda", "Reshape")

@@ -184,7 +184,7 @@ def _explain(options):
     runs = _runs_among(paths)
     models, images = _split_paths(paths, runs)
     if not images and "data" not in given:
-        given["data"] = _data_of(runs)
+        options.data = _data_of(runs)
     elif images and "data" in given:
         raise ValueError(
             "Images come from --data or from files, not both. Received: "
@@ -196,35 +196,16 @@ def _explain(options):
     preprocess = _preprocess(given.get("preprocess"))
     for module in options.modules:
         _import(module)
-    settings = explain_report.Settings(
-        batch_size=options.batch_size,
-        draw=options.draw,
-        method=options.method,
-        head=_number_or_name(given.get("head")),
-        **{
-            key: given[key]
-            for key in ("wanted", "layer", "image_size")
-            if key in given
-        },
-    )
     first = next(path for path in paths if path in (*runs, *models))
     default = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
+    output = given.get("output", default)
     with progress_of(options):
-        if "data" in given:
-            chosen = explain_report.from_data(
-                options.data,
-                options.split,
-                count,
-                seed,
-                data_options_of(options),
-            )
-        else:
-            chosen = explain_report.from_paths(images, count, seed)
+        chosen = _choose(options, images, count, seed)
         results = explain_report.explain_files(
             models,
             chosen,
-            settings,
-            output=pathlib.Path(given.get("output", default)),
+            _settings(options),
+            output=pathlib.Path(output),
             class_names=names,
             preprocess=preprocess,
             described={
@@ -236,7 +217,31 @@ def _explain(options):
             },
         )
     print(results)
-    print(f"\nFiles in {given.get('output', default)}")
+    print(f"\nFiles in {output}")
+
+
+def _choose(options, images, count, seed):
+    """Returns the images to explain."""
+    if "data" not in options:
+        return explain_report.from_paths(images, count, seed)
+    return explain_report.from_data(
+        options.data, options.split, count, seed, data_options_of(options)
+    )
+
+
+def _settings(options):
+    given = vars(options)
+    return explain_report.Settings(
+        batch_size=options.batch_size,
+        draw=options.draw,
+        method=options.method,
+        head=_number_or_name(given.get("head")),
+        **{
+            key: given[key]
+            for key in ("wanted", "layer", "image_size")
+            if key in given
+        },
+    )
 
 
 def _check_exist(paths):

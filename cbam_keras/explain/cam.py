@@ -110,14 +110,15 @@ def grad_cam(
     combine = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
     traced = read_model(model, images, output)
+    classes: Any = class_index
     if not callable(class_index):
-        class_index = class_indices(class_index, traced)
+        classes = class_indices(class_index, traced)
     head = _inspection.find_head(traced.steps, traced.output)
     target = find_target(traced.steps, traced.given, head.logits, layer)
     maps = []
     for start in range(0, len(traced.images), batch_size):
         batch = slice(start, start + batch_size)
-        chosen = class_index
+        chosen = classes
         if isinstance(chosen, np.ndarray):
             chosen = chosen[batch]
         features, gradient = _features_and_gradient(

@@ -67,7 +67,7 @@ def find_target(
                 "on the way to its output. Received: a model whose layers "
                 f"return {_shapes(steps)}. Grad-CAM explains convolutional "
                 "networks; to permute axes, use layers.Permute rather than "
-                "Lambda"
+                "Lambda or a layer of your own"
             )
         last = (several or maps)[-1]
         return _target(steps, last, axes[last])

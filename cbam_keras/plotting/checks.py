@@ -71,9 +71,8 @@ def _check_count(array, most):
 
 def rank_of_maps(heat_maps: Any) -> int:
     """Returns the number of axes of heat maps, that of the first of several."""
-    if isinstance(heat_maps, Mapping):
-        heat_maps = next(iter(heat_maps.values()), ())
-    return np.ndim(heat_maps)
+    named = _by_name("heat_maps", heat_maps, "")
+    return next((_floats(*pair).ndim for pair in named.values()), 0)
 
 
 def check_heat_maps(
