@@ -12,6 +12,13 @@ def images(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
+POOLS = {
+    1: layers.GlobalAveragePooling1D,
+    2: layers.GlobalAveragePooling2D,
+    3: layers.GlobalAveragePooling3D,
+}
+
+
 def linear_network(weights, size=(6, 4), activation=None):
     """A network whose class scores are weighed means of its channels.
 
@@ -21,7 +28,7 @@ def linear_network(weights, size=(6, 4), activation=None):
     weights = np.asarray(weights, "float32")
     inputs = keras.Input((*size, len(weights)))
     x = layers.Activation("linear", name="features")(inputs)
-    x = layers.GlobalAveragePooling2D()(x)
+    x = POOLS[len(size)]()(x)
     outputs = layers.Dense(
         weights.shape[1], use_bias=False, activation=activation, name="out"
     )(x)
@@ -39,7 +46,7 @@ def tiny(attention="cbam", **options):
 def normalized(heat):
     """Returns heat maps cut off at 0, each divided by its maximum."""
     heat = np.maximum(heat, 0)
-    peak = heat.max(axis=(1, 2), keepdims=True)
+    peak = heat.max(axis=tuple(range(1, heat.ndim)), keepdims=True)
     return heat / np.where(peak == 0, 1, peak)
 
 

@@ -135,7 +135,7 @@ def test_help_of_train_names_every_option(capsys, option):
     "default",
     [
         "(default: tiny)",
-        "(default: none, se and cbam)",
+        "(default: none se cbam)",
         "(default: crowded_mnist)",
         f"epochs each (default: {RECIPE.epochs})",
         f"images per step (default: {RECIPE.batch_size})",
@@ -182,6 +182,7 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
     [
         (["--model", "resnet18"], {"model": "resnet18"}),
         (["--attention", "se"], {"attentions": ["se"]}),
+        (["--attention", "se", "cbam"], {"attentions": ["se", "cbam"]}),
         (
             ["--attention", "spatial", "--attention", "channel"],
             {"attentions": ["spatial", "channel"]},

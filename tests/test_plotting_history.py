@@ -30,8 +30,11 @@ def _lines(figure, panel):
 @pytest.mark.parametrize("network", ["none", "cbam"])
 def test_lines_hold_the_numbers_of_their_network(network, panel, split, key):
     lines = _lines(plotting.plot_history(ROWS), panel)
+    scale = 100 if "accuracy" in key else 1
     assert lines[f"{network}, {split}"] == [
-        [row["epoch"], row[key]] for row in ROWS if row["network"] == network
+        [row["epoch"], pytest.approx(scale * row[key])]
+        for row in ROWS
+        if row["network"] == network
     ]
 
 
@@ -51,7 +54,7 @@ def test_axes_are_labelled():
     axes = plotting.plot_history(ROWS).axes
     assert [(a.get_xlabel(), a.get_ylabel()) for a in axes] == [
         ("Epoch", "Loss"),
-        ("Epoch", "Accuracy"),
+        ("Epoch", "Accuracy (%)"),
     ]
 
 
@@ -108,3 +111,29 @@ def test_a_figure_can_be_saved(tmp_path):
     plotting.plot_history(ROWS).savefig(tmp_path / "figure.png")
     content = (tmp_path / "figure.png").read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_equal_lines_are_seen_below_each_other():
+    rows = [
+        {**row, "network": network}
+        for network in ("none", "se", "cbam")
+        for row in ROWS[:2]
+    ]
+    rows += [{**row, "network": "other"} for row in ROWS[2:]]
+    for axes in plotting.plot_history(rows).axes:
+        lines = axes.get_lines()
+        for split in ("validation", "training"):
+            widths = [
+                line.get_linewidth()
+                for line in lines
+                if split in line.get_label()
+            ]
+            assert widths[0] > widths[1] + 1 > widths[2] + 2
+            assert widths[2] == widths[3]
+
+
+def test_lines_that_merely_cross_are_not_wider():
+    rows = [dict(row) for row in ROWS]
+    rows[2]["val_loss"] = rows[0]["val_loss"]
+    lines = plotting.plot_history(rows).axes[0].get_lines()
+    assert len({line.get_linewidth() for line in lines[::2]}) == 1

@@ -179,3 +179,56 @@ def test_what_had_one_value_in_all_trials_has_no_panel():
 def test_a_search_without_hyperparameters_is_refused():
     with pytest.raises(ValueError, match="`trials` must have hyperparameters"):
         plotting.plot_search([trial(0, 0.5)])
+
+
+def _wide(count):
+    """Trials of ten choices; only the last one has an effect."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        values = {f"option{i}": int(rng.integers(2)) for i in range(10)}
+        accuracy = 0.5 + 0.2 * values["option9"]
+        found.append(trial(number, accuracy, **values))
+    return found
+
+
+@pytest.mark.parametrize(("count", "panels"), [(12, 6), (16, 8)])
+def test_of_many_hyperparameters_those_with_most_effect_are_shown(
+    count, panels
+):
+    figure = plotting.plot_search(_wide(count))
+    shown = [axes.get_xlabel() for axes in figure.axes]
+    assert len(shown) == panels
+    assert shown == sorted(shown)
+    assert "option9" in shown
+    note = figure.legends[0].get_title().get_text().replace("\n", " ")
+    left_out = {f"option{i}" for i in range(10)} - set(shown)
+    assert note.startswith("Not shown, with less effect: ")
+    assert set(note.partition(": ")[2].split(", ")) == left_out
+
+
+def _colors(accuracies):
+    """Returns the norm of the map's colours of each accuracy, in order."""
+    trials = [
+        trial(i, x, attention="cbam", reduction_ratio=2**i, kernel_size=7)
+        for i, x in enumerate(accuracies)
+    ]
+    (image,) = (x for a in plotting.plot_search(trials).axes for x in a.images)
+    return np.asarray(image.norm(image.get_array())[0])
+
+
+def test_small_differences_have_similar_colours():
+    found = _colors([0.80, 0.805, 0.81])
+    assert np.ptp(found) == pytest.approx(0.1)
+    assert found.mean() == pytest.approx(0.5)
+
+
+def test_a_trial_that_failed_does_not_hide_the_others():
+    found = _colors([0.1, 0.80, 0.82, 0.84, 0.86, 0.88])
+    assert found[0] < 0
+    assert found[-1] - found[1] > 0.3
+
+
+def test_large_differences_span_all_colours():
+    found = _colors([0.5, 0.6, 0.7, 0.8])
+    assert (found[0], found[-1]) == (pytest.approx(0), pytest.approx(1))

@@ -9,8 +9,8 @@ import pytest
 from networks import linear, mlp
 
 from cbam_keras import data, training
+from cbam_keras._progress_bar import in_words
 from cbam_keras.training import Cost, Estimate, Recipe, estimate
-from cbam_keras.training.estimates import in_words
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 

@@ -1,7 +1,7 @@
 """Looking into any Keras model.
 
 - `graph`: its calls, shapes and nested models.
-- `feature_maps`: which tensors are feature maps, and their data format.
+- `feature_maps`: which tensors are feature maps, and which axes positions.
 - `heads`: the operation that turns logits into probabilities.
 - `hooks`: hooks around its layers while it runs.
 - `gates`: its attention layers and their maps.
@@ -10,7 +10,9 @@
 
 from cbam_keras._inspection.feature_maps import (
     data_formats,
+    followed_axes,
     input_format,
+    input_positions,
     is_feature_map,
 )
 from cbam_keras._inspection.gates import (

@@ -24,11 +24,13 @@ _ACTIVATIONS = {
 class Head:
     """The operation that turns logits into probabilities, if there is one.
 
-    `kind` is `"softmax"`, `"sigmoid"` or `None`.
+    `kind` is `"softmax"`, `"sigmoid"` or `None`. `logits` is the output of
+    the last operation before it that changes values, in a graph.
     """
 
     kind: str | None
     operation: Any = None
+    logits: Any = None
 
     def without(self, call, *args, **kwargs):
         """Runs the operation without its activation. A hook for `hooked`."""
@@ -57,19 +59,31 @@ def head_of(operation: Any) -> Head:
 def find_head(steps: Sequence[Step], output: Any) -> Head:
     """Returns the head through which a model computes one of its outputs."""
     made = {id(x): step for step in steps for x in step.outputs}
-    step = made.get(id(output))
-    while step is not None:
-        operation = step.operation
-        head = head_of(operation)
-        if head.kind is not None:
-            return head
-        linear = isinstance(operation, layers.Activation) and (
-            operation.activation is keras.activations.linear
-        )
-        if not (linear or type(operation).__name__ in _KEEPS_VALUES):
+    head, tensor = Head(None), output
+    while id(tensor) in made:
+        step = made[id(tensor)]
+        keeps = _keeps_values(step.operation)
+        if head.kind is None:
+            head = head_of(step.operation)
+            keeps |= head.kind is not None and _is_activation(step.operation)
+        if not keeps:
             break
-        step = made.get(id(step.inputs[0]))
-    return Head(None)
+        tensor = step.inputs[0]
+    return dataclasses.replace(head, logits=tensor)
+
+
+def _keeps_values(operation):
+    linear = isinstance(operation, layers.Activation) and (
+        operation.activation is keras.activations.linear
+    )
+    return linear or type(operation).__name__ in _KEEPS_VALUES
+
+
+def _is_activation(operation):
+    """Returns whether an operation computes nothing but an activation."""
+    return isinstance(operation, layers.Activation) or not hasattr(
+        operation, "activation"
+    )
 
 
 def looks_like_probabilities(values: np.ndarray) -> bool:

@@ -17,12 +17,20 @@ from cbam_keras._process.interrupts import (
     raise_if_noted,
     set_last_line,
 )
-from cbam_keras._process.parser import COMMANDS, Parser, outline
+from cbam_keras._process.parser import (
+    COMMANDS,
+    HelpFormatter,
+    Parser,
+    examples,
+    outline,
+)
 
 __all__ = [
     "COMMANDS",
     "STATUS",
+    "HelpFormatter",
     "Parser",
+    "examples",
     "noted",
     "outline",
     "raise_if_noted",

@@ -1,16 +1,19 @@
 """The outline of the command line: the subcommands, without their options."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from cbam_keras._version import __version__
 
+COMPLETION = "--print-completion"
 COMMANDS = {
     "train": "train a network without and with attention, and compare",
     "tune": "search reduction ratio and kernel size, and confirm the best",
     "ablate": "run the paper's comparisons on your own data, over seeds",
     "table": "count the networks of the paper's tables beside what is printed",
     "explain": "see what networks look at: Grad-CAM and attention maps",
+    "audit": "check anybody's CBAM layer against the paper",
 }
 
 
@@ -22,6 +25,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     anywhere: str | None = None
+    # The subcommands by their names, of the parser that has them.
+    commands: Mapping[str, argparse.ArgumentParser] = {}
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
@@ -39,13 +44,50 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
-def outline() -> tuple[Parser, Any]:
-    """Returns the parser, and what its subcommands are added to."""
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except of flags, and keeps lines of whole texts."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, []) or isinstance(action.default, bool):
+            return action.help
+        return super()._get_help_string(action)
+
+    def _fill_text(self, text, width, indent):
+        if "\n" not in text:
+            return super()._fill_text(text, width, indent)
+        return "".join(indent + line for line in text.splitlines(True))
+
+
+def examples(*commands: str) -> str:
+    """Returns the examples at the end of a help text."""
+    lines = "\n".join(f"  cbam-keras {command}" for command in commands)
+    return f"examples:\n{lines}\n"
+
+
+def outline(completion: Any = "store") -> tuple[Parser, Any]:
+    """Returns the parser, and what its subcommands are added to.
+
+    Args:
+        completion: The action of `--print-completion`, which needs all
+            subcommands.
+    """
     parser = Parser(
         prog="cbam-keras",
         description="CBAM attention for Keras: train, tune, compare, explain.",
+        epilog=examples(
+            "train",
+            "explain runs/train-crowded_mnist-tiny",
+            "train --help",
+        ),
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        COMPLETION,
+        action=completion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print the tab completion for a shell",
+    )
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cbam_keras._process import interrupts, log
-from cbam_keras._process.parser import COMMANDS, outline
+from cbam_keras._process.parser import COMMANDS, COMPLETION, outline
 
 
 def is_command() -> bool:
@@ -21,7 +21,9 @@ def answer(arguments: Sequence[str]) -> None:
     So `--help`, `--version` and a mistyped command are answered at once. The
     options of a subcommand name networks and recipes, which need Keras.
     """
-    if not arguments or arguments[0] not in COMMANDS:
+    first = arguments[0].split("=")[0] if arguments else ""
+    # The completion lists the options of all subcommands.
+    if first not in (*COMMANDS, COMPLETION):
         parser, commands = outline()
         for name, text in COMMANDS.items():
             commands.add_parser(name, help=text)

@@ -28,6 +28,7 @@ from cbam_keras import (
     training,
 )
 from cbam_keras._files import read_json
+from cbam_keras._progress_bar import TimeLeft
 from cbam_keras.ablation.folder import AblationFolder, described
 from cbam_keras.ablation.results import AblationResults
 from cbam_keras.ablation.statistics import compared
@@ -176,6 +177,7 @@ def run(
         described(label, first, identity_init, fingerprints, loaded),
     )
     runs: dict[str, list] = {name: [] for name in networks}
+    left = TimeLeft(len(networks) * len(own_seeds))
     with folder.opened(resume=resume, overwrite=overwrite):
         for seed in own_seeds:
             own = dataclasses.replace(first, seed=seed)
@@ -187,7 +189,7 @@ def run(
                 done = sum(map(len, runs.values()))
                 print(
                     f"Run {done + 1} of {len(runs) * len(own_seeds)}: {name}, "
-                    f"seed {seed}",
+                    f"seed {seed}{left.at(done + 1)}",
                     flush=True,
                 )
                 runs[name].append(

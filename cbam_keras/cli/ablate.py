@@ -3,16 +3,18 @@
 import argparse
 
 from cbam_keras import ablation, comparison
-from cbam_keras._process import COMMANDS
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     add_data,
     add_dry_run,
     add_identity_init,
     add_model,
+    add_quiet,
     add_recipe,
     add_run_folder,
     data_options_of,
     model_of,
+    progress_of,
     recipe_of,
     run_folder_of,
 )
@@ -29,17 +31,23 @@ def add_ablate(commands):
             "with those tables: mean, deviation, and the paired difference "
             "to the baseline. The same command given again resumes."
         ),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=examples(
+            "ablate",
+            "ablate --tables 1 2 --seeds 5 --epochs 10",
+            "ablate --data photos --image-size 64 --quiet --csv > table.csv",
+        ),
+        formatter_class=HelpFormatter,
     )
     add_model(parser, own=True)
     add = parser.add_argument
     add(
         "--tables",
         type=int,
+        action="extend",
         nargs="+",
-        default=list(ablation.TABLES),
+        default=argparse.SUPPRESS,
         metavar="TABLE",
-        help="of the paper",
+        help=f"of the paper (default: {' '.join(map(str, ablation.TABLES))})",
     )
     add("--seeds", type=int, default=3, help="how many seeds, from 0")
     add_identity_init(parser)
@@ -47,6 +55,7 @@ def add_ablate(commands):
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--csv", action="store_true", help="print CSV")
     add_dry_run(form)
+    add_quiet(parser)
     add_run_folder(parser, "runs/ablate-DATA-MODEL")
     add_data(parser, "crowded_mnist")
     add_recipe(parser, comparison.default_recipe)
@@ -57,16 +66,21 @@ def _ablate(options):
     model = model_of(options.model)
     arguments = {
         "model": model,
-        "tables": options.tables,
+        "tables": vars(options).get("tables", list(ablation.TABLES)),
         "seeds": options.seeds,
         "recipe": recipe_of(options, comparison.default_recipe(model)),
         "identity_init": vars(options).get("identity_init", True),
         "data_options": data_options_of(options),
     }
     if options.dry_run:
-        print(ablation.estimate(options.data, **arguments))
+        with progress_of(options):
+            estimate = ablation.estimate(options.data, **arguments)
+        print(estimate)
         return
-    results = ablation.run(options.data, **arguments, **run_folder_of(options))
+    with progress_of(options):
+        results = ablation.run(
+            options.data, **arguments, **run_folder_of(options)
+        )
     if options.markdown:
         print(results.markdown())
     else:

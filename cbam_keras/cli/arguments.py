@@ -6,11 +6,11 @@ import dataclasses
 import importlib
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from cbam_keras import data, models, training
+from cbam_keras import _progress_bar, data, models, training
 from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
@@ -93,10 +93,11 @@ def add_data(parser, default, *, training=True):
     if training:
         add(
             "--augment",
-            action="append",
+            action="extend",
+            nargs="+",
             choices=data.AUGMENTATIONS,
             default=argparse.SUPPRESS,
-            help="augmentation of training images; repeat it for several",
+            help="augmentation of training images, one or several",
         )
     return group
 
@@ -163,6 +164,15 @@ def add_dry_run(parser):
     )
 
 
+def add_quiet(parser):
+    """Adds `--quiet`."""
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print only the result, and warnings",
+    )
+
+
 def add_output(parser, default):
     """Adds `--output`."""
     parser.add_argument(
@@ -216,11 +226,22 @@ def recipe_of(options, default: training.Recipe) -> training.Recipe:
     return dataclasses.replace(recipe, **changed)
 
 
-def apart_from(json: bool) -> AbstractContextManager:
-    """Context that prints to standard error, where the result is JSON."""
-    if json:
-        return contextlib.redirect_stdout(sys.stderr)
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def progress_of(options) -> Iterator[None]:
+    """Context of the work before the result, which prints its progress.
+
+    It goes to standard error where the result is JSON, and nowhere with
+    `--quiet`.
+    """
+    given = vars(options)
+    with contextlib.ExitStack() as stack:
+        if given["quiet"]:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(_progress_bar.hidden())
+        elif given.get("json"):
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
 
 
 def data_options_of(options) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """The command `cbam-keras audit`."""
 
-import argparse
-
 from cbam_keras import auditing
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import imported
 
 
@@ -10,14 +9,14 @@ def add_audit(commands):
     """Adds the subcommand to the parser."""
     parser = commands.add_parser(
         "audit",
-        help="check anybody's CBAM layer against the paper",
+        help=COMMANDS["audit"],
         description=(
             "Runs a layer with weights and features that tell its parts "
             "apart, and says where it departs from the paper. The exit "
             "status is 0 without departures and 1 with some."
         ),
-        epilog="example: cbam-keras audit my_model:CBAMBlock",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=examples("audit my_model:CBAMBlock"),
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "layer",

@@ -1,10 +1,11 @@
 """The command `cbam-keras`: `argparse` over the package's functions."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from cbam_keras import _process
+from cbam_keras import _checks, _process
 from cbam_keras.cli.ablate import add_ablate
 from cbam_keras.cli.audit import add_audit
 from cbam_keras.cli.explain import add_explain
@@ -54,6 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
+class _PrintCompletion(argparse.Action):
+    """Prints the tab completion of the whole command, and exits."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            shtab = _checks.require("shtab", extra="completion")
+        except ImportError as error:
+            parser.error(str(error))
+        for command in parser.commands.values():
+            for argument in command._actions:
+                if argument.type is None and argument.metavar:
+                    # Paths, as far as they are not names.
+                    argument.complete = shtab.FILE
+        print(shtab.complete(parser, shell=values))
+        parser.exit(0)
+
+
 def _advice(options):
     """Returns how to continue an interrupted command."""
     if not options.resumed_by:
@@ -63,7 +81,7 @@ def _advice(options):
 
 
 def _parser():
-    parser, commands = _process.outline()
+    parser, commands = _process.outline(_PrintCompletion)
     parser.set_defaults(resumed_by="the same command")
     add_train(commands)
     add_tune(commands)
@@ -71,6 +89,7 @@ def _parser():
     add_table(commands)
     add_explain(commands)
     add_audit(commands)
+    parser.commands = commands.choices
     return parser
 
 

@@ -4,13 +4,15 @@ import argparse
 import pathlib
 
 from cbam_keras import _checks, explain, explain_report
-from cbam_keras._process import COMMANDS
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     add_data,
     add_output,
+    add_quiet,
     data_options_of,
     import_module,
     imported,
+    progress_of,
 )
 from cbam_keras.data import SPLITS
 
@@ -41,41 +43,35 @@ that the first model takes. All models see the same crop, each in its own size.
 """
 
 
-class _Formatter(
-    argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelpFormatter
-):
-    """Shows defaults, and leaves the list of files as it is."""
-
-    def _get_help_string(self, action):
-        if not action.default:
-            return action.help
-        return super()._get_help_string(action)
-
-    def _split_lines(self, text, width):
-        return argparse.HelpFormatter._split_lines(self, text, width)
-
-
 def add_explain(commands):
     """Adds the command to the subcommands of the parser."""
     parser = commands.add_parser(
         "explain",
         help=COMMANDS["explain"],
         description="Draws where networks look, side by side: Grad-CAM as in "
-        "the figure of the paper,\nand the attention maps of each layer.",
-        epilog=FILES,
-        formatter_class=_Formatter,
+        "the figure of the paper, and the attention maps of each layer.",
+        epilog=examples(
+            "explain runs/train-crowded_mnist-tiny",
+            "explain baseline.keras cbam.keras photos/ --class cat",
+            "explain cbam.keras --data cluttered_mnist --count all",
+            "explain cbam.keras it.jpg --layer stage3_block2_out",
+        )
+        + f"\n{FILES}",
+        formatter_class=HelpFormatter,
     )
     parser.anywhere = "paths"
     add = parser.add_argument
     add(
         "paths",
         nargs="*",
-        metavar="MODEL|IMAGE|FOLDER",
-        help="models (.keras, .h5), and images (BMP, GIF, JPEG, PNG, WebP) or "
-        "folders of images with their subfolders; a folder named after a "
-        "class gives the true class of its images",
+        metavar="MODEL|RUN|IMAGE|FOLDER",
+        help="models (.keras, .h5) or output folders of train and tune, whose "
+        "models and embedded data are taken; and images (BMP, GIF, JPEG, PNG, "
+        "WebP) or folders of images with their subfolders; a folder named "
+        "after a class gives the true class of its images",
     )
-    add_output(parser, "runs/explain-MODEL, with the first model")
+    add_quiet(parser)
+    add_output(parser, "runs/explain-NAME, with the first name")
     _add_explanation(parser)
     _add_model(parser)
     group = add_data(parser, None, training=False)
@@ -182,24 +178,59 @@ def _add_choice(add):
 
 def _explain(options):
     given = vars(options)
-    models, images = _split_paths(options.paths, "data" in given)
+    paths = [pathlib.Path(path).expanduser() for path in options.paths]
+    _check_exist(paths)
+    runs = _runs_among(paths)
+    models, images = _split_paths(paths, runs)
+    if not images and "data" not in given:
+        options.data = _data_of(runs)
+    elif images and "data" in given:
+        raise ValueError(
+            "Images come from --data or from files, not both. Received: "
+            f"--data and {_checks.first_few(images)}"
+        )
     count = _count(options.count)
     seed = _checks.seed("seed", options.seed)
     names = _class_names(given.get("class_names"))
     preprocess = _preprocess(given.get("preprocess"))
     for module in options.modules:
         _import(module)
-    if "data" in given:
-        examples = explain_report.from_data(
-            options.data,
-            options.split,
-            count,
-            seed,
-            data_options_of(options),
+    first = next(path for path in paths if path in (*runs, *models))
+    default = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
+    output = given.get("output", default)
+    with progress_of(options):
+        chosen = _choose(options, images, count, seed)
+        results = explain_report.explain_files(
+            models,
+            chosen,
+            _settings(options),
+            output=pathlib.Path(output),
+            class_names=names,
+            preprocess=preprocess,
+            described={
+                "preprocess": given.get("preprocess"),
+                "data": given.get("data"),
+                "split": options.split if "data" in given else None,
+                "count": len(chosen),
+                "seed": seed,
+            },
         )
-    else:
-        examples = explain_report.from_paths(images, count, seed)
-    settings = explain_report.Settings(
+    print(results)
+    print(f"\nFiles in {output}")
+
+
+def _choose(options, images, count, seed):
+    """Returns the images to explain."""
+    if "data" not in options:
+        return explain_report.from_paths(images, count, seed)
+    return explain_report.from_data(
+        options.data, options.split, count, seed, data_options_of(options)
+    )
+
+
+def _settings(options):
+    given = vars(options)
+    return explain_report.Settings(
         batch_size=options.batch_size,
         draw=options.draw,
         method=options.method,
@@ -210,53 +241,55 @@ def _explain(options):
             if key in given
         },
     )
-    default = pathlib.Path("runs") / f"explain-{models[0].stem}"
-    results = explain_report.explain_files(
-        models,
-        examples,
-        settings,
-        output=pathlib.Path(given.get("output", default)),
-        class_names=names,
-        preprocess=preprocess,
-        described={
-            "preprocess": given.get("preprocess"),
-            "data": given.get("data"),
-            "split": options.split if "data" in given else None,
-            "count": len(examples),
-            "seed": seed,
-        },
-    )
-    print(results)
-    print(f"\nFiles in {given.get('output', default)}")
 
 
-def _split_paths(paths, data):
-    """Returns the models and the images among the paths."""
-    paths = [pathlib.Path(path).expanduser() for path in paths]
-    models = [p for p in paths if p.suffix.lower() in explain_report.ENDINGS]
-    images = [p for p in paths if p not in models]
+def _check_exist(paths):
     for path in paths:
         if not path.exists():
             raise ValueError(
                 "Models, images and folders must exist. Received: "
                 f'"{path}", which does not'
             )
+
+
+def _runs_among(paths):
+    """Returns what the folders of runs among the paths hold, by path."""
+    found = {
+        path: explain_report.files_of_run(path)
+        for path in paths
+        if path.is_dir()
+    }
+    return {path: run for path, run in found.items() if run is not None}
+
+
+def _split_paths(paths, runs):
+    """Returns the models and the images among the paths."""
+    models, images = [], []
+    for path in paths:
+        if path in runs:
+            models += runs[path].models
+        elif path.suffix.lower() in explain_report.ENDINGS:
+            models.append(path)
+        else:
+            images.append(path)
     if not models:
         raise ValueError(
             "There must be at least one model, a file that ends in .keras or "
-            f".h5. Received: {_checks.first_few(images) or 'none'}"
+            ".h5, or the output folder of a run. Received: "
+            f"{_checks.first_few(images) or 'none'}"
         )
-    if data and images:
-        raise ValueError(
-            "Images come from --data or from files, not both. Received: "
-            f"--data and {_checks.first_few(images)}"
-        )
-    if not data and not images:
+    return models, images
+
+
+def _data_of(runs):
+    """Returns the name of the dataset that runs were trained on."""
+    names = {run.data for run in runs.values()}
+    if len(names) != 1 or None in names:
         raise ValueError(
             "There must be images to explain: files, a folder, or --data "
             "NAME, e.g. --data cluttered_mnist. Received: none"
         )
-    return models, images
+    return names.pop()
 
 
 def _count(text):

@@ -3,7 +3,7 @@
 import pathlib
 
 from cbam_keras import _files, reproduction
-from cbam_keras._process import COMMANDS
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
 
 
 def add_table(commands):
@@ -16,6 +16,11 @@ def add_table(commands):
             "ones, with the errors that the paper reports. About half a "
             "minute for all."
         ),
+        epilog=examples(
+            "table",
+            "table resnet50 resnet50-cbam --markdown",
+        ),
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     add(

@@ -3,17 +3,18 @@
 import argparse
 
 from cbam_keras import comparison, training
-from cbam_keras._process import COMMANDS
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
     add_dry_run,
     add_identity_init,
     add_model,
+    add_quiet,
     add_recipe,
     add_run_folder,
-    apart_from,
     data_options_of,
+    progress_of,
     recipe_of,
     run_folder_of,
 )
@@ -34,7 +35,13 @@ def add_train(commands):
             "look. The same command given again resumes. Without arguments: "
             "a tiny ResNet on crowded digits, about two minutes on a CPU."
         ),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=examples(
+            "train",
+            "train --attention none cbam --seeds 5",
+            "train --data cifar10 --download --model resnet18 --epochs 20",
+            "train --data photos --image-size 64 --augment flip crop",
+        ),
+        formatter_class=HelpFormatter,
     )
     add_model(parser)
     _add_attention(parser)
@@ -53,10 +60,10 @@ def _add_attention(parser):
     add = parser.add_argument
     add(
         "--attention",
-        action="append",
+        action="extend",
+        nargs="+",
         choices=ARMS,
-        help="what to compare; repeat it for several "
-        "(default: none, se and cbam)",
+        help="what to compare (default: none se cbam)",
         default=argparse.SUPPRESS,
     )
     add(
@@ -100,6 +107,7 @@ def _add_form(parser):
         help="print the result as JSON, and the progress on stderr",
     )
     add_dry_run(form)
+    add_quiet(parser)
 
 
 def _add_devices(parser):
@@ -156,9 +164,11 @@ def _train(options):
                 "`dry_run` times steps on one device. Received: "
                 f"dry_run=True, distribute={distribution!r}"
             )
-        print(comparison.estimate(attentions, **arguments))
+        with progress_of(options):
+            estimate = comparison.estimate(attentions, **arguments)
+        print(estimate)
         return
-    with apart_from(options.json):
+    with progress_of(options):
         results = comparison.compare(
             attentions,
             **arguments,

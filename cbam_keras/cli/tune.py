@@ -6,19 +6,20 @@ import socket
 import sys
 
 from cbam_keras import _checks, _files, tuning
-from cbam_keras._process import COMMANDS
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     ARMS,
     add_data,
     add_dry_run,
     add_identity_init,
     add_model,
+    add_quiet,
     add_recipe,
     add_run_folder,
-    apart_from,
     data_options_of,
     imported,
     model_of,
+    progress_of,
     recipe_of,
     run_folder_of,
 )
@@ -59,7 +60,13 @@ def add_tune(commands):
             "command resumes it. Without arguments: a tiny ResNet on "
             "crowded handwritten digits, 26 trainings of one epoch."
         ),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=examples(
+            "tune",
+            "tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7",
+            "tune --data photos --image-size 64 --max-trials 30 --workers 2",
+            "tune --model mine:build --algorithm bayesian --max-macs 1e8",
+        ),
+        formatter_class=HelpFormatter,
     )
     add_model(parser, own=True)
     _add_search(parser)
@@ -108,6 +115,7 @@ def _add_search(parser):
         help="print the result as JSON on standard output, and everything "
         "else on standard error",
     )
+    add_quiet(parser)
     add(
         "--max-parameters",
         type=float,
@@ -143,6 +151,7 @@ def _add_space(parser):
         group.add_argument(
             f"--{name}",
             type=kind,
+            action="extend",
             nargs="+",
             default=argparse.SUPPRESS,
             help=text,
@@ -208,7 +217,7 @@ def _tune(options):
         own = f"worker-{socket.gethostname()}-{os.getpid()}"
         role = "chief" if options.chief else given.get("id", own)
         tuning.join(role, given["address"])
-    with apart_from(options.json):
+    with progress_of(options):
         hypermodel = _hypermodel(options)
         results = tuning.search(
             hypermodel,
@@ -226,7 +235,7 @@ def _tune(options):
 
 
 def _dry_run(options):
-    with apart_from(options.json):
+    with progress_of(options):
         workers = vars(options).get("workers", 1)
         hypermodel = _hypermodel(options)
         estimate = tuning.estimate(

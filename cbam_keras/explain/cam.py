@@ -20,14 +20,14 @@ from cbam_keras.explain.targets import find_target
 def grad_cam(
     model: keras.Model,
     images: Any,
-    class_index: int | Sequence[int] | None = None,
+    class_index: int | Sequence[int] | Callable[[Any], Any] | None = None,
     layer: str | keras.layers.Layer | None = None,
     *,
     method: str = "grad_cam",
     output: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Shows which parts of images speak for a class.
+    """Shows which parts of images, signals or volumes speak for a class.
 
     The feature maps of a layer are summed, each weighted by the gradient of
     the class score with respect to it, and the sum is clipped at zero. The
@@ -38,19 +38,21 @@ def grad_cam(
 
     Args:
         model: Functional or Sequential `keras.Model` with one input, images,
-            that returns a value per class. It may have nested models and use
-            mixed precision.
-        images: Array or tensor `(B, H, W, C)`, or `(B, C, H, W)` if the model
-            takes that, as the model takes them: preprocessed, unless it does
-            that itself.
+            that returns a value per class, or anything else if `class_index`
+            is a function. It may have nested models and use mixed precision.
+        images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
+            `(B, D, H, W, C)`, with the channels where the model takes them:
+            preprocessed, unless it does that itself.
         class_index: Integer, the index in the output of the class to explain,
-            or a sequence of `B` of them; `0` for a single output unit.
-            Defaults to `None`, which means the class with the greatest value
-            for each image.
+            or a sequence of `B` of them; `0` for a single output unit. For
+            segmentation and other outputs, a function of the logits of a
+            batch that returns the scores `(B,)` to explain, written with
+            `keras.ops`. Defaults to `None`, which means the class with the
+            greatest value for each image.
         layer: Name of the layer whose output is explained, in a nested model
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
-            that is at least 2 x 2.
+            that has at least two positions along each axis.
         method: String. `"grad_cam"` weights each channel by its mean
             gradient; `"grad_cam++"` by a weighted mean of its positive
             gradients, for several objects of a class; `"hires_cam"` weights
@@ -61,15 +63,16 @@ def grad_cam(
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        NumPy array `(B, H, W)`, float32, resized bilinearly to the size of
-        the images; each map in [0, 1] with the maximum 1, or all 0 where
-        nothing speaks for the class.
+        NumPy array `(B, H, W)`, `(B, L)` or `(B, D, H, W)`, float32, resized
+        linearly to the size of the images; each map in [0, 1] with the
+        maximum 1, or all 0 where nothing speaks for the class.
 
     Raises:
         ValueError: If the model has no graph, several inputs or no feature
             map with positions, if there is no such layer, output or class, if
-            the layer does not lead to the output, or if the images are not of
-            the shape or range that the model takes.
+            the layer does not lead to the output, if a function returns
+            scores of another shape, or if the images are not of the shape or
+            range that the model takes.
         TypeError: If the images are not numbers, or `layer` is of a wrong
             type.
 
@@ -81,6 +84,23 @@ def grad_cam(
         >>> heat_maps.shape
         (2, 32, 32)
 
+        The mean of a class over a region, of a network for segmentation:
+
+        >>> unet = keras.Sequential(
+        ...     [
+        ...         keras.Input((32, 32, 3)),
+        ...         keras.layers.Conv2D(8, 3, padding="same", name="features"),
+        ...         keras.layers.Conv2D(2, 1, activation="softmax"),
+        ...     ]
+        ... )
+        >>> region = np.zeros((32, 32), "float32")
+        >>> region[8:16, 8:16] = 1 / 64
+        >>> heat_maps = grad_cam(
+        ...     unet,
+        ...     np.random.rand(2, 32, 32, 3),
+        ...     lambda y: keras.ops.einsum("bhw,hw->b", y[..., 1], region),
+        ... )
+
     Reference:
         Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391);
         Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063), for
@@ -89,36 +109,38 @@ def grad_cam(
     """
     combine = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, steps, output_tensor, output_index = read_model(
-        model, images, output
-    )
-    classes = class_indices(class_index, len(images), output_tensor.shape[1])
-    target = find_target(steps, output_tensor, layer)
-    head = _inspection.find_head(steps, output_tensor)
+    traced = read_model(model, images, output)
+    classes: Any = class_index
+    if not callable(class_index):
+        classes = class_indices(class_index, traced)
+    head = _inspection.find_head(traced.steps, traced.output)
+    target = find_target(traced.steps, traced.given, head.logits, layer)
     maps = []
-    for start in range(0, len(images), batch_size):
+    for start in range(0, len(traced.images), batch_size):
         batch = slice(start, start + batch_size)
+        chosen = classes
+        if isinstance(chosen, np.ndarray):
+            chosen = chosen[batch]
         features, gradient = _features_and_gradient(
-            model,
-            images[batch],
-            None if classes is None else classes[batch],
-            target,
-            head,
-            output_index,
+            model, traced.images[batch], chosen, target, head, traced.index
         )
         maps.append(np.maximum(combine(features, gradient), 0))
-    first = _inspection.input_format(model) == "channels_first"
-    size = images.shape[2:] if first else images.shape[1:3]
-    return _resize(np.concatenate(maps), size)
+    # In the order of the input's axes, which the model may have permuted.
+    order = np.argsort(target.input_axes)
+    found = np.concatenate(maps).transpose(0, *(1 + order))
+    return _resize(
+        found, [traced.images.shape[axis] for axis in sorted(target.input_axes)]
+    )
 
 
-def _features_and_gradient(model, images, classes, target, head, output_index):
-    """Returns the target's features and their gradient, `(B, h, w, C)`.
+def _features_and_gradient(model, images, chosen, target, head, output_index):
+    """Returns the target's features and their gradient, `(B, ..., C)`.
 
     Args:
         model: `keras.Model` of one input.
         images: Array, as it takes them.
-        classes: Class of each image, or `None` for those predicted.
+        chosen: Class of each image, `None` for those predicted, or a function
+            that returns the scores.
         target: `Target`, the feature map.
         head: `Head`, which is left out.
         output_index: Which of the flat outputs is explained.
@@ -146,26 +168,48 @@ def _features_and_gradient(model, images, classes, target, head, output_index):
         with _inspection.hooked(hooks, operations):
             outputs = model(_inspection.as_input(model, images), training=False)
         logits = ops.cast(keras.tree.flatten(outputs)[output_index], "float32")
-        chosen = ops.argmax(logits, axis=-1) if classes is None else classes
-        score = ops.sum(logits * ops.one_hot(chosen, logits.shape[-1]))
-        return score * scale, kept["features"]
+        return ops.sum(_scores(logits, chosen)) * scale, kept["features"]
 
     features, gradient = (
-        _inspection.to_float32(tensor).astype("float64")
+        np.moveaxis(
+            _inspection.to_float32(tensor).astype("float64"),
+            target.channel_axis,
+            -1,
+        )
         for tensor in gradient_at(run, (len(images), *target.shape[1:]))
     )
-    if target.data_format == "channels_first":
-        features = np.moveaxis(features, 1, -1)
-        gradient = np.moveaxis(gradient, 1, -1)
     return features, gradient / scale
 
 
+def _scores(logits, chosen):
+    """Returns the score of each image that is explained."""
+    if not callable(chosen):
+        if chosen is None:
+            chosen = ops.argmax(logits, axis=-1)
+        return ops.sum(logits * ops.one_hot(chosen, logits.shape[-1]), axis=-1)
+    scores = chosen(logits)
+    shape = tuple(getattr(scores, "shape", ()))
+    if shape != (logits.shape[0],):
+        raise ValueError(
+            "`class_index` must return a score per image, of shape (B,). "
+            f"Received: a function that returns {shape} for outputs of shape "
+            f"{tuple(logits.shape)}. Sum over the other axes; a mask per image "
+            "needs a `batch_size` that holds all images"
+        )
+    return scores
+
+
+def _positions(features):
+    return {"axis": tuple(range(1, features.ndim - 1)), "keepdims": True}
+
+
 def _grad_cam(features, gradient):
-    return (features * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1)
+    weights = gradient.mean(**_positions(features))
+    return (features * weights).sum(axis=-1)
 
 
 def _grad_cam_plus_plus(features, gradient):
-    positions: dict[str, Any] = {"axis": (1, 2), "keepdims": True}
+    positions = _positions(features)
     # The score is the exponential of the logit, as in the paper, so that its
     # higher derivatives are powers of the gradient.
     divisor = 2 * gradient**2 + features.sum(**positions) * gradient**3
@@ -178,7 +222,7 @@ def _hires_cam(features, gradient):
     return (features * gradient).sum(axis=-1)
 
 
-# Each combines features and gradient, `(B, h, w, C)`, into maps `(B, h, w)`.
+# Each combines features and gradient, `(B, ..., C)`, into maps `(B, ...)`.
 METHODS: dict[str, Callable[..., np.ndarray]] = {
     "grad_cam": _grad_cam,
     "grad_cam++": _grad_cam_plus_plus,
@@ -187,20 +231,27 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def _resize(maps, size):
-    """Returns heat maps `(B, h, w)` resized, each with the maximum 1."""
-    resized = ops.image.resize(
-        # Divided before, since float32 may not hold the values.
-        _divide_by_maximum(maps)[..., None].astype("float32"),
-        size,
-        interpolation="bilinear",
-        data_format="channels_last",
-    )
+    """Returns heat maps `(B, ...)` of a size, each with the maximum 1."""
+    # Divided before, since float32 may not hold the values.
+    maps = _divide_by_maximum(maps).astype("float32")
+    for axis, length in enumerate(size, 1):
+        maps = _interpolate(maps, axis, length)
     # And after, since resizing may miss the maximum.
-    return _divide_by_maximum(
-        np.maximum(ops.convert_to_numpy(resized)[..., 0], 0)
-    )
+    return _divide_by_maximum(maps)
+
+
+def _interpolate(maps, axis, length):
+    """Returns maps resized linearly along an axis, centres to centres."""
+    last = maps.shape[axis] - 1
+    places = (np.arange(length) + 0.5) * (last + 1) / length - 0.5
+    places = np.clip(places, 0, last)
+    lower = places.astype(int)
+    upper = np.minimum(lower + 1, last)
+    share = (places - lower).astype(maps.dtype)
+    share = share.reshape(-1, *[1] * (maps.ndim - axis - 1))
+    return maps.take(lower, axis) * (1 - share) + maps.take(upper, axis) * share
 
 
 def _divide_by_maximum(maps):
-    maximum = maps.max(axis=(1, 2), keepdims=True)
+    maximum = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return maps / np.where(maximum == 0, 1, maximum)

@@ -1,5 +1,6 @@
 """Class probabilities, and the class that is explained."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -42,14 +43,17 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, steps, result, index = read_model(model, images, output)
-    head = _inspection.find_head(steps, result)
+    traced = read_model(model, images, output)
+    require_classes(traced)
+    head = _inspection.find_head(traced.steps, traced.output)
     found = []
-    for start in range(0, len(images), batch_size):
-        outputs = _inspection.run_model(
-            model, images[start : start + batch_size]
+    for start in range(0, len(traced.images), batch_size):
+        outputs = keras.tree.flatten(
+            _inspection.run_model(
+                model, traced.images[start : start + batch_size]
+            )
         )
-        found.append(_inspection.to_float32(keras.tree.flatten(outputs)[index]))
+        found.append(_inspection.to_float32(outputs[traced.index]))
     values = np.concatenate(found)
     if head.kind is not None or _inspection.looks_like_probabilities(values):
         return values
@@ -59,13 +63,29 @@ def class_probabilities(
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def read_model(model, images, output):
-    """Checks a classifier and images, and traces the model.
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A model and its images, checked.
 
-    Returns:
-        Tuple of the images as an array, the steps of the model, its output
-        tensor `(B, classes)`, and the index of that among its outputs.
+    Attributes:
+        name: Name of the model.
+        images: The images as an array.
+        given: The symbolic input, of the size of the images.
+        steps: The steps of the model.
+        output: The symbolic output that is explained.
+        index: Its index among the outputs.
     """
+
+    name: str
+    images: np.ndarray
+    given: Any
+    steps: list[_inspection.Step]
+    output: Any
+    index: int
+
+
+def read_model(model: keras.Model, images: Any, output: Any) -> Traced:
+    """Checks a model of one input and images, and traces the model."""
     _inspection.require_graph("model", model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -77,15 +97,20 @@ def read_model(model, images, output):
     given = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
     steps, results = _inspection.trace(model, [given])
     index = _output_index(model, output)
-    result = results[index]
-    if len(result.shape) != 2 or result.shape[1] is None:
+    return Traced(model.name, images, given, steps, results[index], index)
+
+
+def require_classes(traced: Traced) -> None:
+    """Raises unless the output of a model holds a value per class."""
+    shape = tuple(traced.output.shape)
+    if len(shape) != 2 or shape[1] is None:
         raise ValueError(
             "`model` must return a value per class, an output of shape (B, "
-            f'classes). Received: model "{model.name}" with an output of '
-            f"shape {tuple(result.shape)}. Name another with `output`, or "
-            "end the model in a classifier"
+            f'classes). Received: model "{traced.name}" with an output of '
+            f"shape {shape}. Name another with `output`, end the model in a "
+            "classifier, or give `class_index` of grad_cam a function of the "
+            "output that returns a score per image"
         )
-    return images, steps, result, index
 
 
 def _output_index(model, output):
@@ -113,15 +138,18 @@ def _output_index(model, output):
     )
 
 
-def class_indices(class_index, count, classes):
+def class_indices(class_index: Any, traced: Traced) -> np.ndarray | None:
     """Returns an index per image, or `None` for the predicted classes."""
+    require_classes(traced)
     if class_index is None:
         return None
+    count, classes = len(traced.images), traced.output.shape[1]
     indices = np.asarray(class_index)
     if indices.dtype.kind not in "iu" or indices.shape not in ((), (count,)):
         raise ValueError(
-            "`class_index` must be an integer or one per image, "
-            f"{count} here. Received: class_index={class_index!r}"
+            "`class_index` must be an integer, one per image, "
+            f"{count} here, or a function of the output. Received: "
+            f"class_index={class_index!r}"
         )
     if indices.min() < 0 or indices.max() >= classes:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -15,21 +15,26 @@ class Target:
     """A feature map, the output of an operation.
 
     A layer may be called several times: `call` counts, from 1, the calls that
-    return a map of this shape.
+    return a map of this shape. `channel_axis` is the axis of the channels;
+    `input_axes` are the axes of the input that the others but the batch are.
     """
 
     operation: Any
     call: int
     shape: tuple
     dtype: str
-    data_format: str
+    channel_axis: int
+    input_axes: tuple[int, ...]
 
 
-def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
+def find_target(
+    steps: Sequence[Step], given: Any, output: Any, layer: Any
+) -> Target:
     """Returns the feature map of a layer, or the last one.
 
     Args:
         steps: The steps of a model, traced with images of known size.
+        given: The input tensor.
         output: The output tensor, which is computed from the feature map.
         layer: Name or layer, or `None` for the last feature map with several
             channels and positions.
@@ -39,9 +44,10 @@ def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
             positions or does not lead to the output.
         TypeError: If `layer` is of a wrong type.
     """
-    formats = _inspection.data_formats(steps)
+    axes = _axes_of_maps(steps, given)
     leading = _leading_to(steps, output)
-    maps = [step for step in steps if _has_positions(step, formats)]
+    maps = [step for step in steps if step in axes]
+    needed = _needed(_inspection.input_positions(steps, given))
     if layer is None:
         maps = [
             step
@@ -50,21 +56,27 @@ def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
         ]
         # A single channel is the map of a spatial gate rather than a feature
         # map, except in toy networks.
-        several = [step for step in maps if _channels(step, formats) > 1]
+        several = [
+            step
+            for step in maps
+            if step.outputs[0].shape[axes[step].channel] > 1
+        ]
         if not maps:
             raise ValueError(
-                "The model must have a feature map with positions, (B, h, w, "
-                "C) of 2 x 2 or more, on the way to its output. Received: a "
-                "model whose layers return "
-                f"{_shapes(steps)}. Grad-CAM explains convolutional networks"
+                f"The model must have a feature map with positions, {needed}, "
+                "on the way to its output. Received: a model whose layers "
+                f"return {_shapes(steps)}. Grad-CAM explains convolutional "
+                "networks; to permute axes, use layers.Permute rather than "
+                "Lambda or a layer of your own"
             )
-        return _target(steps, (several or maps)[-1], formats)
+        last = (several or maps)[-1]
+        return _target(steps, last, axes[last])
     named = _named(steps, layer, maps)
     wanted = [step for step in named if step in maps]
     if not wanted:
         raise ValueError(
-            "`layer` must return a feature map with positions, (B, h, w, C) of "
-            f"2 x 2 or more. Received: layer={_name(layer)!r}, which returns "
+            f"`layer` must return a feature map with positions, {needed}. "
+            f"Received: layer={_name(layer)!r}, which returns "
             f"{_shapes(named)}. The last feature map is {_last(maps)}"
         )
     leads = [step for step in wanted if id(step) in leading]
@@ -73,14 +85,62 @@ def find_target(steps: Sequence[Step], output: Any, layer: Any) -> Target:
             "`layer` must lead to the output that is explained. Received: "
             f"layer={_name(layer)!r}, from which no path leads there"
         )
-    return _target(steps, leads[-1], formats)
+    return _target(steps, leads[-1], axes[leads[-1]])
 
 
 def _name(layer):
     return layer if isinstance(layer, str) else layer.name
 
 
-def _target(steps, step, formats):
+class _Axes(NamedTuple):
+    """The axis of the channels, and the axes of the input of the others."""
+
+    channel: int
+    of_input: tuple[int, ...]
+
+
+def _axes_of_maps(steps, given):
+    """Returns the axes of each feature map that has positions, by its step."""
+    formats = _inspection.data_formats(steps)
+    followed = _inspection.followed_axes(steps, given)
+    known = _inspection.input_positions(steps, given)
+    found = {}
+    for step in steps:
+        if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
+            continue
+        (tensor,) = step.outputs
+        first = formats[id(step.operation)] == "channels_first"
+        channel = 1 if first else len(tensor.shape) - 1
+        axes = followed.get(id(tensor))
+        if axes is not None:
+            if known is not None:
+                others = [i for i, x in enumerate(axes) if x not in known]
+                # The batch and the channels.
+                channel = others[-1] if len(others) == 2 else 0
+            axes = tuple(x for i, x in enumerate(axes) if i not in (0, channel))
+        elif known is not None:
+            # In the order of the input, as after Reshape layers.
+            axes = known
+        sides = tensor.shape[1:channel] + tensor.shape[channel + 1 :]
+        if (
+            axes
+            and None not in axes
+            and len(axes) + 2 == len(tensor.shape)
+            and all(side is not None and side > 1 for side in sides)
+        ):
+            found[step] = _Axes(channel, axes)
+    return found
+
+
+def _needed(positions):
+    """Returns in words the feature map that Grad-CAM needs."""
+    count = 2 if positions is None else len(positions)
+    letters = {1: "l", 3: "d, h, w"}.get(count, "h, w")
+    sides = " x ".join("2" * (letters.count(",") + 1))
+    return f"(B, {letters}, C) of {sides} or more"
+
+
+def _target(steps, step, axes):
     (tensor,) = step.outputs
     alike = [
         x
@@ -92,7 +152,8 @@ def _target(steps, step, formats):
         alike.index(step) + 1,
         tuple(tensor.shape),
         tensor.dtype,
-        formats[id(step.operation)],
+        axes.channel,
+        axes.of_input,
     )
 
 
@@ -104,22 +165,6 @@ def _leading_to(steps, output):
             leading.add(id(step))
             needed.update(id(x) for x in step.inputs)
     return leading
-
-
-def _has_positions(step, formats):
-    if len(step.outputs) != 1:
-        return False
-    (tensor,) = step.outputs
-    if len(tensor.shape) != 4 or "float" not in tensor.dtype:
-        return False
-    first = formats[id(step.operation)] == "channels_first"
-    sides = tensor.shape[2:] if first else tensor.shape[1:3]
-    return all(side is not None and side > 1 for side in sides)
-
-
-def _channels(step, formats):
-    first = formats[id(step.operation)] == "channels_first"
-    return step.outputs[0].shape[1 if first else -1]
 
 
 def _named(steps, layer, maps):
@@ -170,7 +215,7 @@ def _endings(path):
 
 
 def _last(maps):
-    return f'"{maps[-1].path}"' if maps else "none: there is none of 2 x 2"
+    return f'"{maps[-1].path}"' if maps else "none: there is none"
 
 
 def _shapes(steps):

@@ -5,6 +5,8 @@
 - `pareto`: accuracy against cost.
 - `ablation`: the test errors of an ablation.
 - `grad_cam`: heat maps over images.
+- `signals`: heat behind signals.
+- `volumes`: heat over slices of volumes.
 - `attention_maps`: attention maps over images.
 - `trials`: trials coloured by their kind of attention.
 - `style`: colours, axes, legends and labels in lines.

@@ -3,8 +3,10 @@
 from typing import Any
 
 from cbam_keras.plotting.style import (
+    OTHER_STYLES,
     STYLES,
     add_legend,
+    kind_of,
     new_figure,
     style_axes,
     wrap,
@@ -17,7 +19,8 @@ def plot_ablation(results: Any, title: str = "") -> Any:
     Each row shows the mean, a small point per seed and, with two seeds or
     more, the 95 % confidence interval of the difference to the first row of
     the table. The interval is drawn relative to the line of the first row:
-    where it does not touch the line, the difference excludes zero.
+    where it does not touch the line, the difference excludes zero. The
+    colours are those of the kinds of attention.
 
     Args:
         results: The results of `ablation.run`, or another object whose
@@ -58,7 +61,9 @@ def plot_ablation(results: Any, title: str = "") -> Any:
         draw_table(axes, group)
         axes.set_title(f"Table {table}", loc="left", fontsize=10)
     panels[-1].set_xlabel("Top-1 error (%)")
-    add_legend(figure, panels)
+    for handle in add_legend(figure, panels).legend_handles:
+        # Of all rows, whose colours differ.
+        handle.set_color("0.35")
     return figure
 
 
@@ -73,6 +78,8 @@ def draw_table(axes, rows):
         label="mean of the first row",
     )
     for place, row in enumerate(rows):
+        kind = kind_of(row.attention)
+        color = (STYLES[kind] if kind else OTHER_STYLES[0])["color"]
         if row.interval is not None:
             axes.plot(
                 [baseline + end for end in row.interval],
@@ -85,9 +92,13 @@ def draw_table(axes, rows):
             )
         axes.plot(
             row.top1_errors,
-            # Below the row, so that no point hides the mean.
-            [place + 0.25] * len(row.top1_errors),
-            color=STYLES[1]["color"],
+            # Below the row, so that no point hides the mean, and equal ones
+            # below each other.
+            [
+                place + 0.25 + 0.1 * row.top1_errors[:index].count(error)
+                for index, error in enumerate(row.top1_errors)
+            ],
+            color=color,
             linestyle="",
             marker=".",
             label="one seed",
@@ -95,7 +106,7 @@ def draw_table(axes, rows):
         axes.plot(
             [row.top1_error],
             [place],
-            color=STYLES[0]["color"],
+            color=color,
             linestyle="",
             marker="o",
             markersize=7,

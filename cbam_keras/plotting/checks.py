@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _inspection
+from cbam_keras.plotting.sheet import luminance
 
 # With more images than these the figures cannot be read.
 MAX_ROWS = 32
@@ -18,12 +19,7 @@ def check_images(images: Any, most: int) -> np.ndarray:
     """Returns images as `(B, H, W, C)` in [0, 1], where `C` is 1 or 3."""
     array = _floats("images", images)
     _check_shape(array.shape)
-    if len(array) > most:
-        raise ValueError(
-            f"`images` must be at most {most}, or the figure cannot be read. "
-            f"Received: {len(array)} images. Draw them in parts: "
-            f"images[:{most}], with what belongs to these"
-        )
+    _check_count(array, most)
     low, high = array.min(), array.max()
     if low < -SLACK or high > 255 + SLACK:
         raise ValueError(
@@ -35,12 +31,56 @@ def check_images(images: Any, most: int) -> np.ndarray:
     return np.clip(array if array.ndim == 4 else array[..., None], 0, 1)
 
 
+def check_signals(signals: Any, most: int) -> np.ndarray:
+    """Returns signals as `(B, L, C)`."""
+    array = _floats("images", signals)
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            "`images` must be signals of shape (B, L, C) or (B, L), as the "
+            f"heat maps are (B, L). Received: images.shape={array.shape}"
+        )
+    _check_count(array, most)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def check_volumes(volumes: Any, most: int) -> np.ndarray:
+    """Returns volumes or videos as luminance `(B, D, H, W)` in [0, 1]."""
+    array = _floats("images", volumes)
+    if array.ndim == 5 and array.shape[4] in (1, 3):
+        array = luminance(array)
+    if array.ndim != 4:
+        raise ValueError(
+            "`images` must be volumes of shape (B, D, H, W, C) with C 1 or 3, "
+            "or (B, D, H, W), as the heat maps are (B, D, H, W). Received: "
+            f"images.shape={array.shape}"
+        )
+    _check_count(array, most)
+    low = array.min(axis=(1, 2, 3), keepdims=True)
+    spread = array.max(axis=(1, 2, 3), keepdims=True) - low
+    return (array - low) / np.where(spread == 0, 1, spread)
+
+
+def _check_count(array, most):
+    if len(array) > most:
+        raise ValueError(
+            f"`images` must be at most {most}, or the figure cannot be read. "
+            f"Received: {len(array)} images. Draw them in parts: "
+            f"images[:{most}], with what belongs to these"
+        )
+
+
+def rank_of_maps(heat_maps: Any) -> int:
+    """Returns the number of axes of heat maps, that of the first of several."""
+    named = _by_name("heat_maps", heat_maps, "")
+    return next((_floats(*pair).ndim for pair in named.values()), 0)
+
+
 def check_heat_maps(
     heat_maps: Any, shape: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
-    """Returns heat maps `(B, H, W)` in [0, 1] by the names of their columns.
+    """Returns heat maps in [0, 1] by the names of their columns.
 
-    `shape` is that of the images.
+    They are of `shape`.
     """
     named = _by_name("heat_maps", heat_maps, "Grad-CAM")
     if not named:
@@ -49,7 +89,7 @@ def check_heat_maps(
             "Received: heat_maps={}"
         )
     return {
-        key: _fractions(name, value, shape[:3], "a map as large as each image")
+        key: _fractions(name, value, shape, "a map as large as each image")
         for key, (name, value) in named.items()
     }
 

@@ -1,4 +1,4 @@
-"""Heat maps over images."""
+"""Heat maps over images, signals and volumes."""
 
 import itertools
 from typing import Any
@@ -11,6 +11,9 @@ from cbam_keras.plotting.checks import (
     check_images,
     check_labels,
     check_probabilities,
+    check_signals,
+    check_volumes,
+    rank_of_maps,
 )
 from cbam_keras.plotting.sheet import (
     BAR_HEIGHT,
@@ -24,11 +27,13 @@ from cbam_keras.plotting.sheet import (
     draw_color_bar,
     draw_image,
     frame_panel,
+    heat_colors,
     luminance,
     panel_size,
-    transparent_colors,
 )
+from cbam_keras.plotting.signals import draw_signals
 from cbam_keras.plotting.style import line_length, new_figure, text_height, wrap
+from cbam_keras.plotting.volumes import draw_volumes
 
 
 def plot_grad_cam(
@@ -47,12 +52,19 @@ def plot_grad_cam(
     grayscale, which shows through where there is little heat. Give the maps
     of several networks by name to compare them side by side.
 
+    Signals are drawn as lines with their heat behind. Volumes and videos are
+    drawn as slices, a row per volume and network, each volume from its least
+    value in black to its greatest in white.
+
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
             before preprocessing, at most 32 images: in [0, 1] if none of
-            them has more than 1, in [0, 255] otherwise.
-        heat_maps: Array `(B, H, W)` in [0, 1], as `explain.grad_cam` returns,
-            or a mapping of column names to such arrays.
+            them has more than 1, in [0, 255] otherwise. Or signals
+            `(B, L, C)` or `(B, L)`, or volumes `(B, D, H, W, C)` or
+            `(B, D, H, W)`, of any numbers.
+        heat_maps: Array `(B, H, W)`, `(B, L)` or `(B, D, H, W)` in [0, 1], as
+            `explain.grad_cam` returns, or a mapping of column names to such
+            arrays.
         probabilities: Array `(B,)` in [0, 1], the probability of the
             explained class, or a mapping of the names of `heat_maps` to such
             arrays; written below the maps. Defaults to `None`, which writes
@@ -63,8 +75,8 @@ def plot_grad_cam(
         labels: Sequence of `B` strings, e.g. the true classes, written below
             the images. Defaults to `None`, which writes none.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
-            pixels, the maxima exclusive, drawn as rectangles. Defaults to
-            `None`, which draws none.
+            pixels, the maxima exclusive, drawn as rectangles; for images
+            alone. Defaults to `None`, which draws none.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
@@ -82,20 +94,27 @@ def plot_grad_cam(
         >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
-    images = check_images(images, MAX_ROWS)
-    heat_maps = check_heat_maps(heat_maps, images.shape)
+    rank = rank_of_maps(heat_maps)
+    check = {2: check_signals, 4: check_volumes}.get(rank, check_images)
+    images = check(images, MAX_ROWS)
+    size = images.shape if rank == 4 else images.shape[:-1]
+    heat_maps = check_heat_maps(heat_maps, size)
     networks, count = list(heat_maps), len(images)
-    return draw_grad_cam(
-        images,
-        heat_maps,
-        captions(
-            check_classes(classes, networks, count),
-            check_probabilities(probabilities, networks, count),
-        ),
-        check_labels(labels, count),
-        check_boxes(boxes, images.shape),
-        title,
+    notes = captions(
+        check_classes(classes, networks, count),
+        check_probabilities(probabilities, networks, count),
     )
+    labels = check_labels(labels, count)
+    if rank in (2, 4):
+        if boxes is not None:
+            raise ValueError(
+                "`boxes` must be None where `images` are signals or volumes. "
+                f"Received: heat maps of {rank} axes and boxes"
+            )
+        draw = draw_signals if rank == 2 else draw_volumes
+        return draw(images, heat_maps, notes, labels, title)
+    boxes = check_boxes(boxes, images.shape)
+    return draw_grad_cam(images, heat_maps, notes, labels, boxes, title)
 
 
 def captions(classes, probabilities):
@@ -139,8 +158,7 @@ def draw_grad_cam(images, heat_maps, notes, labels, boxes, title):
         len(columns) + 1,
         width_ratios=[column] * len(columns) + [BAR_WIDTH],
     )
-    # Inferno without its blackest quarter, which would look like shadow.
-    colors = transparent_colors("inferno", 0.25, 0.85, 0.7)
+    colors = heat_colors()
     for row, image in enumerate(images):
         for place, name in enumerate(columns):
             axes = figure.add_subplot(grid[row, place])

@@ -5,15 +5,18 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.plotting.style import (
-    STYLES,
     add_legend,
+    covered,
     new_figure,
     style_axes,
+    styles_of,
 )
 
 
 def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
     """Draws loss and accuracy over the epochs, a colour per network.
+
+    Where lines of several networks coincide, the lower ones are wider.
 
     Args:
         rows: Sequence of dictionaries, one per network and epoch, with the
@@ -44,33 +47,47 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
     panels = zip(
         figure.subplots(1, 2),
         ("loss", "accuracy"),
-        ("Loss", "Accuracy"),
+        ("Loss", "Accuracy (%)"),
         strict=True,
     )
+    styles = styles_of(networks)
     for axes, key, label in panels:
-        for index, network in enumerate(networks):
-            style = STYLES[index % len(STYLES)]
-            own = [row for row in rows if row["network"] == network]
-            epochs = [row["epoch"] for row in own]
-            axes.plot(
-                epochs,
-                [row[f"val_{key}"] for row in own],
-                **style,
-                linewidth=2,
-                markersize=5,
-                label=f"{network}, validation",
-            )
-            axes.plot(
-                epochs,
-                [row[key] for row in own],
-                **{**style, "marker": ""},
-                linewidth=1,
-                alpha=0.6,
-                label=f"{network}, training",
-            )
+        draw_splits(axes, rows, styles, key)
         axes.set_xlabel("Epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         style_axes(axes, "both")
     add_legend(figure, [axes], columns=3)
     return figure
+
+
+def draw_splits(axes, rows, styles, key):
+    """Draws a line per network and split."""
+    scale = 100 if key == "accuracy" else 1
+    own = {
+        name: [row for row in rows if row["network"] == name] for name in styles
+    }
+    lines = {
+        split: [[scale * row[prefix + key] for row in x] for x in own.values()]
+        for split, prefix in (("validation", "val_"), ("training", ""))
+    }
+    below = {split: covered(values) for split, values in lines.items()}
+    for index, (network, style) in enumerate(styles.items()):
+        epochs = [row["epoch"] for row in own[network]]
+        wider = below["validation"][index]
+        axes.plot(
+            epochs,
+            lines["validation"][index],
+            **style,
+            linewidth=2 + 3 * wider,
+            markersize=5 + 4 * wider,
+            label=f"{network}, validation",
+        )
+        axes.plot(
+            epochs,
+            lines["training"][index],
+            **{**style, "marker": ""},
+            linewidth=1 + 3 * below["training"][index],
+            alpha=0.6,
+            label=f"{network}, training",
+        )

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from cbam_keras.plotting.style import (
+    TITLE_SIZE,
     add_legend,
+    line_length,
     new_figure,
     padded_limits,
     set_x_scale,
@@ -21,16 +23,22 @@ from cbam_keras.plotting.trials import (
 )
 
 RATIO, KERNEL = "reduction_ratio", "kernel_size"
+# As many hyperparameters can be told apart with few trials.
+MAX_PANELS = 6
+# Of the colours of the map, in percentage points: a scale that ends at the
+# least and the greatest mean would show the noise of a seed as an effect.
+LEAST_RANGE = 10
 
 
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
     """Draws the effect of each hyperparameter of a search on the accuracy.
 
     There is a panel per hyperparameter that varies, with a point per finished
-    trial that used it. Choices are shown side by side with their means,
-    numbers from a range on an axis. Searches over attention also get a heat
-    map of the mean accuracy and the number of trials by reduction ratio and
-    kernel size, with SE and no attention for comparison.
+    trial that used it. Of more than six, those are shown whose medians differ
+    most, at most one for two trials. Choices are shown side by side with
+    their means, numbers from a range on an axis. Searches over attention also
+    get a heat map of the mean accuracy and the number of trials by reduction
+    ratio and kernel size, with SE and no attention for comparison.
 
     Args:
         trials: Sequence of objects with `values` (dictionary of the
@@ -61,7 +69,8 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
             "whose values={}"
         )
     # A single value in all trials shows no effect.
-    names = [name for name in names if _varies(finished, name)] or names
+    varying = [name for name in names if _varies(finished, name)] or names
+    names = most_different(finished, varying)
     heat_map = accuracy_by_gate(finished)
     cells = panel_cells(len(names), heat_map is not None)
     rows, columns = (1 + max(axis) for axis in zip(*cells, strict=True))
@@ -83,8 +92,34 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
         axes.set_ylim(*limits)
         if column == (2 if heat_map and row < 2 else 0):
             axes.set_ylabel("Validation accuracy (%)")
-    add_legend(figure, panels)
+    left_out = [name for name in varying if name not in names]
+    note = f"Not shown, with less effect: {', '.join(left_out)}"
+    length = line_length(3.4 * columns, TITLE_SIZE)
+    add_legend(figure, panels, title=wrap(note, length, 3) if left_out else "")
     return figure
+
+
+def most_different(trials, names):
+    """Returns the hyperparameters whose panels are drawn, in their order."""
+    most = max(MAX_PANELS, len(trials) // 2)
+    ranked = sorted(names, key=lambda name: -_difference(trials, name))[:most]
+    return [name for name in names if name in ranked]
+
+
+def _difference(trials, name):
+    """Returns how much the median accuracies of the values differ.
+
+    A single trial that failed to learn would decide on the means.
+    """
+    own = [trial for trial in trials if name in trial.values]
+    values = [trial.values[name] for trial in own]
+    if on_axis(values):
+        middle = np.median(values)
+        values = [value > middle for value in values]
+    accuracies: dict = {}
+    for trial, value in zip(own, values, strict=True):
+        accuracies.setdefault(value, []).append(trial.val_accuracy)
+    return np.ptp([np.median(x) for x in accuracies.values()])
 
 
 def panel_cells(count, heat_map):
@@ -112,17 +147,11 @@ def draw_effect(axes, name, trials, styles):
     """Draws the accuracies of trials over one hyperparameter."""
     values = [trial.values[name] for trial in trials]
     choices = list(dict.fromkeys(values))
-    numeric = all(
-        isinstance(value, (int, float)) and not isinstance(value, bool)
-        for value in choices
-    )
-    if numeric and (
-        len(choices) > 8 or any(isinstance(value, float) for value in choices)
-    ):
+    if on_axis(values):
         set_x_scale(axes, values, "{x:g}")
         positions = values
     else:
-        choices.sort(key=None if numeric else str)
+        choices.sort(key=None if _are_numbers(choices) else str)
         draw_means(axes, choices, trials, name)
         # Trials of the same choice side by side, the same in every figure.
         shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
@@ -133,6 +162,20 @@ def draw_effect(axes, name, trials, styles):
     axes.set_xlabel(wrap(name, 30, 2))
     style_axes(axes, "y")
     draw_trials(axes, positions, trials, styles)
+
+
+def on_axis(values):
+    """Returns whether values are drawn on an axis, not side by side."""
+    return _are_numbers(values) and (
+        len(set(values)) > 8 or any(isinstance(x, float) for x in values)
+    )
+
+
+def _are_numbers(values):
+    return all(
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+        for value in values
+    )
 
 
 def draw_means(axes, choices, trials, name):
@@ -234,14 +277,30 @@ def _accuracies(trials, kind, kernel, ratio):
     ]
 
 
+def color_limits(means):
+    """Returns the limits of the colours: wide enough, without outliers."""
+    lower, upper = np.percentile(means, (25, 75))
+    # Tukey's fences, beyond which a mean has the colour of the limit.
+    fence = 1.5 * max(upper - lower, LEAST_RANGE / 4)
+    low = max(means.min(), lower - fence)
+    high = min(means.max(), upper + fence)
+    padding = max(0, LEAST_RANGE - (high - low)) / 2
+    return low - padding, high + padding
+
+
 def draw_heat_map(axes, rows, columns, cells):
     """Draws the mean accuracy and the number of trials of each cell."""
     means = np.full((len(rows), len(columns)), np.nan)
     for cell, (_, values) in cells.items():
         if values:
             means[cell] = 100 * np.mean(values)
+    low, high = color_limits(means[np.isfinite(means)])
     image = axes.imshow(
-        np.ma.masked_invalid(means), cmap="cividis", aspect="auto"
+        np.ma.masked_invalid(means),
+        cmap="cividis",
+        aspect="auto",
+        vmin=low,
+        vmax=high,
     )
     size = 9 if len(columns) < 8 else 7
     several = len({kind for kind, _ in cells.values()}) > 1

@@ -89,6 +89,11 @@ def transparent_colors(name, first, alpha, power):
     return colors.ListedColormap(table)
 
 
+def heat_colors():
+    # Inferno without its blackest quarter, which would look like shadow.
+    return transparent_colors("inferno", 0.25, 0.85, 0.7)
+
+
 def draw_color_bar(figure, axes, limits, colors, label):
     """Draws a colour bar into axes, from their top."""
     cm = _checks.require("matplotlib.cm", extra="plot")

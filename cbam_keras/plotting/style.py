@@ -1,22 +1,76 @@
 """What all figures share: colours, axes, legends and labels in lines."""
 
+import itertools
 import re
 import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from cbam_keras import _checks
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; markers
 # and dashes tell the lines apart in black and white.
-STYLES = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    {"color": "#E69F00", "linestyle": (0, (5, 1)), "marker": "v"},
+STYLES: dict[str, dict[str, Any]] = {
+    "none": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "se": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
+    "cbam": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+    "channel": {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
+    "spatial": {"color": "#E69F00", "linestyle": (0, (5, 1)), "marker": "v"},
+}
+# Of what is no kind of attention.
+OTHER_STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#56B4E9", "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
+    {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "X"},
 )
 
 # In points.
 TITLE_SIZE = 13
+
+
+def kind_of(name: str) -> str | None:
+    """Returns the kind of attention that a name tells, `None` for none."""
+    words = set(re.findall("[a-z]+", name.lower()))
+    if {"channel", "spatial"} <= words or "cbam" in words:
+        return "cbam"
+    return next((kind for kind in STYLES if kind in words), None)
+
+
+def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns a style for each name, in the colour of its kind of attention."""
+    kinds = {name: kind_of(name) for name in names}
+    others = [
+        style for kind, style in STYLES.items() if kind not in kinds.values()
+    ]
+    free = itertools.cycle([*OTHER_STYLES, *others])
+    found: dict[str, dict[str, Any]] = {}
+    taken = set()
+    for name, kind in kinds.items():
+        if kind is None:
+            found[name] = next(free)
+        elif kind not in taken:
+            found[name] = STYLES[kind]
+        else:
+            # Several of a kind differ in dashes and markers.
+            found[name] = {**next(free), "color": STYLES[kind]["color"]}
+        taken.add(kind)
+    return found
+
+
+def covered(lines: Sequence[Sequence[float]]) -> list[int]:
+    """Returns how many of the later lines lie on each line, in a figure."""
+    values = np.concatenate([np.asarray(line) for line in lines])
+    # Less cannot be seen.
+    near = 0.005 * np.ptp(values)
+    return [
+        sum(
+            len(line) == len(other)
+            and bool(np.max(np.abs(np.subtract(line, other))) <= near)
+            for other in lines[index + 1 :]
+        )
+        for index, line in enumerate(lines)
+    ]
 
 
 def new_figure(width, height, title):
@@ -39,20 +93,21 @@ def style_axes(axes, grid):
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure, panels, columns=4):
-    """Puts one legend for all panels below them."""
+def add_legend(figure, panels, columns=4, title=""):
+    """Puts one legend for all panels below them, and returns it."""
     handles = {}
     for axes in panels:
         for handle, label in zip(
             *axes.get_legend_handles_labels(), strict=True
         ):
             handles.setdefault(label, handle)
-    figure.legend(
+    return figure.legend(
         handles.values(),
         handles,
         loc="outside lower center",
         ncols=columns,
         frameon=False,
+        title=title,
     )
 
 

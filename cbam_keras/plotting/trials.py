@@ -1,6 +1,6 @@
 """The trials of a search, coloured by their kind of attention."""
 
-from cbam_keras.plotting.style import STYLES
+from cbam_keras.plotting.style import styles_of
 
 
 def finished_trials(trials):
@@ -23,8 +23,8 @@ def attention_styles(trials):
     """Returns a style for each kind of attention."""
     kinds = sorted({attention_of(trial) for trial in trials})
     return {
-        kind: {**STYLES[index % len(STYLES)], "linestyle": ""}
-        for index, kind in enumerate(kinds)
+        kind: {**style, "linestyle": ""}
+        for kind, style in styles_of(kinds).items()
     }
 
 

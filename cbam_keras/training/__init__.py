@@ -17,7 +17,7 @@
 
 from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
-from cbam_keras.training.estimates import Cost, Estimate, estimate, in_words
+from cbam_keras.training.estimates import Cost, Estimate, estimate
 from cbam_keras.training.fitting import Diverged, fit
 from cbam_keras.training.folder import SeedsFolder, training_files
 from cbam_keras.training.images import describe_recipe, images_for

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _tables, data, profiling
-from cbam_keras._progress_bar import watched
+from cbam_keras._progress_bar import in_words, watched
 from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe
 
@@ -18,7 +18,6 @@ from cbam_keras.training.recipe import Recipe
 MOST_STEPS, FEWEST_STEPS, SECONDS = 30, 3, 2
 # What a step without gradients takes of one with them, in computation.
 FORWARD = 1 / 3
-UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,12 +192,3 @@ class _Clock(keras.callbacks.Callback):
             steps >= FEWEST_STEPS and self.ends[-1] - self.ends[1] > SECONDS
         ):
             self.model.stop_training = True
-
-
-def in_words(seconds: float) -> str:
-    """Returns a duration in words, as "12 minutes"."""
-    unit, size = next(
-        (unit, size) for unit, size in UNITS if seconds >= 2 * size or size == 1
-    )
-    many = max(1, round(seconds / size))
-    return f"{many:,} {unit if many > 1 else unit.removesuffix('s')}"

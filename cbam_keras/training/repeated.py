@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, data
+from cbam_keras._progress_bar import TimeLeft
 from cbam_keras.training.distribution import Distribution
 from cbam_keras.training.folder import SeedsFolder
 from cbam_keras.training.images import images_for
@@ -114,11 +115,15 @@ def train_over_seeds(
             build_network(build, loaded, recipes[seeds[0]])
     results = {}
     with folder.opened(resume=resume, overwrite=overwrite):
+        left = TimeLeft(len(recipes))
         for index, (seed, own) in enumerate(recipes.items(), 1):
             if loaded.seed != seed:
                 loaded = images_for(images, own, data_options)
             folder.add_data(loaded)
-            print(f"Seed {seed} ({index} of {len(recipes)})", flush=True)
+            print(
+                f"Seed {seed} ({index} of {len(recipes)}){left.at(index)}",
+                flush=True,
+            )
             results[seed] = train(
                 networks,
                 loaded,

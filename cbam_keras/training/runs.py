@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, data
+from cbam_keras._progress_bar import TimeLeft
 from cbam_keras.training.checkpoints import best_epoch
 from cbam_keras.training.distribution import Distribution, find_devices
 from cbam_keras.training.fitting import fit
@@ -147,9 +148,10 @@ def train(
         devices.wait()
         if not devices.writes:
             folder.join()
+        left = TimeLeft(len(networks), "these networks")
         for name, build in networks.items():
             if name not in folder.finished:
-                _train_one(folder, name, build, shared, recipe, devices)
+                _train_one(folder, name, build, shared, recipe, devices, left)
         return folder.results()
 
 
@@ -199,7 +201,7 @@ def _check_networks(networks):
             )
 
 
-def _train_one(folder, name, build, images, recipe, devices):
+def _train_one(folder, name, build, images, recipe, devices, left):
     try:
         model = build_network(build, images, recipe)
     except Exception:
@@ -209,9 +211,10 @@ def _train_one(folder, name, build, images, recipe, devices):
 
     def announce(epochs):
         done = f"after epoch {epochs}" if epochs else "from the start"
+        number = names.index(name) + 1
         print(
-            f"{name} ({names.index(name) + 1} of {len(names)}), "
-            f"{count_parameters(model):,} parameters, {done}",
+            f"{name} ({number} of {len(names)}), "
+            f"{count_parameters(model):,} parameters, {done}{left.at(number)}",
             flush=True,
         )
 

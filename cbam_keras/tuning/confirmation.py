@@ -12,6 +12,7 @@ import statistics
 from typing import Any
 
 from cbam_keras import _files, training
+from cbam_keras._progress_bar import TimeLeft
 from cbam_keras.tuning.results import (
     FINISHED,
     Confirmed,
@@ -78,6 +79,7 @@ def confirm(tuner, trials, seeds, load):
     chosen = to_confirm(trials) if seeds else []
     outcomes: dict[int, list[dict[str, Any]]] = {t.number: [] for t in chosen}
     total = len(seeds) * len(chosen)
+    left = TimeLeft(total)
     for seed in seeds:
         own = None
         for trial in chosen:
@@ -88,7 +90,7 @@ def confirm(tuner, trials, seeds, load):
                 number = 1 + sum(map(len, outcomes.values()))
                 print(
                     f"Confirmation {number} of {total}: "
-                    f"{label(trial.values)}, seed {seed}",
+                    f"{label(trial.values)}, seed {seed}{left.at(number)}",
                     flush=True,
                 )
                 run = own.run_again(f"{trial.number:04d}", folder)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cbam_keras import _checks, _tables, training
+from cbam_keras._progress_bar import in_words
 from cbam_keras.training import Cost, Recipe
 from cbam_keras.tuning.algorithms import count_points
 from cbam_keras.tuning.confirmation import CANDIDATES, PLAIN
@@ -150,7 +151,7 @@ def _counted(number, noun):
 
 
 def _about(seconds):
-    return f"about {training.in_words(seconds)}"
+    return f"about {in_words(seconds)}"
 
 
 def _mean(costs, name):

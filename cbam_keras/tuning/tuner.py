@@ -15,6 +15,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 from cbam_keras import _checks, _files, training
 from cbam_keras._files import Damaged, read_json, set_aside
+from cbam_keras._progress_bar import TimeLeft
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.results import CRASHED, beginning, ending
 from cbam_keras.tuning.trial import (
@@ -55,6 +56,7 @@ class Tuner(BaseTuner):
         # settings.
         self.own_oracle = oracle
         self.folder = oracle.folder
+        self.left: TimeLeft | None = None
         super().__init__(
             oracle,
             hypermodel,
@@ -185,9 +187,11 @@ class Tuner(BaseTuner):
             return
         hp = self._hyperparameters(trial, folder)
         known = len(hp.space)
-        line = beginning(
-            int(trial.trial_id), self.own_oracle.max_trials, hp.values
-        )
+        number, total = int(trial.trial_id), self.own_oracle.max_trials
+        line = beginning(number, total, hp.values)
+        if total and not self.is_worker:
+            self.left = self.left or TimeLeft(total, "the trials")
+            line += self.left.at(number)
         print(line, flush=True)
         outcome = {
             **dict.fromkeys(OUTCOME_KEYS),
