@@ -24,7 +24,7 @@ import tempfile
 import keras
 
 from benchmarks import arguments, results, timing
-from cbam_keras import _tables, insert_attention, models
+from cbam_keras import _terminal, insert_attention, models
 
 # Of each part: the title of what it costs without, then with.
 PARTS = {
@@ -109,7 +109,7 @@ def table(parts):
                 ),
             ]
         )
-    return _tables.render(columns, sections, markdown=True)
+    return _terminal.render(columns, sections, markdown=True)
 
 
 def main():

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from cbam_keras import _files, _tables, data, models
+from cbam_keras import _files, _terminal, data, models
 
 SIDE = 224
 RECIPES = {
@@ -157,7 +157,7 @@ def main():
     ]
     columns = {"images per second": "left", "median": "right"}
     columns |= {"lowest": "right", "highest": "right"}
-    print(_tables.render(columns, [rows], markdown=True))
+    print(_terminal.render(columns, [rows], markdown=True))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import statistics
 import keras
 from keras import layers
 
-from cbam_keras import _tables, data, insert_attention, models, training
+from cbam_keras import _terminal, data, insert_attention, models, training
 
 ARMS = {
     "no attention": lambda model: model,
@@ -117,7 +117,7 @@ def main():
             )
     columns = {"inserted": "left", "test accuracy in %": "left"}
     columns |= {f"seed {seed}": "right" for seed in measured}
-    print(_tables.render(columns | {"mean": "right"}, [rows], markdown=True))
+    print(_terminal.render(columns | {"mean": "right"}, [rows], markdown=True))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import arguments, results, timing
 from benchmarks.naive import NaiveCBAM
-from cbam_keras import CBAM, SqueezeExcite, _tables
+from cbam_keras import CBAM, SqueezeExcite, _terminal
 
 SHAPES = (
     *("16x56x56x256", "16x28x28x512", "16x14x14x1024", "16x7x7x2048"),
@@ -195,7 +195,7 @@ def table(rows, kind):
             if kind in entry
         ]
         sections.append(section)
-    return _tables.render(columns, sections, markdown=True)
+    return _terminal.render(columns, sections, markdown=True)
 
 
 def main():

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import arguments, networks, results, timing
 from benchmarks.naive import ARMS, NaiveCBAM
-from cbam_keras import CBAM, _tables
+from cbam_keras import CBAM, _terminal
 from cbam_keras.layers import make_attention
 
 BLOCKS = 4
@@ -201,7 +201,7 @@ def table(title, arms):
         )
         for arm, size in arms.items()
     ]
-    return _tables.render(columns, [rows], markdown=True)
+    return _terminal.render(columns, [rows], markdown=True)
 
 
 def measure(options):

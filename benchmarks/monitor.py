@@ -18,7 +18,7 @@ import time
 
 import keras
 
-from cbam_keras import AttentionMonitor, _files, _run_folder, _tables, data
+from cbam_keras import AttentionMonitor, _files, _run_folder, _terminal, data
 from cbam_keras.models.by_name import NETWORKS
 
 
@@ -97,7 +97,7 @@ def main():
     ]
     columns = {"epoch": "left", "monitor (s)": "right", "epoch (s)": "right"}
     columns |= {"share (%)": "right"}
-    print(_tables.render(columns, [rows], markdown=True))
+    print(_terminal.render(columns, [rows], markdown=True))
 
 
 if __name__ == "__main__":

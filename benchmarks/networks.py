@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import arguments, results, timing
 from benchmarks.naive import ARMS
-from cbam_keras import _tables, models
+from cbam_keras import _terminal, models
 
 CLASSES = 1000
 KINDS = ("training", "inference")
@@ -115,7 +115,7 @@ def table(rows):
                 for arm, measured in row[kind]["arms"].items()
             ]
             sections.append(section)
-    return _tables.render(columns, sections, markdown=True)
+    return _terminal.render(columns, sections, markdown=True)
 
 
 def main():

@@ -21,7 +21,7 @@ from benchmarks.when_it_helps import (
     TUNING_SEEDS,
     stored,
 )
-from cbam_keras import _tables, training
+from cbam_keras import _terminal, training
 from cbam_keras.plotting import style
 
 TABLE = {
@@ -83,7 +83,7 @@ def tables(found):
             if (table := _rates(arms, found))
         },
         **{
-            name: _tables.render(TABLE, [rows], markdown=True)
+            name: _terminal.render(TABLE, [rows], markdown=True)
             for name, rows in made.items()
         },
         "gates": _gates(STUDIES["main"]["CBAM, identity"], found),
@@ -157,7 +157,7 @@ def _rates(arms, found):
     if not rows:
         return ""
     columns = {"network": "left", **{str(rate): "right" for rate in RATES}}
-    return _tables.render(columns, [rows], markdown=True)
+    return _terminal.render(columns, [rows], markdown=True)
 
 
 def _looked_at(arm, found):
@@ -184,7 +184,7 @@ def _gates(arm, found):
             for kind in ("channel", "spatial")
         ]
         rows.append((f"{number}", *(f"{x:.2f}" for x in np.concatenate(means))))
-    return _tables.render(columns, [rows], markdown=True)
+    return _terminal.render(columns, [rows], markdown=True)
 
 
 def _hidden(arms, found):
@@ -201,7 +201,7 @@ def _hidden(arms, found):
             rows.append((name, *cells))
     columns = {"network": "left"}
     columns |= {f"stage {stage}": "right" for stage in (1, 2, 3)}
-    return _tables.render(columns, [rows], markdown=True)
+    return _terminal.render(columns, [rows], markdown=True)
 
 
 def draw_gain(found):

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from cbam_keras import _checks, _tables, presets, profiling
+from cbam_keras import _checks, _terminal, presets, profiling
 
 TITLES = {
     1: "Table 1: channel attention on ResNet50",
@@ -174,7 +174,7 @@ def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
         )
         for row in rows
     ]
-    return _tables.render(columns, [cells], markdown=markdown)
+    return _terminal.render(columns, [cells], markdown=markdown)
 
 
 def _track(names):

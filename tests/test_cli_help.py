@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from cbam_keras import _progress_bar, ablation, cli, comparison, tuning
+from cbam_keras import _terminal, ablation, cli, comparison, tuning
 from cbam_keras.cli import command
 
 COMMANDS = ["train", "tune", "ablate", "table", "explain"]
@@ -60,7 +60,7 @@ def test_lists_are_given_at_once_or_one_by_one(name, option, values):
 
 def _working(*arguments, **options):
     print("progress")
-    assert _progress_bar._hidden.get()
+    assert _terminal._hidden.get()
     return "the result"
 
 

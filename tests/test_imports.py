@@ -17,9 +17,9 @@ import cbam_keras
 PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it.
 ORDER = """
-    _version _process _checks _fused optimizers _files _tables _progress_bar
-    _run_folder layers convert _inspection plotting data models insertion
-    profiling explain monitor auditing training comparison presets tuning
+    _version _process _checks _fused optimizers _files _terminal _run_folder
+    layers convert _inspection plotting data models insertion profiling explain
+    monitor auditing exporting training comparison presets tuning
     explain_report reproduction ablation cli
 """.split()
 MODULES = sorted(

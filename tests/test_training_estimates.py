@@ -9,7 +9,7 @@ import pytest
 from networks import linear, mlp
 
 from cbam_keras import data, training
-from cbam_keras._progress_bar import in_words
+from cbam_keras._terminal import in_words
 from cbam_keras.training import Cost, Estimate, Recipe, estimate
 
 pytestmark = pytest.mark.usefixtures("few_digits")

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from cbam_keras import _tables
+from cbam_keras import _terminal
 from cbam_keras.training import CONFIDENCE
 
 TITLES = {
@@ -95,7 +95,7 @@ class AblationResults:
 
     def __str__(self) -> str:
         parts = [
-            f"{title}\n\n{_tables.render(columns, [cells])}\n\n"
+            f"{title}\n\n{_terminal.render(columns, [cells])}\n\n"
             f"{textwrap.fill(note, 100)}"
             for title, columns, cells, note in self._tables()
         ]
@@ -105,7 +105,7 @@ class AblationResults:
         """Returns the tables in Markdown."""
         return "\n\n".join(
             f"**{title}**\n\n"
-            f"{_tables.render(columns, [cells], markdown=True)}\n\n{note}"
+            f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
             for title, columns, cells, note in self._tables()
         )
 

@@ -28,7 +28,7 @@ from cbam_keras import (
     training,
 )
 from cbam_keras._files import read_json
-from cbam_keras._progress_bar import TimeLeft
+from cbam_keras._terminal import TimeLeft
 from cbam_keras.ablation.folder import AblationFolder, described
 from cbam_keras.ablation.results import AblationResults
 from cbam_keras.ablation.statistics import compared

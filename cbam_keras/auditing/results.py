@@ -4,7 +4,7 @@ import dataclasses
 import re
 import textwrap
 
-from cbam_keras import _tables
+from cbam_keras import _terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Audit:
             for kind, sentences in kinds.items()
             if sentences
         ]
-        table = _tables.render(
+        table = _terminal.render(
             {"": "left", "finding": "left"},
             sections,
             title=f"Audit of {self.name}",

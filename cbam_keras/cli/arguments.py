@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from cbam_keras import _progress_bar, data, models, training
+from cbam_keras import _terminal, data, models, training
 from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
@@ -238,7 +238,7 @@ def progress_of(options) -> Iterator[None]:
         if given["quiet"]:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-            stack.enter_context(_progress_bar.hidden())
+            stack.enter_context(_terminal.hidden())
         elif given.get("json"):
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import textwrap
 
-from cbam_keras import _tables, training
+from cbam_keras import _terminal, training
 
 BASELINE = "none"
 
@@ -60,7 +60,7 @@ class Comparison(training.Results):
             for row in self.rows
         ]
         parts = [
-            _tables.render(columns, [cells], title=title),
+            _terminal.render(columns, [cells], title=title),
             textwrap.fill(self.verdict, 100),
         ]
         if self.command is not None:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._progress_bar import watched
+from cbam_keras._terminal import watched
 from cbam_keras.data.decoding import (
     as_bytes,
     open_image,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._progress_bar import watched
+from cbam_keras._terminal import watched
 from cbam_keras.data.preloading import headers
 from cbam_keras.data.records import SPLITS, Records, Source, Stream, digest
 from cbam_keras.data.splitting import TEST_FRACTION, add_missing_splits

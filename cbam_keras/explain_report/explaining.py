@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _progress_bar, explain
+from cbam_keras import _terminal, explain
 from cbam_keras.explain_report.images import (
     Examples,
     resize_heat_maps,
@@ -43,7 +43,7 @@ def explain_images(
         wanted = np.full_like(labels, class_index)
     batches = -(-len(examples) // settings.batch_size)
     parts = collections.defaultdict(list)
-    for name, arrays in _progress_bar.watched(
+    for name, arrays in _terminal.watched(
         _batch_results(loaded, examples, wanted, settings),
         batches * (1 + len(loaded)),
         "Explaining",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _progress_bar, data, plotting
+from cbam_keras import _checks, _terminal, data, plotting
 from cbam_keras.data import ENDINGS, SPLITS, Records
 
 # Of a dataset that does not fit into memory, this many images are read to
@@ -246,7 +246,7 @@ def _first_records(stream, name, count):
     total = min(len(stream), max(READ_OF_STREAM, count))
     read = stream.make().take(total).as_numpy_iterator()
     images, labels = zip(
-        *_progress_bar.watched(read, total, "Reading"), strict=True
+        *_terminal.watched(read, total, "Reading"), strict=True
     )
     records = Records(np.empty(len(images), object), np.array(labels, "int32"))
     records.images[:] = images

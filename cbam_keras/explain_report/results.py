@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _tables
+from cbam_keras import _terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ExplainResults:
             for i in range(drawn)
         ]
         more = len(self.names) > drawn
-        return _tables.render(
+        return _terminal.render(
             {
                 "image": "left",
                 **({"true class": "left"} if known else {}),
@@ -198,7 +198,7 @@ class ExplainResults:
             rows.append(
                 ("uniform heat", *(last.get(key, "") for key in columns))
             )
-        return _tables.render(
+        return _terminal.render(
             {
                 "model": "left",
                 **{text: "right" for text in columns.values()},

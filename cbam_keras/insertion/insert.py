@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _inspection, _tables
+from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras.insertion.candidates import CandidatePlaces
 from cbam_keras.insertion.copying import copy_with
 
@@ -44,7 +44,7 @@ class Places(tuple[Place, ...]):
             (place.layer, str(place.shape), f"{place.parameters:,}")
             for place in self
         ]
-        return _tables.render(
+        return _terminal.render(
             {"after": "left", "shape": "left", "added parameters": "right"},
             [rows, [(f"{len(self)} places", "", f"{self.parameters:,}")]],
         )

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _inspection, _tables
+from cbam_keras import _inspection, _terminal
 from cbam_keras.profiling.macs import NOT_COUNTED, count_macs
 
 
@@ -113,7 +113,7 @@ class Profile:
             for group, (parameters, macs) in self.groups.items()
         ]
         total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
-        text = _tables.render(
+        text = _terminal.render(
             {
                 "layer": "left",
                 "kind": "left",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _tables, data, profiling
-from cbam_keras._progress_bar import in_words, watched
+from cbam_keras import _checks, _terminal, data, profiling
+from cbam_keras._terminal import in_words, watched
 from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe
 
@@ -67,7 +67,7 @@ class Estimate:
         return self.times * own
 
     def __str__(self) -> str:
-        table = _tables.render(
+        table = _terminal.render(
             {
                 "network": "left",
                 "parameters": "right",

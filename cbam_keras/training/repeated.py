@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, data
-from cbam_keras._progress_bar import TimeLeft
+from cbam_keras._terminal import TimeLeft
 from cbam_keras.training.distribution import Distribution
 from cbam_keras.training.folder import SeedsFolder
 from cbam_keras.training.images import images_for

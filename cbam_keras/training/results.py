@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from cbam_keras import _tables
+from cbam_keras import _terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Results:
     output: pathlib.Path
 
     def __str__(self) -> str:
-        return _tables.render(
+        return _terminal.render(
             {
                 "network": "left",
                 "parameters": "right",

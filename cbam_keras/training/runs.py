@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, data
-from cbam_keras._progress_bar import TimeLeft
+from cbam_keras._terminal import TimeLeft
 from cbam_keras.training.checkpoints import best_epoch
 from cbam_keras.training.distribution import Distribution, find_devices
 from cbam_keras.training.fitting import fit

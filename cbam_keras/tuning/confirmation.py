@@ -12,7 +12,7 @@ import statistics
 from typing import Any
 
 from cbam_keras import _files, training
-from cbam_keras._progress_bar import TimeLeft
+from cbam_keras._terminal import TimeLeft
 from cbam_keras.tuning.results import (
     FINISHED,
     Confirmed,

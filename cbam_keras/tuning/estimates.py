@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from cbam_keras import _checks, _tables, training
-from cbam_keras._progress_bar import in_words
+from cbam_keras import _checks, _terminal, training
+from cbam_keras._terminal import in_words
 from cbam_keras.training import Cost, Recipe
 from cbam_keras.tuning.algorithms import count_points
 from cbam_keras.tuning.confirmation import CANDIDATES, PLAIN
@@ -100,7 +100,7 @@ class SearchEstimate:
         )
 
     def __str__(self) -> str:
-        table = _tables.render(
+        table = _terminal.render(
             {
                 "network": "left",
                 "parameters": "right",

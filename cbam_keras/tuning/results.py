@@ -6,7 +6,7 @@ import pathlib
 from collections import Counter
 from typing import Any
 
-from cbam_keras import _tables, training
+from cbam_keras import _terminal, training
 from cbam_keras.tuning.space import PAPER
 
 SHORT = {
@@ -200,7 +200,7 @@ class SearchResults:
             )
             for trial in finished[:MOST_ROWS]
         ]
-        return _tables.render(
+        return _terminal.render(
             {
                 "trial": "right",
                 "values": "left",
@@ -216,7 +216,7 @@ class SearchResults:
 
     def _confirmation_table(self):
         seeds = ", ".join(map(str, self.confirmation[0].seeds))
-        return _tables.render(
+        return _terminal.render(
             {
                 "trial": "right",
                 "values": "left",

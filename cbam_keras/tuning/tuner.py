@@ -15,7 +15,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 from cbam_keras import _checks, _files, training
 from cbam_keras._files import Damaged, read_json, set_aside
-from cbam_keras._progress_bar import TimeLeft
+from cbam_keras._terminal import TimeLeft
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.results import CRASHED, beginning, ending
 from cbam_keras.tuning.trial import (

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cbam_keras import _tables
+from cbam_keras import _terminal
 
 COLUMNS = {"network": "left", "MACs": "right", "note": "left"}
 FIRST = [("plain", "1,814", ""), ("plain-se", "12", "a b")]
@@ -39,7 +39,7 @@ def markdown(text):
 
 
 def test_terminal_shows_the_rows_in_their_sections():
-    text = _tables.render(COLUMNS, [FIRST, SECOND])
+    text = _terminal.render(COLUMNS, [FIRST, SECOND])
     rows = [row for row in terminal(text) if row is not None]
     assert [[cell.strip() for cell in row] for row in rows] == [
         list(COLUMNS),
@@ -52,20 +52,20 @@ def test_terminal_shows_the_rows_in_their_sections():
 
 
 def test_terminal_sets_cells_to_their_side():
-    text = _tables.render(COLUMNS, [FIRST, SECOND])
+    text = _terminal.render(COLUMNS, [FIRST, SECOND])
     cells = [row for row in terminal(text) if row is not None]
     assert [row[0] for row in cells[1:]] == ["plain   ", "plain-se", "total   "]
     assert [row[1] for row in cells[1:]] == ["1,814", "   12", "1,826"]
 
 
 def test_terminal_lines_are_equally_long():
-    lines = _tables.render(COLUMNS, [FIRST, SECOND]).splitlines()
+    lines = _terminal.render(COLUMNS, [FIRST, SECOND]).splitlines()
     assert len({len(line) for line in lines}) == 1
 
 
 def test_terminal_folds_what_is_too_long():
     name, number = "n" * 230, "1" * 15
-    text = _tables.render(COLUMNS, [[(name, number, "x")]])
+    text = _terminal.render(COLUMNS, [[(name, number, "x")]])
     assert max(map(len, text.splitlines())) <= 120
     rows = [row for row in terminal(text) if row is not None][1:]
     assert "".join(row[0].strip() for row in rows) == name
@@ -73,14 +73,16 @@ def test_terminal_folds_what_is_too_long():
 
 
 def test_title_stands_above():
-    text = _tables.render(COLUMNS, [FIRST], title="Costs")
+    text = _terminal.render(COLUMNS, [FIRST], title="Costs")
     assert text.splitlines()[0].strip() == "Costs"
-    assert "\n".join(text.splitlines()[1:]) == _tables.render(COLUMNS, [FIRST])
+    assert "\n".join(text.splitlines()[1:]) == _terminal.render(
+        COLUMNS, [FIRST]
+    )
 
 
 @pytest.mark.parametrize("sections", [[], [[]], [[], []]], ids=str)
 def test_no_rows_leave_the_headings(sections):
-    rows = terminal(_tables.render(COLUMNS, sections))
+    rows = terminal(_terminal.render(COLUMNS, sections))
     shown = [[cell.strip() for cell in row] for row in rows if row is not None]
     assert shown == [list(COLUMNS)]
 
@@ -88,10 +90,10 @@ def test_no_rows_leave_the_headings(sections):
 @pytest.mark.parametrize("is_markdown", [False, True])
 def test_text_is_plain_wherever_it_is_printed(is_markdown, monkeypatch):
     options = {"title": "[red]Costs", "markdown": is_markdown}
-    expected = _tables.render(COLUMNS, [FIRST, SECOND], **options)
+    expected = _terminal.render(COLUMNS, [FIRST, SECOND], **options)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "20")
-    text = _tables.render(COLUMNS, [FIRST, SECOND], **options)
+    text = _terminal.render(COLUMNS, [FIRST, SECOND], **options)
     assert text == expected
     assert "\x1b" not in text
     assert "[red]Costs" in text and "[bold] :smile:" in text
@@ -100,14 +102,14 @@ def test_text_is_plain_wherever_it_is_printed(is_markdown, monkeypatch):
 
 def test_nothing_is_shown_in_a_notebook_but_the_text(monkeypatch):
     console = pytest.importorskip("rich.console")
-    expected = _tables.render(COLUMNS, [FIRST])
+    expected = _terminal.render(COLUMNS, [FIRST])
     monkeypatch.setattr(console, "_is_jupyter", lambda: True)
     monkeypatch.setattr("rich.jupyter.display", None)
-    assert _tables.render(COLUMNS, [FIRST]) == expected
+    assert _terminal.render(COLUMNS, [FIRST]) == expected
 
 
 def test_markdown_is_one_table():
-    text = _tables.render(COLUMNS, [FIRST, SECOND], markdown=True)
+    text = _terminal.render(COLUMNS, [FIRST, SECOND], markdown=True)
     headings, rows, others = markdown(text)
     assert headings == list(COLUMNS)
     assert rows == [*map(list, FIRST), *map(list, SECOND)]
@@ -117,7 +119,7 @@ def test_markdown_is_one_table():
 
 def test_markdown_title_is_a_paragraph():
     wide = [("plain", "1", "x" * 80)]
-    text = _tables.render(COLUMNS, [wide], title="Costs", markdown=True)
+    text = _terminal.render(COLUMNS, [wide], title="Costs", markdown=True)
     headings, rows, others = markdown(text)
     assert others == [("inline", "Costs")]
     assert (headings, rows) == (list(COLUMNS), [list(wide[0])])
@@ -125,7 +127,7 @@ def test_markdown_title_is_a_paragraph():
 
 def test_markdown_columns_are_as_wide_as_they_need():
     row = ("n" * 2000, "1", "word " * 300 + "end")
-    _, rows, _ = markdown(_tables.render(COLUMNS, [[row]], markdown=True))
+    _, rows, _ = markdown(_terminal.render(COLUMNS, [[row]], markdown=True))
     assert rows == [list(row)]
 
 
@@ -135,7 +137,7 @@ def test_markdown_columns_are_as_wide_as_they_need():
 )
 def test_markdown_cells_do_not_break_the_table(cell, shown):
     columns = {f"{cell} heading": "left", "other": "right"}
-    text = _tables.render(columns, [[(cell, "1")]], markdown=True)
+    text = _terminal.render(columns, [[(cell, "1")]], markdown=True)
     headings, rows, others = markdown(text)
     assert headings == [f"{shown} heading", "other"]
     assert rows == [[shown, "1"]]

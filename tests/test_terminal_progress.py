@@ -2,15 +2,15 @@
 
 import pytest
 
-from cbam_keras import _progress_bar
-from cbam_keras._progress_bar import TimeLeft
+from cbam_keras import _terminal
+from cbam_keras._terminal import TimeLeft
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Returns a function that lets seconds pass."""
     now = [100.0]
-    monkeypatch.setattr(_progress_bar.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_terminal.time, "monotonic", lambda: now[0])
 
     def wait(seconds):
         now[0] += seconds
@@ -57,8 +57,8 @@ def test_hidden_bars_yield_the_same(clock, monkeypatch):
     def no_bar(module, **options):
         raise AssertionError(module)
 
-    monkeypatch.setattr(_progress_bar._checks, "require", no_bar)
-    with _progress_bar.hidden():
-        assert list(_progress_bar.watched("abc", 3, "title")) == [*"abc"]
+    monkeypatch.setattr(_terminal._checks, "require", no_bar)
+    with _terminal.hidden():
+        assert list(_terminal.watched("abc", 3, "title")) == [*"abc"]
     with pytest.raises(AssertionError, match="rich"):
-        list(_progress_bar.watched("abc", 3, "title"))
+        list(_terminal.watched("abc", 3, "title"))
