@@ -1,0 +1,386 @@
+"""Models in other formats, compared with the model in their own runtime."""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _files, _inspection
+
+# Of the largest output. Half precision rounds to three digits.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
+# Batch sizes, and lengths of the other axes of unknown length.
+SAMPLES = ((2, 64), (3, 96))
+
+Run = Callable[[np.ndarray], Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A model in another format.
+
+    Attributes:
+        path: Path of the file, or of the folder of a SavedModel.
+        format: String, see `export_model`.
+        size: Integer, bytes of all its files.
+        runtime: String, what ran it, with its version; `None` if that is not
+            installed.
+        difference: Number, the largest difference of any output from the
+            model, or `None`.
+        scale: Number, the largest output of the model.
+    """
+
+    path: pathlib.Path
+    format: str
+    size: int
+    runtime: str | None
+    difference: float | None
+    scale: float
+
+    def __str__(self) -> str:
+        found = f"{self.path} ({self.size / 1e6:.1f} MB)"
+        if self.runtime is None:
+            return (
+                f"{found}: not compared with the model, since "
+                f"{FORMATS[self.format].title} is not installed. Install it "
+                'with: pip install "cbam_keras[export]"'
+            )
+        return (
+            f"{found}: in {self.runtime}, outputs differ from the model's by "
+            f"at most {self.difference:.1e}; the largest is {self.scale:.2g}"
+        )
+
+
+def export_model(
+    model: keras.Model,
+    output: str | os.PathLike,
+    *,
+    format: str,
+    inputs: Any = None,
+) -> Exported:
+    """Exports a model, runs the result, and compares it with the model.
+
+    The result is run by the runtime of its format, if that is installed, with
+    two batch sizes, and two image sizes where the model leaves them open. If
+    outputs differ, an error is raised and nothing is written.
+
+    Args:
+        model: Functional or Sequential `keras.Model` of one input.
+        output: Path that does not exist yet. Its ending must be that of the
+            format.
+        format: String: `"saved_model"` (a folder, for TensorFlow Serving),
+            `"onnx"` (`.onnx`), `"openvino"` (`.xml`, beside which a `.bin`
+            is written), `"litert"` (`.tflite`, formerly TensorFlow Lite) or
+            `"torch"` (`.pt2`, a program of `torch.export`).
+        inputs: Array as the model takes it, to be compared on. Defaults to
+            `None`, which means random values in [0, 1).
+
+    Returns:
+        An `Exported`.
+
+    Raises:
+        ValueError: If the format is unknown or not available under this
+            backend; if `output` exists or has another ending; if the model
+            takes several inputs; if `inputs` do not fit.
+        TypeError: If `model` is not a `keras.Model`.
+        ImportError: If a package that writes the format is missing.
+        RuntimeError: If the result differs from the model by more than
+            rounding.
+
+    Example:
+        >>> from cbam_keras import exporting
+        >>> inputs = keras.Input((8, 8, 3))
+        >>> model = keras.Model(inputs, CBAM(reduction_ratio=1)(inputs))
+        >>> exporting.export_model(model, "model", format="onnx")
+        Traceback (most recent call last):
+        ...
+        ValueError: `output` must end in .onnx for format="onnx". Received: ...
+    """
+    chosen = FORMATS[_checks.one_of("format", format, FORMATS)]
+    _inspection.require_graph("model", model)
+    _check_backend(format, chosen, model)
+    samples = _samples(model, inputs)
+    path = _check_output(output, format, chosen)
+    expected = [_outputs_of(model, sample) for sample in samples]
+    scale = max(float(np.abs(x).max()) for part in expected for x in part)
+    with tempfile.TemporaryDirectory(
+        dir=path.parent, prefix=_files.UNFINISHED
+    ) as folder:
+        beside = pathlib.Path(folder) / path.name
+        with warnings.catch_warnings():
+            # Of the converters; what they write is compared below.
+            warnings.simplefilter("ignore")
+            chosen.write(model, beside, samples[0])
+        runtime = difference = None
+        if _installed(chosen.runtime):
+            runtime = f"{chosen.title} {_version(chosen.runtime)}"
+            run = chosen.load(beside)
+            found = [run(sample) for sample in samples]
+            difference = _difference(found, expected)
+            _check_difference(difference, scale, runtime, model)
+        size = sum(
+            file.stat().st_size
+            for file in pathlib.Path(folder).rglob("*")
+            if file.is_file()
+        )
+        # What belongs to the main file first.
+        for file in sorted(
+            pathlib.Path(folder).iterdir(), key=lambda own: own == beside
+        ):
+            os.rename(file, path.with_name(file.name))
+    return Exported(path, format, size, runtime, difference, scale)
+
+
+def _check_output(output, format, chosen):
+    path = pathlib.Path(output)
+    if path.suffix != chosen.ending:
+        wanted = f"must end in {chosen.ending}"
+        if not chosen.ending:
+            wanted = "must be the name of a folder, without an ending,"
+        raise ValueError(
+            f'`output` {wanted} for format="{format}". Received: '
+            f'output="{path}"'
+        )
+    if path.exists():
+        raise ValueError(
+            "`output` must not exist yet, so that nothing is overwritten. "
+            f'Received: output="{path}"'
+        )
+    _files.output_folder(path.parent)
+    return path
+
+
+def _check_backend(format, chosen, model):
+    backend = keras.backend.backend()
+    if backend not in chosen.packages:
+        known = " or ".join(chosen.packages)
+        raise ValueError(
+            f'format="{format}" is written under the backend {known}. '
+            f"Received: the backend {backend}. Save the model as .keras, "
+            f"which every backend loads, and set KERAS_BACKEND="
+            f"{next(iter(chosen.packages))}"
+        )
+    sizes = model.inputs[0].shape[1:]
+    if None in sizes and backend != "tensorflow" and format != "torch":
+        raise ValueError(
+            f'Under the backend {backend}, format="{format}" needs a model '
+            f"whose image size is known. Received: {sizes}. Build it for one "
+            "size, or export it under the backend tensorflow"
+        )
+    for package in chosen.packages[backend]:
+        _checks.require(package, extra="export")
+
+
+def _samples(model, inputs):
+    """Returns the arrays that the result is compared on."""
+    if len(model.inputs) != 1:
+        raise ValueError(
+            "`model` must take one input. Received: "
+            f"{[tensor.name for tensor in model.inputs]}. Keras' own "
+            "`model.export` takes any"
+        )
+    shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
+    if inputs is not None:
+        array = _inspection.number_array("inputs", inputs)
+        if not _checks.fits(shape, array.shape):
+            raise ValueError(
+                f"`inputs` must be of shape {tuple(shape)}. Received: "
+                f"inputs.shape={array.shape}"
+            )
+        return [array.astype(dtype)]
+    rng = np.random.default_rng(0)
+    found = []
+    for batch, length in SAMPLES:
+        sizes = [batch if shape[0] is None else shape[0]]
+        sizes += [length if size is None else size for size in shape[1:]]
+        found.append(rng.random(sizes).astype(dtype))
+    return found
+
+
+def _outputs_of(model, sample):
+    outputs = model(keras.ops.convert_to_tensor(sample), training=False)
+    return [_as_numpy(x) for x in keras.tree.flatten(outputs)]
+
+
+def _as_numpy(x):
+    if keras.ops.is_tensor(x):
+        x = keras.ops.convert_to_numpy(x)
+    return np.asarray(x).astype("float32")
+
+
+def _difference(found, expected):
+    """Returns the largest difference of all outputs; NaN counts as such."""
+    pairs = [
+        (_as_numpy(own), wanted)
+        for part, outputs in zip(found, expected, strict=True)
+        for own, wanted in zip(part, outputs, strict=True)
+    ]
+    return float(np.max([np.abs(own - wanted).max() for own, wanted in pairs]))
+
+
+def _check_difference(difference, scale, runtime, model):
+    half = "16" in model.compute_dtype
+    tolerance = (HALF_TOLERANCE if half else TOLERANCE) * max(scale, 1e-3)
+    # Also where it is NaN.
+    if not difference <= tolerance:
+        raise RuntimeError(
+            f"In {runtime} the exported model's outputs differ from the "
+            f"model's by up to {difference:.2g}, where rounding explains "
+            f"{tolerance:.2g}. Nothing is written"
+        )
+
+
+def _installed(package):
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+def _version(package):
+    return importlib.metadata.version(package.split(".")[0].replace("_", "-"))
+
+
+def _write_with_keras(format):
+    def write(model, path, sample):
+        model.export(str(path), format=format, verbose=False)
+
+    return write
+
+
+def _write_torch(model, path, sample):
+    torch = _checks.require("torch", extra="torch")
+
+    class Inference(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, inputs):
+            return self.model(inputs, training=False)
+
+    # What is unknown in the model may vary in the program.
+    dynamic = {
+        axis: torch.export.Dim.AUTO
+        for axis, size in enumerate(model.inputs[0].shape)
+        if size is None
+    }
+    program = torch.export.export(
+        Inference(),
+        (keras.ops.convert_to_tensor(sample),),
+        dynamic_shapes=(dynamic,),
+    )
+    torch.export.save(program, path)
+
+
+def _load_saved_model(path):
+    tensorflow = importlib.import_module("tensorflow")
+    loaded = tensorflow.saved_model.load(str(path))
+    return lambda inputs: keras.tree.flatten(loaded.serve(inputs))
+
+
+def _load_onnx(path):
+    runtime = importlib.import_module("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda inputs: session.run(None, {name: inputs})
+
+
+def _load_openvino(path):
+    core = importlib.import_module("openvino").Core()
+    # Where the processor has bfloat16, that would be the default.
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(path, "CPU", options)
+    return lambda inputs: list(compiled(inputs).values())
+
+
+def _load_litert(path):
+    interpreter = importlib.import_module("ai_edge_litert.interpreter")
+    runner = interpreter.Interpreter(str(path)).get_signature_runner()
+    (name,) = runner.get_input_details()
+
+    def run(inputs):
+        outputs = runner(**{name: inputs})
+        return [outputs[name] for name in sorted(outputs)]
+
+    return run
+
+
+def _load_torch(path):
+    torch = importlib.import_module("torch")
+    program = torch.export.load(path).module()
+
+    def run(inputs):
+        return keras.tree.flatten(program(torch.from_numpy(inputs)))
+
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a format is written and run.
+
+    Attributes:
+        title: String, the name of its runtime.
+        ending: String, of its file; empty for a folder.
+        packages: Dictionary of the backends that can write it to the packages
+            needed for that.
+        runtime: String, the package that runs it.
+        write: Function of a model, a path and an input.
+        load: Function of a path that returns one of inputs and outputs.
+    """
+
+    title: str
+    ending: str
+    packages: dict[str, tuple[str, ...]]
+    runtime: str
+    write: Callable[[keras.Model, pathlib.Path, np.ndarray], None]
+    load: Callable[[pathlib.Path], Run]
+
+
+FORMATS = {
+    "saved_model": Format(
+        "TensorFlow",
+        "",
+        {"tensorflow": (), "jax": ("tensorflow",)},
+        "tensorflow",
+        _write_with_keras("tf_saved_model"),
+        _load_saved_model,
+    ),
+    "onnx": Format(
+        "ONNX Runtime",
+        ".onnx",
+        {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx", "onnxscript")},
+        "onnxruntime",
+        _write_with_keras("onnx"),
+        _load_onnx,
+    ),
+    "openvino": Format(
+        "OpenVINO",
+        ".xml",
+        {"tensorflow": ("openvino",), "torch": ("openvino",)},
+        "openvino",
+        _write_with_keras("openvino"),
+        _load_openvino,
+    ),
+    "litert": Format(
+        "LiteRT",
+        ".tflite",
+        {"tensorflow": ()},
+        "ai_edge_litert.interpreter",
+        _write_with_keras("litert"),
+        _load_litert,
+    ),
+    "torch": Format(
+        "PyTorch", ".pt2", {"torch": ()}, "torch", _write_torch, _load_torch
+    ),
+}

@@ -1,0 +1,211 @@
+"""Models in other formats, run by their own runtimes."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from cbam_keras import CBAM, SqueezeExcite
+from cbam_keras.exporting import FORMATS, export_model
+
+BACKEND = keras.backend.backend()
+AVAILABLE = [name for name in FORMATS if BACKEND in FORMATS[name].packages]
+
+pytestmark = pytest.mark.every_backend
+
+
+def network(size=12):
+    """Returns a network of two outputs, whose shapes differ."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((size, size, 3), name="images")
+    x = layers.Conv2D(8, 3, activation="relu")(inputs)
+    x = CBAM(reduction_ratio=2, kernel_size=3, spatial_batch_norm=True)(x)
+    x = SqueezeExcite(reduction_ratio=4)(x)
+    maps = layers.Conv2D(2, 1, name="z_maps")(x)
+    classes = layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, [maps, classes])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+def require_packages(format):
+    chosen = FORMATS[format]
+    for package in (*chosen.packages[BACKEND], chosen.runtime):
+        pytest.importorskip(package, reason=f"{format} needs {package}")
+
+
+@pytest.mark.parametrize("format", AVAILABLE)
+def test_the_runtime_agrees_on_other_images(model, format, tmp_path):
+    require_packages(format)
+    path = tmp_path / f"model{FORMATS[format].ending}"
+    exported = export_model(model, path, format=format)
+    assert exported.runtime.startswith(FORMATS[format].title)
+    assert exported.difference < 1e-5 < exported.scale
+    assert str(exported).startswith(str(path))
+    images = np.random.default_rng(1).normal(size=(5, 12, 12, 3))
+    images = images.astype("float32")
+    found = FORMATS[format].load(path)(images)
+    for own, expected in zip(found, model.predict(images), strict=True):
+        np.testing.assert_allclose(np.asarray(own), expected, atol=1e-5)
+    assert exported.size >= sum(
+        4 * weight.size for weight in model.get_weights()
+    )
+
+
+@pytest.mark.skipif(
+    BACKEND == "jax", reason="needs a known size under the backend jax"
+)
+def test_images_of_any_size(tmp_path):
+    format = "torch" if BACKEND == "torch" else "onnx"
+    require_packages(format)
+    model = network(None)
+    path = tmp_path / f"model{FORMATS[format].ending}"
+    assert export_model(model, path, format=format).difference < 1e-5
+    images = np.random.default_rng(1).random((1, 40, 56, 3), "float32")
+    found = FORMATS[format].load(path)(images)
+    for own, expected in zip(found, model.predict(images), strict=True):
+        np.testing.assert_allclose(np.asarray(own), expected, atol=1e-5)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A format that is written as text, and returns given outputs."""
+
+    def replace(run, runtime="numpy", write=None):
+        def write_text(model, path, sample):
+            path.write_text("written")
+
+        monkeypatch.setitem(
+            FORMATS,
+            "onnx",
+            dataclasses.replace(
+                FORMATS["onnx"],
+                packages={BACKEND: ()},
+                runtime=runtime,
+                write=write or write_text,
+                load=lambda path: run,
+            ),
+        )
+
+    return replace
+
+
+@pytest.mark.parametrize("wrong", [0.1, np.nan])
+def test_wrong_outputs_are_refused_and_nothing_is_written(
+    model, stand_in, tmp_path, wrong
+):
+    def run(inputs):
+        maps, classes = model.predict(inputs, verbose=0)
+        classes[0, 0] += wrong
+        return maps, classes
+
+    stand_in(run)
+    with pytest.raises(RuntimeError, match="Nothing is written"):
+        export_model(model, tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_in_another_order_are_refused(model, stand_in, tmp_path):
+    stand_in(lambda inputs: model.predict(inputs, verbose=0)[::-1])
+    with pytest.raises((RuntimeError, ValueError)):
+        export_model(model, tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_run_is_said_not_to_be_compared(
+    model, stand_in, tmp_path
+):
+    stand_in(None, runtime="no_such_runtime")
+    exported = export_model(model, tmp_path / "model.onnx", format="onnx")
+    assert exported.difference is None
+    assert "not compared" in str(exported)
+    assert 'pip install "cbam_keras[export]"' in str(exported)
+    assert (tmp_path / "model.onnx").read_text() == "written"
+
+
+def test_an_error_leaves_nothing(model, stand_in, tmp_path):
+    def write(model, path, sample):
+        path.write_text("half")
+        raise OSError("No space left on device")
+
+    stand_in(None, write=write)
+    with pytest.raises(OSError, match="No space"):
+        export_model(model, tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_given_inputs_are_compared(model, stand_in, tmp_path):
+    seen = []
+
+    def run(inputs):
+        seen.append(inputs)
+        return model.predict(inputs, verbose=0)
+
+    stand_in(run)
+    images = np.full((1, 12, 12, 3), 200, "uint8")
+    export_model(model, tmp_path / "a.onnx", format="onnx", inputs=images)
+    np.testing.assert_array_equal(seen, images[None].astype("float32"))
+
+
+def test_what_exists_is_not_replaced(model, stand_in, tmp_path):
+    stand_in(None)
+    path = tmp_path / "model.onnx"
+    path.write_text("precious")
+    with pytest.raises(ValueError, match="must not exist yet"):
+        export_model(model, path, format="onnx")
+    assert path.read_text() == "precious"
+
+
+def test_bad_arguments(model, stand_in, tmp_path):
+    stand_in(None)
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ValueError, match='Did you mean "onnx"'):
+        export_model(model, path, format="onx")
+    with pytest.raises(ValueError, match=r"must end in \.onnx"):
+        export_model(model, tmp_path / "model", format="onnx")
+    with pytest.raises(TypeError, match="functional keras"):
+        export_model("model.keras", path, format="onnx")
+    with pytest.raises(ValueError, match=r"must be of shape \(None, 12, 12"):
+        export_model(model, path, format="onnx", inputs=np.zeros((1, 9, 9, 3)))
+    two = [keras.Input((4,), name="a"), keras.Input((4,), name="b")]
+    with pytest.raises(ValueError, match=r"one input. Received: \['a', 'b'\]"):
+        export_model(keras.Model(two, layers.add(two)), path, format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_formats_of_other_backends(model, tmp_path):
+    other = next(name for name in FORMATS if name not in AVAILABLE)
+    path = tmp_path / f"model{FORMATS[other].ending}"
+    backend = next(iter(FORMATS[other].packages))
+    with pytest.raises(ValueError, match=f"set KERAS_BACKEND={backend}"):
+        export_model(model, path, format=other)
+
+
+@pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="TensorFlow exports images of any size"
+)
+def test_a_size_that_must_be_known(tmp_path):
+    format = "onnx" if BACKEND == "torch" else "saved_model"
+    path = tmp_path / f"model{FORMATS[format].ending}"
+    require_packages(format)
+    with pytest.raises(ValueError, match="needs a model whose image size"):
+        export_model(network(None), path, format=format)
+
+
+def test_half_precision(tmp_path):
+    format = "torch" if BACKEND == "torch" else "saved_model"
+    require_packages(format)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = network()
+    finally:
+        keras.config.set_dtype_policy(before)
+    path = tmp_path / f"model{FORMATS[format].ending}"
+    exported = export_model(model, path, format=format)
+    assert exported.difference < 0.02 * exported.scale
