@@ -82,7 +82,7 @@ def test_examples_run_in_order(file, small_place, monkeypatch):
             keras.Model.compile, run_eagerly=True
         )
         monkeypatch.setattr(keras.Model, "compile", compile_eager)
-    code = [block for block in blocks(file) if "onnx" not in block]
+    code = blocks(file)
     for old, new in REPLACED.get(file, {}).items():
         assert any(old in block for block in code)
         code = [block.replace(old, new) for block in code]
@@ -97,17 +97,6 @@ def test_readme_examples_give_what_is_said(small_place):
     assert names["spatial_map"].shape == (4, 32, 32)
     assert (small_place / "grad_cam.png").is_file()
     assert (small_place / "attention.png").is_file()
-
-
-# Warnings from inside Keras and tf2onnx.
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_export_to_onnx_runs_as_written(small_place):
-    for package in ("onnxruntime", "tf2onnx"):
-        pytest.importorskip(package, reason=f"needs {package}")
-    file = "docs/guides/export.md"
-    run(file, [block for block in blocks(file) if "saved_model" not in block])
-    assert (small_place / "model.onnx").is_file()
 
 
 def test_attention_of_ones_own_model_is_found_early_in_the_readme():

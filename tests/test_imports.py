@@ -134,6 +134,7 @@ PUBLIC = {
         *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
         "pointing_game",
     ],
+    "exporting": ["FORMATS", "Exported", "export_model"],
     "insertion": ["Place", "Places", "insert_attention"],
     "layers": [
         *("CBAM", "VARIANTS", "ChannelAttention", "SpatialAttention"),

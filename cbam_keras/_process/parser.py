@@ -14,6 +14,7 @@ COMMANDS = {
     "table": "count the networks of the paper's tables beside what is printed",
     "explain": "see what networks look at: Grad-CAM and attention maps",
     "audit": "check anybody's CBAM layer against the paper",
+    "export": "export a model to another format, and compare the result",
 }
 
 

@@ -154,6 +154,31 @@ def add_identity_init(parser):
     )
 
 
+def add_import(add):
+    """Adds `--import`."""
+    add(
+        "--import",
+        dest="modules",
+        action="append",
+        metavar="MODULE",
+        default=[],
+        help="a module that registers custom layers, imported first; repeat "
+        "it for several",
+    )
+
+
+def import_modules(options) -> None:
+    """Imports the modules of `--import`."""
+    for module in options.modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ValueError(
+                "`import` must be a module in this folder or installed. "
+                f"Received: import={module!r} ({error})"
+            ) from error
+
+
 def add_dry_run(parser):
     """Adds `--dry-run`."""
     parser.add_argument(

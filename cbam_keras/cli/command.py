@@ -9,6 +9,7 @@ from cbam_keras import _checks, _process
 from cbam_keras.cli.ablate import add_ablate
 from cbam_keras.cli.audit import add_audit
 from cbam_keras.cli.explain import add_explain
+from cbam_keras.cli.export import add_export
 from cbam_keras.cli.table import add_table
 from cbam_keras.cli.train import add_train
 from cbam_keras.cli.tune import add_tune
@@ -89,6 +90,7 @@ def _parser():
     add_table(commands)
     add_explain(commands)
     add_audit(commands)
+    add_export(commands)
     parser.commands = commands.choices
     return parser
 

@@ -7,10 +7,11 @@ from cbam_keras import _checks, explain, explain_report
 from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     add_data,
+    add_import,
     add_output,
     add_quiet,
     data_options_of,
-    import_module,
+    import_modules,
     imported,
     progress_of,
 )
@@ -136,15 +137,7 @@ def _add_model(parser):
         default=argparse.SUPPRESS,
         help="the output to explain, for models with several",
     )
-    add(
-        "--import",
-        dest="modules",
-        action="append",
-        metavar="MODULE",
-        default=[],
-        help="a module that registers custom layers, imported first; repeat "
-        "it for several",
-    )
+    add_import(add)
     add(
         "--batch-size",
         type=int,
@@ -193,8 +186,7 @@ def _explain(options):
     seed = _checks.seed("seed", options.seed)
     names = _class_names(given.get("class_names"))
     preprocess = _preprocess(given.get("preprocess"))
-    for module in options.modules:
-        _import(module)
+    import_modules(options)
     first = next(path for path in paths if path in (*runs, *models))
     default = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = given.get("output", default)
@@ -329,16 +321,6 @@ def _preprocess(name):
             f"preprocess={name!r}, which is of type {type(function).__name__}"
         )
     return function
-
-
-def _import(module):
-    try:
-        import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            "`import` must be a module in this folder or installed. "
-            f"Received: import={module!r} ({error})"
-        ) from error
 
 
 def _number_or_name(head):

@@ -3,7 +3,8 @@
 import pathlib
 
 from cbam_keras import exporting
-from cbam_keras.cli.arguments import import_modules
+from cbam_keras._process import COMMANDS, HelpFormatter, examples
+from cbam_keras.cli.arguments import add_import, import_modules
 from cbam_keras.explain_report import load_model
 
 
@@ -11,46 +12,42 @@ def add_export(commands):
     """Adds the subcommand to the parser."""
     parser = commands.add_parser(
         "export",
-        help="export a model to another format, and compare the result",
+        help=COMMANDS["export"],
         description=(
             "Exports a model to another format, runs the result in the "
             "runtime of that format, where it is installed, and compares its "
             "outputs with the model's. If they differ, nothing is written."
         ),
+        epilog=examples(
+            "export model.keras --format onnx",
+            "export model.keras --format saved_model --output serving",
+        ),
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a file: .keras or .h5")
+    add("model", metavar="MODEL", help="a file, .keras or .h5")
     add(
         "--format",
         required=True,
-        choices=exporting.FORMATS,
-        help="the format; litert was TensorFlow Lite, torch is a program of "
-        "torch.export",
+        choices=list(exporting.FORMATS),
+        help="the format; litert is the former TensorFlow Lite, and torch a "
+        "program of torch.export",
     )
     add(
         "--output",
         metavar="PATH",
         help="the file, or the folder of a SavedModel, which must not exist "
-        "yet (default: beside the model, with the ending of the format)",
+        "yet (default: the path of the model, with the ending of the format)",
     )
-    add(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module that registers custom layers of the model; repeat it "
-        "for several",
-    )
+    add_import(add)
     parser.set_defaults(handler=_export, prog=parser.prog, resumed_by="")
 
 
 def _export(options):
-    import_modules(options.modules)
+    import_modules(options)
     path = pathlib.Path(options.model).expanduser()
     output = options.output
     if output is None:
         output = path.with_suffix(exporting.FORMATS[options.format].ending)
-    print(
-        exporting.export_model(load_model(path), output, format=options.format)
-    )
+    model = load_model(path)
+    print(exporting.export_model(model, output, format=options.format))

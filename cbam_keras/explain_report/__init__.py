@@ -10,7 +10,7 @@
 """
 
 from cbam_keras.explain_report.images import from_data, from_paths
-from cbam_keras.explain_report.models import ENDINGS
+from cbam_keras.explain_report.models import ENDINGS, load_model
 from cbam_keras.explain_report.report import explain_files
 from cbam_keras.explain_report.runs import files_of_run
 from cbam_keras.explain_report.settings import Settings

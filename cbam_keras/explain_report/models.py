@@ -84,7 +84,7 @@ def load_models(
         preprocess: See `LoadedModel`.
     """
     names = unique_names(paths)
-    models = [_load_model(path) for path in paths]
+    models = [load_model(path) for path in paths]
     inputs = [
         _image_input(model, path)
         for model, path in zip(models, paths, strict=True)
@@ -116,7 +116,8 @@ def load_models(
     ]
 
 
-def _load_model(path):
+def load_model(path: pathlib.Path) -> keras.Model:
+    """Returns the functional model in a file, not compiled."""
     try:
         model = keras.saving.load_model(path, compile=False)
     # Keras raises errors of many types for a damaged file or another format.
