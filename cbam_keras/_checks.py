@@ -190,7 +190,10 @@ def keras_without(name: str) -> ImportError:
 def warn(message: str) -> None:
     """Warns at the line that called this package."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals["__name__"].startswith("cbam_keras"):
+    # Code that is executed may have no name.
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(
+        "cbam_keras"
+    ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 
