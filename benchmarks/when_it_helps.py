@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from benchmarks.arguments import positive_integer
-from cbam_keras import data, explain, layers, models, training
+from cbam_keras import comparison, data, explain, layers, models, training
 from cbam_keras.data import digits
 
 RESULTS = pathlib.Path(__file__).with_suffix(".jsonl")
@@ -39,7 +39,8 @@ class Arm:
         kernel_size: Integer.
         stages: Tuple of integers from 1, the stages with attention; empty
             for all.
-        start: String, how the gates or the blocks start: a key of `STARTS`.
+        start: String, how the gates or the blocks start: a key of `STARTS`,
+            or `"identity"`, as in `comparison.compare`.
         width: Integer, the channels of the first stage; the others have two
             and four times as many.
         depth: Integer, blocks per stage.
@@ -84,9 +85,7 @@ def one_plus_sigmoid(x):
 # Arguments of the layers for each start. "open" and "authors" are CBAM's.
 STARTS = {
     "paper": {},
-    "identity": {"identity_init": True},
-    # Of CBAM: gamma starts at zero.
-    "normalized identity": {"identity_init": True, "spatial_batch_norm": True},
+    "plain identity": {"identity_init": True},
     # Each gate at sigmoid(2) = 0.88, by its last bias.
     "open": {"spatial_use_bias": True},
     # The spatial gate's normalization, from zero as in the authors' code.
@@ -101,7 +100,10 @@ def build(arm, images):
     """Returns the network of an arm."""
     attention = None
     if arm.attention != "none":
-        options = dict(STARTS[arm.start])
+        # By default as in `comparison.compare`.
+        orders = ("spatial first", "parallel")
+        kind = "cbam" if arm.attention in orders else arm.attention
+        options = dict(STARTS.get(arm.start, comparison.start_options(kind)))
         if arm.attention != "spatial":
             options["reduction_ratio"] = arm.reduction_ratio
         if arm.attention not in ("se", "channel"):
@@ -237,84 +239,82 @@ def run(arm, seed):
     }
 
 
-def _identity(attention="cbam", **options):
+def _attended(attention="cbam", **options):
+    """Returns an arm with attention as `comparison.compare` starts it."""
     return Arm(attention, start="identity", **options)
 
+
+NONE, CBAM = Arm(), _attended()
 
 # The arms of each study by what they are called; the first is compared with.
 STUDIES = {
     "main": {
-        "none": Arm(),
-        "SE, identity": _identity("se"),
-        "CBAM, identity": _identity(),
-        "CBAM, paper's start": Arm("cbam"),
+        "none": NONE,
+        "SE": _attended("se"),
+        "CBAM": CBAM,
+        "CBAM, not normalized": Arm("cbam", start="plain identity"),
+        "CBAM, the paper's start": Arm("cbam"),
         "none, 10/20/40 channels": Arm(width=10),
     },
-    "candidates": {
-        "none": Arm(),
-        "SE, identity": _identity("se"),
-        "CBAM, identity": _identity(),
-        "CBAM, identity, k = 3": _identity(kernel_size=3),
-        "CBAM, identity, normalized": Arm("cbam", start="normalized identity"),
-    },
     "start": {
-        "none": Arm(),
+        "none": NONE,
         "none, last gamma of each block at 0": Arm(start="zero gamma"),
-        "SE": Arm("se"),
-        "SE, identity": _identity("se"),
-        "CBAM": Arm("cbam"),
-        "CBAM, identity": _identity(),
+        "SE, the paper's start": Arm("se"),
         "CBAM, open by biases": Arm("cbam", start="open"),
-        "CBAM, authors' start": Arm("cbam", start="authors"),
+        "CBAM, the authors' start": Arm("cbam", start="authors"),
         "CBAM, 1 + gate": Arm("cbam", start="one plus"),
     },
-    "gates": {
-        "none": Arm(),
-        **{name: _identity(name) for name in ATTENTION},
-    },
-    "reduction ratio": {
-        "none": Arm(),
-        **{f"r = {r}": _identity(reduction_ratio=r) for r in (2, 4, 8, 16)},
+    "learning rate 0.01": {
+        "none": NONE.at_rate(0.01),
+        "SE": _attended("se").at_rate(0.01),
+        "CBAM, not normalized": Arm("cbam", start="plain identity").at_rate(
+            0.01
+        ),
     },
     **{
         f"{fragments} fragments, {canvases} canvases, {epochs} epochs": {
             "none": Arm(**options),
-            "CBAM, identity": _identity(**options),
+            "CBAM": _attended(**options),
+            "CBAM, not normalized": Arm(
+                "cbam", start="plain identity", **options
+            ),
         }
         for fragments, canvases, epochs in (
-            *((12, 2, 2), (12, 2, 10), (12, 10, 4)),
-            *((4, 2, 8), (20, 10, 2)),
+            *((12, 2, 2), (12, 10, 4), (4, 2, 8), (20, 10, 2)),
         )
         for options in [
             {"fragments": fragments, "canvases": canvases, "epochs": epochs}
         ]
     },
-    "kernel size": {
-        "none": Arm(),
-        **{f"k = {k}": _identity(kernel_size=k) for k in (3, 5, 7)},
+    "gates": {
+        "none": NONE,
+        **{name: _attended(name) for name in ATTENTION},
     },
-    "learning rate 0.01": {
-        "none": Arm().at_rate(0.01),
-        "SE, identity": _identity("se").at_rate(0.01),
-        "CBAM, identity": _identity().at_rate(0.01),
+    "reduction ratio": {
+        "none": NONE,
+        **{f"r = {r}": _attended(reduction_ratio=r) for r in (2, 4, 8, 16)},
+    },
+    "kernel size": {
+        "none": NONE,
+        **{f"k = {k}": _attended(kernel_size=k) for k in (3, 5, 7)},
     },
     "place": {
-        "none": Arm(),
-        "all stages": _identity(),
-        "stages 2 and 3": _identity(stages=(2, 3)),
-        "stage 3": _identity(stages=(3,)),
+        "none": NONE,
+        "all stages": CBAM,
+        "stages 2 and 3": _attended(stages=(2, 3)),
+        "stage 3": _attended(stages=(3,)),
     },
     **{
         f"{depth} blocks a stage": {
             "none": Arm(depth=depth),
-            "CBAM, identity": _identity(depth=depth),
+            "CBAM": _attended(depth=depth),
         }
         for depth in (2, 3)
     },
     **{
         f"{width} channels": {
             "none": Arm(width=width),
-            "CBAM, identity": _identity(width=width),
+            "CBAM": _attended(width=width),
             f"none, {wider} channels": Arm(width=wider),
         }
         for width, wider in ((16, 18), (32, 34), (56, 58))

@@ -4,24 +4,30 @@
 
 Prints the stored results of `benchmarks.when_it_helps` as Markdown: the
 learning rates, the studies, each network compared with the first of its
-study and paired by seed, and what the gates do. Draws the gain by how well
-the network learns its training images.
+study and paired by seed, and what the gates do. Draws the differences.
 """
 
 import argparse
+import functools
 import math
 import pathlib
+import statistics
 
 import numpy as np
 
+from benchmarks import timing
+from benchmarks.arguments import positive_integer
 from benchmarks.when_it_helps import (
     CANVASES,
+    NONE,
     RATES,
     STUDIES,
     TUNING_SEEDS,
+    build,
+    load,
     stored,
 )
-from cbam_keras import _terminal, training
+from cbam_keras import _terminal, profile_model, training
 from cbam_keras.plotting import style
 
 TABLE = {
@@ -74,21 +80,41 @@ def tables(found):
     Args:
         found: Results by arm and seed, see `stored`.
     """
-    studies = {name: _study(arms, found) for name, arms in STUDIES.items()}
-    made = {name: rows for name, rows in studies.items() if len(rows) > 1}
+    main = STUDIES["main"].values()
+    made = {
+        name: _study(arms, found)
+        for name, arms in STUDIES.items()
+        # Others repeat what the main study has.
+        if arms is STUDIES["main"]
+        or any(
+            _has_several(arm, found)
+            for arm in [*arms.values()][1:]
+            if arm not in main
+        )
+    }
+    rates = ("main", "12 fragments, 2 canvases, 2 epochs")
     return {
         **{
             f"{name}, learning rates": table
-            for name, arms in STUDIES.items()
-            if (table := _rates(arms, found))
+            for name in rates
+            if (table := _rates(STUDIES.get(name, {}), found))
         },
         **{
             name: _terminal.render(TABLE, [rows], markdown=True)
             for name, rows in made.items()
         },
-        "gates": _gates(STUDIES["main"]["CBAM, identity"], found),
-        "hidden units": _hidden(STUDIES["reduction ratio"], found),
+        **{
+            f"gates of {name}": _gates(arm, found)
+            for name, arm in STUDIES["main"].items()
+            if arm.attention == "cbam" and _looked_at(arm, found)
+        },
+        "hidden units": _hidden(STUDIES.get("reduction ratio", {}), found),
     }
+
+
+def _has_several(arm, found):
+    """Returns whether there are two seeds, and thus an interval."""
+    return len(paired(arm, arm, found)[0]) > 1
 
 
 def paired(arm, first, found):
@@ -109,7 +135,7 @@ def _study(arms, found):
     made = []
     for name, arm in arms.items():
         rows, baseline = paired(arm, first, found)
-        if rows:
+        if _has_several(arm, found):
             made.append(_line(name, rows, None if arm == first else baseline))
     return made
 
@@ -204,61 +230,88 @@ def _hidden(arms, found):
     return _terminal.render(columns, [rows], markdown=True)
 
 
-def draw_gain(found):
-    """Draws the gain against how well the network learns its images."""
-    figure = style.new_figure(7, 4.2, "")
+def costs(repeats):
+    """Returns parameters, MACs and the time of a step of the main study.
+
+    Steps of training are timed by turns, relative to the first network.
+    """
+    images, _ = load(NONE.fragments, NONE.canvases, 0)
+    x, y = next(iter(images.train))
+    rows, functions = {}, {}
+    for name, arm in STUDIES["main"].items():
+        model = build(arm, images)
+        recipe = training.Recipe(batch_size=64, learning_rate=1e-6)
+        training.compile_network(model, recipe, len(images.train))
+        rows[name] = profile_model(model)
+        functions[name] = functools.partial(model.train_on_batch, x, y)
+    seconds = {
+        name: statistics.median(each)
+        for name, each in timing.by_turns(functions, repeats).items()
+    }
+    first = seconds[next(iter(seconds))]
+    cells = [
+        (
+            name,
+            f"{profile.parameters:,}",
+            f"{profile.macs / 1e6:.2f}",
+            f"{seconds[name] / first:.2f}",
+        )
+        for name, profile in rows.items()
+    ]
+    columns = {"network": "left"}
+    columns |= dict.fromkeys(["parameters", "MMACs", "time of a step"], "right")
+    return _terminal.render(columns, [cells], markdown=True)
+
+
+def draw_differences(found):
+    """Draws the differences of the main study and of other starts."""
+    arms = STUDIES["main"] | STUDIES["start"]
+    points = [
+        (name, *difference(*both))
+        for name, arm in arms.items()
+        if arm != NONE and len((both := paired(arm, NONE, found))[0]) > 1
+    ]
+    points.sort(key=lambda point: point[1])
+    names, gains, reaches = zip(*points, strict=True)
+    figure = style.new_figure(7.5, 0.4 * len(points) + 1, "")
     axes = figure.subplots()
-    points = []
-    for name, arms in STUDIES.items():
-        if "none" not in arms or "CBAM, identity" not in arms:
-            continue
-        rows, baseline = paired(arms["CBAM, identity"], arms["none"], found)
-        if name == "start" or len(rows) < 2:
-            continue
-        mean, reach = difference(rows, baseline)
-        trained = np.mean([row["train_accuracy"] for row in baseline])
-        label = "12 fragments, 10 canvases, 2 epochs"
-        points.append(
-            (100 * trained, 100 * mean, 100 * reach)
-            + (label if name == "main" else name,)
-        )
-    points.sort()
-    for point, look in zip(points, _looks(), strict=False):
-        x, y, reach, label = point
-        axes.errorbar(
-            x,
-            y,
-            yerr=reach,
-            color=look["color"],
-            marker=look["marker"],
-            linestyle="none",
-            capsize=3,
-            label=label,
-        )
-    axes.axhline(0, color="0.4", linewidth=1)
-    axes.set_xlabel("Training accuracy without attention (%)")
-    axes.set_ylabel("Gain of CBAM in test accuracy\n(percentage points)")
-    style.style_axes(axes, "both")
-    style.add_legend(figure, [axes], columns=2)
+    axes.errorbar(
+        -100 * np.array(gains),
+        names,
+        xerr=100 * np.array(reaches),
+        color="#0072B2",
+        marker="o",
+        linestyle="none",
+        capsize=3,
+    )
+    axes.axvline(0, color="0.4", linewidth=1)
+    axes.set_xlabel(
+        "Difference in test error to no attention (percentage points)\n"
+        "with 95 % intervals; left is better"
+    )
+    style.style_axes(axes, "x")
     return figure
-
-
-def _looks():
-    """Returns more styles than a figure of the package has lines."""
-    hollow = [{**look, "color": "0.3"} for look in style.STYLES]
-    return [*style.STYLES, *hollow]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=pathlib.Path, metavar="DIR")
+    parser.add_argument(
+        "--steps",
+        type=positive_integer,
+        help="time so many training steps of the networks of the main "
+        "study, by turns",
+    )
     options = parser.parse_args()
+    if options.steps:
+        print(costs(options.steps))
+        return
     found = stored()
     for title, table in tables(found).items():
         print(f"**{title}**\n\n{table}\n")
     if options.output:
-        figure = draw_gain(found)
-        figure.savefig(options.output / "when-it-helps-gain.png", dpi=150)
+        figure = draw_differences(found)
+        figure.savefig(options.output / "when-it-helps.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     ("start", "gate"),
     [
         ("identity", 1),
+        ("plain identity", 1),
         ("paper", 0.25),
         ("open", 1 / (1 + math.exp(-2)) ** 2),
         ("one plus", 2.25),
@@ -73,7 +74,7 @@ def test_gates_start_as_their_names_say(few_digits, start, gate):
     found = np.asarray(model.get_layer("stage3_block1_attention")(x)) / x
     # Random kernels scatter the gates around it.
     assert found.mean() == pytest.approx(gate, rel=0.15)
-    if start == "identity":
+    if gate == 1:
         np.testing.assert_array_equal(found, 1)
 
 
@@ -126,29 +127,25 @@ def test_gates_and_units_that_never_fire_are_counted(few_digits):
     assert rows[2]["channel"][0] == pytest.approx(2 / (1 + math.exp(-2)))
 
 
-def test_what_is_stored_is_not_trained_again(
-    few_digits, tmp_path, monkeypatch, capsys
-):
+def test_what_is_stored_is_not_trained_again(few_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(when_it_helps, "RESULTS", tmp_path / "results.jsonl")
     tiny = {"width": 2, "canvases": 1, "epochs": 1}
     arms = {
         "none": when_it_helps.Arm(**tiny),
         "CBAM": when_it_helps.Arm("cbam", **tiny),
     }
-    monkeypatch.setattr(when_it_helps_report, "STUDIES", {"tiny": arms})
-    when_it_helps.train(arms.values(), [0])
+    monkeypatch.setattr(when_it_helps_report, "STUDIES", {"main": arms})
+    when_it_helps.train(arms.values(), [0, 1])
     before = (tmp_path / "results.jsonl").read_text()
-    when_it_helps.train(arms.values(), [0])
+    when_it_helps.train(arms.values(), [1, 0])
     assert (tmp_path / "results.jsonl").read_text() == before
     lines = [json.loads(line) for line in before.splitlines()]
-    assert [line["attention"] for line in lines] == ["none", "cbam"]
+    assert [line["attention"] for line in lines] == 2 * ["none", "cbam"]
     for line in lines:
         counts = [int(count) for count in line["right"]]
         assert len(counts) == 20
         assert sum(counts) / 80 == pytest.approx(line["test_accuracy"])
-    capsys.readouterr()
-    when_it_helps_report.report()
-    printed = capsys.readouterr().out
-    error = 100 * (1 - lines[1]["test_accuracy"])
-    assert "**tiny**" in printed
-    assert f"{error:.2f}" in printed
+    tables = when_it_helps_report.tables(when_it_helps.stored())
+    error = 100 - 50 * (lines[1]["test_accuracy"] + lines[3]["test_accuracy"])
+    assert f" {error:.2f} |" in tables["main"]
+    assert len(tables["gates of CBAM"].splitlines()) == 5

@@ -79,8 +79,9 @@ def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
     ("model", "given", "name", "expected"),
     [
         ("tiny", {}, "cbam", {"identity_init": True, "reduction_ratio": 4}),
+        ("tiny", {}, "cbam", {"spatial_batch_norm": True}),
         ("tiny", {}, "se", {"identity_init": True, "reduction_ratio": 4}),
-        ("tiny", {}, "spatial", {"identity_init": True, "kernel_size": 7}),
+        ("tiny", {}, "spatial", {"identity_init": True, "batch_norm": True}),
         (
             "resnet18",
             {},
@@ -91,7 +92,7 @@ def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
             "tiny",
             {"identity_init": False, "reduction_ratio": 8},
             "cbam",
-            {"identity_init": False, "reduction_ratio": 8},
+            {"identity_init": False, "spatial_batch_norm": False},
         ),
     ],
 )
@@ -121,6 +122,7 @@ def test_compare_writes_its_settings(compared):
     assert settings["model"] == "tiny"
     assert settings["layer_options"] == {
         "identity_init": True,
+        "spatial_batch_norm": True,
         "reduction_ratio": 2,
         "kernel_size": 3,
     }

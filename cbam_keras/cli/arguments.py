@@ -149,8 +149,9 @@ def add_identity_init(parser):
         "--identity-init",
         action=argparse.BooleanOptionalAction,
         default=argparse.SUPPRESS,
-        help="whether gates start at one instead of as in the paper, which "
-        "helps networks that are too small for their task (default: yes)",
+        help="whether gates start at one and the spatial one is normalized, "
+        "instead of as in the paper; it helps networks that are too small for "
+        "their task (default: yes)",
     )
 
 

@@ -6,7 +6,11 @@
 """
 
 from cbam_keras.comparison.comparing import compare, estimate
-from cbam_keras.comparison.plan import default_recipe, model_options
+from cbam_keras.comparison.plan import (
+    default_recipe,
+    model_options,
+    start_options,
+)
 from cbam_keras.comparison.results import Comparison
 from cbam_keras.models import NETWORKS
 

@@ -28,9 +28,10 @@ def compare(
     What `cbam-keras train` runs. The same call given again resumes, or
     returns the results; see `training.train`.
 
-    The attention layers start as the identity (`identity_init=True`), since
-    gates that start at one and may amplify help networks that are too small
-    for their task; the layers' own default is the paper's start.
+    The attention layers start as the identity (`identity_init=True`), and the
+    spatial gate is normalized (`spatial_batch_norm=True`), which helps
+    networks that are too small for their task; the layers' own default is the
+    paper's.
 
     With several seeds the output folder gets a folder `seed-<seed>` each, of
     what one run writes, and `results.json` gets the rows and the verdict. The
@@ -57,8 +58,10 @@ def compare(
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. Defaults to `None`. Not given,
-            `identity_init` is `True`, and `reduction_ratio` is 4 for the
-            model `"tiny"`, whose layers have few channels.
+            `identity_init` is `True`, with `spatial_batch_norm=True` for
+            `"cbam"` and `batch_norm=True` for `"spatial"`, and
+            `reduction_ratio` is 4 for the model `"tiny"`, whose layers have
+            few channels.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe.
             Defaults to `None`.

@@ -15,9 +15,22 @@ from cbam_keras.layers import ATTENTION
 from cbam_keras.models import NETWORKS
 from cbam_keras.training import find_recipe, images_for
 
-# Gates that start at one, and may amplify, help networks that are too small
-# for their task. Those of the paper start at a quarter.
-LAYER_OPTIONS: dict[str, Any] = {"identity_init": True}
+
+def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
+    """Returns how layers of a kind start, if not told otherwise.
+
+    Gates that start at one, and may amplify, help networks that are too small
+    for their task; those of the paper start at a quarter. The many weights of
+    the spatial gate, which all start at zero, saturate it within a few steps
+    of Adam, unless its logits are normalized.
+    """
+    if not identity_init:
+        return {}
+    normalized = {"cbam": "spatial_batch_norm", "spatial": "batch_norm"}
+    return {
+        "identity_init": True,
+        **({normalized[kind]: True} if kind in normalized else {}),
+    }
 
 
 def model_options(model: Any) -> dict[str, Any]:
@@ -153,14 +166,19 @@ class Plan:
 def _attention_layers(attentions, model, layer_options):
     """Returns the value of `attention=` for each name, and the options."""
     given = dict(layer_options or {})
-    options = {**LAYER_OPTIONS, **model_options(model), **given}
+    identity = bool(given.get("identity_init", True))
     made: dict[str, Any] = {}
-    used = set()
+    used: dict[str, Any] = {}
     for name in attentions:
         if name == BASELINE:
             made[name] = None
             continue
         accepted = inspect.signature(ATTENTION[name]).parameters
+        options = {
+            **start_options(name, identity),
+            **model_options(model),
+            **given,
+        }
         own = {key: options[key] for key in options if key in accepted}
         used.update(own)
         made[name] = functools.partial(ATTENTION[name], **own)
@@ -173,7 +191,7 @@ def _attention_layers(attentions, model, layer_options):
             f"layers that are compared. Received: {unused[0]}="
             f"{given[unused[0]]!r}, attention={list(attentions)}"
         )
-    return made, {key: options[key] for key in options if key in used}
+    return made, used
 
 
 def _data_arguments(images, data_options):

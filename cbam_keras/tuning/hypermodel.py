@@ -90,9 +90,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         learning_rate: Positive numbers. Defaults to `None`, which means that
             of the recipe in `tuning.search`, and 0.01 elsewhere.
         identity_init: Boolean, whether attention layers return exactly their
-            input until they are trained, see `CBAM`. Their gates then start
-            at 1 and may amplify, which is what helps small networks trained
-            from scratch. Defaults to `True`.
+            input until they are trained, see `CBAM`, with a normalized
+            spatial gate, as those of `comparison.compare` do. Defaults to
+            `True`.
         name: String. Defaults to `None`.
 
     Raises:

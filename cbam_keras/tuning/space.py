@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cbam_keras import _checks
+from cbam_keras import _checks, comparison
 from cbam_keras.layers import ATTENTION, ORDERS
 
 ARMS = ("none", *ATTENTION)
@@ -148,9 +148,7 @@ def layer_options(values, identity_init):
             own = name if arm == "cbam" else name.removeprefix(f"{arm}_")
             value = values[name]
             given[own] = value if name == "order" else as_pools(value)
-    if identity_init:
-        given["identity_init"] = True
-    return given
+    return {**given, **comparison.start_options(arm, identity_init)}
 
 
 def _stages(value, model):
