@@ -15,6 +15,8 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _inspection
 
+__all__ = ["Exported", "export_model"]
+
 # Of the largest output. Half precision rounds to three digits.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
 # Batch sizes, and lengths of the other axes of unknown length.
@@ -99,10 +101,12 @@ def export_model(
         >>> from cbam_keras import exporting
         >>> inputs = keras.Input((8, 8, 3))
         >>> model = keras.Model(inputs, CBAM(reduction_ratio=1)(inputs))
-        >>> exporting.export_model(model, "model", format="onnx")
+        >>> exporting.export_model(model, "model.onnx", format="onx")
         Traceback (most recent call last):
         ...
-        ValueError: `output` must end in .onnx for format="onnx". Received: ...
+        ValueError: `format` must be one of "saved_model", "onnx",
+        "openvino", "litert", "torch". Received: format='onx'. Did you mean
+        "onnx"?
     """
     chosen = FORMATS[_checks.one_of("format", format, FORMATS)]
     _inspection.require_graph("model", model)

@@ -127,14 +127,14 @@ PUBLIC = {
     "auditing": ["Audit", "audit"],
     "blocks": ["basic_block", "bottleneck_block"],
     "cli": ["main"],
-    "comparison": ["NETWORKS", "Comparison", "compare", "default_recipe"],
+    "comparison": ["NETWORKS", "Comparison", "compare"],
     "convert": ["Report", "load_torch_weights"],
     "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
     "explain": [
         *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
         "pointing_game",
     ],
-    "exporting": ["FORMATS", "Exported", "export_model"],
+    "exporting": ["Exported", "export_model"],
     "insertion": ["Place", "Places", "insert_attention"],
     "layers": [
         *("CBAM", "VARIANTS", "ChannelAttention", "SpatialAttention"),
@@ -158,7 +158,7 @@ PUBLIC = {
     ],
     "tuning": [
         *("CBAMHyperModel", "Confirmed", "SearchResults", "Trial"),
-        *("default_recipe", "search"),
+        "search",
     ],
 }
 

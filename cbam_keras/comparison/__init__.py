@@ -14,4 +14,4 @@ from cbam_keras.comparison.plan import (
 from cbam_keras.comparison.results import Comparison
 from cbam_keras.models import NETWORKS
 
-__all__ = ["NETWORKS", "Comparison", "compare", "default_recipe"]
+__all__ = ["NETWORKS", "Comparison", "compare"]

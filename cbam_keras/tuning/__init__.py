@@ -36,7 +36,6 @@ __all__ = [
     "Confirmed",
     "SearchResults",
     "Trial",
-    "default_recipe",
     "search",
 ]
 
