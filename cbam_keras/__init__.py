@@ -27,6 +27,7 @@ _MODULES = {
     "comparison": "comparison",
     "data": "data",
     "explain": "explain",
+    "exporting": "exporting",
     "layers": "layers",
     "models": "models",
     "plotting": "plotting",
