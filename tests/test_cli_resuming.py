@@ -14,7 +14,8 @@ from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
-SHORT = training.Recipe(epochs=1, batch_size=35)
+# With the default learning rate of the network.
+SHORT = training.Recipe(epochs=1, batch_size=35, learning_rate=0.03)
 
 
 def train(**options):
