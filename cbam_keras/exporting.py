@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.metadata
 import os
 import pathlib
 import tempfile
@@ -123,9 +122,8 @@ def export_model(
             # Of the converters; what they write is compared below.
             warnings.simplefilter("ignore")
             chosen.write(model, beside, samples[0])
-        runtime = difference = None
-        if _installed(chosen.runtime):
-            runtime = f"{chosen.title} {_version(chosen.runtime)}"
+        runtime, difference = _runtime_of(chosen), None
+        if runtime is not None:
             run = chosen.load(beside)
             found = [run(sample) for sample in samples]
             difference = _difference(found, expected)
@@ -136,9 +134,12 @@ def export_model(
             if file.is_file()
         )
         # What belongs to the main file first.
-        for file in sorted(
+        files = sorted(
             pathlib.Path(folder).iterdir(), key=lambda own: own == beside
-        ):
+        )
+        for file in files:
+            _check_new(path.with_name(file.name))
+        for file in files:
             os.rename(file, path.with_name(file.name))
     return Exported(path, format, size, runtime, difference, scale)
 
@@ -153,13 +154,17 @@ def _check_output(output, format, chosen):
             f'`output` {wanted} for format="{format}". Received: '
             f'output="{path}"'
         )
+    _check_new(path)
+    _files.output_folder(path.parent)
+    return path
+
+
+def _check_new(path):
     if path.exists():
         raise ValueError(
             "`output` must not exist yet, so that nothing is overwritten. "
             f'Received: output="{path}"'
         )
-    _files.output_folder(path.parent)
-    return path
 
 
 def _check_backend(format, chosen, model):
@@ -242,16 +247,15 @@ def _check_difference(difference, scale, runtime, model):
         )
 
 
-def _installed(package):
+def _runtime_of(chosen):
+    """Returns a format's runtime with its version, or `None` without it."""
     try:
-        importlib.import_module(package)
+        importlib.import_module(chosen.runtime)
     except ImportError:
-        return False
-    return True
-
-
-def _version(package):
-    return importlib.metadata.version(package.split(".")[0].replace("_", "-"))
+        return None
+    # Not that of the distribution, which may be called tensorflow-cpu.
+    package = importlib.import_module(chosen.runtime.split(".")[0])
+    return f"{chosen.title} {package.__version__.split('-')[0]}"
 
 
 def _write_with_keras(format):

@@ -161,6 +161,21 @@ def test_what_exists_is_not_replaced(model, stand_in, tmp_path):
     assert path.read_text() == "precious"
 
 
+def test_what_exists_beside_it_is_not_replaced_either(
+    model, stand_in, tmp_path
+):
+    def write(model, path, sample):
+        path.write_text("graph")
+        path.with_suffix(".bin").write_text("weights")
+
+    stand_in(None, runtime="no_such_runtime", write=write)
+    weights = tmp_path / "model.bin"
+    weights.write_text("precious")
+    with pytest.raises(ValueError, match=r'must not exist yet.*model\.bin"'):
+        export_model(model, tmp_path / "model.onnx", format="onnx")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"]
+
+
 def test_bad_arguments(model, stand_in, tmp_path):
     stand_in(None)
     path = tmp_path / "model.onnx"

@@ -5,7 +5,7 @@
 - `makers`: copies of the layer, which itself stays as it is.
 - `subject`: a copy that is run with chosen weights.
 - `inputs`: features that some pools cannot tell apart.
-- `gates`: the two gates, told apart by what they do.
+- `gates`: the two gates, distinguished by what they do.
 - `channel_gate`, `spatial_gate`, `arrangement`: the formula of the paper.
 - `variants`: our variants, given the same weights.
 - `arguments`, `contract`: what layers of Keras do.

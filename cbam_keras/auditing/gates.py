@@ -1,4 +1,4 @@
-"""The two gates of a layer, told apart and measured by what they do."""
+"""The two gates of a layer, distinguished and measured by what they do."""
 
 import dataclasses
 import math

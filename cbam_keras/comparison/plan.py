@@ -17,7 +17,7 @@ from cbam_keras.training import find_recipe, images_for
 
 
 def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
-    """Returns how layers of a kind start, if not told otherwise.
+    """Returns how layers of a kind start unless options say otherwise.
 
     Gates that start at one, and may amplify, help networks that are too small
     for their task; those of the paper start at a quarter. The many weights of

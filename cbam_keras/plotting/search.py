@@ -23,7 +23,7 @@ from cbam_keras.plotting.trials import (
 )
 
 RATIO, KERNEL = "reduction_ratio", "kernel_size"
-# As many hyperparameters can be told apart with few trials.
+# Few trials say nothing about more hyperparameters.
 MAX_PANELS = 6
 # Of the colours of the map, in percentage points: a scale that ends at the
 # least and the greatest mean would show the noise of a seed as an effect.
