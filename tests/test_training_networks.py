@@ -1,13 +1,14 @@
 """What is said of networks before their training."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 from training_checks import NETWORKS, SHORT, SMALL
 from tuning_checks import warned
 
 from cbam_keras import training
-from cbam_keras.training.networks import check_averages
+from cbam_keras.training.networks import check_averages, compile_network
 
 MESSAGE = "The averages of batch normalization"
 silent = pytest.mark.filterwarnings(f"error:{MESSAGE}:UserWarning")
@@ -74,3 +75,31 @@ def test_a_network_without_batch_normalization_trains_in_silence(
 ):
     networks = {"linear": NETWORKS["linear"]}
     training.train(networks, "mnist5k", SMALL, output=tmp_path / "run")
+
+
+class CountedCalls(layers.Layer):
+    """Counts how often it is called for training."""
+
+    calls = 0
+
+    def call(self, x, training=False):
+        self.calls += bool(training)
+        return x
+
+
+@pytest.mark.parametrize("one_hot", [False, True], ids=["integers", "one_hot"])
+def test_tensorflow_traces_the_training_step_once(one_hot):
+    counted = CountedCalls()
+    model = keras.Sequential(
+        [keras.Input((4,)), counted, layers.Dense(3, activation="softmax")]
+    )
+    compile_network(model, training.Recipe(), 2, one_hot=one_hot)
+    labels = np.array([0, 1, 2, 0])
+    model.fit(
+        np.ones((4, 4)),
+        np.eye(3)[labels] if one_hot else labels,
+        batch_size=2,
+        epochs=2,
+        verbose=0,
+    )
+    assert counted.calls == 1

@@ -106,6 +106,26 @@ def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
         weighted_metrics=["accuracy"],
         auto_scale_loss=False,
     )
+    _create_variables(model, one_hot)
+
+
+def accuracy_on_test(model, images):
+    """Returns the accuracy of a compiled model on the test images."""
+    _create_variables(model, images.one_hot)
+    _, accuracy = model.evaluate(images.test, verbose=0)
+    return float(accuracy)
+
+
+def _create_variables(model, one_hot):
+    """Creates the variables of the optimizer and the metrics.
+
+    TensorFlow traces a step twice if the first trace creates variables.
+    """
+    model.optimizer.build(model.trainable_variables)
+    outputs = np.zeros((1, model.output_shape[-1]), "float32")
+    labels = outputs if one_hot else np.zeros(1, "int32")
+    model.compute_metrics(None, labels, outputs)
+    model.reset_metrics()
 
 
 def _ends_in_softmax(model):
