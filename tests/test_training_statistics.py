@@ -139,15 +139,15 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
         ),
         (
             row(0.002, (-0.01, 0.014), more=12),
-            "cbam cannot be told from none by +0.20 points of test accuracy "
-            "(95 % interval -1.00 to +1.40 over 4 seeds; a difference of this "
-            "size would take about 12 seeds to tell)",
+            "cbam differs from none by +0.20 points of test accuracy, which "
+            "may be chance (95 % interval -1.00 to +1.40 over 4 seeds; to "
+            "show a difference of this size takes about 12 seeds)",
         ),
         (
             row(0.0, (-0.01, 0.01)),
-            "cbam cannot be told from none by +0.00 points of test accuracy "
-            "(95 % interval -1.00 to +1.00 over 4 seeds; a difference of this "
-            "size would take more seeds than 1,000 to tell)",
+            "cbam differs from none by +0.00 points of test accuracy, which "
+            "may be chance (95 % interval -1.00 to +1.00 over 4 seeds; to "
+            "show a difference of this size takes more than 1,000 seeds)",
         ),
         (
             row(0.021, None, CBAM[:1]),

@@ -175,13 +175,13 @@ def judge(row: Compared, baseline: str) -> str:
     low, high = (100 * end for end in row.interval)
     found = f"95 % interval {low:+.2f} to {high:+.2f} over {many} seeds"
     if low <= 0 <= high:
-        more = "more seeds than 1,000"
+        more = "more than 1,000 seeds"
         if row.seeds_to_tell is not None:
             more = f"about {row.seeds_to_tell} seeds"
         return (
-            f"{row.network} cannot be told from {baseline} by {points:+.2f} "
-            f"points of test accuracy ({found}; a difference of this size "
-            f"would take {more} to tell)"
+            f"{row.network} differs from {baseline} by {points:+.2f} points "
+            f"of test accuracy, which may be chance ({found}; to show a "
+            f"difference of this size takes {more})"
         )
     word = "ahead of" if points > 0 else "behind"
     return (
