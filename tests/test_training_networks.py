@@ -1,9 +1,10 @@
 """What is said of networks before their training."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
-from training_checks import NETWORKS, SHORT, SMALL
+from training_checks import NETWORKS, SHORT, SMALL, linear
 from tuning_checks import warned
 
 from cbam_keras import training
@@ -74,3 +75,21 @@ def test_a_network_without_batch_normalization_trains_in_silence(
 ):
     networks = {"linear": NETWORKS["linear"]}
     training.train(networks, "mnist5k", SMALL, output=tmp_path / "run")
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="others trace otherwise"
+)
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_a_training_step_is_traced_once(one_hot, monkeypatch):
+    model, traced, step = linear(), [], keras.Model.train_step
+
+    def counted(self, data):
+        traced.append(data)
+        return step(self, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", counted)
+    training.compile_network(model, SMALL, 2, one_hot=one_hot)
+    labels = np.eye(10)[:4] if one_hot else np.arange(4)
+    model.fit(np.zeros((4, 28, 28, 1)), labels, batch_size=2, verbose=0)
+    assert len(traced) == 1
