@@ -2,12 +2,15 @@
 
 import dataclasses
 import itertools
+import pathlib
+import time
 
 import networks
 import pytest
 from networks import linear
 
 from cbam_keras.training import Recipe
+from cbam_keras.training.checkpoints import Progress
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # 70 training images, so five steps per epoch, the last one incomplete.
@@ -47,3 +50,18 @@ def close(results):
         pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
         for value in numbers(results)
     ]
+
+
+def hold(file):
+    """Stops training after each epoch until there is such a file.
+
+    So there is time for a process to be killed.
+    """
+    save = Progress.save
+
+    def saving(progress, state, model):
+        save(progress, state, model)
+        while progress.writes and not pathlib.Path(file).exists():
+            time.sleep(0.05)
+
+    Progress.save = saving
