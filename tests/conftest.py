@@ -7,15 +7,14 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import functools
 import itertools
 
 import digits
 import keras
+import networks
 import pytest
 
-from cbam_keras import models, training
-from cbam_keras.models import by_name
+from cbam_keras import training
 from cbam_keras.training.checkpoints import Progress
 
 
@@ -117,14 +116,7 @@ def grey_digits(monkeypatch):
 def tiny(monkeypatch):
     """Puts few digits and a network of few parameters in place."""
     digits.replace(digits.few, monkeypatch.setattr)
-    build = functools.partial(
-        models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
-    )
-    monkeypatch.setitem(
-        by_name.NETWORKS,
-        "tiny",
-        functools.partial(by_name._network, build),
-    )
+    networks.replace_tiny(monkeypatch.setitem)
 
 
 @pytest.fixture(scope="module")

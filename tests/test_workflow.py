@@ -1,9 +1,9 @@
 """From end to end: data through every command, a network until it is seen."""
 
-import functools
 import json
 
 import keras
+import networks
 import numpy as np
 import pytest
 from data_checks import arrays, builder, mock_files, write_folder
@@ -24,18 +24,7 @@ FEW = ["--epochs", "1", "--batch-size", "8", "--image-size", "16"]
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Puts a network of a few hundred parameters in place of "tiny"."""
-    build = functools.partial(
-        cbam_keras.models.ResNet,
-        (1,),
-        block="basic",
-        widths=(4,),
-        stem_width=4,
-    )
-    monkeypatch.setitem(
-        by_name.NETWORKS,
-        "tiny",
-        functools.partial(by_name._network, build),
-    )
+    networks.replace_tiny(monkeypatch.setitem)
 
 
 def _from_a_folder(folder):
