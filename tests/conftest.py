@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import functools
+import gc
 import itertools
 
 import digits
@@ -53,6 +54,12 @@ def pytest_collection_modifyitems(config, items):
     backend = keras.backend.backend()
     skip_marked(items, "gpu", has_gpu, f"the {backend} backend sees no GPU")
     skip_marked(items, "needs_torch", has_torch, "PyTorch is not installed")
+
+
+def pytest_collection_finish():
+    # Garbage collections then pass over all modules and tests.
+    gc.collect()
+    gc.freeze()
 
 
 def put_slow_files_first(items):
