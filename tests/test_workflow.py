@@ -68,9 +68,8 @@ def _generated(folder):
     return ["--data", "insects", "--data-dir", str(folder)]
 
 
-@pytest.mark.parametrize("prepare", [_from_a_folder, _generated])
-def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
-    given = [*prepare(tmp_path), *FEW]
+def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys):
+    given = [*_from_a_folder(tmp_path), *FEW]
     runs = {
         "train": ["--attention", "none", "--attention", "cbam"],
         "tune": ["--max-trials", "2", "--confirm", "1"],
@@ -87,6 +86,15 @@ def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
     assert best.output_shape == (None, 2)
     table = (tmp_path / "runs/ablate/tables.md").read_text()
     assert "CBAM" in table
+
+
+def test_a_set_of_ones_own_builder_is_trained_on(tmp_path, capsys):
+    given = [*_generated(tmp_path), *FEW, "--attention", "none"]
+    output = tmp_path / "run"
+    status = cli.main(["train", *given, "--output", str(output)])
+    assert status == 0, capsys.readouterr().err
+    reported = json.loads((output / "results.json").read_text())
+    assert [run["network"] for run in reported["runs"]] == ["none"]
 
 
 def test_a_set_that_needs_the_network_trains_on_made_up_images(tmp_path):
