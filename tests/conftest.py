@@ -7,15 +7,15 @@ import os
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import functools
+import gc
 import itertools
 
 import digits
 import keras
+import networks
 import pytest
 
-from cbam_keras import models, training
-from cbam_keras.models import by_name
+from cbam_keras import training
 from cbam_keras.training.checkpoints import Progress
 
 
@@ -49,6 +49,12 @@ def pytest_collection_modifyitems(config, items):
     backend = keras.backend.backend()
     skip_marked(items, "gpu", has_gpu, f"the {backend} backend sees no GPU")
     skip_marked(items, "needs_torch", has_torch, "PyTorch is not installed")
+
+
+def pytest_collection_finish():
+    # Garbage collections then pass over all modules and tests.
+    gc.collect()
+    gc.freeze()
 
 
 def put_slow_files_first(items):
@@ -117,14 +123,7 @@ def grey_digits(monkeypatch):
 def tiny(monkeypatch):
     """Puts few digits and a network of few parameters in place."""
     digits.replace(digits.few, monkeypatch.setattr)
-    build = functools.partial(
-        models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
-    )
-    monkeypatch.setitem(
-        by_name.NETWORKS,
-        "tiny",
-        functools.partial(by_name._network, build),
-    )
+    networks.replace_tiny(monkeypatch.setitem)
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,14 @@ a file, training stands still after its first epoch until there is such a file.
 import dataclasses
 import json
 import os
-import pathlib
 import sys
-import time
 
 import digits
 import keras
 from keras import layers
-from training_checks import linear
+from training_checks import hold, linear
 
 from cbam_keras import CBAM, training
-from cbam_keras.training import checkpoints
 
 RECIPE = training.Recipe(
     epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.05
@@ -43,18 +40,6 @@ def network():
         ],
         name="normalized",
     )
-
-
-def hold(file):
-    """Stops after the first epoch, so that there is time to be killed."""
-    save = checkpoints.Progress.save
-
-    def saving(progress, state, model):
-        save(progress, state, model)
-        while progress.writes and not pathlib.Path(file).exists():
-            time.sleep(0.05)
-
-    checkpoints.Progress.save = saving
 
 
 def split_processor(devices):

@@ -267,7 +267,6 @@ def assert_equal_logits(network, model):
 PLAIN = {"classifier_activation": None, "input_shape": (40, 35, 3)}
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.slow
 # Of torchvision's own making.
@@ -291,7 +290,6 @@ def test_networks_of_torchvision_give_their_logits(name, builder):
     assert_equal_logits(network, builder(**PLAIN))
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.slow
 # Of timm's own making.
@@ -313,7 +311,6 @@ def test_networks_of_timm_give_their_logits(name, builder, attention):
     assert_equal_logits(network, builder(attention=attention, **PLAIN))
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")

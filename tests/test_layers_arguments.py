@@ -19,8 +19,6 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
-pytestmark = pytest.mark.every_backend
-
 # A value of each argument that differs from the default, and the other
 # arguments it needs to show: with a single hidden unit, a ReLU may hide all.
 WIDE = {"hidden_units": 8}
@@ -123,6 +121,7 @@ CONSTRAINED = [
 ]
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("layer_class, options, count", CONSTRAINED)
 def test_constraints_hold_after_a_training_step(
     layer_class, options, count, tmp_path

@@ -10,8 +10,7 @@ from cbam_keras import (
     SqueezeExcite,
 )
 
-pytestmark = pytest.mark.every_backend
-
+every_backend = pytest.mark.every_backend
 testing = pytest.importorskip(
     "keras.src.testing", reason="this Keras wheel ships no layer test"
 )
@@ -23,7 +22,9 @@ testing = pytest.importorskip(
 @pytest.mark.parametrize(
     "layer_class, options, shape, trainable, others",
     [
-        (ChannelAttention, {}, (2, 7, 5, 16), 4, 0),
+        pytest.param(
+            *(ChannelAttention, {}, (2, 7, 5, 16), 4, 0), marks=every_backend
+        ),
         (
             ChannelAttention,
             {
@@ -53,7 +54,10 @@ testing = pytest.importorskip(
             0,
         ),
         (CBAM, {}, (2, 7, 5, 16), 5, 0),
-        (CBAM, VARIANTS["official"], (2, 7, 5, 16), 7, 2),
+        pytest.param(
+            *(CBAM, VARIANTS["official"], (2, 7, 5, 16), 7, 2),
+            marks=every_backend,
+        ),
         (
             CBAM,
             {"reduction_ratio": 4, "kernel_size": 3, "order": "parallel"},

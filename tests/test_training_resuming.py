@@ -1,6 +1,5 @@
 """Training runs that are interrupted, killed, changed or damaged."""
 
-import contextlib
 import csv
 import dataclasses
 import functools
@@ -10,9 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
-import keras
 import pytest
 from keras import layers
 from training_checks import (
@@ -24,7 +21,7 @@ from training_checks import (
     numbers,
 )
 
-from cbam_keras import _files, plotting, training
+from cbam_keras import _files, cli, plotting, training
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -355,76 +352,50 @@ def test_a_changed_model_is_reported_when_it_is_finished(tmp_path):
         )
 
 
-# A process that is killed, on the true data.
+# A process that is killed.
 
 
-COMMAND = (
-    *(sys.executable, "-m", "cbam_keras", "train", "--data", "mnist5k"),
-    *("--epochs", "3", "--batch-size", "200"),
+OPTIONS = (
+    *("train", "--data", "mnist5k", "--epochs", "3", "--batch-size", "35"),
     *("--attention", "none", "--attention", "se"),
 )
 
 
-def _state(folder):
+def _script(output, count):
+    """Returns the status of the command that dies at the nth file."""
+    script = pathlib.Path(__file__).with_name("train_script.py")
+    command = [sys.executable, script, str(count), *OPTIONS]
+    return subprocess.run(
+        [*command, "--output", output], stdout=subprocess.DEVNULL
+    ).returncode
+
+
+def _under_way(output):
     """Returns the network under training and its finished epochs."""
-    # Absent before the first epoch and between two networks.
-    with contextlib.suppress(FileNotFoundError):
-        state = json.loads((folder / ".resume" / "state.json").read_text())
-        return state["network"], len(state["history"])
-    return None, 0
-
-
-def _kill_after(folder, network, epoch):
-    """Starts the command, kills it after an epoch, returns its status."""
-    process = subprocess.Popen(
-        [*COMMAND, "--output", folder],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and _state(folder) != (network, epoch):
-        time.sleep(0.02)
-    process.kill()
-    return process.wait()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    output = tmp_path_factory.mktemp("undisturbed") / "run"
-    subprocess.run([*COMMAND, "--output", output], check=True)
-    return json.loads((output / "results.json").read_text())
+    state = json.loads((output / ".resume" / "state.json").read_text())
+    return state["network"], len(state["history"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("network", "epoch", "done"),
-    [("none", 2, []), ("se", 1, ["none"])],
-    ids=["first_network", "second_network"],
-)
-def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
+def test_a_killed_process_resumes(tmp_path, tiny):
     output = tmp_path / "run"
-    assert _kill_after(output, network, epoch) == -signal.SIGKILL
-    killed = json.loads((output / "results.json").read_text())
-    assert [run["network"] for run in killed["runs"]] == done
-    whole = [
-        path
-        for path in output.rglob("*.keras")
-        if not path.name.startswith(".unfinished")
-    ]
-    assert {path.parent.name for path in whole} >= {".resume"}
-    assert all(keras.saving.load_model(path).built for path in whole)
+    # While the checkpoint of the second epoch is written.
+    assert _script(output, 5) == -signal.SIGKILL
+    assert _under_way(output) == ("none", 1)
+    assert list(output.rglob(f"{_files.UNFINISHED}*"))
+    # While the history after the first epoch of the second network is.
+    assert _script(output, 13) == -signal.SIGKILL
+    assert _under_way(output) == ("se", 1)
+    assert _script(output, 0) == 0
 
-    subprocess.run([*COMMAND, "--output", output], check=True)
-    content = json.loads((output / "results.json").read_text())
+    whole = tmp_path / "whole"
+    assert cli.main([*OPTIONS, "--output", str(whole)]) == 0
     resumed, expected = (
-        training.Results(
-            [training.Run(**run) for run in reported["runs"]],
-            reported["history"],
-            output,
-        )
-        for reported in (content, undisturbed)
+        json.loads((folder / "results.json").read_text())
+        for folder in (output, whole)
     )
-    assert numbers(resumed) == close(expected)
-    assert content["settings"] == undisturbed["settings"]
+    assert numbers(_results(resumed)) == close(_results(expected))
+    assert resumed["settings"] == expected["settings"]
     assert sorted(path.name for path in output.iterdir()) == [
         "curves.png",
         "history.csv",
@@ -432,3 +403,8 @@ def test_a_killed_process_resumes(tmp_path, undisturbed, network, epoch, done):
         "results.json",
         "se.keras",
     ]
+
+
+def _results(content):
+    runs = [training.Run(**run) for run in content["runs"]]
+    return training.Results(runs, content["history"], None)

@@ -290,13 +290,12 @@ def test_other_addresses_are_refused(address):
 TRIALS, EPOCHS = 4, 3
 
 
-def _search(output, confirm="0"):
+def _search(output, confirm="0", **environment):
     command = [
         *(sys.executable, "-m", "cbam_keras", "tune"),
         *("--hypermodel", "tune_script:build", "--data", "mnist5k"),
         *("--max-trials", str(TRIALS), "--epochs", str(EPOCHS)),
-        # Many small steps, so that there is time to kill.
-        *("--batch-size", "4", "--learning-rate", "0.01"),
+        *("--batch-size", "35", "--learning-rate", "0.01"),
         *("--workers", "2", "--confirm", confirm, "--output", str(output)),
     ]
     output.mkdir(exist_ok=True)
@@ -304,22 +303,28 @@ def _search(output, confirm="0"):
         return subprocess.Popen(
             command,
             cwd=pathlib.Path(__file__).parent,
+            env={**os.environ, **environment},
             stdout=reported,
             stderr=subprocess.STDOUT,
         )
 
 
-def _kill(role, output):
-    """Kills the process of that role, as nobody can prevent."""
+def _pids(output, role=""):
+    """Returns the processes of a search: all, or those of that role."""
     wanted = f"{workers.TUNER}={role}".encode()
+    found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             command = path.with_name("cmdline").read_bytes()
-            found = wanted in path.read_bytes().split(b"\0")
-            if found and str(output).encode() in command:
-                os.kill(int(path.parent.name), signal.SIGKILL)
-                return
-    raise AssertionError(f"no {role}")
+            if str(output).encode() in command and wanted in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def _kill(role, output):
+    """Kills the process of that role, as nobody can prevent."""
+    (pid,) = _pids(output, role)
+    os.kill(pid, signal.SIGKILL)
 
 
 def _printed(output):
@@ -344,6 +349,15 @@ def _started(output):
     logs = sorted((output / "logs").glob("*.log"))
     text = "".join(path.read_text() for path in logs)
     return sorted(re.findall(r"^Trial (\d+) of", text, re.M))
+
+
+def _saved(output):
+    """Returns the trials under way that have saved an epoch, and when."""
+    return {
+        path: path.stat().st_mtime_ns
+        for path in output.glob("trial_*/checkpoints/state.json")
+        if not (path.parents[1] / "outcome.json").exists()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -381,44 +395,37 @@ def test_the_chief_tells_what_happens(undisturbed):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_changes_nothing(undisturbed, tmp_path):
+def test_whichever_process_is_killed_nothing_changes(undisturbed, tmp_path):
     output = tmp_path / "search"
-    process = _search(output)
-    _until(lambda: list(output.rglob("state.json")), 300)
+
+    # A worker, in the middle of its trial.
+    go = tmp_path / "go"
+    process = _search(output, HOLD=str(go))
+    _until(lambda: len(_saved(output)) == 2, 300)
     _kill("worker-0", output)
-    assert process.wait(400) == 0, _printed(output)
+    _until(lambda: "its trial goes to the next worker" in _printed(output))
     assert "worker-0 ended by SIGKILL" in _printed(output)
-    assert "its trial goes to the next worker" in _printed(output)
-    assert _answers(output) == _answers(undisturbed)
-    for path in output.glob("trial_*/outcome.json"):
-        history = json.loads(path.read_text())["history"]
-        # The trial that was cut short resumed after its last epoch.
-        assert [row["epoch"] for row in history] == [1, 2, 3]
 
-
-@pytest.mark.slow
-def test_after_a_killed_chief_the_same_command_resumes(undisturbed, tmp_path):
-    output = tmp_path / "search"
-    process = _search(output)
-    _until(lambda: len(list(output.glob("trial_*/outcome.json"))) > 0, 300)
+    # Then the chief, when a trial has ended.
+    go.touch()
+    _until(lambda: list(output.glob("trial_*/outcome.json")), 300)
     _kill("chief", output)
     assert process.wait(60) == 1
     assert "chief ended by SIGKILL; the same command" in _printed(output)
     assert not (output / "results.json").exists()
-    assert _search(output).wait(400) == 0, _printed(output)
-    assert _answers(output) == _answers(undisturbed)
 
-
-@pytest.mark.slow
-def test_all_killed_at_once_the_same_command_resumes(undisturbed, tmp_path):
-    output = tmp_path / "search"
-    process = _search(output)
-    _until(lambda: len(list(output.rglob("outcome.json"))) > 0, 300)
+    # Then all of them, in the middle of two trials.
+    before = _saved(output)
+    process = _search(output, HOLD=str(tmp_path / "never"))
+    _until(lambda: len(_saved(output).items() - before.items()) == 2, 300)
     process.kill()
     process.wait()
-    finished = len(list(output.rglob("outcome.json")))
-    time.sleep(2)  # Until the others have noticed.
-    again = _search(output)
-    assert again.wait(400) == 0, _printed(output)
-    assert finished < TRIALS
+    _until(lambda: not _pids(output))
+    assert len(list(output.glob("trial_*/outcome.json"))) < TRIALS
+
+    assert _search(output).wait(400) == 0, _printed(output)
     assert _answers(output) == _answers(undisturbed)
+    for path in output.glob("trial_*/outcome.json"):
+        history = json.loads(path.read_text())["history"]
+        # Trials that were cut short resumed after their last epoch.
+        assert [row["epoch"] for row in history] == [1, 2, 3]

@@ -1,9 +1,9 @@
 """From end to end: data through every command, a network until it is seen."""
 
-import functools
 import json
 
 import keras
+import networks
 import numpy as np
 import pytest
 from data_checks import arrays, builder, mock_files, write_folder
@@ -24,18 +24,7 @@ FEW = ["--epochs", "1", "--batch-size", "8", "--image-size", "16"]
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Puts a network of a few hundred parameters in place of "tiny"."""
-    build = functools.partial(
-        cbam_keras.models.ResNet,
-        (1,),
-        block="basic",
-        widths=(4,),
-        stem_width=4,
-    )
-    monkeypatch.setitem(
-        by_name.NETWORKS,
-        "tiny",
-        functools.partial(by_name._network, build),
-    )
+    networks.replace_tiny(monkeypatch.setitem)
 
 
 def _from_a_folder(folder):
@@ -79,9 +68,8 @@ def _generated(folder):
     return ["--data", "insects", "--data-dir", str(folder)]
 
 
-@pytest.mark.parametrize("prepare", [_from_a_folder, _generated])
-def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
-    given = [*prepare(tmp_path), *FEW]
+def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys):
+    given = [*_from_a_folder(tmp_path), *FEW]
     runs = {
         "train": ["--attention", "none", "--attention", "cbam"],
         "tune": ["--max-trials", "2", "--confirm", "1"],
@@ -98,6 +86,15 @@ def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys, prepare):
     assert best.output_shape == (None, 2)
     table = (tmp_path / "runs/ablate/tables.md").read_text()
     assert "CBAM" in table
+
+
+def test_a_set_of_ones_own_builder_is_trained_on(tmp_path, capsys):
+    given = [*_generated(tmp_path), *FEW, "--attention", "none"]
+    output = tmp_path / "run"
+    status = cli.main(["train", *given, "--output", str(output)])
+    assert status == 0, capsys.readouterr().err
+    reported = json.loads((output / "results.json").read_text())
+    assert [run["network"] for run in reported["runs"]] == ["none"]
 
 
 def test_a_set_that_needs_the_network_trains_on_made_up_images(tmp_path):

@@ -2,12 +2,18 @@
 
 import dataclasses
 import itertools
+import os
+import pathlib
+import signal
+import time
 
 import networks
 import pytest
 from networks import linear
 
+from cbam_keras import _files
 from cbam_keras.training import Recipe
+from cbam_keras.training.checkpoints import Progress
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # 70 training images, so five steps per epoch, the last one incomplete.
@@ -47,3 +53,36 @@ def close(results):
         pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
         for value in numbers(results)
     ]
+
+
+def hold(file):
+    """Stops training after each epoch until there is such a file.
+
+    So there is time for a process to be killed.
+    """
+    save = Progress.save
+
+    def saving(progress, state, model):
+        save(progress, state, model)
+        while progress.writes and not pathlib.Path(file).exists():
+            time.sleep(0.05)
+
+    Progress.save = saving
+
+
+def die_at(count):
+    """Kills this process before the nth file is put in its place.
+
+    What was written so far stays beside, half a file.
+    """
+    replace, calls = os.replace, []
+
+    def counted(source, target):
+        calls.append(target)
+        if len(calls) == count:
+            content = pathlib.Path(source).read_bytes()
+            pathlib.Path(source).write_bytes(content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    _files.os.replace = counted

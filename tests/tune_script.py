@@ -1,11 +1,18 @@
 """A space of small networks, for searches in processes of their own."""
 
+import os
+
+import digits
 import networks
+from training_checks import hold
 
 from cbam_keras.tuning import chief
 
+digits.replace(digits.few)
 # The trial of a killed worker is given on after a minute otherwise.
 chief.SECONDS_OF_SILENCE = 10.0
+if "HOLD" in os.environ:
+    hold(os.environ["HOLD"])
 
 
 def build(hp):

@@ -22,7 +22,6 @@ from cbam_keras.training.fitting import Diverged, fit
 from cbam_keras.training.folder import SeedsFolder, training_files
 from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import (
-    accuracy_on_test,
     build_seeded,
     check_network,
     compile_network,

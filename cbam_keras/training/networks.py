@@ -94,38 +94,26 @@ def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss = (
-        keras.losses.CategoricalCrossentropy
+    loss, accuracy = (
+        (
+            keras.losses.CategoricalCrossentropy,
+            keras.metrics.CategoricalAccuracy,
+        )
         if one_hot
-        else keras.losses.SparseCategoricalCrossentropy
+        else (
+            keras.losses.SparseCategoricalCrossentropy,
+            keras.metrics.SparseCategoricalAccuracy,
+        )
     )
     model.compile(
         optimizer,
         loss=loss(from_logits=not _ends_in_softmax(model)),
         # Weighted: padding of batches for several devices has weight 0.
-        weighted_metrics=["accuracy"],
+        weighted_metrics=[accuracy(name="accuracy")],
         auto_scale_loss=False,
     )
-    _create_variables(model, one_hot)
-
-
-def accuracy_on_test(model, images):
-    """Returns the accuracy of a compiled model on the test images."""
-    _create_variables(model, images.one_hot)
-    _, accuracy = model.evaluate(images.test, verbose=0)
-    return float(accuracy)
-
-
-def _create_variables(model, one_hot):
-    """Creates the variables of the optimizer and the metrics.
-
-    TensorFlow traces a step twice if the first trace creates variables.
-    """
-    model.optimizer.build(model.trainable_variables)
-    outputs = np.zeros((1, model.output_shape[-1]), "float32")
-    labels = outputs if one_hot else np.zeros(1, "int32")
-    model.compute_metrics(None, labels, outputs)
-    model.reset_metrics()
+    # TensorFlow traces a step again if the first trace creates variables.
+    optimizer.build(model.trainable_variables)
 
 
 def _ends_in_softmax(model):

@@ -17,7 +17,6 @@ from cbam_keras.training.fitting import fit
 from cbam_keras.training.folder import TrainingFolder
 from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import (
-    accuracy_on_test,
     build_network,
     count_parameters,
     fingerprint,
@@ -230,6 +229,7 @@ def _train_one(folder, name, build, images, recipe, devices, left):
         devices=devices,
     )
     best = folder.progress.load_model(state.best)
+    _, accuracy = best.evaluate(images.test, verbose=0)
     epoch = best_epoch(state.history)
     seconds = [row["seconds"] for row in state.history]
     run = Run(
@@ -237,7 +237,7 @@ def _train_one(folder, name, build, images, recipe, devices, left):
         parameters=count_parameters(best),
         best_epoch=epoch,
         best_validation_accuracy=state.history[epoch - 1]["val_accuracy"],
-        test_accuracy=accuracy_on_test(best, images),
+        test_accuracy=float(accuracy),
         seconds_per_epoch=statistics.median(seconds[1:] or seconds),
         file=f"{name}.keras",
     )

@@ -114,7 +114,8 @@ def _trained(run):
     if ended["outcome"] == FINISHED:
         best = state_of(run.folder)["best"]
         model = progress_of(run.folder).load_model(best)
-        ended["test_accuracy"] = training.accuracy_on_test(model, run.images)
+        _, accuracy = model.evaluate(run.images.test, verbose=0)
+        ended["test_accuracy"] = float(accuracy)
         seconds = [row["seconds"] for row in ended["history"]]
         # The first epoch compiles.
         ended["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)

@@ -6,7 +6,7 @@ import json
 import shutil
 import zipfile
 
-from cbam_keras import _files, plotting, training
+from cbam_keras import _files, plotting
 from cbam_keras.tuning.confirmation import chosen_of, confirm, verdict_of
 from cbam_keras.tuning.results import (
     SearchResults,
@@ -142,7 +142,8 @@ def _tested(tuner, images, best):
         if accuracy is not None and known == _as_read(described):
             return accuracy
     model, file = tuner.best_model(f"{best.number:04d}")
-    described["test_accuracy"] = training.accuracy_on_test(model, images)
+    _, accuracy = model.evaluate(images.test, verbose=0)
+    described["test_accuracy"] = float(accuracy)
     with _files.replacing(path) as beside:
         shutil.copyfile(file, beside)
     _files.write_json(tuner.folder / "best.json", described)
