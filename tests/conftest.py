@@ -46,6 +46,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
         put_slow_files_first(items)
+    if "exhaustive" not in config.option.markexpr:
+        deselect_marked(config, items, "exhaustive")
     backend = keras.backend.backend()
     skip_marked(items, "gpu", has_gpu, f"the {backend} backend sees no GPU")
     skip_marked(items, "needs_torch", has_torch, "PyTorch is not installed")
@@ -66,6 +68,12 @@ def put_slow_files_first(items):
     items.sort(
         key=lambda item: (-slow[item.path], -tests[item.path], item.path)
     )
+
+
+def deselect_marked(config, items, marker):
+    chosen = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=chosen)
+    items[:] = [item for item in items if item not in set(chosen)]
 
 
 def skip_marked(items, marker, is_available, reason):

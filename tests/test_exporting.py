@@ -72,6 +72,30 @@ def test_images_of_any_size(tmp_path):
         np.testing.assert_allclose(np.asarray(own), expected, atol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")
+@pytest.mark.parametrize("size", [12, None])
+@pytest.mark.parametrize("options", [{}, {"data_format": "channels_first"}])
+def test_a_layer_is_few_nodes(size, options, tmp_path):
+    require_packages("onnx")
+    if size is None and BACKEND == "torch":
+        pytest.skip("needs a known size under the backend torch")
+    import onnx
+
+    shape = (size, size, 16)
+    inputs = keras.Input(shape[::-1] if options else shape)
+    model = keras.Model(inputs, CBAM(reduction_ratio=4, **options)(inputs))
+    export_model(model, tmp_path / "model.onnx", format="onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    # What ONNX Runtime removes: constants, and casts to the same type.
+    kinds = [
+        node.op_type
+        for node in graph.node
+        if node.op_type not in ("Constant", "Cast")
+    ]
+    assert len(kinds) <= 26
+    assert not {"Shape", "Slice", "Gather"} & set(kinds)
+
+
 @pytest.fixture
 def stand_in(monkeypatch):
     """A format that is written as text, and returns given outputs."""

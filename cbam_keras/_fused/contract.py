@@ -111,12 +111,8 @@ class Passes(Protocol):
     """What the module of a backend defines, in this order.
 
     Attributes:
-        FUSES_INFERENCE: Boolean, whether the passes are also faster than the
-            formula where no gradient is taken.
         Backward: The backend's class of that name.
     """
-
-    FUSES_INFERENCE: bool
 
     def supports(self, x: Tensor) -> bool:
         """Returns whether the passes can compute with this input, here."""
@@ -129,6 +125,10 @@ class Passes(Protocol):
         If not, the output is computed by operations with gradients of their
         own: those are right, but slower.
         """
+
+    def fuses_inference(self) -> bool:
+        """Returns whether the passes are also used where `needs_gradient` is
+        `False`, and not the formula."""
 
     def reshape(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
         """Returns `x` in another shape."""

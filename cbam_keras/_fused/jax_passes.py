@@ -11,9 +11,6 @@ from jax import numpy as jnp
 
 from cbam_keras._fused.contract import Pooled, factors
 
-# XLA does as well with the formula, where there is no gradient.
-FUSES_INFERENCE = False
-
 
 def supports(x):
     return True
@@ -25,6 +22,11 @@ def needs_gradient(x, weights, training):
     return training is not False and any(
         isinstance(value, jax.core.Tracer) for value in (x, *weights)
     )
+
+
+def fuses_inference():
+    # XLA does as well with the formula.
+    return False
 
 
 def reshape(x, shape):

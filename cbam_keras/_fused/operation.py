@@ -27,12 +27,15 @@ def attend(passes, layer, x, training, formula):
     Returns:
         Tensor of the shape of `x`.
     """
-    operation = FusedOperation(passes, layer, x, training)
-    weights = operation.weights()
-    if not passes.needs_gradient(x, weights, training):
-        if passes.FUSES_INFERENCE:
-            return operation.output(x)
+    weights = [
+        variable.value for gate in layer._gates() for variable in gate.variables
+    ]
+    differentiated = passes.needs_gradient(x, weights, training)
+    if not differentiated and not passes.fuses_inference():
         return formula(x, training)
+    operation = FusedOperation(passes, layer, x, training)
+    if not differentiated:
+        return operation.output(x)
     outputs = passes.custom_vjp(
         operation.forward,
         operation.backward,
@@ -57,6 +60,7 @@ class FusedOperation:
         first = layer.data_format == "channels_first"
         self.space = tuple(self.shape[2:] if first else self.shape[1:-1])
         self.channels = x.shape[1 if first else -1]
+        self.map_shape = (1, *self.space) if first else (*self.space, 1)
         rows, columns = math.prod(self.space[:-1]), self.space[-1]
         positions = rows * columns
         if first:
@@ -76,11 +80,6 @@ class FusedOperation:
         ]
         # Variables to which the call gives new values, as moving averages.
         self.updated = []
-
-    def weights(self):
-        return [
-            variable.value for gate in self.gates for variable in gate.variables
-        ]
 
     def output(self, x):
         """Returns the output by operations with gradients of their own."""
@@ -176,7 +175,7 @@ class FusedOperation:
         gate, count = self.gates[index], self.sizes[self.axes[index] - 1]
         if not isinstance(count, int):
             count = ops.cast(count, self.dtype)
-        shape = (self.channels,) if gate._pools_positions else self.space
+        shape = (self.channels,) if gate._pools_positions else self.map_shape
         pooled = [
             self.passes.reshape(
                 value / count if kind == "avg" else value, (-1, *shape)

@@ -10,8 +10,6 @@ import torch
 from cbam_keras._fused import private
 from cbam_keras._fused.contract import Pooled
 
-FUSES_INFERENCE = True
-
 
 def supports(x):
     # Compilers fuse single operations themselves; exports, traces and
@@ -31,6 +29,10 @@ def needs_gradient(x, weights, training):
         and torch.is_grad_enabled()
         and any(tensor.requires_grad for tensor in (x, *weights))
     )
+
+
+def fuses_inference():
+    return True
 
 
 def reshape(x, shape):

@@ -1,5 +1,8 @@
 """`ChannelAttention`, the channel gate of CBAM."""
 
+import functools
+import operator
+
 import keras
 from keras import ops
 
@@ -191,20 +194,17 @@ class ChannelAttention(AttentionLayer):
 
     def _map_from_pools(self, pooled, training):
         """Returns the map, given one `(B, C)` per entry of `pool_types`."""
-        # The pools become part of the batch, so that weights are read once.
-        # Images stay outermost: devices share a batch along them.
-        channels, units = self.squeeze_kernel.shape
-        x = ops.reshape(ops.stack(pooled, axis=1), (-1, channels))
-        x = self.activation(
-            self._dense(x, self.squeeze_kernel, self.squeeze_bias)
-        )
+        hidden = [
+            self.activation(
+                self._dense(x, self.squeeze_kernel, self.squeeze_bias)
+            )
+            for x in pooled
+        ]
         # The second layer is linear, so its inputs are added first.
-        pools = len(pooled)
-        if pools > 1:
-            x = ops.sum(ops.reshape(x, (-1, pools, units)), axis=1)
+        x = functools.reduce(operator.add, hidden)
         bias = self.excite_bias
         logits = self._dense(
-            x, self.excite_kernel, None if bias is None else pools * bias
+            x, self.excite_kernel, None if bias is None else len(pooled) * bias
         )
         rank = self.input_spec.ndim
         axis = self._channel_axis(rank)

@@ -4,22 +4,23 @@ import keras
 from keras import ops
 
 
-def _lp_pool(x, axis):
-    total = ops.sum(ops.square(x), axis=axis)
+def _lp_pool(x, axis, keepdims):
+    total = ops.sum(ops.square(x), axis=axis, keepdims=keepdims)
     # The root has no finite gradient at 0, the sum of a channel that a ReLU
     # has set to zero: there, take the root of 1 and subtract 1.
     empty = ops.cast(total == 0, total.dtype)
     return ops.sqrt(total + empty) - empty
 
 
-def _avg_pool(x, axis):
+def _avg_pool(x, axis, keepdims):
     if keras.backend.standardize_dtype(x.dtype) != "float64":
-        return ops.mean(x, axis=axis)
+        return ops.mean(x, axis=axis, keepdims=keepdims)
     # On JAX and PyTorch, `ops.mean` of float64 computes in float32.
     size = 1
     for i in (axis,) if isinstance(axis, int) else axis:
         size = size * ops.shape(x)[i]
-    return ops.sum(x, axis=axis) / ops.cast(size, "float64")
+    total = ops.sum(x, axis=axis, keepdims=keepdims)
+    return total / ops.cast(size, "float64")
 
 
 # The pools that `pool_types` may name.
@@ -31,9 +32,9 @@ POOLS = {
 }
 
 
-def pool(x, pool_type, axis, dtype):
+def pool(x, pool_type, axis, dtype, keepdims=False):
     """Returns `x` pooled over `axis`, computed and returned in `dtype`."""
     if pool_type == "max":
         # A maximum is exact in any precision: cast the small result.
-        return ops.cast(ops.max(x, axis=axis), dtype)
-    return POOLS[pool_type](ops.cast(x, dtype), axis=axis)
+        return ops.cast(ops.max(x, axis=axis, keepdims=keepdims), dtype)
+    return POOLS[pool_type](ops.cast(x, dtype), axis=axis, keepdims=keepdims)

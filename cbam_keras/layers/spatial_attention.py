@@ -196,11 +196,13 @@ class SpatialAttention(AttentionLayer):
         }
 
     def _map_from_pools(self, pooled, training):
-        """Returns the map, given one `(B, H, W)` per entry of `pool_types`."""
-        # The maps are channels-last whatever the data format: TensorFlow has
-        # no channels_first convolution on a CPU.
+        """Returns the map, given one of its shape per entry of `pool_types`."""
+        last = self.input_spec.ndim - 1
+        axis = self._channel_axis(last + 1)
+        # The convolution is channels-last whatever the data format: TensorFlow
+        # has no channels_first convolution on a CPU.
         logits = ops.conv(
-            ops.stack(pooled, axis=-1),
+            ops.moveaxis(ops.concatenate(pooled, axis=axis), axis, last),
             self._convolution_kernel(),
             padding="same",
             data_format="channels_last",
@@ -210,8 +212,8 @@ class SpatialAttention(AttentionLayer):
             logits = logits + ops.cast(self.bias, logits.dtype)
         if self.batch_norm is not None:
             logits = self.batch_norm(logits, training=training)
-        gate = ops.squeeze(self._gate(logits), axis=-1)
-        return ops.expand_dims(gate, self._channel_axis(self.input_spec.ndim))
+        # From -1, PyTorch would export a transposition that is not valid.
+        return ops.moveaxis(self._gate(logits), last, axis)
 
     def _convolution_kernel(self):
         kernel = ops.cast(self.kernel, self._gate_dtype)
@@ -226,10 +228,12 @@ class SpatialAttention(AttentionLayer):
         return ops.transpose(kernel, (*range(2, rank + 2), 1, 0))
 
     def _pool(self, inputs, kind, axis):
-        """Returns one number per position, shape `(B, H, W)`."""
+        """Returns one number per position, in the shape of the map."""
         if kind != "conv":
-            return pool(inputs, kind, axis, self._gate_dtype)
+            return pool(inputs, kind, axis, self._gate_dtype, keepdims=True)
         inputs = ops.cast(inputs, self._gate_dtype)
         kernel = ops.cast(self.pool_kernel, self._gate_dtype)
         # A 1x1 convolution to one channel is a dot product over channels.
-        return ops.squeeze(ops.moveaxis(inputs, axis, -1) @ kernel, axis=-1)
+        last = len(inputs.shape) - 1
+        pooled = ops.moveaxis(inputs, axis, last) @ kernel
+        return ops.moveaxis(pooled, last, axis)

@@ -1,0 +1,63 @@
+"""Other versions, and whole tables: `nox -s SESSION`, on demand.
+
+    pip install nox
+    nox -s versions               # those Pythons that are installed
+    nox -s compatibility exports  # in docs/compatibility.md, guides/export.md
+
+What `.ci/run` checks runs without nox.
+"""
+
+import pathlib
+
+import nox
+
+nox.options.error_on_missing_interpreters = False
+
+TORCH = "torch==2.13.0"
+BACKENDS = ("tensorflow", "jax", "torch")
+# The lowest that pyproject.toml allows, and the newest there are.
+VERSIONS = {
+    "lowest": ("keras==3.12.0", "tensorflow==2.18.0"),
+    "newest": ("keras", "tensorflow"),
+}
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.parametrize("versions", list(VERSIONS), ids=list(VERSIONS))
+def versions(session, versions):
+    """Runs the tests that depend on the backend, on TensorFlow."""
+    if versions == "lowest" and session.python == "3.13":
+        session.skip("TensorFlow 2.18 has no build for Python 3.13")
+    session.install(*VERSIONS[versions], "-e", ".[dev]")
+    session.run("python", "-m", "pytest", "-q", "-m", "every_backend")
+
+
+def _on_every_backend(session, *arguments, **environment):
+    session.install(TORCH)
+    session.install("-e", ".[dev,jax,torch]")
+    for backend in BACKENDS:
+        session.run(
+            *("python", "-m", "pytest", "-q", *arguments),
+            env={"KERAS_BACKEND": backend, **environment},
+        )
+
+
+@nox.session
+def compatibility(session):
+    """Fills docs/compatibility.md, twice, so that all load from all."""
+    folder = pathlib.Path(session.create_tmp()).resolve()
+    for _ in range(2):
+        _on_every_backend(
+            session,
+            "tests/test_compatibility.py",
+            *("-m", "exhaustive or not exhaustive"),
+            COMPATIBILITY=str(folder),
+        )
+
+
+@nox.session
+def exports(session):
+    """Exports larger networks in every backend."""
+    _on_every_backend(
+        session, "tests/test_exporting_networks.py", "-m", "exhaustive"
+    )

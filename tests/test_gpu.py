@@ -1,0 +1,158 @@
+"""The same on a GPU as on a CPU: `python -m pytest -m gpu`."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from layer_checks import to_numpy
+
+from cbam_keras import CBAM
+
+BACKEND = keras.backend.backend()
+
+pytestmark = [pytest.mark.gpu, pytest.mark.every_backend]
+
+
+def on_cpu():
+    """Context in which this backend computes on the CPU."""
+    return keras.device("cpu:0")
+
+
+def images(dtype="float32"):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((4, 14, 14, 32)).astype(dtype)
+
+
+def built(**options):
+    keras.utils.set_random_seed(0)
+    layer = CBAM(8, 3, spatial_batch_norm=True, **options)
+    layer.build((None, 14, 14, 32))
+    return layer
+
+
+def gradients(layer, x):
+    """Returns the output and the gradients of input and weights, as NumPy."""
+    weights = [variable.value for variable in layer.trainable_variables]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch([x, *weights])
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y**2)
+        found = tape.gradient(loss, [x, *weights])
+    elif BACKEND == "torch":
+        import torch
+
+        x = keras.ops.convert_to_tensor(x).detach().requires_grad_()
+        y = layer(x, training=True)
+        # Within `keras.device`, the values of variables are copies.
+        found = torch.autograd.grad((y**2).sum(), [x])
+    else:
+        import jax
+
+        state = [variable.value for variable in layer.non_trainable_variables]
+
+        def loss(x, weights):
+            y, _ = layer.stateless_call(weights, state, x, training=True)
+            return (y**2).sum(), y
+
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+        (dx, dweights), y = compiled(jax.numpy.asarray(x), weights)
+        found = [dx, *dweights]
+    return [to_numpy(value) for value in (y, *found)]
+
+
+def close(found, expected, tolerance):
+    for own, other in zip(found, expected, strict=True):
+        scale = max(1.0, float(np.abs(other).max()))
+        np.testing.assert_allclose(own, other, atol=tolerance * scale)
+
+
+def test_fused_gates_compute_what_a_cpu_does():
+    found = gradients(built(), images())
+    with on_cpu():
+        expected = gradients(built(), images())
+    # TF32 has ten bits.
+    close(found, expected, 5e-3)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_what_float32_does(policy):
+    found = gradients(built(dtype=policy), images())
+    expected = gradients(built(), images())
+    close(found[:1], expected[:1], 5e-2)
+    # Where two elements round to one maximum, single gradients differ.
+    for own, other in zip(found, expected, strict=True):
+        assert np.abs(own - other).mean() < 0.1 * np.abs(other).mean()
+
+
+def test_training_is_deterministic():
+    runs = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        model = network()
+        model.fit(*pairs(), batch_size=4, epochs=2, verbose=0, shuffle=False)
+        runs.append(model.predict(pairs()[0], verbose=0))
+    # Sums of a GPU are in no fixed order.
+    np.testing.assert_allclose(*runs, atol=1e-3)
+
+
+def network():
+    inputs = keras.Input((14, 14, 32))
+    x = CBAM(8, 3, spatial_batch_norm=True)(inputs)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model
+
+
+def pairs():
+    return np.repeat(images(), 2, axis=0), np.ones((8, 2), "float32")
+
+
+def test_weights_of_a_gpu_are_those_of_a_cpu(tmp_path):
+    path = tmp_path / "model.keras"
+    x, y = pairs()
+    model = network()
+    model.fit(x, y, verbose=0)
+    model.save(path)
+    with on_cpu():
+        loaded = keras.saving.load_model(path, compile=False)
+        expected = to_numpy(loaded(x, training=False))
+        loaded.save(tmp_path / "back.keras")
+    for own, other in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(own), to_numpy(other))
+    back = keras.saving.load_model(tmp_path / "back.keras", compile=False)
+    np.testing.assert_allclose(to_numpy(back(x)), expected, atol=1e-3)
+
+
+@contextlib.contextmanager
+def on_all_devices():
+    """Context in which a model is built to train on all devices."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy().scope():
+            yield
+        return
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    yield
+    keras.distribution.set_distribution(None)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="needs PyTorch's own launcher")
+def test_data_parallel_training_is_that_of_one_device():
+    x, y = pairs()
+    predicted = []
+    for place in (contextlib.nullcontext, on_all_devices):
+        keras.utils.set_random_seed(0)
+        with place():
+            model = network()
+            model.fit(x, y, batch_size=8, verbose=0, shuffle=False)
+            predicted.append(model.predict(x, verbose=0))
+    # Batch statistics are those of a device under TensorFlow.
+    np.testing.assert_allclose(*predicted, atol=1e-2)
