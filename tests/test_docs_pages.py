@@ -52,6 +52,7 @@ def small_place(tmp_path, monkeypatch):
 # Pages that train for a few steps only, where compiling takes longest.
 EAGER = (
     "docs/guides/attention.md",
+    "docs/guides/detection.md",
     "docs/guides/other-tasks.md",
     "docs/guides/pretrained.md",
     "docs/guides/segmentation.md",
