@@ -20,7 +20,7 @@ ORDER = """
     _version _process _checks _fused optimizers _files _terminal _run_folder
     layers convert _inspection plotting data models insertion profiling explain
     monitor auditing exporting training comparison detection presets tuning
-    explain_report reproduction ablation cli
+    reproduction ablation cli
 """.split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
