@@ -62,6 +62,7 @@ RETURNED = (
     comparison.Comparison,
     convert.Report,
     data.ImageData,
+    detection.DetectionData,
     exporting.Exported,
     insertion.Place,
     insertion.Places,

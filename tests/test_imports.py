@@ -130,7 +130,10 @@ PUBLIC = {
     "comparison": ["NETWORKS", "Comparison", "compare"],
     "convert": ["Report", "load_torch_weights"],
     "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
-    "detection": ["feature_pyramid", "load_model"],
+    "detection": [
+        *("AUGMENTATIONS", "EMBEDDED", "DetectionData", "feature_pyramid"),
+        *("load_data", "load_model"),
+    ],
     "explain": [
         *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
         "pointing_game",
