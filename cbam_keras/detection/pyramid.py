@@ -95,14 +95,14 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         path: Path of a `.keras` file.
 
     Returns:
-        A `keras.Model`. KerasHub's tasks do not save how they were compiled:
-        compile it again to train it.
+        A `keras.Model`. KerasHub's tasks do not load how they were compiled,
+        and warn: compile it again to train it.
 
     Raises:
         ImportError: If KerasHub is missing.
     """
     _backbone_class()
-    return keras.saving.load_model(path, compile=False)
+    return keras.saving.load_model(path)
 
 
 def _backbone_class() -> Any:
