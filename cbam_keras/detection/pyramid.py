@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -95,14 +96,18 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         path: Path of a `.keras` file.
 
     Returns:
-        A `keras.Model`. KerasHub's tasks do not load how they were compiled,
-        and warn: compile it again to train it.
+        A `keras.Model`. KerasHub's tasks do not load how they were compiled:
+        compile it again to train it.
 
     Raises:
         ImportError: If KerasHub is missing.
     """
     _backbone_class()
-    return keras.saving.load_model(path)
+    with warnings.catch_warnings():
+        # What KerasHub's tasks say of their compilation, which is said above.
+        for known in ("`compile.*was not called", "Skipping variable loading"):
+            warnings.filterwarnings("ignore", known)
+        return keras.saving.load_model(path)
 
 
 def _backbone_class() -> Any:
