@@ -9,7 +9,7 @@ from cbam_keras.detection.records import Records
 
 # Sides in pixels: of a scene, and of a digit with the margin of its image.
 CANVAS = 64
-SMALLEST, LARGEST = 18, 44
+SMALLEST, LARGEST = 22, 44
 # Fragments of other digits in each scene, and their side.
 FRAGMENTS, FRAGMENT = 8, 8
 MOST_DIGITS = 3
@@ -74,9 +74,7 @@ def _add_fragment(canvas, source, rng):
 
 def _add_digit(canvas, digit, others, rng):
     """Adds a digit, and returns its box; `None` where there is no room."""
-    # As many small as large ones by the logarithm, so that each scale counts.
-    low, high = np.log([SMALLEST, LARGEST + 1])
-    side = int(np.exp(rng.uniform(low, high)))
+    side = int(rng.integers(SMALLEST, LARGEST + 1))
     patch = _resized(digit, side)
     rows, columns = (np.flatnonzero((patch >= INK).any(a)) for a in (1, 0))
     extent = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
