@@ -46,3 +46,10 @@ def randomize(model, seed=0):
         variable.assign_add(
             0.05 * keras.random.normal(variable.shape, seed=generator)
         )
+
+
+def tiny_backbone(**options):
+    """Builds a network in place of `"small"`."""
+    return models.ResNet(
+        (1, 1, 1), block="basic", widths=(4, 8, 16), stem_width=4, **options
+    )

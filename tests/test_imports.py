@@ -182,6 +182,7 @@ LATE = {
     "_fused.tensorflow_passes": {"tensorflow"},
     "_fused.torch_passes": {"torch"},
     "detection.backbone": {"keras_hub"},
+    "detection.detector": {"keras_hub"},
     "tuning.chief": {"grpc"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.oracle": {"keras_tuner"},

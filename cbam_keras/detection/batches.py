@@ -95,6 +95,18 @@ class Batches(keras.utils.PyDataset):
             self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
         return np.stack(list(self._pool.map(self._image, rows)))
 
+    def first(self) -> "Batches":
+        """Returns one batch of the first records, in order."""
+        few = self.batch_size
+        records = Records(
+            self.records.images[:few],
+            self.records.sizes[:few],
+            self.records.boxes[:few],
+            self.records.labels[:few],
+            self.records.ignored[:few],
+        )
+        return Batches(records, self.size, self.channels, few, self.seed)
+
     def _image(self, row):
         image = self.records.images[row]
         if isinstance(image, str | bytes):

@@ -37,6 +37,7 @@ class DetectionData:
             where there is no object.
         test: Batches of the test images, for `images` and `records`.
         fingerprint: String, a short hash of the dataset.
+        validation: `None`: there are no validation images.
     """
 
     name: str
@@ -48,6 +49,8 @@ class DetectionData:
     train: Batches
     test: Batches
     fingerprint: str
+    # Read by `training.fit`.
+    validation: None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, as a resumed run needs it.

@@ -97,7 +97,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
     Returns:
         A `keras.Model`. KerasHub's tasks do not load how they were compiled:
-        compile it again to train it.
+        compile it again to train it. The detectors of `compare` do.
 
     Raises:
         ImportError: If KerasHub is missing.
@@ -111,7 +111,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 
 def _backbone_class() -> Any:
+    """Returns the class, after registering it and that of detectors."""
     _checks.require("keras_hub", extra="detect")
+    importlib.import_module("cbam_keras.detection.detector")
     return importlib.import_module(
         "cbam_keras.detection.backbone"
     ).PyramidBackbone
