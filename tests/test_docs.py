@@ -63,6 +63,7 @@ RETURNED = (
     convert.Report,
     data.ImageData,
     detection.DetectionData,
+    detection.DetectionResults,
     exporting.Exported,
     insertion.Place,
     insertion.Places,
@@ -91,9 +92,13 @@ def public(module):
     return {name: value for name, value in values.items() if callable(value)}
 
 
-PUBLIC = {
-    name: value for module in MODULES for name, value in public(module).items()
-}
+PUBLIC: dict = {}
+for module in MODULES:
+    for name, value in public(module).items():
+        # Of two modules, as `comparison.compare` and `detection.compare`.
+        if PUBLIC.get(name, value) is not value:
+            name = f"{module.__name__.removeprefix('cbam_keras.')}.{name}"
+        PUBLIC[name] = value
 CONSTRUCTED = {
     name: value for name, value in PUBLIC.items() if value not in RETURNED
 }

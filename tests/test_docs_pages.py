@@ -217,7 +217,10 @@ def described(command):
     return set(re.findall(r"--[a-z][a-z0-9-]+", text.getvalue()))
 
 
-COMMANDS = ("train", "tune", "ablate", "table", "explain", "audit", "export")
+COMMANDS = (
+    *("train", "tune", "ablate", "table", "explain", "detect", "audit"),
+    "export",
+)
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
 
 

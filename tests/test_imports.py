@@ -131,8 +131,8 @@ PUBLIC = {
     "convert": ["Report", "load_torch_weights"],
     "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
     "detection": [
-        *("AUGMENTATIONS", "EMBEDDED", "DetectionData", "feature_pyramid"),
-        *("load_data", "load_model"),
+        *("AUGMENTATIONS", "EMBEDDED", "DetectionData", "DetectionResults"),
+        *("compare", "feature_pyramid", "load_data", "load_model"),
     ],
     "explain": [
         *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
