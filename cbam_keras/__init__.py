@@ -26,6 +26,7 @@ _MODULES = {
     "cli": "cli",
     "comparison": "comparison",
     "data": "data",
+    "detection": "detection",
     "explain": "explain",
     "exporting": "exporting",
     "layers": "layers",

@@ -146,7 +146,7 @@ def finished(few_digits, tmp_path_factory):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """Changes into an empty folder with a model, `colours.keras`."""
-    from explain_report_checks import colours
+    from explain_files_checks import colours
 
     monkeypatch.chdir(tmp_path)
     colours("colours.keras")

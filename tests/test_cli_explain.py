@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from data_checks import write_bomb
-from explain_report_checks import (
+from explain_files_checks import (
     brightness,
     colours,
     explain,

@@ -9,7 +9,7 @@ import pytest
 from cbam_keras import _terminal, ablation, cli, comparison, tuning
 from cbam_keras.cli import command
 
-COMMANDS = ["train", "tune", "ablate", "table", "explain"]
+COMMANDS = ["train", "tune", "ablate", "table", "explain", "detect"]
 
 
 def helped(capsys, *arguments):

@@ -17,6 +17,7 @@ from cbam_keras import (
     comparison,
     convert,
     data,
+    detection,
     explain,
     exporting,
     insertion,
@@ -42,6 +43,7 @@ MODULES = [
     tuning,
     ablation,
     comparison,
+    detection,
     convert,
     explain,
     auditing,
@@ -60,6 +62,8 @@ RETURNED = (
     comparison.Comparison,
     convert.Report,
     data.ImageData,
+    detection.DetectionData,
+    detection.DetectionResults,
     exporting.Exported,
     insertion.Place,
     insertion.Places,
@@ -88,9 +92,13 @@ def public(module):
     return {name: value for name, value in values.items() if callable(value)}
 
 
-PUBLIC = {
-    name: value for module in MODULES for name, value in public(module).items()
-}
+PUBLIC: dict = {}
+for module in MODULES:
+    for name, value in public(module).items():
+        # Of two modules, as `comparison.compare` and `detection.compare`.
+        if PUBLIC.get(name, value) is not value:
+            name = f"{module.__name__.removeprefix('cbam_keras.')}.{name}"
+        PUBLIC[name] = value
 CONSTRUCTED = {
     name: value for name, value in PUBLIC.items() if value not in RETURNED
 }

@@ -52,6 +52,7 @@ def small_place(tmp_path, monkeypatch):
 # Pages that train for a few steps only, where compiling takes longest.
 EAGER = (
     "docs/guides/attention.md",
+    "docs/guides/detection.md",
     "docs/guides/other-tasks.md",
     "docs/guides/pretrained.md",
     "docs/guides/segmentation.md",
@@ -216,7 +217,10 @@ def described(command):
     return set(re.findall(r"--[a-z][a-z0-9-]+", text.getvalue()))
 
 
-COMMANDS = ("train", "tune", "ablate", "table", "explain", "audit", "export")
+COMMANDS = (
+    *("train", "tune", "ablate", "table", "explain", "detect", "audit"),
+    "export",
+)
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
 
 

@@ -19,8 +19,8 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 ORDER = """
     _version _process _checks _fused optimizers _files _terminal _run_folder
     layers convert _inspection plotting data models insertion profiling explain
-    monitor auditing exporting training comparison presets tuning
-    explain_report reproduction ablation cli
+    monitor auditing exporting training comparison detection presets tuning
+    reproduction ablation cli
 """.split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -130,6 +130,10 @@ PUBLIC = {
     "comparison": ["NETWORKS", "Comparison", "compare"],
     "convert": ["Report", "load_torch_weights"],
     "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
+    "detection": [
+        *("AUGMENTATIONS", "EMBEDDED", "DetectionData", "DetectionResults"),
+        *("compare", "feature_pyramid", "load_data", "load_model"),
+    ],
     "explain": [
         *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
         "pointing_game",
@@ -171,12 +175,14 @@ def test_public_paths_hold(module):
     assert set(getattr(found, "__all__", ())) <= set(PUBLIC[module])
 
 
-# Imported only when needed: they subclass classes of KerasTuner, or are written
-# for one backend.
+# Imported only when needed: they subclass classes of KerasTuner or KerasHub, or
+# are written for one backend.
 LATE = {
     "_fused.jax_passes": {"jax"},
     "_fused.tensorflow_passes": {"tensorflow"},
     "_fused.torch_passes": {"torch"},
+    "detection.backbone": {"keras_hub"},
+    "detection.detector": {"keras_hub"},
     "tuning.chief": {"grpc"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.oracle": {"keras_tuner"},

@@ -13,6 +13,7 @@ COMMANDS = {
     "ablate": "run the paper's comparisons on your own data, over seeds",
     "table": "count the networks of the paper's tables beside what is printed",
     "explain": "see what networks look at: Grad-CAM and attention maps",
+    "detect": "train a detector without and with attention, and compare",
     "audit": "check anybody's CBAM layer against the paper",
     "export": "export a model to another format, and compare the result",
 }

@@ -2,8 +2,8 @@
 
 - `command`: `main`.
 - `arguments`: options that several subcommands share.
-- `train`, `tune`, `ablate`, `table`, `explain`, `audit`, `export`: the
-  subcommands.
+- `train`, `tune`, `ablate`, `table`, `explain`, `detect`, `audit`,
+  `export`: the subcommands.
 """
 
 from cbam_keras.cli.command import main

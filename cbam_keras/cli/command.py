@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cbam_keras import _checks, _process
 from cbam_keras.cli.ablate import add_ablate
 from cbam_keras.cli.audit import add_audit
+from cbam_keras.cli.detect import add_detect
 from cbam_keras.cli.explain import add_explain
 from cbam_keras.cli.export import add_export
 from cbam_keras.cli.table import add_table
@@ -89,6 +90,7 @@ def _parser():
     add_ablate(commands)
     add_table(commands)
     add_explain(commands)
+    add_detect(commands)
     add_audit(commands)
     add_export(commands)
     parser.commands = commands.choices

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from cbam_keras import _checks, explain, explain_report
+from cbam_keras import _checks, explain
 from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     add_data,
@@ -192,7 +192,7 @@ def _explain(options):
     output = given.get("output", default)
     with progress_of(options):
         chosen = _choose(options, images, count, seed)
-        results = explain_report.explain_files(
+        results = explain.explain_files(
             models,
             chosen,
             _settings(options),
@@ -214,15 +214,15 @@ def _explain(options):
 def _choose(options, images, count, seed):
     """Returns the images to explain."""
     if "data" not in options:
-        return explain_report.from_paths(images, count, seed)
-    return explain_report.from_data(
+        return explain.from_paths(images, count, seed)
+    return explain.from_data(
         options.data, options.split, count, seed, data_options_of(options)
     )
 
 
 def _settings(options):
     given = vars(options)
-    return explain_report.Settings(
+    return explain.Settings(
         batch_size=options.batch_size,
         draw=options.draw,
         method=options.method,
@@ -247,9 +247,7 @@ def _check_exist(paths):
 def _runs_among(paths):
     """Returns what the folders of runs among the paths hold, by path."""
     found = {
-        path: explain_report.files_of_run(path)
-        for path in paths
-        if path.is_dir()
+        path: explain.files_of_run(path) for path in paths if path.is_dir()
     }
     return {path: run for path, run in found.items() if run is not None}
 
@@ -260,7 +258,7 @@ def _split_paths(paths, runs):
     for path in paths:
         if path in runs:
             models += runs[path].models
-        elif path.suffix.lower() in explain_report.ENDINGS:
+        elif path.suffix.lower() in explain.ENDINGS:
             models.append(path)
         else:
             images.append(path)

@@ -5,7 +5,7 @@ import pathlib
 from cbam_keras import exporting
 from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import add_import, import_modules
-from cbam_keras.explain_report import load_model
+from cbam_keras.explain import load_model
 
 
 def add_export(commands):

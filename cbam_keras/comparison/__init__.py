@@ -7,6 +7,7 @@
 
 from cbam_keras.comparison.comparing import compare, estimate
 from cbam_keras.comparison.plan import (
+    attention_layers,
     default_recipe,
     model_options,
     start_options,

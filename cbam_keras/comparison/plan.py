@@ -91,7 +91,7 @@ class Plan:
             training.check_repeatable(images, chosen, distribute)
             # Needed only at the end, but checked before any work.
             _checks.require("scipy.stats", extra="tune")
-        made, options = _attention_layers(names, model, layer_options)
+        made, options = attention_layers(names, model, layer_options)
         # Processes connect before anything is computed.
         training.connect(distribute)
         loaded = images_for(images, recipe, data_options)
@@ -163,7 +163,7 @@ class Plan:
         )
 
 
-def _attention_layers(attentions, model, layer_options):
+def attention_layers(attentions, model, layer_options):
     """Returns the value of `attention=` for each name, and the options."""
     given = dict(layer_options or {})
     identity = bool(given.get("identity_init", True))

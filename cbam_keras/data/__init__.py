@@ -15,12 +15,14 @@
 
 from cbam_keras.data.augmentation import AUGMENTATIONS
 from cbam_keras.data.decoding import evaluation_box, pil_decode, pil_resize
-from cbam_keras.data.digits import EMBEDDED
+from cbam_keras.data.digits import EMBEDDED, mnist_digits
 from cbam_keras.data.folder import ENDINGS
 from cbam_keras.data.image_data import ImageData
 from cbam_keras.data.loading import load
 from cbam_keras.data.preloading import headers
-from cbam_keras.data.records import SPLITS, Records
-from cbam_keras.data.sources import dataset_name, find_source
+from cbam_keras.data.records import SPLITS, Records, digest
+from cbam_keras.data.sources import PATH_STARTS, dataset_name, find_source
+from cbam_keras.data.splitting import stratified
+from cbam_keras.data.tfds import prepared_builder
 
 __all__ = ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"]

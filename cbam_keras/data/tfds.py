@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,18 +33,14 @@ def from_tfds(
     embedded: Sequence[str],
 ) -> Source:
     """Returns a dataset of TensorFlow Datasets, as records or as streams."""
-    # Imported first, so that the error names the right package.
-    tfds = _checks.require("tensorflow_datasets", extra="data")
-    tf = _checks.require("tensorflow", extra="tensorflow")
-    builder = _find_builder(tfds, name, data_dir, embedded)
-    # Before a download, which may take hours.
-    _check_features(tfds, builder, name)
-    if not builder.is_prepared():
-        if not download:
-            raise ValueError(not_prepared(builder, name, manual_dir))
-        download_and_prepare(tf, tfds, builder, name, manual_dir)
-    # What is on disk may differ from what the builder declares.
-    _check_features(tfds, builder, name)
+    tfds, builder = prepared_builder(
+        name,
+        _check_features,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        download=download,
+        embedded=embedded,
+    )
     available = builder.info.splits
     if "train" not in available:
         raise ValueError(
@@ -73,6 +69,34 @@ def from_tfds(
         channels=builder.info.features["image"].shape[2] or 3,
         skipped=skipped,
     )
+
+
+def prepared_builder(
+    name: str,
+    check: Callable[[Any, Any, str], None],
+    *,
+    data_dir: str | os.PathLike | None,
+    download: bool,
+    embedded: Sequence[str],
+    manual_dir: str | os.PathLike | None = None,
+) -> tuple[Any, Any]:
+    """Returns TensorFlow Datasets and the builder of a dataset on disk.
+
+    `check` gets both and the name, and raises if the dataset does not fit.
+    """
+    # Imported first, so that the error names the right package.
+    tfds = _checks.require("tensorflow_datasets", extra="data")
+    tf = _checks.require("tensorflow", extra="tensorflow")
+    builder = _find_builder(tfds, name, data_dir, embedded)
+    # Before a download, which may take hours.
+    check(tfds, builder, name)
+    if not builder.is_prepared():
+        if not download:
+            raise ValueError(not_prepared(builder, name, manual_dir))
+        download_and_prepare(tf, tfds, builder, name, manual_dir)
+    # What is on disk may differ from what the builder declares.
+    check(tfds, builder, name)
+    return tfds, builder
 
 
 def is_tfds_name(name: str) -> bool:

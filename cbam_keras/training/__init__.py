@@ -19,7 +19,11 @@ from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
 from cbam_keras.training.estimates import Cost, Estimate, estimate
 from cbam_keras.training.fitting import Diverged, fit
-from cbam_keras.training.folder import SeedsFolder, training_files
+from cbam_keras.training.folder import (
+    SeedsFolder,
+    TrainingFolder,
+    training_files,
+)
 from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import (
     build_seeded,
@@ -43,6 +47,7 @@ from cbam_keras.training.statistics import (
     deviation,
     interval,
     judge,
+    seeds_to_tell,
 )
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]

@@ -130,7 +130,12 @@ class Progress:
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:
-    """Returns the epoch with the best validation accuracy, from 1."""
+    """Returns the epoch with the best validation accuracy, from 1.
+
+    The last one without validation.
+    """
+    if history and "val_accuracy" not in history[-1]:
+        return history[-1]["epoch"]
     best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     return best["epoch"]
 

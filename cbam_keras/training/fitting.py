@@ -31,6 +31,7 @@ def fit(
     callbacks=(),
     stop_if_diverged=False,
     devices=ALONE,
+    metrics=METRICS,
 ):
     """Trains a network from its last finished epoch, and returns its state.
 
@@ -52,6 +53,8 @@ def fit(
             `Diverged`. Defaults to `False`.
         devices: The `Devices` that share the images. Defaults to this
             process alone.
+        metrics: Sequence of strings, what the history holds of each epoch.
+            Defaults to loss and accuracy in training and validation.
 
     Returns:
         A `State`.
@@ -80,6 +83,7 @@ def fit(
                     after_epoch,
                     stop_if_diverged,
                     devices,
+                    metrics,
                 ),
             ],
             # The data shuffle themselves, by seed and epoch.
@@ -125,6 +129,7 @@ class _SaveEpoch(keras.callbacks.Callback):
         after_epoch,
         stop_if_diverged,
         devices,
+        metrics,
     ):
         super().__init__()
         self.progress = progress
@@ -134,6 +139,7 @@ class _SaveEpoch(keras.callbacks.Callback):
         self.after_epoch = after_epoch
         self.stop_if_diverged = stop_if_diverged
         self.devices = devices
+        self.metrics_kept = metrics
 
     def on_epoch_begin(self, epoch, logs=None):
         self.images.set_epoch(epoch)
@@ -152,7 +158,7 @@ class _SaveEpoch(keras.callbacks.Callback):
         row = {
             "network": self.state.network,
             "epoch": epoch + 1,
-            **{key: float(logs[key]) for key in METRICS},
+            **{key: float(logs[key]) for key in self.metrics_kept},
             "seconds": seconds,
         }
         if self.stop_if_diverged and not math.isfinite(row["loss"]):

@@ -99,6 +99,13 @@ class TrainingFolder(RunFolder):
             shutil.copyfile(self.progress.folder / str(state.best), beside)
         self.content["runs"].append(dataclasses.asdict(run))
         self.content["history"].extend(state.history)
+        self.draw()
+        self.write_history()
+        self.write()
+        self.progress.clear()
+
+    def draw(self) -> None:
+        """Draws the history."""
         figure = plotting.plot_history(
             self.content["history"],
             f"{self.content['settings']['data']['name']}, "
@@ -106,9 +113,6 @@ class TrainingFolder(RunFolder):
         )
         with _files.replacing(self.path / "curves.png") as beside:
             figure.savefig(beside, dpi=150)
-        self.write_history()
-        self.write()
-        self.progress.clear()
 
     def reread(self) -> None:
         """Takes over what the writing process has finished."""

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.explain_report.images import to_grayscale
+from cbam_keras.explain.images import to_grayscale
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from data_checks import builder, write_folder
-from explain_report_checks import (
+from explain_files_checks import (
     COLOURS,
     brightness,
     digit_network,
@@ -18,7 +18,7 @@ from PIL import Image
 
 from cbam_keras import cli, data
 from cbam_keras.data import tfds
-from cbam_keras.explain_report import images as explain_report_images
+from cbam_keras.explain import images as explain_images
 
 
 def test_images_of_any_kind_are_read_as_data_are(here):
@@ -78,14 +78,14 @@ def test_what_cannot_be_read_in_a_folder_is_left_out(here):
     whole = (here / "all" / "a.png").read_bytes()
     (here / "all" / "b.png").write_bytes(whole[:-20])
     with pytest.warns(UserWarning, match="1 images could not be read.*b.png"):
-        found = explain_report_images.from_paths([pathlib.Path("all")], 8, 0)
+        found = explain_images.from_paths([pathlib.Path("all")], 8, 0)
     assert found.names == ["all/a.png"]
 
 
 @pytest.mark.parametrize("count", [1, 4, 10, 13, None])
 def test_images_are_spread_evenly_over_classes(count):
     labels = np.repeat(np.arange(5), [2, 3, 1, 4, 30])
-    chosen = explain_report_images.balanced_sample(labels, count, 0)
+    chosen = explain_images.balanced_sample(labels, count, 0)
     assert len(set(chosen)) == len(chosen) == min(count or 40, 40)
     counts = np.bincount(labels[chosen], minlength=5)
     # None has two more than another that has any left.
@@ -95,17 +95,15 @@ def test_images_are_spread_evenly_over_classes(count):
 
 def test_a_smaller_choice_is_the_beginning_of_a_larger_one():
     labels = np.random.default_rng(0).integers(0, 7, 100)
-    large = explain_report_images.balanced_sample(labels, 60, 3)
+    large = explain_images.balanced_sample(labels, 60, 3)
     np.testing.assert_array_equal(
-        explain_report_images.balanced_sample(labels, 9, 3), large[:9]
+        explain_images.balanced_sample(labels, 9, 3), large[:9]
     )
-    assert list(explain_report_images.balanced_sample(labels, 60, 4)) != list(
-        large
-    )
+    assert list(explain_images.balanced_sample(labels, 60, 4)) != list(large)
 
 
 def test_images_without_classes_stay_in_order():
-    chosen = explain_report_images.balanced_sample([""] * 100, 10, 0)
+    chosen = explain_images.balanced_sample([""] * 100, 10, 0)
     assert list(chosen) == sorted(chosen)
     assert chosen[0] < 50 < chosen[-1]
 
@@ -143,7 +141,7 @@ def test_boxes_follow_images_to_another_size(here, few_digits):
 
 
 def test_a_box_that_is_cut_off_keeps_a_pixel():
-    batch = explain_report_images.Batch(
+    batch = explain_images.Batch(
         0,
         [np.zeros((10, 20, 3), "uint8")],
         [(0.0, 5.0, 10.0, 10.0)],

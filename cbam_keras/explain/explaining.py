@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _terminal, explain
-from cbam_keras.explain_report.images import (
+from cbam_keras import _terminal
+from cbam_keras.explain.attention import attention_maps
+from cbam_keras.explain.cam import grad_cam
+from cbam_keras.explain.classes import class_probabilities
+from cbam_keras.explain.images import (
     Examples,
     resize_heat_maps,
     to_grayscale,
 )
-from cbam_keras.explain_report.models import LoadedModel
-from cbam_keras.explain_report.results import ExplainResults
-from cbam_keras.explain_report.settings import Settings
+from cbam_keras.explain.models import LoadedModel
+from cbam_keras.explain.pointing import pointing_game
+from cbam_keras.explain.results import ExplainResults
+from cbam_keras.explain.settings import Settings
 
 # Explains the predicted class.
 PREDICTED = -1
@@ -77,11 +81,11 @@ def heat_maps(one: LoadedModel, images, wanted, settings: Settings) -> tuple:
         "output": settings.head,
         "batch_size": settings.batch_size,
     }
-    probabilities = explain.class_probabilities(one.model, inputs, **common)
+    probabilities = class_probabilities(one.model, inputs, **common)
     explained = np.where(
         wanted == PREDICTED, probabilities.argmax(axis=1), wanted
     )
-    maps = explain.grad_cam(
+    maps = grad_cam(
         one.model,
         inputs,
         explained,
@@ -117,7 +121,7 @@ def _batch_results(loaded, examples, wanted, settings):
             )
             arrays = _predictions(probabilities, explained)
             if boxes is not None:
-                arrays["hit"], arrays["energy"] = explain.pointing_game(
+                arrays["hit"], arrays["energy"] = pointing_game(
                     maps, batch.boxes(one.size)
                 )
             arrays["heat_maps"] = resize_heat_maps(maps[:drawn], first.size)
@@ -140,7 +144,7 @@ def _predictions(probabilities, explained):
 
 def _attention(one, images, settings):
     """Returns the attention maps of a model, by layer and kind."""
-    maps = explain.attention_maps(
+    maps = attention_maps(
         one.model, one.prepare(images), batch_size=settings.batch_size
     )
     return {

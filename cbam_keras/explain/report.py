@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files, _run_folder, plotting
-from cbam_keras.explain_report.explaining import (
+from cbam_keras.explain.explaining import (
     PREDICTED,
     explain_images,
     heat_maps,
 )
-from cbam_keras.explain_report.images import Examples
-from cbam_keras.explain_report.models import class_names_beside, load_models
-from cbam_keras.explain_report.results import ExplainResults
-from cbam_keras.explain_report.settings import Settings
+from cbam_keras.explain.images import Examples
+from cbam_keras.explain.models import class_names_beside, load_models
+from cbam_keras.explain.results import ExplainResults
+from cbam_keras.explain.settings import Settings
 
 # Side of the images if neither the models nor the images have one size.
 DEFAULT_SIDE = 224

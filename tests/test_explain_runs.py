@@ -4,10 +4,10 @@ import json
 import pathlib
 
 import pytest
-from explain_report_checks import colours, digit_network, picture, written
+from explain_files_checks import colours, digit_network, picture, written
 
 from cbam_keras import cli
-from cbam_keras.explain_report import files_of_run
+from cbam_keras.explain import files_of_run
 
 SETTINGS = {"networks": ["none", "cbam"], "data": {"name": "mnist5k"}}
 

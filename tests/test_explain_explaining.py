@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from explain_report_checks import (
+from explain_files_checks import (
     COLOURS,
     as_colours,
     colours,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from data_checks import write_folder
-from explain_report_checks import (
+from explain_files_checks import (
     as_colours,
     brightness,
     colours,
@@ -21,7 +21,7 @@ from keras import layers
 from PIL import Image
 
 from cbam_keras import cli, models
-from cbam_keras.explain_report import models as explain_report_models
+from cbam_keras.explain import models as explain_models
 from cbam_keras.layers import SqueezeExcite
 from cbam_keras.models import by_name
 from cbam_keras.training import folder as training_folder
@@ -52,9 +52,7 @@ def test_names_of_models_are_distinguished_by_their_folders(here):
     ],
 )
 def test_names_of_models_are_unique(tmp_path, paths, names):
-    found = explain_report_models.unique_names(
-        [tmp_path / path for path in paths]
-    )
+    found = explain_models.unique_names([tmp_path / path for path in paths])
     assert len({name.replace("/", "-") for name in found}) == len(paths)
     assert names is None or found == names
 

@@ -1,0 +1,36 @@
+"""Object detection by KerasHub on networks with attention.
+
+- `pyramid`: `feature_pyramid` and `load_model`.
+- `backbone`: `PyramidBackbone`, a class for KerasHub.
+- `loading`: `load_data`, which returns a `DetectionData`.
+- `records`: images and boxes before batching, checked.
+- `scenes`, `coco_folder`, `tfds_objects`: the sources.
+- `batches`: batches for `fit`.
+- `augmentation`: random changes of images and boxes.
+- `comparing`: `compare`, which trains detectors under equal conditions.
+- `networks`: detectors by the name of their backbone.
+- `detector`: KerasHub's detector, with what it does wrong worked around.
+- `anchors`: anchors chosen from the boxes.
+- `evaluation`: mean average precision.
+- `folder`: the output folder.
+- `results`: `DetectionResults`: rows, a verdict, a table.
+- `figure`: detections beside the truth.
+"""
+
+from cbam_keras.detection.augmentation import AUGMENTATIONS
+from cbam_keras.detection.comparing import DEFAULT_RECIPE, compare
+from cbam_keras.detection.loading import EMBEDDED, DetectionData, load_data
+from cbam_keras.detection.networks import BACKBONES
+from cbam_keras.detection.pyramid import feature_pyramid, load_model
+from cbam_keras.detection.results import DetectionResults
+
+__all__ = [
+    "AUGMENTATIONS",
+    "EMBEDDED",
+    "DetectionData",
+    "DetectionResults",
+    "compare",
+    "feature_pyramid",
+    "load_data",
+    "load_model",
+]

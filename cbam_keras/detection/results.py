@@ -1,0 +1,226 @@
+"""`DetectionResults`: detectors compared, in a table as the paper's Table 6."""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cbam_keras import _terminal, training
+from cbam_keras.detection.anchors import Anchors
+
+BASELINE = "none"
+# What is compared, and how the table calls it.
+MEASURES = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorRun:
+    """Result of training one detector.
+
+    Attributes:
+        network: String, the attention in its backbone.
+        seed: Integer.
+        parameters: Integer, its trainable parameters.
+        precision: Dictionary of the mean average precision on the test
+            images, numbers in [0, 1]: `"map"` (COCO's, over intersections
+            over union from 0.5 to 0.95), `"map50"`, `"map75"`, and `"small"`,
+            `"medium"`, `"large"` by the size of objects, `None` where there
+            are none.
+        seconds_per_epoch: Number, the median over the epochs after the first.
+        file: String, the `.keras` file in the output folder.
+    """
+
+    network: str
+    seed: int
+    parameters: int
+    precision: dict[str, float | None]
+    seconds_per_epoch: float
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One measure of one network over seeds, compared with the baseline.
+
+    Attributes:
+        values: Tuple of numbers in [0, 1], one per seed.
+        mean: Number, their mean.
+        deviation: Number, their standard deviation (n - 1), or `None` for
+            one seed.
+        difference: Number, the mean difference to the baseline, paired by
+            seed, or `None` for the baseline.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference, or `None` for the baseline and for one seed.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionResults:
+    """Detectors compared under equal conditions; prints as a table.
+
+    Attributes:
+        runs: List of one entry per network and seed, in the order of
+            training: `network`, `seed`, `parameters`, `precision` (mean
+            average precision on the test images, see `rows`; also `"small"`,
+            `"medium"` and `"large"`, by the size of objects),
+            `seconds_per_epoch` and `file`.
+        rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
+            intersections over union from 0.5 to 0.95), `"map50"` and
+            `"map75"`, each with `values` by seed, `mean`, `deviation`,
+            `difference` to `"none"` paired by seed, and its `interval`.
+        history: List of dictionaries, one per network, seed and epoch.
+        anchors: The anchors, with the fraction of boxes that they cover.
+        data: String, the name of the dataset.
+        backbone: String, the name of the backbone.
+        seeds: Tuple of integers.
+        test_images: Integer, the number of test images.
+        verdict: String, the differences in a sentence.
+        output: Path of the output folder.
+    """
+
+    runs: list[DetectorRun]
+    rows: dict[str, dict[str, Compared]]
+    history: list[dict[str, Any]]
+    anchors: Anchors
+    data: str
+    backbone: str
+    seeds: tuple[int, ...]
+    test_images: int
+    verdict: str
+    output: pathlib.Path
+
+    def __str__(self) -> str:
+        parameters = {run.network: run.parameters for run in self.runs}
+        columns = {"backbone": "left", "parameters": "right"}
+        columns |= dict.fromkeys(MEASURES.values(), "right")
+        columns[f'difference to "{BASELINE}"'] = "right"
+        cells = [
+            (
+                _named(self.backbone, network),
+                f"{parameters[network]:,}",
+                *(_mean(row[key]) for key in MEASURES),
+                _difference(row["map"]),
+            )
+            for network, row in self.rows.items()
+        ]
+        title = (
+            f"Mean average precision (%) on {self.test_images} test images of "
+            f"{self.data}, {_counted(self.seeds)}"
+        )
+        table = _terminal.render(columns, [cells], title=title)
+        return (
+            f"{table}\n\n{self.verdict}\nResults in {self.output}, detections "
+            "in detections.png"
+        )
+
+    def json(self) -> str:
+        """Returns the comparison as a JSON object."""
+        return json.dumps(
+            {
+                "data": self.data,
+                "backbone": self.backbone,
+                "seeds": self.seeds,
+                "test_images": self.test_images,
+                "anchors": dataclasses.asdict(self.anchors),
+                "rows": {
+                    network: {k: dataclasses.asdict(v) for k, v in row.items()}
+                    for network, row in self.rows.items()
+                },
+                "verdict": self.verdict,
+                "runs": [dataclasses.asdict(run) for run in self.runs],
+                "output": str(self.output),
+            },
+            indent=1,
+        )
+
+
+def compared(
+    runs: Sequence[DetectorRun], networks: Sequence[str], seeds: Sequence[int]
+) -> dict[str, dict[str, Compared]]:
+    """Compares each network with `"none"`, if that is among them, by seed."""
+    found = {(run.network, run.seed): run.precision for run in runs}
+    rows: dict[str, dict[str, Compared]] = {}
+    for network in networks:
+        rows[network] = {}
+        for key in MEASURES:
+            # `check_labels` has seen that there are objects.
+            values = tuple(found[network, seed][key] or 0.0 for seed in seeds)
+            differences = None
+            if network != BASELINE and BASELINE in networks:
+                differences = [
+                    value - (found[BASELINE, seed][key] or 0.0)
+                    for value, seed in zip(values, seeds, strict=True)
+                ]
+            rows[network][key] = Compared(
+                values,
+                statistics.fmean(values),
+                training.deviation(values),
+                None if differences is None else statistics.fmean(differences),
+                training.interval(differences),
+            )
+    return rows
+
+
+def verdict(rows: Mapping[str, Mapping[str, Compared]]) -> str:
+    """Returns what the differences of COCO's measure say, in a sentence."""
+    parts = []
+    for network, row in rows.items():
+        one = row["map"]
+        if one.difference is None:
+            continue
+        points = f"{100 * one.difference:+.1f} points of mAP@[.5,.95]"
+        if one.interval is None:
+            parts.append(
+                f"{network} differs from {BASELINE} by {points} with one "
+                "seed, which tells nothing about chance"
+            )
+            continue
+        low, high = (100 * end for end in one.interval)
+        found = f"95 % interval {low:+.1f} to {high:+.1f}"
+        found += f" over {len(one.values)} seeds"
+        if low <= 0 <= high:
+            parts.append(
+                f"{network} cannot be told from {BASELINE} by {points} "
+                f"({found})"
+            )
+        else:
+            word = "ahead of" if one.difference > 0 else "behind"
+            parts.append(
+                f"{network} is {word} {BASELINE} by {points} ({found})"
+            )
+    if not parts:
+        return f'No differences: "{BASELINE}" and another network are needed.'
+    return "; ".join(parts) + "."
+
+
+def _named(backbone, network):
+    return backbone if network == BASELINE else f"{backbone} + {network}"
+
+
+def _counted(seeds):
+    return f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
+def _mean(one):
+    text = f"{100 * one.mean:.1f}"
+    if one.deviation is None:
+        return text
+    return f"{text} \N{PLUS-MINUS SIGN} {100 * one.deviation:.1f}"
+
+
+def _difference(one):
+    if one.difference is None:
+        return ""
+    text = f"{100 * one.difference:+.1f}"
+    if one.interval is None:
+        return text
+    low, high = (100 * end for end in one.interval)
+    return f"{text} [{low:+.1f}, {high:+.1f}]"

@@ -1,0 +1,208 @@
+"""Networks as backbones of KerasHub's detectors and segmenters."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from detection_checks import detector, network, randomize
+from keras import layers
+
+from cbam_keras import detection, insert_attention, models
+
+keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+IMAGES = np.random.default_rng(0).uniform(0, 1, (2, 64, 64, 3)).astype("f4")
+
+
+def to_numpy(values):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, values)
+
+
+def pyramid_of(backbone, images=IMAGES):
+    model = keras.Model(backbone.input, backbone.pyramid_outputs)
+    return to_numpy(model(images, training=False))
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = network()
+    randomize(model)
+    return model
+
+
+@pytest.mark.every_backend
+def test_levels_are_the_last_maps_of_the_stages(small):
+    found = pyramid_of(detection.feature_pyramid(small))
+    stages = to_numpy(models.pyramid(small)(IMAGES, training=False))
+    assert list(found) == ["P2", "P3", "P4"]
+    for own, stage in zip(found.values(), stages, strict=True):
+        np.testing.assert_allclose(own, stage, atol=1e-5)
+
+
+def test_the_weights_are_those_of_the_network(small):
+    backbone = detection.feature_pyramid(small)
+    assert {id(v) for v in backbone.weights} <= {id(v) for v in small.weights}
+
+
+LEVELS = {
+    "no sizes": (
+        lambda: network(size=None),
+        {"P2": 8, "P3": 16, "P4": 32},
+    ),
+    "classifier": (
+        lambda: models.ResNet18(
+            input_shape=(64, 64, 3), classes=3, attention="se"
+        ),
+        {"P2": 64, "P3": 128, "P4": 256, "P5": 512},
+    ),
+    "small stem": (
+        lambda: network(stem="small", widths=(4, 8, 16)),
+        {"P2": 16},
+    ),
+    "MobileNet": (
+        lambda: models.MobileNet(
+            alpha=0.25, input_shape=(64, 64, 3), classes=3, attention="cbam"
+        ),
+        {"P2": 32, "P3": 64, "P4": 128, "P5": 256},
+    ),
+    "attention inserted": (
+        lambda: insert_attention(
+            keras.applications.MobileNetV2(
+                (64, 64, 3), alpha=0.35, weights=None, include_top=False
+            ),
+            "cbam",
+            after=r"^block_\d+_add$",
+        ),
+        {"P2": 48, "P3": 96, "P4": 192, "P5": 1280},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_follow_the_strides(name):
+    build, channels = LEVELS[name]
+    backbone = detection.feature_pyramid(build())
+    found = backbone.pyramid_outputs
+    assert {level: found[level].shape[-1] for level in found} == channels
+    for level, tensor in found.items():
+        if tensor.shape[1] is not None:
+            assert tensor.shape[1] == 64 / 2 ** int(level[1])
+
+
+def test_layers_of_levels_can_be_named(small):
+    names = {"P3": "stage2_block1_conv2", "P4": "stage3_block1_out"}
+    backbone = detection.feature_pyramid(small, names)
+    assert backbone.levels == names
+    assert list(backbone.pyramid_outputs) == ["P3", "P4"]
+
+
+SAVED = """
+import sys
+import numpy as np
+from cbam_keras import detection
+import keras
+model = detection.load_model(sys.argv[1] + "/model.keras")
+images = np.load(sys.argv[1] + "/images.npy")
+outputs = keras.tree.flatten(model(images, training=False))
+outputs = [keras.ops.convert_to_numpy(x) for x in outputs]
+np.savez(sys.argv[1] + "/outputs.npz", *outputs)
+"""
+
+
+@pytest.mark.every_backend
+@pytest.mark.slow
+def test_a_saved_detector_gives_the_same_in_a_fresh_process(small, tmp_path):
+    model = detector(detection.feature_pyramid(small))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", IMAGES)
+    command = [sys.executable, "-c", SAVED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = keras.tree.flatten(to_numpy(model(IMAGES, training=False)))
+    with np.load(tmp_path / "outputs.npz") as found:
+        for own, other in zip(expected, found.values(), strict=True):
+            # Logits reach several hundred with KerasHub's initial heads.
+            np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_segmenter_learns_and_is_restored(small, tmp_path):
+    backbone = keras_hub.models.DeepLabV3Backbone(
+        image_encoder=detection.feature_pyramid(small),
+        spatial_pyramid_pooling_key="P4",
+        low_level_feature_key="P2",
+        upsampling_size=4,
+        dilation_rates=[2],
+        image_shape=(64, 64, 3),
+    )
+    model = keras_hub.models.DeepLabV3ImageSegmenter(
+        backbone=backbone, num_classes=2, activation="softmax"
+    )
+    before = to_numpy(small.trainable_variables[0])
+    model.compile("adam", "categorical_crossentropy", run_eagerly=True)
+    model.train_on_batch(IMAGES, np.eye(2)[np.zeros((2, 64, 64), "int32")])
+    assert (to_numpy(small.trainable_variables[0]) != before).any()
+    model.save(tmp_path / "model.keras")
+    loaded = detection.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        to_numpy(loaded(IMAGES, training=False)),
+        to_numpy(model(IMAGES, training=False)),
+    )
+
+
+def strided(*strides, size=48):
+    x = inputs = keras.Input((size, size, 3))
+    for stride in strides:
+        x = layers.Conv2D(2, 3, stride, padding="same")(x)
+    return keras.Model(inputs, x)
+
+
+BAD = {
+    "strides": (lambda: strided(3, 2), None, r"powers of two.*\[3.0, 6.0\]"),
+    "coarsest": (lambda: strided(4, 3), None, "powers of two"),
+    "none": (lambda: strided(2), None, "one of them 4, 8, 16 or 32"),
+    "gap": (lambda: strided(4, 4), None, r"without P3 \(stride 8\)"),
+    "size": (lambda: strided(4, 2, size=100), None, "multiples of .* 8"),
+    "unknown layer": (
+        lambda: network(),
+        {"P3": "stage2_block2_out"},
+        "Did you mean",
+    ),
+    "unknown level": (lambda: network(), {"P7": "stem_conv"}, '"P5"'),
+    "stride": (
+        lambda: network(),
+        {"P3": "stage3_block1_out"},
+        "must have stride 8.*has stride 16",
+    ),
+    "input": (
+        lambda: strided_1d(),
+        None,
+        r"images of shape \(H, W, C\)",
+    ),
+    "subclass": (lambda: Subclassed(), None, "functional"),
+}
+
+
+def strided_1d():
+    inputs = keras.Input((48, 3))
+    return keras.Model(inputs, layers.Conv1D(2, 3, 4)(inputs))
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_networks_that_give_no_pyramid_are_refused(name):
+    build, levels, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        detection.feature_pyramid(build(), levels)
+
+
+def test_the_missing_extra_is_named(small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(ImportError, match=r"cbam_keras\[detect\]"):
+        detection.feature_pyramid(small)
