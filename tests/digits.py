@@ -7,6 +7,7 @@ process, or by the fixtures `few_digits`, `bright_digits` and `grey_digits` of
 
 import numpy as np
 
+from cbam_keras import data
 from cbam_keras.data import digits as embedded
 
 PER_CLASS = 20
@@ -17,7 +18,8 @@ UNEVEN = (15, 20, 11, *[10] * 7)
 
 def replace(digits, setattr_=setattr):
     """Makes `digits()`, images `(N, 28, 28)` and labels, the embedded ones."""
-    setattr_(embedded, "_digits", digits)
+    for module in (embedded, data):
+        setattr_(module, "mnist_digits", digits)
 
 
 def few():
