@@ -97,7 +97,7 @@ def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
     ],
 )
 def test_layers_start_as_the_identity_unless_told(model, given, name, expected):
-    made, options = plan._attention_layers(["none", name], model, given)
+    made, options = plan.attention_layers(["none", name], model, given)
     assert made["none"] is None
     layer = made[name](name="attention")
     assert layer.get_config().items() >= expected.items()
