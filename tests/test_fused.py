@@ -216,7 +216,7 @@ def test_ties_leave_gradients_finite(order, mode):
 def gate(axes, **options):
     if axes == (1, 2):
         # An activation that is never flat, so that each maximum counts.
-        return ChannelAttention(4, activation="tanh", **options)
+        return ChannelAttention(4, activation="sigmoid", **options)
     return SpatialAttention(3, **options)
 
 
