@@ -33,8 +33,11 @@ FEW = {
     ("float64", FAST, "channels_last"),
 }
 # The rounding of each policy, of outputs of about 1. In float64 and
-# channels_first, XLA's convolution under TensorFlow is off by 1e-4.
+# channels_first, XLA's convolution under TensorFlow is off by 1e-4, in
+# float32 by 1e-3: Keras uses it there in eager mode, too.
 TOLERANCES = {"float32": 1e-5, "float64": 1e-4}
+if BACKEND == "tensorflow":
+    TOLERANCES["float32"] = 1e-3
 
 
 def reason_of(policy, mode, data_format):
