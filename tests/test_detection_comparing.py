@@ -184,7 +184,9 @@ def test_differences_are_paired_by_seed():
     assert one.interval == pytest.approx((-0.03853, 0.08853), abs=1e-5)
     assert rows["cbam"]["map50"].difference == pytest.approx(0.05)
     assert rows["none"]["map"].difference is None
-    assert "cannot be told from none by +2.5 points" in verdict(rows)
+    said = verdict(rows)
+    assert "differs from none by +2.5 points of mAP@[.5,.95]" in said
+    assert ", which may be chance (95 % interval" in said
 
 
 BAD = {

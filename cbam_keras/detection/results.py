@@ -188,8 +188,8 @@ def verdict(rows: Mapping[str, Mapping[str, Compared]]) -> str:
         found += f" over {len(one.values)} seeds"
         if low <= 0 <= high:
             parts.append(
-                f"{network} cannot be told from {BASELINE} by {points} "
-                f"({found})"
+                f"{network} differs from {BASELINE} by {points}, which may be "
+                f"chance ({found})"
             )
         else:
             word = "ahead of" if one.difference > 0 else "behind"

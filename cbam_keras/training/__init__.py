@@ -47,7 +47,6 @@ from cbam_keras.training.statistics import (
     deviation,
     interval,
     judge,
-    seeds_to_tell,
 )
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
