@@ -43,10 +43,12 @@ from cbam_keras.training.runs import train
 from cbam_keras.training.statistics import (
     CONFIDENCE,
     Compared,
+    Measured,
     compared,
     deviation,
     interval,
     judge,
+    verdict,
 )
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
