@@ -1,7 +1,6 @@
 """`estimate`: how long a training will take, from a few timed steps."""
 
 import dataclasses
-import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +8,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _terminal, data, profiling
+from cbam_keras import _checks, _inspection, _terminal, data, profiling
 from cbam_keras._terminal import in_words, watched
 from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe
@@ -132,18 +131,16 @@ def estimate(
     """
     times = _checks.positive_integer("times", times)
     workers = _checks.positive_integer("workers", workers)
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        costs = tuple(
-            _cost(name, build, images, recipe)
-            for name, build in watched(
-                networks.items(), len(networks), "Timing steps"
+    with _inspection.same_randomness():
+        try:
+            costs = tuple(
+                _cost(name, build, images, recipe)
+                for name, build in watched(
+                    networks.items(), len(networks), "Timing steps"
+                )
             )
-        )
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        images.set_epoch(0)
+        finally:
+            images.set_epoch(0)
     return Estimate(costs, recipe.epochs, times, workers)
 
 
