@@ -7,6 +7,7 @@ import pytest
 from detection_checks import CLASSES, OBJECTS, SIZES, bright_box, write_coco
 
 from cbam_keras import detection
+from cbam_keras.detection.records import check_labels, relative
 
 
 def test_a_folder_of_coco_is_read(tmp_path):
@@ -50,10 +51,20 @@ def alter(key, value):
     return change
 
 
+def all_crowds(content):
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+
+
 BAD = {
     "outside": (alter("bbox", [20, 4, 15, 10]), r"lie in its image.*\[20, 4"),
     "before": (alter("bbox", [-5, 4, 15, 10]), "lie in its image"),
     "no area": (alter("bbox", [3, 4, 0, 10]), r"have an area.*30 x 20 pixels"),
+    "three numbers": (alter("bbox", [3, 4, 15]), r"four finite.*\[3, 4, 15\]"),
+    "not a number": (alter("bbox", [3, 4, 15, float("nan")]), "four finite"),
+    "no numbers": (alter("bbox", ["3", "4", "5", "6"]), "four finite numbers"),
+    "key": (lambda c: c["annotations"][0].pop("bbox"), "KeyError: 'bbox'"),
+    "crowds": (all_crowds, "at least one box that is not of a crowd"),
     "category": (alter("category_id", 5), "category_id=5"),
     "image": (alter("image_id", 99), "image_id=99"),
     "no box": (lambda c: c.update(annotations=[]), "at least one box"),
@@ -70,6 +81,17 @@ def test_bad_annotations_are_refused(name, tmp_path):
     change, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         detection.load_data(write_coco(tmp_path, change=change))
+
+
+def test_labels_of_no_class_are_refused(tmp_path):
+    records = detection.load_data(write_coco(tmp_path)).train.records
+    with pytest.raises(ValueError, match="from 0 to 0.* with label 1"):
+        check_labels(records, 1, "records")
+
+
+def test_unknown_formats_of_boxes_are_refused():
+    with pytest.raises(ValueError, match="xywh"):
+        relative([[1, 2, 3, 4]], "coco", 9, 9, "an image")
 
 
 def test_a_folder_without_test_images_is_refused(tmp_path):
