@@ -68,6 +68,10 @@ BAD = {
     "category": (alter("category_id", 5), "category_id=5"),
     "image": (alter("image_id", 99), "image_id=99"),
     "no box": (lambda c: c.update(annotations=[]), "at least one box"),
+    "no image": (
+        lambda c: c.update(images=[], annotations=[]),
+        "at least one box",
+    ),
     "no images": (lambda c: c.pop("images"), "COCO's JSON"),
     "file": (
         lambda c: c["images"][0].update(file_name="x.png"),

@@ -101,13 +101,13 @@ def _is_number(value):
 
 def check_labels(records: Records, classes: int, received: str) -> None:
     """Raises unless there are objects, and all labels are of a class."""
-    labels = np.concatenate(records.labels)
-    if np.concatenate(records.ignored).all():
+    if all(ignored.all() for ignored in records.ignored):
         raise ValueError(
             "A split must have at least one box that is not of a crowd or "
             f"difficult (an image may have none). Received: {received}, which "
             "has none"
         )
+    labels = np.concatenate(records.labels)
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise ValueError(
