@@ -252,7 +252,8 @@ def verdict(
         return "; ".join(clauses) + "."
     changes = " and ".join(
         f"{name} by {100 * found.difference:+.{digits}f}"
-        for name, found in others.items()
+        for name, found in networks.items()
+        if found.difference is not None
     )
     return (
         f"Compared with {baseline}, the {measure} changes with {changes} "
