@@ -61,6 +61,13 @@ def ours(mode, shape, dtype, x, cotangent):
         layer.build(shape)
         variables = layer.trainable_variables
         steps[name] = modes.layer_steps(mode, layer, variables, x, cotangent)
+        if mode == "torch" and name == "CBAM":
+            import torch
+
+            compiled = torch.compile(layer, dynamic=False)
+            steps["CBAM, torch.compile"] = modes.layer_steps(
+                mode, compiled, variables, x, cotangent
+            )
     return steps
 
 

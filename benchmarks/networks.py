@@ -37,6 +37,11 @@ def compiled(name, attention, mode, image_size):
         classifier_activation=None,
         attention=ARMS[attention],
     )
+    return ready(network, mode)
+
+
+def ready(network, mode):
+    """Returns a network after compiling it for training."""
     network.compile(
         optimizer=keras.optimizers.SGD(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

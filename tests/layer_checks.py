@@ -166,7 +166,7 @@ def _with_autograd(total, mode):
 def single_operations():
     """Turns the fused operation off, for results to compare with."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decorator, "_passes", lambda: None)
+        patch.setattr(decorator, "backend_passes", lambda: None)
         yield
 
 
@@ -174,7 +174,7 @@ def single_operations():
 def fused_calls():
     """Yields a list, which grows by each call with a custom gradient."""
     calls = []
-    passes = decorator._passes()
+    passes = decorator.backend_passes()
     custom_vjp = passes.custom_vjp
 
     def counted(*arguments):

@@ -142,7 +142,7 @@ def test_passes_for_other_devices_equal_single_operations(
     order, mode, monkeypatch
 ):
     # The code for other devices, run on this one.
-    monkeypatch.setattr(decorator._passes(), "_on_cpu", lambda *_: False)
+    monkeypatch.setattr(decorator.backend_passes(), "_on_cpu", lambda *_: False)
     layer, *arrays = layer_and_arrays(cbam, {"order": order}, SHAPE)
     assert_equals_reference(layer, *arrays, mode=mode)
 

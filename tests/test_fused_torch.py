@@ -13,9 +13,15 @@ from fused_checks import (
     only_on,
     total_of,
 )
-from layer_checks import built, random_input, single_operations
+from layer_checks import (
+    assert_all_close,
+    built,
+    model_of,
+    random_input,
+    single_operations,
+)
 
-from cbam_keras import ChannelAttention
+from cbam_keras import CBAM, ChannelAttention
 
 pytestmark = [pytest.mark.every_backend, only_on("torch")]
 
@@ -183,3 +189,62 @@ def test_autocast_leaves_the_types_to_the_policy(make, dtype):
         found = _gradients(layer, x, lambda y, _: y)
     for own, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(own, other)
+
+
+@pytest.mark.parametrize(
+    "options, dynamic",
+    [
+        ({}, False),
+        ({"order": "parallel"}, False),
+        ({"order": "spatial_first", "data_format": "channels_first"}, True),
+    ],
+    ids=["cbam", "parallel", "dynamic channels_first"],
+)
+def test_a_compiled_layer_is_one_graph(options, dynamic):
+    import torch
+
+    torch.compiler.reset()
+    layer = built(CBAM(4, 3, **options), (None, 16, None, 16))
+    call = torch.compile(
+        functools.partial(layer.call, training=True),
+        backend="aot_eager",
+        fullgraph=True,
+        dynamic=dynamic,
+    )
+    for x in (random_input((2, 16, 5, 16)), random_input((1, 16, 3, 16))):
+        found = _gradients(layer, x, lambda y, x: call(x))
+        with single_operations():
+            expected = _gradients(layer, x, lambda y, _: y)
+        assert_all_close(found, expected, 1e-5)
+
+
+def test_compiled_transformations_equal_single_operations():
+    import torch
+
+    torch.compiler.reset()
+    layer = built(ChannelAttention(4), SHAPE)
+    x, *weights = arguments(layer)
+    total = functools.partial(_swapped, total_of(layer), weights)
+    gradient = torch.func.vmap(torch.func.grad(total))
+    many = torch.tensor(random_input((3, *SHAPE)))
+    found = torch.compile(gradient, backend="aot_eager")(many)
+    np.testing.assert_allclose(
+        found.detach(), gradient(many).detach(), atol=1e-5
+    )
+
+
+@pytest.mark.exhaustive
+# PyTorch warns of what it finds in Keras.
+@pytest.mark.filterwarnings("ignore")
+def test_fit_with_jit_compile_equals_fit_without():
+    import torch
+
+    torch.compiler.reset()
+    x = random_input((8, *SHAPE[1:]))
+    found = []
+    for jit_compile in (True, False):
+        model = model_of(cbam(), SHAPE[1:])
+        model.compile("sgd", loss="mse", jit_compile=jit_compile)
+        model.fit(x, x[::-1], batch_size=4, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    assert_all_close(*found, 1e-5)

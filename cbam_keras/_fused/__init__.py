@@ -1,12 +1,14 @@
 """Fused attention: few passes over memory, with a custom gradient.
 
 - `decorator`: `fused`, which a layer puts on its `call`.
+- `convolution`: `convolve`, the convolution of the spatial gate.
 - `operation`: the gates of a layer as one operation, forward and backward.
 - `contract`: its formulas, and what a backend supplies for it.
 - `tensorflow_passes`, `jax_passes`, `torch_passes`: one backend each.
 - `private`: what backends keep private, with fallbacks.
 """
 
+from cbam_keras._fused.convolution import convolve
 from cbam_keras._fused.decorator import fused
 
-__all__ = ["fused"]
+__all__ = ["convolve", "fused"]

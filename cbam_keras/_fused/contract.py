@@ -130,6 +130,9 @@ class Passes(Protocol):
         """Returns whether the passes are also used where `needs_gradient` is
         `False`, and not the formula."""
 
+    def is_compiled_for_cpu(self, x: Tensor) -> bool:
+        """Returns whether a compiler fuses what is computed here, on a CPU."""
+
     def reshape(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
         """Returns `x` in another shape."""
 

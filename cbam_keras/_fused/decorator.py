@@ -32,7 +32,7 @@ def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
     def fused_call(self, inputs, training=None):
         x = self._prepare(inputs)
-        passes = _passes()
+        passes = backend_passes()
         if (
             passes is None
             or isinstance(x, keras.KerasTensor)
@@ -46,7 +46,7 @@ def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     return fused_call
 
 
-def _passes():
+def backend_passes():
     """Returns the passes of the backend, or `None` if it has none."""
     return _PASSES
 

@@ -29,6 +29,10 @@ def fuses_inference():
     return False
 
 
+def is_compiled_for_cpu(x):
+    return _on_cpu() and isinstance(x, jax.core.Tracer)
+
+
 def reshape(x, shape):
     return jnp.reshape(x, shape)
 

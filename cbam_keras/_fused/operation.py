@@ -59,7 +59,9 @@ class FusedOperation:
         self.shape = ops.shape(x)
         first = layer.data_format == "channels_first"
         self.space = tuple(self.shape[2:] if first else self.shape[1:-1])
-        self.channels = x.shape[1 if first else -1]
+        # Not from `x`, whose sizes PyTorch may compile as unknown.
+        axis = layer._channel_axis(len(x.shape))
+        self.channels = layer.input_spec.axes[axis]
         self.map_shape = (1, *self.space) if first else (*self.space, 1)
         rows, columns = math.prod(self.space[:-1]), self.space[-1]
         positions = rows * columns

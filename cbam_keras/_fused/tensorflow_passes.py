@@ -37,6 +37,10 @@ def fuses_inference():
     return tf.executing_eagerly() or _in_xla()
 
 
+def is_compiled_for_cpu(x):
+    return _on_cpu() and _in_xla()
+
+
 def reshape(x, shape):
     return tf.reshape(x, shape)
 

@@ -10,10 +10,17 @@ import torch
 from cbam_keras._fused import private
 from cbam_keras._fused.contract import Pooled
 
+# PyTorch 2.6 can't tell exports from `torch.compile`: treat both as exports.
+_is_exporting = getattr(
+    torch.compiler, "is_exporting", torch.compiler.is_compiling
+)
+
 
 def supports(x):
-    # Compilers fuse single operations themselves; exports, traces and
-    # transformations need them; and tangents pass through no custom gradient.
+    if _compiles():
+        return True
+    # Exports, traces and transformations need single operations, and tangents
+    # pass through no custom gradient.
     return not (
         x.is_meta
         or torch.compiler.is_compiling()
@@ -24,8 +31,10 @@ def supports(x):
 
 
 def needs_gradient(x, weights, training):
+    # A compiler takes the gradient itself, and fuses what that needs.
     return (
         training is not False
+        and not _compiles()
         and torch.is_grad_enabled()
         and any(tensor.requires_grad for tensor in (x, *weights))
     )
@@ -33,6 +42,10 @@ def needs_gradient(x, weights, training):
 
 def fuses_inference():
     return True
+
+
+def is_compiled_for_cpu(x):
+    return _on_cpu(x) and _compiles()
 
 
 def reshape(x, shape):
@@ -139,7 +152,7 @@ def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
 
 
 def scale(product, gate_map, x):
-    if product is x or product.requires_grad:
+    if product is x or product.requires_grad or _compiles():
         return product * gate_map
     return product.mul_(gate_map)
 
@@ -186,6 +199,11 @@ def _weighted_sum(x, gate_map, axis):
         x = x * gate_map
     exact = torch.float32 if half else x.dtype
     return x.sum(axis, keepdim=True, dtype=exact).to(x.dtype)
+
+
+def _compiles():
+    """Whether `torch.compile` is at work, and not an export."""
+    return torch.compiler.is_compiling() and not _is_exporting()
 
 
 def _on_cpu(x):

@@ -26,7 +26,7 @@ def _avg_pool(x, axis, keepdims):
 # The pools that `pool_types` may name.
 POOLS = {
     "avg": _avg_pool,
-    "max": ops.max,
+    "max": ops.amax,
     "lp": _lp_pool,
     "lse": ops.logsumexp,
 }
@@ -36,5 +36,5 @@ def pool(x, pool_type, axis, dtype, keepdims=False):
     """Returns `x` pooled over `axis`, computed and returned in `dtype`."""
     if pool_type == "max":
         # A maximum is exact in any precision: cast the small result.
-        return ops.cast(ops.max(x, axis=axis, keepdims=keepdims), dtype)
+        return ops.cast(ops.amax(x, axis=axis, keepdims=keepdims), dtype)
     return POOLS[pool_type](ops.cast(x, dtype), axis=axis, keepdims=keepdims)

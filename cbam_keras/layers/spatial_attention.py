@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks
-from cbam_keras._fused import fused
+from cbam_keras._fused import convolve, fused
 from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.pools import POOLS, pool
 
@@ -201,12 +201,10 @@ class SpatialAttention(AttentionLayer):
         axis = self._channel_axis(last + 1)
         # The convolution is channels-last whatever the data format: TensorFlow
         # has no channels_first convolution on a CPU.
-        logits = ops.conv(
+        logits = convolve(
             ops.moveaxis(ops.concatenate(pooled, axis=axis), axis, last),
             self._convolution_kernel(),
-            padding="same",
-            data_format="channels_last",
-            dilation_rate=self.dilation_rate,
+            self.dilation_rate,
         )
         if self.bias is not None:
             logits = logits + ops.cast(self.bias, logits.dtype)
