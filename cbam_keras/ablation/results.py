@@ -97,7 +97,7 @@ class AblationResults:
         parts = [
             f"{title}\n\n{_terminal.render(columns, [cells])}\n\n"
             f"{textwrap.fill(note, 100)}"
-            for title, columns, cells, note in self._tables()
+            for title, columns, cells, note in self.tables()
         ]
         return "\n\n".join([*parts, f"All files are in {self.output}"])
 
@@ -106,7 +106,7 @@ class AblationResults:
         return "\n\n".join(
             f"**{title}**\n\n"
             f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
-            for title, columns, cells, note in self._tables()
+            for title, columns, cells, note in self.tables()
         )
 
     def csv(self) -> str:
@@ -145,7 +145,7 @@ class AblationResults:
             indent=1,
         )
 
-    def _tables(self) -> Iterator[tuple]:
+    def tables(self) -> Iterator[tuple]:
         """Yields title, columns, cells and note of each table."""
         top5 = self.rows[0].top5_error is not None
         columns = {
@@ -157,16 +157,8 @@ class AblationResults:
             **({"top-5 error (%)": "right"} if top5 else {}),
             "s / epoch": "right",
         }
-        tables: dict[int, list[AblationRow]] = {}
-        for row in self.rows:
-            tables.setdefault(row.table, []).append(row)
-        # Some are in two tables.
-        comparisons = {
-            (row.attention, rows[0].attention)
-            for rows in tables.values()
-            for row in rows[1:]
-        }
-        for table, rows in tables.items():
+        comparisons = len(self._comparisons())
+        for table, rows in self._by_table().items():
             cells = [
                 (
                     row.attention,
@@ -184,7 +176,37 @@ class AblationResults:
                 for row in rows
             ]
             title = f"Table {table}: {TITLES[table]}, {self.title}"
-            yield title, columns, cells, self._note(rows, len(comparisons))
+            yield title, columns, cells, self._note(rows, comparisons)
+
+    def verdict(self) -> str:
+        """Returns what the differences say, in a sentence or two."""
+        if len(self.seeds) == 1:
+            return (
+                "One seed gives no interval: how much of a difference is "
+                "chance is not known. Several seeds (--seeds 3) give one."
+            )
+        many = len(self._comparisons())
+        clear = list(dict.fromkeys(_clear(self.rows)))
+        found = f": {', '.join(clear)}" if clear else ""
+        return (
+            f"{len(clear)} of {many} differences to the first row of a table "
+            f"exclude zero over {len(self.seeds)} seeds{found}. By chance "
+            f"alone about {many * (1 - CONFIDENCE):.1f} would."
+        )
+
+    def _by_table(self):
+        tables: dict[int, list[AblationRow]] = {}
+        for row in self.rows:
+            tables.setdefault(row.table, []).append(row)
+        return tables
+
+    def _comparisons(self):
+        """Returns the different comparisons; some are in two tables."""
+        return {
+            (row.attention, rows[0].attention)
+            for rows in self._by_table().values()
+            for row in rows[1:]
+        }
 
     def _note(self, rows, comparisons):
         """Returns the note below a table: what its numbers mean."""
@@ -199,16 +221,7 @@ class AblationResults:
                 "One seed gives no interval: how much of a difference is "
                 "chance is not known."
             )
-        clear = [
-            f'"{row.attention}" ({word})'
-            for row in rows
-            if row.interval is not None
-            for word, found in (
-                ("lower error", row.interval[1] < 0),
-                ("higher error", row.interval[0] > 0),
-            )
-            if found
-        ]
+        clear = _clear(rows)
         found = (
             f"{len(clear)} of {len(rows) - 1} intervals over "
             f"{len(self.seeds)} seeds exclude zero"
@@ -222,6 +235,20 @@ class AblationResults:
             + f"{comparisons * (1 - CONFIDENCE):.1f}. Other test images are "
             + "not accounted for."
         )
+
+
+def _clear(rows):
+    """Returns the rows whose interval excludes zero, in words."""
+    return [
+        f'"{row.attention}" ({word})'
+        for row in rows
+        if row.interval is not None
+        for word, found in (
+            ("lower error", row.interval[1] < 0),
+            ("higher error", row.interval[0] > 0),
+        )
+        if found
+    ]
 
 
 def _spread(mean, deviation):

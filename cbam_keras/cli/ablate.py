@@ -16,6 +16,7 @@ from cbam_keras.cli.arguments import (
     model_of,
     progress_of,
     recipe_of,
+    reported,
     run_folder_of,
 )
 
@@ -77,7 +78,7 @@ def _ablate(options):
             estimate = ablation.estimate(options.data, **arguments)
         print(estimate)
         return
-    with progress_of(options):
+    with progress_of(options), reported(options):
         results = ablation.run(
             options.data, **arguments, **run_folder_of(options)
         )

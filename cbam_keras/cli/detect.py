@@ -10,6 +10,7 @@ from cbam_keras.cli.arguments import (
     add_run_folder,
     progress_of,
     recipe_of,
+    reported,
     run_folder_of,
 )
 
@@ -136,7 +137,7 @@ def _add_recipe(parser):
 
 def _detect(options):
     given = vars(options)
-    with progress_of(options):
+    with progress_of(options), reported(options):
         results = detection.compare(
             given.get("attention", ("none", "se", "cbam")),
             backbone=options.backbone,

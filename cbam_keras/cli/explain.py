@@ -10,10 +10,12 @@ from cbam_keras.cli.arguments import (
     add_import,
     add_output,
     add_quiet,
+    command_of,
     data_options_of,
     import_modules,
     imported,
     progress_of,
+    write_report,
 )
 from cbam_keras.data import SPLITS
 
@@ -21,6 +23,7 @@ DEFAULT_COUNT = 8
 FILES = """\
 Files in the output folder; existing ones are replaced:
 
+  report.html          all of this as a page
   grad_cam.png         the drawn images, and for each model its heat map with
                        the probability of the explained class
   attention-MODEL.png  the attention maps of a model, on up to 4 images
@@ -206,7 +209,10 @@ def _explain(options):
                 "count": len(chosen),
                 "seed": seed,
             },
+            command=command_of(options),
         )
+        if not options.no_report:
+            write_report(output)
     print(results)
     print(f"\nFiles in {output}")
 

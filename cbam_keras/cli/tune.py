@@ -21,6 +21,7 @@ from cbam_keras.cli.arguments import (
     model_of,
     progress_of,
     recipe_of,
+    reported,
     run_folder_of,
 )
 from cbam_keras.layers import ORDERS
@@ -217,7 +218,7 @@ def _tune(options):
         own = f"worker-{socket.gethostname()}-{os.getpid()}"
         role = "chief" if options.chief else given.get("id", own)
         tuning.join(role, given["address"])
-    with progress_of(options):
+    with progress_of(options), reported(options):
         hypermodel = _hypermodel(options)
         results = tuning.search(
             hypermodel,
