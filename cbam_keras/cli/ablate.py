@@ -16,9 +16,9 @@ from cbam_keras.cli.arguments import (
     model_of,
     progress_of,
     recipe_of,
-    reported,
     run_folder_of,
 )
+from cbam_keras.cli.reports import reported
 
 
 def add_ablate(commands):

@@ -5,21 +5,12 @@ import contextlib
 import dataclasses
 import importlib
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from cbam_keras import (
-    _checks,
-    _run_folder,
-    _terminal,
-    data,
-    models,
-    report,
-    training,
-)
+from cbam_keras import _terminal, data, models, training
 from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
@@ -282,36 +273,6 @@ def progress_of(options) -> Iterator[None]:
         elif given.get("json"):
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
-
-
-@contextlib.contextmanager
-def reported(options) -> Iterator[None]:
-    """Context of runs, whose folders get `report.html` at the end."""
-    command = command_of(options)
-    if options.no_report:
-        with _run_folder.started_by(command, None):
-            yield
-        return
-    # Needed only at the end, but checked before any work.
-    _checks.require("jinja2", extra="plot")
-    with _run_folder.started_by(command, write_report):
-        yield
-
-
-def write_report(folder) -> None:
-    """Writes the report of a folder, or warns that it cannot."""
-    try:
-        report.write(folder)
-    # A result that took hours is not lost for the sake of its page.
-    except Exception as error:
-        _checks.warn(f"{folder}/report.html could not be written ({error!r})")
-
-
-def command_of(options) -> str:
-    """Returns the command that repeats what was asked for."""
-    again = ("--overwrite", "--resume")
-    words = [word for word in options.arguments if word not in again]
-    return shlex.join(["cbam-keras", *words])
 
 
 def data_options_of(options) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from cbam_keras.cli.arguments import (
     add_run_folder,
     progress_of,
     recipe_of,
-    reported,
     run_folder_of,
 )
+from cbam_keras.cli.reports import reported
 
 
 def add_detect(commands):

@@ -10,13 +10,12 @@ from cbam_keras.cli.arguments import (
     add_import,
     add_output,
     add_quiet,
-    command_of,
     data_options_of,
     import_modules,
     imported,
     progress_of,
-    write_report,
 )
+from cbam_keras.cli.reports import command_of, write_report
 from cbam_keras.data import SPLITS
 
 DEFAULT_COUNT = 8

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cbam_keras import _run_folder, comparison, explain, training
+from cbam_keras import comparison, training
 from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
     ARMS,
@@ -16,14 +16,11 @@ from cbam_keras.cli.arguments import (
     data_options_of,
     progress_of,
     recipe_of,
-    reported,
     run_folder_of,
-    write_report,
 )
+from cbam_keras.cli.reports import complete, reported
 from cbam_keras.layers import ORDERS
 
-# Of so many test images, the page shows those that networks get wrong.
-LOOKED_AT = 64
 _LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 
 
@@ -183,29 +180,9 @@ def _train(options):
     if getattr(distribution, "process", 0) != 0:
         return
     print(results.json() if options.json else results, flush=True)
-    if not options.no_report:
-        with progress_of(options):
-            _look(options, results)
-            write_report(results.output)
-            print(f"\nReport in {results.output / _run_folder.REPORT}")
-
-
-def _look(options, results):
-    """Explains what the networks of the first seed get wrong."""
     many = len(results.rows)
-    files = [results.output / run.file for run in results.runs[:many]]
-    output = results.output / _run_folder.LOOKS
-    drawn = output / "explain.json"
-    if drawn.exists() and all(
-        file.stat().st_mtime < drawn.stat().st_mtime for file in files
-    ):
-        return
-    seed = results.seeds[0]
-    chosen = explain.from_data(
-        options.data, "test", LOOKED_AT, seed, data_options_of(options)
-    )
-    described = {"data": options.data, "split": "test", "seed": seed}
-    explain.explain_run(files, chosen, output, described)
+    models = [results.output / run.file for run in results.runs[:many]]
+    complete(options, results.output, models, results.seeds[0])
 
 
 def _distribution(given):

@@ -21,9 +21,9 @@ from cbam_keras.cli.arguments import (
     model_of,
     progress_of,
     recipe_of,
-    reported,
     run_folder_of,
 )
+from cbam_keras.cli.reports import complete, reported
 from cbam_keras.layers import ORDERS
 
 # Options of the search space: name, kind, help, and how a value is shown.
@@ -220,10 +220,11 @@ def _tune(options):
         tuning.join(role, given["address"])
     with progress_of(options), reported(options):
         hypermodel = _hypermodel(options)
+        recipe = recipe_of(options, tuning.default_recipe(hypermodel))
         results = tuning.search(
             hypermodel,
             options.data,
-            recipe_of(options, tuning.default_recipe(hypermodel)),
+            recipe,
             **_trials(options),
             keep=options.keep,
             tensorboard=options.tensorboard,
@@ -231,7 +232,9 @@ def _tune(options):
             **run_folder_of(options),
         )
     if results is not None:
-        print(results.json() if options.json else results)
+        print(results.json() if options.json else results, flush=True)
+        best = results.output / "best.keras"
+        complete(options, results.output, [best], recipe.seed)
     return 0
 
 

@@ -34,9 +34,6 @@ def of_seeds(page: Page, folder: pathlib.Path, content: dict) -> None:
     first = next(iter(described.values()))
     _facts(page, settings, first)
     page.facts["seeds"] = ", ".join(described)
-    page.facts["data fingerprints"] = ", ".join(
-        str(one["fingerprint"]) for one in described.values()
-    )
     names, ends = settings["networks"], {}
     for seed in described:
         own = _runs_of(folder / f"seed-{seed}")
@@ -170,7 +167,8 @@ def looks(page: Page, folder: pathlib.Path, content: dict) -> None:
             "when all networks are trained."
         )
         return
-    page.looks, page.looks_note = looks_in(folder / LOOKS)
+    page.looks, note = looks_in(folder / LOOKS)
+    page.looks_note = f"The networks of the first seed on test images. {note}"
 
 
 def add_figure(page: Page, path: pathlib.Path, alt: str, caption: str) -> None:

@@ -84,10 +84,9 @@ def read(folder: pathlib.Path) -> Page:
         try:
             part(page, folder, content)
         except DAMAGE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            page.missing.append(
-                f"{part.__doc__.split('.')[0]}: not readable ({reason})."
-            )
+            what = (part.__doc__ or part.__name__).split(".")[0]
+            reason = f"{type(error).__name__}: {error}"
+            page.missing.append(f"{what} cannot be read ({reason}).")
     if content.get("kind") not in PARTS:
         page.missing.append(
             "The folder holds a run of a kind that is not known here: "
