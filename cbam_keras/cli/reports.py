@@ -5,7 +5,7 @@ import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
 
-from cbam_keras import _checks, _run_folder, explain, report
+from cbam_keras import _checks, _files, _run_folder, explain, report
 from cbam_keras.cli.arguments import data_options_of, progress_of
 
 # Of so many test images, the page shows those that networks get wrong.
@@ -30,6 +30,9 @@ def write_report(folder: pathlib.Path) -> None:
         report.write(folder)
     # A result that took hours is not lost for the sake of its page.
     except Exception as error:
+        if _files.is_unwritable(folder, error):
+            # The run says so.
+            raise
         _checks.warn(f'"{folder}/report.html" is not written ({error!r})')
 
 
@@ -46,7 +49,7 @@ def complete(
     """Explains what networks of a finished run get wrong, for its report."""
     if options.no_report:
         return
-    with progress_of(options):
+    with progress_of(options), _files.writing_to(output):
         try:
             _explain(options, output / _run_folder.LOOKS, models, seed)
         except (ValueError, TypeError) as error:

@@ -180,6 +180,11 @@ def _train(options):
     if getattr(distribution, "process", 0) != 0:
         return
     print(results.json() if options.json else results, flush=True)
+    _complete(options, results)
+
+
+def _complete(options, results):
+    """Adds to the report where the networks of the first seed look."""
     many = len(results.rows)
     models = [results.output / run.file for run in results.runs[:many]]
     complete(options, results.output, models, results.seeds[0])

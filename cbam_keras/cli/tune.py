@@ -233,9 +233,14 @@ def _tune(options):
         )
     if results is not None:
         print(results.json() if options.json else results, flush=True)
-        best = results.output / "best.keras"
-        complete(options, results.output, [best], recipe.seed)
+        _complete(options, results, recipe)
     return 0
+
+
+def _complete(options, results, recipe):
+    """Adds to the report where the best network looks."""
+    best = results.output / "best.keras"
+    complete(options, results.output, [best], recipe.seed)
 
 
 def _dry_run(options):
