@@ -64,10 +64,11 @@ class AblationRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class AblationResults:
+class AblationResults(_terminal.Tabular):
     """Results of an ablation; prints as the paper's tables.
 
-    `markdown()`, `csv()` and `json()` return them as text.
+    `markdown()`, `csv()` and `json()` return them as text, `to_dataframe()` a
+    row per network, table and seed, with the errors of that seed in %.
 
     Attributes:
         rows: List of `AblationRow`, by table; the first of each table is its
@@ -145,6 +146,27 @@ class AblationResults:
             indent=1,
         )
 
+    def _records(self):
+        return [
+            {
+                "table": row.table,
+                "network": row.network,
+                "attention": row.attention,
+                "seed": seed,
+                "parameters": row.parameters,
+                "macs": row.macs,
+                "top1_error": row.top1_errors[number],
+                "top5_error": row.top5_errors and row.top5_errors[number],
+                "seconds_per_epoch": row.seconds_per_epoch,
+            }
+            for row in self.rows
+            for number, seed in enumerate(self.seeds)
+        ]
+
+    def _tables(self):
+        for title, columns, cells, _ in self.tables():
+            yield columns, [cells], title
+
     def tables(self) -> Iterator[tuple]:
         """Yields title, columns, cells and note of each table."""
         top5 = self.rows[0].top5_error is not None
@@ -178,8 +200,9 @@ class AblationResults:
             title = f"Table {table}: {TITLES[table]}, {self.title}"
             yield title, columns, cells, self._note(rows, comparisons)
 
+    @property
     def verdict(self) -> str:
-        """Returns what the differences say, in a sentence or two."""
+        """What the differences say, in a sentence or two."""
         if len(self.seeds) == 1:
             return (
                 "One seed gives no interval: how much of a difference is "

@@ -34,7 +34,7 @@ def results(page: Page, folder: pathlib.Path, content: dict) -> None:
     )
     for title, columns, cells, note in found.tables():
         page.tables.append(Table(columns, cells, title, note))
-    page.verdict = found.verdict()
+    page.verdict = found.verdict
 
 
 def figures(page: Page, folder: pathlib.Path, content: dict) -> None:
