@@ -1,8 +1,8 @@
 """Draws `docs/figures/first-sight.png`: what a trained network attends to.
 
-    cbam-keras train --attention cbam --epochs 5 --output runs/first
-    cbam-keras explain runs/first --draw 6 --count 6 --output runs/first-seen
-    python docs/first_sight.py runs/first-seen
+cbam-keras train --attention cbam --epochs 5 --output runs/first
+cbam-keras explain runs/first --draw 6 --count 6 --output runs/first-seen
+python docs/first_sight.py runs/first-seen
 """
 
 import json
@@ -16,7 +16,7 @@ from cbam_keras import plotting
 FILE = pathlib.Path(__file__).parent / "figures" / "first-sight.png"
 # The layer whose gates are shown, and how each row is called.
 LAYER = "stage2_block1_attention"
-ROWS = ("input", "channel gate", "spatial gate", "Grad-CAM")
+ROWS = ("input", "channel\ngate", "spatial gate", "Grad-CAM")
 
 
 def draw(folder):
