@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -110,7 +111,7 @@ def test_detections_are_the_same_in_a_fresh_process(finished, tmp_path):
 
 
 def test_the_same_call_returns_the_results(finished, monkeypatch, capsys):
-    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(training, "fit_in", None)
     again = detection.compare(
         ("none", "cbam"), recipe=SHORT, output=finished.output
     )
@@ -161,6 +162,21 @@ def test_the_command_prints_the_results_as_json(finished, capsys):
     assert status == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] == finished.verdict
+
+
+def test_a_dry_run_prints_what_would_be_trained_and_writes_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training.estimates, "SECONDS", 0)
+    arguments = ["--attention", "none", "cbam", "--seeds", "3"]
+    assert cli.main(["detect", "--dry-run", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "80 training and 10 test images of 64 x 64 pixels" in printed
+    assert re.search(r"Anchors on levels P3 to P4, .*% of the boxes", printed)
+    assert re.search(r"cbam .* 1[.,]\d{3},\d{3} .* 12 .* 3 ", printed)
+    assert printed.splitlines()[-1].startswith("About ")
+    assert not list(tmp_path.iterdir())
 
 
 # The comparison itself.

@@ -66,13 +66,13 @@ def test_each_seed_is_one_run(tmp_path, capsys):
 
 def test_more_seeds_train_what_is_missing(tmp_path, monkeypatch):
     first = train(tmp_path, seeds=[0])
-    trained, fit = [], training.runs.fit
+    trained, fit = [], training.fitting.fit
 
     def noting(model, name, images, recipe, *arguments, **options):
         trained.append(recipe.seed)
         return fit(model, name, images, recipe, *arguments, **options)
 
-    monkeypatch.setattr(training.runs, "fit", noting)
+    monkeypatch.setattr(training.fitting, "fit", noting)
     both = train(tmp_path, seeds=[0, 3])
     assert trained == [3]
     assert both[0] == first[0]

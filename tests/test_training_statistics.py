@@ -7,7 +7,7 @@ import statistics as python_statistics
 import numpy as np
 import pytest
 
-from cbam_keras.training import Run, compared, interval, judge
+from cbam_keras.training import Measured, Run, compared, interval, judge
 from cbam_keras.training.statistics import exact, seeds_to_tell
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -158,10 +158,21 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
     ids=["ahead", "behind", "untold", "never_told", "one_seed"],
 )
 def test_a_verdict_is_a_clause(found, clause):
-    assert judge(found, "none") == clause
+    assert judge("cbam", found.measured, "none") == clause
+
+
+def test_a_verdict_names_the_measure():
+    found = Measured.of((0.352, 0.34), (0.342, 0.33))
+    said = judge("cbam", found, "none", "mAP@.5", digits=1)
+    assert said == (
+        "cbam is ahead of none by 1.0 points of mAP@.5 (95 % interval +1.0 to "
+        "+1.0 over 2 seeds)"
+    )
+    assert found.mean_cell(digits=1) == "34.6 \N{PLUS-MINUS SIGN} 0.8"
+    assert found.difference_cell(digits=1) == "+1.0 points [+1.0, +1.0]"
 
 
 def test_the_baseline_has_no_verdict():
     none, _ = rows(none=NONE, cbam=CBAM)
     with pytest.raises(ValueError, match="not compared with itself"):
-        judge(none, "none")
+        judge("none", none.measured, "none")

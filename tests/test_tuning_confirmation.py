@@ -143,11 +143,12 @@ def test_accuracies_are_compared_pair_by_pair(quick, tmp_path):
         ),
     )
     assert found.best_options == chosen.options
+    row = chosen.compared
     assert found.verdict == (
         "Chosen by validation accuracy, "
-        f"{training.judge(chosen.compared, 'none')}."
+        f"{training.judge(row.network, row.measured, 'none')}."
     )
-    assert chosen.compared.network in str(found)
+    assert row.network in str(found)
 
 
 def test_the_chosen_layer_is_given_as_code(quick, tmp_path):

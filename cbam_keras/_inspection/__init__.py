@@ -6,6 +6,7 @@
 - `hooks`: hooks around its layers while it runs.
 - `gates`: its attention layers and their maps.
 - `images`: whether it takes some images.
+- `global_state`: the dtype policy and random states, restored afterwards.
 """
 
 from cbam_keras._inspection.feature_maps import (
@@ -21,6 +22,10 @@ from cbam_keras._inspection.gates import (
     require_model,
     run_model,
     to_float32,
+)
+from cbam_keras._inspection.global_state import (
+    dtype_policy,
+    same_randomness,
 )
 from cbam_keras._inspection.graph import (
     Step,

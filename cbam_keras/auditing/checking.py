@@ -6,12 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from cbam_keras import _inspection
 from cbam_keras.auditing import contract
 from cbam_keras.auditing.arguments import check_arguments, is_ratio, rounded
 from cbam_keras.auditing.arrangement import check_arrangement
 from cbam_keras.auditing.channel_gate import check_channel_gate
 from cbam_keras.auditing.gates import find_gates
-from cbam_keras.auditing.makers import Maker, maker_of, policy, same_randomness
+from cbam_keras.auditing.makers import Maker, maker_of
 from cbam_keras.auditing.results import Audit, Findings, words
 from cbam_keras.auditing.spatial_gate import check_spatial_gate
 from cbam_keras.auditing.subject import Subject
@@ -56,7 +57,7 @@ def audit(layer: Any) -> Audit:
         >>> result.variant
         'kobiso_keras'
     """
-    with same_randomness(), policy("float32"):
+    with _inspection.same_randomness(), _inspection.dtype_policy("float32"):
         maker = maker_of(layer)
         found = Findings()
         subject = _subject(maker, found)

@@ -7,13 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras._inspection import layers_within
+from cbam_keras import _inspection
 from cbam_keras.auditing.makers import (
     Maker,
     changeable,
     copied,
     forgotten,
-    policy,
 )
 from cbam_keras.auditing.results import Findings, words
 from cbam_keras.auditing.subject import Subject, same
@@ -102,7 +101,7 @@ def check_unknown_size(make, subject: Subject, found: Findings) -> None:
 
 def check_mixed_precision(make, subject: Subject, found: Findings) -> None:
     """Adds whether the layer computes in half precision under a policy."""
-    with policy("mixed_float16"):
+    with _inspection.dtype_policy("mixed_float16"):
         layer = make(subject.shape[-1])
         if layer is subject.layer or layer.compute_dtype != "float16":
             found.unchecked.append(
@@ -217,7 +216,7 @@ def _loaded(path, layer, found):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception:
-        classes = {type(part) for part in layers_within(layer)}
+        classes = {type(part) for part in _inspection.layers_within(layer)}
         ours = {kind.__name__: kind for kind in classes}
         model = keras.saving.load_model(
             path, compile=False, custom_objects=ours

@@ -1,14 +1,11 @@
 """Copies of the layer under audit, which itself is left as it is."""
 
-import contextlib
 import dataclasses
 import inspect
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 # Returns a layer for a number of channels, with some arguments changed.
 Make = Callable[..., keras.layers.Layer]
@@ -31,28 +28,6 @@ class Maker:
     arguments: dict[str, Any]
     instance: keras.layers.Layer | None = None
     problem: Exception | None = None
-
-
-@contextlib.contextmanager
-def policy(name: str) -> Iterator[None]:
-    """Sets the global dtype policy for a moment."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def same_randomness() -> Iterator[None]:
-    """Restores the random state that seeds of initializers are drawn from."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def maker_of(layer: Any) -> Maker:

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +15,8 @@ from cbam_keras.layers import ATTENTION
 from cbam_keras.training import find_recipe
 
 ARMS = ["none", *ATTENTION]
+# Of these, what is compared by default.
+COMPARED = ("none", "se", "cbam")
 
 _DATA_OPTIONS = ("data_dir", "manual_dir", "download", "in_memory")
 
@@ -47,6 +49,40 @@ def add_model(parser, *, own=False):
         )
 
 
+def add_compared(parser):
+    """Adds which attentions are compared, over how many seeds, and how."""
+    add = parser.add_argument
+    add(
+        "--attention",
+        action="extend",
+        nargs="+",
+        choices=ARMS,
+        help=f"what to compare (default: {' '.join(COMPARED)})",
+        default=argparse.SUPPRESS,
+    )
+    add(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many seeds, from 0; several give mean, deviation, and the "
+        "interval of each difference",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as JSON, and the progress on stderr",
+    )
+    add_dry_run(form)
+    add_quiet(parser)
+
+
+def compared_of(options) -> Sequence[str]:
+    """Returns the attentions that the command line asks for."""
+    return vars(options).get("attention", COMPARED)
+
+
 def add_data(parser, default, *, training=True):
     """Adds options for data; without any by default if `default` is `None`."""
     size = "resize images to a square of that side (default: as they are, "
@@ -63,6 +99,22 @@ def add_data(parser, default, *, training=True):
         "TensorFlow Datasets such as cifar10, or a folder with a folder of "
         "images per class",
     )
+    add_tfds(add)
+    add(
+        "--manual-dir",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="the folder with archives that you download by hand, as for "
+        "imagenet2012",
+    )
+    add_image_size(add, f"{size}or 224 where they differ)")
+    if training:
+        add_augment(add, data.AUGMENTATIONS)
+    return group
+
+
+def add_tfds(add):
+    """Adds `--data-dir` and `--download`."""
     add(
         "--data-dir",
         metavar="DIR",
@@ -71,41 +123,41 @@ def add_data(parser, default, *, training=True):
         "(default: ~/tensorflow_datasets)",
     )
     add(
-        "--manual-dir",
-        metavar="DIR",
-        default=argparse.SUPPRESS,
-        help="the folder with archives that you download by hand, as for "
-        "imagenet2012",
-    )
-    add(
         "--download",
         action="store_true",
         default=argparse.SUPPRESS,
         help="download and prepare the dataset if necessary",
     )
+
+
+def add_image_size(add, text):
+    """Adds `--image-size`."""
     add(
         "--image-size",
         type=int,
         metavar="PIXELS",
         default=argparse.SUPPRESS,
-        help=f"{size}or 224 where they differ)",
+        help=text,
     )
-    if training:
-        add(
-            "--augment",
-            action="extend",
-            nargs="+",
-            choices=data.AUGMENTATIONS,
-            default=argparse.SUPPRESS,
-            help="augmentation of training images, one or several",
-        )
-    return group
 
 
-def add_recipe(parser, default_recipe, *, learning_rate=True):
-    """Adds the recipe and what is changed most often in it.
+def add_augment(add, choices):
+    """Adds `--augment`."""
+    add(
+        "--augment",
+        action="extend",
+        nargs="+",
+        choices=choices,
+        default=argparse.SUPPRESS,
+        help="augmentation of training images, one or several",
+    )
 
-    `default_recipe` returns what is the default for a network.
+
+def add_recipe(parser, default_recipe, *, named=True, learning_rate=True):
+    """Adds what is changed most often in the recipe.
+
+    `default_recipe` returns what is the default for a network. With `named`,
+    also `--recipe` and `--seed`.
     """
     recipe, of_tiny = default_recipe(None), default_recipe("tiny")
     group = parser.add_argument_group("training")
@@ -115,24 +167,28 @@ def add_recipe(parser, default_recipe, *, learning_rate=True):
             option, type=kind, default=argparse.SUPPRESS, help=text, **options
         )
 
-    add(
-        "--recipe",
-        str,
-        f"{', '.join(training.RECIPES)}: sets the options below "
-        "unless given (default: the values below)",
-        metavar="NAME",
-    )
+    if named:
+        add(
+            "--recipe",
+            str,
+            f"{', '.join(training.RECIPES)}: sets the options below "
+            "unless given (default: the values below)",
+            metavar="NAME",
+        )
     add("--epochs", int, f"epochs each (default: {recipe.epochs})")
     add("--batch-size", int, f"images per step (default: {recipe.batch_size})")
     if learning_rate:
+        rate = f"{recipe.learning_rate}"
+        if of_tiny.learning_rate != recipe.learning_rate:
+            rate = f"{of_tiny.learning_rate} for the network tiny, "
+            rate += f"otherwise {recipe.learning_rate}"
         add(
             "--learning-rate",
             float,
-            "the highest learning rate of the schedule "
-            f"(default: {of_tiny.learning_rate} for the network tiny, "
-            f"otherwise {recipe.learning_rate})",
+            f"the highest learning rate of the schedule (default: {rate})",
         )
-    add("--seed", int, f"of everything random (default: {recipe.seed})")
+    if named:
+        add("--seed", int, f"of everything random (default: {recipe.seed})")
     add(
         "--mixed-precision",
         str,

@@ -5,14 +5,13 @@ import argparse
 from cbam_keras import comparison, training
 from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import (
-    ARMS,
+    add_compared,
     add_data,
-    add_dry_run,
     add_identity_init,
     add_model,
-    add_quiet,
     add_recipe,
     add_run_folder,
+    compared_of,
     data_options_of,
     progress_of,
     recipe_of,
@@ -45,9 +44,8 @@ def add_train(commands):
         formatter_class=HelpFormatter,
     )
     add_model(parser)
-    _add_attention(parser)
-    _add_seeds(parser)
-    _add_form(parser)
+    add_compared(parser)
+    _add_layer(parser)
     add_run_folder(
         parser, "runs/train-DATA-MODEL, with -seeds for several seeds"
     )
@@ -57,16 +55,8 @@ def add_train(commands):
     parser.set_defaults(handler=_train, prog=parser.prog)
 
 
-def _add_attention(parser):
+def _add_layer(parser):
     add = parser.add_argument
-    add(
-        "--attention",
-        action="extend",
-        nargs="+",
-        choices=ARMS,
-        help="what to compare (default: none se cbam)",
-        default=argparse.SUPPRESS,
-    )
     add(
         "--reduction-ratio",
         type=int,
@@ -87,28 +77,6 @@ def _add_attention(parser):
         help="of CBAM's gates (default: channel_first)",
     )
     add_identity_init(parser)
-
-
-def _add_seeds(parser):
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how many seeds, from 0; several give mean, deviation, and the "
-        "interval of each difference",
-    )
-
-
-def _add_form(parser):
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--json",
-        action="store_true",
-        help="print the result as JSON, and the progress on stderr",
-    )
-    add_dry_run(form)
-    add_quiet(parser)
 
 
 def _add_devices(parser):
@@ -147,7 +115,7 @@ def _train(options):
             f"Received: seed={options.seed}, seeds={options.seeds}"
         )
     distribution = _distribution(given)
-    attentions = given.get("attention", ("none", "se", "cbam"))
+    attentions = compared_of(options)
     default = comparison.default_recipe(options.model)
     arguments = {
         "model": options.model,

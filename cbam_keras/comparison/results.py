@@ -61,8 +61,8 @@ class Comparison(training.Results):
             (
                 row.network,
                 f"{row.parameters:,}",
-                _accuracy(row),
-                _difference(row),
+                row.measured.mean_cell(),
+                row.measured.difference_cell(),
                 f"{row.seconds_per_epoch:.1f}",
             )
             for row in self.rows
@@ -93,36 +93,4 @@ class Comparison(training.Results):
 
 def verdict(rows):
     """Returns what the differences say, in a sentence."""
-    others = [row for row in rows if row.difference is not None]
-    if not others:
-        return (
-            f'No differences: "{BASELINE}" and another network are needed to '
-            "tell what attention changes."
-        )
-    if len(others[0].test_accuracies) > 1:
-        return "; ".join(training.judge(row, BASELINE) for row in others) + "."
-    changes = " and ".join(
-        f"{row.network} by {100 * row.difference:+.2f}" for row in others
-    )
-    return (
-        f"Compared with {BASELINE}, the test accuracy changes with {changes} "
-        "points; one seed tells nothing about chance. Several seeds "
-        "(--seeds 3 on the command line, seeds=3 in Python) give an interval."
-    )
-
-
-def _accuracy(row):
-    text = f"{100 * row.test_accuracy:.2f}"
-    if row.deviation is None:
-        return text
-    return f"{text} \N{PLUS-MINUS SIGN} {100 * row.deviation:.2f}"
-
-
-def _difference(row):
-    if row.difference is None:
-        return ""
-    text = f"{100 * row.difference:+.2f} points"
-    if row.interval is None:
-        return text
-    low, high = (100 * end for end in row.interval)
-    return f"{text} [{low:+.2f}, {high:+.2f}]"
+    return training.verdict({r.network: r.measured for r in rows}, BASELINE)

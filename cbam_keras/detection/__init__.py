@@ -8,6 +8,8 @@
 - `batches`: batches for `fit`.
 - `augmentation`: random changes of images and boxes.
 - `comparing`: `compare`, which trains detectors under equal conditions.
+- `plan`: its arguments checked, and its defaults.
+- `estimating`: `estimate`: how long it takes.
 - `networks`: detectors by the name of their backbone.
 - `detector`: KerasHub's detector, with what it does wrong worked around.
 - `anchors`: anchors chosen from the boxes.
@@ -18,9 +20,11 @@
 """
 
 from cbam_keras.detection.augmentation import AUGMENTATIONS
-from cbam_keras.detection.comparing import DEFAULT_RECIPE, compare
+from cbam_keras.detection.comparing import compare
+from cbam_keras.detection.estimating import estimate
 from cbam_keras.detection.loading import EMBEDDED, DetectionData, load_data
 from cbam_keras.detection.networks import BACKBONES
+from cbam_keras.detection.plan import DEFAULT_RECIPE
 from cbam_keras.detection.pyramid import feature_pyramid, load_model
 from cbam_keras.detection.results import DetectionResults
 

@@ -43,6 +43,15 @@ class Anchors:
     aspect_ratios: tuple[float, ...]
     coverage: float
 
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{ratio:g}" for ratio in self.aspect_ratios)
+        return (
+            f"Anchors on levels P{self.min_level} to P{self.max_level}, of "
+            f"{self.anchor_size:g} strides, height over width {shapes}: "
+            f"{self.coverage:.1%} of the boxes overlap one by {POSITIVE} or "
+            "more"
+        )
+
     def generator(self) -> Any:
         """Returns KerasHub's layer."""
         return _generator(

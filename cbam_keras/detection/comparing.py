@@ -1,22 +1,18 @@
 """`compare`: detectors without and with attention, trained alike."""
 
 import dataclasses
+import functools
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-
-from cbam_keras import _checks, comparison, training
-from cbam_keras._run_folder import default_output
+from cbam_keras import _checks, training
 from cbam_keras._terminal import TimeLeft
 from cbam_keras.detection import networks
-from cbam_keras.detection.anchors import Anchors, choose_anchors
 from cbam_keras.detection.evaluation import detect_all, evaluate
 from cbam_keras.detection.figure import plot_detections
 from cbam_keras.detection.folder import DetectionFolder
-from cbam_keras.detection.loading import DetectionData, load_data
+from cbam_keras.detection.plan import Plan
 from cbam_keras.detection.pyramid import load_model
 from cbam_keras.detection.results import (
     BASELINE,
@@ -25,10 +21,8 @@ from cbam_keras.detection.results import (
     compared,
     verdict,
 )
-from cbam_keras.layers import ATTENTION
 
 METRICS = ("loss", "cls_logits_loss", "bbox_regression_loss")
-DEFAULT_RECIPE = training.Recipe(epochs=12, batch_size=16, learning_rate=2e-3)
 
 
 def compare(
@@ -111,7 +105,7 @@ def compare(
         left = TimeLeft(len(plan.names))
         for number, (seed, name) in enumerate(plan.names, 1):
             if f"{name}-seed{seed}" not in folder.finished:
-                _train_one(folder, plan, seed, name, number, left)
+                _train_one(folder, plan, seed, name, number=number, left=left)
         # An earlier call may have trained more seeds.
         runs = [DetectorRun(**run) for run in folder.runs]
         runs = [run for run in runs if run.seed in plan.seeds]
@@ -132,139 +126,26 @@ def compare(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is compared, after all arguments have been checked."""
-
-    backbone: str
-    attentions: dict[str, Any]
-    layer_options: dict[str, Any]
-    images: Any
-    data_options: dict[str, Any]
-    recipe: training.Recipe
-    seeds: tuple[int, ...]
-    # Of the first seed.
-    loaded: DetectionData
-    anchors: Anchors
-
-    @classmethod
-    def of(
-        cls,
-        attentions,
-        backbone,
-        images,
-        recipe,
-        layer_options,
-        data_options,
-        seeds,
-    ):
-        names = _checks.subset("attention", attentions, [BASELINE, *ATTENTION])
-        _checks.one_of("backbone", backbone, networks.BACKBONES)
-        recipe = training.find_recipe(
-            DEFAULT_RECIPE if recipe is None else recipe
-        )
-        chosen = training.check_seeds(seeds)
-        # Needed only later, but checked before any work.
-        for module in ("keras_hub", "pycocotools.cocoeval"):
-            _checks.require(module, extra="detect")
-        _checks.require("matplotlib.figure", extra="plot")
-        if len(chosen) > 1:
-            _checks.require("scipy.stats", extra="tune")
-        made, options = comparison.attention_layers(
-            names, backbone, layer_options
-        )
-        own = dict(data_options or {})
-        loaded = _loaded(images, recipe, own, chosen[0])
-        encoder = networks.build_backbone(backbone, loaded.image_shape, None)
-        levels = networks.levels_for(loaded.image_shape, encoder)
-        anchors = choose_anchors(
-            loaded.train.records, loaded.image_shape[:2], *levels
-        )
-        return cls(
-            *(backbone, made, options, images, own, recipe, chosen),
-            *(loaded, anchors),
-        )
-
-    @property
-    def names(self) -> list[tuple[int, str]]:
-        """Seed and attention of each detector, in the order of training."""
-        return [(seed, name) for seed in self.seeds for name in self.attentions]
-
-    def default_output(self):
-        """Returns the default folder."""
-        return default_output("detect", self.loaded.name, self.backbone)
-
-    def settings(self):
-        """Returns the settings of the run, as plain values."""
-        recipe = dataclasses.asdict(self.recipe)
-        del recipe["seed"]
-        return {
-            "data": self.loaded.describe(),
-            "recipe": recipe,
-            "networks": list(self.attentions),
-            "model": self.backbone,
-            "layer_options": self.layer_options,
-            "anchors": dataclasses.asdict(self.anchors),
-            "backend": keras.backend.backend(),
-        }
-
-    def data_of(self, seed):
-        """Returns the images of a seed."""
-        if seed == self.loaded.seed:
-            return self.loaded
-        return _loaded(self.images, self.recipe, self.data_options, seed)
-
-
-def _loaded(images, recipe, options, seed):
-    by_recipe = {
-        "batch_size": recipe.batch_size,
-        "augment": recipe.augment,
-        "image_size": recipe.image_size,
-        "seed": seed,
-    }
-    for key in options:
-        if key in by_recipe:
-            raise ValueError(
-                f"`{key}` is an option of the recipe, not of the data. "
-                f"Received: data_options={options!r}"
-            )
-    return load_data(images, **by_recipe, **options)
-
-
-def _train_one(folder, plan, seed, attention, number, left):
+def _train_one(folder, plan, seed, attention, **place):
     loaded = plan.data_of(seed)
     recipe = dataclasses.replace(plan.recipe, seed=seed)
     name = f"{attention}-seed{seed}"
-    try:
-        detector = networks.build_detector(
+    state, parameters = training.fit_in(
+        folder,
+        name,
+        functools.partial(
+            networks.build_detector,
             plan.backbone,
             loaded,
             plan.attentions[attention],
             plan.anchors,
             recipe,
-        )
-    except Exception:
-        folder.forget_if_empty()
-        raise
-    parameters = training.count_parameters(detector)
-
-    def announce(epochs):
-        done = f"after epoch {epochs}" if epochs else "from the start"
-        print(
-            f"{attention}, seed {seed} ({number} of {len(plan.names)}), "
-            f"{parameters:,} parameters, {done}{left.at(number)}",
-            flush=True,
-        )
-
-    state = training.fit(
-        detector,
-        name,
+        ),
         loaded,
         recipe,
-        folder.progress,
-        announce=announce,
-        after_epoch=lambda state: folder.write_history(state.history),
+        title=f"{attention}, seed {seed}",
         metrics=METRICS,
+        **place,
     )
     # From the file, so that what is measured is what is kept.
     best = load_model(folder.progress.folder / state.best)
@@ -273,13 +154,12 @@ def _train_one(folder, plan, seed, attention, number, left):
         detect_all(best, loaded.test),
         len(loaded.class_names),
     )
-    seconds = [row["seconds"] for row in state.history]
     run = DetectorRun(
         network=attention,
         seed=seed,
         parameters=parameters,
         precision=dataclasses.asdict(found),
-        seconds_per_epoch=statistics.median(seconds[1:] or seconds),
+        seconds_per_epoch=state.seconds_per_epoch,
         file=f"{name}.keras",
     )
     folder.finish(run, state)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,28 +40,6 @@ class DetectorRun:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
-    """One measure of one network over seeds, compared with the baseline.
-
-    Attributes:
-        values: Tuple of numbers in [0, 1], one per seed.
-        mean: Number, their mean.
-        deviation: Number, their standard deviation (n - 1), or `None` for
-            one seed.
-        difference: Number, the mean difference to the baseline, paired by
-            seed, or `None` for the baseline.
-        interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference, or `None` for the baseline and for one seed.
-    """
-
-    values: tuple[float, ...]
-    mean: float
-    deviation: float | None
-    difference: float | None
-    interval: tuple[float, float] | None
-
-
-@dataclasses.dataclass(frozen=True)
 class DetectionResults(_terminal.Tabular):
     """Detectors compared under equal conditions; prints as a table.
 
@@ -78,7 +55,8 @@ class DetectionResults(_terminal.Tabular):
         rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
             intersections over union from 0.5 to 0.95), `"map50"` and
             `"map75"`, each with `values` by seed, `mean`, `deviation`,
-            `difference` to `"none"` paired by seed, and its `interval`.
+            `difference` to `"none"` paired by seed, its `interval`, and
+            `seeds_to_tell`, how many seeds would probably tell it from zero.
         history: List of dictionaries, one per network, seed and epoch.
         anchors: The anchors, with the fraction of boxes that they cover.
         data: String, the name of the dataset.
@@ -90,7 +68,7 @@ class DetectionResults(_terminal.Tabular):
     """
 
     runs: list[DetectorRun]
-    rows: dict[str, dict[str, Compared]]
+    rows: dict[str, dict[str, training.Measured]]
     history: list[dict[str, Any]]
     anchors: Anchors
     data: str
@@ -118,8 +96,8 @@ class DetectionResults(_terminal.Tabular):
             (
                 _named(self.backbone, network),
                 f"{parameters[network]:,}",
-                *(_mean(row[key]) for key in MEASURES),
-                _difference(row["map"]),
+                *(row[key].mean_cell(digits=1) for key in MEASURES),
+                row["map"].difference_cell(digits=1),
             )
             for network, row in self.rows.items()
         ]
@@ -160,61 +138,36 @@ class DetectionResults(_terminal.Tabular):
 
 def compared(
     runs: Sequence[DetectorRun], networks: Sequence[str], seeds: Sequence[int]
-) -> dict[str, dict[str, Compared]]:
+) -> dict[str, dict[str, training.Measured]]:
     """Compares each network with `"none"`, if that is among them, by seed."""
     found = {(run.network, run.seed): run.precision for run in runs}
-    rows: dict[str, dict[str, Compared]] = {}
-    for network in networks:
-        rows[network] = {}
-        for key in MEASURES:
-            # `check_labels` has seen that there are objects.
-            values = tuple(found[network, seed][key] or 0.0 for seed in seeds)
-            differences = None
-            if network != BASELINE and BASELINE in networks:
-                differences = [
-                    value - (found[BASELINE, seed][key] or 0.0)
-                    for value, seed in zip(values, seeds, strict=True)
-                ]
-            rows[network][key] = Compared(
-                values,
-                statistics.fmean(values),
-                training.deviation(values),
-                None if differences is None else statistics.fmean(differences),
-                training.interval(differences),
+
+    def values(network, key):
+        # `check_labels` has seen that there are objects.
+        return [found[network, seed][key] or 0.0 for seed in seeds]
+
+    return {
+        network: {
+            key: training.Measured.of(
+                values(network, key),
+                values(BASELINE, key)
+                if network != BASELINE and BASELINE in networks
+                else None,
             )
-    return rows
+            for key in MEASURES
+        }
+        for network in networks
+    }
 
 
-def verdict(rows: Mapping[str, Mapping[str, Compared]]) -> str:
+def verdict(rows: Mapping[str, Mapping[str, training.Measured]]) -> str:
     """Returns what the differences of COCO's measure say, in a sentence."""
-    parts = []
-    for network, row in rows.items():
-        one = row["map"]
-        if one.difference is None:
-            continue
-        points = f"{100 * one.difference:+.1f} points of mAP@[.5,.95]"
-        if one.interval is None:
-            parts.append(
-                f"{network} differs from {BASELINE} by {points} with one "
-                "seed, which tells nothing about chance"
-            )
-            continue
-        low, high = (100 * end for end in one.interval)
-        found = f"95 % interval {low:+.1f} to {high:+.1f}"
-        found += f" over {len(one.values)} seeds"
-        if low <= 0 <= high:
-            parts.append(
-                f"{network} differs from {BASELINE} by {points}, which may be "
-                f"chance ({found})"
-            )
-        else:
-            word = "ahead of" if one.difference > 0 else "behind"
-            parts.append(
-                f"{network} is {word} {BASELINE} by {points} ({found})"
-            )
-    if not parts:
-        return f'No differences: "{BASELINE}" and another network are needed.'
-    return "; ".join(parts) + "."
+    return training.verdict(
+        {network: row["map"] for network, row in rows.items()},
+        BASELINE,
+        MEASURES["map"],
+        digits=1,
+    )
 
 
 def _named(backbone, network):
@@ -223,20 +176,3 @@ def _named(backbone, network):
 
 def _counted(seeds):
     return f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
-
-
-def _mean(one):
-    text = f"{100 * one.mean:.1f}"
-    if one.deviation is None:
-        return text
-    return f"{text} \N{PLUS-MINUS SIGN} {100 * one.deviation:.1f}"
-
-
-def _difference(one):
-    if one.difference is None:
-        return ""
-    text = f"{100 * one.difference:+.1f}"
-    if one.interval is None:
-        return text
-    low, high = (100 * end for end in one.interval)
-    return f"{text} [{low:+.1f}, {high:+.1f}]"

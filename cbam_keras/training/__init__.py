@@ -17,8 +17,13 @@
 
 from cbam_keras.training.checkpoints import Progress, best_epoch
 from cbam_keras.training.distribution import Distribution, connect
-from cbam_keras.training.estimates import Cost, Estimate, estimate
-from cbam_keras.training.fitting import Diverged, fit
+from cbam_keras.training.estimates import (
+    Cost,
+    Estimate,
+    estimate,
+    time_steps,
+)
+from cbam_keras.training.fitting import Diverged, fit, fit_in
 from cbam_keras.training.folder import (
     SeedsFolder,
     TrainingFolder,
@@ -43,10 +48,12 @@ from cbam_keras.training.runs import train
 from cbam_keras.training.statistics import (
     CONFIDENCE,
     Compared,
+    Measured,
     compared,
     deviation,
     interval,
     judge,
+    verdict,
 )
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import statistics
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,12 @@ class State:
     def epochs(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """The median over the epochs after the first, which compiles."""
+        seconds = [row["seconds"] for row in self.history]
+        return statistics.median(seconds[1:] or seconds)
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the state as JSON."""

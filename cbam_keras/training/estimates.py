@@ -1,7 +1,7 @@
 """`estimate`: how long a training will take, from a few timed steps."""
 
 import dataclasses
-import random
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _terminal, data, profiling
+from cbam_keras import _checks, _inspection, _terminal, data, profiling
 from cbam_keras._terminal import in_words, watched
 from cbam_keras.training.networks import build_network, count_parameters
 from cbam_keras.training.recipe import Recipe
@@ -27,7 +27,8 @@ class Cost:
     Attributes:
         network: String, its name.
         parameters: Integer, its trainable parameters.
-        macs: Integer, its multiply-accumulates for one image.
+        macs: Integer, its multiply-accumulates for one image, or `None` if
+            they are not known.
         seconds_per_epoch: Number, training and validation.
         seconds_once: Number, outside of the epochs: building, compiling, and
             the test at the end.
@@ -35,7 +36,7 @@ class Cost:
 
     network: str
     parameters: int
-    macs: int
+    macs: int | None
     seconds_per_epoch: float
     seconds_once: float
 
@@ -67,31 +68,20 @@ class Estimate:
         return self.times * own
 
     def __str__(self) -> str:
-        table = _terminal.render(
+        rows = [
             {
-                "network": "left",
-                "parameters": "right",
-                "MACs": "right",
-                "s / epoch": "right",
-                "epochs": "right",
-                "trainings": "right",
-                "seconds in all": "right",
-            },
-            [
-                [
-                    (
-                        cost.network,
-                        f"{cost.parameters:,}",
-                        f"{cost.macs:,}",
-                        f"{cost.seconds_per_epoch:.1f}",
-                        str(self.epochs),
-                        str(self.times),
-                        f"{self.seconds_of(cost):.0f}",
-                    )
-                    for cost in self.costs
-                ]
-            ],
-        )
+                "network": cost.network,
+                "parameters": f"{cost.parameters:,}",
+                **({} if cost.macs is None else {"MACs": f"{cost.macs:,}"}),
+                "s / epoch": f"{cost.seconds_per_epoch:.1f}",
+                "epochs": str(self.epochs),
+                "trainings": str(self.times),
+                "seconds in all": f"{self.seconds_of(cost):.0f}",
+            }
+            for cost in self.costs
+        ]
+        columns = {**dict.fromkeys(rows[0], "right"), "network": "left"}
+        table = _terminal.render(columns, [[[*row.values()] for row in rows]])
         where = "on this device"
         if self.workers > 1:
             where = f"with {self.workers} workers, each on a device like this"
@@ -132,24 +122,44 @@ def estimate(
     """
     times = _checks.positive_integer("times", times)
     workers = _checks.positive_integer("workers", workers)
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        costs = tuple(
-            _cost(name, build, images, recipe)
-            for name, build in watched(
-                networks.items(), len(networks), "Timing steps"
+    with _inspection.same_randomness():
+        try:
+            costs = tuple(
+                _cost(name, build, images, recipe)
+                for name, build in watched(
+                    networks.items(), len(networks), "Timing steps"
+                )
             )
-        )
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        images.set_epoch(0)
+        finally:
+            images.set_epoch(0)
     return Estimate(costs, recipe.epochs, times, workers)
 
 
 def _cost(name, build, images, recipe):
+    model, before, step = time_steps(
+        functools.partial(build_network, build, images, recipe), images
+    )
+    forward = FORWARD * step / images.batch_size
+    return Cost(
+        network=name,
+        parameters=count_parameters(model),
+        macs=profiling.profile_model(model, images.image_shape).macs,
+        seconds_per_epoch=float(
+            step * len(images.train) + forward * images.sizes["validation"]
+        ),
+        seconds_once=float(before + forward * images.sizes["test"]),
+    )
+
+
+def time_steps(build, images):
+    """Builds a compiled network and trains it for a few steps.
+
+    Returns:
+        The network, the seconds until its step is compiled, and those of one
+        step then.
+    """
     start = time.perf_counter()
-    model = build_network(build, images, recipe)
+    model = build()
     clock = _Clock()
     images.set_epoch(0)
     # The clock stops it.
@@ -161,18 +171,8 @@ def _cost(name, build, images, recipe):
         verbose=0,
     )
     # The first steps compile.
-    compiling = clock.ends[1] - start
-    step = statistics.median(np.diff(clock.ends[1:]))
-    forward = FORWARD * step / images.batch_size
-    return Cost(
-        network=name,
-        parameters=count_parameters(model),
-        macs=profiling.profile_model(model, images.image_shape).macs,
-        seconds_per_epoch=float(
-            step * len(images.train) + forward * images.sizes["validation"]
-        ),
-        seconds_once=float(compiling + forward * images.sizes["test"]),
-    )
+    before = clock.ends[1] - start
+    return model, before, float(statistics.median(np.diff(clock.ends[1:])))
 
 
 class _Clock(keras.callbacks.Callback):

@@ -9,7 +9,11 @@ import keras
 from cbam_keras import _process
 from cbam_keras.training.checkpoints import State, random_states
 from cbam_keras.training.distribution import ALONE
-from cbam_keras.training.networks import check_averages, fingerprint
+from cbam_keras.training.networks import (
+    check_averages,
+    count_parameters,
+    fingerprint,
+)
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -93,6 +97,65 @@ def fit(
             verbose=_verbosity() if devices.writes else 0,
         )
     return state
+
+
+def fit_in(
+    folder,
+    name,
+    build,
+    images,
+    recipe,
+    *,
+    title,
+    number,
+    left,
+    devices=ALONE,
+    metrics=METRICS,
+):
+    """Builds and trains one of the networks of an output folder.
+
+    Args:
+        folder: A `TrainingFolder`, opened.
+        name: See `fit`.
+        build: Function that returns a compiled `keras.Model`.
+        images: See `fit`.
+        recipe: See `fit`.
+        title: String, what the network is called in the line before.
+        number: Integer from 1, which of the networks it is.
+        left: A `TimeLeft` of all networks.
+        devices: See `fit`.
+        metrics: See `fit`.
+
+    Returns:
+        A `State`, and the number of trainable parameters.
+    """
+    try:
+        model = build()
+    except Exception:
+        folder.forget_if_empty()
+        raise
+    parameters = count_parameters(model)
+
+    def announce(epochs):
+        done = f"after epoch {epochs}" if epochs else "from the start"
+        print(
+            f"{title} ({number} of {left.total}), {parameters:,} parameters, "
+            f"{done}{left.at(number)}",
+            flush=True,
+        )
+
+    state = fit(
+        model,
+        name,
+        images,
+        recipe,
+        folder.progress,
+        announce=announce,
+        after_epoch=lambda state: folder.write_history(state.history),
+        devices=devices,
+        metrics=metrics,
+    )
+    return state, parameters
 
 
 def _resumed(model, name, progress, epochs):

@@ -30,14 +30,8 @@ def build_network(build, images, recipe):
 def build_seeded(build, recipe):
     """Calls `build` with the recipe's seed and precision set."""
     keras.utils.set_random_seed(recipe.seed)
-    before = keras.config.dtype_policy()
-    policy = DTYPES[recipe.mixed_precision]
-    try:
-        if policy:
-            keras.config.set_dtype_policy(policy)
+    with _inspection.dtype_policy(DTYPES[recipe.mixed_precision]):
         return build()
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def check_network(model, images):

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,14 +12,10 @@ from cbam_keras import _checks, data
 from cbam_keras._terminal import TimeLeft
 from cbam_keras.training.checkpoints import best_epoch
 from cbam_keras.training.distribution import Distribution, find_devices
-from cbam_keras.training.fitting import fit
+from cbam_keras.training.fitting import fit_in
 from cbam_keras.training.folder import TrainingFolder
 from cbam_keras.training.images import describe_recipe, images_for
-from cbam_keras.training.networks import (
-    build_network,
-    count_parameters,
-    fingerprint,
-)
+from cbam_keras.training.networks import build_network, fingerprint
 from cbam_keras.training.recipe import Recipe, find_recipe
 from cbam_keras.training.results import Results, Run
 
@@ -149,9 +144,13 @@ def train(
         if not devices.writes:
             folder.join()
         left = TimeLeft(len(networks), "these networks")
-        for name, build in networks.items():
+        for number, (name, build) in enumerate(networks.items(), 1):
             if name not in folder.finished:
-                _train_one(folder, name, build, shared, recipe, devices, left)
+                _train_one(
+                    *(folder, name, build, shared, recipe, devices),
+                    number=number,
+                    left=left,
+                )
         return folder.results()
 
 
@@ -201,44 +200,27 @@ def _check_networks(networks):
             )
 
 
-def _train_one(folder, name, build, images, recipe, devices, left):
-    try:
-        model = build_network(build, images, recipe)
-    except Exception:
-        folder.forget_if_empty()
-        raise
-    names = folder.content["settings"]["networks"]
-
-    def announce(epochs):
-        done = f"after epoch {epochs}" if epochs else "from the start"
-        number = names.index(name) + 1
-        print(
-            f"{name} ({number} of {len(names)}), "
-            f"{count_parameters(model):,} parameters, {done}{left.at(number)}",
-            flush=True,
-        )
-
-    state = fit(
-        model,
+def _train_one(folder, name, build, images, recipe, devices, **place):
+    state, parameters = fit_in(
+        folder,
         name,
+        functools.partial(build_network, build, images, recipe),
         images,
         recipe,
-        folder.progress,
-        announce=announce,
-        after_epoch=lambda state: folder.write_history(state.history),
+        title=name,
         devices=devices,
+        **place,
     )
     best = folder.progress.load_model(state.best)
     _, accuracy = best.evaluate(images.test, verbose=0)
     epoch = best_epoch(state.history)
-    seconds = [row["seconds"] for row in state.history]
     run = Run(
         network=name,
-        parameters=count_parameters(best),
+        parameters=parameters,
         best_epoch=epoch,
         best_validation_accuracy=state.history[epoch - 1]["val_accuracy"],
         test_accuracy=float(accuracy),
-        seconds_per_epoch=statistics.median(seconds[1:] or seconds),
+        seconds_per_epoch=state.seconds_per_epoch,
         file=f"{name}.keras",
     )
     folder.finish(run, state)

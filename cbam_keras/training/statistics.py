@@ -14,6 +14,66 @@ MOST_SEEDS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """One measure of a network over seeds, compared with a baseline.
+
+    Attributes:
+        values: Tuple of numbers in [0, 1], one per seed.
+        mean: Number, their mean.
+        deviation: Number, their standard deviation (n - 1), or `None` for
+            one seed.
+        difference: Number, the mean over the seeds of its value minus that
+            of the baseline, or `None` for the baseline.
+        interval: See `Compared`.
+        seeds_to_tell: See `Compared`.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    seeds_to_tell: int | None
+
+    @classmethod
+    def of(
+        cls, values: Sequence[float], baseline: Sequence[float] | None
+    ) -> "Measured":
+        """Compares values with those of the baseline, paired by seed."""
+        differences = None
+        if baseline is not None:
+            pairs = zip(values, baseline, strict=True)
+            differences = [mine - other for mine, other in pairs]
+        return cls(
+            values=tuple(values),
+            mean=statistics.fmean(values),
+            deviation=deviation(values),
+            difference=(
+                None if differences is None else statistics.fmean(differences)
+            ),
+            interval=interval(differences),
+            seeds_to_tell=seeds_to_tell(differences),
+        )
+
+    def mean_cell(self, digits: int = 2) -> str:
+        """Returns mean and deviation in percent, for a table."""
+        text = f"{100 * self.mean:.{digits}f}"
+        if self.deviation is None:
+            return text
+        return f"{text} \N{PLUS-MINUS SIGN} {100 * self.deviation:.{digits}f}"
+
+    def difference_cell(self, digits: int = 2) -> str:
+        """Returns difference and interval in percent, for a table."""
+        if self.difference is None:
+            return ""
+        text = f"{100 * self.difference:+.{digits}f} points"
+        if self.interval is None:
+            return text
+        low, high = (f"{100 * end:+.{digits}f}" for end in self.interval)
+        return f"{text} [{low}, {high}]"
+
+
+@dataclasses.dataclass(frozen=True)
 class Compared:
     """One network over seeds, compared with a baseline.
 
@@ -49,6 +109,18 @@ class Compared:
     validation_accuracy: float
     seconds_per_epoch: float
 
+    @property
+    def measured(self) -> Measured:
+        """Its test accuracy as a measure."""
+        return Measured(
+            values=self.test_accuracies,
+            mean=self.test_accuracy,
+            deviation=self.deviation,
+            difference=self.difference,
+            interval=self.interval,
+            seeds_to_tell=self.seeds_to_tell,
+        )
+
 
 def compared(
     runs: Mapping[str, Sequence[Run]],
@@ -73,20 +145,20 @@ def compared(
     }
     rows = []
     for name, own in runs.items():
-        differences = None
+        others = None
         if baseline is not None and name != baseline:
-            pairs = zip(accuracies[name], accuracies[baseline], strict=True)
-            differences = [mine - other for mine, other in pairs]
+            others = accuracies[baseline]
+        found = Measured.of(accuracies[name], others)
         rows.append(
             Compared(
                 network=name,
                 parameters=own[0].parameters,
-                test_accuracies=accuracies[name],
-                test_accuracy=statistics.fmean(accuracies[name]),
-                deviation=deviation(accuracies[name]),
-                difference=_mean(differences),
-                interval=interval(differences),
-                seeds_to_tell=seeds_to_tell(differences),
+                test_accuracies=found.values,
+                test_accuracy=found.mean,
+                deviation=found.deviation,
+                difference=found.difference,
+                interval=found.interval,
+                seeds_to_tell=found.seeds_to_tell,
                 validation_accuracy=statistics.fmean(
                     run.best_validation_accuracy for run in own
                 ),
@@ -96,10 +168,6 @@ def compared(
             )
         )
     return rows
-
-
-def _mean(values):
-    return None if values is None else statistics.fmean(values)
 
 
 def exact(accuracy: float, images: int) -> float:
@@ -152,39 +220,91 @@ def _reach(spread, many):
     return quantile * spread / math.sqrt(many)
 
 
-def judge(row: Compared, baseline: str) -> str:
+def verdict(
+    networks: Mapping[str, Measured],
+    baseline: str,
+    measure: str = "test accuracy",
+    digits: int = 2,
+) -> str:
+    """Says in a sentence how networks compare with the baseline.
+
+    Args:
+        networks: Mapping of names to what was measured of each.
+        baseline: String, its name, which may be among them.
+        measure: String, what was measured. Defaults to `"test accuracy"`.
+        digits: Integer, the decimals of a percentage. Defaults to `2`.
+    """
+    others = {
+        name: found
+        for name, found in networks.items()
+        if found.difference is not None
+    }
+    if not others:
+        return (
+            f'No differences: "{baseline}" and another network are needed to '
+            "tell what attention changes."
+        )
+    if all(found.interval for found in others.values()):
+        clauses = [
+            judge(name, found, baseline, measure, digits)
+            for name, found in others.items()
+        ]
+        return "; ".join(clauses) + "."
+    changes = " and ".join(
+        f"{name} by {100 * found.difference:+.{digits}f}"
+        for name, found in others.items()
+    )
+    return (
+        f"Compared with {baseline}, the {measure} changes with {changes} "
+        "points; one seed tells nothing about chance. Several seeds "
+        "(--seeds 3 on the command line, seeds=3 in Python) give an interval."
+    )
+
+
+def judge(
+    network: str,
+    found: Measured,
+    baseline: str,
+    measure: str = "test accuracy",
+    digits: int = 2,
+) -> str:
     """Says in a clause how a network compares with the baseline.
 
     Args:
-        row: `Compared` of another network than the baseline.
-        baseline: String, what the baseline is called.
+        network: String, its name, other than the baseline's.
+        found: `Measured` of it.
+        baseline: See `verdict`.
+        measure: See `verdict`.
+        digits: See `verdict`.
 
     Returns:
         A clause such as "cbam is ahead of none by 1.24 points of test
         accuracy (95 % interval +0.90 to +1.58 over 8 seeds)".
     """
-    if row.difference is None:
+    if found.difference is None:
         raise ValueError("The baseline is not compared with itself.")
-    points = 100 * row.difference
-    many = len(row.test_accuracies)
-    if row.interval is None:
-        return (
-            f"{row.network} differs from {baseline} by {points:+.2f} points "
-            "of test accuracy with one seed, which tells nothing about chance"
-        )
-    low, high = (100 * end for end in row.interval)
-    found = f"95 % interval {low:+.2f} to {high:+.2f} over {many} seeds"
+    points = 100 * found.difference
+    differs = (
+        f"{network} differs from {baseline} by {points:+.{digits}f} points of "
+        f"{measure}"
+    )
+    if found.interval is None:
+        return f"{differs} with one seed, which tells nothing about chance"
+    low, high = (100 * end for end in found.interval)
+    interval_of = (
+        f"95 % interval {low:+.{digits}f} to {high:+.{digits}f} over "
+        f"{len(found.values)} seeds"
+    )
     if low <= 0 <= high:
         more = "more than 1,000 seeds"
-        if row.seeds_to_tell is not None:
-            more = f"about {row.seeds_to_tell} seeds"
+        if found.seeds_to_tell is not None:
+            more = f"about {found.seeds_to_tell} seeds"
         return (
-            f"{row.network} differs from {baseline} by {points:+.2f} points "
-            f"of test accuracy, which may be chance ({found}; to show a "
+            f"{differs}, which may be chance ({interval_of}; to show a "
             f"difference of this size takes {more})"
         )
     word = "ahead of" if points > 0 else "behind"
     return (
-        f"{row.network} is {word} {baseline} by {abs(points):.2f} points of "
-        f"test accuracy ({found})"
+        f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
+        f"{measure} ({interval_of})"
     )

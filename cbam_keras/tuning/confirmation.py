@@ -242,7 +242,8 @@ def verdict_of(
             "attention improves accuracy here is not known."
         )
     else:
-        clause = training.judge(chosen.compared, "none")
+        row = chosen.compared
+        clause = training.judge(row.network, row.measured, "none")
         found = f"Chosen by validation accuracy, {clause}."
     if len(trials) == 1:
         found += " The search had one trial, so there was nothing to choose."

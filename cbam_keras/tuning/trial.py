@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, _process, profiling, training
+from cbam_keras import _files, _inspection, _process, profiling, training
 from cbam_keras._files import Damaged, read_json, set_aside
 from cbam_keras.training import Progress, Recipe, best_epoch
 from cbam_keras.tuning.results import (
@@ -249,9 +249,8 @@ def _best(state):
 
 def _forget():
     """Frees the memory of the last network, and keeps the user's settings."""
-    policy = keras.config.dtype_policy()
     interactive = keras.config.is_interactive_logging_enabled()
-    keras.utils.clear_session()
-    keras.config.set_dtype_policy(policy)
+    with _inspection.dtype_policy():
+        keras.utils.clear_session()
     if not interactive:
         keras.config.disable_interactive_logging()

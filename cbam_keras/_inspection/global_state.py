@@ -1,0 +1,32 @@
+"""Global state of Keras, Python and NumPy, changed and restored."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@contextlib.contextmanager
+def dtype_policy(policy: Any = None) -> Iterator[None]:
+    """Sets the global dtype policy; `None` only restores it at the end."""
+    before = keras.config.dtype_policy()
+    try:
+        if policy is not None:
+            keras.config.set_dtype_policy(policy)
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def same_randomness() -> Iterator[None]:
+    """Restores the random state that seeds of initializers are drawn from."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
