@@ -1,8 +1,8 @@
 """What a folder of `detect` says."""
 
 import pathlib
-import statistics
 
+from cbam_keras import training
 from cbam_keras.report.page import Page, Table
 from cbam_keras.report.trained import RESUME, add_figure, facts_of
 
@@ -40,20 +40,22 @@ def results(page: Page, folder: pathlib.Path, content: dict) -> None:
         Table(
             columns
             | dict.fromkeys(MEASURES.values(), "right")
-            | {"seconds per epoch": "right"},
+            | {'difference to "none"': "right", "seconds per epoch": "right"},
             [
                 (
                     name,
                     f"{own[name][0]['parameters']:,}",
                     ", ".join(str(run["seed"]) for run in own[name]),
                     *(_mean(own[name], key) for key in MEASURES),
+                    _difference(own[name], own.get("none", [])),
                     f"{own[name][0]['seconds_per_epoch']:.1f}",
                 )
                 for name in networks
             ],
             "Mean average precision, mean over the seeds",
             f"Measured on the same {data['sizes']['test']:,} test images; "
-            "small, medium and large by the size of objects, as COCO counts.",
+            "small, medium and large by the size of objects, as COCO counts. "
+            "The difference is of mAP@[.5,.95], in brackets its 95 % interval.",
         )
     )
 
@@ -62,7 +64,20 @@ def _mean(runs, key):
     values = [run["precision"].get(key) for run in runs]
     if None in values:
         return ""
-    return f"{100 * statistics.fmean(values):.1f}"
+    return training.Measured.of(values, None).mean_cell(digits=1)
+
+
+def _difference(runs, baseline):
+    """Returns the difference to the baseline over the seeds of both."""
+    found = {run["seed"]: run["precision"]["map"] for run in runs}
+    others = {run["seed"]: run["precision"]["map"] for run in baseline}
+    both = [seed for seed in found if seed in others]
+    if runs == baseline or not both:
+        return ""
+    measured = training.Measured.of(
+        [found[seed] for seed in both], [others[seed] for seed in both]
+    )
+    return measured.difference_cell(digits=1)
 
 
 def figures(page: Page, folder: pathlib.Path, content: dict) -> None:

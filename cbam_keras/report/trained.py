@@ -92,55 +92,38 @@ def _compare(page, settings, runs, data):
     if not runs:
         page.verdict = "Nothing is known yet: no network is trained."
         return
-    several = len(next(iter(runs.values()))) > 1
     baseline = "none" if "none" in runs else None
     rows = training.compared(runs, data["sizes"]["test"], baseline)
     page.verdict = comparison.verdict(rows)
+    many = len(rows[0].test_accuracies)
     columns = {
         "network": "left",
         "parameters": "right",
         "test accuracy (%)": "right",
-        'difference to "none" (points)': "right",
-        **({"95 % interval": "right"} if several else {}),
+        'difference to "none"': "right",
         "validation accuracy (%)": "right",
         "seconds per epoch": "right",
     }
-    page.tables.append(
-        Table(
-            columns,
-            [_cells(row, several) for row in rows],
-            "Networks, "
-            + (
-                f"mean over {len(rows[0].test_accuracies)} seeds"
-                if several
-                else "one seed"
-            ),
-            f"Measured on the same {data['sizes']['test']:,} test images, "
-            "with the weights of the epoch of the highest validation "
-            "accuracy.",
+    cells = [
+        (
+            row.network,
+            f"{row.parameters:,}",
+            row.measured.mean_cell(),
+            row.measured.difference_cell(),
+            f"{100 * row.validation_accuracy:.2f}",
+            f"{row.seconds_per_epoch:.1f}",
         )
+        for row in rows
+    ]
+    note = (
+        f"Measured on the same {data['sizes']['test']:,} test images, with the "
+        "weights of the epoch of the highest validation accuracy."
     )
-
-
-def _cells(row, several):
-    accuracy = f"{100 * row.test_accuracy:.2f}"
-    if row.deviation is not None:
-        accuracy += f" \N{PLUS-MINUS SIGN} {100 * row.deviation:.2f}"
-    difference = interval = ""
-    if row.difference is not None:
-        difference = f"{100 * row.difference:+.2f}"
-    if row.interval is not None:
-        low, high = (100 * end for end in row.interval)
-        interval = f"{low:+.2f} to {high:+.2f}"
-    return (
-        row.network,
-        f"{row.parameters:,}",
-        accuracy,
-        difference,
-        *([interval] if several else []),
-        f"{100 * row.validation_accuracy:.2f}",
-        f"{row.seconds_per_epoch:.1f}",
-    )
+    title = "Networks, one seed"
+    if many > 1:
+        title = f"Networks, mean over {many} seeds"
+        note += " In brackets: the 95 % interval of the difference."
+    page.tables.append(Table(columns, cells, title, note))
 
 
 def curves(page: Page, folder: pathlib.Path, content: dict) -> None:
