@@ -177,6 +177,7 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
         "layer_options": {},
         "data_options": {},
         "seeds": 1,
+        "tensorboard": False,
         "output": None,
         "overwrite": False,
         "distribute": False,

@@ -255,6 +255,15 @@ def add_quiet(parser):
     )
 
 
+def add_tensorboard(parser):
+    """Adds `--tensorboard`."""
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write logs for TensorBoard",
+    )
+
+
 def add_output(parser, default):
     """Adds `--output` and `--no-report`."""
     parser.add_argument(

@@ -11,6 +11,7 @@ from cbam_keras.cli.arguments import (
     add_model,
     add_recipe,
     add_run_folder,
+    add_tensorboard,
     compared_of,
     data_options_of,
     progress_of,
@@ -52,6 +53,7 @@ def add_train(commands):
     add_data(parser, "crowded_mnist")
     add_recipe(parser, comparison.default_recipe)
     _add_devices(parser)
+    add_tensorboard(parser)
     parser.set_defaults(handler=_train, prog=parser.prog)
 
 
@@ -143,6 +145,7 @@ def _train(options):
             **arguments,
             **run_folder_of(options),
             distribute=distribution,
+            tensorboard=options.tensorboard,
         )
     # Of several processes the first one prints.
     if getattr(distribution, "process", 0) != 0:

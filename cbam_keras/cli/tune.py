@@ -16,6 +16,7 @@ from cbam_keras.cli.arguments import (
     add_quiet,
     add_recipe,
     add_run_folder,
+    add_tensorboard,
     data_options_of,
     imported,
     model_of,
@@ -135,11 +136,7 @@ def _add_search(parser):
         default=3,
         help="how many of the best trials keep their weights",
     )
-    add(
-        "--tensorboard",
-        action="store_true",
-        help="write logs for TensorBoard",
-    )
+    add_tensorboard(parser)
 
 
 def _add_space(parser):
