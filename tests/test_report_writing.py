@@ -163,3 +163,31 @@ def test_the_folder_must_exist(tmp_path):
 def test_settings_are_shown_whole(tmp_path):
     page = written(training(tmp_path / "run"))
     assert json.dumps("tiny") in page.text
+
+
+def places(content, path=()):
+    """Yields the path of each value in nested dictionaries and lists."""
+    items = content.items() if isinstance(content, dict) else ()
+    items = enumerate(content) if isinstance(content, list) else items
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("command", FOLDERS)
+def test_no_wrong_value_ends_in_a_traceback(command, tmp_path):
+    folder = FOLDERS[command](tmp_path / "run")
+    rng = np.random.default_rng(0)
+    for file in sorted(folder.rglob("*.json")):
+        whole = file.read_text()
+        paths = list(places(json.loads(whole)))
+        for number in rng.permutation(len(paths))[:15]:
+            content = json.loads(whole)
+            *above, last = paths[number]
+            place = content
+            for key in above:
+                place = place[key]
+            place[last] = [None, [], "x", -1, {"a": 1}][number % 5]
+            file.write_text(json.dumps(content))
+            assert report.write(folder).exists()
+        file.write_text(whole)

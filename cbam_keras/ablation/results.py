@@ -209,12 +209,18 @@ class AblationResults(_terminal.Tabular):
                 "chance is not known. Several seeds (--seeds 3) give one."
             )
         many = len(self._comparisons())
-        clear = list(dict.fromkeys(_clear(self.rows)))
-        found = f": {', '.join(clear)}" if clear else ""
+        # Some are in two tables.
+        clear = {
+            (text, rows[0].attention)
+            for rows in self._by_table().values()
+            for text in _clear(rows)
+        }
+        listed = ", ".join(sorted({text for text, _ in clear}))
         return (
             f"{len(clear)} of {many} differences to the first row of a table "
-            f"exclude zero over {len(self.seeds)} seeds{found}. By chance "
-            f"alone about {many * (1 - CONFIDENCE):.1f} would."
+            f"exclude zero over {len(self.seeds)} seeds"
+            + (f": {listed}. " if clear else ". ")
+            + f"By chance alone about {many * (1 - CONFIDENCE):.1f} would."
         )
 
     def _by_table(self):

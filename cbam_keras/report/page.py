@@ -126,10 +126,10 @@ def render(page: Page) -> str:
     )
 
 
-def sort_key(text: str) -> str:
+def sort_key(cell: Any) -> str:
     """Returns what a cell is sorted by: its first number, else its text."""
-    found = NUMBER.match(text)
-    return found[1].replace(",", "") if found else text
+    found = NUMBER.match(str(cell))
+    return found[1].replace(",", "") if found else str(cell)
 
 
 def _hash(text):

@@ -80,17 +80,17 @@ def read(folder: pathlib.Path) -> Page:
     content = _content(page, folder)
     if content is None:
         return page
-    for part in (_identity, *PARTS.get(content.get("kind"), ())):
+    kind = str(content.get("kind"))
+    for part in (_identity, *PARTS.get(kind, ())):
         try:
             part(page, folder, content)
         except DAMAGE as error:
             what = (part.__doc__ or part.__name__).split(".")[0]
             reason = f"{type(error).__name__}: {error}"
             page.missing.append(f"{what} cannot be read ({reason}).")
-    if content.get("kind") not in PARTS:
+    if kind not in PARTS:
         page.missing.append(
-            "The folder holds a run of a kind that is not known here: "
-            f"{content.get('kind')}."
+            f"The folder holds a run of a kind that is not known here: {kind}."
         )
     return page
 
