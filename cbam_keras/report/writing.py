@@ -20,7 +20,7 @@ FILE = _run_folder.REPORT
 # What reading a damaged file raises; an optional package may be missing too.
 DAMAGE = (
     *(*_run_folder.DAMAGE, LookupError, ArithmeticError, ImportError),
-    *(EOFError, SyntaxError, zipfile.BadZipFile),
+    *(EOFError, StopIteration, SyntaxError, zipfile.BadZipFile),
 )
 # The parts of a page by the kind of run. Each adds what it finds.
 PARTS: dict[str, tuple[Callable[..., None], ...]] = {
