@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
+
 from cbam_keras import _checks
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
@@ -69,8 +71,11 @@ class TimeLeft:
 
 
 def watched(items: Iterable, total: int, title: str) -> Iterator:
-    """Yields the items, with a progress bar if they take over two seconds."""
-    if _hidden.get():
+    """Yields the items, with a progress bar if they take over two seconds.
+
+    Without one where Keras shows none.
+    """
+    if _hidden.get() or not keras.config.is_interactive_logging_enabled():
         yield from items
         return
     progress = _checks.require("rich.progress", extra="all")

@@ -36,15 +36,23 @@ def scenes():
         yield detection.load_data(batch_size=8)
 
 
-@pytest.fixture(scope="module")
-def ours(scenes):
+def build(scenes, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.BACKBONES, "small", tiny_backbone)
-        recipe = training.Recipe(epochs=3, batch_size=8, learning_rate=1e-3)
+        # So little training finds nothing at any higher confidence.
+        patch.setattr(networks, "CONFIDENCE", 0.001)
+        recipe = training.Recipe(
+            epochs=3, batch_size=8, learning_rate=1e-3, **options
+        )
         anchors = choose_anchors(scenes.train.records, (64, 64), 3, 4)
         made = networks.build_detector("small", scenes, None, anchors, recipe)
     made.run_eagerly = True
     return made
+
+
+@pytest.fixture(scope="module")
+def ours(scenes):
+    return build(scenes)
 
 
 def bias_of(head):
@@ -124,3 +132,53 @@ def test_a_saved_detector_is_compiled_as_it_was(ours, scenes, tmp_path):
     batch = scenes.train[2]
     losses = [train_on(model, *batch) for model in (loaded, ours)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+HALF = pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+
+
+@HALF
+def test_a_detector_learns_in_half_precision(scenes, tmp_path, precision):
+    made = build(scenes, mixed_precision=precision)
+    assert made.box_head.compute_dtype == precision
+    losses = [train_on(made, *scenes.train[step]) for step in range(4)]
+    assert np.isfinite(losses).all()
+    made.save(tmp_path / "model.keras")
+    loaded = detection.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is type(made.optimizer)
+    images = scenes.test[0][0]
+    found, expected = loaded.detect(images), made.detect(images)
+    assert (expected["labels"] >= 0).any()
+    for key, value in expected.items():
+        assert value.dtype in ("float32", "int32")
+        np.testing.assert_array_equal(found[key], value)
+
+
+@HALF
+def test_boxes_are_not_rounded_in_half_precision(
+    ours, scenes, tmp_path, precision
+):
+    made = build(scenes, mixed_precision=precision)
+    made.save(tmp_path / "model.keras")
+    loaded = detection.load_model(tmp_path / "model.keras")
+    expected = targets(ours)
+    np.testing.assert_array_equal(targets(made), expected)
+    np.testing.assert_array_equal(targets(loaded), expected)
+
+
+@HALF
+def test_keras_hub_rounds_boxes_in_half_precision(ours, precision):
+    keras.config.set_dtype_policy(f"mixed_{precision}")
+    theirs = detector(detection.feature_pyramid(network(None)))
+    # The only difference that is left.
+    theirs.label_encoder.anchor_generator = ours.anchor_generator
+    assert (targets(theirs) != targets(ours)).any()
+
+
+def targets(model):
+    """Returns what the boxes of an image are turned into for training."""
+    boxes = np.array([[[3.123, 7.456, 41.789, 40.123]]], "float32")
+    found, _ = model.label_encoder(
+        np.zeros((1, 64, 64, 1), "float32"), boxes, np.zeros((1, 1), "float32")
+    )
+    return keras.ops.convert_to_numpy(found)

@@ -206,3 +206,5 @@ def test_the_missing_extra_is_named(small, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(ImportError, match=r"cbam_keras\[detect\]"):
         detection.feature_pyramid(small)
+    with pytest.raises(ImportError, match=r"cbam_keras\[detect\]"):
+        detection.load_model("model.keras")

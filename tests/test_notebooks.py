@@ -14,13 +14,16 @@ NAMES = [
     "03_tune_reduction_ratio_and_kernel_size",
     "04_see_what_the_network_attends_to",
     "05_reproduce_the_papers_tables",
+    "06_detect_with_a_cbam_backbone",
 ]
 GITHUB = "https://github.com/"
-INSTALL = f"""\
+INSTALL = """\
 import sys
 
 if "google.colab" in sys.modules:
-    %pip install -q "cbam_keras[all] @ git+{REPOSITORY}\""""
+    %pip install -q "cbam_keras[{}] @ git+{}\""""
+# What notebooks need, other than `all`.
+EXTRAS = {"06_detect_with_a_cbam_backbone": "all,detect"}
 # Absolute paths of some machine, including Windows drives.
 MACHINE_PATH = re.compile(
     r"(?<![\w.:/])/(tmp|home|root|work|usr|var|opt|mnt|content|Users|private)/"
@@ -96,7 +99,7 @@ def test_last_section_is_the_conclusion(name):
 @each_notebook
 def test_first_code_installs_on_colab_alone(name):
     first, *others = sources(name, "code")
-    assert first == INSTALL
+    assert first == INSTALL.format(EXTRAS.get(name, "all"), REPOSITORY)
     assert not any("pip install" in source for source in others)
 
 

@@ -1,5 +1,6 @@
 """How long work takes: the time left, and bars that can be hidden."""
 
+import keras
 import pytest
 
 from cbam_keras import _terminal
@@ -62,3 +63,8 @@ def test_hidden_bars_yield_the_same(clock, monkeypatch):
         assert list(_terminal.watched("abc", 3, "title")) == [*"abc"]
     with pytest.raises(AssertionError, match="rich"):
         list(_terminal.watched("abc", 3, "title"))
+    keras.config.disable_interactive_logging()
+    try:
+        assert list(_terminal.watched("abc", 3, "title")) == [*"abc"]
+    finally:
+        keras.config.enable_interactive_logging()

@@ -13,6 +13,12 @@ LAYOUT = (
     "annotations/instances_train.json beside a folder train/, and the same "
     "with val or test (COCO's own train2017 and val2017 count too)"
 )
+# What the entries of COCO's JSON must have.
+KEYS = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
 
 
 def from_coco_folder(
@@ -60,13 +66,17 @@ def _annotations(path, *prefixes):
 def _read(file):
     try:
         content = json.loads(file.read_text())
-        for key in ("images", "annotations", "categories"):
-            list(content[key])
+        for key, needed in KEYS.items():
+            for entry in content[key]:
+                [entry[one] for one in needed]
     except (ValueError, KeyError, TypeError) as error:
+        expected = "; ".join(
+            f"{key}, each with {', '.join(needed)}"
+            for key, needed in KEYS.items()
+        )
         raise ValueError(
-            "Annotations must be COCO's JSON, with the keys images, "
-            f'annotations and categories. Received: "{file}" '
-            f"({type(error).__name__}: {error})"
+            f"Annotations must be COCO's JSON, with the keys {expected}. "
+            f'Received: "{file}" ({type(error).__name__}: {error})'
         ) from error
     return content
 

@@ -137,7 +137,7 @@ def load_data(
     splits, class_names, label = _find(name, seed, data_dir, download)
     for split, records in splits.items():
         check_labels(
-            records.labels, len(class_names), f'name="{name}", split "{split}"'
+            records, len(class_names), f'name="{name}", split "{split}"'
         )
     size = image_size or _common_size(splits)
     if isinstance(size, int):

@@ -1,7 +1,8 @@
 """`Records`: images and their objects before batching; boxes checked."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+import numbers
 from typing import Any
 
 import keras
@@ -67,8 +68,15 @@ def relative(
         where: String, what errors call the image.
 
     Raises:
-        ValueError: If a box leaves the image or has no area.
+        ValueError: If a box is not four numbers, leaves the image or has no
+            area.
     """
+    for box in boxes:
+        if len(box) != 4 or not all(map(_is_number, box)):
+            raise ValueError(
+                "A box must be four finite numbers. Received: "
+                f"{source} {box} in {where}"
+            )
     pixels = convert(boxes, source, "xyxy", height, width)
     limits = np.array([width, height, width, height], "float32")
     outside = (pixels < -TOLERANCE) | (pixels > limits + TOLERANCE)
@@ -87,17 +95,20 @@ def relative(
     return pixels / limits
 
 
-def check_labels(
-    labels: Sequence[np.ndarray], classes: int, received: str
-) -> None:
+def _is_number(value):
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def check_labels(records: Records, classes: int, received: str) -> None:
     """Raises unless there are objects, and all labels are of a class."""
-    joined = np.concatenate(list(labels))
-    if not len(joined):
+    if all(ignored.all() for ignored in records.ignored):
         raise ValueError(
-            "A split must have at least one box (an image may have none). "
-            f"Received: {received}, which has none"
+            "A split must have at least one box that is not of a crowd or "
+            f"difficult (an image may have none). Received: {received}, which "
+            "has none"
         )
-    wrong = joined[(joined < 0) | (joined >= classes)]
+    labels = np.concatenate(records.labels)
+    wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise ValueError(
             f"Labels must be integers from 0 to {classes - 1}, one per class. "

@@ -1,0 +1,129 @@
+"""Images with boxes from a folder; arguments of `load_data`."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from detection_checks import CLASSES, OBJECTS, SIZES, bright_box, write_coco
+
+from cbam_keras import detection
+from cbam_keras.detection.records import check_labels, relative
+
+
+def test_a_folder_of_coco_is_read(tmp_path):
+    loaded = detection.load_data(
+        write_coco(tmp_path / "pets"), image_size=(40, 60), batch_size=2
+    )
+    assert loaded.name == "pets"
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.sizes == {"train": 2, "test": 2}
+    images, objects = loaded.train[0]
+    assert images.shape == (2, 40, 60, 3)
+    for row, image, boxes, labels in zip(
+        loaded.train.order, images, *objects.values(), strict=True
+    ):
+        # The crowd is left out.
+        assert labels.tolist() == [int(CLASSES[row][0] == "dog")]
+        left, top, width, height = OBJECTS[row][0]
+        size = SIZES[row]
+        scale = np.array([60 / size[1], 40 / size[0]] * 2)
+        expected = scale * [left, top, left + width, top + height]
+        np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
+        np.testing.assert_allclose(bright_box(image[..., 0]), expected, atol=1)
+    assert loaded.test.records.ignored[0].tolist() == [False, True]
+
+
+def test_images_without_boxes_are_fine(tmp_path):
+    def remove(content):
+        content["annotations"] = content["annotations"][-1:]
+
+    loaded = detection.load_data(
+        write_coco(tmp_path, change=remove), image_size=32, batch_size=2
+    )
+    _, objects = loaded.train[0]
+    assert sorted(objects["labels"].ravel()) == [-1, 1]
+
+
+def alter(key, value):
+    def change(content):
+        content["annotations"][0][key] = value
+
+    return change
+
+
+def all_crowds(content):
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+
+
+BAD = {
+    "outside": (alter("bbox", [20, 4, 15, 10]), r"lie in its image.*\[20, 4"),
+    "before": (alter("bbox", [-5, 4, 15, 10]), "lie in its image"),
+    "no area": (alter("bbox", [3, 4, 0, 10]), r"have an area.*30 x 20 pixels"),
+    "three numbers": (alter("bbox", [3, 4, 15]), r"four finite.*\[3, 4, 15\]"),
+    "not a number": (alter("bbox", [3, 4, 15, float("nan")]), "four finite"),
+    "no numbers": (alter("bbox", ["3", "4", "5", "6"]), "four finite numbers"),
+    "key": (lambda c: c["annotations"][0].pop("bbox"), "KeyError: 'bbox'"),
+    "crowds": (all_crowds, "at least one box that is not of a crowd"),
+    "category": (alter("category_id", 5), "category_id=5"),
+    "image": (alter("image_id", 99), "image_id=99"),
+    "no box": (lambda c: c.update(annotations=[]), "at least one box"),
+    "no image": (
+        lambda c: c.update(images=[], annotations=[]),
+        "at least one box",
+    ),
+    "no images": (lambda c: c.pop("images"), "COCO's JSON"),
+    "file": (
+        lambda c: c["images"][0].update(file_name="x.png"),
+        'file_name="x.png"',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_annotations_are_refused(name, tmp_path):
+    change, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        detection.load_data(write_coco(tmp_path, change=change))
+
+
+def test_labels_of_no_class_are_refused(tmp_path):
+    records = detection.load_data(write_coco(tmp_path)).train.records
+    with pytest.raises(ValueError, match="from 0 to 0.* with label 1"):
+        check_labels(records, 1, "records")
+
+
+def test_unknown_formats_of_boxes_are_refused():
+    with pytest.raises(ValueError, match="xywh"):
+        relative([[1, 2, 3, 4]], "coco", 9, 9, "an image")
+
+
+def test_a_folder_without_test_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="without a file for test or val"):
+        detection.load_data(write_coco(tmp_path, splits=("train",)))
+
+
+def test_two_files_for_a_split_are_refused(tmp_path):
+    write_coco(tmp_path, splits=("train", "train2", "val"))
+    with pytest.raises(ValueError, match="one file of annotations per split"):
+        detection.load_data(tmp_path)
+
+
+ARGUMENTS = {
+    "augment": ({"augment": "crop"}, '"translate"'),
+    "image_size": ({"image_size": 0}, "positive integer"),
+    "batch_size": ({"batch_size": 0}, "positive integer"),
+    "seed": ({"seed": -1}, "from 0"),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_bad_arguments_are_refused_before_any_work(name):
+    arguments, message = ARGUMENTS[name]
+    with pytest.raises(ValueError, match=message):
+        detection.load_data(pathlib.Path("nowhere"), **arguments)
+
+
+def test_names_that_are_no_dataset_are_refused():
+    with pytest.raises(TypeError, match="must be a string or a path"):
+        detection.load_data(3)

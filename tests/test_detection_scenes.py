@@ -1,0 +1,92 @@
+"""The embedded scenes, and their batches."""
+
+import hashlib
+
+import digits
+import keras
+import numpy as np
+import pytest
+from data_checks import plain_json
+
+from cbam_keras import data, detection
+from cbam_keras.detection.batches import PADDING
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    with pytest.MonkeyPatch.context() as patch:
+        digits.replace(digits.few, patch.setattr)
+        yield detection.load_data(batch_size=4)
+
+
+def test_scenes_have_digits_in_their_boxes(scenes):
+    assert scenes.sizes == {"train": 80, "test": 10}
+    assert scenes.image_shape == (64, 64, 1)
+    boxes = np.concatenate(scenes.train.records.boxes)
+    labels = np.concatenate(scenes.train.records.labels)
+    counts = {len(found) for found in scenes.train.records.labels}
+    assert counts == {1, 2, 3}
+    assert set(labels.tolist()) == set(range(10))
+    assert boxes.min() >= 0 and boxes.max() <= 1
+    # Noise fills the image of a digit.
+    sides = 64 * (boxes[:, 2:] - boxes[:, :2])
+    assert sides.min() >= 21 and sides.max() <= 44
+    assert sides.max() > 1.8 * sides.min()
+
+
+def test_scenes_overlap_a_little(scenes):
+    most = 0.0
+    for boxes in scenes.train.records.boxes:
+        overlap = keras.ops.convert_to_numpy(
+            keras.utils.bounding_boxes.compute_iou(boxes, boxes, "xyxy")
+        )
+        most = max(most, (overlap - np.eye(len(boxes))).max())
+    assert 0 < most <= 0.3 + 1e-6
+
+
+def test_test_scenes_are_the_same_for_every_seed(few_digits):
+    first, second = (detection.load_data(seed=seed) for seed in (0, 1))
+    np.testing.assert_array_equal(
+        first.test.records.images, second.test.records.images
+    )
+    assert first.train.records.images.shape == second.train.records.images.shape
+    assert (first.train.records.images != second.train.records.images).any()
+
+
+def test_cluttered_digits_are_what_they_were(few_digits):
+    train = data.load("cluttered_mnist", boxes=True, batch_size=None).train
+    images, labels, boxes = train
+    code = hashlib.sha256()
+    for array in (images, labels, boxes):
+        code.update(np.ascontiguousarray(array).tobytes())
+    assert code.hexdigest()[:16] == CLUTTERED
+
+
+# As before there were scenes.
+CLUTTERED = "1fc55ff46244ff0a"
+
+
+@pytest.mark.every_backend
+def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
+    orders = []
+    for epoch in (0, 1, 0):
+        scenes.set_epoch(epoch)
+        orders.append(scenes.train.order)
+    assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
+    assert sorted(orders[1]) == list(range(80))
+    images, objects = scenes.train[1]
+    assert images.shape == (4, 64, 64, 1) and images.dtype == "float32"
+    rows = orders[0][4:8]
+    assert (images == scenes.train.records.images[rows]).all()
+    for row, boxes, labels in zip(rows, *objects.values(), strict=True):
+        own = scenes.train.records.labels[row]
+        np.testing.assert_array_equal(labels[: len(own)], own)
+        assert (labels[len(own) :] == -1).all()
+        np.testing.assert_allclose(
+            boxes[: len(own)], 64 * scenes.train.records.boxes[row], atol=1e-4
+        )
+        assert (boxes[len(own) :] == PADDING).all()
+
+
+def test_a_description_is_plain(scenes):
+    assert plain_json(scenes.describe()) == scenes.describe()
