@@ -34,7 +34,8 @@ _MODULES = {
     "plotting": "plotting",
     "presets": "presets",
     "profiling": "profiling",
-    "reproduction": "reproduction",
+    "reproduction": "presets.reproduction",
+    "report": "report",
     "training": "training",
     "tuning": "tuning",
 }

@@ -1,13 +1,14 @@
 """The output folder of a run: named, started, resumed or overwritten."""
 
 import contextlib
+import contextvars
 import fnmatch
 import json
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,8 +20,35 @@ from cbam_keras._version import __version__
 
 # The files that hold the settings of a run. A search has both.
 SETTINGS_FILES = ("search.json", "results.json")
+# The page that a command writes about a run.
+REPORT = "report.html"
+# The subfolder with what `explain` draws of the networks for that page.
+LOOKS = "explain"
 # What reading a damaged file raises.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+# The command of the runs, and what to call with their folders at the end.
+_NOBODY = None, None
+_caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
+
+
+@contextlib.contextmanager
+def started_by(
+    command: str | None, report: Callable[[pathlib.Path], Any] | None
+) -> Iterator[None]:
+    """Context of runs that a command starts.
+
+    Args:
+        command: String, the command, which the files of the runs tell.
+        report: Function that is called with the folder of each run when it
+            ends, is interrupted or fails; or `None`.
+    """
+    token = _caller.set((command, report))
+    try:
+        yield
+    finally:
+        _caller.reset(token)
 
 
 class RunFolder:
@@ -106,7 +134,24 @@ class RunFolder:
                 self.write()
             else:
                 self.content = content
+            with self._reported():
+                yield
+
+    @contextlib.contextmanager
+    def _reported(self):
+        """Context that notes the command of the run, and reports its end."""
+        command, report = _caller.get()
+        if command not in (None, self.content.get("command")):
+            self.content["command"] = command
+            self.write()
+        # Runs within this one are its parts.
+        token = _caller.set(_NOBODY)
+        try:
             yield
+        finally:
+            _caller.reset(token)
+            if report is not None and (self.path / self.file).exists():
+                report(self.path)
 
     def write(self) -> None:
         """Writes `content` to the file of the run."""
@@ -128,7 +173,9 @@ class RunFolder:
         """Returns the content of the run to resume, or `None` to begin."""
         found = [n for n in SETTINGS_FILES if (self.path / n).exists()]
         if not found:
-            others = [n for n in self._names() if n not in self.early]
+            others = [
+                n for n in self._names() if n not in (*self.early, REPORT)
+            ]
             if others:
                 raise self._refused(f"other files: {_checks.first_few(others)}")
             return None
@@ -223,7 +270,8 @@ class RunFolder:
     def _owns(self, path, patterns):
         name = path.relative_to(self.path).as_posix()
         return (
-            name == self.file
+            name in (self.file, REPORT)
+            or name.startswith(f"{LOOKS}/")
             or path.name == _files.LOCK
             or path.name.startswith(_files.UNFINISHED)
             or any(

@@ -1,10 +1,12 @@
-"""What the terminal shows: tables, progress bars, the time left."""
+"""What the terminal and notebooks show: tables, progress, the time left."""
 
 import contextlib
 import contextvars
+import html
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -143,6 +145,63 @@ def render(
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return "\n".join(lines).strip("\n")
+
+
+def render_html(
+    columns: Mapping[str, str],
+    sections: Iterable[Iterable[Sequence[str]]],
+    title: str = "",
+) -> str:
+    """Returns rows of strings as a table for notebooks, see `render`."""
+
+    def cell(tag, text, side):
+        # Notebooks align to the right by themselves.
+        side = "" if side == "right" else f' style="text-align: {side}"'
+        return f"<{tag}{side}>{html.escape(str(text))}</{tag}>"
+
+    def line(tag, texts):
+        sides = columns.values()
+        cells = (cell(tag, *x) for x in zip(texts, sides, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    heading = f"<p><b>{html.escape(title)}</b></p>" if title else ""
+    bodies = "".join(
+        f"<tbody>{''.join(line('td', row) for row in section)}</tbody>"
+        for section in sections
+    )
+    head = f"<thead>{line('th', columns)}</thead>"
+    return f"{heading}<table>{head}{bodies}</table>"
+
+
+class Tabular:
+    """Mixin of results that notebooks show as tables, and pandas takes.
+
+    A subclass has `_tables`, which yields the arguments of `render_html`,
+    and `_records`, which returns a dictionary of plain values for each row of
+    the data frame. A `verdict` is shown below the tables.
+    """
+
+    def _tables(self) -> Iterable[tuple]:
+        raise NotImplementedError
+
+    def _records(self) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+    def to_dataframe(self) -> Any:
+        """Returns the result as a `pandas.DataFrame`.
+
+        The rows and units are described at the class.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        return pandas.DataFrame(self._records())
+
+    def _repr_html_(self) -> str:
+        shown = "".join(render_html(*table) for table in self._tables())
+        verdict = html.escape(getattr(self, "verdict", ""))
+        return f"{shown}<p>{verdict}</p>" if verdict else shown
 
 
 def _markdown_cell(text: str) -> str:

@@ -35,7 +35,12 @@ def test_output_is_named_after_the_first_model(here, capsys):
     picture(here / "it.png")
     assert cli.main(["explain", "colours.keras", "it.png"]) == 0
     files = sorted(path.name for path in (here / "runs").rglob("*.*"))
-    assert files == ["arrays.npz", "explain.json", "grad_cam.png"]
+    assert files == [
+        "arrays.npz",
+        "explain.json",
+        "grad_cam.png",
+        "report.html",
+    ]
     assert (here / "runs" / "explain-colours").is_dir()
     assert "Files in runs" in capsys.readouterr().out
 

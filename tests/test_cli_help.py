@@ -76,6 +76,9 @@ def test_quiet_prints_the_result_alone(
     monkeypatch, capsys, name, module, function
 ):
     monkeypatch.setattr(module, function, _working)
+    monkeypatch.setattr(
+        f"cbam_keras.cli.{name}._complete", lambda *_: None, raising=False
+    )
     assert cli.main([name, "--quiet"]) == 0
     assert capsys.readouterr() == ("the result\n", "")
 
@@ -85,7 +88,7 @@ def test_quiet_training_shows_no_epochs(tiny, tmp_path, capsys):
         [
             *("train", "--quiet", "--data", "mnist5k", "--epochs", "1"),
             *("--batch-size", "35", "--attention", "none"),
-            *("--output", str(tmp_path / "run")),
+            *("--output", str(tmp_path / "run"), "--no-report"),
         ]
     )
     printed = capsys.readouterr()

@@ -45,7 +45,7 @@ def command(name, *more):
     return cli.main(
         [
             *(name, "--data", "mnist5k", "--epochs", "1"),
-            *("--batch-size", "35", *OPTIONS[name], *more),
+            *("--batch-size", "35", "--no-report", *OPTIONS[name], *more),
         ]
     )
 

@@ -58,6 +58,7 @@ def asked(monkeypatch):
         return "the table"
 
     monkeypatch.setattr(comparison, "compare", comparing)
+    monkeypatch.setattr("cbam_keras.cli.train._complete", lambda *_: None)
     return calls
 
 
@@ -78,6 +79,11 @@ def test_training_prints_the_table_and_returns_0(tiny, tmp_path, capsys):
     assert "│ none " in table
     assert "│ cbam " in table
     assert (tmp_path / "run" / "cbam.keras").is_file()
+    page = (tmp_path / "run" / "report.html").read_text()
+    # Two networks on the images, the command, and nothing that is missing.
+    assert page.count("Grad-CAM of cbam") >= 8
+    assert "cbam-keras train --data mnist5k" in page
+    assert "Not in this report" not in page
 
 
 def test_the_result_is_printed_last(asked, capsys):
@@ -90,7 +96,7 @@ def test_json_is_all_there_is_on_standard_output(tiny, tmp_path, capsys):
         [
             *("train", "--data", "mnist5k", "--epochs", "1", "--json"),
             *("--batch-size", "35", "--attention", "none"),
-            *("--output", str(tmp_path / "run")),
+            *("--output", str(tmp_path / "run"), "--no-report"),
         ]
     )
     printed = capsys.readouterr()
@@ -171,6 +177,7 @@ def test_without_arguments_the_defaults_are_those_of_compare(asked):
         "layer_options": {},
         "data_options": {},
         "seeds": 1,
+        "tensorboard": False,
         "output": None,
         "overwrite": False,
         "distribute": False,

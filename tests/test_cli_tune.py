@@ -35,6 +35,7 @@ def searched(monkeypatch):
         return Results()
 
     monkeypatch.setattr(tuning, "search", search)
+    monkeypatch.setattr("cbam_keras.cli.tune._complete", lambda *_: None)
     return calls
 
 

@@ -27,6 +27,7 @@ from cbam_keras import (
     plotting,
     presets,
     profiling,
+    report,
     reproduction,
     training,
     tuning,
@@ -52,6 +53,7 @@ MODULES = [
     monitor,
     presets,
     profiling,
+    report,
     reproduction,
 ]
 # Returned by functions; they document attributes instead of arguments.

@@ -200,6 +200,18 @@ def test_index_of_the_reference_lists_every_page_and_name():
                 assert link in _read("docs/reference/index.md"), link
 
 
+def test_the_diagram_is_what_its_script_draws():
+    names = {"__file__": str(ROOT / "docs/diagram.py")}
+    run("docs/diagram.py", [_read("docs/diagram.py")], names)
+    assert names["draw"]() == names["FILE"].read_text("utf-8")
+
+
+def test_pictures_of_the_readme_are_in_the_repository():
+    found = re.findall(r"!\[.+\]\(.+/raw/main/(.+)\)", _read("README.md"))
+    assert len(found) == 2
+    assert all((ROOT / file).is_file() for file in found)
+
+
 def test_readme_and_contributing_give_the_same_test_command():
     readme = _read("README.md")
     command = re.search(r"^python3 -m venv .* -m pytest .*$", readme, re.M)[0]

@@ -225,6 +225,7 @@ def test_attention_is_written_and_drawn(here, attention, kinds):
         "attention-gated.png",
         "explain.json",
         "grad_cam.png",
+        "report.html",
     ]
 
 

@@ -20,7 +20,7 @@ ORDER = """
     _version _process _checks _fused optimizers _files _terminal _run_folder
     layers convert _inspection plotting data models insertion profiling explain
     monitor auditing exporting training comparison detection presets tuning
-    reproduction ablation cli
+    ablation report cli
 """.split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -156,6 +156,7 @@ PUBLIC = {
     ],
     "presets": ["ABLATIONS", "PRESETS", "Preset", "build_preset"],
     "profiling": ["Profile", "Row", "profile_model"],
+    "report": ["write"],
     "reproduction": ["paper_tables"],
     "training": [
         *("RECIPES", "Distribution", "Recipe", "Results", "Run", "train"),

@@ -15,6 +15,11 @@ import cbam_keras
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REPOSITORY = PROJECT["urls"]["Repository"]
+# What else than modules is installed.
+DATA = (
+    "cbam_keras/py.typed",
+    *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html", "js")),
+)
 SUFFIXES = (".cff", ".ipynb", ".md", ".py", ".sh", ".toml", ".yaml", ".yml")
 
 
@@ -65,7 +70,8 @@ def archives(tmp_path_factory):
                 copy = folder / path.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())
-    (folder / "cbam_keras/py.typed").touch()
+    for name in DATA:
+        (folder / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(
         [
             *(sys.executable, "-c"),
@@ -87,7 +93,7 @@ def modules():
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "cbam_keras").rglob("*.py")
-    } | {"cbam_keras/py.typed"}
+    } | set(DATA)
 
 
 def test_the_wheel_holds_the_package_alone(archives):

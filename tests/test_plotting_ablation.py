@@ -55,3 +55,17 @@ def test_an_ablation_of_one_seed_has_no_intervals():
     figure = plotting.plot_ablation(SimpleNamespace(rows=rows))
     labels = {x.get_label() for axes in figure.axes for x in axes.get_lines()}
     assert not any(label.startswith("95 %") for label in labels)
+
+
+def test_one_table_is_drawn_into_given_axes():
+    pyplot = pytest.importorskip("matplotlib.figure", reason="makes axes")
+    left, right = pyplot.Figure().subplots(1, 2)
+    own = SimpleNamespace(rows=[x for x in ABLATED.rows if x.table == 4])
+    assert plotting.plot_ablation(own, "mine", ax=right) is right
+    assert right.get_title(loc="left") == "mine"
+    assert len(right.get_yticklabels()) == 3
+    assert not left.get_lines()
+    labels = [text.get_text() for text in right.get_legend().get_texts()]
+    assert len(labels) == len(set(labels)) == 4
+    with pytest.raises(ValueError, match="the rows of one table"):
+        plotting.plot_ablation(ABLATED, ax=left)

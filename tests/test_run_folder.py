@@ -268,3 +268,50 @@ def test_a_second_use_in_one_process_is_refused(tmp_path):
 def test_the_default_folder_is_one_below_runs(data, model, name):
     folder = _run_folder.default_output("train", data, model)
     assert folder.parts == ("runs", name)
+
+
+# Started by a command.
+
+
+def test_a_command_is_noted_and_its_report_written_however_it_ends(tmp_path):
+    reported = []
+    with _run_folder.started_by("cbam-keras walk", reported.append):
+        walk(tmp_path / "a")
+        with pytest.raises(KeyboardInterrupt):
+            with Walk(tmp_path / "b", SETTINGS).opened():
+                # A part of it.
+                walk(tmp_path / "b" / "part")
+                raise KeyboardInterrupt
+    walk(tmp_path / "c")
+    assert reported == [tmp_path / "a", tmp_path / "b"]
+    contents = {
+        name: json.loads((tmp_path / name / "results.json").read_text())
+        for name in ("a", "b", "b/part", "c")
+    }
+    assert contents["a"]["command"] == "cbam-keras walk"
+    assert contents["b"]["command"] == "cbam-keras walk"
+    assert "command" not in contents["b/part"]
+    assert "command" not in contents["c"]
+
+
+def test_a_folder_that_is_refused_gets_no_report(tmp_path):
+    walk(tmp_path)
+    reported = []
+    with _run_folder.started_by("cbam-keras swim", reported.append):
+        with pytest.raises(ValueError, match="another run"):
+            walk(tmp_path, Swim)
+    assert not reported
+
+
+def test_a_report_belongs_to_its_run(tmp_path):
+    walk(tmp_path)
+    (tmp_path / _run_folder.REPORT).write_text("a page")
+    (tmp_path / _run_folder.LOOKS).mkdir()
+    (tmp_path / _run_folder.LOOKS / "explain.json").write_text("{}")
+    walk(tmp_path, overwrite=True)
+    assert not (tmp_path / _run_folder.REPORT).exists()
+    (tmp_path / "results.json").unlink()
+    # Nor does it keep a run from beginning, after one that trained nothing.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / _run_folder.REPORT).write_text("a page")
+    walk(tmp_path / "new")

@@ -355,3 +355,27 @@ def test_a_process_that_does_not_write_leaves_all_as_it_is(finished):
     assert before == {
         path: path.read_bytes() for path in finished.output.rglob("*.*")
     }
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorBoard is its"
+)
+def test_logs_for_tensorboard_hold_curves_and_gates(few_digits, tmp_path):
+    pytest.importorskip("tensorboard", reason="reads the logs")
+    from tensorboard.backend.event_processing import event_accumulator
+
+    training.train(
+        {"cbam": resnet},
+        "mnist5k",
+        SHORT,
+        output=tmp_path / "run",
+        tensorboard=True,
+    )
+    folder = tmp_path / "run" / "tensorboard" / "cbam"
+    events = event_accumulator.EventAccumulator(str(folder / "train"))
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    assert "epoch_loss" in tags
+    assert any(tag.endswith("/channel_mean") for tag in tags)
+    # The history is of the recipe alone.
+    assert "channel" not in (tmp_path / "run" / "history.csv").read_text()

@@ -84,12 +84,15 @@ def test_a_set_on_disk_goes_through_every_command(tmp_path, capsys):
     best = keras.saving.load_model(tmp_path / "runs/tune/best.keras")
     assert best.input_shape == (None, 16, 16, 3)
     assert best.output_shape == (None, 2)
+    for command in runs:
+        page = (tmp_path / "runs" / command / "report.html").read_text()
+        assert "Not in this report" not in page
     table = (tmp_path / "runs/ablate/tables.md").read_text()
     assert "CBAM" in table
 
 
 def test_a_set_of_ones_own_builder_is_trained_on(tmp_path, capsys):
-    given = [*_generated(tmp_path), *FEW, "--attention", "none"]
+    given = [*_generated(tmp_path), *FEW, "--attention", "none", "--no-report"]
     output = tmp_path / "run"
     status = cli.main(["train", *given, "--output", str(output)])
     assert status == 0, capsys.readouterr().err
@@ -228,4 +231,5 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
         "attention-new.png",
         "explain.json",
         "grad_cam.png",
+        "report.html",
     ]

@@ -64,10 +64,11 @@ class AblationRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class AblationResults:
+class AblationResults(_terminal.Tabular):
     """Results of an ablation; prints as the paper's tables.
 
-    `markdown()`, `csv()` and `json()` return them as text.
+    `markdown()`, `csv()` and `json()` return them as text, `to_dataframe()` a
+    row per network, table and seed, with the errors of that seed in %.
 
     Attributes:
         rows: List of `AblationRow`, by table; the first of each table is its
@@ -97,7 +98,7 @@ class AblationResults:
         parts = [
             f"{title}\n\n{_terminal.render(columns, [cells])}\n\n"
             f"{textwrap.fill(note, 100)}"
-            for title, columns, cells, note in self._tables()
+            for title, columns, cells, note in self.tables()
         ]
         return "\n\n".join([*parts, f"All files are in {self.output}"])
 
@@ -106,7 +107,7 @@ class AblationResults:
         return "\n\n".join(
             f"**{title}**\n\n"
             f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
-            for title, columns, cells, note in self._tables()
+            for title, columns, cells, note in self.tables()
         )
 
     def csv(self) -> str:
@@ -145,7 +146,28 @@ class AblationResults:
             indent=1,
         )
 
-    def _tables(self) -> Iterator[tuple]:
+    def _records(self):
+        return [
+            {
+                "table": row.table,
+                "network": row.network,
+                "attention": row.attention,
+                "seed": seed,
+                "parameters": row.parameters,
+                "macs": row.macs,
+                "top1_error": row.top1_errors[number],
+                "top5_error": row.top5_errors and row.top5_errors[number],
+                "seconds_per_epoch": row.seconds_per_epoch,
+            }
+            for row in self.rows
+            for number, seed in enumerate(self.seeds)
+        ]
+
+    def _tables(self):
+        for title, columns, cells, _ in self.tables():
+            yield columns, [cells], title
+
+    def tables(self) -> Iterator[tuple]:
         """Yields title, columns, cells and note of each table."""
         top5 = self.rows[0].top5_error is not None
         columns = {
@@ -157,16 +179,8 @@ class AblationResults:
             **({"top-5 error (%)": "right"} if top5 else {}),
             "s / epoch": "right",
         }
-        tables: dict[int, list[AblationRow]] = {}
-        for row in self.rows:
-            tables.setdefault(row.table, []).append(row)
-        # Some are in two tables.
-        comparisons = {
-            (row.attention, rows[0].attention)
-            for rows in tables.values()
-            for row in rows[1:]
-        }
-        for table, rows in tables.items():
+        comparisons = len(self._comparisons())
+        for table, rows in self._by_table().items():
             cells = [
                 (
                     row.attention,
@@ -184,7 +198,44 @@ class AblationResults:
                 for row in rows
             ]
             title = f"Table {table}: {TITLES[table]}, {self.title}"
-            yield title, columns, cells, self._note(rows, len(comparisons))
+            yield title, columns, cells, self._note(rows, comparisons)
+
+    @property
+    def verdict(self) -> str:
+        """What the differences say, in a sentence or two."""
+        if len(self.seeds) == 1:
+            return (
+                "One seed gives no interval: how much of a difference is "
+                "chance is not known. Several seeds (--seeds 3) give one."
+            )
+        many = len(self._comparisons())
+        # Some are in two tables.
+        clear = {
+            (text, rows[0].attention)
+            for rows in self._by_table().values()
+            for text in _clear(rows)
+        }
+        listed = ", ".join(sorted({text for text, _ in clear}))
+        return (
+            f"{len(clear)} of {many} differences to the first row of a table "
+            f"exclude zero over {len(self.seeds)} seeds"
+            + (f": {listed}. " if clear else ". ")
+            + f"By chance alone about {many * (1 - CONFIDENCE):.1f} would."
+        )
+
+    def _by_table(self):
+        tables: dict[int, list[AblationRow]] = {}
+        for row in self.rows:
+            tables.setdefault(row.table, []).append(row)
+        return tables
+
+    def _comparisons(self):
+        """Returns the different comparisons; some are in two tables."""
+        return {
+            (row.attention, rows[0].attention)
+            for rows in self._by_table().values()
+            for row in rows[1:]
+        }
 
     def _note(self, rows, comparisons):
         """Returns the note below a table: what its numbers mean."""
@@ -199,16 +250,7 @@ class AblationResults:
                 "One seed gives no interval: how much of a difference is "
                 "chance is not known."
             )
-        clear = [
-            f'"{row.attention}" ({word})'
-            for row in rows
-            if row.interval is not None
-            for word, found in (
-                ("lower error", row.interval[1] < 0),
-                ("higher error", row.interval[0] > 0),
-            )
-            if found
-        ]
+        clear = _clear(rows)
         found = (
             f"{len(clear)} of {len(rows) - 1} intervals over "
             f"{len(self.seeds)} seeds exclude zero"
@@ -222,6 +264,20 @@ class AblationResults:
             + f"{comparisons * (1 - CONFIDENCE):.1f}. Other test images are "
             + "not accounted for."
         )
+
+
+def _clear(rows):
+    """Returns the rows whose interval excludes zero, in words."""
+    return [
+        f'"{row.attention}" ({word})'
+        for row in rows
+        if row.interval is not None
+        for word, found in (
+            ("lower error", row.interval[1] < 0),
+            ("higher error", row.interval[0] > 0),
+        )
+        if found
+    ]
 
 
 def _spread(mean, deviation):

@@ -8,8 +8,11 @@ from cbam_keras import _terminal
 
 
 @dataclasses.dataclass(frozen=True)
-class Audit:
+class Audit(_terminal.Tabular):
     """Result of an audit; prints as a table.
+
+    `to_dataframe()` has a row per finding: its `kind` (`"departure"`,
+    `"choice"` or `"not checked"`) and the sentence.
 
     Attributes:
         name: String, the class or function of the layer.
@@ -30,22 +33,32 @@ class Audit:
     unchecked: tuple[str, ...]
     variant: str | None
 
-    def __str__(self) -> str:
+    def _sections(self):
         kinds = {
             "departure": self.departures,
             "choice": self.choices,
             "not checked": self.unchecked,
         }
-        sections = [
+        return [
             [(kind, sentence) for sentence in sentences]
             for kind, sentences in kinds.items()
             if sentences
         ]
-        table = _terminal.render(
-            {"": "left", "finding": "left"},
-            sections,
-            title=f"Audit of {self.name}",
-        )
+
+    def _records(self):
+        return [
+            {"kind": kind, "finding": sentence}
+            for section in self._sections()
+            for kind, sentence in section
+        ]
+
+    def _tables(self):
+        columns = {"": "left", "finding": "left"}
+        yield columns, self._sections(), f"Audit of {self.name}"
+
+    def __str__(self) -> str:
+        ((columns, sections, title),) = self._tables()
+        table = _terminal.render(columns, sections, title=title)
         return f"{table}\n\n{textwrap.fill(self.verdict, 100)}"
 
     @property

@@ -2,6 +2,7 @@
 
 - `command`: `main`.
 - `arguments`: options that several subcommands share.
+- `reports`: the pages of runs.
 - `train`, `tune`, `ablate`, `table`, `explain`, `detect`, `audit`,
   `export`: the subcommands.
 """

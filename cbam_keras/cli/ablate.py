@@ -18,6 +18,7 @@ from cbam_keras.cli.arguments import (
     recipe_of,
     run_folder_of,
 )
+from cbam_keras.cli.reports import reported
 
 
 def add_ablate(commands):
@@ -77,7 +78,7 @@ def _ablate(options):
             estimate = ablation.estimate(options.data, **arguments)
         print(estimate)
         return
-    with progress_of(options):
+    with progress_of(options), reported(options):
         results = ablation.run(
             options.data, **arguments, **run_folder_of(options)
         )

@@ -255,8 +255,22 @@ def add_quiet(parser):
     )
 
 
+def add_tensorboard(parser):
+    """Adds `--tensorboard`."""
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write logs for TensorBoard",
+    )
+
+
 def add_output(parser, default):
-    """Adds `--output`."""
+    """Adds `--output` and `--no-report`."""
+    parser.add_argument(
+        "--no-report",
+        action="store_true",
+        help="do not write report.html, the result as a page, into that folder",
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",

@@ -15,6 +15,7 @@ from cbam_keras.cli.arguments import (
     recipe_of,
     run_folder_of,
 )
+from cbam_keras.cli.reports import reported
 
 
 def add_detect(commands):
@@ -83,7 +84,7 @@ def _detect(options):
             estimate = detection.estimate(attentions, **arguments)
         print(estimate)
         return
-    with progress_of(options):
+    with progress_of(options), reported(options):
         results = detection.compare(
             attentions, **arguments, **run_folder_of(options)
         )

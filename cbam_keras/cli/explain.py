@@ -15,12 +15,14 @@ from cbam_keras.cli.arguments import (
     imported,
     progress_of,
 )
+from cbam_keras.cli.reports import command_of, write_report
 from cbam_keras.data import SPLITS
 
 DEFAULT_COUNT = 8
 FILES = """\
 Files in the output folder; existing ones are replaced:
 
+  report.html          all of this as a page
   grad_cam.png         the drawn images, and for each model its heat map with
                        the probability of the explained class
   attention-MODEL.png  the attention maps of a model, on up to 4 images
@@ -206,7 +208,10 @@ def _explain(options):
                 "count": len(chosen),
                 "seed": seed,
             },
+            command=command_of(options),
         )
+        if not options.no_report:
+            write_report(output)
     print(results)
     print(f"\nFiles in {output}")
 

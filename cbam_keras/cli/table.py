@@ -2,7 +2,7 @@
 
 import pathlib
 
-from cbam_keras import _files, reproduction
+from cbam_keras import _files, presets
 from cbam_keras._process import COMMANDS, HelpFormatter, examples
 
 
@@ -46,7 +46,7 @@ def _table(options):
     if options.output is not None:
         # Before any work: whether it can be written to.
         folder = _files.output_folder(pathlib.Path(options.output))
-    tables = reproduction.paper_tables(options.names or None, progress=True)
+    tables = presets.paper_tables(options.names or None, progress=True)
     if options.output is not None:
         for name, text in (
             ("tables.md", tables.markdown()),

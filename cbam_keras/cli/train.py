@@ -11,12 +11,14 @@ from cbam_keras.cli.arguments import (
     add_model,
     add_recipe,
     add_run_folder,
+    add_tensorboard,
     compared_of,
     data_options_of,
     progress_of,
     recipe_of,
     run_folder_of,
 )
+from cbam_keras.cli.reports import complete, reported
 from cbam_keras.layers import ORDERS
 
 _LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
@@ -51,6 +53,7 @@ def add_train(commands):
     add_data(parser, "crowded_mnist")
     add_recipe(parser, comparison.default_recipe)
     _add_devices(parser)
+    add_tensorboard(parser)
     parser.set_defaults(handler=_train, prog=parser.prog)
 
 
@@ -136,16 +139,26 @@ def _train(options):
             estimate = comparison.estimate(attentions, **arguments)
         print(estimate)
         return
-    with progress_of(options):
+    with progress_of(options), reported(options):
         results = comparison.compare(
             attentions,
             **arguments,
             **run_folder_of(options),
             distribute=distribution,
+            tensorboard=options.tensorboard,
         )
     # Of several processes the first one prints.
-    if getattr(distribution, "process", 0) == 0:
-        print(results.json() if options.json else results)
+    if getattr(distribution, "process", 0) != 0:
+        return
+    print(results.json() if options.json else results, flush=True)
+    _complete(options, results)
+
+
+def _complete(options, results):
+    """Adds to the report where the networks of the first seed look."""
+    many = len(results.rows)
+    models = [results.output / run.file for run in results.runs[:many]]
+    complete(options, results.output, models, results.seeds[0])
 
 
 def _distribution(given):

@@ -16,6 +16,7 @@ from cbam_keras.cli.arguments import (
     add_quiet,
     add_recipe,
     add_run_folder,
+    add_tensorboard,
     data_options_of,
     imported,
     model_of,
@@ -23,6 +24,7 @@ from cbam_keras.cli.arguments import (
     recipe_of,
     run_folder_of,
 )
+from cbam_keras.cli.reports import complete, reported
 from cbam_keras.layers import ORDERS
 
 # Options of the search space: name, kind, help, and how a value is shown.
@@ -134,11 +136,7 @@ def _add_search(parser):
         default=3,
         help="how many of the best trials keep their weights",
     )
-    add(
-        "--tensorboard",
-        action="store_true",
-        help="write logs for TensorBoard",
-    )
+    add_tensorboard(parser)
 
 
 def _add_space(parser):
@@ -217,12 +215,13 @@ def _tune(options):
         own = f"worker-{socket.gethostname()}-{os.getpid()}"
         role = "chief" if options.chief else given.get("id", own)
         tuning.join(role, given["address"])
-    with progress_of(options):
+    with progress_of(options), reported(options):
         hypermodel = _hypermodel(options)
+        recipe = recipe_of(options, tuning.default_recipe(hypermodel))
         results = tuning.search(
             hypermodel,
             options.data,
-            recipe_of(options, tuning.default_recipe(hypermodel)),
+            recipe,
             **_trials(options),
             keep=options.keep,
             tensorboard=options.tensorboard,
@@ -230,8 +229,15 @@ def _tune(options):
             **run_folder_of(options),
         )
     if results is not None:
-        print(results.json() if options.json else results)
+        print(results.json() if options.json else results, flush=True)
+        _complete(options, results, recipe)
     return 0
+
+
+def _complete(options, results, recipe):
+    """Adds to the report where the best network looks."""
+    best = results.output / "best.keras"
+    complete(options, results.output, [best], recipe.seed)
 
 
 def _dry_run(options):

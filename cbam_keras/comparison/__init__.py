@@ -12,7 +12,7 @@ from cbam_keras.comparison.plan import (
     model_options,
     start_options,
 )
-from cbam_keras.comparison.results import Comparison
+from cbam_keras.comparison.results import Comparison, verdict
 from cbam_keras.models import NETWORKS
 
 __all__ = ["NETWORKS", "Comparison", "compare"]

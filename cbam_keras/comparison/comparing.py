@@ -22,6 +22,7 @@ def compare(
     resume: bool = True,
     overwrite: bool = False,
     distribute: Any = False,
+    tensorboard: bool = False,
 ) -> Comparison:
     """Trains one network without and with attention, under equal conditions.
 
@@ -76,6 +77,7 @@ def compare(
             Defaults to `False`.
         distribute: See `training.train`; a `Distribution` takes one seed.
             Defaults to `False`.
+        tensorboard: See `training.train`. Defaults to `False`.
 
     Returns:
         A `Comparison`.
@@ -102,6 +104,7 @@ def compare(
         "overwrite": overwrite,
         "resume": resume,
         "distribute": distribute,
+        "tensorboard": tensorboard,
         "settings": {"model": model, "layer_options": plan.layer_options},
     }
     if len(plan.seeds) == 1:

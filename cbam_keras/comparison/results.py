@@ -4,7 +4,7 @@ import dataclasses
 import json
 import textwrap
 
-from cbam_keras import _terminal, training
+from cbam_keras import training
 
 BASELINE = "none"
 
@@ -13,7 +13,8 @@ BASELINE = "none"
 class Comparison(training.Results):
     """Networks compared under equal conditions; prints as a table.
 
-    `json()` returns the comparison as text.
+    `json()` returns the comparison as text, `to_dataframe()` a row per network
+    and seed, with the attributes of `training.Run` and `seed`.
 
     Attributes:
         runs: List of `training.Run`, in the order of training. With several
@@ -38,7 +39,14 @@ class Comparison(training.Results):
     verdict: str
     command: str | None
 
-    def __str__(self) -> str:
+    def _records(self):
+        many = len(self.rows)
+        return [
+            {"seed": self.seeds[number // many], **record}
+            for number, record in enumerate(super()._records())
+        ]
+
+    def _tables(self):
         title = f"Results in {self.output}"
         if len(self.seeds) > 1:
             title += f", {len(self.seeds)} seeds"
@@ -59,10 +67,10 @@ class Comparison(training.Results):
             )
             for row in self.rows
         ]
-        parts = [
-            _terminal.render(columns, [cells], title=title),
-            textwrap.fill(self.verdict, 100),
-        ]
+        yield columns, [cells], title
+
+    def __str__(self) -> str:
+        parts = [super().__str__(), textwrap.fill(self.verdict, 100)]
         if self.command is not None:
             parts.append(f"To see where they look:\n{self.command}")
         return "\n\n".join(parts)

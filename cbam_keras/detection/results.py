@@ -40,8 +40,11 @@ class DetectorRun:
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectionResults:
+class DetectionResults(_terminal.Tabular):
     """Detectors compared under equal conditions; prints as a table.
+
+    `to_dataframe()` has a row per network and seed, with the entries of `runs`
+    and of their `precision`.
 
     Attributes:
         runs: List of one entry per network and seed, in the order of
@@ -75,7 +78,16 @@ class DetectionResults:
     verdict: str
     output: pathlib.Path
 
-    def __str__(self) -> str:
+    def _records(self):
+        return [
+            {
+                **{k: v for k, v in vars(run).items() if k != "precision"},
+                **run.precision,
+            }
+            for run in self.runs
+        ]
+
+    def _tables(self):
         parameters = {run.network: run.parameters for run in self.runs}
         columns = {"backbone": "left", "parameters": "right"}
         columns |= dict.fromkeys(MEASURES.values(), "right")
@@ -93,7 +105,11 @@ class DetectionResults:
             f"Mean average precision (%) on {self.test_images} test images of "
             f"{self.data}, {_counted(self.seeds)}"
         )
-        table = _terminal.render(columns, [cells], title=title)
+        yield columns, [cells], title
+
+    def __str__(self) -> str:
+        ((columns, sections, title),) = self._tables()
+        table = _terminal.render(columns, sections, title=title)
         return (
             f"{table}\n\n{self.verdict}\nResults in {self.output}, detections "
             "in detections.png"

@@ -25,7 +25,7 @@ from cbam_keras.explain.gradients import gradient_at as gradient_at
 from cbam_keras.explain.images import from_data, from_paths
 from cbam_keras.explain.models import ENDINGS, load_model
 from cbam_keras.explain.pointing import pointing_game
-from cbam_keras.explain.report import explain_files
+from cbam_keras.explain.report import explain_files, explain_run
 from cbam_keras.explain.runs import files_of_run
 from cbam_keras.explain.settings import Settings
 

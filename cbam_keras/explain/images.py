@@ -41,6 +41,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.items)
 
+    def take(self, numbers: Any) -> "Examples":
+        """Returns some of the images, in the order of the numbers."""
+        return dataclasses.replace(
+            self,
+            names=[self.names[i] for i in numbers],
+            items=[self.items[i] for i in numbers],
+            groups=[self.groups[i] for i in numbers],
+            boxes=None if self.boxes is None else self.boxes[numbers],
+        )
+
     def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
         """Returns the index of each true class, -1 where unknown."""
         if self.class_names is not None:

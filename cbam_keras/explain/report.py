@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files, _run_folder, plotting
+from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.explaining import (
     PREDICTED,
     explain_images,
@@ -38,6 +39,7 @@ def explain_files(
     class_names: Sequence[str] | None = None,
     preprocess: Callable[[np.ndarray], Any] | None = None,
     described: Mapping[str, Any],
+    command: str | None = None,
 ) -> ExplainResults:
     """Explains the predictions of models in files, and writes the results.
 
@@ -49,6 +51,7 @@ def explain_files(
         class_names: Sequence of strings, or `None` if not given.
         preprocess: Function of images in [0, 255], or `None`.
         described: Further settings to write to `explain.json`.
+        command: String, the command to write there, or `None`.
     """
     # Before any work, although it is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
@@ -69,6 +72,54 @@ def explain_files(
     _draw_grad_cam(folder, results, class_index, settings)
     for name in results.models:
         _draw_attention(folder, results, name)
+    _write(folder, results, loaded, settings, described, command)
+    return results
+
+
+def explain_run(
+    models: Sequence[pathlib.Path],
+    examples: Examples,
+    output: pathlib.Path,
+    described: Mapping[str, Any],
+) -> None:
+    """Explains what the models of a run get wrong, for its report.
+
+    Of the images, those are explained that most models get wrong, then
+    others.
+
+    Args:
+        models: The files of the models.
+        examples: The images, of which the true classes are known.
+        output: The folder for `explain.json` and `arrays.npz`.
+        described: Settings to write to `explain.json`.
+    """
+    settings = Settings()
+    loaded = load_models(
+        models, None, examples.size or (DEFAULT_SIDE, DEFAULT_SIDE), None
+    )
+    chosen = examples.take(
+        _wrong_first(loaded, examples, settings)[: settings.draw]
+    )
+    results = explain_images(loaded, chosen, chosen.class_names, None, settings)
+    _write(_files.output_folder(output), results, loaded, settings, described)
+
+
+def _wrong_first(loaded, examples, settings):
+    """Returns the numbers of the images, those that most get wrong first."""
+    mistakes = np.zeros(len(examples), int)
+    labels = examples.labels(None)
+    for batch in examples.batches(settings.batch_size, loaded[0].size):
+        own = slice(batch.start, batch.start + settings.batch_size)
+        for one in loaded:
+            probabilities = class_probabilities(
+                one.model, one.prepare(batch.images(one.size))
+            )
+            mistakes[own] += probabilities.argmax(axis=1) != labels[own]
+    return np.argsort(-mistakes, kind="stable")
+
+
+def _write(folder, results, loaded, settings, described, command=None):
+    """Writes the arrays, and everything else as JSON."""
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **results.arrays())
     _files.write_json(
@@ -76,11 +127,11 @@ def explain_files(
         {
             "settings": {**described, **dataclasses.asdict(settings)},
             "versions": _run_folder.versions(),
+            **({} if command is None else {"command": command}),
             "models": {one.name: str(one.path) for one in loaded},
             **results.as_json(),
         },
     )
-    return results
 
 
 def _count_classes(loaded, examples, settings):

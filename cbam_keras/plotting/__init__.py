@@ -21,7 +21,7 @@ from cbam_keras.plotting.grad_cam import plot_grad_cam
 from cbam_keras.plotting.history import plot_history
 from cbam_keras.plotting.pareto import plot_pareto
 from cbam_keras.plotting.search import plot_search
-from cbam_keras.plotting.sheet import luminance
+from cbam_keras.plotting.sheet import heat_colors, luminance, transparent_colors
 from cbam_keras.plotting.style import new_figure
 
 __all__ = [

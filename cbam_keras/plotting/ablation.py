@@ -13,7 +13,7 @@ from cbam_keras.plotting.style import (
 )
 
 
-def plot_ablation(results: Any, title: str = "") -> Any:
+def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
     """Draws the test errors of an ablation, a panel per table.
 
     Each row shows the mean, a small point per seed and, with two seeds or
@@ -29,12 +29,14 @@ def plot_ablation(results: Any, title: str = "") -> Any:
             and `interval` (two numbers, of the difference in %, or `None`);
             the first row of each table is its baseline.
         title: String, written over the figure. Defaults to `""`.
+        ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
+            Defaults to `None`, which means a new figure.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        A `matplotlib.figure.Figure`; `ax` if that is given.
 
     Raises:
-        ValueError: If there are no rows.
+        ValueError: If there are no rows, or of several tables for `ax`.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -51,6 +53,8 @@ def plot_ablation(results: Any, title: str = "") -> Any:
             "`results` must hold at least one row. Received: rows=[]"
         )
     tables = list(dict.fromkeys(row.table for row in rows))
+    if ax is not None:
+        return draw_alone(ax, rows, tables, title)
     own = [[row for row in rows if row.table == table] for table in tables]
     heights = [len(group) + 1.2 for group in own]
     figure = new_figure(8, 1.1 + 0.42 * sum(heights), title)
@@ -65,6 +69,23 @@ def plot_ablation(results: Any, title: str = "") -> Any:
         # Of all rows, whose colours differ.
         handle.set_color("0.35")
     return figure
+
+
+def draw_alone(axes, rows, tables, title):
+    """Draws the only table of an ablation into given axes."""
+    if len(tables) > 1:
+        raise ValueError(
+            "`results` must have the rows of one table to be drawn into `ax`. "
+            f"Received: rows of tables {', '.join(map(str, tables))}. Leave "
+            "`ax` out, or run one table (tables=[4])"
+        )
+    draw_table(axes, rows)
+    axes.set_title(title or f"Table {tables[0]}", loc="left", fontsize=10)
+    axes.set_xlabel("Top-1 error (%)")
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes.legend(unique.values(), unique, frameon=False, fontsize=8)
+    return axes
 
 
 def draw_table(axes, rows):

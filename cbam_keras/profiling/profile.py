@@ -39,8 +39,10 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Profile:
+class Profile(_terminal.Tabular):
     """Cost of a model; prints as a table.
+
+    `to_dataframe()` has a row per layer, with the attributes of `Row`.
 
     Attributes:
         model: String, the name of the model.
@@ -91,7 +93,10 @@ class Profile:
         """Names of layers whose multiply-accumulates are not known."""
         return tuple(row.name for row in self.rows if row.macs is None)
 
-    def __str__(self) -> str:
+    def _records(self):
+        return [dataclasses.asdict(row) for row in self.rows]
+
+    def _tables(self):
         rows = [
             (
                 row.name,
@@ -113,7 +118,7 @@ class Profile:
             for group, (parameters, macs) in self.groups.items()
         ]
         total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
-        text = _terminal.render(
+        yield (
             {
                 "layer": "left",
                 "kind": "left",
@@ -122,8 +127,12 @@ class Profile:
                 "MACs": "right",
             },
             [rows, groups, [total]],
-            title=f"{self.model}, input {self.input_shape}",
+            f"{self.model}, input {self.input_shape}",
         )
+
+    def __str__(self) -> str:
+        ((columns, sections, title),) = self._tables()
+        text = _terminal.render(columns, sections, title=title)
         if self.uncounted:
             text += (
                 "\nThe total excludes the MACs of layers of unknown kinds: "

@@ -7,6 +7,7 @@
 - `fitting`: training of one network, epoch by epoch.
 - `checkpoints`: the state saved after each epoch.
 - `folder`: the output folder.
+- `tensorboard`: logs for TensorBoard.
 - `results`: results of a run.
 - `estimates`: `estimate`: how long a training will take.
 - `repeated`: the same networks over several seeds.
@@ -55,5 +56,6 @@ from cbam_keras.training.statistics import (
     judge,
     verdict,
 )
+from cbam_keras.training.tensorboard import check_tensorboard
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]

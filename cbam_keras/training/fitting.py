@@ -152,6 +152,7 @@ def fit_in(
         folder.progress,
         announce=announce,
         after_epoch=lambda state: folder.write_history(state.history),
+        callbacks=folder.callbacks(name, model),
         devices=devices,
         metrics=metrics,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from cbam_keras import _files, plotting
 from cbam_keras._run_folder import RunFolder, as_written, differences
+from cbam_keras.training import tensorboard
 from cbam_keras.training.checkpoints import Progress, State
 from cbam_keras.training.results import Results, Run
 
@@ -23,6 +24,7 @@ def training_files(networks: Iterable[str]) -> list[str]:
         *("results.json", "history.csv", "curves.png"),
         # With what Keras leaves there if it is killed.
         ".resume/*",
+        f"{tensorboard.FOLDER}/*",
         *(f"{glob.escape(name)}.keras" for name in networks),
     ]
 
@@ -39,6 +41,8 @@ class TrainingFolder(RunFolder):
         class_names: Sequence of strings, written to `results.json`.
         writes: Boolean. Of several processes in one folder, one writes.
             Defaults to `True`.
+        logs: Boolean, whether to write logs for TensorBoard. Defaults to
+            `False`.
     """
 
     kind = "training run"
@@ -50,10 +54,12 @@ class TrainingFolder(RunFolder):
         class_names: Sequence[str] = (),
         *,
         writes: bool = True,
+        logs: bool = False,
     ):
         super().__init__(output, settings)
         self.class_names = class_names
         self.writes = writes
+        self.logs = logs
         self.progress = Progress(self.path / ".resume", writes=writes)
 
     @property
@@ -76,6 +82,12 @@ class TrainingFolder(RunFolder):
     def patterns(self, content):
         names = content.get("settings", {}).get("networks", ())
         return training_files({*names, *self.settings.get("networks", ())})
+
+    def callbacks(self, name: str, model: Any) -> list[Any]:
+        """Returns the callbacks that log the training of a network."""
+        if not (self.logs and self.writes):
+            return []
+        return [tensorboard.logs_of(self.path, name, model)]
 
     def join(self) -> None:
         """Waits for the run that the writing process has begun."""

@@ -60,6 +60,7 @@ def train_over_seeds(
     settings: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     distribute: bool | Distribution = False,
+    tensorboard: bool = False,
     loaded: data.ImageData | None = None,
     summarize: Callable[[dict[int, Results]], Mapping[str, Any]] | None = None,
 ) -> dict[int, Results]:
@@ -81,6 +82,7 @@ def train_over_seeds(
         settings: See `train`.
         data_options: Mapping of further arguments of `data.load`.
         distribute: Boolean, see `train`.
+        tensorboard: See `train`.
         loaded: `ImageData`, the images of the first seed if they have been
             loaded already. Defaults to `None`.
         summarize: Function of the results that returns a mapping of plain
@@ -131,6 +133,7 @@ def train_over_seeds(
                 output=folder.path / f"seed-{seed}",
                 settings=settings,
                 distribute=distribute,
+                tensorboard=tensorboard,
             )
         if summarize is not None:
             folder.add(summarize(results))

@@ -34,8 +34,10 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Results:
+class Results(_terminal.Tabular):
     """Results of training one or several networks; prints as a table.
+
+    `to_dataframe()` has a row per run, with the attributes of `Run`.
 
     Attributes:
         runs: List of `Run`, in the order of training.
@@ -50,7 +52,16 @@ class Results:
     output: pathlib.Path
 
     def __str__(self) -> str:
-        return _terminal.render(
+        return "\n\n".join(
+            _terminal.render(columns, sections, title=title)
+            for columns, sections, title in self._tables()
+        )
+
+    def _records(self):
+        return [dataclasses.asdict(run) for run in self.runs]
+
+    def _tables(self):
+        yield (
             {
                 "network": "left",
                 "parameters": "right",
@@ -70,5 +81,5 @@ class Results:
                     for run in self.runs
                 ]
             ],
-            title=f"Results in {self.output}",
+            f"Results in {self.output}",
         )

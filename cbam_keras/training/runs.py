@@ -18,6 +18,7 @@ from cbam_keras.training.images import describe_recipe, images_for
 from cbam_keras.training.networks import build_network, fingerprint
 from cbam_keras.training.recipe import Recipe, find_recipe
 from cbam_keras.training.results import Results, Run
+from cbam_keras.training.tensorboard import check_tensorboard
 
 
 def train(
@@ -30,6 +31,7 @@ def train(
     overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
     distribute: bool | Distribution = False,
+    tensorboard: bool = False,
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 
@@ -80,6 +82,9 @@ def train(
             computed anything (JAX): all get the results, process 0 alone
             writes and prints, and when one of them ends, all do. Requires
             functions for `networks`, not a model. Defaults to `False`.
+        tensorboard: Boolean, whether to write logs for TensorBoard, under
+            TensorFlow: the curves, and what `AttentionMonitor` measures of
+            each gate. Defaults to `False`.
 
     Returns:
         A `Results`.
@@ -110,6 +115,7 @@ def train(
     recipe = find_recipe(recipe)
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
+    check_tensorboard(tensorboard)
     settings = dict(settings or {})
     if isinstance(networks, keras.Model):
         _check_model(networks, recipe, distribute)
@@ -127,7 +133,9 @@ def train(
         backend=keras.backend.backend(),
     )
     folder = TrainingFolder(
-        output, settings, loaded.class_names, writes=devices.writes
+        *(output, settings, loaded.class_names),
+        writes=devices.writes,
+        logs=tensorboard,
     )
     shared = devices.share(loaded)
     with contextlib.ExitStack() as stack:

@@ -105,8 +105,11 @@ class Confirmed:
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchResults:
+class SearchResults(_terminal.Tabular):
     """Results of a search; prints as tables with a verdict.
+
+    `to_dataframe()` has a row per trial, with its values and the attributes of
+    `Trial`.
 
     Attributes:
         trials: Tuple of `Trial`, in the order they began.
@@ -173,18 +176,39 @@ class SearchResults:
         )
 
     def __str__(self) -> str:
-        lines = [self._trials_table(), counted(self.trials)]
+        trials, *confirmation = (
+            _terminal.render(columns, sections, title=title)
+            for columns, sections, title in self._tables()
+        )
+        lines = [trials, counted(self.trials)]
         lines.append(
             f"Trial {self.best.number} has a test accuracy of "
             f"{self.test_accuracy:.2%}: best.keras, best.json."
         )
-        if self.confirmation:
-            lines.append(self._confirmation_table())
+        lines += confirmation
         if self.verdict:
             lines.append(self.verdict)
         if self.code:
             lines.append(f"To use it: {self.code}")
         return "\n".join(lines)
+
+    def _records(self):
+        records = []
+        for trial in self.trials:
+            record = dataclasses.asdict(trial)
+            values = record.pop("values")
+            # A hyperparameter may be called like an attribute.
+            own = {
+                f"{name}_value" if name in record else name: value
+                for name, value in values.items()
+            }
+            records.append({"number": record.pop("number"), **own, **record})
+        return records
+
+    def _tables(self):
+        yield self._trials_table()
+        if self.confirmation:
+            yield self._confirmation_table()
 
     def _trials_table(self):
         finished = sorted(finished_of(self.trials), key=rank)
@@ -200,7 +224,7 @@ class SearchResults:
             )
             for trial in finished[:MOST_ROWS]
         ]
-        return _terminal.render(
+        return (
             {
                 "trial": "right",
                 "values": "left",
@@ -211,12 +235,12 @@ class SearchResults:
                 "seconds": "right",
             },
             [rows],
-            title=f"Best trials in {self.output}",
+            f"Best trials in {self.output}",
         )
 
     def _confirmation_table(self):
         seeds = ", ".join(map(str, self.confirmation[0].seeds))
-        return _terminal.render(
+        return (
             {
                 "trial": "right",
                 "values": "left",
@@ -238,7 +262,7 @@ class SearchResults:
                     for row in self.confirmation
                 ]
             ],
-            title=f"Confirmation: trained again, mean over seeds {seeds}",
+            f"Confirmation: trained again, mean over seeds {seeds}",
         )
 
 

@@ -130,7 +130,7 @@ def search(
     """
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
-    _check_tensorboard(tensorboard)
+    training.check_tensorboard(tensorboard)
     plan = plan_of(
         hypermodel,
         images,
@@ -203,16 +203,6 @@ def _run(tuner):
         serve(oracle)
     else:
         tuner.search()
-
-
-def _check_tensorboard(tensorboard):
-    if _checks.boolean("tensorboard", tensorboard):
-        if keras.backend.backend() != "tensorflow":
-            raise ValueError(
-                "`tensorboard` needs the TensorFlow backend. Received: "
-                f"tensorboard=True under {keras.backend.backend()}"
-            )
-        _checks.require("tensorboard.plugins.hparams", extra="tune")
 
 
 def _space(oracle):

@@ -8,7 +8,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from cbam_keras import _checks, _terminal, presets, profiling
+from cbam_keras import _checks, _terminal, profiling
+from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
 
 TITLES = {
     1: "Table 1: channel attention on ResNet50",
@@ -33,7 +34,7 @@ class TableRow:
         macs: Integer, its multiply-accumulates for one image of 224 x 224.
     """
 
-    preset: presets.Preset
+    preset: Preset
     parameters: int
     macs: int
 
@@ -139,13 +140,13 @@ def paper_tables(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 5
         (https://arxiv.org/abs/1807.06521).
     """
-    known = {**presets.PRESETS, **presets.ABLATIONS}
+    known = {**PRESETS, **ABLATIONS}
     names = list(known) if names is None else list(names)
     for name in names:
         _checks.one_of("names", name, known)
     rows = []
     for name in _track(names) if progress and sys.stderr.isatty() else names:
-        profile = profiling.profile_model(presets.build_preset(name))
+        profile = profiling.profile_model(build_preset(name))
         rows.append(TableRow(known[name], profile.parameters, profile.macs))
     return PaperTables(rows)
 

@@ -1,0 +1,94 @@
+"""What a folder of `detect` says."""
+
+import pathlib
+
+from cbam_keras import training
+from cbam_keras.report.page import Page, Table
+from cbam_keras.report.trained import RESUME, add_figure, facts_of
+
+MEASURES = {
+    "map": "mAP@[.5,.95] (%)",
+    "map50": "mAP@.5 (%)",
+    "map75": "mAP@.75 (%)",
+    "small": "small (%)",
+    "medium": "medium (%)",
+    "large": "large (%)",
+}
+
+
+def results(page: Page, folder: pathlib.Path, content: dict) -> None:
+    """The results."""
+    settings, runs = content["settings"], content["runs"]
+    data = settings["data"]
+    page.title = f"Detectors: {settings['model']} on {data['name']}"
+    page.question = (
+        f"Does attention in the backbone {settings['model']} improve "
+        f"detection on {data['name']}?"
+    )
+    page.facts |= facts_of(data)
+    seeds = list(dict.fromkeys(run["seed"] for run in runs))
+    page.facts["seeds"] = ", ".join(map(str, seeds))
+    page.verdict = content.get("verdict") or "Nothing is known yet."
+    if "verdict" not in content:
+        page.missing.append(f"Not all detectors are trained. {RESUME}")
+    if not runs:
+        return
+    networks = list(dict.fromkeys(run["network"] for run in runs))
+    own = {name: [r for r in runs if r["network"] == name] for name in networks}
+    columns = {"backbone": "left", "parameters": "right", "seeds": "right"}
+    page.tables.append(
+        Table(
+            columns
+            | dict.fromkeys(MEASURES.values(), "right")
+            | {'difference to "none"': "right", "seconds per epoch": "right"},
+            [
+                (
+                    name,
+                    f"{own[name][0]['parameters']:,}",
+                    ", ".join(str(run["seed"]) for run in own[name]),
+                    *(_mean(own[name], key) for key in MEASURES),
+                    _difference(own[name], own.get("none", [])),
+                    f"{own[name][0]['seconds_per_epoch']:.1f}",
+                )
+                for name in networks
+            ],
+            "Mean average precision, mean over the seeds",
+            f"Measured on the same {data['sizes']['test']:,} test images; "
+            "small, medium and large by the size of objects, as COCO counts. "
+            "The difference is of mAP@[.5,.95], in brackets its 95 % interval.",
+        )
+    )
+
+
+def _mean(runs, key):
+    values = [run["precision"].get(key) for run in runs]
+    if None in values:
+        return ""
+    return training.Measured.of(values, None).mean_cell(digits=1)
+
+
+def _difference(runs, baseline):
+    """Returns the difference to the baseline over the seeds of both."""
+    found = {run["seed"]: run["precision"]["map"] for run in runs}
+    others = {run["seed"]: run["precision"]["map"] for run in baseline}
+    both = [seed for seed in found if seed in others]
+    if runs == baseline or not both:
+        return ""
+    measured = training.Measured.of(
+        [found[seed] for seed in both], [others[seed] for seed in both]
+    )
+    return measured.difference_cell(digits=1)
+
+
+def figures(page: Page, folder: pathlib.Path, content: dict) -> None:
+    """The figure."""
+    add_figure(
+        page,
+        folder / "detections.png",
+        "Test images with their true objects, and what each detector finds",
+        "The first test images: the true objects, and what the detectors of "
+        "the first seed find.",
+    )
+
+
+PARTS = (results, figures)

@@ -1,0 +1,99 @@
+"""Reports in a real browser: no error, no request, and what clicks do."""
+
+import pathlib
+import shutil
+
+import pytest
+from report_checks import FOLDERS
+
+from cbam_keras import report
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="drives a browser")
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox"]
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Returns a function that opens the report of a command in a page."""
+    problems = []
+
+    def opening(command, width=1280):
+        file = report.write(FOLDERS[command](tmp_path / "run"))
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", note)
+        page.goto(pathlib.Path(file).as_uri())
+        return page
+
+    def note(request):
+        if not request.url.startswith(("data:", tmp_path.as_uri())):
+            problems.append(request.url)
+
+    yield opening
+    assert not problems
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("command", FOLDERS)
+def test_a_report_opens_without_errors_and_fits(command, width, opened):
+    page = opened(command, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for picture in page.query_selector_all("img"):
+        assert picture.evaluate("image => image.naturalWidth") > 0
+    page.close()
+
+
+def test_headings_sort_by_number(opened):
+    page = opened("train")
+
+    def parameters():
+        cells = page.query_selector_all("tbody td:nth-child(2)")
+        return [cell.inner_text() for cell in cells]
+
+    heading = page.get_by_role("button", name="parameters")
+    heading.click()
+    assert parameters() == ["9,000", "10,100", "20,500"]
+    heading.click()
+    assert parameters() == ["20,500", "10,100", "9,000"]
+    page.close()
+
+
+def test_points_of_the_map_show_their_settings(opened):
+    page = opened("tune")
+    page.locator("a.point[href='#trial-3']").click()
+    shown = page.locator("#chosen").inner_text()
+    assert "reduction ratio 4, kernel size 3" in shown
+    assert "85.00 %" in shown
+    assert "marked" in page.locator("#trial-3").get_attribute("class")
+    page.close()
+
+
+def test_the_command_is_copied(opened):
+    page = opened("train")
+    button = page.get_by_role("button", name="Copy")
+    button.click()
+    page.wait_for_function(
+        "/Copied|Selected/.test(document.querySelector('.copy').textContent)"
+    )
+    page.close()
+
+
+def test_the_policy_allows_this_script_alone(opened):
+    page = opened("train")
+    policy = page.locator("meta[http-equiv]").get_attribute("content")
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    page.close()
