@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,8 +96,8 @@ class DetectionResults:
         )
         table = _terminal.render(columns, [cells], title=title)
         return (
-            f"{table}\n\n{self.verdict}\nResults in {self.output}, detections "
-            "in detections.png"
+            f"{table}\n\n{textwrap.fill(self.verdict, 100)}\nResults in "
+            f"{self.output}, detections in detections.png"
         )
 
     def json(self) -> str:
