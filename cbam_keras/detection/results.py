@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,8 +112,8 @@ class DetectionResults(_terminal.Tabular):
         ((columns, sections, title),) = self._tables()
         table = _terminal.render(columns, sections, title=title)
         return (
-            f"{table}\n\n{self.verdict}\nResults in {self.output}, detections "
-            "in detections.png"
+            f"{table}\n\n{textwrap.fill(self.verdict, 100)}\nResults in "
+            f"{self.output}, detections in detections.png"
         )
 
     def json(self) -> str:
