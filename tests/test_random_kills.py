@@ -1,0 +1,177 @@
+"""Commands that are killed at random moments, on demand: -m exhaustive -s.
+
+KILLS in the environment says how many kills each command gets.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+
+from cbam_keras import _files
+from cbam_keras.tuning import workers
+
+pytestmark = [pytest.mark.exhaustive, pytest.mark.slow]
+
+KILLS = int(os.environ.get("KILLS", "30"))
+HERE = pathlib.Path(__file__).parent
+TRAINING = ("--data", "mnist5k", "--epochs", "3", "--batch-size", "10")
+SEARCH = ("--hypermodel", "slowed_script:build", "--max-trials", "3")
+COMMANDS = {
+    "train": ("train", *TRAINING, "--attention", "none", "se"),
+    "ablate": ("ablate", *TRAINING, "--tables", "4", "--seeds", "1"),
+    "tune": ("tune", *TRAINING, *SEARCH, "--confirm", "1"),
+    "workers": ("tune", *TRAINING, *SEARCH, "--confirm", "1", "--workers", "2"),
+}
+# What differs from run to run.
+VARYING = {"seconds", "seconds_per_epoch", "worker", "output"}
+# How long a command takes before its first step.
+START = 10
+
+
+class Command:
+    """A command in processes of its own, and what they are at."""
+
+    def __init__(self, name, folder):
+        self.output = folder / "run"
+        self.marks = folder / "marks"
+        self.marks.mkdir(parents=True, exist_ok=True)
+        for path in self.marks.iterdir():
+            path.unlink()
+        self.log = folder / "log"
+        start = [sys.executable, "-m", "cbam_keras"]
+        if "--hypermodel" not in COMMANDS[name]:
+            start = [sys.executable, "slowed_script.py"]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*start, *COMMANDS[name], "--output", str(self.output)],
+                cwd=HERE,
+                env={**os.environ, "MARKS": str(self.marks)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def is_over(self):
+        return self.process.poll() is not None
+
+    def at(self, pid):
+        """Returns what a process is at: its last mark."""
+        with contextlib.suppress(OSError):
+            return (self.marks / str(pid)).read_text().split()[-1]
+        return "before the first step"
+
+    def wait_for_a_step(self):
+        while not self.is_over() and not list(self.marks.iterdir()):
+            time.sleep(0.05)
+
+    def wait(self, seconds):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+
+    def processes(self):
+        """Returns the command's processes by what they do."""
+        found = {"command": self.process.pid}
+        for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                command = path.with_name("cmdline").read_bytes()
+                if str(self.output).encode() not in command:
+                    continue
+                for entry in path.read_bytes().split(b"\0"):
+                    if entry.startswith(workers.TUNER.encode() + b"="):
+                        role = entry.decode().split("=")[1]
+                        found[role] = int(path.parent.name)
+        return found
+
+
+@pytest.fixture(params=COMMANDS)
+def whole(request, tmp_path):
+    """Returns a command, and what it leaves unless killed, and in what time."""
+    command = Command(request.param, tmp_path / "whole")
+    command.wait_for_a_step()
+    start = time.monotonic()
+    assert command.process.wait(900) == 0, command.log.read_text()[-3000:]
+    return request.param, command.output, time.monotonic() - start
+
+
+def test_killed_commands_resume(whole, tmp_path):
+    name, expected, seconds = whole
+    draw = random.Random(name)
+    kills, finished = collections.Counter(), 0
+    while kills.total() < KILLS or (tmp_path / f"{finished}").exists():
+        command = Command(name, tmp_path / f"{finished}")
+        if kills.total() < KILLS:
+            kills += killed(command, draw, seconds)
+            check_files(command.output)
+        else:
+            command.process.wait(900)
+        if command.process.poll() == 0:
+            assert content(command.output) == content(expected)
+            finished += 1
+    text = ", ".join(f"{n} {what}" for what, n in sorted(kills.items()))
+    print(f"\n{name}: {kills.total()} kills in {finished} runs: {text}")
+    in_epochs = sum(n for what, n in kills.items() if "mid-epoch" in what)
+    assert 2 * in_epochs >= kills.total()
+
+
+def killed(command, draw, seconds):
+    """Kills one process of a command, and returns what it was at."""
+    if draw.random() < 0.1:
+        command.wait(draw.uniform(0, START))
+    else:
+        command.wait_for_a_step()
+        command.wait(draw.uniform(0, seconds))
+    if command.is_over():
+        return collections.Counter()
+    processes = command.processes()
+    role = draw.choice(sorted(processes))
+    at = command.at(processes[role])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(processes[role], signal.SIGKILL)
+    if role.startswith("worker"):
+        # The search goes on, and is killed next.
+        command.wait(draw.uniform(0, seconds / 2))
+        if not command.is_over():
+            command.process.kill()
+    command.process.wait(60)
+    while command.processes().keys() - {"command"}:
+        time.sleep(0.05)
+    what = {"step": "in mid-epoch", "saving": "while saving an epoch"}
+    what |= {"saved": "between epochs"}
+    return collections.Counter([f"{role} {what.get(at, at)}"])
+
+
+def check_files(output):
+    """Checks that what can be read is whole, right after a kill."""
+    for path in output.rglob("*"):
+        if path.name.startswith(_files.UNFINISHED):
+            continue
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        if path.suffix == ".keras":
+            assert zipfile.ZipFile(path).testzip() is None
+
+
+def content(output):
+    """Returns what a run leaves, without what differs from run to run."""
+    results = json.loads((output / "results.json").read_text())
+    names = {path.name for path in output.iterdir() if path.name != "logs"}
+    return plain(results), names
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if k not in VARYING}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return round(value, 5)
+    return value
