@@ -359,11 +359,14 @@ def seeded(tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         _small_is_tiny(patch)
-        yield comparison.compare(**call), call
+        return comparison.compare(**call), call
 
 
-def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
+def test_each_seed_has_the_result_of_a_plain_call(
+    seeded, tmp_path, monkeypatch
+):
     results, call = seeded
+    _small_is_tiny(monkeypatch)
     plain = comparison.compare(
         call["attentions"],
         images="mnist5k",

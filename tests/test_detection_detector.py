@@ -105,9 +105,9 @@ def test_heads_begin_with_the_prior_on_the_classes(ours):
 
 
 @pytest.mark.every_backend
-def test_the_loss_begins_low(ours, scenes):
+def test_the_loss_begins_low(scenes):
     # With the heads of KerasHub it begins at several hundred.
-    assert 0.5 < train_on(ours, *scenes.train[0]) < 10
+    assert 0.5 < train_on(build(scenes), *scenes.train[0]) < 10
 
 
 def test_images_without_objects_are_learned_from(ours, scenes):

@@ -34,8 +34,6 @@ COMMANDS = {
 }
 # What differs from run to run.
 VARYING = {"seconds", "seconds_per_epoch", "worker", "output"}
-# How long a command takes before its first step.
-START = 10
 
 
 class Command:
@@ -69,8 +67,13 @@ class Command:
             return (self.marks / str(pid)).read_text().split()[-1]
         return "before the first step"
 
-    def wait_for_a_step(self):
-        while not self.is_over() and not list(self.marks.iterdir()):
+    def steps(self):
+        """Returns how many batches its processes have done."""
+        files = self.marks.iterdir()
+        return sum(path.read_text().count("step") for path in files)
+
+    def wait_for_steps(self, count):
+        while not self.is_over() and self.steps() < count:
             time.sleep(0.05)
 
     def wait(self, seconds):
@@ -94,27 +97,27 @@ class Command:
 
 @pytest.fixture(params=COMMANDS)
 def whole(request, tmp_path):
-    """Returns a command, and what it leaves unless killed, and in what time."""
-    command = Command(request.param, tmp_path / "whole")
-    command.wait_for_a_step()
+    """Returns the name of a command, and itself, which nothing has killed."""
     start = time.monotonic()
+    command = Command(request.param, tmp_path / "whole")
     assert command.process.wait(900) == 0, command.log.read_text()[-3000:]
-    return request.param, command.output, time.monotonic() - start
+    command.seconds = time.monotonic() - start
+    return request.param, command
 
 
 def test_killed_commands_resume(whole, tmp_path):
-    name, expected, seconds = whole
+    name, expected = whole
     draw = random.Random(name)
     kills, finished = collections.Counter(), 0
     while kills.total() < KILLS or (tmp_path / f"{finished}").exists():
         command = Command(name, tmp_path / f"{finished}")
         if kills.total() < KILLS:
-            kills += killed(command, draw, seconds)
+            kills += killed(command, draw, expected)
             check_files(command.output)
         else:
             command.process.wait(900)
         if command.process.poll() == 0:
-            assert content(command.output) == content(expected)
+            assert content(command.output) == content(expected.output)
             finished += 1
     text = ", ".join(f"{n} {what}" for what, n in sorted(kills.items()))
     print(f"\n{name}: {kills.total()} kills in {finished} runs: {text}")
@@ -122,13 +125,12 @@ def test_killed_commands_resume(whole, tmp_path):
     assert 2 * in_epochs >= kills.total()
 
 
-def killed(command, draw, seconds):
+def killed(command, draw, expected):
     """Kills one process of a command, and returns what it was at."""
-    if draw.random() < 0.1:
-        command.wait(draw.uniform(0, START))
+    if draw.random() < 0.6:
+        command.wait_for_steps(draw.randint(1, expected.steps()))
     else:
-        command.wait_for_a_step()
-        command.wait(draw.uniform(0, seconds))
+        command.wait(draw.uniform(0, expected.seconds))
     if command.is_over():
         return collections.Counter()
     processes = command.processes()
@@ -138,7 +140,7 @@ def killed(command, draw, seconds):
         os.kill(processes[role], signal.SIGKILL)
     if role.startswith("worker"):
         # The search goes on, and is killed next.
-        command.wait(draw.uniform(0, seconds / 2))
+        command.wait(draw.uniform(0, expected.seconds / 2))
         if not command.is_over():
             command.process.kill()
     command.process.wait(60)

@@ -40,7 +40,7 @@ def maker_of(layer: Any) -> Maker:
             "number of channels and returns one. Received: "
             f"layer={layer!r} of type {type(layer).__name__}"
         )
-    signature = inspect.signature(layer)
+    signature = _signature(layer)
     # A class that needs no argument finds the channels when it is built.
     alone = inspect.isclass(layer) and _binds(signature)
     if not alone and not _binds(signature, 32):
@@ -80,7 +80,7 @@ def changeable(layer: keras.layers.Layer) -> dict[str, Any]:
     except Exception:
         # Reported by the check of the configuration.
         return {}
-    signature = inspect.signature(type(layer).__init__)
+    signature = _signature(type(layer))
     given = {
         name: config[name] for name in signature.parameters if name in config
     }
@@ -93,11 +93,11 @@ def forgotten(layer: keras.layers.Layer) -> list[str]:
     if _recorded(layer):
         return []
     config = layer.get_config()
-    parameters = inspect.signature(type(layer).__init__).parameters.values()
+    parameters = _signature(type(layer)).parameters.values()
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return [
         parameter.name
-        for parameter in list(parameters)[1:]
+        for parameter in parameters
         if parameter.kind not in kinds and parameter.name not in config
     ]
 
@@ -118,6 +118,15 @@ def _of_layer(layer):
         return copied(layer, **changes)
 
     return Maker(make, changeable(layer), layer)
+
+
+def _signature(layer):
+    """Returns the signature of a callable, of a class that of `__init__`."""
+    if not inspect.isclass(layer):
+        return inspect.signature(layer)
+    # Up to Python 3.11.3, that of the class is that of `Layer.__new__`.
+    signature = inspect.signature(layer.__init__)
+    return signature.replace(parameters=[*signature.parameters.values()][1:])
 
 
 def _binds(signature, *arguments):
