@@ -212,6 +212,13 @@ def test_pictures_of_the_readme_are_in_the_repository():
     assert all((ROOT / file).is_file() for file in found)
 
 
+def test_the_gallery_has_every_figure():
+    shown = re.findall(r"\]\(figures/(\S+)\)", _read("docs/gallery.md"))
+    assert sorted(shown) == sorted(
+        path.name for path in (ROOT / "docs/figures").iterdir()
+    )
+
+
 def test_readme_and_contributing_give_the_same_test_command():
     readme = _read("README.md")
     command = re.search(r"^python3 -m venv .* -m pytest .*$", readme, re.M)[0]
