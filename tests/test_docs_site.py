@@ -63,6 +63,18 @@ def test_every_page_is_in_the_menu(pages):
         assert page == "404.html" or f'href="{folder or "."}"' in menu, page
 
 
+def test_notebooks_are_pages_with_their_outputs(pages, site):
+    stored = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    for name in stored:
+        page = pages[f"notebooks/{name}/index.html"]
+        pictures = re.findall(r'<img [^>]*src="([^"]+)"', page)
+        assert all(
+            (site / "notebooks" / name / one).is_file() for one in pictures
+        )
+        assert pictures or name.startswith("05")
+        assert "backend tensorflow" in text_of(page)
+
+
 def test_nothing_is_fetched_when_a_page_is_read(pages, site):
     loaded = [
         address
