@@ -7,13 +7,11 @@ from cbam_keras.report.page import Page, Table
 from cbam_keras.report.trained import RESUME, add_figure, facts_of
 
 MEASURES = {
-    "map": "mAP@[.5,.95] (%)",
     "map50": "mAP@.5 (%)",
     "map75": "mAP@.75 (%)",
-    "small": "small (%)",
-    "medium": "medium (%)",
-    "large": "large (%)",
+    "map": "mAP@[.5,.95] (%)",
 }
+SIZES = ("small", "medium", "large")
 
 
 def results(page: Page, folder: pathlib.Path, content: dict) -> None:
@@ -35,29 +33,32 @@ def results(page: Page, folder: pathlib.Path, content: dict) -> None:
         return
     networks = list(dict.fromkeys(run["network"] for run in runs))
     own = {name: [r for r in runs if r["network"] == name] for name in networks}
-    columns = {"backbone": "left", "parameters": "right", "seeds": "right"}
+    rows = [_row(name, own[name], own.get("none", [])) for name in networks]
+    # There may be no objects of a size, and nothing to compare with.
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
     page.tables.append(
         Table(
-            columns
-            | dict.fromkeys(MEASURES.values(), "right")
-            | {'difference to "none"': "right", "seconds per epoch": "right"},
-            [
-                (
-                    name,
-                    f"{own[name][0]['parameters']:,}",
-                    ", ".join(str(run["seed"]) for run in own[name]),
-                    *(_mean(own[name], key) for key in MEASURES),
-                    _difference(own[name], own.get("none", [])),
-                    f"{own[name][0]['seconds_per_epoch']:.1f}",
-                )
-                for name in networks
-            ],
+            {**dict.fromkeys(names, "right"), "backbone": "left"},
+            [[row[name] for name in names] for row in rows],
             "Mean average precision, mean over the seeds",
             f"Measured on the same {data['sizes']['test']:,} test images; "
             "small, medium and large by the size of objects, as COCO counts. "
             "The difference is of mAP@[.5,.95], in brackets its 95 % interval.",
         )
     )
+
+
+def _row(name, runs, baseline):
+    """Returns the cells of a network by their headings."""
+    return {
+        "backbone": name,
+        "parameters": f"{runs[0]['parameters']:,}",
+        "seeds": ", ".join(str(run["seed"]) for run in runs),
+        **{title: _mean(runs, key) for key, title in MEASURES.items()},
+        'difference to "none"': _difference(runs, baseline),
+        **{f"{size} (%)": _mean(runs, size) for size in SIZES},
+        "seconds per epoch": f"{runs[0]['seconds_per_epoch']:.1f}",
+    }
 
 
 def _mean(runs, key):
