@@ -54,6 +54,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
+    # Names of layers are then counted from the start, whatever was collected.
+    keras.utils.clear_session(free_memory=False)
     # Garbage collections then pass over all modules and tests.
     gc.collect()
     gc.freeze()
