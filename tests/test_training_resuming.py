@@ -398,8 +398,10 @@ def test_a_killed_process_resumes(tmp_path, tiny):
     assert resumed["settings"] == expected["settings"]
     assert sorted(path.name for path in output.iterdir()) == [
         "curves.png",
+        "explain",
         "history.csv",
         "none.keras",
+        "report.html",
         "results.json",
         "se.keras",
     ]
