@@ -98,7 +98,8 @@ def test_keras_hub_predicts_one_size(plain):
         plain.predict(np.zeros((3, 64, 64, 3), "float32"), verbose=0)
 
 
-def test_heads_begin_with_the_prior_on_the_classes(ours):
+def test_heads_begin_with_the_prior_on_the_classes(scenes):
+    ours = build(scenes)
     np.testing.assert_allclose(bias_of(ours.box_head), 0)
     found = bias_of(ours.classification_head)
     np.testing.assert_allclose(found, -np.log(99), rtol=1e-4)
