@@ -1,7 +1,6 @@
 """One network without and with attention, under equal conditions."""
 
 import dataclasses
-import functools
 import inspect
 import json
 import math
@@ -9,34 +8,23 @@ import re
 import shlex
 
 import keras
+import networks
 import numpy as np
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import cli, comparison, data, models, training
+from cbam_keras import cli, comparison, data, training
 from cbam_keras.comparison import plan
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
 
-def _small_is_tiny(patch):
-    """Puts a network of a few hundred parameters in place of "tiny"."""
-    build = functools.partial(
-        models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
-    )
-    patch.setitem(
-        by_name.NETWORKS,
-        "tiny",
-        functools.partial(by_name._network, build),
-    )
-
-
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     with pytest.MonkeyPatch.context() as patch:
-        _small_is_tiny(patch)
+        networks.replace_tiny(patch.setitem)
         patch.chdir(folder)
         results = comparison.compare(
             images="mnist5k",
@@ -130,7 +118,7 @@ def test_compare_writes_its_settings(compared):
 
 
 def test_compare_resumes(compared, monkeypatch):
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     call = {
         "images": "mnist5k",
         "recipe": SHORT,
@@ -256,7 +244,7 @@ def test_recipe_and_data_options_decide_how_images_are_loaded(monkeypatch):
 
 
 def test_arrays_are_compared_too(tmp_path, monkeypatch):
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     monkeypatch.chdir(tmp_path)
     images = np.zeros((40, 8, 8, 1), "uint8")
     results = comparison.compare(
@@ -307,7 +295,7 @@ def test_the_command_draws_the_pictures(compared, monkeypatch, capsys):
     program, *arguments = shlex.split(compared.command)
     assert program == "cbam-keras"
     monkeypatch.chdir(compared.output.parent.parent)
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     assert cli.main([*arguments, "--draw", "2", "--count", "2"]) == 0
     assert "Files in runs" in capsys.readouterr().out
     assert list(compared.output.parent.glob("explain-*/grad_cam.png"))
@@ -325,7 +313,7 @@ def test_a_comparison_is_json(compared):
 
 
 def test_without_none_there_is_no_difference(tmp_path, monkeypatch):
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     results = comparison.compare(
         ["se"], images="mnist5k", recipe=SHORT, output=tmp_path / "run"
     )
@@ -358,7 +346,7 @@ def seeded(tmp_path_factory):
         "output": tmp_path_factory.mktemp("seeded") / "run",
     }
     with pytest.MonkeyPatch.context() as patch:
-        _small_is_tiny(patch)
+        networks.replace_tiny(patch.setitem)
         return comparison.compare(**call), call
 
 
@@ -366,7 +354,7 @@ def test_each_seed_has_the_result_of_a_plain_call(
     seeded, tmp_path, monkeypatch
 ):
     results, call = seeded
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     plain = comparison.compare(
         call["attentions"],
         images="mnist5k",
@@ -426,12 +414,12 @@ def test_killed_runs_over_seeds_end_with_the_same_rows(
     call = {**call, "output": tmp_path / "broken"}
     # Within the second seed.
     interrupt_after(3)
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     with pytest.raises(KeyboardInterrupt):
         comparison.compare(**call)
     content = json.loads((tmp_path / "broken" / "results.json").read_text())
     assert "rows" not in content
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     broken = comparison.compare(**call)
     assert broken.verdict == results.verdict
     for own, other in zip(broken.rows, results.rows, strict=True):
@@ -469,7 +457,7 @@ def test_seeds_that_cannot_be_are_refused(tmp_path, options, error, message):
 
 
 def test_loaded_images_have_one_seed(tmp_path, monkeypatch):
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     images = data.load("mnist5k", batch_size=35)
     results = comparison.compare("none", images=images, output=tmp_path / "a")
     assert results.runs[0].best_epoch in (1, 2)
@@ -481,7 +469,7 @@ def test_loaded_images_have_one_seed(tmp_path, monkeypatch):
 
 def test_an_estimate_is_of_all_seeds_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _small_is_tiny(monkeypatch)
+    networks.replace_tiny(monkeypatch.setitem)
     found = comparison.estimate(
         ["none", "se"], images="mnist5k", recipe=SHORT, seeds=3
     )

@@ -53,7 +53,7 @@ def _by_rows(maps, kernel, dilation_rate):
     size = kernel.shape[0]
     margin = size // 2 * dilation_rate
     rows = ops.swapaxes(maps, 2, 3)
-    # PyTorch would compile `ops.pad` anew for each call.
+    # PyTorch would compile `ops.pad` again for each call.
     edge = (ops.shape(maps)[0], margin, count, width)
     edge = ops.zeros(edge, maps.dtype)
     rows = ops.concatenate([edge, rows, edge], axis=1)

@@ -115,8 +115,8 @@ def _trained(run):
         best = state_of(run.folder)["best"]
         model = progress_of(run.folder).load_model(best)
         _, accuracy = model.evaluate(run.images.test, verbose=0)
-        seconds = [row["seconds"] for row in ended["history"]]
         ended["test_accuracy"] = float(accuracy)
+        seconds = [row["seconds"] for row in ended["history"]]
         # The first epoch compiles.
         ended["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)
     return ended
