@@ -35,7 +35,12 @@ def site(tmp_path_factory):
     result = subprocess.run(
         [sys.executable, "-c", OFFLINE, "build", "--strict", "-d", folder],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        env={
+            **os.environ,
+            "NO_MKDOCS_2_WARNING": "1",
+            # So that bytecode of the hooks lies beside the pages.
+            "PYTHONDONTWRITEBYTECODE": "",
+        },
         capture_output=True,
         text=True,
     )
