@@ -33,7 +33,7 @@ COMMANDS = {
     "workers": ("tune", *TRAINING, *SEARCH, "--confirm", "1", "--workers", "2"),
 }
 # What differs from run to run.
-VARYING = {"seconds", "seconds_per_epoch", "worker", "output"}
+VARYING = {"command", "seconds", "seconds_per_epoch", "worker", "output"}
 
 
 class Command:
