@@ -15,9 +15,9 @@ from benchmarks import arguments
 
 # The scripts, and the options that they take besides those of all.
 SCRIPTS = {
-    "layers": ("shapes",),
-    "networks": ("models", "batch_size"),
-    "memory": ("models", "batch_size"),
+    "layers": ("shapes", "dtype"),
+    "networks": ("models", "batch_size", "dtype"),
+    "memory": ("models", "batch_size", "dtype"),
     "building": (),
 }
 # Enough to see that a script runs.
@@ -56,15 +56,17 @@ def parse(command=None):
     parser.add_argument(
         "--mode",
         action="append",
-        choices=arguments.MODES,
-        help="the backend, and for TensorFlow whether XLA compiles; repeat "
-        "it for several (default: all that are installed)",
+        choices=arguments.NETWORK_MODES,
+        help="the backend, and whether a compiler is used; repeat it for "
+        "several (default: those installed, without "
+        f"{arguments.COMPILED})",
     )
     parser.add_argument("--output", type=pathlib.Path, default=arguments.OUTPUT)
     parser.add_argument("--repeats", type=arguments.positive_integer)
     arguments.add_shapes(parser, argparse.SUPPRESS)
     arguments.add_models(parser, argparse.SUPPRESS)
     arguments.add_batch_size(parser, argparse.SUPPRESS)
+    arguments.add_dtype(parser, argparse.SUPPRESS)
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -81,7 +83,7 @@ def _check(parser, options):
         if name not in SCRIPTS:
             parser.error(f"`{name}` is none of {', '.join(SCRIPTS)}")
     taken = {option for name in options.names for option in SCRIPTS[name]}
-    for option in ("shapes", "models", "batch_size"):
+    for option in ("shapes", "models", "batch_size", "dtype"):
         if option in options and option not in taken:
             takers = [name for name in SCRIPTS if option in SCRIPTS[name]]
             parser.error(f"`{option}` is an option of {' and '.join(takers)}")
@@ -91,6 +93,9 @@ def _check(parser, options):
     for mode in options.mode:
         if not is_installed(mode):
             parser.error(f"mode {mode} needs the package {backend(mode)}")
+    for name in options.names:
+        if arguments.COMPILED in options.mode and "models" not in SCRIPTS[name]:
+            parser.error(f"`{name}` has no mode {arguments.COMPILED}")
 
 
 def backend(mode):

@@ -5,6 +5,10 @@ import pathlib
 
 # The backend, and for TensorFlow whether XLA compiles.
 MODES = ("tensorflow-graph", "tensorflow-xla", "jax", "torch")
+# Networks can be compiled by `torch.compile` as well.
+COMPILED = "torch-compile"
+NETWORK_MODES = (*MODES, COMPILED)
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
 NETWORKS = ("ResNet18", "ResNet50", "MobileNet")
 OUTPUT = pathlib.Path("runs/bench")
 
@@ -31,7 +35,7 @@ def shape_of(text: str) -> tuple[int, ...]:
     return shape
 
 
-def parser(description, repeats):
+def parser(description, repeats, modes=MODES):
     """Returns a parser of the options that every script takes."""
     parser = argparse.ArgumentParser(
         description=description,
@@ -41,8 +45,8 @@ def parser(description, repeats):
     parser.add_argument(
         "--mode",
         required=True,
-        choices=MODES,
-        help="the backend, and for TensorFlow whether XLA compiles",
+        choices=modes,
+        help="the backend, and whether a compiler is used",
     )
     parser.add_argument(
         "--repeats",
@@ -72,6 +76,12 @@ def add_models(parser, default):
         choices=NETWORKS,
         default=default,
         help="the networks",
+    )
+
+
+def add_dtype(parser, default):
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default=default, help="Keras' dtype policy"
     )
 
 

@@ -208,11 +208,7 @@ def table(rows, kind):
 def main():
     parser = arguments.parser(__doc__.splitlines()[0], repeats=20)
     arguments.add_shapes(parser, [arguments.shape_of(x) for x in SHAPES])
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=("float32", "mixed_float16", "mixed_bfloat16"),
-    )
+    arguments.add_dtype(parser, "float32")
     options = parser.parse_args()
     notes = set()
     rows = []

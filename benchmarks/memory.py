@@ -59,7 +59,7 @@ def peak_on_device():
 def grown(options):
     """Returns by what the peaks grow in steps, in this process."""
     name, arm = options.child
-    network = networks.compiled(name, arm, options.mode, options.image_size)
+    network = networks.compiled(name, arm, options)
     images, labels = networks.batch(options.batch_size, options.image_size)
     before = peak_resident()
     for _ in range(options.repeats):
@@ -137,9 +137,7 @@ def all_accounted(options):
         blocks = residual_blocks(shape, arm)
         found[named][arm] = accounted(blocks, np.zeros(shape, "float32"))
         for name in options.models:
-            network = networks.compiled(
-                name, arm, options.mode, options.image_size
-            )
+            network = networks.compiled(name, arm, options)
             found[name][arm] = accounted(network, images)
     return found
 
@@ -242,9 +240,12 @@ def measure(options):
 
 
 def main():
-    parser = arguments.parser(__doc__.splitlines()[0], repeats=3)
+    parser = arguments.parser(
+        __doc__.splitlines()[0], 3, arguments.NETWORK_MODES
+    )
     arguments.add_models(parser, ["ResNet50"])
     arguments.add_batch_size(parser, 8)
+    arguments.add_dtype(parser, "float32")
     parser.add_argument(
         "--image-size", type=arguments.positive_integer, default=224
     )
@@ -267,11 +268,12 @@ def main():
     record = {
         **results.conditions(options),
         "batch_size": options.batch_size,
+        "dtype": options.dtype,
         "image_size": options.image_size,
         **record,
     }
-    size = f"Batches of {options.batch_size} images of {options.image_size}."
-    results.write("memory", options, record, [*tables, size])
+    tables.append(networks.sizes(options))
+    results.write("memory", options, record, tables)
 
 
 if __name__ == "__main__":

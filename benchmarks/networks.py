@@ -29,15 +29,16 @@ CLASSES = 1000
 KINDS = ("training", "inference")
 
 
-def compiled(name, attention, mode, image_size):
+def compiled(name, attention, options):
     """Returns a network, ready to be trained."""
+    keras.config.set_dtype_policy(options.dtype)
     network = getattr(models, name)(
-        input_shape=(image_size, image_size, 3),
+        input_shape=(options.image_size, options.image_size, 3),
         classes=CLASSES,
         classifier_activation=None,
         attention=ARMS[attention],
     )
-    return ready(network, mode)
+    return ready(network, options.mode)
 
 
 def ready(network, mode):
@@ -49,6 +50,7 @@ def ready(network, mode):
         jit_compile={
             "tensorflow-graph": False,
             "tensorflow-xla": True,
+            arguments.COMPILED: True,
         }.get(mode, "auto"),
     )
     return network
@@ -74,7 +76,7 @@ def measure(options, name):
     images, labels = batch(options.batch_size, options.image_size)
     functions = {}
     for arm in ARMS:
-        network = compiled(name, arm, options.mode, options.image_size)
+        network = compiled(name, arm, options)
         functions[arm, "training"] = functools.partial(
             train, network, images, labels
         )
@@ -123,10 +125,21 @@ def table(rows):
     return _terminal.render(columns, sections, markdown=True)
 
 
+def sizes(options):
+    """Returns what is measured in a sentence."""
+    return (
+        f"Batches of {options.batch_size} images of {options.image_size} "
+        f"pixels in {options.dtype}."
+    )
+
+
 def main():
-    parser = arguments.parser(__doc__.splitlines()[0], repeats=10)
+    parser = arguments.parser(
+        __doc__.splitlines()[0], 10, arguments.NETWORK_MODES
+    )
     arguments.add_models(parser, list(arguments.NETWORKS))
     arguments.add_batch_size(parser, 8)
+    arguments.add_dtype(parser, "float32")
     parser.add_argument(
         "--image-size", type=arguments.positive_integer, default=224
     )
@@ -140,11 +153,11 @@ def main():
     record = {
         **results.conditions(options),
         "batch_size": options.batch_size,
+        "dtype": options.dtype,
         "image_size": options.image_size,
         "networks": rows,
     }
-    size = f"Batches of {options.batch_size} images of {options.image_size}."
-    results.write("networks", options, record, [table(rows), size])
+    results.write("networks", options, record, [table(rows), sizes(options)])
 
 
 if __name__ == "__main__":

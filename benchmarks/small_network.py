@@ -53,7 +53,9 @@ def network(arm, mode):
 
 
 def main():
-    parser = arguments.parser(__doc__.splitlines()[0], repeats=30)
+    parser = arguments.parser(
+        __doc__.splitlines()[0], 30, arguments.NETWORK_MODES
+    )
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
     images, labels = networks.batch(BATCH_SIZE, IMAGE_SIZE)

@@ -217,11 +217,15 @@ def test_layers_run_in_all_modes_by_default(all_installed):
             "--models MobileNet --batch-size 2",
         ),
         (
+            "networks --dtype mixed_bfloat16",
+            "--dtype mixed_bfloat16",
+        ),
+        (
             "layers --quick --repeats 9",
             " ".join(command.QUICK["layers"]) + " --repeats 9",
         ),
     ],
-    ids=["repeats", "shapes", "models", "quick"],
+    ids=["repeats", "shapes", "models", "dtype", "quick"],
 )
 def test_options_reach_the_script(all_installed, given, passed):
     options = command.parse([*given.split(), "--output", "out"])
@@ -266,6 +270,8 @@ def test_a_script_that_fails_is_named_and_the_others_are_kept(
         ("--models ResNet18", "is an option of networks and memory"),
         ("memory --shapes 1x2x3x16", "is an option of layers"),
         ("--mode theano", "invalid choice: 'theano'"),
+        ("networks --dtype bfloat16", "invalid choice: 'bfloat16'"),
+        ("--mode torch-compile", "`layers` has no mode torch-compile"),
     ],
 )
 def test_wrong_options_are_refused(all_installed, capsys, given, message):
