@@ -81,6 +81,18 @@ def test_points_of_the_map_show_their_settings(opened):
     page.close()
 
 
+def test_boxes_lie_over_their_image(opened):
+    page = opened("detect")
+    for shown in page.query_selector_all(".picture")[:3]:
+        image = shown.query_selector("img").bounding_box()
+        box = shown.query_selector("rect").bounding_box()
+        # From 10 % to 50 %, less the image's border of 2 pixels.
+        side = image["width"] - 4
+        assert box["x"] - image["x"] - 2 == pytest.approx(0.1 * side, abs=2)
+        assert box["width"] == pytest.approx(0.4 * side, abs=3)
+    page.close()
+
+
 def test_the_command_is_copied(opened):
     page = opened("train")
     button = page.get_by_role("button", name="Copy")

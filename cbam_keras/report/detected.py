@@ -3,8 +3,9 @@
 import pathlib
 
 from cbam_keras import training
+from cbam_keras.report.findings import findings_in
 from cbam_keras.report.page import Page, Table
-from cbam_keras.report.trained import RESUME, add_figure, facts_of
+from cbam_keras.report.trained import RESUME, facts_of
 
 MEASURES = {
     "map50": "mAP@.5 (%)",
@@ -81,15 +82,17 @@ def _difference(runs, baseline):
     return measured.difference_cell(digits=1)
 
 
-def figures(page: Page, folder: pathlib.Path, content: dict) -> None:
-    """The figure."""
-    add_figure(
-        page,
-        folder / "detections.png",
-        "Test images with their true objects, and what each detector finds",
-        "The first test images: the true objects, and what the detectors of "
-        "the first seed find.",
-    )
+def looks(page: Page, folder: pathlib.Path, content: dict) -> None:
+    """What the detectors find."""
+    page.looks_title = "What the detectors find"
+    if (folder / "detections.npz").exists():
+        page.looks, page.looks_note = findings_in(
+            folder, content["class_names"]
+        )
+    else:
+        page.missing.append(
+            "What the detectors find: drawn when all are trained."
+        )
 
 
-PARTS = (results, figures)
+PARTS = (results, looks)
