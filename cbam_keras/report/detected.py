@@ -41,12 +41,16 @@ def results(page: Page, folder: pathlib.Path, content: dict) -> None:
         Table(
             {**dict.fromkeys(names, "right"), "backbone": "left"},
             [[row[name] for name in names] for row in rows],
-            "Mean average precision, mean over the seeds",
+            "Mean average precision" + _over(len(seeds)),
             f"Measured on the same {data['sizes']['test']:,} test images; "
             "small, medium and large by the size of objects, as COCO counts. "
             "The difference is of mAP@[.5,.95], in brackets its 95 % interval.",
         )
     )
+
+
+def _over(seeds):
+    return f", mean over {seeds} seeds" if seeds > 1 else ", one seed"
 
 
 def _row(name, runs, baseline):

@@ -37,10 +37,11 @@ def findings_in(
         if looks and sum(x.size for x in (*looks, look)) > MOST_BYTES:
             break
         looks.append(look)
+    shown = f"{len(looks)} of the" if len(looks) < len(images) else "The"
     return looks, (
-        f"{len(looks)} of the first {len(images)} test images, those with the "
-        "most mistakes first, and what the detectors of the first seed find "
-        "there with 50 % confidence or more. Dashed: no object of that class "
+        f"{shown} first {len(images)} test images, those with the most "
+        "mistakes first, and what the detectors of the first seed find there "
+        "with 50 % confidence or more. Dashed: no object of that class "
         "overlaps by half."
     )
 
