@@ -60,7 +60,7 @@ def test_headings_sort_by_number(opened):
     page = opened("train")
 
     def parameters():
-        cells = page.query_selector_all("tbody td:nth-child(2)")
+        cells = page.query_selector_all("tbody td:nth-child(4)")
         return [cell.inner_text() for cell in cells]
 
     heading = page.get_by_role("button", name="parameters")

@@ -7,11 +7,7 @@ from cbam_keras.report.findings import findings_in
 from cbam_keras.report.page import Page, Table
 from cbam_keras.report.trained import RESUME, facts_of
 
-MEASURES = {
-    "map50": "mAP@.5 (%)",
-    "map75": "mAP@.75 (%)",
-    "map": "mAP@[.5,.95] (%)",
-}
+MEASURES = {"map50": "mAP@.5 (%)", "map75": "mAP@.75 (%)"}
 SIZES = ("small", "medium", "large")
 
 
@@ -57,11 +53,12 @@ def _row(name, runs, baseline):
     """Returns the cells of a network by their headings."""
     return {
         "backbone": name,
+        "mAP@[.5,.95] (%)": _mean(runs, "map"),
+        'difference to "none"': _difference(runs, baseline),
+        **{title: _mean(runs, key) for key, title in MEASURES.items()},
+        **{f"{size} (%)": _mean(runs, size) for size in SIZES},
         "parameters": f"{runs[0]['parameters']:,}",
         "seeds": ", ".join(str(run["seed"]) for run in runs),
-        **{title: _mean(runs, key) for key, title in MEASURES.items()},
-        'difference to "none"': _difference(runs, baseline),
-        **{f"{size} (%)": _mean(runs, size) for size in SIZES},
         "seconds per epoch": f"{runs[0]['seconds_per_epoch']:.1f}",
     }
 
