@@ -80,7 +80,7 @@ class AttentionMonitor(keras.callbacks.Callback):
         self.patience = _checks.positive_integer("patience", patience)
         self._names: dict[Any, str] = {}
         self._ranges: dict[str, tuple[float, float]] = {}
-        self._batch: Any = None
+        self.batch: Any = None
         self._streaks: dict[tuple[str, str], int] = {}
 
     def on_train_begin(self, logs=None):
@@ -90,13 +90,13 @@ class AttentionMonitor(keras.callbacks.Callback):
             name: _value_range(layer) for layer, name in self._names.items()
         }
         if self.images is None:
-            self._batch = _first_batch(_data_of_fit(model))
+            self.batch = _first_batch(_data_of_fit(model))
         else:
-            self._batch = _check_images(self.images, model)
+            self.batch = _check_images(self.images, model)
         self._streaks = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        maps = _inspection.record_maps(self.model, self._batch, self._names)
+        maps = _inspection.record_maps(self.model, self.batch, self._names)
         for name, pair in maps.items():
             value_range = self._ranges[name.partition("#")[0]]
             for gate, values in zip(("channel", "spatial"), pair, strict=True):

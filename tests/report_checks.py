@@ -225,9 +225,29 @@ def detection(folder):
         "runs": [run, {**run, "network": "cbam"}],
         "history": [],
         "verdict": "cbam differs from none by +0.0 points.",
+        "class_names": ["cat", EVIL],
     }
     dump(folder / "results.json", content)
-    figure(folder / "detections.png")
+    np.savez(folder / "detections.npz", **detections())
+    return folder
+
+
+def detections():
+    """Two images; in the second one "none" finds one of two objects."""
+    box = [0.1, 0.1, 0.5, 0.5]
+    near, other = [0.1, 0.2, 0.5, 0.5], [0.5, 0.5, 0.9, 0.9]
+    images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), "uint8")
+    truth = [[0, 1, 1, *box], [1, 0, 1, *box], [1, 1, 1, *other]]
+    none = [[0, 1, 0.9, *near], [1, 0, 0.8, *near], [1, 0, 0.7, *other]]
+    cbam = [[0, 1, 0.9, *box], [1, 0, 0.8, *box], [1, 1, 0.7, *other]]
+    rows = {"truth": truth, "none": none, "cbam": cbam}
+    arrays = {name: np.array(own, "float32") for name, own in rows.items()}
+    return {"images": images, **arrays}
+
+
+def finished_ablation(folder):
+    ablation(folder)
+    explanation(folder / "explain")
     return folder
 
 
@@ -241,7 +261,7 @@ FOLDERS = {
     "train": finished_train,
     "train --seeds": seeds,
     "tune": search,
-    "ablate": ablation,
+    "ablate": finished_ablation,
     "detect": detection,
     "explain": explanation,
 }

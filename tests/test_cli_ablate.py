@@ -29,6 +29,7 @@ def ablated(monkeypatch):
         return Results()
 
     monkeypatch.setattr(ablation, "run", run)
+    monkeypatch.setattr("cbam_keras.cli.ablate._complete", lambda *_: None)
     return calls
 
 
@@ -112,3 +113,16 @@ def test_a_dry_run_of_ablate_trains_nothing(
     ]
     assert lines[-1].startswith("About ")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_report_shows_where_networks_of_the_first_seed_look(tiny, tmp_path):
+    arguments = [
+        *("ablate", "--data", "mnist5k", "--tables", "4", "--seeds", "2"),
+        *("--epochs", "1", "--batch-size", "35", "--quiet"),
+        *("--output", str(tmp_path / "run")),
+    ]
+    assert cli.main(arguments) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    for name in ("none", "se", "cbam"):
+        assert page.count(f"Grad-CAM of {name}") >= 8
+    assert "Not in this report" not in page

@@ -14,7 +14,7 @@ import pytest
 from detection_checks import tiny_backbone
 
 from cbam_keras import cli, detection, training
-from cbam_keras.detection import comparing, networks
+from cbam_keras.detection import comparing, figure, networks
 from cbam_keras.detection.results import DetectorRun, compared, verdict
 from cbam_keras.training.checkpoints import Progress
 
@@ -56,6 +56,7 @@ def finished(small, tmp_path_factory):
 def test_the_folder_holds_what_is_said(finished):
     assert sorted(path.name for path in finished.output.iterdir()) == [
         "cbam-seed0.keras",
+        "detections.npz",
         "detections.png",
         "history.csv",
         "none-seed0.keras",
@@ -66,6 +67,28 @@ def test_the_folder_holds_what_is_said(finished):
     assert [run["network"] for run in written["runs"]] == ["none", "cbam"]
     assert len(finished.history) == 4
     assert all(np.isfinite(row["loss"]) for row in finished.history)
+
+
+def test_the_arrays_hold_the_objects_and_what_is_found(finished, monkeypatch):
+    monkeypatch.setattr(figure, "CONFIDENT", 0.01)
+    few = detection.load_data(batch_size=20).test.first()
+    model = detection.load_model(finished.output / "cbam-seed0.keras")
+    found = comparing.detect_all(model, few)
+    arrays = figure.arrays_of(few, {"cbam": found})
+    assert arrays["images"].shape == (10, 64, 64, 1)
+    for name, images in (("truth", few.records.labels), ("cbam", found)):
+        rows = arrays[name]
+        assert len(rows) > 0
+        for number in range(10):
+            own = rows[rows[:, 0] == number]
+            assert len(own) == len(
+                images[number] if name == "truth" else images[number]["labels"]
+            )
+    np.testing.assert_allclose(
+        arrays["truth"][:, 3:], np.concatenate(few.records.boxes)
+    )
+    with np.load(finished.output / "detections.npz") as file:
+        np.testing.assert_array_equal(file["truth"], arrays["truth"])
 
 
 def test_the_table_is_as_table_6(finished):

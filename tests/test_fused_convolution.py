@@ -24,22 +24,17 @@ class Convolution(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         kernel = ops.convert_to_tensor(self.kernel)
-        if keras.config.backend() == "torch":
-            # As `SpatialAttention` does, for the gradient in float64.
-            kernel = kernel.permute(3, 2, 0, 1).contiguous()
-            kernel = kernel.permute(2, 3, 1, 0)
         return convolution.convolve(inputs, kernel, self.dilation_rate)
 
 
-def results(monkeypatch, compiled, shape, kernel_size, dilation_rate):
+def results(monkeypatch, widest, shape, kernel_size, dilation_rate):
     """Returns the output and the gradients, and how often rows were used."""
     used = []
-    by_rows = convolution._by_rows
+    passes = decorator.backend_passes()
+    by_rows = passes.convolve_by_rows
+    monkeypatch.setattr(passes, "widest_rows", lambda _: widest)
     monkeypatch.setattr(
-        decorator.backend_passes(), "is_compiled_for_cpu", lambda _: compiled
-    )
-    monkeypatch.setattr(
-        convolution, "_by_rows", lambda *x: used.append(x) or by_rows(*x)
+        passes, "convolve_by_rows", lambda *x: used.append(x) or by_rows(*x)
     )
     kernel = random_input((kernel_size, kernel_size, shape[-1], 1), seed=1)
     layer = Convolution(kernel, dilation_rate)
@@ -57,6 +52,7 @@ def results(monkeypatch, compiled, shape, kernel_size, dilation_rate):
         ((2, 6, 5, 2), 7, 1),
         ((1, 1, 9, 2), 3, 2),
         ((3, 4, 1, 1), 5, 1),
+        ((0, 4, 3, 2), 3, 1),
         ((2, 5, 4, 3), 1, 3),
     ],
 )
@@ -64,8 +60,8 @@ def test_rows_equal_the_convolution(
     monkeypatch, shape, kernel_size, dilation_rate
 ):
     options = shape, kernel_size, dilation_rate
-    found, used = results(monkeypatch, True, *options)
-    expected, unused = results(monkeypatch, False, *options)
+    found, used = results(monkeypatch, shape[2], *options)
+    expected, unused = results(monkeypatch, shape[2] - 1, *options)
     assert (used, unused) == (1, 0)
     assert_all_close(found, expected, 1e-12)
 
@@ -76,11 +72,18 @@ def test_other_ranks_and_wide_maps_are_convolved(monkeypatch, shape):
     kernel = ops.convert_to_tensor(random_input((3,) * rank + (2, 1)))
     maps = ops.convert_to_tensor(random_input(shape))
     expected = ops.conv(maps, kernel, padding="same")
-    monkeypatch.setattr(
-        decorator.backend_passes(), "is_compiled_for_cpu", lambda _: True
-    )
-    monkeypatch.setattr(convolution, "_by_rows", None)
+    passes = decorator.backend_passes()
+    monkeypatch.setattr(passes, "widest_rows", lambda _: 128)
+    monkeypatch.setattr(passes, "convolve_by_rows", None)
     found = convolution.convolve(maps, kernel, 1)
     np.testing.assert_allclose(
         ops.convert_to_numpy(found), ops.convert_to_numpy(expected), atol=1e-6
     )
+
+
+def test_maps_are_convolved_by_rows_where_that_is_faster():
+    maps = ops.convert_to_tensor(random_input((2, 6, 4, 2)))
+    widest = decorator.backend_passes().widest_rows(maps)
+    on_cpu = not keras.config.backend() == "torch" or maps.is_cpu
+    eager = 48 if keras.config.backend() == "torch" and on_cpu else 0
+    assert widest == eager

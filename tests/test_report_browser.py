@@ -60,7 +60,7 @@ def test_headings_sort_by_number(opened):
     page = opened("train")
 
     def parameters():
-        cells = page.query_selector_all("tbody td:nth-child(2)")
+        cells = page.query_selector_all("tbody td:nth-child(4)")
         return [cell.inner_text() for cell in cells]
 
     heading = page.get_by_role("button", name="parameters")
@@ -78,6 +78,18 @@ def test_points_of_the_map_show_their_settings(opened):
     assert "reduction ratio 4, kernel size 3" in shown
     assert "85.00 %" in shown
     assert "marked" in page.locator("#trial-3").get_attribute("class")
+    page.close()
+
+
+def test_boxes_lie_over_their_image(opened):
+    page = opened("detect")
+    for shown in page.query_selector_all(".picture")[:3]:
+        image = shown.query_selector("img").bounding_box()
+        box = shown.query_selector("rect").bounding_box()
+        # From 10 % to 50 %, less the image's border of 2 pixels.
+        side = image["width"] - 4
+        assert box["x"] - image["x"] - 2 == pytest.approx(0.1 * side, abs=2)
+        assert box["width"] == pytest.approx(0.4 * side, abs=3)
     page.close()
 
 

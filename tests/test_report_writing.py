@@ -19,6 +19,7 @@ from report_checks import (
 )
 
 from cbam_keras import report
+from cbam_keras.report.findings import matched
 
 
 class Parsed(html.parser.HTMLParser):
@@ -81,6 +82,31 @@ def test_what_networks_get_wrong_comes_first(tmp_path):
     page = written(explanation(tmp_path / "run", count=3))
     assert page.text.index("test 2") < page.text.index("test 0")
     assert page.text.count("wrong\n") == 2
+
+
+def test_detectors_are_shown_where_they_make_mistakes_first(tmp_path):
+    page = written(FOLDERS["detect"](tmp_path / "run"))
+    shown = page.text[page.text.index("What the detectors find") :]
+    assert shown.index("Test image 2") < shown.index("Test image 1")
+    for words in ("1 of 2 found, 1 too many", "2 of 2 found", "1 of 1 found"):
+        assert words in shown
+    # A box for each object and detection, and the class as text.
+    assert len(page.all("rect")) == 9
+    assert sum("wrong" in box.values() for box in page.all("rect")) == 1
+    assert f"{EVIL} 90%" in shown
+
+
+def test_an_object_is_found_once_and_only_by_its_class():
+    box, near = [0.0, 0.0, 0.4, 0.4], [0.0, 0.1, 0.4, 0.4]
+    far = [0.2, 0.2, 0.6, 0.6]
+    truth = np.array([[3, 1, *box]])
+    found = [[3, 0.6, *near], [3, 0.9, *box], [4, 0.9, *box], [3, 0.9, *far]]
+    right, hits = matched(truth, np.array(found))
+    # The overlap with the last box is a seventh.
+    assert right.tolist() == [False, True, False, False]
+    assert hits.tolist() == [True]
+    right, hits = matched(np.empty((0, 6)), np.array(found))
+    assert not right.any() and not len(hits)
 
 
 def test_seeds_that_are_not_finished_are_left_out_and_named(tmp_path):

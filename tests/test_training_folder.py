@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import statistics
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from training_checks import (
     KEYS,
     NETWORKS,
@@ -367,7 +369,7 @@ def test_logs_for_tensorboard_hold_curves_and_gates(few_digits, tmp_path):
     training.train(
         {"cbam": resnet},
         "mnist5k",
-        SHORT,
+        dataclasses.replace(SHORT, epochs=7),
         output=tmp_path / "run",
         tensorboard=True,
     )
@@ -377,5 +379,12 @@ def test_logs_for_tensorboard_hold_curves_and_gates(few_digits, tmp_path):
     tags = events.Tags()["tensors"]
     assert "epoch_loss" in tags
     assert any(tag.endswith("/channel_mean") for tag in tags)
+    pictures = event_accumulator.EventAccumulator(str(folder / "attention"))
+    pictures.Reload()
+    drawn = pictures.Tensors("attention")
+    assert [picture.step for picture in drawn] == [0, 5, 6]
+    # Width, height, and a PNG file for the only image.
+    width, _, png = drawn[-1].tensor_proto.string_val
+    assert Image.open(io.BytesIO(png)).width == int(width) > 100
     # The history is of the recipe alone.
     assert "channel" not in (tmp_path / "run" / "history.csv").read_text()

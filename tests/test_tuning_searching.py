@@ -468,7 +468,29 @@ def test_logs_for_tensorboard_are_written_for_each_trial(tmp_path):
         "trial_0001",
         "trial_0002",
     ]
-    assert all(list(trial.rglob("events.*")) for trial in logs.iterdir())
+    for trial in found.trials:
+        own = hparams_of(logs / f"trial_{trial.number:04d}")
+        assert own == (trial.values, trial.val_accuracy)
+
+
+def hparams_of(folder):
+    """Returns the values and the accuracy of a trial from its event file."""
+    from tensorboard.backend.event_processing import event_accumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+    from tensorboard.util import tensor_util
+
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    content = events.SummaryMetadata("_hparams_/session_start_info")
+    data = plugin_data_pb2.HParamsPluginData()
+    data.ParseFromString(content.plugin_data.content)
+    (accuracy,) = events.Tensors("val_accuracy")
+    values = {
+        key: getattr(value, value.WhichOneof("kind"))
+        for key, value in data.session_start_info.hparams.items()
+    }
+    number = tensor_util.make_ndarray(accuracy.tensor_proto)
+    return values, pytest.approx(float(number), abs=1e-6)
 
 
 # Wrong arguments.

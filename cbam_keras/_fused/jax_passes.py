@@ -9,7 +9,8 @@ among equal elements, which have to be counted.
 import jax
 from jax import numpy as jnp
 
-from cbam_keras._fused.contract import Pooled, factors
+from cbam_keras._fused import rows
+from cbam_keras._fused.contract import COMPILED_ROWS, Pooled, factors
 
 
 def supports(x):
@@ -29,8 +30,13 @@ def fuses_inference():
     return False
 
 
-def is_compiled_for_cpu(x):
-    return _on_cpu() and isinstance(x, jax.core.Tracer)
+def widest_rows(maps):
+    compiles = isinstance(maps, jax.core.Tracer)
+    return COMPILED_ROWS if _on_cpu() and compiles else 0
+
+
+def convolve_by_rows(maps, kernel, dilation_rate):
+    return rows.convolve_by_rows(maps, kernel, dilation_rate)
 
 
 def reshape(x, shape):

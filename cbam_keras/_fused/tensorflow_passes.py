@@ -13,8 +13,8 @@ import sys
 
 import tensorflow as tf
 
-from cbam_keras._fused import private
-from cbam_keras._fused.contract import Pooled
+from cbam_keras._fused import private, rows
+from cbam_keras._fused.contract import COMPILED_ROWS, Pooled
 
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
@@ -37,8 +37,12 @@ def fuses_inference():
     return tf.executing_eagerly() or _in_xla()
 
 
-def is_compiled_for_cpu(x):
-    return _on_cpu() and _in_xla()
+def widest_rows(maps):
+    return COMPILED_ROWS if _on_cpu() and _in_xla() else 0
+
+
+def convolve_by_rows(maps, kernel, dilation_rate):
+    return rows.convolve_by_rows(maps, kernel, dilation_rate)
 
 
 def reshape(x, shape):

@@ -6,9 +6,14 @@ one, measured on two cores at (16, 56, 56, 256).
 """
 
 import torch
+from torch.nn import functional
 
 from cbam_keras._fused import private
-from cbam_keras._fused.contract import Pooled
+from cbam_keras._fused.contract import COMPILED_ROWS, Pooled
+
+# Rows wider than this take as long as the convolution: at (64, 24, 24),
+# forward and backward, they take 2.3 ms in place of 3.7 ms.
+_EAGER_ROWS = 48
 
 # PyTorch 2.6 can't tell exports from `torch.compile`: treat both as exports.
 _is_exporting = getattr(
@@ -44,8 +49,26 @@ def fuses_inference():
     return True
 
 
-def is_compiled_for_cpu(x):
-    return _on_cpu(x) and _compiles()
+def widest_rows(maps):
+    if not _on_cpu(maps) or not supports(maps):
+        return 0
+    return COMPILED_ROWS if _compiles() else _EAGER_ROWS
+
+
+def convolve_by_rows(maps, kernel, dilation_rate):
+    _, height, width, count = maps.shape
+    size = kernel.shape[0]
+    margin = size // 2 * dilation_rate
+    rows = functional.pad(maps.transpose(2, 3), (0, 0, 0, 0, margin, margin))
+    rows = rows.unfold(1, 2 * margin + 1, 1)[..., ::dilation_rate]
+    rows = rows.permute(0, 1, 4, 2, 3)
+    rows = rows.reshape(-1, size * count * width)
+    column = torch.arange(width)
+    offset = torch.arange(size)[:, None, None] * dilation_rate - margin
+    band = (column[:, None] == column + offset).to(kernel.dtype)
+    kernel = kernel[..., 0].transpose(1, 2).reshape(-1, size)
+    bands = (kernel @ band.view(size, -1)).view(-1, width)
+    return (rows @ bands).view(-1, height, width, 1)
 
 
 def reshape(x, shape):

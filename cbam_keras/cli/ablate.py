@@ -18,7 +18,7 @@ from cbam_keras.cli.arguments import (
     recipe_of,
     run_folder_of,
 )
-from cbam_keras.cli.reports import reported
+from cbam_keras.cli.reports import complete, reported
 
 
 def add_ablate(commands):
@@ -85,4 +85,15 @@ def _ablate(options):
     if options.markdown:
         print(results.markdown())
     else:
-        print(results.csv() if options.csv else results)
+        print(results.csv() if options.csv else results, flush=True)
+    _complete(options, results)
+
+
+def _complete(options, results):
+    """Adds to the report where the networks of the first seed look."""
+    # The page shows no more than a few: first none, SE and CBAM of Table 4.
+    tables = sorted({row.table for row in results.rows}, reverse=True)
+    names = dict.fromkeys(n for t in tables for n in ablation.TABLES[t])
+    seed = results.seeds[0]
+    models = [results.output / n / f"seed-{seed}" / f"{n}.keras" for n in names]
+    complete(options, results.output, models, seed)

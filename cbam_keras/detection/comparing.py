@@ -10,7 +10,7 @@ from cbam_keras import _checks, training
 from cbam_keras._terminal import TimeLeft
 from cbam_keras.detection import networks
 from cbam_keras.detection.evaluation import detect_all, evaluate
-from cbam_keras.detection.figure import plot_detections
+from cbam_keras.detection.figure import arrays_of, plot_detections
 from cbam_keras.detection.folder import DetectionFolder
 from cbam_keras.detection.plan import Plan
 from cbam_keras.detection.pyramid import load_model
@@ -49,8 +49,9 @@ def compare(
 
     The anchors are chosen from the training boxes. The detector after the
     last epoch is measured, once, on the test images. The output folder gets
-    it as `<attention>-seed<seed>.keras`, `history.csv`, `results.json` and
-    `detections.png`.
+    it as `<attention>-seed<seed>.keras`, `history.csv`, `results.json`, and
+    the detections in some test images as `detections.png` and
+    `detections.npz`.
 
     The same call given again resumes from the last finished epoch, and ends
     as it would have without the interruption; with more seeds it trains what
@@ -111,7 +112,7 @@ def compare(
         runs = [run for run in runs if run.seed in plan.seeds]
         rows = compared(runs, list(plan.attentions), plan.seeds)
         said = verdict(rows)
-        folder.add({"verdict": said}, _figure(folder, plan))
+        folder.add({"verdict": said}, *_drawn(folder, plan))
     return DetectionResults(
         runs=runs,
         rows=rows,
@@ -165,8 +166,8 @@ def _train_one(folder, plan, seed, attention, **place):
     folder.finish(run, state)
 
 
-def _figure(folder, plan):
-    """Draws what the detectors of the first seed find."""
+def _drawn(folder, plan):
+    """Returns figure and arrays of what detectors of the first seed find."""
     seed = plan.seeds[0]
     few = plan.loaded.test.first()
     files = {
@@ -176,9 +177,10 @@ def _figure(folder, plan):
     found = {
         name: detect_all(load_model(file), few) for name, file in files.items()
     }
-    return plot_detections(
+    figure = plot_detections(
         few,
         found,
         plan.loaded.class_names,
         f"{plan.loaded.name}, {plan.backbone}, seed {seed}",
     )
+    return figure, arrays_of(few, found)

@@ -1,4 +1,4 @@
-"""The figure of detections beside the truth."""
+"""Detections beside the truth, as a figure and as arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,13 +36,7 @@ def plot_detections(
     images = batches.images(np.arange(count)) / 255
     figure = plotting.new_figure(2 * count, 2.2 * (1 + len(detections)), title)
     panels = figure.subplots(1 + len(detections), count, squeeze=False)
-    truth = [
-        {"boxes": boxes, "labels": labels}
-        for boxes, labels in zip(
-            batches.records.boxes, batches.records.labels, strict=True
-        )
-    ]
-    rows = {"truth": truth, **detections}
+    rows = {"truth": _truth(batches.records), **detections}
     for (name, found), line in zip(rows.items(), panels, strict=True):
         for axes, image, own in zip(line, images, found, strict=False):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
@@ -51,6 +45,70 @@ def plot_detections(
             _draw(axes, own, batches.size, class_names)
         line[0].set_ylabel(name)
     return figure
+
+
+def arrays_of(
+    batches: Batches,
+    detections: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
+) -> dict[str, np.ndarray]:
+    """Returns the images, their objects and the detections as flat arrays.
+
+    Args:
+        batches: `Batches` of the test images.
+        detections: Mapping of networks to detections, see `detect_all`.
+
+    Returns:
+        Dictionary of `"images"`, uint8 `(N, H, W, C)`, and of float32 arrays
+        `(n, 7)`, `"truth"` and one for each network: the number of the image,
+        class, confidence, and the left, top, right and bottom edge as
+        fractions of the image. The confidence of true objects is 1, that of
+        those that do not count is 0; detections below 0.5 are left out.
+    """
+    found = {
+        "truth": [
+            {**objects, "confidence": ~ignored}
+            for objects, ignored in zip(
+                _truth(batches.records), batches.records.ignored, strict=True
+            )
+        ],
+        **{
+            name: [_confident(one) for one in own]
+            for name, own in detections.items()
+        },
+    }
+    images = batches.images(np.arange(len(batches.records)))
+    return {
+        "images": images.round().astype("uint8"),
+        **{name: _flat(own) for name, own in found.items()},
+    }
+
+
+def _truth(records):
+    return [
+        {"boxes": boxes, "labels": labels}
+        for boxes, labels in zip(records.boxes, records.labels, strict=True)
+    ]
+
+
+def _confident(found):
+    kept = found["confidence"] >= CONFIDENT
+    return {key: values[kept] for key, values in found.items()}
+
+
+def _flat(images):
+    """Returns the objects of images as rows of numbers."""
+    rows = [
+        np.column_stack(
+            [
+                np.full(len(one["labels"]), number),
+                one["labels"],
+                one["confidence"],
+                one["boxes"],
+            ]
+        )
+        for number, one in enumerate(images)
+    ]
+    return np.concatenate(rows).astype("float32")
 
 
 def _draw(axes, found, size, class_names):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from cbam_keras import _files
 from cbam_keras._run_folder import as_written
 from cbam_keras.detection.results import DetectorRun
@@ -34,16 +36,25 @@ class DetectionFolder(TrainingFolder):
         names = {*content.get("settings", {}).get("networks", ())}
         names |= {*self.settings.get("networks", ())}
         return [
-            *("results.json", "history.csv", "detections.png", ".resume/*"),
+            *("results.json", "history.csv", ".resume/*"),
+            *("detections.png", "detections.npz"),
             *(f"{name}-seed*.keras" for name in names),
         ]
 
     def draw(self) -> None:
         """Draws nothing: detections are drawn at the end."""
 
-    def add(self, values, figure) -> None:
-        """Adds what the comparison says, and the figure of detections."""
+    def add(self, values, figure, arrays) -> None:
+        """Adds what the comparison says, and the detections as it draws them.
+
+        Args:
+            values: Mapping of plain values.
+            figure: The figure of the detections.
+            arrays: Mapping of their arrays, see `arrays_of`.
+        """
         self.content.update(as_written(values))
         with _files.replacing(self.path / "detections.png") as beside:
             figure.savefig(beside, dpi=150)
+        with _files.replacing(self.path / "detections.npz") as beside:
+            np.savez_compressed(beside, **arrays)
         self.write()

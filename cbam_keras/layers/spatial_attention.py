@@ -203,7 +203,7 @@ class SpatialAttention(AttentionLayer):
         # has no channels_first convolution on a CPU.
         logits = convolve(
             ops.moveaxis(ops.concatenate(pooled, axis=axis), axis, last),
-            self._convolution_kernel(),
+            ops.cast(self.kernel, self._gate_dtype),
             self.dilation_rate,
         )
         if self.bias is not None:
@@ -212,18 +212,6 @@ class SpatialAttention(AttentionLayer):
             logits = self.batch_norm(logits, training=training)
         # From -1, PyTorch would export a transposition that is not valid.
         return ops.moveaxis(self._gate(logits), last, axis)
-
-    def _convolution_kernel(self):
-        kernel = ops.cast(self.kernel, self._gate_dtype)
-        if keras.config.backend() != "torch":
-            return kernel
-        # On a CPU, the gradient of PyTorch's convolution to one map fails for
-        # float64 and a single image, unless the kernel is contiguous in
-        # PyTorch's order (1, maps, k, ..): flattening it copies it so.
-        rank = len(kernel.shape) - 2
-        kernel = ops.transpose(kernel, (rank + 1, rank, *range(rank)))
-        kernel = ops.reshape(ops.reshape(kernel, (-1,)), kernel.shape)
-        return ops.transpose(kernel, (*range(2, rank + 2), 1, 0))
 
     def _pool(self, inputs, kind, axis):
         """Returns one number per position, in the shape of the map."""

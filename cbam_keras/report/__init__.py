@@ -5,6 +5,7 @@
 - `trained`, `searched`, `ablated`, `detected`, `explained`: what a folder of
   `train`, `tune`, `ablate`, `detect` and `explain` says.
 - `looks`: where networks look, image by image.
+- `findings`: what detectors find, image by image.
 - `pictures`: pictures within the page.
 """
 

@@ -4,7 +4,7 @@ import pathlib
 
 from cbam_keras import ablation
 from cbam_keras.report.page import Page, Table
-from cbam_keras.report.trained import RESUME, add_figure, facts_of
+from cbam_keras.report.trained import RESUME, add_figure, facts_of, looks
 
 
 def results(page: Page, folder: pathlib.Path, content: dict) -> None:
@@ -49,4 +49,4 @@ def figures(page: Page, folder: pathlib.Path, content: dict) -> None:
     )
 
 
-PARTS = (results, figures)
+PARTS = (results, looks, figures)

@@ -3,14 +3,11 @@
 import pathlib
 
 from cbam_keras import training
+from cbam_keras.report.findings import findings_in
 from cbam_keras.report.page import Page, Table
-from cbam_keras.report.trained import RESUME, add_figure, facts_of
+from cbam_keras.report.trained import RESUME, facts_of
 
-MEASURES = {
-    "map50": "mAP@.5 (%)",
-    "map75": "mAP@.75 (%)",
-    "map": "mAP@[.5,.95] (%)",
-}
+MEASURES = {"map50": "mAP@.5 (%)", "map75": "mAP@.75 (%)"}
 SIZES = ("small", "medium", "large")
 
 
@@ -40,7 +37,7 @@ def results(page: Page, folder: pathlib.Path, content: dict) -> None:
         Table(
             {**dict.fromkeys(names, "right"), "backbone": "left"},
             [[row[name] for name in names] for row in rows],
-            "Mean average precision, mean over the seeds",
+            "Mean average precision" + _over(len(seeds)),
             f"Measured on the same {data['sizes']['test']:,} test images; "
             "small, medium and large by the size of objects, as COCO counts. "
             "The difference is of mAP@[.5,.95], in brackets its 95 % interval.",
@@ -48,15 +45,20 @@ def results(page: Page, folder: pathlib.Path, content: dict) -> None:
     )
 
 
+def _over(seeds):
+    return f", mean over {seeds} seeds" if seeds > 1 else ", one seed"
+
+
 def _row(name, runs, baseline):
     """Returns the cells of a network by their headings."""
     return {
         "backbone": name,
+        "mAP@[.5,.95] (%)": _mean(runs, "map"),
+        'difference to "none"': _difference(runs, baseline),
+        **{title: _mean(runs, key) for key, title in MEASURES.items()},
+        **{f"{size} (%)": _mean(runs, size) for size in SIZES},
         "parameters": f"{runs[0]['parameters']:,}",
         "seeds": ", ".join(str(run["seed"]) for run in runs),
-        **{title: _mean(runs, key) for key, title in MEASURES.items()},
-        'difference to "none"': _difference(runs, baseline),
-        **{f"{size} (%)": _mean(runs, size) for size in SIZES},
         "seconds per epoch": f"{runs[0]['seconds_per_epoch']:.1f}",
     }
 
@@ -81,15 +83,17 @@ def _difference(runs, baseline):
     return measured.difference_cell(digits=1)
 
 
-def figures(page: Page, folder: pathlib.Path, content: dict) -> None:
-    """The figure."""
-    add_figure(
-        page,
-        folder / "detections.png",
-        "Test images with their true objects, and what each detector finds",
-        "The first test images: the true objects, and what the detectors of "
-        "the first seed find.",
-    )
+def looks(page: Page, folder: pathlib.Path, content: dict) -> None:
+    """What the detectors find."""
+    page.looks_title = "What the detectors find"
+    if (folder / "detections.npz").exists():
+        page.looks, page.looks_note = findings_in(
+            folder, content["class_names"]
+        )
+    else:
+        page.missing.append(
+            "What the detectors find: drawn when all are trained."
+        )
 
 
-PARTS = (results, figures)
+PARTS = (results, looks)

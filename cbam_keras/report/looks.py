@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,19 @@ class Seen:
         model: String, its name.
         says: String, the predicted class and its probability.
         wrong: Boolean, whether that is not the true class.
-        heat: `Picture`, the Grad-CAM heat map over the image.
-        spatial: List of `Picture`, the spatial gates of some layers.
-        channel: List of tuples of a layer's name, and its channel gates,
+        picture: `Picture`, the image under its Grad-CAM heat map, or with
+            the boxes that it finds.
+        spatial: Sequence of `Picture`, the spatial gates of some layers.
+        channel: Sequence of tuples of a layer's name, and its channel gates,
             sorted, as the points of a line in a box of 100 x 30.
     """
 
     model: str
     says: str
     wrong: bool
-    heat: Picture
-    spatial: list[Picture]
-    channel: list[tuple[str, str]]
+    picture: Picture
+    spatial: Sequence[Picture] = ()
+    channel: Sequence[tuple[str, str]] = ()
 
     @property
     def gates(self) -> bool:
@@ -57,7 +59,7 @@ class Look:
         """Bytes of its pictures."""
         pictures = [self.image]
         for one in self.seen:
-            pictures += [one.heat, *one.spatial]
+            pictures += [one.picture, *one.spatial]
         return sum(len(picture.source) for picture in pictures)
 
 
@@ -120,7 +122,7 @@ def _look(row, arrays, number, models):
     return Look(
         name,
         true_class,
-        of_array(image, f"The image {what}"),
+        of_array(image, f"The image {what}", name),
         [
             _seen(row, model, arrays, number, image, what)
             for model in models[:MOST_MODELS]

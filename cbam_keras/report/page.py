@@ -80,6 +80,7 @@ class Page:
         map: A `Map`, or `None`.
         figures: List of `Picture`.
         looks: List of `Look`.
+        looks_title: String, the heading above them.
         looks_note: String, which images these are.
         code: String, a line of Python that makes the best layer, or empty.
         facts: Mapping of names to what identifies the run.
@@ -95,6 +96,7 @@ class Page:
     map: Map | None = None
     figures: list[Picture] = dataclasses.field(default_factory=list)
     looks: list[Look] = dataclasses.field(default_factory=list)
+    looks_title: str = "Where the networks look"
     looks_note: str = ""
     code: str = ""
     facts: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,18 @@ SMALL = 96
 
 
 @dataclasses.dataclass(frozen=True)
+class Box:
+    """A box over a picture, in % of its width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    text: str
+    wrong: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture in the page.
 
@@ -28,6 +41,7 @@ class Picture:
         width: Integer, in pixels.
         height: Integer, in pixels.
         caption: String. Defaults to `""`.
+        boxes: Sequence of `Box`. Defaults to none.
     """
 
     source: str
@@ -35,6 +49,7 @@ class Picture:
     width: int
     height: int
     caption: str = ""
+    boxes: Sequence[Box] = ()
 
 
 def of_file(path: pathlib.Path, alt: str, caption: str = "") -> Picture:

@@ -98,18 +98,18 @@ def _compare(page, settings, runs, data):
     many = len(rows[0].test_accuracies)
     columns = {
         "network": "left",
-        "parameters": "right",
         "test accuracy (%)": "right",
         'difference to "none"': "right",
+        "parameters": "right",
         "validation accuracy (%)": "right",
         "seconds per epoch": "right",
     }
     cells = [
         (
             row.network,
-            f"{row.parameters:,}",
             row.measured.mean_cell(),
             row.measured.difference_cell(),
+            f"{row.parameters:,}",
             f"{100 * row.validation_accuracy:.2f}",
             f"{row.seconds_per_epoch:.1f}",
         )

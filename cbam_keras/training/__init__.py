@@ -56,6 +56,6 @@ from cbam_keras.training.statistics import (
     judge,
     verdict,
 )
-from cbam_keras.training.tensorboard import check_tensorboard
+from cbam_keras.training.tensorboard import check_tensorboard, log_trial
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]

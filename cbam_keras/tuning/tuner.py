@@ -29,6 +29,8 @@ from cbam_keras.tuning.trial import (
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_WAITING = 0.5
 ATTEMPTS = 3
+# Of an outcome, what TensorBoard compares.
+LOGGED = ("val_accuracy", "val_loss", "parameters", "macs", "seconds")
 
 
 class Tuner(BaseTuner):
@@ -212,6 +214,17 @@ class Tuner(BaseTuner):
                 )
         outcome["space"] = hp.get_config()["space"][known:]
         _files.write_json(folder / "outcome.json", outcome)
+        if self.tensorboard is not None:
+            training.log_trial(
+                self.tensorboard / folder.name,
+                {
+                    name: value
+                    for name, value in hp.values.items()
+                    # How Hyperband shares out the epochs.
+                    if not name.startswith("tuner/")
+                },
+                {key: outcome[key] for key in LOGGED},
+            )
 
     def _run(self, trial_id, hp):
         past = hp.values.get("tuner/trial_id")
