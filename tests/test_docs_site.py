@@ -225,6 +225,9 @@ def test_pages_and_commands_fit_a_narrow_screen(opened, name):
     commands = page.query_selector_all(".language-bash pre > code")
     assert commands or name.startswith("reference")
     assert not [one for one in commands if one.evaluate(overflow) > 0]
+    broken = "option => option.getClientRects().length > 1"
+    options = page.query_selector_all(".option")
+    assert not [one for one in options if one.evaluate(broken)]
     # An invisible picture has no size.
     for picture in page.query_selector_all("article img"):
         picture.scroll_into_view_if_needed()

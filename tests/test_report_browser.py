@@ -80,6 +80,8 @@ def test_boxes_lie_over_their_image(opened):
 def test_the_command_is_copied(opened):
     page = opened("train")
     button = page.get_by_role("button", name="Copy")
+    command = page.locator(".copied code").text_content()
+    assert command == "cbam-keras train --data photos"
     button.click()
     page.wait_for_function(
         "/Copied|Selected/.test(document.querySelector('.copy').textContent)"
