@@ -155,9 +155,9 @@ def render_html(
     """Returns rows of strings as a table for notebooks, see `render`."""
 
     def cell(tag, text, side):
-        # Notebooks align to the right by themselves.
-        side = "" if side == "right" else f' style="text-align: {side}"'
-        return f"<{tag}{side}>{html.escape(str(text))}</{tag}>"
+        # Said for both sides: notebooks, and pages made of them, differ.
+        text = html.escape(str(text))
+        return f'<{tag} style="text-align: {side}">{text}</{tag}>'
 
     def line(tag, texts):
         sides = columns.values()

@@ -1,11 +1,14 @@
 """Tests of the documentation site: built offline, complete docstrings."""
 
+import functools
 import html
+import http.server
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from test_docs import PUBLIC
@@ -146,3 +149,92 @@ def test_examples_are_code(pages):
     quoted = [page for page in pages.values() if "<blockquote>" in page]
     assert not [page for page in quoted if "&gt;&gt;&gt;" in text_of(page)]
     assert "&gt;&gt;&gt;" in pages["reference/explain/index.html"]
+
+
+# In a real browser.
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A server of files that prints nothing."""
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """The address of the site on a server of this machine."""
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Returns a function that opens a page of the site."""
+    problems, pages = [], []
+
+    def opening(name, width):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", note)
+        page.goto(address + name)
+        pages.append(page)
+        return page
+
+    def note(request):
+        if not request.url.startswith(("data:", "blob:", address)):
+            problems.append(request.url)
+
+    yield opening
+    for page in pages:
+        page.close()
+    assert not problems
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_word_is_found_and_a_click_opens_its_page(opened, width):
+    page = opened("", width)
+    if width == 400:
+        page.locator("label[for=__search].md-header__button").click()
+    words = page.locator("[data-md-component=search-query]")
+    # Typed, since the search listens to keys.
+    words.press_sequentially("saturation")
+    found = page.locator(".md-search-result__link")
+    found.first.wait_for()
+    links = [link.get_attribute("href") for link in found.all()]
+    assert any("reference/monitor/" in link for link in links)
+    number = ["reference/monitor/" in link for link in links].index(True)
+    found.nth(number).click()
+    page.wait_for_url("**/reference/monitor/**")
+    assert "saturation" in page.locator("article").inner_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "gallery/", "guides/detection/", "reference/layers/"]
+)
+def test_pages_and_commands_fit_a_narrow_screen(opened, name):
+    page = opened(name, 400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    overflow = "code => code.scrollWidth - code.clientWidth"
+    commands = page.query_selector_all(".language-bash pre > code")
+    assert commands or name.startswith("reference")
+    assert not [one for one in commands if one.evaluate(overflow) > 0]
+    broken = "option => option.getClientRects().length > 1"
+    options = page.query_selector_all(".option")
+    assert not [one for one in options if one.evaluate(broken)]
+    # An invisible picture has no size.
+    for picture in page.query_selector_all("article img"):
+        picture.scroll_into_view_if_needed()
+        assert picture.evaluate("image => image.naturalWidth") > 0
+
+
+def test_the_reference_is_listed_in_the_order_of_the_menu(pages):
+    menu = re.findall(r"reference/(\w+)\.md", (ROOT / "mkdocs.yml").read_text())
+    index = (ROOT / "docs/reference/index.md").read_text()
+    assert re.findall(r"^- \*\*\[\w+\]\((\w+)\.md\)", index, re.M) == menu[1:]

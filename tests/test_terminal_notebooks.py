@@ -115,10 +115,11 @@ def test_cells_stay_text_and_numbers_stand_to_the_right():
         {"name": "left", "size": "right"}, [[(EVIL, "1")]], EVIL
     )
     escaped = "&lt;script&gt;alert(1)&lt;/script&gt;"
+    left, right = (f' style="text-align: {s}"' for s in ("left", "right"))
     assert html == (
         f"<p><b>{escaped}</b></p><table><thead><tr>"
-        '<th style="text-align: left">name</th><th>size</th></tr></thead>'
-        f'<tbody><tr><td style="text-align: left">{escaped}</td><td>1</td>'
+        f"<th{left}>name</th><th{right}>size</th></tr></thead>"
+        f"<tbody><tr><td{left}>{escaped}</td><td{right}>1</td>"
         "</tr></tbody></table>"
     )
 

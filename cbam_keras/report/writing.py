@@ -121,7 +121,8 @@ def _content(page, folder):
 
 def _identity(page: Page, folder: pathlib.Path, content: dict) -> None:
     """Versions and settings."""
-    page.command = content.get("command")
+    if isinstance(content.get("command"), str):
+        page.command = content["command"]
     page.settings = content.get("settings")
     for name, version in (content.get("versions") or {}).items():
         page.facts[name] = str(version)
