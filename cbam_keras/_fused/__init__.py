@@ -2,6 +2,7 @@
 
 - `decorator`: `fused`, which a layer puts on its `call`.
 - `convolution`: `convolve`, the convolution of the spatial gate.
+- `rows`: the same by products of matrices.
 - `operation`: the gates of a layer as one operation, forward and backward.
 - `contract`: its formulas, and what a backend supplies for it.
 - `tensorflow_passes`, `jax_passes`, `torch_passes`: one backend each.

@@ -47,7 +47,8 @@ def _contiguous(kernel):
     """
     if keras.config.backend() != "torch":
         return kernel
-    kernel = ops.moveaxis(kernel, (-1, -2), (0, 1))
+    rank = len(kernel.shape) - 2
+    kernel = ops.transpose(kernel, (rank + 1, rank, *range(rank)))
     # Flattening copies it in this order.
     kernel = ops.reshape(ops.reshape(kernel, (-1,)), kernel.shape)
-    return ops.moveaxis(kernel, (0, 1), (-1, -2))
+    return ops.transpose(kernel, (*range(2, rank + 2), 1, 0))

@@ -1,11 +1,10 @@
 """TensorFlow's implementation of the passes that `contract.Passes` describes.
 
-Single operations are the fastest for pooling and scaling. The last pass, the
-gradient of the input, would take eight of them. Compiled by XLA inside a
-graph that is otherwise not compiled, it takes as long as one copy. Measured
-on two cores at (16, 56, 56, 256), forward and backward: 58 ms in place of
-86 ms. Where XLA compiles everything, sums are products of matrices and maxima
-are taken by halves, as XLA does not vectorize sums and maxima of products.
+Single operations are the fastest for pooling over axis 1 and for scaling. The
+other passes would take several of them. Each is compiled by XLA inside a graph
+that is otherwise not compiled: the last one, the gradient of the input, then
+takes as long as one copy. In XLA, sums are products of matrices and maxima are
+taken by halves, as it does not vectorize sums and maxima of products.
 """
 
 import functools
@@ -18,6 +17,10 @@ from cbam_keras._fused.contract import COMPILED_ROWS, Pooled
 
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
+
+# Rows wider than this, compiled inside a graph that is not, take as long as
+# TensorFlow's convolution: at 32 positions they take half as long.
+_ROWS = 48
 
 
 def supports(x):
@@ -38,11 +41,16 @@ def fuses_inference():
 
 
 def widest_rows(maps):
-    return COMPILED_ROWS if _on_cpu() and _in_xla() else 0
+    if not _on_cpu() or tf.executing_eagerly():
+        return 0
+    if _in_xla():
+        return COMPILED_ROWS
+    # Exports record no gradients.
+    return _ROWS if _has_xla() and private.tape_may_record() else 0
 
 
 def convolve_by_rows(maps, kernel, dilation_rate):
-    return rows.convolve_by_rows(maps, kernel, dilation_rate)
+    return _compiled_call(rows.convolve_by_rows, maps, kernel, dilation_rate)
 
 
 def reshape(x, shape):
@@ -80,6 +88,15 @@ def vjp(function, values, weights):
 
 
 def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
+    options = axis, tuple(pool_types), split, dtype, with_argmax
+    # The other axis, or the maximum alone, takes longer in XLA.
+    if axis == 1 or not with_argmax or not _on_cpu() or x.shape[2] is None:
+        return _pool(x, gate_map, *options)
+    pooled = _compiled_call(_pool, x, gate_map, *options)
+    return pooled._replace(product=x) if gate_map is None else pooled
+
+
+def _pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
     product = x if gate_map is None else x * gate_map
     total = maximum = argmax = None
     if "avg" in pool_types:
@@ -99,9 +116,8 @@ def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
             )
         else:
             maximum = tf.reduce_max(product, 2, keepdims=True)
-            argmax = (
-                _argmax_of_axis_2(product, maximum) if with_argmax else None
-            )
+            if with_argmax:
+                argmax = tf.argmax(product, 2, tf.int32)[..., None]
         maximum = tf.cast(maximum, dtype)
     return Pooled(total, maximum, argmax, product)
 
@@ -113,27 +129,25 @@ def scale(product, gate_map, x):
 class Backward:
     def __init__(self, dy, x, split):
         self.dy, self.x, self.split = dy, x, split
-        self.product = dy * x
 
     def dmap2(self, map1, axis):
-        return _weighted_sum(self.product, map1, axis, self.split)
+        return _compiled_call(_dmap2, self.dy, self.x, map1, axis, self.split)
 
     def dmap1(self, map2, to_dp, axis):
-        if not _on_cpu():
-            # One pass, and sums in a fixed order.
-            dp = _compiled_call(_dp, self.dy, map2, to_dp)
-            return _weighted_sum(dp * self.x, None, axis, self.split)
-        # Without computing `dp`: each of its terms times `x`, summed.
-        dmap1 = _weighted_sum(self.product, map2, axis, self.split)
-        for pools in to_dp:
-            if pools.sum is not None:
-                dmap1 += _weighted_sum(self.x, pools.sum, axis, self.split)
-            if pools.max is not None:
-                dmap1 += _sum_of_maxima(self.x, pools)
-        return dmap1
+        return _compiled_call(
+            _dmap1, self.dy, self.x, map2, to_dp, axis, self.split
+        )
 
     def dx(self, map1, map2, to_dp, to_dx):
         return _compiled_call(_dx, self.dy, map1, map2, to_dp, to_dx)
+
+
+def _dmap2(dy, x, map1, axis, split):
+    return _weighted_sum(dy * x, map1, axis, split)
+
+
+def _dmap1(dy, x, map2, to_dp, axis, split):
+    return _weighted_sum(_dp(dy, map2, to_dp) * x, None, axis, split)
 
 
 def _dp(dy, map2, to_dp):
@@ -184,26 +198,6 @@ def _weighted_sum(x, gate_map, axis, split):
     return tf.reduce_sum(tf.matmul(gate_map, _split_axis_1(x, split)), 1)
 
 
-def _sum_of_maxima(x, pools):
-    """Returns the sum of `x` times `pools.max` at the argmax.
-
-    The sum is over the axis that was not pooled, so an element of `x` may be
-    the maximum several times.
-    """
-    batch, height, width = (tf.shape(x)[i] for i in range(3))
-    argmax = tf.squeeze(pools.argmax, pools.axis)
-    if pools.axis == 2:
-        index = tf.range(height) * width + argmax
-        size, shape = width, (-1, 1, width)
-    else:
-        index = argmax * width + tf.range(width)
-        size, shape = height, (-1, height, 1)
-    found = _gather_flat(x, index) * tf.squeeze(pools.max, pools.axis)
-    image = tf.range(batch)[:, None] * size
-    total = tf.math.unsorted_segment_sum(found, image + argmax, batch * size)
-    return tf.reshape(total, shape)
-
-
 def _gather_flat(x, index):
     """Returns the elements of each image at flat indices."""
     return tf.gather(
@@ -252,20 +246,6 @@ def _max_by_halves(x):
         half = x.shape[2] // 2
         x = tf.maximum(x[..., :half], x[..., half:])
     return x
-
-
-def _argmax_of_axis_2(product, maximum):
-    if tf.executing_eagerly() or product.shape[2] is None or not _has_xla():
-        return tf.argmax(product, 2, tf.int32)[..., None]
-    # With `argmax`, forward and backward take 2 to 10 % longer.
-    return _compiled(_first_true_of_axis_2)(product, maximum)
-
-
-def _first_true_of_axis_2(product, maximum):
-    size = product.shape[2]
-    order = tf.cast(tf.range(size, 0, -1), tf.float32)
-    last = _max_by_halves(tf.where(product == maximum, order, 1.0))
-    return size - tf.cast(tf.reduce_max(last, 2, keepdims=True), tf.int32)
 
 
 def _first_true(found):

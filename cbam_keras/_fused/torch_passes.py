@@ -56,19 +56,9 @@ def widest_rows(maps):
 
 
 def convolve_by_rows(maps, kernel, dilation_rate):
-    _, height, width, count = maps.shape
-    size = kernel.shape[0]
-    margin = size // 2 * dilation_rate
-    rows = functional.pad(maps.transpose(2, 3), (0, 0, 0, 0, margin, margin))
-    rows = rows.unfold(1, 2 * margin + 1, 1)[..., ::dilation_rate]
-    rows = rows.permute(0, 1, 4, 2, 3)
-    rows = rows.reshape(-1, size * count * width)
-    column = torch.arange(width)
-    offset = torch.arange(size)[:, None, None] * dilation_rate - margin
-    band = (column[:, None] == column + offset).to(kernel.dtype)
-    kernel = kernel[..., 0].transpose(1, 2).reshape(-1, size)
-    bands = (kernel @ band.view(size, -1)).view(-1, width)
-    return (rows @ bands).view(-1, height, width, 1)
+    if _compiles():
+        return _by_rows(maps, kernel, dilation_rate)
+    return _ByRows.apply(maps, kernel, dilation_rate)
 
 
 def reshape(x, shape):
@@ -135,6 +125,60 @@ def _differentiable_vjp(ctx, dy, x, learned):
         )
     found = iter(found)
     return [next(found) if x.requires_grad else None for x in arguments]
+
+
+class _ByRows(torch.autograd.Function):
+    """Keeps the maps alone, where autograd would keep their rows."""
+
+    @staticmethod
+    def forward(ctx, maps, kernel, dilation_rate):
+        ctx.save_for_backward(maps, kernel)
+        ctx.dilation_rate = dilation_rate
+        return _by_rows(maps, kernel, dilation_rate)
+
+    @staticmethod
+    def backward(ctx, dy):
+        maps, kernel = ctx.saved_tensors
+        size, count, width = len(kernel), maps.shape[3], maps.shape[2]
+        flipped = kernel.flip(0, 1).transpose(2, 3)
+        dmaps = _by_rows(dy, flipped, ctx.dilation_rate)
+        rows = _rows(maps, size, ctx.dilation_rate)
+        dbands = rows.T @ dy.reshape(-1, width)
+        band = _band(size, width, ctx.dilation_rate, kernel)
+        dkernel = dbands.view(-1, width * width) @ band.T
+        dkernel = dkernel.view(size, count, size, 1).transpose(1, 2)
+        return dmaps, dkernel, None
+
+
+def _by_rows(maps, kernel, dilation_rate):
+    _, height, width, count = maps.shape
+    size, results = len(kernel), kernel.shape[3]
+    band = _band(size, width, dilation_rate, kernel)
+    bands = kernel.permute(0, 2, 3, 1).reshape(-1, size) @ band
+    bands = bands.view(-1, results, width, width).permute(0, 2, 3, 1)
+    bands = bands.reshape(size * count * width, width * results)
+    rows = _rows(maps, size, dilation_rate)
+    return (rows @ bands).view(-1, height, width, results)
+
+
+def _rows(maps, size, dilation_rate):
+    """Returns for each row of the result the rows that it depends on."""
+    _, _, width, count = maps.shape
+    margin = size // 2 * dilation_rate
+    rows = functional.pad(maps.transpose(2, 3), (0, 0, 0, 0, margin, margin))
+    rows = rows.unfold(1, 2 * margin + 1, 1).permute(0, 1, 4, 2, 3)
+    if dilation_rate > 1:
+        rows = rows[:, :, ::dilation_rate]
+    return rows.reshape(-1, size * count * width)
+
+
+def _band(size, width, dilation_rate, kernel):
+    """Returns where column `i`, times the kernel at `j`, adds to `o`."""
+    column = torch.arange(width, device=kernel.device)
+    offset = torch.arange(size, device=kernel.device) - size // 2
+    offset = (offset * dilation_rate)[:, None, None]
+    band = column[:, None] == column + offset
+    return band.to(kernel.dtype).view(size, -1)
 
 
 def vjp(function, values, weights):
