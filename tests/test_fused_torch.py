@@ -22,6 +22,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention
+from cbam_keras._fused import convolve
 
 pytestmark = [pytest.mark.every_backend, only_on("torch")]
 
@@ -189,6 +190,23 @@ def test_autocast_leaves_the_types_to_the_policy(make, dtype):
         found = _gradients(layer, x, lambda y, _: y)
     for own, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(own, other)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rows_keep_their_types_under_autocast(dtype):
+    import torch
+
+    maps = torch.tensor(random_input((2, 6, 5, 2)), requires_grad=True)
+    kernel = torch.tensor(random_input((3, 3, 2, 1)), requires_grad=True)
+
+    def results(enabled):
+        lower = getattr(torch, dtype)
+        with torch.autocast("cpu", dtype=lower, enabled=enabled):
+            y = convolve(maps, kernel, 1)
+        return y, *torch.autograd.grad(y.square().sum(), [maps, kernel])
+
+    for found, expected in zip(results(True), results(False), strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -134,20 +134,25 @@ class _ByRows(torch.autograd.Function):
     def forward(ctx, maps, kernel, dilation_rate):
         ctx.save_for_backward(maps, kernel)
         ctx.dilation_rate = dilation_rate
-        return _by_rows(maps, kernel, dilation_rate)
+        with _without_autocast(maps):
+            return _by_rows(maps, kernel, dilation_rate)
 
     @staticmethod
     def backward(ctx, dy):
         maps, kernel = ctx.saved_tensors
-        size, count, width = len(kernel), maps.shape[3], maps.shape[2]
-        flipped = kernel.flip(0, 1).transpose(2, 3)
-        dmaps = _by_rows(dy, flipped, ctx.dilation_rate)
-        rows = _rows(maps, size, ctx.dilation_rate)
-        dbands = rows.T @ dy.reshape(-1, width)
-        band = _band(size, width, ctx.dilation_rate, kernel)
-        dkernel = dbands.view(-1, width * width) @ band.T
-        dkernel = dkernel.view(size, count, size, 1).transpose(1, 2)
-        return dmaps, dkernel, None
+        with _without_autocast(maps):
+            return *_by_rows_vjp(dy, maps, kernel, ctx.dilation_rate), None
+
+
+def _by_rows_vjp(dy, maps, kernel, dilation_rate):
+    size, count, width = len(kernel), maps.shape[3], maps.shape[2]
+    flipped = kernel.flip(0, 1).transpose(2, 3)
+    dmaps = _by_rows(dy, flipped, dilation_rate)
+    rows = _rows(maps, size, dilation_rate)
+    dbands = rows.T @ dy.reshape(-1, width)
+    band = _band(size, width, dilation_rate, kernel)
+    dkernel = dbands.view(-1, width * width) @ band.T
+    return dmaps, dkernel.view(size, count, size, 1).transpose(1, 2)
 
 
 def _by_rows(maps, kernel, dilation_rate):
