@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import json
 import math
 import os
@@ -13,7 +12,6 @@ import statistics
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 from training_checks import (
     KEYS,
     NETWORKS,
@@ -357,34 +355,3 @@ def test_a_process_that_does_not_write_leaves_all_as_it_is(finished):
     assert before == {
         path: path.read_bytes() for path in finished.output.rglob("*.*")
     }
-
-
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="TensorBoard is its"
-)
-def test_logs_for_tensorboard_hold_curves_and_gates(few_digits, tmp_path):
-    pytest.importorskip("tensorboard", reason="reads the logs")
-    from tensorboard.backend.event_processing import event_accumulator
-
-    training.train(
-        {"cbam": resnet},
-        "mnist5k",
-        dataclasses.replace(SHORT, epochs=7),
-        output=tmp_path / "run",
-        tensorboard=True,
-    )
-    folder = tmp_path / "run" / "tensorboard" / "cbam"
-    events = event_accumulator.EventAccumulator(str(folder / "train"))
-    events.Reload()
-    tags = events.Tags()["tensors"]
-    assert "epoch_loss" in tags
-    assert any(tag.endswith("/channel_mean") for tag in tags)
-    pictures = event_accumulator.EventAccumulator(str(folder / "attention"))
-    pictures.Reload()
-    drawn = pictures.Tensors("attention")
-    assert [picture.step for picture in drawn] == [0, 5, 6]
-    # Width, height, and a PNG file for the only image.
-    width, _, png = drawn[-1].tensor_proto.string_val
-    assert Image.open(io.BytesIO(png)).width == int(width) > 100
-    # The history is of the recipe alone.
-    assert "channel" not in (tmp_path / "run" / "history.csv").read_text()

@@ -60,11 +60,14 @@ class GateLogs(keras.callbacks.TensorBoard):
     def _draw(self, epoch):
         """Draws the gates over the first validation images."""
         images = self.monitor.batch[:IMAGES]
-        if images.shape[-1] not in (1, 3):
+        try:
+            figure = plotting.plot_attention_maps(
+                images, explain.attention_maps(self.model, images)
+            )
+        except ValueError as error:
+            # Such as gates that are not finite; the training goes on.
+            _checks.warn(f"The attention is not drawn for TensorBoard: {error}")
             return
-        figure = plotting.plot_attention_maps(
-            images, explain.attention_maps(self.model, images)
-        )
         with self.pictures.as_default():
             _summary().image("attention", _pixels(figure)[None], step=epoch)
 
