@@ -179,5 +179,19 @@ def test_exports_are_of_plain_operations(tmp_path):
 @pytest.mark.skipif(
     sys.platform != "linux", reason="TensorFlow has XLA on Linux alone"
 )
-def test_graphs_of_training_compile_the_last_pass():
-    assert custom_parts(cbam(), training=True)[1]
+@pytest.mark.parametrize("order", ["channel_first", "spatial_first"])
+def test_graphs_of_training_compile_passes_that_change_no_value(order):
+    import tensorflow as tf
+
+    layer = cbam(order=order)
+    assert custom_parts(layer, training=True)[1]
+
+    def run():
+        graph = tf.function(
+            functools.partial(
+                gradient_with_tape, functools.partial(layer, training=True)
+            )
+        )
+        return [graph(tf.constant(random_input(SHAPE)))]
+
+    assert_function_equals_reference(run)

@@ -19,7 +19,7 @@ from cbam_keras._fused.contract import COMPILED_ROWS, Pooled
 _LANES = 16
 
 # Rows wider than this, compiled inside a graph that is not, take as long as
-# TensorFlow's convolution: at 32 positions they take half as long.
+# TensorFlow's convolution: at (64, 32, 32) they take 40 % less.
 _ROWS = 48
 
 
