@@ -18,7 +18,7 @@ def folder(path, kind, settings=SETTINGS, file="results.json", models=()):
     content = {"kind": kind, "settings": settings}
     (path / file).write_text(json.dumps(content))
     for name in models:
-        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).touch()
     return path
 
@@ -46,6 +46,18 @@ def test_of_several_seeds_the_first_is_taken(tmp_path):
     assert found.data == "mnist5k"
 
 
+def test_an_ablation_holds_the_networks_of_its_first_seed(tmp_path):
+    settings = {
+        "networks": {"none": "a1", "cbam": "b2"},
+        "data": {"3": SETTINGS["data"], "4": {}},
+    }
+    names = [f"{n}/seed-3/{n}.keras" for n in ("none", "cbam")]
+    run = folder(tmp_path, "ablation", settings, models=names)
+    found = files_of_run(run)
+    assert found.models == [run / name for name in names]
+    assert found.data == "mnist5k"
+
+
 def test_a_search_holds_its_best_model(tmp_path):
     settings = {"data": {"name": "photos"}}
     # It has both files.
@@ -68,7 +80,7 @@ def test_other_folders_are_no_runs(tmp_path, content):
     ("kind", "message"),
     [
         ("training run", "none is finished yet"),
-        ("ablation", r"another command \(ablation\)"),
+        ("comparison of detectors", r"command \(comparison of detectors\)"),
     ],
 )
 def test_runs_without_models_are_refused(tmp_path, capsys, kind, message):

@@ -7,6 +7,7 @@ import pathlib
 from cbam_keras import data
 
 SEARCH, TRAINING, SEEDS = "search", "training run", "training over seeds"
+ABLATION = "ablation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +40,22 @@ def files_of_run(folder: pathlib.Path) -> RunFiles | None:
     described = settings["data"]
     if kind == SEARCH:
         models = [folder / "best.keras"]
-    elif kind in (TRAINING, SEEDS):
-        if kind == SEEDS:
-            # Described for each seed.
-            seed, described = next(iter(described.items()))
-            folder = folder / f"seed-{seed}"
+    elif kind == TRAINING:
         models = [folder / f"{name}.keras" for name in settings["networks"]]
+    elif kind in (SEEDS, ABLATION):
+        # Described for each seed.
+        seed, described = next(iter(described.items()))
+        models = [
+            (folder if kind == SEEDS else folder / name)
+            / f"seed-{seed}"
+            / f"{name}.keras"
+            for name in settings["networks"]
+        ]
     else:
         raise ValueError(
-            "A folder of a run must be that of train or tune, which keep their "
-            f'models. Received: "{folder}", which holds the run of another '
-            f"command ({kind})"
+            "A folder of a run must be that of train, tune or ablate. "
+            f'Received: "{folder}", which holds the run of another command '
+            f"({kind})"
         )
     models = [path for path in models if path.exists()]
     if not models:
