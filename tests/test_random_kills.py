@@ -62,10 +62,12 @@ class Command:
         return self.process.poll() is not None
 
     def at(self, pid):
-        """Returns what a process is at: its last mark."""
-        with contextlib.suppress(OSError):
-            return (self.marks / str(pid)).read_text().split()[-1]
-        return "before the first step"
+        """Returns what a process is at, or others while it trains nothing."""
+        own = self.marks / str(pid)
+        marked = sorted(self.marks.iterdir(), key=lambda x: x.stat().st_mtime)
+        if not marked:
+            return "before the first step"
+        return (own if own in marked else marked[-1]).read_text().split()[-1]
 
     def steps(self):
         """Returns how many batches its processes have done."""
