@@ -96,7 +96,7 @@ def _subject(maker: Maker, found: Findings) -> Subject | None:
     if not subject.kernels:
         found.departures.append(
             "The layer has no trainable kernels after its first call: its "
-            "gates are created anew in every call, or are missing; nothing "
+            "gates are created again in every call, or are missing; nothing "
             "else is checked."
         )
         return None

@@ -27,6 +27,7 @@ from cbam_keras.detection.networks import BACKBONES
 from cbam_keras.detection.plan import DEFAULT_RECIPE
 from cbam_keras.detection.pyramid import feature_pyramid, load_model
 from cbam_keras.detection.results import DetectionResults
+from cbam_keras.detection.scenes import overlaps
 
 __all__ = [
     "AUGMENTATIONS",

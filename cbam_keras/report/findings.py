@@ -1,11 +1,13 @@
 """What detectors find, image by image, from `detections.npz`."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 
+from cbam_keras import detection
 from cbam_keras.report.looks import MOST_BYTES, MOST_IMAGES, Look, Seen
-from cbam_keras.report.pictures import Box, Picture, in_color, of_array
+from cbam_keras.report.pictures import Box, in_color, of_array
 
 # A detection is right from this intersection over union on.
 OVERLAP = 0.5
@@ -90,21 +92,11 @@ def matched(
     hits = np.zeros(len(truth), bool)
     # The surest detection of an object counts.
     for index in np.argsort(-found[:, 1]):
-        overlaps = _overlaps(truth[:, 2:], found[index, 2:])
+        overlaps = detection.overlaps(truth[:, 2:], found[[index], 2:])[:, 0]
         overlaps[hits | (truth[:, 0] != found[index, 0])] = 0
         if len(truth) and overlaps.max() >= OVERLAP:
             right[index] = hits[overlaps.argmax()] = True
     return right, hits
-
-
-def _overlaps(boxes, box):
-    """Returns the intersections over union of boxes with one."""
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(
-        boxes[:, :2], box[:2]
-    )
-    common = np.clip(sides, 0, None).prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return common / (areas + (box[2:] - box[:2]).prod() - common)
 
 
 def _with_boxes(picture, alt, rows, right, class_names):
@@ -120,11 +112,4 @@ def _with_boxes(picture, alt, rows, right, class_names):
             rows.tolist(), right, strict=True
         )
     ]
-    return Picture(
-        picture.source,
-        alt,
-        picture.width,
-        picture.height,
-        picture.caption,
-        boxes,
-    )
+    return dataclasses.replace(picture, alt=alt, boxes=boxes)
