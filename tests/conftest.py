@@ -7,6 +7,11 @@ import shutil
 
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests that run side by side would wait for each other's threads.
+    for threads in ("INTRAOP_THREADS", "INTEROP_THREADS"):
+        os.environ.setdefault(f"TF_NUM_{threads}", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
 import itertools
