@@ -193,3 +193,12 @@ def interrupt_after(monkeypatch):
         monkeypatch.setattr(Progress, "save", saving)
 
     return arm
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Searches without training."""
+    import tuning_checks
+
+    tuning_checks.without_training(monkeypatch)
+    return monkeypatch

@@ -22,13 +22,6 @@ pytestmark = pytest.mark.usefixtures("few_digits")
 NAMES = ("random", "hyperband", "bayesian", "grid")
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Searches without training."""
-    tuning_checks.without_training(monkeypatch)
-    return monkeypatch
-
-
 def lives(quick, output, count, **options):
     """Searches, and dies each time at that file, until all is done."""
     for life in range(1, 200):

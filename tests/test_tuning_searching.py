@@ -1,4 +1,4 @@
-"""Searches that run through, that fail in part, and what they tell."""
+"""Searches that run through, and what they tell."""
 
 import contextlib
 import csv
@@ -9,7 +9,6 @@ import signal
 
 import keras
 import pytest
-import training_checks
 import tuning_checks
 from keras import layers
 
@@ -22,13 +21,6 @@ keras_tuner = pytest.importorskip("keras_tuner")
 pytestmark = pytest.mark.usefixtures("few_digits")
 
 ONE = Recipe(epochs=1, batch_size=70)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Searches without training."""
-    tuning_checks.without_training(monkeypatch)
-    return monkeypatch
 
 
 @pytest.fixture(scope="module")
@@ -286,155 +278,6 @@ def test_hyperband_continues_from_the_epochs_of_another_trial(tmp_path):
 # What ends a trial never ends a search.
 
 
-def failing(error):
-    def build(hp):
-        units = hp.Choice("units", [2, 3, 4, 5, 6, 7])
-        if units % 2:
-            raise error
-        return tuning_checks.network(units)
-
-    return build
-
-
-@pytest.mark.every_backend
-@pytest.mark.parametrize(
-    "error, outcome, message",
-    [
-        (ZeroDivisionError("by zero"), "error", "ZeroDivisionError: by zero"),
-        (MemoryError(), "out of memory", "MemoryError: no message"),
-        (RuntimeError("RESOURCE_EXHAUSTED: ..."), "out of memory", "..."),
-        (
-            type("OutOfMemoryError", (RuntimeError,), {})("CUDA"),
-            "out of memory",
-            "CUDA",
-        ),
-        (keras_tuner.errors.FatalError("stop"), "error", "stop"),
-    ],
-    ids=["exception", "memory", "jax", "torch", "fatal"],
-)
-def test_a_trial_that_fails_is_recorded(
-    quick, tmp_path, error, outcome, message
-):
-    found = tuning_checks.search(
-        tmp_path / "run", "grid", hypermodel=failing(error)
-    )
-    assert [trial.outcome for trial in found.trials] == [
-        "finished",
-        outcome,
-    ] * 3
-    assert message in found.trials[1].message
-    assert found.trials[1].val_accuracy is None
-    reported = json.loads(
-        (found.output / "trial_0002/outcome.json").read_text()
-    )
-    assert type(error).__name__ in reported["traceback"]
-    assert f"3 {outcome}" in str(found)
-
-
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="an error of TensorFlow"
-)
-def test_tensorflow_out_of_memory_is_reported_as_such(quick, tmp_path):
-    import tensorflow as tf
-
-    error = tf.errors.ResourceExhaustedError(None, None, "OOM")
-    found = tuning_checks.search(
-        tmp_path / "run", "grid", hypermodel=failing(error), max_trials=2
-    )
-    assert found.trials[1].outcome == "out of memory"
-
-
-def test_five_failures_in_a_row_end_nothing(quick, tmp_path):
-    def build(hp):
-        units = hp.Int("units", 2, 8)
-        if 2 < units < 8:
-            raise ZeroDivisionError("by zero")
-        return tuning_checks.network(units)
-
-    found = tuning_checks.search(
-        tmp_path / "run", "grid", hypermodel=build, max_trials=7
-    )
-    assert [trial.outcome for trial in found.trials] == [
-        "finished",
-        *["error"] * 5,
-        "finished",
-    ]
-
-
-@pytest.mark.every_backend
-def test_a_loss_that_is_no_number_is_reported(tmp_path):
-    def build(hp):
-        units = hp.Choice("units", [2, 3])
-        model = tuning_checks.network(units)
-        if units == 3:
-            model.add(layers.Rescaling(float("nan")))
-        return model
-
-    found = tuning_checks.search(tmp_path / "run", hypermodel=build)
-    assert [trial.outcome for trial in found.trials] == ["finished", "diverged"]
-    assert "nan" in found.trials[1].message
-    assert found.best.number == 1
-
-
-@pytest.mark.parametrize(
-    "limit, value", [("max_parameters", 90), ("max_macs", 80)]
-)
-def test_a_network_over_the_budget_is_not_trained(
-    quick, tmp_path, limit, value
-):
-    found = tuning_checks.search(
-        tmp_path / "run",
-        "grid",
-        hypermodel=lambda hp: tuning_checks.network(hp.Int("units", 2, 5)),
-        **{limit: value},
-    )
-    # 27 u + 10 parameters, 26 u multiply-accumulates.
-    assert (
-        [trial.outcome for trial in found.trials]
-        == [
-            "finished",
-            *["over budget"] * 3,
-        ]
-        if limit == "max_parameters"
-        else ["finished", "finished"]
-    )
-    over = [trial for trial in found.trials if trial.outcome == "over budget"]
-    assert all(trial.epochs == 0 for trial in over)
-    assert [trial.parameters for trial in found.trials] == [64, 91, 118, 145]
-
-
-def test_a_search_in_which_nothing_finished_says_why(quick, tmp_path):
-    with pytest.raises(RuntimeError, match="None of the 4 trials finished"):
-        tuning_checks.search(
-            tmp_path / "run",
-            max_trials=4,
-            max_parameters=10,
-        )
-    reported = json.loads((tmp_path / "run/results.json").read_text())
-    assert [trial["outcome"] for trial in reported["trials"]] == [
-        "over budget"
-    ] * 4
-    with (tmp_path / "run/trials.csv").open() as file:
-        assert len(file.readlines()) == 5
-
-
-def test_ctrl_c_ends_a_search_which_then_resumes(quick, tmp_path):
-    pretend, calls = tuning_checks.pretend, []
-
-    def interrupted(*arguments, **options):
-        calls.append(options)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return pretend(*arguments, **options)
-
-    quick.setattr("cbam_keras.training.fit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tuning_checks.search(tmp_path / "run")
-    found = tuning_checks.search(tmp_path / "run")
-    assert [trial.outcome for trial in found.trials] == ["finished"] * 6
-    assert len(calls) == 7
-
-
 def test_of_equals_the_lower_loss_then_the_smaller_is_best(quick, tmp_path):
     pretend = tuning_checks.pretend
     losses = {2: 1.0, 3: 0.5, 4: 0.5, 5: 0.7}
@@ -494,121 +337,6 @@ def hparams_of(folder):
 
 
 # Wrong arguments.
-
-
-@pytest.mark.parametrize(
-    "options, error, message",
-    [
-        ({"algorithm": "genetic"}, ValueError, "`algorithm` must be one of"),
-        ({"max_trials": 0}, ValueError, "`max_trials` must be a positive"),
-        ({"max_parameters": 0}, ValueError, "`max_parameters` must be a pos"),
-        ({"max_macs": -1}, ValueError, "`max_macs` must be a positive"),
-        ({"confirm": -1}, ValueError, "`confirm` must be a number of seeds"),
-        ({"confirm": 1.5}, ValueError, "`confirm` must be a number of seeds"),
-        ({"confirm": True}, ValueError, "`confirm` must be a number of seeds"),
-        ({"keep": 0}, ValueError, "`keep` must be a positive integer"),
-        ({"resume": 1}, TypeError, "`resume` must be True or False"),
-        ({"overwrite": 1}, TypeError, "`overwrite` must be True or False"),
-        ({"tensorboard": "yes"}, TypeError, "`tensorboard` must be True"),
-        ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
-        ({"hypermodel": keras.Model}, TypeError, "`hypermodel` must be"),
-        ({"output": 3}, TypeError, "`output` must be the path of a folder"),
-        (
-            {"algorithm": "hyperband", "max_trials": 3},
-            ValueError,
-            "follows from the epochs",
-        ),
-    ],
-)
-def test_wrong_arguments_are_reported(tmp_path, options, error, message):
-    output = options.pop("output", tmp_path / "run")
-    hypermodel = options.pop("hypermodel", tuning_checks.mlp)
-    with pytest.raises(error, match=message):
-        tuning.search(hypermodel, "mnist5k", ONE, output=output, **options)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.every_backend
-@pytest.mark.skipif(
-    keras.backend.backend() == "tensorflow", reason="TensorBoard is its"
-)
-def test_tensorboard_needs_tensorflow(tmp_path):
-    with pytest.raises(ValueError, match="needs the TensorFlow backend"):
-        tuning_checks.search(tmp_path / "run", tensorboard=True)
-
-
-def test_data_options_are_for_data_by_name(tmp_path):
-    images = data.load("mnist5k", batch_size=35)
-    with pytest.raises(ValueError, match="data_options={'seed': 1}"):
-        tuning.search(
-            tuning_checks.mlp,
-            images,
-            ONE,
-            output=tmp_path / "run",
-            data_options={"seed": 1},
-        )
-
-
-def test_a_network_that_does_not_fit_is_reported_before_any_work(tmp_path):
-    def build(hp):
-        return training_checks.linear(classes=7)
-
-    with pytest.raises(ValueError, match="must take images of shape"):
-        tuning_checks.search(tmp_path / "run", hypermodel=build)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        layers.Lambda(lambda x: x + 1),
-        type("Own", (layers.Activation,), {})("relu"),
-    ],
-    ids=["lambda", "not_registered"],
-)
-def test_a_network_that_cannot_be_loaded_is_reported_before_any_work(
-    layer, tmp_path
-):
-    def build(hp):
-        return keras.Sequential(
-            [keras.Input((28, 28, 1)), layer, tuning_checks.network()]
-        )
-
-    with pytest.raises(ValueError, match="can save and load") as reported:
-        tuning_checks.search(tmp_path / "run", hypermodel=build)
-    assert "register_keras_serializable" in str(reported.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_trial_whose_network_cannot_be_loaded_is_recorded(quick, tmp_path):
-    def build(hp):
-        inner = tuning_checks.network(hp.Choice("units", [2, 3]))
-        if hp.get("units") == 2:
-            return inner
-        own = layers.Lambda(lambda x: x + 1)
-        return keras.Sequential([keras.Input((28, 28, 1)), own, inner])
-
-    results = tuning_checks.search(tmp_path / "run", hypermodel=build)
-    reported = {t.values["units"]: t.outcome for t in results.trials}
-    assert reported == {2: "finished", 3: "error"}
-
-
-def test_a_hypermodel_with_a_loop_of_its_own_is_refused(tmp_path):
-    class Own(keras_tuner.HyperModel):
-        def build(self, hp):
-            return tuning_checks.mlp(hp)
-
-        def fit(self, hp, model, *args, **kwargs):
-            return model.fit(*args, **kwargs)
-
-    with pytest.raises(ValueError, match="`fit` .* would not be called"):
-        tuning_checks.search(tmp_path / "run", hypermodel=Own())
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_function_that_builds_no_model_is_reported(tmp_path):
-    with pytest.raises(TypeError, match="must return a keras.Model"):
-        tuning_checks.search(tmp_path / "run", hypermodel=lambda hp: None)
 
 
 def test_the_default_folder_is_named_after_data_and_model(
