@@ -16,8 +16,8 @@ from jax import numpy as jnp
 from cbam_keras._fused import rows
 from cbam_keras._fused.contract import COMPILED_ROWS, Pooled, factors
 
-# Up to this size of the last axis, XLA on a CPU sums over it faster by a
-# product of matrices.
+# Up to this size of the last axis, XLA on a CPU is faster if the products of
+# the gradient are written out.
 _SHORT = 16
 
 
