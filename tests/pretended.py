@@ -45,6 +45,8 @@ def fit(
         model.optimizer.iterations.assign_add(1)
         loss, accuracy = numbers(model, epoch)
         logs = {"loss": loss, "accuracy": accuracy}
+        # The parts of a detector's loss.
+        logs |= {"cls_logits_loss": loss / 2, "bbox_regression_loss": loss / 2}
         listed.on_train_batch_end(0, logs)
         if validation_data is not None:
             loss, accuracy = numbers(model, "validation", epoch)
