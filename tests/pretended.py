@@ -20,7 +20,7 @@ def install(patch):
 
 
 def fit(
-    model,
+    self,
     x=None,
     *,
     validation_data=None,
@@ -30,6 +30,8 @@ def fit(
     **options,
 ):
     """Runs the callbacks as `keras.Model.fit` does, with one batch an epoch."""
+    # `AttentionMonitor` finds its images by Keras' names of the arguments.
+    model = self
     model.stop_training = False
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)

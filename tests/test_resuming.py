@@ -27,8 +27,17 @@ import keras
 import networks
 import pretended
 import pytest
+from networks import linear
 
-from cbam_keras import ablation, cli, comparison, detection, training, tuning
+from cbam_keras import (
+    ablation,
+    cli,
+    comparison,
+    detection,
+    models,
+    training,
+    tuning,
+)
 
 TWO = training.Recipe(epochs=2, batch_size=35)
 # What differs from run to run.
@@ -44,7 +53,7 @@ def units(hp):
 
 
 def train(output, **options):
-    build = {"linear": networks.linear, "mlp": networks.mlp}
+    build = {"linear": linear, "mlp": networks.mlp}
     given = {"networks": build, "images": "mnist5k", "recipe": TWO}
     return training.train(**{**given, **options}, output=output)
 
@@ -88,7 +97,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Few digits, tiny networks, pretended training, figures not drawn."""
+    """Few digits, small networks, pretended training, figures not drawn."""
     figure = pytest.importorskip("matplotlib.figure").Figure
 
     def savefig(figure, path, **options):
@@ -96,7 +105,8 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         digits.replace(digits.few, patch.setattr)
-        networks.replace_tiny(patch.setitem)
+        # Attention makes no difference here, and takes time to build.
+        patch.setitem(models.NETWORKS, "tiny", lambda *_, **__: linear())
         pretended.install(patch)
         patch.setattr(figure, "savefig", savefig)
         yield
@@ -309,9 +319,9 @@ DYING = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import digits, networks, pretended, pytest
-from cbam_keras import cli
+from cbam_keras import cli, models
 digits.replace(digits.few)
-networks.replace_tiny()
+models.NETWORKS["tiny"] = lambda *_, **__: networks.linear()
 pretended.install(pytest.MonkeyPatch())
 replace, calls = os.replace, []
 def dying(source, target, **options):
@@ -390,7 +400,7 @@ def test_more_of_the_same_trains_what_is_missing(
 
 
 def smaller(attention=None):
-    return networks.linear()
+    return linear()
 
 
 OTHER = dataclasses.replace(TWO, epochs=3)
@@ -409,7 +419,7 @@ OTHER = dataclasses.replace(TWO, epochs=3)
         ("train", {"settings": {"note": 1}}, "note was None, is 1"),
         (
             "train",
-            {"networks": {"linear": networks.linear}},
+            {"networks": {"linear": linear}},
             r"networks was \['linear', 'mlp'\], is \['linear'\]",
         ),
         ("compare", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
@@ -453,7 +463,7 @@ def test_changed_layers_are_named(tmp_path):
     with pytest.raises(Killed), at_files(output, stop):
         call("train", output)
     changed = {
-        "linear": lambda: networks.linear(activation=None),
+        "linear": lambda: linear(activation=None),
         "mlp": networks.mlp,
     }
     with pytest.raises(ValueError, match='the layers of network "linear"'):
@@ -554,9 +564,9 @@ def test_an_interrupted_overwrite_is_not_taken_for_a_run(
     ("options", "message"),
     [
         ({"images": "mnist6k"}, 'Did you mean "mnist5k"'),
-        ({"networks": {"a/b": networks.linear}}, "must be valid file names"),
+        ({"networks": {"a/b": linear}}, "must be valid file names"),
         (
-            {"networks": {"net": lambda: networks.linear(classes=9)}},
+            {"networks": {"net": lambda: linear(classes=9)}},
             "must take images of shape",
         ),
     ],
@@ -789,9 +799,9 @@ def test_python_and_the_command_resume_each_other(
         folder.name
     ]
     capsys.readouterr()
-    assert cli.main([*given, "--weight-decay", "0.5"]) == 2
+    assert cli.main([*given, "--batch-size", "20"]) == 2
     error = capsys.readouterr().err
-    assert "recipe.weight_decay was 0.0001, is 0.5" in error
+    assert "recipe.batch_size was 35, is 20" in error
     assert "--overwrite" in error
     assert weights(folder) == before
 

@@ -92,9 +92,11 @@ def train_over_seeds(
         Dictionary of seeds to `Results`.
 
     Raises:
-        TypeError: If `images` are loaded already.
+        TypeError: If `images` are loaded already, or as `train`.
         ValueError: As `train`; if `distribute` is a `Distribution`.
     """
+    _checks.boolean("resume", resume)
+    _checks.boolean("overwrite", overwrite)
     check_repeatable(images, seeds, distribute)
     recipes = {seed: dataclasses.replace(recipe, seed=seed) for seed in seeds}
     if loaded is None:
