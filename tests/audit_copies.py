@@ -16,48 +16,52 @@ class Correct(layers.Layer):
         kernel_size=7,
         *,
         mlp_bias=True,
-        conv_bias=False,
         normalize=False,
         rounds=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.ratio = ratio
-        self.kernel_size = kernel_size
-        self.mlp_bias = mlp_bias
-        self.conv_bias = conv_bias
-        self.normalize = normalize
-        self.rounds = rounds
+        self.options = {
+            "ratio": ratio,
+            "kernel_size": kernel_size,
+            "mlp_bias": mlp_bias,
+            "normalize": normalize,
+            "rounds": rounds,
+        }
 
-    hidden, maps, filters = "relu", 2, 1
+    def get_config(self):
+        return {**super().get_config(), **self.options}
+
+    # What subclasses change.
+    hidden, filters, gate, joined = "relu", 1, staticmethod(ops.sigmoid), 1
+
+    def width(self, channels):
+        by_ratio = channels / self.options["ratio"]
+        return max(1, int(by_ratio + self.options["rounds"] / 2))
 
     def build(self, shape):
-        self.channels = shape[-1]
-        self.mlp = self.make_mlp(shape)
-        self.conv = self.make_conv(shape)
-        self.norm = layers.BatchNormalization() if self.normalize else None
-        if self.norm is not None:
+        self.mlp = self.make_mlp(shape[-1])
+        self.conv = layers.Conv2D(
+            self.filters,
+            self.options["kernel_size"],
+            padding="same",
+            use_bias=False,
+        )
+        self.conv.build((*shape[:-1], 2))
+        self.norm = None
+        if self.options["normalize"]:
+            self.norm = layers.BatchNormalization()
             self.norm.build((*shape[:-1], 1))
 
-    def make_mlp(self, shape):
-        width = max(1, int(self.channels / self.ratio + self.rounds / 2))
+    def make_mlp(self, channels):
+        width, bias = self.width(channels), self.options["mlp_bias"]
         mlp = [
-            layers.Dense(width, self.hidden, use_bias=self.mlp_bias),
-            layers.Dense(self.channels, use_bias=self.mlp_bias),
+            layers.Dense(width, self.hidden, use_bias=bias),
+            layers.Dense(channels, use_bias=bias),
         ]
-        mlp[0].build((None, self.channels))
+        mlp[0].build((None, self.joined * channels))
         mlp[1].build((None, width))
         return mlp
-
-    def make_conv(self, shape):
-        conv = layers.Conv2D(
-            self.filters or self.channels,
-            self.kernel_size,
-            padding="same",
-            use_bias=self.conv_bias,
-        )
-        conv.build((*shape[:-1], self.maps))
-        return conv
 
     def run_mlp(self, x):
         return self.mlp[1](self.mlp[0](x))
@@ -67,16 +71,15 @@ class Correct(layers.Layer):
 
     def channel_map(self, x):
         average, maximum = self.pools(x)
-        return ops.sigmoid(self.run_mlp(average) + self.run_mlp(maximum))
+        return self.gate(self.run_mlp(average) + self.run_mlp(maximum))
 
-    def stacked(self, x):
+    def logits(self, x):
         average = ops.mean(x, axis=-1, keepdims=True)
-        return ops.concatenate(
-            [average, ops.max(x, axis=-1, keepdims=True)], axis=-1
-        )
+        maximum = ops.max(x, axis=-1, keepdims=True)
+        return self.conv(ops.concatenate([average, maximum], axis=-1))
 
     def spatial_map(self, x, training=None):
-        z = self.conv(self.stacked(x))
+        z = self.logits(x)
         if self.norm is not None:
             z = self.norm(z, training=training)
         return ops.sigmoid(z)
@@ -84,17 +87,6 @@ class Correct(layers.Layer):
     def call(self, x, training=None):
         x = x * self.channel_map(x)[:, None, None]
         return x * self.spatial_map(x, training)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "ratio": self.ratio,
-            "kernel_size": self.kernel_size,
-            "mlp_bias": self.mlp_bias,
-            "conv_bias": self.conv_bias,
-            "normalize": self.normalize,
-            "rounds": self.rounds,
-        }
 
 
 class SigmoidPerBranch(Correct):
@@ -106,7 +98,7 @@ class SigmoidPerBranch(Correct):
 class TwoMLPs(Correct):
     def build(self, shape):
         super().build(shape)
-        self.second = self.make_mlp(shape)
+        self.second = self.make_mlp(shape[-1])
 
     def channel_map(self, x):
         average, maximum = self.pools(x)
@@ -120,39 +112,20 @@ class AverageOnly(Correct):
 
 
 class ConcatenatedPools(Correct):
-    def make_mlp(self, shape):
-        mlp = super().make_mlp(shape)
-        mlp[0] = layers.Dense(self.channels // self.ratio, "relu")
-        mlp[0].build((None, 2 * self.channels))
-        return mlp
+    joined = 2
 
     def channel_map(self, x):
-        return ops.sigmoid(
-            self.run_mlp(ops.concatenate(self.pools(x), axis=-1))
-        )
+        pooled = ops.concatenate(self.pools(x), axis=-1)
+        return ops.sigmoid(self.run_mlp(pooled))
 
 
 class ReluBeforeSigmoid(Correct):
-    def channel_map(self, x):
-        average, maximum = map(self.run_mlp, self.pools(x))
-        return ops.sigmoid(ops.relu(average + maximum))
+    def gate(self, z):
+        return ops.sigmoid(ops.relu(z))
 
 
 class TanhGate(Correct):
-    def channel_map(self, x):
-        average, maximum = map(self.run_mlp, self.pools(x))
-        return ops.tanh(average + maximum)
-
-
-class GlobalSpatialPools(Correct):
-    def stacked(self, x):
-        pooled = [ops.mean(x, axis=(1, 2, 3), keepdims=True)]
-        pooled.append(ops.max(x, axis=(1, 2, 3), keepdims=True))
-        return ops.concatenate(pooled, axis=-1)
-
-
-class MapPerChannel(Correct):
-    filters = None
+    gate = staticmethod(ops.tanh)
 
 
 class TwoConvolutions(Correct):
@@ -163,8 +136,8 @@ class TwoConvolutions(Correct):
         self.last = layers.Conv2D(1, 1, use_bias=False)
         self.last.build((None, None, None, 4))
 
-    def spatial_map(self, x, training=None):
-        return ops.sigmoid(self.last(ops.relu(self.conv(self.stacked(x)))))
+    def logits(self, x):
+        return self.last(ops.relu(super().logits(x)))
 
 
 class AddsInput(Correct):
@@ -173,31 +146,13 @@ class AddsInput(Correct):
 
 
 class IdleRatio(Correct):
-    def make_mlp(self, shape):
-        self.ratio, ratio = 16, self.ratio
-        mlp = super().make_mlp(shape)
-        self.ratio = ratio
-        return mlp
-
-
-class IdleKernelSize(Correct):
-    def make_conv(self, shape):
-        self.kernel_size, size = 7, self.kernel_size
-        conv = super().make_conv(shape)
-        self.kernel_size = size
-        return conv
+    def width(self, channels):
+        return channels // 16
 
 
 class RatioAsUnits(Correct):
-    def make_mlp(self, shape):
-        self.ratio, ratio = self.channels / self.ratio, self.ratio
-        mlp = super().make_mlp(shape)
-        self.ratio = ratio
-        return mlp
-
-
-class LinearMLP(Correct):
-    hidden = None
+    def width(self, channels):
+        return self.options["ratio"]
 
 
 class SmoothActivation(Correct):

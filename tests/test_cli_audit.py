@@ -5,19 +5,11 @@ import pytest
 from cbam_keras import cli
 
 LAYERS = """
-import keras
 from cbam_keras import CBAM, SqueezeExcite
 
 
 class Mine(CBAM):
     pass
-
-
-class Dense(keras.layers.Dense):
-    pass
-
-
-number = 3
 
 
 def no_channels():
@@ -38,7 +30,6 @@ def module(tmp_path, monkeypatch):
     [
         ("Mine", 0, 'It equals VARIANTS["paper"].'),
         ("SqueezeExcite", 1, "There is no spatial attention"),
-        ("Dense", 1, "departures were found"),
     ],
 )
 def test_exit_status_says_whether_it_departs(
@@ -56,14 +47,12 @@ def test_exit_status_says_whether_it_departs(
         ("no_such_module:CBAM", "No module named 'no_such_module'"),
         ("{}:Nothing", "no attribute 'Nothing'"),
         ("{}", "`layer` must be MODULE:CLASS"),
-        ("{}:number", "`layer` must be a keras layer or a callable"),
         ("{}:no_channels", "must take the number of channels"),
     ],
-    ids=["module", "class", "no_colon", "number", "function"],
+    ids=["module", "class", "no_colon", "function"],
 )
 def test_mistakes_are_told_in_one_line(module, capsys, name, message):
-    status = cli.main(["audit", name.format(module)])
-    assert status == 2
+    assert cli.main(["audit", name.format(module)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("cbam-keras audit: error: ")
     assert message in line

@@ -30,22 +30,15 @@ def test_the_result_stands_beside_the_model(file, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("option", "said"),
     [
-        (["model.keras", "--format", "torch"], "KERAS_BACKEND=torch"),
-        (["none.keras", "--format", "saved_model"], '"none.keras"'),
-        (
-            ["model.keras", "--format", "saved_model", "--output", "a.pb"],
-            "without an ending",
-        ),
-        (
-            ["model.keras", "--format", "saved_model", "--import", "x"],
-            "`import`",
-        ),
+        (["--output", "a.pb"], "without an ending"),
+        (["--import", "x"], "import"),
     ],
 )
-def test_mistakes_are_said_in_one_line(file, capsys, arguments, said):
-    assert cli.main(["export", *arguments]) == 2
+def test_options_reach_the_export(file, capsys, option, said):
+    arguments = ["export", "model.keras", "--format", "saved_model", *option]
+    assert cli.main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert said in printed.err

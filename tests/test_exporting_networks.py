@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import to_numpy
 from test_exporting import BACKEND, network, require_packages
 
 from cbam_keras import CBAM, exporting, insert_attention, models
 
 MAIN_FORMAT = {"tensorflow": "litert", "jax": "saved_model", "torch": "torch"}
 FORMAT = MAIN_FORMAT[BACKEND]
+
+pytestmark = pytest.mark.exhaustive
 
 
 def mobilenet():
@@ -37,8 +38,6 @@ def trained():
     return model
 
 
-@pytest.mark.every_backend
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("make", [mobilenet, mobilenet_v2, trained])
 def test_other_networks(make, tmp_path):
     require_packages(FORMAT)
@@ -47,33 +46,9 @@ def test_other_networks(make, tmp_path):
     assert exported.difference < 1e-5
 
 
-@pytest.mark.every_backend
-@pytest.mark.skipif(BACKEND != "jax", reason="jax.export is a part of JAX")
-@pytest.mark.parametrize("size", [12, None])
-def test_jax_export(size):
-    import jax
-
-    model = network(size)
-
-    @jax.jit
-    def infer(images):
-        return model(images, training=False)
-
-    shape, constraints = "batch, 12, 12, 3", []
-    if size is None:
-        # The convolution before the attention takes two pixels off.
-        shape = "batch, height, width, 3"
-        constraints = ["height >= 3", "width >= 3"]
-    shape = jax.export.symbolic_shape(shape, constraints=constraints)
-    stored = jax.export.export(infer)(jax.ShapeDtypeStruct(shape, "float32"))
-    loaded = jax.export.deserialize(stored.serialize())
-    images = np.random.default_rng(0).random((3, 12, 12, 3), "float32")
-    for own, expected in zip(loaded.call(images), model(images), strict=True):
-        np.testing.assert_allclose(own, to_numpy(expected), atol=1e-6)
-
-
 # Of the largest output; the gates of "full" compute in int8.
 QUANTIZED = {"dynamic": 0.02, "full": 0.1}
+INNER = {"dynamic": "float32", "full": "int8"}
 
 
 def large_enough():
@@ -106,26 +81,14 @@ def test_quantized_litert(kind, tmp_path):
     (found,) = exporting.FORMATS["litert"].load(path)(images)
     assert 0 < np.abs(found - expected).max()
     assert np.abs(found - expected).max() < QUANTIZED[kind] * expected.max()
-    assert (
-        types_of(path, "CONV_2D", "inputs")
-        == {
-            "dynamic": {"float32"},
-            "full": {"int8"},
-        }[kind]
-    )
-    # Both gates, and all kernels.
-    assert (
-        types_of(path, "LOGISTIC", "inputs")
-        == {
-            "dynamic": {"float32"},
-            "full": {"int8"},
-        }[kind]
-    )
+    # Of both gates too.
+    for operation in ("CONV_2D", "LOGISTIC"):
+        assert types_of_inputs(path, operation) == {INNER[kind]}
     assert path.stat().st_size < 2 * model.count_params()
 
 
-def types_of(path, operation, side):
-    """Returns the types of the first tensor of all operations of a kind."""
+def types_of_inputs(path, operation):
+    """Returns the types of the first input of all operations of a kind."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
@@ -134,7 +97,7 @@ def types_of(path, operation, side):
         for tensor in interpreter.get_tensor_details()
     }
     return {
-        types[found[side][0]]
+        types[found["inputs"][0]]
         for found in interpreter._get_ops_details()
         if found["op_name"] == operation
     }

@@ -4,9 +4,6 @@ import keras
 import pytest
 from insertion_checks import (
     Blocks,
-    LayerScale,
-    StochasticDepth,
-    block,
     branch,
     conv,
     network,
@@ -40,11 +37,6 @@ def projection(x):
     return layers.ReLU()(layers.Add()([y, shortcut]))
 
 
-def pooled_shortcut(x):
-    shortcut = conv(8, "shortcut", 1)(layers.AveragePooling2D(2)(x))
-    return layers.Add()([shortcut, branch(x, "block", strides=2)])
-
-
 def padded_shortcut(x):
     # As in ResNets for CIFAR-10: strided, with zeros for the new channels.
     x = stem(x, 4)
@@ -70,12 +62,6 @@ def scaled_layers(x):
     return layers.Add()([x, y])
 
 
-def two_scales(x):
-    x = stem(x)
-    y = LayerScale()(branch(x, "block"))
-    return layers.Add()([x, StochasticDepth()(y)])
-
-
 def three_way(x):
     x = stem(x)
     return layers.Add()([branch(x, "one"), x, branch(x, "two")])
@@ -88,15 +74,6 @@ def squeezed_and_excited(x):
     weights = layers.Conv2D(8, 1, activation="sigmoid")(weights)
     y = layers.Multiply(name="excited")([y, weights])
     return layers.Add()([x, y])
-
-
-def efficient_channel_attention(x):
-    x = stem(x)
-    y = branch(x, "block")
-    weights = layers.Reshape((8, 1))(layers.GlobalAveragePooling2D()(y))
-    weights = layers.Conv1D(1, 3, padding="same")(weights)
-    weights = layers.Reshape((1, 1, 8))(ops.sigmoid(weights))
-    return layers.Add()([x, layers.Multiply(name="weighted")([y, weights])])
 
 
 def growing(x):
@@ -118,13 +95,6 @@ def vgg(x):
     for level in (1, 2, 3):
         x = conv(4 * level, f"conv{level}_1", activation="relu")(x)
         x = conv(4 * level, f"conv{level}_2", activation="relu")(x)
-        x = layers.MaxPooling2D(2)(x)
-    return x
-
-
-def vgg_with_dropout(x):
-    for level in (1, 2):
-        x = layers.ReLU(name=f"relu{level}")(conv(8, f"conv{level}")(x))
         x = layers.MaxPooling2D(2)(layers.Dropout(0.2)(x))
     return x
 
@@ -157,19 +127,6 @@ def densenet(x):
     return layers.ReLU(name="relu")(norm("bn")(x))
 
 
-def inception(x):
-    for level in (1, 2):
-        branches = [conv(4, f"conv{level}_{i}", i)(x) for i in (1, 3, 5)]
-        pooled = layers.MaxPooling2D(3, strides=1, padding="same")(x)
-        branches.append(conv(4, f"pooled_conv{level}", 1)(pooled))
-        x = layers.Concatenate(name=f"mixed{level}")(branches)
-        if level == 1:
-            x = layers.Concatenate(name="reduced")(
-                [layers.MaxPooling2D(2)(x), conv(4, "down", strides=2)(x)]
-            )
-    return x
-
-
 def unet(x):
     skips = []
     for level in (1, 2):
@@ -186,15 +143,6 @@ def unet(x):
         x = layers.Concatenate(name=f"joined{level}")([skips.pop(), x])
         x = conv(4 * level, f"up{level}_1", activation="relu")(x)
     return x
-
-
-def lateral_additions(x):
-    fine = conv(8, "fine", activation="relu")(x)
-    coarse = conv(8, "coarse", strides=2, activation="relu")(fine)
-    top = conv(4, "top", 1)(coarse)
-    lateral = conv(4, "lateral", 1)(fine)
-    merged = layers.Add(name="merged")([lateral, layers.UpSampling2D()(top)])
-    return conv(4, "smoothed")(merged)
 
 
 def pyramid(x):
@@ -253,53 +201,46 @@ def pools_one_axis(x):
     return x
 
 
-RESIDUAL = [
-    (block, ["block_bn2"]),
-    (bottleneck, ["bn3"]),
-    (preactivation, ["conv2"]),
-    (projection, ["block_bn2"]),
-    (pooled_shortcut, ["block_bn2"]),
-    (padded_shortcut, ["block_bn2"]),
-    (plus, ["block_bn2"]),
-    (scaled_branch, ["block_bn2"]),
-    (scaled_layers, ["block_bn2"]),
-    (two_scales, ["block_bn2"]),
-    (three_way, ["one_bn2", "two_bn2"]),
-    (squeezed_and_excited, ["excited"]),
-    (efficient_channel_attention, ["weighted"]),
-    (growing, ["block_bn2"]),
-    (one_activation_for_all, ["one_bn2", "two_bn2"]),
-]
-PLAIN = [
-    (vgg, ["conv1_2", "conv2_2", "conv3_2"]),
-    (vgg_with_one_activation, ["bn1", "bn2"]),
-    (vgg_with_dropout, ["relu1", "relu2"]),
-    (padded_by_hand, ["relu1", "relu2", "relu3"]),
-    (valid_padding, ["conv1_2", "conv2_2"]),
-    (densenet, ["transition", "relu"]),
-    (inception, ["mixed1", "mixed2"]),
-    (unet, ["down1_2", "down2_2", "deep_2"]),
-    (lateral_additions, ["fine", "coarse"]),
-    (pyramid, ["down1", "down2", "down3"]),
-    (hourglass, ["stem_relu", "low"]),
-    (sums_in_a_cell, ["cell"]),
-    (second_exit, ["joined"]),
-    (two_equal_branches, ["end"]),
-    (custom_blocks, ["stage1", "stage2"]),
-    (pools_one_axis, ["conv1", "conv2", "conv3"]),
-]
+PLACES = {
+    # Ends of residual branches.
+    bottleneck: ["bn3"],
+    preactivation: ["conv2"],
+    projection: ["block_bn2"],
+    padded_shortcut: ["block_bn2"],
+    plus: ["block_bn2"],
+    scaled_branch: ["block_bn2"],
+    scaled_layers: ["block_bn2"],
+    three_way: ["one_bn2", "two_bn2"],
+    squeezed_and_excited: ["excited"],
+    growing: ["block_bn2"],
+    one_activation_for_all: ["one_bn2", "two_bn2"],
+    # The last layer at each resolution.
+    vgg: ["conv1_2", "conv2_2", "conv3_2"],
+    vgg_with_one_activation: ["bn1", "bn2"],
+    padded_by_hand: ["relu1", "relu2", "relu3"],
+    valid_padding: ["conv1_2", "conv2_2"],
+    densenet: ["transition", "relu"],
+    unet: ["down1_2", "down2_2", "deep_2"],
+    pyramid: ["down1", "down2", "down3"],
+    hourglass: ["stem_relu", "low"],
+    sums_in_a_cell: ["cell"],
+    second_exit: ["joined"],
+    two_equal_branches: ["end"],
+    custom_blocks: ["stage1", "stage2"],
+    pools_one_axis: ["conv1", "conv2", "conv3"],
+}
 
 
-@pytest.mark.parametrize(
-    "body, places",
-    RESIDUAL + PLAIN,
-    ids=[body.__name__ for body, _ in RESIDUAL + PLAIN],
-)
-@pytest.mark.parametrize("size", [32, None])
-def test_default_places(body, places, size):
-    channels = 8 if body is block else 3
-    model = network(body, (size, size, channels))
-    assert paths(insert_attention(model, dry_run=True)) == places
+@pytest.mark.parametrize("body", PLACES, ids=lambda body: body.__name__)
+def test_default_places(body):
+    model = network(body, (32, 32, 3))
+    assert paths(insert_attention(model, dry_run=True)) == PLACES[body]
+
+
+@pytest.mark.parametrize("body", [padded_shortcut, valid_padding, unet])
+def test_unknown_sizes_have_the_same_places(body):
+    model = network(body, (None, None, 3))
+    assert paths(insert_attention(model, dry_run=True)) == PLACES[body]
 
 
 def probabilities(x):
@@ -328,18 +269,17 @@ def nothing_but_a_head(x):
     return conv(3, "head", activation="softmax")(x)
 
 
-@pytest.mark.parametrize(
-    "body, places",
-    [
-        (probabilities, ["features"]),
-        (logits_and_softmax, ["features"]),
-        (coarse_logits, ["features"]),
-        (image_of_a_generator, ["low", "features"]),
-        (nothing_but_a_head, ["head"]),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_attention_comes_before_the_head(body, places):
+HEADS = {
+    probabilities: ["features"],
+    logits_and_softmax: ["features"],
+    coarse_logits: ["features"],
+    image_of_a_generator: ["low", "features"],
+    nothing_but_a_head: ["head"],
+}
+
+
+@pytest.mark.parametrize("body", HEADS, ids=lambda body: body.__name__)
+def test_attention_comes_before_the_head(body):
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, body(inputs))
-    assert paths(insert_attention(model, dry_run=True)) == places
+    assert paths(insert_attention(model, dry_run=True)) == HEADS[body]
