@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from layer_checks import REFERENCE, stored, to_numpy
 
-from cbam_keras import (
-    CBAM,
-    VARIANTS,
-    models,
-)
-from cbam_keras.convert import load_torch_weights
+from cbam_keras import CBAM, VARIANTS, load_torch_weights, models
 
 CHECKPOINT = REFERENCE / "official_small_cbam.pth.tar"
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
@@ -23,19 +18,16 @@ def official_weights(part="cbam_c32_r16"):
     return stored(f"official_{part}")[1]
 
 
-def small_network(attention=OFFICIAL, **options):
-    """Returns the network of the stored checkpoint, or one like it."""
+def small_network():
+    """Returns the network of the stored checkpoint."""
     return models.ResNet(
-        **{
-            "depths": (2, 2, 2, 2),
-            "block": "basic",
-            "widths": (16, 32, 64, 128),
-            "stem": "small",
-            "classes": 10,
-            "classifier_activation": None,
-            "attention": attention,
-            **options,
-        }
+        (2, 2, 2, 2),
+        block="basic",
+        widths=(16, 32, 64, 128),
+        stem="small",
+        classes=10,
+        classifier_activation=None,
+        attention=OFFICIAL,
     )
 
 

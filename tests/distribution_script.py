@@ -7,7 +7,6 @@ distributed at all where that is 0. With HOLD in the environment, the name of
 a file, training stands still after its first epoch until there is such a file.
 """
 
-import dataclasses
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ import sys
 import digits
 import keras
 from keras import layers
-from training_checks import hold, linear
+from training_checks import hold, linear, numbers
 
 from cbam_keras import CBAM, training
 
@@ -42,6 +41,9 @@ def network():
     )
 
 
+NETWORKS = {"normalized": network, "linear": linear}
+
+
 def split_processor(devices):
     """Makes several devices of TensorFlow's one; JAX reads XLA_FLAGS."""
     import tensorflow as tf
@@ -64,15 +66,14 @@ def main(output, devices, processes, process, address):
     if "HOLD" in os.environ:
         hold(os.environ["HOLD"])
     results = training.train(
-        {"normalized": network, "linear": linear},
+        NETWORKS,
         "mnist5k",
         RECIPE,
         output=output,
         resume=True,
         distribute=distribute,
     )
-    reported = [dataclasses.asdict(run) for run in results.runs]
-    print(json.dumps({"history": results.history, "runs": reported}))
+    print(json.dumps(numbers(results)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Tiny networks, which build and compile quickly."""
 
+import contextlib
 import functools
 
 import keras
@@ -53,6 +54,14 @@ def resnet(depths=(1,), **options):
             **options,
         },
     )
+
+
+@contextlib.contextmanager
+def without_values():
+    """Weights of networks built inside have shapes only, which is quick."""
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    keras.utils.clear_session(free_memory=False)
 
 
 def replace_tiny(setitem=dict.__setitem__):

@@ -20,22 +20,17 @@ from convert_checks import (
 )
 from layer_checks import to_numpy
 
-from cbam_keras import (
-    CBAM,
-    VARIANTS,
-)
-from cbam_keras.convert import load_torch_weights
+from cbam_keras import CBAM, VARIANTS, load_torch_weights
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network whose values the tests of refused files do not change."""
+    return tiny_network()
 
 
 @pytest.mark.parametrize(
-    "rename",
-    [
-        "module.{}",
-        "_orig_mod.{}",
-        "_orig_mod.module.{}",
-        "module._orig_mod.{}",
-        "model.{}",
-    ],
+    "rename", ["_orig_mod.module.{}", "module._orig_mod.{}", "model.net.{}"]
 )
 def test_prefixes_of_wrappers_are_removed(rename):
     weights = tiny_weights()
@@ -53,18 +48,13 @@ def test_the_name_of_the_module_may_come_before_all_names():
     weights = {f"cbam.{k}": v for k, v in official_weights().items()}
     layer = CBAM(**VARIANTS["official"])
     assert len(load_torch_weights(layer, weights).loaded) == 9
-    report = load_torch_weights(
-        tiny_network(), {f"net.{k}": v for k, v in tiny_weights().items()}
-    )
-    assert not report.missing
 
 
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda weights: {"state_dict": weights, "epoch": 3},
         lambda weights: {"model_state_dict": weights, "loss": np.zeros(())},
-        lambda weights: {"model": {"state_dict": weights}},
+        lambda weights: {"model": {"state_dict": weights}, "epoch": 3},
         lambda weights: {"model": weights, "model_ema": {}},
         lambda weights: (
             weights
@@ -74,11 +64,11 @@ def test_the_name_of_the_module_may_come_before_all_names():
             }
         ),
     ],
-    ids=["state_dict", "model_state_dict", "nested", "ema", "counters"],
+    ids=["beside", "nested", "averaged", "counters"],
 )
-def test_nested_checkpoints_are_unwrapped(wrap):
+def test_nested_checkpoints_are_unwrapped(wrap, network):
     weights = tiny_weights()
-    report = load_torch_weights(tiny_network(), wrap(weights))
+    report = load_torch_weights(network, wrap(weights))
     assert set(report.loaded) == set(weights)
     assert not report.unused
 
@@ -87,11 +77,8 @@ def test_nested_checkpoints_are_unwrapped(wrap):
 @pytest.mark.parametrize(
     "name, legacy",
     [
-        ("weights.pth", False),
-        ("weights.pth", True),
-        ("model_best.pth.tar", False),
-        ("model_best.pth.tar", True),
         ("weights.bin", False),
+        ("model_best.pth.tar", True),
         ("weights.safetensors", False),
     ],
 )
@@ -105,35 +92,23 @@ def test_files_of_every_format_are_read(tmp_path, name, legacy):
     assert_equal_values(values(from_file), values(from_arrays))
 
 
-def test_arrays_need_no_pytorch(monkeypatch):
+def test_only_files_need_pytorch(monkeypatch, network):
     if keras.backend.backend() == "torch":
         pytest.skip("PyTorch is the backend")
     monkeypatch.setitem(sys.modules, "torch", None)
-    weights = tiny_weights()
-    assert set(load_torch_weights(tiny_network(), weights).loaded) == set(
-        weights
-    )
-
-
-def test_a_file_names_the_extra_when_pytorch_is_absent(monkeypatch):
-    layer = CBAM()
-    monkeypatch.setitem(sys.modules, "torch", None)
+    assert load_torch_weights(network, tiny_weights()).loaded
     with pytest.raises(ImportError, match=r"cbam_keras\[torch\]"):
-        load_torch_weights(layer, CHECKPOINT)
+        load_torch_weights(network, CHECKPOINT)
 
 
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
-def test_floats_of_other_widths_are_converted(kind):
+def test_bfloat16_is_converted(network):
     torch = pytest.importorskip("torch", reason="NumPy has no bfloat16")
-    weights = {
-        name: torch.tensor(value).to(getattr(torch, kind))
-        for name, value in tiny_weights().items()
-    }
-    model = tiny_network()
-    load_torch_weights(model, weights)
+    weights = tiny_weights()
+    weights["fc.bias"] = torch.tensor(weights["fc.bias"]).bfloat16()
+    load_torch_weights(network, weights)
     np.testing.assert_array_equal(
-        to_numpy(model.get_layer("predictions").bias),
+        to_numpy(network.get_layer("predictions").bias),
         weights["fc.bias"].float().numpy(),
     )
 
@@ -142,14 +117,13 @@ def test_floats_of_other_widths_are_converted(kind):
     "weight, kind",
     [
         (np.zeros(5, "int64"), "int64"),
-        (np.zeros(5, bool), "bool"),
         (np.zeros(5, "complex64"), "complex64"),
         ([0.0] * 5, "list"),
     ],
-    ids=["integers", "booleans", "complex", "list"],
+    ids=["integers", "complex", "list"],
 )
-def test_weights_are_real_numbers(weight, kind):
-    message = error_of(tiny_network(), tiny_weights() | {"fc.bias": weight})
+def test_weights_are_real_numbers(weight, kind, network):
+    message = error_of(network, tiny_weights() | {"fc.bias": weight})
     assert (
         "Weights must be dense floating-point tensors. Received: "
         f'"fc.bias" of kind {kind}.'
@@ -157,40 +131,20 @@ def test_weights_are_real_numbers(weight, kind):
 
 
 @pytest.mark.needs_torch
-@pytest.mark.parametrize(
-    "make, kind",
-    [
-        (lambda torch: torch.zeros(5).to_sparse(), "sparse float32"),
-        (
-            lambda torch: torch.quantize_per_tensor(
-                torch.zeros(5), 0.1, 0, torch.qint8
-            ),
-            "qint8",
-        ),
-        (
-            lambda torch: torch.zeros(5, device="meta"),
-            "float32 without values (on the meta device)",
-        ),
-        (lambda torch: torch.zeros(5, dtype=torch.int32), "int32"),
-    ],
-    ids=["sparse", "quantized", "meta", "integers"],
-)
-# PyTorch's own deprecation of quantized tensors.
-@pytest.mark.filterwarnings("ignore:.*quant")
-def test_tensors_are_dense_and_real(make, kind):
+def test_tensors_are_dense_and_real(network):
     torch = pytest.importorskip("torch", reason="PyTorch makes the tensors")
-    weights = tiny_weights() | {"fc.bias": make(torch)}
-    assert f'"fc.bias" of kind {kind}.' in error_of(tiny_network(), weights)
+    tensors = {
+        "sparse float32": torch.zeros(5).to_sparse(),
+        "float32 without values (on the meta device)": torch.zeros(
+            5, device="meta"
+        ),
+        "int32": torch.zeros(5, dtype=torch.int32),
+    }
+    for kind, tensor in tensors.items():
+        weights = tiny_weights() | {"fc.bias": tensor}
+        assert f'"fc.bias" of kind {kind}.' in error_of(network, weights)
 
 
-@pytest.mark.needs_torch
-def test_a_module_is_asked_for_its_state_dict():
-    torch = pytest.importorskip("torch", reason="PyTorch makes the module")
-    with pytest.raises(TypeError, match=r"Pass source.state_dict\(\)"):
-        load_torch_weights(CBAM(), torch.nn.Linear(2, 2))
-
-
-@pytest.mark.needs_torch
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -198,46 +152,30 @@ def test_a_module_is_asked_for_its_state_dict():
         (b"", "which is empty"),
         (b"<html>Not found</html>", "which is a web page. Download the file"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        (b"\x08" + bytes(7) + b'{"a": 1}', "damaged, cut short"),
-        (pickle.dumps({"a": 1}), "damaged, cut short or of another kind"),
     ],
-    ids=["absent", "empty", "a web page", "a pointer", "safetensors", "pickle"],
+    ids=["absent", "empty", "a web page", "a pointer"],
 )
-def test_a_file_must_be_a_checkpoint(tmp_path, content, message):
-    pytest.importorskip("torch", reason="PyTorch reads the file")
+def test_a_file_must_be_a_checkpoint(tmp_path, content, message, network):
     path = tmp_path / "weights.pth"
     if content is not None:
         path.write_bytes(content)
-    found = error_of(tiny_network(), path)
+    found = error_of(network, path)
     assert message in found
     assert f'source="{path}"' in found
 
 
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize(
     "name, legacy",
     [("a.pth", False), ("a.pth", True), ("a.safetensors", False)],
     ids=["zip", "legacy", "safetensors"],
 )
-def test_a_file_cut_short_is_refused(tmp_path, name, legacy, share):
+def test_a_file_cut_short_is_refused(tmp_path, name, legacy, network):
     path = write(tmp_path / name, tiny_weights(), legacy)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    assert "damaged, cut short" in error_of(tiny_network(), path)
-
-
-@pytest.mark.needs_torch
-@pytest.mark.parametrize("offset, value", [(0, 0), (6, 99), (9, 8)])
-def test_a_damaged_archive_is_refused(tmp_path, offset, value):
-    pytest.importorskip("torch", reason="PyTorch reads the file")
-    content = bytearray(CHECKPOINT.read_bytes())
-    # The first entry of the table of contents.
-    content[content.find(b"PK\x01\x02") + offset] = value
-    path = tmp_path / "weights.pth"
-    path.write_bytes(content)
-    # PyTorch reads some of these all the same, and then they do not fit.
-    assert f'Received: source="{path}"' in error_of(tiny_network(), path)
+    for share in (0.1, 0.5, 0.99):
+        path.write_bytes(content[: int(share * len(content))])
+        assert "damaged, cut short" in error_of(network, path)
 
 
 class Payload:
@@ -251,66 +189,43 @@ class Payload:
 
 
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_code_in_a_file_is_not_run(tmp_path, legacy):
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
+def test_code_in_a_file_is_not_run(tmp_path, kind, network):
     torch = pytest.importorskip("torch", reason="PyTorch writes the file")
     marker = tmp_path / "marker"
     path = tmp_path / "weights.pth"
-    torch.save(
-        {"state_dict": {"a": torch.zeros(2)}, "code": Payload(marker)},
-        path,
-        _use_new_zipfile_serialization=not legacy,
-    )
-    message = error_of(tiny_network(), path)
+    content = {"state_dict": {"a": torch.zeros(2)}, "code": Payload(marker)}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Payload(marker), protocol=2))
+    else:
+        zipped = kind == "zip"
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    message = error_of(network, path)
     assert re.search(r"asks for `\w+\.system`", message)
     assert "It was not run." in message
     assert not marker.exists()
     # The payload works where it is allowed to.
-    torch.load(path, weights_only=False)
-    assert marker.exists()
+    if kind != "pickle":
+        torch.load(path, weights_only=False)
+        assert marker.exists()
 
 
 @pytest.mark.needs_torch
-def test_a_pickle_with_code_is_not_run(tmp_path):
-    pytest.importorskip("torch", reason="PyTorch reads the file")
-    marker = tmp_path / "marker"
-    path = tmp_path / "weights.pt"
-    path.write_bytes(pickle.dumps(Payload(marker), protocol=2))
-    assert "It was not run." in error_of(tiny_network(), path)
-    assert not marker.exists()
-
-
-@pytest.mark.needs_torch
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 # Of a module pickled whole, PyTorch looks for the source.
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_a_pickled_module_is_refused(tmp_path, legacy):
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_files_of_other_things_than_weights_are_refused(tmp_path, network):
     torch = pytest.importorskip("torch", reason="PyTorch writes the file")
     path = tmp_path / "model.pth"
-    torch.save(
-        torch.nn.Linear(2, 2), path, _use_new_zipfile_serialization=not legacy
-    )
-    message = error_of(tiny_network(), path)
+    module = torch.nn.Linear(2, 2)
+    torch.save(module, path)
+    message = error_of(network, path)
     assert "asks for `torch.nn.modules.linear.Linear`" in message
     assert "module.state_dict()" in message
-
-
-@pytest.mark.needs_torch
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_program_is_refused(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
-    path = tmp_path / "model.pt"
-    torch.jit.save(
-        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), path
-    )
-    message = error_of(tiny_network(), path)
+    torch.jit.save(torch.jit.trace(module, torch.zeros(1, 2)), path)
+    message = error_of(network, path)
     assert "a TorchScript program" in message
     assert "torch.jit.load(path)" in message
-
-
-@pytest.mark.needs_torch
-def test_a_file_of_other_things_is_refused(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
-    torch.save([1, 2], tmp_path / "list.pth")
-    message = error_of(tiny_network(), tmp_path / "list.pth")
+    torch.save([1, 2], path)
+    message = error_of(network, path)
     assert message.endswith("which contains an object of type list")

@@ -1,108 +1,142 @@
-"""The paper's tables as data, and the networks built from them."""
+"""The paper's tables: every row, its network, and what that counts."""
 
-import dataclasses
-import math
+import json
+import pathlib
+import re
 
 import pytest
+from networks import without_values
 
-from cbam_keras import CBAM, ChannelAttention, SqueezeExcite
+from cbam_keras import CBAM, presets, profile_model, reproduction
 from cbam_keras.presets import ABLATIONS, PRESETS, build_preset
 
-NETWORKS = [
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "wideresnet18-1.5",
-    "wideresnet18-2.0",
-    "resnext50",
-    "resnext101",
-    "mobilenet",
-    "mobilenet-0.7",
-]
+# Most tests need the networks of all rows.
+pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parent.parent
+ENDINGS = ("", "-se", "-cbam")
+# A copy of the printed numbers, independent of the one in the package:
+# parameters in millions and multiply-accumulates in 1e9, without attention,
+# with SE and with CBAM (Tables 4 and 5).
+PRINTED = {
+    "resnet18": "11.69 1.814 11.78 1.814 11.78 1.815",
+    "resnet34": "21.80 3.664 21.96 3.664 21.96 3.665",
+    "resnet50": "25.56 3.858 28.09 3.860 28.09 3.864",
+    "resnet101": "44.55 7.570 49.33 7.575 49.33 7.581",
+    "wideresnet18-1.5": "25.88 3.866 26.07 3.867 26.08 3.868",
+    "wideresnet18-2.0": "45.62 6.696 45.97 6.696 45.97 6.697",
+    "resnext50": "25.03 3.768 27.56 3.771 27.56 3.774",
+    "resnext101": "44.18 7.508 48.96 7.512 48.96 7.519",
+    "mobilenet": "4.23 0.569 5.07 0.570 5.07 0.576",
+    "mobilenet-0.7": "2.30 0.283 2.71 0.283 2.71 0.289",
+}
+# Of the authors' code with CBAM, of torchvision without.
+EXACT_PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet18-cbam": 11_779_392,
+    "resnet34-cbam": 21_960_468,
+    "resnet50-cbam": 28_089_624,
+    "resnet101-cbam": 49_330_172,
+}
+OFFICIAL = {"spatial_pool_types": ("max", "avg"), "spatial_batch_norm": True}
+CHOICES = {
+    "resnet50-channel-max": ("channel", {"pool_types": ("max",)}),
+    "resnet50-channel-avg-max": ("channel", {}),
+    "resnet50-spatial-conv-3": (
+        "cbam",
+        OFFICIAL | {"spatial_pool_types": ("conv",), "kernel_size": 3},
+    ),
+    "resnet50-spatial-conv-7": (
+        "cbam",
+        OFFICIAL | {"spatial_pool_types": ("conv",), "kernel_size": 7},
+    ),
+    "resnet50-spatial-avg-max-3": ("cbam", OFFICIAL | {"kernel_size": 3}),
+    "resnet50-spatial-first": ("cbam", OFFICIAL | {"order": "spatial_first"}),
+    "resnet50-parallel": ("cbam", OFFICIAL | {"order": "parallel"}),
+}
 
 
-def parameters(model):
-    return sum(math.prod(v.shape) for v in model.trainable_variables)
+@pytest.fixture(scope="module")
+def tables():
+    with without_values():
+        return reproduction.paper_tables()
 
 
-def test_tables_4_and_5_are_complete():
-    assert list(PRESETS) == [
-        name + ending for name in NETWORKS for ending in ("", "-se", "-cbam")
-    ]
+@pytest.fixture(scope="module")
+def rows(tables):
+    return {row.preset.name: row for row in tables}
 
 
-def test_tables_1_to_3_are_complete():
-    # Four rows each; SE and the whole module are in two tables.
-    rows = {
-        table: [name for name, row in ABLATIONS.items() if table in row.tables]
-        for table in (1, 2, 3)
+def test_counts_equal_the_printed_digits(rows):
+    expected = {
+        first + ending: tuple(numbers.split()[2 * i : 2 * i + 2])
+        for first, numbers in PRINTED.items()
+        for i, ending in enumerate(ENDINGS)
     }
-    assert rows == {
-        1: [
-            "resnet50",
-            "resnet50-se",
-            "resnet50-channel-max",
-            "resnet50-channel-avg-max",
-        ],
-        2: [
-            "resnet50-cbam",
-            "resnet50-spatial-conv-3",
-            "resnet50-spatial-conv-7",
-            "resnet50-spatial-avg-max-3",
-        ],
-        3: [
-            "resnet50-se",
-            "resnet50-cbam",
-            "resnet50-spatial-first",
-            "resnet50-parallel",
-        ],
+    found = {
+        name: (f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e9:.3f}")
+        for name, row in rows.items()
+        if name in PRESETS
     }
+    assert len(expected) == 30
+    assert found == expected
+    assert {rows[name].equal for name in PRESETS} == {True}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_table_5_is_mobilenet(name):
-    tables = {
-        PRESETS[name + ending].tables[-1] for ending in ("", "-se", "-cbam")
+def test_parameters_are_those_of_the_authors_and_torchvision(rows):
+    found = {name: rows[name].parameters for name in EXACT_PARAMETERS}
+    assert found == EXACT_PARAMETERS
+
+
+def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
+    with without_values():
+        model = build_preset("resnet50", downsample_in="3x3")
+        profile = profile_model(model)
+    assert model.name == "resnet50"
+    assert profile.parameters == rows["resnet50"].parameters
+    # What the authors' code and torchvision count.
+    assert f"{profile.macs / 1e9:.3f}" == "4.089"
+
+
+def test_docs_have_the_generated_tables(tables):
+    page = (ROOT / "docs" / "paper-tables.md").read_text()
+    found = re.search(
+        r"<!-- cbam-keras table --markdown -->\n\n(.*?)\n\n<!-- end -->",
+        page,
+        flags=re.S,
+    )
+    assert found[1] == tables.markdown()
+
+
+def test_every_table_has_its_rows(rows):
+    # Four rows in each of Tables 1 to 3; SE and the whole module are in two.
+    found = {table: set() for table in (1, 2, 3, 4, 5)}
+    for name, row in {**PRESETS, **ABLATIONS}.items():
+        assert row.name == name
+        for table in row.tables:
+            found[table].add(name.removeprefix("resnet50-"))
+    mobile = {name + ending for name in PRINTED for ending in ENDINGS}
+    assert found.pop(5) == {name for name in mobile if "mobilenet" in name}
+    assert len(found.pop(4)) == 24
+    assert found == {
+        1: {"resnet50", "se", "channel-max", "channel-avg-max"},
+        2: {"cbam", "spatial-conv-3", "spatial-conv-7", "spatial-avg-max-3"},
+        3: {"se", "cbam", "spatial-first", "parallel"},
     }
-    assert tables == ({5} if "mobilenet" in name else {4})
+    assert rows.keys() == {*PRESETS, *ABLATIONS}
+    assert ABLATIONS["resnet50-cbam"] is PRESETS["resnet50-cbam"]
 
 
-@pytest.mark.parametrize(
-    "name, tables",
-    [
-        ("resnet50", (1, 4)),
-        ("resnet50-se", (1, 3, 4)),
-        ("resnet50-cbam", (2, 3, 4)),
-    ],
-)
-def test_repeated_rows_are_one_row(name, tables):
-    assert ABLATIONS[name] is PRESETS[name]
-    assert PRESETS[name].tables == tables
-
-
-@pytest.mark.parametrize("name, row", [*PRESETS.items(), *ABLATIONS.items()])
-def test_rows_are_plausible(name, row):
-    assert row.name == name
-    assert row.layer in (None, "se", "channel", "cbam")
-    assert (row.layer is None) == (row.attention == "")
-    assert 1 < row.top5_error < row.top1_error < 50
-    assert (row.parameters is None) == (row.macs is None)
-    assert (row.parameters is None) == (name not in PRESETS)
-    assert isinstance(hash(row), int)
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_printed_errors_fall_in_the_order_of_the_table(network):
+def test_printed_errors_fall_in_the_order_of_the_table():
     # One cell alone does not: CBAM's top-1 error on ResNeXt50 is 0.01 higher
     # than SE's.
-    plain, se, cbam = (
-        PRESETS[network + ending] for ending in ("", "-se", "-cbam")
-    )
-    assert plain.top1_error > se.top1_error > cbam.top1_error - 0.02
-    assert plain.top5_error > se.top5_error > cbam.top5_error
-    assert plain.parameters < se.parameters <= cbam.parameters
-    assert plain.macs <= se.macs < cbam.macs
+    for network in PRINTED:
+        plain, se, cbam = (PRESETS[network + ending] for ending in ENDINGS)
+        assert 50 > plain.top1_error > se.top1_error > cbam.top1_error - 0.02
+        assert plain.top5_error > se.top5_error > cbam.top5_error > 1
 
 
 def test_certainty_is_stated_for_each_error():
@@ -117,142 +151,120 @@ def test_certainty_is_stated_for_each_error():
     assert mixed == [("resnet101-cbam", "copy", "recalled")]
 
 
-def test_rows_cannot_be_changed():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        PRESETS["resnet50"].top1_error = 0.0
+def test_rows_can_be_hashed():
+    assert len({*PRESETS.values(), *ABLATIONS.values()}) == 37
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "resnet18",
-        "resnet18-se",
-        "resnet18-cbam",
-        "wideresnet18-1.5-cbam",
-        "mobilenet-0.7-se",
-        "mobilenet-0.7-cbam",
-    ],
-)
-def test_parameters_are_the_printed_ones(name):
-    found = parameters(build_preset(name))
-    assert round(found / 1e6, 2) == PRESETS[name].parameters
+def test_ablations_have_the_attention_of_the_row():
+    found = {
+        name: (row.layer, row.layer_options)
+        for name, row in ABLATIONS.items()
+        if name not in PRESETS
+    }
+    assert found == CHOICES
 
 
-@pytest.mark.parametrize(
-    "name, layer, options",
-    [
-        ("resnet50-se", SqueezeExcite, {"pool_types": ("avg",)}),
-        (
-            "resnet50-cbam",
-            CBAM,
-            {
-                "kernel_size": 7,
-                "order": "channel_first",
-                "spatial_pool_types": ("max", "avg"),
-                "spatial_batch_norm": True,
-            },
-        ),
-        ("resnet50-channel-max", ChannelAttention, {"pool_types": ("max",)}),
-        (
-            "resnet50-channel-avg-max",
-            ChannelAttention,
-            {"pool_types": ("avg", "max")},
-        ),
-        (
-            "resnet50-spatial-conv-3",
-            CBAM,
-            {"kernel_size": 3, "spatial_pool_types": ("conv",)},
-        ),
-        (
-            "resnet50-spatial-conv-7",
-            CBAM,
-            {"kernel_size": 7, "spatial_pool_types": ("conv",)},
-        ),
-        (
-            "resnet50-spatial-avg-max-3",
-            CBAM,
-            {"kernel_size": 3, "spatial_pool_types": ("max", "avg")},
-        ),
-        (
-            "resnet50-spatial-first",
-            CBAM,
-            {"order": "spatial_first", "spatial_batch_norm": True},
-        ),
-        (
-            "resnet50-parallel",
-            CBAM,
-            {"order": "parallel", "spatial_batch_norm": True},
-        ),
-    ],
-)
-def test_blocks_have_the_attention_of_the_row(name, layer, options):
-    model = build_preset(name, include_top=False)
+def test_blocks_are_built_with_the_attention_of_the_row():
+    with without_values():
+        model = build_preset("resnet50-parallel", include_top=False)
+        plain = build_preset("resnet18", include_top=False)
     gate = model.get_layer("stage4_block3_attention")
-    assert type(gate) is layer
-    assert {key: getattr(gate, key) for key in options} == options
-
-
-def test_a_row_without_attention_has_none():
-    names = [layer.name for layer in build_preset("resnet18").layers]
-    assert not [name for name in names if "attention" in name]
-
-
-def test_stride_is_where_the_printed_flops_have_it():
-    model = build_preset("resnet50", input_shape=(64, 64, 3))
-    assert model.get_layer("stage2_block1_conv1").output.shape[1:3] == (8, 8)
-    model = build_preset(
-        "resnet50", input_shape=(64, 64, 3), downsample_in="3x3"
-    )
-    assert model.get_layer("stage2_block1_conv1").output.shape[1:3] == (16, 16)
+    assert type(gate) is CBAM
+    expected = OFFICIAL | {"order": "parallel", "kernel_size": 7}
+    assert {key: getattr(gate, key) for key in expected} == expected
+    assert not [x.name for x in plain.layers if "attention" in x.name]
 
 
 def test_options_go_to_the_builder():
-    model = build_preset(
-        "mobilenet-0.7",
-        classes=5,
-        input_shape=(32, 32, 1),
-        stem="small",
-    )
+    with without_values():
+        model = build_preset(
+            "mobilenet-0.7", classes=5, input_shape=(32, 32, 1), stem="small"
+        )
     assert model.input_shape == (None, 32, 32, 1)
     assert model.output_shape == (None, 5)
 
 
-def test_models_are_named_after_the_row():
-    model = build_preset("wideresnet18-1.5", include_top=False)
-    assert model.name == "wideresnet18-1.5"
-
-
 @pytest.mark.parametrize(
-    "name, hint",
+    "name, options, error, message",
     [
-        ("resnet50-cbm", "resnet50-cbam"),
-        ("resnet50-paralel", "resnet50-parallel"),
-        ("mobilnet-0.7", "mobilenet-0.7"),
+        (
+            "resnet50-paralel",
+            {},
+            ValueError,
+            '`name` must be one of .*Did you mean "resnet50-parallel"',
+        ),
+        (
+            "resnet18",
+            {"clases": 5},
+            TypeError,
+            'models.ResNet18.*clases=5.*mean "classes"',
+        ),
+        (
+            "resnet18-se",
+            {"attention": None},
+            TypeError,
+            "`attention` is fixed by a preset",
+        ),
+        (
+            "resnext50",
+            {"groups": 8},
+            TypeError,
+            r"`groups` is fixed .*call .*models\.ResNeXt50\(groups=",
+        ),
     ],
+    ids=["name", "unknown", "attention", "fixed"],
 )
-def test_unknown_names_are_refused_with_a_hint(name, hint):
-    message = f'`name` must be one of .*Did you mean "{hint}"'
-    with pytest.raises(ValueError, match=message):
-        build_preset(name)
-
-
-@pytest.mark.parametrize(
-    "name, options, message",
-    [
-        ("resnet18", {"clases": 5}, 'models.ResNet18.*mean "classes"'),
-        ("resnet18", {"alpha": 0.5}, "models.ResNet18.*alpha=0.5"),
-        ("resnet18", {"attention": "se"}, "`attention` is fixed by a preset"),
-        ("resnet18-se", {"attention": None}, "`attention` is fixed"),
-        ("mobilenet", {"alpha": 0.5}, "`alpha` is fixed by a preset"),
-        ("resnext50", {"groups": 8}, r"call .*models\.ResNeXt50\(groups="),
-    ],
-    ids=str,
-)
-def test_unknown_and_fixed_options_are_refused(name, options, message):
-    with pytest.raises(TypeError, match=message):
+def test_unknown_and_fixed_options_are_refused(name, options, error, message):
+    with pytest.raises(error, match=message):
         build_preset(name, **options)
 
 
-def test_values_of_options_are_checked_by_the_builder():
-    with pytest.raises(ValueError, match="`classes` must be a positive"):
-        build_preset("resnet18", classes=0)
+@pytest.fixture(scope="module")
+def few(rows):
+    names = ["resnet18", "mobilenet-0.7-cbam", "resnet50-parallel"]
+    return reproduction.PaperTables(rows[name] for name in names)
+
+
+def test_prints_counted_printed_and_reported_numbers(few):
+    text = str(few)
+    line = next(line for line in text.splitlines() if "MobileNet (al" in line)
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[1:] == "CBAM|2.71|2.71|0.289|0.289|~31.51 / ~11.48".split("|")
+    assert "2 of 2 rows" in text
+    assert "not measured here" in text
+
+
+def test_markdown_marks_what_is_only_recalled(few):
+    markdown = " ".join(few.markdown().split())
+    assert "| ~29.60 / ~10.55 |" in markdown
+    assert "| 22.95 / 6.59 |" in markdown
+
+
+def test_json_holds_exact_counts(few):
+    rows = json.loads(few.json())
+    assert [row["name"] for row in rows] == [
+        "resnet18",
+        "mobilenet-0.7-cbam",
+        "resnet50-parallel",
+    ]
+    assert rows[0]["parameters"] == 11_689_512
+    assert rows[0]["equal"] is True
+    assert rows[0]["top1_certainty"] == "recalled"
+    assert rows[2]["printed_gflops"] is None
+    assert rows[2]["equal"] is None
+
+
+def test_a_row_that_differs_is_named():
+    row = reproduction.TableRow(presets.PRESETS["resnet18"], 11_000_000, 1)
+    assert row.equal is False
+    text = str(reproduction.PaperTables([row]))
+    assert "0 of 1 rows" in text
+    assert "others: resnet18." in text
+
+
+def test_tables_have_the_rows_that_are_named():
+    with without_values():
+        (row,) = reproduction.paper_tables(["resnet18-cbam"])
+    assert row.preset is PRESETS["resnet18-cbam"]
+    with pytest.raises(ValueError, match='Did you mean "resnet50-cbam"'):
+        reproduction.paper_tables(["resnet50-cbm"])

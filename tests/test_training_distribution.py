@@ -1,5 +1,6 @@
 """One network on several devices: in one process, and in several."""
 
+import functools
 import json
 import os
 import pathlib
@@ -8,28 +9,31 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import digits
+import distribution_script
 import keras
 import numpy as np
+import pretended
 import pytest
-from training_checks import KEYS, NETWORKS, SHORT, SMALL, linear, numbers
+from training_checks import SHORT, linear, numbers
 
-from cbam_keras import data, training
+from cbam_keras import _files, data, training
 from cbam_keras.training import Distribution, distribution
-from cbam_keras.training import processes as training_processes
 
-SCRIPT = pathlib.Path(__file__).parent / "distribution_script.py"
+SCRIPT = pathlib.Path(distribution_script.__file__)
 BACKEND = keras.backend.backend()
 only_tensorflow = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="TensorFlow shares batches in its own way"
 )
-only_jax = pytest.mark.skipif(
-    BACKEND != "jax", reason="under JAX alone several processes can train"
-)
-not_torch = pytest.mark.skipif(
-    BACKEND == "torch", reason="Keras shares no batches under PyTorch"
-)
+
+
+def only_jax(test):
+    """Marks what needs processes under JAX: `-m exhaustive` there."""
+    test = pytest.mark.skipif(BACKEND != "jax", reason="is about JAX")(test)
+    test = pytest.mark.every_backend(test)
+    return pytest.mark.exhaustive(pytest.mark.slow(test))
 
 
 # Mistakes.
@@ -40,11 +44,8 @@ not_torch = pytest.mark.skipif(
     [
         ({"address": "10.0.0.1"}, "`address` must be host:port"),
         ({"address": ":29400"}, "`address` must be host:port"),
-        ({"address": "host:port"}, "`address` must be host:port"),
         ({"address": "host:70000"}, "`address` must be host:port"),
-        ({"address": None}, "`address` must be host:port"),
         ({"processes": 0}, "`processes` must be a positive integer"),
-        ({"processes": 2.0}, "`processes` must be a positive integer"),
         ({"process": -1}, "`process` must be an integer from 0"),
         ({"process": 2}, "`process` must be an integer from 0 to `processes`"),
     ],
@@ -55,29 +56,9 @@ def test_a_distribution_refuses_wrong_values(options, message):
         Distribution(**{**right, **options})
 
 
-@pytest.mark.parametrize("distribute", [None, 2, "all"])
-def test_what_is_no_distribution_is_refused(tmp_path, distribute):
-    with pytest.raises(TypeError, match="`distribute` must be True, False or"):
-        training.train(
-            {"linear": linear},
-            "mnist5k",
-            SHORT,
-            output=tmp_path / "run",
-            distribute=distribute,
-        )
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_ready_model_cannot_be_distributed(tmp_path):
-    with pytest.raises(ValueError, match="takes functions that build"):
-        training.train(
-            linear(), "mnist5k", SHORT, output=tmp_path, distribute=True
-        )
-
-
-def _distributed(folder, distribute):
+def train(folder, distribute, networks=None):
     return training.train(
-        {"linear": linear},
+        networks or {"linear": linear},
         "mnist5k",
         SHORT,
         output=folder / "run",
@@ -85,25 +66,26 @@ def _distributed(folder, distribute):
     )
 
 
-@pytest.mark.every_backend
-@pytest.mark.skipif(BACKEND != "torch", reason="is about PyTorch")
-@pytest.mark.parametrize("distribute", [True, Distribution("a:1", 2, 0)])
-def test_pytorch_cannot_distribute(tmp_path, distribute):
-    with pytest.raises(
-        ValueError, match="needs the backend TensorFlow or JAX.*BACKEND=jax"
-    ):
-        _distributed(tmp_path, distribute)
+PAIR = Distribution("a:1", 2, 0)
 
 
-@only_tensorflow
-def test_tensorflow_takes_one_machine(tmp_path):
-    with pytest.raises(
-        ValueError, match="only under JAX.*KERAS_BACKEND=jax; distribute=True"
-    ):
-        _distributed(tmp_path, Distribution("a:1", 2, 0))
+@pytest.mark.parametrize(
+    ("backend", "distribute", "message"),
+    [
+        ("torch", True, "needs the backend TensorFlow or JAX.*BACKEND=jax"),
+        ("torch", PAIR, "needs the backend TensorFlow or JAX.*BACKEND=jax"),
+        ("tensorflow", PAIR, "only under JAX.*BACKEND=jax; distribute=True"),
+    ],
+)
+def test_backends_that_cannot_distribute_are_refused(
+    tmp_path, monkeypatch, backend, distribute, message
+):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, distribute)
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.every_backend
 @only_jax
 def test_a_port_in_use_is_refused(tmp_path):
     with socket.socket() as other:
@@ -111,16 +93,18 @@ def test_a_port_in_use_is_refused(tmp_path):
         other.listen()
         address = f"localhost:{other.getsockname()[1]}"
         with pytest.raises(ValueError, match="a port that is free.*Address"):
-            _distributed(tmp_path, Distribution(address, 2, 0))
+            train(tmp_path, Distribution(address, 2, 0))
 
 
-@pytest.mark.every_backend
 @only_jax
 def test_processes_are_connected_before_anything_else(tmp_path):
     keras.ops.convert_to_numpy(keras.ops.ones(1))
     address = f"localhost:{_free_port()}"
     with pytest.raises(RuntimeError, match="before the first array or model"):
-        _distributed(tmp_path, Distribution(address, 2, 1))
+        train(tmp_path, Distribution(address, 2, 1))
+
+
+# How images are shared.
 
 
 def _shared_by(count):
@@ -129,7 +113,6 @@ def _shared_by(count):
     return devices
 
 
-@pytest.mark.every_backend
 def test_a_batch_that_does_not_divide_is_refused(few_digits):
     images = data.load("mnist5k", batch_size=16)
     with pytest.raises(
@@ -138,12 +121,7 @@ def test_a_batch_that_does_not_divide_is_refused(few_digits):
         _shared_by(3).share(images)
 
 
-# How images are shared.
-
-
-@pytest.mark.every_backend
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_shared_split_is_evaluated_exactly(few_digits, split):
+def test_shared_images_are_evaluated_exactly(few_digits):
     images = data.load("mnist5k", batch_size=9)
     # 10 and 20 images, so the last batches hold copies of weight 0.
     shared = _shared_by(3).share(images)
@@ -152,23 +130,117 @@ def test_a_shared_split_is_evaluated_exactly(few_digits, split):
     model.compile(
         loss="sparse_categorical_crossentropy", weighted_metrics=["accuracy"]
     )
-    whole = model.evaluate(getattr(images, split), verbose=0)
-    assert model.evaluate(getattr(shared, split), verbose=0) == pytest.approx(
-        whole, rel=1e-6
-    )
+    evaluate = functools.partial(model.evaluate, verbose=0)
+    for split in ("validation", "test"):
+        whole = evaluate(getattr(images, split))
+        found = evaluate(getattr(shared, split))
+        assert found == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.every_backend
-@not_torch
-def test_one_device_gives_what_it_gives_undistributed(tmp_path, finished):
-    results = training.train(
-        NETWORKS, "mnist5k", SMALL, output=tmp_path, distribute=True
+def test_one_device_gives_what_it_gives_undistributed(
+    few_digits, tmp_path, monkeypatch
+):
+    pretended.install(monkeypatch)
+    plain, results = (
+        train(tmp_path / str(distribute), distribute)
+        for distribute in (False, True)
     )
-    assert numbers(results) == [
-        pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
-        for value in numbers(finished)
-    ]
+    assert numbers(results) == numbers(plain)
     assert keras.distribution.distribution() is None
+
+
+@only_tensorflow
+def test_a_network_is_normalized_over_all_devices_and_saved_as_a_plain_one(
+    few_digits, tmp_path, monkeypatch
+):
+    pretended.install(monkeypatch)
+    devices = distribution._Mirrored(["CPU:0"])
+    monkeypatch.setattr(
+        "cbam_keras.training.runs.find_devices", lambda _: devices
+    )
+    fit, synchronized = keras.Model.fit, []
+
+    def normalizes(model):
+        return [
+            layer.synchronized
+            for layer in model.layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+
+    def noting(model, *arguments, **options):
+        synchronized.extend(normalizes(model))
+        assert "MirroredVariable" in str(type(model.variables[0].value))
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", noting)
+    results = train(tmp_path, True, {"normalized": distribution_script.network})
+    assert synchronized == [True]
+    saved = keras.saving.load_model(results.output / "normalized.keras")
+    assert normalizes(saved) == [False]
+
+
+# A process that does not write.
+
+
+@pytest.fixture
+def finished(few_digits, tmp_path, monkeypatch):
+    """Returns the results of a pretended run, as process 0 leaves them."""
+    pretended.install(monkeypatch)
+    return train(tmp_path, False)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_a_process_that_does_not_write_gets_the_results(
+    finished, monkeypatch, capsys
+):
+    second = distribution.Devices()
+    second.index = 1
+    monkeypatch.setattr(
+        "cbam_keras.training.runs.find_devices", lambda _: second
+    )
+    before = contents(finished.output)
+    capsys.readouterr()
+    # Process 0 has locked the folder.
+    with _files.locked(finished.output):
+        found = train(finished.output.parent, False)
+    assert found == finished
+    assert contents(finished.output) == before
+    assert capsys.readouterr().out == ""
+
+
+def test_a_process_that_does_not_write_leaves_all_as_it_is(finished):
+    content = json.loads((finished.output / "results.json").read_text())
+    folder = training.TrainingFolder(
+        finished.output, content["settings"], writes=False
+    )
+    folder.join()
+    before = contents(finished.output)
+    state = types.SimpleNamespace(
+        network="linear", epochs=1, history=finished.history
+    )
+    folder.write_history()
+    folder.finish(finished.runs[0], state)
+    folder.progress.save(state, linear())
+    assert folder.results() == finished
+    assert contents(finished.output) == before
+
+
+def test_a_process_that_cannot_join_is_told_why(
+    finished, tmp_path, monkeypatch
+):
+    folder = training.TrainingFolder(
+        finished.output, {"backend": "other"}, writes=False
+    )
+    with pytest.raises(ValueError, match="backend was .*, is 'other'"):
+        folder.join()
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    folder = training.TrainingFolder(tmp_path / "own", {}, writes=False)
+    with pytest.raises(ValueError, match="one folder that all processes share"):
+        folder.join()
+    assert not (tmp_path / "own").exists()
 
 
 # Several devices, and several processes.
@@ -219,11 +291,15 @@ def start(tmp_path_factory):
         process.communicate()
 
 
-def _reported(process):
-    """Returns the results that a process prints when it succeeds."""
+def _ended(process):
+    """Returns what a process printed that succeeded."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    return json.loads(output.splitlines()[-1])
+    return output
+
+
+def _numbers(printed):
+    return json.loads(printed.splitlines()[-1])
 
 
 def _pair(start, output, **more):
@@ -234,164 +310,85 @@ def _pair(start, output, **more):
     ]
 
 
-def _rows(reported):
-    return [
-        [row["network"], row["epoch"], *(row[key] for key in KEYS)]
-        for row in reported["history"]
-    ]
-
-
-def _close(rows):
-    # Sums in another order.
-    return [
-        [
-            pytest.approx(value, abs=1e-5)
-            if isinstance(value, float)
-            else value
-            for value in row
-        ]
-        for row in rows
-    ]
-
-
-def _accuracies(reported):
-    return [run["test_accuracy"] for run in reported["runs"]]
-
-
 @pytest.fixture(scope="module")
-def alone(start, tmp_path_factory):
+def alone(tmp_path_factory):
     """Returns the folder and results of a run that is not distributed."""
     output = tmp_path_factory.mktemp("alone") / "run"
-    return output, _reported(start(output))
-
-
-@pytest.fixture(scope="module")
-def two_devices(start, tmp_path_factory):
-    """Returns the folder and results of a run on two devices."""
-    output = tmp_path_factory.mktemp("two") / "run"
-    return output, _reported(start(output, devices=2))
-
-
-@pytest.fixture(scope="module")
-def two_processes(start, tmp_path_factory):
-    """Returns the folder and what each process printed."""
-    output = tmp_path_factory.mktemp("pair") / "run"
-    printed = []
-    for process in _pair(start, output):
-        out, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        printed.append(out)
-    return output, printed
-
-
-def _judged(folder, name):
-    """Returns loss and accuracy of a saved network here, as one batch."""
     with pytest.MonkeyPatch.context() as patch:
         digits.replace(digits.brighter_by_class, patch.setattr)
-        splits = data.load("mnist5k", batch_size=None)
-    model = keras.saving.load_model(folder / f"{name}.keras")
-    assert not any(
-        getattr(layer, "synchronized", False) for layer in model.layers
-    )
-    return {
-        split: model.evaluate(
-            getattr(splits, split)[0].astype("float32"),
-            getattr(splits, split)[1],
-            batch_size=100,
-            verbose=0,
+        results = training.train(
+            distribution_script.NETWORKS,
+            "mnist5k",
+            distribution_script.RECIPE,
+            output=output,
         )
-        for split in ("validation", "test")
-    }
+    return output, [
+        # Sums in another order.
+        pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+        for value in numbers(results)
+    ]
+
+
+def assert_networks_are_equal(folder, other):
+    """Compares what they answer; also, they must be plain networks."""
+    images = np.random.default_rng(0).uniform(0, 255, (4, 28, 28, 1))
+    for name in distribution_script.NETWORKS:
+        one, two = (
+            keras.saving.load_model(path / f"{name}.keras")
+            for path in (folder, other)
+        )
+        # Else other backends could not load it.
+        assert not any(
+            getattr(layer, "synchronized", False) for layer in one.layers
+        )
+        np.testing.assert_allclose(
+            *(model.predict(images, verbose=0) for model in (one, two)),
+            atol=1e-5,
+        )
 
 
 @pytest.mark.every_backend
-@not_torch
+@pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 1], ids=["normalized", "linear"])
-def test_a_network_of_two_devices_is_a_plain_one(two_devices, index):
-    folder, reported = two_devices
-    run = reported["runs"][index]
-    judged = _judged(folder, run["network"])
-    row = reported["history"][3 * index + run["best_epoch"] - 1]
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras shares no batches there")
+def test_two_devices_give_what_one_gives(alone, start, tmp_path):
     # 11 and 23 images, so each device had another number of them.
-    assert judged["validation"] == pytest.approx(
-        [row["val_loss"], row["val_accuracy"]], abs=1e-5
-    )
-    assert judged["test"][1] == pytest.approx(run["test_accuracy"])
+    printed = _ended(start(tmp_path / "run", devices=2))
+    assert _numbers(printed) == alone[1]
+    assert_networks_are_equal(tmp_path / "run", alone[0])
 
 
-@pytest.mark.every_backend
-@not_torch
-@pytest.mark.slow
-def test_two_devices_give_what_one_gives(alone, two_devices):
-    assert _rows(two_devices[1]) == _close(_rows(alone[1]))
-
-
-@pytest.mark.every_backend
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @only_tensorflow
-def test_training_on_two_devices_resumes(start, tmp_path, two_devices):
+def test_training_on_two_devices_resumes(start, tmp_path, alone):
     output, go = tmp_path / "run", tmp_path / "go"
     held = start(output, devices=2, HOLD=str(go))
     _wait_for(output / ".resume" / "state.json", held)
     held.kill()
-    resumed = _reported(start(output, devices=2))
-    assert _rows(resumed) == _close(_rows(two_devices[1]))
+    assert _numbers(_ended(start(output, devices=2))) == alone[1]
 
 
-@pytest.mark.every_backend
-@pytest.mark.slow
 @only_jax
-def test_two_processes_give_what_one_gives(alone, two_processes):
-    reported = json.loads(two_processes[1][0].splitlines()[-1])
-    assert _rows(reported) == _close(_rows(alone[1]))
-    assert _accuracies(reported) == pytest.approx(_accuracies(alone[1]))
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-@only_jax
-def test_all_processes_get_the_results_and_one_prints(two_processes):
-    first, second = two_processes[1]
+def test_two_processes_give_what_one_gives(alone, start, tmp_path):
+    output = tmp_path / "run"
+    first, second = [_ended(process) for process in _pair(start, output)]
+    assert _numbers(first) == alone[1]
+    # Both get the results, and one prints.
     assert "normalized (1 of 2), 134 parameters, from the start" in first
     assert "from the start" not in second
     assert "Epoch" not in second
     assert second.splitlines()[-1] == first.splitlines()[-1]
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-@only_jax
-def test_two_processes_leave_the_files_of_one(alone, two_processes):
-    output = two_processes[0]
-    assert sorted(path.name for path in output.rglob("*")) == sorted(
-        path.name for path in alone[0].rglob("*")
-    )
-    settings = [
-        json.loads((folder / "results.json").read_text())["settings"]
+    # And their files are those of one.
+    assert_networks_are_equal(output, alone[0])
+    both, own = (
+        [
+            sorted(path.name for path in folder.rglob("*")),
+            json.loads((folder / "results.json").read_text())["settings"],
+        ]
         for folder in (output, alone[0])
-    ]
-    assert settings[0] == settings[1]
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-@only_jax
-@pytest.mark.parametrize("index", [0, 1], ids=["normalized", "linear"])
-def test_a_network_of_two_processes_is_a_plain_one(alone, two_processes, index):
-    name = ["normalized", "linear"][index]
-    judged = _judged(two_processes[0], name)
-    assert judged["test"][1] == pytest.approx(
-        alone[1]["runs"][index]["test_accuracy"]
     )
-    predict = np.random.default_rng(0).uniform(0, 255, (4, 28, 28, 1))
-    here, there = (
-        keras.saving.load_model(folder / f"{name}.keras").predict(
-            predict, verbose=0
-        )
-        for folder in (alone[0], two_processes[0])
-    )
-    np.testing.assert_allclose(there, here, atol=1e-5)
+    assert both == own
 
 
 def _wait_for(path, *processes):
@@ -400,8 +397,6 @@ def _wait_for(path, *processes):
         time.sleep(0.02)
 
 
-@pytest.mark.every_backend
-@pytest.mark.slow
 @only_jax
 @pytest.mark.parametrize(
     ("victim", "how", "resumed_by"),
@@ -428,16 +423,10 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
 
     state = json.loads((output / ".resume" / "state.json").read_text())
     assert len(state["history"]) == 1
-    if resumed_by == 2:
-        resumed = [_reported(process) for process in _pair(start, output)][0]
-    else:
-        resumed = _reported(start(output))
-    assert _rows(resumed) == _close(_rows(alone[1]))
-    assert _accuracies(resumed) == pytest.approx(_accuracies(alone[1]))
+    again = _pair(start, output) if resumed_by == 2 else [start(output)]
+    assert [_numbers(_ended(process)) for process in again][0] == alone[1]
 
 
-@pytest.mark.every_backend
-@pytest.mark.slow
 @only_jax
 def test_a_mistake_in_one_process_ends_the_other(start, tmp_path):
     (tmp_path / "notes.txt").touch()
@@ -448,32 +437,3 @@ def test_a_mistake_in_one_process_ends_the_other(start, tmp_path):
     _, errors = second.communicate(timeout=120)
     assert second.returncode != 0
     assert "process 0 ended or could not be reached" in errors
-
-
-ALONE = """
-from cbam_keras import training
-from cbam_keras.training import processes
-processes.SECONDS_TO_CONNECT = 3
-processes.connect_processes(training.Distribution("127.0.0.1:{}", 2, 0))
-"""
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-@only_jax
-def test_a_process_that_waits_in_vain_is_ended_by_jax():
-    port = _free_port()
-    result = subprocess.run(
-        [sys.executable, "-c", ALONE.format(port)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "KERAS_BACKEND": BACKEND},
-    )
-    assert result.returncode != 0
-    assert "JAX distributed service" in result.stderr
-    assert "DEADLINE_EXCEEDED" in result.stderr
-
-
-def test_a_process_is_taken_for_dead_within_a_minute():
-    assert training_processes.SECONDS_OF_SILENCE <= 60

@@ -1,8 +1,11 @@
-"""Images are loaded as a recipe says."""
+"""Images are loaded as a recipe says, or keep their own options."""
 
-import numpy as np
+import json
+
+import pretended
 import pytest
 from data_checks import arrays
+from networks import linear
 
 from cbam_keras import data, training
 
@@ -28,12 +31,20 @@ def test_data_options_decide_the_rest():
     assert given == {"validation_fraction": 0.5}
 
 
-def test_loaded_images_stay_as_they_are():
-    images = data.load(arrays(), batch_size=4)
+def test_loaded_images_keep_their_options(tmp_path, few_digits, monkeypatch):
+    pretended.install(monkeypatch)
+    images = data.load("mnist5k", batch_size=10, seed=2, augment="crop")
     assert training.images_for(images, RECIPE) is images
+    training.train({"linear": linear}, images, RECIPE, output=tmp_path)
+    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
+    for described in (settings["data"], settings["recipe"]):
+        assert described["batch_size"] == 10
+        assert described["augment"] == ["crop"]
+    assert settings["data"]["seed"] == 2
+    assert settings["data"]["image_shape"] == [28, 28, 1]
 
 
-@pytest.mark.parametrize("name", ["batch_size", "seed", "augment", "boxes"])
+@pytest.mark.parametrize("name", ["batch_size", "boxes"])
 def test_data_options_must_not_change_the_recipe(name):
     with pytest.raises(ValueError, match=f"data_options.*{name}"):
         training.images_for(arrays(), RECIPE, {name: 1})
@@ -43,18 +54,22 @@ def test_data_options_must_not_change_the_recipe(name):
     ("options", "message"),
     [
         ({"batch_size": None}, "`images` must come in batches"),
+        ({"boxes": True}, "`images` must hold images and labels.*boxes=True"),
         ({}, "`data_options` must be left out for images that are loaded"),
     ],
-    ids=["whole", "options"],
+    ids=["whole", "boxes", "options"],
 )
-def test_loaded_images_that_do_not_fit_are_refused(options, message):
-    images = data.load(arrays(), **options)
+def test_loaded_images_that_do_not_fit_are_refused(
+    few_digits, options, message
+):
+    images = data.load("cluttered_mnist", **options)
     given = None if options else {"download": True}
     with pytest.raises(ValueError, match=message):
         training.images_for(images, RECIPE, given)
 
 
-@pytest.mark.parametrize("images", [None, 5, np.zeros((3, 4, 4))])
-def test_other_images_are_refused(images):
+@pytest.mark.parametrize("images", [None, arrays()[0]], ids=["none", "array"])
+def test_other_images_are_refused(images, tmp_path):
     with pytest.raises(TypeError, match="`images` must be the name of a data"):
-        training.images_for(images, RECIPE)
+        training.train(linear(), images, RECIPE, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,87 +1,163 @@
-"""What is said of networks before their training."""
+"""Networks for training: built, compiled, checked, refused, told about."""
+
+import dataclasses
+import functools
+import json
+import sys
 
 import keras
 import numpy as np
+import pretended
 import pytest
 from keras import layers
-from training_checks import NETWORKS, SHORT, SMALL, linear
+from training_checks import KEYS, SHORT, linear, resnet
 from tuning_checks import warned
 
-from cbam_keras import training
-from cbam_keras.training.networks import check_averages
-
-MESSAGE = "The averages of batch normalization"
-silent = pytest.mark.filterwarnings(f"error:{MESSAGE}:UserWarning")
+from cbam_keras import data, training
+from cbam_keras.training import Recipe
 
 
-def network(momentum=0.9, **options):
-    return keras.Sequential(
-        [
-            keras.Input((4, 4, 3)),
-            layers.BatchNormalization(momentum=momentum / 2),
-            layers.BatchNormalization(momentum=momentum, **options),
-        ]
-    )
+@pytest.fixture(scope="module", autouse=True)
+def quick(few_digits):
+    """Trains no network, and draws nothing."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    with pytest.MonkeyPatch.context() as patch:
+        pretended.install(patch)
+        patch.setattr(
+            figure, "savefig", lambda _, path, **options: path.touch()
+        )
+        yield
 
 
-@pytest.mark.every_backend
-def test_few_steps_are_reported_with_what_is_left_of_the_start():
-    # The average starts at 0: of a constant mean of 1 it lacks what is left.
-    layer = layers.BatchNormalization(momentum=0.9)
-    layer.build((None, 3))
-    for _ in range(8):
-        layer(keras.ops.ones((2, 3)), training=True)
-    left = 1 - float(keras.ops.convert_to_numpy(layer.moving_mean)[0])
-    with warned(MESSAGE) as found:
-        check_averages(network(), 2, 4)
-    assert f" {left:.0%} of their initial values" in found[0]
-    assert "after 8 steps with momentum=0.9" in found[0]
-    # 0.9 ** 22 is 0.098.
-    assert "Train 11 epochs or more" in found[0]
+def train(networks, output, recipe=SHORT, images="mnist5k", **options):
+    if callable(networks) and not isinstance(networks, keras.Model):
+        networks = {"network": networks}
+    return training.train(networks, images, recipe, output=output, **options)
 
 
-@silent
+# Built.
+
+
+def test_every_network_starts_from_the_seed(tmp_path):
+    both = {"first": linear, "second": linear}
+
+    def rows(seed):
+        recipe = dataclasses.replace(SHORT, seed=seed)
+        found = train(both, tmp_path / str(seed), recipe)
+        return [[row[key] for key in KEYS] for row in found.history]
+
+    first, second = rows(5)
+    assert first == second != rows(6)[0]
+
+
 @pytest.mark.parametrize(
-    ("model", "steps", "epochs"),
+    ("outside", "precision", "inside"),
     [
-        (network(), 2, 11),
-        (network(0.0), 1, 1),
-        (network(0.99, trainable=False), 2, 4),
-        (keras.Sequential([keras.Input((4,)), layers.Dense(2)]), 1, 1),
+        ("mixed_bfloat16", None, "mixed_bfloat16"),
+        ("float32", "bfloat16", "mixed_bfloat16"),
+        ("mixed_bfloat16", "float16", "mixed_float16"),
     ],
-    ids=["enough_steps", "no_momentum", "frozen", "no_normalization"],
+    ids=["global", "recipe", "over_global"],
 )
-def test_nothing_is_said_without_need(model, steps, epochs):
-    check_averages(model, steps, epochs)
-
-
-@silent
-def test_averages_of_a_trained_network_are_left_alone():
-    model = network()
-    for variable in model.non_trainable_variables:
-        variable.assign(keras.ops.ones_like(variable))
-    check_averages(model, 1, 1)
-
-
-def test_training_reports_it_at_its_start(few_digits, tmp_path):
-    networks = {"resnet": NETWORKS["resnet"]}
-    with warned("after 2 steps with momentum=0.9"):
-        training.train(networks, "mnist5k", SHORT, output=tmp_path / "run")
-
-
-@silent
-def test_a_network_without_batch_normalization_trains_in_silence(
-    few_digits, tmp_path
+def test_mixed_precision_is_the_policy_while_building(
+    outside, precision, inside
 ):
-    networks = {"linear": NETWORKS["linear"]}
-    training.train(networks, "mnist5k", SMALL, output=tmp_path / "run")
+    keras.config.set_dtype_policy(outside)
+    recipe = Recipe(mixed_precision=precision)
+    model = training.build_seeded(linear, recipe)
+    assert model.layers[-1].dtype_policy.name == inside
+    with pytest.raises(ZeroDivisionError):
+        training.build_seeded(lambda: 1 / 0, recipe)
+    assert keras.config.dtype_policy().name == outside
+
+
+def test_a_model_given_is_trained_itself(tmp_path, capsys):
+    model = linear()
+    before = model.get_weights()[0]
+    results = train(model, tmp_path)
+    assert np.abs(model.get_weights()[0] - before).max() > 0
+    assert [run.network for run in results.runs] == ["linear"]
+    assert (tmp_path / "linear.keras").is_file()
+    printed = capsys.readouterr().out
+    assert "linear (1 of 1), 170 parameters, from the start" in printed
+    with pytest.raises(ValueError, match="changed: layers was '"):
+        train(linear(activation=None), tmp_path)
+
+
+def test_a_resumed_network_tells_after_which_epoch(
+    tmp_path, monkeypatch, capsys
+):
+    recipe = dataclasses.replace(SHORT, epochs=2)
+    fit = keras.Model.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            *(keras.Model, "fit"),
+            lambda *given, **options: fit(*given, **{**options, "epochs": 1}),
+        )
+        # The second epoch fails.
+        patch.setattr(training.Progress, "load_model", pytest.fail)
+        with pytest.raises(pytest.fail.Exception):
+            train(linear, tmp_path, recipe)
+    train(linear, tmp_path, recipe)
+    assert "170 parameters, after epoch 1" in capsys.readouterr().out
+
+
+# Compiled.
+
+logits = functools.partial(linear, activation=None)
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "to_probabilities", "one_hot"),
+    [
+        (linear, np.asarray, False),
+        (linear, np.asarray, True),
+        (lambda: logits(layers.Activation("softmax")), np.asarray, False),
+        (lambda: logits(layers.Softmax()), np.asarray, False),
+        (
+            lambda: keras.Sequential([keras.Input((28, 28, 1)), linear()]),
+            *(np.asarray, False),
+        ),
+        (logits, softmax, False),
+        (logits, softmax, True),
+        (resnet, np.asarray, False),
+        (lambda: resnet(classifier_activation=None), softmax, False),
+    ],
+    ids=[
+        *("in_the_layer", "of_one_hot", "activation_layer", "softmax_layer"),
+        *("in_a_model", "logits", "logits_of_one_hot"),
+        *("resnet", "resnet_logits"),
+    ],
+)
+def test_the_loss_is_the_cross_entropy(build, to_probabilities, one_hot):
+    model = build()
+    training.compile_network(model, SHORT, 2, one_hot=one_hot)
+    images, labels = data.load("mnist5k", batch_size=None).validation
+    # Small, so that no probability of the untrained network is 0.
+    outputs = model(images.astype("float32") / 255)
+    found = model.loss(np.eye(10)[labels] if one_hot else labels, outputs)
+    found = keras.ops.convert_to_numpy(found)
+    probabilities = to_probabilities(keras.ops.convert_to_numpy(outputs))
+    chosen = probabilities[np.arange(len(labels)), labels]
+    assert found == pytest.approx(-np.log(chosen).mean(), abs=1e-5)
+
+
+def test_a_network_for_mixed_labels_is_compiled_for_one_hot_labels(tmp_path):
+    model = linear()
+    images = data.load("mnist5k", batch_size=35, augment="mixup")
+    train(model, tmp_path, images=images)
+    assert isinstance(model.loss, keras.losses.CategoricalCrossentropy)
 
 
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others trace otherwise"
 )
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_a_training_step_is_traced_once(one_hot, monkeypatch):
+def test_a_training_step_is_traced_once(monkeypatch):
     model, traced, step = linear(), [], keras.Model.train_step
 
     def counted(self, data):
@@ -89,7 +165,205 @@ def test_a_training_step_is_traced_once(one_hot, monkeypatch):
         return step(self, data)
 
     monkeypatch.setattr(keras.Model, "train_step", counted)
-    training.compile_network(model, SMALL, 2, one_hot=one_hot)
-    labels = np.eye(10)[:4] if one_hot else np.arange(4)
-    model.fit(np.zeros((4, 28, 28, 1)), labels, batch_size=2, verbose=0)
+    training.compile_network(model, SHORT, 2)
+    # What `fit` calls for each batch.
+    model.make_train_function()
+    for _ in range(2):
+        images = np.zeros((2, 28, 28, 1))
+        model.train_function(iter([(images, np.arange(2))]))
     assert len(traced) == 1
+
+
+def test_nested_networks_have_a_fingerprint_of_their_own():
+    def build(units):
+        inner = keras.Sequential([layers.Flatten(), layers.Dense(units)])
+        return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
+
+    one, same, other = (
+        training.fingerprint(build(units)) for units in (8, 8, 9)
+    )
+    assert one == same != other
+
+
+# Refused.
+
+
+@pytest.mark.parametrize(
+    ("networks", "error", "message"),
+    [
+        ([linear], TypeError, "a keras.Model or a mapping"),
+        (None, TypeError, "a keras.Model or a mapping"),
+        ({"linear": 5}, TypeError, "a keras.Model or a mapping"),
+        ({1: linear}, TypeError, "a keras.Model or a mapping"),
+        ({}, ValueError, "at least one network"),
+        ({"": linear}, ValueError, "file names"),
+        ({"..": linear}, ValueError, "file names"),
+        ({"a/b": linear}, ValueError, "file names"),
+        ({"a\0b": linear}, ValueError, "file names"),
+        ({"a" * 101: linear}, ValueError, "file names"),
+    ],
+)
+def test_wrong_networks_are_refused(tmp_path, networks, error, message):
+    with pytest.raises(error, match=f"`networks`.*{message}.*Received"):
+        train(networks, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("build", "received"),
+    [
+        (lambda: linear(shape=(32, 28, 1)), "32, 28, 1), {}10)"),
+        (lambda: linear(classes=9), "28, 28, 1), {}9)"),
+        (lambda: resnet(include_top=False), "28, 28, 1), {}28, 28, 4)"),
+        (
+            lambda: keras.Sequential([keras.Input((784,)), layers.Dense(10)]),
+            "784), {}10)",
+        ),
+    ],
+    ids=["size", "classes", "no_classifier", "rank"],
+)
+def test_a_network_that_does_not_fit_is_refused(tmp_path, build, received):
+    received = received.format("output_shape=(None, ")
+    with pytest.raises(
+        ValueError,
+        match=r'"mnist5k" must take images of shape \(28, 28, 1\) and give 10',
+    ) as caught:
+        train(build, tmp_path)
+    assert f"input_shape=(None, {received}" in str(caught.value)
+
+
+def test_a_network_that_does_not_fit_leaves_the_folder_free(tmp_path):
+    with pytest.raises(ValueError, match="must take images of shape"):
+        train({"bad": functools.partial(linear, classes=9)}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: None,
+        lambda: keras.Sequential([layers.Flatten(), layers.Dense(10)]),
+    ],
+    ids=["no_model", "unknown_shape"],
+)
+def test_what_is_no_model_with_a_shape_is_refused(tmp_path, build):
+    with pytest.raises(ValueError, match="known input shape. Received"):
+        train(build, tmp_path)
+
+
+def test_a_network_for_any_size_fits(tmp_path):
+    def build():
+        inputs = keras.Input((None, None, 1))
+        x = layers.GlobalAveragePooling2D()(inputs)
+        return keras.Model(inputs, layers.Dense(10)(x))
+
+    assert train(build, tmp_path).runs[0].parameters == 20
+
+
+@pytest.mark.parametrize(
+    ("networks", "recipe", "options", "error", "message"),
+    [
+        (linear, {"epochs": 1}, {}, TypeError, "`recipe` must be a Recipe or"),
+        (linear, SHORT, {"output": None}, TypeError, "`output` must be the"),
+        (linear, SHORT, {"settings": {"x": object()}}, TypeError, "be plain"),
+        (
+            *(linear(), Recipe(mixed_precision="float16"), {}, ValueError),
+            '`mixed_precision` decides how.*model "linear"',
+        ),
+        (
+            *(linear(), SHORT, {"distribute": True}, ValueError),
+            '`distribute` decides on which.*model "linear"',
+        ),
+        (
+            *(linear, SHORT, {"distribute": 2}, TypeError),
+            "`distribute` must be True, False or a Distribution",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(
+    tmp_path, networks, recipe, options, error, message
+):
+    with pytest.raises(error, match=message):
+        train(
+            *(networks,),
+            recipe=recipe,
+            **{"output": tmp_path / "run", **options},
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_plain_values_are_taken_from_numpy_and_tuples(tmp_path):
+    call = functools.partial(
+        *(train, linear, tmp_path),
+        recipe=dataclasses.replace(SHORT, epochs=np.int64(1)),
+        settings={"pools": ("avg", "max"), "rate": np.float32(0.5)},
+    )
+    # And are equal when they have been read back.
+    assert call() == call()
+    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
+    assert (settings["pools"], settings["rate"]) == (["avg", "max"], 0.5)
+
+
+def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'pip install "cbam_keras\[plot\]"'):
+        train(linear, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Averages of batch normalization that are still far from the data's.
+
+MESSAGE = "The averages of batch normalization"
+# Two steps each.
+FOUR = Recipe(epochs=4, batch_size=35)
+ELEVEN = Recipe(epochs=11, batch_size=35)
+
+
+def normalized(momentum=0.9, **options):
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.BatchNormalization(momentum=momentum / 2),
+            layers.BatchNormalization(momentum=momentum, **options),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        ]
+    )
+
+
+def trained():
+    model = normalized()
+    for variable in model.non_trainable_variables:
+        variable.assign(keras.ops.ones_like(variable))
+    return model
+
+
+def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
+    # The average starts at 0: of a constant mean of 1 it lacks what is left.
+    layer = layers.BatchNormalization(momentum=0.9)
+    layer.build((None, 3))
+    for _ in range(8):
+        layer(keras.ops.ones((2, 3)), training=True)
+    left = 1 - float(keras.ops.convert_to_numpy(layer.moving_mean)[0])
+    with warned(MESSAGE) as found:
+        train(normalized, tmp_path, FOUR)
+    assert f" {left:.0%} of their initial values" in found[0]
+    assert "after 8 steps with momentum=0.9" in found[0]
+    # 0.9 ** 22 is 0.098.
+    assert "Train 11 epochs or more" in found[0]
+
+
+@pytest.mark.filterwarnings(f"error:{MESSAGE}:UserWarning")
+@pytest.mark.parametrize(
+    ("build", "recipe"),
+    [
+        (normalized, ELEVEN),
+        (functools.partial(normalized, 0.0), SHORT),
+        (functools.partial(normalized, trainable=False), ELEVEN),
+        (trained, SHORT),
+        (linear, SHORT),
+    ],
+    ids=["enough", "no_momentum", "frozen", "trained", "no_normalization"],
+)
+def test_nothing_is_said_without_need(tmp_path, build, recipe):
+    train(build, tmp_path, recipe)

@@ -5,6 +5,7 @@ import io
 
 import keras
 import numpy as np
+import pretended
 import pytest
 from PIL import Image
 from training_checks import SHORT, resnet
@@ -20,6 +21,13 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    pretended.install(monkeypatch)
+
+
+# The pretended weights are alike.
+@pytest.mark.filterwarnings("ignore:The .* gate of layer:UserWarning")
 def test_logs_for_tensorboard_hold_curves_and_gates(tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 

@@ -2,16 +2,13 @@
 
 import dataclasses
 import itertools
-import os
 import pathlib
-import signal
 import time
 
 import networks
 import pytest
 from networks import linear
 
-from cbam_keras import _files
 from cbam_keras.training import Recipe
 from cbam_keras.training.checkpoints import Progress
 
@@ -68,21 +65,3 @@ def hold(file):
             time.sleep(0.05)
 
     Progress.save = saving
-
-
-def die_at(count):
-    """Kills this process before the nth file is put in its place.
-
-    What was written so far stays beside, half a file.
-    """
-    replace, calls = os.replace, []
-
-    def counted(source, target):
-        calls.append(target)
-        if len(calls) == count:
-            content = pathlib.Path(source).read_bytes()
-            pathlib.Path(source).write_bytes(content[: len(content) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    _files.os.replace = counted

@@ -1,0 +1,221 @@
+"""Programs that write output folders, called as users do; killed at files."""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import pathlib
+import shutil
+import warnings
+import zipfile
+from typing import NamedTuple
+
+import digits
+import h5py
+import keras
+import networks
+import pretended
+import pytest
+from networks import linear
+
+from cbam_keras import (
+    ablation,
+    comparison,
+    detection,
+    models,
+    training,
+    tuning,
+)
+
+TWO = training.Recipe(epochs=2, batch_size=35)
+# What differs from run to run.
+VARYING = {"command", "seconds", "seconds_per_epoch", "output", "worker"}
+
+
+def units(hp):
+    """Returns a network with one hidden layer, for a search."""
+    return networks.mlp(
+        hp.Choice("units", [2, 3, 4, 5, 6, 7]),
+        activation=hp.Choice("activation", ["tanh", "relu"]),
+    )
+
+
+GIVEN = {
+    "train": {
+        "networks": {"linear": linear, "mlp": networks.mlp},
+        "images": "mnist5k",
+        "recipe": TWO,
+    },
+    "compare": {
+        "attentions": ["none", "se"],
+        "images": "mnist5k",
+        "recipe": TWO,
+        "seeds": [0, 1],
+    },
+    "ablate": {"images": "mnist5k", "recipe": TWO, "tables": [4], "seeds": [0]},
+    "tune": {
+        "hypermodel": units,
+        "images": "mnist5k",
+        "recipe": TWO,
+        "max_trials": 2,
+        "confirm": 1,
+    },
+    "detect": {"attentions": ["none"], "recipe": TWO, "seeds": [0]},
+}
+PROGRAMS = {
+    "train": training.train,
+    "compare": comparison.compare,
+    "ablate": ablation.run,
+    "tune": tuning.search,
+    "detect": detection.compare,
+}
+CHEAP = ["train", "compare", "ablate", "tune"]
+COMMAND = (
+    *("train", "--data", "mnist5k", "--epochs", "2", "--batch-size", "35"),
+    *("--attention", "none", "se", "--no-report"),
+)
+# Building and loading detectors takes seconds.
+DETECT = pytest.param("detect", marks=pytest.mark.exhaustive)
+every_program = pytest.mark.parametrize("name", [*CHEAP, DETECT])
+
+
+def quicken(patch):
+    """Few digits, small networks, pretended training, figures not drawn."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+
+    def savefig(figure, path, **options):
+        pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    digits.replace(digits.few, patch.setattr)
+    # Attention makes no difference here, and takes time to build.
+    patch.setitem(models.NETWORKS, "tiny", lambda *_, **__: linear())
+    pretended.install(patch)
+    patch.setattr(figure, "savefig", savefig)
+
+
+def call(name, output, **options):
+    """Calls a program as a user does, and returns what it answers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The averages of batch")
+        return answer(
+            PROGRAMS[name](**{**GIVEN[name], **options}, output=output)
+        )
+
+
+def answer(results):
+    """Returns the results without what differs from run to run."""
+    if hasattr(results, "json"):
+        return without(json.loads(results.json()))
+    return without(dataclasses.asdict(results))
+
+
+def without(value):
+    if isinstance(value, dict):
+        return {k: without(v) for k, v in value.items() if k not in VARYING}
+    return [without(v) for v in value] if isinstance(value, list) else value
+
+
+def files(folder):
+    """Returns the files below a folder, with their content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def weights(folder):
+    """Returns all that the saved networks hold, as bytes."""
+    found = {}
+    for path in folder.rglob("*.keras"):
+        content = zipfile.ZipFile(path).read("model.weights.h5")
+        names: list[str] = []
+        with h5py.File(io.BytesIO(content)) as file:
+            file.visit(names.append)
+            found[str(path.relative_to(folder))] = {
+                name: file[name][()].tobytes()
+                for name in names
+                if isinstance(file[name], h5py.Dataset)
+            }
+    return found
+
+
+@contextlib.contextmanager
+def epochs():
+    """Gives a list that grows by each epoch that is trained."""
+    trained, fit = [], keras.Model.fit
+
+    class Note(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            trained.append(epoch)
+
+    @functools.wraps(fit)
+    def noting(model, *arguments, callbacks=(), **options):
+        return fit(model, *arguments, callbacks=[Note(), *callbacks], **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", noting)
+        yield trained
+
+
+class Killed(BaseException):
+    """In place of the signal that ends a process."""
+
+
+class Kill(NamedTuple):
+    """What SIGKILL leaves when a file is about to be put in its place."""
+
+    folder: pathlib.Path
+    epochs: int
+
+
+@contextlib.contextmanager
+def at_files(output, act):
+    """Calls `act` with a count before each file of a folder gets its name."""
+    replace, calls = os.replace, []
+
+    def replacing(source, target, **options):
+        if pathlib.Path(target).is_relative_to(output):
+            calls.append(target)
+            act(len(calls), pathlib.Path(source))
+        replace(source, target, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replacing)
+        yield calls
+
+
+def leave(output, source, copy):
+    """Copies a folder as a process leaves it that is killed at a file."""
+    shutil.copytree(output, copy, symlinks=True)
+    half = copy / source.relative_to(output)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+
+
+def die(output, copy, count, source):
+    """Kills at the eleventh file."""
+    if count == 11:
+        leave(output, source, copy)
+        raise Killed
+
+
+def kills(name, folder):
+    """Returns an answer, and what a kill at each written file leaves."""
+    output, left = folder / "whole", []
+    with epochs() as trained:
+
+        def act(count, source):
+            left.append(Kill(folder / f"killed-{count}", len(trained)))
+            leave(output, source, left[-1].folder)
+
+        with at_files(output, act):
+            whole = call(name, output)
+    return whole, left, len(trained)
+
+
+def few(left):
+    """Returns kills at the beginning, in the middle and at the end."""
+    count = len(left)
+    return [left[i] for i in sorted({0, 2, count // 3, 2 * count // 3, -1})]

@@ -1,0 +1,217 @@
+"""Output folders: what else is in them, overwriting, locks, links, names."""
+
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from folder_checks import Killed, call, every_program, files, weights
+from networks import linear
+from PIL import Image
+
+from cbam_keras import training
+
+pytestmark = [
+    pytest.mark.usefixtures("quick_programs"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning"),
+]
+
+# What else may be in the folder.
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@every_program
+def test_a_folder_with_other_files_is_left_alone(name, overwrite, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="other files: thesis.tex"):
+        call(name, tmp_path, overwrite=overwrite)
+    assert files(tmp_path) == {"thesis.tex": b"mine"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("train", "compare"), ("compare", "tune"), ("tune", "ablate")],
+)
+def test_another_kind_of_run_is_left_alone(name, other, overwrite, whole):
+    output, _ = whole(other)
+    before = files(output)
+    with pytest.raises(ValueError, match="holds another run"):
+        call(name, output, overwrite=overwrite)
+    assert files(output) == before
+
+
+@every_program
+def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
+    output, expected = whole(name)
+    shutil.copytree(output, tmp_path / "run")
+    options = {"recipe": training.Recipe(epochs=1, batch_size=20)}
+    call(name, tmp_path / "run", **options, overwrite=True)
+    call(name, tmp_path / "new", **options)
+    assert set(files(tmp_path / "run")) == set(files(tmp_path / "new"))
+    assert weights(tmp_path / "run") == weights(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "mine"),
+    [
+        ("train", "notes.txt"),
+        ("train", "pretrained.keras"),
+        ("compare", "seed-0/notes.txt"),
+        ("compare", "mine/results.json"),
+        ("ablate", "se/notes.txt"),
+        ("tune", "notes.txt"),
+        ("tune", "trial_0001/notes.txt"),
+    ],
+)
+def test_files_of_the_user_are_not_overwritten(name, mine, whole, tmp_path):
+    output = shutil.copytree(whole(name)[0], tmp_path / "run")
+    (output / mine).parent.mkdir(exist_ok=True)
+    (output / mine).write_text("mine")
+    before = files(output)
+    with pytest.raises(ValueError, match=f"also holds {mine}"):
+        call(name, output, overwrite=True)
+    assert files(output) == before
+
+
+def test_a_linked_folder_is_not_emptied(whole, tmp_path):
+    output = shutil.copytree(whole("compare")[0], tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/results.json").write_text("mine")
+    (output / "seed-2").symlink_to(tmp_path / "photos")
+    with pytest.raises(ValueError, match="also holds seed-2"):
+        call("compare", output, overwrite=True)
+    assert (tmp_path / "photos/results.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["train", "compare"])
+def test_an_interrupted_overwrite_is_not_taken_for_a_run(
+    name, whole, tmp_path, monkeypatch
+):
+    output = shutil.copytree(whole(name)[0], tmp_path / "run")
+    unlink = os.unlink
+
+    def interrupted(path, **options):
+        if str(path).endswith(".keras"):
+            raise Killed
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", interrupted)
+        with pytest.raises(Killed):
+            call(name, output, overwrite=True)
+    with pytest.raises(ValueError, match="was being overwritten"):
+        call(name, output)
+    assert call(name, output, overwrite=True) == whole(name)[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": "mnist6k"}, 'Did you mean "mnist5k"'),
+        ({"networks": {"a/b": linear}}, "must be valid file names"),
+        (
+            {"networks": {"net": lambda: linear(classes=9)}},
+            "must take images of shape",
+        ),
+    ],
+)
+def test_nothing_is_overwritten_for_a_mistake(options, message, whole):
+    output, _ = whole("train")
+    before = files(output)
+    with pytest.raises(ValueError, match=message):
+        call("train", output, **options, overwrite=True)
+    assert files(output) == before
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+@every_program
+def test_resume_and_overwrite_are_booleans(name, option, tmp_path):
+    with pytest.raises(TypeError, match=f"`{option}` must be True or False"):
+        call(name, tmp_path / "run", **{option: 1})
+    assert not (tmp_path / "run").exists()
+
+
+# One process at a time.
+
+
+@every_program
+def test_a_folder_is_used_by_one_process_at_a_time(name, tmp_path):
+    output, fit, refused = tmp_path / "run", keras.Model.fit, []
+
+    def nested(model, *arguments, **options):
+        if not refused:
+            # A lock belongs to an open file, so this stands for another
+            # process, which a subprocess shows in test_files.py.
+            for overwrite in (False, True):
+                with pytest.raises(ValueError, match="in use by process"):
+                    call(name, output, overwrite=overwrite)
+            refused.append(name)
+        return fit(model, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", nested)
+        call(name, output)
+    assert refused
+
+
+def test_an_output_folder_may_be_a_link(tmp_path, whole):
+    folder, link = tmp_path / "disk", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to("disk")
+    assert call("train", link) == whole("train")[1]
+    before = files(folder)
+    assert call("train", link, overwrite=True) == whole("train")[1]
+    assert link.is_symlink()
+    assert set(files(folder)) == set(before)
+
+
+@pytest.mark.parametrize(
+    "output", ["file", "file/below"], ids=["file", "below_a_file"]
+)
+@every_program
+def test_an_output_that_is_no_folder_is_refused(name, output, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="`output` must be a folder"):
+        call(name, tmp_path / output)
+    assert files(tmp_path) == {"file": b"mine"}
+
+
+def test_the_page_of_a_run_belongs_to_it(whole, tmp_path):
+    output = shutil.copytree(whole("train")[0], tmp_path / "run")
+    before = set(files(output))
+    (output / "report.html").write_text("a page")
+    (output / "explain").mkdir()
+    (output / "explain/explain.json").write_text("{}")
+    (output / "history.csv.damaged").write_text("set aside")
+    (output / ".unfinished-results.json").write_text("{")
+    call("train", output, overwrite=True)
+    assert set(files(output)) == before
+    # Nor does it keep a run from beginning.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/report.html").write_text("a page")
+    call("train", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [(None, "ablate-my-photos-tiny"), (lambda attention: linear(), "custom")],
+)
+def test_the_default_folder_is_one_below_runs(
+    model, name, tmp_path, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    for label in range(10):
+        (tmp_path / "my photos" / f"{label}").mkdir(parents=True)
+        for number in range(4):
+            image = rng.integers(0, 256, (28, 28), "uint8")
+            Image.fromarray(image).save(
+                tmp_path / "my photos" / f"{label}/{number}.png"
+            )
+    monkeypatch.chdir(tmp_path)
+    options = {} if model is None else {"model": model}
+    call("ablate", None, images="my photos", **options)
+    (found,) = (tmp_path / "runs").iterdir()
+    assert found.name.endswith(name)
