@@ -1,5 +1,7 @@
 """Layers as functions of their input and weights, for each backend's tests."""
 
+import inspect
+
 import keras
 import pytest
 from layer_checks import (
@@ -13,15 +15,42 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM
+from cbam_keras._fused import private
 
 SHAPE = (2, 6, 4, 16)
 
+# What functions of `private` answer where a private name is gone.
+FALLBACKS = {
+    "tensorflow": {
+        "tape_may_record": False,
+        "xla_compiles": True,
+        "is_branch": True,
+    },
+    "torch": {"torch_transforms": True},
+}
 
-def only_on(backend):
-    return pytest.mark.skipif(
-        backend != keras.backend.backend(),
-        reason=f"is about the {backend} backend",
-    )
+
+def skip_unless(backend):
+    """Skips a whole file that is about another backend."""
+    if backend != keras.backend.backend():
+        pytest.skip(f"is about the {backend} backend", allow_module_level=True)
+
+
+def remove_private_name(monkeypatch, function):
+    """Lets a function answer as if what it looks up were gone."""
+    fallback = FALLBACKS[keras.backend.backend()][function]
+    monkeypatch.setattr(private, function, lambda *_: fallback)
+
+
+def assert_private_name_has_a_fallback(monkeypatch, function):
+    """Checks that a private name exists, and the answer where it does not."""
+    asked, find = [], private._find
+    monkeypatch.setattr(private, "_find", lambda *names: asked.append(names))
+    call = getattr(private, function)
+    arguments = [None] * len(inspect.signature(call).parameters)
+    assert call(*arguments) is FALLBACKS[keras.backend.backend()][function]
+    # If it does not, the layers are right but slow: look for the new name.
+    assert find(*asked[0]) is not None
 
 
 def cbam(**options):

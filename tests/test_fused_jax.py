@@ -8,14 +8,15 @@ from fused_checks import (
     assert_function_equals_reference,
     call_of,
     cbam,
-    only_on,
+    skip_unless,
     total_of,
 )
 from layer_checks import built, random_input, tensors
 
 from cbam_keras import CBAM
 
-pytestmark = [pytest.mark.every_backend, only_on("jax")]
+skip_unless("jax")
+pytestmark = pytest.mark.every_backend
 
 
 def jax_results(layer, kind):

@@ -6,10 +6,21 @@ import sys
 import keras
 import numpy as np
 import pytest
-from fused_checks import SHAPE, assert_function_equals_reference, cbam, only_on
+from fused_checks import (
+    FALLBACKS,
+    SHAPE,
+    assert_function_equals_reference,
+    assert_private_name_has_a_fallback,
+    cbam,
+    remove_private_name,
+    skip_unless,
+)
 from layer_checks import (
     assert_all_close,
+    assert_equals_reference,
     built,
+    fused_calls,
+    output,
     random_input,
     single_operations,
     to_numpy,
@@ -17,7 +28,8 @@ from layer_checks import (
 
 from cbam_keras import CBAM
 
-pytestmark = [pytest.mark.every_backend, only_on("tensorflow")]
+skip_unless("tensorflow")
+pytestmark = pytest.mark.every_backend
 
 
 def gradient_with_tape(function, x):
@@ -29,8 +41,10 @@ def gradient_with_tape(function, x):
     return tape.gradient(y, x)
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-@pytest.mark.parametrize("order", ["channel_first", "spatial_first"])
+@pytest.mark.parametrize(
+    "order, data_format",
+    [("channel_first", "channels_last"), ("spatial_first", "channels_first")],
+)
 def test_sizes_may_be_unknown_until_the_graph_runs(order, data_format):
     import tensorflow as tf
 
@@ -104,9 +118,12 @@ def test_second_derivatives_may_be_taken_in_graphs():
     assert_function_equals_reference(run)
 
 
-def test_a_branch_of_a_graph_gives_gradients():
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_branch_of_a_graph_gives_gradients(is_known, monkeypatch):
     import tensorflow as tf
 
+    if not is_known:
+        remove_private_name(monkeypatch, "is_branch")
     layer = cbam()
 
     @tf.function
@@ -179,19 +196,62 @@ def test_exports_are_of_plain_operations(tmp_path):
 @pytest.mark.skipif(
     sys.platform != "linux", reason="TensorFlow has XLA on Linux alone"
 )
-@pytest.mark.parametrize("order", ["channel_first", "spatial_first"])
-def test_graphs_of_training_compile_passes_that_change_no_value(order):
+def test_graphs_of_training_compile_passes():
+    assert custom_parts(cbam(), training=True)[1]
+
+
+def test_autograph_leaves_the_call_as_it_is():
     import tensorflow as tf
 
-    layer = cbam(order=order)
-    assert custom_parts(layer, training=True)[1]
+    layer = cbam()
 
-    def run():
-        graph = tf.function(
-            functools.partial(
-                gradient_with_tape, functools.partial(layer, training=True)
-            )
-        )
-        return [graph(tf.constant(random_input(SHAPE)))]
+    @tf.function(autograph=True)
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            # Both the layer, and its method without Keras around it.
+            y = layer(x, training=True) + layer.call(x, training=True)
+        return tape.gradient(y, x)
 
-    assert_function_equals_reference(run)
+    x = tf.constant(random_input(SHAPE))
+    with fused_calls() as calls:
+        found = gradient(x)
+    assert len(calls) == 2
+    with single_operations():
+        expected = gradient_with_tape(lambda x: 2 * layer(x, training=True), x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+# Private names of TensorFlow may vanish: results stay, only speed goes.
+
+
+@pytest.mark.parametrize("function", FALLBACKS["tensorflow"])
+def test_private_names_exist_and_have_safe_fallbacks(function, monkeypatch):
+    assert_private_name_has_a_fallback(monkeypatch, function)
+
+
+@pytest.mark.parametrize(
+    "function, order, mode, training",
+    [
+        ("tape_may_record", "parallel", "eager", None),
+        ("tape_may_record", "channel_first", "graph", None),
+        ("xla_compiles", "parallel", "eager", None),
+        ("xla_compiles", "channel_first", "graph", True),
+        ("is_branch", "parallel", "eager", None),
+        ("is_branch", "channel_first", "graph", True),
+    ],
+)
+def test_results_stay_where_a_private_name_is_gone(
+    function, order, mode, training, monkeypatch
+):
+    remove_private_name(monkeypatch, function)
+    layer, x = cbam(order=order), random_input(SHAPE)
+    assert_equals_reference(
+        *(layer, x, random_input(SHAPE, seed=5), mode),
+        # Sums in another order.
+        tolerance=1e-5,
+        training=training,
+    )
+    found = output(layer, x)
+    with single_operations():
+        np.testing.assert_allclose(found, output(layer, x), atol=1e-6)

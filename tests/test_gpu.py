@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import to_numpy
+from layer_checks import call_and_gradients, random_input, to_numpy
 
 from cbam_keras import CBAM
 
 BACKEND = keras.backend.backend()
 
-pytestmark = [pytest.mark.gpu, pytest.mark.every_backend]
+pytestmark = pytest.mark.gpu
 
 
 def on_cpu():
@@ -20,9 +20,8 @@ def on_cpu():
     return keras.device("cpu:0")
 
 
-def images(dtype="float32"):
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((4, 14, 14, 32)).astype(dtype)
+def images():
+    return random_input((4, 14, 14, 32))
 
 
 def built(**options):
@@ -32,38 +31,12 @@ def built(**options):
     return layer
 
 
-def gradients(layer, x):
-    """Returns the output and the gradients of input and weights, as NumPy."""
-    weights = [variable.value for variable in layer.trainable_variables]
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        x = tf.convert_to_tensor(x)
-        with tf.GradientTape() as tape:
-            tape.watch([x, *weights])
-            y = layer(x, training=True)
-            loss = tf.reduce_sum(y**2)
-        found = tape.gradient(loss, [x, *weights])
-    elif BACKEND == "torch":
-        import torch
-
-        x = keras.ops.convert_to_tensor(x).detach().requires_grad_()
-        y = layer(x, training=True)
-        # Within `keras.device`, the values of variables are copies.
-        found = torch.autograd.grad((y**2).sum(), [x])
-    else:
-        import jax
-
-        state = [variable.value for variable in layer.non_trainable_variables]
-
-        def loss(x, weights):
-            y, _ = layer.stateless_call(weights, state, x, training=True)
-            return (y**2).sum(), y
-
-        compiled = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
-        (dx, dweights), y = compiled(jax.numpy.asarray(x), weights)
-        found = [dx, *dweights]
-    return [to_numpy(value) for value in (y, *found)]
+def gradients(layer):
+    """Returns the output, new statistics, and gradients, as NumPy."""
+    x = images()
+    mode = "jit" if BACKEND == "jax" else "eager"
+    outputs, found = call_and_gradients(layer, x, x**2, True, mode)
+    return [*outputs, *found]
 
 
 def close(found, expected, tolerance):
@@ -73,17 +46,17 @@ def close(found, expected, tolerance):
 
 
 def test_fused_gates_compute_what_a_cpu_does():
-    found = gradients(built(), images())
+    found = gradients(built())
     with on_cpu():
-        expected = gradients(built(), images())
+        expected = gradients(built())
     # TF32 has ten bits.
     close(found, expected, 5e-3)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_computes_what_float32_does(policy):
-    found = gradients(built(dtype=policy), images())
-    expected = gradients(built(), images())
+    found = gradients(built(dtype=policy))
+    expected = gradients(built())
     close(found[:1], expected[:1], 5e-2)
     # Where two elements round to one maximum, single gradients differ.
     for own, other in zip(found, expected, strict=True):

@@ -12,7 +12,6 @@ from layer_checks import (
     built,
     every_layer,
     gradients,
-    model_of,
     output,
     random_input,
     randomize,
@@ -23,116 +22,137 @@ from layer_checks import (
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
 every_backend = pytest.mark.every_backend
+SHAPE = (2, 7, 5, 16)
 
 # Each layer with its defaults and with options that add weights or states.
-VARIED = [
-    pytest.param(layer, options, id=f"{layer.__name__}-{label}")
-    for layer, label, options in [
-        *((layer, "defaults", {}) for layer in LAYERS),
-        (ChannelAttention, "lp-lse", {"pool_types": ("lp", "lse")}),
-        (ChannelAttention, "no-bias", {"use_bias": False, "hidden_units": 3}),
-        (SqueezeExcite, "ratio-4", {"reduction_ratio": 4}),
-        (
-            SpatialAttention,
-            "batch-norm",
-            {
-                "batch_norm": True,
-                "pool_types": ("max", "avg"),
-                "kernel_size": 3,
-            },
-        ),
-        (
-            SpatialAttention,
-            "conv-bias",
-            {"pool_types": "conv", "use_bias": True, "dilation_rate": 2},
-        ),
-        (CBAM, "parallel", {"order": "parallel", "reduction_ratio": 4}),
-        (
-            CBAM,
-            "spatial-first",
-            {"order": "spatial_first", "spatial_batch_norm": True},
-        ),
-        (CBAM, "identity", {"identity_init": True}),
-    ]
+VARIANTS = {
+    **{layer.__name__: (layer, {}) for layer in LAYERS},
+    "lp-lse": (
+        ChannelAttention,
+        {"pool_types": ("lp", "lse"), "use_bias": False, "hidden_units": 3},
+    ),
+    "batch-norm": (
+        SpatialAttention,
+        {"batch_norm": True, "pool_types": ("max", "avg"), "kernel_size": 3},
+    ),
+    "conv-bias": (
+        SpatialAttention,
+        {"pool_types": "conv", "use_bias": True, "dilation_rate": 2},
+    ),
+    "parallel": (CBAM, {"order": "parallel", "reduction_ratio": 4}),
+    "spatial-first": (
+        CBAM,
+        {"order": "spatial_first", "spatial_batch_norm": True},
+    ),
+    "identity": (CBAM, {"identity_init": True}),
+}
+# BatchNormalization itself computes in float32 under JAX and PyTorch.
+FLOAT64 = [
+    name
+    for name, (_, options) in VARIANTS.items()
+    if not {"batch_norm", "spatial_batch_norm"} & set(options)
+    or keras.backend.backend() == "tensorflow"
 ]
-every_variant = pytest.mark.parametrize("layer_class, options", VARIED)
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def made(variant, **options):
+    layer_class, own = VARIANTS[variant]
+    return layer_class(**{**own, **options})
+
+
+def model_of_variants(shape, variants=VARIANTS, **options):
+    """Returns a model with an output for each variant."""
+    inputs = keras.Input(shape)
+    return keras.Model(
+        inputs,
+        {name: made(name, name=name, **options)(inputs) for name in variants},
+    )
+
+
+def fit(model, x, y, epochs=1, **options):
+    model.compile(loss=dict.fromkeys(model.output, "mse"), **options)
+    targets = dict.fromkeys(model.output, y)
+    return model.fit(x, targets, epochs=epochs, verbose=0).history["loss"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Returns a model of all variants, with unknown height and width."""
+    return randomize(model_of_variants((None, None, 16)))
 
 
 def test_all_four_layers_are_checked():
-    assert set(LAYERS) == {
-        ChannelAttention,
-        SpatialAttention,
-        CBAM,
-        SqueezeExcite,
-    }
+    layers = {CBAM, ChannelAttention, SpatialAttention, SqueezeExcite}
+    assert set(LAYERS) == layers
 
 
 @every_variant
-def test_config_round_trip_gives_equal_outputs(layer_class, options):
-    layer = built(layer_class(**options))
-    config = json.loads(json.dumps(layer.get_config()))
-    copy = layer_class.from_config(config)
-    copy.build((2, 7, 5, 16))
-    copy.set_weights(layer.get_weights())
-    x = random_input()
-    np.testing.assert_array_equal(output(copy, x), output(layer, x))
-
-
-@every_variant
-def test_config_is_the_same_before_and_after_use(layer_class, options):
-    layer = layer_class(**options)
+def test_config_survives_use_and_gives_an_equal_layer(variant):
+    layer = made(variant)
     before = layer.get_config()
-    layer(random_input())
-    assert layer.get_config() == before
+    built(layer)
+    x = random_input()
+    expected = output(layer, x)
+    config = layer.get_config()
+    assert config == before
+    arguments = set(inspect.signature(type(layer)).parameters) - {"kwargs"}
+    assert set(config) - {"name", "trainable", "dtype"} == arguments
+    copy = type(layer).from_config(json.loads(json.dumps(config)))
+    copy.build(SHAPE)
+    copy.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(output(copy, x), expected)
 
 
-@every_layer
-def test_config_holds_every_argument(layer_class):
-    arguments = set(inspect.signature(layer_class).parameters) - {"kwargs"}
-    own = set(layer_class().get_config()) - {"name", "trainable", "dtype"}
-    assert own == arguments
-
-
-@every_variant
-def test_keras_file_round_trip_gives_equal_outputs(
-    layer_class, options, tmp_path
-):
-    model = model_of(layer_class(**options))
-    randomize(model)
+def test_keras_file_keeps_configs_and_outputs(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = random_input()
-    np.testing.assert_array_equal(
-        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
-    )
+    found, expected = loaded(x), model(x)
+    for name in VARIANTS:
+        layer = loaded.get_layer(name)
+        assert layer.get_config() == model.get_layer(name).get_config()
+        np.testing.assert_array_equal(
+            to_numpy(found[name]), to_numpy(expected[name])
+        )
+
+
+@every_backend
+def test_height_and_width_may_be_unknown(model):
+    for found in model.output.values():
+        assert found.shape == (None, None, None, 16)
+    for shape in ((2, 5, 4, 16), SHAPE):
+        for found in model.predict(random_input(shape), verbose=0).values():
+            assert found.shape == shape
+            assert np.isfinite(found).all()
 
 
 @every_backend
 @every_variant
-def test_symbolic_eager_and_declared_shapes_agree(layer_class, options):
-    layer = layer_class(**options)
-    symbolic = model_of(layer).output_shape
-    assert symbolic == (None, 7, 5, 16)
-    assert output(layer, random_input()).shape == (2, 7, 5, 16)
-    assert layer.compute_output_shape((2, 7, 5, 16)) == (2, 7, 5, 16)
-
-
-@every_variant
-def test_training_flag_is_taken(layer_class, options):
-    layer = built(layer_class(**options))
-    assert output(layer, random_input(), training=True).shape == (2, 7, 5, 16)
+def test_symbolic_eager_and_declared_shapes_agree(variant):
+    layer = made(variant)
+    assert layer(keras.Input((7, 5, 16))).shape == (None, 7, 5, 16)
+    assert layer.compute_output_shape(SHAPE) == SHAPE
+    for training in (False, True):
+        assert output(layer, random_input(), training=training).shape == SHAPE
 
 
 @every_backend
 @pytest.mark.parametrize(
-    "shape",
-    [(2, 9, 16), (2, 7, 5, 16), (2, 4, 7, 5, 16)],
-    ids=["1d", "2d", "3d"],
+    "variant, shape",
+    [
+        *((name, SHAPE) for name in VARIANTS),
+        ("batch-norm", (2, 9, 16)),
+        ("parallel", (2, 9, 16)),
+        ("lp-lse", (2, 4, 7, 5, 16)),
+        ("conv-bias", (2, 4, 7, 5, 16)),
+        ("CBAM", (2, 4, 7, 5, 16)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value) - 2}d",
 )
-@every_variant
-def test_data_formats_agree_in_every_rank(layer_class, options, shape):
-    last = built(layer_class(**options, data_format="channels_last"), shape)
-    first = layer_class(**options, data_format="channels_first")
+def test_data_formats_agree(variant, shape):
+    last = built(made(variant, data_format="channels_last"), shape)
+    first = made(variant, data_format="channels_first")
     x = random_input(shape)
     moved = np.moveaxis(x, -1, 1)
     first.build(moved.shape)
@@ -155,60 +175,31 @@ def test_data_format_follows_the_global_setting(layer_class):
 
 
 @every_backend
-@every_variant
-def test_unknown_sizes_are_taken(layer_class, options):
-    model = model_of(layer_class(**options), (None, None, 16))
-    randomize(model)
-    assert model.output_shape == (None, None, None, 16)
-    for_five = model.predict(random_input((2, 5, 4, 16)), verbose=0)
-    assert for_five.shape == (2, 5, 4, 16)
-
-
 @pytest.mark.parametrize(
-    "shape",
+    "variant, shape",
     [
-        (1, 7, 5, 16),
-        (2, 1, 5, 16),
-        (2, 7, 1, 16),
-        pytest.param((1, 1, 1, 16), marks=every_backend),
-        pytest.param((2, 7, 5, 1), marks=every_backend),
+        *((name, (1, 1, 1, 16)) for name in VARIANTS),
+        *((layer.__name__, (2, 7, 5, 1)) for layer in LAYERS),
     ],
-    ids=["batch-1", "height-1", "width-1", "all-1", "one-channel"],
+    ids=str,
 )
-@every_variant
-def test_sizes_of_one_work(layer_class, options, shape):
-    layer = built(layer_class(**options), shape)
-    result = output(layer, random_input(shape))
+def test_sizes_of_one_work(variant, shape):
+    result = output(built(made(variant), shape), random_input(shape))
     assert result.shape == shape
     assert np.isfinite(result).all()
 
 
-@every_variant
-def test_gradients_reach_every_trainable_weight(layer_class, options):
-    layer = built(layer_class(**options))
-    x = random_input()
-    found = gradients(layer, x, random_input(seed=3))
-    assert all(np.abs(gradient).max() > 0 for gradient in found)
-
-
-# BatchNormalization itself computes in float32 under JAX and PyTorch.
-FLOAT64 = [
-    parameters
-    for parameters in VARIED
-    if not {"batch_norm", "spatial_batch_norm"} & set(parameters.values[1])
-    or keras.backend.backend() == "tensorflow"
-]
-
-
 @every_backend
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("layer_class, options", FLOAT64)
-def test_gradients_equal_finite_differences(layer_class, options):
+@pytest.mark.parametrize("variant", FLOAT64)
+def test_gradients_equal_finite_differences(variant):
     shape = (2, 3, 4, 6)
-    layer = built(layer_class(**options, dtype="float64"), shape)
+    layer = built(made(variant, dtype="float64"), shape)
     x = random_input(shape, "float64")
     weighting = random_input(shape, "float64", seed=3)
     found = gradients(layer, x, weighting)
+    # They reach every weight.
+    assert all(np.abs(gradient).max() > 0 for gradient in found)
     rng = np.random.default_rng(4)
     step = 1e-6
     variables = layer.trainable_variables
@@ -233,14 +224,17 @@ def test_gradients_equal_finite_differences(layer_class, options):
 
 
 @every_backend
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@every_variant
-def test_mixed_precision_keeps_weights_and_is_near_float32(
-    layer_class, options, policy
-):
-    exact = built(layer_class(**options))
-    half = layer_class(**options, dtype=policy)
-    half.build((2, 7, 5, 16))
+@pytest.mark.parametrize(
+    "variant, policy",
+    [
+        *((name, "mixed_float16") for name in VARIANTS),
+        ("spatial-first", "mixed_bfloat16"),
+    ],
+)
+def test_mixed_precision_keeps_weights_and_is_near_float32(variant, policy):
+    exact = built(made(variant))
+    half = made(variant, dtype=policy)
+    half.build(SHAPE)
     half.set_weights(exact.get_weights())
     x = random_input()
     result = half(x)
@@ -258,92 +252,94 @@ def test_mixed_precision_keeps_weights_and_is_near_float32(
 
 
 @every_backend
-@every_variant
-def test_large_float16_values_give_finite_gates(layer_class, options):
-    layer = built(layer_class(**options, dtype="float16"), (1, 32, 32, 16))
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_gates_with_weights_of_float32(policy):
+    layer = ChannelAttention(
+        pool_types="avg", hidden_units=1, activation=None, dtype=policy
+    )
+    layer.build((1, 1, 1, 1))
+    # In half precision, the first kernel would be 1 and the gate 0.5.
+    for variable, value in zip(
+        layer.variables, (1 + 2**-12, 1, 0, -1000), strict=True
+    ):
+        variable.assign(np.full(variable.shape, value))
+    x = np.full((1, 1, 1, 1), 1000, "float32")
+    gate = 1 / (1 + np.exp(-1000 * 2**-12))
+    np.testing.assert_allclose(
+        to_numpy(ops.cast(layer(x), "float32")), x * gate, rtol=0.01
+    )
+
+
+@every_backend
+@pytest.mark.parametrize("variant", ["lp-lse", "conv-bias", "CBAM", "identity"])
+def test_large_float16_values_give_finite_gates(variant):
+    layer = built(made(variant, dtype="float16"), (1, 32, 32, 16))
     # Their sum and their squares leave the range of float16, twice the gate
     # of `identity_init` does not.
     x = np.full((1, 32, 32, 16), 1.5e4, "float16")
-    result = output(layer, x)
-    assert np.isfinite(result).all()
+    assert np.isfinite(output(layer, x)).all()
 
 
 @every_backend
 @pytest.mark.parametrize("dtype", ["float16", "int32", "float64"])
-@every_layer
-def test_any_numeric_input_is_cast(layer_class, dtype):
-    layer = built(layer_class())
+def test_any_numeric_input_is_cast(dtype):
+    layer = built(CBAM())
     x = (10 * random_input()).astype(dtype)
     np.testing.assert_allclose(
         output(layer, x), output(layer, x.astype("float32")), atol=1e-6
     )
 
 
-@every_layer
-def test_fewer_channels_than_the_reduction_ratio_work(layer_class):
-    x = random_input((2, 7, 5, 3))
-    assert output(layer_class(), x).shape == x.shape
-
-
 @every_backend
-@every_variant
-def test_compiled_training_step_works(layer_class, options):
+@pytest.mark.slow
+def test_compiled_training_step_works():
     if keras.backend.backend() == "torch":
-        pytest.skip("torch.compile takes a minute: see test_layers_cbam.py")
+        pytest.skip("torch.compile takes minutes: see test_compatibility.py")
     x = random_input()
-    model = model_of(layer_class(**options))
-    model.compile("sgd", loss="mse", jit_compile=True)
-    history = model.fit(x, x, verbose=0).history
-    assert np.isfinite(history["loss"]).all()
-    np.testing.assert_allclose(
-        model.predict(x, verbose=0),
-        output(model, x),
+    variants = "lp-lse", "conv-bias", "spatial-first"
+    model = model_of_variants(SHAPE[1:], variants)
+    assert np.isfinite(fit(model, x, x, jit_compile=True)).all()
+    eager = model(x)
+    for name, found in model.predict(x, verbose=0).items():
         # Fused operations round differently.
-        atol=1e-5,
+        np.testing.assert_allclose(found, to_numpy(eager[name]), atol=1e-5)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    "variant, policy",
+    [
+        *((name, "float32") for name in VARIANTS),
+        *((layer.__name__, "mixed_float16") for layer in LAYERS),
+        ("spatial-first", "mixed_bfloat16"),
+    ],
+)
+def test_identity_init_returns_the_input_exactly(variant, policy):
+    layer = made(
+        variant, identity_init=True, bias_initializer="ones", dtype=policy
     )
-
-
-@every_backend
-@every_variant
-def test_identity_init_returns_the_input_exactly(layer_class, options):
-    options = {**options, "identity_init": True}
-    layer = layer_class(**options, bias_initializer="ones")
-    x = random_input()
-    np.testing.assert_array_equal(output(layer, x), x)
-
-
-@every_backend
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@every_layer
-def test_identity_init_is_exact_in_half_precision(layer_class, policy):
-    layer = layer_class(identity_init=True, dtype=policy)
-    x = ops.cast(random_input(), policy[6:])
+    x = ops.cast(random_input(), policy.removeprefix("mixed_"))
     np.testing.assert_array_equal(
         to_numpy(ops.cast(layer(x), "float32")),
         to_numpy(ops.cast(x, "float32")),
     )
 
 
-@every_variant
-def test_identity_init_trains_away_from_the_identity(layer_class, options):
+def test_identity_init_trains_away_from_the_identity():
     # Positive features and kernels: no hidden unit is dead from the start.
-    options = {**options, "identity_init": True, "kernel_initializer": "ones"}
-    model = model_of(layer_class(**options))
-    x = np.abs(random_input())
-    model.compile(keras.optimizers.Adam(0.01), loss="mse")
+    model = model_of_variants(
+        SHAPE[1:], identity_init=True, kernel_initializer="ones"
+    )
     before = model.get_weights()
-    model.fit(x, 2 * x, epochs=3, verbose=0)
-    changed = [
-        not np.array_equal(old, new)
-        for old, new in zip(before, model.get_weights(), strict=True)
+    x = np.abs(random_input())
+    adam = keras.optimizers.Adam(0.01)
+    fit(model, x, 2 * x, epochs=3, optimizer=adam, run_eagerly=True)
+    unchanged = [
+        variable.path
+        for variable, old in zip(model.weights, before, strict=True)
+        if np.array_equal(to_numpy(variable), old)
     ]
-    assert all(changed)
-
-
-@every_layer
-def test_identity_init_refuses_a_gate_without_a_scale(layer_class):
-    with pytest.raises(ValueError, match="identity_init.*power of two"):
-        layer_class(identity_init=True, gate_activation="tanh")
+    assert not unchanged
 
 
 @every_backend
@@ -357,24 +353,17 @@ def test_masks_pass_through(layer_class):
 
 @every_backend
 @every_layer
-def test_two_layers_start_with_different_weights(layer_class):
-    one, two = built_fresh(layer_class()), built_fresh(layer_class())
-    assert not np.array_equal(one[0], two[0])
+def test_the_seed_fixes_weights_that_differ_between_layers(layer_class):
+    def kernels():
+        keras.utils.set_random_seed(5)
+        layers = layer_class(), layer_class()
+        for layer in layers:
+            layer.build(SHAPE)
+        return [weights_of(layer)[0] for layer in layers]
 
-
-@every_backend
-@every_layer
-def test_the_seed_fixes_the_weights(layer_class):
-    keras.utils.set_random_seed(5)
-    one = built_fresh(layer_class())
-    keras.utils.set_random_seed(5)
-    two = built_fresh(layer_class())
-    np.testing.assert_array_equal(one[0], two[0])
-
-
-def built_fresh(layer):
-    layer.build((2, 7, 5, 16))
-    return weights_of(layer)
+    one, two = kernels()
+    assert not np.array_equal(one, two)
+    np.testing.assert_array_equal([one, two], kernels())
 
 
 @every_layer
@@ -387,8 +376,36 @@ def test_variables_are_made_in_build(layer_class):
     assert len(layer.variables) == made > 0
 
 
-@every_layer
-def test_frozen_layer_has_no_trainable_weights(layer_class):
-    layer = built(layer_class())
-    layer.trainable = False
-    assert not layer.trainable_variables
+# Keras warns about how its own test hands the data to `fit`.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "variant, shape, trainable, others",
+    [
+        ("ChannelAttention", SHAPE, 4, 0),
+        ("lp-lse", (2, 7, 16), 2, 0),
+        ("SqueezeExcite", SHAPE, 4, 0),
+        ("SpatialAttention", (2, 4, 3, 5, 8), 1, 0),
+        ("batch-norm", SHAPE, 3, 2),
+        ("conv-bias", SHAPE, 3, 0),
+        ("parallel", (2, 7, 16), 5, 0),
+        ("spatial-first", SHAPE, 7, 2),
+        ("identity", SHAPE, 5, 0),
+    ],
+)
+def test_keras_own_test_of_a_layer_passes(variant, shape, trainable, others):
+    testing = pytest.importorskip(
+        "keras.src.testing", reason="this Keras wheel ships no layer test"
+    )
+    layer_class, options = VARIANTS[variant]
+    testing.TestCase().run_layer_test(
+        layer_class,
+        init_kwargs=options,
+        input_shape=shape,
+        expected_output_shape=shape,
+        expected_num_trainable_weights=trainable,
+        expected_num_non_trainable_weights=others,
+        expected_num_seed_generators=0,
+        expected_num_losses=0,
+        supports_masking=True,
+    )

@@ -1,19 +1,14 @@
 """Values of the channel gates against formulas and other implementations."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
-from layer_checks import built, output, random_input, to_numpy
+from layer_checks import built, gradients, output, random_input, to_numpy
 from numpy_reference import channel_logits, relu, sigmoid
 
 from cbam_keras import ChannelAttention, SqueezeExcite
 
 pytestmark = pytest.mark.every_backend
-
-POOLS = ("avg", "max", "lp", "lse")
-SHAPES = [(2, 9, 16), (2, 7, 5, 16), (2, 4, 3, 5, 16)]
 
 
 def weights(layer):
@@ -31,14 +26,10 @@ def weights(layer):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "pools",
-    [
-        choice
-        for size in range(1, 5)
-        for choice in itertools.combinations(POOLS, size)
-    ],
+    [("avg", "max"), ("lp",), ("lse", "max"), ("avg", "max", "lp", "lse")],
     ids="-".join,
 )
-def test_equals_numpy_for_every_choice_of_pools(pools):
+def test_equals_numpy_for_choices_of_pools(pools):
     layer = built(ChannelAttention(4, pool_types=pools, dtype="float64"))
     x = random_input(dtype="float64")
     gate = sigmoid(channel_logits(x, weights(layer), pools))
@@ -48,8 +39,10 @@ def test_equals_numpy_for_every_choice_of_pools(pools):
     np.testing.assert_allclose(output(layer, x), x * gate, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=["1d", "2d", "3d"])
-def test_equals_numpy_in_every_rank(shape):
+@pytest.mark.parametrize(
+    "shape", [(2, 9, 16), (2, 4, 3, 5, 16)], ids=["1d", "3d"]
+)
+def test_equals_numpy_in_other_ranks(shape):
     layer = built(ChannelAttention(4), shape)
     x = random_input(shape)
     expected = x * sigmoid(channel_logits(x.astype("float64"), weights(layer)))
@@ -68,8 +61,8 @@ def test_attention_map_is_channels_first_where_the_data_are():
 
 @pytest.mark.parametrize(
     "activation, function",
-    [(None, lambda x: x), ("tanh", np.tanh), ("relu", relu)],
-    ids=["linear", "tanh", "relu"],
+    [(None, lambda x: x), ("tanh", np.tanh)],
+    ids=["linear", "tanh"],
 )
 def test_hidden_activation_is_applied(activation, function):
     layer = built(ChannelAttention(4, activation=activation))
@@ -88,37 +81,31 @@ def test_squeeze_excite_is_channel_attention_on_the_average():
 
 
 @pytest.mark.parametrize(
-    "channels, ratio, hidden",
+    "channels, options, hidden",
     [
-        (64, 16, 4),
-        (24, 16, 2),
-        (23, 16, 1),
-        (40, 16, 3),
-        (8, 16, 1),
-        (1, 16, 1),
+        (64, {}, 4),
+        (24, {}, 2),
+        (23, {}, 1),
+        (40, {}, 3),
+        (1, {}, 1),
+        (64, {"hidden_units": 7}, 7),
     ],
 )
-def test_hidden_width_is_rounded_half_up(channels, ratio, hidden):
-    layer = ChannelAttention(ratio)
+def test_hidden_width_is_rounded_half_up_or_given(channels, options, hidden):
+    layer = ChannelAttention(16, **options)
     layer.build((None, None, None, channels))
     assert layer.squeeze_kernel.shape == (channels, hidden)
     assert layer.excite_kernel.shape == (hidden, channels)
 
 
-def test_hidden_units_overrule_the_ratio():
-    layer = ChannelAttention(16, hidden_units=7)
-    layer.build((None, None, None, 64))
-    assert layer.squeeze_kernel.shape == (64, 7)
-
-
 def test_lp_gradient_is_finite_on_empty_channels():
     layer = built(ChannelAttention(pool_types="lp"))
-    x = np.zeros((2, 7, 5, 16), "float32")
-    model = keras.Sequential([keras.Input((7, 5, 16)), layer])
-    model.compile("sgd", loss="mse")
-    model.fit(x, x + 1, verbose=0)
-    assert all(np.isfinite(w).all() for w in model.get_weights())
-    np.testing.assert_array_equal(output(layer, x), x)
+    x = random_input()
+    # As a ReLU leaves them. The others give a gradient to all pooled values.
+    x[..., :8] = 0
+    found = gradients(layer, x, random_input(seed=3))
+    assert all(np.isfinite(gradient).all() for gradient in found)
+    assert all(np.abs(gradient).max() > 0 for gradient in found)
 
 
 def test_lse_is_stable_for_large_values():
