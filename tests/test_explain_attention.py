@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from convert_checks import authors_network
-from explain_checks import images, tiny
+from explain_checks import POOLS, images, tiny
 from insertion_checks import conv, network, vary
 from keras import layers
 from layer_checks import channels_last, stored, to_numpy
@@ -15,7 +15,6 @@ from cbam_keras import (
     SpatialAttention,
     SqueezeExcite,
     explain,
-    insert_attention,
 )
 
 pytestmark = pytest.mark.every_backend
@@ -29,66 +28,67 @@ def test_maps_are_those_of_the_authors_network():
     blocks = [f"stage{s}_block{b}" for s in (1, 2, 3, 4) for b in (1, 2)]
     assert list(maps) == [f"{block}_attention" for block in blocks]
     for block in blocks:
-        channel, spatial = maps[f"{block}_attention"]
-        np.testing.assert_allclose(
-            channel, expected[f"{block}/channel"], atol=1e-5
-        )
-        np.testing.assert_allclose(
-            spatial, expected[f"{block}/spatial"], atol=1e-5
-        )
+        found = maps[f"{block}_attention"]
+        for kind, own in zip(("channel", "spatial"), found, strict=True):
+            np.testing.assert_allclose(
+                own, expected[f"{block}/{kind}"], atol=1e-5
+            )
 
 
 LAYERS = {
-    "channel": (ChannelAttention(2, name="gate"), (True, False)),
-    "se": (SqueezeExcite(2, name="gate"), (True, False)),
-    "spatial": (SpatialAttention(3, name="gate"), (False, True)),
-    "cbam": (CBAM(2, 3, name="gate"), (True, True)),
-    "spatial first": (
-        CBAM(2, 3, order="spatial_first", name="gate"),
-        (True, True),
-    ),
-    "parallel": (CBAM(2, 3, order="parallel", name="gate"), (True, True)),
+    "channel": ChannelAttention(2),
+    "se": SqueezeExcite(2),
+    "spatial": SpatialAttention(3),
+    "cbam": CBAM(2, 3),
+    "spatial first": CBAM(2, 3, order="spatial_first"),
+    "parallel": CBAM(2, 3, order="parallel"),
+    # Gates in (0, 2).
+    "identity": CBAM(2, 3, identity_init=True),
 }
 
 
-@pytest.mark.parametrize("layer, has", LAYERS.values(), ids=LAYERS)
-def test_the_output_is_the_input_times_the_maps(layer, has):
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_the_output_is_the_input_times_the_maps(layer):
     inputs = keras.Input((6, 5, 4))
     layer = type(layer).from_config(layer.get_config())
     model = vary(keras.Model(inputs, layer(inputs)))
-    x = images(3, 6, 5, 4)
-    (maps,) = explain.attention_maps(model, x).values()
-    assert tuple(m is not None for m in maps) == has
-    product = x
-    if has[0]:
-        assert maps[0].shape == (3, 4)
-        product = product * maps[0][:, None, None, :]
-    if has[1]:
-        assert maps[1].shape == (3, 6, 5)
-        product = product * maps[1][..., None]
+    product = x = images(3, 6, 5, 4)
+    ((channel, spatial),) = explain.attention_maps(model, x).values()
+    assert (channel is None) == isinstance(layer, SpatialAttention)
+    assert (spatial is None) == (
+        not isinstance(layer, (CBAM, SpatialAttention))
+    )
+    if channel is not None:
+        assert channel.shape == (3, 4)
+        product = product * channel[:, None, None, :]
+    if spatial is not None:
+        assert spatial.shape == (3, 6, 5)
+        product = product * spatial[..., None]
     np.testing.assert_allclose(to_numpy(model(x)), product, atol=1e-5)
 
 
-@pytest.mark.parametrize("rank", [3, 5])
-def test_maps_have_all_spatial_axes(rank):
-    shape = (6, 5, 4)[: rank - 2]
-    inputs = keras.Input((*shape, 4))
-    model = keras.Model(inputs, CBAM(2, 3, name="gate")(inputs))
-    channel, spatial = explain.attention_maps(model, images(2, *shape, 4))[
+class OfRank(keras.Model):
+    def __init__(self, rank):
+        super().__init__()
+        self.gate = CBAM(2, 3, name="gate")
+        self.pool = POOLS[rank]()
+
+    def call(self, inputs):
+        return self.pool(self.gate(inputs))
+
+
+@pytest.mark.parametrize("kind", ["functional", "subclassed"])
+@pytest.mark.parametrize("size", [(6,), (6, 5, 4)], ids=["signal", "volume"])
+def test_maps_have_all_spatial_axes(size, kind):
+    model = OfRank(len(size))
+    if kind == "functional":
+        inputs = keras.Input((*size, 4))
+        model = keras.Model(inputs, model.gate(inputs))
+    channel, spatial = explain.attention_maps(model, images(2, *size, 4))[
         "gate"
     ]
     assert channel.shape == (2, 4)
-    assert spatial.shape == (2, *shape)
-
-
-def test_maps_do_not_depend_on_the_batch():
-    model, x = tiny(), images(5, 8, 8, 3)
-    together = explain.attention_maps(model, x)
-    apart = explain.attention_maps(model, x, batch_size=2)
-    assert list(apart) == list(together)
-    for name, maps in apart.items():
-        for one, other in zip(maps, together[name], strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-6)
+    assert spatial.shape == (2, *size)
 
 
 @pytest.mark.parametrize("kind", [list, dict])
@@ -108,8 +108,9 @@ def test_the_input_may_be_alone_in_a_list_or_have_a_name(kind):
     ]
 
 
-def test_each_batch_goes_through_the_model_once():
-    model, calls = tiny(), []
+def test_batches_go_through_the_model_once_and_do_not_change_the_maps():
+    model, x, calls = tiny(), images(5, 8, 8, 3), []
+    together = explain.attention_maps(model, x)
     stem = model.get_layer("stem_conv")
     call = stem.call
 
@@ -118,8 +119,12 @@ def test_each_batch_goes_through_the_model_once():
         return call(*args, **kwargs)
 
     stem.call = counted
-    explain.attention_maps(model, images(5, 8, 8, 3), batch_size=2)
+    apart = explain.attention_maps(model, x, batch_size=2)
     assert len(calls) == 3
+    assert list(apart) == list(together)
+    for name, maps in apart.items():
+        for one, other in zip(maps, together[name], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_layers_in_models_within_go_by_their_paths_where_names_repeat():
@@ -143,10 +148,11 @@ class Block(layers.Layer):
     def __init__(self, **options):
         super().__init__(**options)
         self.conv = layers.Conv2D(4, 3, padding="same")
-        self.attention = CBAM(2, 3, name="attention")
 
     def build(self, shape):
         self.conv.build(shape)
+        # Not known before it is built.
+        self.attention = CBAM(2, 3, name="attention")
         self.attention.build((*shape[:-1], 4))
 
     def call(self, inputs):
@@ -192,15 +198,6 @@ def test_each_call_of_a_shared_layer_has_its_maps():
     assert list(maps) == ["shared", "shared#2"]
     assert maps["shared"][1].shape == (2, 8, 8)
     assert maps["shared#2"][1].shape == (2, 4, 4)
-
-
-def test_inserted_layers_attend_to_nothing_in_particular():
-    model = insert_attention(tiny(None), "cbam")
-    for channel, spatial in explain.attention_maps(
-        model, images(2, 8, 8, 3)
-    ).values():
-        np.testing.assert_array_equal(channel, 1)
-        np.testing.assert_array_equal(spatial, 1)
 
 
 def test_maps_are_those_of_inference():

@@ -13,12 +13,15 @@ from explain_files_checks import (
     explain,
     heat_of,
     picture,
+    written,
 )
+from insertion_checks import conv, vary
 from keras import layers
+from layer_checks import to_numpy
 from PIL import Image
 
-from cbam_keras import cli, data
-from cbam_keras.layers import CBAM, SqueezeExcite
+from cbam_keras import CBAM, SqueezeExcite, data
+from cbam_keras.explain import explain_run, from_data, grad_cam
 
 
 def test_a_file_is_explained_for_the_class_that_is_predicted(here, capsys):
@@ -87,142 +90,114 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     assert "66.7%" in out
 
 
-@pytest.mark.parametrize("asked", ["blue", "2"])
-def test_a_class_can_be_asked_for(here, asked):
+def test_a_class_can_be_asked_for_by_its_name_rather_than_its_index(here):
     image = picture(here / "it.png")[None]
+    given = ("colours.keras", "it.png", "--class-names", "names.txt")
     (here / "names.txt").write_text("red\ngreen\nblue")
-    content, arrays = explain(
-        *("colours.keras", "it.png", "--class", asked),
-        *("--class-names", "names.txt"),
-    )
+    content, arrays = explain(*given, "--class", "blue")
     row = content["images"][0]["models"]["colours"]
     assert (row["class"], row["predicted_class"]) == ("blue", "red")
     np.testing.assert_allclose(
         arrays["colours/heat_maps"], heat_of(image, 2), atol=1e-5
     )
-
-
-def test_a_name_comes_before_an_index(here):
-    picture(here / "it.png")
+    # Replaces the files.
     (here / "names.txt").write_text("2\n1\n0\n")
-    content, _ = explain(
-        *("colours.keras", "it.png", "--class", "2"),
-        *("--class-names", "names.txt"),
-    )
+    content, _ = explain(*given, "--class", "2")
     assert content["images"][0]["models"]["colours"]["class_index"] == 0
 
 
-@pytest.mark.parametrize("method", ["grad_cam", "grad_cam++", "hires_cam"])
-def test_methods_are_passed_on(here, method):
-    image = picture(here / "it.png")
-    content, arrays = explain("colours.keras", "it.png", "--method", method)
-    assert content["settings"]["method"] == method
-    # With a gradient that is the same everywhere they agree.
-    np.testing.assert_allclose(
-        arrays["colours/heat_maps"], heat_of(image[None], 0), atol=1e-5
+def test_settings_reach_the_maps(here):
+    inputs = keras.Input((8, 8, 3))
+    x = conv(4, "second")(conv(4, "first")(layers.Rescaling(1 / 255)(inputs)))
+    x = layers.GlobalMaxPooling2D()(x)
+    heads = [layers.Dense(n, name=f"head{n}")(x) for n in (3, 2)]
+    model = vary(keras.Model(inputs, heads))
+    model.save("both.keras")
+    image = picture(here / "it.png")[None].astype("float32")
+    content, arrays = explain(
+        *("both.keras", "it.png", "--method", "hires_cam", "--class", "1"),
+        *("--layer", "first", "--head", "head2"),
     )
-
-
-def test_a_layer_can_be_named(here):
-    image = picture(here / "it.png")
-    layer = layers.Conv2D(2, 1, use_bias=False, name="later")
-
-    def both(x):
-        return layers.Concatenate()([x, layer(x)])[..., :3]
-
-    colours("two.keras", attention=both)
-    content, arrays = explain("two.keras", "it.png", "--layer", "features")
-    assert content["settings"]["layer"] == "features"
-    np.testing.assert_allclose(
-        arrays["two/heat_maps"], heat_of(image[None], 0), atol=1e-5
-    )
-
-
-def test_a_model_with_several_outputs_needs_a_head(here, capsys):
-    model = colours("one.keras")
-    other = layers.Dense(2, name="other")(model.layers[-2].output)
-    both = {"colour": model.output, "other": other}
-    keras.Model(model.input, both).save("both.keras")
-    picture(here / "it.png")
-    assert cli.main(["explain", "both.keras", "it.png"]) == 2
-    assert re.search(
-        r"`head` must be one of .*other.*head=None", capsys.readouterr().err
-    )
-    _, arrays = explain("both.keras", "it.png", "--head", "1")
+    asked = {"class_index": 1, "layer": "first", "method": "hires_cam"}
+    asked["output"] = "head2"
+    heat = grad_cam(model, image, **asked)
+    np.testing.assert_allclose(arrays["both/heat_maps"], heat, atol=1e-5)
     assert arrays["both/probabilities"].shape == (1, 2)
+    settings = content["settings"]
+    assert [settings[key] for key in ("method", "layer", "head")] == [
+        "hires_cam",
+        "first",
+        "head2",
+    ]
+    # So that each of them is seen.
+    others = [
+        grad_cam(model, image, **{**asked, **change})
+        for change in (
+            {"class_index": 0},
+            {"layer": "second"},
+            {"method": "grad_cam"},
+            {"output": "head3"},
+        )
+    ]
+    assert min(np.abs(heat - other).max() for other in others) > 0.01
 
 
-@pytest.mark.every_backend
-def test_models_stand_side_by_side(here, capsys):
-    image = picture(here / "it.png", brightest=0)[None]
-    colours("turned.keras", turned=1)
-    content, arrays = explain("colours.keras", "turned.keras", "it.png")
-    assert list(content["models"]) == ["colours", "turned"]
-    rows = content["images"][0]["models"]
-    assert [rows[name]["class_index"] for name in rows] == [0, 1]
-    np.testing.assert_allclose(
-        arrays["turned/probabilities"], as_colours(image, 1), atol=1e-5
-    )
-    np.testing.assert_allclose(
-        arrays["turned/heat_maps"], heat_of(image, 0), atol=1e-5
-    )
-    assert re.search(r"colours +┃ turned", capsys.readouterr().out)
-
-
-def test_each_model_gets_its_size_and_is_drawn_in_that_of_the_first(here):
-    # Squares of one colour each stay what they are in other sizes.
+def test_models_of_other_classes_and_sizes_stand_side_by_side(here, capsys):
+    # A square of one colour stays what it is in other sizes.
     image = np.zeros((8, 8, 3), "uint8")
     image[:4, :4, 0] = 200
     Image.fromarray(image).save("it.png")
+    colours("turned.h5", turned=1)
     colours("large.keras", size=(16, 16))
-    _, arrays = explain("colours.keras", "large.keras", "it.png")
+    content, arrays = explain(
+        "colours.keras", "turned.h5", "large.keras", "it.png"
+    )
+    assert list(content["models"]) == ["colours", "turned", "large"]
+    rows = content["images"][0]["models"]
+    assert [rows[name]["class_index"] for name in rows] == [0, 1, 0]
+    np.testing.assert_allclose(
+        arrays["turned/probabilities"], as_colours(image[None], 1), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        arrays["turned/heat_maps"], heat_of(image[None], 0), atol=1e-5
+    )
+    # In the size of the first.
     assert arrays["images"].shape == (1, 8, 8, 3)
-    assert arrays["large/heat_maps"].shape == (1, 8, 8)
-    heat = arrays["large/heat_maps"][0]
+    (heat,) = arrays["large/heat_maps"]
+    assert heat.shape == (8, 8)
     assert heat[:3, :3].min() > 0.9
     assert heat[5:].max() == heat[:, 5:].max() == 0
+    out = capsys.readouterr().out
+    assert re.search(r"colours +┃ turned +┃ large", out)
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize(
-    ("attention", "kinds"),
-    [
-        (CBAM(1, 3, name="gate"), {"channel": (3, 3), "spatial": (3, 8, 8)}),
-        (SqueezeExcite(1, name="gate"), {"channel": (3, 3)}),
-    ],
-    ids=["cbam", "se"],
-)
-def test_attention_is_written_and_drawn(here, attention, kinds):
+def test_attention_is_written_and_drawn(here):
     for number in range(5):
         picture(here / "all" / f"{number}.png", seed=number)
-    model = colours("gated.keras", attention=attention)
+    gated = colours("gated.keras", attention=CBAM(1, 3, name="gate"))
+    squeezed = colours("se.keras", attention=SqueezeExcite(1, name="gate"))
     _, arrays = explain(
-        *("colours.keras", "gated.keras", "all", "--draw", "3"),
+        *("colours.keras", "gated.keras", "se.keras", "all", "--draw", "3"),
         *("--batch-size", "2"),
     )
-    own = {
-        key.removeprefix("gated/attention/gate/"): array.shape
-        for key, array in arrays.items()
-        if "attention" in key
-    }
-    assert own == kinds
     features = arrays["images"].astype("float32") / 255
-    maps = model.get_layer("gate")
-    maps = (
-        maps.attention_maps(features)
-        if "spatial" in kinds
-        else (maps.attention_map(features),)
-    )
-    for kind, expected in zip(kinds, maps, strict=True):
-        np.testing.assert_allclose(
-            arrays[f"gated/attention/gate/{kind}"],
-            keras.ops.convert_to_numpy(expected).reshape(kinds[kind]),
-            atol=1e-5,
-        )
+    channel, spatial = gated.get_layer("gate").attention_maps(features)
+    expected = {
+        "gated/attention/gate/channel": channel[:, 0, 0],
+        "gated/attention/gate/spatial": spatial[..., 0],
+        "se/attention/gate/channel": squeezed.get_layer("gate").attention_map(
+            features
+        )[:, 0, 0],
+    }
+    own = {key: arrays[key] for key in arrays if "attention" in key}
+    assert set(own) == set(expected)
+    for key, maps in expected.items():
+        np.testing.assert_allclose(own[key], to_numpy(maps), atol=1e-5)
     files = sorted(path.name for path in (here / "out").iterdir())
     assert files == [
         "arrays.npz",
         "attention-gated.png",
+        "attention-se.png",
         "explain.json",
         "grad_cam.png",
         "report.html",
@@ -245,6 +220,10 @@ def test_boxes_tell_whether_heat_is_on_the_object(here, few_digits, capsys):
     assert [entry["box"] for entry in content["images"]] == boxes[
         places
     ].tolist()
+    assert content["class_names"] == [str(digit) for digit in range(10)]
+    for entry, place in zip(content["images"], places, strict=True):
+        assert entry["true_class"] == str(labels[place])
+        assert entry["models"]["cbam"]["class"] == entry["true_class"]
     assert list(arrays["names"]) == names[:6]
     places = places[:6]
     np.testing.assert_array_equal(arrays["images"], images[places])
@@ -267,28 +246,27 @@ def test_boxes_tell_whether_heat_is_on_the_object(here, few_digits, capsys):
     assert content["box_fraction"] == pytest.approx(share)
     out = capsys.readouterr().out
     assert "Means over 20 images" in out
+    # The title of a narrow table goes over several lines.
+    assert "first 6 of 20 images" in " ".join(out.split())
     assert re.search(rf"│ uniform heat .*{share:.1%} .*{share:.1%} ", out)
 
 
-def test_the_true_class_of_data_is_explained(here, few_digits):
-    digit_network("none.keras")
-    content, arrays = explain(
-        "none.keras", "--data", "cluttered_mnist", "--count", "10"
-    )
-    assert content["class_names"] == [str(digit) for digit in range(10)]
-    assert sorted(arrays["labels"]) == sorted(set(arrays["labels"]))
-    entries = content["images"]
-    assert sorted(entry["true_class"] for entry in entries) == list(
-        "0123456789"
-    )
-    for entry in entries:
-        assert entry["models"]["none"]["class"] == entry["true_class"]
-
-
-def test_as_many_images_as_a_figure_holds_are_drawn(here):
-    for number in range(33):
-        picture(here / "many" / f"{number:02}.png")
-    _, arrays = explain(
-        "colours.keras", "many", "--count", "all", "--draw", "32"
-    )
-    assert len(arrays["images"]) == 32
+def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
+    # Folders and files, and the strongest colour in them.
+    seen = {"a/right": 0, "a/hard": 2, "b/right": 1, "c/hard": 1, "c/right": 2}
+    for number, (name, colour) in enumerate(seen.items()):
+        for split in ("train", "validation", "test"):
+            path = here / "all" / split / f"{name}.png"
+            picture(path, seed=number, brightest=colour)
+    # Is wrong about all but the hard ones.
+    colours("turned.keras", turned=1)
+    examples = from_data("./all", "test", None, 0, {})
+    models = [here / "colours.keras", here / "colours.h5"]
+    colours("colours.h5")
+    explain_run([*models, here / "turned.keras"], examples, here / "out", {})
+    content, _ = written()
+    assert content["class_names"] == ["a", "b", "c"]
+    found = [entry["image"] for entry in content["images"]]
+    wrong = sorted(f"all/test/{x}.png" for x in seen if "hard" in x)
+    assert sorted(found[:2]) == wrong
+    assert len(found) == 5

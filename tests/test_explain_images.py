@@ -1,210 +1,181 @@
 """The images to explain: read from files, folders and datasets, and chosen."""
 
+import dataclasses
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 from data_checks import builder, write_folder
-from explain_files_checks import (
-    COLOURS,
-    brightness,
-    digit_network,
-    explain,
-    picture,
-)
-from keras import layers
+from explain_files_checks import COLOURS, picture
 from PIL import Image
 
-from cbam_keras import cli, data
+from cbam_keras import data, explain
 from cbam_keras.data import tfds
-from cbam_keras.explain import images as explain_images
 
 
-def test_images_of_any_kind_are_read_as_data_are(here):
+def shown(examples, size=(8, 8)):
+    """Returns all images as a model of that size gets them, and the boxes."""
+    (batch,) = examples.batches(1000, size)
+    return batch.images(size), batch.boxes(size)
+
+
+def test_images_of_any_kind_become_colours(tmp_path):
     grey = np.random.default_rng(0).integers(0, 256, (8, 8)).astype("uint8")
-    colour = picture(here / "a_colour.bmp")
-    alpha = np.dstack([colour, grey])
-    Image.fromarray(grey).save("b_grey.png")
-    Image.fromarray(alpha).save("c_alpha.png")
-    Image.fromarray(grey.astype("uint16") * 256 + 9).save("d_sixteen.png")
-    Image.fromarray(grey).save(
-        "e_animated.gif",
-        save_all=True,
-        append_images=[Image.fromarray(255 - grey)],
-    )
-    Image.fromarray(colour).save("f_webp.webp", lossless=True)
-    names = sorted(path.name for path in here.glob("?_*"))
-    _, arrays = explain("colours.keras", *names)
+    colour = picture(tmp_path / "a_colour.bmp")
+    Image.fromarray(grey).save(tmp_path / "b_grey.png")
+    Image.fromarray(np.dstack([colour, grey])).save(tmp_path / "c_alpha.png")
+    sixteen = Image.fromarray(grey.astype("uint16") * 256 + 9)
+    sixteen.save(tmp_path / "d_sixteen.png")
+    examples = explain.from_paths(sorted(tmp_path.iterdir()), None, 0)
     threefold = np.repeat(grey[..., None], 3, axis=-1)
     np.testing.assert_array_equal(
-        arrays["images"],
-        [colour, threefold, colour, threefold, threefold, colour],
+        shown(examples)[0], [colour, threefold, colour, threefold]
     )
 
 
-def test_the_middle_of_an_image_is_seen(here):
-    image = picture(here / "it.png", size=(8, 20))
-    _, arrays = explain("colours.keras", "it.png")
-    np.testing.assert_array_equal(arrays["images"][0], image[:, 6:14])
+def test_the_middle_of_an_image_is_seen(tmp_path):
+    image = picture(tmp_path / "it.png", size=(8, 20))
+    examples = explain.from_paths([tmp_path / "it.png"], None, 0)
+    np.testing.assert_array_equal(shown(examples)[0][0], image[:, 6:14])
 
 
-def test_files_are_taken_all_and_folders_in_part(here, capsys):
-    for number in range(12):
-        picture(here / "all" / f"{number:02}.png", seed=number)
-        picture(here / f"{number:02}.png", seed=number)
-    named = [f"{number:02}.png" for number in range(12)]
-    content, arrays = explain("colours.keras", *named, "all", "--count", "2")
-    assert [entry["image"] for entry in content["images"]][:12] == named
-    assert len(content["images"]) == 14
-    assert len(arrays["images"]) == 8
-    # The title of a narrow table goes over several lines.
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "first 8 of 14 images" in printed
+def test_files_are_taken_all_and_folders_in_part(tmp_path):
+    files = [tmp_path / f"{number:02}.png" for number in range(12)]
+    for number, file in enumerate(files):
+        picture(tmp_path / "all" / file.name, seed=number)
+        picture(file, seed=number)
+    examples = explain.from_paths([*files, tmp_path / "all"], 2, 0)
+    assert examples.names[:12] == list(map(str, files))
+    assert len(examples) == 14
 
 
-def test_images_are_found_in_folders_within(here):
+def test_images_are_found_in_subfolders_unless_they_cannot_be_read(tmp_path):
     names = ["a/z.png", "b/c/x.PNG", "y.jpg"]
     for number, name in enumerate((*names, ".hidden.png", ".git/x.png")):
-        picture(here / "all" / name, seed=number)
-    (here / "all" / "notes.txt").write_text("none")
-    content, _ = explain("colours.keras", "all", "--count", "all")
-    found = {entry["image"] for entry in content["images"]}
-    assert found == {f"all/{name}" for name in names}
+        picture(tmp_path / name, seed=number)
+    (tmp_path / "notes.txt").write_text("none")
+    whole = (tmp_path / "a" / "z.png").read_bytes()
+    (tmp_path / "a" / "half.png").write_bytes(whole[:-20])
+    with pytest.warns(UserWarning, match="1 images could not be .*half.png"):
+        examples = explain.from_paths([tmp_path], None, 0)
+    assert set(examples.names) == {str(tmp_path / name) for name in names}
+    assert dict(zip(examples.names, examples.groups, strict=True)) == {
+        str(tmp_path / "a/z.png"): "a",
+        str(tmp_path / "b/c/x.PNG"): "c",
+        # Directly in the folder that is given.
+        str(tmp_path / "y.jpg"): "",
+    }
 
 
-def test_what_cannot_be_read_in_a_folder_is_left_out(here):
-    picture(here / "all" / "a.png")
-    whole = (here / "all" / "a.png").read_bytes()
-    (here / "all" / "b.png").write_bytes(whole[:-20])
-    with pytest.warns(UserWarning, match="1 images could not be read.*b.png"):
-        found = explain_images.from_paths([pathlib.Path("all")], 8, 0)
-    assert found.names == ["all/a.png"]
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """Returns a folder with folders of 2, 3, 1, 4 and 30 images."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for group, size in enumerate([2, 3, 1, 4, 30]):
+        for number in range(size):
+            picture(folder / str(group) / f"{number:02}.png", size=(1, 1))
+    return folder
 
 
-@pytest.mark.parametrize("count", [1, 4, 10, 13, None])
-def test_images_are_spread_evenly_over_classes(count):
-    labels = np.repeat(np.arange(5), [2, 3, 1, 4, 30])
-    chosen = explain_images.balanced_sample(labels, count, 0)
-    assert len(set(chosen)) == len(chosen) == min(count or 40, 40)
-    counts = np.bincount(labels[chosen], minlength=5)
+@pytest.mark.parametrize("count", [4, 13, None])
+def test_images_are_spread_evenly_over_classes(uneven, count):
+    chosen = explain.from_paths([uneven], count, 0)
+    assert len(set(chosen.names)) == len(chosen) == (count or 40)
+    counts = np.bincount(np.array(chosen.groups, int), minlength=5)
     # None has two more than another that has any left.
-    left = np.bincount(labels, minlength=5) - counts
+    left = np.array([2, 3, 1, 4, 30]) - counts
     assert counts.max() - counts[left > 0].min(initial=counts.max()) <= 1
 
 
-def test_a_smaller_choice_is_the_beginning_of_a_larger_one():
-    labels = np.random.default_rng(0).integers(0, 7, 100)
-    large = explain_images.balanced_sample(labels, 60, 3)
-    np.testing.assert_array_equal(
-        explain_images.balanced_sample(labels, 9, 3), large[:9]
-    )
-    assert list(explain_images.balanced_sample(labels, 60, 4)) != list(large)
+def test_a_smaller_choice_is_the_beginning_of_a_larger_one(uneven):
+    large = explain.from_paths([uneven], 20, 3)
+    assert explain.from_paths([uneven], 9, 3).names == large.names[:9]
+    assert explain.from_paths([uneven], 20, 4).names != large.names
 
 
-def test_images_without_classes_stay_in_order():
-    chosen = explain_images.balanced_sample([""] * 100, 10, 0)
-    assert list(chosen) == sorted(chosen)
-    assert chosen[0] < 50 < chosen[-1]
+def test_images_without_classes_stay_in_order(uneven):
+    names = explain.from_paths([uneven / "4"], 10, 0).names
+    assert names == sorted(names)
+    numbers = [int(pathlib.Path(name).stem) for name in names]
+    assert numbers[0] < 15 < numbers[-1]
 
 
 @pytest.mark.parametrize(
     ("split", "size"), [("train", 140), ("validation", 10), ("test", 20)]
 )
-def test_the_split_is_that_of_training(here, few_digits, split, size):
-    digit_network("none.keras")
-    content, arrays = explain(
-        *("none.keras", "--data", "cluttered_mnist", "--seed", "3"),
-        *("--split", split, "--count", "all", "--draw", "1"),
-    )
-    assert len(content["images"]) == size
-    images, _ = getattr(
-        data.load("cluttered_mnist", batch_size=None, seed=3), split
-    )
-    number = int(arrays["names"][0].removeprefix(f"{split} "))
-    np.testing.assert_array_equal(arrays["images"][0], images[number])
-
-
-def test_boxes_follow_images_to_another_size(here, few_digits):
-    brightness("grey.keras", size=(24, 24))
-    model = keras.saving.load_model("grey.keras")
-    dense = layers.Dense(10, use_bias=False)(model.layers[-2].output)
-    keras.Model(model.inputs[0], dense).save("ten.keras")
-    _, arrays = explain(
-        "ten.keras", "--data", "cluttered_mnist", "--count", "4"
-    )
-    *_, boxes = data.load("cluttered_mnist", batch_size=None, boxes=True).test
-    places = [int(name.removeprefix("test ")) for name in arrays["names"]]
-    half = boxes[places] / 2
+def test_the_split_is_that_of_training(few_digits, split, size):
+    whole = explain.from_data("cluttered_mnist", split, None, 3, {})
+    assert len(whole) == size
+    loaded = data.load("cluttered_mnist", batch_size=None, seed=3, boxes=True)
+    images, labels, boxes = getattr(loaded, split)
+    few = explain.from_data("cluttered_mnist", split, 10, 3, {})
+    numbers = [int(name.removeprefix(f"{split} ")) for name in few.names]
+    assert sorted(labels[numbers]) == list(range(10))
+    np.testing.assert_array_equal(few.labels(None), labels[numbers])
+    found, own = shown(few, (48, 48))
+    np.testing.assert_array_equal(found[..., :1], images[numbers])
+    np.testing.assert_array_equal(own, boxes[numbers])
+    # In half the size, rounded outwards.
+    half = boxes[numbers] / 2
     outer = np.concatenate([np.floor(half[:, :2]), np.ceil(half[:, 2:])], 1)
-    np.testing.assert_array_equal(arrays["boxes"], outer)
+    np.testing.assert_array_equal(shown(few, (24, 24))[1], outer)
 
 
-def test_a_box_that_is_cut_off_keeps_a_pixel():
-    batch = explain_images.Batch(
-        0,
-        [np.zeros((10, 20, 3), "uint8")],
-        [(0.0, 5.0, 10.0, 10.0)],
-        np.array([[2, 0, 6, 3]]),
+def test_a_box_that_is_cropped_away_keeps_a_pixel(tmp_path):
+    picture(tmp_path / "it.png", size=(10, 20))
+    examples = dataclasses.replace(
+        explain.from_paths([tmp_path / "it.png"], None, 0),
+        boxes=np.array([[2, 0, 6, 3]]),
     )
-    np.testing.assert_array_equal(batch.boxes((20, 20)), [[4, 0, 12, 1]])
+    np.testing.assert_array_equal(shown(examples, (20, 20))[1], [[4, 0, 12, 1]])
 
 
-def test_data_can_be_a_folder(here):
-    images = write_folder(here / "all", 10, COLOURS, size=(8, 8))
-    content, arrays = explain(
-        "colours.keras", "--data", "./all", "--count", "3"
+def test_data_can_be_a_folder(tmp_path, monkeypatch):
+    images = write_folder(tmp_path / "all", 10, COLOURS, size=(8, 8))
+    monkeypatch.chdir(tmp_path)
+    examples = explain.from_data("./all", "test", 3, 0, {})
+    assert examples.class_names == tuple(sorted(COLOURS))
+    found, boxes = shown(examples)
+    assert boxes is None
+    for name, image, label in zip(
+        examples.names, found, examples.labels(None), strict=True
+    ):
+        own = name.removeprefix("all/")
+        np.testing.assert_array_equal(image, images[own])
+        assert own.startswith(f"{examples.class_names[label]}/")
+
+
+@pytest.fixture(scope="module")
+def insects(tmp_path_factory):
+    """Returns a set of TensorFlow Datasets of 30 images, and its test."""
+    datasets = pytest.importorskip(
+        "tensorflow_datasets", reason="prepares a dataset"
     )
-    assert content["class_names"] == sorted(COLOURS)
-    for entry, image in zip(content["images"], arrays["images"], strict=True):
-        name = entry["image"].removeprefix("all/")
-        assert entry["true_class"] == name.split("/")[0]
-        np.testing.assert_array_equal(image, images[name])
-    assert "boxes" not in arrays
-
-
-@pytest.fixture
-def insects(tmp_path):
-    """Prepares a set of TensorFlow Datasets of 30 grey pictures."""
-    import tensorflow_datasets as tfds
-
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (30, 8, 8, 1)).astype("uint8")
     rows = [
         {"image": image, "label": number % 2}
         for number, image in enumerate(images)
     ]
+    folder = tmp_path_factory.mktemp("tfds")
     builder(
         "insects",
         {"train": rows[:20], "test": rows[20:]},
-        tmp_path / "tfds",
-        image=tfds.features.Image(shape=(8, 8, 1)),
-        label=tfds.features.ClassLabel(names=["ant", "bee"]),
+        folder,
+        image=datasets.features.Image(shape=(8, 8, 1)),
+        label=datasets.features.ClassLabel(names=["ant", "bee"]),
     )
-    return {image.tobytes() for image in images[20:]}
+    return {"data_dir": folder}, {image.tobytes() for image in images[20:]}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_data_can_be_of_tensorflow_datasets(
-    here, insects, monkeypatch, streamed
-):
-    brightness("grey.keras")
+def test_data_can_be_of_tensorflow_datasets(insects, monkeypatch, streamed):
+    options, test = insects
     if streamed:
         monkeypatch.setattr(tfds, "STREAMED_BYTES", 0)
-    content, arrays = explain(
-        *("grey.keras", "--data", "insects", "--data-dir", "tfds"),
-        *("--count", "4"),
-    )
-    assert content["class_names"] == ["ant", "bee"]
-    assert sorted(arrays["labels"]) == [0, 0, 1, 1]
-    assert {image.tobytes() for image in arrays["images"]} < insects
-
-
-def test_all_of_what_is_too_large_for_memory_is_refused(
-    here, insects, monkeypatch, capsys
-):
-    brightness("grey.keras")
-    monkeypatch.setattr(tfds, "STREAMED_BYTES", 0)
-    given = ["--data", "insects", "--data-dir", "tfds", "--count", "all"]
-    assert cli.main(["explain", "grey.keras", *given]) == 2
-    assert "`count` must be a number" in capsys.readouterr().err
+        with pytest.raises(ValueError, match="`count` must be a number"):
+            explain.from_data("insects", "test", None, 0, options)
+    examples = explain.from_data("insects", "test", 4, 0, options)
+    assert examples.class_names == ("ant", "bee")
+    assert sorted(examples.labels(None)) == [0, 0, 1, 1]
+    assert {image[..., 0].tobytes() for image in shown(examples)[0]} < test

@@ -1,125 +1,132 @@
-"""The models and the data of a run are found in its folder."""
+"""The models, the data and the classes of a run are found in its folder."""
 
 import json
 import pathlib
+import shutil
 
+import digits
+import networks
+import pretended
 import pytest
-from explain_files_checks import colours, digit_network, picture, written
+from data_checks import write_folder
+from explain_files_checks import explain, picture
 
-from cbam_keras import cli
+from cbam_keras import ablation, cli, comparison, training, tuning
 from cbam_keras.explain import files_of_run
 
-SETTINGS = {"networks": ["none", "cbam"], "data": {"name": "mnist5k"}}
+
+def units(hp):
+    return networks.mlp(hp.Choice("units", [2, 3]))
 
 
-def folder(path, kind, settings=SETTINGS, file="results.json", models=()):
-    path = pathlib.Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    content = {"kind": kind, "settings": settings}
-    (path / file).write_text(json.dumps(content))
-    for name in models:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).touch()
-    return path
-
-
-def test_a_training_run_holds_its_networks(tmp_path):
-    run = folder(
-        tmp_path, "training run", models=["cbam.keras", "none.keras", "x.keras"]
-    )
-    found = files_of_run(run)
-    assert found.models == [run / "none.keras", run / "cbam.keras"]
-    assert found.data == "mnist5k"
-
-
-def test_unfinished_networks_are_left_out(tmp_path):
-    run = folder(tmp_path, "training run", models=["none.keras"])
-    assert files_of_run(run).models == [run / "none.keras"]
-
-
-def test_of_several_seeds_the_first_is_taken(tmp_path):
-    settings = {**SETTINGS, "data": {"3": SETTINGS["data"], "4": {}}}
-    names = [f"seed-{s}/{n}.keras" for s in (3, 4) for n in ("none", "cbam")]
-    run = folder(tmp_path, "training over seeds", settings, models=names)
-    found = files_of_run(run)
-    assert found.models == [run / names[0], run / names[1]]
-    assert found.data == "mnist5k"
-
-
-def test_an_ablation_holds_the_networks_of_its_first_seed(tmp_path):
-    settings = {
-        "networks": {"none": "a1", "cbam": "b2"},
-        "data": {"3": SETTINGS["data"], "4": {}},
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Returns a folder with runs of all commands, of pretended training."""
+    folder = tmp_path_factory.mktemp("runs")
+    figure = pytest.importorskip("matplotlib.figure", reason="runs are drawn")
+    write_folder(folder / "pets", 5, ("cat", "dog", "eel"), size=(8, 8))
+    given = {
+        "images": "mnist5k",
+        "recipe": training.Recipe(epochs=1, batch_size=35),
     }
-    names = [f"{n}/seed-3/{n}.keras" for n in ("none", "cbam")]
-    run = folder(tmp_path, "ablation", settings, models=names)
-    found = files_of_run(run)
-    assert found.models == [run / name for name in names]
-    assert found.data == "mnist5k"
-
-
-def test_a_search_holds_its_best_model(tmp_path):
-    settings = {"data": {"name": "photos"}}
-    # It has both files.
-    (tmp_path / "results.json").write_text('{"trials": []}')
-    run = folder(tmp_path, "search", settings, "search.json", ["best.keras"])
-    found = files_of_run(run)
-    assert found.models == [run / "best.keras"]
-    # Where the images lie is not known.
-    assert found.data is None
-
-
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"kind": "search"}'])
-def test_other_folders_are_no_runs(tmp_path, content):
-    if content is not None:
-        (tmp_path / "results.json").write_text(content)
-    assert files_of_run(tmp_path) is None
+    command = ["train", "--epochs", "1", "--no-report", "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        digits.replace(digits.few, patch.setattr)
+        networks.replace_tiny(patch.setitem)
+        pretended.install(patch)
+        patch.setattr(
+            figure.Figure,
+            "savefig",
+            lambda self, path, **options: pathlib.Path(path).touch(),
+        )
+        for name, data, attention in (
+            ("train", "cluttered_mnist", ["none", "cbam"]),
+            ("pets", str(folder / "pets"), ["none"]),
+        ):
+            own = ["--data", data, "--output", str(folder / f"{name}-run")]
+            assert cli.main([*command, *own, "--attention", *attention]) == 0
+        comparison.compare(
+            ["none"], **given, seeds=[4, 3], output=folder / "compare-run"
+        )
+        ablation.run(
+            **given, tables=[4], seeds=[4], output=folder / "ablate-run"
+        )
+        tuning.search(
+            units, **given, max_trials=1, confirm=0, output=folder / "tune-run"
+        )
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("name", "models", "data"),
     [
-        ("training run", "none is finished yet"),
-        ("comparison of detectors", r"command \(comparison of detectors\)"),
+        ("train-run", ["none", "cbam"], "cluttered_mnist"),
+        # Where the images lie is not known.
+        ("pets-run", ["none"], None),
+        ("compare-run", ["seed-4/none"], "mnist5k"),
+        (
+            "ablate-run",
+            [f"{name}/seed-4/{name}" for name in ("none", "se", "cbam")],
+            "mnist5k",
+        ),
+        ("tune-run", ["best"], "mnist5k"),
     ],
 )
-def test_runs_without_models_are_refused(tmp_path, capsys, kind, message):
-    run = folder(tmp_path, kind)
-    with pytest.raises(ValueError, match=message):
+def test_a_run_holds_its_models(runs, name, models, data):
+    found = files_of_run(runs / name)
+    assert found.models == [runs / name / f"{model}.keras" for model in models]
+    assert found.data == data
+
+
+def test_unfinished_networks_are_left_out(runs, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "train-run", run)
+    (run / "none.keras").unlink()
+    assert files_of_run(run).models == [run / "cbam.keras"]
+    (run / "cbam.keras").unlink()
+    with pytest.raises(ValueError, match="none is finished yet"):
         files_of_run(run)
     assert cli.main(["explain", str(run)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_runs_of_other_commands_are_refused(tmp_path):
+    content = {"kind": "comparison of detectors", "settings": {"data": {}}}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"command \(comparison of detectors"):
+        files_of_run(tmp_path)
+
+
+def test_other_folders_are_no_runs(tmp_path):
+    assert files_of_run(tmp_path) is None
+    found = []
+    for content in ("{", "[]", '{"kind": "search"}'):
+        (tmp_path / "results.json").write_text(content)
+        found.append(files_of_run(tmp_path))
+    assert found == [None, None, None]
+
+
 def test_a_folder_of_digits_is_explained_with_its_data(
-    few_digits, tmp_path, monkeypatch, capsys
+    runs, few_digits, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    settings = {**SETTINGS, "data": {"name": "cluttered_mnist"}}
-    run = folder("runs/mine", "training run", settings)
-    digit_network(run / "none.keras")
-    digit_network(run / "cbam.keras", "cbam")
-    given = ["explain", "runs/mine", "--count", "2", "--quiet"]
-    assert cli.main(given) == 0
-    content, _ = written("runs/explain-mine")
+    content, _ = explain(
+        *(runs / "train-run", "--count", "2", "--quiet"),
+        output="runs/explain-train-run",
+    )
     assert list(content["images"][0]["models"]) == ["none", "cbam"]
     assert content["settings"]["data"] == "cluttered_mnist"
     assert capsys.readouterr().err == ""
 
 
-def test_images_beside_a_run_replace_its_data(here):
-    run = folder("run", "training run", {**SETTINGS, "networks": ["colours"]})
-    colours(run / "colours.keras")
+def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
+    runs, here, capsys
+):
     picture(here / "it.png")
-    assert cli.main(["explain", "it.png", "run", "--output", "out"]) == 0
-    content, _ = written("out")
+    content, _ = explain("it.png", runs / "pets-run", "--class", "eel")
     assert [entry["image"] for entry in content["images"]] == ["it.png"]
     assert content["settings"]["data"] is None
-
-
-def test_a_run_on_other_data_needs_images(here, capsys):
-    settings = {"networks": ["colours"], "data": {"name": "photos"}}
-    run = folder("run", "training run", settings)
-    colours(run / "colours.keras")
-    assert cli.main(["explain", "run"]) == 2
+    assert content["class_names"] == ["cat", "dog", "eel"]
+    assert content["images"][0]["models"]["none"]["class_index"] == 2
+    assert cli.main(["explain", str(runs / "pets-run")]) == 2
     assert "or --data NAME" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Class probabilities, the feature map explained, and the pointing game."""
+
+import keras
+import numpy as np
+import pytest
+from explain_checks import dense_head, images, linear_network, model_ending_in
+from insertion_checks import conv, network, vary
+from keras import layers, ops
+from layer_checks import to_numpy
+
+from cbam_keras import CBAM, explain
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", None])
+def test_probabilities_are_those_of_the_model(activation):
+    model = model_ending_in(dense_head(activation=activation))
+    x = images(5, 6, 4, 2)
+    expected = to_numpy(model(x))
+    if activation is None:
+        powers = np.exp(expected)
+        expected = powers / powers.sum(axis=1, keepdims=True)
+    found = explain.class_probabilities(model, x, batch_size=2)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_mean_of_probabilities_is_one():
+    inputs = keras.Input((6, 4, 2))
+    x = layers.GlobalAveragePooling2D()(conv(3, "conv")(inputs))
+    both = [
+        layers.Dense(5, activation="softmax", name=f"end{i}")(x) for i in (0, 1)
+    ]
+    model = vary(keras.Model(inputs, layers.Average()(both)))
+    x = images(3, 6, 4, 2)
+    np.testing.assert_allclose(
+        explain.class_probabilities(model, x), to_numpy(model(x)), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_the_probability_of_a_single_logit_is_its_sigmoid(scale):
+    model = linear_network([[scale], [2 * scale]])
+    x = images(3, 6, 4, 2)
+    expected = 1 / (1 + np.exp(-to_numpy(model(x)).astype("float64")))
+    found = explain.class_probabilities(model, x)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def _pasted_cbam(x):
+    """CBAM as it is pasted from blogs, without a layer of ours."""
+    maps = ops.concatenate(
+        [
+            ops.mean(x, axis=-1, keepdims=True),
+            ops.max(x, axis=-1, keepdims=True),
+        ],
+        axis=-1,
+    )
+    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(maps)
+    return layers.Multiply(name="last")([x, gate])
+
+
+def _squeezed(x):
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(gate)
+    return layers.Multiply(name="last")([x, gate])
+
+
+def _gate_beside(x):
+    """The gate is computed last, but for what it weighs."""
+    x = layers.Activation("relu", name="last")(x)
+    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
+    gate = layers.Flatten()(gate)
+    flat = layers.Reshape((64, 8))(x)
+    return layers.Reshape((1, 1, 8))(layers.Dot(1)([flat, gate]))
+
+
+LAST = {
+    "pasted CBAM": (_pasted_cbam, "last"),
+    "pasted SE": (_squeezed, "last"),
+    "gate beside": (_gate_beside, "last"),
+    "our CBAM": (lambda x: CBAM(2, 3, name="last")(x), "last"),
+    "one pixel": (
+        lambda x: layers.Conv2D(4, 8)(conv(8, "last")(x)),
+        "last",
+    ),
+    "nested model": (
+        lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
+        "body/last",
+    ),
+    "output of a nested model": (
+        lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
+        "body",
+    ),
+}
+
+
+@pytest.mark.parametrize("body, last", LAST.values(), ids=LAST)
+def test_the_last_feature_map_is_explained(body, last):
+    model = vary(network(lambda x: body(conv(8, "first")(x))))
+    x = images(2, 8, 8, 3)
+    heat = explain.grad_cam(model, x, 1)
+    np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 1, last))
+    other = explain.grad_cam(model, x, 1, "first")
+    assert np.abs(heat - other).max() > 0.01
+
+
+def test_the_pointing_game_counts_pixels_in_boxes():
+    heat = np.zeros((4, 6, 5))
+    heat[0, 2, 3] = 1.0  # at the corner of the box
+    heat[1, 4, 3] = 1.0  # right below it
+    heat[2] = 0.5  # everywhere alike: the first pixel is the hottest
+    boxes = [[2, 1, 4, 4]] * 4
+    hits, energy = explain.pointing_game(heat, boxes)
+    assert hits.tolist() == [True, False, False, False]
+    np.testing.assert_allclose(energy, [1, 0, 6 / 30, 0])
+
+
+HEAT = np.ones((2, 4, 5))
+BOXES = np.array([[0, 0, 4, 5], [1, 1, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("heat", "boxes", "message"),
+    [
+        (HEAT[0], BOXES, r"\(B, H, W\).*\(4, 5\)"),
+        (-HEAT, BOXES, "not negative.*-1.0"),
+        (HEAT * np.nan, BOXES, "finite"),
+        (HEAT, BOXES[:1], r"\(2, 4\).*\(1, 4\)"),
+        (HEAT, BOXES[:, [2, 1, 0, 3]], "y_min.*4 x 5"),
+        (HEAT, BOXES + 1, r"within.*\[1, 1, 5, 6\]"),
+    ],
+    ids=["one map", "below 0", "nan", "too few", "empty box", "outside"],
+)
+def test_boxes_that_do_not_belong_to_the_maps_are_refused(heat, boxes, message):
+    with pytest.raises(ValueError, match=message):
+        explain.pointing_game(heat, boxes)
