@@ -64,5 +64,5 @@ def compatibility(session):
 def exports(session):
     """Exports larger networks in every backend."""
     _on_every_backend(
-        session, "tests/test_exporting_networks.py", "-m", "exhaustive"
+        session, "tests/test_exporting.py", "-m", "exhaustive"
     )

@@ -1,22 +1,21 @@
-"""Detectors compared: folder, table, resuming, saved detectors, command."""
+"""Detectors compared: files, table, differences, command, mistakes."""
 
 import functools
 import json
-import pathlib
 import re
-import subprocess
 import sys
 
 import digits
 import keras
 import numpy as np
+import pretended
 import pytest
 from detection_checks import tiny_backbone
 
 from cbam_keras import cli, detection, training
-from cbam_keras.detection import comparing, figure, networks
+from cbam_keras.detection import figure
+from cbam_keras.detection.evaluation import detect_all, evaluate
 from cbam_keras.detection.results import DetectorRun, compared, verdict
-from cbam_keras.training.checkpoints import Progress
 
 pytest.importorskip("keras_hub", reason="needs KerasHub")
 pytest.importorskip("pycocotools", reason="needs pycocotools")
@@ -25,22 +24,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning"),
 ]
 
-SHORT = training.Recipe(epochs=2, batch_size=20, learning_rate=2e-3)
+SHORT = training.Recipe(epochs=1, batch_size=20, learning_rate=2e-3)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Puts few digits and a small network in place; runs without compiling."""
+    """Few digits, a small network, no training, weak detections kept."""
     with pytest.MonkeyPatch.context() as patch:
         digits.replace(digits.few, patch.setattr)
-        patch.setitem(networks.BACKBONES, "small", tiny_backbone)
-        patch.setattr(
-            keras.Model,
-            "compile",
-            functools.partialmethod(keras.Model.compile, run_eagerly=True),
-        )
-        # So little training finds nothing at any higher confidence.
-        patch.setattr(networks, "CONFIDENCE", 0.01)
+        patch.setitem(detection.BACKBONES, "small", tiny_backbone)
+        pretended.install(patch)
+        patch.setattr("cbam_keras.detection.networks.CONFIDENCE", 0.01)
+        # Weights that are not trained find more than there is room for.
+        patch.setattr(figure, "CONFIDENT", 2.0)
         yield
 
 
@@ -51,6 +47,14 @@ def finished(small, tmp_path_factory):
         recipe=SHORT,
         output=tmp_path_factory.mktemp("detect") / "run",
     )
+
+
+@pytest.fixture(scope="module")
+def found(finished):
+    """Returns the test images, and what the saved detector finds in them."""
+    test = detection.load_data(batch_size=20).test
+    model = detection.load_model(finished.output / "cbam-seed0.keras")
+    return test, detect_all(model, test)
 
 
 def test_the_folder_holds_what_is_said(finished):
@@ -65,30 +69,60 @@ def test_the_folder_holds_what_is_said(finished):
     written = json.loads((finished.output / "results.json").read_text())
     assert written["verdict"] == finished.verdict
     assert [run["network"] for run in written["runs"]] == ["none", "cbam"]
-    assert len(finished.history) == 4
-    assert all(np.isfinite(row["loss"]) for row in finished.history)
+    assert [row["epoch"] for row in finished.history] == [1, 1]
 
 
-def test_the_arrays_hold_the_objects_and_what_is_found(finished, monkeypatch):
+def test_saved_detectors_are_those_that_were_measured(finished, found):
+    test, detections = found
+    measured = evaluate(test.records, detections, 10)
+    (run,) = (run for run in finished.runs if run.network == "cbam")
+    assert run.file == "cbam-seed0.keras"
+    assert measured.map == run.precision["map"]
+
+
+def test_the_arrays_hold_the_objects_and_what_is_found(
+    finished, found, monkeypatch
+):
+    test, detections = found
     monkeypatch.setattr(figure, "CONFIDENT", 0.01)
-    few = detection.load_data(batch_size=20).test.first()
-    model = detection.load_model(finished.output / "cbam-seed0.keras")
-    found = comparing.detect_all(model, few)
-    arrays = figure.arrays_of(few, {"cbam": found})
+    arrays = figure.arrays_of(test, {"cbam": detections})
+    with np.load(finished.output / "detections.npz") as file:
+        assert list(file) == ["images", "truth", "none", "cbam"]
+        np.testing.assert_array_equal(file["truth"], arrays["truth"])
     assert arrays["images"].shape == (10, 64, 64, 1)
-    for name, images in (("truth", few.records.labels), ("cbam", found)):
+    records = test.records
+    np.testing.assert_allclose(
+        arrays["truth"][:, 3:], np.concatenate(records.boxes)
+    )
+    labels = [own["labels"] for own in detections]
+    for name, expected in (("truth", records.labels), ("cbam", labels)):
         rows = arrays[name]
         assert len(rows) > 0
-        for number in range(10):
-            own = rows[rows[:, 0] == number]
-            assert len(own) == len(
-                images[number] if name == "truth" else images[number]["labels"]
-            )
-    np.testing.assert_allclose(
-        arrays["truth"][:, 3:], np.concatenate(few.records.boxes)
-    )
-    with np.load(finished.output / "detections.npz") as file:
-        np.testing.assert_array_equal(file["truth"], arrays["truth"])
+        for number, own in enumerate(expected):
+            kinds = rows[rows[:, 0] == number, 1]
+            np.testing.assert_array_equal(kinds, own)
+
+
+def test_the_figure_shows_objects_and_confident_detections(found, monkeypatch):
+    test, _ = found
+    monkeypatch.setattr(figure, "CONFIDENT", 0.5)
+    one = {
+        "boxes": np.array([[0.1, 0.2, 0.5, 0.8], [0.3, 0.3, 0.6, 0.6]]),
+        "labels": np.array([3, 7]),
+        "confidence": np.array([0.75, 0.25]),
+    }
+    drawn = figure.plot_detections(test, {"cbam": [one] * 10}, "0123456789", "")
+    truth, cbam = drawn.axes[:6], drawn.axes[6:]
+    assert len(cbam) == 6
+    counts = [len(axes.patches) for axes in truth]
+    assert counts == [len(own) for own in test.records.labels[:6]]
+    for axes in cbam:
+        (box,), (text,) = axes.patches, axes.texts
+        assert text.get_text() == "3 0.75"
+        # Of 64 pixels, the first of which has its middle at 0.
+        np.testing.assert_allclose(
+            box.get_bbox().extents, [5.9, 12.3, 31.5, 50.7]
+        )
 
 
 def test_the_table_is_as_table_6(finished):
@@ -99,85 +133,13 @@ def test_the_table_is_as_table_6(finished):
     assert json.loads(finished.json())["anchors"]["coverage"] > 0.5
 
 
-def test_saved_detectors_are_those_that_were_measured(finished):
-    loaded = detection.load_data(batch_size=20)
-    for run in finished.runs:
-        model = detection.load_model(finished.output / run.file)
-        found = comparing.evaluate(
-            loaded.test.records,
-            comparing.detect_all(model, loaded.test),
-            len(loaded.class_names),
-        )
-        assert found.map == run.precision["map"]
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-def test_detections_are_the_same_in_a_fresh_process(finished, tmp_path):
-    images = detection.load_data(batch_size=4).test[0][0]
-    model = detection.load_model(finished.output / "cbam-seed0.keras")
-    expected = model.detect(images)
-    assert (expected["labels"] >= 0).any()
-    np.save(tmp_path / "images.npy", images)
-    script = pathlib.Path(__file__).parent / "detection_script.py"
-    files = [
-        finished.output / "cbam-seed0.keras",
-        *(tmp_path / name for name in ("images.npy", "found.npz")),
-    ]
-    done = subprocess.run(
-        [sys.executable, script, *files], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "found.npz") as found:
-        np.testing.assert_array_equal(found["labels"], expected["labels"])
-        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
-
-
-def test_the_same_call_returns_the_results(finished, monkeypatch, capsys):
-    monkeypatch.setattr(training, "fit_in", None)
-    again = detection.compare(
-        ("none", "cbam"), recipe=SHORT, output=finished.output
-    )
-    assert again.runs == finished.runs
-    assert again.rows == finished.rows
-
-
-def test_another_call_is_refused(finished):
-    with pytest.raises(ValueError, match="learning_rate was 0.002, is 0.1"):
-        detection.compare(
-            ("none", "cbam"),
-            recipe=training.Recipe(epochs=2, batch_size=20, learning_rate=0.1),
-            output=finished.output,
-        )
-
-
-def test_an_interrupted_run_ends_like_an_unbroken_one(
-    finished, tmp_path, monkeypatch
+def test_the_command_returns_the_results_of_a_finished_run_as_json(
+    finished, capsys, monkeypatch
 ):
-    save = Progress.save
-    call = functools.partial(
-        detection.compare, ("none",), recipe=SHORT, output=tmp_path
-    )
-
-    def interrupted(*arguments):
-        save(*arguments)
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Progress, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        call()
-    resumed = call()
-    expected = finished.runs[0].precision
-    assert resumed.runs[0].precision == pytest.approx(expected, abs=1e-6)
-    for row, other in zip(resumed.history, finished.history[:2], strict=True):
-        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
-
-
-def test_the_command_prints_the_results_as_json(finished, capsys):
+    monkeypatch.setattr(keras.Model, "fit", None)
     status = cli.main(
         [
-            *("detect", "--attention", "none", "cbam", "--epochs", "2"),
+            *("detect", "--attention", "none", "cbam", "--epochs", "1"),
             *("--batch-size", "20", "--json", "--output"),
             str(finished.output),
         ]
@@ -185,14 +147,17 @@ def test_the_command_prints_the_results_as_json(finished, capsys):
     assert status == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] == finished.verdict
+    assert printed["runs"] == json.loads(finished.json())["runs"]
 
 
 def test_a_dry_run_prints_what_would_be_trained_and_writes_nothing(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training.estimates, "SECONDS", 0)
-    arguments = ["--attention", "none", "cbam", "--seeds", "3"]
+    monkeypatch.setattr("cbam_keras.training.estimates.SECONDS", 0)
+    compile = functools.partialmethod(keras.Model.compile, run_eagerly=True)
+    monkeypatch.setattr(keras.Model, "compile", compile)
+    arguments = ["--attention", "cbam", "--seeds", "3"]
     assert cli.main(["detect", "--dry-run", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "80 training and 10 test images of 64 x 64 pixels" in printed
@@ -228,25 +193,21 @@ def test_differences_are_paired_by_seed():
     assert ", which may be chance (95 % interval" in said
 
 
-BAD = {
-    "backbone": ({"backbone": "vgg16"}, '"resnet18"'),
-    "attention": ({"attentions": ("eca",)}, '"cbam"'),
-    "seeds": ({"seeds": 0}, "positive integer"),
-    "recipe": ({"data_options": {"augment": "flip"}}, "option of the recipe"),
-    "size": (
-        {"recipe": training.Recipe(image_size=16)},
-        "32 pixels or more",
-    ),
-    "multiple": (
-        {"recipe": training.Recipe(image_size=50)},
-        "multiples of the coarsest stride",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_arguments_are_refused(name, tmp_path):
-    arguments, message = BAD[name]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "vgg16"}, '"resnet18"'),
+        ({"attentions": ("eca",)}, '"cbam"'),
+        ({"seeds": 0}, "positive integer"),
+        ({"data_options": {"augment": "flip"}}, "option of the recipe"),
+        ({"recipe": training.Recipe(image_size=16)}, "32 pixels or more"),
+        (
+            {"recipe": training.Recipe(image_size=50)},
+            "multiples of the coarsest stride",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         detection.compare(**arguments, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,12 +1,11 @@
 """Networks as backbones of KerasHub's detectors and segmenters."""
 
-import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
-from detection_checks import detector, network, randomize
+from detection_checks import network, randomize
 from keras import layers
 
 from cbam_keras import detection, insert_attention, models
@@ -33,7 +32,6 @@ def small():
     return model
 
 
-@pytest.mark.every_backend
 def test_levels_are_the_last_maps_of_the_stages(small):
     found = pyramid_of(detection.feature_pyramid(small))
     stages = to_numpy(models.pyramid(small)(IMAGES, training=False))
@@ -53,10 +51,16 @@ LEVELS = {
         {"P2": 8, "P3": 16, "P4": 32},
     ),
     "classifier": (
-        lambda: models.ResNet18(
-            input_shape=(64, 64, 3), classes=3, attention="se"
+        lambda: models.ResNet(
+            (1, 1, 1, 1),
+            block="basic",
+            widths=(4, 8, 16, 32),
+            stem_width=4,
+            input_shape=(64, 64, 3),
+            classes=3,
+            attention="se",
         ),
-        {"P2": 64, "P3": 128, "P4": 256, "P5": 512},
+        {"P2": 4, "P3": 8, "P4": 16, "P5": 32},
     ),
     "small stem": (
         lambda: network(stem="small", widths=(4, 8, 16)),
@@ -97,35 +101,6 @@ def test_layers_of_levels_can_be_named(small):
     backbone = detection.feature_pyramid(small, names)
     assert backbone.levels == names
     assert list(backbone.pyramid_outputs) == ["P3", "P4"]
-
-
-SAVED = """
-import sys
-import numpy as np
-from cbam_keras import detection
-import keras
-model = detection.load_model(sys.argv[1] + "/model.keras")
-images = np.load(sys.argv[1] + "/images.npy")
-outputs = keras.tree.flatten(model(images, training=False))
-outputs = [keras.ops.convert_to_numpy(x) for x in outputs]
-np.savez(sys.argv[1] + "/outputs.npz", *outputs)
-"""
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-def test_a_saved_detector_gives_the_same_in_a_fresh_process(small, tmp_path):
-    model = detector(detection.feature_pyramid(small))
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "images.npy", IMAGES)
-    command = [sys.executable, "-c", SAVED, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    expected = keras.tree.flatten(to_numpy(model(IMAGES, training=False)))
-    with np.load(tmp_path / "outputs.npz") as found:
-        for own, other in zip(expected, found.values(), strict=True):
-            # Logits reach several hundred with KerasHub's initial heads.
-            np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
 
 
 def test_a_segmenter_learns_and_is_restored(small, tmp_path):

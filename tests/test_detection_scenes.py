@@ -66,7 +66,6 @@ def test_cluttered_digits_are_what_they_were(few_digits):
 CLUTTERED = "1fc55ff46244ff0a"
 
 
-@pytest.mark.every_backend
 def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
     orders = []
     for epoch in (0, 1, 0):

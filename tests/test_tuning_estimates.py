@@ -47,30 +47,6 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again(
     assert found.seconds_of_trials == pytest.approx(3 + 13 * 5)
     assert found.seconds_of_confirmation == pytest.approx(3 * 3 + 9 * 5)
     assert not list(tmp_path.iterdir())
-
-
-def test_workers_share_the_trials_alone(timed):
-    one = tuning.estimate(images="mnist5k")
-    two = tuning.estimate(images="mnist5k", workers=2)
-    assert two.seconds_of_trials == one.seconds_of_trials / 2
-    assert two.seconds_of_confirmation == one.seconds_of_confirmation
-    assert "with 2 workers" in str(two)
-
-
-def test_a_search_of_ones_own_without_confirmation_is_estimated(timed):
-    found = tuning.estimate(
-        tuning_checks.mlp, "mnist5k", max_trials=30, confirm=0
-    )
-    # Units, activation, bias (with the default activation there is none),
-    # and a range.
-    assert found.points == {None: 4 * 2 * 10}
-    assert found.trials == 30
-    assert found.confirmations == {None: 0}
-    assert "Confirmation" not in str(found)
-
-
-def test_an_estimate_prints_what_it_counts(timed):
-    found = tuning.estimate(images="mnist5k")
     text = str(found)
     assert "14 combinations: 1 none, 1 se, 12 cbam" in text
     assert "14 trials, 14 epochs in all: about 68 seconds" in text
@@ -80,14 +56,38 @@ def test_an_estimate_prints_what_it_counts(timed):
     assert [own["network"] for own in content["networks"]] == timed
 
 
+def test_workers_share_the_trials_alone(timed):
+    found = tuning.estimate(images="mnist5k", workers=2)
+    assert found.seconds_of_trials == pytest.approx((3 + 13 * 5) / 2)
+    assert found.seconds_of_confirmation == pytest.approx(3 * 3 + 9 * 5)
+    assert "with 2 workers" in str(found)
+
+
+def test_a_search_of_ones_own_without_confirmation_is_estimated(timed):
+    found = tuning.estimate(
+        tuning_checks.mlp, "mnist5k", max_trials=30, confirm=0
+    )
+    # Units, activation, bias (with the default activation there is none),
+    # and a range, which counts as ten values.
+    assert found.points == {None: 4 * 2 * 10}
+    assert found.trials == 30
+    assert found.confirmations == {None: 0}
+    assert "Confirmation" not in str(found)
+
+
 @pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"workers": 0}, "`workers` must be a positive integer"),
-        ({"confirm": -1}, "`confirm` must be a number of seeds"),
-        ({"max_trials": 0}, "`max_trials` must be a positive integer"),
-    ],
+    ("name", "trials", "epochs"),
+    # Those of Hyperband are what test_tuning_trials.py sees: 3 trials of one
+    # epoch, one of which gets two more, and 2 of three.
+    [("grid", 80, 240), ("bayesian", 14, 42), ("hyperband", 6, 11)],
 )
-def test_wrong_arguments_are_reported(timed, options, message):
-    with pytest.raises(ValueError, match=message):
-        tuning.estimate(images="mnist5k", **options)
+def test_algorithms_differ_in_trials_and_epochs(timed, name, trials, epochs):
+    found = tuning.estimate(
+        *(tuning_checks.mlp, "mnist5k", tuning_checks.THREE), algorithm=name
+    )
+    assert (found.trials, found.epochs) == (trials, epochs)
+
+
+def test_a_wrong_number_of_workers_is_reported(timed):
+    with pytest.raises(ValueError, match="`workers` must be a positive"):
+        tuning.estimate(images="mnist5k", workers=0)

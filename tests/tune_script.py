@@ -8,9 +8,10 @@ from training_checks import hold
 
 from cbam_keras.tuning import chief
 
-digits.replace(digits.few)
-# The trial of a killed worker is given on after a minute otherwise.
-chief.SECONDS_OF_SILENCE = 10.0
+if "FEW_DIGITS" in os.environ:
+    digits.replace(digits.few)
+    # The trial of a killed worker is given on after a minute otherwise.
+    chief.SECONDS_OF_SILENCE = 10.0
 if "HOLD" in os.environ:
     hold(os.environ["HOLD"])
 

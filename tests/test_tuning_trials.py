@@ -1,0 +1,215 @@
+"""Which trials a search runs, by each algorithm."""
+
+import dataclasses
+import itertools
+
+import keras
+import networks
+import pytest
+import tuning_checks
+from keras import layers
+from tuning_checks import ONE, THREE
+
+from cbam_keras import tuning
+
+keras_tuner = pytest.importorskip("keras_tuner")
+
+pytestmark = pytest.mark.usefixtures("few_digits", "quick")
+
+
+def space(**options):
+    """Returns a space of kinds of attention over one and the same network."""
+    return tuning.CBAMHyperModel(
+        model=lambda attention: networks.linear(), **options
+    )
+
+
+def rates(hp):
+    hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=0.01)
+    return networks.linear()
+
+
+def of_units(hp):
+    return networks.mlp(hp.Int("units", 2, 12))
+
+
+def units_of(model):
+    return model.layers[-2].units
+
+
+def values(output, hypermodel, algorithm="random", **options):
+    found = tuning_checks.search(
+        output, algorithm, hypermodel=hypermodel, **options
+    )
+    return [trial.values for trial in found.trials]
+
+
+def test_the_default_search_is_all_of_its_space(tmp_path):
+    points = [
+        tuple(
+            own.get(name)
+            for name in ("attention", "reduction_ratio", "kernel_size")
+        )
+        for own in values(tmp_path / "run", space(), max_trials=None)
+    ]
+    assert points[:3] == [
+        ("none", None, None),
+        ("se", 4, None),
+        ("cbam", 16, 7),
+    ]
+    cbam = [("cbam", r, k) for r in (2, 4, 8, 16) for k in (3, 5, 7)]
+    assert sorted(points[2:]) == cbam
+
+
+@pytest.mark.parametrize("name", ["bayesian", "hyperband"])
+def test_the_first_trials_are_the_points_of_comparison(tmp_path, name):
+    hypermodel = space(attention=("cbam", "se", "none"), kernel_size=(3, 5, 7))
+    options = {"max_trials": 3}
+    if name == "hyperband":
+        options = {"recipe": THREE}
+    first = values(tmp_path / "run", hypermodel, name, **options)[:3]
+    assert [own["attention"] for own in first] == ["none", "se", "cbam"]
+    assert (first[2]["reduction_ratio"], first[2]["kernel_size"]) == (16, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("random", {"max_trials": 4}),
+        # Four trials are random.
+        ("bayesian", {"max_trials": 6}),
+        ("hyperband", {"recipe": THREE}),
+    ],
+)
+def test_a_seed_determines_the_search(tmp_path, name, options):
+    first, again = (
+        values(tmp_path / folder, rates, name, **options) for folder in "ab"
+    )
+    assert first == again
+    assert len({own["learning_rate"] for own in first}) >= 4
+
+
+def test_another_seed_is_another_search(tmp_path):
+    first, other = (
+        values(
+            tmp_path / str(seed),
+            rates,
+            max_trials=3,
+            recipe=dataclasses.replace(ONE, seed=seed),
+        )
+        for seed in (0, 1)
+    )
+    # The defaults come first.
+    assert first[0] == other[0] == {"learning_rate": 0.01}
+    drawn = [own["learning_rate"] for own in first[1:] + other[1:]]
+    assert len(set(drawn)) == 4
+
+
+def small(hp):
+    units = hp.Choice("units", [2, 3])
+    return networks.mlp(units, use_bias=hp.Boolean("bias", default=True))
+
+
+@pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
+def test_a_small_space_is_searched_to_its_end_without_repetition(
+    tmp_path, name
+):
+    found = values(tmp_path / "run", small, name, max_trials=50)
+    handed = [(own["units"], own["bias"]) for own in found]
+    assert handed[0] == (2, True)
+    assert sorted(handed) == sorted(itertools.product([2, 3], [False, True]))
+    if name == "grid":
+        assert handed == [(2, True), (2, False), (3, True), (3, False)]
+
+
+@pytest.mark.parametrize("name", ["random", "grid"])
+def test_attention_in_no_stage_is_left_to_none(tmp_path, name):
+    hypermodel = space(
+        attention=("none", "se"), reduction_ratio=4, stages=2, learning_rate=0.1
+    )
+    found = values(tmp_path / "run", hypermodel, name, max_trials=50)
+    stages = [(own.get("stage1"), own.get("stage2")) for own in found]
+    assert stages[0] == (None, None)
+    assert sorted(stages[1:]) == [(False, True), (True, False), (True, True)]
+
+
+def test_kinds_are_drawn_as_often_as_they_have_combinations(tmp_path):
+    hypermodel = space(
+        reduction_ratio=(2, 4), kernel_size=tuple(range(3, 63, 2))
+    )
+    found = values(tmp_path / "run", hypermodel, max_trials=12)
+    kinds = [own["attention"] for own in found]
+    assert kinds[:3] == ["none", "se", "cbam"]
+    # 1 of the 60 combinations that are left of se and cbam is of se.
+    assert kinds[3:].count("cbam") >= 8
+
+
+def test_hyperparameters_that_show_only_in_a_trial_are_taken_up(tmp_path):
+    def late(hp):
+        if hp.Boolean("deep"):
+            return networks.mlp(hp.Choice("units", [2, 3]))
+        return networks.linear()
+
+    found = values(tmp_path / "run", late, max_trials=4)
+    deep = [own for own in found if own["deep"]]
+    assert deep
+    assert all(own["units"] in (2, 3) for own in deep)
+
+
+def test_hyperband_gives_the_best_third_three_times_the_epochs(
+    tmp_path, monkeypatch
+):
+    tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
+    began, fit = [], keras.Model.fit
+
+    def noting(model, *arguments, **options):
+        began.append((units_of(model), options["initial_epoch"]))
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", noting)
+    found = tuning_checks.search(
+        tmp_path / "run", "hyperband", THREE, hypermodel=of_units
+    )
+    # Li et al., 2018, table 1, as KerasTuner rounds it for three epochs.
+    assert [trial.epochs for trial in found.trials] == [1, 1, 1, 3, 3, 3]
+    units = [trial.values["units"] for trial in found.trials]
+    assert units[3] == max(units[:3])
+    # It continues where that trial has ended.
+    assert began == list(zip(units, [0, 0, 0, 1, 0, 0], strict=True))
+    assert [trial.values.keys() for trial in found.trials] == [{"units"}] * 6
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_hyperband_promotes_no_trial_that_failed(
+    tmp_path, monkeypatch, failures
+):
+    tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
+    fit, calls = keras.Model.fit, itertools.count()
+
+    def failing(model, *arguments, **options):
+        if next(calls) < failures:
+            raise ZeroDivisionError("by zero")
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", failing)
+    found = tuning_checks.search(
+        tmp_path / "run", "hyperband", THREE, hypermodel=of_units
+    )
+    first, later = found.trials[:3], found.trials[3:]
+    finished = [t.values["units"] for t in first if t.outcome == "finished"]
+    assert len(finished) == 3 - failures
+    assert [trial.epochs for trial in later] == [3] * (3 if finished else 2)
+    if finished:
+        assert later[0].values["units"] == max(finished)
+
+
+def test_bayesian_search_goes_where_the_accuracy_is(tmp_path, monkeypatch):
+    def build(hp):
+        rate = hp.Float("x", 0.0, 0.9, default=0.0)
+        return networks.linear(layers.Dropout(rate))
+
+    tuning_checks.score(
+        monkeypatch, lambda model: 1 - (model.layers[-1].rate - 0.7) ** 2
+    )
+    found = values(tmp_path / "run", build, "bayesian", max_trials=9)
+    assert min(abs(own["x"] - 0.7) for own in found[4:]) < 0.05
