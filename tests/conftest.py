@@ -1,6 +1,7 @@
 """Fixtures for all tests, and skips of what is not available."""
 
 import collections
+import functools
 import importlib.util
 import os
 import shutil
@@ -14,15 +15,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
-import itertools
 
 import digits
 import keras
 import networks
 import pytest
-
-from cbam_keras import training
-from cbam_keras.training.checkpoints import Progress
 
 
 def has_gpu():
@@ -157,15 +154,6 @@ def tiny(monkeypatch):
     networks.replace_tiny(monkeypatch.setitem)
 
 
-@pytest.fixture(scope="module")
-def finished(few_digits, tmp_path_factory):
-    """Returns the results of an uninterrupted run of two networks."""
-    from training_checks import NETWORKS, SMALL
-
-    output = tmp_path_factory.mktemp("finished") / "run"
-    return training.train(NETWORKS, "mnist5k", SMALL, output=output)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """Changes into an empty folder with a model, `colours.keras`."""
@@ -176,23 +164,27 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def interrupt_after(monkeypatch):
-    """Returns a function that arms Ctrl-C after a number of saved epochs."""
+@pytest.fixture(scope="module")
+def quick_programs():
+    """Programs write their output folders without training."""
+    import folder_checks
 
-    def arm(epochs):
-        save = Progress.save
-        calls = itertools.count(1)
+    with pytest.MonkeyPatch.context() as patch:
+        folder_checks.quicken(patch)
+        yield
 
-        def saving(session, state, model):
-            save(session, state, model)
-            if next(calls) == epochs:
-                monkeypatch.undo()
-                raise KeyboardInterrupt
 
-        monkeypatch.setattr(Progress, "save", saving)
+@pytest.fixture(scope="module")
+def whole(quick_programs, tmp_path_factory):
+    """Returns a function that runs a program once: its folder and answer."""
+    import folder_checks
 
-    return arm
+    @functools.cache
+    def run(name):
+        output = tmp_path_factory.mktemp(name) / "run"
+        return output, folder_checks.call(name, output)
+
+    return run
 
 
 @pytest.fixture

@@ -1,98 +1,89 @@
-"""Statistics and tables of ablations, of made-up runs."""
+"""`AblationResults`: tables, notes, verdict, CSV and JSON, of made-up rows."""
 
 import csv
+import dataclasses
 import io
 import json
-from types import SimpleNamespace
-
-import numpy as np
-import pytest
 
 from cbam_keras import ablation
-from cbam_keras.ablation import statistics
 
-stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+NONE = ablation.AblationRow(
+    table=4,
+    network="small",
+    attention="none",
+    parameters=25557032,
+    macs=3858000000,
+    top1_errors=(9.0, 8.0, 10.1),
+    top1_error=9.033,
+    top1_deviation=1.051,
+    difference=None,
+    interval=None,
+    top5_errors=None,
+    top5_error=None,
+    top5_deviation=None,
+    seconds_per_epoch=2.0,
+)
 
 
-def made_up(errors, top5=None, images=1000):
-    """Returns results of Table 4 with these errors, by attention and seed."""
-    entries = [
-        (
-            name,
-            SimpleNamespace(parameters=25557032, macs=3858000000),
-            [
-                (
-                    SimpleNamespace(
-                        test_accuracy=float(np.float32(1 - error / 100)),
-                        seconds_per_epoch=seconds,
-                    ),
-                    None if top5 is None else 1 - top5 / 100,
-                )
-                for error, seconds in zip(own, (9.0, 1.0, 2.0), strict=False)
-            ],
-        )
-        for name, own in errors.items()
-    ]
+def row(attention, difference, interval, **more):
+    own = {"difference": difference, "interval": interval, **more}
+    return dataclasses.replace(NONE, attention=attention, **own)
+
+
+SE = row("SE", -0.1, (-1.1, 0.9), top1_error=8.933, top1_deviation=0.651)
+LOWER = row("CBAM & co", -2.933, (-3.1, -2.8), top1_errors=(6.1, 5.0, 7.2))
+HIGHER = row("worse_1", 3.067, (2.9, 3.2))
+
+
+def results(*rows):
     return ablation.AblationResults(
-        rows=list(statistics.compared(4, "small", entries, images)),
+        rows=list(rows),
         data="digits_1",
-        seeds=tuple(range(len(errors["none"]))),
-        test_images=images,
+        seeds=tuple(range(len(rows[0].top1_errors))),
+        test_images=1000,
         output="out",
     )
 
 
-ERRORS = {
-    "none": (9.0, 8.0, 10.1),
-    "SE": (8.9, 8.3, 9.6),
-    "CBAM & co": (6.1, 5.0, 7.2),
-    "worse_1": (12.0, 11.1, 13.2),
-}
+ALL = results(NONE, SE, LOWER, HIGHER)
 
 
-@pytest.mark.parametrize("name", list(ERRORS)[1:])
-def test_differences_are_paired_with_a_t_interval(name):
-    (row,) = (r for r in made_up(ERRORS).rows if r.attention == name)
-    expected = stats.ttest_rel(ERRORS[name], ERRORS["none"])
-    assert row.interval == pytest.approx(
-        tuple(expected.confidence_interval(0.95))
+def test_tables_have_the_form_of_the_papers():
+    lines = ALL.markdown().splitlines()
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in lines
+        if line.startswith("|")
+    ]
+    assert lines[0] == (
+        "**Table 4: no attention, SE and CBAM, small on digits_1, 3 seeds**"
     )
-    assert row.difference == pytest.approx(
-        np.mean(ERRORS[name]) - np.mean(ERRORS["none"])
-    )
+    assert cells[0] == [
+        "description",
+        "parameters (M)",
+        "GMACs",
+        "top-1 error (%)",
+        "difference (95 %)",
+        "s / epoch",
+    ]
+    assert cells[2:4] == [
+        ["none", "25.56", "3.858", "9.03 ± 1.05", "", "2.0"],
+        ["SE", "25.56", "3.858", "8.93 ± 0.65", "-0.10 [-1.10, +0.90]", "2.0"],
+    ]
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_rows_have_mean_and_deviation(name):
-    (row,) = (r for r in made_up(ERRORS).rows if r.attention == name)
-    assert row.top1_errors == ERRORS[name]
-    assert row.top1_error == pytest.approx(np.mean(ERRORS[name]))
-    assert row.top1_deviation == pytest.approx(np.std(ERRORS[name], ddof=1))
-    assert row.seconds_per_epoch == 2.0
-
-
-def test_the_first_row_has_no_difference():
-    row = made_up(ERRORS).rows[0]
-    assert (row.difference, row.interval) == (None, None)
-
-
-def test_one_seed_has_no_deviation_and_no_interval():
-    results = made_up({"none": (9.0,), "SE": (8.5,)})
-    se = results.rows[1]
-    assert (se.top1_deviation, se.interval) == (None, None)
-    assert se.difference == pytest.approx(-0.5)
-    assert "-0.50 " in str(results)
-    assert "One seed gives no interval" in str(results)
-
-
-def test_equal_errors_do_not_exclude_zero():
-    results = made_up({"none": (9.0, 8.0), "SE": (9.0, 8.0)})
-    assert results.rows[1].interval == (0, 0)
-    assert "0 of 1 intervals over 2 seeds exclude zero." in results.markdown()
+def test_each_table_is_printed_with_its_own_rows():
+    first = dataclasses.replace(NONE, table=1)
+    text = str(results(first, dataclasses.replace(SE, table=1), NONE, LOWER))
+    one, four = text.split("Table 4: ")
+    assert one.startswith("Table 1: channel attention, small on digits_1")
+    assert "│ SE " in one and "│ SE " not in four
+    assert four.endswith("All files are in out")
+    assert '1 of 1 intervals over 3 seeds exclude zero: "CBAM & co"' in four
 
 
 def test_the_note_says_what_excludes_zero_and_what_chance_does():
-    text = made_up(ERRORS).markdown()
+    text = ALL.markdown()
     assert (
         '2 of 3 intervals over 3 seeds exclude zero: "CBAM & co" (lower '
         'error), "worse_1" (higher error).'
@@ -101,63 +92,48 @@ def test_the_note_says_what_excludes_zero_and_what_chance_does():
     assert "the same 1,000 test images" in text
 
 
-def test_tables_have_the_form_of_the_papers():
-    lines = made_up(ERRORS).markdown().splitlines()
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in lines
-        if line.startswith("|")
-    ]
-    assert lines[0] == (
-        "**Table 4: no attention, SE and CBAM, small on digits_1, 3 seeds**"
+def test_the_verdict_counts_what_is_in_two_tables_once():
+    others = [dataclasses.replace(own, table=1) for own in (NONE, LOWER)]
+    verdict = results(*others, NONE, SE, LOWER).verdict
+    assert verdict.startswith(
+        "1 of 2 differences to the first row of a table exclude zero over 3 "
+        'seeds: "CBAM & co" (lower error). '
     )
-    assert rows[0] == [
-        "description",
-        "parameters (M)",
-        "GMACs",
-        "top-1 error (%)",
-        "difference (95 %)",
-        "s / epoch",
-    ]
-    low, high = stats.ttest_rel(
-        ERRORS["SE"], ERRORS["none"]
-    ).confidence_interval(0.95)
-    assert rows[2:4] == [
-        ["none", "25.56", "3.858", "9.03 \N{PLUS-MINUS SIGN} 1.05", "", "2.0"],
-        [
-            "SE",
-            "25.56",
-            "3.858",
-            "8.93 \N{PLUS-MINUS SIGN} 0.65",
-            f"-0.10 [{low:+.2f}, {high:+.2f}]",
-            "2.0",
-        ],
-    ]
 
 
-def test_the_terminal_has_no_line_over_120_characters():
-    errors = {"channel + spatial (avg & max, k=3)": (9.0, 10.0), "none": (1, 2)}
-    errors = {"none": (1.0, 2.0), **errors}
-    results = made_up(errors)
-    assert max(map(len, str(results).splitlines())) <= 120
+def test_equal_errors_do_not_exclude_zero():
+    text = results(NONE, row("SE", 0.0, (0, 0))).markdown()
+    assert "0 of 1 intervals over 3 seeds exclude zero." in text
+
+
+def test_one_seed_has_no_deviation_and_no_interval():
+    one = {"top1_errors": (9.0,), "top1_deviation": None}
+    found = results(
+        row("none", None, None, **one), row("SE", -0.5, None, **one)
+    )
+    assert " -0.50 │" in str(found)
+    assert "±" not in str(found)
+    assert "One seed gives no interval" in str(found)
+    assert "One seed gives no interval" in found.verdict
 
 
 def test_csv_has_a_column_per_seed():
-    rows = list(csv.DictReader(io.StringIO(made_up(ERRORS).csv())))
-    assert [row["attention"] for row in rows] == list(ERRORS)
-    for row in rows:
-        own = [float(row[f"top1_error_seed_{seed}"]) for seed in range(3)]
-        assert own == list(ERRORS[row["attention"]])
-    assert rows[0]["interval_low"] == ""
-    assert float(rows[2]["interval_high"]) < 0
+    rows = list(csv.DictReader(io.StringIO(ALL.csv())))
+    assert [own["attention"] for own in rows] == [
+        own.attention for own in ALL.rows
+    ]
+    assert [float(rows[2][f"top1_error_seed_{n}"]) for n in range(3)] == [
+        *LOWER.top1_errors
+    ]
+    assert (rows[0]["interval_low"], rows[0]["difference"]) == ("", "")
+    assert float(rows[2]["interval_low"]) == -3.1
+    assert float(rows[2]["interval_high"]) == -2.8
 
 
 def test_json_has_everything():
-    results = made_up(ERRORS)
-    content = json.loads(results.json())
+    content = json.loads(ALL.json())
+    assert (content["data"], content["test_images"]) == ("digits_1", 1000)
     assert content["seeds"] == [0, 1, 2]
-    assert content["test_images"] == 1000
-    assert [row["top1_errors"] for row in content["rows"]] == [
-        list(own) for own in ERRORS.values()
+    assert content["rows"] == [
+        json.loads(json.dumps(dataclasses.asdict(own))) for own in ALL.rows
     ]
-    assert content["rows"][1]["interval"] == list(results.rows[1].interval)

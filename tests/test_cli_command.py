@@ -1,62 +1,126 @@
-"""The command `cbam-keras`: help, errors, exit status."""
+"""`cbam-keras` itself: help, errors, exit status, completion, `table`."""
 
+import argparse
 import importlib.metadata
+import json
+import os
+import pathlib
+import shlex
 import subprocess
 import sys
+import types
+from unittest import mock
 
 import pytest
 
 import cbam_keras
-from cbam_keras import ablation, cli, comparison, tuning
+from cbam_keras import (
+    _terminal,
+    ablation,
+    cli,
+    comparison,
+    detection,
+    presets,
+    tuning,
+)
+
+RUNS = {
+    "train": (comparison, "compare"),
+    "tune": (tuning, "search"),
+    "ablate": (ablation, "run"),
+    "detect": (detection, "compare"),
+}
+COMMANDS = [*RUNS, "table", "explain", "audit", "export"]
 
 
-def test_the_version_is_that_of_the_package(capsys):
+class Results:
+    """In place of the results of any command."""
+
+    rows, runs, seeds = (), (), (0,)
+    output = pathlib.Path()
+
+    def __str__(self):
+        return "the result"
+
+    def markdown(self):
+        return "| Markdown |"
+
+    def json(self):
+        return '["JSON"]'
+
+
+def printed_by(capsys, *arguments):
+    """Returns what a command prints that ends at once."""
     with pytest.raises(SystemExit) as caught:
-        cli.main(["--version"])
+        cli.main(arguments)
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"{cbam_keras.__version__}\n"
+    return capsys.readouterr().out
 
 
-def test_help_names_the_commands(capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["--help"])
-    assert caught.value.code == 0
-    printed = capsys.readouterr().out
+# Help.
+
+
+def test_version_and_help_are_those_of_the_package(capsys):
+    assert printed_by(capsys, "--version") == f"{cbam_keras.__version__}\n"
+    printed = printed_by(capsys, "--help")
     assert printed.startswith("usage: cbam-keras ")
-    assert "train" in printed
-    assert "--version" in printed
+    for command in COMMANDS:
+        assert f"\n    {command} " in printed
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_help_has_examples_that_parse_and_no_defaults_of_flags(
+    capsys, monkeypatch, name
+):
+    printed = printed_by(capsys, *[name] if name else [], "--help")
+    for text in ("(default: False)", "(default: None)", "(default: [])"):
+        assert text not in printed
+    lines = printed.split("\nexamples:\n")[1].split("\n\n")[0].splitlines()
+    assert lines
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsing(parser, arguments):
+        raise KeyboardInterrupt(parse(parser, arguments))
+
+    # Raised only once all arguments are understood.
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsing)
+    for line in lines:
+        program, *given = shlex.split(line.split(" > ")[0])
+        assert program == "cbam-keras"
+        assert name in (None, given[0])
+        if "--help" not in given:
+            with pytest.raises(KeyboardInterrupt):
+                cli.main(given)
+
+
+# Mistakes.
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
-        (["train", "--attention", "cbm"], "invalid choice: 'cbm'"),
-        (["train", "--model", "resnet20"], "invalid choice: 'resnet20'"),
-        (["train", "--order", "random"], "invalid choice: 'random'"),
-        (["train", "--epochs", "1.5"], "invalid int value: '1.5'"),
-        (["train", "--learning-rate", "fast"], "invalid float value: 'fast'"),
-        (["train", "--mixed-precision", "int8"], "invalid choice: 'int8'"),
-        (["train", "--color"], "--color"),
-        (["train", "--output"], "expected one argument"),
-    ],
-    ids=[
-        "no_command",
-        "unknown_command",
-        "unknown_attention",
-        "unknown_model",
-        "unknown_order",
-        "fraction_of_an_epoch",
-        "rate_in_words",
-        "unknown_precision",
-        "unknown_option",
-        "no_folder",
+        ("", "COMMAND"),
+        ("fly", "invalid choice: 'fly'"),
+        ("train --attention cbm", "invalid choice: 'cbm'"),
+        ("train --epochs 1.5", "invalid int value: '1.5'"),
+        ("train --color", "unrecognized arguments: --color"),
+        ("train --output", "expected one argument"),
+        # Nothing is abbreviated.
+        ("train --epoch 1", "unrecognized arguments: --epoch"),
+        ("explain --lay x", "unrecognized arguments: --lay"),
+        # What excludes each other.
+        ("train --resume --overwrite", "not allowed with argument --resume"),
+        ("tune --resume --overwrite", "not allowed with argument --resume"),
+        ("ablate --resume --overwrite", "not allowed with argument --resume"),
+        ("detect --dry-run --json", "not allowed with argument"),
+        ("train --dry-run --json", "not allowed with argument"),
+        ("ablate --markdown --csv", "not allowed with argument"),
+        ("table --markdown --json", "not allowed with argument"),
     ],
 )
 def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
     with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
+        cli.main(arguments.split())
     assert caught.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -66,119 +130,147 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
     assert line.endswith("(see --help)")
 
 
-# What is no mistake of the user's.
-
-
-def _with_a_bug(error):
-    def comparing(*arguments, **options):
-        raise error
-
-    return comparing
-
-
 @pytest.mark.parametrize(
-    "error",
-    [ValueError, TypeError, ImportError, OSError, KeyError, MemoryError],
+    "error", [ValueError, TypeError, ImportError, RuntimeError]
 )
 def test_a_bug_is_not_swallowed(monkeypatch, error):
-    monkeypatch.setattr(comparison, "compare", _with_a_bug(error("a bug")))
+    monkeypatch.setattr(
+        comparison, "compare", mock.Mock(side_effect=error("a bug"))
+    )
     with pytest.raises(error, match="a bug"):
         cli.main(["train"])
 
 
-def test_an_error_of_python_itself_is_not_swallowed(monkeypatch):
-    monkeypatch.setattr(comparison, "compare", lambda *a, **b: int("x"))
-    with pytest.raises(ValueError, match="invalid literal"):
-        cli.main(["train"])
-
-
-def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(comparison, "compare", _with_a_bug(KeyboardInterrupt()))
-    assert cli.main(["train"]) == 130
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == (
-        "cbam-keras train: interrupted; the same command resumes from here"
-    )
-
-
-@pytest.mark.parametrize("command", ["train", "tune", "ablate"])
-def test_ctrl_c_does_not_advise_to_overwrite_again(
-    monkeypatch, capsys, command
-):
-    module, name = {
-        "train": (comparison, "compare"),
-        "tune": (tuning, "search"),
-        "ablate": (ablation, "run"),
-    }[command]
-    monkeypatch.setattr(module, name, _with_a_bug(KeyboardInterrupt()))
-    assert cli.main([command, "--overwrite"]) == 130
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the same command without --overwrite resumes from here" in line
-
-
-@pytest.mark.parametrize("command", ["train", "tune", "ablate"])
-def test_resume_and_overwrite_exclude_each_other(capsys, command):
-    with pytest.raises(SystemExit):
-        cli.main([command, "--resume", "--overwrite"])
-    assert "not allowed with argument --resume" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
-    "arguments",
+    ("command", "without"),
     [
-        ["train", "--epoch", "1"],
-        ["tune", "--work", "2"],
-        ["ablate", "--seed", "1", "--over"],
-        ["explain", "--lay", "x"],
-        ["table", "--mark"],
+        ("train", ""),
+        ("tune", ""),
+        ("ablate --overwrite", " without --overwrite"),
+        ("detect --overwrite", " without --overwrite"),
     ],
-    ids=lambda arguments: arguments[0],
 )
-def test_options_are_not_abbreviated(capsys, arguments):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    assert caught.value.code == 2
-    assert "unrecognized arguments" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["tune", "ablate"])
-def test_ctrl_c_tells_that_the_same_command_resumes(
-    monkeypatch, capsys, command
-):
-    module, name = {"tune": (tuning, "search"), "ablate": (ablation, "run")}[
-        command
-    ]
-    monkeypatch.setattr(module, name, _with_a_bug(KeyboardInterrupt()))
-    assert cli.main([command]) == 130
+def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys, command, without):
+    name, *options = command.split()
+    monkeypatch.setattr(*RUNS[name], mock.Mock(side_effect=KeyboardInterrupt))
+    assert cli.main([name, *options]) == 130
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the same command resumes from here" in line
+    advice = f"the same command{without} resumes from here"
+    assert line == f"cbam-keras {name}: interrupted; {advice}"
+
+
+# What is printed, and where.
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_quiet_prints_the_result_alone(monkeypatch, capsys, name):
+    def work(*arguments, **options):
+        print("progress")
+        # Would begin with making a bar.
+        list(_terminal.watched([1], 1, "title"))
+        return Results()
+
+    monkeypatch.setattr(*RUNS[name], work)
+    monkeypatch.setattr("rich.progress.Progress.__init__", None)
+    assert cli.main([name, "--quiet", "--no-report"]) == 0
+    assert capsys.readouterr() == ("the result\n", "")
+
+
+def test_reader_may_leave_early(monkeypatch, counted):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["table", "resnet18"]) == 0
+        # Nor is the rest written on exit.
+        print("more", flush=True)
+
+
+# Completion.
+
+
+def test_completion_needs_its_package(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--print-completion", "bash"])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'pip install "cbam_keras[completion]"' in line
+
+
+def test_completion_knows_options_and_paths(capsys, monkeypatch):
+    seen = {}
+
+    def complete(parser, shell):
+        seen.update(parser=parser, shell=shell)
+        return "a script"
+
+    shtab = types.SimpleNamespace(FILE="files", complete=complete)
+    monkeypatch.setitem(sys.modules, "shtab", shtab)
+    printed = printed_by(capsys, "--print-completion", "zsh")
+    assert (printed, seen["shell"]) == ("a script\n", "zsh")
+    arguments = {
+        action.dest: action
+        for action in seen["parser"].commands["explain"]._actions
+    }
+    assert arguments["paths"].complete == "files"
+    assert arguments["output"].complete == "files"
+    assert not hasattr(arguments["method"], "complete")
+
+
+# The paper's tables.
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Returns what `paper_tables` was called with, in place of counting."""
+    calls = []
+
+    def paper_tables(names, **options):
+        calls.append(names)
+        return Results()
+
+    monkeypatch.setattr(presets, "paper_tables", paper_tables)
+    return calls
+
+
+def test_table_prints_the_rows_asked_for(counted, capsys):
+    for arguments in (["resnet18", "resnet50"], ["--markdown"], ["--json"]):
+        assert cli.main(["table", *arguments]) == 0
+    assert counted == [["resnet18", "resnet50"], None, None]
+    assert capsys.readouterr().out == 'the result\n| Markdown |\n["JSON"]\n'
+
+
+def test_table_writes_files_or_refuses_before_any_work(
+    counted, tmp_path, capsys
+):
+    output = tmp_path / "new" / "folder"
+    assert cli.main(["table", "--output", str(output)]) == 0
+    assert (output / "tables.md").read_text() == "| Markdown |\n"
+    assert json.loads((output / "tables.json").read_text()) == ["JSON"]
+    assert len(list(output.iterdir())) == 2
+    counted.clear()
+    assert cli.main(["table", "--output", "/dev/null/x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cbam-keras table: error: ")
+    assert "can be written to" in line
+    assert not counted
 
 
 # As a process.
 
 
-def test_the_module_runs_as_the_command():
+def test_the_module_and_the_script_run_the_command():
     done = subprocess.run(
-        [sys.executable, "-m", "cbam_keras", "--version"],
+        [sys.executable, "-m", "cbam_keras", "table", "resnet19"],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0
-    assert done.stdout == f"{cbam_keras.__version__}\n"
-
-
-def test_the_console_script_is_main():
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("cbam-keras table: error: ")
+    assert "Did you mean" in line
     (script,) = importlib.metadata.entry_points(
         group="console_scripts", name="cbam-keras"
     )
     assert script.load() is cli.main
-
-
-def test_reader_may_leave_early():
-    code = "from cbam_keras.cli import main; main(['table', 'resnet18'])"
-    command = f'"{sys.executable}" -c "{code}" | true'
-    done = subprocess.run(
-        command, shell=True, capture_output=True, text=True, check=True
-    )
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr

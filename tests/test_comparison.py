@@ -1,149 +1,192 @@
-"""One network without and with attention, under equal conditions."""
+"""`comparison`: its networks and layers, rows, table, command, and refusals."""
 
 import dataclasses
 import inspect
 import json
 import math
-import re
 import shlex
+from types import SimpleNamespace
 
 import keras
 import networks
 import numpy as np
+import pretended
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import cli, comparison, data, training
-from cbam_keras.comparison import plan
-from cbam_keras.models import by_name
+from cbam_keras import cli, comparison, data, explain, training
 
-pytestmark = pytest.mark.usefixtures("few_digits")
+NAMES = ["none", "se", "cbam"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pretending(few_digits):
+    """Trains nothing, and puts a smaller network in the place of "tiny"."""
+    with pytest.MonkeyPatch.context() as patch:
+        pretended.install(patch)
+        networks.replace_tiny(patch.setitem)
+        yield
+
+
+def compare(*arguments, **options):
+    given = {"images": "mnist5k", "recipe": SHORT, **options}
+    return comparison.compare(*arguments, **given)
+
+
+def compared_below(folder, **options):
+    """Returns a comparison with the default output, whose path is absolute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        results = compare(**options)
+    return dataclasses.replace(results, output=folder / results.output)
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
-    with pytest.MonkeyPatch.context() as patch:
-        networks.replace_tiny(patch.setitem)
-        patch.chdir(folder)
-        results = comparison.compare(
-            images="mnist5k",
-            recipe=SHORT,
-            layer_options={"reduction_ratio": 2, "kernel_size": 3},
-        )
-    return dataclasses.replace(results, output=folder / results.output)
+    return compared_below(folder, layer_options={"kernel_size": 3})
 
 
-def test_compare_trains_none_se_and_cbam(compared):
-    assert [run.network for run in compared.runs] == ["none", "se", "cbam"]
-    assert [run.file for run in compared.runs] == [
-        "none.keras",
-        "se.keras",
-        "cbam.keras",
-    ]
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seeded")
+    return compared_below(folder, attentions=["none", "se"], seeds=[3, 0])
 
 
-def test_compare_writes_below_runs(compared):
-    assert compared.output.parts[-2:] == ("runs", "train-mnist5k-tiny")
-    assert (compared.output / "results.json").is_file()
+def written(folder):
+    return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("network", "kind", "options"),
-    [
-        ("se", "SqueezeExcite", {"reduction_ratio": 2}),
-        ("cbam", "CBAM", {"reduction_ratio": 2, "kernel_size": 3}),
-    ],
-    ids=["se", "cbam"],
-)
-def test_each_layer_gets_the_options_it_takes(compared, network, kind, options):
-    model = keras.saving.load_model(compared.output / f"{network}.keras")
+def config_of(folder, name):
+    """Returns what the attention layer of a saved network is made of."""
+    model = keras.saving.load_model(folder / f"{name}.keras")
     layer = model.get_layer("stage1_block1_attention")
-    assert type(layer).__name__ == kind
-    assert layer.get_config().items() >= options.items()
+    return {"kind": type(layer).__name__, **layer.get_config()}
 
 
-@pytest.mark.parametrize(
-    ("model", "given", "name", "expected"),
-    [
-        ("tiny", {}, "cbam", {"identity_init": True, "reduction_ratio": 4}),
-        ("tiny", {}, "cbam", {"spatial_batch_norm": True}),
-        ("tiny", {}, "se", {"identity_init": True, "reduction_ratio": 4}),
-        ("tiny", {}, "spatial", {"identity_init": True, "batch_norm": True}),
-        (
-            "resnet18",
-            {},
-            "cbam",
-            {"identity_init": True, "reduction_ratio": 16},
-        ),
-        (
-            "tiny",
-            {"identity_init": False, "reduction_ratio": 8},
-            "cbam",
-            {"identity_init": False, "spatial_batch_norm": False},
-        ),
-    ],
-)
-def test_layers_start_as_the_identity_unless_told(model, given, name, expected):
-    made, options = plan.attention_layers(["none", name], model, given)
-    assert made["none"] is None
-    layer = made[name](name="attention")
-    assert layer.get_config().items() >= expected.items()
-    # What is written to the run is what the layers got.
-    assert layer.get_config().items() >= options.items()
+@pytest.fixture
+def load(monkeypatch):
+    """Returns what `data.load` was called with; it returns digits."""
+    given, digits = {}, data.load("mnist5k", batch_size=35)
+
+    def loading(name, **options):
+        given.update(options, name=name)
+        return digits
+
+    # As the real one, whose arguments are checked.
+    loading.__signature__ = inspect.signature(data.load)
+    monkeypatch.setattr(data, "load", loading)
+    return given
 
 
-def test_none_has_no_attention(compared):
+# What is trained.
+
+
+def test_compare_trains_none_se_and_cbam_below_runs(compared):
+    assert compared.output.parts[-2:] == ("runs", "train-mnist5k-tiny")
+    assert [run.network for run in compared.runs] == NAMES
+    assert [run.file for run in compared.runs] == [f"{n}.keras" for n in NAMES]
+    settings = written(compared.output)["settings"]
+    assert (settings["model"], settings["networks"]) == ("tiny", NAMES)
+
+
+def test_the_baseline_has_no_attention_and_scales_its_images(compared):
     model = keras.saving.load_model(compared.output / "none.keras")
-    names = [layer.name for layer in model.layers]
-    assert not any("attention" in name for name in names)
-
-
-def test_networks_of_a_comparison_scale_their_images(compared):
-    model = keras.saving.load_model(compared.output / "none.keras")
+    assert not any("attention" in layer.name for layer in model.layers)
     assert model.get_layer("rescale").scale == pytest.approx(1 / 255)
 
 
-def test_compare_writes_its_settings(compared):
-    content = json.loads((compared.output / "results.json").read_text())
-    settings = content["settings"]
-    assert settings["model"] == "tiny"
-    assert settings["layer_options"] == {
-        "identity_init": True,
-        "spatial_batch_norm": True,
-        "reduction_ratio": 2,
-        "kernel_size": 3,
-    }
-    assert settings["networks"] == ["none", "se", "cbam"]
+def test_layers_start_as_the_identity_and_get_the_options_they_take(compared):
+    se, cbam = (config_of(compared.output, name) for name in NAMES[1:])
+    # The ratio is that of the network "tiny", which has few channels.
+    both = {"identity_init": True, "reduction_ratio": 4}
+    given = {"spatial_batch_norm": True, "kernel_size": 3}
+    assert se.items() >= {**both, "kind": "SqueezeExcite"}.items()
+    assert cbam.items() >= {**both, **given, "kind": "CBAM"}.items()
+    settings = written(compared.output)["settings"]
+    assert settings["layer_options"] == {**both, **given}
 
 
-def test_compare_resumes(compared, monkeypatch):
-    networks.replace_tiny(monkeypatch.setitem)
-    call = {
-        "images": "mnist5k",
-        "recipe": SHORT,
-        "output": compared.output,
-    }
-    options = {"reduction_ratio": 2, "kernel_size": 3}
-    again = comparison.compare(**call, layer_options=options)
-    assert dataclasses.replace(again, command=compared.command) == compared
-    with pytest.raises(ValueError, match="layer_options.kernel_size was 3"):
-        comparison.compare(**call, layer_options={**options, "kernel_size": 5})
+def test_layers_have_defaults_by_network_unless_told(tmp_path, monkeypatch):
+    tiny = comparison.NETWORKS["tiny"]
+    monkeypatch.setitem(comparison.NETWORKS, "small", tiny)
+    compare(["channel", "spatial"], model="small", output=tmp_path / "a")
+    channel = {"identity_init": True, "reduction_ratio": 16}
+    spatial = {"identity_init": True, "batch_norm": True}
+    assert config_of(tmp_path / "a", "channel").items() >= channel.items()
+    assert config_of(tmp_path / "a", "spatial").items() >= spatial.items()
+    told = {"identity_init": False, "reduction_ratio": 8}
+    compare("cbam", layer_options=told, output=tmp_path / "b")
+    told["spatial_batch_norm"] = False
+    assert config_of(tmp_path / "b", "cbam").items() >= told.items()
 
 
 @pytest.mark.parametrize(
-    ("model", "parameters"),
-    # With a classifier of 10 classes on one grey channel and a 3x3 stem.
-    [("tiny", 19810), ("small", 77754), ("resnet18", 11172810)],
+    ("side", "parameters", "kernel", "stride"),
+    # With a classifier of 10 classes on one grey channel; images of more than
+    # 96 pixels have a stem with stride 2 and 7x7 kernels in place of 3x3.
+    [(28, 77754, 3, 1), (97, 77754 + 16 * (49 - 9), 7, 2)],
 )
-def test_models_are_built_for_the_data(model, parameters):
-    images = data.load("mnist5k")
-    network = by_name.NETWORKS[model](images, None)
-    assert network.input_shape == (None, 28, 28, 1)
+def test_networks_are_built_for_the_data(side, parameters, kernel, stride):
+    images = SimpleNamespace(image_shape=(side, side, 1), class_names=range(10))
+    network = comparison.NETWORKS["small"](images, None)
+    assert network.input_shape == (None, side, side, 1)
     assert network.output_shape == (None, 10)
     assert parameters == sum(
         math.prod(weight.shape) for weight in network.trainable_weights
     )
+    stem = network.get_layer("stem_conv")
+    assert (stem.kernel_size[0], stem.strides[0]) == (kernel, stride)
+
+
+def test_recipe_and_data_options_decide_how_images_are_loaded(load, tmp_path):
+    recipe = training.RECIPES["small_images"]
+    recipe = dataclasses.replace(recipe, epochs=1, seed=3)
+    results = compare(
+        "none",
+        images="a folder",
+        recipe=recipe,
+        data_options={"data_dir": "b", "manual_dir": "c", "download": True},
+        output=tmp_path,
+    )
+    of_recipe = ("batch_size", "seed", "augment", "image_size")
+    assert load == {
+        **{name: getattr(recipe, name) for name in of_recipe},
+        **{"name": "a folder", "data_dir": "b", "manual_dir": "c"},
+        "download": True,
+    }
+    assert shlex.split(results.command)[3:] == [
+        *("--data", "a folder", "--data-dir", "b", "--manual-dir", "c")
+    ]
+
+
+def test_by_default_crowded_digits_are_learned_in_two_epochs(load, tmp_path):
+    comparison.compare("none", output=tmp_path)
+    assert (load["name"], load["batch_size"]) == ("crowded_mnist", 64)
+    recipe = written(tmp_path)["settings"]["recipe"]
+    assert (recipe["epochs"], recipe["learning_rate"]) == (2, 0.03)
+
+
+def test_arrays_are_compared_without_a_command(tmp_path):
+    images = (np.zeros((40, 8, 8, 1), "uint8"), np.arange(40) % 2)
+    results = compared_below(tmp_path, attentions="se", images=images)
+    assert results.output.parts[-2:] == ("runs", "train-arrays-tiny")
+    assert results.command is None
+    assert "To see where they look" not in str(results)
+    model = keras.saving.load_model(results.output / "se.keras")
+    shapes = (model.input_shape, model.output_shape)
+    assert shapes == ((None, 8, 8, 1), (None, 2))
+    # Nor is there a difference to what is not trained.
+    assert results.rows[0].difference is None
+    assert results.verdict.startswith("No differences:")
+
+
+def test_loaded_images_have_one_seed(tmp_path):
+    images = data.load("mnist5k", batch_size=35)
+    results = compare("none", images=images, output=tmp_path)
+    assert "--data mnist5k" in results.command
+    with pytest.raises(TypeError, match="each seed splits them differently"):
+        compare("none", images=images, seeds=2, output=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -155,124 +198,24 @@ def test_models_are_built_for_the_data(model, parameters):
         ({"model": "resnet20"}, '`model` must be one of "tiny", "small"'),
         ({"images": "mnist5"}, 'Did you mean "mnist5k"'),
         ({"recipe": "fast"}, '`recipe` must be one of "default"'),
-        (
-            {"data_options": {"batch_size": 8}},
-            "`batch_size` is an argument of the recipe.*'batch_size': 8",
-        ),
-        (
-            {"data_options": {"boxes": True}},
-            '`data_options` must be one of "validation_fraction"',
-        ),
-        (
-            {"data_options": {"downlod": True}},
-            'Did you mean "download"',
-        ),
-        (
-            {"layer_options": {"kernel_size": 4}},
-            "`kernel_size` must be an odd positive integer",
-        ),
-        (
-            {"layer_options": {"reduction_ratio": 0}},
-            "`reduction_ratio` must be a positive integer",
-        ),
-        (
-            {"layer_options": {"ratio": 8}},
-            "`ratio` must be an argument of one of the attention layers",
-        ),
+        ({"data_options": {"downlod": True}}, 'Did you mean "download"'),
+        ({"layer_options": {"kernel_size": 4}}, "`kernel_size` must be an odd"),
+        ({"layer_options": {"ratio": 8}}, "`ratio` must be an argument of one"),
         (
             {"attentions": ["none", "se"], "layer_options": {"kernel_size": 3}},
             "`kernel_size` must be an argument.*attention=.'none', 'se'.",
         ),
+        ({"seeds": [1, 1]}, "different ones"),
         (
-            {"attentions": "none", "layer_options": {"reduction_ratio": 8}},
-            "`reduction_ratio` must be an argument of one of",
+            {"seeds": 2, "distribute": training.Distribution("a:80", 2, 0)},
+            "Several seeds cannot be shared among processes",
         ),
-    ],
-    ids=[
-        "misspelt",
-        "empty",
-        "twice",
-        "model",
-        "images",
-        "recipe",
-        "option_of_the_recipe",
-        "boxes",
-        "misspelt_option",
-        "even_kernel",
-        "reduction_ratio",
-        "unknown_option",
-        "option_of_another",
-        "option_of_none",
     ],
 )
 def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         comparison.compare(**options, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_data_options_must_be_a_mapping(tmp_path):
-    with pytest.raises(TypeError, match="`data_options` must be a mapping"):
-        comparison.compare(data_options=["download"], output=tmp_path / "run")
-
-
-def test_recipe_and_data_options_decide_how_images_are_loaded(monkeypatch):
-    given = {}
-
-    def load(name, **options):
-        given.update(options, name=name)
-        raise KeyboardInterrupt
-
-    # As the real one, whose arguments are checked.
-    load.__signature__ = inspect.signature(data.load)
-    monkeypatch.setattr(data, "load", load)
-    with pytest.raises(KeyboardInterrupt):
-        comparison.compare(
-            images="somewhere/photographs",
-            recipe=dataclasses.replace(training.RECIPES["imagenet"], seed=3),
-            data_options={"download": True, "validation_fraction": 0.2},
-        )
-    assert given == {
-        "name": "somewhere/photographs",
-        "batch_size": 256,
-        "seed": 3,
-        "augment": ("random_resized_crop", "flip"),
-        "image_size": 224,
-        "download": True,
-        "validation_fraction": 0.2,
-    }
-
-
-def test_arrays_are_compared_too(tmp_path, monkeypatch):
-    networks.replace_tiny(monkeypatch.setitem)
-    monkeypatch.chdir(tmp_path)
-    images = np.zeros((40, 8, 8, 1), "uint8")
-    results = comparison.compare(
-        "none", images=(images, np.arange(40) % 2), recipe=SHORT
-    )
-    assert results.output.parts == ("runs", "train-arrays-tiny")
-    model = keras.saving.load_model(results.output / "none.keras")
-    assert (model.input_shape, model.output_shape) == (
-        (None, 8, 8, 1),
-        (None, 2),
-    )
-
-
-def test_the_defaults_are_those_of_the_docstring(monkeypatch):
-    given = {}
-
-    def load(name, **options):
-        given.update(options, name=name)
-        raise KeyboardInterrupt
-
-    load.__signature__ = inspect.signature(data.load)
-    monkeypatch.setattr(data, "load", load)
-    with pytest.raises(KeyboardInterrupt):
-        comparison.compare()
-    assert (given["name"], given["batch_size"]) == ("crowded_mnist", 64)
-    assert comparison.default_recipe("resnet18") == training.Recipe(
-        epochs=2, batch_size=64
-    )
 
 
 # What is printed.
@@ -285,20 +228,29 @@ def test_one_seed_tells_nothing_about_chance(compared):
     assert cbam.interval is None
     assert compared.seeds == (0,)
     assert "one seed tells nothing about chance" in compared.verdict
-    assert "--seeds 3" in compared.verdict
     for row in (se, cbam):
         points = f"{row.network} by {100 * row.difference:+.2f}"
         assert points in compared.verdict
 
 
-def test_the_command_draws_the_pictures(compared, monkeypatch, capsys):
+def test_the_command_explains_the_networks(compared, monkeypatch):
+    explained = {}
+
+    def explain_files(models, images, settings, **options):
+        explained.update(options, models=models, images=images)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain, "explain_files", explain_files)
+    monkeypatch.chdir(compared.output.parent.parent)
+    assert compared.command in str(compared)
     program, *arguments = shlex.split(compared.command)
     assert program == "cbam-keras"
-    monkeypatch.chdir(compared.output.parent.parent)
-    networks.replace_tiny(monkeypatch.setitem)
-    assert cli.main([*arguments, "--draw", "2", "--count", "2"]) == 0
-    assert "Files in runs" in capsys.readouterr().out
-    assert list(compared.output.parent.glob("explain-*/grad_cam.png"))
+    cli.main([*arguments, "--count", "2"])
+    assert [path.resolve() for path in explained["models"]] == [
+        compared.output / run.file for run in compared.runs
+    ]
+    assert explained["described"]["data"] == "mnist5k"
+    assert len(explained["images"]) == 2
 
 
 def test_a_comparison_is_json(compared):
@@ -306,173 +258,53 @@ def test_a_comparison_is_json(compared):
     assert content["verdict"] == compared.verdict
     assert content["seeds"] == [0]
     assert content["test_images"] == 20
-    assert [row["network"] for row in content["rows"]] == ["none", "se", "cbam"]
     for row, run in zip(content["rows"], content["runs"], strict=True):
         assert row["test_accuracy"] == pytest.approx(run["test_accuracy"])
         assert run["file"] == f"{row['network']}.keras"
 
 
-def test_without_none_there_is_no_difference(tmp_path, monkeypatch):
-    networks.replace_tiny(monkeypatch.setitem)
-    results = comparison.compare(
-        ["se"], images="mnist5k", recipe=SHORT, output=tmp_path / "run"
-    )
-    assert results.rows[0].difference is None
-    assert results.verdict.startswith("No differences:")
-
-
-def test_images_without_a_name_have_no_command():
-    arrays = (np.zeros((4, 8, 8, 1)), np.zeros(4))
-    assert plan._data_arguments(arrays, None) is None
-    assert plan._data_arguments("a folder", {"data_dir": "b"}) == [
-        *("--data", "a folder"),
-        *("--data-dir", "b"),
-    ]
-    loaded = data.load("mnist5k")
-    assert plan._data_arguments(loaded, None) == ["--data", "mnist5k"]
-
-
 # Several seeds.
 
 
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory):
-    """Returns a comparison over two seeds, and the call that resumes it."""
-    call = {
-        "attentions": ["none", "se"],
-        "images": "mnist5k",
-        "recipe": SHORT,
-        "seeds": [3, 0],
-        "output": tmp_path_factory.mktemp("seeded") / "run",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        networks.replace_tiny(patch.setitem)
-        return comparison.compare(**call), call
-
-
-def test_each_seed_has_the_result_of_a_plain_call(
-    seeded, tmp_path, monkeypatch
-):
-    results, call = seeded
-    networks.replace_tiny(monkeypatch.setitem)
-    plain = comparison.compare(
-        call["attentions"],
-        images="mnist5k",
-        recipe=dataclasses.replace(SHORT, seed=3),
-        output=tmp_path / "plain",
-    )
-    assert [row.test_accuracies[0] for row in results.rows] == [
-        row.test_accuracy for row in plain.rows
-    ]
+def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
+    recipe = dataclasses.replace(SHORT, seed=3)
+    plain = compare("none", recipe=recipe, output=tmp_path)
     assert plain.seeds == (3,)
-    of_seed = [dict(row) for row in results.history if row["seed"] == 3]
-    for own, other in zip(of_seed, plain.history, strict=True):
-        assert own["val_loss"] == other["val_loss"]
+    assert seeded.rows[0].test_accuracies[0] == plain.rows[0].test_accuracy
+    (loss,) = (row["val_loss"] for row in plain.history)
+    losses = {
+        row["seed"]: row["val_loss"]
+        for row in seeded.history
+        if row["network"] == "none"
+    }
+    assert losses[3] == loss != losses[0]
 
 
-def test_rows_over_seeds_are_paired(seeded):
-    results, _ = seeded
-    none, se = results.rows
-    assert results.seeds == (3, 0)
+def test_rows_over_seeds_are_paired_and_printed(seeded):
+    none, se = seeded.rows
+    assert seeded.seeds == (3, 0)
     pairs = zip(se.test_accuracies, none.test_accuracies, strict=True)
     assert se.difference == pytest.approx(np.mean([a - b for a, b in pairs]))
     assert se.interval[0] <= se.difference <= se.interval[1]
-    assert [run.file for run in results.runs] == [
+    assert "over 2 seeds" in seeded.verdict
+    text = str(seeded)
+    assert "2 seeds" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("│ se ")]
+    assert f"{100 * se.test_accuracy:.2f} ± {100 * se.deviation:.2f} " in line
+    low, high = (100 * end for end in se.interval)
+    difference = 100 * se.difference
+    assert f"{difference:+.2f} points [{low:+.2f}, {high:+.2f}]" in line
+
+
+def test_each_seed_has_a_folder_of_its_own(seeded):
+    assert seeded.output.name == "train-mnist5k-tiny-seeds"
+    assert [run.file for run in seeded.runs] == [
         *("seed-3/none.keras", "seed-3/se.keras"),
         *("seed-0/none.keras", "seed-0/se.keras"),
     ]
-    assert all((results.output / run.file).is_file() for run in results.runs)
-    assert "over 2 seeds" in results.verdict
-    assert str(results.output / "seed-3" / "se.keras") in results.command
-
-
-def test_a_table_over_seeds_has_deviations_and_intervals(seeded):
-    results, _ = seeded
-    text = str(results)
-    assert "2 seeds" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("│ se ")]
-    accuracy, difference = line.split("│")[3:5]
-    assert re.fullmatch(r" +\d+\.\d\d ± \d+\.\d\d ", accuracy)
-    number = r"[+-]\d+\.\d\d"
-    assert re.fullmatch(
-        rf" +{number} points \[{number}, {number}\] ", difference
-    )
-
-
-def test_rows_and_verdict_are_written_at_the_end(seeded):
-    results, _ = seeded
-    content = json.loads((results.output / "results.json").read_text())
+    assert all((seeded.output / run.file).is_file() for run in seeded.runs)
+    assert "tiny-seeds/seed-3/se.keras" in seeded.command
+    content = written(seeded.output)
     assert content["kind"] == "training over seeds"
-    assert content["verdict"] == results.verdict
-    assert content["rows"] == json.loads(results.json())["rows"]
-
-
-def test_killed_runs_over_seeds_end_with_the_same_rows(
-    seeded, tmp_path, monkeypatch, interrupt_after
-):
-    results, call = seeded
-    call = {**call, "output": tmp_path / "broken"}
-    # Within the second seed.
-    interrupt_after(3)
-    networks.replace_tiny(monkeypatch.setitem)
-    with pytest.raises(KeyboardInterrupt):
-        comparison.compare(**call)
-    content = json.loads((tmp_path / "broken" / "results.json").read_text())
-    assert "rows" not in content
-    networks.replace_tiny(monkeypatch.setitem)
-    broken = comparison.compare(**call)
-    assert broken.verdict == results.verdict
-    for own, other in zip(broken.rows, results.rows, strict=True):
-        assert own == dataclasses.replace(
-            other, seconds_per_epoch=own.seconds_per_epoch
-        )
-
-
-def test_several_seeds_have_a_default_folder_of_their_own():
-    images = data.load("mnist5k")
-    for seeds, end in (((0,), "tiny"), ((0, 1), "tiny-seeds")):
-        made = plan.Plan("tiny", {}, {}, images, SHORT, seeds, None)
-        assert made.default_output().name == f"train-mnist5k-{end}"
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
-        ({"seeds": [1, 1]}, ValueError, "different ones"),
-        (
-            {"seeds": 2, "distribute": training.Distribution("a:80", 2, 0)},
-            ValueError,
-            "Several seeds cannot be shared among processes",
-        ),
-    ],
-    ids=["none", "twice", "processes"],
-)
-def test_seeds_that_cannot_be_are_refused(tmp_path, options, error, message):
-    with pytest.raises(error, match=message):
-        comparison.compare(
-            **{"images": "mnist5k", **options}, output=tmp_path / "run"
-        )
-    assert not (tmp_path / "run").exists()
-
-
-def test_loaded_images_have_one_seed(tmp_path, monkeypatch):
-    networks.replace_tiny(monkeypatch.setitem)
-    images = data.load("mnist5k", batch_size=35)
-    results = comparison.compare("none", images=images, output=tmp_path / "a")
-    assert results.runs[0].best_epoch in (1, 2)
-    with pytest.raises(TypeError, match="each seed splits them differently"):
-        comparison.compare(
-            "none", images=images, seeds=2, output=tmp_path / "b"
-        )
-
-
-def test_an_estimate_is_of_all_seeds_and_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    networks.replace_tiny(monkeypatch.setitem)
-    found = comparison.estimate(
-        ["none", "se"], images="mnist5k", recipe=SHORT, seeds=3
-    )
-    assert [cost.network for cost in found.costs] == ["none", "se"]
-    assert (found.times, found.epochs) == (3, 1)
-    assert not list(tmp_path.iterdir())
+    assert content["verdict"] == seeded.verdict
+    assert content["rows"] == json.loads(seeded.json())["rows"]
