@@ -33,7 +33,7 @@ class Correct(layers.Layer):
         return {**super().get_config(), **self.options}
 
     # What subclasses change.
-    hidden, filters, gate, joined = "relu", 1, staticmethod(ops.sigmoid), 1
+    hidden, filters, gate = "relu", 1, staticmethod(ops.sigmoid)
 
     def width(self, channels):
         by_ratio = channels / self.options["ratio"]
@@ -59,7 +59,7 @@ class Correct(layers.Layer):
             layers.Dense(width, self.hidden, use_bias=bias),
             layers.Dense(channels, use_bias=bias),
         ]
-        mlp[0].build((None, self.joined * channels))
+        mlp[0].build((None, channels))
         mlp[1].build((None, width))
         return mlp
 
@@ -111,25 +111,15 @@ class AverageOnly(Correct):
         return ops.sigmoid(self.run_mlp(self.pools(x)[0]))
 
 
-class ConcatenatedPools(Correct):
-    joined = 2
-
-    def channel_map(self, x):
-        pooled = ops.concatenate(self.pools(x), axis=-1)
-        return ops.sigmoid(self.run_mlp(pooled))
-
-
 class ReluBeforeSigmoid(Correct):
     def gate(self, z):
         return ops.sigmoid(ops.relu(z))
 
 
-class TanhGate(Correct):
-    gate = staticmethod(ops.tanh)
+class MoreInBothGates(Correct):
+    """Has another activation in the MLP, and two convolutions."""
 
-
-class TwoConvolutions(Correct):
-    filters = 4
+    hidden, filters = "gelu", 4
 
     def build(self, shape):
         super().build(shape)
@@ -140,23 +130,14 @@ class TwoConvolutions(Correct):
         return self.last(ops.relu(super().logits(x)))
 
 
-class AddsInput(Correct):
-    def call(self, x, training=None):
-        return x + super().call(x)
-
-
 class IdleRatio(Correct):
+    """Adds its input too."""
+
     def width(self, channels):
         return channels // 16
 
-
-class RatioAsUnits(Correct):
-    def width(self, channels):
-        return self.options["ratio"]
-
-
-class SmoothActivation(Correct):
-    hidden = "gelu"
+    def call(self, x, training=None):
+        return x + super().call(x)
 
 
 class LeakyActivation(Correct):
@@ -165,12 +146,10 @@ class LeakyActivation(Correct):
         return self.mlp[1](ops.leaky_relu(z, 0.1))
 
 
-class CutGradient(Correct):
+class CutGradientInFloat32(Correct):
     def channel_map(self, x):
         return super().channel_map(ops.stop_gradient(x))
 
-
-class FixedDtype(Correct):
     def call(self, x, training=None):
         return ops.cast(super().call(x), "float32")
 
@@ -204,7 +183,7 @@ class NoConfig(layers.Layer):
         return super().get_config()
 
 
-class ForgetsRatio(Correct):
+class ForgetsRatio(SigmoidPerBranch):
     def get_config(self):
         config = super().get_config()
         del config["ratio"]
@@ -215,64 +194,23 @@ class BuiltInCall(layers.Layer):
     """Creates new layers in every call."""
 
     def call(self, x):
-        channels = x.shape[-1]
-        mlp = keras.Sequential(
-            [layers.Dense(channels // 16, "relu"), layers.Dense(channels)]
-        )
-        average = mlp(ops.mean(x, axis=(1, 2), keepdims=True))
-        maximum = mlp(ops.max(x, axis=(1, 2), keepdims=True))
-        x = x * ops.sigmoid(average + maximum)
-        maps = [ops.mean(x, axis=-1, keepdims=True)]
-        maps.append(ops.max(x, axis=-1, keepdims=True))
-        conv = layers.Conv2D(1, 7, padding="same", activation="sigmoid")
-        return x * conv(ops.concatenate(maps, axis=-1))
+        return Correct()(x)
 
 
 def with_lambda(channels, ratio=16):
-    """A model whose `Lambda` layers do not load."""
+    """A model whose `Lambda` layer does not load."""
     inputs = keras.Input((None, None, channels))
-    mlp = [layers.Dense(channels // ratio, "relu"), layers.Dense(channels)]
-    average = mlp[1](
-        mlp[0](layers.GlobalAveragePooling2D(keepdims=True)(inputs))
-    )
-    maximum = mlp[1](mlp[0](layers.GlobalMaxPooling2D(keepdims=True)(inputs)))
-    gate = layers.Activation("sigmoid")(layers.Add()([average, maximum]))
-    x = layers.Multiply()([inputs, gate])
-    maps = [
-        layers.Lambda(lambda x: ops.mean(x, axis=-1, keepdims=True))(x),
-        layers.Lambda(lambda x: ops.max(x, axis=-1, keepdims=True))(x),
-    ]
-    conv = layers.Conv2D(1, 7, padding="same", activation="sigmoid")
-    return keras.Model(
-        inputs, layers.Multiply()([x, conv(layers.Concatenate()(maps))])
-    )
+    x = layers.Lambda(lambda x: 1.0 * x)(inputs)
+    return keras.Model(inputs, Correct(ratio)(x))
 
 
-class Tutorial(layers.Layer):
-    """A widely copied tutorial, with the mistakes that it has."""
+class Tutorial(Correct):
+    """Has the mistakes of a widely copied tutorial."""
 
-    def __init__(self, channels, r=4, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.r = r
-        self.average = layers.AveragePooling2D(128)
-        self.maximum = layers.MaxPooling2D(128)
-        self.first = layers.Dense(channels // r, use_bias=False)
-        self.second = layers.Dense(channels, use_bias=False)
-        self.conv = layers.Conv2D(channels, 7, padding="same", use_bias=False)
+    hidden, filters, gate = None, 32, staticmethod(ops.relu)
 
-    def build(self, shape):
-        self.first.build((None, 1, 1, self.channels))
-        self.second.build((None, 1, 1, self.channels // self.r))
-        self.conv.build((*shape[:-1], 2))
-
-    def call(self, x):
-        pooled = [self.average(x), self.maximum(x)]
-        average, maximum = [self.second(self.first(y)) for y in pooled]
-        x = x * ops.relu(average + maximum)
-        maps = [ops.mean(x, axis=-1, keepdims=True)]
-        maps.append(ops.max(x, axis=-1, keepdims=True))
-        return x * ops.sigmoid(self.conv(ops.concatenate(maps, axis=-1)))
-
-    def get_config(self):
-        return {**super().get_config(), "channels": self.channels, "r": self.r}
+    def pools(self, x):
+        return (
+            ops.reshape(pool(x, 16), (-1, x.shape[-1]))
+            for pool in (ops.average_pool, ops.max_pool)
+        )

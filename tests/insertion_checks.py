@@ -1,7 +1,6 @@
 """Networks to insert attention into, and checks of the result."""
 
 import collections
-import functools
 import math
 
 import keras
@@ -35,11 +34,8 @@ def branch(x, name, filters=8, **options):
     return norm(f"{name}_bn2")(x)
 
 
-def block(x, name="block", end=None):
-    """A residual block; `end` is what follows its branch."""
+def block(x, name="block"):
     y = branch(x, name)
-    if end is not None:
-        y = end(y)
     return layers.ReLU(name=f"{name}_relu")(
         layers.Add(name=f"{name}_add")([x, y])
     )
@@ -61,7 +57,6 @@ def network(body, shape=(8, 8, 3)):
 
 
 def small():
-    """A stem and one residual block."""
     return network(lambda inputs: block(stem(inputs)))
 
 
@@ -76,22 +71,11 @@ def body_model(name="body", channels=8, body=block):
     return keras.Model(inputs, body(inputs), name=name)
 
 
-def nested_model():
-    return network(lambda inputs: body_model()(stem(inputs)))
-
-
 def nested_twice():
     inner = body_model()
     outer_inputs = keras.Input((8, 8, 8))
     outer = keras.Model(outer_inputs, block(inner(outer_inputs)), name="outer")
     return network(lambda inputs: outer(stem(inputs)))
-
-
-def nested_sequential():
-    body = keras.Sequential(
-        [conv(8, "conv"), norm("bn"), layers.ReLU(name="relu")], name="body"
-    )
-    return network(lambda inputs: body(stem(inputs)))
 
 
 def sequential():
@@ -188,78 +172,21 @@ def lambda_layer():
             arguments={"by": 3.0},
             name="scaled",
         )
-        # Keras cannot save a function without a name.
-        halved = layers.Lambda(
-            functools.partial(ops.multiply, 0.5), name="halved"
-        )
-        return block(stem(halved(scaled(inputs))))
-
-    return network(body)
-
-
-@register
-class LayerScale(layers.Layer):
-    """Scales each channel, as in ConvNeXt."""
-
-    def build(self, input_shape):
-        self.gamma = self.add_weight((input_shape[-1],), name="gamma")
-
-    def call(self, inputs):
-        return inputs * self.gamma
-
-
-def ends_of_branches():
-    def body(inputs):
-        x = stem(inputs)
-        x = block(x, "drop", layers.Dropout(0.5, name="dropout"))
-        return block(x, "scale", LayerScale(name="layer_scale"))
+        return block(stem(scaled(inputs)))
 
     return network(body)
 
 
 def normalized():
-    """Adapted to data, in a wrapper and with variables set later."""
     adapted = layers.Normalization()
     adapted.adapt(np.random.default_rng(2).normal(3, 2, (20, 8, 8, 3)))
-
-    def body(inputs):
-        x = layers.Reshape((1, 8, 8, 3))(inputs)
-        x = layers.TimeDistributed(adapted, name="normalized")(x)
-        return block(stem(layers.Reshape((8, 8, 3))(x)))
-
-    model = network(body)
-    # Keras still uses the adapted constants.
-    adapted.variables[0].assign(np.ones(3))
-    return model
+    return network(lambda inputs: block(stem(adapted(inputs))))
 
 
-def sizes_not_free():
-    # The number of positions must be divisible by 9.
-    inputs = keras.Input((None, None, 3))
-    x = layers.Reshape((9, -1, 8), name="ninths")(block(stem(inputs)))
-    return keras.Model(inputs, head(x))
-
-
-def inputs_by_name():
-    left = keras.Input((8, 8, 3), name="left")
-    right = keras.Input((8, 8, 1), name="right")
-    # Different channels, so that the inputs cannot be exchanged.
-    joined = layers.Concatenate()([left, conv(4, "right_conv")(right)])
-    inner = keras.Model([right, left], block(stem(joined)), name="inner")
-    one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
-    return keras.Model([one, two], head(inner({"left": one, "right": two})))
-
-
-def of_rank(rank):
-    """A network with a block for one or three spatial axes."""
-    n = rank - 2
-    make = {1: layers.Conv1D, 3: layers.Conv3D}[n]
-    pool = {1: layers.GlobalAveragePooling1D, 3: layers.GlobalMaxPooling3D}[n]
-    inputs = keras.Input((4,) * n + (3,))
-    x = make(8, 3, padding="same", name="stem_conv")(inputs)
-    y = make(8, 3, padding="same", name="block_conv")(x)
-    x = layers.Add(name="add")([x, norm("block_bn")(y)])
-    return keras.Model(inputs, layers.Dense(5, name="out")(pool()(x)))
+def series():
+    inputs = keras.Input((6, 3))
+    x = norm("bn")(layers.Conv1D(8, 3, name="conv")(inputs))
+    return keras.Model(inputs, layers.Dense(5)(ops.mean(x, axis=1)))
 
 
 def vgg_with_one_activation(x):
@@ -328,14 +255,6 @@ def assert_predicts_the_same(new, old, x):
         assert np.ptp(values, axis=0).max() > 0.01 * np.abs(values).max() > 0
         assert found.dtype == expected.dtype
         assert found.tobytes() == expected.tobytes()
-
-
-def assert_close(found, expected):
-    """Up to rounding of float32, relative to the scale of the outputs."""
-    for one, other in zip(
-        keras.tree.flatten(found), keras.tree.flatten(expected), strict=True
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-6 * np.abs(other).max())
 
 
 def contents(variables):

@@ -1,4 +1,4 @@
-"""Places chosen by `after`."""
+"""Places chosen by `after`; errors and warnings of `insert_attention`."""
 
 import functools
 import re
@@ -6,14 +6,20 @@ import re
 import keras
 import pytest
 from insertion_checks import (
+    Blocks,
     assert_predicts_the_same,
     attention_of,
+    block,
+    body_model,
     conv,
     data_for,
     network,
     ours,
     paths,
+    small,
+    stem,
     vary,
+    vgg_with_one_activation,
 )
 from keras import layers
 
@@ -46,15 +52,12 @@ ALL = ["conv1", "conv10", "body/conv2", "body/conv3", "conv4"]
         # A name is that layer alone, though it begins another one.
         ("conv1", ["conv1"]),
         ("conv2", ["body/conv2"]),
-        ("body/conv2", ["body/conv2"]),
         ("body", ["body"]),
         # Anything else is a regular expression.
         ("^conv1", ["conv1", "conv10"]),
         ("conv[24]$", ["body/conv2", "conv4"]),
         (re.compile("body/"), ["body/conv2", "body/conv3"]),
         (["body/conv3", "conv1"], ["body/conv3", "conv1"]),
-        (("conv1", "conv1"), ["conv1"]),
-        ((name for name in ("conv4", "conv3")), ["conv4", "body/conv3"]),
         (lambda layer: isinstance(layer, layers.Conv2D), ALL),
     ],
     ids=lambda value: str(value).split(" at 0x")[0][:40],
@@ -64,8 +67,8 @@ def test_after_finds_layers(model, after, places):
     assert sorted(paths(found)) == sorted(places)
 
 
-@pytest.mark.parametrize("after", ["body", "conv1$|conv3"])
-def test_attention_follows_the_layers_of_after(model, after):
+def test_attention_follows_the_layers_of_after(model):
+    after = "body$|conv1$|conv3"
     new = insert_attention(model, after=after)
     assert_predicts_the_same(new, model, data_for(model))
     for place in insert_attention(model, after=after, dry_run=True):
@@ -79,13 +82,6 @@ def test_attention_follows_the_layers_of_after(model, after):
         assert len(source._outbound_nodes) == 1
 
 
-def test_attention_is_inserted_twice_at_different_places(model):
-    once = insert_attention(model, "se", after="conv1")
-    twice = insert_attention(once, "cbam", after=["conv2", "conv10"])
-    assert len(attention_of(twice)) == 3
-    assert_predicts_the_same(twice, model, data_for(model))
-
-
 def test_more_attention_needs_after():
     once = insert_attention(vary(ours()))
     with pytest.raises(ValueError, match="stage1_block1_bn3_attention"):
@@ -93,3 +89,176 @@ def test_more_attention_needs_after():
     twice = insert_attention(once, "spatial", after="attention$")
     assert len(attention_of(twice)) == 4
     assert_predicts_the_same(twice, once, data_for(once))
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+class Own(keras.Model):
+    def train_step(self, data):
+        return {}
+
+
+def own_training():
+    model = small()
+    return Own(model.input, model.output)
+
+
+def two_bodies():
+    left = body_model("left", 3, lambda x: conv(4, "conv")(x))
+    right = body_model("right", 4, lambda x: conv(4, "conv")(x))
+    return network(lambda inputs: right(left(inputs)))
+
+
+def mlp():
+    inputs = keras.Input((4,))
+    x = layers.Dense(8, name="hidden")(inputs)
+    return keras.Model(inputs, layers.Dense(2)(x), name="mlp")
+
+
+class NoConfig(layers.Layer):
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+class LosingConfig(Blocks):
+    def get_config(self):
+        config = super().get_config()
+        del config["depth"]
+        return config
+
+
+def with_layer(make, *args, **options):
+    return lambda: network(
+        lambda inputs: block(make(*args, name="odd", **options)(stem(inputs)))
+    )
+
+
+def outside_variable():
+    model = small()
+    model.temperature = model.add_weight((1,), name="temperature")
+    return model
+
+
+WRONG_VALUES = [
+    (Subclassed, {}, "a subclassed model: its layers are called in Python"),
+    (
+        lambda: keras.Sequential([layers.Conv2D(4, 3)]),
+        {},
+        r"which is not built. Begin it with keras.Input\(shape\)",
+    ),
+    (
+        small,
+        {"after": "blok_bn2"},
+        "after='blok_bn2', which finds none. Did you mean \"block_bn2\", ",
+    ),
+    (small, {"after": "bn["}, r"which is not one \(unterminated character"),
+    (
+        two_bodies,
+        {"after": ["conv"]},
+        '"conv" may be "left/conv", "right/conv"',
+    ),
+    (
+        small,
+        {"after": "predictions_pool"},
+        r'finds "predictions_pool" with .* shape \(None, 8\)',
+    ),
+    (
+        lambda: network(vgg_with_one_activation),
+        {"after": "relu"},
+        r"shape \(None, 8, 8, 4\), \(None, 4, 4, 8\)",
+    ),
+    (
+        lambda: insert_attention(small()),
+        {"after": "block_bn2"},
+        'named "block_bn2_attention". Received: .*been inserted there before',
+    ),
+    (small, {"attention": None}, "must say what to insert. .*attention=None"),
+    (
+        small,
+        {
+            "attention": lambda name: layers.Conv2D(5, 1, name=name),
+            "identity": False,
+        },
+        r"\(None, 8, 8, 8\) after layer \"block_bn2\" into \(None, 8, 8, 5\)",
+    ),
+    (
+        small,
+        {"attention": layers.LayerNormalization},
+        "gives a LayerNormalization. Pass identity=False",
+    ),
+    (
+        with_layer(NoConfig, lambda x: x),
+        {},
+        '"odd" of class NoConfig must be clonable (?s:.)*Give the class a',
+    ),
+    (
+        with_layer(LosingConfig, depth=3),
+        {},
+        r"one without .*kernel\" of shape \(3, 3, 8, 8\)",
+    ),
+    (outside_variable, {}, 'with 1 others: "network/temperature"'),
+    (mlp, {}, 'model "mlp", which has no convolution .* has no layer that'),
+]
+WRONG_KINDS = [
+    (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
+    (small, {"after": 5}, "Received: after=5"),
+    (small, {"after": layers.ReLU()}, "Received: after=<ReLU"),
+    (small, {"after": ["block_bn2", 3]}, r"Received: after=\['block_bn2', 3"),
+    (small, {"identity": 1}, "`identity` must be"),
+    (small, {"dry_run": "yes"}, "`dry_run` must be"),
+]
+
+
+@pytest.mark.parametrize(
+    "error, build, options, message",
+    [
+        pytest.param(error, *row, id=row[-1][:40])
+        for error, rows in [
+            (ValueError, WRONG_VALUES),
+            (TypeError, WRONG_KINDS),
+        ]
+        for row in rows
+    ],
+)
+def test_wrong_arguments_are_named(error, build, options, message):
+    model = build()
+    with pytest.raises(error, match=message):
+        insert_attention(model, **options)
+
+
+def compiled():
+    model = small()
+    model.compile("adam", loss="mse", metrics=["mae"])
+    return model
+
+
+def preprocessing():
+    model = small()
+    model.preprocessor = layers.Rescaling(1 / 255)
+    return model
+
+
+# `pytest.warns` gives every warning a place that setup.cfg can't ignore.
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (compiled, "is compiled, the new model is not"),
+        (preprocessing, "preprocesses its input, the new"),
+        (own_training, "a Own with its own train_step"),
+    ],
+)
+def test_lost_settings_are_warned_of(build, message):
+    old = build()
+    with pytest.warns(UserWarning, match=message):
+        new = insert_attention(old)
+    assert not new.compiled

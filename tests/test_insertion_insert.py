@@ -1,46 +1,38 @@
 """Predictions after insertion, and what a dry run says of it."""
 
 import functools
-import math
 
 import keras
 import numpy as np
 import pytest
 from insertion_checks import (
-    assert_close,
     assert_holds_all_of,
     assert_predicts_the_same,
     attention_of,
     conv,
     data_for,
-    ends_of_branches,
-    inputs_by_name,
     lambda_layer,
     layers_in_a_list,
-    nested_model,
-    nested_sequential,
     nested_twice,
     norm,
     normalized,
-    of_rank,
     operations,
     ours,
     paths,
     predictions,
     sequential,
+    series,
     several_inputs_and_outputs,
     shared_layer,
     siamese,
-    sizes_not_free,
     small,
     vary,
 )
 from keras import layers, ops
 from layer_checks import randomize, to_numpy, weights_of
 
-from cbam_keras import CBAM, VARIANTS, SpatialAttention, SqueezeExcite
+from cbam_keras import CBAM, SqueezeExcite
 from cbam_keras.insertion import Place, Places, insert_attention
-from cbam_keras.profiling import profile_model
 
 pytestmark = pytest.mark.every_backend
 
@@ -48,20 +40,15 @@ pytestmark = pytest.mark.every_backend
 NETWORKS = {
     "ours": (ours, ["stage1_block1_bn3", "stage2_block1_bn3"]),
     "nested": (nested_twice, ["outer/body/block_bn2", "outer/block_bn2"]),
-    "nested_sequential": (nested_sequential, ["body/relu"]),
     "sequential": (sequential, ["body/inner_conv"]),
     "siamese": (siamese, ["body/block_bn2"]),
     "shared_layer": (shared_layer, ["shared"]),
     "several_inputs": (several_inputs_and_outputs, ["block_bn2"]),
-    "inputs_by_name": (inputs_by_name, ["inner/block_bn2"]),
     "operations": (operations, ["last_conv"]),
     "layers_in_a_list": (layers_in_a_list, ["blocks"]),
     "lambda_layer": (lambda_layer, ["block_bn2"]),
-    "ends": (ends_of_branches, ["drop_bn2", "scale_bn2"]),
     "normalized": (normalized, ["block_bn2"]),
-    "sizes_not_free": (sizes_not_free, ["block_bn2"]),
-    "rank_3": (functools.partial(of_rank, 3), ["block_bn"]),
-    "rank_5": (functools.partial(of_rank, 5), ["block_bn"]),
+    "series": (series, ["bn"]),
 }
 
 
@@ -76,18 +63,7 @@ def test_network_predicts_to_the_bit_what_it_did(build, places):
     assert_predicts_the_same(new, old, data_for(old))
 
 
-@pytest.mark.parametrize("build", [ours, several_inputs_and_outputs])
-def test_compiled_predictions_are_equal_to_rounding(build):
-    old = vary(build())
-    x = data_for(old)
-    found = insert_attention(old).predict(x, verbose=0)
-    assert_close(found, old.predict(x, verbose=0))
-
-
-@pytest.mark.parametrize(
-    "build",
-    [nested_twice, siamese, several_inputs_and_outputs, operations],
-)
+@pytest.mark.parametrize("build", [nested_twice, operations])
 def test_files_are_read_and_written(build, tmp_path):
     path = tmp_path / "model.keras"
     vary(build()).save(path)
@@ -103,11 +79,13 @@ def test_files_are_read_and_written(build, tmp_path):
     "build, policy",
     [
         (small, "mixed_float16"),
-        (operations, "mixed_bfloat16"),
-        (nested_model, "bfloat16"),
+        (operations, "bfloat16"),
+        (small, "float64"),
     ],
 )
-def test_attention_takes_the_precision_of_the_network(build, policy):
+def test_attention_takes_the_precision_of_the_network(build, policy, request):
+    if policy == "float64":
+        request.getfixturevalue("float64")
     keras.config.set_dtype_policy(policy)
     old = vary(build())
     keras.config.set_dtype_policy("float32")
@@ -117,39 +95,10 @@ def test_attention_takes_the_precision_of_the_network(build, policy):
     assert_predicts_the_same(new, old, data_for(old))
 
 
-@pytest.mark.usefixtures("float64")
-def test_float64_network_predicts_what_it_did():
-    keras.config.set_dtype_policy("float64")
-    old = vary(small())
-    keras.config.set_dtype_policy("float32")
-    new = insert_attention(old)
-    assert attention_of(new)[0].variables[0].dtype == "float64"
-    assert new.output.dtype == "float64"
-    assert_predicts_the_same(new, old, data_for(old))
-
-
 def test_precision_chosen_for_the_attention_is_kept():
     gate = functools.partial(CBAM, dtype="mixed_bfloat16")
     (layer,) = attention_of(insert_attention(small(), gate))
     assert layer.dtype_policy.name == "mixed_bfloat16"
-
-
-def test_quantized_network_predicts_what_it_did():
-    """Of two dense layers in int8, one is on a feature map."""
-    inputs = keras.Input((6, 3))
-    x = layers.Conv1D(8, 3, padding="same", name="conv")(inputs)
-    x = layers.Dense(8, name="positionwise")(norm("bn")(x))
-    x = layers.GlobalAveragePooling1D(name="pool")(x)
-    old = keras.Model(inputs, layers.Dense(5, name="predictions")(x))
-    vary(old)
-    for name in ("positionwise", "predictions"):
-        old.get_layer(name).quantize("int8")
-    new = insert_attention(old, after="^bn$|positionwise")
-    kinds = {v.dtype for v in new.get_layer("positionwise").variables}
-    assert "int8" in kinds
-    gates = attention_of(new)
-    assert [gate.dtype_policy.name for gate in gates] == ["float32"] * 2
-    assert_predicts_the_same(new, old, data_for(old))
 
 
 @pytest.mark.parametrize("after", [None, "block_add"])
@@ -182,13 +131,11 @@ def test_attention_stays_channels_last_under_another_default():
     "attention, kind, options",
     [
         ("se", SqueezeExcite, {}),
-        ("spatial", SpatialAttention, {}),
         (functools.partial(CBAM, kernel_size=3), CBAM, {"kernel_size": 3}),
         (lambda name: CBAM(2, name=name), CBAM, {"reduction_ratio": 2}),
         (CBAM(4, order="parallel"), CBAM, {"order": "parallel"}),
-        (CBAM(**VARIANTS["official"]), CBAM, VARIANTS["official"]),
     ],
-    ids=["se", "spatial", "partial", "function", "template", "official"],
+    ids=["se", "partial", "function", "template"],
 )
 def test_attention_comes_in_every_form(attention, kind, options):
     old = vary(small())
@@ -199,14 +146,6 @@ def test_attention_comes_in_every_form(attention, kind, options):
     assert config["identity_init"]
     assert config.items() >= options.items()
     assert_predicts_the_same(new, old, data_for(old))
-
-
-def test_template_is_copied_for_each_place():
-    template = CBAM(2)
-    new = insert_attention(ours(), template)
-    assert len({id(template), *map(id, attention_of(new))}) == 3
-    assert not template.built
-    assert not template.identity_init
 
 
 def test_layer_without_identity_is_inserted_with_identity_false():
@@ -247,33 +186,8 @@ def test_shared_layer_shares_its_attention():
         to_numpy(old.get_layer(name)(ops.mean(gate(shared(y)), axis=(1, 2))))
         for name, y in [("predictions", x), ("more_predictions", larger)]
     ]
-    assert_close(predictions(new, x), expected)
-
-
-def test_nested_model_used_twice_shares_its_attention():
-    old = vary(siamese())
-    new = insert_attention(old, identity=False)
-    (gate,) = attention_of(new)
-    inner = old.get_layer("body")
-    shortcut = keras.Model(inner.input, inner.get_layer("stem_relu").output)
-    y = keras.Model(inner.input, inner.get_layer("block_bn2").output)
-    left, right = x = data_for(old)
-    one, two = (ops.relu(shortcut(z) + gate(y(z))) for z in (left, right))
-    expected = old.get_layer("predictions")(ops.mean(one - two, axis=(1, 2)))
-    assert_close(predictions(new, x), [to_numpy(expected)])
-
-
-@pytest.mark.parametrize(
-    "build, attention", [(nested_twice, "se"), (siamese, "cbam")]
-)
-def test_dry_run_counts_what_is_added(build, attention):
-    old = build()
-    places = insert_attention(old, attention, dry_run=True)
-    profile = profile_model(insert_attention(old, attention))
-    assert profile.attention_parameters == places.parameters
-    assert profile.parameters == places.parameters + sum(
-        math.prod(v.shape) for v in old.trainable_variables
-    )
+    for found, right in zip(predictions(new, x), expected, strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-6 * abs(right).max())
 
 
 def test_dry_run_lists_the_places_and_changes_nothing():
