@@ -12,6 +12,7 @@ from cbam_keras import CBAM, VARIANTS, load_torch_weights, models
 CHECKPOINT = REFERENCE / "official_small_cbam.pth.tar"
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
 TIMM = functools.partial(CBAM, **VARIANTS["timm"])
+BN = ("weight", "bias", "running_mean", "running_var")
 
 
 def official_weights(part="cbam_c32_r16"):
@@ -62,7 +63,7 @@ def tiny_weights(**options):
         ("layer1.0.bn2", 16),
         ("layer1.0.downsample.1", 16),
     ):
-        for part in ("weight", "bias", "running_mean", "running_var"):
+        for part in BN:
             shapes[f"{name}.{part}"] = (size,)
     return {
         name: rng.uniform(0.1, 1, shape).astype("float32")
@@ -79,10 +80,7 @@ def attention_weights(prefix="layer1.0.cbam.", channels=16, hidden=1):
         "ChannelGate.mlp.3.weight": (channels, hidden),
         "ChannelGate.mlp.3.bias": (channels,),
         "SpatialGate.spatial.conv.weight": (1, 2, 7, 7),
-        "SpatialGate.spatial.bn.weight": (1,),
-        "SpatialGate.spatial.bn.bias": (1,),
-        "SpatialGate.spatial.bn.running_mean": (1,),
-        "SpatialGate.spatial.bn.running_var": (1,),
+        **{f"SpatialGate.spatial.bn.{part}": (1,) for part in BN},
     }
     return {
         prefix + name: rng.uniform(0.1, 1, shape).astype("float32")

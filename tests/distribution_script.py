@@ -44,16 +44,6 @@ def network():
 NETWORKS = {"normalized": network, "linear": linear}
 
 
-def split_processor(devices):
-    """Makes several devices of TensorFlow's one; JAX reads XLA_FLAGS."""
-    import tensorflow as tf
-
-    (processor,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(
-        processor, [tf.config.LogicalDeviceConfiguration()] * devices
-    )
-
-
 def main(output, devices, processes, process, address):
     distribute = int(devices) > 0
     if int(processes):
@@ -61,7 +51,14 @@ def main(output, devices, processes, process, address):
             address, int(processes), int(process)
         )
     if keras.backend.backend() == "tensorflow" and int(devices) > 1:
-        split_processor(int(devices))
+        # JAX reads XLA_FLAGS.
+        import tensorflow as tf
+
+        (processor,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(
+            processor,
+            [tf.config.LogicalDeviceConfiguration()] * int(devices),
+        )
     digits.replace(digits.brighter_by_class)
     if "HOLD" in os.environ:
         hold(os.environ["HOLD"])

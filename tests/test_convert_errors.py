@@ -1,6 +1,5 @@
 """Errors, hints, warnings and reports of converted weights."""
 
-import functools
 import types
 
 import keras
@@ -19,32 +18,35 @@ from layer_checks import stored, to_numpy
 from cbam_keras import (
     CBAM,
     SpatialAttention,
-    blocks,
-    insert_attention,
     load_torch_weights,
 )
 
+# Of timm's squeeze-and-excitation.
+SE = {
+    "layer1.0.se.fc1.weight": np.ones((1, 16), "float32"),
+    "layer1.0.se.fc1.bias": np.ones(1, "float32"),
+    "layer1.0.se.fc2.weight": np.ones((16, 1), "float32"),
+    "layer1.0.se.fc2.bias": np.ones(16, "float32"),
+}
 
-def network_of(block):
-    inputs = keras.Input((8, 8, 16))
-    return keras.Model(inputs, block(inputs, 16, name="stage1_block1"))
+
+def both():
+    return tiny_weights() | attention_weights()
 
 
 MISFITS = {
-    "missing": (
-        lambda: tiny_network(),
-        lambda: {k: v for k, v in tiny_weights().items() if k != "bn1.bias"},
-        'Missing (1): "bn1.bias". Unused (0). Of another shape (0). Received: '
-        "source=<a mapping of 21 entries>.",
-    ),
-    "unused": (
-        lambda: tiny_network(),
-        lambda: tiny_weights(extra=np.zeros(1)),
-        'Missing (0). Unused (1): "extra". Of another shape (0).',
+    "missing and unused": (
+        tiny_network,
+        lambda: {
+            ("extra" if name == "bn1.bias" else name): value
+            for name, value in tiny_weights().items()
+        },
+        'Missing (1): "bn1.bias". Unused (1): "extra". Of another shape (0). '
+        "Received: source=<a mapping of 22 entries>.",
     ),
     "attention in the file alone": (
-        lambda: tiny_network(),
-        lambda: tiny_weights() | attention_weights(),
+        tiny_network,
+        both,
         "The source has attention weights and the model has none: build it "
         'with attention=functools.partial(CBAM, **VARIANTS["official"]).',
     ),
@@ -56,7 +58,7 @@ MISFITS = {
     ),
     "the paper's variant": (
         lambda: tiny_network("cbam"),
-        lambda: tiny_weights() | attention_weights(),
+        both,
         "The source has another attention: build the model with "
         'attention=functools.partial(CBAM, **VARIANTS["official"]).',
     ),
@@ -73,26 +75,8 @@ MISFITS = {
     ),
     "squeeze-and-excitation": (
         lambda: tiny_network("cbam"),
-        lambda: (
-            tiny_weights()
-            | {
-                "layer1.0.se.fc1.weight": np.zeros((1, 16)),
-                "layer1.0.se.fc1.bias": np.zeros(1),
-                "layer1.0.se.fc2.weight": np.zeros((16, 1)),
-                "layer1.0.se.fc2.bias": np.zeros(16),
-            }
-        ),
+        lambda: tiny_weights() | SE,
         'attention="se".',
-    ),
-    "a learned map": (
-        lambda: tiny_network(
-            functools.partial(
-                CBAM, spatial_pool_types="conv", spatial_batch_norm=True
-            )
-        ),
-        lambda: tiny_weights() | attention_weights(),
-        'Missing (2): "stage1_block1_attention/spatial_attention/kernel", '
-        '"stage1_block1_attention/spatial_attention/pool_kernel".',
     ),
     "classes": (
         lambda: tiny_network(classes=7),
@@ -107,26 +91,19 @@ MISFITS = {
         "The source is a network of basic blocks (1), the model of basic "
         "blocks (2).",
     ),
-    "widths": (
-        lambda: tiny_network(),
-        lambda: (
-            tiny_weights() | {"layer1.0.conv1.weight": np.zeros((24, 8, 3, 3))}
-        ),
-        "The source has stages of width (24,).",
-    ),
     "another network": (
-        lambda: tiny_network(),
+        tiny_network,
         lambda: {"features.0.weight": np.zeros((8, 3, 3, 3))},
         "The source is a network of no known blocks, the model of basic "
         "blocks (1).",
     ),
     "a module into the paper's layer": (
-        lambda: CBAM(),
+        CBAM,
         official_weights,
         'The source is for CBAM(**VARIANTS["official"]).',
     ),
     "a network into a layer": (
-        lambda: CBAM(),
+        CBAM,
         lambda: attention_weights("layer1.0.cbam."),
         "To load one module of a network, pass its entries without their "
         'prefix, such as "layer1.0.cbam.".',
@@ -137,34 +114,10 @@ MISFITS = {
         "its weights do not show the number of channels C. Build it first: "
         "layer.build((None, C, None, None))",
     ),
-    "an empty mapping": (
-        lambda: tiny_network(),
-        lambda: {},
-        "which contains nothing",
-    ),
     "a checkpoint without weights": (
-        lambda: tiny_network(),
+        tiny_network,
         lambda: {"epoch": 3, "optimizer": {"lr": 0.1}},
         'a mapping with the keys "epoch" (int), "optimizer" (dict)',
-    ),
-    "the same names twice": (
-        lambda: tiny_network(),
-        lambda: {"fc.bias": np.zeros(5), "module.fc.bias": np.zeros(5)},
-        "where names differ only by the prefixes of wrappers",
-    ),
-    # Its layers have such names, but it is not residual.
-    "a block of MobileNet": (
-        lambda: network_of(blocks.depthwise_separable_block),
-        tiny_weights,
-        'Unknown (4): "stage1_block1_conv1", "stage1_block1_bn1", '
-        '"stage1_block1_conv2", ... Load the weights before',
-    ),
-    "attention in another place": (
-        lambda: insert_attention(
-            tiny_network(), OFFICIAL, "stem_relu", identity=False
-        ),
-        lambda: tiny_weights() | attention_weights(),
-        'Unknown (1): "stem_relu_attention".',
     ),
     "a layer of Keras": (
         lambda: keras.layers.Dense(2, name="own"),
@@ -192,19 +145,17 @@ def test_nothing_that_fits_is_an_error_without_strict():
     assert 'Unused (1): "features.0.weight"' in message
 
 
+# Anything that has one, without PyTorch here.
+MODULE = types.SimpleNamespace(state_dict=dict)
+
+
 @pytest.mark.parametrize(
     "target, source, options, message",
     [
         ("model", {}, {}, "`model_or_layer` must be a Keras model or layer"),
         (CBAM(), 3, {}, "`source` must be the path of a checkpoint or a mapp"),
         (CBAM(), {}, {"strict": 1}, "`strict` must be True or False"),
-        # Anything that has one, without PyTorch here.
-        (
-            CBAM(),
-            types.SimpleNamespace(state_dict=dict),
-            {},
-            r"Pass source.state_dict\(\)",
-        ),
+        (CBAM(), MODULE, {}, r"Pass source.state_dict\(\)"),
     ],
     ids=["target", "source", "strict", "module"],
 )
@@ -234,18 +185,11 @@ def test_what_fits_is_loaded_without_strict():
     }
     del weights["bn1.bias"]
     model = tiny_network()
-    before = to_numpy(model.get_layer("predictions").kernel)
+    kernel = model.get_layer("predictions").kernel
+    before = to_numpy(kernel).copy()
     report = load_torch_weights(model, weights, strict=False)
-    assert report.missing == ("bn1.bias",)
-    assert report.unused == ("extra",)
-    assert report.mismatched == (
-        ("fc.weight", (5, 16), (7, 16)),
-        ("fc.bias", (5,), (7,)),
-    )
     assert len(report.loaded) == len(model.weights) - 3
-    np.testing.assert_array_equal(
-        to_numpy(model.get_layer("predictions").kernel), before
-    )
+    np.testing.assert_array_equal(to_numpy(kernel), before)
     np.testing.assert_array_equal(
         to_numpy(model.get_layer("stem_bn").gamma), weights["bn1.weight"]
     )
@@ -278,35 +222,16 @@ def test_strides_in_1x1_convolutions_are_warned_of():
 
 
 def test_what_no_checkpoint_computes_is_warned_of():
-    options = {
-        "order": "parallel",
-        "activation": None,
-        "gate_activation": "hard_sigmoid",
-        "identity_init": True,
-    }
-    layer = OFFICIAL(**options, name="gate")
+    options = {"order": "parallel", "activation": None, "identity_init": True}
     listed = (
         "\"gate\" has order='parallel', activation='linear', "
-        "gate_activation='hard_sigmoid', identity_init=True, which no known"
+        "identity_init=True, which no known"
     )
     with pytest.warns(UserWarning, match=listed):
-        load_torch_weights(layer, official_weights())
-    layer = SpatialAttention(dilation_rate=2, batch_norm=True)
-    layer.build((None, None, None, 16))
-    with pytest.warns(UserWarning, match="dilation_rate=2"):
-        load_torch_weights(layer, official_weights("spatial_k7"))
+        load_torch_weights(OFFICIAL(**options, name="gate"), official_weights())
 
 
 def test_other_pools_than_those_of_timm_are_warned_of():
-    names = attention_weights("layer1.0.se.")
-    names = {
-        f"layer1.0.se.fc{layer}.{kind}": names[
-            f"layer1.0.se.ChannelGate.mlp.{number}.{kind}"
-        ]
-        for layer, number in ((1, 1), (2, 3))
-        for kind in ("weight", "bias")
-    }
-    weights = {**tiny_weights(), **names}
     with pytest.warns(UserWarning, match='attention="se"') as caught:
-        load_torch_weights(tiny_network("channel"), weights)
+        load_torch_weights(tiny_network("channel"), tiny_weights() | SE)
     assert caught[0].filename == __file__

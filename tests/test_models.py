@@ -11,20 +11,14 @@ from layer_checks import random_input, randomize, to_numpy
 
 from cbam_keras import models
 
-SHARED = {
-    "include_top": True,
-    "weights": None,
-    "input_tensor": None,
-    "input_shape": None,
-    "pooling": None,
-    "classes": 1000,
-    "classifier_activation": "softmax",
-    "attention": None,
-    "stem": "imagenet",
-    "downsample_in": "3x3",
-}
 MEAN = np.array([0.485, 0.456, 0.406])
 DEVIATION = np.array([0.229, 0.224, 0.225])
+
+
+POSITIONAL = (
+    "include_top weights input_tensor input_shape pooling classes "
+    "classifier_activation"
+)
 
 
 def test_builders_have_the_same_arguments():
@@ -36,7 +30,8 @@ def test_builders_have_the_same_arguments():
     assert len(builders) == 9
     for builder in builders:
         found = list(inspect.signature(builder).parameters.values())
-        assert [(p.name, p.default) for p in found[:10]] == [*SHARED.items()]
+        assert [p.name for p in found[:7]] == POSITIONAL.split()
+        assert [p.default for p in found[7:10]] == [None, "imagenet", "3x3"]
         # As in keras.applications, the first seven may be positional.
         positional = [p.kind == p.POSITIONAL_OR_KEYWORD for p in found]
         assert positional == [True] * 7 + [False] * (len(found) - 7)
@@ -53,9 +48,14 @@ def pixels(shape, dtype="uint8"):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float64"])
-@pytest.mark.parametrize("shape", [(7, 5, 3), (2, 7, 5, 3)], ids=str)
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    "dtype, shape, data_format",
+    [
+        ("uint8", (7, 5, 3), "channels_last"),
+        ("float64", (2, 7, 5, 3), "channels_first"),
+    ],
+    ids=["image", "batch"],
+)
 def test_preprocessing_equals_the_formula(dtype, shape, data_format):
     images = pixels(shape, dtype)
     expected = (images / 255.0 - MEAN) / DEVIATION
@@ -76,37 +76,26 @@ def test_preprocessing_equals_the_formula(dtype, shape, data_format):
     np.testing.assert_array_equal(models.preprocess_input(images), array)
 
 
-def test_preprocessing_works_inside_a_model():
+def test_preprocessing_works_inside_a_model_and_tf_data():
     inputs = keras.Input((None, None, 3), dtype="uint8")
     model = keras.Model(inputs, models.preprocess_input(inputs))
     images = pixels((2, 7, 5, 3))
+    expected = models.preprocess_input(images)
     np.testing.assert_allclose(
-        model.predict(images, verbose=0),
-        models.preprocess_input(images),
-        atol=1e-6,
+        model.predict(images, verbose=0), expected, atol=1e-6
     )
-
-
-def test_preprocessing_runs_in_tf_data():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.data gives tensors of TensorFlow alone")
     import tensorflow as tf
 
-    images = pixels((4, 7, 5, 3))
-    batches = tf.data.Dataset.from_tensor_slices(images).map(
-        models.preprocess_input
-    )
-    np.testing.assert_allclose(
-        np.stack(list(batches.as_numpy_iterator())),
-        models.preprocess_input(images),
-        atol=1e-6,
-    )
+    batches = tf.data.Dataset.from_tensor_slices(images)
+    found = batches.map(models.preprocess_input).as_numpy_iterator()
+    np.testing.assert_allclose(np.stack([*found]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "images, data_format, error, message",
     [
-        (np.zeros((7, 5, 4)), None, ValueError, "`images` must be one RGB"),
         (
             np.zeros((7, 5, 3)),
             "channels_first",
@@ -117,7 +106,7 @@ def test_preprocessing_runs_in_tf_data():
         (np.zeros((7, 5, 3)), "last", ValueError, "`data_format` must be one"),
         ([[[0, 0, 0]]], None, TypeError, "`images` must be an array"),
     ],
-    ids=["channels", "axis", "rank", "format", "list"],
+    ids=["axis", "rank", "format", "list"],
 )
 def test_preprocessing_refuses_what_is_no_image(
     images, data_format, error, message
@@ -130,39 +119,26 @@ def tiny(depths=(2, 1), **options):
     return networks.resnet(depths, attention="cbam", **options)
 
 
-def tiny_mobilenet(**options):
-    return models.MobileNet(
-        alpha=0.125, stem="small", input_shape=(16, 16, 3), **options
-    )
-
-
 @pytest.mark.parametrize(
-    "build, names",
+    "build, last",
     [
-        (tiny, ["stage1_block2_out", "stage2_block1_out"]),
-        (
-            tiny_mobilenet,
-            [
-                "stage1_block1_out",
-                "stage2_block2_out",
-                "stage3_block2_out",
-                "stage4_block6_out",
-                "stage5_block2_out",
-            ],
-        ),
         # As text, block 10 would come before block 9.
+        (lambda: tiny((10, 1), include_top=False), (10, 1)),
         (
-            lambda: tiny((10, 1), include_top=False),
-            ["stage1_block10_out", "stage2_block1_out"],
+            lambda: models.MobileNet(
+                alpha=0.125, stem="small", input_shape=(16, 16, 3)
+            ),
+            (1, 2, 2, 6, 2),
         ),
     ],
-    ids=["resnet", "mobilenet", "ten blocks"],
+    ids=["resnet", "mobilenet"],
 )
-def test_pyramid_gives_the_last_output_of_each_stage(build, names):
+def test_pyramid_gives_the_last_output_of_each_stage(build, last):
     model = build()
     found = models.pyramid(model).output
     assert [id(x) for x in found] == [
-        id(model.get_layer(name).output) for name in names
+        id(model.get_layer(f"stage{stage}_block{block}_out").output)
+        for stage, block in enumerate(last, 1)
     ]
 
 
@@ -179,17 +155,6 @@ def test_pyramid_predicts_with_the_weights_of_the_model():
         to_numpy(head(small.mean(axis=(1, 2)))),
         atol=1e-5,
     )
-
-
-def test_pyramid_of_a_copy_with_other_layers_between():
-    copy = keras.models.clone_model(
-        tiny(),
-        call_function=lambda layer, *args, **kwargs: layers.ReLU()(
-            layer(*args, **kwargs)
-        ),
-    )
-    shapes = models.pyramid(copy).output_shape
-    assert shapes == [(None, 8, 8, 4), (None, 4, 4, 8)]
 
 
 def test_pyramid_starts_from_the_source_of_an_input_tensor():

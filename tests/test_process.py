@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import pytest
 from networks import linear
 
 from cbam_keras import _process, cli, training
-from cbam_keras._process import log, start
+from cbam_keras._process import log
 
 
 @pytest.fixture(autouse=True)
@@ -43,40 +44,14 @@ def swallow(action):
 # The context.
 
 
-def test_a_swallowed_signal_is_raised_at_the_next_batch():
-    with pytest.raises(KeyboardInterrupt), _process.noted():
-        swallow(press_ctrl_c)
-        _process.raise_if_noted()
-        pytest.fail("the work went on")
-
-
-def test_a_swallowed_signal_is_raised_at_the_end():
-    with pytest.raises(KeyboardInterrupt), _process.noted():
-        swallow(press_ctrl_c)
-    # And is then forgotten.
-    with _process.noted():
-        _process.raise_if_noted()
-
-
-def test_an_error_that_a_signal_causes_is_an_interrupt():
-    with pytest.raises(KeyboardInterrupt), _process.noted():
-        swallow(press_ctrl_c)
-        raise SystemError("returned a result with an exception set")
-    with pytest.raises(SystemError, match="a bug"), _process.noted():
-        raise SystemError("a bug")
-
-
-def test_the_handlers_are_restored():
+def test_handlers_of_the_user_are_left_alone_and_others_restored():
     with _process.noted():
         noting = signal.getsignal(signal.SIGINT)
+        assert noting != signal.default_int_handler
         with _process.noted():
             pass
         assert signal.getsignal(signal.SIGINT) == noting
-    assert noting != signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-
-
-def test_a_handler_of_the_user_is_left_alone():
     received = []
     signal.signal(signal.SIGINT, lambda *_: received.append("here"))
     with _process.noted():
@@ -84,17 +59,26 @@ def test_a_handler_of_the_user_is_left_alone():
     assert received == ["here"]
 
 
+def test_an_error_that_a_signal_causes_is_an_interrupt():
+    with pytest.raises(KeyboardInterrupt), _process.noted():
+        swallow(press_ctrl_c)
+        raise SystemError("returned a result with an exception set")
+    # And the signal is then forgotten.
+    with pytest.raises(SystemError, match="a bug"), _process.noted():
+        _process.raise_if_noted()
+        raise SystemError("a bug")
+
+
 # A training, interrupted within this process.
 
 
 def call_first(patch, owner, name, count, action):
     """Calls `action` before the nth call of a function."""
-    function, calls = getattr(owner, name), []
+    function, calls = getattr(owner, name), itertools.count(1)
 
     @functools.wraps(function)
     def counted(*arguments, **options):
-        calls.append(name)
-        if len(calls) == count:
+        if next(calls) == count:
             action()
         return function(*arguments, **options)
 
@@ -111,31 +95,29 @@ def epochs_in(folder):
     return 0
 
 
-# Where, at which call, and how many epochs of two the folder holds then, if
-# the exception gets through and if it is swallowed.
+# Where, at which call, whether the exception is swallowed there, and how many
+# epochs of two the folder holds then.
 MOMENTS = {
-    "building": (keras.Model, "compile", 1, 0, 0),
-    "epoch_begins": (keras.callbacks.CallbackList, "on_epoch_begin", 2, 1, 1),
-    "saving": (keras.Model, "save", 1, 0, 1),
-    "loading": (keras.saving, "load_model", 1, 2, "finished"),
+    "building": (keras.Model, "compile", 1, False, 0),
+    "epoch": (keras.callbacks.CallbackList, "on_epoch_begin", 2, False, 1),
+    "saving": (keras.Model, "save", 1, True, 1),
+    "loading": (keras.saving, "load_model", 1, True, "finished"),
 }
 ADVICE = "cbam-keras train: interrupted; the same command resumes from here\n"
 
 
-@pytest.mark.parametrize("caught", [False, True], ids=["raised", "swallowed"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_an_interrupted_command_ends_in_one_line(
-    tiny, monkeypatch, tmp_path, capsys, moment, caught
+    tiny, monkeypatch, tmp_path, capsys, moment
 ):
     pretended.install(monkeypatch)
-    owner, name, count, *epochs = MOMENTS[moment]
+    *where, swallowed, epochs = MOMENTS[moment]
     action = functools.partial(swallow, press_ctrl_c)
-    action = action if caught else press_ctrl_c
-    call_first(monkeypatch, owner, name, count, action)
+    call_first(monkeypatch, *where, action if swallowed else press_ctrl_c)
     options = ["--data", "mnist5k", "--attention", "none", "--epochs", "2"]
     assert cli.main(["train", *options, "--output", str(tmp_path)]) == 130
     assert capsys.readouterr().err == ADVICE
-    assert epochs_in(tmp_path) == epochs[caught]
+    assert epochs_in(tmp_path) == epochs
 
 
 def test_python_is_interrupted_where_keras_swallows_it(
@@ -213,8 +195,8 @@ def begin(tmp_path):
     )
     started = []
 
-    def beginning(code, *arguments, script=SCRIPT):
-        (tmp_path / "run.py").write_text(script + code)
+    def beginning(code, *arguments):
+        (tmp_path / "run.py").write_text(SCRIPT + code)
         process = subprocess.Popen(
             [sys.executable, "run.py", *(arguments or ["train"])],
             cwd=tmp_path,
@@ -234,9 +216,7 @@ def begin(tmp_path):
 @pytest.mark.parametrize(
     ("code", "number"),
     [
-        ("time.sleep(60)", signal.SIGINT),
         ("time.sleep(60)", signal.SIGTERM),
-        ("while True:\n try: time.sleep(60)\n except: pass", signal.SIGINT),
         (
             "with _process.noted():\n"
             " while True:\n"
@@ -251,7 +231,7 @@ def begin(tmp_path):
             signal.SIGINT,
         ),
     ],
-    ids=["ctrl_c", "sigterm", "swallowed", "swallowed_when_noted", "in_a_call"],
+    ids=["asleep", "swallowed", "in_a_call"],
 )
 def test_the_command_ends_whatever_it_does(begin, code, number):
     process = begin(code)
@@ -262,131 +242,83 @@ def test_the_command_ends_whatever_it_does(begin, code, number):
     assert process.stderr.read() == "cbam-keras: interrupted\n"
 
 
+SECOND_SIGNAL = """
+import signal
+with _process.noted():
+    try: signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt: pass
+    signal.raise_signal(signal.SIGTERM)
+    print("went on", flush=True)
+"""
+SIGNAL_TO_A_CHILD = """
+import os, signal
+with _process.noted():
+    child = os.fork()
+    if not child:
+        time.sleep(20)
+        os._exit(0)
+time.sleep(0.5)
+os.kill(child, signal.SIGTERM)
+_, status = os.waitpid(child, 0)
+time.sleep(2)
+print(os.waitstatus_to_exitcode(status))
+"""
+IGNORED_SIGNAL = """
+import signal
+with _process.noted(): signal.raise_signal(signal.SIGINT)
+print("went on")
+"""
+
+
 @pytest.mark.parametrize(
-    ("code", "status", "printed"),
+    ("code", "handler", "status", "printed"),
     [
-        # A second signal ends the command at once.
-        (
-            "import signal\n"
-            "with _process.noted():\n"
-            " try: signal.raise_signal(signal.SIGINT)\n"
-            " except KeyboardInterrupt: pass\n"
-            " signal.raise_signal(signal.SIGTERM)\n"
-            " print('went on', flush=True)",
-            130,
-            "",
-        ),
-        # A signal to a child ends the child alone.
-        (
-            "import os, signal\n"
-            "with _process.noted():\n"
-            " child = os.fork()\n"
-            " if not child:\n"
-            "  time.sleep(20)\n"
-            "  os._exit(0)\n"
-            "time.sleep(0.5)\n"
-            "os.kill(child, signal.SIGTERM)\n"
-            "_, status = os.waitpid(child, 0)\n"
-            "time.sleep(2)\n"
-            "print(os.waitstatus_to_exitcode(status))",
-            0,
-            f"{-signal.SIGTERM}\n",
-        ),
+        # It ends the command at once.
+        (SECOND_SIGNAL, signal.default_int_handler, 130, ""),
+        (SIGNAL_TO_A_CHILD, signal.default_int_handler, 0, "-15\n"),
+        (IGNORED_SIGNAL, signal.SIG_IGN, 0, "went on\n"),
     ],
-    ids=["second_signal", "of_a_child"],
+    ids=["second", "to_a_child", "ignored"],
 )
-def test_signals_reach_whom_they_are_sent_to(begin, code, status, printed):
+def test_signals_reach_whom_they_are_sent_to(
+    begin, code, handler, status, printed
+):
+    signal.signal(signal.SIGINT, handler)
     process = begin(code)
     assert process.wait(30) == status
     assert process.stdout.read() == f"imported\nstarted\n{printed}"
 
 
-def test_a_signal_that_was_ignored_is_ignored(begin):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process = begin(
-        "import signal\n"
-        "with _process.noted(): signal.raise_signal(signal.SIGINT)\n"
-        "print('went on')"
-    )
-    assert process.wait(30) == 0
-    assert process.stdout.read() == "imported\nstarted\nwent on\n"
-
-
 @pytest.mark.parametrize(
-    ("arguments", "status", "printed"),
-    [
-        (["--version"], 0, "stdout"),
-        (["--help"], 0, "stdout"),
-        (["--trian", "train"], 2, "stderr"),
-    ],
-    ids=["version", "help", "mistake"],
+    ("argument", "status"), [("--version", 0), ("--trian", 2)]
 )
-def test_what_needs_no_keras_is_answered_before_it(
-    begin, arguments, status, printed
-):
-    process = begin("", *arguments)
+def test_what_needs_no_keras_is_answered_before_it(begin, argument, status):
+    process = begin("", argument)
     assert process.wait(30) == status
-    output = getattr(process, printed).read()
+    output = (process.stderr if status else process.stdout).read()
     assert output and "imported" not in output
-
-
-def test_importing_the_library_changes_nothing_in_a_process(begin):
-    process = begin(
-        "import signal\n"
-        "kept = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\n"
-        "print(kept, threading.active_count())",
-        script="import threading\nfrom cbam_keras import _process\n",
-    )
-    assert process.wait(30) == 0
-    assert process.stdout.read() == "True 1\n"
-
-
-@pytest.mark.parametrize(
-    ("started", "program", "command"),
-    [
-        (["python", "-W", "error", "-m", "cbam_keras"], "-m", True),
-        (["python", "/bin/cbam-keras"], "/bin/cbam-keras", True),
-        (["cbam-keras.exe"], "cbam-keras.exe", True),
-        (["python", "train.py", "cbam_keras"], "train.py", False),
-        (["python", "-m", "pytest"], "-m", False),
-        (["python"], None, False),
-    ],
-)
-def test_only_the_command_is_the_command(
-    monkeypatch, started, program, command
-):
-    monkeypatch.setattr(sys, "orig_argv", started)
-    monkeypatch.setattr(sys, "argv", [program] if program else [])
-    assert start.is_command() is command
 
 
 # What TensorFlow logs at its start.
 
-BANNER = b"WARNING: All log messages before absl::InitializeLog() is called"
-NO_GPU = b"E0000 00:00:1.1 1 cuda_platform.cc:52] failed call to cuInit: 303"
 
-
-def test_only_noise_is_left_out(capfd, monkeypatch):
-    monkeypatch.setattr(log.glob, "glob", lambda pattern: [])
+@pytest.mark.parametrize(("gpus", "shown"), [([], 4), (["/dev/nvidia0"], 3)])
+def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
+    monkeypatch.setattr(log.glob, "glob", lambda pattern: gpus)
     lines = (
-        BANNER,
+        b"WARNING: All log messages before absl::InitializeLog() is called",
         b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
         b"To enable the following instructions: AVX2",
-        NO_GPU,
+        b"E0000 00:00:1.1 1 cuda_platform.cc:52] failed call to cuInit: 303",
         b"W0000 00:00:1.1 1 gpu_device.cc:2] Cannot dlopen some libraries",
-        b"UserWarning: something is deprecated",
         b"Traceback (most recent call last):",
     )
     # Also what was written before an error.
     with contextlib.suppress(KeyError), log.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
         raise KeyError
-    assert capfd.readouterr().err.encode() == b"\n".join(lines[4:]) + b"\n"
-
-
-def test_with_a_gpu_its_error_is_shown(monkeypatch):
-    monkeypatch.setattr(log.glob, "glob", lambda pattern: ["/dev/nvidia0"])
-    assert not log.is_noise(NO_GPU)
+    found = capfd.readouterr().err.encode()
+    assert found == b"\n".join(lines[shown:]) + b"\n"
 
 
 def test_warnings_of_retracing_are_left_out(caplog):

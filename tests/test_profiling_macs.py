@@ -21,13 +21,11 @@ def profile_of(layer, shape):
 GELU = {"activation": "gelu"}
 MULTIPLIED = {"depth_multiplier": 2}
 SAME = {"padding": "same"}
-THREE = ("avg", "lp", "lse")
 TWO = {"strides": 2}
 # MACs, shape of the input, layer, its arguments. Of a convolution: positions of
 # the output, its filters, taps of the kernel, input channels of a group.
 CONVOLUTIONS = [
     (9 * 4 * 3 * 5, (9, 5), layers.Conv1D, (4, 3, 1, "causal"), {}),
-    (9 * 4 * 3 * 5, (9, 5), layers.Conv1D, (4, 3), SAME | {"dilation_rate": 2}),
     # Biases and activations cost nothing.
     (20 * 4 * 6 * 6, (7, 5, 6), layers.Conv2D, (4, (3, 2)), GELU),
     (4 * 3 * 4 * 9 * 6, (8, 5, 6), layers.Conv2D, (4, 3), TWO | SAME),
@@ -35,10 +33,8 @@ CONVOLUTIONS = [
     (12 * 4 * 9 * 6, (8, 7, 6), layers.Conv2D, (4, 3), {"dilation_rate": 2}),
     (7 * 5 * 4 * 9 * 3, (7, 5, 6), layers.Conv2D, (4, 3), SAME | {"groups": 2}),
     (2 * 2 * 4 * 27 * 2, (6, 5, 4, 2), layers.Conv3D, (4, 3), TWO),
-    (9 * 10 * 3, (9, 5), layers.DepthwiseConv1D, (3,), SAME | MULTIPLIED),
     (6 * 12 * 9, (7, 5, 6), layers.DepthwiseConv2D, (3,), TWO | MULTIPLIED),
     # The depthwise step, then the 1x1 convolution.
-    (7 * 10 * (3 + 4), (9, 5), layers.SeparableConv1D, (4, 3), MULTIPLIED),
     (
         6 * 12 * (9 + 4),
         (7, 5, 6),
@@ -48,9 +44,7 @@ CONVOLUTIONS = [
     ),
     # Every position of the input is multiplied by the whole kernel, whatever
     # the padding crops.
-    (5 * 3 * 4 * 3, (5, 3), layers.Conv1DTranspose, (4, 3), {}),
     (12 * 5 * 4 * 6, (4, 3, 5), layers.Conv2DTranspose, (4, (3, 2)), TWO),
-    (12 * 6 * 2 * 9, (4, 3, 6), layers.Conv2DTranspose, (2, 3), TWO | SAME),
     (24 * 5 * 2 * 8, (2, 3, 4, 5), layers.Conv3DTranspose, (2, 2), TWO),
 ]
 # The MLP from C to the hidden width and back, once for each pool; at each
@@ -60,12 +54,9 @@ MLP = 24 * 6 + 6 * 24
 GATES = [
     (2 * MLP, (4, 5, 3, 24), ChannelAttention, (4,), {}),
     (2 * 2 * 24 * 5, (7, 24), ChannelAttention, (), {"hidden_units": 5}),
-    (3 * MLP, (7, 24), ChannelAttention, (4,), {"pool_types": THREE}),
     (MLP, (7, 5, 24), SqueezeExcite, (4,), {}),
     (9 * 7 * 2, (9, 6), SpatialAttention, (), {}),
     (35 * 9 * 2, (7, 5, 6), SpatialAttention, (3,), {"dilation_rate": 2}),
-    (35 * 9 * 2, (7, 5, 6), SpatialAttention, (3,), {"batch_norm": True}),
-    (35 * 9, (7, 5, 6), SpatialAttention, (3,), {"pool_types": "lse"}),
     (
         24 * (27 * 2 + 6),
         (2, 3, 4, 6),
@@ -75,28 +66,12 @@ GATES = [
     ),
     (2 * MLP + 35 * 9 * 2, (7, 5, 24), CBAM, (4, 3), {"order": "parallel"}),
     (MLP + 35 * 18, (7, 5, 24), CBAM, (4, 3), {"channel_pool_types": "avg"}),
-    (
-        2 * MLP + 35 * 9,
-        (7, 5, 24),
-        CBAM,
-        (4, 3),
-        {"spatial_pool_types": ("max",)},
-    ),
 ]
 # Of an einsum: the product of the sizes of all letters, the batch being one.
 PRODUCTS = [
     (5 * 6, (5,), layers.Dense, (6,)),
-    (2 * 3 * 5 * 6, (2, 3, 5), layers.Dense, (6,)),
     (3 * 4 * 5 * 6, (3, 4, 5), layers.EinsumDense, ("abcd,cde->abe", (3, 6))),
-    (3 * 5 * 6, (3, 5), layers.EinsumDense, ("abc,bd->adc", (6, 5))),
     (30 * 4, (2, 3, 5), layers.EinsumDense, ("...bc,cd->...bd", (3, 4))),
-    (3 * 4 * 5, (3, 5), layers.EinsumDense, ("ab...,bc->ac...", (4, 5))),
-    (
-        3 * (5 * 4 * 3 * 5),
-        (3, 7, 5),
-        layers.TimeDistributed,
-        (layers.Conv1D(4, 3),),
-    ),
     (
         3 * 2 * (5 * 4),
         (3, 2, 5),
@@ -137,26 +112,10 @@ def test_macs_equal_the_formula(row):
     assert found.kind == make.__name__
 
 
-def test_a_model_for_each_step_counts_all_its_layers():
-    model = keras.Sequential(
-        [
-            keras.Input((7, 5)),
-            layers.SeparableConv1D(4, 3),
-            layers.Dropout(0.5),
-            layers.BatchNormalization(),
-        ]
-    )
-    found = profile_of(layers.TimeDistributed(model), (3, 7, 5))
-    assert found.macs == 3 * (5 * 5 * 3 + 5 * 5 * 4)
-
-
 FREE = [
     (layers.BatchNormalization, {}, 12),
     (layers.LayerNormalization, {}, 12),
-    (layers.GroupNormalization, {"groups": 2}, 12),
-    (layers.RMSNormalization, {}, 6),
     (layers.PReLU, {}, 210),
-    (layers.Normalization, {}, 0),
     (layers.Embedding, {"input_dim": 11, "output_dim": 4}, 44),
 ]
 
@@ -180,13 +139,6 @@ def test_axes_folded_into_the_batch_count():
     found = profile_model(keras.Model(inputs, x))
     gates = 4 * 2 * 2 * 9 + 64 * 9 * 2
     assert [row.macs for row in found.rows] == [64 * 81, gates, 64 * 15]
-
-
-def test_axes_folded_into_the_batch_count_in_time_distributed():
-    inputs = keras.Input((4, 3, 5))
-    x = ops.reshape(inputs, (-1, 3, 5))
-    x = layers.TimeDistributed(layers.Dense(2, use_bias=False))(x)
-    assert profile_model(keras.Model(inputs, x)).macs == 4 * 3 * 5 * 2
 
 
 # The papers' multiply-adds at 224 x 224: MobileNetV2 300 M, EfficientNet-B0

@@ -5,7 +5,6 @@ import functools
 import random
 
 import numpy as np
-import pytest
 from networks import linear, mlp
 
 from cbam_keras import data
@@ -60,10 +59,3 @@ def test_the_total_is_over_networks_epochs_times_and_workers():
     assert cells == ["b", "20", "3,000", "60.0", "4", "3", "741"]
     alone = dataclasses.replace(found, workers=1)
     assert str(alone).splitlines()[-1] == "About 19 minutes on this device"
-
-
-@pytest.mark.parametrize("name", ["times", "workers"])
-def test_counts_must_be_positive(few_digits, name):
-    images = data.load("mnist5k", batch_size=35)
-    with pytest.raises(ValueError, match=f"`{name}` must be a positive"):
-        estimate(NETWORKS, images, RECIPE, **{name: 0})

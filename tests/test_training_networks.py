@@ -50,25 +50,15 @@ def test_every_network_starts_from_the_seed(tmp_path):
     assert first == second != rows(6)[0]
 
 
-@pytest.mark.parametrize(
-    ("outside", "precision", "inside"),
-    [
-        ("mixed_bfloat16", None, "mixed_bfloat16"),
-        ("float32", "bfloat16", "mixed_bfloat16"),
-        ("mixed_bfloat16", "float16", "mixed_float16"),
-    ],
-    ids=["global", "recipe", "over_global"],
-)
-def test_mixed_precision_is_the_policy_while_building(
-    outside, precision, inside
-):
-    keras.config.set_dtype_policy(outside)
-    recipe = Recipe(mixed_precision=precision)
-    model = training.build_seeded(linear, recipe)
-    assert model.layers[-1].dtype_policy.name == inside
-    with pytest.raises(ZeroDivisionError):
-        training.build_seeded(lambda: 1 / 0, recipe)
-    assert keras.config.dtype_policy().name == outside
+def test_mixed_precision_is_the_policy_while_building():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    for precision, inside in ((None, "bfloat16"), ("float16", "float16")):
+        recipe = Recipe(mixed_precision=precision)
+        model = training.build_seeded(linear, recipe)
+        assert model.layers[-1].dtype_policy.name == f"mixed_{inside}"
+        with pytest.raises(ZeroDivisionError):
+            training.build_seeded(lambda: 1 / 0, recipe)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
 def test_a_model_given_is_trained_itself(tmp_path, capsys):
@@ -84,24 +74,6 @@ def test_a_model_given_is_trained_itself(tmp_path, capsys):
         train(linear(activation=None), tmp_path)
 
 
-def test_a_resumed_network_tells_after_which_epoch(
-    tmp_path, monkeypatch, capsys
-):
-    recipe = dataclasses.replace(SHORT, epochs=2)
-    fit = keras.Model.fit
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            *(keras.Model, "fit"),
-            lambda *given, **options: fit(*given, **{**options, "epochs": 1}),
-        )
-        # The second epoch fails.
-        patch.setattr(training.Progress, "load_model", pytest.fail)
-        with pytest.raises(pytest.fail.Exception):
-            train(linear, tmp_path, recipe)
-    train(linear, tmp_path, recipe)
-    assert "170 parameters, after epoch 1" in capsys.readouterr().out
-
-
 # Compiled.
 
 logits = functools.partial(linear, activation=None)
@@ -115,24 +87,16 @@ def softmax(logits):
 @pytest.mark.parametrize(
     ("build", "to_probabilities", "one_hot"),
     [
-        (linear, np.asarray, False),
         (linear, np.asarray, True),
-        (lambda: logits(layers.Activation("softmax")), np.asarray, False),
         (lambda: logits(layers.Softmax()), np.asarray, False),
         (
             lambda: keras.Sequential([keras.Input((28, 28, 1)), linear()]),
             *(np.asarray, False),
         ),
-        (logits, softmax, False),
         (logits, softmax, True),
-        (resnet, np.asarray, False),
         (lambda: resnet(classifier_activation=None), softmax, False),
     ],
-    ids=[
-        *("in_the_layer", "of_one_hot", "activation_layer", "softmax_layer"),
-        *("in_a_model", "logits", "logits_of_one_hot"),
-        *("resnet", "resnet_logits"),
-    ],
+    ids=["one_hot", "softmax_layer", "in_a_model", "logits", "resnet_logits"],
 )
 def test_the_loss_is_the_cross_entropy(build, to_probabilities, one_hot):
     model = build()
@@ -169,8 +133,7 @@ def test_a_training_step_is_traced_once(monkeypatch):
     # What `fit` calls for each batch.
     model.make_train_function()
     for _ in range(2):
-        images = np.zeros((2, 28, 28, 1))
-        model.train_function(iter([(images, np.arange(2))]))
+        model.train_function(iter([(np.zeros((2, 28, 28, 1)), np.arange(2))]))
     assert len(traced) == 1
 
 
@@ -192,15 +155,9 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
     ("networks", "error", "message"),
     [
         ([linear], TypeError, "a keras.Model or a mapping"),
-        (None, TypeError, "a keras.Model or a mapping"),
-        ({"linear": 5}, TypeError, "a keras.Model or a mapping"),
         ({1: linear}, TypeError, "a keras.Model or a mapping"),
         ({}, ValueError, "at least one network"),
-        ({"": linear}, ValueError, "file names"),
-        ({"..": linear}, ValueError, "file names"),
         ({"a/b": linear}, ValueError, "file names"),
-        ({"a\0b": linear}, ValueError, "file names"),
-        ({"a" * 101: linear}, ValueError, "file names"),
     ],
 )
 def test_wrong_networks_are_refused(tmp_path, networks, error, message):
@@ -215,12 +172,8 @@ def test_wrong_networks_are_refused(tmp_path, networks, error, message):
         (lambda: linear(shape=(32, 28, 1)), "32, 28, 1), {}10)"),
         (lambda: linear(classes=9), "28, 28, 1), {}9)"),
         (lambda: resnet(include_top=False), "28, 28, 1), {}28, 28, 4)"),
-        (
-            lambda: keras.Sequential([keras.Input((784,)), layers.Dense(10)]),
-            "784), {}10)",
-        ),
     ],
-    ids=["size", "classes", "no_classifier", "rank"],
+    ids=["size", "classes", "no_classifier"],
 )
 def test_a_network_that_does_not_fit_is_refused(tmp_path, build, received):
     received = received.format("output_shape=(None, ")
@@ -230,78 +183,60 @@ def test_a_network_that_does_not_fit_is_refused(tmp_path, build, received):
     ) as caught:
         train(build, tmp_path)
     assert f"input_shape=(None, {received}" in str(caught.value)
-
-
-def test_a_network_that_does_not_fit_leaves_the_folder_free(tmp_path):
-    with pytest.raises(ValueError, match="must take images of shape"):
-        train({"bad": functools.partial(linear, classes=9)}, tmp_path)
+    # Another network may be written there.
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: None,
-        lambda: keras.Sequential([layers.Flatten(), layers.Dense(10)]),
-    ],
-    ids=["no_model", "unknown_shape"],
-)
-def test_what_is_no_model_with_a_shape_is_refused(tmp_path, build):
-    with pytest.raises(ValueError, match="known input shape. Received"):
-        train(build, tmp_path)
+def test_what_is_no_model_with_a_shape_is_refused(tmp_path):
+    unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
+    for model in (None, unknown):
+        with pytest.raises(ValueError, match="known input shape. Received"):
+            train(lambda model=model: model, tmp_path)
 
 
 def test_a_network_for_any_size_fits(tmp_path):
-    def build():
-        inputs = keras.Input((None, None, 1))
-        x = layers.GlobalAveragePooling2D()(inputs)
-        return keras.Model(inputs, layers.Dense(10)(x))
-
-    assert train(build, tmp_path).runs[0].parameters == 20
+    inputs = keras.Input((None, None, 1))
+    outputs = layers.Dense(10)(layers.GlobalAveragePooling2D()(inputs))
+    model = keras.Model(inputs, outputs)
+    assert train(model, tmp_path).runs[0].parameters == 20
 
 
 @pytest.mark.parametrize(
-    ("networks", "recipe", "options", "error", "message"),
+    ("options", "message"),
     [
-        (linear, {"epochs": 1}, {}, TypeError, "`recipe` must be a Recipe or"),
-        (linear, SHORT, {"output": None}, TypeError, "`output` must be the"),
-        (linear, SHORT, {"settings": {"x": object()}}, TypeError, "be plain"),
+        ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),
+        ({"output": None}, "`output` must be the"),
+        ({"distribute": 2}, "`distribute` must be True, False or a Distri"),
         (
-            *(linear(), Recipe(mixed_precision="float16"), {}, ValueError),
+            {"recipe": Recipe(mixed_precision="float16")},
             '`mixed_precision` decides how.*model "linear"',
         ),
-        (
-            *(linear(), SHORT, {"distribute": True}, ValueError),
-            '`distribute` decides on which.*model "linear"',
-        ),
-        (
-            *(linear, SHORT, {"distribute": 2}, TypeError),
-            "`distribute` must be True, False or a Distribution",
-        ),
+        ({"distribute": True}, '`distribute` decides on which.*model "linear"'),
     ],
+    ids=str,
 )
-def test_arguments_that_do_not_fit_are_refused(
-    tmp_path, networks, recipe, options, error, message
-):
+def test_arguments_that_do_not_fit_are_refused(tmp_path, options, message):
+    # A model, or a builder of one.
+    given = "model" in message
+    error, networks = (ValueError, linear()) if given else (TypeError, linear)
     with pytest.raises(error, match=message):
-        train(
-            *(networks,),
-            recipe=recipe,
-            **{"output": tmp_path / "run", **options},
-        )
+        train(networks, **{"output": tmp_path / "run", **options})
     assert not (tmp_path / "run").exists()
 
 
 def test_plain_values_are_taken_from_numpy_and_tuples(tmp_path):
+    recipe = dataclasses.replace(SHORT, epochs=np.int64(1))
+    settings = {"pools": ("avg", "max"), "rate": np.float32(0.5)}
     call = functools.partial(
-        *(train, linear, tmp_path),
-        recipe=dataclasses.replace(SHORT, epochs=np.int64(1)),
-        settings={"pools": ("avg", "max"), "rate": np.float32(0.5)},
+        *(train, linear, tmp_path, recipe), settings=settings
     )
     # And are equal when they have been read back.
     assert call() == call()
-    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
-    assert (settings["pools"], settings["rate"]) == (["avg", "max"], 0.5)
+    found = json.loads((tmp_path / "results.json").read_text())["settings"]
+    assert (found["pools"], found["rate"]) == (["avg", "max"], 0.5)
+    settings["rate"] = object()
+    with pytest.raises(TypeError, match="be plain"):
+        call()
 
 
 def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch):
@@ -319,8 +254,8 @@ FOUR = Recipe(epochs=4, batch_size=35)
 ELEVEN = Recipe(epochs=11, batch_size=35)
 
 
-def normalized(momentum=0.9, **options):
-    return keras.Sequential(
+def normalized(momentum=0.9, trained=False, **options):
+    model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
             layers.BatchNormalization(momentum=momentum / 2),
@@ -329,11 +264,7 @@ def normalized(momentum=0.9, **options):
             layers.Dense(10),
         ]
     )
-
-
-def trained():
-    model = normalized()
-    for variable in model.non_trainable_variables:
+    for variable in model.non_trainable_variables if trained else []:
         variable.assign(keras.ops.ones_like(variable))
     return model
 
@@ -358,12 +289,10 @@ def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
     ("build", "recipe"),
     [
         (normalized, ELEVEN),
-        (functools.partial(normalized, 0.0), SHORT),
         (functools.partial(normalized, trainable=False), ELEVEN),
-        (trained, SHORT),
-        (linear, SHORT),
+        (functools.partial(normalized, trained=True), SHORT),
     ],
-    ids=["enough", "no_momentum", "frozen", "trained", "no_normalization"],
+    ids=["enough", "frozen", "trained"],
 )
 def test_nothing_is_said_without_need(tmp_path, build, recipe):
     train(build, tmp_path, recipe)

@@ -14,69 +14,36 @@ from cbam_keras.optimizers import WarmupCosineDecay
 from cbam_keras.training import RECIPES, Recipe
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {
-            "epochs": 1,
-            "batch_size": 1,
-            "learning_rate": 1e-9,
-            "weight_decay": 0,
-            "seed": 2**32 - 1,
-            "mixed_precision": "bfloat16",
-            "optimizer": "sgd",
-            "momentum": 0,
-            "schedule": "step",
-            "step_epochs": 1,
-            "augment": ("crop", "flip"),
-            "image_size": (96, 128),
-        },
-        {"momentum": 0.99, "mixed_precision": "float16", "image_size": 224},
-    ],
-    ids=["lowest", "others"],
-)
-def test_recipe_takes_values_in_range(given):
-    recipe = dataclasses.asdict(Recipe(**given))
-    assert {name: recipe[name] for name in given} == given
-
-
-def test_values_become_plain_ones():
-    recipe = Recipe(
-        epochs=np.int64(2),
-        momentum=np.float32(0.5),
+def test_recipe_takes_the_ends_of_each_range_and_makes_values_plain():
+    lowest = Recipe(
+        epochs=np.int64(1),
+        learning_rate=1e-9,
+        weight_decay=0,
+        seed=2**32 - 1,
+        momentum=np.float32(0),
         augment="flip",
         image_size=[np.int32(8), 9],
     )
-    assert [type(recipe.epochs), type(recipe.momentum)] == [int, float]
-    assert recipe.augment == ("flip",)
-    assert recipe.image_size == (8, 9)
-    assert [type(side) for side in recipe.image_size] == [int, int]
+    assert [type(lowest.epochs), type(lowest.momentum)] == [int, float]
+    assert lowest.augment == ("flip",)
+    assert lowest.image_size == (8, 9)
+    assert type(lowest.image_size[0]) is int
 
 
 @pytest.mark.parametrize(
     ("argument", "value", "expected"),
     [
         ("epochs", 0, "a positive integer"),
-        ("epochs", 1.0, "a positive integer"),
         ("epochs", True, "a positive integer"),
-        ("batch_size", None, "a positive integer"),
         ("learning_rate", 0, "a positive number"),
         ("learning_rate", float("nan"), "a positive number"),
-        ("learning_rate", "0.1", "a positive number"),
-        pytest.param("learning_rate", 10**400, "a positive number", id="huge"),
         ("weight_decay", -1e-4, "number"),
-        ("weight_decay", False, "number"),
-        ("seed", -1, "an integer from 0"),
         ("seed", 2**32, "an integer from 0"),
         ("mixed_precision", "float32", 'one of None, "float16", "bfloat16"'),
         ("optimizer", "adam", 'one of "adamw", "sgd"'),
         ("momentum", 1, "less than 1"),
-        ("momentum", -0.1, "a number from 0"),
         ("schedule", "linear", 'one of "cosine", "step"'),
-        ("step_epochs", 0, "a positive integer"),
-        ("augment", None, "a sequence of strings"),
         ("augment", ("flip", 1), "a sequence of strings"),
-        ("image_size", 0, "a positive integer"),
         ("image_size", (224,), "a positive integer or two"),
     ],
 )
@@ -101,9 +68,8 @@ def rates(recipe, steps_per_epoch):
     return found
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_learning_rate_warms_up_and_decays(optimizer):
-    found = rates(Recipe(5, learning_rate=0.02, optimizer=optimizer), 20)
+def test_learning_rate_warms_up_and_decays():
+    found = rates(Recipe(5, learning_rate=0.02), 20)
     # From step 10 on, half a cosine over 90 steps.
     expected = {0: 0.1, 5: 0.55, 10: 1, 40: 0.75, 55: 0.5, 100: 0}
     # float32 keeps seven digits.
@@ -112,26 +78,23 @@ def test_learning_rate_warms_up_and_decays(optimizer):
     )
     assert max(found) == found[10]
     assert min(found[:-1]) > 0
-
-
-def test_a_few_steps_have_no_warm_up():
+    # A few steps have no warm-up.
     assert rates(Recipe(3, learning_rate=0.02), 3)[0] == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize(("warmup_steps", "alpha"), [(0, 0), (4, 0.2)])
-def test_the_schedule_is_that_of_keras(warmup_steps, alpha):
+def test_the_schedule_is_that_of_keras():
     arguments = {
         "initial_learning_rate": 0.01,
         "decay_steps": 6,
-        "alpha": alpha,
+        "alpha": 0.2,
         "warmup_target": 0.5,
-        "warmup_steps": warmup_steps,
+        "warmup_steps": 4,
     }
     ours = WarmupCosineDecay(**arguments)
     saved = keras.saving.serialize_keras_object(ours)
     loaded = keras.saving.deserialize_keras_object(saved)
     theirs = keras.optimizers.schedules.CosineDecay(**arguments)
-    for step in range(warmup_steps + 8):
+    for step in range(12):
         found = [float(rate(step)) for rate in (theirs, ours, loaded)]
         assert found[1] == pytest.approx(found[0], rel=1e-6, abs=1e-8)
         assert found[2] == found[1]
@@ -139,45 +102,19 @@ def test_the_schedule_is_that_of_keras(warmup_steps, alpha):
 
 @pytest.mark.parametrize(
     ("epochs", "step_epochs", "steps"),
-    [(7, 2, 3), (4, 1, 1), (3, 30, 2), (30, 30, 1)],
-    ids=["odd", "every_epoch", "before_any", "one_period"],
+    [(7, 2, 3), (3, 30, 2)],
+    ids=["odd", "before_any"],
 )
 def test_the_step_schedule_divides_by_ten(epochs, step_epochs, steps):
     recipe = Recipe(
         epochs, learning_rate=0.1, schedule="step", step_epochs=step_epochs
     )
-    assert rates(recipe, steps)[:-1] == pytest.approx(
-        [
-            0.1 * 0.1 ** (epoch // step_epochs)
-            for epoch in range(epochs)
-            for _ in range(steps)
-        ],
-        rel=1e-5,
-    )
+    every = np.repeat(np.arange(epochs), steps)
+    expected = 0.1 * 0.1 ** (every // step_epochs)
+    assert rates(recipe, steps)[:-1] == pytest.approx(expected, rel=1e-5)
 
 
 # Optimizers.
-
-
-def test_adam_decouples_its_decay():
-    optimizer = Recipe(weight_decay=0.01).make_optimizer(10)
-    assert isinstance(optimizer, keras.optimizers.AdamW)
-    assert optimizer.weight_decay == 0.01
-
-
-def gradients():
-    """Returns gradients of a matrix and a vector, for each of eight steps."""
-    rng = np.random.default_rng(1)
-    matrices, vectors = rng.normal(size=(8, 3, 4)), rng.normal(size=(8, 5))
-    return [
-        [matrix.astype("float32"), vector.astype("float32")]
-        for matrix, vector in zip(matrices, vectors, strict=True)
-    ]
-
-
-def at_first():
-    rng = np.random.default_rng(2)
-    return [rng.normal(size=size).astype("float32") for size in ((3, 4), (5,))]
 
 
 # Two epochs of two steps at each of two learning rates.
@@ -192,21 +129,6 @@ STEPS = Recipe(
 )
 
 
-def assert_goes(optimizer, expected):
-    """Asserts where the variables are after each step."""
-    variables = [keras.Variable(value) for value in at_first()]
-    for values, others in zip(gradients(), expected, strict=True):
-        optimizer.apply(
-            [keras.ops.convert_to_tensor(value) for value in values],
-            variables,
-        )
-        for variable, other in zip(variables, others, strict=True):
-            # Eight steps in float32.
-            np.testing.assert_allclose(
-                keras.ops.convert_to_numpy(variable), other, atol=1e-5
-            )
-
-
 @pytest.mark.every_backend
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss_scale"])
 def test_sgd_is_that_of_the_formula(scaled):
@@ -217,58 +139,40 @@ def test_sgd_is_that_of_the_formula(scaled):
         optimizer = keras.optimizers.LossScaleOptimizer(
             optimizer, initial_scale=1.0
         )
-    expected = []
-    weights = [value.astype("float64") for value in at_first()]
+    rng = np.random.default_rng(1)
+    # A matrix and a vector, and their gradients.
+    weights = [rng.normal(size=(3, 4)), rng.normal(size=5)]
+    variables = [keras.Variable(value, dtype="float32") for value in weights]
     buffers = [0, 0]
-    for step, values in enumerate(gradients()):
+    for step in range(8):
+        values = [rng.normal(size=(3, 4)), rng.normal(size=5)]
+        given = [keras.ops.convert_to_tensor(v, "float32") for v in values]
+        optimizer.apply(given, variables)
         rate = 0.2 if step < 4 else 0.02
-        buffers = [
-            0.9 * buffer + gradient + 0.05 * weight
-            for buffer, gradient, weight in zip(
-                buffers, values, weights, strict=True
+        for i, gradient in enumerate(values):
+            buffers[i] = 0.9 * buffers[i] + gradient + 0.05 * weights[i]
+            weights[i] = weights[i] - rate * buffers[i]
+            # Eight steps in float32.
+            np.testing.assert_allclose(
+                keras.ops.convert_to_numpy(variables[i]), weights[i], atol=1e-5
             )
-        ]
-        weights = [
-            weight - rate * buffer
-            for weight, buffer in zip(weights, buffers, strict=True)
-        ]
-        expected.append(weights)
-    assert_goes(optimizer, expected)
 
 
-@pytest.mark.needs_torch
-@pytest.mark.every_backend
-def test_sgd_is_that_of_pytorch():
-    torch = pytest.importorskip("torch")
-    weights = [torch.nn.Parameter(torch.tensor(v)) for v in at_first()]
-    optimizer = torch.optim.SGD(
-        weights, lr=0.2, momentum=0.9, weight_decay=0.05
-    )
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
-    expected = []
-    for step, values in enumerate(gradients()):
-        for weight, gradient in zip(weights, values, strict=True):
-            weight.grad = torch.tensor(gradient)
-        optimizer.step()
-        if step % 2 == 1:
-            schedule.step()
-        expected.append([weight.detach().numpy().copy() for weight in weights])
-    assert_goes(STEPS.make_optimizer(2), expected)
-
-
-def test_sgd_decays_every_trainable_variable():
+def test_weight_decay_is_adams_own_or_of_every_trainable_variable():
+    adam = Recipe(weight_decay=0.01).make_optimizer(10)
+    assert isinstance(adam, keras.optimizers.AdamW)
+    assert adam.weight_decay == 0.01
     recipe = Recipe(
         optimizer="sgd", learning_rate=0.5, weight_decay=0.1, schedule="step"
     )
-    model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.BatchNormalization()]
-    )
-    zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
-    recipe.make_optimizer(1).apply(zeros, model.trainable_variables)
-    # Scale, from 1, and offset, from 0; nothing is excepted.
-    scale, offset = model.layers[0].get_weights()[:2]
-    assert scale == pytest.approx(np.full(3, 0.95))
-    assert offset == pytest.approx(np.zeros(3))
+    # Scale and offset of a batch normalization; nothing is excepted.
+    scale, offset = variables = [
+        keras.Variable(np.full(3, start), name=name)
+        for start, name in ((1.0, "gamma"), (0.0, "beta"))
+    ]
+    recipe.make_optimizer(1).apply([keras.ops.zeros(3)] * 2, variables)
+    assert keras.ops.convert_to_numpy(scale) == pytest.approx(np.full(3, 0.95))
+    assert keras.ops.convert_to_numpy(offset) == pytest.approx(np.zeros(3))
 
 
 # Recipes by name.
@@ -289,14 +193,13 @@ def test_the_imagenet_recipe_is_that_of_the_authors():
     )
 
 
-def test_an_unknown_recipe_is_refused_with_the_known_ones(tmp_path):
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError,
         match='`recipe` must be one of "default", "imagenet", "small_images"'
         ".*recipe='imagenett'. Did you mean \"imagenet\"",
     ):
-        training.train(linear(), "mnist5k", "imagenett", output=tmp_path / "a")
-    assert not (tmp_path / "a").exists()
+        training.train(linear(), "mnist5k", "imagenett", output="unused")
 
 
 @pytest.mark.parametrize("name", [None, "small_images"])

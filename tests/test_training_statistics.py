@@ -7,7 +7,7 @@ import statistics as python_statistics
 import numpy as np
 import pytest
 
-from cbam_keras.training import Measured, Run, compared, interval, judge
+from cbam_keras.training import Measured, Run, compared, judge
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
@@ -60,15 +60,17 @@ def test_rows_have_mean_and_deviation():
     assert none.seconds_per_epoch == 1.5
     assert (none.difference, none.interval) == (None, None)
     assert cbam.difference == pytest.approx(np.mean(CBAM) - np.mean(NONE))
+    # Wherever the baseline is, and without one.
+    assert rows(cbam=CBAM, none=NONE)[0].difference == cbam.difference
+    assert rows(None, cbam=CBAM)[0].difference is None
+    with pytest.raises(ValueError, match="not compared with itself"):
+        judge("none", none.measured, "none")
 
 
 def test_the_interval_is_that_of_a_paired_t_test():
     _, cbam = rows(none=NONE, cbam=CBAM)
     expected = stats.ttest_rel(CBAM, NONE).confidence_interval(0.95)
     assert cbam.interval == pytest.approx(tuple(expected), abs=1e-12)
-    differences = [0.5, 1.5, -0.25]
-    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    assert interval(differences) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_one_seed_has_neither_deviation_nor_interval():
@@ -77,19 +79,8 @@ def test_one_seed_has_neither_deviation_nor_interval():
     assert (cbam.deviation, cbam.interval, cbam.seeds_to_tell) == (None,) * 3
 
 
-def test_differences_are_to_the_baseline_wherever_it_is():
-    cbam, none = rows(cbam=CBAM, none=NONE)
-    assert none.difference is None
-    assert cbam.difference == pytest.approx(np.mean(CBAM) - np.mean(NONE))
-    for found in rows(None, se=NONE, cbam=CBAM):
-        assert (found.difference, found.interval) == (None, None)
-
-
-@pytest.mark.parametrize(
-    "differences",
-    [(1.0, -0.5, 2.0), (0.3, 0.1, -0.35, 0.2, -0.1)],
-)
-def test_seeds_to_tell_are_those_of_a_search_by_hand(differences):
+def test_seeds_to_tell_are_those_of_a_search_by_hand():
+    differences = (0.3, 0.1, -0.35, 0.2, -0.1)
     many = Measured.of(differences, [0] * len(differences)).seeds_to_tell
     mean = abs(python_statistics.fmean(differences))
     spread = python_statistics.stdev(differences)
@@ -106,8 +97,8 @@ def test_seeds_to_tell_are_those_of_a_search_by_hand(differences):
 
 @pytest.mark.parametrize(
     "differences",
-    [[1.0], [1.0, 1.01, 1.02], [1.0, -1.0], [100.0, -99.999]],
-    ids=["one", "told", "no_difference", "more_than_1000"],
+    [[1.0, 1.01, 1.02], [1.0, -1.0], [100.0, -99.999]],
+    ids=["told", "no_difference", "more_than_1000"],
 )
 def test_there_may_be_no_number_of_seeds_to_tell(differences):
     found = Measured.of(differences, [0] * len(differences))
@@ -123,21 +114,10 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
             "interval +0.90 to +1.58 over 4 seeds)",
         ),
         (
-            row(-0.02, (-0.03, -0.01)),
-            "cbam is behind none by 2.00 points of test accuracy (95 % "
-            "interval -3.00 to -1.00 over 4 seeds)",
-        ),
-        (
             row(0.002, (-0.01, 0.014), more=12),
             "cbam differs from none by +0.20 points of test accuracy, which "
             "may be chance (95 % interval -1.00 to +1.40 over 4 seeds; to "
             "show a difference of this size takes about 12 seeds)",
-        ),
-        (
-            row(0.0, (-0.01, 0.01)),
-            "cbam differs from none by +0.00 points of test accuracy, which "
-            "may be chance (95 % interval -1.00 to +1.00 over 4 seeds; to "
-            "show a difference of this size takes more than 1,000 seeds)",
         ),
         (
             row(0.021, None, CBAM[:1]),
@@ -145,24 +125,17 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
             "seed, which tells nothing about chance",
         ),
     ],
-    ids=["ahead", "behind", "untold", "never_told", "one_seed"],
+    ids=["ahead", "untold", "one_seed"],
 )
 def test_a_verdict_is_a_clause(found, clause):
     assert judge("cbam", found.measured, "none") == clause
 
 
 def test_a_verdict_names_the_measure():
-    found = Measured.of((0.352, 0.34), (0.342, 0.33))
-    said = judge("cbam", found, "none", "mAP@.5", digits=1)
-    assert said == (
-        "cbam is ahead of none by 1.0 points of mAP@.5 (95 % interval +1.0 to "
-        "+1.0 over 2 seeds)"
+    found = Measured.of((0.342, 0.33), (0.352, 0.34))
+    assert judge("cbam", found, "none", "mAP@.5", digits=1) == (
+        "cbam is behind none by 1.0 points of mAP@.5 (95 % interval -1.0 to "
+        "-1.0 over 2 seeds)"
     )
-    assert found.mean_cell(digits=1) == "34.6 \N{PLUS-MINUS SIGN} 0.8"
-    assert found.difference_cell(digits=1) == "+1.0 points [+1.0, +1.0]"
-
-
-def test_the_baseline_has_no_verdict():
-    none, _ = rows(none=NONE, cbam=CBAM)
-    with pytest.raises(ValueError, match="not compared with itself"):
-        judge("none", none.measured, "none")
+    assert found.mean_cell(digits=1) == "33.6 \N{PLUS-MINUS SIGN} 0.8"
+    assert found.difference_cell(digits=1) == "-1.0 points [-1.0, -1.0]"

@@ -45,9 +45,9 @@ def numbers(results):
     return list(itertools.chain(*rows, *runs))
 
 
-def close(results):
+def close(results, atol=1e-6):
     return [
-        pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
+        pytest.approx(value, abs=atol) if isinstance(value, float) else value
         for value in numbers(results)
     ]
 
