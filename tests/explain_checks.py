@@ -19,7 +19,7 @@ POOLS = {
 }
 
 
-def linear_network(weights, size=(6, 4), activation=None):
+def linear_network(weights, size=(6, 4)):
     """A network whose class scores are weighed means of its channels.
 
     Its features are its images, so the Grad-CAM of a class is, by the
@@ -29,9 +29,7 @@ def linear_network(weights, size=(6, 4), activation=None):
     inputs = keras.Input((*size, len(weights)))
     x = layers.Activation("linear", name="features")(inputs)
     x = POOLS[len(size)]()(x)
-    outputs = layers.Dense(
-        weights.shape[1], use_bias=False, activation=activation, name="out"
-    )(x)
+    outputs = layers.Dense(weights.shape[1], use_bias=False, name="out")(x)
     model = keras.Model(inputs, outputs)
     model.get_layer("out").set_weights([weights])
     return model

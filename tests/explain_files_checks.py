@@ -3,25 +3,22 @@
 import json
 
 import keras
+import networks
 import numpy as np
 from keras import layers
 from PIL import Image
 
-from cbam_keras import cli, models
-
-COLOURS = ("red", "green", "blue")
+from cbam_keras import cli
 
 
-def colours(
-    path, size=(8, 8), turned=0, attention=None, scale=4.0, rescale=1 / 255
-):
+def colours(path, size=(8, 8), turned=0, attention=None):
     """Saves a model whose evidence for class k is the colour k + turned.
 
-    Its logits are the mean of each colour in [0, 1], times `scale`, and its
+    Its logits are the mean of each colour in [0, 1], times 4, and its
     heat map of a class is that colour itself over its maximum.
     """
     inputs = keras.Input((*size, 3))
-    x = layers.Rescaling(rescale)(inputs)
+    x = layers.Rescaling(1 / 255)(inputs)
     x = layers.Conv2D(3, 1, use_bias=False, name="features")(x)
     if attention is not None:
         x = attention(x)
@@ -29,7 +26,7 @@ def colours(
     outputs = layers.Dense(3, use_bias=False, activation="softmax")(x)
     model = keras.Model(inputs, outputs, name="colours")
     model.get_layer("features").set_weights([np.eye(3)[None, None]])
-    kernel = scale * np.roll(np.eye(3), turned, axis=1)
+    kernel = 4 * np.roll(np.eye(3), turned, axis=1)
     model.layers[-1].set_weights([kernel])
     model.save(path)
     return model
@@ -41,30 +38,19 @@ def brightness(path, size=(8, 8)):
         [
             keras.Input((*size, 1)),
             layers.Rescaling(1 / 255),
-            layers.Conv2D(2, 1, name="features"),
+            layers.Conv2D(2, 1),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(2, use_bias=False),
         ]
     )
-    model.get_layer("features").set_weights(
-        [np.array([[[[1.0, -1.0]]]]), np.array([0.0, 1.0])]
-    )
     # Not such that the logits sum to 1, as probabilities do.
-    model.layers[-1].set_weights([2 * np.eye(2)])
+    model.set_weights([np.array([[[[2.0, -2.0]]]]), np.array([0.0, 2.0])])
     model.save(path)
 
 
 def digit_network(path, attention=None):
     """Saves a network of cluttered digits, with random weights."""
-    models.ResNet(
-        (1,),
-        block="basic",
-        widths=(4,),
-        stem_width=4,
-        stem="small",
-        input_shape=(48, 48, 1),
-        classes=10,
-        attention=attention,
+    networks.resnet(
+        input_shape=(48, 48, 1), classes=10, attention=attention
     ).save(path)
 
 
@@ -83,10 +69,10 @@ def softmax(values):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def as_colours(images, turned=0, scale=4.0):
+def as_colours(images, turned=0):
     """Returns what the model of colours thinks, by the formula."""
     means = images.reshape(len(images), -1, 3).mean(axis=1) / 255
-    return softmax(scale * np.roll(means, turned, axis=-1))
+    return softmax(4 * np.roll(means, turned, axis=-1))
 
 
 def heat_of(images, colour):

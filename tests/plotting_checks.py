@@ -46,18 +46,6 @@ TRIALS = [
     trial(4, 0.85, attention="se", reduction_ratio=8, learning_rate=0.01),
     trial(5, None, "diverged", attention="se", reduction_ratio=32),
 ]
-# Of another model than ours.
-FOREIGN = [
-    trial(
-        number,
-        0.5 + number / 100,
-        **{f"flag{flag}": bool(number % 2) for flag in range(10)},
-        units=8 * number + 8,
-        kind=f"unbreakable{number % 6}",
-        a_long_name_of_a_hyperparameter_of_mine="a long choice, the only one",
-    )
-    for number in range(30)
-]
 
 
 def ablated(*rows):

@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import re
 import sys
+from unittest import mock
 
 import keras
 import pytest
@@ -96,14 +97,11 @@ def test_each_option_of_data_reaches_its_argument(asked):
     files = asked["explain_files"]
     assert files["settings"] == cbam_keras.explain.Settings(head="top")
     assert files["output"] == pathlib.Path("runs/explain-colours")
-    described = {"data": "insects", "split": "train", "count": 2, "seed": 0}
-    assert files["described"] == {"preprocess": None, **described}
+    assert files["described"]["split"] == "train"
 
 
 def test_ctrl_c_promises_nothing(asked, monkeypatch, capsys):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
+    interrupted = mock.Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr(cbam_keras.explain, "explain_files", interrupted)
     assert cli.main(["explain", "colours.keras", "a.png"]) == 130
     assert capsys.readouterr().err == "cbam-keras explain: interrupted\n"
@@ -126,53 +124,33 @@ def test_layers_of_the_users_are_imported(here, monkeypatch):
     explain("own.keras", "it.png", "--import", "mine_to_import")
 
 
-def test_help_tells_files_and_arrays(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["explain", "--help"])
-    printed = capsys.readouterr().out
-    for text in ("arrays.npz", "heat_maps (D, H, W)", "(default: grad_cam)"):
-        assert text in printed
-
-
 # Arguments, and what is said of them; GOOD is a model and an image.
 MISTAKES = {
     "": "at least one model",
     "colours.keras": "--data NAME",
     "GOOD --data mnist5k": "not both",
     "colours.keras that.png": '"that.png", which does',
-    "colours.keras notes.txt": "Received: notes.txt",
     "colours.keras half.png": "Received: half.png",
     "colours.keras damaged.png": '"damaged.png" cannot be decoded',
     "colours.keras empty": "which holds none",
     "broken.keras it.png": "complete file .*broken.keras",
     "colours.keras ./colours.keras it.png": "once",
-    "two.keras it.png": "as its one input",
     "five.keras it.png": r"\(None, 8, 8, 5\)",
     "grey.keras colours.keras it.png": '"grey" with 2, "colours" with 3',
     "grey.keras --data cluttered_mnist": "models of 2 classes, data of 10",
-    "colours.keras --data mnist6k": '"mnist5k"',
     "GOOD --class rad --class-names names.txt": 'Did you mean "red"',
-    "GOOD --class red": "give --class-names FILE",
     "GOOD --class 3": "index from 0 to 2",
     "grey.keras it.png --class-names names.txt": "3 names, models of 2 classes",
     "GOOD --class-names nowhere.txt": "name per line.*nowhere.txt",
-    "GOOD --layer featurs": "`layer` must .*features",
     "gated.keras GOOD --layer gate": "`layer` must .*model colours.keras",
-    "flat.keras it.png": "feature map with positions",
-    "GOOD --head top": "`head` must be one of",
     "heads.keras it.png": "`head` must be one of .*other.*head=None",
-    "GOOD --preprocess nowhere:turn": "`preprocess` must.*No module",
     "GOOD --preprocess math:pi": "`preprocess` must.*float",
     "GOOD --preprocess numpy:mean": "of the shape",
     "GOOD --import nowhere": "`import` must be a module",
     "GOOD --image-size 16": "which takes 8 x 8 pixels",
-    "GOOD --image-size 0": "`image_size` must",
     "GOOD --count many": "positive integer, or all",
-    "GOOD --count 0": "positive integer, or all",
-    "GOOD --draw 0": "`draw` must",
     "GOOD --draw 33": "`draw` must be at most 32",
     "GOOD --batch-size 0": "`batch_size` must",
-    "GOOD --seed -1": "`seed` must",
     "GOOD --output names.txt": "`output` must be a folder",
 }
 
@@ -191,7 +169,6 @@ def mistaken(tmp_path_factory):
     (folder / "damaged.png").write_bytes(
         whole[:60] + bytes(len(whole) - 80) + whole[-20:]
     )
-    (folder / "notes.txt").write_text("no image")
     (folder / "names.txt").write_text("red\ngreen\nblue\n")
     (folder / "empty").mkdir()
     (folder / "broken.keras").write_bytes(b"PK no model")
@@ -199,10 +176,6 @@ def mistaken(tmp_path_factory):
     pool = layers.GlobalAveragePooling2D()
     end = layers.Dense(3)(pool(five))
     keras.Model(five, end).save(folder / "five.keras")
-    both = layers.Concatenate()([pool(five), pool(three)])
-    keras.Model([five, three], layers.Dense(3)(both)).save(folder / "two.keras")
-    flat = layers.Dense(3)(layers.Flatten()(three))
-    keras.Model(three, flat).save(folder / "flat.keras")
     heads = [layers.Dense(3, name=x)(pool(three)) for x in ("one", "other")]
     keras.Model(three, heads).save(folder / "heads.keras")
     return folder
@@ -222,19 +195,3 @@ def test_a_mistake_is_reported_in_one_line(
     assert line.startswith("cbam-keras explain: error: ")
     assert re.search(message, line)
     assert sorted(mistaken.rglob("*")) == before
-
-
-def test_a_bug_in_a_users_function_keeps_its_traceback(here, monkeypatch):
-    picture(here / "it.png")
-    (here / "mine_with_a_bug.py").write_text(
-        "def turn(images):\n    return images + 'x'\n"
-    )
-    monkeypatch.setattr("sys.path", ["", *sys.path])
-    with pytest.raises(TypeError):
-        cli.main(
-            [
-                *("explain", "colours.keras", "it.png"),
-                *("--preprocess", "mine_with_a_bug:turn"),
-            ]
-        )
-    assert not (here / "runs").exists()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from explain_checks import images, normalized
+from explain_checks import POOLS, images, normalized
 from insertion_checks import conv, vary
 from keras import layers, ops
 from layer_checks import to_numpy
@@ -14,7 +14,6 @@ WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]], "float32")
 
 
 MOVES = {
-    "Permute": layers.Permute((2, 3, 1)),
     "transpose": lambda x: ops.transpose(x, (0, 2, 3, 1)),
     "moveaxis": lambda x: ops.moveaxis(x, 1, -1),
     "swapaxes": lambda x: ops.swapaxes(ops.swapaxes(x, 1, 2), 2, 3),
@@ -55,75 +54,52 @@ def test_axes_permuted_between_layers_are_followed():
     )
 
 
-def _video(last):
-    inputs = keras.Input((5, 6, 4, 2))
-    x = layers.TimeDistributed(conv(3, "conv"), name="frames")(inputs)
-    return keras.Model(inputs, last(x))
+def _tokens(x):
+    """The positions in one axis, and in two again."""
+    x = layers.Dense(3)(layers.Reshape((24, 3))(conv(3, "conv")(x)))
+    return layers.Reshape((6, 4, 3))(x)
 
 
-@pytest.mark.parametrize("kind", ["ConvLSTM2D", "TimeDistributed"])
-def test_videos_have_a_map_per_frame(kind):
-    layer = layers.ConvLSTM2D(
-        3, 3, padding="same", return_sequences=True, name="last"
+def _frames(x):
+    return layers.TimeDistributed(conv(3, "conv"), name="frames")(x)
+
+
+def _video(x):
+    layer = layers.ConvLSTM2D(3, 3, padding="same", return_sequences=True)
+    return layer(_frames(x))
+
+
+BODIES = {
+    "reshaped": ((6, 4), lambda x: conv(3, "f")(layers.Reshape((6, 4, 1))(x))),
+    "indexed": ((6, 4), lambda x: conv(3, "f")(x[..., None])),
+    "tokens": ((6, 4, 2), _tokens),
+    "frames": ((5, 6, 4, 2), _frames),
+    "ConvLSTM2D": ((5, 6, 4, 2), _video),
+}
+
+
+@pytest.mark.parametrize("shape, body", BODIES.values(), ids=BODIES)
+def test_features_keep_the_positions_of_the_input(shape, body):
+    inputs = keras.Input(shape)
+    features = body(inputs)
+    head = layers.Dense(2, use_bias=False)
+    outputs = head(POOLS[len(features.shape) - 2]()(features))
+    model, x = vary(keras.Model(inputs, outputs)), images(2, *shape)
+    values = to_numpy(keras.Model(inputs, features)(x))
+    expected = normalized(values @ to_numpy(head.kernel)[:, 1])
+    np.testing.assert_allclose(
+        explain.grad_cam(model, x, 1), expected, atol=1e-5
     )
-    if kind == "TimeDistributed":
-        layer = layers.TimeDistributed(conv(3, "inner"), name="last")
-    head = layers.Dense(2, use_bias=False, name="out")
-    model = vary(
-        _video(lambda x: head(layers.GlobalAveragePooling3D()(layer(x))))
-    )
-    x = images(2, 5, 6, 4, 2)
-    heat = explain.grad_cam(model, x, 1)
-    assert heat.shape == (2, 5, 6, 4)
-    features = keras.Model(model.input, model.get_layer("last").output)
-    expected = to_numpy(features(x)) @ to_numpy(head.kernel)[:, 1]
-    np.testing.assert_allclose(heat, normalized(expected), atol=1e-5)
 
 
 def test_maps_of_whole_videos_are_not_taken_for_those_of_frames():
-    def last(x):
-        x = layers.ConvLSTM2D(3, 3, padding="same", name="lstm")(x)
-        return layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
-
-    model, x = vary(_video(last)), images(2, 5, 6, 4, 2)
+    inputs = keras.Input((5, 6, 4, 2))
+    x = layers.ConvLSTM2D(3, 3, padding="same", name="lstm")(_frames(inputs))
+    outputs = layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
+    model, x = vary(keras.Model(inputs, outputs)), images(2, 5, 6, 4, 2)
     # The last map that has frames.
     np.testing.assert_array_equal(
         explain.grad_cam(model, x), explain.grad_cam(model, x, layer="frames")
     )
     with pytest.raises(ValueError, match=r"\(B, d, h, w, C\) of 2 x 2 x 2"):
         explain.grad_cam(model, x, layer="lstm")
-
-
-@pytest.mark.parametrize(
-    "widen",
-    [layers.Reshape((6, 4, 1)), lambda x: x[..., None]],
-    ids=["Reshape", "index"],
-)
-def test_the_axis_of_the_channels_may_be_added_within(widen):
-    inputs = keras.Input((6, 4))
-    x = conv(3, "features")(widen(inputs))
-    x = layers.GlobalAveragePooling2D()(x)
-    model = vary(keras.Model(inputs, layers.Dense(2, name="out")(x)))
-    x = images(2, 6, 4)
-    features = keras.Model(inputs, model.get_layer("features").output)
-    kernel = to_numpy(model.get_layer("out").kernel)
-    expected = normalized(to_numpy(features(x)) @ kernel[:, 1])
-    np.testing.assert_allclose(
-        explain.grad_cam(model, x, 1), expected, atol=1e-5
-    )
-
-
-def test_features_that_were_tokens_keep_the_order_of_the_positions():
-    inputs = keras.Input((6, 4, 2))
-    x = layers.Reshape((24, 3))(conv(3, "conv")(inputs))
-    x = layers.Reshape((6, 4, 3), name="features")(layers.Dense(3)(x))
-    x = layers.GlobalAveragePooling2D()(x)
-    model = vary(keras.Model(inputs, layers.Dense(2, name="out")(x)))
-    x = images(2, 6, 4, 2)
-    features = keras.Model(inputs, model.get_layer("features").output)
-    kernel = to_numpy(model.get_layer("out").kernel)
-    np.testing.assert_allclose(
-        explain.grad_cam(model, x, 1),
-        normalized(to_numpy(features(x)) @ kernel[:, 1]),
-        atol=1e-5,
-    )

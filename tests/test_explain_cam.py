@@ -1,5 +1,7 @@
 """Grad-CAM against closed forms, finite differences and the authors' code."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -18,8 +20,7 @@ from insertion_checks import conv, shared_layer, vary
 from keras import layers, ops
 from layer_checks import channels_last, stored, to_numpy
 
-from cbam_keras import CBAM, explain, models
-from cbam_keras.convert import load_torch_weights
+from cbam_keras import CBAM, explain
 
 pytestmark = pytest.mark.every_backend
 
@@ -69,21 +70,6 @@ def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     np.testing.assert_allclose(heat[1], 1)
 
 
-def test_small_maps_are_resized_bilinearly():
-    inputs = keras.Input((4, 8, 1))
-    x = layers.AveragePooling2D(2, name="features")(inputs)
-    x = layers.Dense(1, name="out")(layers.Flatten()(x))
-    model = keras.Model(inputs, x)
-    model.get_layer("out").set_weights([np.ones((8, 1)), np.zeros(1)])
-    x = np.zeros((1, 4, 8, 1), "float32")
-    x[0, :2, :2] = 1.0
-    heat = explain.grad_cam(model, x, 0)[0]
-    # Centres of the large pixels lie between those of the small ones.
-    along = np.array([1, 0.75, 0.25, 0, 0, 0, 0, 0])
-    expected = np.outer([1, 0.75, 0.25, 0], along)
-    np.testing.assert_allclose(heat, expected, atol=1e-6)
-
-
 def test_small_maps_are_resized_linearly_along_each_axis():
     size, factors = (4, 6, 8), (2, 3, 4)
     inputs = keras.Input((*size, 1))
@@ -122,35 +108,6 @@ def test_the_authors_network_gives_the_maps_of_pytorch(method):
         np.testing.assert_allclose(
             heat, expected[f"layer{stage}/{method}"], atol=1e-4
         )
-
-
-def test_maps_equal_those_of_pytorch_grad_cam():
-    library = pytest.importorskip("pytorch_grad_cam", reason="not installed")
-    import torch
-    import torch_reference
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    torch.manual_seed(0)
-    sizes = {"depths": (1, 1), "widths": (8, 16), "classes": 7}
-    judge = torch_reference.ResNet(**sizes)
-    model = models.ResNet(
-        **sizes,
-        block="basic",
-        stem_width=8,
-        input_shape=(64, 64, 3),
-        classifier_activation=None,
-    )
-    load_torch_weights(model, judge.state_dict())
-    x = images(2, 64, 64, 3)
-    with library.GradCAM(judge, [judge.layer2[-1]]) as cam:
-        expected = cam(
-            torch.tensor(np.moveaxis(x, -1, 1)),
-            [ClassifierOutputTarget(3)] * 2,
-        )
-    heat = explain.grad_cam(model, x, 3, layer="stage2_block1_out")
-    # It also moves the minimum to 0.
-    low = heat.min(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose((heat - low) / (1 - low), expected, atol=1e-4)
 
 
 @pytest.mark.usefixtures("float64")
@@ -196,7 +153,6 @@ HEADS = {
     "model within": lambda x: keras.Sequential(
         [dense_head(), layers.Softmax()], name="head"
     )(x),
-    "function": dense_head(activation=ops.softmax),
     "layer as activation": dense_head(activation=layers.Softmax()),
     "lambda": lambda x: layers.Lambda(keras.activations.softmax)(
         dense_head()(x)
@@ -235,21 +191,19 @@ def test_a_nested_model_from_disk_has_the_maps_of_the_flat_one(tmp_path):
     np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_gives_the_same_maps_up_to_rounding(dtype):
+def test_bfloat16_gives_the_same_maps_up_to_rounding():
     x = images(2, 8, 8, 3)
     full = tiny()
-    keras.config.set_dtype_policy(dtype)
+    keras.config.set_dtype_policy("mixed_bfloat16")
     half = tiny()
-    # Numbers of 11 and 8 bits.
-    atol = 0.02 if dtype == "mixed_float16" else 0.1
+    # Numbers of 8 bits.
     np.testing.assert_allclose(
-        explain.grad_cam(half, x, 1), explain.grad_cam(full, x, 1), atol=atol
+        explain.grad_cam(half, x, 1), explain.grad_cam(full, x, 1), atol=0.1
     )
     np.testing.assert_allclose(
         explain.attention_maps(half, x)["stage2_block1_attention"][1],
         explain.attention_maps(full, x)["stage2_block1_attention"][1],
-        atol=atol,
+        atol=0.1,
     )
 
 
@@ -310,7 +264,7 @@ def test_layers_that_are_computed_again_for_the_gradient_are_explained():
     )
 
 
-@pytest.mark.parametrize("output, size", [("predictions", 8), (0, 8), (1, 16)])
+@pytest.mark.parametrize("output, size", [("predictions", 8), (1, 16)])
 def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(
     output, size
 ):
@@ -318,21 +272,14 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(
     x = images(2, 8, 8, 3)
     heat = explain.grad_cam(model, x, 1, "shared", output=output)
     # By definition, from the weights.
-    kernel = model.get_layer("shared")
-    given = x if size == 8 else np.repeat(np.repeat(x, 2, 1), 2, 2)
-    features = to_numpy(kernel(given))
+    times = size // 8
+    features = model.get_layer("shared")(x.repeat(times, 1).repeat(times, 2))
     name = "predictions" if size == 8 else "more_predictions"
     weights = to_numpy(model.get_layer(name).kernel)[:, 1]
-    raw = np.maximum(features @ weights, 0)
-    if size == 8:
-        np.testing.assert_allclose(heat, normalized(raw), atol=1e-5)
-    else:
-        assert heat.shape == (2, 8, 8)
-        correlation = np.corrcoef(
-            heat.ravel(),
-            raw.reshape(2, 8, 2, 8, 2).mean(axis=(2, 4)).ravel(),
-        )
-        assert correlation[0, 1] > 0.9
+    raw = np.maximum(to_numpy(features) @ weights, 0)
+    # In half the size, linear resizing takes means of 2 x 2.
+    means = raw.reshape(2, 8, times, 8, times).mean(axis=(2, 4))
+    np.testing.assert_allclose(heat, normalized(means), atol=1e-5)
 
 
 @pytest.mark.skipif(
@@ -376,16 +323,11 @@ def test_a_model_is_the_same_after_an_error():
     x = images(1, 6, 4, 2)
     before = to_numpy(model(x))
     layer = model.get_layer("conv")
-    call = layer.call
-
-    def broken(*args, **kwargs):
-        raise RuntimeError("broken")
-
-    layer.call = broken
-    with pytest.raises(RuntimeError, match="broken"):
-        explain.grad_cam(model, x)
-    assert layer.call is broken
-    layer.call = call
+    broken = mock.Mock(side_effect=RuntimeError("broken"))
+    with mock.patch.object(layer, "call", broken):
+        with pytest.raises(RuntimeError, match="broken"):
+            explain.grad_cam(model, x)
+        assert layer.call is broken
     assert model.get_layer("out").activation is keras.activations.softmax
     np.testing.assert_array_equal(to_numpy(model(x)), before)
 

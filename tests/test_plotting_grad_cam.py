@@ -42,15 +42,13 @@ def test_each_image_has_a_row_with_the_heat_of_each_network():
 @pytest.mark.parametrize(
     ("images", "top"),
     [
-        (IMAGES, 255),
         (IMAGES / 255, 1),
         (IMAGES[..., :1], 255),
         (IMAGES[..., 0] > 99, 1),
         # One dark image among others stays dark.
         (IMAGES // np.array([255, 1], "uint8")[:, None, None, None], 255),
-        (np.zeros((B, H, W)), 1),
     ],
-    ids=["uint8", "unit", "grey", "booleans", "dark and bright", "black"],
+    ids=["unit", "grey", "booleans", "dark and bright"],
 )
 def test_each_row_begins_with_the_image(images, top):
     figure = plotting.plot_grad_cam(images, HEAT["SE"])
@@ -66,14 +64,6 @@ def test_each_row_begins_with_the_image(images, top):
         if image.ndim == 2 or image.shape[-1] == 1:
             assert drawn.get_clim() == (0, 1)
             assert drawn.get_cmap().name == "gray"
-
-
-def test_the_image_below_is_its_luminance():
-    colors = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1.0]]])
-    figure = plotting.plot_grad_cam(colors[None], np.zeros((1, 1, 4)))
-    (grey, _) = panels(figure)[1].images
-    # ITU-R BT.601.
-    np.testing.assert_allclose(grey.get_array(), [[0.299, 0.587, 0.114, 1]])
 
 
 def test_labels_classes_and_probabilities_stand_below():
@@ -99,10 +89,11 @@ def test_labels_classes_and_probabilities_stand_below():
     figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize("heat", [HEAT["SE"], {"CBAM": HEAT["SE"]}])
-def test_notes_of_one_network_need_no_name(heat):
+def test_notes_of_one_network_need_no_name():
+    heat = HEAT["SE"]
     figure = plotting.plot_grad_cam(IMAGES, heat, probabilities=[0.25, 1])
     assert below(figure) == ["", "P = 0.25", "", "P = 1.00"]
+    heat = {"CBAM": heat}
     figure = plotting.plot_grad_cam(IMAGES, heat, classes=["cat", "dog"])
     assert below(figure) == ["", "cat", "", "dog"]
 
@@ -116,11 +107,9 @@ def test_boxes_surround_their_pixels_in_every_panel():
     np.testing.assert_array_equal(found, np.repeat(expected, 2, axis=0))
 
 
-@pytest.mark.parametrize("channels", [3, None])
-def test_signals_are_lines_over_their_heat(channels):
-    signals = SIGNALS if channels else SIGNALS[..., 0]
+def test_signals_are_lines_over_their_heat():
     figure = plotting.plot_grad_cam(
-        signals,
+        SIGNALS,
         {"baseline": 1 - SIGNAL_HEAT, "CBAM": SIGNAL_HEAT},
         labels=["walk", "run"],
         classes={"baseline": ["sit", "run"], "CBAM": ["run", "run"]},
@@ -136,15 +125,12 @@ def test_signals_are_lines_over_their_heat(channels):
         # Each value of the heat lies behind its value of the signal.
         assert tuple(image.get_extent()[:2]) == (-0.5, 8.5)
         lines = [line.get_ydata() for line in axes.lines]
-        for channel in SIGNALS[row].T[: channels or 1]:
+        for channel in SIGNALS[row].T:
             assert any(np.array_equal(line, channel) for line in lines)
 
 
-@pytest.mark.parametrize("channels", [None, 3])
-def test_volumes_are_slices_from_the_first_to_the_last(channels):
-    volumes = 1000 * VOLUMES
-    if channels:
-        volumes = np.repeat(volumes[..., None], channels, axis=-1)
+def test_volumes_are_slices_from_the_first_to_the_last():
+    volumes = np.repeat(1000 * VOLUMES[..., None], 3, axis=-1)
     heat_maps = {"baseline": 1 - VOLUME_HEAT, "CBAM": VOLUME_HEAT}
     figure = plotting.plot_grad_cam(
         volumes,
@@ -171,3 +157,67 @@ def test_volumes_are_slices_from_the_first_to_the_last(channels):
         )
         np.testing.assert_array_equal(over.get_array(), heat[index, depth])
         assert over.get_clim() == (0, 1)
+
+
+# What cannot be drawn is refused, each in its words.
+
+
+@pytest.mark.parametrize(
+    ("plot", "most", "maps"),
+    [
+        (plotting.plot_grad_cam, 32, np.zeros((32, 4, 5))),
+        (plotting.plot_attention_maps, 8, {"se": (np.ones((8, 2)), None)}),
+    ],
+)
+def test_more_images_than_can_be_read_are_refused(plot, most, maps):
+    plot(np.zeros((most, 4, 5)), maps)
+    with pytest.raises(ValueError, match=rf"in parts: images\[:{most}\]"):
+        plot(np.zeros((most + 1, 4, 5)), {})
+
+
+SE = HEAT["SE"]
+REFUSED = [
+    ({"images": IMAGES[0]}, r"images\[None\]"),
+    (
+        {"images": IMAGES.transpose(0, 3, 1, 2)},
+        r"channels_first: give np.transpose\(images, \(0, 2, 3, 1\)\)",
+    ),
+    ({"images": np.zeros((2, 6, 9, 4))}, r"give images\[..., :3\]"),
+    ({"images": IMAGES[..., :2]}, "C 1 or 3"),
+    ({"images": IMAGES / 127.5 - 1}, r"images from -\d.* before preproc"),
+    ({"heat_maps": {}}, "at least one network. .* heat_maps={}"),
+    ({"heat_maps": {"SE": SE[:, :3]}}, r'heat_maps\["SE"\]` must be of shape'),
+    ({"heat_maps": 255 * SE}, r"in \[0, 1\]. .*to 2"),
+    (
+        {"probabilities": {"SE": [0, 1], "cbam": [0, 1]}},
+        'names of `heat_maps`, "baseline", "SE", "CBAM".* of "SE", "cbam"',
+    ),
+    ({"probabilities": [0, 1]}, "an array without names"),
+    (
+        {"heat_maps": {"a": SE}, "classes": {"a": ["cat"]}},
+        r'`classes\["a"\]` must hold 2 strings',
+    ),
+    ({"labels": "ab"}, '2 strings, .* Received: 1, "ab"'),
+    ({"boxes": [0, 0, 2, 2]}, r"`boxes` .* \(2, 4\).*=\(4,\)"),
+    ({"boxes": [[0, 0, 2, 2], [3, 1, 3, 2]]}, r"of 6 x 9, .* \[3.*, 1.*, 3.*"),
+    ({"boxes": [[0, 0, 6, 9], [0, 0, 9, 6]]}, r"Received: \[0"),
+    ({"boxes": [[0.1, 0.2, 0.5, 0.6]] * 2}, r"give boxes \* \[height, width"),
+    ({"images": SIGNALS[0, 0], "heat_maps": SIGNAL_HEAT}, r"signals .*B, L, C"),
+    (
+        {"images": SIGNALS, "heat_maps": SIGNAL_HEAT, "boxes": [[0, 0, 1, 1]]},
+        "`boxes` must be None",
+    ),
+    ({"images": VOLUMES[0, 0], "heat_maps": VOLUME_HEAT}, r"\(B, D, H, W, C\)"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), REFUSED)
+def test_what_cannot_be_drawn_or_does_not_belong_is_refused(wrong, message):
+    given = {"images": IMAGES, "heat_maps": HEAT, **wrong}
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        plotting.plot_grad_cam(**given)
+
+
+def test_labels_of_another_type_are_refused():
+    with pytest.raises(TypeError, match="`labels` must be a seq"):
+        plotting.plot_grad_cam(IMAGES, HEAT, labels=7)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from plotting_checks import FOREIGN, TRIALS, points, trial
+from plotting_checks import TRIALS, points, trial
 
 from cbam_keras import plotting
 
@@ -72,11 +72,10 @@ def test_numbers_stand_in_their_order_or_where_they_are():
     ("values", "scale"),
     [
         ((0.001, 0.02), "log"),
-        ((0.001, 0.5), "log"),
         ((0.001, 0.009), "linear"),
         ((0.0, 5.0), "linear"),
     ],
-    ids=["wide", "wider", "narrow", "zero"],
+    ids=["wide", "narrow", "zero"],
 )
 def test_an_axis_is_logarithmic_from_a_factor_of_ten_on(values, scale):
     trials = [trial(i, 0.5, rate=rate) for i, rate in enumerate(values)]
@@ -116,60 +115,31 @@ def test_the_map_of_one_kind_does_not_repeat_its_name():
     assert ("7", "no gate") not in found
 
 
-@pytest.mark.parametrize(
-    ("trials", "panels"),
-    # What has one value in all trials has no panel, unless nothing varies.
-    [(FOREIGN, 12), ([TRIALS[0], TRIALS[4]], 2), (TRIALS[:1], 2)],
-    ids=["foreign", "no_cbam", "none_only"],
-)
-def test_without_both_hyperparameters_there_is_no_map(trials, panels):
+@pytest.mark.parametrize("trials", [[TRIALS[0], TRIALS[4]], TRIALS[:1]])
+def test_without_both_hyperparameters_there_is_no_map(trials):
     figure = plotting.plot_search(trials)
     assert not any(axes.images for axes in figure.axes)
-    assert len(figure.axes) == panels
+    # What has one value in all trials has no panel, unless nothing varies.
+    assert len(figure.axes) == 2
 
 
-def _wide(count):
-    """Trials of ten choices; only the last one has an effect."""
+def test_of_many_hyperparameters_those_with_most_effect_are_shown():
+    # Of ten choices only the last one has an effect.
     rng = np.random.default_rng(0)
-    found = []
-    for number in range(count):
-        values = {f"option{i}": int(rng.integers(2)) for i in range(10)}
-        accuracy = 0.5 + 0.2 * values["option9"]
-        found.append(trial(number, accuracy, **values))
-    return found
-
-
-@pytest.mark.parametrize(("count", "panels"), [(12, 6), (16, 8)])
-def test_of_many_hyperparameters_those_with_most_effect_are_shown(
-    count, panels
-):
-    figure = plotting.plot_search(_wide(count))
+    trials = [
+        trial(
+            number,
+            0.5 + 0.2 * values[9],
+            **{f"option{i}": x for i, x in enumerate(values)},
+        )
+        for number, values in enumerate(rng.integers(2, size=(16, 10)).tolist())
+    ]
+    figure = plotting.plot_search(trials)
     shown = [axes.get_xlabel() for axes in figure.axes]
-    assert len(shown) == panels
+    assert len(shown) == 8
     assert shown == sorted(shown)
     assert "option9" in shown
     note = figure.legends[0].get_title().get_text().replace("\n", " ")
     left_out = {f"option{i}" for i in range(10)} - set(shown)
     assert note.startswith("Not shown, with less effect: ")
     assert set(note.partition(": ")[2].split(", ")) == left_out
-
-
-def _colors(accuracies):
-    """Returns the norm of the map's colours of each accuracy, in order."""
-    trials = [
-        trial(i, x, attention="cbam", reduction_ratio=2**i, kernel_size=7)
-        for i, x in enumerate(accuracies)
-    ]
-    (image,) = (x for a in plotting.plot_search(trials).axes for x in a.images)
-    return np.asarray(image.norm(image.get_array())[0])
-
-
-def test_colours_of_the_map_are_wide_enough_and_without_outliers():
-    small = _colors([0.80, 0.805, 0.81])
-    assert np.ptp(small) == pytest.approx(0.1)
-    assert small.mean() == pytest.approx(0.5)
-    failed = _colors([0.1, 0.80, 0.82, 0.84, 0.86, 0.88])
-    assert failed[0] < 0
-    assert failed[-1] - failed[1] > 0.3
-    large = _colors([0.5, 0.6, 0.7, 0.8])
-    assert (large[0], large[-1]) == (pytest.approx(0), pytest.approx(1))
