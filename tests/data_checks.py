@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import struct
-import zlib
 
 import keras
 import numpy as np
@@ -35,33 +33,18 @@ def joined(batches):
     return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
+def together(parts, split):
+    """Returns the batches of several processes, put side by side."""
+    batches = zip(*(epoch(getattr(p, split)) for p in parts), strict=True)
+    return [joined(batch) for batch in batches]
+
+
 def assert_same(first, second, atol=0):
     """Compares the batches of two epochs."""
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
         for part, same in zip(one, other, strict=True):
             np.testing.assert_allclose(part, same, atol=atol)
-
-
-def assert_trains(loaded):
-    """Fits a network, and checks that it used both splits."""
-    model = keras.Sequential(
-        [
-            keras.Input(loaded.image_shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(len(loaded.class_names)),
-        ]
-    )
-    model.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
-    history = model.fit(
-        loaded.train,
-        validation_data=loaded.validation,
-        verbose=0,
-        shuffle=False,
-    ).history
-    assert set(history) == {"loss", "val_loss"}
 
 
 def as_set(images):
@@ -86,25 +69,7 @@ def write_folder(root, per_class=10, classes=("cat", "dog"), size=None, seed=0):
     return written
 
 
-def write_bomb(path):
-    """Writes a small file with the header of an image of 900 megapixels."""
-
-    def chunk(kind, content):
-        checksum = zlib.crc32(kind + content)
-        return struct.pack(
-            f">I4s{len(content)}sI", len(content), kind, content, checksum
-        )
-
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(1000)))
-        + chunk(b"IEND", b"")
-    )
-
-
-def builder(name, examples, folder, **features):
+def builder(name, examples, folder, version="1.0.0", **features):
     """Prepares examples as a dataset of TensorFlow Datasets.
 
     `examples` maps each split to a list of dictionaries by feature.
@@ -121,7 +86,7 @@ def builder(name, examples, folder, **features):
         # So that it is found by its files only.
         skip_registration=True,
     ):
-        VERSION = tfds.core.Version("1.0.0")
+        VERSION = tfds.core.Version(version)
         pkg_dir_path = pathlib.Path(folder)
 
         def _info(self):
@@ -153,36 +118,6 @@ def declare_large(builder):
     for split in info["splits"]:
         split["numBytes"] = str(3 * 2**30)
     path.write_text(json.dumps(info))
-
-
-def mock_files(name, folder, splits):
-    """Writes the description of a dataset that cannot be downloaded here.
-
-    `tfds.testing.mock_data` then needs to generate only the examples.
-    """
-    import tensorflow_datasets as tfds
-
-    made = tfds.builder(name, data_dir=folder, try_gcs=False)
-    made.info.set_splits(
-        tfds.core.splits.SplitDict(
-            [
-                tfds.core.splits.SplitInfo(
-                    name=split,
-                    shard_lengths=[size],
-                    num_bytes=size,
-                    filename_template=tfds.core.ShardedFileTemplate(
-                        data_dir=pathlib.Path(made.data_dir),
-                        dataset_name=made.name,
-                        split=split,
-                        filetype_suffix="tfrecord",
-                    ),
-                )
-                for split, size in splits.items()
-            ]
-        )
-    )
-    pathlib.Path(made.data_dir).mkdir(parents=True)
-    made.info.write_to_directory(made.data_dir)
 
 
 def plain_json(value):

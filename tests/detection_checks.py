@@ -30,25 +30,6 @@ def network(attention="cbam", size=64, widths=(8, 16, 32), **options):
     )
 
 
-def detector(backbone, classes=2):
-    """Returns KerasHub's smallest detector on a backbone."""
-    import keras_hub
-
-    return keras_hub.models.RetinaNetObjectDetector(
-        keras_hub.models.RetinaNetBackbone(
-            backbone,
-            min_level=3,
-            max_level=4,
-            use_p5=False,
-            image_shape=backbone.image_shape,
-        ),
-        num_classes=classes,
-        bounding_box_format="xyxy",
-        pre_logits_num_conv_layers=0,
-        preprocessor=None,
-    )
-
-
 def randomize(model, seed=0):
     """Gives each weight a random value, so that nothing is hidden by zeros."""
     generator = keras.random.SeedGenerator(seed)

@@ -1,5 +1,6 @@
 """Detectors compared: files, table, differences, command, mistakes."""
 
+import dataclasses
 import functools
 import json
 import re
@@ -13,8 +14,8 @@ import pytest
 from detection_checks import tiny_backbone
 
 from cbam_keras import cli, detection, training
-from cbam_keras.detection import figure
 from cbam_keras.detection.evaluation import detect_all, evaluate
+from cbam_keras.detection.figure import arrays_of, plot_detections
 from cbam_keras.detection.results import DetectorRun, compared, verdict
 
 pytest.importorskip("keras_hub", reason="needs KerasHub")
@@ -36,7 +37,7 @@ def small():
         pretended.install(patch)
         patch.setattr("cbam_keras.detection.networks.CONFIDENCE", 0.01)
         # Weights that are not trained find more than there is room for.
-        patch.setattr(figure, "CONFIDENT", 2.0)
+        patch.setattr("cbam_keras.detection.figure.CONFIDENT", 2.0)
         yield
 
 
@@ -47,14 +48,6 @@ def finished(small, tmp_path_factory):
         recipe=SHORT,
         output=tmp_path_factory.mktemp("detect") / "run",
     )
-
-
-@pytest.fixture(scope="module")
-def found(finished):
-    """Returns the test images, and what the saved detector finds in them."""
-    test = detection.load_data(batch_size=20).test
-    model = detection.load_model(finished.output / "cbam-seed0.keras")
-    return test, detect_all(model, test)
 
 
 def test_the_folder_holds_what_is_said(finished):
@@ -70,48 +63,34 @@ def test_the_folder_holds_what_is_said(finished):
     assert written["verdict"] == finished.verdict
     assert [run["network"] for run in written["runs"]] == ["none", "cbam"]
     assert [row["epoch"] for row in finished.history] == [1, 1]
+    assert json.loads(finished.json())["anchors"]["coverage"] > 0.5
+    # The table is as table 6 of the paper.
+    text = str(finished)
+    for part in ("mAP@.5", "mAP@.75", "mAP@[.5,.95]", "small + cbam"):
+        assert part in text
+    assert "10 test images of digit_scenes, seed 0" in text
 
 
-def test_saved_detectors_are_those_that_were_measured(finished, found):
-    test, detections = found
-    measured = evaluate(test.records, detections, 10)
+def test_saved_detectors_are_those_that_were_measured(finished):
+    test = detection.load_data(batch_size=20).test
+    model = detection.load_model(finished.output / "cbam-seed0.keras")
+    measured = evaluate(test.records, detect_all(model, test), 10)
     (run,) = (run for run in finished.runs if run.network == "cbam")
     assert run.file == "cbam-seed0.keras"
     assert measured.map == run.precision["map"]
 
 
-def test_the_arrays_hold_the_objects_and_what_is_found(
-    finished, found, monkeypatch
+def test_objects_and_confident_detections_are_drawn_and_kept_as_arrays(
+    finished, monkeypatch
 ):
-    test, detections = found
-    monkeypatch.setattr(figure, "CONFIDENT", 0.01)
-    arrays = figure.arrays_of(test, {"cbam": detections})
-    with np.load(finished.output / "detections.npz") as file:
-        assert list(file) == ["images", "truth", "none", "cbam"]
-        np.testing.assert_array_equal(file["truth"], arrays["truth"])
-    assert arrays["images"].shape == (10, 64, 64, 1)
-    records = test.records
-    np.testing.assert_allclose(
-        arrays["truth"][:, 3:], np.concatenate(records.boxes)
-    )
-    labels = [own["labels"] for own in detections]
-    for name, expected in (("truth", records.labels), ("cbam", labels)):
-        rows = arrays[name]
-        assert len(rows) > 0
-        for number, own in enumerate(expected):
-            kinds = rows[rows[:, 0] == number, 1]
-            np.testing.assert_array_equal(kinds, own)
-
-
-def test_the_figure_shows_objects_and_confident_detections(found, monkeypatch):
-    test, _ = found
-    monkeypatch.setattr(figure, "CONFIDENT", 0.5)
+    monkeypatch.setattr("cbam_keras.detection.figure.CONFIDENT", 0.5)
+    test = detection.load_data(batch_size=20).test
     one = {
         "boxes": np.array([[0.1, 0.2, 0.5, 0.8], [0.3, 0.3, 0.6, 0.6]]),
         "labels": np.array([3, 7]),
         "confidence": np.array([0.75, 0.25]),
     }
-    drawn = figure.plot_detections(test, {"cbam": [one] * 10}, "0123456789", "")
+    drawn = plot_detections(test, {"cbam": [one] * 10}, "0123456789", "")
     truth, cbam = drawn.axes[:6], drawn.axes[6:]
     assert len(cbam) == 6
     counts = [len(axes.patches) for axes in truth]
@@ -120,34 +99,46 @@ def test_the_figure_shows_objects_and_confident_detections(found, monkeypatch):
         (box,), (text,) = axes.patches, axes.texts
         assert text.get_text() == "3 0.75"
         # Of 64 pixels, the first of which has its middle at 0.
-        np.testing.assert_allclose(
-            box.get_bbox().extents, [5.9, 12.3, 31.5, 50.7]
-        )
+        extents = box.get_bbox().extents
+        np.testing.assert_allclose(extents, [5.9, 12.3, 31.5, 50.7])
+    arrays = arrays_of(test, {"cbam": [one] * 10})
+    assert arrays["images"].shape == (10, 64, 64, 1)
+    labels = np.concatenate(test.records.labels)
+    np.testing.assert_array_equal(arrays["truth"][:, 1], labels)
+    boxes = np.concatenate(test.records.boxes)
+    np.testing.assert_allclose(arrays["truth"][:, 3:], boxes)
+    rows = [[number, 3, 0.75, 0.1, 0.2, 0.5, 0.8] for number in range(10)]
+    np.testing.assert_allclose(arrays["cbam"], rows, rtol=1e-6)
+    with np.load(finished.output / "detections.npz") as file:
+        assert list(file) == ["images", "truth", "none", "cbam"]
+        np.testing.assert_array_equal(file["truth"], arrays["truth"])
 
 
-def test_the_table_is_as_table_6(finished):
-    text = str(finished)
-    for part in ("mAP@.5", "mAP@.75", "mAP@[.5,.95]", "small + cbam"):
-        assert part in text
-    assert "10 test images of digit_scenes, seed 0" in text
-    assert json.loads(finished.json())["anchors"]["coverage"] > 0.5
-
-
-def test_the_command_returns_the_results_of_a_finished_run_as_json(
-    finished, capsys, monkeypatch
-):
-    monkeypatch.setattr(keras.Model, "fit", None)
-    status = cli.main(
-        [
-            *("detect", "--attention", "none", "cbam", "--epochs", "1"),
-            *("--batch-size", "20", "--json", "--output"),
-            str(finished.output),
-        ]
+def test_each_option_reaches_its_argument(finished, capsys, monkeypatch):
+    calls = {}
+    monkeypatch.setattr(
+        detection,
+        "compare",
+        lambda *given, **options: (
+            calls.update(options, given=given) or finished
+        ),
     )
-    assert status == 0
+    recipe = dataclasses.replace(
+        detection.DEFAULT_RECIPE, epochs=9, image_size=64
+    )
+    options = {
+        "--attention none cbam": {"given": (["none", "cbam"],)},
+        "--backbone resnet18 --seeds 3": {"backbone": "resnet18", "seeds": 3},
+        "--data pets": {"images": "pets"},
+        "--download": {"data_options": {"download": True}},
+        "--epochs 9 --image-size 64": {"recipe": recipe},
+        "--output here --json": {"output": "here"},
+    }
+    assert cli.main(["detect", *" ".join(options).split()]) == 0
+    for option, passed in options.items():
+        assert calls.items() >= passed.items(), (option, calls)
     printed = json.loads(capsys.readouterr().out)
-    assert printed["verdict"] == finished.verdict
-    assert printed["runs"] == json.loads(finished.json())["runs"]
+    assert printed == json.loads(finished.json())
 
 
 def test_a_dry_run_prints_what_would_be_trained_and_writes_nothing(

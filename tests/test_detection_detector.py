@@ -1,5 +1,6 @@
 """KerasHub's detector with what it does wrong worked around."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import digits
 import keras
 import numpy as np
 import pytest
-from detection_checks import detector, tiny_backbone
+from detection_checks import tiny_backbone
 
 from cbam_keras import detection, training
 from cbam_keras.detection import networks
@@ -56,14 +57,18 @@ def train_on(model, images, objects):
 
 @pytest.fixture(scope="module")
 def ours(scenes, tmp_path_factory):
-    """A detector after a step, what it began with, and its file."""
+    """A detector after two steps, what it began with, and its file."""
     model = build(scenes)
     biases = bias_of(model.box_head), bias_of(model.classification_head)
-    loss = train_on(model, *scenes.train[0])
+    losses = [train_on(model, *scenes.train[0])]
+    images, objects = scenes.train[1]
+    objects["labels"][:] = -1
+    objects["boxes"][:] = PADDING
+    losses.append(train_on(model, images, objects))
     file = tmp_path_factory.mktemp("detector") / "model.keras"
     model.save(file)
     return types.SimpleNamespace(
-        model=model, biases=biases, loss=loss, file=file
+        model=model, biases=biases, losses=losses, file=file
     )
 
 
@@ -78,7 +83,7 @@ def test_training_begins_with_the_prior_on_the_classes_and_a_low_loss(ours):
     np.testing.assert_allclose(boxes, 0)
     np.testing.assert_allclose(classes, -np.log(99), rtol=1e-4)
     # With the heads of KerasHub it begins at several hundred.
-    assert 0.5 < ours.loss < 10
+    assert 0.5 < ours.losses[0] < 10
 
 
 @pytest.mark.every_backend
@@ -106,14 +111,10 @@ def test_a_saved_detector_is_compiled_as_it_was(ours, loaded, scenes):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_images_without_objects_are_learned_from(ours, scenes):
-    model = detection.load_model(ours.file)
-    model.run_eagerly = True
-    images, objects = scenes.train[1]
-    objects["labels"][:] = -1
-    objects["boxes"][:] = PADDING
-    assert np.isfinite(train_on(model, images, objects))
-    assert all(np.isfinite(w).all() for w in model.get_weights())
+@pytest.mark.every_backend
+def test_images_without_objects_are_learned_from(ours):
+    assert np.isfinite(ours.losses[1])
+    assert all(np.isfinite(w).all() for w in ours.model.get_weights())
 
 
 FRESH = """
@@ -121,7 +122,7 @@ import sys
 import numpy as np
 from cbam_keras import detection
 model = detection.load_model(sys.argv[1])
-np.savez(sys.argv[3], **model.detect(np.load(sys.argv[2])))
+np.savez("found.npz", **model.detect(np.load("images.npy")))
 """
 
 
@@ -130,14 +131,13 @@ np.savez(sys.argv[3], **model.detect(np.load(sys.argv[2])))
 def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
     images = scenes.test[0][0]
     np.save(tmp_path / "images.npy", images)
-    files = [ours.file, *(tmp_path / n for n in ("images.npy", "found.npz"))]
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH, *files],
-        cwd=pathlib.Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
+    root = str(pathlib.Path(__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", FRESH, ours.file],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])},
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
     expected = ours.model.detect(images)
     with np.load(tmp_path / "found.npz") as found:
         np.testing.assert_array_equal(found["labels"], expected["labels"])
@@ -153,18 +153,9 @@ def targets(model):
     return keras.ops.convert_to_numpy(found)
 
 
-@pytest.mark.parametrize(
-    "precision",
-    [
-        "float16",
-        pytest.param(
-            "bfloat16", marks=[pytest.mark.exhaustive, pytest.mark.slow]
-        ),
-    ],
-)
-def test_a_detector_learns_in_half_precision(ours, scenes, tmp_path, precision):
-    made = build(scenes, mixed_precision=precision)
-    assert made.box_head.compute_dtype == precision
+def test_a_detector_works_in_half_precision(ours, scenes, tmp_path):
+    made = build(scenes, mixed_precision="float16")
+    assert made.box_head.compute_dtype == "float16"
     assert np.isfinite(train_on(made, *scenes.train[0]))
     made.save(tmp_path / "model.keras")
     again = detection.load_model(tmp_path / "model.keras")
@@ -172,70 +163,5 @@ def test_a_detector_learns_in_half_precision(ours, scenes, tmp_path, precision):
     # Boxes are not rounded.
     for model in (made, again):
         np.testing.assert_array_equal(targets(model), targets(ours.model))
-        found = model.detect(scenes.test[0][0])
-        assert all(v.dtype in ("float32", "int32") for v in found.values())
-
-
-# Faults of KerasHub 0.32.0 and Keras 3.15.1. Each test says what should hold:
-# once it passes, what cbam_keras/detection/detector.py has in its place can go.
-fault = pytest.mark.xfail(strict=False, reason="a fault of KerasHub or Keras")
-
-
-def theirs():
-    """Returns KerasHub's own detector, for scenes."""
-    encoder = tiny_backbone(include_top=False, input_shape=(64, 64, 1))
-    return detector(detection.feature_pyramid(encoder), classes=10)
-
-
-@pytest.fixture
-def plain():
-    return theirs()
-
-
-@fault
-@pytest.mark.exhaustive
-def test_keras_hub_takes_no_py_dataset(plain, scenes):
-    plain.compile(run_eagerly=True)
-    plain.fit(scenes.train, verbose=0)
-
-
-@fault
-@pytest.mark.exhaustive
-def test_keras_hub_loses_the_optimizer(plain, tmp_path):
-    plain.compile("adam")
-    plain.save(tmp_path / "model.keras")
-    # Warns that it is not compiled.
-    keras.saving.load_model(tmp_path / "model.keras")
-
-
-@fault
-@pytest.mark.exhaustive
-def test_keras_forgets_delta():
-    loss = keras.losses.Huber(delta=0.1)
-    again = keras.losses.Huber.from_config(loss.get_config())
-    values = np.zeros((1, 1)), np.full((1, 1), 3.0)
-    assert float(again(*values)) == pytest.approx(float(loss(*values)))
-
-
-@fault
-@pytest.mark.exhaustive
-def test_keras_hub_puts_the_prior_on_the_boxes(plain):
-    np.testing.assert_allclose(bias_of(plain.box_head), 0)
-
-
-@fault
-@pytest.mark.exhaustive
-def test_keras_hub_predicts_one_size(plain):
-    for count in (2, 3):
-        plain.predict(np.zeros((count, 64, 64, 1), "float32"), verbose=0)
-
-
-@fault
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_keras_hub_rounds_boxes_in_half_precision(ours, precision):
-    keras.config.set_dtype_policy(f"mixed_{precision}")
-    model = theirs()
-    # The only difference that is left.
-    model.label_encoder.anchor_generator = ours.model.anchor_generator
-    np.testing.assert_array_equal(targets(model), targets(ours.model))
+    found = again.detect(scenes.test[0][0])
+    assert all(v.dtype in ("float32", "int32") for v in found.values())

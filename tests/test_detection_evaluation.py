@@ -127,15 +127,6 @@ def test_coverage_is_what_keras_computes():
     assert chosen.aspect_ratios == (1.0, 1.43, 2.0)
 
 
-def test_ignored_boxes_do_not_count():
-    given = one_box_each([(24, 24), (2, 2)])
-    ignored = [np.array([i % 2 == 1]) for i in range(len(given))]
-    given = Records(
-        given.images, given.sizes, given.boxes, given.labels, ignored
-    )
-    assert choose_anchors(given, (64, 64), 3, 4).coverage > 0.9
-
-
 def test_boxes_that_no_anchor_covers_are_warned_of():
     with pytest.warns(UserWarning, match="Only 0% of the boxes.*image_size"):
         choose_anchors(one_box_each([(2, 2)]), (64, 64), 3, 4)

@@ -22,6 +22,7 @@ def scenes():
 def test_scenes_have_digits_in_their_boxes(scenes):
     assert scenes.sizes == {"train": 80, "test": 10}
     assert scenes.image_shape == (64, 64, 1)
+    assert plain_json(scenes.describe()) == scenes.describe()
     boxes = np.concatenate(scenes.train.records.boxes)
     labels = np.concatenate(scenes.train.records.labels)
     counts = {len(found) for found in scenes.train.records.labels}
@@ -85,7 +86,3 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
             boxes[: len(own)], 64 * scenes.train.records.boxes[row], atol=1e-4
         )
         assert (boxes[len(own) :] == PADDING).all()
-
-
-def test_a_description_is_plain(scenes):
-    assert plain_json(scenes.describe()) == scenes.describe()

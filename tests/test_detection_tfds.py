@@ -29,22 +29,14 @@ def prepare(tfds, folder, flag, splits, label=True):
         features["label"] = tfds.features.ClassLabel(names=["cat", "dog"])
 
     def example(size, objects, kinds, empty):
-        height, width = size
-        found = [
-            {
-                "bbox": tfds.features.BBox(
-                    top / height,
-                    left / width,
-                    (top + high) / height,
-                    (left + wide) / width,
-                ),
-                flag: number == 1,
-                **({"label": kind} if label else {}),
-            }
-            for number, ((left, top, wide, high), kind) in enumerate(
-                zip(objects, kinds, strict=True)
-            )
-        ]
+        found = []
+        for (left, top, width, height), kind in zip(
+            objects, kinds, strict=True
+        ):
+            edges = (top, left, top + height, left + width)
+            scaled = [a / b for a, b in zip(edges, size * 2, strict=True)]
+            box = {"bbox": tfds.features.BBox(*scaled), flag: bool(found)}
+            found.append({**box, "label": kind} if label else box)
         return {
             "image": pixels(size, objects),
             "objects": [] if empty else found,

@@ -14,6 +14,7 @@ import pytest
 
 import cbam_keras
 
+TESTS = pathlib.Path(__file__).parent
 PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it.
 ORDER = """
@@ -26,19 +27,23 @@ MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")
 )
+# Lines, which read in one sitting.
+MOST_LINES = 600
 
 
 @functools.cache
-def parsed(module):
-    path = PACKAGE / (module.replace(".", "/") + ".py")
+def parsed(path):
     return ast.parse(path.read_text())
+
+
+def tree(module):
+    return parsed(PACKAGE / (module.replace(".", "/") + ".py"))
 
 
 @functools.cache
 def imports(module, top_level_only=False):
     """Returns the dotted names that a module of the package imports."""
-    tree = parsed(module)
-    nodes = tree.body if top_level_only else ast.walk(tree)
+    nodes = tree(module).body if top_level_only else ast.walk(tree(module))
     found = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -56,124 +61,77 @@ def is_module(name):
     return path.with_suffix(".py").exists() or path.is_dir()
 
 
+def offences(of):
+    """Returns what `of` finds in each module that it finds something in."""
+    found = {module: of(module) for module in MODULES}
+    return {module: sorted(names) for module, names in found.items() if names}
+
+
+def entry(module):
+    return module.split(".")[0]
+
+
+# Its tree.
+
+
 def test_the_order_names_every_entry():
-    assert {module.split(".")[0] for module in MODULES} == {
-        *ORDER,
-        "__init__",
-        "__main__",
-    }
+    entries = {entry(module) for module in MODULES}
+    assert entries == {*ORDER, "__init__", "__main__"}
+    # One screen.
+    assert len(entries) <= 31
 
 
-def test_the_top_level_is_one_screen():
-    entries = {module.split(".")[0] for module in MODULES} - {"__main__"}
-    assert len(entries) <= 30
+def test_files_read_in_one_sitting():
+    long = [
+        path.name
+        for path in (*PACKAGE.rglob("*.py"), *TESTS.glob("*.py"))
+        if len(path.read_text().splitlines()) > MOST_LINES
+    ]
+    assert not long
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_read_in_one_sitting(module):
-    path = PACKAGE / (module.replace(".", "/") + ".py")
-    assert len(path.read_text().splitlines()) <= 400
+def test_doors_name_each_room():
+    def wrong(module):
+        folder, _, door = module.rpartition(".")
+        if door != "__init__" or not folder:
+            return set()
+        # "- `room`, `room`: what they hold."
+        docstring = ast.get_docstring(tree(module))
+        listed = re.findall(r"^- (`[^:]*):", docstring, re.M)
+        named = {n for line in listed for n in re.findall(r"`(\w+)`", line)}
+        rooms = {m for m in MODULES if m.startswith(f"{folder}.")} - {module}
+        return named ^ {room.rpartition(".")[2] for room in rooms}
+
+    assert offences(wrong) == {}
 
 
-@pytest.mark.parametrize(
-    "folder",
-    sorted({module.split(".")[0] for module in MODULES if "." in module}),
-)
-def test_doors_name_each_room(folder):
-    docstring = ast.get_docstring(parsed(f"{folder}.__init__"))
-    rooms = {
-        module.partition(".")[2]
-        for module in MODULES
-        if module.startswith(f"{folder}.")
-    } - {"__init__"}
-    # "- `room`, `room`: what they hold."
-    listed = re.findall(r"^- (`[^:]*):", docstring, re.M)
-    named = {name for line in listed for name in re.findall(r"`(\w+)`", line)}
-    assert named == rooms
+# Its imports.
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_import_only_from_their_left(module):
-    entry = module.split(".")[0]
-    left = ORDER[: ORDER.index(entry) + 1] if entry in ORDER else ORDER
-    own = {
-        name.split(".")[1]
-        for name in imports(module)
-        if name.split(".")[0] == "cbam_keras"
-    }
-    assert own <= set(left)
+def test_modules_import_only_from_their_left():
+    def wrong(module):
+        left = ORDER.index(entry(module)) + 1 if entry(module) in ORDER else 99
+        own = {
+            name.split(".")[1]
+            for name in imports(module)
+            if entry(name) == "cbam_keras"
+        }
+        return own - set(ORDER[:left])
+
+    assert offences(wrong) == {}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_other_folders_are_entered_by_their_door(module):
-    inside = {
-        name
-        for name in imports(module)
-        if name.startswith("cbam_keras.")
-        and name.split(".")[1] != module.split(".")[0]
-    }
-    assert all(name.count(".") == 1 for name in inside)
+def test_other_folders_are_entered_by_their_door():
+    def wrong(module):
+        return {
+            name
+            for name in imports(module)
+            if name.startswith("cbam_keras.")
+            and name.split(".")[1] != entry(module)
+            and name.count(".") > 1
+        }
 
-
-# What users write: every path of the documentation.
-PUBLIC = {
-    "ablation": [
-        "ABLATIONS",
-        "TABLES",
-        "AblationResults",
-        "AblationRow",
-        "run",
-    ],
-    "auditing": ["Audit", "audit"],
-    "blocks": ["basic_block", "bottleneck_block"],
-    "cli": ["main"],
-    "comparison": ["NETWORKS", "Comparison", "compare"],
-    "convert": ["Report", "load_torch_weights"],
-    "data": ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"],
-    "detection": [
-        *("AUGMENTATIONS", "EMBEDDED", "DetectionData", "DetectionResults"),
-        *("compare", "feature_pyramid", "load_data", "load_model"),
-    ],
-    "explain": [
-        *("METHODS", "attention_maps", "class_probabilities", "grad_cam"),
-        "pointing_game",
-    ],
-    "exporting": ["Exported", "export_model"],
-    "insertion": ["Place", "Places", "insert_attention"],
-    "layers": [
-        *("CBAM", "VARIANTS", "ChannelAttention", "SpatialAttention"),
-        *("SqueezeExcite", "make_attention"),
-    ],
-    "models": [
-        *("MobileNet", "ResNeXt50", "ResNeXt101", "ResNet", "ResNet18"),
-        *("ResNet34", "ResNet50", "ResNet101", "ResNet152", "WideResNet18"),
-        *("preprocess_input", "pyramid"),
-    ],
-    "monitor": ["AttentionMonitor"],
-    "plotting": [
-        *("plot_ablation", "plot_attention_maps", "plot_grad_cam"),
-        *("plot_history", "plot_pareto", "plot_search"),
-    ],
-    "presets": ["ABLATIONS", "PRESETS", "Preset", "build_preset"],
-    "profiling": ["Profile", "Row", "profile_model"],
-    "report": ["write"],
-    "reproduction": ["paper_tables"],
-    "training": [
-        *("RECIPES", "Distribution", "Recipe", "Results", "Run", "train"),
-    ],
-    "tuning": [
-        *("CBAMHyperModel", "Confirmed", "SearchResults", "Trial"),
-        "search",
-    ],
-}
-
-
-@pytest.mark.parametrize("module", sorted(PUBLIC))
-def test_public_paths_hold(module):
-    found = getattr(importlib.import_module("cbam_keras"), module)
-    missing = [name for name in PUBLIC[module] if not hasattr(found, name)]
-    assert not missing
-    assert set(getattr(found, "__all__", ())) <= set(PUBLIC[module])
+    assert offences(wrong) == {}
 
 
 # Imported only when needed: they subclass classes of KerasTuner or KerasHub, or
@@ -192,79 +150,201 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_need_only_keras_and_numpy_to_be_imported(module):
-    roots = {name.split(".")[0] for name in imports(module, True)}
-    others = roots - set(sys.stdlib_module_names)
-    assert others <= {
-        "cbam_keras",
-        "keras",
-        "numpy",
-        *LATE.get(module, ()),
-    }
+def test_modules_need_only_keras_and_numpy_to_be_imported():
+    free = {"cbam_keras", "keras", "numpy", *sys.stdlib_module_names}
+
+    def wrong(module):
+        early = imports(module, True)
+        others = {entry(name) for name in early} - free
+        if module in LATE:
+            return others - LATE[module]
+        # The door of `tuning` names one where only the type checker looks.
+        return others | (
+            {name.removeprefix("cbam_keras.") for name in early} & set(LATE)
+        )
+
+    assert offences(wrong) == {}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_what_needs_more_than_keras_is_imported_late(module):
-    early = {name.removeprefix("cbam_keras.") for name in imports(module, True)}
-    # The door of `tuning` names one where only the type checker looks.
-    assert module in LATE or not early & set(LATE)
+def test_no_module_uses_private_keras():
+    def wrong(module):
+        return {name for name in imports(module) if "keras.src" in name}
+
+    assert offences(wrong) == {}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_uses_private_keras(module):
-    assert not {name for name in imports(module) if "keras.src" in name}
-
-
-def loaded_by(statement):
-    code = (
-        f"import json, sys; {statement}; "
-        "print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
+def run(statements):
+    """Returns what a fresh interpreter prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json, sys\n{statements}"],
         capture_output=True,
         text=True,
     )
-    return set(json.loads(result.stdout.splitlines()[-1]))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.every_backend
 def test_importing_the_package_loads_nothing_more_than_keras_does():
-    more = loaded_by("import cbam_keras") - loaded_by("import keras")
-    assert more - set(sys.stdlib_module_names) == {"cbam_keras"}
+    more, modules = run(
+        "import keras\n"
+        "before = set(sys.modules)\n"
+        "import cbam_keras\n"
+        "more = sorted({*sys.modules} - before)\n"
+        # Modules are reached without importing them first.
+        "found = cbam_keras.explain.grad_cam, cbam_keras.models.ResNet18\n"
+        "print(json.dumps([more, [x.__module__ for x in found]]))"
+    )
+    roots = {entry(name) for name in more} - set(sys.stdlib_module_names)
+    assert roots == {"cbam_keras"}
+    assert all(entry(module) == "cbam_keras" for module in modules)
+    assert not {"cbam_keras.explain", "cbam_keras.models"} & set(more)
 
 
 @pytest.mark.every_backend
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow is the backend"
+)
 def test_tensorflow_is_not_imported_under_other_backends():
-    if keras.backend.backend() == "tensorflow":
-        pytest.skip("TensorFlow is the backend")
     modules = ", ".join(name for name in ORDER if name[0] != "_")
     assert "cli" in modules
-    assert "tensorflow" not in loaded_by(f"from cbam_keras import {modules}")
-
-
-def test_public_names_exist():
-    for module in (cbam_keras, cbam_keras.layers):
-        assert all(hasattr(module, name) for name in module.__all__)
-
-
-def test_modules_are_reached_without_importing_them_first():
-    script = """
-import sys, cbam_keras
-assert "cbam_keras.explain" not in sys.modules
-assert callable(cbam_keras.explain.grad_cam)
-assert callable(cbam_keras.models.ResNet18)
-assert {"explain", "CBAM"} <= set(dir(cbam_keras))
-try:
-    cbam_keras.explainn
-except AttributeError as error:
-    assert "explainn" in str(error)
-else:
-    raise SystemExit("no error")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True
+    loaded = run(
+        f"from cbam_keras import {modules}\nprint(json.dumps([*sys.modules]))"
     )
-    assert done.returncode == 0, done.stderr
+    assert "tensorflow" not in loaded
+
+
+# Its public paths.
+
+# What users write: every path of the documentation.
+PUBLIC = {
+    "ablation": "ABLATIONS TABLES AblationResults AblationRow run",
+    "auditing": "Audit audit",
+    "blocks": "basic_block bottleneck_block",
+    "cli": "main",
+    "comparison": "NETWORKS Comparison compare",
+    "convert": "Report load_torch_weights",
+    "data": "AUGMENTATIONS EMBEDDED ImageData load",
+    "detection": "AUGMENTATIONS EMBEDDED DetectionData DetectionResults "
+    "compare feature_pyramid load_data load_model",
+    "explain": "METHODS attention_maps class_probabilities grad_cam "
+    "pointing_game",
+    "exporting": "Exported export_model",
+    "insertion": "Place Places insert_attention",
+    "layers": "CBAM VARIANTS ChannelAttention SpatialAttention "
+    "SqueezeExcite make_attention",
+    "models": "MobileNet ResNeXt50 ResNeXt101 ResNet ResNet18 ResNet34 "
+    "ResNet50 ResNet101 ResNet152 WideResNet18 preprocess_input "
+    "pyramid",
+    "monitor": "AttentionMonitor",
+    "plotting": "plot_ablation plot_attention_maps plot_grad_cam "
+    "plot_history plot_pareto plot_search",
+    "presets": "ABLATIONS PRESETS Preset build_preset",
+    "profiling": "Profile Row profile_model",
+    "report": "write",
+    "reproduction": "PaperTables TableRow paper_tables",
+    "training": "RECIPES Distribution Recipe Results Run train",
+    "tuning": "CBAMHyperModel Confirmed SearchResults Trial search",
+}
+
+
+def test_public_paths_hold():
+    wrong = {}
+    for module, names in PUBLIC.items():
+        found = getattr(importlib.import_module("cbam_keras"), module)
+        names = names.split()
+        missing = {name for name in names if not hasattr(found, name)}
+        unknown = set(getattr(found, "__all__", ())) - set(names)
+        if missing or unknown:
+            wrong[module] = sorted(missing | unknown)
+    assert wrong == {}
+    assert all(hasattr(cbam_keras, name) for name in cbam_keras.__all__)
+
+
+def test_modules_are_attributes_of_the_package():
+    assert {"explain", "CBAM"} <= set(dir(cbam_keras))
+    with pytest.raises(AttributeError, match="explainn"):
+        cbam_keras.explainn  # noqa: B018
+
+
+# What tests import from inside the package, where no public name shows the
+# fact. Anything else they import from the root, or by the door of a folder.
+# Without `cbam_keras.`, and the names of the files without `.py`.
+INSIDES = {
+    "digits": "data.digits",
+    "fused_checks": "_fused.private",
+    "layer_checks": "_fused.decorator",
+    "networks": "models.by_name",
+    "slowed_script": "_process training.checkpoints tuning.chief",
+    "test_cli_command": "_terminal",
+    "test_data_batches": "data.decoding",
+    "test_detection_augmentation": "detection.augmentation "
+    "detection.batches detection.records",
+    "test_detection_comparing": "detection.evaluation "
+    "detection.figure detection.results",
+    "test_detection_detector": "detection.anchors "
+    "detection.batches detection.networks",
+    "test_detection_evaluation": "detection.anchors "
+    "detection.evaluation detection.records",
+    "test_detection_folder": "detection.records",
+    "test_detection_scenes": "detection.batches",
+    "test_explain_images": "data.tfds",
+    "test_files": "_files",
+    "test_fused": "_fused.decorator",
+    "test_fused_contract": "_fused _fused.private",
+    "test_fused_layers": "_fused _fused.decorator",
+    "test_fused_torch": "_fused.torch_passes",
+    "test_process": "_process _process.log",
+    "test_random_kills": "_files tuning.workers",
+    "test_terminal": "_terminal",
+    "test_terminal_results": "detection.results",
+    "test_training_distribution": "_files training.distribution",
+    "training_checks": "training.checkpoints",
+}
+
+
+def inside(path):
+    """Returns what a test file imports that is not public."""
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            names = [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.module or "", alias.name) for alias in node.names]
+        else:
+            continue
+        for module, name in names:
+            if entry(module) != "cbam_keras":
+                continue
+            full = f"{module}.{name}" if name else module
+            if module.count(".") > 1:
+                found.add(module)
+            elif name and (name[0] == "_" or is_room(module, name)):
+                found.add(full)
+            elif "._" in module:
+                found.add(module)
+    return found
+
+
+@functools.cache
+def is_room(folder, name):
+    """Returns whether a name is a file of a folder, and not a public name."""
+    if folder == "cbam_keras" or not is_module(f"{folder}.{name}"):
+        return False
+    door = parsed(PACKAGE.parent / folder.replace(".", "/") / "__init__.py")
+    return not any(
+        name in (alias.asname or alias.name for alias in node.names)
+        for node in door.body
+        if isinstance(node, ast.ImportFrom)
+    )
+
+
+def test_tests_import_public_names():
+    found = {path.stem: inside(path) for path in sorted(TESTS.glob("*.py"))}
+    wrong = []
+    for file in sorted({*found, *INSIDES}):
+        known = {f"cbam_keras.{x}" for x in INSIDES.get(file, "").split()}
+        names = found.get(file, set())
+        wrong += [f"{file} imports {name}" for name in sorted(names - known)]
+        wrong += [f"{file} need not {name}" for name in sorted(known - names)]
+    assert wrong == [], "\n".join(wrong)

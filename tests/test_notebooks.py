@@ -1,9 +1,10 @@
-"""Tests of the notebooks as stored; `.ci/run` also executes them."""
+"""The notebooks as stored; `.ci/run` also executes them, and runs this then."""
 
 import json
 import pathlib
 import re
 
+import nbformat
 import pytest
 from test_packaging import REPOSITORY
 
@@ -16,7 +17,6 @@ NAMES = [
     "05_reproduce_the_papers_tables",
     "06_detect_with_a_cbam_backbone",
 ]
-GITHUB = "https://github.com/"
 INSTALL = """\
 import sys
 
@@ -29,25 +29,28 @@ MACHINE_PATH = re.compile(
     r"(?<![\w.:/])/(tmp|home|root|work|usr|var|opt|mnt|content|Users|private)/"
     r"|\b[A-Z]:\\"
 )
+PROGRESS_BAR = re.compile(r"[\b\x1b]|\\u001b|\d/\d+ \S*━")
 MOST_BYTES = 300_000
-
-each_notebook = pytest.mark.parametrize("name", NAMES)
-
-
-def read(name):
-    return json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
-
-
-def cells(name, kind):
-    return [cell for cell in read(name)["cells"] if cell["cell_type"] == kind]
+CLEAN = {
+    ("stream", "stdout"),
+    ("execute_result", None),
+    ("display_data", None),
+}
 
 
-def sources(name, kind):
-    return ["".join(cell["source"]) for cell in cells(name, kind)]
+@pytest.fixture(scope="module")
+def notebooks():
+    """Returns the notebooks by name, valid by the format's own schema."""
+    found = {}
+    for path in sorted(ROOT.glob("notebooks/*.ipynb")):
+        found[path.stem] = nbformat.read(path, as_version=4)
+        nbformat.validate(found[path.stem])
+    assert list(found) == NAMES
+    return found
 
 
-def outputs(name):
-    return [out for cell in cells(name, "code") for out in cell["outputs"]]
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def texts(output):
@@ -57,147 +60,68 @@ def texts(output):
         for kind, text in output.get("data", {}).items()
         if not kind.startswith("image/")
     }
-    return "".join(output.get("text", "")) + json.dumps(shown)
+    return output.get("text", "") + json.dumps(shown)
 
 
-def test_these_are_all_notebooks():
-    found = sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb"))
-    assert found == NAMES
+def wrong_links(notebook):
+    main = f"{REPOSITORY}/blob/main/"
+    cells = [x.source for x in notebook.cells if x.cell_type == "markdown"]
+    for link in re.findall(r"\]\(([^()#]+)", "\n".join(cells)):
+        if link.startswith(main) or "://" not in link:
+            path = link.removeprefix(main)
+            path = path if path != link else f"notebooks/{link}"
+            if not (ROOT / path).is_file():
+                yield f"link {link}"
 
 
-@each_notebook
-def test_title_is_a_question(name):
-    title = sources(name, "markdown")[0].splitlines()[0]
-    assert title.startswith("# ") and title.endswith("?")
+def wrong_outputs(notebook):
+    for cell in code(notebook):
+        kinds = [(out.output_type, out.get("name")) for out in cell.outputs]
+        if {*kinds} - CLEAN:
+            yield f"error or warning of {cell.source}"
+        if "print(" in cell.source and ("stream", "stdout") not in kinds:
+            yield f"not stored: {cell.source}"
+        drawn = "plotting.plot_" in cell.source or "plt.subp" in cell.source
+        pictures = ["image/png" in out.get("data", {}) for out in cell.outputs]
+        if drawn is not any(pictures):
+            yield f"picture of {cell.source}"
+        for shown in map(texts, cell.outputs):
+            if PROGRESS_BAR.search(shown):
+                yield f"progress bar: {shown}"
+        for shown in (cell.source, *map(texts, cell.outputs)):
+            if MACHINE_PATH.search(shown):
+                yield f"path of a machine: {shown}"
 
 
-@each_notebook
-def test_badge_opens_this_notebook_in_colab(name):
+def test_outputs_are_whole_clean_and_of_no_machine(notebooks):
+    wrong = {name: [*wrong_outputs(book)] for name, book in notebooks.items()}
+    assert not any(wrong.values()), wrong
+    for name, notebook in notebooks.items():
+        counts = [cell.execution_count for cell in code(notebook)]
+        assert counts == list(range(1, len(counts) + 1)), name
+        size = (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size
+        assert size < MOST_BYTES, name
+
+
+def test_each_opens_in_colab_and_installs_there_alone(notebooks):
     colab = "https://colab.research.google.com"
-    badge = (
-        f"[![Open In Colab]({colab}/assets/colab-badge.svg)]"
-        f"({colab}/github/{REPOSITORY.removeprefix(GITHUB)}/blob/main/notebooks/"
-        f"{name}.ipynb)"
-    )
-    assert badge in sources(name, "markdown")[0]
+    path = REPOSITORY.removeprefix("https://github.com/") + "/blob/main"
+    for name, notebook in notebooks.items():
+        badge = (
+            f"[![Open In Colab]({colab}/assets/colab-badge.svg)]"
+            f"({colab}/github/{path}/notebooks/{name}.ipynb)"
+        )
+        assert badge in notebook.cells[0].source, name
+        first, *others = code(notebook)
+        extras = EXTRAS.get(name, "all")
+        assert first.source == INSTALL.format(extras, REPOSITORY), name
+        assert not any("pip install" in cell.source for cell in others), name
 
 
-@each_notebook
-def test_first_cell_says_how_long_it_takes(name):
-    assert re.search(r"takes\s.*minute", sources(name, "markdown")[0], re.S)
-
-
-@each_notebook
-def test_last_section_is_the_conclusion(name):
-    headings = re.findall(
-        r"^## (.*)$", "\n".join(sources(name, "markdown")), re.M
-    )
-    assert headings[-1] == "Conclusion"
-    assert read(name)["cells"][-1]["cell_type"] == "markdown"
-
-
-@each_notebook
-def test_first_code_installs_on_colab_alone(name):
-    first, *others = sources(name, "code")
-    assert first == INSTALL.format(EXTRAS.get(name, "all"), REPOSITORY)
-    assert not any("pip install" in source for source in others)
-
-
-@each_notebook
-def test_no_layer_is_defined_again(name):
-    code = "\n".join(sources(name, "code"))
-    assert not re.search(r"^\s*class ", code, re.M)
-
-
-@each_notebook
-def test_cells_have_run_once_in_order(name):
-    counts = [cell["execution_count"] for cell in cells(name, "code")]
-    assert counts == list(range(1, len(counts) + 1))
-
-
-@each_notebook
-def test_what_is_printed_is_stored(name):
-    silent = [
-        "".join(cell["source"])
-        for cell in cells(name, "code")
-        if "print(" in "".join(cell["source"])
-        and not any(out["output_type"] == "stream" for out in cell["outputs"])
-    ]
-    assert silent == []
-
-
-@each_notebook
-def test_what_is_drawn_is_stored_as_a_picture(name):
-    drawing = [
-        "plotting.plot_" in source or "plt.subplots" in source
-        for source in sources(name, "code")
-    ]
-    pictures = [
-        any("image/png" in out.get("data", {}) for out in cell["outputs"])
-        for cell in cells(name, "code")
-    ]
-    assert any(drawing)
-    assert pictures == drawing
-
-
-@each_notebook
-def test_outputs_hold_neither_errors_nor_warnings(name):
-    kinds = {(out["output_type"], out.get("name")) for out in outputs(name)}
-    assert kinds <= {
-        ("stream", "stdout"),
-        ("execute_result", None),
-        ("display_data", None),
-    }
-
-
-@each_notebook
-def test_no_output_is_empty(name):
-    shown = [out["data"] for out in outputs(name) if "data" in out]
-    assert [data for data in shown if not data["text/plain"]] == []
-
-
-@each_notebook
-def test_no_progress_bar_is_stored(name):
-    printed = "".join(map(texts, outputs(name)))
-    assert not re.search(r"[\b\x1b]|\\u001b|\d/\d+ \S*━", printed)
-
-
-@each_notebook
-def test_no_path_of_a_machine_is_shown(name):
-    shown = [*sources(name, "code"), *map(texts, outputs(name))]
-    assert [text for text in shown if MACHINE_PATH.search(text)] == []
-
-
-@each_notebook
-def test_metadata_hold_nothing_of_the_run(name):
-    notebook = read(name)
-    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
-    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
-    assert notebook["metadata"]["language_info"] == {"name": "python"}
-    assert not any(cell["metadata"] for cell in notebook["cells"])
-
-
-@each_notebook
-def test_file_is_small(name):
-    size = (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size
-    assert size < MOST_BYTES
-
-
-@each_notebook
-def test_links_lead_somewhere(name):
-    prose = "\n".join(sources(name, "markdown"))
-    linked = re.findall(r"\]\(([^()]+)\)", prose)
-    within = [f"notebooks/{link}" for link in linked if "://" not in link]
-    of_main = [
-        link.removeprefix(f"{REPOSITORY}/blob/main/")
-        for link in linked
-        if link.startswith(f"{REPOSITORY}/blob/main/")
-    ]
-    assert within or of_main
-    assert [x for x in within + of_main if not (ROOT / x).is_file()] == []
-
-
-@each_notebook
-def test_readme_lists_it(name):
-    link = f"({REPOSITORY}/blob/main/notebooks/{name}.ipynb)"
-    assert link in (ROOT / "README.md").read_text()
+def test_links_lead_somewhere_and_the_readme_lists_each(notebooks):
+    wrong = {name: [*wrong_links(book)] for name, book in notebooks.items()}
+    assert not any(wrong.values()), wrong
+    readme = (ROOT / "README.md").read_text()
+    for name in notebooks:
+        link = f"({REPOSITORY}/blob/main/notebooks/{name}.ipynb)"
+        assert link in readme, name

@@ -96,15 +96,11 @@ def modules():
     } | set(DATA)
 
 
-def test_the_wheel_holds_the_package_alone(archives):
-    _, wheel = archives
+def test_archives_hold_the_package_and_no_tests(archives):
+    source, wheel = archives
     folder = f"cbam_keras-{cbam_keras.__version__}.dist-info/"
     assert {name for name in wheel if not name.startswith(folder)} == modules()
     assert f"{folder}licenses/LICENSE" in wheel
-
-
-def test_the_sdist_holds_no_tests(archives):
-    source, _ = archives
     assert modules() <= source
     assert {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"} <= source
     assert not [name for name in source if name.startswith("tests")]

@@ -22,13 +22,9 @@ def timed(monkeypatch, tmp_path):
         names.extend(networks)
         for build in networks.values():
             assert build().output_shape == (None, 10)
-        return Estimate(
-            tuple(
-                Cost(name, 100, 1000, 2.0 if name == "none" else 4.0, 1.0)
-                for name in networks
-            ),
-            recipe.epochs,
-        )
+        seconds = {name: 2.0 if name == "none" else 4.0 for name in networks}
+        costs = (Cost(n, 100, 1000, s, 1.0) for n, s in seconds.items())
+        return Estimate(tuple(costs), recipe.epochs)
 
     monkeypatch.setattr(training, "estimate", estimate)
     monkeypatch.chdir(tmp_path)
@@ -61,24 +57,16 @@ def test_workers_share_the_trials_alone(timed):
     assert found.seconds_of_trials == pytest.approx((3 + 13 * 5) / 2)
     assert found.seconds_of_confirmation == pytest.approx(3 * 3 + 9 * 5)
     assert "with 2 workers" in str(found)
-
-
-def test_a_search_of_ones_own_without_confirmation_is_estimated(timed):
-    found = tuning.estimate(
-        tuning_checks.mlp, "mnist5k", max_trials=30, confirm=0
-    )
-    # Units, activation, bias (with the default activation there is none),
-    # and a range, which counts as ten values.
-    assert found.points == {None: 4 * 2 * 10}
-    assert found.trials == 30
-    assert found.confirmations == {None: 0}
-    assert "Confirmation" not in str(found)
+    with pytest.raises(ValueError, match="`workers` must be a positive"):
+        tuning.estimate(images="mnist5k", workers=0)
 
 
 @pytest.mark.parametrize(
     ("name", "trials", "epochs"),
-    # Those of Hyperband are what test_tuning_trials.py sees: 3 trials of one
-    # epoch, one of which gets two more, and 2 of three.
+    # Of 4 units, 2 activations, and a range, which counts as ten values; bias
+    # is not chosen with the default activation. Those of Hyperband are what
+    # test_tuning_trials.py sees: 3 trials of one epoch, one of which gets two
+    # more, and 2 of three.
     [("grid", 80, 240), ("bayesian", 14, 42), ("hyperband", 6, 11)],
 )
 def test_algorithms_differ_in_trials_and_epochs(timed, name, trials, epochs):
@@ -86,8 +74,3 @@ def test_algorithms_differ_in_trials_and_epochs(timed, name, trials, epochs):
         *(tuning_checks.mlp, "mnist5k", tuning_checks.THREE), algorithm=name
     )
     assert (found.trials, found.epochs) == (trials, epochs)
-
-
-def test_a_wrong_number_of_workers_is_reported(timed):
-    with pytest.raises(ValueError, match="`workers` must be a positive"):
-        tuning.estimate(images="mnist5k", workers=0)

@@ -61,43 +61,17 @@ def test_the_default_search_is_all_of_its_space(tmp_path):
     assert sorted(points[2:]) == cbam
 
 
-@pytest.mark.parametrize("name", ["bayesian", "hyperband"])
-def test_the_first_trials_are_the_points_of_comparison(tmp_path, name):
+def test_the_first_trials_are_the_points_of_comparison(tmp_path):
     hypermodel = space(attention=("cbam", "se", "none"), kernel_size=(3, 5, 7))
-    options = {"max_trials": 3}
-    if name == "hyperband":
-        options = {"recipe": THREE}
-    first = values(tmp_path / "run", hypermodel, name, **options)[:3]
+    first = values(tmp_path / "run", hypermodel, "bayesian", max_trials=3)
     assert [own["attention"] for own in first] == ["none", "se", "cbam"]
     assert (first[2]["reduction_ratio"], first[2]["kernel_size"]) == (16, 7)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("random", {"max_trials": 4}),
-        # Four trials are random.
-        ("bayesian", {"max_trials": 6}),
-        ("hyperband", {"recipe": THREE}),
-    ],
-)
-def test_a_seed_determines_the_search(tmp_path, name, options):
-    first, again = (
-        values(tmp_path / folder, rates, name, **options) for folder in "ab"
-    )
-    assert first == again
-    assert len({own["learning_rate"] for own in first}) >= 4
-
-
 def test_another_seed_is_another_search(tmp_path):
     first, other = (
-        values(
-            tmp_path / str(seed),
-            rates,
-            max_trials=3,
-            recipe=dataclasses.replace(ONE, seed=seed),
-        )
-        for seed in (0, 1)
+        values(tmp_path / str(seed), rates, max_trials=3, recipe=recipe)
+        for seed, recipe in enumerate((ONE, dataclasses.replace(ONE, seed=1)))
     )
     # The defaults come first.
     assert first[0] == other[0] == {"learning_rate": 0.01}
@@ -118,42 +92,6 @@ def test_a_small_space_is_searched_to_its_end_without_repetition(
     handed = [(own["units"], own["bias"]) for own in found]
     assert handed[0] == (2, True)
     assert sorted(handed) == sorted(itertools.product([2, 3], [False, True]))
-    if name == "grid":
-        assert handed == [(2, True), (2, False), (3, True), (3, False)]
-
-
-@pytest.mark.parametrize("name", ["random", "grid"])
-def test_attention_in_no_stage_is_left_to_none(tmp_path, name):
-    hypermodel = space(
-        attention=("none", "se"), reduction_ratio=4, stages=2, learning_rate=0.1
-    )
-    found = values(tmp_path / "run", hypermodel, name, max_trials=50)
-    stages = [(own.get("stage1"), own.get("stage2")) for own in found]
-    assert stages[0] == (None, None)
-    assert sorted(stages[1:]) == [(False, True), (True, False), (True, True)]
-
-
-def test_kinds_are_drawn_as_often_as_they_have_combinations(tmp_path):
-    hypermodel = space(
-        reduction_ratio=(2, 4), kernel_size=tuple(range(3, 63, 2))
-    )
-    found = values(tmp_path / "run", hypermodel, max_trials=12)
-    kinds = [own["attention"] for own in found]
-    assert kinds[:3] == ["none", "se", "cbam"]
-    # 1 of the 60 combinations that are left of se and cbam is of se.
-    assert kinds[3:].count("cbam") >= 8
-
-
-def test_hyperparameters_that_show_only_in_a_trial_are_taken_up(tmp_path):
-    def late(hp):
-        if hp.Boolean("deep"):
-            return networks.mlp(hp.Choice("units", [2, 3]))
-        return networks.linear()
-
-    found = values(tmp_path / "run", late, max_trials=4)
-    deep = [own for own in found if own["deep"]]
-    assert deep
-    assert all(own["units"] in (2, 3) for own in deep)
 
 
 def test_hyperband_gives_the_best_third_three_times_the_epochs(
@@ -179,15 +117,12 @@ def test_hyperband_gives_the_best_third_three_times_the_epochs(
     assert [trial.values.keys() for trial in found.trials] == [{"units"}] * 6
 
 
-@pytest.mark.parametrize("failures", [1, 3])
-def test_hyperband_promotes_no_trial_that_failed(
-    tmp_path, monkeypatch, failures
-):
+def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):
     tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
     fit, calls = keras.Model.fit, itertools.count()
 
     def failing(model, *arguments, **options):
-        if next(calls) < failures:
+        if next(calls) == 0:
             raise ZeroDivisionError("by zero")
         return fit(model, *arguments, **options)
 
@@ -195,12 +130,11 @@ def test_hyperband_promotes_no_trial_that_failed(
     found = tuning_checks.search(
         tmp_path / "run", "hyperband", THREE, hypermodel=of_units
     )
-    first, later = found.trials[:3], found.trials[3:]
-    finished = [t.values["units"] for t in first if t.outcome == "finished"]
-    assert len(finished) == 3 - failures
-    assert [trial.epochs for trial in later] == [3] * (3 if finished else 2)
-    if finished:
-        assert later[0].values["units"] == max(finished)
+    failed, *finished = found.trials[:3]
+    assert failed.outcome == "error"
+    assert [trial.epochs for trial in found.trials[3:]] == [3, 3, 3]
+    promoted = found.trials[3].values["units"]
+    assert promoted == max(trial.values["units"] for trial in finished)
 
 
 def test_bayesian_search_goes_where_the_accuracy_is(tmp_path, monkeypatch):

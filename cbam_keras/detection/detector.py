@@ -1,8 +1,7 @@
 """`Detector`: KerasHub's RetinaNet, with what it does wrong worked around.
 
-Imported late, since it subclasses a class of KerasHub. Each point names the
-version in which it was seen, and the test that fails once it is mended; all
-are in tests/test_detection_detector.py.
+Imported late, since it subclasses a class of KerasHub. Each workaround names
+the version in which its reason was seen.
 """
 
 from typing import Any
@@ -23,22 +22,19 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         super().__init__(*args, **kwargs)
         # KerasHub 0.32.0 rounds boxes in half precision, those of several
         # hundred pixels by up to two.
-        # `test_keras_hub_rounds_boxes_in_half_precision`
         self.label_encoder.dtype_policy = "float32"
         self.prediction_decoder.dtype_policy = "float32"
 
     def fit(self, *args, **kwargs):
         # KerasHub 0.32.0 turns what it gets into a `tf.data.Dataset`, also
         # where TensorFlow is not the backend, and takes no `PyDataset`.
-        # `test_keras_hub_takes_no_py_dataset`
         return keras.Model.fit(self, *args, **kwargs)
 
     def compile_from_config(self, config):
         # KerasHub 0.32.0 does not compile a loaded detector, so that the
         # state of the optimizer is lost.
-        # `test_keras_hub_loses_the_optimizer`
         config = keras.saving.deserialize_keras_object(config)
-        # Keras 3.15.1 does not save `delta`, `test_keras_forgets_delta`.
+        # Keras 3.15.1 does not save `delta`.
         config["loss"]["bbox_regression"] = losses(self.num_classes)["box_loss"]
         keras.Model.compile(self, **config)
         self.optimizer.build(self.trainable_variables)
@@ -47,7 +43,7 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         """Returns boxes as `"xyxy"`, labels and confidence of a batch.
 
         In place of `predict`: KerasHub 0.32.0 under TensorFlow fails as soon
-        as it sees a second batch size, `test_keras_hub_predicts_one_size`.
+        as it sees a second batch size.
         """
         outputs = keras.tree.map_structure(
             # Decoding multiplies them by float32.
@@ -67,7 +63,7 @@ def initialize_heads(detector: Detector, seed: int) -> None:
 
     KerasHub 0.32.0 puts the prior on the boxes in place of the classes and
     draws all kernels with a deviation of 0.05, from which the loss begins at
-    several hundred. `test_keras_hub_puts_the_prior_on_the_boxes`
+    several hundred.
     """
     rng = np.random.default_rng(seed)
     biases = {

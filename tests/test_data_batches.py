@@ -1,0 +1,382 @@
+"""Batches: order, augmentation and sharding, alike in every pipeline."""
+
+import keras
+import numpy as np
+import pytest
+from data_checks import (
+    SPLITS,
+    arrays,
+    as_set,
+    assert_same,
+    builder,
+    declare_large,
+    epoch,
+    joined,
+    together,
+)
+
+from cbam_keras import data
+from cbam_keras.data import decoding
+
+pytestmark = [
+    pytest.mark.every_backend,
+    # Of what TensorFlow Datasets itself uses.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+KINDS = {
+    "plain": (),
+    "pixels": ("crop", "flip"),
+    "boxes": ("random_resized_crop", "flip"),
+    "mixup": ("mixup",),
+    "mixed": ("random_resized_crop", "mixup", "cutmix"),
+    # RandAugment compiles hundreds of operations: once will do.
+    "rand_augment": ("rand_augment",),
+}
+# Images that tell where each pixel lay.
+HEIGHT, WIDTH = 16, 24
+PLACES = np.stack(np.indices((HEIGHT, WIDTH)) * 10, axis=-1).astype("uint8")
+
+
+def _load(kind="plain", **options):
+    options = {"batch_size": 16, "augment": KINDS[kind], **options}
+    return data.load(arrays(), **options)
+
+
+def _whole():
+    return data.load(arrays(), batch_size=None)
+
+
+# What they hold.
+
+
+@pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
+def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
+    given = "cluttered_mnist" if boxes else arrays()
+    whole = data.load(given, boxes=boxes, seed=4, batch_size=None)
+    loaded = data.load(given, boxes=boxes, seed=4, batch_size=16)
+    for split, expected in zip(loaded, whole, strict=True):
+        found = joined(epoch(split))
+        assert len(found) == len(expected) == 2 + boxes
+        assert (found[0].dtype, found[1].dtype) == (np.float32, np.int32)
+        # Training images are shuffled: bring both into the same order.
+        rows = [
+            np.hstack([part.reshape(len(part), -1) for part in side])
+            for side in (found, expected)
+        ]
+        np.testing.assert_array_equal(*(r[np.lexsort(r.T)] for r in rows))
+
+
+def test_channels_first_moves_axes_alone():
+    last = epoch(_load("pixels").train)
+    keras.config.set_image_data_format("channels_first")
+    loaded = _load("pixels")
+    assert loaded.image_shape == _whole().image_shape == (3, 12, 10)
+    first = [
+        (np.moveaxis(images, 1, -1), labels)
+        for images, labels in epoch(loaded.train)
+    ]
+    assert_same(first, last)
+    images = joined(epoch(loaded.test))[0]
+    np.testing.assert_array_equal(images, _whole().test[0])
+
+
+# Order.
+
+
+@pytest.mark.parametrize("kind", ["pixels", "mixed"])
+def test_the_same_epochs_come_again_in_any_order(kind):
+    first = _load(kind, seed=2**32 - 1)
+    epochs = [epoch(first.train) for _ in range(3)]
+    # As after a crash; what was drawn before does not matter.
+    keras.utils.set_random_seed(5)
+    keras.random.uniform((3,))
+    drawn = np.random.get_state()[2]
+    again = _load(kind, seed=2**32 - 1)
+    for number in (2, 0):
+        again.set_epoch(number)
+        assert_same(epoch(again.train), epochs[number])
+    assert_same(epoch(again.train), epochs[1])
+    assert np.random.get_state()[2] == drawn
+
+
+def test_each_epoch_has_another_order():
+    loaded = _load()
+    orders = [
+        [image.tobytes() for image in joined(epoch(loaded.train))[0]]
+        for _ in range(3)
+    ]
+    assert len({tuple(order) for order in orders}) == 3
+    assert len({frozenset(order) for order in orders}) == 1
+    assert_same([joined(epoch(loaded.test))], [_whole().test])
+
+
+@pytest.mark.parametrize("kind", ["boxes", "mixup"])
+def test_epochs_and_seeds_are_augmented_differently(kind):
+    # One image many times: order cannot tell epochs apart.
+    given = (np.repeat(arrays()[0][:1], 40, axis=0), np.arange(40) % 2)
+    options = {"batch_size": 32, "augment": KINDS[kind]}
+    first, other = (data.load(given, seed=i, **options).train for i in (0, 1))
+    batches = [epoch(first)[0], epoch(first)[0], epoch(other)[0]]
+    if kind == "mixup":
+        drawn = [np.sort(labels.max(axis=1)) for _, labels in batches]
+    else:
+        drawn = [images for images, _ in batches]
+    assert (drawn[0] != drawn[1]).any()
+    assert (drawn[0] != drawn[2]).any()
+
+
+# Augmentation: only of training images, and in range.
+
+
+@pytest.mark.parametrize("kind", ["pixels", "mixed"])
+def test_training_images_alone_change_and_stay_floats_to_255(kind):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    loaded, whole, mixed = _load(kind), _whole(), kind == "mixed"
+    images, labels = joined(epoch(loaded.train))
+    assert images.dtype == np.float32
+    assert images.shape[1:] == loaded.image_shape == (12, 10, 3)
+    assert 0 <= images.min() < 100 < images.max() <= 255
+    assert labels.dtype == (np.float32 if mixed else np.int32)
+    assert loaded.one_hot is mixed
+    for name in SPLITS[1:]:
+        images, labels = joined(epoch(getattr(loaded, name)))
+        expected = getattr(whole, name)
+        np.testing.assert_array_equal(images, expected[0])
+        # Mixing needs one-hot labels everywhere.
+        known = np.eye(5)[expected[1]] if mixed else expected[1]
+        np.testing.assert_array_equal(labels, known)
+
+
+# What each does.
+
+
+def _places(augment, **options):
+    """Returns a training batch of 200 images that were equal."""
+    images = np.repeat(PLACES[None], 300, axis=0)
+    options = {"batch_size": 200, "augment": augment, **options}
+    loaded = data.load((images, np.arange(300) % 2), **options)
+    return epoch(loaded.train)[0][0]
+
+
+def test_flips_turn_half_of_the_images():
+    images = _places("flip")
+    turned = (images == PLACES[:, ::-1]).all(axis=(1, 2, 3))
+    kept = (images == PLACES).all(axis=(1, 2, 3))
+    assert (turned ^ kept).all()
+    # Five deviations of 200 coins.
+    assert abs(turned.sum() - 100) < 35
+
+
+def test_crops_shift_by_up_to_an_eighth_and_mirror_the_margin():
+    images = _places("crop")
+    # The middle of an image is always its own.
+    shifts = images[:, 8, 12] / 10 - (8, 12)
+    assert set(shifts[:, 0]) == {-2, -1, 0, 1, 2}
+    assert set(shifts[:, 1]) == {-3, -2, -1, 0, 1, 2, 3}
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    for image, (down, right) in zip(images[:20], shifts[:20], strict=True):
+        y, x = rows + down, columns + right
+        # Minus one is the edge itself again.
+        y = np.where(y < 0, -1 - y, np.where(y > 15, 31 - y, y))
+        x = np.where(x < 0, -1 - x, np.where(x > 23, 47 - x, x))
+        np.testing.assert_array_equal(image, np.stack([y, x], axis=-1) * 10)
+
+
+def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
+    rng = np.random.default_rng(0)
+    height, width = np.float32(300), np.float32(400)
+    boxes = np.array(
+        [
+            decoding.random_box(
+                np, height, width, rng.random((10, 4), dtype="float32")
+            )
+            for _ in range(3000)
+        ]
+    )
+    top, left, high, wide = boxes.T
+    assert (boxes >= 0).all()
+    assert (top + high <= height).all()
+    assert (left + wide <= width).all()
+    np.testing.assert_array_equal(boxes, np.round(boxes))
+    areas = high * wide / (height * width)
+    # Uniform from 0.08 to 1, less what would not fit, of the largest.
+    assert 0.079 < areas.min() < 0.09
+    assert areas.max() > 0.9
+    small = areas < 0.54
+    assert abs(np.median(areas[small]) - 0.31) < 0.02
+    ratios = np.log((wide / high)[small])
+    assert np.abs(ratios).max() < np.log(4 / 3) + 0.02
+    # Even for the logarithm, where all shapes fit.
+    assert abs(ratios.mean()) < 0.02
+    assert abs(ratios.std() - 2 * np.log(4 / 3) / np.sqrt(12)) < 0.01
+    # Everywhere: at the middle on average.
+    assert abs((left + wide / 2).mean() - 200) < 5
+    assert abs((top + high / 2).mean() - 150) < 4
+
+
+def test_a_shape_that_never_fits_gives_the_largest_in_the_middle():
+    # Ten times the whole area at an extreme ratio.
+    draws = np.full((10, 4), 0.999, "float32")
+    for height, width, expected in (
+        (100, 1000, (0, 433, 100, 133)),
+        (1000, 90, (440, 0, 120, 90)),
+    ):
+        sides = np.float32(height), np.float32(width)
+        box = decoding.random_box(np, *sides, draws)
+        np.testing.assert_allclose(box, expected, atol=1)
+
+
+def test_random_resized_crops_show_parts_at_full_size():
+    images = _places("random_resized_crop", image_size=(8, 12))
+    assert images.shape == (200, 8, 12, 2)
+    # How many levels lie between two columns: the part's width.
+    steps = np.diff(images[..., 1], axis=2).mean(axis=(1, 2)) * 12 / 240
+    assert steps.min() < 0.45
+    assert 0.7 < steps.max() <= 1.01
+    assert (np.diff(images[..., 0].mean(axis=2), axis=1) > 0).all()
+
+
+# Each class has one grey, so that labels tell the greys of a mixture.
+GREYS = np.array([10, 80, 160, 250])
+
+
+def _greys(augment):
+    labels = np.arange(160) % 4
+    images = np.broadcast_to(GREYS[labels, None, None, None], (160, 32, 32, 3))
+    given = (images.astype("uint8"), labels)
+    return data.load(given, batch_size=16, augment=augment).train
+
+
+def test_mixup_mixes_images_as_it_mixes_labels():
+    mixed, weights = joined(epoch(_greys("mixup")))
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+    expected = (weights @ GREYS)[:, None, None, None]
+    expected = np.broadcast_to(expected, mixed.shape)
+    np.testing.assert_allclose(mixed, expected, atol=1e-3)
+    assert ((weights > 0.01).sum(axis=1) == 2).any()
+
+
+def test_cutmix_pastes_as_much_as_labels_say():
+    mixed, weights = joined(epoch(_greys("cutmix")))
+    # No grey but those there were.
+    assert set(np.unique(mixed)) <= set(GREYS)
+    shown = (mixed[:, ..., :1] == GREYS).mean(axis=(1, 2))
+    # Up to a row and a column of the pasted part.
+    np.testing.assert_allclose(shown, weights, atol=0.07)
+    assert ((weights > 0.05).sum(axis=1) == 2).any()
+
+
+def test_rand_augment_changes_images():
+    images = _load("rand_augment", batch_size=50)
+    changed = joined(epoch(images.train))[0]
+    # Of the same order.
+    plain = joined(epoch(_load(batch_size=50).train))[0]
+    assert (changed != plain).any(axis=(1, 2, 3)).mean() > 0.5
+
+
+def test_a_keras_whose_layers_take_no_seeds_is_reported(monkeypatch):
+    name = "_get_seed_generator"
+    (owner,) = (c for c in keras.layers.MixUp.__mro__ if name in vars(c))
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(ImportError, match=f"This needs `{name}` of Keras"):
+        epoch(_load("mixed").train)
+
+
+# Sharding: several processes together read what a single one reads.
+
+
+@pytest.mark.parametrize("kind", ["pixels", "mixed"])
+def test_parts_make_up_the_batches_of_one_process(kind):
+    whole = _load(kind).sharded(0, 1, 4)
+    parts = [_load(kind).sharded(i, 2, 4) for i in range(2)]
+    second = [epoch(whole.train) for _ in range(2)][1]
+    for part in parts:
+        part.set_epoch(1)
+    assert_same(together(parts, "train"), second, atol=1e-3)
+    for split in SPLITS[1:] if kind == "pixels" else ():
+        assert_same(together(parts, split), epoch(getattr(whole, split)))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "sizes"),
+    [
+        # Of 50 images.
+        (16, 1, [16, 16, 16, 2]),
+        (18, 4, [16, 16, 16]),
+        (10, 3, [9, 9, 9, 9, 9, 3]),
+    ],
+)
+def test_training_batches_divide_by_the_devices(batch_size, devices, sizes):
+    shared = _load(batch_size=batch_size).sharded(0, 1, devices)
+    batches = epoch(shared.train)
+    assert [len(images) for images, _ in batches] == sizes
+    assert len(shared.train) == len(sizes)
+    if sum(sizes) == 48:
+        # Those left out are others in each epoch.
+        seen = [as_set(joined(epoch(shared.train))[0]) for _ in range(4)]
+        assert len(set.union(*seen)) == 50
+
+
+def test_evaluation_counts_every_image_once():
+    loaded = _load(batch_size=9)
+    shared = loaded.sharded(0, 1, 2)
+    for split in SPLITS[1:]:
+        batches = epoch(getattr(shared, split))
+        assert all(len(images) % 2 == 0 for images, _, _ in batches)
+        images, labels, weights = joined(batches)
+        assert set(weights) == {0, 1}
+        counted = weights > 0
+        assert_same(
+            [(images[counted], labels[counted])],
+            [joined(epoch(getattr(loaded, split)))],
+        )
+        # Copies, not zeros: batch normalization sees them, if nothing else.
+        assert images.std(axis=(1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((2, 2, 2), "`index` must be one of 0, 1. Received: index=2"),
+        ((0, 0, 2), "`count` must be a positive integer"),
+        ((0, 1, 0), "`devices` must be a positive integer"),
+        ((0, 2, 3), "`devices` must be a multiple of `count`"),
+        ((0, 1, 17), "Each device needs at least one image.*batch_size=16"),
+    ],
+)
+def test_wrong_parts_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        _load().sharded(*given)
+
+
+def test_only_batches_of_images_and_labels_are_shared(few_digits):
+    for options in ({"batch_size": None}, {"boxes": True}):
+        loaded = data.load("cluttered_mnist", **options)
+        with pytest.raises(ValueError, match="Only batches of images and lab"):
+            loaded.sharded(0, 1, 1)
+
+
+# Streams have Keras' layers in tf.data, whichever the backend.
+def test_streams_of_tfds_come_again_and_can_be_shared_out(tmp_path):
+    pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+    images, labels = arrays(5, shape=(12, 16, 3))
+    examples = [
+        {"image": image, "label": label % 2}
+        for image, label in zip(images, labels, strict=True)
+    ]
+    declare_large(builder("insects", {"train": examples}, tmp_path))
+    options = {"data_dir": tmp_path, "image_size": 8, "batch_size": 4}
+    options["augment"] = KINDS["mixup"]
+    loaded = data.load("insects", **options)
+    whole = loaded.sharded(0, 1, 2)
+    epochs = [epoch(whole.train) for _ in range(2)]
+    assert (joined(epochs[0])[0] != joined(epochs[1])[0]).any()
+    # TensorFlow would mix this into the seed.
+    keras.utils.set_random_seed(7)
+    parts = [data.load("insects", **options).sharded(i, 2, 2) for i in range(2)]
+    for part in parts:
+        part.set_epoch(1)
+    assert_same(together(parts, "train"), epochs[1], atol=1e-3)
+    tested = epoch(whole.test)
+    assert_same(together(parts, "test"), tested)
+    assert joined(tested)[2].sum() == loaded.sizes["test"]
