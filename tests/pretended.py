@@ -43,7 +43,8 @@ def fit(
         listed.on_epoch_begin(epoch)
         listed.on_train_batch_begin(0)
         for variable in model.trainable_variables:
-            variable.assign(variable * 0.9 + 0.01)
+            # Little, so that the outputs of a detector stay finite.
+            variable.assign(variable * 0.9 + 1e-4)
         model.optimizer.iterations.assign_add(1)
         loss, accuracy = numbers(model, epoch)
         logs = {"loss": loss, "accuracy": accuracy}
