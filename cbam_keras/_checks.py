@@ -120,7 +120,8 @@ def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
 def fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
     """Returns whether a shape is as expected; `None` stands for any size."""
     return len(expected) == len(shape) and all(
-        size in (None, own) for size, own in zip(expected, shape, strict=True)
+        wanted in (None, size)
+        for wanted, size in zip(expected, shape, strict=True)
     )
 
 

@@ -1,9 +1,9 @@
 """`cbam-keras explain`: its arguments, and what is reported of wrong ones."""
 
 import importlib
-import inspect
 import pathlib
 import re
+import shlex
 import sys
 from unittest import mock
 
@@ -14,32 +14,26 @@ from keras import layers
 
 import cbam_keras
 from cbam_keras import SqueezeExcite, cli
+from cbam_keras._explanations import Settings
 
 
 @pytest.fixture
-def asked(tmp_path, monkeypatch):
-    """Returns what the command asks for, whose functions do nothing."""
+def asked(monkeypatch):
+    """Returns what the command asks for; nothing is explained."""
+    arguments = {}
+
+    def explain_files(paths, settings, **options):
+        arguments.update(paths=paths, settings=settings, **options)
+        return "the table", pathlib.Path("there")
+
+    monkeypatch.setattr(
+        cbam_keras._explanations, "explain_files", explain_files
+    )
+    return arguments
+
+
+def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("colours.keras", "a.png", "b.png"):
-        (tmp_path / name).touch()
-    found = {}
-
-    def replace(name, answer):
-        signature = inspect.signature(getattr(cbam_keras.explain, name))
-
-        def record(*arguments, **options):
-            found[name] = signature.bind(*arguments, **options).arguments
-            return answer
-
-        monkeypatch.setattr(cbam_keras.explain, name, record)
-
-    replace("from_paths", ["an image"])
-    replace("from_data", ["an image"] * 2)
-    replace("explain_files", "the table")
-    return found
-
-
-def test_each_option_reaches_its_argument(asked, capsys):
     pathlib.Path("names.txt").write_text("cat\ndog\n")
     preprocess = "keras.applications.mobilenet_v2:preprocess_input"
     given = [
@@ -50,32 +44,27 @@ def test_each_option_reaches_its_argument(asked, capsys):
         *("--preprocess", preprocess, "--count", "4"),
     ]
     assert cli.main(["explain", *given]) == 0
-    assert asked["from_paths"] == {
-        "paths": [pathlib.Path("a.png"), pathlib.Path("b.png")],
-        "count": 4,
-        "seed": 5,
-    }
-    files = asked["explain_files"]
-    assert files["models"] == [pathlib.Path("colours.keras")]
-    assert files["settings"] == cbam_keras.explain.Settings(
-        wanted="cat",
-        layer="conv5",
-        method="hires_cam",
-        head=1,
-        image_size=16,
-        draw=3,
-        batch_size=2,
-    )
-    assert files["class_names"] == ("cat", "dog")
-    own = keras.applications.mobilenet_v2.preprocess_input
-    assert files["preprocess"] is own
-    assert files["output"] == pathlib.Path("there")
-    assert files["described"] == {
-        "preprocess": preprocess,
-        "data": None,
-        "split": None,
-        "count": 1,
-        "seed": 5,
+    command = shlex.join(["cbam-keras", "explain", *given])
+    names = ("a.png", "colours.keras", "b.png")
+    assert asked == {
+        "paths": [pathlib.Path(name) for name in names],
+        "settings": Settings(
+            wanted="cat",
+            layer="conv5",
+            method="hires_cam",
+            head=1,
+            image_size=16,
+            draw=3,
+            batch_size=2,
+            count=4,
+            seed=5,
+        ),
+        "output": "there",
+        "data_options": {},
+        "class_names": ("cat", "dog"),
+        "preprocess": keras.applications.mobilenet_v2.preprocess_input,
+        "described": {"preprocess": preprocess},
+        "command": command,
     }
     assert capsys.readouterr().out == "the table\n\nFiles in there\n"
 
@@ -87,22 +76,16 @@ def test_each_option_of_data_reaches_its_argument(asked):
         *("--count", "all", "--head", "top", "--no-report"),
     ]
     assert cli.main(["explain", *given]) == 0
-    assert asked["from_data"] == {
-        "name": "insects",
-        "split": "train",
-        "count": None,
-        "seed": 0,
-        "options": {"data_dir": "d", "manual_dir": "m", "download": True},
-    }
-    files = asked["explain_files"]
-    assert files["settings"] == cbam_keras.explain.Settings(head="top")
-    assert files["output"] == pathlib.Path("runs/explain-colours")
-    assert files["described"]["split"] == "train"
+    assert asked["settings"] == Settings(
+        data="insects", split="train", count=None, head="top"
+    )
+    options = {"data_dir": "d", "manual_dir": "m", "download": True}
+    assert asked["data_options"] == options
 
 
 def test_ctrl_c_promises_nothing(asked, monkeypatch, capsys):
     interrupted = mock.Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr(cbam_keras.explain, "explain_files", interrupted)
+    monkeypatch.setattr(cbam_keras._explanations, "explain_files", interrupted)
     assert cli.main(["explain", "colours.keras", "a.png"]) == 130
     assert capsys.readouterr().err == "cbam-keras explain: interrupted\n"
 
@@ -143,7 +126,7 @@ MISTAKES = {
     "grey.keras it.png --class-names names.txt": "3 names, models of 2 classes",
     "GOOD --class-names nowhere.txt": "name per line.*nowhere.txt",
     "gated.keras GOOD --layer gate": "`layer` must .*model colours.keras",
-    "heads.keras it.png": "`head` must be one of .*other.*head=None",
+    "heads.keras it.png": "`head` must tell .*head=None.* one, other",
     "GOOD --preprocess math:pi": "`preprocess` must.*float",
     "GOOD --preprocess numpy:mean": "of the shape",
     "GOOD --import nowhere": "`import` must be a module",

@@ -217,8 +217,8 @@ def test_gradients_too_small_for_half_precision_are_not_lost():
     np.testing.assert_allclose(heat, expected, atol=2e-2)
 
 
-@pytest.mark.parametrize("output", ["first", 1])
-def test_outputs_in_a_dictionary_go_by_their_keys(output):
+@pytest.mark.parametrize("head", ["first", 1])
+def test_outputs_in_a_dictionary_go_by_their_keys(head):
     inputs = keras.Input((8, 8, 3), name="image")
     x = layers.GlobalAveragePooling2D()(conv(4, "conv")(inputs))
     heads = {
@@ -228,14 +228,14 @@ def test_outputs_in_a_dictionary_go_by_their_keys(output):
     }
     model = vary(keras.Model({"image": inputs}, heads))
     x = {"image": images(2, 8, 8, 3)}
-    key = output if output == "first" else "second"
+    key = head if head == "first" else "second"
     single = keras.Model(inputs, heads[key])
     np.testing.assert_array_equal(
-        explain.grad_cam(model, x, 2, output=output),
+        explain.grad_cam(model, x, 2, head=head),
         explain.grad_cam(single, x["image"], 2),
     )
-    with pytest.raises(ValueError, match='"first", "second".*output=.third'):
-        explain.grad_cam(model, x, 2, output="third")
+    with pytest.raises(ValueError, match='"first", "second".*head=.third'):
+        explain.grad_cam(model, x, 2, output="third")  # the other name
 
 
 def test_quantized_layers_are_explained():
@@ -264,13 +264,11 @@ def test_layers_that_are_computed_again_for_the_gradient_are_explained():
     )
 
 
-@pytest.mark.parametrize("output, size", [("predictions", 8), (1, 16)])
-def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(
-    output, size
-):
+@pytest.mark.parametrize("head, size", [("predictions", 8), (1, 16)])
+def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
     model = vary(shared_layer())
     x = images(2, 8, 8, 3)
-    heat = explain.grad_cam(model, x, 1, "shared", output=output)
+    heat = explain.grad_cam(model, x, 1, "shared", head=head)
     # By definition, from the weights.
     times = size // 8
     features = model.get_layer("shared")(x.repeat(times, 1).repeat(times, 2))
@@ -355,32 +353,3 @@ def test_a_class_in_a_mask_is_its_closed_form(activation):
     ):
         heat = explain.grad_cam(model, x, _of_mask, method=method)
         np.testing.assert_allclose(heat, normalized(expected), atol=1e-6)
-
-
-@pytest.mark.usefixtures("float64")
-def test_a_unet_is_explained_at_its_bottleneck_as_finite_differences_do():
-    keras.config.set_dtype_policy("float64")
-    inputs = keras.Input((6, 4, 2))
-    skip = conv(3, "encoder", activation="tanh")(inputs)
-    x = conv(4, "middle", activation="tanh")(layers.AveragePooling2D(2)(skip))
-    x = Offset(name="offset")(x)
-    x = layers.UpSampling2D()(x)
-    x = layers.Concatenate()([x, CBAM(2, 3)(skip)])
-    logits = layers.Conv2D(3, 1)(conv(4, "decoder", activation="tanh")(x))
-    model = keras.Model(inputs, layers.Softmax()(logits))
-    vary(model)
-    offset = model.get_layer("offset")
-    offset.offset.assign(np.zeros(offset.offset.shape))
-    image = images(1, 6, 4, 2).astype("float64")
-    score = keras.Model(inputs, _of_mask(logits)[:, None])
-    gradient = measured_gradient(score, image, 0)
-    values = to_numpy(keras.Model(inputs, offset.output)(image))
-    raw = np.maximum((values * gradient.mean((1, 2))).sum(axis=-1), 0)[0]
-    heat = explain.grad_cam(model, image, _of_mask, "offset")[0]
-    # Each of the 3 x 2 values is twice as large in height and in width.
-    expected = keras.ops.image.resize(
-        raw[..., None], (6, 4), interpolation="bilinear"
-    )
-    expected = normalized(to_numpy(expected)[None, ..., 0])[0]
-    # Some backends resize in float32, of which the differences are taken.
-    np.testing.assert_allclose(heat, expected, atol=1e-3)

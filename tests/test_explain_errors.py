@@ -57,7 +57,7 @@ REFUSED = [
     ),
     ({"method": "gradcam"}, "\"grad_cam\" ... 'gradcam' ... Did you mean"),
     ({"batch_size": 0}, "positive ... batch_size=0"),
-    ({"output": "prediction"}, "\"predictions\" ... 'prediction'"),
+    ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
 ]
 
 
@@ -152,11 +152,11 @@ MODELS = {
     "several outputs": (
         lambda: _functional(_two_paths),
         {},
-        "which output ... output=None ... predictions, other",
+        "which output ... head=None ... predictions, other",
     ),
     "another path": (
         lambda: _functional(_two_paths),
-        {"layer": "aside", "output": 0},
+        {"layer": "aside", "head": 0},
         "lead to the output ... 'aside'",
     ),
     "ambiguous": (

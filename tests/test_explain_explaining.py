@@ -22,13 +22,8 @@ from keras import layers
 from PIL import Image
 
 from cbam_keras import CBAM, SqueezeExcite, data
-from cbam_keras.explain import (
-    attention_maps,
-    explain_run,
-    from_data,
-    grad_cam,
-    pointing_game,
-)
+from cbam_keras._explanations import explain_run, from_data
+from cbam_keras.explain import attention_maps, grad_cam, pointing_game
 
 
 def test_a_file_is_explained_for_the_class_that_is_predicted(here, capsys):
@@ -249,8 +244,8 @@ def test_models_of_one_name_go_by_their_folders_and_endings(here):
         "colours": "colours.keras",
         "s/a/m": "s/a/m.keras",
         "t/a/m": "t/a/m.keras",
-        "m.keras": "t/m.keras",
-        "m.h5": "t/m.h5",
+        "t/m.keras": "t/m.keras",
+        "t/m.h5": "t/m.h5",
     }
     for path in [*paths.values()][1:]:
         (here / path).parent.mkdir(parents=True, exist_ok=True)

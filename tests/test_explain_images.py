@@ -8,7 +8,7 @@ from data_checks import builder
 from explain_files_checks import picture
 from PIL import Image
 
-from cbam_keras import data, explain
+from cbam_keras import _explanations, data
 from cbam_keras.data import tfds
 
 
@@ -25,7 +25,7 @@ def test_images_of_any_kind_become_colours(tmp_path):
     Image.fromarray(np.dstack([colour, grey])).save(tmp_path / "c_alpha.png")
     sixteen = Image.fromarray(grey.astype("uint16") * 256 + 9)
     sixteen.save(tmp_path / "d_sixteen.png")
-    examples = explain.from_paths(sorted(tmp_path.iterdir()), None, 0)
+    examples = _explanations.from_paths(sorted(tmp_path.iterdir()), None, 0)
     threefold = np.repeat(grey[..., None], 3, axis=-1)
     np.testing.assert_array_equal(
         shown(examples)[0], [colour, threefold, colour, threefold]
@@ -37,7 +37,7 @@ def test_files_are_taken_all_and_folders_in_part(tmp_path):
     for number, file in enumerate(files):
         picture(tmp_path / "all" / file.name, seed=number)
         picture(file, seed=number)
-    examples = explain.from_paths([*files, tmp_path / "all"], 2, 0)
+    examples = _explanations.from_paths([*files, tmp_path / "all"], 2, 0)
     assert examples.names[:12] == list(map(str, files))
     assert len(examples) == 14
 
@@ -50,7 +50,7 @@ def test_images_are_found_in_subfolders_unless_they_cannot_be_read(tmp_path):
     whole = (tmp_path / "a" / "z.png").read_bytes()
     (tmp_path / "a" / "half.png").write_bytes(whole[:-20])
     with pytest.warns(UserWarning, match="1 images could not be .*half.png"):
-        examples = explain.from_paths([tmp_path], None, 0)
+        examples = _explanations.from_paths([tmp_path], None, 0)
     assert set(examples.names) == {str(tmp_path / name) for name in names}
     assert dict(zip(examples.names, examples.groups, strict=True)) == {
         str(tmp_path / "a/z.png"): "a",
@@ -72,7 +72,7 @@ def uneven(tmp_path_factory):
 
 @pytest.mark.parametrize("count", [13, None])
 def test_images_are_spread_evenly_over_classes(uneven, count):
-    chosen = explain.from_paths([uneven], count, 0)
+    chosen = _explanations.from_paths([uneven], count, 0)
     assert len(set(chosen.names)) == len(chosen) == (count or 40)
     counts = np.bincount(np.array(chosen.groups, int), minlength=5)
     # None has two more than another that has any left.
@@ -81,17 +81,17 @@ def test_images_are_spread_evenly_over_classes(uneven, count):
 
 
 def test_a_smaller_choice_is_the_beginning_of_a_larger_one(uneven):
-    large = explain.from_paths([uneven], 20, 3)
-    assert explain.from_paths([uneven], 9, 3).names == large.names[:9]
-    assert explain.from_paths([uneven], 20, 4).names != large.names
+    large = _explanations.from_paths([uneven], 20, 3)
+    assert _explanations.from_paths([uneven], 9, 3).names == large.names[:9]
+    assert _explanations.from_paths([uneven], 20, 4).names != large.names
 
 
 def test_the_split_is_that_of_training(few_digits):
     given = "cluttered_mnist", "train"
-    assert len(explain.from_data(*given, None, 3, {})) == 140
+    assert len(_explanations.from_data(*given, None, 3, {})) == 140
     loaded = data.load("cluttered_mnist", batch_size=None, seed=3, boxes=True)
     images, labels, boxes = loaded.train
-    few = explain.from_data(*given, 10, 3, {})
+    few = _explanations.from_data(*given, 10, 3, {})
     numbers = [int(name.removeprefix("train ")) for name in few.names]
     assert sorted(labels[numbers]) == list(range(10))
     np.testing.assert_array_equal(few.labels(None), labels[numbers])
@@ -107,7 +107,7 @@ def test_the_split_is_that_of_training(few_digits):
 def test_a_box_that_is_cropped_away_keeps_a_pixel(tmp_path):
     picture(tmp_path / "it.png", size=(10, 20))
     examples = dataclasses.replace(
-        explain.from_paths([tmp_path / "it.png"], None, 0),
+        _explanations.from_paths([tmp_path / "it.png"], None, 0),
         boxes=np.array([[2, 0, 6, 3]]),
     )
     np.testing.assert_array_equal(shown(examples, (20, 20))[1], [[4, 0, 12, 1]])
@@ -128,12 +128,14 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
         label=datasets.features.ClassLabel(names=["ant", "bee"]),
     )
     options = {"data_dir": tmp_path}
-    assert len(explain.from_data("insects", "test", None, 0, options)) == 10
+    assert (
+        len(_explanations.from_data("insects", "test", None, 0, options)) == 10
+    )
     # As if it did not fit into memory.
-    monkeypatch.setattr(tfds, "STREAMED_BYTES", 0)
+    monkeypatch.setattr(tfds, "IN_MEMORY_BYTES", 0)
     with pytest.raises(ValueError, match="`count` must be a number"):
-        explain.from_data("insects", "test", None, 0, options)
-    examples = explain.from_data("insects", "test", 4, 0, options)
+        _explanations.from_data("insects", "test", None, 0, options)
+    examples = _explanations.from_data("insects", "test", 4, 0, options)
     assert examples.class_names == ("ant", "bee")
     assert sorted(examples.labels(None)) == [0, 0, 1, 1]
     found = {image[..., 0].tobytes() for image in shown(examples)[0]}

@@ -1,126 +1,147 @@
-"""The models, the data and the classes of a run are found in its folder."""
+"""The networks, the data and the classes of a run are found in its folder."""
 
-import pathlib
-import shutil
+import json
 
-import digits
-import networks
-import pretended
 import pytest
-from data_checks import write_folder
-from explain_files_checks import explain, picture
+from explain_files_checks import colours, digit_network, explain, picture
 
-from cbam_keras import ablation, cli, comparison, training, tuning
-from cbam_keras.explain import files_of_run
+from cbam_keras import cli
+from cbam_keras._explanations import networks_of
 
-
-def units(hp):
-    return networks.mlp(hp.Choice("units", [2, 3]))
+DIGITS = {"name": "mnist5k"}
+BY_SEED = {"4": DIGITS, "3": DIGITS}
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Returns a folder with runs of all commands, of pretended training."""
-    folder = tmp_path_factory.mktemp("runs")
-    figure = pytest.importorskip("matplotlib.figure", reason="runs are drawn")
-    write_folder(folder / "pets", 5, ("cat", "dog", "eel"), size=(8, 8))
-    given = {
-        "images": "mnist5k",
-        "recipe": training.Recipe(epochs=1, batch_size=35),
-    }
-    command = ["train", "--epochs", "1", "--no-report", "--quiet"]
-    with pytest.MonkeyPatch.context() as patch:
-        digits.replace(digits.few, patch.setattr)
-        networks.replace_tiny(patch.setitem)
-        pretended.install(patch)
-        patch.setattr(
-            figure.Figure,
-            "savefig",
-            lambda self, path, **options: pathlib.Path(path).touch(),
-        )
-        for name, data, attention in (
-            ("train", "cluttered_mnist", ["none", "cbam"]),
-            ("pets", str(folder / "pets"), ["none"]),
-        ):
-            own = ["--data", data, "--output", str(folder / f"{name}-run")]
-            assert cli.main([*command, *own, "--attention", *attention]) == 0
-        comparison.compare(
-            ["none"], **given, seeds=[4, 3], output=folder / "compare-run"
-        )
-        ablation.run(
-            **given, tables=[4], seeds=[4], output=folder / "ablate-run"
-        )
-        tuning.search(
-            units, **given, max_trials=1, confirm=0, output=folder / "tune-run"
-        )
-    return folder
+def write_run(folder, kind, data, *, file="results.json", **content):
+    """Writes what a run says of itself, as far as it is read."""
+    settings = {"data": data, "networks": content.pop("networks", [])}
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kind": kind, "settings": settings, **content})
+    (folder / file).write_text(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "models", "data"),
-    [
-        ("train-run", ["none", "cbam"], "cluttered_mnist"),
-        # Where the images lie is not known.
-        ("pets-run", ["none"], None),
-        ("compare-run", ["seed-4/none"], "mnist5k"),
-        (
-            "ablate-run",
-            [f"{name}/seed-4/{name}" for name in ("none", "se", "cbam")],
-            "mnist5k",
+def study(*cells):
+    keys = "variant", "seed", "status", "file"
+    cells = [dict(zip(keys, cell, strict=True)) for cell in cells]
+    return {"kind": "study", "data": BY_SEED, "format": 2, "cells": cells}
+
+
+NAMES = {"networks": ["none", "cbam", "unfinished"]}
+# What runs say of themselves, their files, and those that are explained first.
+RUNS = {
+    "one seed": (
+        study(("none", 0, "finished", "none.keras")),
+        "none",
+        1,
+    ),
+    "several seeds": (
+        study(
+            ("none", 3, "diverged", None),
+            ("se", 3, "finished", "se-seed3.keras"),
+            ("cbam", 3, "finished", "cbam-seed3.keras"),
+            ("none", 4, "finished", "none-seed4.keras"),
         ),
-        ("tune-run", ["best"], "mnist5k"),
-    ],
-)
-def test_a_run_holds_its_models(runs, name, models, data):
-    found = files_of_run(runs / name)
-    assert found.models == [runs / name / f"{model}.keras" for model in models]
-    assert found.data == data
+        "se-seed3 cbam-seed3 none-seed4",
+        2,
+    ),
+    "search": (
+        study(("r8", 0, "finished", "r8.keras")),
+        "best r8",
+        1,
+    ),
+    # The layouts before "format": 2.
+    "old training": (
+        {"kind": "training run", "data": DIGITS, **NAMES},
+        "none cbam",
+        2,
+    ),
+    "old seeds": (
+        {"kind": "training over seeds", "data": BY_SEED, **NAMES},
+        "seed-4/none seed-4/cbam seed-3/none",
+        2,
+    ),
+    "old ablation": (
+        {"kind": "ablation", "data": BY_SEED, **NAMES},
+        "none/seed-4/none cbam/seed-4/cbam cbam/seed-3/cbam",
+        2,
+    ),
+    "old search": (
+        {"kind": "search", "data": DIGITS, "file": "search.json"},
+        "best trial_0001/none",
+        1,
+    ),
+}
 
 
-def test_unfinished_networks_are_left_out(runs, tmp_path, capsys):
-    run = tmp_path / "run"
-    shutil.copytree(runs / "train-run", run)
-    (run / "none.keras").unlink()
-    assert files_of_run(run).models == [run / "cbam.keras"]
-    (run / "cbam.keras").unlink()
+@pytest.mark.parametrize(("content", "names", "count"), RUNS.values(), ids=RUNS)
+def test_a_run_holds_its_networks(content, names, count, tmp_path):
+    write_run(tmp_path, **content)
     with pytest.raises(ValueError, match="none is finished yet"):
-        files_of_run(run)
-    assert cli.main(["explain", str(run)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+        networks_of(tmp_path)
+    files = [tmp_path / f"{name}.keras" for name in names.split()]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert networks_of(tmp_path) == (files[:count], "mnist5k")
 
 
-def test_other_folders_are_no_runs_and_runs_of_other_commands_refused(tmp_path):
-    assert files_of_run(tmp_path) is None
-    for content in ("{", "[]", '{"kind": "search"}'):
-        (tmp_path / "results.json").write_text(content)
-        assert files_of_run(tmp_path) is None
-    content = '{"kind": "comparison of detectors", "settings": {"data": {}}}'
-    (tmp_path / "results.json").write_text(content)
+def test_where_data_lie_is_known_only_of_embedded_ones(tmp_path):
+    (tmp_path / "none.keras").touch()
+    write_run(tmp_path, "training run", {"name": "pets"}, networks=["none"])
+    assert networks_of(tmp_path) == ([tmp_path / "none.keras"], None)
+
+
+def test_a_run_of_detectors_is_refused(tmp_path):
+    write_run(tmp_path, "comparison of detectors", {})
     with pytest.raises(ValueError, match=r"command \(comparison of detectors"):
-        files_of_run(tmp_path)
+        networks_of(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"kind": "search"}'])
+def test_a_folder_of_something_else_is_one_of_images(here, content):
+    picture(here / "all/it.png")
+    (here / "all/results.json").write_text(content)
+    explain("colours.keras", "all", "--no-report")
 
 
 def test_a_folder_of_digits_is_explained_with_its_data(
-    runs, few_digits, tmp_path, monkeypatch, capsys
+    few_digits, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    content, _ = explain(
-        *(runs / "train-run", "--count", "2", "--quiet"),
-        output="runs/explain-train-run",
-    )
-    assert list(content["images"][0]["models"]) == ["none", "cbam"]
-    assert content["settings"]["data"] == "cluttered_mnist"
-    assert capsys.readouterr().err == ""
+    data = {"0": {"name": "cluttered_mnist"}}
+    names = "none", "cbam"
+    cells = [(name, 0, "finished", f"{name}.keras") for name in names]
+    write_run(tmp_path / "digits", **{**study(*cells), "data": data})
+    digit_network("digits/none.keras")
+    digit_network("digits/cbam.keras", "cbam")
+    # In the folder of a run, they belong to it.
+    for output in ("runs/explain-digits", "digits/explain"):
+        given = ["explain", "digits", "--count", "2", "--quiet"]
+        if output == "digits/explain":
+            given += ["--output", "digits"]
+        assert cli.main(given) == 0
+        out, err = capsys.readouterr()
+        assert out.endswith(f"Files in {output}\n") and err == ""
+        content = json.loads((tmp_path / output / "explain.json").read_text())
+        assert list(content["images"][0]["models"]) == ["none", "cbam"]
+        assert content["settings"]["data"] == "cluttered_mnist"
+    files = {path.name for path in (tmp_path / "digits").iterdir()}
+    assert files == {"results.json", "none.keras", "cbam.keras", "explain"}
 
 
 def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
-    runs, here, capsys
+    here, capsys
 ):
     picture(here / "it.png")
-    content, _ = explain("it.png", runs / "pets-run", "--class", "eel")
+    names = ["cat", "dog", "eel"]
+    cells = study(("none", 0, "finished", "none.keras"))
+    cells |= {"data": {"0": {"name": "pets"}}, "class_names": names}
+    write_run(here / "pets", **cells)
+    colours("pets/none.keras")
+    content, _ = explain("it.png", "pets", "--class", "eel")
     assert [entry["image"] for entry in content["images"]] == ["it.png"]
     assert content["settings"]["data"] is None
-    assert content["class_names"] == ["cat", "dog", "eel"]
+    assert content["class_names"] == names
     assert content["images"][0]["models"]["none"]["class_index"] == 2
-    assert cli.main(["explain", str(runs / "pets-run")]) == 2
+    assert cli.main(["explain", "pets"]) == 2
     assert "or --data NAME" in capsys.readouterr().err

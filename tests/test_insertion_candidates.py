@@ -156,7 +156,7 @@ WRONG_VALUES = [
     (
         small,
         {"after": "blok_bn2"},
-        "after='blok_bn2', which finds none. Did you mean \"block_bn2\", ",
+        "after='blok_bn2', which finds none. Did you mean \"block_bn2\" or ",
     ),
     (small, {"after": "bn["}, r"which is not one \(unterminated character"),
     (

@@ -1,6 +1,7 @@
 """Attention layers of a model, and their maps as the model runs."""
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,23 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _checks
 from cbam_keras._inspection.graph import as_input, inside, operations
 from cbam_keras._inspection.hooks import hooked
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
 Maps = tuple[np.ndarray | None, np.ndarray | None]
-
-
-def require_model(model: Any) -> None:
-    """Raises unless `model` is a model."""
-    _checks.keras_3("model", model)
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a keras.Model. Received: "
-            f"model={model!r} of type {type(model).__name__}"
-        )
 
 
 def attention_layers(model: keras.Model) -> dict[AttentionLayer, str]:
@@ -60,13 +50,15 @@ def record_maps(
     model: keras.Model, images: Any, names: Mapping[AttentionLayer, str]
 ) -> dict[str, Maps]:
     """Runs a model and returns the maps of its gates, in the order they run."""
-    found: dict[str, Maps] = {}
+    recorded: dict[str, Maps] = {}
 
     def recorder(layer, name):
+        calls = itertools.count(1)
+
         def hook(call, inputs, *args, **kwargs):
-            calls = sum(key.partition("#")[0] == name for key in found)
-            key = f"{name}#{calls + 1}" if calls else name
-            found[key] = _maps(layer, inputs)
+            number = next(calls)
+            key = name if number == 1 else f"{name}#{number}"
+            recorded[key] = _maps(layer, inputs)
             return call(inputs, *args, **kwargs)
 
         return hook
@@ -74,20 +66,20 @@ def record_maps(
     hooks = {layer: recorder(layer, name) for layer, name in names.items()}
     with hooked(hooks, operations(model)):
         run_model(model, images)
-    return found
+    return recorded
 
 
 def _paths(model, prefix=""):
     """Returns the attention layers inside a layer, with their paths."""
-    found = {}
+    paths = {}
     for layer in inside(model):
         path = f"{prefix}{layer.name}"
         if isinstance(layer, AttentionLayer):
             # Not the gates inside a CBAM layer.
-            found.setdefault(layer, path)
+            paths.setdefault(layer, path)
         else:
-            found = {**_paths(layer, f"{path}/"), **found}
-    return found
+            paths = {**_paths(layer, f"{path}/"), **paths}
+    return paths
 
 
 def _maps(layer, inputs):

@@ -1,8 +1,7 @@
-"""The graph of a functional model: its calls, shapes and nested models.
+"""The graph of a functional model as Keras records it: calls of operations.
 
-The one place that knows how Keras records a graph: each symbolic tensor names
-the call that returned it. Keras' public way, `clone_model`, copies the model;
-this only reads it.
+The one place that knows how: each symbolic tensor names the call that returned
+it. Keras' public way, `clone_model`, copies the model; this only reads it.
 """
 
 import dataclasses
@@ -24,37 +23,20 @@ class Call:
     kwargs: dict[str, Any]
     outputs: tuple
 
-    def with_inputs(self, values: dict[int, Any]) -> tuple[tuple, dict]:
-        """Returns the arguments, with tensors replaced by `values[id]`."""
-        return keras.tree.map_structure(
-            lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
-            (self.args, self.kwargs),
+
+def require_model(name: str, model: Any, kind: str = "keras.Model") -> None:
+    """Raises unless `model` is a model."""
+    _checks.keras_3(name, model)
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`{name}` must be a {kind}. Received: {name}={model!r} of type "
+            f"{type(model).__name__}"
         )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """A call of the flattened graph, in which nested models are expanded.
-
-    `path` is the name of the operation after those of the models that it is
-    nested in: `"backbone/conv1"`. Tensors are `keras.KerasTensor`s, each the
-    output of a single step.
-    """
-
-    path: str
-    operation: Any
-    inputs: tuple
-    outputs: tuple
 
 
 def require_graph(name: str, model: Any) -> None:
     """Raises unless `model` has a graph that can be read."""
-    _checks.keras_3(name, model)
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"`{name}` must be a functional keras.Model. Received: "
-            f"{name}={model!r} of type {type(model).__name__}"
-        )
+    require_model(name, model, "functional keras.Model")
     if is_graph(model):
         return
     received = f'Received: model "{model.name}" of type {type(model).__name__}'
@@ -101,11 +83,11 @@ def layers_within(layer: keras.layers.Layer) -> list:
 
 def operations(model: keras.Model) -> list:
     """Returns the layers of a model and the other operations of its graphs."""
-    found = {id(layer): layer for layer in layers_within(model)}
-    for layer in list(found.values()):
+    by_id = {id(layer): layer for layer in layers_within(model)}
+    for layer in list(by_id.values()):
         if is_graph(layer):
-            found |= {id(x.operation): x.operation for x in calls(layer)}
-    return list(found.values())
+            by_id |= {id(x.operation): x.operation for x in calls(layer)}
+    return list(by_id.values())
 
 
 def inside(layer: keras.layers.Layer) -> list:
@@ -146,7 +128,7 @@ def _origin(tensor):
 def calls(model: keras.Model) -> list[Call]:
     """Returns the calls of a model in an order in which they can run."""
     known = {id(x) for x in model.inputs}
-    found: list[Call] = []
+    sorted_calls: list[Call] = []
     # Depth first, with a stack: deep networks exceed the recursion limit.
     stack = [(x, False) for x in reversed(model.outputs)]
     while stack:
@@ -154,20 +136,15 @@ def calls(model: keras.Model) -> list[Call]:
         if id(tensor) in known:
             continue
         operation, node = _origin(tensor)
-        if ready:
-            found.append(
-                Call(
-                    operation,
-                    node.arguments.args,
-                    node.arguments.kwargs,
-                    tuple(node.outputs),
-                )
-            )
-            known |= {id(x) for x in node.outputs}
+        if not ready:
+            stack.append((tensor, True))
+            stack.extend((x, False) for x in reversed(node.input_tensors))
             continue
-        stack.append((tensor, True))
-        stack.extend((x, False) for x in reversed(node.input_tensors))
-    return found
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+        outputs = tuple(node.outputs)
+        sorted_calls.append(Call(operation, args, kwargs, outputs))
+        known |= {id(x) for x in outputs}
+    return sorted_calls
 
 
 def replay(
@@ -184,11 +161,14 @@ def replay(
             arguments, that returns the values of its outputs.
     """
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
-    for made in calls(model):
-        args, kwargs = made.with_inputs(values)
-        outputs = keras.tree.flatten(call(made.operation, *args, **kwargs))
+    for recorded in calls(model):
+        args, kwargs = keras.tree.map_structure(
+            lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
+            (recorded.args, recorded.kwargs),
+        )
+        outputs = keras.tree.flatten(call(recorded.operation, *args, **kwargs))
         values.update(
-            (id(x), y) for x, y in zip(made.outputs, outputs, strict=True)
+            (id(x), y) for x, y in zip(recorded.outputs, outputs, strict=True)
         )
     return [values[id(x)] for x in model.outputs]
 
@@ -201,51 +181,3 @@ def graphs(model: keras.Model, prefix: str = "") -> Iterator[tuple]:
         if is_graph(call.operation) and id(call.operation) not in seen:
             seen.add(id(call.operation))
             yield from graphs(call.operation, f"{prefix}{call.operation.name}/")
-
-
-def trace(
-    model: keras.Model, inputs: Sequence[Any]
-) -> tuple[list[Step], list[Any]]:
-    """Propagates shapes through a model without running it.
-
-    Args:
-        model: Functional or sequential `keras.Model`.
-        inputs: Flat sequence of `keras.KerasTensor`s.
-
-    Returns:
-        The steps, in an order in which they can run, and the outputs.
-    """
-    steps: list[Step] = []
-
-    def run(graph, tensors, prefix):
-        def step(operation, *args, **kwargs):
-            given = [
-                x
-                for x in keras.tree.flatten((args, kwargs))
-                if keras.utils.is_keras_tensor(x)
-            ]
-            if is_graph(operation):
-                inner = _in_order(operation, args, kwargs)
-                return run(operation, inner, f"{prefix}{operation.name}/")
-            outputs = tuple(
-                # New tensors, since an operation may return its input.
-                keras.KerasTensor(x.shape, x.dtype)
-                for x in keras.tree.flatten(
-                    operation.compute_output_spec(*args, **kwargs)
-                )
-            )
-            path = prefix + operation.name
-            steps.append(Step(path, operation, tuple(given), outputs))
-            return outputs
-
-        return replay(graph, tensors, step)
-
-    return steps, run(model, inputs, "")
-
-
-def _in_order(model, args, kwargs):
-    """Returns the inputs of a call in the order of `model.inputs`."""
-    given = args[0] if args else kwargs["inputs"]
-    if isinstance(given, dict) and not isinstance(structure(model)[0], dict):
-        return [given[x.name] for x in model.inputs]
-    return keras.tree.flatten(given)

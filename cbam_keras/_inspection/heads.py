@@ -5,19 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
-from cbam_keras._inspection.graph import Step
+from cbam_keras._inspection.steps import Step
 
 # Operations that keep the values, between an activation and the output.
 _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
-# By the lower-case names of functions of Keras, `keras.ops` and TensorFlow.
-_ACTIVATIONS = {
-    "softmax": "softmax",
-    "softmax_v2": "softmax",
-    "sigmoid": "sigmoid",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +51,10 @@ def head_of(operation: Any) -> Head:
 
 def find_head(steps: Sequence[Step], output: Any) -> Head:
     """Returns the head through which a model computes one of its outputs."""
-    made = {id(x): step for step in steps for x in step.outputs}
+    makers = {id(x): step for step in steps for x in step.outputs}
     head, tensor = Head(None), output
-    while id(tensor) in made:
-        step = made[id(tensor)]
+    while id(tensor) in makers:
+        step = makers[id(tensor)]
         keeps = _keeps_values(step.operation)
         if head.kind is None:
             head = head_of(step.operation)
@@ -86,16 +79,9 @@ def _is_activation(operation):
     )
 
 
-def looks_like_probabilities(values: np.ndarray) -> bool:
-    """Returns whether all rows `(B, classes)` are in [0, 1] and sum to 1."""
-    return (
-        values.shape[1] > 1
-        and bool((values >= 0).all())
-        and bool((np.abs(values.sum(axis=1) - 1) < 1e-3).all())
-    )
-
-
 def _kind(function):
     """Returns `"softmax"` or `"sigmoid"` if a layer or function is one."""
-    name = getattr(function, "__name__", type(function).__name__)
-    return _ACTIVATIONS.get(name.lower())
+    name = getattr(function, "__name__", type(function).__name__).lower()
+    # TensorFlow calls its function `softmax_v2`.
+    name = name.removesuffix("_v2")
+    return name if name in ("softmax", "sigmoid") else None

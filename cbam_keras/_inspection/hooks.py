@@ -1,7 +1,7 @@
 """Hooks around the layers of a model while it runs.
 
-The model runs as Keras runs it, whatever it is made of: with masks, mixed
-precision and nested models, and without being copied.
+The model runs unchanged, so this works for any Keras model: with masks, mixed
+precision and nested models, and without a copy.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
-"""Images as arrays, and whether a model takes them."""
+"""Arrays of numbers, and images that a model takes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,22 +9,6 @@ import numpy as np
 from keras import layers
 
 from cbam_keras import _checks
-
-# Layers that may come before a model's `Rescaling` without changing the range
-# of its images.
-KEEP_RANGE = {
-    "CenterCrop",
-    "Dropout",
-    "Identity",
-    "InputLayer",
-    "RandomCrop",
-    "RandomFlip",
-    "RandomRotation",
-    "RandomTranslation",
-    "RandomZoom",
-    "Resizing",
-    "ZeroPadding2D",
-}
 
 
 def number_array(name: str, value: Any, *, booleans: bool = False) -> Any:
@@ -65,6 +50,20 @@ def number_array(name: str, value: Any, *, booleans: bool = False) -> Any:
     return array
 
 
+def check_shape(
+    name: str, array: Any, shape: Sequence[int | None], taker: str = ""
+) -> None:
+    """Raises unless an array has a shape, in which `None` is any size.
+
+    `taker` is a clause for the message that says what takes such arrays.
+    """
+    if not _checks.fits(shape, array.shape):
+        raise ValueError(
+            f"`{name}` must be of shape {_in_letters(shape)}{taker}. Received: "
+            f"{name}.shape={array.shape}{_shape_hint(name, array.shape, shape)}"
+        )
+
+
 def check_images(images: Any, model: keras.Model) -> np.ndarray:
     """Returns images as an array that a model takes.
 
@@ -85,62 +84,44 @@ def check_images(images: Any, model: keras.Model) -> np.ndarray:
             "of a dataset, give one batch: images, labels = "
             "next(iter(dataset))"
         ) from error
-    _check_shape(array.shape, model)
+    inputs = getattr(model, "inputs", None) or []
+    shape: Any = (None, None, None)
+    if len(inputs) == 1:
+        shape = inputs[0].shape[1:]
+    elif array.ndim in (3, 5):
+        # A subclassed model may take signals or volumes.
+        shape = array.shape[1:]
+    taker = f', as model "{model.name}" takes them'
+    check_shape("images", array, (None, *shape), taker)
     if _rescales_bytes(model):
         _check_bytes(array, model)
     return array
 
 
-def _check_shape(shape, model):
-    """Raises unless a model takes images of this shape."""
-    inputs = getattr(model, "inputs", None)
-    expected: tuple = (None, None, None, None)
-    if inputs and len(inputs) == 1:
-        expected = tuple(inputs[0].shape)
-    elif len(shape) in (3, 5):
-        # A subclassed model may take signals or volumes.
-        return
-    if _checks.fits(expected[1:], shape[1:]):
-        return
-    raise ValueError(
-        f"`images` must be of shape {_letters(expected)}, as model "
-        f'"{model.name}" takes them. Received: images.shape={shape}'
-        f"{_shape_hint(shape, expected)}"
-    )
-
-
-def _shape_hint(shape, expected):
+def _shape_hint(name, shape, expected):
     """Returns how to fix a wrong shape, as far as it can be guessed."""
     if shape and len(shape) == len(expected) - 1:
         if _checks.fits(expected[1:], shape):
-            return ". Give a single image as images[None]"
-        return ". Give grayscale images a channel axis: images[..., None]"
+            return f". Give a single one as {name}[None]"
+        return f". Give grayscale images a channel axis: {name}[..., None]"
     if len(shape) != 4 or len(expected) != 4:
         return ""
-    channels_last = shape[2], shape[3], shape[1]
-    channels_first = shape[3], shape[1], shape[2]
-    for order, moved in (
-        ((0, 2, 3, 1), channels_last),
-        ((0, 3, 1, 2), channels_first),
-    ):
-        if _checks.fits(expected[1:], moved):
-            return f". Move the channel axis: np.transpose(images, {order})"
+    for order in ((0, 2, 3, 1), (0, 3, 1, 2)):
+        if _checks.fits(expected[1:], [shape[axis] for axis in order[1:]]):
+            return f". Move the channel axis: np.transpose({name}, {order})"
     return ". If only the size is wrong, use keras.ops.image.resize"
 
 
-def _letters(shape):
+def _in_letters(shape):
     """Returns a shape with letters for the axes of unknown size."""
-    letters = "BHWC" if len(shape) == 4 else "B" + "?" * len(shape)
-    sizes = [
-        letter if size is None else str(size)
-        for letter, size in zip(letters, shape, strict=False)
-    ]
-    return f"({', '.join(sizes)})"
+    letters = "BHWC" if len(shape) == 4 else "B" + "?" * (len(shape) - 1)
+    pairs = zip(shape, letters, strict=True)
+    return f"({', '.join(str(size or letter) for size, letter in pairs)})"
 
 
 def _rescales_bytes(model):
     """Returns whether a model starts by rescaling [0, 255] itself."""
-    first = next(_changing_layers(model), None)
+    first = next(_computing_layers(model), None)
     if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
         return False
     # To [0, 1], or to [-1, 1].
@@ -148,12 +129,12 @@ def _rescales_bytes(model):
     return any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2))
 
 
-def _changing_layers(model):
-    """Yields the layers of a model except those that keep the range."""
+def _computing_layers(model):
+    """Yields the layers of a model that rescale or have weights."""
     for layer in model.layers:
         if getattr(layer, "layers", None):
-            yield from _changing_layers(layer)
-        elif type(layer).__name__ not in KEEP_RANGE:
+            yield from _computing_layers(layer)
+        elif isinstance(layer, layers.Rescaling) or layer.weights:
             yield layer
 
 

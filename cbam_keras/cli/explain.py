@@ -1,15 +1,13 @@
 """The command `cbam-keras explain`: what networks look at."""
 
-import argparse
+import dataclasses
 import pathlib
 
-from cbam_keras import _checks, explain
-from cbam_keras._process import COMMANDS, HelpFormatter, examples
+from cbam_keras import _explanations, explain
 from cbam_keras.cli.arguments import (
     add_data,
     add_import,
     add_output,
-    add_quiet,
     data_options_of,
     import_modules,
     imported,
@@ -20,7 +18,8 @@ from cbam_keras.data import SPLITS
 
 DEFAULT_COUNT = 8
 FILES = """\
-Files in the output folder; existing ones are replaced:
+Files in the output folder, or in explain/ if it is the folder of a run;
+existing ones are replaced:
 
   report.html          all of this as a page
   grad_cam.png         the drawn images, and for each model its heat map with
@@ -46,22 +45,17 @@ that the first model takes. All models see the same crop, each in its own size.
 """
 
 
-def add_explain(commands):
-    """Adds the command to the subcommands of the parser."""
-    parser = commands.add_parser(
-        "explain",
-        help=COMMANDS["explain"],
-        description="Draws where networks look, side by side: Grad-CAM as in "
+def add_options(parser):
+    """Adds the options of the subcommand to its parser."""
+    parser.describe(
+        "Draws where networks look, side by side: Grad-CAM as in "
         "the figure of the paper, and the attention maps of each layer.",
-        epilog=examples(
-            "explain runs/train-crowded_mnist-tiny",
-            "explain baseline.keras cbam.keras photos/ --class cat",
-            "explain cbam.keras --data cluttered_mnist --count all",
-            "explain cbam.keras it.jpg --layer stage3_block2_out",
-        )
-        + f"\n{FILES}",
-        formatter_class=HelpFormatter,
+        "explain runs/train-crowded_mnist-tiny",
+        "explain baseline.keras cbam.keras photos/ --class cat",
+        "explain cbam.keras --data cluttered_mnist --count all",
+        "explain cbam.keras it.jpg --layer stage3_block2_out",
     )
+    parser.epilog += f"\n{FILES}"
     parser.anywhere = "paths"
     add = parser.add_argument
     add(
@@ -73,13 +67,12 @@ def add_explain(commands):
         "WebP) or folders of images with their subfolders; a folder named "
         "after a class gives the true class of its images",
     )
-    add_quiet(parser)
     add_output(parser, "runs/explain-NAME, with the first name")
     _add_explanation(parser)
     _add_model(parser)
     group = add_data(parser, None, training=False)
     _add_choice(group.add_argument)
-    parser.set_defaults(handler=_explain, prog=parser.prog, resumed_by="")
+    parser.set_defaults(handler=_explain, prog=parser.prog)
 
 
 def _add_explanation(parser):
@@ -88,7 +81,6 @@ def _add_explanation(parser):
         "--class",
         dest="wanted",
         metavar="NAME|INDEX",
-        default=argparse.SUPPRESS,
         help="the class to explain (default: the true one, as in the paper; "
         "if it is not known, the one that each model predicts)",
     )
@@ -101,14 +93,12 @@ def _add_explanation(parser):
     add(
         "--layer",
         metavar="NAME",
-        default=argparse.SUPPRESS,
         help="the layer whose output is explained, e.g. stage3_block2_out, or "
         "backbone/conv5 in a nested model (default: the last feature map)",
     )
     add(
         "--class-names",
         metavar="FILE",
-        default=argparse.SUPPRESS,
         help="a text file with a name per line, in the order of the classes "
         "(default: the names in the data, in the results.json beside a model, "
         "or the folders of images if there is one per class)",
@@ -128,7 +118,6 @@ def _add_model(parser):
     add(
         "--preprocess",
         metavar="MODULE:FUNCTION",
-        default=argparse.SUPPRESS,
         help="function applied to images (B, H, W, C) in [0, 255] before a "
         "model gets them, e.g. keras.applications.resnet50:preprocess_input "
         "(default: none, as for networks of cbam-keras train)",
@@ -136,7 +125,6 @@ def _add_model(parser):
     add(
         "--head",
         metavar="NAME|INDEX",
-        default=argparse.SUPPRESS,
         help="the output to explain, for models with several",
     )
     add_import(add)
@@ -172,135 +160,33 @@ def _add_choice(add):
 
 
 def _explain(options):
-    given = vars(options)
-    paths = [pathlib.Path(path).expanduser() for path in options.paths]
-    _check_exist(paths)
-    runs = _runs_among(paths)
-    models, images = _split_paths(paths, runs)
-    if not images and "data" not in given:
-        options.data = _data_of(runs)
-    elif images and "data" in given:
-        raise ValueError(
-            "Images come from --data or from files, not both. Received: "
-            f"--data and {_checks.first_few(images)}"
-        )
-    count = _count(options.count)
-    seed = _checks.seed("seed", options.seed)
-    names = _class_names(given.get("class_names"))
-    preprocess = _preprocess(given.get("preprocess"))
     import_modules(options)
-    first = next(path for path in paths if path in (*runs, *models))
-    default = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
-    output = given.get("output", default)
+    given = vars(options) | {
+        "count": _count(options.count),
+        "head": _number_or_name(options.head),
+    }
+    names = {field.name for field in dataclasses.fields(_explanations.Settings)}
+    settings = _explanations.Settings(
+        **{x: given[x] for x in names if x in given}
+    )
     with progress_of(options):
-        chosen = _choose(options, images, count, seed)
-        results = explain.explain_files(
-            models,
-            chosen,
-            _settings(options),
-            output=pathlib.Path(output),
-            class_names=names,
-            preprocess=preprocess,
-            described={
-                "preprocess": given.get("preprocess"),
-                "data": given.get("data"),
-                "split": options.split if "data" in given else None,
-                "count": len(chosen),
-                "seed": seed,
-            },
+        explanation, folder = _explanations.explain_files(
+            [pathlib.Path(path).expanduser() for path in options.paths],
+            settings,
+            output=given.get("output"),
+            data_options=data_options_of(options),
+            class_names=_lines(options.class_names),
+            preprocess=_function(options.preprocess),
+            described={"preprocess": options.preprocess},
             command=command_of(options),
         )
         if not options.no_report:
-            write_report(output)
-    print(results)
-    print(f"\nFiles in {output}")
+            write_report(folder)
+    print(explanation)
+    print(f"\nFiles in {folder}")
 
 
-def _choose(options, images, count, seed):
-    """Returns the images to explain."""
-    if "data" not in options:
-        return explain.from_paths(images, count, seed)
-    return explain.from_data(
-        options.data, options.split, count, seed, data_options_of(options)
-    )
-
-
-def _settings(options):
-    given = vars(options)
-    return explain.Settings(
-        batch_size=options.batch_size,
-        draw=options.draw,
-        method=options.method,
-        head=_number_or_name(given.get("head")),
-        **{
-            key: given[key]
-            for key in ("wanted", "layer", "image_size")
-            if key in given
-        },
-    )
-
-
-def _check_exist(paths):
-    for path in paths:
-        if not path.exists():
-            raise ValueError(
-                "Models, images and folders must exist. Received: "
-                f'"{path}", which does not'
-            )
-
-
-def _runs_among(paths):
-    """Returns what the folders of runs among the paths hold, by path."""
-    found = {
-        path: explain.files_of_run(path) for path in paths if path.is_dir()
-    }
-    return {path: run for path, run in found.items() if run is not None}
-
-
-def _split_paths(paths, runs):
-    """Returns the models and the images among the paths."""
-    models, images = [], []
-    for path in paths:
-        if path in runs:
-            models += runs[path].models
-        elif path.suffix.lower() in explain.ENDINGS:
-            models.append(path)
-        else:
-            images.append(path)
-    if not models:
-        raise ValueError(
-            "There must be at least one model, a file that ends in .keras or "
-            ".h5, or the output folder of a run. Received: "
-            f"{_checks.first_few(images) or 'none'}"
-        )
-    return models, images
-
-
-def _data_of(runs):
-    """Returns the name of the dataset that runs were trained on."""
-    names = {run.data for run in runs.values()}
-    if len(names) != 1 or None in names:
-        raise ValueError(
-            "There must be images to explain: files, a folder, or --data "
-            "NAME, e.g. --data cluttered_mnist. Received: none"
-        )
-    return names.pop()
-
-
-def _count(text):
-    """Returns the number of images, or `None` for all."""
-    if text == "all":
-        return None
-    try:
-        return _checks.positive_integer("count", int(text))
-    except ValueError:
-        raise ValueError(
-            "`count` must be a positive integer, or all. Received: "
-            f"count={text!r}"
-        ) from None
-
-
-def _class_names(file):
+def _lines(file):
     """Returns the lines of a file, or `None` if none is given."""
     if file is None:
         return None
@@ -314,7 +200,7 @@ def _class_names(file):
     return tuple(line.strip() for line in text.rstrip().splitlines())
 
 
-def _preprocess(name):
+def _function(name):
     if name is None:
         return None
     function = imported("preprocess", name)
@@ -326,8 +212,14 @@ def _preprocess(name):
     return function
 
 
+def _count(text):
+    """Returns the number of images, or `None` for all."""
+    if text == "all" or text.isdecimal():
+        return None if text == "all" else int(text)
+    raise ValueError(
+        f"`count` must be a positive integer, or all. Received: count={text!r}"
+    )
+
+
 def _number_or_name(head):
-    try:
-        return int(head)
-    except (TypeError, ValueError):
-        return head
+    return int(head) if head and head.isdecimal() else head

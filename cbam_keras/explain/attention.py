@@ -47,7 +47,7 @@ def attention_maps(
         ((2, 512), (2, 1, 1))
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _inspection.require_model(model)
+    _inspection.require_model("model", model)
     images = _inspection.check_images(images, model)
     if not model.built:
         # Layers may create their sublayers only when they are built.

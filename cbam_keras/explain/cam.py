@@ -1,7 +1,4 @@
-"""Grad-CAM and its variants.
-
-They give heat maps of the regions that raise the score of a class.
-"""
+"""Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.explain.classes import class_indices, read_model
+from cbam_keras.explain.classes import read_model
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
@@ -24,10 +21,11 @@ def grad_cam(
     layer: str | keras.layers.Layer | None = None,
     *,
     method: str = "grad_cam",
+    head: int | str | None = None,
     output: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Shows which parts of images, signals or volumes speak for a class.
+    """Computes which parts of an image, signal or volume support a class.
 
     The feature maps of a layer are summed, each weighted by the gradient of
     the class score with respect to it, and the sum is clipped at zero. The
@@ -57,19 +55,20 @@ def grad_cam(
             gradient; `"grad_cam++"` by a weighted mean of its positive
             gradients, for several objects of a class; `"hires_cam"` weights
             each position by its own gradient. Defaults to `"grad_cam"`.
-        output: Name, key or index of the output to explain, for models with
+        head: Name, key or index of the output to explain, for models with
             several; in dictionaries the index is that of the sorted keys.
             Defaults to `None`, which means the only one.
+        output: Another name of `head`. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
         NumPy array `(B, H, W)`, `(B, L)` or `(B, D, H, W)`, float32, resized
         linearly to the size of the images; each map in [0, 1] with the
-        maximum 1, or all 0 where nothing speaks for the class.
+        maximum 1, or all 0 where nothing supports the class.
 
     Raises:
         ValueError: If the model has no graph, several inputs or no feature
-            map with positions, if there is no such layer, output or class, if
+            map with positions, if there is no such layer, head or class, if
             the layer does not lead to the output, if a function returns
             scores of another shape, or if the images are not of the shape or
             range that the model takes.
@@ -84,23 +83,6 @@ def grad_cam(
         >>> heat_maps.shape
         (2, 32, 32)
 
-        The mean of a class over a region, of a network for segmentation:
-
-        >>> unet = keras.Sequential(
-        ...     [
-        ...         keras.Input((32, 32, 3)),
-        ...         keras.layers.Conv2D(8, 3, padding="same", name="features"),
-        ...         keras.layers.Conv2D(2, 1, activation="softmax"),
-        ...     ]
-        ... )
-        >>> region = np.zeros((32, 32), "float32")
-        >>> region[8:16, 8:16] = 1 / 64
-        >>> heat_maps = grad_cam(
-        ...     unet,
-        ...     np.random.rand(2, 32, 32, 3),
-        ...     lambda y: keras.ops.einsum("bhw,hw->b", y[..., 1], region),
-        ... )
-
     Reference:
         Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391);
         Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063), for
@@ -109,41 +91,35 @@ def grad_cam(
     """
     combine = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    traced = read_model(model, images, output)
-    classes: Any = class_index
+    task = read_model(model, images, output if head is None else head)
+    chosen: Any = class_index
     if not callable(class_index):
-        classes = class_indices(class_index, traced)
-    head = _inspection.find_head(traced.steps, traced.output)
-    target = find_target(traced.steps, traced.given, head.logits, layer)
+        chosen = task.class_indices(class_index)
+    activation = _inspection.find_head(task.graph.steps, task.output)
+    target = find_target(task.graph, activation.logits, layer)
     maps = []
-    for start in range(0, len(traced.images), batch_size):
+    for start in range(0, len(task.images), batch_size):
         batch = slice(start, start + batch_size)
-        chosen = classes
-        if isinstance(chosen, np.ndarray):
-            chosen = chosen[batch]
         features, gradient = _features_and_gradient(
-            model, traced.images[batch], chosen, target, head, traced.index
+            model,
+            task.images[batch],
+            chosen[batch] if isinstance(chosen, np.ndarray) else chosen,
+            target,
+            activation,
+            task.index,
         )
         maps.append(np.maximum(combine(features, gradient), 0))
     # In the order of the input's axes, which the model may have permuted.
-    order = np.argsort(target.input_axes)
-    found = np.concatenate(maps).transpose(0, *(1 + order))
-    return _resize(
-        found, [traced.images.shape[axis] for axis in sorted(target.input_axes)]
-    )
+    order = 1 + np.argsort(target.input_axes)
+    sizes = [task.images.shape[axis] for axis in sorted(target.input_axes)]
+    return _resize(np.concatenate(maps).transpose(0, *order), sizes)
 
 
-def _features_and_gradient(model, images, chosen, target, head, output_index):
+def _features_and_gradient(model, images, chosen, target, activation, index):
     """Returns the target's features and their gradient, `(B, ..., C)`.
 
-    Args:
-        model: `keras.Model` of one input.
-        images: Array, as it takes them.
-        chosen: Class of each image, `None` for those predicted, or a function
-            that returns the scores.
-        target: `Target`, the feature map.
-        head: `Head`, which is left out.
-        output_index: Which of the flat outputs is explained.
+    `chosen` are classes, `None` for those predicted, or a function that
+    returns the scores; `activation` is the `Head`, which is left out.
     """
     operations = _inspection.operations(model)
     # Scaled as in training with float16, whose gradients may underflow.
@@ -163,11 +139,11 @@ def _features_and_gradient(model, images, chosen, target, head, output_index):
             return features
 
         hooks: dict[Any, Callable] = {target.operation: keep_features}
-        if head.operation is not None:
-            hooks[head.operation] = head.without
+        if activation.operation is not None:
+            hooks[activation.operation] = activation.without
         with _inspection.hooked(hooks, operations):
             outputs = model(_inspection.as_input(model, images), training=False)
-        logits = ops.cast(keras.tree.flatten(outputs)[output_index], "float32")
+        logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
         return ops.sum(_scores(logits, chosen)) * scale, kept["features"]
 
     features, gradient = (

@@ -1,13 +1,12 @@
 """The feature map of a network that is explained."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 
 from cbam_keras import _checks, _inspection
-from cbam_keras._inspection import Step
+from cbam_keras._inspection import Graph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +26,11 @@ class Target:
     input_axes: tuple[int, ...]
 
 
-def find_target(
-    steps: Sequence[Step], given: Any, output: Any, layer: Any
-) -> Target:
+def find_target(graph: Graph, output: Any, layer: Any) -> Target:
     """Returns the feature map of a layer, or the last one.
 
     Args:
-        steps: The steps of a model, traced with images of known size.
-        given: The input tensor.
+        graph: The graph of a model, traced with images of known size.
         output: The output tensor, which is computed from the feature map.
         layer: Name or layer, or `None` for the last feature map with several
             channels and positions.
@@ -44,52 +40,67 @@ def find_target(
             positions or does not lead to the output.
         TypeError: If `layer` is of a wrong type.
     """
-    axes = _axes_of_maps(steps, given)
-    leading = _leading_to(steps, output)
-    maps = [step for step in steps if step in axes]
-    needed = _needed(_inspection.input_positions(steps, given))
+    axes = _axes_of_maps(graph)
+    maps = [step for step in graph.steps if step in axes]
+    leading = graph.ancestors(output)
+    count = 2 if graph.positions is None else len(graph.positions)
+    letters = {1: "l", 3: "d, h, w"}.get(count, "h, w")
+    needed = f"(B, {letters}, C) of {' x '.join(['2'] * count)} or more"
     if layer is None:
-        maps = [
+        steps = [
             step
             for step in maps
-            if id(step) in leading and step.outputs[0] is not output
+            if step in leading and step.outputs[0] is not output
         ]
+        if not steps:
+            raise ValueError(
+                f"The model must have a feature map with positions, {needed}, "
+                "on the way to its output. Received: a model whose layers "
+                f"return {_shapes(graph.steps)}. Grad-CAM explains "
+                "convolutional networks; to permute axes, use layers.Permute "
+                "rather than Lambda or a layer of your own"
+            )
         # A single channel is the map of a spatial gate rather than a feature
         # map, except in toy networks.
         several = [
             step
-            for step in maps
+            for step in steps
             if step.outputs[0].shape[axes[step].channel] > 1
         ]
-        if not maps:
+        step = (several or steps)[-1]
+    else:
+        name = layer.name if isinstance(layer, keras.layers.Layer) else layer
+        last = f'"{maps[-1].path}"' if maps else "none: there is none"
+        named = _named(graph.steps, layer, last)
+        steps = [step for step in named if step in axes]
+        if not steps:
             raise ValueError(
-                f"The model must have a feature map with positions, {needed}, "
-                "on the way to its output. Received: a model whose layers "
-                f"return {_shapes(steps)}. Grad-CAM explains convolutional "
-                "networks; to permute axes, use layers.Permute rather than "
-                "Lambda or a layer of your own"
+                f"`layer` must return a feature map with positions, {needed}. "
+                f"Received: layer={name!r}, which returns {_shapes(named)}. "
+                f"The last feature map is {last}"
             )
-        last = (several or maps)[-1]
-        return _target(steps, last, axes[last])
-    named = _named(steps, layer, maps)
-    wanted = [step for step in named if step in maps]
-    if not wanted:
-        raise ValueError(
-            f"`layer` must return a feature map with positions, {needed}. "
-            f"Received: layer={_name(layer)!r}, which returns "
-            f"{_shapes(named)}. The last feature map is {_last(maps)}"
-        )
-    leads = [step for step in wanted if id(step) in leading]
-    if not leads:
-        raise ValueError(
-            "`layer` must lead to the output that is explained. Received: "
-            f"layer={_name(layer)!r}, from which no path leads there"
-        )
-    return _target(steps, leads[-1], axes[leads[-1]])
-
-
-def _name(layer):
-    return layer if isinstance(layer, str) else layer.name
+        steps = [step for step in steps if step in leading]
+        if not steps:
+            raise ValueError(
+                "`layer` must lead to the output that is explained. Received: "
+                f"layer={name!r}, from which no path leads there"
+            )
+        step = steps[-1]
+    (tensor,) = step.outputs
+    same = [
+        other
+        for other in graph.steps
+        if other.operation is step.operation
+        and other.outputs[0].shape == tensor.shape
+    ]
+    return Target(
+        step.operation,
+        same.index(step) + 1,
+        tuple(tensor.shape),
+        tensor.dtype,
+        axes[step].channel,
+        axes[step].of_input,
+    )
 
 
 class _Axes(NamedTuple):
@@ -99,28 +110,26 @@ class _Axes(NamedTuple):
     of_input: tuple[int, ...]
 
 
-def _axes_of_maps(steps, given):
+def _axes_of_maps(graph):
     """Returns the axes of each feature map that has positions, by its step."""
-    formats = _inspection.data_formats(steps)
-    followed = _inspection.followed_axes(steps, given)
-    known = _inspection.input_positions(steps, given)
-    found = {}
-    for step in steps:
+    positions = graph.positions
+    axes_of_maps = {}
+    for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
             continue
         (tensor,) = step.outputs
-        first = formats[id(step.operation)] == "channels_first"
+        first = graph.data_format(step.operation) == "channels_first"
         channel = 1 if first else len(tensor.shape) - 1
-        axes = followed.get(id(tensor))
-        if axes is not None:
-            if known is not None:
-                others = [i for i, x in enumerate(axes) if x not in known]
+        axes = graph.axes(tensor)
+        if axes is None:
+            # In the order of the input, as after Reshape layers.
+            axes = positions
+        else:
+            if positions is not None:
+                others = [i for i, x in enumerate(axes) if x not in positions]
                 # The batch and the channels.
                 channel = others[-1] if len(others) == 2 else 0
             axes = tuple(x for i, x in enumerate(axes) if i not in (0, channel))
-        elif known is not None:
-            # In the order of the input, as after Reshape layers.
-            axes = known
         sides = tensor.shape[1:channel] + tensor.shape[channel + 1 :]
         if (
             axes
@@ -128,47 +137,12 @@ def _axes_of_maps(steps, given):
             and len(axes) + 2 == len(tensor.shape)
             and all(side is not None and side > 1 for side in sides)
         ):
-            found[step] = _Axes(channel, axes)
-    return found
+            axes_of_maps[step] = _Axes(channel, axes)
+    return axes_of_maps
 
 
-def _needed(positions):
-    """Returns in words the feature map that Grad-CAM needs."""
-    count = 2 if positions is None else len(positions)
-    letters = {1: "l", 3: "d, h, w"}.get(count, "h, w")
-    sides = " x ".join("2" * (letters.count(",") + 1))
-    return f"(B, {letters}, C) of {sides} or more"
-
-
-def _target(steps, step, axes):
-    (tensor,) = step.outputs
-    alike = [
-        x
-        for x in steps
-        if x.operation is step.operation and x.outputs[0].shape == tensor.shape
-    ]
-    return Target(
-        step.operation,
-        alike.index(step) + 1,
-        tuple(tensor.shape),
-        tensor.dtype,
-        axes.channel,
-        axes.of_input,
-    )
-
-
-def _leading_to(steps, output):
-    """Returns the ids of the steps that an output is computed from."""
-    needed, leading = {id(output)}, set()
-    for step in reversed(steps):
-        if any(id(x) in needed for x in step.outputs):
-            leading.add(id(step))
-            needed.update(id(x) for x in step.inputs)
-    return leading
-
-
-def _named(steps, layer, maps):
-    """Returns the steps of a layer, given by its name or itself."""
+def _named(steps, layer, last):
+    """Returns the steps of a layer, found by its name or itself."""
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _inspection.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
@@ -197,25 +171,18 @@ def _named(steps, layer, maps):
         )
     # The name of a nested model stands for its output.
     named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
-    if named:
-        return named
-    paths = [step.path for step in steps]
-    near = _checks.did_you_mean(
-        layer, dict.fromkeys(x for path in paths for x in _endings(path)), 5
-    )
-    raise ValueError(
-        "`layer` must be the name of a layer of the model. Received: "
-        f"layer={layer!r}. The last feature map is {_last(maps)}{near}"
-    )
-
-
-def _endings(path):
-    """Returns the path of a layer and its name, which both identify it."""
-    return path, path.rpartition("/")[2]
-
-
-def _last(maps):
-    return f'"{maps[-1].path}"' if maps else "none: there is none"
+    if not named:
+        names = [
+            name
+            for step in steps
+            for name in (step.path, step.path.rpartition("/")[2])
+        ]
+        raise ValueError(
+            "`layer` must be the name of a layer of the model. Received: "
+            f"layer={layer!r}. The last feature map is {last}"
+            f"{_checks.did_you_mean(layer, dict.fromkeys(names), 5)}"
+        )
+    return named
 
 
 def _shapes(steps):

@@ -1,7 +1,6 @@
-"""`CandidatePlaces`: finds the places in a model where attention can go."""
+"""The places in a model where attention can go."""
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,16 +8,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from cbam_keras import _inspection
+from cbam_keras import _checks, _inspection
 from cbam_keras.insertion.default_places import default_places
-from cbam_keras.layers import (
-    CBAM,
-    ChannelAttention,
-    SpatialAttention,
-    make_attention,
-)
-
-ATTENTION_LAYERS = (CBAM, ChannelAttention, SpatialAttention)
+from cbam_keras.layers import AttentionLayer, make_attention
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
 # stride of common networks.
@@ -29,8 +21,7 @@ SIZE = 256
 class _CandidatePlace:
     """An operation of a model, after which attention may go.
 
-    `outputs` has the outputs of each call. An operation that is called
-    several times is one place.
+    `outputs` has the outputs of each of its calls.
     """
 
     path: str
@@ -65,45 +56,45 @@ class CandidatePlaces:
 
     def __init__(self, model):
         self.name = model.name
-        self.steps, self.outputs = _trace(model)
-        formats = _inspection.data_formats(self.steps)
+        self.graph = _trace(model)
         self.places = {}
-        for graph, prefix in _inspection.graphs(model):
-            for call in _inspection.calls(graph):
-                place = self.places.setdefault(
-                    id(call.operation),
-                    _CandidatePlace(
-                        prefix + call.operation.name,
-                        call.operation,
+        for nested, prefix in _inspection.graphs(model):
+            for call in _inspection.calls(nested):
+                operation = call.operation
+                if id(operation) not in self.places:
+                    self.places[id(operation)] = _CandidatePlace(
+                        prefix + operation.name,
+                        operation,
                         [],
-                        graph,
-                        _format_of(call.operation, formats),
-                    ),
-                )
-                place.outputs.append(call.outputs)
+                        nested,
+                        self.graph.data_format(_last_within(operation)),
+                    )
+                self.places[id(operation)].outputs.append(call.outputs)
 
     def default(self):
         """Returns the places for `after=None`."""
         # After an activation that a whole network shares, all places would
         # share one attention layer.
-        repeated = [
-            place.operation
+        repeated = {
+            id(place.operation)
             for place in self.places.values()
             if len(place.outputs) > 1
             and not getattr(place.operation, "variables", ())
+        }
+        steps = default_places(self.graph, repeated)
+        places = [
+            self.places[operation]
+            for operation in dict.fromkeys(id(step.operation) for step in steps)
+            if self.places[operation].takes_attention
         ]
-        steps = default_places(self.steps, self.outputs, repeated)
-        places = {id(step.operation): None for step in steps}
-        found = [self.places[place] for place in places]
-        found = [place for place in found if place.takes_attention]
-        if not found:
+        if not places:
             raise ValueError(
                 "`after` must say where attention goes in model "
                 f'"{self.name}", which has no convolution that gives a '
                 f"feature map. Received: after=None. {self._possible()}"
             )
-        for place in found:
-            if isinstance(place.operation, ATTENTION_LAYERS):
+        for place in places:
+            if isinstance(place.operation, AttentionLayer):
                 raise ValueError(
                     "`after` must say where more attention goes in model "
                     f'"{self.name}". Received: after=None, and the default '
@@ -111,38 +102,26 @@ class CandidatePlaces:
                     "insert more after it, pass its name or, for all, "
                     'after="attention$"'
                 )
-        return found
+        return places
 
     def matching(self, after):
         """Returns the places that `after` selects, all fit for attention."""
-        places = self.places.values()
         if isinstance(after, re.Pattern):
-            found = self._searched(after)
+            places = self._searched(after)
         elif isinstance(after, str):
-            found = self._named(after) or self._searched(after)
+            places = self._named(after) or self._searched(after)
         elif callable(after) and not isinstance(after, layers.Layer):
-            found = [
+            places = [
                 place
-                for place in places
+                for place in self.places.values()
                 if isinstance(place.operation, layers.Layer)
                 and after(place.operation)
             ]
         else:
-            found = []
-            for name in _names(after):
-                named = self._named(name)
-                if len(named) > 1:
-                    raise ValueError(
-                        "`after` must have unambiguous names. Received: "
-                        f"after={after!r}, where {_quoted([name])} may be "
-                        f"{_quoted(place.path for place in named)}"
-                    )
-                if not named:
-                    self._refuse(after, name)
-                found += named
-        if not found:
+            places = [self._only(name, after) for name in _names(after)]
+        if not places:
             self._refuse(after, getattr(after, "pattern", after))
-        for place in found:
+        for place in places:
             if not place.takes_attention:
                 raise ValueError(
                     "`after` must find layers with one feature map, (B, H, "
@@ -150,7 +129,7 @@ class CandidatePlaces:
                     f'finds "{place.path}" with output of shape '
                     f"{', '.join(map(str, place.shapes))}. {self._possible()}"
                 )
-        return list({id(place.operation): place for place in found}.values())
+        return list({id(place.operation): place for place in places}.values())
 
     def attention(self, place, attention, identity):
         """Returns the built attention layer for a place."""
@@ -204,6 +183,19 @@ class CandidatePlaces:
             place for place in places if place.operation.name == name
         ]
 
+    def _only(self, name, after):
+        """Returns the place of one of several names."""
+        places = self._named(name)
+        if not places:
+            self._refuse(after, name)
+        if len(places) > 1:
+            raise ValueError(
+                "`after` must have unambiguous names. Received: "
+                f"after={after!r}, where {_quoted([name])} may be "
+                f"{_quoted(place.path for place in places)}"
+            )
+        return places[0]
+
     def _searched(self, pattern):
         try:
             expression = re.compile(pattern)
@@ -222,8 +214,7 @@ class CandidatePlaces:
 
     def _refuse(self, after, name):
         paths = [place.path for place in self.places.values()]
-        near = difflib.get_close_matches(str(name), paths, n=3, cutoff=0.5)
-        hint = f". Did you mean {_quoted(near)}?" if near else "."
+        hint = _checks.did_you_mean(name, paths, 3) or "."
         raise ValueError(
             f'`after` must find layers of model "{self.name}". Received: '
             f"after={after!r}, which finds none{hint} {self._possible()}"
@@ -243,24 +234,25 @@ class CandidatePlaces:
 
 
 def _trace(model):
-    """Traces a model, with `SIZE` for unknown sizes if possible."""
-    specs = [
+    """Returns the graph of a model, with `SIZE` for unknown sizes."""
+    inputs = [
         keras.KerasTensor(
             (x.shape[0], *(axis or SIZE for axis in x.shape[1:])), x.dtype
         )
         for x in model.inputs
     ]
     try:
-        return _inspection.trace(model, specs)
+        return _inspection.Graph(model, inputs)
     except (ValueError, TypeError):
         # Unknown sizes that are constrained, e.g. by a reshape.
-        return _inspection.trace(model, model.inputs)
+        return _inspection.Graph(model, model.inputs)
 
 
-def _format_of(operation, formats):
+def _last_within(operation):
+    """Returns the operation that gives the output of a nested model."""
     while _inspection.is_graph(operation):
         operation = _inspection.producer_of(operation.outputs[0])
-    return formats.get(id(operation), keras.config.image_data_format())
+    return operation
 
 
 def _policy(place):

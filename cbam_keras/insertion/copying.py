@@ -22,14 +22,12 @@ def copy_with(
 ) -> keras.Model:
     """Returns a clone of a model, with layers added after some of its own.
 
+    Layers are cloned from their configs, with the values of all variables.
+
     Args:
         model: Functional or sequential `keras.Model`. It is not modified.
         added: Mapping of ids of operations, including those of nested models,
             to the layer that follows each of their calls.
-
-    Returns:
-        A functional `keras.Model` with layers cloned from their configs and
-        the values of all variables.
 
     Raises:
         ValueError: If a layer cannot be cloned with the same variables, or if
@@ -57,10 +55,10 @@ class _Clone:
     def _graph(self, graph):
         inputs = [_input(x) for x in graph.inputs]
         outputs = _inspection.replay(graph, inputs, self._call)
-        given, result = _inspection.structure(graph)
+        input_structure, output_structure = _inspection.structure(graph)
         return keras.Model(
-            keras.tree.pack_sequence_as(given, inputs),
-            keras.tree.pack_sequence_as(result, outputs),
+            keras.tree.pack_sequence_as(input_structure, inputs),
+            keras.tree.pack_sequence_as(output_structure, outputs),
             name=graph.name,
         )
 

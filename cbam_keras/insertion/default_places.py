@@ -1,39 +1,23 @@
 """The default places for attention in any network.
 
-Works on the steps of a traced model (`_inspection.trace`), with nested models
-expanded.
+Works on the traced graph of a model, with nested models expanded.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator
 
 import keras
 from keras import layers
 
-from cbam_keras._inspection import (
-    Step,
-    data_formats,
-    is_feature_map,
-    layers_within,
-)
+from cbam_keras._inspection import Graph, Step, is_feature_map, layers_within
 
 # Layers at the end of a residual branch that only help to train deep networks:
 # attention goes before them.
 SCALES = (
-    "AlphaDropout",
-    "DropBlock2D",
-    "DropPath",
-    "Dropout",
-    "GaussianDropout",
-    "Identity",
-    "LayerScale",
-    "Rescaling",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "StochasticDepth",
-)
+    "AlphaDropout DropBlock2D DropPath Dropout GaussianDropout Identity "
+    "LayerScale Rescaling SpatialDropout1D SpatialDropout2D SpatialDropout3D "
+    "StochasticDepth"
+).split()
 
 # Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
 # which also scales the branch.
@@ -41,58 +25,38 @@ ADDITIONS = ("Add", "CustomScaleLayer")
 
 JOINS = (*ADDITIONS, "Concatenate")
 
-# Activations of outputs such as probabilities and pixels. A layer of `PLAIN`
+# Activations of outputs such as probabilities and pixels. A convolution
 # without activation gives an output too at the end of a model.
 RESULTS = (
     keras.activations.sigmoid,
     keras.activations.softmax,
     keras.activations.tanh,
 )
-
 LINEAR = (None, keras.activations.linear)
-
-PLAIN = (
-    layers.Conv1D,
-    layers.Conv1DTranspose,
-    layers.Conv2D,
-    layers.Conv2DTranspose,
-    layers.Conv3D,
-    layers.Conv3DTranspose,
-)
-
-# Change only the border of a feature map.
-BORDERS = (
-    "Cropping1D",
-    "Cropping2D",
-    "Cropping3D",
-    "ZeroPadding1D",
-    "ZeroPadding2D",
-    "ZeroPadding3D",
+CONVOLUTIONS = tuple(
+    getattr(layers, f"Conv{rank}D{transpose}")
+    for rank in (1, 2, 3)
+    for transpose in ("", "Transpose")
 )
 
 # Sizes with a smaller ratio count as one resolution: they differ by a border.
 STRIDE = 1.5
 
 
-def default_places(
-    steps: Sequence[Step],
-    outputs: Sequence[Any],
-    repeated: Sequence[Any] = (),
-) -> list[Step]:
+def default_places(graph: Graph, repeated: Collection[int]) -> list[Step]:
     """Returns the steps after which attention goes by default.
 
     In a residual network these are the ends of its branches, otherwise the
     last layer at each resolution.
 
     Args:
-        steps: The steps of the model, traced with known sizes.
-        outputs: Its output tensors.
-        repeated: Operations that are called at several places, e.g. one
-            activation for a whole network: attention goes before them.
+        graph: The graph of the model, traced with known sizes.
+        repeated: Ids of operations that are called at several places, e.g.
+            one activation for a whole network: attention goes before them.
     """
-    network = _Network(steps, outputs, repeated)
+    network = _Network(graph, repeated)
     places = list(network.branch_ends()) or list(network.last_at_each_size())
-    return sorted(set(places), key=network.order.__getitem__)
+    return sorted(set(places), key=graph.order.__getitem__)
 
 
 def _kind(step: Step) -> str:
@@ -113,13 +77,6 @@ def _convolves(step):
     )
 
 
-def _only_shapes(step):
-    """Returns whether a step gives a feature map and has no weights."""
-    return is_feature_map(step.outputs[0]) and not getattr(
-        step.operation, "weights", ()
-    )
-
-
 def _is_head(step):
     """Returns whether a step gives outputs instead of features.
 
@@ -130,7 +87,7 @@ def _is_head(step):
     return (
         _kind(step) in ("Sigmoid", "Softmax", "Subtract", "Tanh")
         or activation in RESULTS
-        or (isinstance(step.operation, PLAIN) and activation in LINEAR)
+        or (isinstance(step.operation, CONVOLUTIONS) and activation in LINEAR)
     )
 
 
@@ -139,45 +96,48 @@ def _ratio(coarse, fine):
     return max(a / b for a, b in zip(coarse, fine, strict=True))
 
 
-def _only_scales(step):
-    """Returns whether a step only drops or scales its input."""
-    if _kind(step) == "Activation":
-        return step.operation.activation is keras.activations.linear
-    # A product with a constant: the gate of an SE block is a second input.
-    return len(step.inputs) == 1 and _kind(step) in (*SCALES, "Multiply")
-
-
 class _Network:
-    """The steps as a graph of tensors."""
+    """A graph, asked where its blocks and resolutions end."""
 
-    def __init__(self, steps, outputs, repeated):
-        self.steps = steps
-        self.repeated = {id(operation) for operation in repeated}
-        self.order = {step: i for i, step in enumerate(steps)}
-        self.outputs = {id(x) for x in outputs}
-        self.maker = {id(x): step for step in steps for x in step.outputs}
-        # An output may also be an input of the model.
-        self.results = [x for x in outputs if id(x) in self.maker]
-        self.users = {}
-        for step in steps:
-            for x in step.inputs:
-                self.users.setdefault(id(x), []).append(step)
-        self.formats = data_formats(steps)
+    def __init__(self, graph, repeated):
+        self.graph = graph
+        self.repeated = repeated
+        self.outputs = {id(x) for x in graph.outputs}
 
-    def _made_at(self, tensor):
-        """Returns the position of the step that computes a tensor, or -1."""
-        step = self.maker.get(id(tensor))
-        return -1 if step is None else self.order[step]
+    def _at(self, step):
+        """Returns the position of a step, -1 for `None`: an input."""
+        return -1 if step is None else self.graph.order[step]
+
+    def _size(self, step):
+        """Returns the sizes of a feature map, `()` if one is unknown."""
+        shape = step.outputs[0].shape
+        axes = shape[2:] if self._channels_first(step) else shape[1:-1]
+        return () if None in axes else tuple(axes)
+
+    def _channels(self, step):
+        return step.outputs[0].shape[1 if self._channels_first(step) else -1]
+
+    def _channels_first(self, step):
+        return self.graph.data_format(step.operation) == "channels_first"
+
+    def _is_skipped(self, step):
+        """Returns whether a step only drops, scales or repeats."""
+        if id(step.operation) in self.repeated:
+            return True
+        if _kind(step) == "Activation":
+            return step.operation.activation is keras.activations.linear
+        # A product with a constant: the gate of an SE block is a second input.
+        return len(step.inputs) == 1 and _kind(step) in (*SCALES, "Multiply")
 
     # Residual networks.
 
     def branch_ends(self) -> Iterator[Step]:
         """Yields the last step of each residual branch."""
-        for step in self.steps:
+        for step in self.graph.steps:
             if _kind(step) not in ADDITIONS or len(step.inputs) < 2:
                 continue
-            followers = self.users.get(id(step.outputs[0]), [])
-            if followers and all(_kind(s) == "Concatenate" for s in followers):
+            users = self.graph.users(step.outputs[0])
+            if users and all(_kind(user) == "Concatenate" for user in users):
                 # A sum within a cell, e.g. of NASNet, not the end of a block.
                 continue
             region = self._region(step)
@@ -192,20 +152,17 @@ class _Network:
         front = {id(x): x for x in addition.inputs}
         region = set()
         while len(front) > 1:
-            last = max(front.values(), key=self._made_at)
-            step = self.maker.get(id(last))
+            step = max(map(self.graph.maker, front.values()), key=self._at)
             if step is None:
                 return None  # Down to the inputs of the model.
             region.add(step)
             for x in step.outputs:
                 front.pop(id(x), None)
             front.update((id(x), x) for x in step.inputs)
-        inside = region | {addition}
         for step in region:
             for x in step.outputs:
-                if id(x) in self.outputs:
-                    return None
-                if not inside.issuperset(self.users.get(id(x), [])):
+                outside = {*self.graph.users(x)} - region - {addition}
+                if outside or id(x) in self.outputs:
                     return None
         return region
 
@@ -216,19 +173,18 @@ class _Network:
         in a feature pyramid or an hourglass network.
         """
         full = self._size(addition)
-        sizes = {step: self._size(step) for step in region}
         return any(
-            size
-            and len(size) == len(full)
-            and max(size) > 1
+            len(size) == len(full)
+            and max(size, default=1) > 1
             and _ratio(full, size) >= STRIDE
             and _convolves(step)
-            for step, size in sizes.items()
+            for step in region
+            for size in [self._size(step)]
         )
 
     def _branches(self, addition, region):
         sides = [
-            (x, sum(_convolves(step) for step in self._behind(x, region)))
+            (x, sum(map(_convolves, self.graph.ancestors(x) & region)))
             for x in addition.inputs
         ]
         fewest = min(count for _, count in sides)
@@ -237,57 +193,56 @@ class _Network:
         if fewest > 1 or len(branches) != len(sides) - 1:
             return
         for x in branches:
-            step = self._without_scales(self.maker[id(x)])
+            step = self._without_scales(self.graph.maker(x))
             if is_feature_map(step.outputs[0]):
                 yield step
-
-    def _behind(self, tensor, region):
-        """Returns the steps of a region that a tensor depends on."""
-        found = set()
-        todo = [tensor]
-        while todo:
-            step = self.maker.get(id(todo.pop()))
-            if step in region and step not in found:
-                found.add(step)
-                todo.extend(step.inputs)
-        return found
 
     def _without_scales(self, step):
         """Returns the step before any stochastic depth and layer scale."""
         while self._is_skipped(step) and len(step.inputs) == 1:
-            before = self.maker.get(id(step.inputs[0]))
+            before = self.graph.maker(step.inputs[0])
             if before is None:
                 break
             step = before
         return step
-
-    def _is_skipped(self, step):
-        return _only_scales(step) or id(step.operation) in self.repeated
 
     # Other networks.
 
     def last_at_each_size(self) -> Iterator[Step]:
         """Yields the last step at each resolution."""
         levels = self._levels()
-        above = self._dominators()
-        for i, level in enumerate(levels):
-            # All paths to the next resolution, or to the outputs, go through
-            # the last layer here.
-            if i + 1 < len(levels):
-                beyond = [x for step in levels[i + 1] for x in step.outputs]
-            else:
-                beyond = self.results
-            step = self._common(beyond, above)
-            result = step is not None and self._gives_result(step)
-            while step is not None and not self._ends(step, level):
-                result = result and _only_shapes(step)
-                step = above[step]
-            if step is not None and result:
-                step = self._before_head(step, level, above)
-            if step is None:
-                step = self._widest(level)
-            if step is not None:
-                yield step
+        # The last step on all paths to each step.
+        above: dict[Step, Step | None] = {}
+        for step in self.graph.steps:
+            above[step] = self._common(step.inputs, above)
+        # All paths to the next resolution, or to the outputs, go through the
+        # last layer here. An output may also be an input of the model.
+        beyond = [[x for s in level for x in s.outputs] for level in levels[1:]]
+        beyond.append([x for x in self.graph.outputs if self.graph.maker(x)])
+        for level, tensors in zip(levels, beyond, strict=False):
+            last = self._common(tensors, above)
+            result = last is not None and self._gives_result(last)
+            while last is not None and not self._ends(last, level):
+                # What follows the layer only reshapes the result.
+                result = result and is_feature_map(last.outputs[0])
+                result = result and not getattr(last.operation, "weights", ())
+                last = above[last]
+            if last is not None and result:
+                last = self._before_head(last, level, above)
+            last = last or self._widest(level)
+            if last is not None:
+                yield last
+
+    def _common(self, tensors, above):
+        """Returns the last step on all paths to the tensors."""
+        steps = {self.graph.maker(x) for x in tensors}
+        while len(steps) > 1:
+            if None in steps:
+                return None
+            last = max(steps, key=self._at)
+            steps.remove(last)
+            steps.add(above[last])
+        return steps.pop() if steps else None
 
     def _gives_result(self, step):
         return any(id(x) in self.outputs for x in step.outputs)
@@ -319,10 +274,9 @@ class _Network:
         ]
         steps = features or steps
         joins = [step for step in steps if _kind(step) in JOINS]
-        steps = sorted(joins or steps, key=self.order.__getitem__)
         return max(
-            reversed(steps),
-            key=self._channels,
+            joins or steps,
+            key=lambda step: (self._channels(step), self._at(step)),
             default=None,
         )
 
@@ -331,21 +285,23 @@ class _Network:
 
         Sizes that differ only by a border, such as 149 and 147, are one.
         """
-        ranks = [len(s.outputs[0].shape) for s in self.steps if _convolves(s)]
+        steps = self.graph.steps
+        ranks = [len(s.outputs[0].shape) for s in steps if _convolves(s)]
         if not ranks:
             return []
         rank = max(set(ranks), key=ranks.count)
-        sizes = {}
-        for step in self.steps:
+        sizes: dict[tuple, set] = {}
+        for step in steps:
             x = step.outputs[0]
+            # Those that change only the border of a feature map do not count.
             if len(step.outputs) != 1 or len(x.shape) != rank:
                 continue
-            if _kind(step) in BORDERS:
+            if _kind(step).startswith(("Cropping", "ZeroPadding")):
                 continue
             size = self._size(step)
             if is_feature_map(x) and size and max(size) > 1:
                 sizes.setdefault(size, set()).add(step)
-        levels = []
+        levels: list[set] = []
         before = None
         for size in sorted(sizes, key=math.prod, reverse=True):
             if before is None or _ratio(before, size) >= STRIDE:
@@ -353,33 +309,3 @@ class _Network:
             levels[-1] |= sizes[size]
             before = size
         return [level for level in levels if any(map(_convolves, level))]
-
-    def _size(self, step):
-        """Returns the sizes of a feature map, `()` if one is unknown."""
-        shape = step.outputs[0].shape
-        axes = shape[2:] if self._channels_first(step) else shape[1:-1]
-        return () if None in axes else tuple(axes)
-
-    def _channels(self, step):
-        return step.outputs[0].shape[1 if self._channels_first(step) else -1]
-
-    def _channels_first(self, step):
-        return self.formats[id(step.operation)] == "channels_first"
-
-    def _dominators(self):
-        """Returns, for each step, the last step on all paths to it."""
-        above = {}
-        for step in self.steps:
-            above[step] = self._common(step.inputs, above)
-        return above
-
-    def _common(self, tensors, above):
-        """Returns the last step on all paths to the tensors."""
-        steps = {self.maker.get(id(x)) for x in tensors}
-        while len(steps) > 1:
-            if None in steps:
-                return None
-            last = max(steps, key=self.order.__getitem__)
-            steps.remove(last)
-            steps.add(above[last])
-        return steps.pop() if steps else None

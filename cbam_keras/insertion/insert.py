@@ -127,16 +127,18 @@ def insert_attention(
         raise ValueError(
             "`attention` must say what to insert. Received: attention=None"
         )
-    places = CandidatePlaces(model)
-    chosen = places.default() if after is None else places.matching(after)
+    candidates = CandidatePlaces(model)
+    places = (
+        candidates.default() if after is None else candidates.matching(after)
+    )
     added = {
-        id(place.operation): places.attention(place, attention, identity)
-        for place in chosen
+        id(place.operation): candidates.attention(place, attention, identity)
+        for place in places
     }
     if dry_run:
         return Places(
             Place(place.path, place.shape, layer.name, _parameters(layer))
-            for place, layer in zip(chosen, added.values(), strict=True)
+            for place, layer in zip(places, added.values(), strict=True)
         )
     result = copy_with(model, added)
     _warn_of_lost_settings(model)
@@ -151,16 +153,18 @@ def _warn_of_lost_settings(model):
             "variables need a new optimizer. Compile it, e.g. with "
             "new.compile_from_config(model.get_compile_config())",
         )
-    own = [
+    steps = ("train_step", "test_step", "predict_step", "compute_loss")
+    kind = type(model)
+    custom = [
         name
-        for name in ("train_step", "test_step", "predict_step", "compute_loss")
-        if getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in steps
+        if getattr(kind, name) is not getattr(keras.Model, name)
     ]
-    if own:
+    if custom:
         _checks.warn(
-            f'Model "{model.name}" is a {type(model).__name__} with its own '
-            f"{' and '.join(own)}, the new model is a plain functional one. "
-            f"Convert it: {type(model).__name__}(new.inputs, new.outputs)",
+            f'Model "{model.name}" is a {kind.__name__} with its own '
+            f"{' and '.join(custom)}, the new model is a plain functional "
+            f"one. Convert it: {kind.__name__}(new.inputs, new.outputs)",
         )
     if getattr(model, "preprocessor", None) is not None:
         _checks.warn(

@@ -1,0 +1,251 @@
+"""The images to explain, from files, folders or a dataset."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cbam_keras import _checks, data
+
+# Of a dataset that does not fit into memory, this many images are read to
+# choose from, so that all classes are likely among them.
+READ_OF_LARGE = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some images that are read, and the part of them that networks see.
+
+    `part` is their slice among all images; `crops` are top, left, height and
+    width of what networks see of the images, uint8 `(H, W, 3)`.
+    """
+
+    part: slice
+    uncropped: list[np.ndarray]
+    crops: list[tuple[float, float, float, float]]
+    uncropped_boxes: np.ndarray | None
+
+    def images(self, size: tuple[int, int]) -> np.ndarray:
+        """Returns the cropped images, resized to one size."""
+        pairs = zip(self.uncropped, self.crops, strict=True)
+        return np.stack(
+            [data.pil_resize(image, crop, size) for image, crop in pairs]
+        )
+
+    def boxes(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Returns the boxes on the resized crops, `None` if not known."""
+        if self.uncropped_boxes is None:
+            return None
+        corner, sides = np.hsplit(np.array(self.crops), 2)
+        lowest, highest = np.hsplit(self.uncropped_boxes, 2)
+        scale = np.array(size) / sides
+        low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
+        high = np.ceil((highest - corner) * scale).clip(low + 1, size)
+        return np.concatenate([low, high], axis=1).astype("int32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The chosen images, not yet read, and what is known of them.
+
+    Attributes:
+        names: Sequence of strings, the names of the images.
+        items: Sequence of paths, encoded images or arrays `(H, W, C)`.
+        groups: Sequence of integers, the class of each image, or of strings,
+            the folder that it lies in, `""` for none.
+        class_names: Tuple of strings, or `None` if they are not known.
+        folders: Tuple of strings, all folders from which images are chosen.
+        boxes: Array `(N, 4)`, or `None`.
+        size: Height and width of all images, or `None` if they differ.
+    """
+
+    names: Sequence[str]
+    items: Sequence[Any]
+    groups: Sequence[Any]
+    class_names: tuple[str, ...] | None = None
+    folders: tuple[str, ...] = ()
+    boxes: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, numbers: Any) -> "Examples":
+        """Returns some of the images, in the order of the numbers."""
+        return dataclasses.replace(
+            self,
+            names=[self.names[i] for i in numbers],
+            items=[self.items[i] for i in numbers],
+            groups=[self.groups[i] for i in numbers],
+            boxes=None if self.boxes is None else self.boxes[numbers],
+        )
+
+    def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
+        """Returns the index of each true class, -1 where unknown."""
+        if self.class_names is not None:
+            return np.array(self.groups, "int64")
+        names = list(class_names or ())
+        return np.array(
+            [names.index(x) if x in names else -1 for x in self.groups]
+        )
+
+    def batches(
+        self, batch_size: int, size: tuple[int, int]
+    ) -> Iterator[Batch]:
+        """Yields batches of read images, cropped for a network of a size."""
+        for start in range(0, len(self), batch_size):
+            part = slice(start, start + batch_size)
+            images = list(map(_read, self.items[part], self.names[part]))
+            crops = [_crop(image, size) for image in images]
+            boxes = None if self.boxes is None else self.boxes[part]
+            yield Batch(part, images, crops, boxes)
+
+
+def from_paths(
+    paths: Sequence[pathlib.Path], count: int | None, seed: int
+) -> Examples:
+    """Returns all images of the files, and `count` of each folder."""
+    names: list[str] = []
+    groups: list[str] = []
+    sizes, folders = set(), set()
+    for path in paths:
+        files = _images_in(path) if path.is_dir() else [path]
+        headers = data.headers([str(file) for file in files], "Reading headers")
+        pairs = list(zip(files, headers, strict=True))
+        damaged = [str(file) for file, header in pairs if header is None]
+        whole = [(file, header) for file, header in pairs if header is not None]
+        if not whole:
+            raise ValueError(
+                "Images must be complete BMP, GIF, JPEG, PNG or WebP files, "
+                "and models must end in .keras or .h5. Received: "
+                f"{_checks.first_few(damaged)}"
+            )
+        if damaged:
+            _checks.warn(
+                f"{len(damaged)} images could not be read and are left out: "
+                f"{_checks.first_few(damaged)}"
+            )
+        parents = [
+            "" if file in (path, path / file.name) else file.parent.name
+            for file, _ in whole
+        ]
+        folders |= {*parents} - {""}
+        for i in (
+            balanced_sample(parents, count, seed) if path.is_dir() else [0]
+        ):
+            names.append(str(whole[i][0]))
+            groups.append(parents[i])
+            sizes.add(whole[i][1][:2])
+    return Examples(
+        names=names,
+        items=names,
+        groups=groups,
+        folders=tuple(sorted(folders)),
+        size=sizes.pop() if len(sizes) == 1 else None,
+    )
+
+
+def _images_in(folder):
+    """Returns the images in a folder and its subfolders, but hidden ones."""
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in data.ENDINGS
+        and not any(
+            part.startswith((".", "__"))
+            for part in file.relative_to(folder).parts
+        )
+    )
+    if not files:
+        raise ValueError(
+            "A folder must hold images, which end in "
+            f'{", ".join(data.ENDINGS)}. Received: "{folder}", which holds none'
+        )
+    return files
+
+
+def from_data(
+    name: str,
+    split: str,
+    count: int | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Examples:
+    """Returns `count` images of a split of a dataset."""
+    _checks.one_of("split", split, data.SPLITS)
+    defaults = {"data_dir": None, "manual_dir": None, "download": False}
+    source = data.find_source(
+        name, 0.1, seed, in_memory=None, **{**defaults, **options}
+    )
+    records = source.splits[split]
+    if not isinstance(records, data.Records):
+        records = _first_records(records, name, count)
+    numbers = balanced_sample(records.labels, count, seed)
+    records = records.take(numbers)
+    return Examples(
+        names=[
+            item if isinstance(item, str) else f"{split} {number}"
+            for item, number in zip(records.images, numbers, strict=True)
+        ],
+        items=records.images,
+        groups=records.labels,
+        class_names=source.class_names,
+        boxes=records.boxes,
+        size=source.shape,
+    )
+
+
+def _first_records(records, name, count):
+    """Returns the first images of a dataset that does not fit into memory."""
+    if count is None:
+        raise ValueError(
+            "`count` must be a number for a dataset that is too large for "
+            f'memory. Received: count=all, data="{name}" with {len(records)} '
+            "images"
+        )
+    total = min(len(records), max(READ_OF_LARGE, count))
+    return records.load(total, "Reading")
+
+
+def balanced_sample(
+    groups: Sequence[Any], count: int | None, seed: int
+) -> np.ndarray:
+    """Returns the indices of `count` images, equally many of each group.
+
+    They are one of each group in turn, in a random order, so that a smaller
+    count gives the beginning of a larger one; those of a single group are
+    sorted. `None` means all.
+    """
+    values, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    rng = np.random.default_rng([seed, 2])
+    group_order = rng.permutation(len(values))
+    order = rng.permutation(len(inverse))
+    # How many images of the same group come before.
+    turn = np.empty(len(inverse), "int64")
+    for group in range(len(values)):
+        members = order[inverse[order] == group]
+        turn[members] = np.arange(len(members))
+    chosen = np.lexsort((group_order[inverse], turn))[:count]
+    return np.sort(chosen) if len(values) == 1 else chosen
+
+
+def _read(item: Any, name: str) -> np.ndarray:
+    """Returns an image as uint8 `(H, W, 3)`."""
+    if isinstance(item, np.ndarray):
+        return np.broadcast_to(item, (*item.shape[:2], 3))
+    try:
+        return data.pil_decode(item, 3)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f'The image "{name}" cannot be decoded ({error}). Leave it out'
+        ) from error
+
+
+def _crop(image, size):
+    """Returns top, left, height and width of the crop used in evaluation."""
+    height, width = map(float, image.shape[:2])
+    if (height, width) == size:
+        return 0.0, 0.0, height, width
+    return data.evaluation_box(height, width, size)

@@ -1,0 +1,275 @@
+"""A model traced step by step: what connects its tensors, and their axes."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras._inspection.graph import is_graph, replay, structure
+
+_PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
+# All different, to tell the axes of a permuted tensor by their sizes.
+_SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
+# Layers whose second input axis is time.
+_OF_FRAMES = (
+    layers.TimeDistributed,
+    layers.ConvLSTM1D,
+    layers.ConvLSTM2D,
+    layers.ConvLSTM3D,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """A call of the flattened graph, in which nested models are expanded.
+
+    `path` is the name of the operation after those of the models that it is
+    nested in: `"backbone/conv1"`. Tensors are `keras.KerasTensor`s, each the
+    output of a single step.
+    """
+
+    path: str
+    operation: Any
+    inputs: tuple
+    outputs: tuple
+
+
+class Graph:
+    """The steps of a model, and the tensors between them.
+
+    Args:
+        model: Functional or sequential `keras.Model`.
+        inputs: Flat sequence of `keras.KerasTensor`s to trace it with.
+
+    Attributes:
+        inputs: The same.
+        steps: List of `Step`, in an order in which they can run.
+        outputs: List of output tensors.
+        order: Dictionary of the position of each step in `steps`.
+    """
+
+    def __init__(self, model: keras.Model, inputs: Sequence[Any]):
+        self.inputs = list(inputs)
+        self.steps, self.outputs = trace(model, inputs)
+        self.order = {step: i for i, step in enumerate(self.steps)}
+        self._makers = {id(x): s for s in self.steps for x in s.outputs}
+        self._users = collections.defaultdict(list)
+        for step in self.steps:
+            for x in step.inputs:
+                self._users[id(x)].append(step)
+
+    def maker(self, tensor: Any) -> Step | None:
+        """Returns the step that computes a tensor, `None` for an input."""
+        return self._makers.get(id(tensor))
+
+    def users(self, tensor: Any) -> list[Step]:
+        """Returns the steps that take a tensor."""
+        return self._users[id(tensor)]
+
+    def ancestors(self, tensor: Any) -> set[Step]:
+        """Returns the steps that a tensor is computed from."""
+        steps: set[Step] = set()
+        tensors = [tensor]
+        while tensors:
+            step = self.maker(tensors.pop())
+            if step is not None and step not in steps:
+                steps.add(step)
+                tensors.extend(step.inputs)
+        return steps
+
+    def data_format(self, operation: Any) -> str:
+        """Returns the data format of the output of an operation.
+
+        A layer without a data format of its own has that of its input.
+        """
+        default = keras.config.image_data_format()
+        return self._formats.get(id(operation), default)
+
+    @functools.cached_property
+    def _formats(self):
+        """The data formats of operations and tensors, by their ids."""
+        default = keras.config.image_data_format()
+        formats: dict[int, str] = {}
+        for step in self.steps:
+            data_format = _format_of_layer(step)
+            if data_format is None:
+                before = [formats.get(id(x), default) for x in step.inputs]
+                data_format = _moved(step, before[0] if before else default)
+            for x in (step.operation, *step.outputs):
+                formats[id(x)] = data_format
+        return formats
+
+    def axes(self, tensor: Any) -> tuple[int | None, ...] | None:
+        """Returns which axes of the (first) input the axes of a tensor are.
+
+        An axis is `None` where it was inserted. The result is `None` if the
+        axes cannot be followed, as after most `Reshape` layers.
+        """
+        return self._axes.get(id(tensor))
+
+    @functools.cached_property
+    def _axes(self):
+        image = self.inputs[0]
+        all_axes: dict[int, tuple] = {id(image): tuple(range(len(image.shape)))}
+        for step in self.steps:
+            if len(step.outputs) != 1:
+                continue
+            (output,) = step.outputs
+            for x in step.inputs:
+                axes = all_axes.get(id(x))
+                axes = None if axes is None else _axes_after(step, x, axes)
+                if axes is not None:
+                    all_axes[id(output)] = axes
+                    break
+        return all_axes
+
+    @functools.cached_property
+    def positions(self) -> tuple[int, ...] | None:
+        """The axes of the input that are positions.
+
+        `None` if no layer has a data format, by which to tell.
+        """
+        for step in self.steps:
+            data_format = _format_of_layer(step)
+            axes = self.axes(step.inputs[0]) if step.inputs else None
+            if data_format is None or axes is None:
+                continue
+            channel = len(axes) - 1
+            if data_format == "channels_first":
+                channel = 2 if isinstance(step.operation, _OF_FRAMES) else 1
+            return tuple(
+                axis
+                for place, axis in enumerate(axes)
+                if place not in (0, channel) and axis is not None
+            )
+        return None
+
+
+def trace(
+    model: keras.Model, inputs: Sequence[Any]
+) -> tuple[list[Step], list[Any]]:
+    """Propagates shapes through a model without running it.
+
+    Args:
+        model: Functional or sequential `keras.Model`.
+        inputs: Flat sequence of `keras.KerasTensor`s.
+
+    Returns:
+        The steps, in an order in which they can run, and the outputs.
+    """
+    steps: list[Step] = []
+
+    def run(graph, tensors, prefix):
+        def step(operation, *args, **kwargs):
+            if is_graph(operation):
+                nested = _in_order(operation, args, kwargs)
+                return run(operation, nested, f"{prefix}{operation.name}/")
+            tensors = [
+                x
+                for x in keras.tree.flatten((args, kwargs))
+                if keras.utils.is_keras_tensor(x)
+            ]
+            outputs = tuple(
+                # New tensors, since an operation may return its input.
+                keras.KerasTensor(x.shape, x.dtype)
+                for x in keras.tree.flatten(
+                    operation.compute_output_spec(*args, **kwargs)
+                )
+            )
+            path = prefix + operation.name
+            steps.append(Step(path, operation, tuple(tensors), outputs))
+            return outputs
+
+        return replay(graph, tensors, step)
+
+    return steps, run(model, inputs, "")
+
+
+def input_format(model: keras.Model) -> str:
+    """Returns the data format of the images that a model takes."""
+    positions = Graph(model, model.inputs).positions
+    if positions is None:
+        return keras.config.image_data_format()
+    return "channels_last" if 1 in positions else "channels_first"
+
+
+def is_feature_map(tensor: Any) -> bool:
+    """Returns whether a tensor has positions and channels."""
+    return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
+
+
+def _in_order(model, args, kwargs):
+    """Returns the inputs of a call in the order of `model.inputs`."""
+    inputs = args[0] if args else kwargs["inputs"]
+    if isinstance(inputs, dict) and not isinstance(structure(model)[0], dict):
+        return [inputs[x.name] for x in model.inputs]
+    return keras.tree.flatten(inputs)
+
+
+def _format_of_layer(step):
+    """Returns the data format that an operation has itself, or `None`."""
+    operation = step.operation
+    if isinstance(operation, layers.TimeDistributed):
+        operation = operation.layer
+    if isinstance(operation, layers.BatchNormalization):
+        axis, rank = operation.axis, len(step.outputs[0].shape)
+        if rank > 2:
+            last = axis in (-1, rank - 1)
+            return "channels_last" if last else "channels_first"
+    return getattr(operation, "data_format", None)
+
+
+def _moved(step, data_format):
+    """Returns the data format after an operation, which may permute axes."""
+    order = _permutation(step)
+    if order:
+        channel = 1 if data_format == "channels_first" else len(order) - 1
+        place = order.index(channel)
+        # If it moved elsewhere, the format assumed of an input was wrong.
+        if place in (1, len(order) - 1):
+            return "channels_first" if place == 1 else "channels_last"
+    return data_format
+
+
+def _permutation(step):
+    """Returns the axes of the input in their order in the output, or `None`."""
+    if type(step.operation).__name__ not in _PERMUTATIONS:
+        return None
+    (x,) = step.inputs
+    probe = keras.KerasTensor(_SIZES[: len(x.shape)], x.dtype)
+    permuted = step.operation.compute_output_spec(probe)
+    return [_SIZES.index(size) for size in permuted.shape]
+
+
+def _axes_after(step, x, axes):
+    """Returns the axes of the output of a step, from those of one input."""
+    order = _permutation(step)
+    if order:
+        return tuple(axes[axis] for axis in order)
+    before, after = tuple(x.shape), tuple(step.outputs[0].shape)
+    if len(after) == len(before) + 1:
+        # An axis of size 1 was inserted, the last one where there are several.
+        for place in reversed(range(1, len(after))):
+            if (
+                after[place] == 1
+                and after[:place] + after[place + 1 :] == before
+            ):
+                return (*axes[:place], None, *axes[place:])
+        return None
+    if len(after) != len(before):
+        return None
+    # The same sizes in another order: permuted within a layer.
+    permuted = (
+        before != after
+        and collections.Counter(before) == collections.Counter(after)
+        and not _format_of_layer(step)
+    )
+    reshaped = before != after and type(step.operation).__name__ in (
+        "Lambda",
+        "Reshape",
+    )
+    return None if permuted or reshaped else axes
