@@ -38,7 +38,7 @@ def draw(folder):
         axes.set_yticks([])
     for row, name in zip(panels, ROWS, strict=True):
         row[0].set_ylabel(name, fontsize=11)
-    over = plotting.transparent_colors("viridis", 0, 0.75, 0)
+    over = plotting.gate_colors()
     for number, image in enumerate(images):
         own = panels[:, number]
         gray = plotting.luminance(image)

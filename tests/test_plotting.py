@@ -3,6 +3,7 @@
 import io
 import sys
 
+import numpy as np
 import pytest
 from plotting_checks import (
     ABLATED,
@@ -90,17 +91,35 @@ def colours(networks):
     """Returns the colour of each network in a history."""
     rows = [row for name in networks for row in rows_of(name, (1, 1, 1, 1))]
     validation = plotting.plot_history(rows).axes[0].get_lines()[::2]
-    return {
-        name: line.get_color()
-        for name, line in zip(networks, validation, strict=True)
-    }
+    drawn = [line.get_color() for line in validation]
+    return dict(zip(networks, drawn, strict=True))
+
+
+KINDS = colours(["none", "se", "cbam", "channel", "spatial"])
 
 
 def test_a_kind_of_attention_has_one_colour_in_all_figures():
-    own = colours(["none", "se", "cbam", "channel", "spatial"])
-    assert len(set(own.values())) == 5
-    assert colours([*own][::-1]) == own
-    names = {
+    assert len(set(KINDS.values())) == 5
+    assert colours([*KINDS][::-1]) == KINDS
+    trials = [
+        trial(i, 0.5 + i / 10, cost=(i + 1, i + 1), attention=name)
+        for i, name in enumerate(("cbam", "se", "none"))
+    ]
+    for plot in (plotting.plot_search, plotting.plot_pareto):
+        drawn = [x for axes in plot(trials).axes for x in axes.get_lines()]
+        pairs = {(x.get_label(), x.get_color()) for x in drawn}
+        assert pairs >= {(name, KINDS[name]) for name in ("none", "se", "cbam")}
+        labels = {*KINDS, "mean", "Pareto front"}
+        assert len(pairs) == len({label for label, _ in pairs} & labels)
+    (axes,) = plotting.plot_ablation(
+        ablated((4, "SE", (1.0,), None), (4, "none", (2.0,), None))
+    ).axes
+    means = [x for x in axes.get_lines() if x.get_label() == "mean"]
+    assert [x.get_color() for x in means] == [KINDS["se"], KINDS["none"]]
+
+
+def test_names_of_networks_tell_their_kind_of_attention():
+    kinds = {
         "SE": "se",
         "resnet50_cbam": "cbam",
         "cbam r=4 k=7": "cbam",
@@ -108,30 +127,11 @@ def test_a_kind_of_attention_has_one_colour_in_all_figures():
         "channel + spatial (1x1 conv, k=3)": "cbam",
         "channel & spatial in parallel": "cbam",
     }
-    assert {name: colours([name])[name] for name in names} == {
-        name: own[kind] for name, kind in names.items()
-    }
+    for name, kind in kinds.items():
+        assert colours([name]) == {name: KINDS[kind]}
     assert len(set(colours(["none", "a", "b", "c", "cbam"]).values())) == 5
     # Words within others tell nothing.
-    assert not {*colours(["resnet", "senet"]).values()} & {*own.values()}
-    trials = [
-        trial(i, 0.5 + i / 10, cost=(i + 1, i + 1), attention=name)
-        for i, name in enumerate(("cbam", "se", "none"))
-    ]
-    for plot in (plotting.plot_search, plotting.plot_pareto):
-        found = {
-            (x.get_label(), x.get_color())
-            for axes in plot(trials).axes
-            for x in axes.get_lines()
-        }
-        assert {pair for pair in found if pair[0] in own} == {
-            (name, own[name]) for name in ("none", "se", "cbam")
-        }
-    (axes,) = plotting.plot_ablation(
-        ablated((4, "SE", (1.0,), None), (4, "none", (2.0,), None))
-    ).axes
-    means = [x for x in axes.get_lines() if x.get_label() == "mean"]
-    assert [x.get_color() for x in means] == [own["se"], own["none"]]
+    assert not {*colours(["resnet", "senet"]).values()} & {*KINDS.values()}
 
 
 # Loss and accuracy over the epochs.
@@ -140,14 +140,13 @@ def test_a_kind_of_attention_has_one_colour_in_all_figures():
 def test_a_history_shows_all_numbers_of_its_networks():
     # Rows may alternate between networks.
     figure = plotting.plot_history([ROWS[0], ROWS[2], ROWS[1], ROWS[3]])
-    for axes, key, label, scale in zip(
-        figure.axes,
-        ("loss", "accuracy"),
-        ("Loss", "Accuracy (%)"),
-        (1, 100),
-        strict=True,
-    ):
-        assert (axes.get_xlabel(), axes.get_ylabel()) == ("Epoch", label)
+    loss, accuracy = figure.axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == (
+        "Loss",
+        "Accuracy (%)",
+    )
+    for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        assert axes.get_xlabel() == "Epoch"
         assert lines(axes) == {
             f"{network}, {split}": [
                 [row["epoch"], pytest.approx(scale * row[prefix + key])]
@@ -158,29 +157,34 @@ def test_a_history_shows_all_numbers_of_its_networks():
             for split, prefix in (("validation", "val_"), ("training", ""))
         }
         assert all(x == round(x) for x in axes.get_xticks())
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        *("none, validation", "none, training"),
-        *("cbam, validation", "cbam, training"),
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [*lines(loss)]
+
+
+def test_lines_that_coincide_and_infinite_losses_can_be_seen():
+    rows = [
+        row
+        for name in ("none", "se", "cbam")
+        for row in rows_of(name, (1, 0, np.inf, 0), (2, 1, 2, 1))
     ]
+    figure = plotting.plot_history(rows)
+    widths = [x.get_linewidth() for x in figure.axes[0].get_lines()[::2]]
+    assert widths == [8, 5, 2]
+    figure.draw_without_rendering()
 
 
 # Accuracy against cost.
 
 
 def test_the_pareto_front_is_drawn_and_numbered():
-    numbers = [
-        (0.50, 1, 6),
-        (0.70, 2, 3),
-        (0.70, 3, 2),
-        (0.60, 4, 4),
-        (0.90, 4, 5),
-        # Of equal ones it is the first.
-        (0.90, 4, 5),
-        (0.20, 9, 8),
-    ]
+    # Of equal ones it is the first.
+    accuracies = (0.50, 0.70, 0.70, 0.60, 0.90, 0.90, 0.20)
+    costs = (1, 6), (2, 3), (3, 2), (4, 4), (4, 5), (4, 5), (9, 8)
     trials = [
         trial(i, accuracy, cost=cost, attention="se")
-        for i, (accuracy, *cost) in enumerate(numbers)
+        for i, (accuracy, cost) in enumerate(
+            zip(accuracies, costs, strict=True)
+        )
     ]
     left, right = plotting.plot_pareto(trials).axes
     # It continues to the most expensive trial.

@@ -25,19 +25,19 @@ def ticks(axes):
 
 def test_each_hyperparameter_has_a_panel_of_the_finished_trials():
     figure = plotting.plot_search(TRIALS)
-    found = {axes.get_xlabel(): axes for axes in figure.axes if not axes.images}
-    assert {
-        name: sum(map(len, points(axes).values()))
-        for name, axes in found.items()
-    } == {
+    counts = {
+        axes.get_xlabel(): sum(map(len, points(axes).values()))
+        for axes in figure.axes
+        if not axes.images
+    }
+    assert counts == {
         "attention": 5,
         "learning_rate": 5,
         "reduction_ratio": 4,
         "kernel_size": 3,
         "order": 3,
     }
-    (legend,) = figure.legends
-    texts = [text.get_text() for text in legend.get_texts()]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(texts) == ["cbam", "mean", "none", "se"]
 
 
@@ -62,10 +62,8 @@ def test_numbers_stand_in_their_order_or_where_they_are():
     axes = panel(figure, "reduction_ratio")
     assert ticks(axes) == ["8", "16"]
     assert [round(x) for x, _ in points(axes)["se"]] == [0]
-    axes = panel(figure, "learning_rate")
-    np.testing.assert_allclose(
-        points(axes)["cbam"], [[0.02, 90], [0.01, 94], [0.003, 70]]
-    )
+    drawn = points(panel(figure, "learning_rate"))["cbam"]
+    np.testing.assert_allclose(drawn, [[0.02, 90], [0.01, 94], [0.003, 70]])
 
 
 @pytest.mark.parametrize(
@@ -125,14 +123,11 @@ def test_without_both_hyperparameters_there_is_no_map(trials):
 
 def test_of_many_hyperparameters_those_with_most_effect_are_shown():
     # Of ten choices only the last one has an effect.
-    rng = np.random.default_rng(0)
+    names = [f"option{i}" for i in range(10)]
+    draws = np.random.default_rng(0).integers(2, size=(16, 10)).tolist()
     trials = [
-        trial(
-            number,
-            0.5 + 0.2 * values[9],
-            **{f"option{i}": x for i, x in enumerate(values)},
-        )
-        for number, values in enumerate(rng.integers(2, size=(16, 10)).tolist())
+        trial(i, 0.5 + 0.2 * draw[9], **dict(zip(names, draw, strict=True)))
+        for i, draw in enumerate(draws)
     ]
     figure = plotting.plot_search(trials)
     shown = [axes.get_xlabel() for axes in figure.axes]
@@ -140,6 +135,6 @@ def test_of_many_hyperparameters_those_with_most_effect_are_shown():
     assert shown == sorted(shown)
     assert "option9" in shown
     note = figure.legends[0].get_title().get_text().replace("\n", " ")
-    left_out = {f"option{i}" for i in range(10)} - set(shown)
-    assert note.startswith("Not shown, with less effect: ")
-    assert set(note.partition(": ")[2].split(", ")) == left_out
+    heading, _, left_out = note.partition(": ")
+    assert heading == "Not shown, with less effect"
+    assert {*left_out.split(", "), *shown} == {*names}

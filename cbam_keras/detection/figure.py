@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, plotting
+from cbam_keras import plotting
 from cbam_keras.detection.batches import Batches
 
 # Detections of a lower confidence are not drawn.
 CONFIDENT = 0.5
 # Images side by side.
 IMAGES = 6
-TRUE, FOUND = "#009E73", "#D55E00"
 
 
 def plot_detections(
@@ -34,17 +33,45 @@ def plot_detections(
     """
     count = min(IMAGES, len(batches.records))
     images = batches.images(np.arange(count)) / 255
-    figure = plotting.new_figure(2 * count, 2.2 * (1 + len(detections)), title)
-    panels = figure.subplots(1 + len(detections), count, squeeze=False)
     rows = {"truth": _truth(batches.records), **detections}
-    for (name, found), line in zip(rows.items(), panels, strict=True):
-        for axes, image, own in zip(line, images, found, strict=False):
+    figure = plotting.new_figure(2 * count, 2.1 * len(rows), title)
+    panels = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, objects) in zip(panels, rows.items(), strict=True):
+        color = plotting.TRUE_BOX if name == "truth" else plotting.FOUND_BOX
+        for axes, image, one in zip(line, images, objects, strict=False):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            _draw(axes, own, batches.size, class_names)
-        line[0].set_ylabel(name)
+            axes.set(xticks=[], yticks=[])
+            _draw_boxes(axes, _confident(one), image.shape, class_names, color)
+        label = plotting.wrap(name, 2, 10, 2)
+        line[0].set_ylabel(label, parse_math=False)
     return figure
+
+
+def _draw_boxes(axes, objects, shape, class_names, color):
+    """Draws the boxes of objects in an image, with their classes."""
+    height, width = shape[:2]
+    # Boxes may reach out of the image, even to infinity.
+    boxes = np.clip(objects["boxes"], 0, 1) * [width, height, width, height]
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        plotting.draw_box(axes, (top, left, bottom, right), color)
+        text = class_names[int(objects["labels"][number])]
+        if "confidence" in objects:
+            text += f" {objects['confidence'][number]:.2f}"
+        in_left_half = left + right < width
+        axes.text(
+            (left if in_left_half else right) - 0.5,
+            top - 0.5,
+            text,
+            ha="left" if in_left_half else "right",
+            va="top" if top < 0.1 * height else "bottom",
+            color="white",
+            fontsize=6,
+            bbox={"pad": 0.5, "color": color, "linewidth": 0},
+            clip_on=True,
+            # Or the texts could take all the room of the images.
+            in_layout=False,
+            parse_math=False,
+        )
 
 
 def arrays_of(
@@ -64,23 +91,15 @@ def arrays_of(
         fractions of the image. The confidence of true objects is 1, that of
         those that do not count is 0; detections below 0.5 are left out.
     """
-    found = {
-        "truth": [
-            {**objects, "confidence": ~ignored}
-            for objects, ignored in zip(
-                _truth(batches.records), batches.records.ignored, strict=True
-            )
-        ],
-        **{
-            name: [_confident(one) for one in own]
-            for name, own in detections.items()
-        },
-    }
-    images = batches.images(np.arange(len(batches.records)))
-    return {
-        "images": images.round().astype("uint8"),
-        **{name: _flat(own) for name, own in found.items()},
-    }
+    records = batches.records
+    truth = _truth(records)
+    for objects, ignored in zip(truth, records.ignored, strict=True):
+        objects["confidence"] = ~ignored
+    images = batches.images(np.arange(len(records)))
+    arrays = {"images": images.round().astype("uint8"), "truth": _flat(truth)}
+    for name, objects in detections.items():
+        arrays[name] = _flat(map(_confident, objects))
+    return arrays
 
 
 def _truth(records):
@@ -90,57 +109,18 @@ def _truth(records):
     ]
 
 
-def _confident(found):
-    kept = found["confidence"] >= CONFIDENT
-    return {key: values[kept] for key, values in found.items()}
+def _confident(objects):
+    if "confidence" not in objects:
+        return objects
+    kept = objects["confidence"] >= CONFIDENT
+    return {key: values[kept] for key, values in objects.items()}
 
 
 def _flat(images):
     """Returns the objects of images as rows of numbers."""
-    rows = [
-        np.column_stack(
-            [
-                np.full(len(one["labels"]), number),
-                one["labels"],
-                one["confidence"],
-                one["boxes"],
-            ]
-        )
-        for number, one in enumerate(images)
-    ]
+    rows = []
+    for number, objects in enumerate(images):
+        labels = objects["labels"]
+        columns = np.full(len(labels), number), labels, objects["confidence"]
+        rows.append(np.column_stack([*columns, objects["boxes"]]))
     return np.concatenate(rows).astype("float32")
-
-
-def _draw(axes, found, size, class_names):
-    patches = _checks.require("matplotlib.patches", extra="plot")
-    confidence = found.get("confidence")
-    colour = TRUE if confidence is None else FOUND
-    scale = np.array([size[1], size[0]] * 2)
-    for number, box in enumerate(found["boxes"] * scale):
-        text = class_names[int(found["labels"][number])]
-        if confidence is not None:
-            if confidence[number] < CONFIDENT:
-                continue
-            text += f" {confidence[number]:.2f}"
-        left, top, right, bottom = box - 0.5
-        axes.add_patch(
-            patches.Rectangle(
-                (left, top),
-                right - left,
-                bottom - top,
-                fill=False,
-                color=colour,
-                linewidth=1.5,
-            )
-        )
-        axes.text(
-            left,
-            top,
-            text,
-            color="white",
-            backgroundcolor=colour,
-            fontsize=6,
-            verticalalignment="bottom",
-            bbox={"pad": 0.5, "color": colour, "linewidth": 0},
-            parse_math=False,
-        )

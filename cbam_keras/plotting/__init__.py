@@ -1,28 +1,27 @@
-"""Figures, one file a figure.
+"""Figures.
 
-- `history`: loss and accuracy over the epochs.
-- `search`: the effects of hyperparameters.
-- `pareto`: accuracy against cost.
-- `ablation`: the test errors of an ablation.
-- `grad_cam`: heat maps over images.
-- `signals`: heat behind signals.
-- `volumes`: heat over slices of volumes.
-- `attention_maps`: attention maps over images.
-- `trials`: trials coloured by their kind of attention.
-- `style`: colours, axes, legends and labels in lines.
-- `sheet`: grids of images with a colour bar.
+- `maps`: heat maps and attention maps over images, signals and volumes.
+- `curves`: training curves, and the test errors of ablations.
+- `search`: the effects of hyperparameters, and accuracy against cost.
+- `grid`: grids of images with maps over them and a colour bar.
 - `checks`: arguments of the figures of images, checked.
+- `style`: colours, axes, legends and texts.
 """
 
-from cbam_keras.plotting.ablation import plot_ablation
-from cbam_keras.plotting.attention_maps import plot_attention_maps
 from cbam_keras.plotting.checks import MAX_ROWS
-from cbam_keras.plotting.grad_cam import plot_grad_cam
-from cbam_keras.plotting.history import plot_history
-from cbam_keras.plotting.pareto import plot_pareto
-from cbam_keras.plotting.search import plot_search
-from cbam_keras.plotting.sheet import heat_colors, luminance, transparent_colors
-from cbam_keras.plotting.style import new_figure
+from cbam_keras.plotting.curves import plot_ablation, plot_history
+from cbam_keras.plotting.grid import draw_box, luminance
+from cbam_keras.plotting.maps import plot_attention_maps, plot_grad_cam
+from cbam_keras.plotting.search import plot_pareto, plot_search
+from cbam_keras.plotting.style import (
+    FOUND_BOX,
+    TRUE_BOX,
+    gate_colors,
+    heat_colors,
+    new_figure,
+    transparent_colors,
+    wrap,
+)
 
 __all__ = [
     "plot_ablation",

@@ -1,33 +1,25 @@
-"""The effects of hyperparameters on the accuracy of a search."""
+"""Searches: the effects of hyperparameters, and accuracy against cost."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cbam_keras.plotting.style import (
-    TITLE_SIZE,
-    add_legend,
-    line_length,
-    new_figure,
-    padded_limits,
-    set_x_scale,
-    style_axes,
-    wrap,
-)
-from cbam_keras.plotting.trials import (
-    attention_of,
-    attention_styles,
-    draw_trials,
-    finished_trials,
-)
+from cbam_keras import _checks
+from cbam_keras.plotting import style
 
+COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
 RATIO, KERNEL = "reduction_ratio", "kernel_size"
 # Few trials say nothing about more hyperparameters.
 MAX_PANELS = 6
 # Of the colours of the map, in percentage points: a scale that ends at the
 # least and the greatest mean would show the noise of a seed as an effect.
-LEAST_RANGE = 10
+MIN_RANGE = 10
+# Inches of a panel.
+WIDTH, HEIGHT = 3.4, 2.9
+# In a mosaic of panels, whose numbers start at 0.
+EMPTY, MAP = -2, -1
 
 
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
@@ -61,110 +53,113 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
         ... )
         >>> figure = plot_search([trial])
     """
-    finished = finished_trials(trials)
-    names = list(dict.fromkeys(key for t in finished for key in t.values))
-    if not names:
+    finished = _finished_trials(trials)
+    values: dict[str, list] = {}
+    for trial in finished:
+        for name, value in trial.values.items():
+            values.setdefault(name, []).append(value)
+    if not values:
         raise ValueError(
             "`trials` must have hyperparameters to draw. Received: trials "
             "whose values={}"
         )
     # A single value in all trials shows no effect.
-    varying = [name for name in names if _varies(finished, name)] or names
-    names = most_different(finished, varying)
-    heat_map = accuracy_by_gate(finished)
-    cells = panel_cells(len(names), heat_map is not None)
-    rows, columns = (1 + max(axis) for axis in zip(*cells, strict=True))
-    if heat_map:
-        rows, columns = max(2, rows), max(3, columns)
-    figure = new_figure(3.4 * columns, 0.6 + 2.9 * rows, title)
-    grid = figure.add_gridspec(rows, columns)
-    if heat_map:
-        draw_heat_map(figure.add_subplot(grid[:2, :2]), *heat_map)
-    styles = attention_styles(finished)
-    limits = padded_limits([100 * t.val_accuracy for t in finished])
-    panels = []
-    for name, (row, column) in zip(names, cells, strict=True):
-        axes = figure.add_subplot(grid[row, column])
-        panels.append(axes)
-        draw_effect(
-            axes, name, [t for t in finished if name in t.values], styles
-        )
-        axes.set_ylim(*limits)
-        if column == (2 if heat_map and row < 2 else 0):
-            axes.set_ylabel("Validation accuracy (%)")
-    left_out = [name for name in varying if name not in names]
+    varying = [x for x in values if any(y != values[x][0] for y in values[x])]
+    names = varying or list(values)
+    effects = {name: _effect(finished, name) for name in names}
+    most = max(MAX_PANELS, len(finished) // 2)
+    shown = sorted(names, key=lambda name: -effects[name])[:most]
+    left_out = [name for name in names if name not in shown]
+    names = [name for name in names if name in shown]
+
+    cells = _accuracies_by_gate(finished)
+    mosaic = _mosaic(len(names), bool(cells))
+    width, height = WIDTH * mosaic.shape[1], HEIGHT * len(mosaic)
+    figure = style.new_figure(width, 0.6 + height, title)
+    panels = figure.subplot_mosaic(mosaic, empty_sentinel=EMPTY)
+    if cells:
+        _draw_map(panels[MAP], cells)
+    styles = _attention_styles(finished)
+    limits = style.padded_limits([100 * t.val_accuracy for t in finished])
+    for (row, column), number in np.ndenumerate(mosaic):
+        if number >= 0:
+            axes = panels[number]
+            _draw_effect(axes, names[number], finished, styles)
+            axes.set_ylim(*limits)
+            if column == 0 or mosaic[row, column - 1] == MAP:
+                axes.set_ylabel("Validation accuracy (%)")
     note = f"Not shown, with less effect: {', '.join(left_out)}"
-    length = line_length(3.4 * columns, TITLE_SIZE)
-    add_legend(figure, panels, title=wrap(note, length, 3) if left_out else "")
+    note = style.wrap(note, width, style.TITLE, 3) if left_out else ""
+    style.add_legend(figure, panels.values(), title=note)
     return figure
 
 
-def most_different(trials, names):
-    """Returns the hyperparameters whose panels are drawn, in their order."""
-    most = max(MAX_PANELS, len(trials) // 2)
-    ranked = sorted(names, key=lambda name: -_difference(trials, name))[:most]
-    return [name for name in names if name in ranked]
-
-
-def _difference(trials, name):
+def _effect(trials, name):
     """Returns how much the median accuracies of the values differ.
 
     A single trial that failed to learn would decide on the means.
     """
-    own = [trial for trial in trials if name in trial.values]
-    values = [trial.values[name] for trial in own]
-    if on_axis(values):
+    trials = [trial for trial in trials if name in trial.values]
+    values = [trial.values[name] for trial in trials]
+    if _on_axis(values):
         middle = np.median(values)
         values = [value > middle for value in values]
     accuracies: dict = {}
-    for trial, value in zip(own, values, strict=True):
+    for trial, value in zip(trials, values, strict=True):
         accuracies.setdefault(value, []).append(trial.val_accuracy)
     return np.ptp([np.median(x) for x in accuracies.values()])
 
 
-def panel_cells(count, heat_map):
-    """Returns row and column of each panel, beside and below the heat map.
+def _mosaic(count, has_map):
+    """Returns the numbers of the panels in rows and columns.
 
     The heat map takes two rows and two columns, where there is one.
     """
-    columns = (2 if heat_map else 0) + (1 if count < 3 else 2)
-    if count > (4 if heat_map else 6):
-        columns = 4
-    return [
-        (row, column)
-        for row in range(count + 2)
-        for column in range(columns)
-        if not (heat_map and row < 2 and column < 2)
-    ][:count]
+    columns = math.ceil(count**0.5)
+    if has_map:
+        columns = 3 if count < 3 else 4
+    rows = math.ceil((count + 4 * has_map) / columns)
+    mosaic = np.full((max(rows, 2 * has_map), columns), EMPTY)
+    mosaic[: 2 * has_map, : 2 * has_map] = MAP
+    mosaic.flat[np.flatnonzero(mosaic == EMPTY)[:count]] = range(count)
+    return mosaic
 
 
-def _varies(trials, name):
-    values = [trial.values[name] for trial in trials if name in trial.values]
-    return any(value != values[0] for value in values)
-
-
-def draw_effect(axes, name, trials, styles):
-    """Draws the accuracies of trials over one hyperparameter."""
+def _draw_effect(axes, name, trials, styles):
+    """Draws the accuracies of the trials over one hyperparameter."""
+    trials = [trial for trial in trials if name in trial.values]
     values = [trial.values[name] for trial in trials]
+    axes.set_xlabel(style.wrap(name, WIDTH, 13, 2))
+    style.style_axes(axes, "y")
+    if _on_axis(values):
+        style.set_x_scale(axes, values, "{x:g}")
+        _draw_trials(axes, values, trials, styles)
+        return
     choices = list(dict.fromkeys(values))
-    if on_axis(values):
-        set_x_scale(axes, values, "{x:g}")
-        positions = values
-    else:
-        choices.sort(key=None if _are_numbers(choices) else str)
-        draw_means(axes, choices, trials, name)
-        # Trials of the same choice side by side, the same in every figure.
-        shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
-        positions = [
-            choices.index(value) + shift
-            for value, shift in zip(values, shifts, strict=True)
-        ]
-    axes.set_xlabel(wrap(name, 30, 2))
-    style_axes(axes, "y")
-    draw_trials(axes, positions, trials, styles)
+    choices.sort(key=None if _are_numbers(choices) else str)
+    for position, choice in enumerate(choices):
+        mean = np.mean(
+            [t.val_accuracy for t in trials if t.values[name] == choice]
+        )
+        axes.plot(
+            [position - 0.32, position + 0.32],
+            [100 * mean, 100 * mean],
+            color="black",
+            linewidth=2,
+            label="mean",
+        )
+    # Trials of the same choice side by side, the same in every figure.
+    shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
+    positions = [choices.index(value) for value in values] + shifts
+    _draw_trials(axes, positions, trials, styles)
+    labels = [style.wrap(choice, 1, 10, 2) for choice in choices]
+    wide = sum(max(map(len, x.split("\n"))) + 1 for x in labels) > 36
+    rotation = {"rotation": 90} if wide else {}
+    axes.set_xticks(range(len(labels)), labels, fontsize=9, **rotation)
+    axes.set_xlim(-0.6, len(labels) - 0.4)
 
 
-def on_axis(values):
+def _on_axis(values):
     """Returns whether values are drawn on an axis, not side by side."""
     return _are_numbers(values) and (
         len(set(values)) > 8 or any(isinstance(x, float) for x in values)
@@ -178,153 +173,223 @@ def _are_numbers(values):
     )
 
 
-def draw_means(axes, choices, trials, name):
-    """Draws the mean of each choice of a hyperparameter, and names it."""
-    for position, choice in enumerate(choices):
-        accuracies = [
-            trial.val_accuracy
-            for trial in trials
-            if trial.values[name] == choice
-        ]
-        axes.plot(
-            [position - 0.32, position + 0.32],
-            [100 * np.mean(accuracies)] * 2,
-            color="black",
-            linewidth=2,
-            label="mean",
-        )
-    labels = [wrap(choice, 12, 2) for choice in choices]
-    wide = sum(max(map(len, x.split("\n"))) + 1 for x in labels) > 36
-    rotation = {"rotation": 90} if wide else {}
-    axes.set_xticks(range(len(labels)), labels, fontsize=9, **rotation)
-    axes.set_xlim(-0.6, len(labels) - 0.4)
+def _accuracies_by_gate(trials):
+    """Returns accuracies by kernel size and reduction ratio, `{}` without both.
 
-
-def accuracy_by_gate(trials):
-    """Returns accuracies by kernel size (rows) and reduction ratio (columns).
-
-    Kinds of attention that have only one of the two, or neither, stand in a
-    row or a column of their own, below and to the right, where they were
-    tried.
-
-    Returns:
-        Tuple of the names of the rows, the names of the columns, and a
-        dictionary of row and column to the kind of attention and its
-        accuracies, none where a kind with both was not tried; or `None` if no
-        trial has both.
+    The keys are pairs of a row and a column, in whose order they are drawn:
+    whether there is no such gate, a number of the kind of attention, and the
+    kernel size or ratio. The values are the kind of attention and its
+    accuracies, none where a kind with both gates was not tried. Other kinds
+    stand below or to the right of those with both, where they were tried.
     """
-    kinds = sorted(
-        {
-            (attention_of(t), KERNEL in t.values, RATIO in t.values)
-            for t in trials
-        }
-    )
-    by_both, by_ratio, by_kernel, by_neither = (
-        [kind for kind, *has in kinds if has == wanted]
-        for wanted in (
-            [True, True],
-            [False, True],
-            [True, False],
-            [False, False],
-        )
-    )
-    if not by_both:
-        return None
+    kinds: dict[tuple, list] = {}
+    for kind, *gates in sorted(
+        {(_attention_of(t), *_gates(t)) for t in trials}
+    ):
+        kinds.setdefault(tuple(gates), []).append(kind)
     kernels, ratios = (
         sorted({t.values[key] for t in trials if key in t.values})
         for key in (KERNEL, RATIO)
     )
-    # Each kind, its first row and column, and the values that it has there.
-    below, right = len(by_both) * len(kernels), len(ratios)
-    blocks = [
-        *(
-            (x, i * len(kernels), 0, kernels, ratios)
-            for i, x in enumerate(by_both)
-        ),
-        *((x, below + i, 0, [None], ratios) for i, x in enumerate(by_ratio)),
-        *((x, 0, right + i, kernels, [None]) for i, x in enumerate(by_kernel)),
-        *(
-            (x, below + i, right, [None], [None])
-            for i, x in enumerate(by_neither)
-        ),
-    ]
-    cells = {
-        (top + y, left + x): (kind, _accuracies(trials, kind, kernel, ratio))
-        for kind, top, left, own_kernels, own_ratios in blocks
-        for y, kernel in enumerate(own_kernels)
-        for x, ratio in enumerate(own_ratios)
+    cells: dict[tuple, tuple[str, list]] = {
+        ((False, number, kernel), (False, 0, ratio)): (kind, [])
+        for number, kind in enumerate(kinds.get((True, True), ()))
+        for kernel in kernels
+        for ratio in ratios
     }
-    # Controls need not be tried with every value.
-    cells = {
-        cell: (kind, values)
-        for cell, (kind, values) in cells.items()
-        if values or kind in by_both
-    }
-    rows = [str(kernel) for kernel in kernels] * len(by_both)
-    rows += ["no gate"] * max(len(by_ratio), len(by_neither))
-    columns = [str(ratio) for ratio in ratios]
-    columns += ["no gate"] * max(len(by_kernel), min(1, len(by_neither)))
-    return rows, columns, cells
+    for trial in trials if cells else ():
+        kind, gates = _attention_of(trial), _gates(trial)
+        number = kinds[gates].index(kind)
+        # Kinds with a kernel size alone stand beside each other.
+        row_number, column_number = (
+            (0, number) if gates == (True, False) else (number, 0)
+        )
+        row = not gates[0], row_number, trial.values.get(KERNEL, 0)
+        column = not gates[1], column_number, trial.values.get(RATIO, 0)
+        cell = cells.setdefault((row, column), (kind, []))
+        cell[1].append(trial.val_accuracy)
+    return cells
 
 
-def _accuracies(trials, kind, kernel, ratio):
-    return [
-        trial.val_accuracy
-        for trial in trials
-        if attention_of(trial) == kind
-        and trial.values.get(KERNEL) == kernel
-        and trial.values.get(RATIO) == ratio
-    ]
+def _gates(trial):
+    return KERNEL in trial.values, RATIO in trial.values
 
 
-def color_limits(means):
-    """Returns the limits of the colours: wide enough, without outliers."""
-    lower, upper = np.percentile(means, (25, 75))
-    # Tukey's fences, beyond which a mean has the colour of the limit.
-    fence = 1.5 * max(upper - lower, LEAST_RANGE / 4)
-    low = max(means.min(), lower - fence)
-    high = min(means.max(), upper + fence)
-    padding = max(0, LEAST_RANGE - (high - low)) / 2
-    return low - padding, high + padding
-
-
-def draw_heat_map(axes, rows, columns, cells):
+def _draw_map(axes, cells):
     """Draws the mean accuracy and the number of trials of each cell."""
+    rows, columns = (sorted(set(keys)) for keys in zip(*cells, strict=True))
     means = np.full((len(rows), len(columns)), np.nan)
-    for cell, (_, values) in cells.items():
+    for (row, column), (_, values) in cells.items():
         if values:
-            means[cell] = 100 * np.mean(values)
-    low, high = color_limits(means[np.isfinite(means)])
-    image = axes.imshow(
-        np.ma.masked_invalid(means),
-        cmap="cividis",
-        aspect="auto",
-        vmin=low,
-        vmax=high,
-    )
-    size = 9 if len(columns) < 8 else 7
+            mean = 100 * np.mean(values)
+            means[rows.index(row), columns.index(column)] = mean
+    low, high = _color_limits(means[np.isfinite(means)])
+    colors = {"cmap": style.ACCURACY, "vmin": low, "vmax": high}
+    image = axes.imshow(means, aspect="auto", **colors)
     several = len({kind for kind, _ in cells.values()}) > 1
-    for (y, x), (kind, values) in cells.items():
-        text = f"{wrap(kind, 12, 2)}\n" if several else ""
+    for (row, column), (kind, values) in cells.items():
+        y, x = rows.index(row), columns.index(column)
+        text = f"{style.wrap(kind, 1, 10, 2)}\n" if several else ""
         if values:
             text += f"{means[y, x]:.1f} %\nn = {len(values)}"
             color = "black" if image.norm(means[y, x]) > 0.5 else "white"
         else:
             text, color = text + "no trial", "0.3"
-            axes.fill_between(
-                [x - 0.5, x + 0.5], y - 0.5, y + 0.5, color="0.93"
-            )
-        axes.text(
-            x, y, text, color=color, fontsize=size, ha="center", va="center"
-        )
+            sides = [x - 0.5, x + 0.5]
+            axes.fill_between(sides, y - 0.5, y + 0.5, color=style.ABSENT)
+        size = 9 if len(columns) < 8 else 7
+        axes.text(x, y, text, color=color, size=size, ha="center", va="center")
     # Lines between the cells.
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(RATIO)
-    axes.set_ylabel(KERNEL)
+    row_names, column_names = (
+        ["no gate" if without else str(value) for without, _, value in keys]
+        for keys in (rows, columns)
+    )
+    axes.set_xticks(range(len(columns)), column_names)
+    axes.set_yticks(range(len(rows)), row_names)
+    axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
+
+
+def _color_limits(means):
+    """Returns the limits of the colours: wide enough, without outliers."""
+    lower, upper = np.percentile(means, (25, 75))
+    # Tukey's fences, beyond which a mean has the colour of the limit.
+    fence = 1.5 * max(upper - lower, MIN_RANGE / 4)
+    low = max(means.min(), lower - fence)
+    high = min(means.max(), upper + fence)
+    padding = max(0, MIN_RANGE - (high - low)) / 2
+    return low - padding, high + padding
+
+
+def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
+    """Draws the accuracy of the trials of a search against their cost.
+
+    The line is the Pareto front: no other trial is as accurate at a lower
+    cost. The trials on it are labelled with their numbers.
+
+    Args:
+        trials: Sequence of objects with `number`, `values` (dictionary, whose
+            `"attention"` decides the colour), `outcome` (string; only
+            `"finished"` trials are drawn), `val_accuracy` (in [0, 1]),
+            `parameters` and `macs` (`None` if unknown), as in
+            `SearchResults.trials`.
+        title: String, written over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: the parameters on the left,
+        multiply-accumulates on the right.
+
+    Raises:
+        ValueError: If no trial is finished, or if no cost is known.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trial = SimpleNamespace(
+        ...     number=0, values={}, outcome="finished", val_accuracy=0.9,
+        ...     parameters=1000, macs=50000,
+        ... )
+        >>> figure = plot_pareto([trial])
+    """
+    finished = _finished_trials(trials)
+    known = {
+        key: [trial for trial in finished if getattr(trial, key) is not None]
+        for key in COSTS
+    }
+    shown = [key for key in COSTS if known[key]]
+    if not shown:
+        raise ValueError(
+            "`trials` must have costs to draw. Received: trials whose "
+            "parameters and macs are None"
+        )
+    figure = style.new_figure(10, 4.6, title)
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, shown, strict=True):
+        _draw_costs(axes, known[key], key, _attention_styles(finished))
+    panels[0].set_ylabel("Validation accuracy (%)")
+    panels[0].set_ylim(
+        *style.padded_limits([100 * t.val_accuracy for t in finished])
+    )
+    style.add_legend(figure, panels)
+    return figure
+
+
+def _draw_costs(axes, trials, key, styles):
+    """Draws accuracy over a cost, and the Pareto front with its numbers."""
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    costs = [getattr(trial, key) for trial in trials]
+    _draw_trials(axes, costs, trials, styles)
+    style.set_x_scale(axes, costs, ticker.EngFormatter(sep=" "))
+    front = []
+    for cost, loss, number in sorted(
+        (cost, -100 * trial.val_accuracy, trial.number)
+        for cost, trial in zip(costs, trials, strict=True)
+    ):
+        if not front or -loss > front[-1][1]:
+            front.append((cost, -loss))
+            # No trial is cheaper and better, so the upper left is free.
+            axes.annotate(
+                str(number),
+                front[-1],
+                xytext=(-4, 3),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize=9,
+            )
+    axes.plot(
+        # Up to the greatest cost, where nothing is better.
+        *zip(*front, (max(costs), front[-1][1]), strict=True),
+        color="black",
+        linewidth=1,
+        drawstyle="steps-post",
+        zorder=1,
+        label="Pareto front",
+    )
+    axes.set_xlabel(COSTS[key])
+    style.style_axes(axes, "both")
+
+
+def _finished_trials(trials):
+    """Returns the trials that are finished, or raises if there are none."""
+    finished = [trial for trial in trials if trial.outcome == "finished"]
+    if not finished:
+        raise ValueError(
+            "`trials` must hold at least one finished trial. Received: "
+            f"{len(trials)} trials, none of them finished"
+        )
+    return finished
+
+
+def _attention_of(trial):
+    """Returns the kind of attention of a trial, by which it is coloured."""
+    return str(trial.values.get("attention", "a trial"))
+
+
+def _attention_styles(trials):
+    """Returns a style for each kind of attention."""
+    styles = style.styles_of(sorted({_attention_of(trial) for trial in trials}))
+    return {kind: {**look, "linestyle": ""} for kind, look in styles.items()}
+
+
+def _draw_trials(axes, positions, trials, styles):
+    """Draws the accuracy of each trial over a position on the x axis."""
+    for kind, look in styles.items():
+        points = [
+            (x, 100 * trial.val_accuracy)
+            for x, trial in zip(positions, trials, strict=True)
+            if _attention_of(trial) == kind
+        ]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                **look,
+                markersize=6,
+                alpha=0.8,
+                label=kind,
+            )

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, legends and labels in lines."""
+"""Colours, and the figures, axes, legends and texts that all figures share."""
 
 import itertools
 import re
@@ -10,27 +10,32 @@ import numpy as np
 
 from cbam_keras import _checks
 
-# Okabe and Ito's palette, which colour-blind people can tell apart; markers
-# and dashes tell the lines apart in black and white.
+# Okabe and Ito's palette, which colour-blind people can tell apart.
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+PINK, ORANGE, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
+# Markers and dashes tell the kinds of attention apart in black and white.
 STYLES: dict[str, dict[str, Any]] = {
-    "none": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    "se": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    "cbam": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    "channel": {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    "spatial": {"color": "#E69F00", "linestyle": (0, (5, 1)), "marker": "v"},
+    "none": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "se": {"color": VERMILION, "linestyle": "--", "marker": "s"},
+    "cbam": {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    "channel": {"color": PINK, "linestyle": ":", "marker": "D"},
+    "spatial": {"color": ORANGE, "linestyle": (0, (5, 1)), "marker": "v"},
 }
-# Of what is no kind of attention.
 OTHER_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "#56B4E9", "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
-    {"color": "#000000", "linestyle": (0, (1, 1)), "marker": "X"},
+    {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
+    {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
+TRUE_BOX, FOUND_BOX = GREEN, VERMILION
+FRAME, ABSENT = "0.75", "0.95"
+# Colormaps of matplotlib: heat of images and of signals, gates, accuracies.
+HEAT, SIGNAL_HEAT, GATE, ACCURACY = "inferno", "Oranges", "viridis", "cividis"
 
-# In points.
-TITLE_SIZE = 13
+# Font sizes in points.
+TITLE, LABEL, SMALL = 13, 11, 8.5
 
 
 def kind_of(name: str) -> str | None:
-    """Returns the kind of attention that a name tells, `None` for none."""
+    """Returns the kind of attention in a name, `None` if there is none."""
     words = set(re.findall("[a-z]+", name.lower()))
     if {"channel", "spatial"} <= words or "cbam" in words:
         return "cbam"
@@ -39,86 +44,86 @@ def kind_of(name: str) -> str | None:
 
 def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns a style for each name, in the colour of its kind of attention."""
-    kinds = {name: kind_of(name) for name in names}
-    others = [
-        style for kind, style in STYLES.items() if kind not in kinds.values()
-    ]
-    free = itertools.cycle([*OTHER_STYLES, *others])
-    found: dict[str, dict[str, Any]] = {}
-    taken = set()
-    for name, kind in kinds.items():
+    kinds = [kind_of(name) for name in names]
+    unused = [style for kind, style in STYLES.items() if kind not in kinds]
+    others = itertools.cycle([*OTHER_STYLES, *unused])
+    styles = {}
+    for number, (name, kind) in enumerate(zip(names, kinds, strict=True)):
         if kind is None:
-            found[name] = next(free)
-        elif kind not in taken:
-            found[name] = STYLES[kind]
-        else:
+            styles[name] = next(others)
+        elif kind in kinds[:number]:
             # Several of a kind differ in dashes and markers.
-            found[name] = {**next(free), "color": STYLES[kind]["color"]}
-        taken.add(kind)
-    return found
+            styles[name] = {**next(others), "color": STYLES[kind]["color"]}
+        else:
+            styles[name] = STYLES[kind]
+    return styles
 
 
-def covered(lines: Sequence[Sequence[float]]) -> list[int]:
-    """Returns how many of the later lines lie on each line, in a figure."""
-    values = np.concatenate([np.asarray(line) for line in lines])
-    # Less cannot be seen.
-    near = 0.005 * np.ptp(values)
-    return [
-        sum(
-            len(line) == len(other)
-            and bool(np.max(np.abs(np.subtract(line, other))) <= near)
-            for other in lines[index + 1 :]
-        )
-        for index, line in enumerate(lines)
-    ]
+def transparent_colors(name: str, first: float, alpha: float, power: float):
+    """Returns a colormap through which an image can be seen.
+
+    It begins at `first` of 1 in a colormap of matplotlib. The opacity is
+    `alpha` times the value to the power: 0 is the same opacity for all.
+    """
+    matplotlib = _checks.require("matplotlib", extra="plot")
+    colors = _checks.require("matplotlib.colors", extra="plot")
+    table = matplotlib.colormaps[name](np.linspace(first, 1, 256))
+    table[:, 3] = alpha * np.linspace(0, 1, 256) ** power
+    return colors.ListedColormap(table)
 
 
-def new_figure(width, height, title):
+def heat_colors() -> Any:
+    """Returns the colormap of heat maps over images."""
+    # Without the blackest quarter, which would look like shadow.
+    return transparent_colors(HEAT, 0.25, 0.85, 0.7)
+
+
+def gate_colors() -> Any:
+    """Returns the colormap of attention maps over images."""
+    return transparent_colors(GATE, 0, 0.7, 0)
+
+
+def new_figure(width: float, height: float, title: str) -> Any:
     """Returns an empty figure of a size in inches, the title not counted."""
-    title = wrap(title, line_length(width, TITLE_SIZE), 4)
-    height += text_height([title], TITLE_SIZE)
+    title = wrap(title, width, TITLE, 4)
     # Without pyplot nothing opens a window and no global state is touched.
     figure = _checks.require("matplotlib.figure", extra="plot").Figure(
-        figsize=(width, height), layout="constrained"
+        figsize=(width, height + text_height(title, TITLE)),
+        layout="constrained",
     )
     if title:
         # A dollar sign does not start a formula.
-        figure.suptitle(title, fontsize=TITLE_SIZE, parse_math=False)
+        figure.suptitle(title, fontsize=TITLE, parse_math=False)
     return figure
 
 
-def style_axes(axes, grid):
+def style_axes(axes: Any, grid: str) -> None:
+    """Draws a light grid along `"x"`, `"y"` or `"both"` and two spines."""
     axes.grid(alpha=0.3, axis=grid)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure, panels, columns=4, title=""):
+def add_legend(figure: Any, panels: Any, **options: Any) -> Any:
     """Puts one legend for all panels below them, and returns it."""
-    handles = {}
+    handles: dict = {}
     for axes in panels:
         for handle, label in zip(
             *axes.get_legend_handles_labels(), strict=True
         ):
             handles.setdefault(label, handle)
-    return figure.legend(
-        handles.values(),
-        handles,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        title=title,
-    )
+    options = {"loc": "outside lower center", "ncols": 4, **options}
+    return figure.legend(handles.values(), handles, frameon=False, **options)
 
 
-def padded_limits(values):
+def padded_limits(values: Sequence[float]) -> tuple[float, float]:
     """Returns limits of an axis with some space around the values."""
     low, high = min(values), max(values)
     padding = 0.12 * (high - low) or max(0.5, 0.02 * abs(high))
     return low - padding, high + padding
 
 
-def set_x_scale(axes, values, formatter):
+def set_x_scale(axes: Any, values: Sequence[float], formatter: Any) -> None:
     """Makes the x axis logarithmic if the values span a factor of ten."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     low, high = min(values), max(values)
@@ -142,19 +147,14 @@ class _Wrapper(textwrap.TextWrapper):
     wordsep_re = re.compile(r"(\s+)|(?<=[_/+-])")
 
 
-def wrap(text, length, max_lines):
-    """Returns a text in lines of at most `length` characters."""
+def wrap(text: Any, inches: float, size: float, max_lines: int) -> str:
+    """Returns a text in lines that fit a width at a font size in points."""
+    # The letters of DejaVu Sans are 0.6 of its size wide on average.
+    length = max(4, int(inches * 72 / (0.6 * size)))
     wrapper = _Wrapper(length, max_lines=max_lines, placeholder="...")
     return wrapper.fill(str(text))
 
 
-def line_length(inches, size):
-    """Returns about how many characters of a font size fit on a line."""
-    # The letters of DejaVu Sans are 0.6 of its size wide on average.
-    return max(4, int(inches * 72 / (0.6 * size)))
-
-
-def text_height(texts, size):
-    """Returns how many inches the longest of some texts needs."""
-    lines = max(text.count("\n") + 1 for text in texts)
-    return (1.3 * size * lines + 4) / 72 if any(texts) else 0
+def text_height(text: str, size: float) -> float:
+    """Returns how many inches a text needs at a font size in points."""
+    return (1.3 * size * (text.count("\n") + 1) + 4) / 72 if text else 0

@@ -1,14 +1,17 @@
-"""Figures of heat maps show them over images, signals and volumes."""
+"""Heat maps and attention maps over images, signals and volumes."""
 
 import itertools
 
 import numpy as np
 import pytest
 from plotting_checks import (
+    CHANNEL,
     HEAT,
     IMAGES,
+    MAPS,
     SIGNAL_HEAT,
     SIGNALS,
+    SPATIAL,
     VOLUME_HEAT,
     VOLUMES,
     B,
@@ -27,16 +30,15 @@ pytest.importorskip("matplotlib", reason="figures need matplotlib")
 def test_each_image_has_a_row_with_the_heat_of_each_network():
     figure = plotting.plot_grad_cam(IMAGES, HEAT)
     assert names(figure) == ["Input", *HEAT, *[""] * 4]
-    shown = panels(figure)
-    for row, (column, heat) in itertools.product(
-        range(B), enumerate(HEAT.values(), 1)
-    ):
-        under, over = shown[4 * row + column].images
-        np.testing.assert_array_equal(over.get_array(), heat[row])
+    rows = np.reshape(panels(figure), (B, 4))
+    # Without boxes none are drawn.
+    assert not any(axes.patches for axes in rows.flat)
+    for (row, column), axes in np.ndenumerate(rows[:, 1:]):
+        under, over = axes.images
+        heat = [*HEAT.values()][column][row]
+        np.testing.assert_array_equal(over.get_array(), heat)
         assert over.get_clim() == (0, 1)
         assert over.get_extent() == under.get_extent()
-    # Without boxes none are drawn.
-    assert not any(axes.patches for axes in shown)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +91,10 @@ def test_labels_classes_and_probabilities_stand_below():
     figure.draw_without_rendering()
 
 
-def test_notes_of_one_network_need_no_name():
-    heat = HEAT["SE"]
+@pytest.mark.parametrize("heat", [HEAT["SE"], {"CBAM": HEAT["SE"]}])
+def test_notes_of_one_network_need_no_name(heat):
     figure = plotting.plot_grad_cam(IMAGES, heat, probabilities=[0.25, 1])
     assert below(figure) == ["", "P = 0.25", "", "P = 1.00"]
-    heat = {"CBAM": heat}
     figure = plotting.plot_grad_cam(IMAGES, heat, classes=["cat", "dog"])
     assert below(figure) == ["", "cat", "", "dog"]
 
@@ -141,20 +142,17 @@ def test_volumes_are_slices_from_the_first_to_the_last():
     shown, depths = panels(figure), range(0, 11, 2)
     assert names(figure)[:6] == [f"Slice {depth}" for depth in depths]
     assert [axes.get_ylabel() for axes in shown[::6]] == [
-        "a\nbaseline\nP = 0.10",
-        "a\nCBAM\nP = 0.30",
-        "b\nbaseline\nP = 0.20",
-        "b\nCBAM\nP = 0.40",
+        *("a\nbaseline\nP = 0.10", "a\nCBAM\nP = 0.30"),
+        *("b\nbaseline\nP = 0.20", "b\nCBAM\nP = 0.40"),
     ]
-    rows = itertools.product(range(B), heat_maps.values(), depths)
-    for axes, (index, heat, depth) in zip(shown, rows, strict=True):
+    rows = itertools.product(VOLUMES, heat_maps.values(), depths)
+    indices = itertools.product(range(B), range(2), depths)
+    for axes, (volume, heat, depth), (index, *_) in zip(
+        shown, rows, indices, strict=True
+    ):
         under, over = axes.images
-        volume = VOLUMES[index]
-        np.testing.assert_allclose(
-            under.get_array(),
-            (volume[depth] - volume.min()) / np.ptp(volume),
-            atol=1e-3,
-        )
+        unit = (volume[depth] - volume.min()) / np.ptp(volume)
+        np.testing.assert_allclose(under.get_array(), unit, atol=1e-3)
         np.testing.assert_array_equal(over.get_array(), heat[index, depth])
         assert over.get_clim() == (0, 1)
 
@@ -221,3 +219,99 @@ def test_what_cannot_be_drawn_or_does_not_belong_is_refused(wrong, message):
 def test_labels_of_another_type_are_refused():
     with pytest.raises(TypeError, match="`labels` must be a seq"):
         plotting.plot_grad_cam(IMAGES, HEAT, labels=7)
+
+
+# Attention maps.
+
+
+def test_each_image_has_a_block_with_the_gates_of_each_layer():
+    figure = plotting.plot_attention_maps(IMAGES, MAPS, labels=["cat", "dog"])
+    assert names(figure) == [*["Input", *MAPS], "", ""] * B
+    # Images and spatial maps, below these the sorted channel gates.
+    for index, block in enumerate(np.reshape(panels(figure), (B, 5))):
+        assert block[0].get_xlabel() == ("cat", "dog")[index]
+        image = block[0].images[0].get_array()
+        np.testing.assert_allclose(image, IMAGES[index] / 255, atol=1e-6)
+        for top, curve, (channel, spatial) in zip(
+            block[1:3], block[3:], MAPS.values(), strict=True
+        ):
+            under, over = top.images
+            np.testing.assert_array_equal(over.get_array(), spatial[index])
+            # Over the whole image, however few pixels the map has.
+            assert over.get_extent() == under.get_extent()
+            assert under.get_array().shape == IMAGES.shape[1:3]
+            values = sorted(channel[index], reverse=True)
+            assert curve.images[0].get_array()[0].tolist() == values
+            assert curve.patches[0].get_data().values.tolist() == values
+            assert curve.get_xlim() == (0, len(values))
+
+
+def test_the_range_is_written_below_each_map():
+    maps = {"cbam": ([[0.1, 0.834], [0, 1]], [[[0.25, 0.5]], [[1, 1]]])}
+    figure = plotting.plot_attention_maps(IMAGES, maps)
+    assert below(figure) == [
+        *["", "0.25 to 0.50", "0.10 to 0.83"],
+        *["", "1.00 to 1.00", "0.00 to 1.00"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "limits"),
+    [
+        (0.0, 1 + 1e-6, (0, 1)),
+        (0.9, 1.1, (0, 2)),
+        (1.0, 1.0, (0, 2)),
+        (0.5, 7.0, (0, 7)),
+        (-1.0, 0.5, (-1, 1)),
+    ],
+    ids=["rounded", "trained", "identity", "large", "negative"],
+)
+def test_one_scale_of_colours_is_for_all(low, high, limits):
+    values = np.linspace(low, high, B * 4)
+    maps = {
+        "one": (values.reshape(B, 4), None),
+        "two": (None, np.full((B, 2, 2), (low + high) / 2)),
+    }
+    figure = plotting.plot_attention_maps(IMAGES, maps)
+    drawn = [x for x in panels(figure) if " to " in x.get_xlabel()]
+    scales = [axes.images[-1].get_clim() for axes in drawn]
+    assert scales == [limits] * 2 * B
+    (bar,) = (axes for axes in figure.axes if axes.get_ylabel() == "Gate")
+    assert bar.get_ylim() == limits
+
+
+@pytest.mark.parametrize(
+    ("maps", "panels_per_block", "missing", "note"),
+    [
+        ({"se": (CHANNEL, None)}, 2, [], "Curve: "),
+        ({"spatial": (None, SPATIAL)}, 2, [], "Over the image: "),
+        (
+            {"se": (CHANNEL, None), "spatial": (None, SPATIAL)},
+            4,
+            ["no spatial gate", "no channel gate"],
+            "Over the image: ",
+        ),
+    ],
+    ids=["channel_only", "spatial_only", "mixed"],
+)
+def test_layers_may_lack_a_gate(maps, panels_per_block, missing, note):
+    figure = plotting.plot_attention_maps(IMAGES, maps)
+    assert len(panels(figure)) == B * panels_per_block
+    texts = [axes.get_xlabel() for axes in figure.axes]
+    assert [text for text in texts if text.startswith("no")] == missing * B
+    assert figure.get_supxlabel().startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("maps", "error", "message"),
+    [
+        (CHANNEL, TypeError, "explain.attention_maps returns. .*: ndarray"),
+        ({}, ValueError, "at least one layer. Received: maps={}"),
+        ({"cbam": CHANNEL[0]}, TypeError, r'`maps\["cbam"\]` must be a tuple'),
+        ({"cbam": (None, None)}, ValueError, "a spatial map or both"),
+        ({"a": (CHANNEL[:1], None)}, ValueError, r"\(2, None\).*=\(1, 16\)"),
+    ],
+)
+def test_maps_that_are_none_are_refused(maps, error, message):
+    with pytest.raises(error, match=message):
+        plotting.plot_attention_maps(IMAGES, maps)

@@ -1,0 +1,188 @@
+"""Training curves, and the test errors of ablations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cbam_keras import _checks
+from cbam_keras.plotting import style
+
+
+def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
+    """Draws loss and accuracy over the epochs, a colour per network.
+
+    Where lines of several networks coincide, the lower ones are wider.
+
+    Args:
+        rows: Sequence of dictionaries, one per network and epoch, with the
+            keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
+            `"val_loss"` and `"val_accuracy"` (in [0, 1]).
+        title: String, written over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: training with thin lines, validation
+        with bold lines and markers.
+
+    Raises:
+        ValueError: If there are no rows.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> row = {"network": "cbam", "epoch": 1, "loss": 1.0,
+        ...        "accuracy": 0.5, "val_loss": 1.1, "val_accuracy": 0.4}
+        >>> figure = plot_history([row])
+    """
+    if not rows:
+        raise ValueError(
+            "`rows` must hold at least one epoch. Received: rows=[]"
+        )
+    figure = style.new_figure(10, 4.2, title)
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    styles = style.styles_of(
+        list(dict.fromkeys(row["network"] for row in rows))
+    )
+    panels = figure.subplots(1, 2)
+    for axes, key, scale in zip(
+        panels, ("loss", "accuracy"), (1, 100), strict=True
+    ):
+        lines = {
+            (name, prefix): np.array(
+                [
+                    (row["epoch"], scale * row[prefix + key])
+                    for row in rows
+                    if row["network"] == name
+                ]
+            )
+            for name in styles
+            for prefix in ("val_", "")
+        }
+        for number, ((name, prefix), line) in enumerate(lines.items()):
+            # Lines of later networks, which alternate between the splits.
+            wider = coinciding(line, [*lines.values()][number + 2 :: 2])
+            split = "validation" if prefix else "training"
+            options = {**styles[name], "label": f"{name}, {split}"}
+            if prefix:
+                options |= {"linewidth": 2, "markersize": 5 + 4 * wider}
+            else:
+                options |= {"linewidth": 1, "marker": "", "alpha": 0.6}
+            options["linewidth"] += 3 * wider
+            axes.plot(*line.T, **options)
+        axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        style.style_axes(axes, "both")
+    panels[0].set_ylabel("Loss")
+    panels[1].set_ylabel("Accuracy (%)")
+    style.add_legend(figure, panels, ncols=3)
+    return figure
+
+
+def coinciding(line, others):
+    """Returns how many of some lines cannot be told from a line."""
+    values = np.concatenate([line, *others])[:, 1]
+    values = values[np.isfinite(values)]
+    near = 0.005 * np.ptp(values) if values.size else 0
+    return sum(
+        len(line) == len(other)
+        and np.allclose(line, other, rtol=0, atol=near, equal_nan=True)
+        for other in others
+    )
+
+
+def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
+    """Draws the test errors of an ablation, a panel per table.
+
+    Each row shows the mean, a small point per seed and, with two seeds or
+    more, the 95 % confidence interval of the difference to the first row of
+    the table. The interval is drawn relative to the line of the first row:
+    where it does not touch the line, the difference excludes zero. The
+    colours are those of the kinds of attention.
+
+    Args:
+        results: The results of `ablation.run`, or another object whose
+            `rows` have `table` (integer), `attention` (string), `top1_error`
+            (number, the mean in %), `top1_errors` (numbers, one per seed)
+            and `interval` (two numbers, of the difference in %, or `None`);
+            the first row of each table is its baseline.
+        title: String, written over the figure. Defaults to `""`.
+        ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
+            Defaults to `None`, which means a new figure.
+
+    Returns:
+        A `matplotlib.figure.Figure`; `ax` if that is given.
+
+    Raises:
+        ValueError: If there are no rows, or of several tables for `ax`.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> row = SimpleNamespace(
+        ...     table=1, attention="SE", top1_error=5.0, top1_errors=(5.0,),
+        ...     interval=None,
+        ... )
+        >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
+    """
+    tables: dict = {}
+    for row in results.rows:
+        tables.setdefault(row.table, []).append(row)
+    if not tables:
+        raise ValueError(
+            "`results` must hold at least one row. Received: rows=[]"
+        )
+    if ax is not None and len(tables) > 1:
+        raise ValueError(
+            "`results` must have the rows of one table to be drawn into `ax`. "
+            f"Received: rows of tables {', '.join(map(str, tables))}. Leave "
+            "`ax` out, or run one table (tables=[4])"
+        )
+    heights = [len(rows) + 1.2 for rows in tables.values()]
+    if ax is None:
+        figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
+        panels = figure.subplots(
+            len(tables), sharex=True, squeeze=False, height_ratios=heights
+        )[:, 0]
+    else:
+        figure, panels = ax, [ax]
+    for axes, (table, rows) in zip(panels, tables.items(), strict=True):
+        _draw_table(axes, rows)
+        name = (ax and title) or f"Table {table}"
+        axes.set_title(name, loc="left", fontsize=10)
+    panels[-1].set_xlabel("Top-1 error (%)")
+    options = {} if ax is None else {"loc": "best", "ncols": 1, "fontsize": 8}
+    for handle in style.add_legend(figure, panels, **options).legend_handles:
+        # Of all rows, whose colours differ.
+        handle.set_color("0.35")
+    return figure
+
+
+def _draw_table(axes, rows):
+    """Draws one table of an ablation, its first row on top."""
+    baseline = rows[0].top1_error
+    label = "mean of the first row"
+    axes.axvline(baseline, color="0.35", ls="--", linewidth=1, label=label)
+    for place, row in enumerate(rows):
+        if row.interval is not None:
+            axes.plot(
+                np.add(row.interval, baseline),
+                [place, place],
+                "k|-",
+                markersize=8,
+                label="95 % interval of the difference to it",
+            )
+        kind = style.kind_of(row.attention)
+        color = (style.STYLES[kind] if kind else style.OTHER_STYLES[0])["color"]
+        # Below the row, so that no point hides the mean, and equal ones below
+        # each other.
+        errors = row.top1_errors
+        places = [
+            place + 0.25 + 0.1 * errors[:number].count(error)
+            for number, error in enumerate(errors)
+        ]
+        axes.plot(errors, places, ".", color=color, label="one seed")
+        point = [row.top1_error], [place]
+        axes.plot(*point, "o", color=color, markersize=7, label="mean")
+    names = [style.wrap(row.attention, 3.7, 10, 2) for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    style.style_axes(axes, "x")

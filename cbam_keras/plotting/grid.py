@@ -1,0 +1,145 @@
+"""Grids of images with maps over them, and one colour bar."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cbam_keras import _checks
+from cbam_keras.plotting import style
+
+# Inches: the widest grid, the room for the colour bar, its greatest height,
+# and the space between panels.
+MAX_WIDTH, BAR_ROOM, BAR_HEIGHT, GAP = 12.5, 0.9, 3.2, 0.14
+# Shows through transparent colours where there is no image.
+BACKGROUND = "0.5"
+
+
+def panel_size(
+    shape: tuple[int, ...], side: float, columns: int
+) -> tuple[float, float]:
+    """Returns the width of a column and the height of an image, in inches.
+
+    Images `(H, W)` of all shapes get the area of a square of that side,
+    unless they are too long.
+    """
+    ratio = shape[1] / shape[0]
+    width, height = side * ratio**0.5, side / ratio**0.5
+    widest = max(MAX_WIDTH / columns - GAP, side)
+    shrink = min(1, widest / width, 2.2 * side / height)
+    # Names and numbers need some width too.
+    return max(shrink * width, 0.75 * side) + GAP, shrink * height
+
+
+def new_grid(
+    rows: int, names: Sequence[str], width: float, *heights: float, title: str
+) -> tuple[Any, np.ndarray]:
+    """Returns a figure, and its panels in rows and columns.
+
+    Over each column stands its name. Each row has one panel of each height
+    below the other; the width and the heights are in inches.
+    """
+    height = rows * sum(x + GAP for x in heights)
+    figure = style.new_figure(len(names) * width + BAR_ROOM, height, title)
+    figure.get_layout_engine().set(w_pad=GAP / 2, h_pad=GAP / 2)
+    panels = figure.subplots(
+        rows * len(heights),
+        len(names),
+        squeeze=False,
+        height_ratios=heights * rows,
+    )
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[], facecolor=BACKGROUND)
+        axes.spines[:].set(color=style.FRAME, linewidth=0.6)
+    for axes, name in zip(panels[0], names, strict=True):
+        write(axes, "title", [name], width)
+    return figure, panels
+
+
+def write(
+    axes: Any,
+    place: str,
+    texts: Sequence[str],
+    inches: float,
+    size: float = style.LABEL,
+) -> None:
+    """Writes the `"title"`, `"xlabel"` or `"ylabel"` of a panel in lines."""
+    lines = [style.wrap(text, inches, size, 3) for text in texts if text]
+    setter = getattr(axes, f"set_{place}")
+    setter("\n".join(lines), fontsize=size, parse_math=False)
+
+
+def finish_grid(
+    figure: Any, panels: np.ndarray, scale: dict[str, Any], label: str
+) -> None:
+    """Makes room for the texts of a grid, and adds the colour bar."""
+    above = [[_text_height(axes.title) for axes in row] for row in panels]
+    below = [[_text_height(axes.xaxis.label) for axes in row] for row in panels]
+    beside = [_text_height(axes.yaxis.label) for axes in panels[:, 0]]
+    note = style.text_height(figure.get_supxlabel(), style.SMALL)
+    width, height = figure.get_size_inches()
+    height += note + sum(np.max(np.add(above, below), axis=1))
+    figure.set_size_inches(width + max(beside), height)
+    cm = _checks.require("matplotlib.cm", extra="plot")
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    mappable = cm.ScalarMappable(cmap=scale["cmap"])
+    mappable.set_clim(scale["vmin"], scale["vmax"])
+    # Beside the first rows of a high figure.
+    rows = math.ceil(BAR_HEIGHT * len(panels) / height)
+    bar = figure.colorbar(
+        mappable,
+        ax=[*panels[:rows].flat],
+        ticks=ticker.MaxNLocator(4),
+        format="{x:g}",
+        fraction=0.2 / width,
+        pad=0.1 / width,
+        panchor=False,
+        aspect=20,
+    )
+    bar.set_label(label, fontsize=style.LABEL)
+    bar.outline.set(edgecolor=style.FRAME, linewidth=0.6)
+    bar.ax.tick_params(labelsize=style.SMALL, color=style.FRAME)
+    bar.ax.set_facecolor(BACKGROUND)
+
+
+def _text_height(text):
+    return style.text_height(text.get_text(), text.get_fontsize())
+
+
+def luminance(images: np.ndarray) -> np.ndarray:
+    """Returns images `(..., C)` as luminance `(...)`, ITU-R BT.601."""
+    if images.shape[-1] == 1:
+        return images[..., 0]
+    return images @ np.array([0.299, 0.587, 0.114])
+
+
+def draw_image(axes: Any, image: np.ndarray) -> None:
+    """Draws an image `(H, W, C)`, in grey if it has one channel."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+
+
+def draw_over(
+    axes: Any,
+    image: np.ndarray,
+    values: np.ndarray | None,
+    scale: dict[str, Any],
+) -> None:
+    """Draws a map, if there is one, over an image `(H, W)` of any size."""
+    # Paler than the image, so that colours can be seen on black and white.
+    drawn = axes.imshow(image, cmap="gray", vmin=-0.3, vmax=1.3)
+    if values is not None:
+        axes.imshow(values, **scale, extent=drawn.get_extent())
+
+
+def draw_box(axes: Any, box: Sequence[float], color: str = "white") -> None:
+    """Draws a box `y_min, x_min, y_max, x_max` of pixels, around them."""
+    effects = _checks.require("matplotlib.patheffects", extra="plot")
+    patches = _checks.require("matplotlib.patches", extra="plot")
+    y_min, x_min, y_max, x_max = np.subtract(box, 0.5)
+    drawn = patches.Rectangle((x_min, y_min), x_max - x_min, y_max - y_min)
+    # A black outline, to be seen on every image.
+    outline = effects.withStroke(linewidth=2.7, foreground="black")
+    drawn.set(fill=False, edgecolor=color, linewidth=1.5)
+    drawn.set_path_effects([outline])
+    axes.add_patch(drawn)
