@@ -25,8 +25,8 @@ from cbam_keras.models.by_name import NETWORKS
 class Timed(AttentionMonitor):
     """A monitor that notes how long it takes, and its epochs."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, images):
+        super().__init__(images)
         self.own, self.epochs = [], []
 
     def on_train_begin(self, logs=None):
@@ -50,7 +50,7 @@ def measure(model, epochs):
     images = data.load("cluttered_mnist")
     network = NETWORKS[model](images, "cbam")
     network.compile("sgd", "sparse_categorical_crossentropy")
-    monitor = Timed()
+    monitor = Timed(images.validation)
     network.fit(
         images.train,
         validation_data=images.validation,

@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,8 +20,6 @@ __all__ = ["Exported", "export_model"]
 TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
 # Batch sizes, and lengths of the other axes of unknown length.
 SAMPLES = ((2, 64), (3, 96))
-
-Run = Callable[[np.ndarray], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +45,15 @@ class Exported:
     scale: float
 
     def __str__(self) -> str:
-        found = f"{self.path} ({self.size / 1e6:.1f} MB)"
+        file = f"{self.path} ({self.size / 1e6:.1f} MB)"
         if self.runtime is None:
             return (
-                f"{found}: not compared with the model, since "
+                f"{file}: not compared with the model, since "
                 f"{FORMATS[self.format].title} is not installed. Install it "
                 'with: pip install "cbam_keras[export]"'
             )
         return (
-            f"{found}: in {self.runtime}, outputs differ from the model's by "
+            f"{file}: in {self.runtime}, outputs differ from the model's by "
             f"at most {self.difference:.1e}; the largest is {self.scale:.2g}"
         )
 
@@ -80,7 +78,7 @@ def export_model(
         format: String: `"saved_model"` (a folder, for TensorFlow Serving),
             `"onnx"` (`.onnx`), `"openvino"` (`.xml`, beside which a `.bin`
             is written), `"litert"` (`.tflite`, formerly TensorFlow Lite) or
-            `"torch"` (`.pt2`, a program of `torch.export`).
+            `"torch"` (`.pt2`, a program of `torch.export`, from Keras 3.15).
         inputs: Array as the model takes it, to be compared on. Defaults to
             `None`, which means random values in [0, 1).
 
@@ -94,49 +92,42 @@ def export_model(
         TypeError: If `model` is not a `keras.Model`.
         ImportError: If a package that writes the format is missing.
         RuntimeError: If the result differs from the model by more than
-            rounding.
-
-    Example:
-        >>> from cbam_keras import exporting
-        >>> inputs = keras.Input((8, 8, 3))
-        >>> model = keras.Model(inputs, CBAM(reduction_ratio=1)(inputs))
-        >>> exporting.export_model(model, "model.onnx", format="onx")
-        Traceback (most recent call last):
-        ...
-        ValueError: `format` must be one of "saved_model", "onnx",
-        "openvino", "litert", "torch". Received: format='onx'. Did you mean
-        "onnx"?
+            rounding, or has outputs of other shapes.
     """
     chosen = FORMATS[_checks.one_of("format", format, FORMATS)]
     _inspection.require_graph("model", model)
     _check_backend(format, chosen, model)
     samples = _samples(model, inputs)
     path = _check_output(output, format, chosen)
-    expected = [_outputs_of(model, sample) for sample in samples]
-    scale = max(float(np.abs(x).max()) for part in expected for x in part)
+    expected = _arrays(
+        model(keras.ops.convert_to_tensor(sample), training=False)
+        for sample in samples
+    )
+    scale = max(float(np.abs(x).max()) for x in expected)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=_files.UNFINISHED
-    ) as folder:
-        beside = pathlib.Path(folder) / path.name
+    ) as temporary:
+        folder = pathlib.Path(temporary)
+        unfinished = folder / path.name
+        options = _torch_options(model, samples[0]) if format == "torch" else {}
+        keras_format = "tf_saved_model" if format == "saved_model" else format
         with warnings.catch_warnings():
             # Of the converters; what they write is compared below.
             warnings.simplefilter("ignore")
-            chosen.write(model, beside, samples[0])
+            name = str(unfinished)
+            model.export(name, format=keras_format, verbose=False, **options)
         runtime, difference = _runtime_of(chosen), None
         if runtime is not None:
-            run = chosen.load(beside)
-            found = [run(sample) for sample in samples]
-            difference = _difference(found, expected)
-            _check_difference(difference, scale, runtime, model)
-        size = sum(
-            file.stat().st_size
-            for file in pathlib.Path(folder).rglob("*")
-            if file.is_file()
-        )
+            run = chosen.load(unfinished)
+            outputs = _arrays(run(sample) for sample in samples)
+            tolerance = max(scale, 1e-3) * (
+                HALF_TOLERANCE if "16" in model.compute_dtype else TOLERANCE
+            )
+            difference = _compare(outputs, expected, tolerance, runtime)
+        contents = [file for file in folder.rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in contents)
         # What belongs to the main file first.
-        files = sorted(
-            pathlib.Path(folder).iterdir(), key=lambda own: own == beside
-        )
+        files = sorted(folder.iterdir(), key=unfinished.__eq__)
         for file in files:
             _check_new(path.with_name(file.name))
         for file in files:
@@ -206,38 +197,32 @@ def _samples(model, inputs):
             )
         return [array.astype(dtype)]
     rng = np.random.default_rng(0)
-    found = []
-    for batch, length in SAMPLES:
-        sizes = [batch if shape[0] is None else shape[0]]
-        sizes += [length if size is None else size for size in shape[1:]]
-        found.append(rng.random(sizes).astype(dtype))
-    return found
-
-
-def _outputs_of(model, sample):
-    outputs = model(keras.ops.convert_to_tensor(sample), training=False)
-    return [_as_numpy(x) for x in keras.tree.flatten(outputs)]
-
-
-def _as_numpy(x):
-    if keras.ops.is_tensor(x):
-        x = keras.ops.convert_to_numpy(x)
-    return np.asarray(x).astype("float32")
-
-
-def _difference(found, expected):
-    """Returns the largest difference of all outputs; NaN counts as such."""
-    pairs = [
-        (_as_numpy(own), wanted)
-        for part, outputs in zip(found, expected, strict=True)
-        for own, wanted in zip(part, outputs, strict=True)
+    shapes = [
+        [batch if shape[0] is None else shape[0]]
+        + [length if size is None else size for size in shape[1:]]
+        for batch, length in SAMPLES
     ]
-    return float(np.max([np.abs(own - wanted).max() for own, wanted in pairs]))
+    return [rng.random(sizes).astype(dtype) for sizes in shapes]
 
 
-def _check_difference(difference, scale, runtime, model):
-    half = "16" in model.compute_dtype
-    tolerance = (HALF_TOLERANCE if half else TOLERANCE) * max(scale, 1e-3)
+def _arrays(outputs):
+    """Returns the arrays of the outputs of several calls."""
+    tensors = keras.tree.flatten(list(outputs))
+    return [keras.ops.convert_to_numpy(x).astype("float32") for x in tensors]
+
+
+def _compare(outputs, expected, tolerance, runtime):
+    """Returns the largest difference of all outputs, or raises."""
+    shapes = [x.shape for x in outputs]
+    expected_shapes = [x.shape for x in expected]
+    if shapes != expected_shapes:
+        raise RuntimeError(
+            f"In {runtime} the exported model must return arrays of the "
+            f"model's shapes, {expected_shapes}. Received: {shapes}. Nothing "
+            "is written"
+        )
+    pairs = zip(outputs, expected, strict=True)
+    difference = float(np.max([np.abs(x - y).max() for x, y in pairs]))
     # Also where it is NaN.
     if not difference <= tolerance:
         raise RuntimeError(
@@ -245,6 +230,7 @@ def _check_difference(difference, scale, runtime, model):
             f"model's by up to {difference:.2g}, where rounding explains "
             f"{tolerance:.2g}. Nothing is written"
         )
+    return difference
 
 
 def _runtime_of(chosen):
@@ -258,36 +244,17 @@ def _runtime_of(chosen):
     return f"{chosen.title} {package.__version__.split('-')[0]}"
 
 
-def _write_with_keras(format):
-    def write(model, path, sample):
-        model.export(str(path), format=format, verbose=False)
-
-    return write
-
-
-def _write_torch(model, path, sample):
+def _torch_options(model, sample):
+    """Returns a signature of real size, and the axes that may vary."""
     torch = _checks.require("torch", extra="torch")
-
-    class Inference(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, inputs):
-            return self.model(inputs, training=False)
-
-    # What is unknown in the model may vary in the program.
-    dynamic = {
-        axis: torch.export.Dim.AUTO
-        for axis, size in enumerate(model.inputs[0].shape)
-        if size is None
+    sizes = enumerate(model.inputs[0].shape)
+    signature = keras.InputSpec(shape=sample.shape, dtype=sample.dtype)
+    return {
+        "input_signature": [signature],
+        "dynamic_shapes": {
+            axis: torch.export.Dim.AUTO for axis, size in sizes if size is None
+        },
     }
-    program = torch.export.export(
-        Inference(),
-        (keras.ops.convert_to_tensor(sample),),
-        dynamic_shapes=(dynamic,),
-    )
-    torch.export.save(program, path)
 
 
 def _load_saved_model(path):
@@ -326,11 +293,7 @@ def _load_litert(path):
 def _load_torch(path):
     torch = importlib.import_module("torch")
     program = torch.export.load(path).module()
-
-    def run(inputs):
-        return keras.tree.flatten(program(torch.from_numpy(inputs)))
-
-    return run
+    return lambda inputs: keras.tree.flatten(program(torch.from_numpy(inputs)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,10 +303,8 @@ class Format:
     Attributes:
         title: String, the name of its runtime.
         ending: String, of its file; empty for a folder.
-        packages: Dictionary of the backends that can write it to the packages
-            needed for that.
+        packages: Dictionary of backends that write it to packages needed.
         runtime: String, the package that runs it.
-        write: Function of a model, a path and an input.
         load: Function of a path that returns one of inputs and outputs.
     """
 
@@ -351,8 +312,7 @@ class Format:
     ending: str
     packages: dict[str, tuple[str, ...]]
     runtime: str
-    write: Callable[[keras.Model, pathlib.Path, np.ndarray], None]
-    load: Callable[[pathlib.Path], Run]
+    load: Callable[[pathlib.Path], Callable[[np.ndarray], Any]]
 
 
 FORMATS = {
@@ -361,7 +321,6 @@ FORMATS = {
         "",
         {"tensorflow": (), "jax": ("tensorflow",)},
         "tensorflow",
-        _write_with_keras("tf_saved_model"),
         _load_saved_model,
     ),
     "onnx": Format(
@@ -369,7 +328,6 @@ FORMATS = {
         ".onnx",
         {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx", "onnxscript")},
         "onnxruntime",
-        _write_with_keras("onnx"),
         _load_onnx,
     ),
     "openvino": Format(
@@ -377,7 +335,6 @@ FORMATS = {
         ".xml",
         {"tensorflow": ("openvino",), "torch": ("openvino",)},
         "openvino",
-        _write_with_keras("openvino"),
         _load_openvino,
     ),
     "litert": Format(
@@ -385,10 +342,7 @@ FORMATS = {
         ".tflite",
         {"tensorflow": ()},
         "ai_edge_litert.interpreter",
-        _write_with_keras("litert"),
         _load_litert,
     ),
-    "torch": Format(
-        "PyTorch", ".pt2", {"torch": ()}, "torch", _write_torch, _load_torch
-    ),
+    "torch": Format("PyTorch", ".pt2", {"torch": ()}, "torch", _load_torch),
 }

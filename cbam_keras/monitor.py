@@ -1,6 +1,5 @@
 """A callback that logs what attention gates do while a network trains."""
 
-import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +28,7 @@ class AttentionMonitor(keras.callbacks.Callback):
 
     - `mean` of its values: 1 lets everything through, 0 nothing;
     - `spread`, their standard deviation over images and positions or
-      channels: 0 is a gate that does not choose;
+      channels: 0 means that the gate treats all of them alike;
     - `entropy` of the values of an image, normalized to sum to 1, divided by
       its maximum: 1 is uniform attention, 0 attention to a single position or
       channel;
@@ -44,21 +43,18 @@ class AttentionMonitor(keras.callbacks.Callback):
     Warns once of a gate that is constant or saturated for several epochs.
 
     Args:
-        images: Array `(B, H, W, C)` as the model takes them (for a model
-            with several inputs, what it takes), or a dataset, whose first
-            batch is used; at most 32 images of either. Defaults to `None`,
-            which means the `validation_data` of `fit`, or else its training
-            data. Drawing a batch of a shuffled `tf.data.Dataset` changes the
-            order that follows; give `images` where that matters.
+        images: Array `(B, H, W, C)` as the model takes it (for a model with
+            several inputs, what it takes), or batches such as validation
+            data, of which the first is used; at most 32 images of either.
+            Required for training: Keras does not give callbacks the data of
+            `fit`. Defaults to `None`.
         patience: Positive integer, after how many epochs in a row to warn.
             Defaults to `3`.
 
     Raises:
         ValueError: If `patience` is out of range; when training begins, if
-            the model has no attention layers, if `images` are not finite or
-            not of the shape that it takes, or if they are `None` and `fit`
-            was given a generator, from which a batch cannot be taken without
-            losing it, or a custom training loop runs.
+            the model has no attention layers, or if `images` are missing, not
+            finite or not of the shape that the model takes.
         TypeError: If `images` are not numbers, when training begins.
 
     Example:
@@ -66,9 +62,10 @@ class AttentionMonitor(keras.callbacks.Callback):
         ...     input_shape=(32, 32, 3), classes=10, attention="cbam"
         ... )
         >>> model.compile("sgd", loss="sparse_categorical_crossentropy")
+        >>> images = np.random.rand(4, 32, 32, 3)
         >>> history = model.fit(
-        ...     np.random.rand(4, 32, 32, 3), np.arange(4), verbose=0,
-        ...     callbacks=[cbam_keras.AttentionMonitor()],
+        ...     images, np.arange(4), verbose=0,
+        ...     callbacks=[cbam_keras.AttentionMonitor(images)],
         ... )
         >>> "stage1_block1_attention/channel_mean" in history.history
         True
@@ -84,15 +81,11 @@ class AttentionMonitor(keras.callbacks.Callback):
         self._streaks: dict[tuple[str, str], int] = {}
 
     def on_train_begin(self, logs=None):
-        model = self.model
-        self._names = _inspection.attention_layers(model)
+        self._names = _inspection.attention_layers(self.model)
         self._ranges = {
             name: _value_range(layer) for layer, name in self._names.items()
         }
-        if self.images is None:
-            self.batch = _first_batch(_data_of_fit(model))
-        else:
-            self.batch = _check_images(self.images, model)
+        self.batch = _batch_of(self.images, self.model)
         self._streaks = {}
 
     def on_epoch_end(self, epoch, logs=None):
@@ -170,73 +163,38 @@ def _entropy(flat):
 
 def _value_range(layer):
     """Returns the range of a gate's values, infinite where it has no end."""
-    ends = ops.convert_to_numpy(
-        layer.gate_activation(ops.convert_to_tensor([-1e4, 1e4]))
-    )
+    ends = layer.gate_activation(ops.convert_to_tensor([-1e4, 1e4]))
     scale = layer._gate_scale or 1.0
-    low, high = (float(scale * x) for x in ends)
+    low, high = (float(scale * x) for x in ops.convert_to_numpy(ends))
     return (
         low if abs(low) < 100 else -math.inf,
         high if abs(high) < 100 else math.inf,
     )
 
 
-def _data_of_fit(model):
-    """Returns the validation or training data of the running `fit`.
-
-    Keras gives callbacks no data, and a batch cannot be caught on its way:
-    under TensorFlow and JAX `fit` is compiled, so that the layers see symbolic
-    tensors, or nothing if an earlier `fit` has compiled it. So the arguments
-    of `fit` are read from its frame, by their public names.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        arguments = frame.f_locals
-        if frame.f_code.co_name == "fit" and arguments.get("self") is model:
-            for data in (
-                _inputs(arguments.get("validation_data")),
-                arguments.get("x"),
-            ):
-                # A batch taken from a generator would be lost to training.
-                if data is not None and not hasattr(data, "__next__"):
-                    return data
-            break
-        frame = frame.f_back
-    raise ValueError(
-        "`images` must be given where `fit` gets a generator, or a custom "
-        "loop trains. Received: images=None. Use AttentionMonitor(images[:32])"
-    )
-
-
-def _inputs(data):
-    """Returns the inputs of `(inputs, labels, ...)`; a dataset as it is."""
-    if isinstance(data, (tuple, list)):
-        return keras.utils.unpack_x_y_sample_weight(tuple(data))[0]
-    return data
-
-
-def _check_images(images, model):
-    """Returns the first batch of the `images` argument, checked."""
-    if not model.inputs or len(model.inputs) != 1:
-        return _first_batch(images)
-    if isinstance(images, list):
-        images = np.asarray(images)
-    elif isinstance(images, tuple):
-        images = _inputs(images)
-    several = isinstance(images, (keras.utils.PyDataset, Iterable))
-    if several and not isinstance(images, str):
-        images = _first_batch(images)
-    return _inspection.check_images(images, model)
-
-
-def _first_batch(data):
-    """Returns the first inputs of arrays or of a dataset, as arrays."""
+def _batch_of(data, model):
+    """Returns the images of an array, or of the first of some batches."""
+    if data is None:
+        raise ValueError(
+            "`images` must be given, an array (B, H, W, C) or batches such as "
+            "validation data. Received: images=None. Use "
+            "AttentionMonitor(images=...)"
+        )
+    is_batch = isinstance(data, (dict, tuple)) or hasattr(data, "shape")
+    single = model.inputs and len(model.inputs) == 1
     if isinstance(data, keras.utils.PyDataset):
-        data = _inputs(data[0])
-    elif not _is_arrays(data):
-        data = _inputs(next(iter(data)))
-    return keras.tree.map_structure(lambda x: np.asarray(x)[:MAX_IMAGES], data)
-
-
-def _is_arrays(data):
-    return all(hasattr(x, "shape") for x in keras.tree.flatten(data))
+        data = data[0]
+    elif isinstance(data, list):
+        # Of images, or of several inputs.
+        data = np.asarray(data) if single else data
+    elif isinstance(data, Iterable) and not is_batch:
+        data = next(iter(data))
+        # PyTorch's `DataLoader` gives lists.
+        data = tuple(data) if isinstance(data, list) else data
+    if isinstance(data, tuple):
+        # Inputs, labels and perhaps weights.
+        data = data[0]
+    data = keras.tree.map_structure(
+        lambda x: x[:MAX_IMAGES] if hasattr(x, "shape") else x, data
+    )
+    return _inspection.check_images(data, model) if single else data

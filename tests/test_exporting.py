@@ -1,6 +1,7 @@
 """Models in other formats, run by their own runtimes; what is refused."""
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -95,10 +96,12 @@ def test_a_layer_is_few_nodes(tmp_path):
 def stand_in(monkeypatch):
     """A format that is written as text, and returns given outputs."""
 
-    def replace(run, runtime="numpy", write=None):
-        def write_text(model, path, sample):
-            path.write_text("written")
+    def replace(run, runtime="numpy", files=(".onnx",)):
+        def export(model, path, **options):
+            for ending in files:
+                pathlib.Path(path).with_suffix(ending).write_text("written")
 
+        monkeypatch.setattr(keras.Model, "export", export)
         monkeypatch.setitem(
             FORMATS,
             "onnx",
@@ -106,7 +109,6 @@ def stand_in(monkeypatch):
                 FORMATS["onnx"],
                 packages={BACKEND: ()},
                 runtime=runtime,
-                write=write or write_text,
                 load=lambda path: run,
             ),
         )
@@ -125,6 +127,19 @@ def test_wrong_outputs_are_refused_and_nothing_is_written(
 
     stand_in(run)
     with pytest.raises(RuntimeError, match="Nothing is written"):
+        export_model(model, tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda outputs: outputs[:1], lambda outputs: [x[0] for x in outputs]],
+    ids=["number", "shapes"],
+)
+def test_outputs_of_other_shapes_are_refused(model, stand_in, tmp_path, change):
+    stand_in(lambda inputs: change(model.predict(inputs, verbose=0)))
+    message = r"must return arrays of the model's shapes, \[\(2, 10, 10, 2\)"
+    with pytest.raises(RuntimeError, match=message):
         export_model(model, tmp_path / "model.onnx", format="onnx")
     assert not list(tmp_path.iterdir())
 
@@ -155,11 +170,7 @@ def test_given_inputs_are_compared(model, stand_in, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.bin"])
 def test_what_exists_is_not_replaced(model, stand_in, tmp_path, name):
-    def write(model, path, sample):
-        path.write_text("graph")
-        path.with_suffix(".bin").write_text("weights")
-
-    stand_in(None, runtime="no_such_runtime", write=write)
+    stand_in(None, runtime="no_such_runtime", files=(".onnx", ".bin"))
     (tmp_path / name).write_text("precious")
     with pytest.raises(ValueError, match=f'must not exist yet.*{name}"'):
         export_model(model, tmp_path / "model.onnx", format="onnx")

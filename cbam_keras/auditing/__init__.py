@@ -1,17 +1,14 @@
 """Anybody's CBAM layer, checked against the paper.
 
-- `checking`: `audit`, which runs all checks.
+- `verdict`: `audit`, which runs all checks.
 - `results`: what it returns.
-- `makers`: copies of the layer, which itself stays as it is.
-- `subject`: a copy that is run with chosen weights.
-- `inputs`: features that some pools cannot tell apart.
-- `gates`: the two gates, distinguished by what they do.
-- `channel_gate`, `spatial_gate`, `arrangement`: the formula of the paper.
-- `variants`: our variants, given the same weights.
-- `arguments`, `contract`: what layers of Keras do.
+- `layer_under_test`: copies of the layer, run with weights of our choice.
+- `probes`: features that tell pools apart, and what each gate computes.
+- `formula`: whether the layer computes the formula of the paper.
+- `contract`: whether it does what Keras expects of a layer.
 """
 
-from cbam_keras.auditing.checking import audit
 from cbam_keras.auditing.results import Audit
+from cbam_keras.auditing.verdict import audit
 
 __all__ = ["Audit", "audit"]

@@ -1,4 +1,4 @@
-"""Checks of what layers of Keras do: configuration, saving, precision."""
+"""Whether a layer does what Keras expects: arguments, saving, precision."""
 
 import pathlib
 import tempfile
@@ -8,221 +8,248 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _inspection
-from cbam_keras.auditing.makers import (
-    Maker,
-    changeable,
-    copied,
-    forgotten,
-)
-from cbam_keras.auditing.results import Findings, words
-from cbam_keras.auditing.subject import Subject, same
+from cbam_keras.auditing import layer_under_test as tested
+from cbam_keras.auditing.layer_under_test import LayerUnderTest
+from cbam_keras.auditing.results import Findings, first_line
+
+# Of features, and of channels, for which truncating and rounding C / r differ.
+OTHER_SIZE, OTHER_CHANNELS = (6, 9), 24
 
 
-def check_configuration(maker: Maker, subject: Subject, found: Findings):
+def check_configuration(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether `get_config` and `from_config` make an equal layer."""
-    problem = maker.problem
-    layer = subject.layer
-    if problem is None:
-        try:
-            lacking = forgotten(layer)
-            again = Subject(copied(layer), subject.shape)
-            values = subject.values(biases=True)
-            equal = same(
-                again.output(again.x, values), subject.output(subject.x, values)
-            )
-        except Exception as error:
-            problem = error
-        else:
-            if lacking and not isinstance(layer, keras.Model):
-                found.departures.append(
-                    f"`get_config` lacks the arguments {', '.join(lacking)}, "
-                    "so a loaded layer has their defaults."
-                )
-            if not equal:
-                found.departures.append(
-                    "The layer that `from_config(get_config())` returns gives "
-                    "other outputs with the same weights."
-                )
-                return
-    if problem is not None:
-        found.departures.append(
-            "`from_config(get_config())` does not return an equal layer "
-            f"({words(problem)})."
-        )
+    with findings.errors_as("not_equal"):
+        if layer.factory.error is not None:
+            raise layer.factory.error
+        missing = tested.missing_arguments(layer.layer)
+        equal = layer.equals(tested.copy_of(layer.layer))
+        if missing:
+            findings.add("missing_arguments", names=", ".join(missing))
+        if not equal:
+            findings.add("other_copy")
 
 
-def check_saving(subject: Subject, found: Findings) -> None:
+def check_saving(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether a model with the layer loads and predicts the same."""
     try:
-        layer = Subject(copied(subject.layer), subject.shape).layer
+        copy = LayerUnderTest(tested.copy_of(layer.layer), layer.shape)
     except Exception:
         # Reported by the check of the configuration.
         return
-    fresh = Subject(layer, subject.shape)
-    for weight, value in zip(
-        fresh.weights, fresh.values(biases=True), strict=True
-    ):
+    weights = copy.random_weights(biases=True)
+    for weight, value in zip(copy.weights, weights, strict=True):
         weight.assign(value)
-    x = fresh._tensor(fresh.x)
+    x = copy.to_tensor(copy.x)
+    before = copy.to_array(copy.layer(x))
     inputs = keras.Input(x.shape[1:])
-    before = fresh.to_array(layer(x))
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        findings.errors_as("not_loaded"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         path = pathlib.Path(folder) / "model.keras"
+        keras.Model(inputs, copy.layer(inputs)).save(path)
         try:
-            keras.Model(inputs, layer(inputs)).save(path)
-            model = _loaded(path, layer, found)
-        except Exception as error:
-            found.departures.append(
-                f"A saved model with the layer does not load ({words(error)})."
+            model = keras.saving.load_model(path, compile=False)
+        except Exception:
+            classes = map(type, _inspection.layers_within(copy.layer))
+            objects = {kind.__name__: kind for kind in classes}
+            model = keras.saving.load_model(path, objects, compile=False)
+            findings.add("not_registered")
+        if not tested.same(copy.to_array(model(x)), before):
+            findings.add("other_loaded")
+
+
+def check_arguments(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds arguments that do nothing, or not what they say."""
+    channels, facts = layer.shape[-1], findings.facts
+    width = facts.get("hidden_units")
+    arguments = tested.arguments_of(layer.layer) | layer.factory.arguments
+    # An argument that is the width itself takes the place of the ratio.
+    replaced = width is not None and any(
+        type(value) is int and value == width
+        for name, value in arguments.items()
+        if not tested.is_ratio(name) and "kernel" not in name
+    )
+    for name, value in arguments.items():
+        is_ratio = tested.is_ratio(name)
+        if type(value) not in (int, float) or value <= 0:
+            continue
+        if is_ratio and replaced:
+            continue
+        others = _other_values(name, value)
+        if others and not any(
+            _has_effect(layer, **{name: other}) for other in others
+        ):
+            findings.add(
+                "idle_argument", name=name, value=value, other=others[0]
             )
-            return
-    if not same(fresh.to_array(model(x)), before):
-        found.departures.append(
-            "A saved model with the layer gives other outputs once loaded."
-        )
+        if is_ratio and width is not None:
+            # Less than 1 is the fraction itself.
+            quotient = channels / value if value >= 1 else channels * value
+            widths = _rounded(quotient).values()
+            if width not in (*widths, max(1, *widths)):
+                findings.add(
+                    "other_width",
+                    name=name,
+                    value=value,
+                    width=width,
+                    channels=channels,
+                    expected=max(1, round(quotient)),
+                )
+        window = facts.get("window", (value, value))
+        if name == "kernel_size" and window != (value, value):
+            findings.add("other_window", value=value, window=window)
 
 
-def check_unknown_size(make, subject: Subject, found: Findings) -> None:
+def _other_values(name, value):
+    """Returns other values to try for an argument, the likeliest first."""
+    if "seed" in name:
+        return []
+    if isinstance(value, float):
+        # Others, as epsilon and momentum, change too little to be seen.
+        return [2 * value, value / 2] if tested.is_ratio(name) else []
+    if "kernel" in name:
+        return [value + 2, max(1, value - 2)]
+    return [value // 2 or 2, 2 * value, value + 1]
+
+
+def _has_effect(layer, **change):
+    try:
+        return not layer.equals(layer.changed(**change))
+    except Exception:
+        # Other weights, or a value that does not fit these features.
+        return True
+
+
+def _rounded(quotient):
+    """Returns the widths that `C / r` may mean, by the rounding."""
+    return {
+        "truncated": int(quotient),
+        "rounded": int(quotient + 0.5),
+        "rounded up": -int(-quotient // 1),
+    }
+
+
+def check_unknown_size(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether a model may leave height and width open."""
-    height, width, channels = subject.shape
-    shape = (channels, None, None) if subject.first else (None, None, channels)
+    channels = layer.shape[-1]
+    shape: tuple = (None, None, channels)
+    if layer.channels_first:
+        shape = (channels, None, None)
     try:
-        inputs = keras.Input(shape)
-        outputs = make(channels)(inputs)
-        accepted = tuple(outputs.shape[1:]) == shape
+        outputs = layer.factory.make(channels)(keras.Input(shape))
         problem = f"it returns {tuple(outputs.shape)}"
+        accepted = tuple(outputs.shape[1:]) == shape
     except Exception as error:
-        accepted, problem = False, words(error)
+        problem, accepted = first_line(error), False
     if not accepted:
-        found.departures.append(
-            f"Height and width must be known in advance ({problem})."
-        )
+        findings.add("known_size", problem=problem)
 
 
-def check_mixed_precision(make, subject: Subject, found: Findings) -> None:
-    """Adds whether the layer computes in half precision under a policy."""
-    with _inspection.dtype_policy("mixed_float16"):
-        layer = make(subject.shape[-1])
-        if layer is subject.layer or layer.compute_dtype != "float16":
-            found.unchecked.append(
-                "Mixed precision, because the layer fixes its dtype."
-            )
-            return
-        try:
-            half = Subject(layer, subject.shape)
-            values = half.values(biases=True)
-            y = half.call(half._tensor(half.x), values)
-        except Exception as error:
-            found.departures.append(
-                f"The layer fails in mixed precision ({words(error)})."
-            )
-            return
-    dtype = keras.backend.standardize_dtype(y.dtype)
-    if dtype != "float16":
-        found.departures.append(
-            f"With the dtype policy mixed_float16 the output is {dtype}, not "
-            "float16."
-        )
-    if not np.isfinite(half.to_array(y)).all():
-        found.departures.append(
-            "With the dtype policy mixed_float16 the output is not finite."
-        )
+def check_other_size(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds whether features of another size fail."""
+    with findings.errors_as("other_size"):
+        other = LayerUnderTest(layer.layer, (*OTHER_SIZE, layer.shape[-1]))
+        other.output(other.x, other.random_weights())
 
 
-def check_data_format(make, subject: Subject, found: Findings) -> None:
-    """Adds whether both data formats agree, if the layer takes them."""
-    if "data_format" not in changeable(subject.layer):
+def note_rounding(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds how C / r is rounded, if there is a ratio."""
+    if not layer.factory.ratios or "hidden_units" not in findings.facts:
         return
-    other = "channels_last" if subject.first else "channels_first"
+    shape = (*OTHER_SIZE, OTHER_CHANNELS)
     try:
-        layer = make(subject.shape[-1], data_format=other)
-        values = subject.values(biases=True)
-        swapped = Subject(layer, subject.shape).output(subject.x, values)
+        other = LayerUnderTest(layer.factory.make(OTHER_CHANNELS), shape)
+    except Exception:
+        # Its number of channels is an argument.
+        return
+    shapes = [other.weights[i].shape for i in other.kernels]
+    widths = [s[-1] for s in shapes if s[-2] == OTHER_CHANNELS]
+    roundings = _rounded(OTHER_CHANNELS / layer.factory.ratios[0])
+    fitting = [how for how, width in roundings.items() if [width] == widths[:1]]
+    if 0 < len(fitting) < len(roundings):
+        findings.add("rounding", how=" or ".join(fitting))
+
+
+def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds whether the layer computes in half precision under a policy."""
+    with (
+        findings.errors_as("mixed_precision"),
+        _inspection.dtype_policy("mixed_float16"),
+    ):
+        copy = layer.factory.make(layer.shape[-1])
+        if copy is layer.layer or copy.compute_dtype != "float16":
+            return findings.add("fixed_dtype")
+        half = LayerUnderTest(copy, layer.shape)
+        weights = half.random_weights(biases=True)
+        y = half.call(half.to_tensor(half.x), weights)
+        dtype = keras.backend.standardize_dtype(y.dtype)
+        if dtype != "float16":
+            findings.add("mixed_dtype", dtype=dtype)
+        if not np.isfinite(half.to_array(y)).all():
+            findings.add("mixed_infinite")
+
+
+def check_data_format(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds whether both data formats agree, if the layer takes them."""
+    if "data_format" not in tested.arguments_of(layer.layer):
+        return
+    other = "channels_last" if layer.channels_first else "channels_first"
+    try:
+        if not layer.equals(layer.changed(data_format=other)):
+            findings.add("data_formats_differ", other=other)
     except Exception as error:
-        text = words(error)
         # TensorFlow's convolutions of this kind need a GPU.
         unable = "NHWC" in str(error) or "OpKernel" in str(error)
         if unable and keras.config.backend() == "tensorflow":
-            found.unchecked.append(
-                f'data_format="{other}", which TensorFlow needs a GPU for.'
-            )
+            findings.add("needs_gpu", other=other)
         else:
-            found.departures.append(f'data_format="{other}" fails ({text}).')
-        return
-    if not same(swapped, subject.output(subject.x, values)):
-        found.departures.append(
-            f'data_format="{other}" gives other outputs than '
-            "the same features in the other format."
-        )
+            line = first_line(error)
+            findings.add("data_format_fails", other=other, error=line)
 
 
-def check_gradients(subject: Subject, found: Findings) -> None:
+def check_gradients(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether gradients reach the input and each weight."""
     # Not at the top: the package is to be imported without it.
     from cbam_keras.explain import gradient_at
 
-    x = ops.convert_to_numpy(subject._tensor(subject.x))
-    arrays = [x, *subject.values(biases=True)]
-    ends = np.cumsum([array.size for array in arrays])
+    x = ops.convert_to_numpy(layer.to_tensor(layer.x))
+    arrays = [x, *layer.random_weights(biases=True)]
     # Of the sign of the input, so that the gates' derivatives add up.
     weighting = np.abs(np.random.default_rng(0).normal(size=x.shape))
     weighting = (weighting * np.sign(x)).astype("float32")
 
-    def run(watch):
-        flat = np.concatenate([array.reshape(-1) for array in arrays])
-        watched = watch(ops.convert_to_tensor(flat))
-        parts = [
-            ops.reshape(watched[end - array.size : end], array.shape)
-            for array, end in zip(arrays, ends, strict=True)
-        ]
-        output = subject.call(parts[0], parts[1:])
-        return ops.sum(output * ops.convert_to_tensor(weighting)), watched
+    def gradient(index):
+        def run(watch):
+            tensors = [ops.convert_to_tensor(array) for array in arrays]
+            tensors[index] = watch(tensors[index])
+            output = layer.call(tensors[0], tensors[1:])
+            score = ops.sum(output * ops.convert_to_tensor(weighting))
+            return score, tensors[index]
 
-    _, gradient = gradient_at(run, (int(ends[-1]),))
-    gradient = ops.convert_to_numpy(gradient).astype("float64")
-    if not np.isfinite(gradient).all():
-        found.departures.append("Gradients are not finite.")
-        return
-    by_input, *by_weights = np.split(gradient, ends[:-1])
-    idle = [
-        weight.name
-        for weight, part in zip(subject.weights, by_weights, strict=True)
-        if not np.abs(part).max(initial=0) > 0
-    ]
+        _, value = gradient_at(run, arrays[index].shape)
+        return ops.convert_to_numpy(value).astype("float64")
+
+    def weighted_output(shift):
+        shifted = ops.convert_to_tensor(x + np.float32(shift))
+        output = ops.convert_to_numpy(layer.call(shifted, arrays[1:]))
+        return (output.astype("float64") * weighting).sum()
+
+    by_input, *by_weights = map(gradient, range(len(arrays)))
+    if not all(np.isfinite(value).all() for value in (by_input, *by_weights)):
+        return findings.add("infinite_gradients")
+    pairs = zip(layer.weights, by_weights, strict=True)
+    idle = [weight.name for weight, value in pairs if not value.any()]
     if idle:
-        found.departures.append(
-            f"No gradient reaches some weights ({', '.join(idle)}): they are "
-            "not used, or the gradient is cut."
-        )
-    # Of a small shift of all inputs, which both pools follow.
-    step = np.float32(1e-2)
+        findings.add("no_gradient", names=", ".join(idle))
+    # Both pools follow such a shift. A long one may cross a kink, such as that
+    # of a ReLU, and a short one suffers from rounding.
+    steps = np.array([1e-2, 1e-3])
     up, down = (
-        ops.convert_to_numpy(
-            subject.call(ops.convert_to_tensor(x + shift), arrays[1:])
-        ).astype("float64")
-        for shift in (step, -step)
+        np.array([weighted_output(sign * step) for step in steps])
+        for sign in (1, -1)
     )
-    expected = ((up - down) * weighting).sum() / (2 * step)
-    rounding = 1e-2 * abs(expected) + 5e-4 * np.abs(by_input).sum()
-    if abs(by_input.sum() - expected) > rounding:
-        found.departures.append(
-            "The gradient by the input is not that of the output: it is cut "
-            "inside the layer."
-        )
-
-
-def _loaded(path, layer, found):
-    """Returns a model, and notes whether it needs `custom_objects`."""
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception:
-        classes = {type(part) for part in _inspection.layers_within(layer)}
-        ours = {kind.__name__: kind for kind in classes}
-        model = keras.saving.load_model(
-            path, compile=False, custom_objects=ours
-        )
-    found.choices.append(
-        "Its class is not registered with Keras, so `load_model` needs "
-        "`custom_objects`."
-    )
-    return model
+    expected = (up - down) / (2 * steps)
+    rounding = 1e-2 * np.abs(expected) + 5e-4 * np.abs(by_input).sum()
+    if all(np.abs(by_input.sum() - expected) > rounding):
+        findings.add("cut_gradient")

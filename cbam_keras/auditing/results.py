@@ -1,8 +1,12 @@
-"""`Audit`, the result, and `Findings`, what the checks add to."""
+"""`Audit`, the result, and `Findings`, all that the checks can find."""
 
+import contextlib
 import dataclasses
+import itertools
 import re
 import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 from cbam_keras import _terminal
 
@@ -33,28 +37,23 @@ class Audit(_terminal.Tabular):
     unchecked: tuple[str, ...]
     variant: str | None
 
-    def _sections(self):
+    def _records(self):
         kinds = {
             "departure": self.departures,
             "choice": self.choices,
             "not checked": self.unchecked,
         }
         return [
-            [(kind, sentence) for sentence in sentences]
-            for kind, sentences in kinds.items()
-            if sentences
-        ]
-
-    def _records(self):
-        return [
             {"kind": kind, "finding": sentence}
-            for section in self._sections()
-            for kind, sentence in section
+            for kind, sentences in kinds.items()
+            for sentence in sentences
         ]
 
     def _tables(self):
-        columns = {"": "left", "finding": "left"}
-        yield columns, self._sections(), f"Audit of {self.name}"
+        rows = [tuple(record.values()) for record in self._records()]
+        groups = itertools.groupby(rows, key=lambda row: row[0])
+        sections = [list(section) for _, section in groups]
+        yield {"": "left", "finding": "left"}, sections, f"Audit of {self.name}"
 
     def __str__(self) -> str:
         ((columns, sections, title),) = self._tables()
@@ -64,35 +63,175 @@ class Audit(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """The result in one or two sentences."""
-        count = len(self.departures)
-        text = {
-            0: "No departure from the paper was found.",
-            1: "One departure was found.",
-        }.get(count, f"{count} departures were found.")
+        text = f"{len(self.departures)} departures were found."
+        if not self.departures:
+            text = "No departure from the paper was found."
+        elif len(self.departures) == 1:
+            text = "One departure was found."
         if self.variant is not None:
             text += f' It equals VARIANTS["{self.variant}"].'
         return text
 
 
-@dataclasses.dataclass
+DEPARTURES = {
+    # The layer as a whole.
+    "not_copied": "The layer cannot be copied by `from_config(get_config())` "
+    "({error}).",
+    "other_shape": "The output has the shape {output} in place of that of the "
+    "input, {input}; nothing else is checked.",
+    "no_kernels": "The layer has no trainable kernels after its first call: "
+    "its gates are created again in every call, or are missing; nothing else "
+    "is checked.",
+    "fixed_size": "The layer works for features of {shape[0]} x {shape[1]} but "
+    "not for {size[0]} x {size[1]}: its pools or shapes are of a fixed size in "
+    "place of global.",
+    "residual": "The layer adds its input to the product: that addition "
+    "belongs to the residual block, not to the module.",
+    "spatial_first": "The spatial gate comes before the channel gate; the "
+    "paper applies the channel gate first.",
+    "parallel": "Both gates are computed from the input, in parallel; the "
+    "paper computes the spatial gate from the output of the channel gate.",
+    "scale": "The gates together lie between 0 and {scale:.3g}, in place of 0 "
+    "and 1.",
+    "other_outputs": "With the same weights, the layer and the formula of the "
+    "paper give different outputs.",
+    # Either gate.
+    "clipped": "The {gate} gate is never below one half: a ReLU precedes its "
+    "sigmoid.",
+    "relu": "The {gate} gate is a ReLU in place of a sigmoid, so it is not "
+    "bounded by 1.",
+    "other": "The {gate} gate is not a sigmoid.",
+    "other_pools": "The {gate} gate depends on more than the average and the "
+    "maximum over {over}.",
+    "no_pools": "The {gate} gate does not depend on its input's average or "
+    "maximum over {over}.",
+    "average_alone": "The {gate} gate pools by the average over {over} alone.",
+    "maximum_alone": "The {gate} gate pools by the maximum over {over} alone.",
+    # The channel gate.
+    "no_channel_gate": "There is no channel attention: all channels of a "
+    "position are multiplied by the same factor.",
+    "varying_channel_map": "The channel map is not the same at all positions.",
+    "local_pools": "The channel map depends on the order of the positions: "
+    "its pools are not global.",
+    "single_dense": "The channel gate has a single dense layer in place of an "
+    "MLP with a hidden layer.",
+    "late_sum": "The sigmoid of the channel gate is applied to each pooled "
+    "branch and the results are added: the gate reaches 2.",
+    "not_shared": "The average and the maximum do not go through one shared "
+    "MLP whose outputs are added before the sigmoid.",
+    "linear": "There is no activation between the two dense layers of the "
+    "channel gate, so they are one linear layer.",
+    "not_relu": "The activation between the two dense layers of the channel "
+    "gate is not a ReLU.",
+    # The spatial gate.
+    "no_spatial_gate": "There is no spatial attention: all positions of a "
+    "channel are multiplied by the same factor.",
+    "several_maps": "The spatial map is not the same for all channels: its "
+    "convolution returns {count} maps in place of one.",
+    "no_window": "The spatial map at a position does not come from a window "
+    "around it.",
+    "not_centred": "The window of the spatial convolution is not centred on "
+    "the position.",
+    "not_convolution": "The spatial gate is not one convolution of the pooled "
+    "maps: its logits are not proportional to them.",
+    # What Keras expects.
+    "not_equal": "`from_config(get_config())` does not return an equal layer "
+    "({error}).",
+    "missing_arguments": "`get_config` lacks the arguments {names}, so a "
+    "loaded layer has their defaults.",
+    "other_copy": "The layer that `from_config(get_config())` returns gives "
+    "other outputs with the same weights.",
+    "not_loaded": "A saved model with the layer does not load ({error}).",
+    "other_loaded": "A saved model with the layer gives other outputs once "
+    "loaded.",
+    "idle_argument": "The argument `{name}` does nothing: weights and outputs "
+    "with {name}={other!r} are those with {name}={value!r}.",
+    "other_width": "With {name}={value!r} the hidden layer has {width} units "
+    "for {channels} channels, in place of {expected}.",
+    "other_window": "With kernel_size={value} the window of the spatial gate "
+    "is {window[0]} x {window[1]}.",
+    "other_size": "Other sizes of features fail ({error}).",
+    "known_size": "Height and width must be known in advance ({problem}).",
+    "mixed_precision": "The layer fails in mixed precision ({error}).",
+    "mixed_dtype": "With the dtype policy mixed_float16 the output is {dtype}, "
+    "not float16.",
+    "mixed_infinite": "With the dtype policy mixed_float16 the output is not "
+    "finite.",
+    "data_format_fails": 'data_format="{other}" fails ({error}).',
+    "data_formats_differ": 'data_format="{other}" gives other outputs than '
+    "the same features in the other format.",
+    "infinite_gradients": "Gradients are not finite.",
+    "no_gradient": "No gradient reaches some weights ({names}): they are not "
+    "used, or the gradient is cut.",
+    "cut_gradient": "The gradient by the input is not that of the output: it "
+    "is cut inside the layer.",
+}
+CHOICES = {
+    "hidden_width": "The hidden layer of the MLP has a width of {width} for "
+    "{channels} channels.",
+    "rounding": "C / r is {how}.",
+    "mlp_bias": "The MLP has {biases}.",
+    "stacked": "The pooled maps are stacked as [{order}].",
+    "window": "The spatial convolution is {size[0]} x {size[1]}.",
+    "dilated_window": "The spatial convolution is {size[0]} x {size[1]}, with "
+    "a dilation of {dilation}.",
+    "normalizes": "The spatial gate normalizes before its sigmoid.",
+    "no_normalization": "The spatial gate has no normalization.",
+    "spatial_bias": "The spatial convolution has {bias}.",
+    "identity": "The gates lie between 0 and 2 and are 1 at rest "
+    "(2 * sigmoid), to start as the identity.",
+    "not_registered": "Its class is not registered with Keras, so "
+    "`load_model` needs `custom_objects`.",
+}
+UNCHECKED = {
+    "all": "All else. Give `audit` a function that makes the layer, as lambda "
+    "channels: MyCBAM(8).",
+    "channel_gate": "The channel gate, because the spatial gate is 0 at rest.",
+    "spatial_gate": "Pools and window of the spatial gate, because the "
+    "channel gate is 0 at rest.",
+    "fixed_dtype": "Mixed precision, because the layer fixes its dtype.",
+    "needs_gpu": 'data_format="{other}", which TensorFlow needs a GPU for.',
+}
+
+
 class Findings:
-    """Sentences that the checks add to, and facts that later ones need.
+    """Sentences that the checks add, and facts that later checks need.
 
     Attributes:
-        facts: Dictionary of arguments of `CBAM` to what was measured.
+        facts: Dictionary of what was measured, mostly by the arguments of
+            `CBAM`.
     """
 
-    departures: list[str] = dataclasses.field(default_factory=list)
-    choices: list[str] = dataclasses.field(default_factory=list)
-    unchecked: list[str] = dataclasses.field(default_factory=list)
-    facts: dict = dataclasses.field(default_factory=dict)
+    def __init__(self):
+        self.departures: list[str] = []
+        self.choices: list[str] = []
+        self.unchecked: list[str] = []
+        self.facts: dict[str, Any] = {}
+
+    def add(self, key: str, **values: Any) -> None:
+        """Adds the sentence of a key of one of the dictionaries above."""
+        for sentences, templates in (
+            (self.departures, DEPARTURES),
+            (self.choices, CHOICES),
+            (self.unchecked, UNCHECKED),
+        ):
+            if key in templates:
+                sentences.append(templates[key].format(**values))
+
+    @contextlib.contextmanager
+    def errors_as(self, key: str) -> Iterator[None]:
+        """Adds a departure if the block raises an error, which ends it."""
+        try:
+            yield
+        except Exception as error:
+            self.add(key, error=first_line(error))
 
 
-def words(error: Exception) -> str:
-    """Returns an error's first line that says something, with its type."""
+def first_line(error: Exception) -> str:
+    """Returns an error's type and its first informative line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Keras says first where it happened.
-    said = [x for x in lines if not x.startswith("Exception encountered")]
-    first = textwrap.shorten(" ".join(said[:1]), 160, placeholder=" ...")
-    return f"{type(error).__name__}: {first}".rstrip(": ")
+    # Keras first says where the error was raised.
+    lines = [x for x in lines if not x.startswith("Exception encountered")]
+    line = textwrap.shorten(" ".join(lines[:1]), 160, placeholder=" ...")
+    return f"{type(error).__name__}: {line}".rstrip(": ")

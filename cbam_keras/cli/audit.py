@@ -1,22 +1,16 @@
 """The command `cbam-keras audit`."""
 
 from cbam_keras import auditing
-from cbam_keras._process import COMMANDS, HelpFormatter, examples
 from cbam_keras.cli.arguments import imported
 
 
-def add_audit(commands):
-    """Adds the subcommand to the parser."""
-    parser = commands.add_parser(
-        "audit",
-        help=COMMANDS["audit"],
-        description=(
-            "Runs a layer with weights and features that tell its parts "
-            "apart, and says where it departs from the paper. The exit "
-            "status is 0 without departures and 1 with some."
-        ),
-        epilog=examples("audit my_model:CBAMBlock"),
-        formatter_class=HelpFormatter,
+def add_options(parser):
+    """Adds the options of the subcommand to its parser."""
+    parser.describe(
+        "Runs a layer with weights and features that tell its parts "
+        "apart, and says where it departs from the paper. The exit "
+        "status is 0 without departures and 1 with some.",
+        "audit my_model:CBAMBlock",
     )
     parser.add_argument(
         "layer",
@@ -25,7 +19,7 @@ def add_audit(commands):
         "channels and returns a layer, in a module that is installed or in "
         "this folder",
     )
-    parser.set_defaults(handler=_audit, prog=parser.prog, resumed_by=None)
+    parser.set_defaults(handler=_audit, prog=parser.prog)
 
 
 def _audit(options):

@@ -3,26 +3,18 @@
 import pathlib
 
 from cbam_keras import exporting
-from cbam_keras._process import COMMANDS, HelpFormatter, examples
+from cbam_keras._explanations import load_model
 from cbam_keras.cli.arguments import add_import, import_modules
-from cbam_keras.explain import load_model
 
 
-def add_export(commands):
-    """Adds the subcommand to the parser."""
-    parser = commands.add_parser(
-        "export",
-        help=COMMANDS["export"],
-        description=(
-            "Exports a model to another format, runs the result in the "
-            "runtime of that format, where it is installed, and compares its "
-            "outputs with the model's. If they differ, nothing is written."
-        ),
-        epilog=examples(
-            "export model.keras --format onnx",
-            "export model.keras --format saved_model --output serving",
-        ),
-        formatter_class=HelpFormatter,
+def add_options(parser):
+    """Adds the options of the subcommand to its parser."""
+    parser.describe(
+        "Exports a model to another format, runs the result in the "
+        "runtime of that format, where it is installed, and compares its "
+        "outputs with the model's. If they differ, nothing is written.",
+        "export model.keras --format onnx",
+        "export model.keras --format saved_model --output serving",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file, .keras or .h5")
@@ -40,7 +32,7 @@ def add_export(commands):
         "yet (default: the path of the model, with the ending of the format)",
     )
     add_import(add)
-    parser.set_defaults(handler=_export, prog=parser.prog, resumed_by="")
+    parser.set_defaults(handler=_export, prog=parser.prog)
 
 
 def _export(options):

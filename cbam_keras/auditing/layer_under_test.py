@@ -1,0 +1,310 @@
+"""The layer under test: copies of it, run with weights of our choice."""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+BATCH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFactory:
+    """Makes copies of a layer, which itself is left as it is.
+
+    Attributes:
+        make: Function of the number of channels and of changed arguments.
+        arguments: Dictionary of the arguments that can be changed to their
+            values.
+        instance: The layer if `audit` was given one, `None` if a callable.
+        error: Why the configuration of that layer makes no copy, or `None`.
+    """
+
+    make: Callable[..., keras.layers.Layer]
+    arguments: dict[str, Any]
+    instance: Any = None
+    error: Exception | None = None
+
+    @property
+    def ratios(self) -> list[int]:
+        """The values of the arguments that are reduction ratios."""
+        values = [v for k, v in self.arguments.items() if is_ratio(k)]
+        return [value for value in values if type(value) is int]
+
+
+class LayerUnderTest:
+    """A layer that is run with chosen weights, without changing its state.
+
+    Args:
+        layer: A layer that is built, or that the first call builds.
+        shape: Tuple `(H, W, C)`.
+        factory: The `LayerFactory` that made it. Defaults to `None`.
+
+    Attributes:
+        x: Random features `(B, H, W, C)`.
+        weights: List of its weights, moving statistics excluded.
+        kernels: List of the indices of weights that have several axes.
+        residual: Float, 1 if the layer adds its input to the product, else 0.
+        gates: Dictionary of `"channel"` and `"spatial"` to lists of the indices
+            of their kernels. A gate is at rest while these are 0.
+        factor_at_rest: Float, what the input is multiplied by while both
+            gates are at rest.
+        unobservable: List of the gates that cannot be seen while the other
+            gate is at rest, because that is 0 then.
+    """
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        shape: tuple[int, int, int],
+        factory: Any = None,
+    ):
+        self.layer = layer
+        self.shape = shape
+        self.factory = factory
+        data_format = getattr(layer, "data_format", None)
+        self.channels_first = data_format == "channels_first"
+        self.x = features(*shape)
+        self.residual, self.factor_at_rest = 0.0, 1.0
+        self.gates: dict[str, list[int]] = {}
+        self.unobservable: list[str] = []
+        if not layer.built:
+            layer(self.to_tensor(self.x))
+        self.weights = [
+            weight
+            for weight in layer.weights
+            if keras.backend.is_float_dtype(weight.dtype)
+            and "moving_" not in weight.path
+        ]
+        self.kernels = [i for i, w in enumerate(self.weights) if w.ndim > 1]
+
+    def random_weights(self, seed=0, biases=False):
+        """Returns random weights as arrays; biases are 0 unless `biases`."""
+        rng = np.random.default_rng(100 + seed)
+        values = []
+        for weight in self.weights:
+            value = rng.normal(size=tuple(weight.shape))
+            if weight.ndim > 1:
+                value *= 0.7 / math.sqrt(math.prod(weight.shape[:-1]))
+            else:
+                value *= 0.4 * biases
+                value += "gamma" in weight.path
+            values.append(value.astype("float32"))
+        return values
+
+    def call(self, x, weights=None, training=False):
+        """Returns the output tensor, given weights as tensors or arrays."""
+        # As batch normalization has them before training.
+        statistics = {"moving_mean": ops.zeros, "moving_variance": ops.ones}
+        state = [
+            (variable, statistics[variable.name](variable.shape))
+            for variable in self.layer.variables
+            if variable.name in statistics
+        ]
+        if weights is not None:
+            state += zip(self.weights, weights, strict=True)
+        with keras.StatelessScope(state_mapping=state):
+            return self.layer(x, training=training)
+
+    def output(self, x, weights=None, training=False):
+        """Returns the output as a float32 array `(B, H, W, C)`."""
+        return self.to_array(self.call(self.to_tensor(x), weights, training))
+
+    def factors(self, x, weights, training=False):
+        """Returns what the input is multiplied by, `(B, H, W, C)`."""
+        y = self.output(x, weights, training).astype("float64")
+        return (y - self.residual * x) / x
+
+    def map(self, gate, x, weights):
+        """Returns the map of a gate, `(B, H, W, C)`, NaN where unknown.
+
+        It is 1 where the gate is at rest, unless it is 0 there.
+        """
+        if gate not in self.unobservable:
+            other = "spatial" if gate == "channel" else "channel"
+            factors = self.factors(x, scaled(weights, self.gates[other]))
+            return factors / (self.factor_at_rest or 1.0)
+        if gate == "channel":
+            return np.full(x.shape, np.nan)
+        return self.spatial_map_after_channel_gate(x, weights)
+
+    def spatial_map_after_channel_gate(self, x, weights):
+        """Returns the spatial map of features that have passed both gates."""
+        channel = self.factors(x, scaled(weights, self.gates["spatial"]))
+        channel = np.where(np.abs(channel) < 1e-2, np.nan, channel)
+        return self.factors(x, weights) / channel
+
+    def equals(self, layer: keras.layers.Layer) -> bool:
+        """Returns whether a layer with the same weights gives the same.
+
+        Raises:
+            Exception: If the weights or features do not fit that layer.
+        """
+        weights = self.random_weights(biases=True)
+        other = LayerUnderTest(layer, self.shape).output(self.x, weights)
+        return same(other, self.output(self.x, weights))
+
+    def changed(self, **change):
+        """Returns a copy of the layer with another value of an argument."""
+        if set(change) <= set(self.factory.arguments):
+            return self.factory.make(self.shape[-1], **change)
+        # The function that makes it does not take this argument.
+        return copy_of(self.layer, **change)
+
+    def to_tensor(self, x):
+        x = np.moveaxis(x, -1, 1) if self.channels_first else x
+        return ops.convert_to_tensor(
+            np.ascontiguousarray(x), dtype=self.layer.compute_dtype
+        )
+
+    def to_array(self, y):
+        y = ops.convert_to_numpy(ops.cast(y, "float32"))
+        return np.moveaxis(y, 1, -1) if self.channels_first else y
+
+
+def features(height: int, width: int, channels: int) -> np.ndarray:
+    """Returns random features `(B, H, W, C)` of both signs, without zeros."""
+    rng = np.random.default_rng(0)
+    shape = (BATCH, height, width, channels)
+    of_channel, of_position = (BATCH, 1, 1, channels), (BATCH, height, width, 1)
+    # Averages and maxima differ between channels and between positions, also
+    # in sign, so that the ReLU of a small MLP is not 0 for all of them.
+    positive = rng.uniform(-0.7, 1.4, of_channel) > rng.random(shape)
+    x = np.where(positive, 1, -1) * rng.uniform(0.5, 2, shape)
+    x = x * rng.uniform(0.5, 1.5, of_channel)
+    return (x * rng.uniform(0.5, 1.5, of_position)).astype("float32")
+
+
+def scaled(weights, indices, factor=0.0):
+    """Returns weights of which some are multiplied by a factor."""
+    return [
+        weight * np.float32(factor) if i in indices else weight
+        for i, weight in enumerate(weights)
+    ]
+
+
+def same(a, b):
+    """Returns whether arrays are equal, up to 1 % of the variation of `b`."""
+    # Half of it is left for accelerators that multiply in lower precision.
+    return bool(np.abs(a - b).max(initial=0) <= 1e-2 * max(np.std(b), 1e-3))
+
+
+def factory_for(layer: Any) -> LayerFactory:
+    """Returns a factory for a layer, a class of layers or a function."""
+    if isinstance(layer, keras.layers.Layer):
+        try:
+            copy_of(layer)
+        except Exception as error:
+            # The layer itself is run, which does not change it.
+            return LayerFactory(lambda channels: layer, {}, layer, error)
+        return LayerFactory(
+            lambda channels, **changes: copy_of(layer, **changes),
+            arguments_of(layer),
+            layer,
+        )
+    if not callable(layer):
+        raise TypeError(
+            "`layer` must be a keras layer or a callable that takes the "
+            "number of channels and returns one. Received: "
+            f"layer={layer!r} of type {type(layer).__name__}"
+        )
+    signature = _signature(layer)
+    # A class that needs no argument finds the channels when it is built.
+    without_channels = inspect.isclass(layer) and _binds(signature)
+    if not without_channels and not _binds(signature, 32):
+        raise TypeError(
+            "A `layer` that is callable must take the number of channels, as "
+            f"f(channels). Received: layer={layer!r} with the arguments "
+            f"{signature}. Give a function such as lambda channels: "
+            "MyCBAM(channels, ratio=8)"
+        )
+
+    def make(channels, **changes):
+        arguments = () if without_channels else (channels,)
+        result = layer(*arguments, **changes)
+        if not isinstance(result, keras.layers.Layer):
+            raise TypeError(
+                "A `layer` that is callable must return a keras layer. "
+                f"Received: {result!r} from layer={layer!r}"
+            )
+        return result
+
+    return LayerFactory(make, _defaults(signature))
+
+
+def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
+    """Returns a layer of the same configuration, without the weights."""
+    if isinstance(layer, keras.Model) and not changes:
+        return keras.models.clone_model(layer)
+    config = layer.get_config()
+    if "dtype" in config:
+        config["dtype"] = keras.config.dtype_policy().name
+    return type(layer).from_config({**config, **changes})
+
+
+def arguments_of(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Returns the arguments of a layer's constructor and their values."""
+    try:
+        config = layer.get_config()
+    except Exception:
+        # Reported by the check of the configuration.
+        return {}
+    signature = _signature(type(layer))
+    # What Keras records by itself lacks arguments that were not given.
+    defaults = _defaults(signature) if _recorded_by_keras(layer) else {}
+    return defaults | {
+        name: config[name] for name in signature.parameters if name in config
+    }
+
+
+def missing_arguments(layer: keras.layers.Layer) -> list[str]:
+    """Returns the constructor's arguments that `get_config` leaves out."""
+    if isinstance(layer, keras.Model) or _recorded_by_keras(layer):
+        return []
+    config = layer.get_config()
+    return [
+        name
+        for name, parameter in _signature(type(layer)).parameters.items()
+        if name not in config
+        and parameter.kind
+        not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+
+
+def is_ratio(name: str) -> bool:
+    """Returns whether an argument is a reduction ratio, by its name."""
+    return "ratio" in name or "reduction" in name or name == "r"
+
+
+def _recorded_by_keras(layer):
+    return type(layer).get_config is keras.layers.Layer.get_config
+
+
+def _signature(layer):
+    """Returns the signature of a callable, of a class that of `__init__`."""
+    if inspect.isclass(layer):
+        # Up to Python 3.11.3, that of the class is that of `Layer.__new__`.
+        layer = functools.partial(layer.__init__, None)
+    return inspect.signature(layer)
+
+
+def _binds(signature, *arguments):
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _defaults(signature):
+    return {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if parameter.default is not parameter.empty
+    }
