@@ -3,7 +3,6 @@
 import json
 import pathlib
 
-import keras
 import numpy as np
 from PIL import Image
 
@@ -19,13 +18,9 @@ def arrays(per_class=14, classes=5, shape=(12, 10, 3), seed=0):
 
 
 def epoch(split):
-    """Returns the batches of an epoch as NumPy arrays, as `fit` sees them."""
-    batches = [
-        tuple(keras.ops.convert_to_numpy(part) for part in batch)
-        for batch in split
-    ]
-    if isinstance(split, keras.utils.PyDataset):
-        split.on_epoch_end()
+    """Returns the batches of an epoch, and begins the next."""
+    batches = list(split)
+    split.on_epoch_end()
     return batches
 
 
@@ -69,7 +64,9 @@ def write_folder(root, per_class=10, classes=("cat", "dog"), size=None, seed=0):
     return written
 
 
-def builder(name, examples, folder, version="1.0.0", **features):
+def builder(
+    name, examples, folder, version="1.0.0", file_format=None, **features
+):
     """Prepares examples as a dataset of TensorFlow Datasets.
 
     `examples` maps each split to a list of dictionaries by feature.
@@ -107,7 +104,7 @@ def builder(name, examples, folder, version="1.0.0", **features):
 
     Generated.name = name
     made = Generated(data_dir=folder)
-    made.download_and_prepare()
+    made.download_and_prepare(file_format=file_format)
     return made
 
 

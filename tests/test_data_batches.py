@@ -1,4 +1,6 @@
-"""Batches: order, augmentation and sharding, alike in every pipeline."""
+"""Batches: order, augmentation and sharding."""
+
+import hashlib
 
 import keras
 import numpy as np
@@ -8,8 +10,6 @@ from data_checks import (
     arrays,
     as_set,
     assert_same,
-    builder,
-    declare_large,
     epoch,
     joined,
     together,
@@ -18,11 +18,8 @@ from data_checks import (
 from cbam_keras import data
 from cbam_keras.data import decoding
 
-pytestmark = [
-    pytest.mark.every_backend,
-    # Of what TensorFlow Datasets itself uses.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+# What Keras does with batches, and in them.
+every_backend = pytest.mark.every_backend
 KINDS = {
     "plain": (),
     "pixels": ("crop", "flip"),
@@ -78,6 +75,46 @@ def test_channels_first_moves_axes_alone():
     assert_same(first, last)
     images = joined(epoch(loaded.test))[0]
     np.testing.assert_array_equal(images, _whole().test[0])
+
+
+def test_batches_stay_what_they_were():
+    """Those of version 0.1.0 under JAX and PyTorch."""
+    loaded = _load("pixels", seed=3).sharded(1, 2, 4)
+    code = hashlib.sha256()
+    for _ in range(2):
+        for part in joined(epoch(loaded.train)):
+            code.update(part.tobytes())
+    # TensorFlow shuffles by its own random numbers.
+    expected = {"tensorflow": "618dac1ffa03"}.get(
+        keras.backend.backend(), "5c1da57d875f"
+    )
+    assert code.hexdigest()[:12] == expected
+
+
+@every_backend
+@pytest.mark.parametrize("kind", ["pixels", "mixup"])
+def test_keras_takes_them(kind):
+    loaded = _load(kind)
+    inputs = keras.Input(loaded.image_shape)
+    outputs = keras.layers.Dense(5, "softmax")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, outputs)
+    loss = "categorical" if loaded.one_hot else "sparse_categorical"
+    # Of four batches, the last one smaller; PyTorch takes only one.
+    steps = 1 if keras.backend.backend() == "torch" else 3
+    options = {"steps_per_execution": steps, "metrics": ["accuracy"]}
+    model.compile("sgd", f"{loss}_crossentropy", **options)
+    model.fit(
+        loaded.train,
+        validation_data=loaded.validation,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+    )
+    assert len(model.predict(loaded.test, verbose=0)) == 15
+    found = model.evaluate(loaded.test, verbose=0)
+    images, labels = joined(epoch(loaded.test))
+    expected = model.evaluate(images, labels, batch_size=16, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # Order.
@@ -188,7 +225,7 @@ def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     boxes = np.array(
         [
             decoding.random_box(
-                np, height, width, rng.random((10, 4), dtype="float32")
+                height, width, rng.random((10, 4), dtype="float32")
             )
             for _ in range(3000)
         ]
@@ -222,18 +259,8 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle():
         (1000, 90, (440, 0, 120, 90)),
     ):
         sides = np.float32(height), np.float32(width)
-        box = decoding.random_box(np, *sides, draws)
+        box = decoding.random_box(*sides, draws)
         np.testing.assert_allclose(box, expected, atol=1)
-
-
-def test_random_resized_crops_show_parts_at_full_size():
-    images = _places("random_resized_crop", image_size=(8, 12))
-    assert images.shape == (200, 8, 12, 2)
-    # How many levels lie between two columns: the part's width.
-    steps = np.diff(images[..., 1], axis=2).mean(axis=(1, 2)) * 12 / 240
-    assert steps.min() < 0.45
-    assert 0.7 < steps.max() <= 1.01
-    assert (np.diff(images[..., 0].mean(axis=2), axis=1) > 0).all()
 
 
 # Each class has one grey, so that labels tell the greys of a mixture.
@@ -261,25 +288,23 @@ def test_cutmix_pastes_as_much_as_labels_say():
     # No grey but those there were.
     assert set(np.unique(mixed)) <= set(GREYS)
     shown = (mixed[:, ..., :1] == GREYS).mean(axis=(1, 2))
-    # Up to a row and a column of the pasted part.
-    np.testing.assert_allclose(shown, weights, atol=0.07)
+    np.testing.assert_allclose(shown, weights, atol=1e-6)
     assert ((weights > 0.05).sum(axis=1) == 2).any()
 
 
-def test_rand_augment_changes_images():
-    images = _load("rand_augment", batch_size=50)
-    changed = joined(epoch(images.train))[0]
+@every_backend
+def test_rand_augment_changes_images_alike_each_time():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    batches, again = (
+        epoch(_load("rand_augment", batch_size=50).train) for _ in range(2)
+    )
+    assert_same(batches, again)
+    images = batches[0][0]
+    assert images.dtype == np.float32
+    assert 0 <= images.min() < 100 < images.max() <= 255
     # Of the same order.
-    plain = joined(epoch(_load(batch_size=50).train))[0]
-    assert (changed != plain).any(axis=(1, 2, 3)).mean() > 0.5
-
-
-def test_a_keras_whose_layers_take_no_seeds_is_reported(monkeypatch):
-    name = "_get_seed_generator"
-    (owner,) = (c for c in keras.layers.MixUp.__mro__ if name in vars(c))
-    monkeypatch.delattr(owner, name)
-    with pytest.raises(ImportError, match=f"This needs `{name}` of Keras"):
-        epoch(_load("mixed").train)
+    plain = epoch(_load(batch_size=50).train)[0][0]
+    assert (images != plain).any(axis=(1, 2, 3)).mean() > 0.5
 
 
 # Sharding: several processes together read what a single one reads.
@@ -292,7 +317,7 @@ def test_parts_make_up_the_batches_of_one_process(kind):
     second = [epoch(whole.train) for _ in range(2)][1]
     for part in parts:
         part.set_epoch(1)
-    assert_same(together(parts, "train"), second, atol=1e-3)
+    assert_same(together(parts, "train"), second)
     for split in SPLITS[1:] if kind == "pixels" else ():
         assert_same(together(parts, split), epoch(getattr(whole, split)))
 
@@ -354,29 +379,3 @@ def test_only_batches_of_images_and_labels_are_shared(few_digits):
         loaded = data.load("cluttered_mnist", **options)
         with pytest.raises(ValueError, match="Only batches of images and lab"):
             loaded.sharded(0, 1, 1)
-
-
-# Streams have Keras' layers in tf.data, whichever the backend.
-def test_streams_of_tfds_come_again_and_can_be_shared_out(tmp_path):
-    pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
-    images, labels = arrays(5, shape=(12, 16, 3))
-    examples = [
-        {"image": image, "label": label % 2}
-        for image, label in zip(images, labels, strict=True)
-    ]
-    declare_large(builder("insects", {"train": examples}, tmp_path))
-    options = {"data_dir": tmp_path, "image_size": 8, "batch_size": 4}
-    options["augment"] = KINDS["mixup"]
-    loaded = data.load("insects", **options)
-    whole = loaded.sharded(0, 1, 2)
-    epochs = [epoch(whole.train) for _ in range(2)]
-    assert (joined(epochs[0])[0] != joined(epochs[1])[0]).any()
-    # TensorFlow would mix this into the seed.
-    keras.utils.set_random_seed(7)
-    parts = [data.load("insects", **options).sharded(i, 2, 2) for i in range(2)]
-    for part in parts:
-        part.set_epoch(1)
-    assert_same(together(parts, "train"), epochs[1], atol=1e-3)
-    tested = epoch(whole.test)
-    assert_same(together(parts, "test"), tested)
-    assert joined(tested)[2].sum() == loaded.sizes["test"]

@@ -134,15 +134,15 @@ def _unreadable_class(root):
     [
         (
             lambda root: (root / "notes.png").write_text(""),
-            'without folders for the split "train"',
+            r"at least two classes.*\(a folder per class, of .*has 0",
         ),
         (
             lambda root: write_folder(root, classes=("cat",)),
             "at least two classes.*has 1: cat",
         ),
-        (_empty_class, 'whose folder "dog" of the split "train" has none'),
-        (_missing_class, 'split "test" has no folder "dog"'),
-        (_unknown_class, 'split "train" has no folder "eel"'),
+        (_empty_class, 'split "train" has none of class "dog"'),
+        (_missing_class, 'split "test" has none of class "dog"'),
+        (_unknown_class, 'split "train" has none of class "eel"'),
         (_unreadable_class, '"train" has none of class "eel"'),
         (
             lambda root: _splits(root, "train", "val", "valid"),

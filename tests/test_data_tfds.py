@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 from data_checks import (
-    arrays,
     builder,
     declare_large,
     epoch,
@@ -16,7 +15,6 @@ from data_checks import (
     write_folder,
 )
 
-tf = pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
 from cbam_keras import data  # noqa: E402
@@ -79,16 +77,22 @@ def attempts(monkeypatch):
 # From files on disk.
 
 
-@pytest.mark.parametrize("kind", ["insects", "large"])
-def test_a_generated_set_holds_its_images_with_their_labels(request, kind):
-    folder = request.getfixturevalue(kind)
-    # Alike, so they stay as they are; of a stream that is not known.
-    size = None if kind == "insects" else (12, 16)
-    loaded, other = (
-        data.load("alike", data_dir=folder, image_size=size, seed=seed)
-        for seed in (0, 1)
+@pytest.mark.parametrize("is_large", [False, True], ids=["memory", "disk"])
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_a_generated_set_holds_its_images_with_their_labels(
+    tmp_path, file_format, is_large
+):
+    examples = _examples(sizes=False)
+    prepared = builder(
+        "alike", {"train": examples}, tmp_path, file_format=file_format
     )
-    assert isinstance(loaded.train, tf.data.Dataset)
+    if is_large:
+        declare_large(prepared)
+    # What is read from disk has no known size.
+    options = {"data_dir": tmp_path, "image_size": (12, 16)}
+    loaded, other = (
+        data.load("alike", seed=seed, **options) for seed in (0, 1)
+    )
     assert loaded.image_shape == (12, 16, 3)
     assert loaded.class_names == ("ant", "bee")
     assert tuple(loaded.sizes.values()) == (14, 2, 4)
@@ -104,7 +108,7 @@ def test_a_generated_set_holds_its_images_with_their_labels(request, kind):
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(
         example["image"].tobytes() + bytes([example["label"]])
-        for example in _examples(sizes=False)
+        for example in examples
     )
 
 
@@ -155,28 +159,6 @@ def test_large_datasets_become_arrays_only_in_memory(large):
     assert other.fingerprint != whole.fingerprint
 
 
-def test_names_of_tfds_read_what_is_prepared(tmp_path):
-    features = {
-        "id": tfds.features.Text(),
-        "image": tfds.features.Image(shape=(32, 32, 3)),
-        "label": tfds.features.ClassLabel(num_classes=10),
-    }
-    images, labels = arrays(4, 10, (32, 32, 3))
-    rows = [
-        dict(zip(features, row, strict=True))
-        for row in zip("i" * 40, images, labels, strict=True)
-    ]
-    splits = {"train": rows, "test": rows}
-    builder("cifar10", splits, tmp_path, version="3.0.2", **features)
-    loaded = data.load("cifar10", data_dir=tmp_path)
-    assert len(loaded.class_names) == 10
-    found, given = joined(epoch(loaded.test))
-    assert {
-        image.tobytes(): label
-        for image, label in zip(found.astype("uint8"), given, strict=True)
-    } == {row["image"].tobytes(): row["label"] for row in rows}
-
-
 # Not there.
 
 
@@ -191,20 +173,22 @@ def test_a_set_that_is_not_prepared_says_what_to_do(tmp_path, attempts):
     assert not attempts
 
 
-def test_without_an_answer_nothing_is_downloaded(tmp_path, attempts):
-    with pytest.raises(ValueError, match="cannot be downloaded: no answer"):
+def test_a_failed_download_says_what_to_do(tmp_path, attempts):
+    with pytest.raises(
+        ValueError, match=r"cannot be downloaded and prepared \(no network\)"
+    ) as caught:
         data.load("cifar10", data_dir=tmp_path, download=True)
-    # Only connections were tried.
-    assert {type(given) for given, *_ in attempts} == {tuple}
+    for part in (str(tmp_path), "with network access", "--data-dir"):
+        assert part in str(caught.value)
+    assert len(attempts) == 1
 
 
-def test_files_fetched_by_hand_must_be_there(tmp_path, attempts):
+def test_files_downloaded_by_hand_must_be_there(tmp_path):
     for options in ({}, {"manual_dir": tmp_path / "manual"}):
-        with pytest.raises(ValueError, match="empty or missing.*register on"):
+        with pytest.raises(ValueError, match="by hand, into .*manual.*registe"):
             data.load(
                 "imagenet2012", data_dir=tmp_path, download=True, **options
             )
-    assert not attempts
 
 
 def test_a_name_is_of_a_folder_unless_data_dir_is_given(
@@ -233,7 +217,7 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(
         ("cifra10", 'Did you mean "cifar10"?'),
         ("no/such/set", "(Parsing builder name string"),
         ("", 'Received: name=""'),
-        ("imagenette/12px", "it has the configurations full-size-v2, 320px"),
+        ("imagenette/12px", "12px not found with version 1.0.0. Here are 10"),
         ("cifar10:99.0.0", "cannot be loaded at version 99.0.0"),
         # Looking those up asks the network.
         ("huggingface:mnist", 'Received: name="huggingface:mnist"'),
@@ -260,19 +244,19 @@ def test_other_features_are_refused(tmp_path):
             "photos",
             {"photo": image, "label": label},
             (pixels, 0),
-            'features "image" and "label".*has .*photo',
+            'features "image", .*has .*photo.*image=None',
         ),
         (
             "wide",
             {"image": wide, "label": label},
             (grey, 0),
-            "an image of uint8",
+            "an image of uint8.*image=Image.*uint16",
         ),
         (
             "several",
             {"image": image, "label": several},
             (pixels, [0, 1]),
-            "one class per image",
+            r"one class per image.*label=Sequence",
         ),
     ):
         example = dict(zip(features, values, strict=True))
@@ -280,7 +264,7 @@ def test_other_features_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             data.load(name, data_dir=tmp_path)
     # Before anything is downloaded.
-    with pytest.raises(ValueError, match='features "image" and "label".*coco'):
+    with pytest.raises(ValueError, match='features "image", .*coco'):
         data.load("coco/2017", data_dir=tmp_path)
 
 

@@ -5,26 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras.data.records import SPLITS, Records, Source, Stream, digest
-from cbam_keras.data.splitting import (
-    add_missing_splits,
-    check_classes,
-    check_enough_to_split,
-)
+from cbam_keras.data.records import SPLITS, Records, Source, digest
+from cbam_keras.data.splitting import complete_splits
 
 
-def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
+def from_arrays(arrays: Any, validation_fraction: float, seed: int) -> Source:
     """Returns arrays of images and labels as a dataset."""
-    if not isinstance(given, Mapping):
-        given = {"train": given}
-    unknown = [name for name in given if name not in SPLITS]
-    if unknown or "train" not in given:
+    if not isinstance(arrays, Mapping):
+        arrays = {"train": arrays}
+    if "train" not in arrays or not set(arrays) <= set(SPLITS):
         raise ValueError(
             'The splits of `name` must be "train" and, if given, '
             '"validation" and "test". Received: name with the keys '
-            f"{list(given)}"
+            f"{list(arrays)}"
         )
-    splits = {name: _records(name, given[name]) for name in given}
+    splits = {
+        name: _records(name, arrays[name]) for name in SPLITS if name in arrays
+    }
     shape = splits["train"].images.shape[1:]
     for split, records in splits.items():
         if records.images.shape[1:] != shape:
@@ -33,50 +30,46 @@ def from_arrays(given: Any, validation_fraction: float, seed: int) -> Source:
                 f'"train" with {shape}, "{split}" with '
                 f"{records.images.shape[1:]}"
             )
-    classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
     most = max(map(len, splits.values()))
     # Checked before memory is taken for each class.
-    if classes > most:
+    if num_classes > most:
         raise ValueError(
             "Labels must be integers from 0 to one below the number of "
             "classes, and every split must have images of every class. "
-            f"Received: the label {classes - 1} among {most} images"
+            f"Received: the label {num_classes - 1} among {most} images"
         )
     splits = {
         name: Records(each.images, each.labels.astype("int32"))
         for name, each in splits.items()
     }
-    names = tuple(str(label) for label in range(classes))
-    check_classes(splits, names, "arrays")
-    check_enough_to_split(splits, names, "arrays")
+    class_names = tuple(str(label) for label in range(num_classes))
     hashed = [
         item
-        for name in SPLITS
-        if name in splits
-        for item in (name, splits[name].images, splits[name].labels)
+        for name, each in splits.items()
+        for item in (name, each.images, each.labels)
     ]
-    all_splits: dict[str, Records | Stream] = {
-        **add_missing_splits(splits, validation_fraction, seed)
-    }
     return Source(
         name="arrays",
-        splits=all_splits,
-        class_names=names,
+        splits=complete_splits(
+            splits, class_names, "arrays", validation_fraction, seed
+        ),
+        class_names=class_names,
         fingerprint=digest(*hashed),
         shape=shape[:2],
         channels=shape[2],
     )
 
 
-def _records(split, given):
+def _records(split, arrays):
     """Returns `(images, labels)` of a split, checked."""
-    if not isinstance(given, tuple | list) or len(given) != 2:
+    if not isinstance(arrays, tuple | list) or len(arrays) != 2:
         raise TypeError(
             "Arrays must come as (images, labels). Received: "
-            f'{type(given).__name__} for the split "{split}"'
+            f'{type(arrays).__name__} for the split "{split}"'
         )
     try:
-        images, labels = (np.asarray(array) for array in given)
+        images, labels = (np.asarray(array) for array in arrays)
     except ValueError as error:
         raise ValueError(
             "Images must be an array (N, H, W, C) or (N, H, W), all of one "
@@ -124,18 +117,13 @@ def _as_bytes(split, images):
             f'{images.dtype} for the split "{split}"'
         )
     lowest, highest = images.min(), images.max()
+    is_scaled = images.dtype.kind == "f" and highest <= 1
     # NaN fails every comparison, so it is refused too.
-    if not 0 <= lowest <= highest <= 255:
+    if is_scaled or not 0 <= lowest <= highest <= 255:
         raise ValueError(
-            "Images must be finite numbers in [0, 255]. "
-            f"Received: values from {lowest} to {highest} in the split "
-            f'"{split}". Leave out what has scaled them before'
-        )
-    if images.dtype.kind == "f" and highest <= 1:
-        raise ValueError(
-            "Images must be numbers in [0, 255]. Received: values from "
+            "Images must be finite numbers in [0, 255]. Received: values from "
             f'{lowest} to {highest} in the split "{split}". Multiply them by '
-            "255"
+            "255, or leave out what has scaled them before"
         )
     whole = images.astype("uint8")
     if images.dtype.kind == "f" and (whole != images).any():

@@ -1,15 +1,7 @@
-"""Random augmentation of training images, repeatable epoch by epoch.
+"""Random augmentation of batches of training images."""
 
-The random numbers of an image follow from the seed, the epoch and its
-position, and from nothing that was drawn before. So a resumed run sees the
-same images, and so do several processes that share a batch.
-"""
-
-import enum
-import threading
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -26,18 +18,11 @@ AUGMENTATIONS = (
     "cutmix",
 )
 MIXING = ("mixup", "cutmix")
-# Keras' layers for these draw for a whole batch at once.
+MIXUP_ALPHA = 0.2
+# These need all images of a batch.
 WHOLE_BATCH = ("rand_augment", *MIXING)
 # "crop" shifts by up to this fraction of a side.
 SHIFT = 8
-
-
-class Draw(enum.IntEnum):
-    """What random numbers are for, so that no two uses share a seed."""
-
-    FLIP_AND_CROP = 0
-    LAYERS = 1
-    RANDOM_CROP = 2
 
 
 def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
@@ -88,136 +73,49 @@ def _shifted(images, draws):
     return padded[every, rows, columns]
 
 
-def tf_flip_and_crop(
-    tf: Any, images: Any, draws: Any, augment: Sequence[str]
-) -> Any:
-    """Does what `flip_and_crop` does, on TensorFlow's tensors."""
-    if "crop" in augment:
-        images = _tf_shifted(tf, images, draws[:, 1:])
-    if "flip" in augment:
-        flipped = draws[:, 0, None, None, None] < 0.5
-        # Three times as fast as a slice with a negative step.
-        mirrored = tf.reverse(images, [2])
-        images = tf.where(flipped, mirrored, images)
-    return images
+def rand_augment(images: np.ndarray, seed: int) -> np.ndarray:
+    """Returns a batch as `keras.layers.RandAugment` changes it.
 
-
-def _tf_shifted(tf, images, draws):
-    height, width = images.shape[1:3]
-    margins = height // SHIFT, width // SHIFT
-    down, right = (
-        tf.floor(draws[:, axis] * (2 * margins[axis] + 1)) - margins[axis]
-        for axis in (0, 1)
-    )
-    one, zero = tf.ones_like(right), tf.zeros_like(right)
-    # Twice as fast as padding and gathering.
-    shifted = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack(
-            [one, zero, right, zero, one, down, zero, zero], axis=1
-        ),
-        output_shape=(height, width),
-        fill_value=0.0,
-        interpolation="NEAREST",
-        fill_mode="REFLECT",
-    )
-    shifted.set_shape((None, *images.shape[1:]))
-    return shifted
-
-
-class BatchLayers:
-    """Keras' augmentation layers, with seeds given from outside.
-
-    Args:
-        augment: Sequence of names out of `WHOLE_BATCH`.
-        make_seed: Function of two integers that returns a seed tensor.
-        choose: Function of a number in [0, 1) and two functions. It calls
-            the first function if the number is below 0.5, else the second.
+    By a new layer for each batch, so that nothing drawn before matters.
     """
-
-    def __init__(
-        self,
-        augment: Sequence[str],
-        make_seed: Callable[[Any, int], Any],
-        choose: Callable[[Any, Callable, Callable], Any],
-    ):
-        self._seeds = _Seeds(make_seed)
-        self._choose = choose
-        # The seeds are shared, so one batch at a time.
-        self._lock = threading.Lock()
-        options = {"seed": 0, "data_format": "channels_last"}
-        options["dtype"] = "float32"
-        build = {
-            "rand_augment": lambda: layers.RandAugment((0, 255), **options),
-            "mixup": lambda: layers.MixUp(**options),
-            "cutmix": lambda: layers.CutMix(**options),
-        }
-        self.layers = {name: build[name]() for name in augment if name in build}
-        for layer in self.layers.values():
-            for each in (layer, *vars(layer).values()):
-                if isinstance(each, keras.Layer):
-                    # In tf.data under another backend, the layer would make
-                    # a generator of its own; `generator`, which is public,
-                    # counts only under the layer's backend.
-                    if not hasattr(each, "_get_seed_generator"):
-                        raise _checks.keras_without("_get_seed_generator")
-                    each._get_seed_generator = self._shared_seeds
-
-    def __call__(
-        self, images: Any, labels: Any, seed: Any, draw: Any
-    ) -> tuple[Any, Any]:
-        """Returns images and labels, augmented.
-
-        Args:
-            images: float32 tensor `(B, H, W, C)`.
-            labels: Tensor `(B,)`, or `(B, classes)` for mixing.
-            seed: Integer from which the seeds of this batch follow.
-            draw: Number in [0, 1) that chooses between MixUp and CutMix.
-        """
-        with self._lock, warnings.catch_warnings():
-            # Keras' layers warn under JAX and PyTorch, of nothing that users
-            # could act on.
-            warnings.simplefilter("ignore")
-            self._seeds.restart(seed)
-            if "rand_augment" in self.layers:
-                images = self.layers["rand_augment"](images, training=True)
-            mixing = [
-                self.layers[name] for name in MIXING if name in self.layers
-            ]
-            if len(mixing) == 1:
-                images, labels = self._mixed(mixing[0], images, labels)
-            elif mixing:
-                images, labels = self._choose(
-                    draw,
-                    lambda: self._mixed(mixing[0], images, labels),
-                    lambda: self._mixed(mixing[-1], images, labels),
-                )
-        return images, labels
-
-    @staticmethod
-    def _mixed(layer, images, labels):
-        mixed = layer({"images": images, "labels": labels}, training=True)
-        return mixed["images"], mixed["labels"]
-
-    def _shared_seeds(self, backend=None):
-        return self._seeds
+    layer = layers.RandAugment(
+        (0, 255), seed=seed, data_format="channels_last", dtype="float32"
+    )
+    with warnings.catch_warnings():
+        # Of JAX and PyTorch, of nothing that users could act on.
+        warnings.simplefilter("ignore")
+        changed = layer(images.astype("float32"), training=True)
+    # Rounding may pass the limits.
+    return np.clip(keras.ops.convert_to_numpy(changed), 0, 255)
 
 
-class _Seeds(keras.random.SeedGenerator):
-    """Seeds that follow from a given one, by counting.
+def mix(
+    images: np.ndarray,
+    labels: np.ndarray,
+    augment: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a batch with each image mixed with another, by MixUp or CutMix.
 
-    A plain `SeedGenerator` keeps a variable, whose value depends on all that
-    was drawn before.
+    As `keras.layers.MixUp` and `CutMix` do by default, but with the same
+    numbers on every backend.
     """
-
-    def __init__(self, make_seed):
-        self._make_seed = make_seed
-        self.restart(0)
-
-    def restart(self, seed):
-        self._seed = seed
-        self._drawn = 0
-
-    def next(self, ordered=True):
-        self._drawn += 1
-        return self._make_seed(self._seed, self._drawn)
+    mixing = [name for name in MIXING if name in augment]
+    count, height, width = images.shape[:3]
+    others = rng.permutation(count)
+    if mixing[rng.integers(len(mixing))] == "mixup":
+        kept = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, (count, 1, 1, 1))
+    else:
+        # A box around any point, of a uniform fraction of the area, cut off
+        # at the border.
+        side = np.sqrt(rng.random(count))[:, None]
+        down, right = (
+            np.abs(np.arange(length) + 0.5 - length * rng.random((count, 1)))
+            < side * length / 2
+            for length in (height, width)
+        )
+        kept = ~(down[:, :, None] & right[:, None])[..., None]
+    kept = kept.astype("float32")
+    images = kept * images + (1 - kept) * images[others]
+    shares = kept.mean(axis=(1, 2))
+    return images, shares * labels + (1 - shares) * labels[others]

@@ -1,51 +1,236 @@
-"""Turns records into datasets for `fit`: `tf.data` or `PyDataset`.
+"""`Batches`: records as a `PyDataset` for `fit`, on every backend."""
 
-`tf.data` under TensorFlow, and for streams under any backend; a `PyDataset`
-otherwise. In both, the image at position p of an epoch and its augmentation
-follow from the seed, the epoch and p alone.
-"""
-
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from concurrent.futures import Future
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.numpy_batches import NumpyBatches
-from cbam_keras.data.records import Records, Stream
-from cbam_keras.data.sharding import BatchOptions, Shard
-from cbam_keras.data.tensorflow_batches import TensorFlowBatches
+from cbam_keras.data.augmentation import (
+    WHOLE_BATCH,
+    flip_and_crop,
+    mix,
+    rand_augment,
+)
+from cbam_keras.data.decoding import (
+    TRIES,
+    decode,
+    evaluation_crop,
+    random_resized_crop,
+    threads,
+)
+from cbam_keras.data.records import DiskRecords, Records
+
+# Batches that are decoded ahead of the one asked for.
+PREFETCHED = 2
+# What random numbers are for, so that no two uses share a seed.
+FLIP_AND_CROP, MIXED_BATCH, RANDOM_CROP = range(3)
 
 
-def make_datasets(
-    splits: Mapping[str, Records | Stream],
-    options: BatchOptions,
-    seed: int,
-    augment: tuple[str, ...],
-    shard: Shard | None = None,
-) -> tuple[dict[str, Any], Callable[[int], Any]]:
-    """Returns a dataset per split, and the function that sets the epoch.
+@dataclasses.dataclass
+class _Epoch:
+    """An epoch: its number, its order, images being decoded by batch."""
 
-    Only the training images are shuffled and augmented.
+    number: int
+    order: np.ndarray
+    pending: dict[int, list[Future]] = dataclasses.field(default_factory=dict)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of records, each a function of the epoch and its number.
+
+    The random numbers of an image follow from the seed, the epoch and its
+    position, and from nothing that was drawn before. So a resumed run sees
+    the same images, and so do several processes that share a batch.
+
+    Args:
+        records: `Records` or `DiskRecords`.
+        batch_size: Positive integer, images per batch, over all processes.
+        size: Tuple `(H, W)`, to which images are resized.
+        channels: Integer, to which images are decoded.
+        seed: Integer, decides order and augmentation. `None` for validation
+            and test images, which have neither.
+        augment: Tuple of strings, how images are augmented.
+        num_classes: Integer, the number of classes of one-hot labels, or
+            `None` for integer labels.
+        channels_first: Boolean, whether images come as `(B, C, H, W)`.
     """
-    options = dataclasses.replace(options, shard=shard)
-    training = dataclasses.replace(options, seed=seed, augment=augment)
-    datasets, set_epoch = {}, {}
-    for split, records in splits.items():
-        datasets[split], set_epoch[split] = _make_dataset(
-            records, training if split == "train" else options
-        )
-    return datasets, set_epoch["train"]
+
+    def __init__(
+        self,
+        records: Records | DiskRecords,
+        *,
+        batch_size: int,
+        size: tuple[int, int],
+        channels: int,
+        seed: int | None = None,
+        augment: tuple[str, ...] = (),
+        num_classes: int | None = None,
+        channels_first: bool = False,
+    ):
+        super().__init__()
+        self.records = records
+        self.batch_size = batch_size
+        self.size = size
+        self.channels = channels
+        self.seed = seed
+        self.augment = augment
+        self.num_classes = num_classes
+        self.channels_first = channels_first
+        self.weighted = False
+        self._take_share(0, 1, 1)
+
+    def sharded(self, index: int, count: int, devices: int) -> "Batches":
+        """Returns what one of several processes reads of each batch.
+
+        See `ImageData.sharded`.
+        """
+        shard = copy.copy(self)
+        shard.weighted = self.seed is None
+        shard._take_share(index, count, devices)
+        return shard
+
+    def _take_share(self, index, count, devices):
+        """Sets the positions of an epoch that this process reads.
+
+        Positions from the number of images on are copies.
+        """
+        total = len(self.records) - len(self.records) % devices
+        # Every batch divides by the devices: training drops images for that,
+        # others in each epoch, evaluation repeats some.
+        if total < len(self.records) and self.seed is None:
+            total += devices
+        size = self.batch_size // devices * devices
+        self.batch_size = self.read_size = size
+        self.positions = np.arange(total)
+        self.share = index, count
+        # Random numbers for a whole batch need the whole batch on each process.
+        self.whole_batch = tuple(n for n in self.augment if n in WHOLE_BATCH)
+        if not self.whole_batch:
+            self.read_size = size // count
+            start = self.positions // size * size
+            rows = np.minimum(size, total - start) // count
+            is_read = (self.positions - start) // rows == index
+            self.positions = self.positions[is_read]
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        return -(-len(self.positions) // self.read_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        # One thread may read an epoch while another begins the next.
+        epoch = self.epoch
+        positions, rows = self._rows(epoch, index)
+        images, labels = self._read(epoch, index, rows)
+        if self.num_classes:
+            labels = np.eye(self.num_classes, dtype="float32")[labels]
+        others = []
+        if self.records.boxes is not None:
+            others.append(self.records.boxes[rows])
+        if self.augment:
+            rng = self._generator(epoch, FLIP_AND_CROP, index)
+            draws = rng.random((self.batch_size, 3), dtype="float32")
+            draws = draws[positions % self.batch_size]
+            images = flip_and_crop(images, draws, self.augment)
+        if self.whole_batch:
+            images, labels = self._augment_batch(epoch, index, images, labels)
+        if self.weighted:
+            is_image = positions < len(self.records)
+            others.append(is_image.astype("float32"))
+        images = images.astype("float32")
+        if self.channels_first:
+            images = np.moveaxis(images, -1, 1)
+        return (images, labels, *others)
+
+    def on_epoch_end(self) -> None:
+        self.set_epoch(self.epoch.number + 1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets which epoch comes next."""
+        order = np.arange(len(self.records))
+        if self.seed is not None:
+            order = _shuffled(order, self.seed, epoch)
+        self.epoch = _Epoch(epoch, order)
+
+    def _rows(self, epoch, index):
+        """Returns the positions of a batch, and the records that lie there."""
+        start = index * self.read_size
+        positions = self.positions[start : start + self.read_size]
+        return positions, epoch.order[positions % len(self.records)]
+
+    def _generator(self, epoch, use, number):
+        return np.random.default_rng([self.seed, epoch.number, number, use])
+
+    def _read(self, epoch, index, rows):
+        """Returns images and labels, decoded in threads where needed."""
+        crops = "random_resized_crop" in self.augment
+        if self.records.decoded and not crops:
+            return self.records.images[rows], self.records.labels[rows]
+        ahead = range(index, min(index + PREFETCHED + 1, len(self)))
+        pending = {
+            batch: epoch.pending.pop(batch, None)
+            or [
+                threads().submit(self._image, epoch, *where)
+                for where in zip(*self._rows(epoch, batch), strict=True)
+            ]
+            for batch in ahead
+        }
+        read = [future.result() for future in pending.pop(index)]
+        epoch.pending = pending
+        images, labels = zip(*read, strict=True)
+        return np.stack(images), np.array(labels, "int32")
+
+    def _image(self, epoch, position, row):
+        image, label = self.records.read(row)
+        if not self.records.decoded:
+            image = _decoded(image)
+        if "random_resized_crop" in self.augment:
+            rng = self._generator(epoch, RANDOM_CROP, int(position))
+            draws = rng.random((TRIES, 4), dtype="float32")
+            image = random_resized_crop(image, self.size, draws)
+        else:
+            image = evaluation_crop(image, self.size)
+        return image[..., : self.channels], label
+
+    def _augment_batch(self, epoch, index, images, labels):
+        rng = self._generator(epoch, MIXED_BATCH, index)
+        if "rand_augment" in self.augment:
+            # In a thread, where no dtype policy, strategy or distribution of
+            # the caller applies to the layer.
+            seed = int(rng.integers(2**31))
+            images = threads().submit(rand_augment, images, seed).result()
+        if self.num_classes:
+            images, labels = mix(images, labels, self.augment, rng)
+        number, count = self.share
+        rows = len(images) // count
+        share = slice(number * rows, (number + 1) * rows)
+        return images[share], labels[share]
 
 
-def _make_dataset(records, options):
-    tensorflow = keras.backend.backend() == "tensorflow"
-    if isinstance(records, Records) and not tensorflow:
-        batches = NumpyBatches(records, options)
-        return batches, batches.set_epoch
-    tf = _checks.require("tensorflow", extra="tensorflow")
-    # Images stay on the CPU until `fit` moves a batch to the device.
-    with tf.device("CPU:0"):
-        stages = TensorFlowBatches(tf, records, options)
-        return stages.dataset(), stages.epoch.assign
+def _decoded(item):
+    try:
+        return decode(item)
+    except (OSError, SyntaxError, ValueError) as error:
+        name = item if isinstance(item, str) else "of the dataset"
+        raise ValueError(
+            f"The image {name} cannot be decoded ({error}). Remove it"
+        ) from error
+
+
+def _shuffled(order, seed, epoch):
+    """Returns the order of the images in an epoch.
+
+    Under TensorFlow it is TensorFlow's, so that what a seed gave when
+    `tf.data` read the images, it still gives.
+    """
+    if keras.backend.backend() == "tensorflow":
+        tf = _checks.require("tensorflow", extra="tensorflow")
+        with tf.device("cpu"):
+            shuffled = tf.random.experimental.stateless_shuffle(
+                order, seed=[seed, epoch]
+            )
+        return shuffled.numpy()
+    np.random.default_rng([seed, epoch]).shuffle(order)
+    return order

@@ -56,17 +56,17 @@ def mnist_digits():
 def _split(digits, labels, indices, seed, clutter):
     """Returns the records of each split, canvases of a digit side by side."""
     splits = {}
-    for split, own in indices.items():
+    for split, chosen in indices.items():
         if clutter is None:
-            splits[split] = Records(digits[own, :, :, None], labels[own])
+            splits[split] = Records(digits[chosen, :, :, None], labels[chosen])
             continue
         # The test images are the same for every seed.
         rng = np.random.default_rng(
             [0 if split == "test" else seed, *split.encode()]
         )
-        shown = np.repeat(own, clutter.canvases[split])
+        shown = np.repeat(chosen, clutter.canvases[split])
         images, boxes = _canvases(
-            digits[own], digits[shown], clutter.fragments, rng
+            digits[chosen], digits[shown], clutter.fragments, rng
         )
         splits[split] = Records(images[..., None], labels[shown], boxes)
     return splits

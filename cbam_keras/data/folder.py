@@ -5,13 +5,9 @@ import pathlib
 
 import numpy as np
 
-from cbam_keras.data.preloading import headers
-from cbam_keras.data.records import SPLITS, Records, Source, Stream, digest
-from cbam_keras.data.splitting import (
-    add_missing_splits,
-    check_classes,
-    check_enough_to_split,
-)
+from cbam_keras.data.decoding import headers
+from cbam_keras.data.records import SPLITS, Records, Source, digest
+from cbam_keras.data.splitting import complete_splits
 
 # File names of images that are read.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -34,33 +30,31 @@ def from_folder(
             "`name` must be a folder that exists, with a folder of images "
             f"per class. Received: {received}"
         )
-    found = _find_images(root, received)
-    class_names = tuple(
-        sorted({name for classes in found.values() for name in classes})
-    )
-    for split, classes in found.items():
-        _check_class_folders(classes, class_names, split, received)
+    images = _find_images(root, received)
+    class_names = tuple(sorted(set().union(*images.values())))
     files = [
         (split, class_names.index(name), file)
-        for split, classes in found.items()
-        for name, own in classes.items()
-        for file in own
+        for split, classes in images.items()
+        for name, class_files in classes.items()
+        for file in class_files
     ]
     heads = headers([str(file) for *_, file in files], "Reading headers")
     names = [file.relative_to(root).as_posix() for *_, file in files]
-    splits = {split: _readable(files, heads, split) for split in found}
-    check_classes(splits, class_names, received)
-    check_enough_to_split(splits, class_names, received)
+    # A link may point to no file.
+    sizes = [f.stat().st_size if f.exists() else None for *_, f in files]
     known = [head for head in heads if head is not None]
     shapes = {head[:2] for head in known}
-    all_splits: dict[str, Records | Stream] = {
-        **add_missing_splits(splits, validation_fraction, seed)
-    }
     return Source(
         name=root.resolve().name,
-        splits=all_splits,
+        splits=complete_splits(
+            {split: _readable(files, heads, split) for split in images},
+            class_names,
+            f"{received} (a folder per class, of {', '.join(ENDINGS)} files)",
+            validation_fraction,
+            seed,
+        ),
         class_names=class_names,
-        fingerprint=_fingerprint(names, files),
+        fingerprint=digest([*zip(names, sizes, strict=True)]),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=1 if all(head[2] for head in known) else 3,
         skipped=(
@@ -116,47 +110,16 @@ def _folders(root):
     }
 
 
-def _check_class_folders(classes, class_names, split, received):
-    if not classes:
-        raise ValueError(
-            "A dataset must be a folder with a folder of images per class. "
-            f'Received: {received}, without folders for the split "{split}"'
-        )
-    for name in class_names:
-        if name not in classes:
-            raise ValueError(
-                "Every split must have a folder for every class. Received: "
-                f'{received}, whose split "{split}" has no folder "{name}"'
-            )
-        if not classes[name]:
-            raise ValueError(
-                "A class folder must hold images, with names that end in "
-                f"{', '.join(ENDINGS)}. Received: {received}, whose folder "
-                f'"{name}" of the split "{split}" has none. Remove it, or '
-                "add images"
-            )
-
-
 def _readable(files, heads, split):
     """Returns the records of a split, without unreadable images."""
     kept = [
         (str(file), label)
-        for (own, label, file), head in zip(files, heads, strict=True)
-        if own == split and head is not None
+        for (file_split, label, file), head in zip(files, heads, strict=True)
+        if file_split == split and head is not None
     ]
-    images = np.empty(len(kept), object)
-    images[:] = [file for file, _ in kept]
-    return Records(images, np.array([label for _, label in kept], "int32"))
-
-
-def _fingerprint(names, files):
-    """Returns a hash of the names and sizes of all files."""
-    return digest(
-        [
-            # A link may point to no file.
-            (name, file.stat().st_size if file.exists() else None)
-            for name, (*_, file) in zip(names, files, strict=True)
-        ]
+    return Records(
+        np.array([file for file, _ in kept], object),
+        np.array([label for _, label in kept], "int32"),
     )
 
 

@@ -1,11 +1,10 @@
 """Training, validation and test images, ready for `fit`."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.data.sharding import Shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +23,10 @@ class ImageData:
         batch_size: Positive integer, images per batch, or `None`.
         seed: Integer, the seed that the images were loaded with.
         boxes: Boolean, whether batches hold boxes beside the labels.
-        train: Training images for `fit`, in a new order each epoch. (A
-            `tf.data.Dataset` has a new order whenever it is iterated, a
-            `PyDataset` after `on_epoch_end`, which `fit` calls.)
+        train: Training images for `fit`, a `keras.utils.PyDataset` in a new
+            order each epoch: after `set_epoch`, or after its own
+            `on_epoch_end`, which `fit` calls. Arrays if `batch_size` is
+            `None`.
         validation: Validation images, for `validation_data` of `fit`.
         test: Test images, for `evaluate`. The same for every seed.
         one_hot: Boolean, whether labels are one-hot, `(B, classes)` float32,
@@ -50,13 +50,6 @@ class ImageData:
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
-    _set_epoch: Callable[[int], Any] = dataclasses.field(
-        default=lambda epoch: None, repr=False
-    )
-    # Makes the datasets again, for a shard.
-    _make_datasets: Callable[..., Any] | None = dataclasses.field(
-        default=None, repr=False
-    )
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.train, self.validation, self.test))
@@ -70,12 +63,13 @@ class ImageData:
         Args:
             epoch: Integer from 0.
         """
-        self._set_epoch(epoch)
+        if self.batch_size is not None:
+            self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, Any]:
         """Returns a description of the dataset, as plain JSON values.
 
-        A run saves it, and compares it when it is resumed.
+        Stored with a run and checked when the run is resumed.
         """
         return {
             "name": self.name,
@@ -114,8 +108,8 @@ class ImageData:
         """
         count = _checks.positive_integer("count", count)
         devices = _checks.positive_integer("devices", devices)
-        _checks.one_of("index", index, range(count))
-        if not self.batch_size or self._make_datasets is None or self.boxes:
+        index = _checks.one_of("index", index, range(count))
+        if self.batch_size is None or self.boxes:
             raise ValueError(
                 "Only batches of images and labels can be sharded. "
                 f"Received: images with batch_size={self.batch_size}, "
@@ -126,14 +120,16 @@ class ImageData:
                 "`devices` must be a multiple of `count`: each process has as "
                 f"many. Received: devices={devices}, count={count}"
             )
-        smallest = min(self.batch_size, self.sizes["train"])
-        if devices > smallest:
+        if devices > min(self.batch_size, self.sizes["train"]):
             raise ValueError(
                 "Each device needs at least one image per batch. Received: "
                 f"devices={devices}, batch_size={self.batch_size}, "
                 f"{self.sizes['train']} training images"
             )
-        splits, set_epoch = self._make_datasets(
-            shard=Shard(int(index), count, devices)
+        return dataclasses.replace(
+            self,
+            **{
+                split: getattr(self, split).sharded(index, count, devices)
+                for split in self.sizes
+            },
         )
-        return dataclasses.replace(self, **splits, _set_epoch=set_epoch)

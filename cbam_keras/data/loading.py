@@ -1,19 +1,26 @@
 """`load`: images of any source as training, validation and test batches."""
 
 import dataclasses
-import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import MIXING, check_augmentations
-from cbam_keras.data.batches import make_datasets
+from cbam_keras.data.batches import Batches
+from cbam_keras.data.decoding import decode_all
 from cbam_keras.data.image_data import ImageData
-from cbam_keras.data.records import SPLITS, Records, Stream
-from cbam_keras.data.sharding import BatchOptions
-from cbam_keras.data.sources import as_arrays, find_source, resized
+from cbam_keras.data.records import SPLITS, DiskRecords, Records
+from cbam_keras.data.sources import find_source
+from cbam_keras.data.splitting import check_classes
+
+# The size to which images of different sizes are resized, as on ImageNet.
+SIDE = 224
+# Images of more bytes are not kept decoded in memory.
+DECODED_BYTES = 2 * 2**30
 
 
 def load(
@@ -62,9 +69,8 @@ def load(
               "image" and "label", such as `"cifar10"` or
               `"imagenette/160px-v2"`. A folder of that name in the working
               directory comes first, with a warning, unless `data_dir` is
-              given. If the
-              labels of its split "test" are secret, its split "validation"
-              is used for testing.
+              given. If its test labels are secret, its split "validation" is
+              used for testing.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
@@ -94,9 +100,9 @@ def load(
               an aspect ratio of 3:4 to 4:3, as is standard for ImageNet.
             - `"rand_augment"`: `keras.layers.RandAugment`, for images of
               three channels. It chooses its operations per batch.
-            - `"mixup"`, `"cutmix"`: `keras.layers.MixUp`, `CutMix`; with
-              both, one of them at random for each batch. Labels are one-hot
-              then, in all splits.
+            - `"mixup"`, `"cutmix"`: as `keras.layers.MixUp` and `CutMix`;
+              with both, one of them at random for each batch. Labels are
+              one-hot then, in all splits.
             Defaults to `()`.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to
             `None`, which means its default folder.
@@ -115,10 +121,10 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32 from 0,
-        boxes `(B, 4)` int32. They are `tf.data.Dataset`s under TensorFlow
-        and `keras.utils.PyDataset`s under the other backends. Datasets of
-        TensorFlow Datasets of more than 2 GiB are streamed from disk, always
-        by `tf.data`.
+        boxes `(B, 4)` int32. They are `keras.utils.PyDataset`s and hold the
+        same on every backend, except for what RandAugment draws. Datasets of
+        TensorFlow Datasets of more than 2 GiB are read from disk, image by
+        image.
 
     Raises:
         ValueError: If there is no such dataset, if it is not prepared or
@@ -141,7 +147,12 @@ def load(
     """
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
-    _check_fraction(validation_fraction)
+    _checks.positive_number("validation_fraction", validation_fraction)
+    if validation_fraction >= 1:
+        raise ValueError(
+            "`validation_fraction` must lie between 0 and 1. Received: "
+            f"validation_fraction={validation_fraction!r}"
+        )
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
     _checks.boolean("download", download)
@@ -171,34 +182,65 @@ def load(
         download=download,
     )
     _check_source(source, batch_size, boxes, augment)
+    size = size or source.shape or (SIDE, SIDE)
     # Whole arrays are always decoded.
     in_memory = in_memory if batch_size else True
-    source = resized(source, size, augment, in_memory)
-    if source.skipped:
+    splits, undecoded = _prepared(source, size, augment, in_memory)
+    skipped = (*source.skipped, *undecoded)
+    if skipped:
         _checks.warn(
-            f"{len(source.skipped)} images could not be read and are left "
-            f"out: {_checks.first_few(source.skipped)}"
+            f"{len(skipped)} images could not be read and are left out: "
+            f"{_checks.first_few(skipped)}"
         )
-    return _image_data(source, batch_size, seed, boxes, augment)
-
-
-def _check_fraction(value):
-    if not 0 < _checks.positive_number("validation_fraction", value) < 1:
-        raise ValueError(
-            "`validation_fraction` must lie between 0 and 1. Received: "
-            f"validation_fraction={value!r}"
-        )
+    if not boxes:
+        splits = {
+            split: dataclasses.replace(records, boxes=None)
+            for split, records in splits.items()
+        }
+    one_hot = bool(set(augment) & set(MIXING))
+    channels_first = keras.config.image_data_format() == "channels_first"
+    if batch_size is None:
+        datasets = _arrays(splits, channels_first)
+    else:
+        datasets = {
+            split: Batches(
+                records,
+                batch_size=batch_size,
+                size=size,
+                channels=source.channels,
+                seed=seed if split == "train" else None,
+                augment=augment if split == "train" else (),
+                num_classes=len(source.class_names) if one_hot else None,
+                channels_first=channels_first,
+            )
+            for split, records in splits.items()
+        }
+    channels = (source.channels,)
+    return ImageData(
+        name=source.name,
+        image_shape=channels + size if channels_first else size + channels,
+        class_names=source.class_names,
+        sizes={split: len(splits[split]) for split in SPLITS},
+        batch_size=batch_size,
+        seed=seed,
+        boxes=boxes,
+        augment=augment,
+        one_hot=one_hot,
+        skipped=skipped,
+        fingerprint=source.fingerprint,
+        **datasets,
+    )
 
 
 def _check_source(source, batch_size, boxes, augment):
     """Raises if a dataset does not fit the arguments of `load`."""
-    streamed = isinstance(source.splits["train"], Stream)
-    if streamed and batch_size is None:
+    train = source.splits["train"]
+    if isinstance(train, DiskRecords) and batch_size is None:
         raise ValueError(
             "A dataset that is too large for memory must come in batches. "
             f'Received: batch_size=None, name="{source.name}"'
         )
-    if boxes and (streamed or source.splits["train"].boxes is None):
+    if boxes and train.boxes is None:
         raise ValueError(
             f'The dataset "{source.name}" has no boxes. Received: '
             'boxes=True. "cluttered_mnist" has them'
@@ -211,44 +253,50 @@ def _check_source(source, batch_size, boxes, augment):
         )
 
 
-def _image_data(source, batch_size, seed, boxes, augment):
-    """Returns the `ImageData` of a dataset in its final size."""
-    if not boxes:
-        splits = {
-            split: dataclasses.replace(records, boxes=None)
-            if isinstance(records, Records)
-            else records
-            for split, records in source.splits.items()
-        }
-        source = dataclasses.replace(source, splits=splits)
-    first = keras.config.image_data_format() == "channels_first"
-    shape = (*source.shape, source.channels)
-    data = {
-        "name": source.name,
-        "image_shape": (shape[2], *shape[:2]) if first else shape,
-        "class_names": source.class_names,
-        "sizes": {split: len(source.splits[split]) for split in SPLITS},
-        "batch_size": batch_size,
-        "seed": seed,
-        "boxes": boxes,
-        "augment": augment,
-        "one_hot": bool(set(augment) & set(MIXING)),
-        "skipped": source.skipped,
-        "fingerprint": source.fingerprint,
+def _prepared(source, size, augment, in_memory):
+    """Returns splits at their final size, decoded if they may be.
+
+    Training images for random resized crops stay as they are, unless files
+    are to be decoded with `in_memory=True`. Also returns the names of the
+    images that could not be decoded.
+    """
+    crops = "random_resized_crop" in augment
+    prepared = {
+        split: records
+        for split, records in source.splits.items()
+        if isinstance(records, Records)
+        and (
+            split != "train" or not crops or (in_memory and not records.decoded)
+        )
     }
-    if batch_size is None:
-        return ImageData(**data, **as_arrays(source, first))
-    options = BatchOptions(
-        batch_size,
-        source.shape,
-        source.channels,
-        one_hot=len(source.class_names) if data["one_hot"] else None,
-        channels_first=first,
-    )
-    make = functools.partial(
-        make_datasets, source.splits, options, seed, augment
-    )
-    datasets, set_epoch = make()
-    return ImageData(
-        **data, **datasets, _set_epoch=set_epoch, _make_datasets=make
-    )
+    if in_memory is None:
+        count = sum(len(r) for r in prepared.values() if not r.decoded)
+        in_memory = count * math.prod(size) * source.channels <= DECODED_BYTES
+    splits, skipped = dict(source.splits), []
+    for split, records in prepared.items():
+        if records.decoded or in_memory:
+            splits[split], bad = decode_all(
+                records, size, source.channels, f"Preparing {split}"
+            )
+            skipped += [
+                f"{split} {index}"
+                if source.root is None
+                else os.path.relpath(records.images[index], source.root)
+                for index in bad
+            ]
+    if skipped:
+        kept = {s: splits[s] for s in splits if isinstance(splits[s], Records)}
+        check_classes(kept, source.class_names, f'name="{source.name}"')
+    return splits, skipped
+
+
+def _arrays(splits, channels_first):
+    """Returns the arrays of each split: images, labels and boxes, if any."""
+    arrays = {}
+    for split, records in splits.items():
+        images = records.images
+        if channels_first:
+            images = np.moveaxis(images, -1, 1)
+        boxes = () if records.boxes is None else (records.boxes,)
+        arrays[split] = (images, records.labels, *boxes)
+    return arrays

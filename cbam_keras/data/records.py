@@ -2,10 +2,12 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from cbam_keras._terminal import watched
 
 SPLITS = ("train", "validation", "test")
 
@@ -15,7 +17,7 @@ HASHED_BYTES = 64 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Images of one split with random access, and their labels.
+    """Images of one split in memory or in files, and their labels.
 
     Attributes:
         images: Array `(N, H, W, C)`, or array of objects `(N,)`: paths as
@@ -35,26 +37,43 @@ class Records:
     def decoded(self) -> bool:
         return self.images.dtype != object
 
+    def read(self, row: int) -> tuple[Any, int]:
+        """Returns one image, encoded or decoded, and its label."""
+        return self.images[row], self.labels[row]
+
     def take(self, indices: np.ndarray) -> "Records":
         boxes = None if self.boxes is None else self.boxes[indices]
         return Records(self.images[indices], self.labels[indices], boxes)
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
-    """Images of one split that are read in sequence, from disk.
+class DiskRecords:
+    """Images of one split that are read from disk, each with its label.
 
     Attributes:
-        make: Function that returns a `tf.data.Dataset` of encoded images and
-            labels.
-        size: Integer, the number of images.
+        examples: Sequence of dictionaries of `"image"`, encoded, and `"label"`.
+        rows: Range of the examples that belong to the split.
     """
 
-    make: Callable[[], Any]
-    size: int
+    examples: Sequence[Any]
+    rows: range
+    boxes: None = None
+    decoded: bool = False
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.rows)
+
+    def read(self, row: int) -> tuple[bytes, int]:
+        """Returns one encoded image and its label."""
+        example = self.examples[self.rows[row]]
+        return example["image"], example["label"]
+
+    def load(self, count: int, title: str) -> Records:
+        """Returns the first `count` images, encoded in memory."""
+        images, labels = np.empty(count, object), np.empty(count, "int32")
+        for row in watched(range(count), count, title):
+            images[row], labels[row] = self.read(row)
+        return Records(images, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +92,7 @@ class Source:
     """
 
     name: str
-    splits: dict[str, Records | Stream]
+    splits: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str
     shape: tuple[int, int] | None

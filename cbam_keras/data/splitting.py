@@ -51,6 +51,30 @@ def stratified(
     }
 
 
+def complete_splits(
+    splits: dict[str, Records],
+    class_names: Sequence[str],
+    received: str,
+    validation_fraction: float,
+    seed: int,
+) -> dict[str, Records]:
+    """Returns all three splits, the missing ones split off training.
+
+    Raises unless there are two classes and enough images of each.
+    """
+    check_classes(splits, class_names, received)
+    needed = 1 + sum(name not in splits for name in SPLITS)
+    counts = np.bincount(splits["train"].labels, minlength=len(class_names))
+    few = [class_names[i] for i in np.flatnonzero(counts < needed).tolist()]
+    if few:
+        raise ValueError(
+            f"Each class needs at least {needed} training images, one for "
+            "each split that is split off. Received: "
+            f"{received}, with fewer of class {_listed(few)}"
+        )
+    return add_missing_splits(splits, validation_fraction, seed)
+
+
 def add_missing_splits(
     splits: dict[str, Records], validation_fraction: float, seed: int
 ) -> dict[str, Records]:
@@ -93,21 +117,6 @@ def check_classes(
                 f"{_listed(absent)}. Remove the class everywhere, or add "
                 "images"
             )
-
-
-def check_enough_to_split(
-    splits: dict[str, Records], class_names: Sequence[str], received: str
-) -> None:
-    """Raises unless each class has an image for each missing split."""
-    needed = 1 + sum(name not in splits for name in SPLITS)
-    counts = np.bincount(splits["train"].labels, minlength=len(class_names))
-    few = [class_names[i] for i in np.flatnonzero(counts < needed).tolist()]
-    if few and needed > 1:
-        raise ValueError(
-            f"Each class needs at least {needed} training images, one for "
-            "each split that is split off. Received: "
-            f"{received}, with fewer of class {_listed(few)}"
-        )
 
 
 def _listed(names):
