@@ -1,4 +1,4 @@
-"""Files written whole, damaged files set aside, folders locked."""
+"""Files written whole, damaged files renamed, locks between processes."""
 
 import contextlib
 import datetime
@@ -8,7 +8,8 @@ import os
 import pathlib
 import socket
 import tempfile
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from cbam_keras import _checks
@@ -23,8 +24,10 @@ except ImportError:  # Windows
 UNFINISHED = ".unfinished-"
 # Ends the name of a damaged file that was set aside.
 DAMAGED = ".damaged"
-# Lies in a folder while a process works there.
+# Lies in a folder while a process writes to it.
 LOCK = ".lock"
+# How long a lock may be held that is held for moments, in seconds.
+SECONDS_TO_WAIT = 60
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -54,28 +57,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(
-    path: pathlib.Path, keys: Collection[str] = ()
-) -> dict[str, Any] | None:
-    """Returns the dictionary in a file, which must have at least these keys.
-
-    Returns `None` if there is no such file. A damaged file is reported,
-    renamed (see `set_aside`) and treated as missing.
-    """
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        set_aside(path, error)
-        return None
-    if not isinstance(content, dict) or not set(keys) <= set(content):
-        set_aside(path, "it lacks a part")
-        return None
-    return content
-
-
-def set_aside(path: pathlib.Path, error: Exception | str) -> None:
+def quarantine(path: pathlib.Path, error: Exception | str) -> None:
     """Renames a file that cannot be read, with a warning."""
     if isinstance(error, Exception):
         # The advice of `Damaged` is not needed: the file is dealt with here.
@@ -89,7 +71,7 @@ def set_aside(path: pathlib.Path, error: Exception | str) -> None:
 
 
 def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:
-    """Returns whether an error tells that nothing can be written any more."""
+    """Returns whether an error means that the disk is full or read-only."""
     return isinstance(error, OSError) and (
         error.errno in FULL or not os.access(folder, os.W_OK)
     )
@@ -130,29 +112,36 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
+class InUse(ValueError):
+    """Another process holds a lock.
+
+    Args:
+        path: Path of the lock.
+        holder: String, the process.
+        advice: String, what to do if it runs no more, or an empty one.
+    """
+
+    def __init__(self, path: pathlib.Path, holder: str, advice: str):
+        super().__init__(f'"{path}" is in use by {holder}{advice}')
+        self.holder = holder + advice
+
+
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other processes out of a folder.
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock that other processes respect, or raises `InUse`.
 
     The operating system takes the lock from a process that ends, in whatever
     way, also on network file systems that support `flock`. Where there is no
     `flock`, the file counts unless it names a process of this machine that
     has ended.
 
+    Args:
+        path: Path of the lock, a file that exists only while it is held.
+
     Raises:
-        ValueError: If another process has locked the folder.
+        InUse: If another process holds it.
     """
-    path = folder / LOCK
-    while True:
-        file = path.open("a+")
-        if not _acquired(file, path):
-            file.close()
-            raise _in_use(folder, _holder(path))
-        # The process before deletes the file, perhaps after it was opened.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        file.close()
+    file = _opened(path)
     try:
         file.truncate(0)
         json.dump(
@@ -171,6 +160,41 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             file.close()
         path.unlink(missing_ok=True)
         file.close()
+
+
+def _opened(path):
+    """Returns the file of a lock, which this process holds now."""
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            file = path.open("a+")
+        except FileNotFoundError:
+            # Another process has just deleted the empty folder.
+            continue
+        if not _acquired(file, path):
+            file.close()
+            raise _in_use(path)
+        # The process before deletes the file, perhaps after it was opened.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+@contextlib.contextmanager
+def waiting_lock(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock, which others hold for moments only, after waiting."""
+    end = time.monotonic() + SECONDS_TO_WAIT
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(path))
+                break
+            except InUse:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+        yield
 
 
 def _acquired(file, path):
@@ -214,20 +238,18 @@ def _is_running(process):
     return process != os.getpid()
 
 
-def _in_use(folder, holder):
-    who = "another process"
-    advice = "Wait until it has ended, or choose another folder"
+def _in_use(path):
+    """Returns the error that says who holds a lock."""
+    holder = _holder(path)
+    who, advice = "another process", ""
     if holder is not None:
         who = (
             f"process {holder['process']} on {holder['host']} since "
             f"{holder['since']}"
         )
     if holder is None or holder["host"] != socket.gethostname():
-        advice += (
-            ". If it runs no more and the file system has not noticed, delete "
-            f'"{folder / LOCK}"'
+        advice = (
+            " (if that runs no more and the file system has not noticed, "
+            f'delete "{path}")'
         )
-    return ValueError(
-        "`output` must be a folder in which no other process works. "
-        f'Received: output="{folder}", in use by {who}. {advice}'
-    )
+    return InUse(path, who, advice)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import operator
 import os
 import pathlib
 import shutil
@@ -20,14 +21,8 @@ import pretended
 import pytest
 from networks import linear
 
-from cbam_keras import (
-    ablation,
-    comparison,
-    detection,
-    models,
-    training,
-    tuning,
-)
+import cbam_keras
+from cbam_keras import models, training
 
 TWO = training.Recipe(epochs=2, batch_size=35)
 # What differs from run to run.
@@ -65,11 +60,11 @@ GIVEN = {
     "detect": {"attentions": ["none"], "recipe": TWO, "seeds": [0]},
 }
 PROGRAMS = {
-    "train": training.train,
-    "compare": comparison.compare,
-    "ablate": ablation.run,
-    "tune": tuning.search,
-    "detect": detection.compare,
+    "train": "training.train",
+    "compare": "comparison.compare",
+    "ablate": "ablation.run",
+    "tune": "tuning.search",
+    "detect": "detection.compare",
 }
 CHEAP = ["train", "compare", "ablate", "tune"]
 COMMAND = (
@@ -99,9 +94,8 @@ def call(name, output, **options):
     """Calls a program as a user does, and returns what it answers."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The averages of batch")
-        return answer(
-            PROGRAMS[name](**{**GIVEN[name], **options}, output=output)
-        )
+        program = operator.attrgetter(PROGRAMS[name])(cbam_keras)
+        return answer(program(**{**GIVEN[name], **options}, output=output))
 
 
 def answer(results):
@@ -114,7 +108,9 @@ def answer(results):
 def without(value):
     if isinstance(value, dict):
         return {k: without(v) for k, v in value.items() if k not in VARYING}
-    return [without(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return [without(v) for v in value]
+    return value
 
 
 def files(folder):

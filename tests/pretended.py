@@ -30,7 +30,6 @@ def fit(
     **options,
 ):
     """Runs the callbacks as `keras.Model.fit` does, with one batch an epoch."""
-    # `AttentionMonitor` finds its images by Keras' names of the arguments.
     model = self
     model.stop_training = False
     if not model.optimizer.built:

@@ -42,6 +42,7 @@ def results(*rows):
         seeds=tuple(range(len(rows[0].top1_errors))),
         test_images=1000,
         output="out",
+        details=None,
     )
 
 

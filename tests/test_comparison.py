@@ -14,7 +14,7 @@ import pretended
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import cli, comparison, data, explain, training
+from cbam_keras import comparison, data
 
 NAMES = ["none", "se", "cbam"]
 
@@ -84,10 +84,9 @@ def load(monkeypatch):
 
 def test_compare_trains_none_se_and_cbam_below_runs(compared):
     assert compared.output.parts[-2:] == ("runs", "train-mnist5k-tiny")
-    assert [run.network for run in compared.runs] == NAMES
     assert [run.file for run in compared.runs] == [f"{n}.keras" for n in NAMES]
-    settings = written(compared.output)["settings"]
-    assert (settings["model"], settings["networks"]) == ("tiny", NAMES)
+    assert written(compared.output)["settings"]["model"] == "tiny"
+    assert compared.seeds == (0,)
 
 
 def test_the_baseline_has_no_attention_and_scales_its_images(compared):
@@ -103,8 +102,8 @@ def test_layers_start_as_the_identity_and_get_the_options_they_take(compared):
     given = {"spatial_batch_norm": True, "kernel_size": 3}
     assert se.items() >= {**both, "kind": "SqueezeExcite"}.items()
     assert cbam.items() >= {**both, **given, "kind": "CBAM"}.items()
-    settings = written(compared.output)["settings"]
-    assert settings["layer_options"] == {**both, **given}
+    variants = written(compared.output)["settings"]["variants"]
+    assert variants == {"none": {}, "se": both, "cbam": {**both, **given}}
 
 
 def test_layers_have_defaults_by_network_unless_told(tmp_path, monkeypatch):
@@ -116,7 +115,7 @@ def test_layers_have_defaults_by_network_unless_told(tmp_path, monkeypatch):
     assert config_of(tmp_path / "a", "channel").items() >= channel.items()
     assert config_of(tmp_path / "a", "spatial").items() >= spatial.items()
     told = {"identity_init": False, "reduction_ratio": 8}
-    compare("cbam", layer_options=told, output=tmp_path / "b")
+    compare(["cbam"], layer_options=told, output=tmp_path / "b")
     told["spatial_batch_norm"] = False
     assert config_of(tmp_path / "b", "cbam").items() >= told.items()
 
@@ -139,22 +138,11 @@ def test_networks_are_built_for_the_data(side, parameters, kernel, stride):
     assert (stem.kernel_size[0], stem.strides[0]) == (kernel, stride)
 
 
-def test_recipe_and_data_options_decide_how_images_are_loaded(load, tmp_path):
-    recipe = training.RECIPES["small_images"]
-    recipe = dataclasses.replace(recipe, epochs=1, seed=3)
-    results = compare(
-        "none",
-        images="a folder",
-        recipe=recipe,
-        data_options={"data_dir": "b", "manual_dir": "c", "download": True},
-        output=tmp_path,
-    )
-    of_recipe = ("batch_size", "seed", "augment", "image_size")
-    assert load == {
-        **{name: getattr(recipe, name) for name in of_recipe},
-        **{"name": "a folder", "data_dir": "b", "manual_dir": "c"},
-        "download": True,
-    }
+def test_data_options_go_into_the_command(load, tmp_path):
+    folders = {"data_dir": "b", "manual_dir": "c"}
+    options = {"images": "a folder", "data_options": folders}
+    results = compare(["none"], **options, output=tmp_path)
+    assert load.items() >= {**folders, "name": "a folder"}.items()
     assert shlex.split(results.command)[3:] == [
         *("--data", "a folder", "--data-dir", "b", "--manual-dir", "c")
     ]
@@ -167,9 +155,22 @@ def test_by_default_crowded_digits_are_learned_in_two_epochs(load, tmp_path):
     assert (recipe["epochs"], recipe["learning_rate"]) == (2, 0.03)
 
 
+def test_layers_of_the_users_own_are_compared(tmp_path):
+    kinds = ["none", keras.layers.LeakyReLU]
+    options = {"layer_options": {"negative_slope": 0.5}}
+    results = compare(kinds, **options, output=tmp_path)
+    assert [row.network for row in results.rows] == ["none", "LeakyReLU"]
+    config = config_of(tmp_path, "LeakyReLU")
+    assert (config["kind"], config["negative_slope"]) == ("LeakyReLU", 0.5)
+    variants = written(tmp_path)["settings"]["variants"]
+    assert variants["LeakyReLU"] == {"negative_slope": 0.5}
+    with pytest.raises(TypeError, match="names, layer classes, or callables"):
+        compare([keras.layers.LeakyReLU()], output=tmp_path)
+
+
 def test_arrays_are_compared_without_a_command(tmp_path):
     images = (np.zeros((40, 8, 8, 1), "uint8"), np.arange(40) % 2)
-    results = compared_below(tmp_path, attentions="se", images=images)
+    results = compared_below(tmp_path, attentions=["se"], images=images)
     assert results.output.parts[-2:] == ("runs", "train-arrays-tiny")
     assert results.command is None
     assert "To see where they look" not in str(results)
@@ -178,23 +179,22 @@ def test_arrays_are_compared_without_a_command(tmp_path):
     assert shapes == ((None, 8, 8, 1), (None, 2))
     # Nor is there a difference to what is not trained.
     assert results.rows[0].difference is None
-    assert results.verdict.startswith("No differences:")
+    assert results.verdict.startswith("No baseline")
 
 
 def test_loaded_images_have_one_seed(tmp_path):
     images = data.load("mnist5k", batch_size=35)
-    results = compare("none", images=images, output=tmp_path)
-    assert "--data mnist5k" in results.command
+    assert "mnist5k" in compare("se", images=images, output=tmp_path).command
     with pytest.raises(TypeError, match="each seed splits them differently"):
-        compare("none", images=images, seeds=2, output=tmp_path)
+        compare(["none"], images=images, seeds=2, output=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"attentions": ["cbm"]}, 'Did you mean "cbam"'),
-        ({"attentions": []}, '"none", "cbam", "se", "channel", "spatial"'),
-        ({"attentions": ["se", "se"]}, "each at most once"),
+        ({"attentions": []}, "one or several different kinds"),
+        ({"attentions": ["se", "se"]}, "one or several different kinds"),
         ({"model": "resnet20"}, '`model` must be one of "tiny", "small"'),
         ({"images": "mnist5"}, 'Did you mean "mnist5k"'),
         ({"recipe": "fast"}, '`recipe` must be one of "default"'),
@@ -204,11 +204,6 @@ def test_loaded_images_have_one_seed(tmp_path):
         (
             {"attentions": ["none", "se"], "layer_options": {"kernel_size": 3}},
             "`kernel_size` must be an argument.*attention=.'none', 'se'.",
-        ),
-        ({"seeds": [1, 1]}, "different ones"),
-        (
-            {"seeds": 2, "distribute": training.Distribution("a:80", 2, 0)},
-            "Several seeds cannot be shared among processes",
         ),
     ],
 )
@@ -221,36 +216,13 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
 # What is printed.
 
 
-def test_one_seed_tells_nothing_about_chance(compared):
-    none, se, cbam = compared.rows
-    assert none.difference is None
-    assert se.difference == se.test_accuracy - none.test_accuracy
-    assert cbam.interval is None
-    assert compared.seeds == (0,)
-    assert "one seed tells nothing about chance" in compared.verdict
-    for row in (se, cbam):
-        points = f"{row.network} by {100 * row.difference:+.2f}"
-        assert points in compared.verdict
-
-
-def test_the_command_explains_the_networks(compared, monkeypatch):
-    explained = {}
-
-    def explain_files(models, images, settings, **options):
-        explained.update(options, models=models, images=images)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(explain, "explain_files", explain_files)
-    monkeypatch.chdir(compared.output.parent.parent)
+def test_the_command_explains_the_networks(compared):
     assert compared.command in str(compared)
-    program, *arguments = shlex.split(compared.command)
-    assert program == "cbam-keras"
-    cli.main([*arguments, "--count", "2"])
-    assert [path.resolve() for path in explained["models"]] == [
-        compared.output / run.file for run in compared.runs
+    assert shlex.split(compared.command) == [
+        *("cbam-keras", "explain"),
+        *(f"runs/train-mnist5k-tiny/{name}.keras" for name in NAMES),
+        *("--data", "mnist5k"),
     ]
-    assert explained["described"]["data"] == "mnist5k"
-    assert len(explained["images"]) == 2
 
 
 def test_a_comparison_is_json(compared):
@@ -268,7 +240,7 @@ def test_a_comparison_is_json(compared):
 
 def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
     recipe = dataclasses.replace(SHORT, seed=3)
-    plain = compare("none", recipe=recipe, output=tmp_path)
+    plain = compare(["none"], recipe=recipe, output=tmp_path)
     assert plain.seeds == (3,)
     assert seeded.rows[0].test_accuracies[0] == plain.rows[0].test_accuracy
     (loss,) = (row["val_loss"] for row in plain.history)
@@ -280,31 +252,29 @@ def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
     assert losses[3] == loss != losses[0]
 
 
-def test_rows_over_seeds_are_paired_and_printed(seeded):
-    none, se = seeded.rows
+def test_rows_over_seeds_are_those_of_the_study(seeded):
     assert seeded.seeds == (3, 0)
-    pairs = zip(se.test_accuracies, none.test_accuracies, strict=True)
-    assert se.difference == pytest.approx(np.mean([a - b for a, b in pairs]))
-    assert se.interval[0] <= se.difference <= se.interval[1]
-    assert "over 2 seeds" in seeded.verdict
+    for compared, row in zip(seeded.rows, seeded.details.rows, strict=True):
+        assert (compared.network, compared.measured) == (
+            *(row.variant, row.measured),
+        )
+    assert seeded.rows[1].interval is not None
     text = str(seeded)
-    assert "2 seeds" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("│ se ")]
-    assert f"{100 * se.test_accuracy:.2f} ± {100 * se.deviation:.2f} " in line
-    low, high = (100 * end for end in se.interval)
-    difference = 100 * se.difference
-    assert f"{difference:+.2f} points [{low:+.2f}, {high:+.2f}]" in line
+    assert "2 seeds" in text and "over 2 seeds" in seeded.verdict
+    assert seeded.rows[1].measured.difference_cell() in text
 
 
-def test_each_seed_has_a_folder_of_its_own(seeded):
-    assert seeded.output.name == "train-mnist5k-tiny-seeds"
+def test_seeds_share_a_folder(seeded):
+    assert seeded.output.name == "train-mnist5k-tiny"
     assert [run.file for run in seeded.runs] == [
-        *("seed-3/none.keras", "seed-3/se.keras"),
-        *("seed-0/none.keras", "seed-0/se.keras"),
+        *("none-seed3.keras", "se-seed3.keras"),
+        *("none-seed0.keras", "se-seed0.keras"),
     ]
     assert all((seeded.output / run.file).is_file() for run in seeded.runs)
-    assert "tiny-seeds/seed-3/se.keras" in seeded.command
-    content = written(seeded.output)
-    assert content["kind"] == "training over seeds"
-    assert content["verdict"] == seeded.verdict
-    assert content["rows"] == json.loads(seeded.json())["rows"]
+    # Those of the first seed are explained.
+    assert shlex.split(seeded.command)[2:4] == [
+        "runs/train-mnist5k-tiny/none-seed3.keras",
+        "runs/train-mnist5k-tiny/se-seed3.keras",
+    ]
+    frame = seeded.to_dataframe()
+    assert list(frame["seed"]) == [3, 3, 0, 0]

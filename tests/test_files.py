@@ -1,11 +1,13 @@
-"""Files are whole or not there; a folder is locked for one process."""
+"""Files are whole or not there; a lock is held by one process."""
 
+import contextlib
 import errno
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -38,7 +40,7 @@ def test_an_error_leaves_all_as_it_was(tmp_path, old):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == old
 
 
-# One process at a time in a folder, released however a process ends.
+# One process at a time, released however a process ends.
 
 # Without Keras, whose import takes seconds.
 HOLDER = """
@@ -54,22 +56,22 @@ with _files.locked(pathlib.Path(sys.argv[2])):
 
 
 def use(folder):
-    """Locks a folder for a moment."""
-    with _files.locked(folder):
-        assert os.listdir(folder) == [_files.LOCK]
+    """Holds a lock in a folder for a moment."""
+    with _files.locked(folder / "lock"):
+        assert os.listdir(folder) == ["lock"]
     assert os.listdir(folder) == []
 
 
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     package = pathlib.Path(_files.__file__).parent
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, package, tmp_path],
+        [sys.executable, "-c", HOLDER, package, tmp_path / "lock"],
         stdout=subprocess.PIPE,
     )
     with process:
         try:
             assert process.stdout.readline() == b"locked\n"
-            with pytest.raises(ValueError) as caught:
+            with pytest.raises(_files.InUse) as caught:
                 use(tmp_path)
         finally:
             process.kill()
@@ -78,15 +80,31 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     ) in str(caught.value)
     assert "delete" not in str(caught.value)
     # The file of the lock is still there.
-    assert os.listdir(tmp_path) == [_files.LOCK]
+    assert os.listdir(tmp_path) == ["lock"]
     use(tmp_path)
 
 
 def test_a_lock_ends_with_its_context(tmp_path):
-    with pytest.raises(KeyError), _files.locked(tmp_path):
+    with pytest.raises(KeyError), _files.locked(tmp_path / "lock"):
         with pytest.raises(ValueError, match=f"process {os.getpid()} on"):
             use(tmp_path)
         raise KeyError
+    use(tmp_path)
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    held = contextlib.ExitStack()
+    held.enter_context(_files.locked(tmp_path / "lock"))
+    release = threading.Timer(0.1, held.close)
+    release.start()
+    with _files.waiting_lock(tmp_path / "lock"):
+        monkeypatch.setattr(_files, "SECONDS_TO_WAIT", 0)
+        with (
+            pytest.raises(_files.InUse, match=f"process {os.getpid()} on"),
+            _files.waiting_lock(tmp_path / "lock"),
+        ):
+            pass
+    release.join()
     use(tmp_path)
 
 
@@ -95,7 +113,7 @@ def test_without_flock_the_process_in_the_file_counts(
     tmp_path, monkeypatch, support
 ):
     here = os.uname().nodename
-    lock = tmp_path / _files.LOCK
+    lock = tmp_path / "lock"
 
     def flock(*_):
         raise OSError(errno.ENOSYS, "not supported")

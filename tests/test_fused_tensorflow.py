@@ -27,6 +27,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM
+from cbam_keras._fused import gradients_forgotten, private
 
 skip_unless("tensorflow")
 pytestmark = pytest.mark.every_backend
@@ -255,3 +256,31 @@ def test_results_stay_where_a_private_name_is_gone(
     found = output(layer, x)
     with single_operations():
         np.testing.assert_allclose(found, output(layer, x), atol=1e-6)
+
+
+def test_gradients_of_a_network_can_be_forgotten(monkeypatch):
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+
+    layer, x = cbam(), tf.constant(random_input(SHAPE))
+
+    def trace():
+        function = tf.function(lambda x: layer(x, training=True))
+        return gradient_with_tape(function, x)
+
+    trace()
+    before = set(ops.gradient_registry.list())
+    with gradients_forgotten():
+        gradient = trace()
+        assert set(ops.gradient_registry.list()) > before
+    assert set(ops.gradient_registry.list()) == before
+    # Others are not, and none are where the private name is gone.
+    find = private._find
+    gone = {"gradient_registry"}
+    monkeypatch.setattr(
+        *(private, "_find"),
+        lambda module, name: None if name in gone else find(module, name),
+    )
+    with gradients_forgotten():
+        np.testing.assert_array_equal(trace(), gradient)
+    assert set(ops.gradient_registry.list()) > before

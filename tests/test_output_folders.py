@@ -1,12 +1,21 @@
 """Output folders: what else is in them, overwriting, locks, links, names."""
 
 import os
+import re
 import shutil
+import time
 
 import keras
 import numpy as np
 import pytest
-from folder_checks import Killed, call, every_program, files, weights
+from folder_checks import (
+    Killed,
+    call,
+    epochs,
+    every_program,
+    files,
+    weights,
+)
 from networks import linear
 from PIL import Image
 
@@ -33,7 +42,7 @@ def test_a_folder_with_other_files_is_left_alone(name, overwrite, tmp_path):
 @pytest.mark.parametrize(
     ("name", "other", "overwrite"),
     [
-        ("train", "compare", True),
+        ("train", "ablate", True),
         ("compare", "tune", False),
         ("tune", "train", True),
     ],
@@ -137,27 +146,59 @@ def test_resume_and_overwrite_are_booleans(name, option, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# One process at a time.
+# Several processes. A lock belongs to an open file, so a call within another
+# one stands for another process, which a subprocess shows in test_files.py.
 
 
-@every_program
-def test_a_folder_is_used_by_one_process_at_a_time(name, tmp_path):
-    output, fit, refused = tmp_path / "run", keras.Model.fit, []
+def within_the_first_training(name, output, act):
+    """Calls a program, which calls `act` when it begins to train."""
+    fit, acts = keras.Model.fit, [act]
 
     def nested(model, *arguments, **options):
-        if not refused:
-            # A lock belongs to an open file, so this stands for another
-            # process, which a subprocess shows in test_files.py.
-            for overwrite in (False, True):
-                with pytest.raises(ValueError, match="in use by process"):
-                    call(name, output, overwrite=overwrite)
-            refused.append(name)
+        if acts:
+            acts.pop()()
         return fit(model, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", nested)
-        call(name, output)
+        return call(name, output)
+
+
+@every_program
+def test_a_run_is_not_overwritten_while_a_process_works_there(name, tmp_path):
+    refused = []
+
+    def overwrite():
+        with pytest.raises(ValueError, match="in use by process"):
+            call(name, tmp_path / "run", overwrite=True)
+        refused.append(name)
+
+    within_the_first_training(name, tmp_path / "run", overwrite)
     assert refused
+
+
+@pytest.mark.parametrize("name", ["train", "compare", "ablate"])
+def test_processes_share_the_networks_of_a_run(
+    name, whole, tmp_path, monkeypatch, capsys
+):
+    def wait(seconds):
+        raise Killed
+
+    def share():
+        # Trains what is left, then waits for the network under training.
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(time, "sleep", wait)
+            call(name, tmp_path / "run")
+
+    with epochs() as trained:
+        found = within_the_first_training(name, tmp_path / "run", share)
+    output, expected = whole(name)
+    assert found == expected
+    assert weights(tmp_path / "run") == weights(output)
+    assert len(trained) == 2 * len(weights(output))
+    assert re.search(
+        "Waiting for .* in use by process", capsys.readouterr().out
+    )
 
 
 def test_an_output_folder_may_be_a_link(tmp_path, whole):

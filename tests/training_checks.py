@@ -1,7 +1,6 @@
 """Small networks, recipes and data for the tests of training."""
 
 import dataclasses
-import itertools
 import pathlib
 import time
 
@@ -9,8 +8,8 @@ import networks
 import pytest
 from networks import linear
 
+from cbam_keras.study.checkpoints import Progress
 from cbam_keras.training import Recipe
-from cbam_keras.training.checkpoints import Progress
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # 70 training images, so five steps per epoch, the last one incomplete.
@@ -30,19 +29,13 @@ NETWORKS = {"linear": linear, "resnet": resnet}
 
 def numbers(results):
     """Returns what a resumed run must repeat: all but the seconds."""
-    rows = [
-        [row["network"], row["epoch"], *(row[key] for key in KEYS)]
-        for row in results.history
+    rows = [*results.history, *map(dataclasses.asdict, results.runs)]
+    return [
+        value
+        for row in rows
+        for key, value in row.items()
+        if not key.startswith("seconds")
     ]
-    runs = [
-        [
-            value
-            for key, value in dataclasses.asdict(run).items()
-            if key != "seconds_per_epoch"
-        ]
-        for run in results.runs
-    ]
-    return list(itertools.chain(*rows, *runs))
 
 
 def close(results, atol=1e-6):

@@ -11,5 +11,6 @@
 
 from cbam_keras._fused.convolution import convolve
 from cbam_keras._fused.decorator import fused
+from cbam_keras._fused.private import gradients_forgotten
 
-__all__ = ["convolve", "fused"]
+__all__ = ["convolve", "fused", "gradients_forgotten"]

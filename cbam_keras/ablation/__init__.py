@@ -1,12 +1,16 @@
-"""The comparisons of the paper on any data, over seeds.
+"""The paper's comparisons on your own data, over several seeds.
 
-- `runs`: `run`, which trains the networks of the paper's tables; `estimate`.
-- `results`: rows, and tables of them.
-- `statistics`: means, deviations and paired differences.
-- `folder`: the output folder.
+- `run`: `run`, and the networks of the paper's tables.
+- `results`: rows, and tables of them in several formats.
 """
 
 from cbam_keras.ablation.results import AblationResults, AblationRow
-from cbam_keras.ablation.runs import ABLATIONS, TABLES, estimate, run
+from cbam_keras.ablation.run import (
+    ABLATIONS,
+    TABLES,
+    estimate,
+    results_of,
+    run,
+)
 
 __all__ = ["ABLATIONS", "TABLES", "AblationResults", "AblationRow", "run"]

@@ -9,8 +9,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from cbam_keras import _terminal
-from cbam_keras.training import CONFIDENCE
+from cbam_keras import _terminal, study
+
+# The fraction of intervals that exclude zero by chance.
+BY_CHANCE = 1 - study.CONFIDENCE
 
 TITLES = {
     1: "channel attention",
@@ -77,6 +79,7 @@ class AblationResults(_terminal.Tabular):
         seeds: Tuple of integers, in the order of `top1_errors`.
         test_images: Integer, the number of test images.
         output: Path of the output folder.
+        details: The `study.Results`, with all outcomes.
     """
 
     rows: list[AblationRow]
@@ -84,6 +87,7 @@ class AblationResults(_terminal.Tabular):
     seeds: tuple[int, ...]
     test_images: int
     output: pathlib.Path
+    details: study.Results = dataclasses.field(repr=False)
 
     @property
     def title(self) -> str:
@@ -220,7 +224,7 @@ class AblationResults(_terminal.Tabular):
             f"{len(clear)} of {many} differences to the first row of a table "
             f"exclude zero over {len(self.seeds)} seeds"
             + (f": {listed}. " if clear else ". ")
-            + f"By chance alone about {many * (1 - CONFIDENCE):.1f} would."
+            + f"By chance alone about {many * BY_CHANCE:.1f} would."
         )
 
     def _by_table(self):
@@ -261,7 +265,7 @@ class AblationResults(_terminal.Tabular):
             + found
             + "By chance alone one in 20 does, of the "
             + f"{comparisons} different comparisons in all tables about "
-            + f"{comparisons * (1 - CONFIDENCE):.1f}. Other test images are "
+            + f"{comparisons * BY_CHANCE:.1f}. Other test images are "
             + "not accounted for."
         )
 

@@ -1,17 +1,13 @@
-"""Estimates of how long a training takes."""
+"""Estimates of how long a study takes."""
 
 import dataclasses
-import functools
 import random
 
 import numpy as np
 from networks import linear, mlp
 
-from cbam_keras import data
-from cbam_keras.training import Cost, Estimate, Recipe, estimate
-
-NETWORKS = {"linear": linear, "mlp": functools.partial(mlp, 2)}
-RECIPE = Recipe(epochs=3)
+from cbam_keras import data, study, training
+from cbam_keras.study import Cost, Estimate
 
 
 def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
@@ -22,26 +18,37 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
     images = data.load("mnist5k", batch_size=1000)
 
     def seen():
-        labels = [batch[1] for batch in images.train]
-        return np.concatenate([np.asarray(batch) for batch in labels])
+        labels = [labels for _, labels in images.train]
+        images.train.on_epoch_end()
+        return np.concatenate(labels)
 
     images.set_epoch(0)
     before = seen()
     assert (seen() != before).any()
     state = random.getstate(), np.random.get_state()[1].tolist()
-    found = estimate(NETWORKS, images, RECIPE, times=2, workers=4)
+    found = study.estimate(
+        study.Study(
+            task=study.Classification(images),
+            variants=[
+                study.Variant("linear", lambda data: linear()),
+                study.Variant("mlp", lambda data: mlp(2)),
+            ],
+            seeds=(0, 1),
+            recipe=training.Recipe(epochs=3),
+        ),
+        workers=4,
+    )
     assert (random.getstate(), np.random.get_state()[1].tolist()) == state
     assert (seen() == before).all()
     assert list(tmp_path.iterdir()) == []
 
-    linear_, mlp_ = found.costs
-    assert [cost.network for cost in found.costs] == ["linear", "mlp"]
-    # 16 inputs: 16 x 10, and 16 x 2 + 2 x 10, with biases.
-    assert (linear_.parameters, mlp_.parameters) == (170, 64)
-    # The pooling reads 28 x 28 pixels, and no MACs are counted for it.
-    assert (linear_.macs, mlp_.macs) == (160, 52)
-    assert all(cost.seconds_per_epoch > 0 for cost in found.costs)
-    assert all(cost.seconds_once > 0 for cost in found.costs)
+    # 16 inputs: 16 x 10, and 16 x 2 + 2 x 10, with biases. The pooling reads
+    # 28 x 28 pixels, and no MACs are counted for it.
+    assert [(c.network, c.parameters, c.macs) for c in found.costs] == [
+        *(("linear", 170, 160), ("mlp", 64, 52))
+    ]
+    for cost in found.costs:
+        assert cost.seconds_per_epoch > 0 and cost.seconds_once > 0
     assert (found.epochs, found.times, found.workers) == (3, 2, 4)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -70,8 +71,9 @@ def test_the_folder_holds_networks_history_results_and_curves(finished):
 
 def test_results_json_holds_the_results_and_how_they_came_about(finished):
     content = json.loads((finished.output / "results.json").read_text())
-    assert content["runs"] == [dataclasses.asdict(r) for r in finished.runs]
-    assert content["history"] == finished.history
+    assert (content["format"], content["kind"]) == (2, "train")
+    outcomes = finished.details.outcomes
+    assert content["cells"] == [dataclasses.asdict(one) for one in outcomes]
     settings = content["settings"]
     expected = {
         "name": "mnist5k",
@@ -80,12 +82,12 @@ def test_results_json_holds_the_results_and_how_they_came_about(finished):
         "seed": 0,
         "image_shape": [28, 28, 1],
     }
-    assert settings["data"].items() >= expected.items()
-    # As JSON has it, with lists; the data tell of the size of images.
+    assert settings["data"]["0"].items() >= expected.items()
+    # As JSON has it, with lists; the data tell of seed and size of images.
     recipe = json.loads(json.dumps(dataclasses.asdict(SGD)))
-    del recipe["image_size"]
+    del recipe["image_size"], recipe["seed"]
     assert settings["recipe"] == recipe
-    assert settings["networks"] == ["linear", "resnet"]
+    assert settings["variants"] == {"linear": {}, "resnet": {}}
     assert settings["backend"] == keras.backend.backend()
     assert content["versions"]["keras"] == keras.__version__
     assert keras.backend.backend() in content["versions"]
@@ -130,23 +132,20 @@ def test_a_saved_network_is_of_its_best_epoch(finished):
     [
         ([(0.3, 2.0), (0.3, 1.5), (0.2, 1.0)], 2),
         ([(0.3, 2.0), (0.1, 0.5), (0.3, 2.0)], 1),
+        ([(0.0, 1.0), (1.0, 1.0), (0.0, 1.0), (0.0, 1.0)], 2),
     ],
-    ids=["tie_by_loss", "full_tie"],
+    ids=["tie_by_loss", "full_tie", "later_ones_worse"],
 )
-def test_best_is_by_accuracy_then_by_loss(rows, best):
-    history = [
-        {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss}
-        for epoch, (accuracy, loss) in enumerate(rows, 1)
-    ]
-    assert training.best_epoch(history) == best
-
-
-def test_the_best_network_is_kept_while_later_ones_are_worse(
-    tmp_path, monkeypatch
+def test_the_best_network_is_kept_by_accuracy_then_by_loss(
+    rows, best, tmp_path, monkeypatch
 ):
     pretended.install(monkeypatch)
     monkeypatch.setattr(
-        pretended, "numbers", lambda _, *key: (1.0, float(key[1:] == (1,)))
+        pretended,
+        "numbers",
+        lambda _, *key: (
+            rows[key[-1]][::-1] if key[0] == "validation" else (1.0, 0.5)
+        ),
     )
     save, saved = keras.Model.save, []
 
@@ -155,13 +154,33 @@ def test_the_best_network_is_kept_while_later_ones_are_worse(
         return save(model, *arguments, **options)
 
     monkeypatch.setattr(keras.Model, "save", saving)
-    recipe = training.Recipe(epochs=4, batch_size=100)
+    recipe = training.Recipe(epochs=len(rows), batch_size=100)
     found = training.train(
         {"linear": linear}, "mnist5k", recipe, output=tmp_path
     )
-    assert found.runs[0].best_epoch == 2
+    assert found.runs[0].best_epoch == best
     kept = keras.saving.load_model(tmp_path / "linear.keras").get_weights()[0]
-    np.testing.assert_array_equal(kept, saved[1])
+    np.testing.assert_array_equal(kept, saved[best - 1])
+
+
+def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    pretended.install(monkeypatch)
+    train = functools.partial(
+        *(training.train, {"linear": linear}, "mnist5k", SMALL),
+        output=tmp_path / "run",
+        tensorboard=True,
+    )
+    if keras.backend.backend() != "tensorflow":
+        with pytest.raises(ValueError, match="needs the TensorFlow backend"):
+            train()
+        return
+    folder = train().output / "tensorboard/linear-seed0/train"
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    assert "epoch_loss" in events.Tags()["tensors"]
 
 
 LOAD = "import keras, cbam_keras, sys; keras.saving.load_model(sys.argv[1])"
@@ -177,6 +196,9 @@ def test_a_network_trained_by_sgd_loads_with_the_package_alone(finished):
 # Resuming; more in test_resuming.py.
 
 
+STATE = ".cells/network-seed0/state.json"
+
+
 def _interrupt(networks, recipe, output):
     """Trains until the second epoch would be saved."""
     save, saves = keras.Model.save, itertools.count(1)
@@ -190,7 +212,7 @@ def _interrupt(networks, recipe, output):
         patch.setattr(keras.Model, "save", saving)
         with pytest.raises(KeyboardInterrupt):
             training.train(networks, "mnist5k", recipe, output=output)
-    state = json.loads((output / ".resume" / "state.json").read_text())
+    state = json.loads((output / STATE).read_text())
     assert len(state["history"]) == 1
     with (output / "history.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]

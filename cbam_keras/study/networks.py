@@ -1,5 +1,6 @@
 """Networks built from a seed, checked and compiled for training."""
 
+import functools
 import hashlib
 import json
 import math
@@ -8,30 +9,32 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.training.recipe import DTYPES
+from cbam_keras.recipes import DTYPES
 
 # Averages that hold more of their initial values are reported.
 MOST_LEFT = 0.1
 
 
-def build_network(build, images, recipe):
-    """Returns a new network, compiled, after checking that it fits."""
-    model = build_seeded(build, recipe)
-    check_network(model, images)
-    compile_network(
-        model,
-        recipe,
-        len(images.train),
-        one_hot=images.one_hot,
+def build_network(study, variant, seed, data):
+    """Returns a new network of a variant, after checking that it fits."""
+    model = build_seeded(
+        functools.partial(variant.build, data), study.recipe_for(variant, seed)
     )
+    study.task.check(model, data)
     return model
 
 
 def build_seeded(build, recipe):
-    """Calls `build` with the recipe's seed and precision set."""
+    """Calls `build` with the seed and the precision of a recipe in effect."""
     keras.utils.set_random_seed(recipe.seed)
     with _inspection.dtype_policy(DTYPES[recipe.mixed_precision]):
-        return build()
+        model = build()
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "The function for a network must return a keras.Model. Received: "
+            f"{model!r}"
+        )
+    return model
 
 
 def check_network(model, images):

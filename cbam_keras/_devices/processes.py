@@ -104,7 +104,7 @@ def wait_for_processes() -> None:
 
 @contextlib.contextmanager
 def guarded(index: int, processes: int, folder: Any):
-    """Says how to resume when an exception tells that a process is gone.
+    """Adds advice on resuming to errors caused by a lost process.
 
     Args:
         index: Integer, the number of this process.

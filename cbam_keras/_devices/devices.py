@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.training.processes import (
+from cbam_keras._devices.processes import (
     connect_processes,
     guarded,
     wait_for_processes,
@@ -54,7 +54,7 @@ class Distribution:
 
 
 class Devices:
-    """The devices that train a network; here one device of one process.
+    """The devices that train a network; by default one device of one process.
 
     Attributes:
         index: Integer, the number of this process.
@@ -79,8 +79,8 @@ class Devices:
         """Context in which a model is prepared for `fit`."""
         return contextlib.nullcontext()
 
-    def apart(self):
-        """Context, during `fit`, for what one process does by itself."""
+    def save_scope(self):
+        """Context for saving during `fit`, which one process does alone."""
         return contextlib.nullcontext()
 
     def wait(self):
@@ -116,7 +116,7 @@ class Devices:
         return -(-size // self.count) * self.count / size
 
 
-ALONE = Devices()
+SINGLE_DEVICE = Devices()
 
 
 class _Mirrored(Devices):
@@ -144,7 +144,7 @@ class _Mirrored(Devices):
         with self._synchronized(True):
             yield
 
-    def apart(self):
+    def save_scope(self):
         # Other backends do not load a layer that is saved as synchronized.
         return self._synchronized(False)
 
@@ -188,7 +188,7 @@ class _Parallel(Devices):
                 self.wait()
 
     @contextlib.contextmanager
-    def apart(self):
+    def save_scope(self):
         # Keras creates variables when it saves a model, for example, and
         # with a distribution each needs all processes.
         before = keras.distribution.distribution()
@@ -243,26 +243,24 @@ def find_devices(distribute: bool | Distribution) -> Devices:
     """Returns the devices to train on, connected to the other processes."""
     connect(distribute)
     if not distribute:
-        return ALONE
+        return SINGLE_DEVICE
     if keras.backend.backend() == "jax":
         jax = _checks.require("jax", extra="jax")
-        return ALONE if jax.device_count() == 1 else _Parallel()
+        return SINGLE_DEVICE if jax.device_count() == 1 else _Parallel()
     tf = _checks.require("tensorflow", extra="tensorflow")
     # There are several with GPUs, or when the processor is split.
     devices = tf.config.list_logical_devices(
         "GPU"
     ) or tf.config.list_logical_devices("CPU")
     names = [device.name for device in devices]
-    return ALONE if len(names) == 1 else _Mirrored(names)
+    return SINGLE_DEVICE if len(names) == 1 else _Mirrored(names)
 
 
 def _weighted(batches: Any, factor: float) -> Any:
     """Returns batches with their sample weights multiplied by a factor."""
     if factor == 1:
         return batches
-    if isinstance(batches, keras.utils.PyDataset):
-        return _Weighted(batches, factor)
-    return batches.map(lambda x, y, weights: (x, y, weights * factor))
+    return _Weighted(batches, factor)
 
 
 class _Weighted(keras.utils.PyDataset):

@@ -1,19 +1,20 @@
-"""Networks for training: built, compiled, checked, refused, told about."""
+"""Networks and images for training: built, loaded, checked, refused."""
 
 import dataclasses
 import functools
 import json
+import re
 import sys
 
 import keras
 import numpy as np
 import pretended
 import pytest
+from data_checks import arrays
 from keras import layers
 from training_checks import KEYS, SHORT, linear, resnet
-from tuning_checks import warned
 
-from cbam_keras import data, training
+from cbam_keras import data, study, training
 from cbam_keras.training import Recipe
 
 
@@ -54,10 +55,10 @@ def test_mixed_precision_is_the_policy_while_building():
     keras.config.set_dtype_policy("mixed_bfloat16")
     for precision, inside in ((None, "bfloat16"), ("float16", "float16")):
         recipe = Recipe(mixed_precision=precision)
-        model = training.build_seeded(linear, recipe)
+        model = study.build_seeded(linear, recipe)
         assert model.layers[-1].dtype_policy.name == f"mixed_{inside}"
         with pytest.raises(ZeroDivisionError):
-            training.build_seeded(lambda: 1 / 0, recipe)
+            study.build_seeded(lambda: 1 / 0, recipe)
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
@@ -100,7 +101,7 @@ def softmax(logits):
 )
 def test_the_loss_is_the_cross_entropy(build, to_probabilities, one_hot):
     model = build()
-    training.compile_network(model, SHORT, 2, one_hot=one_hot)
+    study.compile_network(model, SHORT, 2, one_hot=one_hot)
     images, labels = data.load("mnist5k", batch_size=None).validation
     # Small, so that no probability of the untrained network is 0.
     outputs = model(images.astype("float32") / 255)
@@ -129,7 +130,7 @@ def test_a_training_step_is_traced_once(monkeypatch):
         return step(self, data)
 
     monkeypatch.setattr(keras.Model, "train_step", counted)
-    training.compile_network(model, SHORT, 2)
+    study.compile_network(model, SHORT, 2)
     # What `fit` calls for each batch.
     model.make_train_function()
     for _ in range(2):
@@ -142,13 +143,20 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
         inner = keras.Sequential([layers.Flatten(), layers.Dense(units)])
         return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
 
-    one, same, other = (
-        training.fingerprint(build(units)) for units in (8, 8, 9)
-    )
+    one, same, other = (study.fingerprint(build(units)) for units in (8, 8, 9))
     assert one == same != other
 
 
 # Refused.
+
+
+def unfit(model, shape, output):
+    """Returns the arguments of a test with a network, and what is said."""
+    text = f"input_shape=(None, {shape}), output_shape=(None, {output})"
+    return model, ValueError, re.escape(text)
+
+
+unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
 
 
 @pytest.mark.parametrize(
@@ -158,40 +166,22 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
         ({1: linear}, TypeError, "a keras.Model or a mapping"),
         ({}, ValueError, "at least one network"),
         ({"a/b": linear}, ValueError, "file names"),
+        (lambda: None, TypeError, "must return a keras.Model"),
+        (lambda: unknown, ValueError, "known input shape"),
+        unfit(lambda: linear(shape=(32, 28, 1)), "32, 28, 1", "10"),
+        unfit(lambda: linear(classes=9), "28, 28, 1", "9"),
+        unfit(lambda: resnet(include_top=False), "28, 28, 1", "28, 28, 4"),
     ],
 )
 def test_wrong_networks_are_refused(tmp_path, networks, error, message):
-    with pytest.raises(error, match=f"`networks`.*{message}.*Received"):
-        train(networks, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("build", "received"),
-    [
-        (lambda: linear(shape=(32, 28, 1)), "32, 28, 1), {}10)"),
-        (lambda: linear(classes=9), "28, 28, 1), {}9)"),
-        (lambda: resnet(include_top=False), "28, 28, 1), {}28, 28, 4)"),
-    ],
-    ids=["size", "classes", "no_classifier"],
-)
-def test_a_network_that_does_not_fit_is_refused(tmp_path, build, received):
-    received = received.format("output_shape=(None, ")
-    with pytest.raises(
-        ValueError,
-        match=r'"mnist5k" must take images of shape \(28, 28, 1\) and give 10',
-    ) as caught:
-        train(build, tmp_path)
-    assert f"input_shape=(None, {received}" in str(caught.value)
+    with pytest.raises(error, match=message) as caught:
+        train(networks, tmp_path)
+    assert "Received: " in str(caught.value)
+    if "input_shape=" in message:
+        expected = "take images of shape (28, 28, 1) and give 10 values"
+        assert expected in str(caught.value)
     # Another network may be written there.
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_no_model_with_a_shape_is_refused(tmp_path):
-    unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
-    for model in (None, unknown):
-        with pytest.raises(ValueError, match="known input shape. Received"):
-            train(lambda model=model: model, tmp_path)
 
 
 def test_a_network_for_any_size_fits(tmp_path):
@@ -211,7 +201,7 @@ def test_a_network_for_any_size_fits(tmp_path):
             {"recipe": Recipe(mixed_precision="float16")},
             '`mixed_precision` decides how.*model "linear"',
         ),
-        ({"distribute": True}, '`distribute` decides on which.*model "linear"'),
+        ({"distribute": True}, '`distribute` decides how.*model "linear"'),
     ],
     ids=str,
 )
@@ -246,6 +236,59 @@ def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+# Images.
+
+LOADED = Recipe(
+    batch_size=7, seed=3, augment=("flip",), image_size=(6, 5), epochs=1
+)
+
+
+def test_the_recipe_and_data_options_decide_how_images_are_loaded():
+    task = study.Classification(arrays(), validation_fraction=0.5)
+    images = task.load(LOADED)
+    assert (images.batch_size, images.seed, images.augment) == (7, 3, ("flip",))
+    assert images.image_shape == (6, 5, 3)
+    assert images.sizes == {"train": 25, "validation": 30, "test": 15}
+
+
+def test_loaded_images_keep_their_options(tmp_path):
+    images = data.load("mnist5k", batch_size=10, seed=2, augment="crop")
+    assert study.Classification(images).load(LOADED) is images
+    train(linear, tmp_path, LOADED, images)
+    settings = json.loads((tmp_path / "results.json").read_text())["settings"]
+    (described,) = settings["data"].values()
+    for values in (described, settings["recipe"]):
+        assert (values["batch_size"], values["augment"]) == (10, ["crop"])
+    assert (described["seed"], described["image_shape"]) == (2, [28, 28, 1])
+
+
+LOAD = functools.partial(data.load, "cluttered_mnist")
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (arrays, {"batch_size": 1}, "`batch_size` is an argument of the reci"),
+        (arrays, {"boxes": 1}, "`data_options` must be one of .*boxes"),
+        (arrays, {"downlod": True}, 'Did you mean "download"'),
+        (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
+        (functools.partial(LOAD, boxes=True), {}, "images and labels only"),
+        (LOAD, {"download": True}, "must be left out for images that are lo"),
+    ],
+)
+def test_images_and_options_that_do_not_fit_are_refused(
+    images, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        study.Classification(images(), **options)
+
+
+def test_other_images_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="`data` must be the name of a dataset"):
+        train(linear, tmp_path / "run", images=arrays()[0])
+    assert not (tmp_path / "run").exists()
+
+
 # Averages of batch normalization that are still far from the data's.
 
 MESSAGE = "The averages of batch normalization"
@@ -269,6 +312,8 @@ def normalized(momentum=0.9, trained=False, **options):
     return model
 
 
+# Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
     # The average starts at 0: of a constant mean of 1 it lacks what is left.
     layer = layers.BatchNormalization(momentum=0.9)
@@ -276,12 +321,13 @@ def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
     for _ in range(8):
         layer(keras.ops.ones((2, 3)), training=True)
     left = 1 - float(keras.ops.convert_to_numpy(layer.moving_mean)[0])
-    with warned(MESSAGE) as found:
-        train(normalized, tmp_path, FOUR)
-    assert f" {left:.0%} of their initial values" in found[0]
-    assert "after 8 steps with momentum=0.9" in found[0]
     # 0.9 ** 22 is 0.098.
-    assert "Train 11 epochs or more" in found[0]
+    said = (
+        f"{MESSAGE}.* {left:.0%} of their initial values after 8 steps with "
+        "momentum=0.9.*Train 11 epochs or more"
+    )
+    with pytest.warns(UserWarning, match=said):
+        train(normalized, tmp_path, FOUR)
 
 
 @pytest.mark.filterwarnings(f"error:{MESSAGE}:UserWarning")

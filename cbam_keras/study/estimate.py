@@ -1,21 +1,21 @@
-"""`estimate`: how long a training will take, from a few timed steps."""
+"""`estimate`: how long a study will take, from a few timed steps."""
 
 import dataclasses
-import functools
+import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection, _terminal, data, profiling
-from cbam_keras._terminal import in_words, watched
-from cbam_keras.training.networks import build_network, count_parameters
-from cbam_keras.training.recipe import Recipe
+from cbam_keras import _checks, _inspection, _terminal, profiling
+from cbam_keras._terminal import in_words
+from cbam_keras.study.networks import build_network, count_parameters
+from cbam_keras.study.study import Study, Variant
 
 # Timed steps end after so many, or after so many seconds if there are some.
-MOST_STEPS, FEWEST_STEPS, SECONDS = 30, 3, 2
+MAX_STEPS, MIN_STEPS, MAX_SECONDS = 30, 3, 2
 # What a step without gradients takes of one with them, in computation.
 FORWARD = 1 / 3
 
@@ -43,19 +43,21 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """How long a training will take; prints as a table.
+    """How long a study will take; prints as a table.
 
     Attributes:
-        costs: Tuple of `Cost`, one per network.
+        costs: Tuple of `Cost`, one per variant.
         epochs: Integer, the epochs of each training.
-        times: Integer, how often each network is trained.
+        times: Integer, how often each variant is trained: the seeds.
         workers: Integer, how many workers share the trainings.
+        about: String, what else there is to know, above the table.
     """
 
     costs: tuple[Cost, ...]
     epochs: int
     times: int = 1
     workers: int = 1
+    about: str = ""
 
     @property
     def seconds(self) -> float:
@@ -63,9 +65,21 @@ class Estimate:
         return sum(map(self.seconds_of, self.costs)) / self.workers
 
     def seconds_of(self, cost: Cost) -> float:
-        """Returns the seconds of one network, `times` trainings of it."""
-        own = cost.seconds_once + self.epochs * cost.seconds_per_epoch
-        return self.times * own
+        """Returns the seconds of one variant, with all seeds."""
+        once = cost.seconds_once + self.epochs * cost.seconds_per_epoch
+        return self.times * once
+
+    def json(self) -> str:
+        """Returns the estimate as JSON."""
+        return json.dumps(
+            {
+                "networks": [dataclasses.asdict(cost) for cost in self.costs],
+                "epochs": self.epochs,
+                "trainings": self.times * len(self.costs),
+                "workers": self.workers,
+                "seconds": self.seconds,
+            }
+        )
 
     def __str__(self) -> str:
         rows = [
@@ -85,18 +99,12 @@ class Estimate:
         where = "on this device"
         if self.workers > 1:
             where = f"with {self.workers} workers, each on a device like this"
-        return f"{table}\nAbout {in_words(self.seconds)} {where}"
+        about = f"{self.about}\n" if self.about else ""
+        return f"{about}{table}\nAbout {in_words(self.seconds)} {where}"
 
 
-def estimate(
-    networks: Mapping[str, Callable[[], keras.Model]],
-    images: data.ImageData,
-    recipe: Recipe,
-    *,
-    times: int = 1,
-    workers: int = 1,
-) -> Estimate:
-    """Estimates how long `train` takes, by timing a few steps of each network.
+def estimate(study: Study, *, workers: int = 1) -> Estimate:
+    """Estimates how long `run` takes, by timing a few steps of each variant.
 
     Writes nothing, and leaves the random states of Python and NumPy as they
     are. The steps are those of training, with the images read as then.
@@ -104,12 +112,7 @@ def estimate(
     gradients.
 
     Args:
-        networks: Mapping of names to functions, as for `train`.
-        images: An `ImageData` in batches. Its next epoch is the first
-            afterwards.
-        recipe: A `Recipe`.
-        times: Positive integer, how often each network will be trained, as
-            over seeds. Defaults to `1`.
+        study: A `Study`.
         workers: Positive integer, how many workers will share the trainings,
             each on a device of its own. Defaults to `1`.
 
@@ -117,62 +120,56 @@ def estimate(
         An `Estimate`.
 
     Raises:
-        ValueError: If `times` or `workers` is out of range, or if a network
-            does not fit the images.
+        ValueError: If `workers` is out of range, or if a network does not
+            fit the data.
     """
-    times = _checks.positive_integer("times", times)
     workers = _checks.positive_integer("workers", workers)
     with _inspection.same_randomness():
-        try:
-            costs = tuple(
-                _cost(name, build, images, recipe)
-                for name, build in watched(
-                    networks.items(), len(networks), "Timing steps"
-                )
+        data = study.task.load(study.recipe_for(None, study.seeds[0]))
+        costs = tuple(
+            cost_of(study, variant, data)
+            for variant in _terminal.watched(
+                study.variants, len(study.variants), "Timing steps"
             )
-        finally:
-            images.set_epoch(0)
-    return Estimate(costs, recipe.epochs, times, workers)
+        )
+    return Estimate(costs, study.recipe.epochs, len(study.seeds), workers)
 
 
-def _cost(name, build, images, recipe):
-    model, before, step = time_steps(
-        functools.partial(build_network, build, images, recipe), images
-    )
-    forward = FORWARD * step / images.batch_size
-    return Cost(
-        network=name,
-        parameters=count_parameters(model),
-        macs=profiling.profile_model(model, images.image_shape).macs,
-        seconds_per_epoch=float(
-            step * len(images.train) + forward * images.sizes["validation"]
-        ),
-        seconds_once=float(before + forward * images.sizes["test"]),
-    )
-
-
-def time_steps(build, images):
-    """Builds a compiled network and trains it for a few steps.
-
-    Returns:
-        The network, the seconds until its step is compiled, and those of one
-        step then.
-    """
+def cost_of(study: Study, variant: Variant, data: Any) -> Cost:
+    """Returns what training one variant takes, after a few timed steps."""
     start = time.perf_counter()
-    model = build()
+    seed = study.seeds[0]
+    model = build_network(study, variant, seed, data)
+    study.task.compile(model, study.recipe_for(variant, seed), data)
     clock = _Clock()
-    images.set_epoch(0)
-    # The clock stops it.
-    model.fit(
-        images.train,
-        epochs=MOST_STEPS + 2,
-        callbacks=[clock],
-        shuffle=False,
-        verbose=0,
+    data.set_epoch(0)
+    try:
+        # The clock stops it.
+        model.fit(
+            data.train,
+            epochs=MAX_STEPS + 2,
+            callbacks=[clock],
+            shuffle=False,
+            verbose=0,
+        )
+    finally:
+        data.set_epoch(0)
+    step = float(statistics.median(np.diff(clock.ends[1:])))
+    forward = FORWARD * step / data.batch_size
+    try:
+        profile = profiling.profile_model(model, data.image_shape)
+        macs = None if profile.uncounted else profile.macs
+    except (TypeError, ValueError, AttributeError):
+        macs = None
+    return Cost(
+        network=variant.name,
+        parameters=count_parameters(model),
+        macs=macs,
+        seconds_per_epoch=step * len(data.train)
+        + forward * data.sizes.get("validation", 0),
+        # The first steps compile.
+        seconds_once=clock.ends[1] - start + forward * data.sizes["test"],
     )
-    # The first steps compile.
-    before = clock.ends[1] - start
-    return model, before, float(statistics.median(np.diff(clock.ends[1:])))
 
 
 class _Clock(keras.callbacks.Callback):
@@ -188,7 +185,7 @@ class _Clock(keras.callbacks.Callback):
         self.ends.append(time.perf_counter())
         # Without the first two, which compile.
         steps = len(self.ends) - 2
-        if steps >= MOST_STEPS or (
-            steps >= FEWEST_STEPS and self.ends[-1] - self.ends[1] > SECONDS
+        if steps >= MAX_STEPS or (
+            steps >= MIN_STEPS and self.ends[-1] - self.ends[1] > MAX_SECONDS
         ):
             self.model.stop_training = True

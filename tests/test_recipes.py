@@ -180,10 +180,7 @@ def test_weight_decay_is_adams_own_or_of_every_trainable_variable():
 
 def test_the_imagenet_recipe_is_that_of_the_authors():
     assert RECIPES["imagenet"] == Recipe(
-        epochs=90,
-        batch_size=256,
-        learning_rate=0.1,
-        weight_decay=1e-4,
+        *(90, 256, 0.1, 1e-4),
         optimizer="sgd",
         momentum=0.9,
         schedule="step",

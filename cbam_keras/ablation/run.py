@@ -6,7 +6,6 @@ instead of ResNet50. All spatial gates are the authors' variant,
 `VARIANTS["official"]`, with batch normalization in the gate.
 """
 
-import dataclasses
 import functools
 import numbers
 import os
@@ -19,21 +18,15 @@ import numpy as np
 from cbam_keras import (
     _checks,
     _files,
-    _run_folder,
     comparison,
-    data,
     models,
+    plotting,
     presets,
-    profiling,
-    training,
+    study,
 )
-from cbam_keras._files import read_json
-from cbam_keras._terminal import TimeLeft
-from cbam_keras.ablation.folder import AblationFolder, described
-from cbam_keras.ablation.results import AblationResults
-from cbam_keras.ablation.statistics import compared
+from cbam_keras.ablation.results import AblationResults, AblationRow
 from cbam_keras.layers import ATTENTION
-from cbam_keras.training import find_recipe
+from cbam_keras.recipes import Recipe, find_recipe
 
 # The paper's Table 2 adds spatial gates to the last channel gate of Table 1,
 # which therefore comes first, as the baseline.
@@ -76,17 +69,33 @@ ABLATIONS: dict[str, presets.Preset] = {
 }
 
 
+class _TopFive(study.Classification):
+    """Classification, measured by its top-5 accuracy too.
+
+    With ten classes, top-5 is right by chance half of the time, so it is
+    measured for more.
+    """
+
+    def evaluate(self, model, data):
+        measured = super().evaluate(model, data)
+        if len(data.class_names) > 10:
+            measured["top5_accuracy"] = _top5_accuracy(model, data)
+        return measured
+
+
 def run(
     images: Any = "crowded_mnist",
     *,
     model: str | Callable[[Any], keras.Model] = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
-    recipe: training.Recipe | str | None = None,
+    recipe: Recipe | str | None = None,
     identity_init: bool = True,
     output: str | os.PathLike | None = None,
     resume: bool = True,
     overwrite: bool = False,
+    workers: int = 1,
+    tensorboard: bool = False,
     data_options: Mapping[str, Any] | None = None,
 ) -> AblationResults:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
@@ -103,9 +112,8 @@ def run(
     differs. A seed decides the initial weights, which images are for
     validation, and their order; the test images are always the same.
 
-    The output folder gets `tables.md`, `tables.csv`, `results.json` and
-    `ablation.png`, and below `<network>/seed-<seed>` what `training.train`
-    writes, with the best checkpoint of each run as `.keras`.
+    The output folder gets `tables.md`, `tables.csv` and `ablation.png`, and
+    what `study.run` writes.
 
     Args:
         images: What `cbam_keras.data.load` takes: the name of a dataset,
@@ -116,10 +124,10 @@ def run(
             returns a classifier of the images. Defaults to `"tiny"`.
         tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
         seeds: Positive integer, how many seeds, from 0; or a sequence of
-            different seeds. Defaults to `3`.
-        recipe: A `training.Recipe`, whose seed is replaced, or the name of
-            one in `training.RECIPES`. Defaults to `None`, which means that
-            of `comparison.compare`.
+            different seeds. One seed is that of the recipe. Defaults to `3`.
+        recipe: A `training.Recipe`, or the name of one in
+            `training.RECIPES`. Several seeds replace its seed. Defaults to
+            `None`, which means that of `comparison.compare`.
         identity_init: Boolean, whether all attention layers start as the
             identity, as those of `comparison.compare` do, since gates that
             start at one help networks that are too small for their task.
@@ -130,6 +138,9 @@ def run(
             to `True`.
         overwrite: Boolean, whether to start again, see `training.train`.
             Defaults to `False`.
+        workers: Positive integer, how many processes train at a time, see
+            `study.run`. Defaults to `1`.
+        tensorboard: See `training.train`. Defaults to `False`.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe.
             Defaults to `None`.
@@ -160,51 +171,23 @@ def run(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
         (https://arxiv.org/abs/1807.06521).
     """
-    _checks.boolean("resume", resume)
-    _checks.boolean("overwrite", overwrite)
-    # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    build, label = _builder(model, identity_init)
-    chosen, own_seeds, first, loaded = _prepared(
-        images, model, tables, seeds, recipe, data_options
+    planned, chosen, label = _study(
+        images, model, tables, seeds, recipe, identity_init, data_options
     )
-    networks = _networks(build, loaded, chosen)
-    profiles, fingerprints = _costs(networks, loaded, first)
     if output is None:
-        output = _run_folder.default_output("ablate", loaded.name, label)
-    folder = AblationFolder(
+        output = study.default_output("ablate", planned.task.name, label)
+    finish = functools.partial(_finish, tables=chosen, network=label)
+    results = study.run(
+        planned,
         output,
-        described(label, first, identity_init, fingerprints, loaded),
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        tensorboard=tensorboard,
+        finish=finish,
     )
-    runs: dict[str, list] = {name: [] for name in networks}
-    left = TimeLeft(len(networks) * len(own_seeds))
-    with folder.opened(resume=resume, overwrite=overwrite):
-        for seed in own_seeds:
-            own = dataclasses.replace(first, seed=seed)
-            if seed != own_seeds[0]:
-                loaded = training.images_for(images, own, data_options)
-                networks = _networks(build, loaded, chosen)
-            folder.add_data(loaded)
-            for name, network in networks.items():
-                done = sum(map(len, runs.values()))
-                print(
-                    f"Run {done + 1} of {len(runs) * len(own_seeds)}: {name}, "
-                    f"seed {seed}{left.at(done + 1)}",
-                    flush=True,
-                )
-                runs[name].append(
-                    _run_one(name, network, loaded, own, folder.path, label)
-                )
-        tested = loaded.sizes["test"]
-        results = AblationResults(
-            rows=_rows(chosen, label, profiles, runs, tested),
-            data=loaded.name,
-            seeds=own_seeds,
-            test_images=tested,
-            output=folder.path,
-        )
-        folder.finish(results)
-    return results
+    return results_of(results, chosen, label)
 
 
 def estimate(
@@ -213,86 +196,77 @@ def estimate(
     model: str | Callable[[Any], keras.Model] = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
-    recipe: training.Recipe | str | None = None,
+    recipe: Recipe | str | None = None,
     identity_init: bool = True,
+    workers: int = 1,
     data_options: Mapping[str, Any] | None = None,
-) -> training.Estimate:
+) -> study.Estimate:
     """Estimates how long `run` takes on one device; writes nothing."""
-    build, _ = _builder(model, identity_init)
-    chosen, own_seeds, first, loaded = _prepared(
-        images, model, tables, seeds, recipe, data_options
+    planned, _, _ = _study(
+        images, model, tables, seeds, recipe, identity_init, data_options
     )
-    networks = _networks(build, loaded, chosen)
-    return training.estimate(networks, loaded, first, times=len(own_seeds))
+    return study.estimate(planned, workers=workers)
 
 
-def _prepared(images, model, tables, seeds, recipe, data_options):
-    """Returns tables, seeds, and recipe and images of the first seed."""
-    if isinstance(images, data.ImageData):
-        raise TypeError(
-            "`images` must not be loaded yet: each seed splits them "
-            f'differently. Received: loaded images of "{images.name}"'
-        )
-    chosen, seeds = _check_tables(tables), training.check_seeds(seeds)
-    if len(seeds) > 1:
-        _checks.require("scipy.stats", extra="tune")
-    if recipe is None:
-        recipe = comparison.default_recipe(model)
-    recipe = find_recipe(recipe)
-    recipe = dataclasses.replace(recipe, seed=seeds[0])
-    loaded = training.images_for(images, recipe, data_options)
-    return chosen, seeds, recipe, loaded
-
-
-def _rows(tables, label, profiles, runs, test_images):
-    """Returns the rows of all tables."""
-    entries = {
-        name: (ABLATIONS[name].attention or "none", profiles[name], runs[name])
-        for name in runs
-    }
-    return [
-        row
-        for table in tables
-        for row in compared(
-            table, label, [entries[n] for n in TABLES[table]], test_images
-        )
-    ]
-
-
-def _builder(model, identity_init):
-    """Returns a function of images and the name of a network, and its label."""
+def _study(images, model, tables, seeds, recipe, identity_init, data_options):
+    """Returns the study, the tables and the label of the network."""
     _checks.boolean("identity_init", identity_init)
+    build, label = _builder(model)
+    chosen = _check_tables(tables)
+    recipe = comparison.default_recipe(model) if recipe is None else recipe
+    recipe = find_recipe(recipe)
+    task = _TopFive(images, **(data_options or {}))
+    names = dict.fromkeys(name for table in chosen for name in TABLES[table])
+    shared = comparison.model_options(model) | {"identity_init": identity_init}
+    planned = study.Study(
+        task=task,
+        variants=[
+            study.Variant(
+                name,
+                functools.partial(build, attention=_attention(name, shared)),
+                _options(name, shared),
+            )
+            for name in names
+        ],
+        seeds=comparison.seeds_of(seeds, recipe, task),
+        recipe=recipe,
+        settings={"model": label, "identity_init": identity_init},
+        kind="ablate",
+    )
+    return planned, chosen, label
+
+
+def _builder(model):
+    """Returns a function of images and `attention`, and its label."""
     if isinstance(model, str):
         _checks.one_of("model", model, models.NETWORKS)
-        build, label = models.NETWORKS[model], model
-    elif not callable(model) or isinstance(model, keras.layers.Layer):
+        return models.NETWORKS[model], model
+    if not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
             f"`attention` and returns a keras.Model. Received: model={model!r}"
         )
-    else:
-        label = getattr(model, "__name__", "")
-        label = label if label.isidentifier() else "custom"
-
-        def build(images, attention):
-            return model(attention)
-
-    own = comparison.model_options(model)
-    own["identity_init"] = identity_init
-
-    def build_named(images, name):
-        return build(images, _attention(name, own))
-
-    return build_named, label
+    label = getattr(model, "__name__", "")
+    label = label if label.isidentifier() else "custom"
+    return functools.partial(_call, model), label
 
 
-def _attention(name, own_options):
-    """Returns the value of `attention=` for one of the networks."""
+def _call(model, images, attention):
+    return model(attention)
+
+
+def _options(name, shared):
+    """Returns the options of the attention layer of one of the networks."""
     preset = ABLATIONS[name]
-    if preset.layer is None:
+    return {**shared, **preset.layer_options} if preset.layer else {}
+
+
+def _attention(name, shared):
+    """Returns the value of `attention=` for one of the networks."""
+    layer = ABLATIONS[name].layer
+    if layer is None:
         return None
-    options = {**own_options, **preset.layer_options}
-    return functools.partial(ATTENTION[preset.layer], **options)
+    return functools.partial(ATTENTION[layer], **_options(name, shared))
 
 
 def _check_tables(tables: Any) -> list[int]:
@@ -310,58 +284,91 @@ def _check_tables(tables: Any) -> list[int]:
     return sorted(found)
 
 
-def _networks(build, images, tables):
-    """Returns functions that build the networks of all tables, by name."""
-    names = dict.fromkeys(name for table in tables for name in TABLES[table])
-    return {name: functools.partial(build, images, name) for name in names}
+def _finish(results, folder, tables, network):
+    """Writes the tables and the figure."""
+    ablation = results_of(results, tables, network)
+    with folder.drawing(results, tables=tables) as needed:
+        if not needed or not ablation.rows:
+            return
+        for name, text in (
+            ("tables.md", ablation.markdown()),
+            ("tables.csv", ablation.csv()),
+        ):
+            with _files.replacing(folder.path / name) as beside:
+                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        figure = plotting.plot_ablation(ablation, ablation.title)
+        with _files.replacing(folder.path / "ablation.png") as beside:
+            figure.savefig(beside, dpi=150)
 
 
-def _costs(networks, images, recipe):
-    """Builds each network once; returns profiles and fingerprints."""
-    profiles, fingerprints = {}, {}
-    for name, network in networks.items():
-        model = training.build_seeded(network, recipe)
-        if not isinstance(model, keras.Model):
-            raise TypeError(
-                "`model` must return a keras.Model. Received: "
-                f'{model!r} for the network "{name}"'
-            )
-        training.check_network(model, images)
-        profiles[name] = profiling.profile_model(model, images.image_shape)
-        fingerprints[name] = training.fingerprint(model)
-    return profiles, fingerprints
-
-
-def _run_one(name, network, images, recipe, output, label):
-    """Trains one network with one seed, unless that is finished."""
-    folder = output / name / f"seed-{recipe.seed}"
-    results = training.train(
-        {name: network},
-        images,
-        recipe,
-        output=folder,
-        settings={"model": label, "attention": name},
+def results_of(
+    results: study.Results, tables: Sequence[int], network: str
+) -> AblationResults:
+    """Returns the tables of a study, by the name of the network."""
+    return AblationResults(
+        rows=[
+            row for table in tables for row in _rows(results, table, network)
+        ],
+        data=results.data,
+        seeds=results.seeds,
+        test_images=results.sizes["test"],
+        output=results.output,
+        details=results,
     )
-    (found,) = results.runs
-    # With ten classes, top-5 is right by chance half of the time.
-    if len(images.class_names) <= 10:
-        return found, None
-    path = folder / "top5.json"
-    stored = read_json(path, ["accuracy"])
-    if stored is None:
-        best = keras.saving.load_model(folder / found.file)
-        stored = {"accuracy": _top5_accuracy(best, images)}
-        _files.write_json(path, stored)
-    return found, stored["accuracy"]
+
+
+def _rows(results, table, network):
+    """Yields the rows of a table; without networks that lack a seed."""
+    by_name = {row.variant: row for row in results.rows}
+    names = [
+        name
+        for name in TABLES[table]
+        if len(by_name[name].seeds) == len(results.seeds)
+    ]
+    first = TABLES[table][0]
+    baseline = _errors(results, first, "test_accuracy")
+    for name in names:
+        row = by_name[name]
+        top1 = _errors(results, name, "test_accuracy")
+        top5 = _errors(results, name, "top5_accuracy")
+        differences = None
+        if name != first and first in names:
+            pairs = zip(top1, baseline, strict=True)
+            differences = [error - other for error, other in pairs]
+        errors = study.Measured.of(top1, differences)
+        fifth = study.Measured.of(top5, None) if top5 else None
+        yield AblationRow(
+            table=table,
+            network=network,
+            attention=ABLATIONS[name].attention or "none",
+            parameters=row.parameters,
+            macs=row.macs,
+            top1_errors=errors.values,
+            top1_error=errors.mean,
+            top1_deviation=errors.deviation,
+            difference=errors.difference,
+            interval=errors.interval,
+            top5_errors=fifth and fifth.values,
+            top5_error=fifth and fifth.mean,
+            top5_deviation=fifth and fifth.deviation,
+            seconds_per_epoch=row.seconds_per_epoch,
+        )
+
+
+def _errors(results, name, metric):
+    """Returns the error of a network in %, one per seed."""
+    images = results.sizes["test"]
+    return [
+        100 * (images - round(accuracy * images)) / images
+        for accuracy in results.values(name, metric).values()
+    ]
 
 
 def _top5_accuracy(model, images):
     """Returns the fraction of test images with the class in the top 5."""
     hits = total = 0
-    test = batches = images.test
-    if isinstance(test, keras.utils.PyDataset):
-        # A `for` over a PyDataset would not end.
-        batches = (test[index] for index in range(len(test)))
+    # A `for` over a PyDataset would not end.
+    batches = (images.test[index] for index in range(len(images.test)))
     for pixels, labels, *_ in batches:
         scores = np.asarray(model.predict_on_batch(np.asarray(pixels)))
         labels = np.asarray(labels)

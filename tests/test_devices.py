@@ -4,12 +4,12 @@ import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import types
 
 import digits
 import distribution_script
@@ -17,12 +17,17 @@ import keras
 import numpy as np
 import pretended
 import pytest
+from folder_checks import epochs, files
 from training_checks import SHORT, close, linear, numbers
 
-from cbam_keras import _files, data, training
-from cbam_keras.training import Distribution, distribution
+from cbam_keras import _files, data, study, training
+from cbam_keras._devices import devices
+from cbam_keras.training import Distribution
 
 SCRIPT = pathlib.Path(distribution_script.__file__)
+# Of the first network of the script, and of the only one of `train`.
+HELD = ".cells/normalized-seed0/state.json"
+STATE = ".cells/linear-seed0/state.json"
 BACKEND = keras.backend.backend()
 only_tensorflow = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="TensorFlow shares batches in its own way"
@@ -105,9 +110,9 @@ def test_processes_are_connected_before_anything_else(tmp_path):
 
 
 def _shared_by(count):
-    devices = distribution.Devices()
-    devices.count = count
-    return devices
+    found = devices.Devices()
+    found.count = count
+    return found
 
 
 def test_a_batch_that_does_not_divide_is_refused(few_digits):
@@ -160,10 +165,7 @@ def test_a_network_is_normalized_over_all_devices_and_saved_as_a_plain_one(
     few_digits, tmp_path, monkeypatch
 ):
     pretended.install(monkeypatch)
-    devices = distribution._Mirrored(["CPU:0"])
-    monkeypatch.setattr(
-        "cbam_keras.training.runs.find_devices", lambda _: devices
-    )
+    run_on(devices._Mirrored(["CPU:0"]), monkeypatch)
     fit, synchronized = keras.Model.fit, []
 
     def noting(model, *arguments, **options):
@@ -188,48 +190,67 @@ def finished(few_digits, tmp_path, monkeypatch):
     return train(tmp_path, False)
 
 
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*.*")}
+def run_on(devices, monkeypatch):
+    run = sys.modules["cbam_keras.study.run"]
+    monkeypatch.setattr(run, "find_devices", lambda _: devices)
 
 
 def test_a_process_that_does_not_write_gets_the_results_and_changes_nothing(
     finished, monkeypatch, capsys
 ):
-    second = distribution.Devices()
-    second.index = 1
-    monkeypatch.setattr(
-        "cbam_keras.training.runs.find_devices", lambda _: second
-    )
-    before = contents(finished.output)
+    second = devices.Devices()
+    second.index, second.processes = 1, 2
+    run_on(second, monkeypatch)
+    before = files(finished.output)
     capsys.readouterr()
     # Process 0 has locked the folder.
-    with _files.locked(finished.output):
+    with _files.locked(finished.output / _files.LOCK):
         found = train(finished.output.parent, False)
     assert found == finished
+    # Nor does it while it trains.
+    results = finished.output / "results.json"
+    content = json.loads(results.read_text())
+    results.write_text(json.dumps({**content, "cells": []}))
+    checkpoint = finished.output / STATE.replace("state.json", "epoch-1.keras")
+    with epochs() as trained:
+
+        def wait():
+            if trained and not checkpoint.exists():
+                # As process 0 does.
+                checkpoint.parent.mkdir(parents=True)
+                shutil.copy(finished.output / "linear.keras", checkpoint)
+                results.write_bytes(before["results.json"])
+
+        second.wait = wait
+        assert train(finished.output.parent, False) == finished
+    assert len(trained) == 1
+    shutil.rmtree(finished.output / ".cells")
+    assert files(finished.output) == before
     assert capsys.readouterr().out == ""
-    # Nor would it while it trains.
-    folder = training.TrainingFolder(finished.output, {}, writes=False)
-    state = types.SimpleNamespace(
-        network="linear", epochs=1, history=finished.history
-    )
-    folder.write_history()
-    folder.finish(finished.runs[0], state)
-    folder.progress.save(state, linear())
-    assert contents(finished.output) == before
 
 
 def test_a_process_that_cannot_join_is_told_why(
     finished, tmp_path, monkeypatch
 ):
-    folder = training.TrainingFolder(
-        finished.output, {"backend": "other"}, writes=False
+    task = study.Classification("mnist5k")
+    other = study.Study(
+        task,
+        [study.Variant("linear", lambda data: linear())],
+        recipe=SHORT,
+        settings={"note": 1},
+        kind="train",
     )
-    with pytest.raises(ValueError, match="backend was .*, is 'other'"):
-        folder.join()
+
+    def join(output):
+        study.StudyFolder(
+            output, other, task.load(other.recipe), writes=False
+        ).join()
+
+    with pytest.raises(ValueError, match="note was None, is 1"):
+        join(finished.output)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    folder = training.TrainingFolder(tmp_path / "own", {}, writes=False)
     with pytest.raises(ValueError, match="one folder that all processes share"):
-        folder.join()
+        join(tmp_path / "own")
     assert not (tmp_path / "own").exists()
 
 
@@ -297,7 +318,7 @@ def _held(start, output, count, **options):
         found = [start(output, **options)]
     else:
         found = _pair(start, output, **options)
-    while not (output / ".resume" / "state.json").exists():
+    while not (output / HELD).exists():
         assert all(process.poll() is None for process in found)
         time.sleep(0.02)
     return found
@@ -399,7 +420,7 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
         assert "process 1 ended or could not be reached" in errors
         assert f'Every file in "{output}" is whole' in errors
         assert "to resume after the last finished epoch" in errors
-    state = json.loads((output / ".resume" / "state.json").read_text())
+    state = json.loads((output / HELD).read_text())
     assert len(state["history"]) == 1
     again = _pair(start, output) if resumed_by == 2 else [start(output)]
     assert [_numbers(_ended(process)) for process in again][0] == alone[1]

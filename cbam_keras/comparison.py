@@ -1,0 +1,462 @@
+"""A network without attention, with SE and with CBAM, compared."""
+
+import dataclasses
+import functools
+import inspect
+import json
+import os
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks, data, study, training
+from cbam_keras._devices import Distribution, connect
+from cbam_keras.layers import ATTENTION, make_attention
+from cbam_keras.models import NETWORKS
+from cbam_keras.recipes import Recipe, find_recipe
+
+__all__ = ["NETWORKS", "Comparison", "compare"]
+
+BASELINE = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One network over seeds, compared with a baseline.
+
+    Attributes:
+        network: String, its name.
+        parameters: Integer, its trainable parameters.
+        test_accuracies: Tuple of numbers in [0, 1], one per seed.
+        test_accuracy: Number in [0, 1], their mean.
+        deviation: Number, their standard deviation (n - 1), or `None` for
+            one seed.
+        difference: Number, the mean over the seeds of its test accuracy
+            minus that of the baseline, or `None` for the baseline.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference (Student's t over the seeds), or `None` for the
+            baseline and for one seed.
+        seeds_to_tell: Integer, how many seeds would probably tell the
+            difference from zero if it is as large as it looks; `None` where
+            there is no interval, or it excludes zero, or no number up to
+            1,000 would.
+        validation_accuracy: Number in [0, 1], the mean over the seeds of the
+            best validation accuracy.
+        seconds_per_epoch: Number, the median over the seeds.
+    """
+
+    network: str
+    parameters: int
+    test_accuracies: tuple[float, ...]
+    test_accuracy: float
+    deviation: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    seeds_to_tell: int | None
+    validation_accuracy: float
+    seconds_per_epoch: float
+
+    @property
+    def measured(self) -> study.Measured:
+        """Its test accuracy as a measure."""
+        return study.Measured(
+            values=self.test_accuracies,
+            mean=self.test_accuracy,
+            deviation=self.deviation,
+            difference=self.difference,
+            interval=self.interval,
+            seeds_to_tell=self.seeds_to_tell,
+        )
+
+
+def compared(results: Any) -> list[Compared]:
+    """Returns a row per network of `study.Results` that finished."""
+    validation = results.compared("val_accuracy")
+    return [
+        Compared(
+            network=row.variant,
+            parameters=row.parameters,
+            test_accuracies=row.measured.values,
+            test_accuracy=row.measured.mean,
+            deviation=row.measured.deviation,
+            difference=row.measured.difference,
+            interval=row.measured.interval,
+            seeds_to_tell=row.measured.seeds_to_tell,
+            validation_accuracy=validation[row.variant].mean,
+            seconds_per_epoch=row.seconds_per_epoch,
+        )
+        for row in results.rows
+        if row.measured is not None
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(training.Results):
+    """Networks compared under equal conditions; prints as a table.
+
+    `json()` returns the comparison as text, `to_dataframe()` a row per network
+    and seed, with the attributes of `training.Run` and `seed`.
+
+    Attributes:
+        runs: List of `training.Run`, in the order of training.
+        history: See `training.Results`. With several seeds the rows also
+            have `seed`.
+        output: Path of the output folder.
+        rows: List of `Compared`, one per network: test accuracy, difference
+            to `"none"` paired by seed, and its interval.
+        data: String, the name of the dataset.
+        seeds: Tuple of integers, in the order of the accuracies in `rows`.
+        test_images: Integer, the number of test images.
+        verdict: String, the differences in a sentence.
+        command: String, the command that draws where the networks of the
+            first seed look; `None` if the images have no name or path.
+    """
+
+    rows: list[Compared]
+    data: str
+    seeds: tuple[int, ...]
+    test_images: int
+    verdict: str
+    command: str | None
+
+    def _records(self):
+        seeds = [outcome.seed for outcome in self.details.finished]
+        return [
+            {"seed": seed, **record}
+            for seed, record in zip(seeds, super()._records(), strict=True)
+        ]
+
+    def _tables(self):
+        return self.details._tables()
+
+    def __str__(self) -> str:
+        parts = [super().__str__(), textwrap.fill(self.verdict, 100)]
+        if self.command is not None:
+            parts.append(f"To see where they look:\n{self.command}")
+        return "\n\n".join(parts)
+
+    def json(self) -> str:
+        """Returns the comparison as a JSON object."""
+        return json.dumps(
+            {
+                "data": self.data,
+                "seeds": self.seeds,
+                "test_images": self.test_images,
+                "rows": [dataclasses.asdict(row) for row in self.rows],
+                "verdict": self.verdict,
+                "runs": [dataclasses.asdict(run) for run in self.runs],
+                "output": str(self.output),
+            },
+            indent=1,
+        )
+
+
+def compare(
+    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
+    *,
+    model: str = "tiny",
+    images: Any = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    layer_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 1,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int = 1,
+    distribute: bool | Distribution = False,
+    tensorboard: bool = False,
+) -> Comparison:
+    """Trains one network without and with attention, under equal conditions.
+
+    What `cbam-keras train` runs. The same call given again resumes, or
+    returns the results; see `training.train`.
+
+    The attention layers start as the identity (`identity_init=True`), and the
+    spatial gate is normalized (`spatial_batch_norm=True`), which helps
+    networks that are too small for their task; the layers' own default is the
+    paper's.
+
+    The same call with more seeds or kinds of attention trains what is
+    missing.
+
+    Args:
+        attentions: Sequence of `"none"`, `"se"`, `"cbam"`, `"channel"`,
+            `"spatial"`, or layers of your own: a class, or a callable that
+            takes `name` and returns a layer. Defaults to
+            `("none", "se", "cbam")`.
+        model: String, `"tiny"` (20,000 parameters: a stem with stride 2 and
+            one basic block in each of three stages of 8, 16 and 32 channels),
+            `"small"` (78,000 parameters: stages of 16, 32 and 64 channels) or
+            `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`,
+            `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
+            `"mobilenet"`. For images of up to 96 pixels these have the small
+            stem. Each begins by scaling images from [0, 255] to [0, 1].
+            Defaults to `"tiny"`.
+        images: What `cbam_keras.data.load` takes: the name of a dataset,
+            the path of a folder, or arrays; for one seed also what it
+            returned. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in
+            `training.RECIPES`. Several seeds replace its seed. Defaults to
+            `None`, which means `Recipe(epochs=2, batch_size=64)`, with a
+            learning rate of 0.03 for the model `"tiny"`.
+        layer_options: Mapping of arguments of the attention layers, as
+            `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
+            that no layer takes is an error. Defaults to `None`. Not given,
+            `identity_init` is `True`, with `spatial_batch_norm=True` for
+            `"cbam"` and `batch_norm=True` for `"spatial"`, and
+            `reduction_ratio` is 4 for the model `"tiny"`, whose layers have
+            few channels.
+        data_options: Mapping of further arguments of `data.load`, as
+            `{"download": True}`, except those of the recipe.
+            Defaults to `None`.
+        seeds: Positive integer, how many seeds, from 0; or a sequence of
+            different seeds. One seed is that of the recipe. Defaults to `1`.
+        output: Path of a folder. Defaults to `None`, which means
+            `runs/train-<images>-<model>`. A folder of images counts by its
+            own name.
+        resume: Boolean. `False` refuses a folder that holds a run. Defaults
+            to `True`.
+        overwrite: Boolean, whether to start again, see `training.train`.
+            Defaults to `False`.
+        workers: Positive integer, how many processes train at a time, see
+            `study.run`. Defaults to `1`.
+        distribute: See `training.train`. Defaults to `False`.
+        tensorboard: See `training.train`. Defaults to `False`.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ValueError: If an argument is out of range, see also
+            `training.train` and `data.load`.
+        TypeError: If `images` are loaded already and there are several seeds.
+        ImportError: If a package for the data, the figure, or the intervals
+            of several seeds (SciPy) is missing.
+    """
+    _checks.require("matplotlib.figure", extra="plot")
+    # Before anything is computed.
+    connect(distribute)
+    planned = _study(
+        attentions, model, images, recipe, layer_options, data_options, seeds
+    )
+    if output is None:
+        output = study.default_output("train", planned.task.name, model)
+    results = study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        distribute=distribute,
+        tensorboard=tensorboard,
+        finish=training.draw_curves,
+    )
+    command = None
+    arguments = _data_arguments(images, data_options)
+    if arguments is not None:
+        first = [o for o in results.finished if o.seed == results.seeds[0]]
+        files = [str(results.output / str(o.file)) for o in first]
+        command = shlex.join(["cbam-keras", "explain", *files, *arguments])
+    return Comparison.of(
+        results,
+        rows=compared(results),
+        data=results.data,
+        seeds=results.seeds,
+        test_images=results.sizes["test"],
+        verdict=results.verdict,
+        command=command,
+    )
+
+
+def estimate(
+    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
+    *,
+    model: str = "tiny",
+    images: Any = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    layer_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 1,
+    workers: int = 1,
+) -> study.Estimate:
+    """Estimates how long `compare` takes on one device; writes nothing."""
+    planned = _study(
+        attentions, model, images, recipe, layer_options, data_options, seeds
+    )
+    return study.estimate(planned, workers=workers)
+
+
+def _study(
+    attentions, model, images, recipe, layer_options, data_options, seeds
+):
+    """Returns the study of a comparison, after checking all arguments."""
+    _checks.one_of("model", model, NETWORKS)
+    recipe = find_recipe(default_recipe(model) if recipe is None else recipe)
+    task = study.Classification(images, **(data_options or {}))
+    return study.Study(
+        task=task,
+        variants=[
+            study.Variant(
+                name,
+                functools.partial(NETWORKS[model], attention=attention),
+                options,
+            )
+            for name, attention, options in attention_layers(
+                attentions, model, layer_options
+            )
+        ],
+        seeds=seeds_of(seeds, recipe, task),
+        recipe=recipe,
+        baseline=BASELINE if BASELINE in attentions else None,
+        settings={"model": model},
+        kind="train",
+    )
+
+
+def seeds_of(
+    seeds: int | Sequence[int],
+    recipe: Recipe,
+    task: study.Classification | None = None,
+) -> tuple[int, ...]:
+    """Returns the seeds of a run; a single one is that of the recipe.
+
+    Raises:
+        ValueError: If `seeds` is out of range.
+        TypeError: If there are several, and the images are loaded already.
+    """
+    found = study.check_seeds(seeds)
+    if len(found) > 1 and task is not None and task.is_loaded:
+        raise TypeError(
+            "`images` must not be loaded yet: each seed splits them "
+            f'differently. Received: loaded images of "{task.data.name}"'
+        )
+    return (
+        found
+        if isinstance(seeds, Sequence) or len(found) > 1
+        else (recipe.seed,)
+    )
+
+
+def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
+    """Returns how layers of a kind start unless options say otherwise.
+
+    Gates that start at one, and may amplify, help networks that are too small
+    for their task; those of the paper start at a quarter. The many weights of
+    the spatial gate, which all start at zero, saturate it within a few steps
+    of Adam, unless its logits are normalized.
+    """
+    if not identity_init:
+        return {}
+    normalized = {"cbam": "spatial_batch_norm", "spatial": "batch_norm"}
+    return {
+        "identity_init": True,
+        **({normalized[kind]: True} if kind in normalized else {}),
+    }
+
+
+def model_options(model: Any) -> dict[str, Any]:
+    """Returns options of attention layers that differ for one network.
+
+    Of the 8, 16 and 32 channels of `"tiny"`, the ratio of the layers would
+    leave 1, 1 and 2 hidden units.
+    """
+    return {"reduction_ratio": 4} if model == "tiny" else {}
+
+
+def default_recipe(model: Any) -> Recipe:
+    """Returns what `recipe=None` means for a network, given by name or not.
+
+    In two epochs the network `"tiny"` underfits the default images, which is
+    where gates can help. Of four learning rates 0.03 suits it best, without
+    attention and with.
+    """
+    rate = 0.03 if model == "tiny" else 0.01
+    return Recipe(epochs=2, batch_size=64, learning_rate=rate)
+
+
+def attention_layers(
+    attentions: Sequence[Any], model: str, layer_options: Any
+) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Returns name, value of `attention=` and options of each kind.
+
+    Args:
+        attentions: See `compare`.
+        model: String, the network.
+        layer_options: See `compare`.
+
+    Raises:
+        ValueError: If a kind is unknown or given twice, or if no layer takes
+            one of the options.
+        TypeError: If one is neither a name nor a callable.
+    """
+    if isinstance(attentions, str):
+        attentions = [attentions]
+    if not isinstance(attentions, Sequence):
+        raise TypeError(
+            "`attention` must be a sequence of names and layer classes. "
+            f"Received: attention={attentions!r}"
+        )
+    names = [_name_of(attention) for attention in attentions]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(
+            "`attention` must be one or several different kinds. Received: "
+            f"attention={names}"
+        )
+    given = dict(layer_options or {})
+    identity = bool(given.get("identity_init", True))
+    used: set[str] = set()
+    found: list[tuple[str, Any, dict[str, Any]]] = []
+    for name, attention in zip(names, attentions, strict=True):
+        if attention == BASELINE:
+            found.append((name, None, {}))
+            continue
+        layer = ATTENTION.get(name, attention)
+        accepted = inspect.signature(layer).parameters
+        options = {**start_options(name, identity), **model_options(model)}
+        if layer is attention:
+            # A layer of the user's has its own defaults.
+            options = {}
+        options = {k: v for k, v in (options | given).items() if k in accepted}
+        used.update(options)
+        layer = functools.partial(layer, **options)
+        # Raises for bad values before any work.
+        make_attention(layer, name="gate")
+        found.append((name, layer, options))
+    unused = [key for key in given if key not in used]
+    if unused:
+        raise ValueError(
+            f"`{unused[0]}` must be an argument of one of the attention "
+            f"layers that are compared. Received: {unused[0]}="
+            f"{given[unused[0]]!r}, attention={names}"
+        )
+    return found
+
+
+def _name_of(attention):
+    if isinstance(attention, str):
+        return _checks.one_of("attention", attention, [BASELINE, *ATTENTION])
+    if not callable(attention) or isinstance(attention, keras.layers.Layer):
+        raise TypeError(
+            "`attention` must hold names, layer classes, or callables that "
+            f"take `name` and return a layer. Received: {attention!r}"
+        )
+    function = getattr(attention, "func", attention)
+    return getattr(function, "__name__", "custom").strip("<>")
+
+
+def _data_arguments(images, data_options):
+    """Returns the options of `cbam-keras explain` for these images."""
+    if isinstance(images, data.ImageData):
+        images = images.name if images.name in data.EMBEDDED else None
+    if not isinstance(images, str | os.PathLike):
+        return None
+    arguments = ["--data", str(images)]
+    for name in ("data_dir", "manual_dir"):
+        if name in (data_options or {}):
+            option = f"--{name.replace('_', '-')}"
+            arguments += [option, str(data_options[name])]
+    return arguments

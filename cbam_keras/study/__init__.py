@@ -1,0 +1,73 @@
+"""Named variants x seeds of one task: trained resumable, and compared.
+
+`training.train`, `comparison.compare`, `ablation.run`, `detection.compare` and
+the confirmation of `tuning.search` are studies of certain variants; your own
+networks are variants like any other.
+
+- `study`: `Study`, `Variant`, `Budget`.
+- `task`: `Classification`, and what a `Task` does.
+- `run`: `run`, which trains what is missing.
+- `cell`: `train_cell`: one variant with one seed.
+- `checkpoints`: its state, saved after each epoch.
+- `networks`: networks built, checked and compiled.
+- `folder`: the output folder, its locks and settings.
+- `legacy`: output folders of earlier versions.
+- `workers`: several processes on one machine.
+- `results`: `Results`: rows, a table, a verdict.
+- `statistics`: means, paired differences and verdicts over seeds.
+- `estimate`: how long a study will take.
+- `tensorboard`: logs for TensorBoard.
+"""
+
+from cbam_keras._run_folder import (
+    EXPLANATIONS,
+    FORMAT,
+    REPORT,
+    RESULTS,
+    as_written,
+    default_output,
+    started_by,
+)
+from cbam_keras.study.cell import (
+    FINISHED,
+    Outcome,
+    best_file,
+    check_loads,
+    memory_freed,
+    train_cell,
+)
+from cbam_keras.study.estimate import Cost, Estimate, cost_of, estimate
+from cbam_keras.study.folder import StudyFolder
+from cbam_keras.study.legacy import read_content
+from cbam_keras.study.networks import (
+    build_seeded,
+    check_network,
+    compile_network,
+    count_parameters,
+    fingerprint,
+)
+from cbam_keras.study.results import Results, Row
+from cbam_keras.study.run import run
+from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
+from cbam_keras.study.study import Budget, Study, Variant, check_seeds
+from cbam_keras.study.task import Classification, Task
+from cbam_keras.study.tensorboard import (
+    check_tensorboard,
+    log_options,
+    logs_of,
+)
+from cbam_keras.study.workers import Worker, payload_of
+
+__all__ = [
+    "Budget",
+    "Classification",
+    "Estimate",
+    "Outcome",
+    "Results",
+    "Row",
+    "Study",
+    "Task",
+    "Variant",
+    "estimate",
+    "run",
+]

@@ -1,0 +1,373 @@
+"""`train_cell`: the one place where a network is built, trained, measured."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import shutil
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _files, _inspection, _process, profiling
+from cbam_keras._devices import SINGLE_DEVICE, Devices
+from cbam_keras._fused import gradients_forgotten
+from cbam_keras.study.checkpoints import (
+    CheckpointEachEpoch,
+    Diverged,
+    Progress,
+    State,
+    best_epoch,
+    seconds_per_epoch,
+    verbosity,
+)
+from cbam_keras.study.networks import (
+    build_network,
+    check_averages,
+    count_parameters,
+    fingerprint,
+)
+from cbam_keras.study.study import Study, Variant
+
+FINISHED = "finished"
+DIVERGED = "diverged"
+OUT_OF_MEMORY = "out of memory"
+OVER_BUDGET = "over budget"
+ERROR = "error"
+# What the same call tries again.
+RETRIED = (ERROR, OUT_OF_MEMORY)
+# Names of classes, since only one backend is imported.
+NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
+# Messages of JAX, and of PyTorch on a CPU.
+NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
+
+
+class OverBudgetError(Exception):
+    """A network is larger than the budget allows."""
+
+
+class ChangedError(ValueError):
+    """The code builds another network than the one to resume."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Result of training one network: one variant with one seed.
+
+    Attributes:
+        variant: String, its name.
+        seed: Integer.
+        status: String, `"finished"`, `"diverged"` (the loss became NaN or
+            infinite), `"out of memory"`, `"over budget"` or `"error"`.
+        message: String, what went wrong, or `None`.
+        traceback: String, where it went wrong, or `None`.
+        parameters: Integer, its trainable parameters, or `None`.
+        macs: Integer, its multiply-accumulates for one image, or `None`
+            where they cannot be counted.
+        metrics: Dictionary of what was measured: on the test data, and in
+            the best epoch. Empty unless finished.
+        best_epoch: Integer from 1, the epoch that was measured: the one of
+            the highest validation accuracy (of several, the one with the
+            lowest validation loss), without validation the last. `None`
+            unless finished.
+        seconds_per_epoch: Number, the median over the epochs after the
+            first, which compiles; training and validation. `None` without
+            epochs.
+        seconds: Number, of training and validation.
+        file: String, the `.keras` file in the output folder that holds the
+            network after `best_epoch`, or `None`.
+        history: List of dictionaries, one per epoch: `epoch` (from 1), the
+            metrics of the task, `seconds`.
+    """
+
+    variant: str
+    seed: int
+    status: str
+    message: str | None = None
+    traceback: str | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best_epoch: int | None = None
+    seconds_per_epoch: float | None = None
+    seconds: float = 0.0
+    file: str | None = None
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # It may have been read from a file of anybody's.
+        path = pathlib.PurePath(self.file or "")
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                "`file` must be in the output folder. Received: "
+                f"file={self.file!r}"
+            )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the network was trained to the end, and measured."""
+        return self.status == FINISHED
+
+
+def train_cell(
+    study: Study,
+    variant: Variant,
+    seed: int,
+    data: Any,
+    folder: pathlib.Path,
+    *,
+    epochs: int | None = None,
+    parent: pathlib.Path | None = None,
+    measure: bool = True,
+    announce: Callable[[int | None, int], None] = lambda *_: None,
+    after_epoch: Callable[[State], None] = lambda state: None,
+    callbacks: Callable[[keras.Model], Sequence[Any]] = lambda model: (),
+    on_error: Callable[[Exception], Any] = lambda error: None,
+    devices: Devices = SINGLE_DEVICE,
+) -> Outcome:
+    """Trains one network, from its last finished epoch on, and measures it.
+
+    A network that cannot be built, diverges, runs out of memory or is over
+    the budget gives an outcome that says so, and no error. A signal, a disk
+    that is full and another process that is gone are errors.
+
+    Args:
+        study: A `Study`.
+        variant: One of its variants.
+        seed: Integer.
+        data: What the task loads for that seed.
+        folder: Path of a folder for the checkpoints. That of the best epoch
+            is there at the end, see `best_file`.
+        epochs: Integer, the epoch to train to. Defaults to `None`, which
+            means those of the recipe.
+        parent: Path of the folder of another call, whose network this one
+            goes on training. Defaults to `None`.
+        measure: Boolean, whether the network is evaluated on the test data.
+            Defaults to `True`.
+        announce: Function that gets the number of parameters and of finished
+            epochs before the training starts.
+        after_epoch: Function that gets the state after each epoch.
+        callbacks: Function that takes the network and returns further
+            callbacks.
+        on_error: Function that gets an exception that became the outcome
+            `"error"`.
+        devices: The `Devices` that share the images. Defaults to a single
+            device.
+
+    Returns:
+        An `Outcome`.
+    """
+    recipe = study.recipe_for(variant, seed)
+    epochs = recipe.epochs if epochs is None else epochs
+    progress = Progress(folder, writes=devices.writes)
+    known: dict[str, Any] = {}
+    inherited = 0
+    try:
+        model = build_network(study, variant, seed, data)
+        _count(model, study.budget, data, known)
+        check_loads(model)
+        study.task.compile(model, recipe, data)
+        inherited = _inherit(parent, folder)
+        model, state = _resumed(model, variant, progress, epochs)
+        if devices.writes:
+            announce(known["parameters"], state.epochs)
+        _fit(
+            *(model, state, study, data, recipe, progress),
+            epochs=epochs,
+            after_epoch=after_epoch,
+            callbacks=callbacks,
+            devices=devices,
+        )
+        known |= _measured(study, data, progress, state, measure)
+        known["status"] = FINISHED
+    except ChangedError:
+        raise
+    except Exception as error:
+        # Neither a signal nor a full disk is a fault of the network.
+        _process.raise_if_noted()
+        if devices.processes > 1 or _files.is_unwritable(folder.parent, error):
+            raise
+        if _status(error) == ERROR:
+            on_error(error)
+        text = str(error).strip() or "no message"
+        known |= {
+            "status": _status(error),
+            "message": f"{type(error).__name__}: {text}",
+            "traceback": traceback.format_exc(),
+        }
+    state = progress.load()
+    history = state.history if state is not None else []
+    return Outcome(
+        variant=variant.name,
+        seed=seed,
+        **known,
+        seconds_per_epoch=seconds_per_epoch(history) if history else None,
+        seconds=sum(r["seconds"] for r in history if r["epoch"] > inherited),
+        history=history,
+    )
+
+
+def best_file(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the checkpoint of the best epoch in the folder of a cell."""
+    state = Progress(folder).load()
+    return None if state is None else folder / str(state.best)
+
+
+def _count(model, budget, data, known):
+    """Counts parameters and multiply-accumulates, within the budget."""
+    known["parameters"] = count_parameters(model)
+    limits = {} if budget is None else dataclasses.asdict(budget)
+    try:
+        profile = profiling.profile_model(model, data.image_shape)
+        # A total without layers of unknown kinds would be too low.
+        if not profile.uncounted or limits.get("macs") is not None:
+            known["macs"] = profile.macs
+    except (TypeError, ValueError, AttributeError):
+        if limits.get("macs") is not None:
+            raise
+    over = [
+        f"{known[key]:,} {word}, of at most {limits[key]:,.0f}"
+        for key, word in (("parameters", "parameters"), ("macs", "MACs"))
+        if limits.get(key) is not None and known[key] > limits[key]
+    ]
+    if over:
+        raise OverBudgetError("; ".join(over))
+
+
+def check_loads(model):
+    """Raises unless Keras can load the model from its configuration."""
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(config)
+    except Exception as error:
+        cause = str(error).strip().split("\n")[0]
+        raise ValueError(
+            "A network must be one that Keras can save and load. Received: "
+            f'model "{model.name}" ({type(error).__name__}: {cause}). '
+            "Decorate your own layers and functions with "
+            "@keras.saving.register_keras_serializable(), and give the "
+            "layers a get_config that returns their arguments"
+        ) from error
+
+
+def _inherit(parent, folder):
+    """Copies the checkpoints of the cell that this one goes on training.
+
+    Returns how many epochs that was trained.
+    """
+    state = None if parent is None else Progress(parent).load()
+    if state is None:
+        # Training from the start gives the same network.
+        return 0
+    if Progress(folder).load() is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in {state.latest, state.best}:
+            with _files.replacing(folder / name) as beside:
+                shutil.copyfile(parent / name, beside)
+        _files.write_json(folder / "state.json", dataclasses.asdict(state))
+    return state.epochs
+
+
+def _resumed(model, variant, progress, epochs):
+    """Returns the network to go on with, and its state."""
+    state = progress.load()
+    layers = fingerprint(model)
+    if state is None:
+        return model, State(layers)
+    if state.fingerprint != layers:
+        raise ChangedError(
+            "A run must be resumed with the networks it was started with. "
+            f'Received: folder="{progress.folder}", changed: the layers of '
+            f'network "{variant.name}"'
+        )
+    if not (progress.folder / str(state.best)).exists():
+        return model, State(layers)
+    if state.epochs >= epochs:
+        return model, state
+    latest = progress.load_latest(state)
+    return (model, State(layers)) if latest is None else (latest, state)
+
+
+def _fit(
+    model,
+    state,
+    study,
+    data,
+    recipe,
+    progress,
+    *,
+    epochs,
+    after_epoch,
+    callbacks,
+    devices,
+):
+    if state.epochs >= epochs:
+        return
+    if not state.epochs and devices.writes:
+        check_averages(model, len(data.train), epochs)
+    checkpoint = CheckpointEachEpoch(
+        *(progress, state, data, recipe.seed, study.task.metrics),
+        after_epoch,
+        devices,
+    )
+    with devices.fitting(model):
+        model.fit(
+            data.train,
+            validation_data=data.validation,
+            epochs=epochs,
+            initial_epoch=state.epochs,
+            callbacks=[*callbacks(model), checkpoint],
+            # The data shuffle themselves, by seed and epoch.
+            shuffle=False,
+            # Of several processes one prints.
+            verbose=verbosity() if devices.writes else 0,
+        )
+
+
+def _measured(study, data, progress, state, measure):
+    """Returns what is known of a network after its last epoch."""
+    row = state.history[best_epoch(state.history) - 1]
+    if not math.isfinite(row.get("val_loss", 0)):
+        raise Diverged(
+            f"The validation loss was {row['val_loss']} in the best epoch"
+        )
+    kept = ("val_accuracy", "val_loss")
+    metrics = {name: row[name] for name in kept if name in row}
+    if measure:
+        best = progress.load_best(state)
+        metrics |= study.task.evaluate(best, data)
+    return {"best_epoch": row["epoch"], "metrics": metrics}
+
+
+def _status(error):
+    """Returns the status of a network whose training raised this error."""
+    if isinstance(error, OverBudgetError):
+        return OVER_BUDGET
+    if isinstance(error, Diverged):
+        return DIVERGED
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ in NO_MEMORY
+        or any(message in str(error) for message in NO_MEMORY_MESSAGES)
+    ):
+        return OUT_OF_MEMORY
+    return ERROR
+
+
+@contextlib.contextmanager
+def memory_freed(devices: Devices = SINGLE_DEVICE) -> Iterator[None]:
+    """Context after which the memory of its networks is freed."""
+    try:
+        # Else TensorFlow would keep their graphs.
+        with gradients_forgotten():
+            yield
+    finally:
+        # Within the scope of several devices, TensorFlow would lose it.
+        if devices is SINGLE_DEVICE:
+            interactive = keras.config.is_interactive_logging_enabled()
+            with _inspection.dtype_policy():
+                keras.utils.clear_session()
+            if not interactive:
+                keras.config.disable_interactive_logging()

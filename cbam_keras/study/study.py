@@ -1,0 +1,161 @@
+"""`Study`: named variants x seeds of one task."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks
+from cbam_keras.recipes import Recipe, find_recipe
+from cbam_keras.study.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One of the networks that a study compares.
+
+    Args:
+        name: String, under which results and files are known.
+        build: Function that takes the data and returns a new network, not
+            compiled. It is called with the seed and the precision of the
+            recipe in effect. The data are what `Task.load` returns; those of
+            `Classification` have `image_shape` and `class_names`.
+        options: Mapping of plain values that tell this variant from others.
+            They are stored, and a resumed run must agree in them. Defaults
+            to none.
+        learning_rate: Positive number, in place of that of the recipe.
+            Defaults to `None`, which means that of the recipe.
+
+    Raises:
+        ValueError: If the name is not a valid file name.
+        TypeError: If `build` is not callable.
+    """
+
+    name: str
+    build: Callable[[Any], keras.Model]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not callable(self.build):
+            raise TypeError(
+                "`build` must be a function that takes the data and returns a "
+                f"keras.Model. Received: build={self.build!r} for the "
+                f'variant "{self.name}"'
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a resumed run must agree in."""
+        rate = {"learning_rate": self.learning_rate}
+        return {**self.options, **(rate if self.learning_rate else {})}
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a network may cost; a larger one is recorded, and not trained.
+
+    Args:
+        parameters: Positive number, the most trainable parameters. Defaults
+            to `None`, which means no limit.
+        macs: Positive number, the most multiply-accumulates for one image.
+            Defaults to `None`, which means no limit.
+    """
+
+    parameters: float | None = None
+    macs: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Named variants x seeds of one task, trained under equal conditions.
+
+    Args:
+        task: A `Classification`, or any `Task`: loads the data, compiles and
+            measures networks.
+        variants: Sequence of `Variant`.
+        seeds: Sequence of different integers. A seed decides the initial
+            weights, which images are for validation, and their order; the
+            test images are the same for all. Defaults to `(0,)`.
+        recipe: A `training.Recipe`, whose seed is replaced, or the name of
+            one. Defaults to `None`, which means `Recipe()`.
+        baseline: String, the variant that the others are compared with.
+            Defaults to `None`, which means no comparison.
+        budget: A `Budget`. Defaults to `None`.
+        settings: Mapping of further plain values that a resumed run must
+            agree in. Defaults to none.
+        kind: String, what is written into the folder of the run, which
+            another kind of run does not resume. Defaults to `"study"`.
+
+    Raises:
+        ValueError: If there is no variant, if names or seeds repeat, or if
+            the baseline is not among the variants.
+        TypeError: If an argument is of a wrong kind.
+    """
+
+    task: Task
+    variants: Sequence[Variant]
+    seeds: Sequence[int] = (0,)
+    # A `Recipe`, once the study has been made.
+    recipe: Any = None
+    baseline: str | None = None
+    budget: Budget | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kind: str = "study"
+
+    def __post_init__(self) -> None:
+        variants = tuple(self.variants)
+        names = [variant.name for variant in variants]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(
+                "`variants` must be one or several with different names. "
+                f"Received: variants named {names}"
+            )
+        if self.baseline is not None:
+            _checks.one_of("baseline", self.baseline, names)
+        object.__setattr__(self, "variants", variants)
+        object.__setattr__(self, "seeds", check_seeds(list(self.seeds)))
+        object.__setattr__(self, "recipe", find_recipe(self.recipe))
+
+    @property
+    def cells(self) -> list[tuple[Variant, int]]:
+        """Each variant with each seed, in the order of training."""
+        return [(v, seed) for seed in self.seeds for v in self.variants]
+
+    def recipe_for(self, variant: Variant | None, seed: int) -> Recipe:
+        """Returns the recipe of a variant with a seed."""
+        rate = variant.learning_rate if variant is not None else None
+        changed: dict[str, Any] = {"learning_rate": rate} if rate else {}
+        return dataclasses.replace(self.recipe, seed=seed, **changed)
+
+
+def check_seeds(seeds: Any) -> tuple[int, ...]:
+    """Returns the seeds of a number of seeds, or of a sequence."""
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        return tuple(range(_checks.positive_integer("seeds", seeds)))
+    different = tuple(_checks.seed("seeds", seed) for seed in seeds)
+    if not different or len(set(different)) != len(different):
+        raise ValueError(
+            "`seeds` must be a number of seeds, or one or several different "
+            f"ones. Received: seeds={seeds!r}"
+        )
+    return different
+
+
+def check_name(name: Any) -> None:
+    """Raises unless a variant may have this name, which files get too."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= 100
+        or not name.isprintable()
+        or name in (".", "..")
+        or set(name) & set('/\\:*?"<>|')
+        # Files of several seeds end like this.
+        or re.search(r"-seed\d+$", name)
+    ):
+        raise ValueError(
+            "The names of networks must be valid file names, and must not "
+            f"end in a seed like -seed0. Received: {name!r}"
+        )

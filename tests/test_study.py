@@ -1,0 +1,418 @@
+"""`study`: named variants x seeds; resuming is in test_resuming.py."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import threading
+
+import keras
+import numpy as np
+import pretended
+import pytest
+from data_checks import arrays
+from folder_checks import epochs, files, weights
+from keras import layers
+from training_checks import SHORT
+
+from cbam_keras import CBAM, data, study, training
+
+pd = pytest.importorskip("pandas", reason="what data frames are of")
+pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+# Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def quick(few_digits, monkeypatch, request):
+    """Trains nothing, except where tests start processes."""
+    if not request.node.get_closest_marker("slow"):
+        pretended.install(monkeypatch)
+
+
+def narrow(data, filters=4, attention=()):
+    """Returns a network that compiles quickly."""
+    return keras.Sequential(
+        [
+            keras.Input(data.image_shape),
+            layers.Conv2D(filters, 3, 2),
+            *attention,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(len(data.class_names), activation="softmax"),
+        ]
+    )
+
+
+def gated(data):
+    return narrow(data, attention=[CBAM(reduction_ratio=4)])
+
+
+NARROW, GATED = study.Variant("narrow", narrow), study.Variant("gated", gated)
+WIDE = study.Variant("wide", functools.partial(narrow, filters=8))
+
+
+def planned(*variants, **options):
+    defaults = {"task": study.Classification("mnist5k"), "recipe": SHORT}
+    return study.Study(variants=variants, **{**defaults, **options})
+
+
+def content_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def statuses(results):
+    return [outcome.status for outcome in results.outcomes]
+
+
+@pytest.fixture(scope="module")
+def ran(few_digits, tmp_path_factory):
+    """The results of the example of the documentation, word by word."""
+    folder = tmp_path_factory.mktemp("ran")
+    with pytest.MonkeyPatch.context() as patch:
+        pretended.install(patch)
+        patch.chdir(folder)
+        results = study.run(
+            study.Study(
+                task=study.Classification("mnist5k"),
+                variants=(
+                    study.Variant("narrow", narrow),
+                    study.Variant(
+                        "gated", gated, options={"reduction_ratio": 4}
+                    ),
+                ),
+                seeds=(0, 1, 2),
+                recipe=training.Recipe(epochs=2),
+                baseline="narrow",
+            ),
+            *("runs/mine",),
+            workers=1,
+            resume=True,
+            overwrite=False,
+        )
+    return dataclasses.replace(results, output=folder / results.output)
+
+
+# Results; their statistics are in test_study_statistics.py.
+
+
+def test_a_study_is_a_row_per_variant(ran):
+    frame = ran.to_dataframe()
+    assert list(frame["variant"]) == ["narrow", "gated"]
+    assert list(frame["seeds"]) == [3, 3]
+    cells = content_of(ran.output)["cells"]
+    assert [(cell["variant"], cell["seed"]) for cell in cells] == [
+        (name, seed) for seed in range(3) for name in ("narrow", "gated")
+    ]
+    accuracies = [c["metrics"]["test_accuracy"] for c in cells]
+    assert len(set(accuracies)) > 2
+    assert frame["mean"][1] == pytest.approx(np.mean(accuracies[1::2]))
+    assert frame["parameters"][0] == (9 + 1) * 4 + (4 + 1) * 10
+    assert frame["macs"][0] == 13 * 13 * 9 * 4 + 4 * 10
+    assert "gated" in ran.verdict and "over 3 seeds" in ran.verdict
+    assert ran.verdict[:40] in str(ran)
+    assert json.loads(ran.json())["verdict"] == ran.verdict
+
+
+def test_a_folder_is_read_as_what_its_run_returned(ran):
+    found = study.Results.read(ran.output)
+    assert found == ran
+    pd.testing.assert_frame_equal(found.to_dataframe(), ran.to_dataframe())
+    names = {f"{o.variant}-seed{o.seed}.keras" for o in ran.outcomes}
+    assert set(files(ran.output)) == {"history.csv", "results.json", *names}
+    with pytest.raises(ValueError, match="be the output folder of a study"):
+        study.Results.read(ran.output.parent)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        (0, "`seeds` must be a positive integer. Received: seeds=0"),
+        ([], "`seeds` must be a number of seeds, or one or several"),
+        ([1, 1], "different ones. Received: seeds=.1, 1."),
+        ([-1], "`seeds` must be an integer from 0"),
+    ],
+)
+def test_seeds_are_a_number_of_seeds_or_seeds(seeds, message):
+    assert study.check_seeds(3) == (0, 1, 2)
+    assert study.check_seeds([5, 2]) == (5, 2)
+    with pytest.raises(ValueError, match=message):
+        study.check_seeds(seeds)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"variants": ()}, ValueError, "one or several with different names"),
+        ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
+        ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
+        ({"settings": {"x": object()}}, TypeError, "must be plain values"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        wrong = dataclasses.replace(planned(NARROW), **changed)
+        study.run(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "a-seed0", 3])
+def test_a_variant_is_named_as_a_file_may_be(name):
+    with pytest.raises(ValueError, match="names of networks.*Received"):
+        study.Variant(name, narrow)
+
+
+# More of the same.
+
+
+def test_more_seeds_and_variants_train_what_is_missing(tmp_path):
+    study.run(planned(NARROW), tmp_path)
+    before = weights(tmp_path)["narrow.keras"]
+    more = planned(WIDE, NARROW, seeds=(1, 0), baseline="narrow")
+    with epochs() as trained:
+        results = study.run(more, tmp_path)
+    assert len(trained) == 3
+    kept = weights(tmp_path)
+    names = {f"{o.variant}-seed{o.seed}.keras" for o in results.outcomes}
+    assert (len(names), set(kept)) == (4, names)
+    assert {outcome.file for outcome in results.outcomes} == names
+    assert kept["narrow-seed0.keras"] == before
+    assert [row.variant for row in results.rows] == ["wide", "narrow"]
+    # A part of it is trained already.
+    with epochs() as trained:
+        part = study.run(planned(NARROW, seeds=(1,)), tmp_path)
+    assert (not trained, len(part.outcomes)) == (True, 1)
+
+
+def test_a_variant_has_a_learning_rate_of_its_own(tmp_path):
+    rates = []
+
+    class Noting(study.Classification):
+        def compile(self, model, recipe, data):
+            rates.append(recipe.learning_rate)
+            super().compile(model, recipe, data)
+
+    fast = dataclasses.replace(WIDE, learning_rate=0.5)
+    study.run(planned(NARROW, fast, task=Noting("mnist5k")), tmp_path)
+    assert rates == [SHORT.learning_rate, 0.5]
+    with pytest.raises(ValueError, match="wide.learning_rate was 0.5"):
+        study.run(planned(NARROW, WIDE), tmp_path)
+
+
+class Size:
+    """A task of the user's, with a measure of its own."""
+
+    measure, measure_name, metrics = "size", "sheer size", ("loss",)
+
+    def load(self, recipe):
+        return data.load("mnist5k", seed=recipe.seed, batch_size=35)
+
+    def check(self, model, data):
+        pass
+
+    def compile(self, model, recipe, data):
+        model.compile("sgd", "sparse_categorical_crossentropy")
+
+    def evaluate(self, model, data):
+        return {"size": model.count_params() / 1000}
+
+
+def test_a_task_may_be_of_the_users_own(tmp_path):
+    own = planned(NARROW, WIDE, task=Size(), baseline="narrow")
+    results = study.run(own, tmp_path)
+    assert list(results.to_dataframe()["mean"]) == [0.09, 0.17]
+    assert "the sheer size changes with wide by +8.00" in results.verdict
+    assert "sheer size (%)" in str(results)
+    assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
+
+
+# Variants that fail.
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow names the lack of memory on a device."""
+
+
+def raising(error):
+    def build(data):
+        raise error
+
+    return build
+
+
+def diverging(data):
+    model = narrow(data)
+    model.layers[-1].set_weights([np.full((4, 10), np.nan), np.zeros(10)])
+    return model
+
+
+FAILING = {
+    "error": (raising(KeyError("stage9")), "KeyError: 'stage9'"),
+    "out of memory": (raising(ResourceExhaustedError("OOM")), "OOM"),
+    "diverged": (diverging, "The training loss became nan in epoch 1"),
+    "over budget": (functools.partial(narrow, filters=99), "at most 1,000"),
+}
+
+
+@pytest.fixture
+def nan(monkeypatch):
+    """Losses of networks whose weights are not numbers are none either."""
+    numbers = pretended.numbers
+
+    def lost(model, *key):
+        finite = all(np.isfinite(w).all() for w in model.get_weights())
+        return numbers(model, *key) if finite else (np.nan, 0.1)
+
+    monkeypatch.setattr(pretended, "numbers", lost)
+
+
+@pytest.mark.parametrize("status", FAILING)
+def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
+    status, tmp_path, nan
+):
+    build, message = FAILING[status]
+    failing = planned(
+        *(study.Variant("bad", build), NARROW),
+        baseline="narrow",
+        budget=study.Budget(parameters=1000),
+    )
+    with pytest.warns(UserWarning, match=f'out, "bad" with seed 0: {status}'):
+        results = study.run(failing, tmp_path)
+    assert statuses(results) == [status, "finished"]
+    assert message in results.outcomes[0].message
+    assert "Traceback" in results.outcomes[0].traceback
+    assert list(results.to_dataframe()["seeds"]) == [0, 1]
+    assert f"seed 0: {status}" in str(results)
+    assert study.Results.read(tmp_path) == results
+    # Another attempt may have more memory, or a package more.
+    good = study.Variant("bad", narrow)
+    mended = dataclasses.replace(failing, variants=(good, NARROW))
+    with epochs() as trained:
+        if status in ("error", "out of memory"):
+            again = study.run(mended, tmp_path)
+            assert statuses(again) == ["finished"] * 2
+        else:
+            with pytest.warns(UserWarning, match="left out"):
+                assert study.run(mended, tmp_path) == results
+            assert not trained
+
+
+def test_if_all_fail_the_error_is_raised_and_nothing_is_left(tmp_path, nan):
+    wrong = study.Variant("bad", FAILING["error"][0])
+    with pytest.raises(KeyError, match="stage9"):
+        study.run(planned(wrong), tmp_path)
+    assert files(tmp_path) == {}
+    lost = study.Variant("lost", diverging)
+    with pytest.raises(RuntimeError, match="None of the 1 trainings finished"):
+        study.run(planned(lost), tmp_path)
+    assert content_of(tmp_path)["cells"][0]["status"] == "diverged"
+
+
+# Folders that others have written.
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("key", ["file", "variant", "seed"])
+def test_nothing_outside_the_folder_is_touched(key, overwrite, ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    (tmp_path / "mine.keras").mkdir()
+    content = content_of(folder)
+    value = "../mine.keras" if key == "file" else "x/../../../mine.keras"
+    content["cells"][0][key] = value
+    content["settings"]["variants"][value] = {}
+    content["seeds"].append(value)
+    (folder / "results.json").write_text(json.dumps(content))
+    if key == "file":
+        with pytest.raises(ValueError, match="must be in the output folder"):
+            study.Results.read(folder)
+    if overwrite:
+        study.run(planned(NARROW), folder, overwrite=True)
+    else:
+        with pytest.raises(ValueError, match="results.json is damaged"):
+            study.run(planned(NARROW, seeds=(0, 3)), folder)
+    assert (tmp_path / "mine.keras").is_dir()
+
+
+def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path):
+    old = {"kind": "training run", "settings": {"networks": ["narrow"]}}
+    (tmp_path / "results.json").write_text(json.dumps({**old, "runs": []}))
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="a run of an earlier version"):
+        study.run(planned(NARROW), tmp_path)
+    assert files(tmp_path) == before
+
+
+# Workers.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"distribute": True}, ValueError, "one network on several devices"),
+        ({}, TypeError, "must not be loaded yet"),
+        ({"workers": 0}, ValueError, "`workers` must be a positive integer"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(options, error, message, tmp_path):
+    loaded = study.Classification(data.load("mnist5k"))
+    options = {"workers": 2, **options}
+    with pytest.raises(error, match=message):
+        study.run(planned(NARROW, task=loaded), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_given_to_workers_is_named(tmp_path):
+    lock = threading.Lock()
+    held = study.Variant("held", lambda data: narrow(data, lock))
+    with pytest.raises(TypeError, match="can be given to other processes"):
+        study.run(planned(held), tmp_path, workers=2)
+
+
+def test_if_all_workers_die_the_same_call_resumes(tmp_path, monkeypatch):
+    dying = "import os; os.kill(os.getpid(), 9)"
+    with monkeypatch.context() as patch:
+        patch.setattr("cbam_keras.study.workers.COMMAND", dying)
+        with pytest.raises(RuntimeError, match="Worker 2 ended by SIGKILL"):
+            study.run(planned(NARROW), tmp_path, workers=2)
+    assert study.run(planned(NARROW), tmp_path).finished
+
+
+class Killing(study.Classification):
+    """Kills the first process that has trained an epoch."""
+
+    def load(self, recipe):
+        images = super().load(recipe)
+        set_epoch, mark = images.set_epoch, pathlib.Path(os.environ["MARK"])
+
+        def killing(epoch):
+            if epoch == 1 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            set_epoch(epoch)
+
+        object.__setattr__(images, "set_epoch", killing)
+        return images
+
+
+@pytest.mark.slow
+def test_a_worker_takes_over_from_one_that_is_killed(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    both = planned(
+        *(NARROW, GATED),
+        task=Killing(arrays(per_class=10)),
+        seeds=(0, 1),
+        recipe=training.Recipe(epochs=2, batch_size=10),
+    )
+    with pytest.warns(UserWarning, match="ended by SIGKILL.*took over"):
+        found = study.run(both, tmp_path / "shared", workers=2)
+    assert statuses(found) == ["finished"] * 4
+    assert "after epoch 1" in capsys.readouterr().out
+    alone = study.run(both, tmp_path / "alone")
+    # Other threads, so sums in another order.
+    for one, other in zip(found.history, alone.history, strict=True):
+        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
+    assert not (tmp_path / "shared/.cells").exists()
