@@ -8,6 +8,7 @@ study and paired by seed, and what the gates do. Draws the differences.
 """
 
 import argparse
+import dataclasses
 import functools
 import math
 import pathlib
@@ -17,17 +18,17 @@ import numpy as np
 
 from benchmarks import timing
 from benchmarks.arguments import positive_integer
+from benchmarks.digit_networks import build
 from benchmarks.when_it_helps import (
     CANVASES,
     NONE,
     RATES,
     STUDIES,
     TUNING_SEEDS,
-    build,
-    load,
     stored,
+    study_of,
 )
-from cbam_keras import _terminal, profile_model, training
+from cbam_keras import _terminal, profile_model, study
 from cbam_keras.plotting import style
 
 TABLE = {
@@ -70,7 +71,7 @@ def difference(rows, baseline):
     )
     from scipy import stats
 
-    quantile = stats.t.ppf((1 + training.CONFIDENCE) / 2, seeds - 1)
+    quantile = stats.t.ppf((1 + study.CONFIDENCE) / 2, seeds - 1)
     return mean, float(quantile) * math.sqrt(max(variance, 0))
 
 
@@ -171,7 +172,7 @@ def _rates(arms, found):
     for name, arm in arms.items():
         means = []
         for rate in RATES:
-            own = arm.at_rate(rate)
+            own = dataclasses.replace(arm, learning_rate=rate)
             accuracies = [
                 100 * found[own, seed]["validation_accuracy"]
                 for seed in TUNING_SEEDS
@@ -235,13 +236,16 @@ def costs(repeats):
 
     Steps of training are timed by turns, relative to the first network.
     """
-    images, _ = load(NONE.fragments, NONE.canvases, 0)
+    arms = STUDIES["main"]
+    main = study_of(list(arms.values()), (0,))
+    images = main.task.load(main.recipe)
     x, y = next(iter(images.train))
     rows, functions = {}, {}
-    for name, arm in STUDIES["main"].items():
+    # Too small to change the weights while steps are timed.
+    recipe = dataclasses.replace(main.recipe, learning_rate=1e-6)
+    for name, arm in arms.items():
         model = build(arm, images)
-        recipe = training.Recipe(batch_size=64, learning_rate=1e-6)
-        training.compile_network(model, recipe, len(images.train))
+        main.task.compile(model, recipe, images)
         rows[name] = profile_model(model)
         functions[name] = functools.partial(model.train_on_batch, x, y)
     seconds = {

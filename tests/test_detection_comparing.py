@@ -1,9 +1,8 @@
 """Detectors compared: files, table, differences, command, mistakes."""
 
-import dataclasses
-import functools
 import json
 import re
+import shutil
 import sys
 
 import digits
@@ -13,10 +12,9 @@ import pretended
 import pytest
 from detection_checks import tiny_backbone
 
-from cbam_keras import cli, detection, training
+from cbam_keras import CBAM, detection, study, training
 from cbam_keras.detection.evaluation import detect_all, evaluate
 from cbam_keras.detection.figure import arrays_of, plot_detections
-from cbam_keras.detection.results import DetectorRun, compared, verdict
 
 pytest.importorskip("keras_hub", reason="needs KerasHub")
 pytest.importorskip("pycocotools", reason="needs pycocotools")
@@ -24,6 +22,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning"),
 ]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gate(CBAM):
+    """A layer of a user's own."""
+
 
 SHORT = training.Recipe(epochs=1, batch_size=20, learning_rate=2e-3)
 
@@ -50,19 +54,23 @@ def finished(small, tmp_path_factory):
     )
 
 
-def test_the_folder_holds_what_is_said(finished):
+def test_the_folder_holds_networks_table_and_detections(finished):
     assert sorted(path.name for path in finished.output.iterdir()) == [
-        "cbam-seed0.keras",
+        "cbam.keras",
         "detections.npz",
         "detections.png",
         "history.csv",
-        "none-seed0.keras",
+        "none.keras",
         "results.json",
     ]
-    written = json.loads((finished.output / "results.json").read_text())
-    assert written["verdict"] == finished.verdict
-    assert [run["network"] for run in written["runs"]] == ["none", "cbam"]
+    written = study.Results.read(finished.output)
+    assert [o.metrics["map"] for o in written.finished] == [
+        run.precision["map"] for run in finished.runs
+    ]
     assert [row["epoch"] for row in finished.history] == [1, 1]
+    assert set(finished.runs[0].precision) == {
+        *("map", "map50", "map75", "small", "medium", "large")
+    }
     assert json.loads(finished.json())["anchors"]["coverage"] > 0.5
     # The table is as table 6 of the paper.
     text = str(finished)
@@ -73,11 +81,36 @@ def test_the_folder_holds_what_is_said(finished):
 
 def test_saved_detectors_are_those_that_were_measured(finished):
     test = detection.load_data(batch_size=20).test
-    model = detection.load_model(finished.output / "cbam-seed0.keras")
+    model = detection.load_model(finished.output / "cbam.keras")
     measured = evaluate(test.records, detect_all(model, test), 10)
     (run,) = (run for run in finished.runs if run.network == "cbam")
-    assert run.file == "cbam-seed0.keras"
-    assert measured.map == run.precision["map"]
+    assert run.file == "cbam.keras"
+    assert measured == run.precision
+
+
+def test_more_is_trained_and_drawn_when_asked_for(finished, tmp_path):
+    """A layer of one's own, and a seed with anchors of its own boxes."""
+    output = shutil.copytree(finished.output, tmp_path / "run")
+    kept = (output / "detections.npz").stat().st_mtime_ns
+    detection.compare(("none", "cbam"), recipe=SHORT, output=output)
+    assert (output / "detections.npz").stat().st_mtime_ns == kept
+    results = detection.compare(
+        ("none", Gate), recipe=SHORT, seeds=[1, 0], output=output
+    )
+    assert [(run.seed, run.network) for run in results.runs] == [
+        *((1, "none"), (1, "Gate"), (0, "none"), (0, "Gate"))
+    ]
+    assert results.rows["Gate"]["map50"].interval is not None
+    written = json.loads((output / "results.json").read_text())
+    # Each seed has anchors for its own boxes.
+    described = written["settings"]["data"]
+    assert all("anchors" in described[seed] for seed in ("0", "1"))
+    # What was trained before is kept.
+    precision = written["cells"][0]["metrics"]
+    assert precision == finished.runs[0].precision
+    with np.load(output / "detections.npz") as file:
+        # Of the first seed that was trained.
+        assert list(file) == ["images", "truth", "none", "cbam", "Gate"]
 
 
 def test_objects_and_confident_detections_are_drawn_and_kept_as_arrays(
@@ -114,74 +147,64 @@ def test_objects_and_confident_detections_are_drawn_and_kept_as_arrays(
         np.testing.assert_array_equal(file["truth"], arrays["truth"])
 
 
-def test_each_option_reaches_its_argument(finished, capsys, monkeypatch):
-    calls = {}
-    monkeypatch.setattr(
-        detection,
-        "compare",
-        lambda *given, **options: (
-            calls.update(options, given=given) or finished
-        ),
-    )
-    recipe = dataclasses.replace(
-        detection.DEFAULT_RECIPE, epochs=9, image_size=64
-    )
-    options = {
-        "--attention none cbam": {"given": (["none", "cbam"],)},
-        "--backbone resnet18 --seeds 3": {"backbone": "resnet18", "seeds": 3},
-        "--data pets": {"images": "pets"},
-        "--download": {"data_options": {"download": True}},
-        "--epochs 9 --image-size 64": {"recipe": recipe},
-        "--output here --json": {"output": "here"},
+def test_boxes_are_drawn_to_the_edges_of_the_image(monkeypatch):
+    monkeypatch.setattr("cbam_keras.detection.figure.CONFIDENT", 0.5)
+    test = detection.load_data(batch_size=20).test
+    one = {
+        "boxes": np.array([[-np.inf, 0.5, np.inf, 1e30]]),
+        "labels": np.array([3]),
+        "confidence": np.array([0.75]),
     }
-    assert cli.main(["detect", *" ".join(options).split()]) == 0
-    for option, passed in options.items():
-        assert calls.items() >= passed.items(), (option, calls)
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads(finished.json())
+    figure = plot_detections(test, {"long_" * 30: [one] * 10}, "0123456789", "")
+    # Without a warning that there is no room for the images.
+    figure.draw_without_rendering()
+    (box,) = figure.axes[6].patches
+    np.testing.assert_allclose(box.get_bbox().extents, [-0.5, 31.5, 63.5, 63.5])
 
 
-def test_a_dry_run_prints_what_would_be_trained_and_writes_nothing(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cbam_keras.training.estimates.SECONDS", 0)
-    compile = functools.partialmethod(keras.Model.compile, run_eagerly=True)
-    monkeypatch.setattr(keras.Model, "compile", compile)
-    arguments = ["--attention", "cbam", "--seeds", "3"]
-    assert cli.main(["detect", "--dry-run", *arguments]) == 0
-    printed = capsys.readouterr().out
+def test_an_estimate_names_images_and_anchors():
+    printed = str(detection.estimate(["cbam"], seeds=3))
     assert "80 training and 10 test images of 64 x 64 pixels" in printed
     assert re.search(r"Anchors on levels P3 to P4, .*% of the boxes", printed)
     assert re.search(r"cbam .* 1[.,]\d{3},\d{3} .* 12 .* 3 ", printed)
     assert printed.splitlines()[-1].startswith("About ")
-    assert not list(tmp_path.iterdir())
 
 
-# The comparison itself.
-
-
-def run(network, seed, value):
-    precision = {"map": value, "map50": 2 * value, "map75": 0.0}
-    return DetectorRun(network, seed, 1, precision, 1.0, "x.keras")
-
-
-def test_differences_are_paired_by_seed():
-    runs = [
-        run(name, seed, value)
-        for name, values in (("none", (0.1, 0.3)), ("cbam", (0.12, 0.33)))
+def test_differences_are_paired_by_seed(tmp_path):
+    precisions = {"none": (0.1, 0.3), "cbam": (0.12, 0.33)}
+    outcomes = [
+        study.Outcome(
+            *(name, seed, "finished"),
+            parameters=1,
+            metrics={
+                **dict.fromkeys(("map75", "small", "medium", "large"), 0.0),
+                **{"map": value, "map50": 2 * value},
+            },
+        )
+        for name, values in precisions.items()
         for seed, value in enumerate(values)
     ]
-    rows = compared(runs, ["none", "cbam"], (0, 1))
-    one = rows["cbam"]["map"]
+    results = detection.DetectionResults.of(
+        study.Results(
+            *(tmp_path, tuple(outcomes), tuple(precisions), (0, 1), "none"),
+            *("map", "", "digit_scenes", {"test": 10}),
+        ),
+        "small",
+        {
+            **{"min_level": 3, "max_level": 4, "anchor_size": 2.0},
+            **{"aspect_ratios": (1.0,), "coverage": 1.0},
+        },
+    )
+    one = results.rows["cbam"]["map"]
     assert one.difference == pytest.approx(0.025)
     # Student's t for one degree of freedom, 12.706, times 0.005.
     assert one.interval == pytest.approx((-0.03853, 0.08853), abs=1e-5)
-    assert rows["cbam"]["map50"].difference == pytest.approx(0.05)
-    assert rows["none"]["map"].difference is None
-    said = verdict(rows)
-    assert "differs from none by +2.5 points of mAP@[.5,.95]" in said
-    assert ", which may be chance (95 % interval" in said
+    assert results.rows["cbam"]["map50"].difference == pytest.approx(0.05)
+    assert results.rows["none"]["map"].difference is None
+    assert (
+        "differs from none by +2.5 points of mAP@[.5,.95], which may be chance "
+        "(95 % interval"
+    ) in results.verdict
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from detection_checks import tiny_backbone
 
-from cbam_keras import detection, training
+from cbam_keras import detection, study, training
 from cbam_keras.detection import networks
-from cbam_keras.detection.anchors import choose_anchors
 from cbam_keras.detection.batches import PADDING
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
@@ -40,8 +39,12 @@ def build(scenes, **options):
         recipe = training.Recipe(
             epochs=3, batch_size=8, learning_rate=1e-3, **options
         )
-        anchors = choose_anchors(scenes.train.records, (64, 64), 3, 4)
-        made = networks.build_detector("small", scenes, None, anchors, recipe)
+        task = detection.Detection("digit_scenes")
+        loaded = task.load(recipe)
+        made = study.build_seeded(
+            lambda: networks.build_detector("small", None, loaded), recipe
+        )
+        task.compile(made, recipe, loaded)
     made.run_eagerly = True
     return made
 
@@ -119,9 +122,10 @@ def test_images_without_objects_are_learned_from(ours):
 
 FRESH = """
 import sys
+import keras
 import numpy as np
 from cbam_keras import detection
-model = detection.load_model(sys.argv[1])
+model = keras.saving.load_model(sys.argv[1])
 np.savez("found.npz", **model.detect(np.load("images.npy")))
 """
 

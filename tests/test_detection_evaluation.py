@@ -52,11 +52,11 @@ def test_a_false_detection_before_a_true_one_halves_the_precision():
     # points of recall from 0 to 1.
     expected = 0.5 * 51 / 101
     result = evaluate(truth, found, 1)
-    assert result.map == pytest.approx(expected)
-    assert result.map50 == result.map75 == pytest.approx(expected)
+    assert result["map"] == pytest.approx(expected)
+    assert result["map50"] == result["map75"] == pytest.approx(expected)
     # A false detection of 100 x 50 pixels is not among the small ones.
-    assert result.small == pytest.approx(51 / 101)
-    assert result.medium is None and result.large is None
+    assert result["small"] == pytest.approx(51 / 101)
+    assert result["medium"] is None and result["large"] is None
 
 
 def test_thresholds_count_up_to_the_overlap():
@@ -64,33 +64,33 @@ def test_thresholds_count_up_to_the_overlap():
     found = detections([((10, 10, 30, 22.4), 0, 0.5)])
     result = evaluate(records([(BOX, 0)]), found, 1)
     # At 0.5, 0.55 and 0.6 of ten thresholds.
-    assert result.map == pytest.approx(0.3)
-    assert result.map50 == pytest.approx(1)
-    assert result.map75 == pytest.approx(0)
+    assert result["map"] == pytest.approx(0.3)
+    assert result["map50"] == pytest.approx(1)
+    assert result["map75"] == pytest.approx(0)
 
 
 def test_classes_count_alike():
     truth = records([(BOX, 0), (OTHER, 1)])
     found = detections([(BOX, 0, 0.5), (OTHER, 0, 0.4)])
-    assert evaluate(truth, found, 2).map == pytest.approx(0.5)
+    assert evaluate(truth, found, 2)["map"] == pytest.approx(0.5)
 
 
 def test_ignored_objects_count_neither_for_nor_against():
     truth = records([(BOX, 0), (OTHER, 0)], ignored=[(0, 1)])
     found = detections([(BOX, 0, 0.5), (OTHER, 0, 0.9)])
-    assert evaluate(truth, found, 1).map == pytest.approx(1)
+    assert evaluate(truth, found, 1)["map"] == pytest.approx(1)
     found = detections([(BOX, 0, 0.5)])
-    assert evaluate(truth, found, 1).map == pytest.approx(1)
+    assert evaluate(truth, found, 1)["map"] == pytest.approx(1)
 
 
 def test_no_detection_at_all_is_zero():
-    assert evaluate(records([(BOX, 0)]), detections([]), 1).map == 0
+    assert evaluate(records([(BOX, 0)]), detections([]), 1)["map"] == 0
 
 
 def test_images_without_objects_may_have_false_detections():
     truth = records([(BOX, 0)], [])
     found = detections([(BOX, 0, 0.5)], [(BOX, 0, 0.9)])
-    assert evaluate(truth, found, 1).map == pytest.approx(0.5)
+    assert evaluate(truth, found, 1)["map"] == pytest.approx(0.5)
 
 
 # Anchors.

@@ -1,4 +1,4 @@
-"""The embedded scenes, and their batches."""
+"""The embedded scenes; batches, and augmentation that moves boxes along."""
 
 import hashlib
 
@@ -7,9 +7,11 @@ import keras
 import numpy as np
 import pytest
 from data_checks import plain_json
+from detection_checks import bright_box
 
 from cbam_keras import data, detection
-from cbam_keras.detection.batches import PADDING
+from cbam_keras.detection.batches import PADDING, Batches
+from cbam_keras.detection.records import Records
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +88,45 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
             boxes[: len(own)], 64 * scenes.train.records.boxes[row], atol=1e-4
         )
         assert (boxes[len(own) :] == PADDING).all()
+
+
+def batches_of(images, box, augment):
+    """Returns batches of images with one box each, in pixels."""
+    count, height, width = images.shape[:3]
+    edges = np.array([box], "float32") / [width, height, width, height]
+    records = Records(
+        images,
+        np.full((count, 2), (height, width)),
+        [edges] * count,
+        [np.zeros(1, "int32")] * count,
+        [np.zeros(1, bool)] * count,
+    )
+    return Batches(records, (height, width), 1, count, 0, (augment,))
+
+
+@pytest.mark.parametrize("name", detection.AUGMENTATIONS)
+def test_boxes_follow_the_pixels(name):
+    images = np.zeros((8, 40, 50, 1), "uint8")
+    images[:, 14:26, 12:22] = 200
+    batches = batches_of(images, [12, 14, 22, 26], name)
+    moved, objects = batches[0]
+    assert (moved != images).any()
+    assert (objects["labels"] == 0).all()
+    for image, box in zip(moved[..., 0], objects["boxes"][:, 0], strict=True):
+        np.testing.assert_allclose(bright_box(image), box, atol=1.01)
+    np.testing.assert_array_equal(batches[0][0], moved)
+    batches.set_epoch(1)
+    assert (batches[0][0] != moved).any()
+
+
+def test_objects_that_leave_are_no_longer_learned():
+    images = np.full((2, 40, 40, 1), 9, "uint8")
+    batches = batches_of(images, [0, 0, 0.8, 20], "translate")
+    gone = []
+    for epoch in range(5):
+        batches.set_epoch(epoch)
+        _, objects = batches[0]
+        away = objects["labels"] == -1
+        assert (objects["boxes"][away] == PADDING).all()
+        gone.append(away.any())
+    assert any(gone)

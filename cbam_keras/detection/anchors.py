@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.detection.records import Records
-from cbam_keras.detection.scenes import overlaps
+from cbam_keras.detection.records import Records, overlaps, scale_of
 
 # An anchor learns boxes that it overlaps by this, as RetinaNet.
 POSITIVE = 0.5
 # Below this fraction of boxes with such an anchor, users are warned.
-LEAST = 0.9
+MIN_COVERAGE = 0.9
 SCALES = 3
 # Sizes of an anchor that are tried, in strides of its level.
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
@@ -21,7 +20,7 @@ FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 # than the widest.
 TAILS = (0.02, 0.05, 0.1, 1 / 6)
 # Boxes that are looked at, evenly spaced.
-MOST_BOXES = 500
+MAX_BOXES = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +53,14 @@ class Anchors:
 
     def generator(self) -> Any:
         """Returns KerasHub's layer."""
-        return _generator(
-            self.min_level, self.max_level, self.anchor_size, self.aspect_ratios
+        keras_hub = _checks.require("keras_hub", extra="detect")
+        return keras_hub.layers.AnchorGenerator(
+            "xyxy",
+            min_level=self.min_level,
+            max_level=self.max_level,
+            num_scales=SCALES,
+            aspect_ratios=list(self.aspect_ratios),
+            anchor_size=self.anchor_size,
         )
 
 
@@ -63,60 +68,40 @@ def choose_anchors(
     records: Records, size: tuple[int, int], min_level: int, max_level: int
 ) -> Anchors:
     """Returns the anchors that cover most boxes; warns if they are few."""
-    boxes = np.concatenate(
-        [
-            own[~ignored]
-            for own, ignored in zip(records.boxes, records.ignored, strict=True)
-        ]
-    ) * np.array([size[1], size[0]] * 2, "float32")
-    rows = np.linspace(0, len(boxes) - 1, min(len(boxes), MOST_BOXES))
+    boxes = records.learned_boxes() * scale_of(*size)
+    rows = np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES))
     boxes = boxes[rows.astype(int)]
     sides = boxes[:, 2:] - boxes[:, :2]
     shapes = sides[:, 1] / sides[:, 0]
-    best: tuple = (-1.0, 0.0)
-    for tail, factor in itertools.product(TAILS, FACTORS):
+
+    def tried(tail, factor):
         quantiles = np.quantile(shapes, [tail, 0.5, 1 - tail])
         ratios = tuple(round(float(ratio), 2) for ratio in quantiles)
-        coverage, mean = _covered(
-            boxes, _anchors(min_level, max_level, factor, ratios, size)
-        )
+        anchors = Anchors(min_level, max_level, factor, ratios, 0.0)
+        coverage, mean = _covered(boxes, anchors, size)
+        anchors = dataclasses.replace(anchors, coverage=coverage)
         # Of those that cover nearly as many, the ones that fit best.
-        if (round(coverage, 2), mean) > best[:2]:
-            best = round(coverage, 2), mean, factor, ratios, coverage
-    chosen = Anchors(min_level, max_level, *best[2:])
-    if chosen.coverage < LEAST:
+        return (round(coverage, 2), mean), anchors
+
+    candidates = itertools.starmap(tried, itertools.product(TAILS, FACTORS))
+    _, chosen = max(candidates, key=lambda candidate: candidate[0])
+    if chosen.coverage < MIN_COVERAGE:
         _checks.warn(
             f"Only {chosen.coverage:.0%} of the boxes overlap an anchor by "
-            f"{POSITIVE} or more, so the others are hardly learned. They may "
-            f"be too small for images of {size[0]} x {size[1]} pixels: pass a "
-            "larger image_size"
+            f"{POSITIVE} or more, so the remaining boxes contribute little to "
+            "training. They may be too small for images of "
+            f"{size[0]} x {size[1]} pixels: pass a larger image_size"
         )
     return chosen
 
 
-def _generator(min_level, max_level, factor, ratios):
-    keras_hub = _checks.require("keras_hub", extra="detect")
-    return keras_hub.layers.AnchorGenerator(
-        "xyxy",
-        min_level=min_level,
-        max_level=max_level,
-        num_scales=SCALES,
-        aspect_ratios=list(ratios),
-        anchor_size=factor,
-    )
-
-
-def _anchors(min_level, max_level, factor, ratios, size):
-    images = np.zeros((1, *size, 1), "float32")
-    levels = _generator(min_level, max_level, factor, ratios)(images)
-    return np.concatenate([np.asarray(x) for x in levels.values()])
-
-
-def _covered(boxes, anchors):
+def _covered(boxes, anchors, size):
     """Returns the fraction of boxes with an anchor, and the mean overlap."""
+    levels = anchors.generator()(np.zeros((1, *size, 1), "float32"))
+    tiles = np.concatenate([np.asarray(level) for level in levels.values()])
     best = np.concatenate(
         [
-            overlaps(boxes[start : start + 50], anchors).max(axis=1)
+            overlaps(boxes[start : start + 50], tiles).max(axis=1)
             for start in range(0, len(boxes), 50)
         ]
     )

@@ -1,16 +1,20 @@
-"""`Batches`: records as a `PyDataset` of images, boxes and labels."""
+"""`Batches`: records as a `PyDataset`, augmented and repeatable by epoch."""
 
 import concurrent.futures
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
 
-from cbam_keras import data
-from cbam_keras.detection.augmentation import Augmentation
-from cbam_keras.detection.records import Records, convert
+from cbam_keras import _checks, data
+from cbam_keras.detection.records import Records, scale_of
 
+AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
+# Fractions: of the side, of the size, of the range of values.
+SHIFT, ZOOM, COLOUR = 0.1, 0.2, 0.2
 # Where there is no object. It lies outside the image, so that it matches no
 # anchor, and has an area, so that its logarithm is finite.
 PADDING = (-2.0, -2.0, -1.0, -1.0)
@@ -48,8 +52,8 @@ class Batches(keras.utils.PyDataset):
         self.channels = channels
         self.batch_size = min(batch_size, len(records))
         self.seed = seed
-        self.most = records.most_objects()
-        self.augment = Augmentation(augment) if augment else None
+        self.max_objects = max(int((~x).sum()) for x in records.ignored)
+        self.layers = _layers_of(augment)
         self._pool: Any = None
         self.set_epoch(0)
 
@@ -60,25 +64,20 @@ class Batches(keras.utils.PyDataset):
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
         images = self.images(rows)
-        boxes = np.empty((len(rows), self.most, 4), "float32")
+        boxes = np.empty((len(rows), self.max_objects, 4), "float32")
         boxes[:] = PADDING
-        labels = np.full((len(rows), self.most), -1, "float32")
+        labels = np.full((len(rows), self.max_objects), -1, "float32")
+        scale = scale_of(*self.size)
         for number, row in enumerate(rows):
             kept = ~self.records.ignored[row]
-            found = convert(
-                self.records.boxes[row][kept], "rel_xyxy", "xyxy", *self.size
+            count = kept.sum()
+            boxes[number, :count] = scale * self.records.boxes[row][kept]
+            labels[number, :count] = self.records.labels[row][kept]
+        if self.layers:
+            images, boxes, labels = self._augmented(
+                images, boxes, labels, [self.seed, self.epoch, index]
             )
-            boxes[number, : len(found)] = found
-            labels[number, : len(found)] = self.records.labels[row][kept]
-        if self.augment is not None:
-            seed = [self.seed, self.epoch, index]
-            images, boxes, labels = self.augment(images, boxes, labels, seed)
-            # Layers change padding too, and each backend differently.
-            boxes = np.where(labels[..., None] < 0, PADDING, boxes)
-        return images, {
-            "boxes": boxes.astype("float32"),
-            "labels": labels.astype("float32"),
-        }
+        return images, {"boxes": boxes, "labels": labels}
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch + 1)
@@ -97,15 +96,26 @@ class Batches(keras.utils.PyDataset):
 
     def first(self) -> "Batches":
         """Returns one batch of the first records, in order."""
-        few = self.batch_size
-        records = Records(
-            self.records.images[:few],
-            self.records.sizes[:few],
-            self.records.boxes[:few],
-            self.records.labels[:few],
-            self.records.ignored[:few],
+        records = self.records.first(self.batch_size)
+        return Batches(
+            records, self.size, self.channels, self.batch_size, self.seed
         )
-        return Batches(records, self.size, self.channels, few, self.seed)
+
+    def _augmented(self, images, boxes, labels, seed):
+        """Returns a batch, augmented; objects that have left have label -1."""
+        objects = {"boxes": boxes, "labels": labels}
+        batch = {"images": images, "bounding_boxes": objects}
+        states = np.random.default_rng(seed).integers(
+            2**31, size=(len(self.layers), 2)
+        )
+        for layer, state in zip(self.layers, states, strict=True):
+            layer.generator.state.assign(state)
+            batch = layer(batch, training=True)
+        batch = keras.tree.map_structure(keras.ops.convert_to_numpy, batch)
+        boxes, labels = (batch["bounding_boxes"][key] for key in objects)
+        # Layers change padding too, and each backend differently.
+        boxes = np.where(labels[..., None] < 0, np.float32(PADDING), boxes)
+        return batch["images"], boxes, labels.astype("float32")
 
     def _image(self, row):
         image = self.records.images[row]
@@ -115,3 +125,36 @@ class Batches(keras.utils.PyDataset):
             box = (0, 0, *image.shape[:2])
             image = data.pil_resize(image, box, self.size)
         return image.astype("float32")
+
+
+def _layers_of(augment):
+    """Returns the layers of Keras that augment images with their boxes.
+
+    `RandomCrop` is not among them: in Keras 3.15.1 it moves boxes along the
+    wrong axis.
+    """
+    options: dict[str, Any] = {
+        "bounding_box_format": "xyxy",
+        "data_format": "channels_last",
+        "seed": 0,
+    }
+    moved = {"fill_mode": "constant", **options}
+    colour = {"value_range": (0, 255), **options}
+    by_name = {
+        "flip": [layers.RandomFlip("horizontal", **options)],
+        "translate": [layers.RandomTranslation(SHIFT, SHIFT, **moved)],
+        "zoom": [layers.RandomZoom((-ZOOM, ZOOM), **moved)],
+        "colour": [
+            layers.RandomBrightness(COLOUR, **colour),
+            layers.RandomContrast(COLOUR, **colour),
+        ],
+    }
+    return [layer for name in augment for layer in by_name[name]]
+
+
+def check_augmentations(augment: Any) -> tuple[str, ...]:
+    """Returns the names in the order in which they are applied."""
+    if isinstance(augment, Sequence) and not augment:
+        return ()
+    chosen = _checks.subset("augment", augment, AUGMENTATIONS)
+    return tuple(name for name in AUGMENTATIONS if name in chosen)

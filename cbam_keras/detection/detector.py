@@ -1,9 +1,10 @@
-"""`Detector`: KerasHub's RetinaNet, with what it does wrong worked around.
+"""`PyramidBackbone` and `Detector`: KerasHub's classes, as we need them.
 
-Imported late, since it subclasses a class of KerasHub. Each workaround names
+Imported late, since they subclass classes of KerasHub. Each workaround names
 the version in which its reason was seen.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,6 +13,62 @@ import numpy as np
 
 # What a class is given before anything has been learned (Lin et al., 2017).
 PRIOR = 0.01
+# Where the loss of a coordinate turns from square to linear.
+DELTA = 0.1
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
+    """Network with `pyramid_outputs`; see `detection.feature_pyramid`.
+
+    Its config holds the network itself, so that it can be loaded whatever the
+    network is made of.
+
+    Args:
+        network: Functional `keras.Model` that takes images.
+        levels: Mapping of `"P3"` and so on to names of its layers.
+        dtype: See `keras.Model`. Defaults to `None`.
+        **kwargs: See `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        levels: Mapping[str, str],
+        dtype=None,
+        **kwargs,
+    ):
+        maps = {
+            level: network.get_layer(levels[level]).output
+            for level in sorted(levels)
+        }
+        super().__init__(
+            inputs=network.inputs[0],
+            outputs=maps[max(maps)],
+            dtype=dtype,
+            **kwargs,
+        )
+        self.network = network
+        self.levels = dict(levels)
+        # What KerasHub's tasks read.
+        self.image_shape = tuple(network.inputs[0].shape[1:])
+        self.pyramid_outputs = maps
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "levels": self.levels,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config["network"], dict):
+            config["network"] = keras.saving.deserialize_keras_object(
+                config["network"]
+            )
+        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -50,11 +107,11 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
             lambda x: keras.ops.cast(x, "float32"),
             self(images, training=False),
         )
-        found = self.decode_predictions(outputs, images)
+        decoded = self.decode_predictions(outputs, images)
         # Suppression leaves boxes of no detection at -1.
         return keras.tree.map_structure(
             keras.ops.convert_to_numpy,
-            {key: found[key] for key in ("boxes", "labels", "confidence")},
+            {key: decoded[key] for key in ("boxes", "labels", "confidence")},
         )
 
 
@@ -86,11 +143,10 @@ def losses(classes: int) -> dict[str, Any]:
     Keras' losses are means over the classes and over the four coordinates,
     and Huber's loss over `delta` is smooth L1.
     """
-    delta = 0.1
     return {
-        "box_loss": keras.losses.Huber(delta=delta, reduction="sum"),
+        "box_loss": keras.losses.Huber(delta=DELTA, reduction="sum"),
         "loss_weights": {
-            "bbox_regression": 4 / delta,
+            "bbox_regression": 4 / DELTA,
             "cls_logits": float(classes),
         },
     }

@@ -1,48 +1,30 @@
 """Mean average precision as COCO measures it, by pycocotools."""
 
 import contextlib
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
 from cbam_keras.detection.batches import Batches
-from cbam_keras.detection.records import Records, convert
+from cbam_keras.detection.records import Records, scale_of
+
+# What COCO measures, in its order: over intersections over union from 0.5 to
+# 0.95, at 0.5 (as VOC) and at 0.75; then the first of objects of less than
+# 32 x 32 pixels, of up to 96 x 96 pixels, and of larger ones.
+MEASURES = ("map", "map50", "map75", "small", "medium", "large")
 
 
-@dataclasses.dataclass(frozen=True)
-class Precision:
-    """Mean average precision over the classes.
-
-    Each is a number in [0, 1], or `None` where there are no objects to find.
-
-    Attributes:
-        map: Over intersections over union from 0.5 to 0.95, COCO's measure.
-        map50: At an intersection over union of 0.5, as VOC measures.
-        map75: At 0.75.
-        small: `map` of objects of less than 32 x 32 pixels.
-        medium: `map` of objects of up to 96 x 96 pixels.
-        large: `map` of larger objects.
-    """
-
-    map: float | None
-    map50: float | None
-    map75: float | None
-    small: float | None
-    medium: float | None
-    large: float | None
-
-
-def detect_all(detector, batches: Batches) -> list[dict[str, np.ndarray]]:
+def detect_all(detector: Any, batches: Batches) -> list[dict[str, np.ndarray]]:
     """Returns the detections in each image, boxes as `"rel_xyxy"`.
 
     Dictionaries of `boxes` `(n, 4)`, `labels` `(n,)`, `confidence` `(n,)`.
     """
     records, size = batches.records, batches.batch_size
-    found = []
+    detections = []
     starts = range(0, len(records), size)
     for start in watched(starts, len(starts), "Detecting"):
         # The last batch is filled, so that all have one shape.
@@ -50,20 +32,18 @@ def detect_all(detector, batches: Batches) -> list[dict[str, np.ndarray]]:
         outputs = detector.detect(batches.images(rows))
         for row in range(min(size, len(records) - start)):
             kept = outputs["labels"][row] >= 0
-            own = {key: outputs[key][row][kept] for key in outputs}
-            own["boxes"] = convert(
-                own["boxes"], "xyxy", "rel_xyxy", *batches.size
-            )
-            found.append(own)
-    return found
+            objects = {key: outputs[key][row][kept] for key in outputs}
+            objects["boxes"] /= scale_of(*batches.size)
+            detections.append(objects)
+    return detections
 
 
 def evaluate(
     records: Records,
     detections: Sequence[Mapping[str, np.ndarray]],
     classes: int,
-) -> Precision:
-    """Returns the mean average precision of detections.
+) -> dict[str, float | None]:
+    """Returns the mean average precision of detections over the classes.
 
     Crowds and difficult objects are ignored: what is found there counts
     neither for nor against.
@@ -72,29 +52,45 @@ def evaluate(
         records: `Records`.
         detections: Sequence of one mapping per image, see `detect_all`.
         classes: Integer, the number of classes.
+
+    Returns:
+        Dictionary of the keys `MEASURES` to numbers in [0, 1], or `None`
+        where there are no objects to find.
     """
     cocoeval = _checks.require("pycocotools.cocoeval", extra="detect")
+    truth = [
+        {"boxes": boxes, "labels": labels, "ignored": ignored}
+        for boxes, labels, ignored in zip(
+            records.boxes, records.labels, records.ignored, strict=True
+        )
+    ]
     # It prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _dataset(_objects(records), len(records), classes)
-        found = _dataset(_detected(records, detections), len(records), classes)
-        evaluation = cocoeval.COCOeval(truth, found, "bbox")
+        evaluation = cocoeval.COCOeval(
+            _dataset(records, truth, classes),
+            _dataset(records, detections, classes),
+            "bbox",
+        )
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     # -1 means that there was nothing to find.
-    return Precision(
-        *(
-            float(value) if value > -1 else None
-            for value in evaluation.stats[:6]
-        )
-    )
+    return {
+        key: float(value) if value > -1 else None
+        for key, value in zip(MEASURES, evaluation.stats, strict=False)
+    }
 
 
-def _dataset(annotations, images, classes):
+def _dataset(records, objects, classes):
+    """Returns the objects of all images as pycocotools has them."""
     coco = _checks.require("pycocotools.coco", extra="detect").COCO()
+    annotations = [
+        annotation
+        for image, one in enumerate(objects)
+        for annotation in _annotations(image, one, *records.sizes[image])
+    ]
     coco.dataset = {
-        "images": [{"id": number} for number in range(images)],
+        "images": [{"id": number} for number in range(len(records))],
         "categories": [{"id": number} for number in range(classes)],
         # Ids from 1: 0 would count as no match.
         "annotations": [
@@ -106,41 +102,21 @@ def _dataset(annotations, images, classes):
     return coco
 
 
-def _objects(records):
-    for image in range(len(records)):
-        boxes = _in_pixels(records, image, records.boxes[image])
-        for box, label, ignored in zip(
-            boxes, records.labels[image], records.ignored[image], strict=True
-        ):
-            yield {
-                **_annotation(image, box, label),
-                "iscrowd": int(ignored),
-            }
-
-
-def _detected(records, detections):
-    for image, own in enumerate(detections):
-        boxes = _in_pixels(records, image, own["boxes"])
-        for box, label, score in zip(
-            boxes, own["labels"], own["confidence"], strict=True
-        ):
-            yield {
-                **_annotation(image, box, label),
-                "iscrowd": 0,
-                "score": float(score),
-            }
-
-
-def _annotation(image, box, label):
-    return {
-        "image_id": image,
-        "category_id": int(label),
-        "bbox": box.tolist(),
-        "area": float(box[2] * box[3]),
-    }
-
-
-def _in_pixels(records, image, boxes):
-    """Returns boxes in pixels of the image as it was, as `"xywh"`."""
-    height, width = records.sizes[image].tolist()
-    return convert(boxes, "rel_xyxy", "xywh", height, width).astype("float64")
+def _annotations(image, objects, height, width):
+    """Yields the objects of an image, in pixels of the image as it was."""
+    labels = objects["labels"]
+    boxes = np.float32(objects["boxes"]) * scale_of(height, width)
+    boxes[:, 2:] -= boxes[:, :2]
+    scores = objects.get("confidence", np.ones(len(labels)))
+    ignored = objects.get("ignored", np.zeros(len(labels)))
+    for box, label, score, crowd in zip(
+        boxes.astype("float64"), labels, scores, ignored, strict=True
+    ):
+        yield {
+            "image_id": image,
+            "category_id": int(label),
+            "bbox": box.tolist(),
+            "area": float(box[2] * box[3]),
+            "iscrowd": int(crowd),
+            "score": float(score),
+        }

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, data
-from cbam_keras.detection.augmentation import check_augmentations
-from cbam_keras.detection.batches import Batches
-from cbam_keras.detection.coco_folder import from_coco_folder
-from cbam_keras.detection.records import Records, check_labels
-from cbam_keras.detection.scenes import digit_scenes
-from cbam_keras.detection.tfds_objects import from_tfds
+from cbam_keras.detection.anchors import Anchors
+from cbam_keras.detection.batches import Batches, check_augmentations
+from cbam_keras.detection.records import check_labels
+from cbam_keras.detection.sources import (
+    digit_scenes,
+    from_coco_folder,
+    from_tfds,
+)
 
 EMBEDDED = ("digit_scenes",)
 # The size to which images of different sizes are resized.
@@ -37,6 +39,8 @@ class DetectionData:
             where there is no object.
         test: Batches of the test images, for `images` and `records`.
         fingerprint: String, a short hash of the dataset.
+        anchors: The anchors that `compare` chooses from the training boxes;
+            `None` elsewhere.
         validation: `None`: there are no validation images.
     """
 
@@ -49,8 +53,14 @@ class DetectionData:
     train: Batches
     test: Batches
     fingerprint: str
-    # Read by `training.fit`.
+    anchors: Anchors | None = None
+    # Read by the engine.
     validation: None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch."""
+        return self.train.batch_size
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, as a resumed run needs it.
@@ -62,15 +72,17 @@ class DetectionData:
 
     def describe(self) -> dict[str, Any]:
         """Returns a description of the dataset, as plain JSON values."""
+        anchors = self.anchors and {"anchors": dataclasses.asdict(self.anchors)}
         return {
             "name": self.name,
             "sizes": dict(self.sizes),
             "image_shape": list(self.image_shape),
             "classes": len(self.class_names),
-            "batch_size": self.train.batch_size,
+            "batch_size": self.batch_size,
             "seed": self.seed,
             "augment": list(self.augment),
             "fingerprint": self.fingerprint,
+            **(anchors or {}),
         }
 
 
@@ -134,7 +146,15 @@ def load_data(
     augment = check_augmentations(augment)
     seed = _checks.seed("seed", seed)
     _checks.boolean("download", download)
-    splits, class_names, label = _find(name, seed, data_dir, download)
+    label = dataset_name(name)
+    if name in EMBEDDED:
+        splits, class_names = digit_scenes(seed)
+    elif _is_folder(name):
+        splits, class_names = from_coco_folder(pathlib.Path(name).expanduser())
+    else:
+        splits, class_names = from_tfds(
+            label, data_dir=data_dir, download=download, embedded=EMBEDDED
+        )
     for split, records in splits.items():
         check_labels(
             records, len(class_names), f'name="{name}", split "{split}"'
@@ -144,17 +164,10 @@ def load_data(
         size = (size, size)
     images = splits["train"].images
     channels = images.shape[-1] if images.ndim == 4 else 3
-    batches = {
-        split: Batches(
-            records,
-            size,
-            channels,
-            batch_size,
-            seed,
-            augment if split == "train" else (),
-        )
-        for split, records in splits.items()
-    }
+    train, test = (
+        Batches(splits[split], size, channels, batch_size, seed, changes)
+        for split, changes in (("train", augment), ("test", ()))
+    )
     return DetectionData(
         name=label,
         image_shape=(*size, channels),
@@ -162,28 +175,29 @@ def load_data(
         sizes={split: len(records) for split, records in splits.items()},
         seed=seed,
         augment=augment,
-        train=batches["train"],
-        test=batches["test"],
+        train=train,
+        test=test,
         fingerprint=_fingerprint(splits, class_names),
     )
 
 
-def _find(name, seed, data_dir, download):
-    """Returns the splits, the classes, and what the dataset is called."""
+def dataset_name(name: Any) -> str:
+    """Returns the name of a dataset, known before it is loaded."""
     if not isinstance(name, str | os.PathLike):
         raise TypeError(
             "`name` must be a string or a path. Received: name of type "
             f"{type(name).__name__}"
         )
-    if name in EMBEDDED:
-        return *digit_scenes(seed), name
-    path = pathlib.Path(name).expanduser()
-    if path.is_dir() or str(name).startswith(data.PATH_STARTS):
-        return *from_coco_folder(path), path.resolve().name
-    found = from_tfds(
-        str(name), data_dir=data_dir, download=download, embedded=EMBEDDED
+    if _is_folder(name):
+        return pathlib.Path(name).expanduser().resolve().name
+    return str(name)
+
+
+def _is_folder(name):
+    is_path = str(name).startswith(data.PATH_STARTS)
+    return name not in EMBEDDED and (
+        is_path or pathlib.Path(name).expanduser().is_dir()
     )
-    return *found, str(name)
 
 
 def _common_size(splits):
@@ -193,7 +207,7 @@ def _common_size(splits):
     return tuple(sizes[0].tolist()) if len(sizes) == 1 else SIDE
 
 
-def _fingerprint(splits: dict[str, Records], class_names):
+def _fingerprint(splits, class_names):
     parts: list[Any] = [class_names]
     for split, records in splits.items():
         parts += [split, records.sizes, np.concatenate(records.boxes)]

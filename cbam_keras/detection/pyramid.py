@@ -65,10 +65,12 @@ def feature_pyramid(
     _checks.require("keras_hub", extra="detect")
     shape = _image_shape(model)
     strides = _strides(model, shape)
-    if levels is None:
-        chosen = _last_of_each(model, strides)
-    else:
-        chosen = _checked(model, levels, strides)
+    chosen = (
+        _last_of_each(model, strides)
+        if levels is None
+        else _checked(levels, strides)
+    )
+    _check_gaps(model, chosen)
     coarsest = 2 ** int(max(chosen)[1])
     if any(side is not None and side % coarsest for side in shape[:2]):
         raise ValueError(
@@ -83,14 +85,16 @@ def feature_pyramid(
         [model.get_layer(name).output for name in chosen.values()],
         name=model.name,
     )
-    return _backbone_class()(network, chosen, name=f"{model.name}_pyramid")
+    return _late("PyramidBackbone")(
+        network, chosen, name=f"{model.name}_pyramid"
+    )
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a saved detector or segmenter that holds a `feature_pyramid`.
 
-    `keras.saving.load_model` does the same once `feature_pyramid` or this
-    has been called; in a fresh process it does not know the class yet.
+    `keras.saving.load_model` does the same once `cbam_keras.detection` has been
+    imported.
 
     Args:
         path: Path of a `.keras` file.
@@ -102,7 +106,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     Raises:
         ImportError: If KerasHub is missing.
     """
-    _backbone_class()
+    _checks.require("keras_hub", extra="detect")
     with warnings.catch_warnings():
         # What KerasHub's tasks say of their compilation, which is said above.
         for known in ("`compile.*was not called", "Skipping variable loading"):
@@ -110,13 +114,28 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         return keras.saving.load_model(path)
 
 
-def _backbone_class() -> Any:
-    """Returns the class, after registering it and that of detectors."""
+def _late(name: str) -> Any:
+    """Returns a class of `detector`, which needs KerasHub."""
     _checks.require("keras_hub", extra="detect")
-    importlib.import_module("cbam_keras.detection.detector")
-    return importlib.import_module(
-        "cbam_keras.detection.backbone"
-    ).PyramidBackbone
+    module = importlib.import_module("cbam_keras.detection.detector")
+    return getattr(module, name)
+
+
+class _Placeholder:
+    """What Keras finds for a class of `detector` that is not imported yet."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def from_config(self, config: Any) -> keras.Model:
+        return _late(self.name).from_config(config)
+
+
+# Importing `detector` replaces these.
+for _name in ("PyramidBackbone", "Detector"):
+    keras.saving.get_custom_objects().setdefault(
+        f"cbam_keras>{_name}", _Placeholder(_name)
+    )
 
 
 def _image_shape(model):
@@ -131,50 +150,40 @@ def _image_shape(model):
 
 
 def _strides(model, shape):
-    """Returns the stride of each layer whose output is a feature map.
-
-    `None` where height and width differ in theirs.
-    """
+    """Returns the stride of each layer whose output is a feature map."""
+    tensors: dict[str, Any] = {}
     calls = [
         call
         for call in _inspection.calls(model)
         if isinstance(call.operation, keras.Layer)
-        and len(call.outputs) == 1
-        and len(call.outputs[0].shape) == 4
     ]
     times = Counter(call.operation.name for call in calls)
-    single = {
-        call.operation.name: call.outputs[0]
-        for call in calls
+    for call in calls:
         # A layer that is called twice has no output of its own.
-        if times[call.operation.name] == 1
-    }
+        if len(call.outputs) == times[call.operation.name] == 1:
+            if len(call.outputs[0].shape) == 4:
+                tensors[call.operation.name] = call.outputs[0]
     sides = [SIDE if side is None else side for side in shape[:2]]
-    maps = list(single.values())
+    maps = list(tensors.values())
     if None in shape[:2] and maps:
-        probe = keras.Model(model.inputs[0], maps)
-        maps = probe.compute_output_spec(
+        maps = keras.Model(model.inputs[0], maps).compute_output_spec(
             keras.KerasTensor((1, *sides, shape[2]), model.inputs[0].dtype)
         )
-    found = {}
-    for name, tensor in zip(single, maps, strict=True):
-        own = tensor.shape[1:3]
+    return {
+        name: _stride(sides, tensor.shape[1:3])
+        for name, tensor in zip(tensors, maps, strict=True)
         # Pooled over all positions, as in a gate.
-        if tuple(own) != (1, 1):
-            found[name] = _stride(sides, own)
-    return found
+        if tuple(tensor.shape[1:3]) != (1, 1)
+    }
 
 
-def _stride(sides, own):
+def _stride(sides, reduced):
     """Returns the power of two that leads to a size, else the quotient."""
-    quotient = max(sides) / own[sides.index(max(sides))]
+    quotient = max(sides) / reduced[sides.index(max(sides))]
     level = round(math.log2(quotient))
     # Layers round a remainder up, or drop it.
     for rounded in (math.ceil, math.floor):
-        if all(
-            rounded(side / 2**level) == size
-            for side, size in zip(sides, own, strict=True)
-        ):
+        if [rounded(side / 2**level) for side in sides] == list(reduced):
             return 2**level
     return quotient
 
@@ -191,7 +200,21 @@ def _last_of_each(model, strides):
             "one of them 4, 8, 16 or 32. Received: model "
             f'"{model.name}" with strides {listed}'
         )
-    _check_gaps(model, chosen)
+    return chosen
+
+
+def _checked(levels, strides):
+    """Returns `levels` in order, after comparing them with the strides."""
+    names = _checks.subset("levels", list(levels), LEVELS)
+    chosen = {level: levels[level] for level in sorted(names)}
+    for level, name in chosen.items():
+        _checks.one_of("levels", name, strides)
+        if strides[name] != 2 ** int(level[1]):
+            raise ValueError(
+                f"The layer of level {level} must have stride "
+                f"{2 ** int(level[1])}. Received: levels={dict(levels)}, "
+                f'where layer "{name}" has stride {strides[name]:g}'
+            )
     return chosen
 
 
@@ -204,19 +227,3 @@ def _check_gaps(model, chosen):
                 f'model "{model.name}" with levels {", ".join(chosen)}, and '
                 f"without {level} (stride {2 ** int(level[1])})"
             )
-
-
-def _checked(model, levels, strides):
-    """Returns `levels` in order, after comparing them with the strides."""
-    names = _checks.subset("levels", list(levels), LEVELS)
-    chosen = {level: levels[level] for level in sorted(names)}
-    for level, name in chosen.items():
-        _checks.one_of("levels", name, strides)
-        if strides[name] != 2 ** int(level[1]):
-            raise ValueError(
-                f"The layer of level {level} must have stride "
-                f"{2 ** int(level[1])}. Received: levels={dict(levels)}, "
-                f'where layer "{name}" has stride {strides[name]:g}'
-            )
-    _check_gaps(model, chosen)
-    return chosen

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 # Annotations round coordinates, in pixels.
@@ -36,33 +36,44 @@ class Records:
     def __len__(self) -> int:
         return len(self.images)
 
-    def most_objects(self) -> int:
-        """Returns the most objects that are learned in any image."""
-        return max(int((~ignored).sum()) for ignored in self.ignored)
+    def first(self, count: int) -> "Records":
+        """Returns the records of the first images."""
+        return Records(*(rows[:count] for rows in vars(self).values()))
+
+    def learned_boxes(self) -> np.ndarray:
+        """Returns all boxes that are learned, `(n, 4)`."""
+        pairs = zip(self.boxes, self.ignored, strict=True)
+        return np.concatenate([boxes[~ignored] for boxes, ignored in pairs])
 
 
-def convert(
-    boxes: Any, source: str, target: str, height: int, width: int
-) -> np.ndarray:
-    """Returns boxes in another of Keras' formats, as float32 array."""
-    boxes = np.asarray(boxes, "float32").reshape(-1, 4)
-    if not len(boxes):
-        return boxes
-    return keras.ops.convert_to_numpy(
-        keras.utils.bounding_boxes.convert_format(
-            boxes, source=source, target=target, height=height, width=width
-        )
-    )
+def listed(items: list[Any]) -> np.ndarray:
+    """Returns paths or encoded images as an array of objects."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def scale_of(height: int, width: int) -> np.ndarray:
+    """Returns what fractions of an image are multiplied by to be pixels."""
+    return np.array([width, height, width, height], "float32")
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns intersections over union, `(n, m)`, of boxes as `"xyxy"`."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(x[:, 2:] - x[:, :2]).prod(axis=1) for x in (boxes, others)]
+    return common / (areas[0][:, None] + areas[1] - common)
 
 
 def relative(
-    boxes: Any, source: str, height: int, width: int, where: str
+    boxes: Sequence[Sequence[float]], height: int, width: int, where: str
 ) -> np.ndarray:
     """Returns the boxes of an image as `"rel_xyxy"`, after checking them.
 
     Args:
-        boxes: Array `(n, 4)` in the format `source`.
-        source: String, one of Keras' formats of bounding boxes.
+        boxes: Sequence of boxes as COCO has them: left, top, width, height.
         height: Integer, of the image in pixels.
         width: Integer, of the image in pixels.
         where: String, what errors call the image.
@@ -74,23 +85,21 @@ def relative(
     for box in boxes:
         if len(box) != 4 or not all(map(_is_number, box)):
             raise ValueError(
-                "A box must be four finite numbers. Received: "
-                f"{source} {box} in {where}"
+                f"A box must be four finite numbers. Received: {box} in {where}"
             )
-    pixels = convert(boxes, source, "xyxy", height, width)
-    limits = np.array([width, height, width, height], "float32")
+    pixels = np.array(boxes, "float32").reshape(-1, 4)
+    pixels[:, 2:] += pixels[:, :2]
+    limits = scale_of(height, width)
     outside = (pixels < -TOLERANCE) | (pixels > limits + TOLERANCE)
     pixels = np.clip(pixels, 0, limits)
-    flat = (pixels[:, 2:] <= pixels[:, :2]).any(axis=1)
-    for wrong, what in (
-        (outside.any(axis=1), "lie in"),
-        (flat, "have an area in"),
-    ):
-        if wrong.any():
-            box = np.asarray(boxes)[np.argmax(wrong)].tolist()
+    flat = pixels[:, 2:] <= pixels[:, :2]
+    for wrong, requirement in ((outside, "lie in"), (flat, "have an area in")):
+        rows = np.flatnonzero(wrong.any(axis=1))
+        if len(rows):
             raise ValueError(
-                f"A box must {what} its image. Received: {source} {box} in "
-                f"{where} of {width} x {height} pixels. Correct or remove it"
+                f"A box must {requirement} its image. Received: "
+                f"{boxes[rows[0]]} in {where} of {width} x {height} pixels. "
+                "Correct or remove it"
             )
     return pixels / limits
 

@@ -7,30 +7,18 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cbam_keras import _terminal, training
+from cbam_keras import _terminal, study
 from cbam_keras.detection.anchors import Anchors
+from cbam_keras.detection.evaluation import MEASURES
 
 BASELINE = "none"
 # What is compared, and how the table calls it.
-MEASURES = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
+HEADINGS = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectorRun:
-    """Result of training one detector.
-
-    Attributes:
-        network: String, the attention in its backbone.
-        seed: Integer.
-        parameters: Integer, its trainable parameters.
-        precision: Dictionary of the mean average precision on the test
-            images, numbers in [0, 1]: `"map"` (COCO's, over intersections
-            over union from 0.5 to 0.95), `"map50"`, `"map75"`, and `"small"`,
-            `"medium"`, `"large"` by the size of objects, `None` where there
-            are none.
-        seconds_per_epoch: Number, the median over the epochs after the first.
-        file: String, the `.keras` file in the output folder.
-    """
+    """Result of training one detector, see `DetectionResults.runs`."""
 
     network: str
     seed: int
@@ -48,36 +36,80 @@ class DetectionResults(_terminal.Tabular):
     and of their `precision`.
 
     Attributes:
-        runs: List of one entry per network and seed, in the order of
-            training: `network`, `seed`, `parameters`, `precision` (mean
-            average precision on the test images, see `rows`; also `"small"`,
-            `"medium"` and `"large"`, by the size of objects),
-            `seconds_per_epoch` and `file`.
+        data: String, the name of the dataset.
+        backbone: String, the name of the backbone.
+        seeds: Tuple of integers.
+        test_images: Integer, the number of test images.
+        anchors: The anchors of the first seed, with the fraction of boxes
+            that they cover.
         rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
             intersections over union from 0.5 to 0.95), `"map50"` and
             `"map75"`, each with `values` by seed, `mean`, `deviation`,
             `difference` to `"none"` paired by seed, its `interval`, and
             `seeds_to_tell`, how many seeds would probably tell it from zero.
-        history: List of dictionaries, one per network, seed and epoch.
-        anchors: The anchors, with the fraction of boxes that they cover.
-        data: String, the name of the dataset.
-        backbone: String, the name of the backbone.
-        seeds: Tuple of integers.
-        test_images: Integer, the number of test images.
         verdict: String, the differences in a sentence.
+        runs: List of one entry per network and seed, in the order of
+            training: `network`, `seed`, `parameters`, `precision` (mean
+            average precision on the test images, see `rows`; also `"small"`,
+            `"medium"` and `"large"`, by the size of objects, `None` where
+            there are none), `seconds_per_epoch` and `file`.
         output: Path of the output folder.
+        history: List of dictionaries, one per network, seed and epoch.
     """
 
-    runs: list[DetectorRun]
-    rows: dict[str, dict[str, training.Measured]]
-    history: list[dict[str, Any]]
-    anchors: Anchors
     data: str
     backbone: str
     seeds: tuple[int, ...]
     test_images: int
+    anchors: Anchors
+    rows: dict[str, dict[str, study.Measured]]
     verdict: str
+    runs: list[DetectorRun]
     output: pathlib.Path
+    history: list[dict[str, Any]]
+
+    @classmethod
+    def of(
+        cls, results: study.Results, backbone: str, anchors: Mapping[str, Any]
+    ) -> "DetectionResults":
+        """Returns the results of a study of detectors.
+
+        Args:
+            results: A `study.Results`.
+            backbone: String, the name of the backbone.
+            anchors: Mapping, the attributes of `Anchors`.
+        """
+        measured = {key: results.compared(key) for key in HEADINGS}
+        ratios = tuple(anchors["aspect_ratios"])
+        # Nothing of them is `None`.
+        finished: Sequence[Any] = results.finished
+        return cls(
+            runs=[
+                DetectorRun(
+                    network=outcome.variant,
+                    seed=outcome.seed,
+                    parameters=outcome.parameters,
+                    precision={k: outcome.metrics[k] for k in MEASURES},
+                    seconds_per_epoch=outcome.seconds_per_epoch,
+                    file=outcome.file,
+                )
+                for outcome in finished
+            ],
+            rows={
+                network: {key: measured[key][network] for key in HEADINGS}
+                for network in measured["map"]
+            },
+            history=results.history,
+            anchors=Anchors(**{**anchors, "aspect_ratios": ratios}),
+            data=results.data,
+            backbone=backbone,
+            seeds=results.seeds,
+            test_images=results.sizes["test"],
+            verdict=study.verdict(
+                measured["map"], BASELINE, HEADINGS["map"], digits=1
+            ),
+            output=results.output,
+        )
 
     def _records(self):
         return [
@@ -91,20 +123,28 @@ class DetectionResults(_terminal.Tabular):
     def _tables(self):
         parameters = {run.network: run.parameters for run in self.runs}
         columns = {"backbone": "left", "parameters": "right"}
-        columns |= dict.fromkeys(MEASURES.values(), "right")
+        columns |= dict.fromkeys(HEADINGS.values(), "right")
         columns[f'difference to "{BASELINE}"'] = "right"
         cells = [
             (
-                _named(self.backbone, network),
+                self.backbone
+                if network == BASELINE
+                else f"{self.backbone} + {network}",
                 f"{parameters[network]:,}",
-                *(row[key].mean_cell(digits=1) for key in MEASURES),
+                *(row[key].mean_cell(digits=1) for key in HEADINGS),
                 row["map"].difference_cell(digits=1),
             )
             for network, row in self.rows.items()
         ]
+        several = len(self.seeds) > 1
         title = (
             f"Mean average precision (%) on {self.test_images} test images of "
-            f"{self.data}, {_counted(self.seeds)}"
+            f"{self.data}, "
+            + (
+                f"{len(self.seeds)} seeds"
+                if several
+                else f"seed {self.seeds[0]}"
+            )
         )
         yield columns, [cells], title
 
@@ -118,62 +158,6 @@ class DetectionResults(_terminal.Tabular):
 
     def json(self) -> str:
         """Returns the comparison as a JSON object."""
-        return json.dumps(
-            {
-                "data": self.data,
-                "backbone": self.backbone,
-                "seeds": self.seeds,
-                "test_images": self.test_images,
-                "anchors": dataclasses.asdict(self.anchors),
-                "rows": {
-                    network: {k: dataclasses.asdict(v) for k, v in row.items()}
-                    for network, row in self.rows.items()
-                },
-                "verdict": self.verdict,
-                "runs": [dataclasses.asdict(run) for run in self.runs],
-                "output": str(self.output),
-            },
-            indent=1,
-        )
-
-
-def compared(
-    runs: Sequence[DetectorRun], networks: Sequence[str], seeds: Sequence[int]
-) -> dict[str, dict[str, training.Measured]]:
-    """Compares each network with `"none"`, if that is among them, by seed."""
-    found = {(run.network, run.seed): run.precision for run in runs}
-
-    def values(network, key):
-        # `check_labels` has seen that there are objects.
-        return [found[network, seed][key] or 0.0 for seed in seeds]
-
-    return {
-        network: {
-            key: training.Measured.of(
-                values(network, key),
-                values(BASELINE, key)
-                if network != BASELINE and BASELINE in networks
-                else None,
-            )
-            for key in MEASURES
-        }
-        for network in networks
-    }
-
-
-def verdict(rows: Mapping[str, Mapping[str, training.Measured]]) -> str:
-    """Returns what the differences of COCO's measure say, in a sentence."""
-    return training.verdict(
-        {network: row["map"] for network, row in rows.items()},
-        BASELINE,
-        MEASURES["map"],
-        digits=1,
-    )
-
-
-def _named(backbone, network):
-    return backbone if network == BASELINE else f"{backbone} + {network}"
-
-
-def _counted(seeds):
-    return f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        content = dataclasses.asdict(self) | {"output": str(self.output)}
+        del content["history"]
+        return json.dumps(content, indent=1)
