@@ -13,16 +13,13 @@ import digits
 import networks
 
 from cbam_keras import _process, cli
-from cbam_keras.training.checkpoints import Progress
-from cbam_keras.tuning import chief
+from cbam_keras.study.checkpoints import Progress
 
 MARKS = pathlib.Path(os.environ["MARKS"])
 SECONDS_PER_BATCH = 0.3
 
 digits.replace(digits.few)
 networks.replace_tiny()
-# The trial of a killed worker is given on after a minute otherwise.
-chief.SECONDS_OF_SILENCE = 10.0
 _raise_if_noted, _save = _process.raise_if_noted, Progress.save
 
 

@@ -18,7 +18,6 @@ import zipfile
 import pytest
 
 from cbam_keras import _files
-from cbam_keras.tuning import workers
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.slow]
 
@@ -26,11 +25,12 @@ KILLS = int(os.environ.get("KILLS", "30"))
 HERE = pathlib.Path(__file__).parent
 TRAINING = ("--data", "mnist5k", "--epochs", "3", "--batch-size", "10")
 SEARCH = ("--hypermodel", "slowed_script:build", "--max-trials", "3")
+WORKERS = ("--confirm", "1", "--workers", "2")
 COMMANDS = {
     "train": ("train", *TRAINING, "--attention", "none", "se"),
     "ablate": ("ablate", *TRAINING, "--tables", "4", "--seeds", "1"),
     "tune": ("tune", *TRAINING, *SEARCH, "--confirm", "1"),
-    "workers": ("tune", *TRAINING, *SEARCH, "--confirm", "1", "--workers", "2"),
+    "workers": ("tune", *TRAINING, *SEARCH, *WORKERS),
 }
 # What differs from run to run.
 VARYING = {"command", "seconds", "seconds_per_epoch", "worker", "output"}
@@ -87,13 +87,11 @@ class Command:
         found = {"command": self.process.pid}
         for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
-                command = path.with_name("cmdline").read_bytes()
-                if str(self.output).encode() not in command:
-                    continue
-                for entry in path.read_bytes().split(b"\0"):
-                    if entry.startswith(workers.TUNER.encode() + b"="):
-                        role = entry.decode().split("=")[1]
-                        found[role] = int(path.parent.name)
+                entries = path.read_bytes().decode().split("\0")
+                variables = dict(e.split("=", 1) for e in entries if "=" in e)
+                worker = variables.get("CBAM_KERAS_WORKER")
+                if worker and variables.get("MARKS") == str(self.marks):
+                    found[f"worker-{worker}"] = int(path.parent.name)
         return found
 
 
@@ -141,7 +139,7 @@ def killed(command, draw, expected):
     with contextlib.suppress(ProcessLookupError):
         os.kill(processes[role], signal.SIGKILL)
     if role.startswith("worker"):
-        # The search goes on, and is killed next.
+        # It is started again; then all are killed.
         command.wait(draw.uniform(0, expected.seconds / 2))
         if not command.is_over():
             command.process.kill()

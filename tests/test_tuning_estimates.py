@@ -5,8 +5,7 @@ import json
 import pytest
 import tuning_checks
 
-from cbam_keras import training, tuning
-from cbam_keras.training import Cost, Estimate
+from cbam_keras import study, tuning
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -18,15 +17,14 @@ def timed(monkeypatch, tmp_path):
     """Lets networks with attention take twice as long, and notes all."""
     names = []
 
-    def estimate(networks, images, recipe):
-        names.extend(networks)
-        for build in networks.values():
-            assert build().output_shape == (None, 10)
-        seconds = {name: 2.0 if name == "none" else 4.0 for name in networks}
-        costs = (Cost(n, 100, 1000, s, 1.0) for n, s in seconds.items())
-        return Estimate(tuple(costs), recipe.epochs)
+    def cost_of(planned, variant, data):
+        name = variant.name
+        names.append(name)
+        assert variant.build(data).output_shape == (None, 10)
+        seconds = 2.0 if name == "none" else 4.0
+        return study.Cost(name, 100, 1000, seconds, 1.0)
 
-    monkeypatch.setattr(training, "estimate", estimate)
+    monkeypatch.setattr(study, "cost_of", cost_of)
     monkeypatch.chdir(tmp_path)
     return names
 
@@ -52,10 +50,10 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again(
     assert [own["network"] for own in content["networks"]] == timed
 
 
-def test_workers_share_the_trials_alone(timed):
+def test_workers_share_the_trainings(timed):
     found = tuning.estimate(images="mnist5k", workers=2)
     assert found.seconds_of_trials == pytest.approx((3 + 13 * 5) / 2)
-    assert found.seconds_of_confirmation == pytest.approx(3 * 3 + 9 * 5)
+    assert found.seconds_of_confirmation == pytest.approx((3 * 3 + 9 * 5) / 2)
     assert "with 2 workers" in str(found)
     with pytest.raises(ValueError, match="`workers` must be a positive"):
         tuning.estimate(images="mnist5k", workers=0)

@@ -50,14 +50,13 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
         tmp_path / "run", "grid", hypermodel=build, max_trials=count
     )
     first, *failed, last = found.trials
+    cells = json.loads((found.output / "results.json").read_text())["cells"]
     assert first.outcome == last.outcome == "finished"
     for trial, (error, outcome, message) in zip(failed, ERRORS, strict=True):
         assert trial.outcome == outcome
         assert message in trial.message
         assert trial.val_accuracy is None
-        folder = found.output / f"trial_{trial.number:04d}"
-        reported = json.loads((folder / "outcome.json").read_text())
-        assert type(error).__name__ in reported["traceback"]
+        assert type(error).__name__ in cells[trial.number - 1]["traceback"]
     assert "2 finished, 2 error, " in str(found)
 
 

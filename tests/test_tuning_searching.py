@@ -44,15 +44,11 @@ def test_a_search_leaves_these_files(trained):
         *("best.json", "best.keras", "effects.png", "pareto.png"),
         *("results.json", "trials.csv"),
     }
-    # Only the best trial keeps weights, of its best epoch.
-    kept = [
-        str(path.relative_to(trained.output))
-        for path in trained.output.glob("*/**/*.keras")
-    ]
-    best = trained.best
-    assert kept == [
-        f"trial_{best.number:04d}/checkpoints/trial-{best.best_epoch}.keras"
-    ]
+    # Only the best trial keeps its network, of its best epoch.
+    kept = [path.name for path in trained.output.rglob("*.keras")]
+    assert len(kept) == 2
+    assert f"units={trained.best.values['units']}" in " ".join(kept)
+    assert not list(trained.output.glob(".cells"))
 
 
 def test_the_best_model_is_the_one_that_was_tested(trained):
@@ -96,17 +92,17 @@ def test_tables_tell_the_trials(trained):
 def test_logs_for_tensorboard_are_written_for_each_trial(trained):
     pytest.importorskip("tensorboard")
     for trial in trained.trials:
-        own = hparams_of(trained.output, trial.number)
+        own = hparams_of(trained.output, trial.values)
         assert own == (trial.values, trial.val_accuracy)
 
 
-def hparams_of(output, number):
+def hparams_of(output, values):
     """Returns the values and the accuracy of a trial from its event file."""
     from tensorboard.backend.event_processing import event_accumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
     from tensorboard.util import tensor_util
 
-    folder = output / f"tensorboard/trial_{number:04d}"
+    (folder,) = (output / "tensorboard").glob(f"*units={values['units']}*")
     events = event_accumulator.EventAccumulator(str(folder))
     events.Reload()
     content = events.SummaryMetadata("_hparams_/session_start_info")

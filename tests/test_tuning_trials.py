@@ -69,14 +69,15 @@ def test_the_first_trials_are_the_points_of_comparison(tmp_path):
 
 
 def test_another_seed_is_another_search(tmp_path):
-    first, other = (
-        values(tmp_path / str(seed), rates, max_trials=3, recipe=recipe)
-        for seed, recipe in enumerate((ONE, dataclasses.replace(ONE, seed=1)))
+    first, again, other = (
+        values(tmp_path / str(number), rates, max_trials=3, recipe=recipe)
+        for number, recipe in enumerate(
+            (ONE, ONE, dataclasses.replace(ONE, seed=1))
+        )
     )
-    # The defaults come first.
-    assert first[0] == other[0] == {"learning_rate": 0.01}
-    drawn = [own["learning_rate"] for own in first[1:] + other[1:]]
-    assert len(set(drawn)) == 4
+    assert first == again
+    drawn = [own["learning_rate"] for own in first + other]
+    assert len(set(drawn)) == 6
 
 
 def small(hp):
@@ -90,7 +91,8 @@ def test_a_small_space_is_searched_to_its_end_without_repetition(
 ):
     found = values(tmp_path / "run", small, name, max_trials=50)
     handed = [(own["units"], own["bias"]) for own in found]
-    assert handed[0] == (2, True)
+    # The defaults come first, except with KerasTuner's own algorithms.
+    assert handed[0] == (2, True) or name == "bayesian"
     assert sorted(handed) == sorted(itertools.product([2, 3], [False, True]))
 
 

@@ -1,38 +1,33 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
+import contextlib
 import functools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import keras_tuner
 
-from cbam_keras import _checks, training
-from cbam_keras.layers import ATTENTION, POOLS
+from cbam_keras import _checks, comparison, study
+from cbam_keras.layers import ATTENTION, ORDERS, POOLS
 from cbam_keras.models import NETWORKS
-from cbam_keras.training import Recipe
-from cbam_keras.tuning.space import (
-    ARMS,
-    CHANNEL,
-    KERNEL_SIZES,
-    KINDS,
-    PAPER,
-    REDUCTION_RATIOS,
-    SE_REDUCTION_RATIO,
-    SPATIAL,
-    _arms,
-    _stages,
-    conditional,
-    default,
-    either,
-    layer_options,
-    orders,
-    pools,
-    rates,
-    ratios,
-    sides,
-)
+from cbam_keras.recipes import Recipe
+from cbam_keras.tuning.space import PAPER, kinds_of, point
+
+KINDS = ("none", *ATTENTION)
+# Values of `None`; beside CBAM, SE is a control: one network.
+REDUCTION_RATIOS, SE_REDUCTION_RATIO = (2, 4, 8, 16), 4
+# Further hyperparameters, and the kinds of attention that have them.
+DIMENSIONS = {
+    "kernel_size": ("cbam", "spatial"),
+    "order": ("cbam",),
+    "channel_pool_types": ("channel", "cbam"),
+    "spatial_pool_types": ("spatial", "cbam"),
+}
+# Stages of residual networks; others take one attention for all places.
+STAGES = {"tiny": 3, "small": 3, "mobilenet": 0}
+OTHER_STAGES = 4
 
 
 class CBAMHyperModel(keras_tuner.HyperModel):
@@ -115,9 +110,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         classes: int | None = None,
         *,
         model: str | Callable[[Any], keras.Model] = "tiny",
-        attention: Any = KINDS,
+        attention: Any = ("none", "se", "cbam"),
         reduction_ratio: Any = None,
-        kernel_size: Any = KERNEL_SIZES,
+        kernel_size: Any = (3, 5, 7),
         order: Any = PAPER["order"],
         channel_pool_types: Any = PAPER["channel_pool_types"],
         spatial_pool_types: Any = PAPER["spatial_pool_types"],
@@ -136,30 +131,32 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.model = model
         self.stages = _stages(stages, model)
         self.identity_init = _checks.boolean("identity_init", identity_init)
-        ratio_of_se = {}
-        if reduction_ratio is None:
-            reduction_ratio = REDUCTION_RATIOS
-            ratio_of_se = {"se_reduction_ratio": (SE_REDUCTION_RATIO,)}
+        given = {
+            "attention": attention,
+            "reduction_ratio": reduction_ratio,
+            "kernel_size": kernel_size,
+            "order": order,
+            "channel_pool_types": channel_pool_types,
+            "spatial_pool_types": spatial_pool_types,
+            "learning_rate": learning_rate,
+        }
         self.options = {
-            "attention": either(attention, _arms),
-            "reduction_ratio": either(reduction_ratio, ratios),
-            **ratio_of_se,
-            "kernel_size": either(kernel_size, sides),
-            "order": either(order, orders),
-            "channel_pool_types": either(
-                channel_pool_types,
-                functools.partial(pools, "channel_pool_types", POOLS),
-            ),
-            "spatial_pool_types": either(
-                spatial_pool_types,
-                functools.partial(pools, "spatial_pool_types", POOLS),
-            ),
-            "learning_rate": either(learning_rate, rates),
+            name: value
+            if value is None or callable(value)
+            else _choices(name, value)
+            for name, value in given.items()
         }
 
     def declare_hyperparameters(self, hp: Any) -> None:
         """Registers the whole space, without building a network."""
-        self._choose(hp, everything=True)
+        self._choose(hp)
+        known = kinds_of(hp)
+        # CBAM first, which has most. A function may choose any kind.
+        for kind in known and [k for k in KINDS[1:] if k in known] or KINDS[1:]:
+            # As if this kind was chosen, for nested hyperparameters.
+            probe = point(hp, **({"attention": kind} if known else {}))
+            self._choose(probe, kind)
+            hp.merge(probe.space, overwrite=False)
 
     def attention_for(self, hp: Any) -> Any:
         """Returns what `attention=` takes, for your own build function.
@@ -171,7 +168,15 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `None`, a callable that takes `name=` and returns a layer, or a
             list of these, one per stage.
         """
-        return self._attention(self._choose(hp))
+        values = self._choose(hp)
+        if values["attention"] == "none":
+            return None
+        layer = functools.partial(
+            ATTENTION[values["attention"]], **self._layer_options(values)
+        )
+        if not values["stages"]:
+            return layer
+        return [layer if stage else None for stage in values["stages"]]
 
     def learning_rate_for(self, hp: Any) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -191,7 +196,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         Args:
             hp: A `keras_tuner.HyperParameters`.
         """
-        return layer_options(self._choose(hp), self.identity_init)
+        return self._layer_options(self._choose(hp))
 
     def network(self, hp: Any, images: Any = None) -> keras.Model:
         """Returns the network of these hyperparameters, not compiled.
@@ -233,7 +238,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         model = self.network(hp)
         # For its loss, which depends on how the network ends.
-        training.compile_network(model, Recipe(), 1)
+        study.compile_network(model, Recipe(), 1)
         model.compile(
             keras.optimizers.AdamW(
                 self.learning_rate_for(hp), weight_decay=1e-4
@@ -243,6 +248,17 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         )
         return model
 
+    def with_fixed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns values with the ratio of SE, which KerasTuner leaves out.
+
+        Args:
+            values: Mapping, hyperparameters to values.
+        """
+        fixed = self.options["reduction_ratio"] is None
+        if fixed and values.get("attention") == "se":
+            return {**values, "reduction_ratio": SE_REDUCTION_RATIO}
+        return dict(values)
+
     def without_attention(self, values: dict[str, Any]) -> bool:
         """Returns whether all stages are off, which is the same as `"none"`.
 
@@ -251,47 +267,41 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         if not isinstance(self.stages, int) or not self.stages:
             return False
-        return all(
-            values.get(f"stage{stage}") is False
-            for stage in range(1, self.stages + 1)
-        )
+        stages = range(1, self.stages + 1)
+        return all(values.get(f"stage{n}") is False for n in stages)
 
-    def _choose(self, hp, everything=False):
+    def _choose(self, hp, kind=None):
         """Registers the hyperparameters, and returns those in use."""
-        values = {
-            # First, so that a grid search goes through all else before it.
-            "learning_rate": self._ask(hp, "learning_rate", "learning_rate"),
-            "attention": self._ask(hp, "attention", "attention"),
-        }
-        arm = _checks.one_of("attention", values["attention"], ARMS)
-        for name, arms, options in self._dimensions():
-            ask = functools.partial(self._ask, name=name, options=options)
-            value = conditional(hp, arm, arms, ask, everything)
-            values[name] = values.get(name) if value is None else value
-        values["stages"] = conditional(
-            hp, arm, ARMS[1:], self._ask_stages, everything
-        )
+        # First, so that a grid search goes through all else before it.
+        rate = self._ask(hp, "learning_rate", self.options["learning_rate"])
+        chosen = self._ask(hp, "attention", self.options["attention"])
+        kind = _checks.one_of("attention", kind or chosen, KINDS)
+        values: dict[str, Any] = {"learning_rate": rate, "attention": kind}
+        ratios = self.options["reduction_ratio"]
+        if ratios is None and kind == "se":
+            # No hyperparameter: KerasTuner mixes up two of one name.
+            values["reduction_ratio"] = SE_REDUCTION_RATIO
+        else:
+            kinds = ("cbam", "channel", *(("se",) if ratios else ()))
+            with _only_for(hp, kind, kinds) as exists:
+                values["reduction_ratio"] = exists and self._ask(
+                    hp, "reduction_ratio", ratios or REDUCTION_RATIOS
+                )
+        for name, kinds in DIMENSIONS.items():
+            with _only_for(hp, kind, kinds) as exists:
+                values[name] = exists and self._ask(
+                    hp, name, self.options[name]
+                )
+        with _only_for(hp, kind, KINDS[1:]) as exists:
+            values["stages"] = exists and self._ask_stages(hp)
         return values
 
-    def _dimensions(self):
-        """Gives names of hyperparameters, kinds that have them, options."""
-        if "se_reduction_ratio" in self.options:
-            yield "reduction_ratio", ("se",), "se_reduction_ratio"
-            yield "reduction_ratio", ("cbam", "channel"), "reduction_ratio"
-        else:
-            yield "reduction_ratio", CHANNEL, "reduction_ratio"
-        yield "kernel_size", SPATIAL, "kernel_size"
-        yield "order", ("cbam",), "order"
-        yield "channel_pool_types", ("channel", "cbam"), "channel_pool_types"
-        yield "spatial_pool_types", ("spatial", "cbam"), "spatial_pool_types"
-
     def _ask(self, hp, name, options):
-        options = self.options[options]
         if options is None or callable(options):
             return options and options(hp)
         if len(options) == 1:
             return hp.Fixed(name, options[0])
-        return hp.Choice(name, list(options), default=default(name, options))
+        return hp.Choice(name, list(options), default=_default(name, options))
 
     def _ask_stages(self, hp):
         if callable(self.stages):
@@ -300,16 +310,110 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             return list(self.stages)
         return [
             hp.Boolean(f"stage{stage}", default=True)
-            for stage in range(1, (self.stages or 0) + 1)
+            for stage in range(1, self.stages + 1)
         ]
 
-    def _attention(self, values):
-        if values["attention"] == "none":
-            return None
-        layer = functools.partial(
-            ATTENTION[values["attention"]],
-            **layer_options(values, self.identity_init),
+    def _layer_options(self, values):
+        kind = values["attention"]
+        if kind == "none":
+            return {}
+        options = {
+            name: values[name]
+            for name in ("reduction_ratio", "kernel_size")
+            if values[name]
+        }
+        for name in ("order", "channel_pool_types", "spatial_pool_types"):
+            value = values[name]
+            # The values of the paper are the defaults of the layers.
+            if value and value != PAPER[name]:
+                if name != "order" and value != "conv":
+                    split = isinstance(value, str)
+                    value = tuple(value.split("+") if split else value)
+                if kind != "cbam":
+                    name = name.removeprefix(f"{kind}_")
+                options[name] = value
+        return {**options, **comparison.start_options(kind, self.identity_init)}
+
+
+@contextlib.contextmanager
+def _only_for(hp, kind, kinds):
+    """Context of hyperparameters that only these kinds of attention have.
+
+    Gives whether this kind is one of them.
+    """
+    possible = [value for value in kinds_of(hp) if value in kinds]
+    scope: Any = contextlib.nullcontext()
+    # Where a function chooses the kind, there is no such hyperparameter.
+    if possible and kind in kinds:
+        scope = hp.conditional_scope("attention", possible)
+    with scope:
+        yield kind in kinds
+
+
+def _default(name, options):
+    if name == "attention":
+        return next((a for a in ("none", "cbam") if a in options), options[0])
+    wanted = PAPER[name]
+    if isinstance(wanted, str):
+        return wanted if wanted in options else options[0]
+    return min(options, key=lambda value: abs(value - wanted))
+
+
+def _choices(name, value):
+    """Returns the values to choose from as a tuple, checked."""
+    if name in ("attention", "order"):
+        choices = KINDS if name == "attention" else ORDERS
+        return _checks.subset(name, value, choices)
+    single = isinstance(value, str) or not hasattr(value, "__iter__")
+    check = {
+        "reduction_ratio": _checks.positive_integer,
+        "kernel_size": _checks.odd_integer,
+        "learning_rate": _checks.positive_number,
+    }.get(name, _pools)
+    chosen = tuple(check(name, one) for one in ([value] if single else value))
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(
+            f"`{name}` must be one or several values, each at most once. "
+            f"Received: {name}={value!r}"
         )
-        if not values["stages"]:
-            return layer
-        return [layer if stage else None for stage in values["stages"]]
+    return chosen
+
+
+def _pools(name, value):
+    """Returns pools as "avg+max"."""
+    if name == "spatial_pool_types" and value in ("conv", ("conv",)):
+        return "conv"
+    split = value.split("+") if isinstance(value, str) else value
+    return "+".join(_checks.subset(name, split, POOLS))
+
+
+def _stages(value, model):
+    known = None if callable(model) else STAGES.get(model, OTHER_STAGES)
+    if callable(value):
+        return value
+    if value is False:
+        return 0
+    if value is True:
+        if not known:
+            raise ValueError(
+                "`stages=True` needs a residual network known by name, whose "
+                "number of stages is known. Received: stages=True, "
+                f"model={model!r}. For a function, give the number of stages"
+            )
+        return known
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        value = tuple(_checks.boolean("stages", stage) for stage in value)
+        if not any(value):
+            raise ValueError(
+                "`stages` must have attention somewhere; without is "
+                f'attention="none". Received: stages={value}'
+            )
+        count = len(value)
+    else:
+        value = count = _checks.positive_integer("stages", value)
+    if known is not None and count != known:
+        raise ValueError(
+            f'Model "{model}" has {known or "no"} stages that take attention '
+            f"of their own. Received: stages={value!r}"
+        )
+    return value

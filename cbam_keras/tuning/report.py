@@ -1,122 +1,230 @@
-"""Files and figures of a search: tables, plots, the best network."""
+"""What comes after the trials: files, figures, the confirmation, a verdict.
+
+The highest accuracy of many trials is partly luck. So the best configurations
+and the controls are trained again, with seeds that the search did not use.
+One configuration is chosen by its validation accuracy over these seeds, and
+judged by its test accuracy.
+"""
 
 import csv
 import dataclasses
-import json
 import shutil
-import zipfile
+from typing import Any
 
-from cbam_keras import _files, plotting
-from cbam_keras.tuning.confirmation import chosen_of, confirm, verdict_of
+import keras
+
+from cbam_keras import _files, comparison, data, plotting, study
 from cbam_keras.tuning.results import (
+    Confirmed,
     SearchResults,
-    Trial,
     counted,
-    finished_of,
-    rank,
-    trials_of,
+    delete_networks,
+    keep_networks,
+    ranked,
+    records,
+)
+from cbam_keras.tuning.space import PLAIN, label, name_of
+
+CONFIRMATION = "confirmation"
+# How many configurations are confirmed, besides the controls.
+CANDIDATES = 2
+# Of the best trial, what `best.json` holds.
+DESCRIBED = (
+    *("values", "val_accuracy", "val_loss", "best_epoch", "parameters"),
+    "macs",
 )
 
 
-def write_trials(output, trials):
-    names = list(dict.fromkeys(name for t in trials for name in t.values))
-    columns = [
-        field.name
-        for field in dataclasses.fields(Trial)
-        if field.name not in ("values", "message")
-    ]
-    with _files.replacing(output / "trials.csv") as beside:
-        with beside.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*columns, *names, "message"])
-            for trial in trials:
-                writer.writerow(
-                    [
-                        *(getattr(trial, name) for name in columns),
-                        *(trial.values.get(name) for name in names),
-                        trial.message,
-                    ]
-                )
-
-
-def report(tuner, seeds, load):
-    """Writes the results of a search, and returns them.
-
-    The best network is tested once, and each confirmation trained once,
-    however often this is called.
+def report(
+    search: Any,
+    folder: study.StudyFolder,
+    images: data.ImageData,
+    workers: int = 1,
+) -> SearchResults:
+    """Writes the results of a search whose trials have ended; returns them.
 
     Args:
-        tuner: A `Tuner` whose trials have ended.
-        seeds: Tuple of integers, the seeds of the confirmation.
-        load: Function that takes a seed and returns its `ImageData`.
+        search: A `Search`.
+        folder: Its `StudyFolder`, opened.
+        images: The data of the search.
+        workers: Integer, how many processes share the confirmation.
     """
-    output, images = tuner.folder, tuner.images
-    trials = trials_of(tuner.own_oracle.outcomes)
-    finished = finished_of(trials)
-    content = {
-        "trials": [dataclasses.asdict(trial) for trial in trials],
-        "best": None,
-        "test_accuracy": None,
-        "validation_images": images.sizes["validation"],
-    }
+    with folder.locked():
+        by_name = keep_networks(folder, search.keep)
+    trials = tuple(by_name.values())
+    finished = ranked(trials)
+    content = study.as_written(
+        {"trials": [dataclasses.asdict(trial) for trial in trials]}
+    )
+    best_file = folder.path / "best.keras"
     if not finished:
-        write_trials(output, trials)
-        _files.write_json(output / "results.json", content)
-        raise RuntimeError(_nothing(output, trials))
-    best = min(finished, key=rank)
-    content["best"] = best.number
-    content["test_accuracy"] = _tested(tuner, images, best)
-    # Before the confirmation, which takes as long as several trials.
-    _write(output, trials, content, f"{images.name}, {counted(trials)}")
-    confirmed, missing = confirm(tuner, trials, seeds, load)
-    layer = _chosen_layer(tuner, trials, confirmed)
+        with folder.locked():
+            _write_trials(folder, trials)
+            folder.add(**content, best=None, test_accuracy=None)
+        raise RuntimeError(_nothing(folder.path, trials))
+    best = finished[0]
+    known = folder.content.get("trials")
+    if known != content["trials"] or not best_file.exists():
+        (name,) = (name for name, trial in by_name.items() if trial is best)
+        file = folder.path / f"{name}.keras"
+        network = keras.saving.load_model(file)
+        accuracy = float(network.evaluate(images.test, verbose=0)[1])
+        described = {name: getattr(best, name) for name in DESCRIBED}
+        # Before the confirmation, which takes as long as several trials.
+        with folder.locked():
+            with _files.replacing(best_file) as beside:
+                shutil.copyfile(file, beside)
+            _files.write_json(
+                folder.path / "best.json",
+                {
+                    "trial": best.number,
+                    **described,
+                    "test_accuracy": accuracy,
+                },
+            )
+            _write_trials(folder, trials)
+            _draw(folder, trials, f"{images.name}, {counted(trials)}")
+            folder.add(
+                **content,
+                best=best.number,
+                test_accuracy=accuracy,
+                validation_images=images.sizes["validation"],
+            )
+    confirmed, missing = _confirm(search, folder, finished, workers)
+    chosen = _chosen(confirmed)
+    layers = (
+        search.layer_of(trial.values)
+        for trial in finished
+        if chosen is None or trial.number == chosen.trial
+    )
+    layer = next((layer for layer in layers if layer is not None), None)
     results = SearchResults(
         trials=trials,
         best=best,
-        test_accuracy=content["test_accuracy"],
-        output=output,
+        test_accuracy=folder.content["test_accuracy"],
+        output=folder.path,
         confirmation=confirmed,
-        verdict=verdict_of(trials, confirmed, missing, seeds),
+        verdict=_verdict(search, trials, confirmed, missing),
         best_options={} if layer is None else dict(layer.keywords),
         code="" if layer is None else _code(layer),
     )
-    content |= {
-        "confirmation": [dataclasses.asdict(row) for row in confirmed],
-        "verdict": results.verdict,
-        "best_options": results.best_options,
-        "code": results.code,
-    }
-    if _read(output / "results.json") != _as_read(content):
-        _files.write_json(output / "results.json", content)
+    with folder.locked():
+        folder.add(
+            confirmation=[dataclasses.asdict(row) for row in confirmed],
+            verdict=results.verdict,
+            best_options=results.best_options,
+            code=results.code,
+        )
     return results
 
 
-def _write(output, trials, content, title):
-    """Writes what follows from the trials, unless it is all there."""
-    names = ["trials.csv", "pareto.png"]
-    if any(trial.values for trial in finished_of(trials)):
-        names.append("effects.png")
-    known = _read(output / "results.json") or {}
-    if all((output / name).exists() for name in names) and all(
-        known.get(key) == value for key, value in _as_read(content).items()
-    ):
-        return
-    write_trials(output, trials)
-    _draw(output, trials, title)
-    # Last, since it stands for the others as well.
-    _files.write_json(output / "results.json", content)
+def _write_trials(folder, trials):
+    rows = records(trials)
+    names = dict.fromkeys(name for row in rows for name in row)
+    with _files.replacing(folder.path / "trials.csv") as beside:
+        with beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(names))
+            writer.writeheader()
+            writer.writerows(rows)
 
 
-def _chosen_layer(tuner, trials, confirmed):
-    """Returns the layer that the verdict is about, or of the best trial."""
-    chosen = chosen_of(confirmed)
-    number = None if chosen is None else chosen.trial
-    for trial in sorted(finished_of(trials), key=rank):
-        if number in (None, trial.number):
-            layer = tuner.layer_of(trial)
-            if layer is not None:
-                return layer
-    return None
+def _draw(folder, trials, title):
+    figures = {"pareto.png": plotting.plot_pareto(trials, title)}
+    if any(trial.values for trial in ranked(trials)):
+        figures["effects.png"] = plotting.plot_search(trials, title)
+    for name, figure in figures.items():
+        with _files.replacing(folder.path / name) as beside:
+            figure.savefig(beside, dpi=150)
+
+
+def _to_confirm(finished):
+    """Returns the best trial of each control, then the best of the others.
+
+    By names, as variants of a study.
+    """
+    trials = {}
+    for trial in finished:
+        # Hyperband tries the same values for different numbers of epochs.
+        trials.setdefault(name_of(trial.values), trial)
+    plain = [name for name, trial in trials.items() if _is_plain(trial)]
+    se = [n for n, t in trials.items() if t.values.get("attention") == "se"]
+    others = [name for name in trials if name not in (*plain, *se)]
+    names = [*plain[:1], *se[:1], *others[:CANDIDATES]]
+    return {name: trials[name] for name in names}
+
+
+def _is_plain(trial):
+    return trial.values.get("attention", "") in PLAIN
+
+
+def _confirm(search, folder, finished, workers):
+    """Returns the `Confirmed`, and a sentence for each that did not finish."""
+    if not search.seeds:
+        return (), ()
+    trials = _to_confirm(finished)
+    baseline = next((n for n, t in trials.items() if _is_plain(t)), None)
+    results = study.run(
+        study.Study(
+            search.task,
+            [
+                search.variant(search.hyperparameters(trial.values), name)
+                for name, trial in trials.items()
+            ],
+            seeds=search.seeds,
+            recipe=search.recipe,
+            baseline=baseline,
+            budget=search.budget,
+        ),
+        folder.path / CONFIRMATION,
+        workers=workers,
+        # Only the numbers are needed from now on.
+        finish=lambda _, confirmation: delete_networks(confirmation, trials),
+    )
+    failures = {row.variant: row.failures for row in results.rows}
+    if failures.get(baseline):
+        results = dataclasses.replace(results, baseline=None)
+    confirmed = tuple(
+        _confirmed(search, trials[row.network], row)
+        for row in comparison.compared(results)
+        if not failures[row.network]
+    )
+    missing = [
+        f"{label(trials[name].values)} is left out: {failed[0]}."
+        for name, failed in failures.items()
+        if failed
+    ]
+    return confirmed, missing
+
+
+def _confirmed(search, trial, row):
+    attention = trial.values.get("attention")
+    layer = search.layer_of(trial.values)
+    other = trial.values if attention is None else {}
+    return Confirmed(
+        trial=trial.number,
+        attention=attention,
+        options=dict(layer.keywords if layer else other),
+        seeds=search.seeds,
+        test_accuracy=row.test_accuracy,
+        difference=row.difference,
+        interval=row.interval,
+        compared=dataclasses.replace(row, network=label(trial.values)),
+    )
+
+
+def _chosen(confirmed):
+    """Returns the configuration with attention that validates best.
+
+    SE is a control, and chosen only where there is nothing else.
+    """
+    attentive = [
+        row for row in confirmed if row.attention not in (None, *PLAIN)
+    ]
+    return max(
+        [row for row in attentive if row.attention != "se"] or attentive,
+        key=lambda row: row.compared.validation_accuracy,
+        default=None,
+    )
 
 
 def _code(layer):
@@ -124,51 +232,34 @@ def _code(layer):
     return f"cbam_keras.{layer.func.__name__}({', '.join(options)})"
 
 
-def _tested(tuner, images, best):
-    """Returns the test accuracy of the best network, and saves both."""
-    known = _read(tuner.folder / "best.json")
-    path = tuner.folder / "best.keras"
-    described = {
-        "trial": best.number,
-        "values": best.values,
-        "val_accuracy": best.val_accuracy,
-        "val_loss": best.val_loss,
-        "best_epoch": best.best_epoch,
-        "parameters": best.parameters,
-        "macs": best.macs,
-    }
-    if known is not None and zipfile.is_zipfile(path):
-        accuracy = known.pop("test_accuracy", None)
-        if accuracy is not None and known == _as_read(described):
-            return accuracy
-    model, file = tuner.best_model(f"{best.number:04d}")
-    _, accuracy = model.evaluate(images.test, verbose=0)
-    described["test_accuracy"] = float(accuracy)
-    with _files.replacing(path) as beside:
-        shutil.copyfile(file, beside)
-    _files.write_json(tuner.folder / "best.json", described)
-    return described["test_accuracy"]
+def _verdict(search, trials, confirmed, missing):
+    """Returns whether attention improves accuracy, in a sentence or two.
 
-
-def _draw(output, trials, title):
-    figures = {"pareto.png": plotting.plot_pareto(trials, title)}
-    if any(trial.values for trial in finished_of(trials)):
-        figures["effects.png"] = plotting.plot_search(trials, title)
-    for name, figure in figures.items():
-        with _files.replacing(output / name) as beside:
-            figure.savefig(beside, dpi=150)
-
-
-def _read(path):
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _as_read(content):
-    """Returns a content as it will read from a file, tuples as lists."""
-    return json.loads(json.dumps(content))
+    Empty if no hyperparameter is named `"attention"`.
+    """
+    if not any("attention" in trial.values for trial in ranked(trials)):
+        return ""
+    if not search.seeds:
+        return (
+            "Nothing is confirmed: the highest accuracy of several trials is "
+            "partly luck, and no evidence for or against attention. "
+            "confirm=3 (--confirm 3) trains the best configurations and the "
+            "controls again from fresh seeds, and compares them."
+        )
+    chosen = _chosen(confirmed)
+    if chosen is None or not any(row.attention in PLAIN for row in confirmed):
+        lacking = "without" if chosen is not None else "with"
+        verdict = (
+            f"No network {lacking} attention was confirmed, so whether "
+            "attention improves accuracy here is not known."
+        )
+    else:
+        row = chosen.compared
+        clause = study.judge(row.network, row.measured, "none")
+        verdict = f"Chosen by validation accuracy, {clause}."
+    if len(trials) == 1:
+        verdict += " Only one configuration was tried."
+    return " ".join([verdict, *missing])
 
 
 def _nothing(output, trials):
@@ -183,7 +274,7 @@ def _nothing(output, trials):
     )
     return (
         f"None of the {len(trials)} trials finished, first {reasons}. All "
-        f'of them are in "{output}": trials.csv, and outcome.json with the '
-        "traceback in the folder of each. Fix the cause, and search again "
-        "in another folder"
+        f'of them are in "{output / study.RESULTS}", with their tracebacks. '
+        "Fix the cause, and search again in another folder, or overwrite "
+        "this one (overwrite=True, or --overwrite on the command line)"
     )

@@ -1,36 +1,17 @@
-"""Results of a search: its trials, their order, and lines about them."""
+"""Results of a search: its trials, their order, and tables."""
 
+import collections
 import dataclasses
 import json
 import pathlib
-from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cbam_keras import _terminal, training
-from cbam_keras.tuning.space import PAPER
-
-SHORT = {
-    "reduction_ratio": "r={}",
-    "kernel_size": "k={}",
-    "order": "{}",
-    "channel_pool_types": "channel {}",
-    "spatial_pool_types": "spatial {}",
-    "learning_rate": "rate {:.4g}",
-}
-
-# Shown only where they differ from the layer of the paper.
-OF_PAPER = ("order", "channel_pool_types", "spatial_pool_types")
+from cbam_keras import _terminal, comparison, study
+from cbam_keras.tuning.space import label
 
 # How many trials the table shows.
-MOST_ROWS = 20
-
-# How a trial ends.
-FINISHED = "finished"
-OVER_BUDGET = "over budget"
-OUT_OF_MEMORY = "out of memory"
-DIVERGED = "diverged"
-ERROR = "error"
-CRASHED = "crashed"
+MAX_ROWS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +23,7 @@ class Trial:
         values: Dictionary, hyperparameters to values, without those that
             were not in use.
         outcome: String, `"finished"`, `"over budget"`, `"out of memory"`,
-            `"diverged"` (a loss that is not finite), `"error"` or
-            `"crashed"` (its process died several times).
+            `"diverged"` (the loss became NaN or infinite) or `"error"`.
         message: String, what went wrong, or `None`.
         val_accuracy: Number in [0, 1], the highest validation accuracy;
             `None` unless finished.
@@ -55,8 +35,7 @@ class Trial:
         macs: Integer, multiply-accumulates for one image, or `None` where
             they cannot be counted.
         seconds: Number, of training and validation in this trial.
-        worker: String, the process that ran it, or `None` if there was only
-            one.
+        worker: String, the number of the worker that ran it, or `None`.
     """
 
     number: int
@@ -70,7 +49,7 @@ class Trial:
     parameters: int | None
     macs: int | None
     seconds: float
-    worker: str | None
+    worker: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +70,7 @@ class Confirmed:
             latter, and if there is none.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference; `None` like the difference, and for one seed.
-        compared: A `training.Compared`, with more of the same.
+        compared: A `comparison.Compared`, with more of the same.
     """
 
     trial: int
@@ -101,7 +80,7 @@ class Confirmed:
     test_accuracy: float
     difference: float | None
     interval: tuple[float, float] | None
-    compared: training.Compared
+    compared: comparison.Compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,21 +129,15 @@ class SearchResults(_terminal.Tabular):
         `"test_accuracy"`, `"difference"`, `"interval"`. `"verdict"` is a
         string, and so is `"code"`.
         """
+        confirmation = []
+        for row in self.confirmation:
+            content = dataclasses.asdict(row)
+            del content["compared"]
+            confirmation.append({**content.pop("options"), **content})
         return json.dumps(
             {
                 "trials": [_as_json(trial) for trial in self.trials],
-                "confirmation": [
-                    {
-                        "attention": row.attention,
-                        **row.options,
-                        "trial": row.trial,
-                        "seeds": row.seeds,
-                        "test_accuracy": row.test_accuracy,
-                        "difference": row.difference,
-                        "interval": row.interval,
-                    }
-                    for row in self.confirmation
-                ],
+                "confirmation": confirmation,
                 "verdict": self.verdict,
                 "best": self.best.number,
                 "best_options": self.best_options,
@@ -180,93 +153,68 @@ class SearchResults(_terminal.Tabular):
             _terminal.render(columns, sections, title=title)
             for columns, sections, title in self._tables()
         )
-        lines = [trials, counted(self.trials)]
-        lines.append(
+        lines = [
+            trials,
+            counted(self.trials),
             f"Trial {self.best.number} has a test accuracy of "
-            f"{self.test_accuracy:.2%}: best.keras, best.json."
-        )
-        lines += confirmation
-        if self.verdict:
-            lines.append(self.verdict)
-        if self.code:
-            lines.append(f"To use it: {self.code}")
-        return "\n".join(lines)
+            f"{self.test_accuracy:.2%}: best.keras, best.json.",
+            *confirmation,
+            self.verdict,
+            f"To use it: {self.code}" if self.code else "",
+        ]
+        return "\n".join(filter(None, lines))
 
     def _records(self):
-        records = []
-        for trial in self.trials:
-            record = dataclasses.asdict(trial)
-            values = record.pop("values")
-            # A hyperparameter may be called like an attribute.
-            own = {
-                f"{name}_value" if name in record else name: value
-                for name, value in values.items()
-            }
-            records.append({"number": record.pop("number"), **own, **record})
-        return records
+        return records(self.trials)
 
     def _tables(self):
-        yield self._trials_table()
-        if self.confirmation:
-            yield self._confirmation_table()
-
-    def _trials_table(self):
-        finished = sorted(finished_of(self.trials), key=rank)
-        rows = [
-            (
-                str(trial.number),
-                label(trial.values),
-                f"{trial.val_accuracy:.2%}",
-                str(trial.epochs),
-                f"{trial.parameters:,}",
-                "?" if trial.macs is None else f"{trial.macs / 1e6:,.4g}",
-                f"{trial.seconds:.1f}",
-            )
-            for trial in finished[:MOST_ROWS]
-        ]
-        return (
-            {
-                "trial": "right",
-                "values": "left",
-                "val accuracy": "right",
-                "epochs": "right",
-                "parameters": "right",
-                "MMACs": "right",
-                "seconds": "right",
-            },
-            [rows],
+        yield table(
             f"Best trials in {self.output}",
-        )
-
-    def _confirmation_table(self):
-        seeds = ", ".join(map(str, self.confirmation[0].seeds))
-        return (
-            {
-                "trial": "right",
-                "values": "left",
-                "val accuracy": "right",
-                "test accuracy": "right",
-                "difference to none": "right",
-                "95 % interval": "right",
-            },
             [
-                [
-                    (
-                        str(row.trial),
-                        row.compared.network,
-                        f"{row.compared.validation_accuracy:.2%}",
-                        f"{row.test_accuracy:.2%}",
-                        points(row.difference),
-                        " to ".join(map(points, row.interval or ())),
-                    )
-                    for row in self.confirmation
-                ]
+                {
+                    "trial": str(trial.number),
+                    "values": label(trial.values),
+                    "val accuracy": f"{trial.val_accuracy:.2%}",
+                    "epochs": str(trial.epochs),
+                    "parameters": f"{trial.parameters:,}",
+                    "MMACs": "?"
+                    if trial.macs is None
+                    else f"{trial.macs / 1e6:,.4g}",
+                    "seconds": f"{trial.seconds:.1f}",
+                }
+                for trial in ranked(self.trials)[:MAX_ROWS]
             ],
-            f"Confirmation: trained again, mean over seeds {seeds}",
         )
+        if self.confirmation:
+            seeds = ", ".join(map(str, self.confirmation[0].seeds))
+            yield table(
+                f"Confirmation: trained again, mean over seeds {seeds}",
+                [
+                    {
+                        "trial": str(row.trial),
+                        "values": row.compared.network,
+                        "val accuracy": format(
+                            row.compared.validation_accuracy, ".2%"
+                        ),
+                        "test accuracy": f"{row.test_accuracy:.2%}",
+                        "difference to none": _points(row.difference),
+                        "95 % interval": " to ".join(
+                            map(_points, row.interval or ())
+                        ),
+                    }
+                    for row in self.confirmation
+                ],
+            )
 
 
-def points(value):
+def table(title: str, rows: list[dict[str, str]]) -> tuple:
+    """Returns the arguments of `_terminal.render`, numbers to the right."""
+    columns = dict.fromkeys(rows[0] if rows else (), "right")
+    columns |= {"values": "left"}
+    return columns, [[tuple(row.values()) for row in rows]], title
+
+
+def _points(value):
     """Returns a difference of accuracies in percentage points."""
     return "" if value is None else f"{100 * value:+.2f}"
 
@@ -284,98 +232,85 @@ def _as_json(trial):
     }
 
 
-def trials_of(outcomes):
-    """Returns the trials that have ended, in the order they began.
+def records(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """Returns a dictionary of plain values per trial."""
+    rows = []
+    for trial in trials:
+        row = dataclasses.asdict(trial)
+        # A hyperparameter may be called like an attribute.
+        values = {
+            f"{name}_value" if name in row else name: value
+            for name, value in row.pop("values").items()
+        }
+        rows.append({"number": row.pop("number"), **values, **row})
+    return rows
+
+
+def ranked(trials: Iterable[Any]) -> list[Trial]:
+    """Returns the `Trial`s that finished, the best first."""
+    return sorted(
+        (trial for trial in trials if trial.outcome == study.FINISHED),
+        key=lambda trial: (
+            -trial.val_accuracy,
+            trial.val_loss,
+            trial.parameters,
+            trial.number,
+        ),
+    )
+
+
+def counted(trials: Iterable[Trial]) -> str:
+    """Returns how many trials there are, by their outcomes."""
+    counts = collections.Counter(trial.outcome for trial in trials)
+    each = ", ".join(f"{count} {name}" for name, count in counts.items())
+    total = counts.total()
+    return f"{total} trial{'s' * (total != 1)}: {each}."
+
+
+def trials_in(content: Mapping[str, Any]) -> dict[str, Trial]:
+    """Returns the trials that have ended by their names, in their order.
 
     Args:
-        outcomes: Dictionary, ids of trials to the content of their
-            `outcome.json`.
+        content: Mapping, what `results.json` of a search holds.
     """
-    names = [field.name for field in dataclasses.fields(Trial)]
-    names.remove("number")
-    trials = []
-    for trial_id, outcome in sorted(outcomes.items()):
-        values = {
-            name: value
-            for name, value in outcome["values"].items()
-            if not name.startswith("tuner/")
-        }
-        known = {name: outcome[name] for name in names}
-        trials.append(Trial(int(trial_id), **{**known, "values": values}))
-    return tuple(trials)
-
-
-def finished_of(trials):
-    return [trial for trial in trials if trial.outcome == FINISHED]
-
-
-def rank(trial):
-    """Returns a key that sorts finished trials, the best first."""
-    return (
-        -trial.val_accuracy,
-        trial.val_loss,
-        trial.parameters or 0,
-        trial.number,
-    )
-
-
-def counted(trials):
-    counts = Counter(trial.outcome for trial in trials)
-    each = ", ".join(f"{count} {name}" for name, count in counts.items())
-    noun = "trial" if len(trials) == 1 else "trials"
-    return f"{len(trials)} {noun}: {each}."
-
-
-def label(values):
-    """Returns the values of a trial in a few words, without commas.
-
-    What is as in the paper's layer is left out, except `r` and `k`.
-    """
-    return short(values).replace(", ", " ")
-
-
-def short(values):
-    """Returns the values of a trial in a few words."""
-    words = [str(values["attention"])] if "attention" in values else []
-    stages = {
-        name: value
-        for name, value in values.items()
-        if name.startswith("stage") and isinstance(value, bool)
+    variants = content["settings"]["variants"]
+    numbers = {name: number for number, name in enumerate(variants, 1)}
+    same = ("message", "best_epoch", "parameters", "macs", "seconds")
+    return {
+        cell["variant"]: Trial(
+            number=numbers[cell["variant"]],
+            values=variants[cell["variant"]],
+            outcome=cell["status"],
+            val_accuracy=cell["metrics"].get("val_accuracy"),
+            val_loss=cell["metrics"].get("val_loss"),
+            epochs=len(cell["history"]),
+            **{name: cell[name] for name in same},
+        )
+        for cell in content["cells"]
     }
-    # The learning rate, which every trial has, last.
-    for name in sorted(values, key=lambda name: name == "learning_rate"):
-        value = values[name]
-        if name == "attention" or name in stages or name.startswith("tuner/"):
-            continue
-        if name in OF_PAPER and value == PAPER[name]:
-            continue
-        if name in SHORT and not isinstance(value, bool):
-            words.append(SHORT[name].format(value))
-        elif isinstance(value, float):
-            words.append(f"{name}={value:.4g}")
-        else:
-            words.append(f"{name}={value}")
-    if not all(stages.values()):
-        on = [name.removeprefix("stage") for name in stages if stages[name]]
-        words.append(f"stage {'+'.join(on)}")
-    if "tuner/trial_id" in values:
-        words.append(f"from trial {int(values['tuner/trial_id'])}")
-    return ", ".join(words) or "the only network"
 
 
-def beginning(number, total, values):
-    """Returns the line printed when a trial begins."""
-    of = f" of {total}" if total else ""
-    return f"Trial {number}{of}: {short(values)}"
+def keep_networks(folder: study.StudyFolder, count: int) -> dict[str, Trial]:
+    """Deletes the networks of all but the best trials, within `locked`.
+
+    Returns the trials by their names.
+    """
+    folder.refresh()
+    trials = trials_in(folder.content)
+    kept = ranked(trials.values())[:count]
+    others = [name for name, trial in trials.items() if trial not in kept]
+    delete_networks(folder, others)
+    return trials
 
 
-def ending(number, outcome, best):
-    """Returns the line printed when a trial ends."""
-    if outcome["outcome"] != FINISHED:
-        return f"Trial {number}: {outcome['outcome']} ({outcome['message']})"
-    line = (
-        f"Trial {number}: finished, val accuracy {outcome['val_accuracy']:.2%}"
-    )
-    if best is not None:
-        line += f", best so far {best['val_accuracy']:.2%}"
-    return line
+def delete_networks(folder: study.StudyFolder, names: Iterable[str]) -> None:
+    """Deletes the networks of these variants, within `locked`."""
+    cells = []
+    for cell in folder.content["cells"]:
+        if cell["variant"] in names:
+            # A process may have died before it noted the file.
+            for file in (cell["file"], f"{cell['variant']}.keras"):
+                (folder.path / str(file)).unlink(missing_ok=True)
+            cell = {**cell, "file": None}
+        cells.append(cell)
+    folder.add(cells=cells)

@@ -1,20 +1,14 @@
-"""Default values and checks of the hyperparameters of `CBAMHyperModel`."""
+"""Points of a search space: listed, drawn, named."""
 
+import hashlib
+import json
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cbam_keras import _checks, comparison
-from cbam_keras.layers import ATTENTION, ORDERS
-
-ARMS = ("none", *ATTENTION)
-
-CHANNEL = ("cbam", "se", "channel")
-
-SPATIAL = ("cbam", "spatial")
-
-# Stages of residual networks; others take one attention for all places.
-STAGES = {"tiny": 3, "small": 3, "mobilenet": 0}
-
-OTHER_STAGES = 4
+import numpy as np
 
 # The layer of the paper, where the search begins.
 PAPER: dict[str, Any] = {
@@ -25,159 +19,177 @@ PAPER: dict[str, Any] = {
     "spatial_pool_types": "avg+max",
     "learning_rate": 0.01,
 }
-
-# The default values to choose from.
-KINDS = ("none", "se", "cbam")
-REDUCTION_RATIOS = (2, 4, 8, 16)
-KERNEL_SIZES = (3, 5, 7)
-
-# Beside CBAM, SE is a control: one network by default.
-SE_REDUCTION_RATIO = 4
-
-
-def conditional(hp, arm, arms, ask, everything):
-    """Asks for a value that only these kinds of attention have."""
-    kinds = [own for own in hp.space if own.name == "attention"]
-    if not kinds:
-        # A function chooses the kind, so when this is in use is not known.
-        return ask(hp) if arm in arms or everything else None
-    possible = [value for value in kinds[0].values if value in arms]
-    if not possible:
-        return None
-    if arm not in arms and everything:
-        # To register nested hyperparameters, as if it was in use.
-        probe = hp.copy()
-        probe.values["attention"] = possible[0]
-        with probe.conditional_scope("attention", possible):
-            ask(probe)
-        hp.merge(probe.space, overwrite=False)
-    with hp.conditional_scope("attention", possible):
-        return ask(hp) if arm in arms else None
+# No attention, in our search space and in others.
+PLAIN = ("none", False)
+SHORT = {
+    "reduction_ratio": "r={}",
+    "kernel_size": "k={}",
+    "order": "{}",
+    "channel_pool_types": "channel {}",
+    "spatial_pool_types": "spatial {}",
+    "learning_rate": "rate {:.6g}",
+}
+# Shown only where they differ from the layer of the paper.
+SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
+# Larger spaces are sampled, not listed.
+MAX_LISTED = 20_000
+MAX_NAME = 60
 
 
-def default(name, options):
-    if name == "attention":
-        return next((a for a in ("none", "cbam") if a in options), options[0])
-    wanted = PAPER[name]
-    if isinstance(wanted, str):
-        return wanted if wanted in options else options[0]
-    return min(options, key=lambda value: abs(value - wanted))
+def kinds_of(space: Any) -> list[Any]:
+    """Returns the values of the hyperparameter `"attention"`, if it exists."""
+    for hp in space.space:
+        if hp.name == "attention":
+            return list(hp.values)
+    return []
 
 
-def either(value, check):
-    """Returns a function as it is, and values checked, as a tuple."""
-    return value if value is None or callable(value) else check(value)
+def point(space: Any, **values: Any) -> Any:
+    """Returns the hyperparameters with these values, else their defaults."""
+    space = space.copy()
+    space.values = {}
+    for hp in space.space:
+        if space.is_active(hp):
+            space.values[hp.name] = values.get(hp.name, hp.default)
+    return space
 
 
-def _arms(value):
-    return _checks.subset("attention", value, ARMS)
+def count_points(space: Any) -> dict[Any, int]:
+    """Returns how many points each kind of attention has.
 
-
-def orders(value):
-    return _checks.subset("order", value, ORDERS)
-
-
-def ratios(value):
-    return _several("reduction_ratio", value, _checks.positive_integer)
-
-
-def sides(value):
-    return _several("kernel_size", value, _checks.odd_integer)
-
-
-def rates(value):
-    return _several("learning_rate", value, _checks.positive_number)
-
-
-def _several(name, value, check):
-    chosen = value
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        chosen = (value,)
-    chosen = tuple(check(name, one) for one in chosen)
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError(
-            f"`{name}` must be one or several values, each at most once. "
-            f"Received: {name}={value!r}"
-        )
-    return chosen
-
-
-def pools(name, known, value):
-    joined = (value,) if isinstance(value, str) else value
-    try:
-        chosen = tuple(
-            one if isinstance(one, str) else "+".join(one) for one in joined
-        )
-    except TypeError:
-        chosen = ()
-    whole = {"conv"} if name == "spatial_pool_types" else set()
-    for one in chosen:
-        if one not in whole:
-            _checks.subset(name, one.split("+"), known)
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError(
-            f'`{name}` must be one or several pools as "avg+max", each at '
-            f"most once. Received: {name}={value!r}"
-        )
-    return chosen
-
-
-def as_pools(value):
-    if not isinstance(value, str):
-        return tuple(value)
-    return value if value == "conv" else tuple(value.split("+"))
-
-
-def layer_options(values, identity_init):
-    """Returns the keyword arguments of the attention layer of these values.
-
-    Args:
-        values: Dictionary, hyperparameters to values, `None` where the layer
-            has no such argument.
-        identity_init: Boolean.
+    With conditions as by default; a range counts as ten values. The key is
+    `None` where no hyperparameter is named `"attention"`.
     """
-    arm, given = values["attention"], {}
-    if arm == "none":
-        return given
-    for name in ("reduction_ratio", "kernel_size"):
-        if values[name] is not None:
-            given[name] = values[name]
-    for name in ("order", "channel_pool_types", "spatial_pool_types"):
-        # The values of the paper are the defaults of the layers.
-        if values[name] not in (None, PAPER[name]):
-            own = name if arm == "cbam" else name.removeprefix(f"{arm}_")
-            value = values[name]
-            given[own] = value if name == "order" else as_pools(value)
-    return {**given, **comparison.start_options(arm, identity_init)}
-
-
-def _stages(value, model):
-    own = None if callable(model) else STAGES.get(model, OTHER_STAGES)
-    if callable(value):
-        return value
-    if value is False:
-        return 0
-    if value is True:
-        if not own:
-            raise ValueError(
-                "`stages=True` needs a residual network known by name, whose "
-                "number of stages is known. Received: stages=True, "
-                f"model={model!r}. For a function, give the number of stages"
-            )
-        return own
-    if hasattr(value, "__iter__") and not isinstance(value, str):
-        value = tuple(_checks.boolean("stages", stage) for stage in value)
-        if not any(value):
-            raise ValueError(
-                "`stages` must have attention somewhere; without is "
-                f'attention="none". Received: stages={value}'
-            )
-        count = len(value)
-    else:
-        value = count = _checks.positive_integer("stages", value)
-    if own is not None and count != own:
-        raise ValueError(
-            f'Model "{model}" has {own or "no"} stages that take attention '
-            f"of their own. Received: stages={value!r}"
+    counts = {}
+    for kind in kinds_of(space) or [None]:
+        first = point(space, attention=kind)
+        counts[kind] = math.prod(
+            len(list(hp.values))
+            for hp in first.space
+            if first.is_active(hp) and hp.name != "attention"
         )
-    return value
+    return counts
+
+
+def is_listable(space: Any) -> bool:
+    """Returns whether a space has no ranges, and not too many points."""
+    ranges = [
+        hp
+        for hp in space.space
+        if type(hp).__name__ == "Float" and hp.step is None
+    ]
+    return not ranges and sum(count_points(space).values()) <= MAX_LISTED
+
+
+def controls(space: Any) -> list[dict[str, Any]]:
+    """Returns the points that a search over attention begins with.
+
+    No attention, SE, and CBAM nearest to the paper's, as far as they exist.
+    """
+    kinds = kinds_of(space)
+    return [
+        point(space, attention=kind).values
+        for kind in ("none", "se", "cbam")
+        if kind in kinds
+    ]
+
+
+def grid(space: Any) -> Iterator[dict[str, Any]]:
+    """Yields all points, defaults first, the last value varying fastest."""
+    space = space.copy()
+    space.values = {}
+
+    def combine(index):
+        if index == len(space.space):
+            yield dict(space.values)
+            return
+        hp = space.space[index]
+        if not space.is_active(hp):
+            yield from combine(index + 1)
+            return
+        others = [value for value in hp.values if value != hp.default]
+        for value in [hp.default, *others]:
+            space.values[hp.name] = value
+            yield from combine(index + 1)
+        del space.values[hp.name]
+
+    return combine(0)
+
+
+def shuffled(space: Any, seed: int) -> list[dict[str, Any]]:
+    """Returns all points in a random order, controls or defaults first.
+
+    So each kind of attention comes as often as it has combinations.
+    """
+    first = controls(space) or [point(space).values]
+    others = [values for values in grid(space) if values not in first]
+    random.Random(seed).shuffle(others)
+    return [*first, *others]
+
+
+def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that decide on a network, as all processes see them.
+
+    KerasTuner sends them to other processes in another order, and in single
+    precision; a trial must be found again under its values.
+    """
+    names = ["attention", *SHORT]
+    return {
+        name: float(f"{np.float32(value):.6g}")
+        if isinstance(value, float)
+        else value
+        for name, value in sorted(
+            values.items(),
+            key=lambda item: (
+                names.index(item[0]) if item[0] in names else len(names),
+                item[0],
+            ),
+        )
+        # How Hyperband shares out the epochs.
+        if not name.startswith("tuner/")
+    }
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """Returns the name of a point, which files can have."""
+    text = label(values).replace(" ", "-")
+    name = re.sub(r"[^\w.+=-]+", "-", text)
+    if name == text and len(name) <= MAX_NAME:
+        return name
+    digest = hashlib.sha256(json.dumps([*values.items()]).encode()).hexdigest()
+    return f"{name[:MAX_NAME]}-{digest[:8]}"
+
+
+def label(values: Mapping[str, Any]) -> str:
+    """Returns the values of a trial in a few words, without commas.
+
+    What is as in the paper's layer is left out, except `r` and `k`.
+    """
+    return short(values).replace(", ", " ")
+
+
+def short(values: Mapping[str, Any]) -> str:
+    """Returns the values of a trial in a few words."""
+    words = [str(values["attention"])] if "attention" in values else []
+    stages = {
+        name.removeprefix("stage"): value
+        for name, value in values.items()
+        if name.startswith("stage") and isinstance(value, bool)
+    }
+    # The learning rate, which every trial has, last.
+    for name in sorted(values, key=lambda name: name == "learning_rate"):
+        value = values[name]
+        if name == "attention" or name.removeprefix("stage") in stages:
+            continue
+        if name in SHOWN_IF_CHANGED and value == PAPER[name]:
+            continue
+        if name in SHORT and not isinstance(value, bool):
+            words.append(SHORT[name].format(value))
+        elif isinstance(value, float):
+            words.append(f"{name}={value:.6g}")
+        else:
+            words.append(f"{name}={value}")
+    if not all(stages.values()):
+        on = [stage for stage in stages if stages[stage]]
+        words.append(f"stage {'+'.join(on)}")
+    return ", ".join(words) or "the only network"

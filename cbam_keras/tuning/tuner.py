@@ -1,396 +1,269 @@
-"""KerasTuner's tuner: runs trials, resumes them, survives their failures."""
+"""Trials: each is trained once, whoever asks for it and how often.
+
+A search is resumed by running it again from its start, in a new folder of
+KerasTuner's. A trial is kept under its values in the output folder, so those
+that have been trained return at once, and the oracle proposes what it would
+have proposed.
+"""
 
 import contextlib
-import copy
 import dataclasses
-import functools
-import signal
-import sys
-import threading
+import itertools
+import os
+import random
+import tempfile
 import time
+import warnings
+from typing import Any
 
-import keras
-from keras_tuner.engine.base_tuner import BaseTuner
-from keras_tuner.engine.trial import TrialStatus
+import keras_tuner
 
-from cbam_keras import _checks, _files, training
-from cbam_keras._files import Damaged, read_json, set_aside
+from cbam_keras import _checks, study
+from cbam_keras._files import InUse
 from cbam_keras._terminal import TimeLeft
-from cbam_keras.tuning.hypermodel import CBAMHyperModel
-from cbam_keras.tuning.results import CRASHED, beginning, ending
-from cbam_keras.tuning.trial import (
-    OUTCOME_KEYS,
-    Run,
-    check_loads,
-    progress_of,
-    state_of,
-)
+from cbam_keras.tuning.results import keep_networks, ranked
+from cbam_keras.tuning.space import controls, name_of, short
 
-SECONDS_BETWEEN_SIGNS = 5.0
+# KerasTuner's variable: where the chief of several processes is.
+HOST = "KERASTUNER_ORACLE_IP"
+# Between two looks at what other processes have trained.
 SECONDS_OF_WAITING = 0.5
-ATTEMPTS = 3
-# Of an outcome, what TensorBoard compares.
+# Of a trial, what TensorBoard compares.
 LOGGED = ("val_accuracy", "val_loss", "parameters", "macs", "seconds")
 
 
-class Tuner(BaseTuner):
-    """Runs the trials that an oracle hands out.
+class Trials:
+    """The trials of a search, each kept under its values in a folder.
 
     Args:
-        oracle: A `DurableOracle`.
-        hypermodel: A `keras_tuner.HyperModel` or a function.
-        images: An `ImageData`.
-        recipe: A `Recipe`.
-        budget: Dictionary, `"parameters"` and `"macs"` to the most a network
-            may have, or `None` for no limit.
-        tensorboard: Path of a folder for logs. Defaults to `None`, which
-            means none.
+        search: A `Search`.
+        folder: Its `StudyFolder`, opened.
+        data: The data of the search.
+        tensorboard: Boolean, whether to write logs.
     """
 
     def __init__(
-        self, oracle, hypermodel, images, recipe, *, budget, tensorboard=None
+        self,
+        search: Any,
+        folder: study.StudyFolder,
+        data: Any,
+        tensorboard: bool = False,
     ):
-        self.images = images
-        self.recipe = recipe
-        self.budget = budget
+        self.search = search
+        self.folder = folder
+        self.data = data
         self.tensorboard = tensorboard
-        # A worker calls the oracle of the chief, and keeps this one for its
-        # settings.
-        self.own_oracle = oracle
-        self.folder = oracle.folder
-        self.left: TimeLeft | None = None
-        super().__init__(
-            oracle,
-            hypermodel,
-            directory=str(oracle.folder.parent),
-            project_name=oracle.folder.name,
-        )
-        self.is_worker = self._is_worker()
-        if self.is_worker:
-            from cbam_keras.tuning.remote import Client
+        self.seed = search.recipe.seed
+        total = search.max_trials or len(folder.settings["variants"])
+        self.left = TimeLeft(total, "the trials")
 
-            self.oracle = Client(oracle)
+    def run(self, hp: keras_tuner.HyperParameters) -> study.Outcome:
+        """Returns the outcome of a trial, trained if it has not been.
 
-    @property
-    def project_dir(self):
-        # KerasTuner's own property would create the folder.
-        return str(self.folder)
+        Args:
+            hp: Its values. Hyperparameters that only its network asks for
+                are added.
 
-    def save(self):
-        """Does nothing: the oracle saves everything."""
-
-    def reload(self):
-        """Does nothing, like `save`."""
-
-    def _populate_initial_space(self):
-        """Finds all hyperparameters, and builds the network of the defaults."""
-        hp = self.own_oracle.get_space()
-        model = self.hypermodel
-        ours = isinstance(model, CBAMHyperModel)
-        model.declare_hyperparameters(hp)
-        self.own_oracle.update_space(hp)
-        hp = self.own_oracle.get_space()
-        network = self.build(hp)
-        training.check_network(network, self.images)
-        check_loads(network)
-        self.fingerprint = training.fingerprint(network)
-        if not ours:
-            self.own_oracle.update_space(hp)
-            self._explore(hp)
-
-    def _explore(self, hp):
-        """Builds with other values, to find the hyperparameters they need.
-
-        KerasTuner repeats this until every condition was met, which may be
-        never. Here each condition is tried once.
+        Raises:
+            InUse: If another process trains it.
         """
-        tried = []
-        waiting = [hp]
-        while waiting:
-            for conditions in waiting.pop(0).inactive_scopes:
-                if conditions in tried:
-                    continue
-                tried.append(copy.deepcopy(conditions))
-                hp = self.own_oracle.get_space()
-                for condition in conditions:
-                    hp.values[condition.name] = condition.values[0]
-                _fill(hp)
-                # A trial with these values records the error.
-                with contextlib.suppress(Exception):
-                    self.build(hp)
-                self.own_oracle.update_space(hp)
-                waiting.append(hp)
+        values = self.search.values_of(hp.values)
+        hp.values |= {key: values[key] for key in hp.values if key in values}
+        cell = name = name_of(values)
+        if "tuner/epochs" in hp.values:
+            # The rounds of Hyperband go on training one network.
+            name = f"{cell}-epochs={hp.values['tuner/epochs']}"
+        outcome = self.folder.outcome(name, self.seed)
+        if outcome is None:
+            with self.folder.claim(cell, self.seed):
+                self.folder.refresh()
+                outcome = self.folder.outcome(name, self.seed)
+                if outcome is None:
+                    return self._train(hp, cell, name)
+        if not self.search.by_recipe:
+            # Its network may ask for more hyperparameters than are known.
+            with contextlib.suppress(Exception):
+                self.search.build_network(hp, self.data)
+        return outcome
 
-    def build(self, hp):
-        """Returns the network of these values, with the recipe's seed."""
-        model = self.hypermodel
-        make = functools.partial(model.build, hp)
-        if self._by_recipe:
-            make = functools.partial(model.network, hp, self.images)
-        network = training.build_seeded(make, self.recipe)
-        if not isinstance(network, keras.Model):
-            raise TypeError(
-                "A function for a search must return a keras.Model. "
-                f"Received: {network!r}"
-            )
-        return network
-
-    @property
-    def _by_recipe(self):
-        """Whether the recipe compiles the networks."""
-        return (
-            isinstance(self.hypermodel, CBAMHyperModel)
-            and type(self.hypermodel).build is CBAMHyperModel.build
-        )
-
-    def compile(self, network, hp):
-        """Compiles by the recipe, or as the network already is."""
-        if network.compiled:
-            network.compile(
-                network.optimizer,
-                network.loss,
-                weighted_metrics=["accuracy"],
-                run_eagerly=network.run_eagerly,
-                steps_per_execution=network.steps_per_execution,
-                jit_compile=network.jit_compile,
-                auto_scale_loss=False,
-            )
-            return
-        rate = hp.values.get("learning_rate", self.recipe.learning_rate)
-        if self._by_recipe and self.hypermodel.options["learning_rate"]:
-            # A function may compute it from other hyperparameters.
-            rate = self.hypermodel.learning_rate_for(hp)
-        training.compile_network(
-            network,
-            dataclasses.replace(self.recipe, learning_rate=rate),
-            len(self.images.train),
-            one_hot=self.images.one_hot,
-        )
-
-    def search(self):
-        """Runs trials until there are no more."""
-        while True:
-            trial = self.oracle.create_trial(self.tuner_id)
-            if trial.status == TrialStatus.STOPPED:
-                return
-            if trial.status == TrialStatus.IDLE:
-                time.sleep(SECONDS_OF_WAITING)
-                continue
-            self.run_trial(trial)
-            self.oracle.end_trial(trial)
-            self._print_end(trial)
-
-    def run_trial(self, trial):
-        """Runs a trial, or the rest of it, and writes its outcome."""
-        folder = self.own_oracle.trial_folder(trial.trial_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        if read_json(folder / "outcome.json", OUTCOME_KEYS) is not None:
-            # The process died before it called the oracle.
-            return
-        hp = self._hyperparameters(trial, folder)
-        known = len(hp.space)
-        number, total = int(trial.trial_id), self.own_oracle.max_trials
-        line = beginning(number, total, hp.values)
-        if total and not self.is_worker:
-            self.left = self.left or TimeLeft(total, "the trials")
-            line += self.left.at(number)
+    def _train(self, hp, cell, name):
+        self._note(hp, name)
+        number = [*self.folder.content["settings"]["variants"]].index(name) + 1
+        past = hp.values.get("tuner/initial_epoch", 0)
+        line = f"Trial {number}"
+        if self.left.total:
+            line += f" of {self.left.total}"
+        line += f": {short(self.search.values_of(hp.values))}"
+        line += f", from epoch {past} on" if past else ""
+        line += self.left.at(number) if self.left.total else ""
         print(line, flush=True)
-        outcome = {
-            **dict.fromkeys(OUTCOME_KEYS),
-            "epochs": 0,
-            "seconds": 0.0,
-            "worker": self.tuner_id if self.is_worker else None,
-            "values": hp.values,
-            "history": [],
-        }
-        with self._alive(trial), self._attempt(folder) as attempt:
-            if attempt <= ATTEMPTS:
-                self._run(trial.trial_id, hp).into(outcome)
-            else:
-                outcome["outcome"] = CRASHED
-                outcome["message"] = (
-                    f"The process that ran it died {ATTEMPTS} times in a row "
-                    "without finishing an epoch"
-                )
-        outcome["space"] = hp.get_config()["space"][known:]
-        _files.write_json(folder / "outcome.json", outcome)
-        if self.tensorboard is not None:
-            training.log_trial(
-                self.tensorboard / folder.name,
-                {
-                    name: value
-                    for name, value in hp.values.items()
-                    # How Hyperband shares out the epochs.
-                    if not name.startswith("tuner/")
-                },
-                {key: outcome[key] for key in LOGGED},
+        path = self.folder.cell(cell, self.seed)
+        with study.memory_freed():
+            outcome = study.train_cell(
+                self.folder.study,
+                self.search.variant(hp, name),
+                self.seed,
+                self.data,
+                path,
+                epochs=hp.values.get("tuner/epochs"),
+                measure=False,
+                callbacks=lambda model: (
+                    [study.logs_of(self.folder.path, name)]
+                    if self.tensorboard
+                    else []
+                ),
             )
-
-    def _run(self, trial_id, hp):
-        past = hp.values.get("tuner/trial_id")
-        callbacks = []
-        if self.tensorboard is not None:
-            callbacks.append(
-                keras.callbacks.TensorBoard(
-                    str(self.tensorboard / f"trial_{trial_id}")
-                )
-            )
-        return Run(
-            folder=self.own_oracle.trial_folder(trial_id),
-            images=self.images,
-            recipe=self.recipe,
-            build=functools.partial(self.build, hp),
-            compile=functools.partial(self.compile, hp=hp),
-            epochs=hp.values.get("tuner/epochs", self.recipe.epochs),
-            budget=self.budget,
-            past=past and self.own_oracle.trial_folder(past),
-            callbacks=callbacks,
+        rows = [row for row in outcome.history if row["epoch"] > past]
+        seconds = sum(row["seconds"] for row in rows)
+        self.folder.record(
+            dataclasses.replace(outcome, seconds=seconds),
+            study.best_file(path) if outcome.finished else None,
         )
+        self._note(hp, name)
+        with self.folder.locked():
+            trials = keep_networks(self.folder, self.search.keep)
+        trial, best = trials[name], ranked(trials.values())[:1]
+        if self.tensorboard:
+            logged = {key: getattr(trial, key) for key in LOGGED}
+            logged = {k: v for k, v in logged.items() if v is not None}
+            study.log_options(self.folder.path, name, trial.values, logged)
+        line = f"Trial {number}: {trial.outcome}"
+        if outcome.finished:
+            line += f", val accuracy {trial.val_accuracy:.2%}"
+            line += f", best so far {best[0].val_accuracy:.2%}"
+        else:
+            line += f" ({trial.message})"
+        print(line, flush=True)
+        return outcome
 
-    def _hyperparameters(self, trial, folder):
-        """Returns the whole space with the values of a trial."""
-        values = trial.hyperparameters.values
-        if self.is_worker:
-            # Numbers are rounded on the way to another process.
-            saved = read_json(folder / "trial.json", ["values"])
-            values = saved["values"] if saved else values
-        hp = self.own_oracle.get_space()
-        hp.values = dict(values)
-        return hp
-
-    @contextlib.contextmanager
-    def _alive(self, trial):
-        """Calls the chief now and then, so that it knows of this worker."""
-        if not self.is_worker:
-            yield
-            return
-        end = threading.Event()
-
-        def call():
-            while not end.wait(SECONDS_BETWEEN_SIGNS):
-                # If the chief is gone, the end of the trial shows it.
-                with contextlib.suppress(Exception):
-                    self.oracle.update_trial(trial.trial_id, {}, step=0)
-
-        threading.Thread(target=call, daemon=True).start()
-        try:
-            yield
-        finally:
-            end.set()
-
-    @contextlib.contextmanager
-    def _attempt(self, folder):
-        """Counts how often the process died since the last finished epoch.
-
-        Gives the number of this attempt, from 1.
-        """
-        if not self.is_worker:
-            yield 1
-            return
-        path = folder / "attempts.json"
-        epochs = len((state_of(folder) or {}).get("history", []))
-        found = read_json(path, ["attempts", "epochs"])
-        attempt = 1
-        if found is not None and found["epochs"] == epochs:
-            attempt += found["attempts"]
-        _files.write_json(path, {"attempts": attempt, "epochs": epochs})
-        with _sigterm_as_exit():
-            try:
-                yield attempt
-            finally:
-                # A process that is asked to end has not died.
-                path.unlink(missing_ok=True)
-
-    def _print_end(self, trial):
-        folder = self.own_oracle.trial_folder(trial.trial_id)
-        outcome = read_json(folder / "outcome.json", OUTCOME_KEYS)
-        best = self.own_oracle.best
-        print(ending(int(trial.trial_id), outcome, best), flush=True)
-
-    def best_model(self, trial_id):
-        """Returns the best network of a trial, and its file.
-
-        It is trained again where the file is lost or damaged.
-        """
-        folder = self.own_oracle.trial_folder(trial_id)
-        progress = progress_of(folder)
-        state = state_of(folder)
-        if state is not None and (progress.folder / state["best"]).exists():
-            path = progress.folder / state["best"]
-            try:
-                return progress.load_model(state["best"]), path
-            except Damaged as error:
-                set_aside(path, error)
-        _checks.warn(
-            f'The model of trial {int(trial_id)} is not in "{folder}"; the '
-            "trial is trained again"
-        )
-        return self._run(trial_id, self._space_of(trial_id)).retrain()
-
-    def with_seed(self, seed, images):
-        """Returns this tuner with another seed and its own images."""
-        other = copy.copy(self)
-        other.recipe = dataclasses.replace(self.recipe, seed=seed)
-        other.images = images
-        return other
-
-    def run_again(self, trial_id, folder):
-        """Returns the training of a trial's network in another folder."""
-        return dataclasses.replace(
-            self._run(trial_id, self._space_of(trial_id)),
-            folder=folder,
-            epochs=self.recipe.epochs,
-            past=None,
-            callbacks=(),
-        )
-
-    def layer_of(self, trial):
-        """Returns the attention layer of a trial as a `functools.partial`.
-
-        `None` without attention, and where the hypermodel is not ours.
-        """
-        if not isinstance(self.hypermodel, CBAMHyperModel):
-            return None
-        hp = self._space_of(f"{trial.number:04d}")
-        attention = self.hypermodel.attention_for(hp)
-        places = attention if isinstance(attention, list) else [attention]
-        found = [own for own in places if isinstance(own, functools.partial)]
-        return found[0] if found else None
-
-    def _space_of(self, trial_id):
-        """Returns the whole space with the values of a trial that is known."""
-        hp = self.own_oracle.get_space()
-        trial = self.own_oracle.trials[trial_id]
-        hp.values = dict(trial.hyperparameters.values)
-        return hp
+    def _note(self, hp, name):
+        """Writes the values of a trial to the settings."""
+        with self.folder.locked():
+            self.folder.refresh()
+            settings = self.folder.content["settings"]
+            values = self.search.values_of(hp.values)
+            variants = {**settings["variants"], name: values}
+            self.folder.add(settings={**settings, "variants": variants})
 
 
-@contextlib.contextmanager
-def _sigterm_as_exit():
-    """Lets SIGTERM end this process as an exception does."""
-
-    received = []
-
-    def leave(*_):
-        received.append(signal.SIGTERM)
-        sys.exit(128 + signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread():
-        # Only the main thread can set a handler.
-        yield
+def run_trials(trials: Trials) -> None:
+    """Runs all trials of a search, from the first on."""
+    if trials.search.is_list:
+        _run_list(trials)
         return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if received:
-        # Where it arrives within a call of Keras or TensorFlow, they may turn
-        # the exit into an error, which is none of the trial.
-        leave()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tuner = Tuner(oracle_of(trials.search), folder, trials)
+            tuner.search(verbose=0)
+        except keras_tuner.errors.FatalError as error:
+            raise error.__cause__ or error from None
 
 
-def _fill(hp):
-    for own in hp.space:
-        if hp.is_active(own) and own.name not in hp.values:
-            hp.values[own.name] = own.default
+def _run_list(trials):
+    """Runs the points of a list, until there is none that was not tried.
+
+    Networks may ask for more hyperparameters than were known. Then there are
+    more points at the end than there were at the beginning.
+    """
+    search = trials.search
+    space, tried, count = search.space.copy(), set(), 0
+    while True:
+        fresh = (v for v in search.points(space) if name_of(v) not in tried)
+        left = search.max_trials and search.max_trials - count
+        points = list(itertools.islice(fresh, left))
+        if not points:
+            return
+        runs = [search.hyperparameters(values) for values in points]
+        _run_each(trials, runs)
+        count += len(points)
+        for values, hp in zip(points, runs, strict=True):
+            tried |= {name_of(values), name_of(search.values_of(hp.values))}
+            space.merge(hp.space, overwrite=False)
+
+
+def _run_each(trials, missing):
+    """Runs trials, and waits for those that other processes train."""
+    told = False
+    while missing:
+        busy = []
+        for hp in missing:
+            try:
+                trials.run(hp)
+            except InUse as error:
+                busy.append(hp)
+                reason = error
+        if len(busy) == len(missing):
+            if not told:
+                print(f"Waiting for other processes: {reason}", flush=True)
+                told = True
+            time.sleep(SECONDS_OF_WAITING)
+            trials.folder.refresh()
+        missing = busy
+
+
+def oracle_of(search: Any) -> keras_tuner.Oracle:
+    """Returns KerasTuner's oracle, which begins with the controls."""
+    first = controls(search.space)
+    options: dict[str, Any] = {"max_trials": search.max_trials}
+    kind: Any = keras_tuner.oracles.RandomSearchOracle
+    if search.algorithm == "bayesian":
+        kind = keras_tuner.oracles.BayesianOptimizationOracle
+        options["num_initial_points"] = max(4, search.max_trials // 4)
+    if search.algorithm == "hyperband":
+        kind = keras_tuner.oracles.HyperbandOracle
+        options = {"max_epochs": search.recipe.epochs}
+
+    class Oracle(kind):
+        def populate_space(self, trial_id):
+            count = len(self.start_order)
+            if count < len(first):
+                return {"status": "RUNNING", "values": dict(first[count])}
+            threads = _checks.require("threadpoolctl", extra="tune")
+            # A Gaussian process fits so few numbers faster with one thread,
+            # and to the same bits each time; that it fits badly is no news.
+            with threads.threadpool_limits(1), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return super().populate_space(trial_id)
+
+    return Oracle(
+        objective=keras_tuner.Objective("val_accuracy", "max"),
+        hyperparameters=search.space.copy(),
+        # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...
+        seed=random.Random(search.recipe.seed).randrange(1, 2**32),
+        max_consecutive_failed_trials=10**9,
+        **options,
+    )
+
+
+class Tuner(keras_tuner.Tuner):
+    """KerasTuner's loop over trials, which are run by `Trials`.
+
+    Args:
+        oracle: A `keras_tuner.Oracle`.
+        folder: Path of a folder that is not needed afterwards.
+        trials: A `Trials`, or `None` in the chief of several processes.
+    """
+
+    def __init__(self, oracle: Any, folder: str, trials: Trials | None):
+        self.trials = trials
+        super().__init__(
+            oracle, directory=folder, project_name="search", overwrite=True
+        )
+
+    def pre_create_trial(self):
+        if HOST in os.environ:
+            # A worker asks again and again while there is nothing to do.
+            time.sleep(0.1)
+
+    def run_trial(self, trial, *args, **kwargs):
+        try:
+            outcome = self.trials.run(trial.hyperparameters)
+        except Exception as error:
+            # Not a failure of the trial: it ends the search.
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        if outcome.finished:
+            return {"val_accuracy": outcome.metrics["val_accuracy"]}
+        if "tuner/epochs" in trial.hyperparameters.values:
+            # Hyperband would leave out a round if a trial has failed.
+            return {"val_accuracy": -1.0}
+        raise keras_tuner.errors.FailedTrialError(outcome.message)
