@@ -2,9 +2,8 @@
 
 import importlib
 
-# The first must come before whatever imports Keras. The other registers the
-# optimizer, so that networks trained with it load.
-from cbam_keras import _process, optimizers
+# Registers the optimizer, so that networks trained with it load.
+from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights
@@ -36,6 +35,7 @@ _MODULES = {
     "profiling": "profiling",
     "reproduction": "presets.reproduction",
     "report": "report",
+    "study": "study",
     "training": "training",
     "tuning": "tuning",
 }

@@ -2,7 +2,7 @@
 
 import sys
 
-from cbam_keras.cli import main
+from _cbam_keras_command import main
 
 if __name__ == "__main__":
     sys.exit(main())

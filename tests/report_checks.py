@@ -14,22 +14,7 @@ DATA = {
     "fingerprint": "8ebabcdaef2857de",
 }
 VERSIONS = {"cbam_keras": "0.1.0", "keras": "3.15.1"}
-RUNS = [
-    {
-        "network": name,
-        "parameters": parameters,
-        "best_epoch": 1,
-        "best_validation_accuracy": 0.8,
-        "test_accuracy": accuracy,
-        "seconds_per_epoch": 1.5,
-        "file": f"{name}.keras",
-    }
-    for name, parameters, accuracy in (
-        ("none", 9000, 0.85),
-        ("cbam", 20500, 0.9),
-        ("se", 10100, 0.87),
-    )
-]
+NETWORKS = {"none": (9000, 0.85), "cbam": (20500, 0.9), "se": (10100, 0.87)}
 
 
 def dump(path, content):
@@ -38,47 +23,133 @@ def dump(path, content):
 
 
 def figure(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (60, 40), "white").save(path)
 
 
-def training(folder, runs=RUNS, **more):
+def cell(name, seed=0, **metrics):
+    parameters, accuracy = NETWORKS[name]
+    accuracy -= seed / 100
+    return {
+        "variant": name,
+        "seed": seed,
+        "status": "finished",
+        "parameters": parameters,
+        "macs": 1_000_000,
+        "metrics": metrics or {"test_accuracy": accuracy, "val_accuracy": 0.8},
+        "best_epoch": 1,
+        "seconds_per_epoch": 1.5,
+        "file": f"{name}.keras",
+    }
+
+
+def failed(name, seed=0):
+    return {
+        "variant": name,
+        "seed": seed,
+        "status": "diverged",
+        "message": f"The loss was nan {EVIL}",
+        "parameters": 9000,
+    }
+
+
+def run(folder, kind, cells, seeds=(0,), **more):
+    """Writes `results.json`; `more` is what a kind of run adds to it."""
     content = {
-        "kind": "training run",
+        "format": 2,
+        "kind": kind,
+        "command": f"cbam-keras {kind} --data photos",
         "settings": {
             "model": "tiny",
-            "data": DATA,
-            "recipe": {"seed": 0, "epochs": 1},
-            "networks": ["none", "cbam", "se"],
+            "recipe": {"epochs": 1},
+            "variants": {name: {} for name in NETWORKS},
+            "data": {str(seed): DATA for seed in seeds},
         },
         "versions": VERSIONS,
-        "command": "cbam-keras train --data photos",
-        "runs": runs,
-        "history": [],
+        "measure": "test_accuracy",
+        "measure_name": "test accuracy",
+        "baseline": "none",
+        "class_names": ["cat", EVIL],
+        "seeds": list(seeds),
+        "cells": cells,
         **more,
     }
     dump(folder / "results.json", content)
-    if runs:
-        figure(folder / "curves.png")
     return folder
+
+
+def train(folder, names=NETWORKS):
+    explanation(folder / "explain")
+    figure(folder / "curves.png")
+    return run(folder, "train", [cell(name) for name in names])
 
 
 def seeds(folder):
-    content = {
-        "kind": "training over seeds",
-        "settings": {
-            "model": "tiny",
-            "data": {"0": DATA, "1": DATA, "2": DATA},
-            "recipe": {},
-            "networks": ["none", "cbam", "se"],
-        },
-        "versions": VERSIONS,
+    """With a network that failed, and one that is not trained yet."""
+    cells = [cell(name, seed) for seed in (0, 1) for name in ("none", "cbam")]
+    cells += [cell("none", 2), failed("se")]
+    return run(folder, "study", cells, (0, 1, 2))
+
+
+def ablate(folder):
+    explanation(folder / "explain")
+    figure(folder / "ablation.png")
+    cells = [cell(name, seed) for seed in (0, 1) for name in NETWORKS]
+    return run(folder, "ablate", cells, (0, 1), tables=[4])
+
+
+def detect(folder):
+    cells = [
+        cell("none", map=0.35, map50=0.6, small=None),
+        cell("cbam", map=0.37, map50=0.6, small=None),
+        cell("se", map=0.34, map50=0.6, small=None),
+    ]
+    folder.mkdir()
+    figure(folder / "detections.png")
+    measure = {"measure": "map", "measure_name": "mAP@[.5,.95]"}
+    return run(folder, "detect", cells, **measure)
+
+
+def trial(number, accuracy, **values):
+    return {
+        "number": number,
+        "values": values,
+        "outcome": "error" if accuracy is None else "finished",
+        "message": EVIL if accuracy is None else None,
+        "val_accuracy": accuracy,
+        "epochs": 1,
+        "parameters": 9000 + number,
+        "macs": 1_000_000,
+        "seconds": 1.0,
     }
-    dump(folder / "results.json", content)
-    training(folder / "seed-0")
-    training(folder / "seed-1")
-    training(folder / "seed-2", RUNS[:1])
-    return folder
+
+
+FOUND = {
+    "trials": [
+        trial(1, 0.8, attention="none"),
+        trial(2, 0.9, attention="cbam", reduction_ratio=16, kernel_size=7),
+        trial(3, None, attention="cbam", reduction_ratio=4, kernel_size=3),
+    ],
+    "best": 2,
+    "confirmation": [
+        {
+            "trial": 2,
+            "seeds": [1, 2],
+            "test_accuracy": 0.91,
+            "difference": 0.02,
+            "interval": [0.01, 0.03],
+            "compared": {"network": "cbam r=16"},
+        }
+    ],
+    "verdict": "cbam r=16 is ahead of none.",
+    "code": "cbam_keras.CBAM(reduction_ratio=16)",
+}
+
+
+def tune(folder):
+    explanation(folder / "explain")
+    for name in ("effects", "pareto"):
+        figure(folder / f"{name}.png")
+    return run(folder, "tune", [], **FOUND)
 
 
 def explanation(folder, count=2):
@@ -87,10 +158,8 @@ def explanation(folder, count=2):
     arrays = {"images": rng.integers(0, 255, (count, 8, 8, 3), "uint8")}
     for name in ("none", "cbam"):
         arrays[f"{name}/heat_maps"] = rng.random((count, 8, 8))
-    arrays["cbam/attention/stage1_attention/channel"] = rng.random((count, 6))
-    arrays["cbam/attention/stage1_attention/spatial"] = rng.random(
-        (count, 4, 4)
-    )
+    arrays["cbam/attention/stage1/channel"] = rng.random((count, 6))
+    arrays["cbam/attention/stage1/spatial"] = rng.random((count, 4, 4))
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "arrays.npz", **arrays)
     images = [
@@ -99,7 +168,6 @@ def explanation(folder, count=2):
             "true_class": EVIL,
             "models": {
                 name: {
-                    "class": EVIL,
                     "probability": 0.5,
                     "predicted_class": "dog" if number == count - 1 else EVIL,
                     "predicted_probability": 0.75,
@@ -112,6 +180,7 @@ def explanation(folder, count=2):
     content = {
         "settings": {"data": "photos", "split": "test", "seed": 0},
         "versions": VERSIONS,
+        "command": "cbam-keras explain none.keras cbam.keras",
         "models": {"none": "none.keras", "cbam": "cbam.keras"},
         "summary": {"none": {"accuracy": 0.5}, "cbam": {"accuracy": 0.5}},
         "images": images,
@@ -120,148 +189,98 @@ def explanation(folder, count=2):
     return folder
 
 
-def trial(number, accuracy, **values):
-    return {
-        "number": number,
-        "values": values,
-        "outcome": "finished",
-        "message": None,
-        "val_accuracy": accuracy,
-        "val_loss": 0.5,
-        "best_epoch": 1,
-        "epochs": 1,
-        "parameters": 9000 + number,
-        "macs": 1_000_000,
-        "seconds": 1.0,
-        "worker": None,
-    }
-
-
-TRIALS = [
-    trial(1, 0.8, attention="none"),
-    trial(2, 0.9, attention="cbam", reduction_ratio=16, kernel_size=7),
-    trial(3, 0.85, attention="cbam", reduction_ratio=4, kernel_size=3),
-]
-
-
-def search(folder, *, finished=True):
-    content = {
-        "kind": "search",
-        "settings": {"model": "tiny", "data": DATA, "recipe": {"seed": 0}},
-        "versions": VERSIONS,
-        "max_trials": 3,
-    }
-    dump(folder / "search.json", content)
-    if not finished:
-        for one in TRIALS[:2]:
-            number = one["number"]
-            dump(folder / f"trial_{number:04d}" / "outcome.json", one)
-        return folder
-    results = {
-        "trials": TRIALS,
-        "best": 2,
-        "confirmation": [],
-        "verdict": "Nothing is confirmed.",
-        "code": "cbam_keras.CBAM(reduction_ratio=16)",
-    }
-    dump(folder / "results.json", results)
-    figure(folder / "effects.png")
-    figure(folder / "pareto.png")
-    return folder
-
-
-def ablation(folder, *, finished=True):
-    row = {
-        "table": 4,
-        "network": "tiny",
-        "attention": "ResNet",
-        "parameters": 9000,
-        "macs": 1_000_000,
-        "top1_errors": [15.0, 16.0],
-        "top1_error": 15.5,
-        "top1_deviation": 0.7,
-        "difference": None,
-        "interval": None,
-        "top5_errors": None,
-        "top5_error": None,
-        "top5_deviation": None,
-        "seconds_per_epoch": 1.0,
-    }
-    better = {
-        **row,
-        "attention": "ResNet + CBAM",
-        "top1_errors": [13.0, 14.1],
-        "top1_error": 13.55,
-        "difference": -1.95,
-        "interval": [-2.6, -1.3],
-    }
-    content = {
-        "kind": "ablation",
-        "settings": {"model": "tiny", "data": {"0": DATA, "1": DATA}},
-        "versions": VERSIONS,
-    }
-    if finished:
-        content |= {"data": "photos", "seeds": [0, 1], "test_images": 100}
-        content["rows"] = [row, better]
-        figure(folder / "ablation.png")
-    dump(folder / "results.json", content)
-    return folder
-
-
-def detection(folder):
-    precision = {"map": 0.35, "map50": 0.6, "map75": 0.3, "small": None}
-    run = {
-        "network": "none",
-        "seed": 0,
-        "parameters": 2_000_000,
-        "precision": precision,
-        "seconds_per_epoch": 9.0,
-        "file": "none-seed0.keras",
-    }
-    content = {
-        "kind": "comparison of detectors",
-        "settings": {"model": "small", "data": DATA},
-        "versions": VERSIONS,
-        "runs": [run, {**run, "network": "cbam"}],
-        "history": [],
-        "verdict": "cbam differs from none by +0.0 points.",
-        "class_names": ["cat", EVIL],
-    }
-    dump(folder / "results.json", content)
-    np.savez(folder / "detections.npz", **detections())
-    return folder
-
-
-def detections():
-    """Two images; in the second one "none" finds one of two objects."""
-    box = [0.1, 0.1, 0.5, 0.5]
-    near, other = [0.1, 0.2, 0.5, 0.5], [0.5, 0.5, 0.9, 0.9]
-    images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), "uint8")
-    truth = [[0, 1, 1, *box], [1, 0, 1, *box], [1, 1, 1, *other]]
-    none = [[0, 1, 0.9, *near], [1, 0, 0.8, *near], [1, 0, 0.7, *other]]
-    cbam = [[0, 1, 0.9, *box], [1, 0, 0.8, *box], [1, 1, 0.7, *other]]
-    rows = {"truth": truth, "none": none, "cbam": cbam}
-    arrays = {name: np.array(own, "float32") for name, own in rows.items()}
-    return {"images": images, **arrays}
-
-
-def finished_ablation(folder):
-    ablation(folder)
-    explanation(folder / "explain")
-    return folder
-
-
-def finished_train(folder):
-    training(folder)
-    explanation(folder / "explain")
-    return folder
-
-
 FOLDERS = {
-    "train": finished_train,
-    "train --seeds": seeds,
-    "tune": search,
-    "ablate": finished_ablation,
-    "detect": detection,
+    "train": train,
+    "seeds": seeds,
+    "ablate": ablate,
+    "detect": detect,
+    "tune": tune,
     "explain": explanation,
+}
+
+
+# Folders of earlier versions.
+
+
+def old_train(folder, seed=0, names=NETWORKS):
+    cells = [cell(name, seed) for name in names]
+    runs = [
+        {
+            "network": one["variant"],
+            # As float32, in which it was stored.
+            "test_accuracy": one["metrics"]["test_accuracy"] + 1e-8,
+            "best_validation_accuracy": 0.8,
+            **one,
+        }
+        for one in cells
+    ]
+    settings = {
+        "model": "tiny",
+        "data": DATA,
+        "recipe": {"seed": seed},
+        "networks": list(NETWORKS),
+    }
+    history = [{"network": name, "epoch": 1, "loss": 0.5} for name in names]
+    content = {"kind": "training run", "settings": settings, "runs": runs}
+    dump(folder / "results.json", {**content, "history": history})
+    return folder
+
+
+def old_settings(kind, **settings):
+    data = {str(seed): DATA for seed in (0, 1)}
+    return {
+        "kind": kind,
+        "settings": {"model": "tiny", "data": data, **settings},
+    }
+
+
+def old_seeds(folder):
+    kind = "training over seeds"
+    dump(folder / "results.json", old_settings(kind, networks=list(NETWORKS)))
+    old_train(folder / "seed-0")
+    old_train(folder / "seed-1", 1, ["none"])
+    return folder
+
+
+def old_ablate(folder):
+    content = old_settings("ablation", networks=dict.fromkeys(NETWORKS, "f"))
+    rows = [
+        {"table": 4, "attention": name, "macs": number, "top5_errors": [1, 2]}
+        for number, name in enumerate(("none", "CBAM", "SE"))
+    ]
+    dump(folder / "results.json", {**content, "rows": rows, "seeds": [0, 1]})
+    for name in NETWORKS:
+        for seed in (0, 1):
+            old_train(folder / name / f"seed-{seed}", seed, [name])
+    return folder
+
+
+def old_detect(folder):
+    runs = [
+        {**cell(name), "network": name, "precision": {"map": precision}}
+        for name, precision in (("none", 0.35), ("cbam", 0.37))
+    ]
+    content = old_settings("comparison of detectors")
+    content["settings"]["data"] = DATA
+    dump(folder / "results.json", {**content, "runs": runs})
+    return folder
+
+
+def old_tune(folder):
+    """A search that was killed in its last trial."""
+    content = old_settings("search", recipe={"seed": 0})
+    content["settings"]["data"] = DATA
+    dump(folder / "search.json", content)
+    for one in FOUND["trials"][:2]:
+        number = one["number"]
+        dump(folder / f"trial_{number:04d}" / "outcome.json", one)
+    return folder
+
+
+OLD_FOLDERS = {
+    "train": old_train,
+    "seeds": old_seeds,
+    "ablate": old_ablate,
+    "detect": old_detect,
+    "tune": old_tune,
 }

@@ -18,8 +18,10 @@ import pretended
 import pytest
 from networks import linear
 
+import _cbam_keras_command
 from cbam_keras import _process, cli, training
-from cbam_keras._process import log
+
+LEVEL = _cbam_keras_command.LEVEL
 
 
 @pytest.fixture(autouse=True)
@@ -88,10 +90,10 @@ def call_first(patch, owner, name, count, action):
 def epochs_in(folder):
     """Returns how many epochs of a network a folder holds."""
     with contextlib.suppress(FileNotFoundError):
-        if json.loads((folder / "results.json").read_text())["runs"]:
+        if json.loads((folder / "results.json").read_text())["cells"]:
             return "finished"
-        state = json.loads((folder / ".resume" / "state.json").read_text())
-        return len(state["history"])
+        for state in folder.glob(".cells/*/state.json"):
+            return len(json.loads(state.read_text())["history"])
     return 0
 
 
@@ -128,32 +130,31 @@ def test_python_is_interrupted_where_keras_swallows_it(
     call_first(monkeypatch, keras.layers.Dense, "call", 2, action)
     with pytest.raises(KeyboardInterrupt):
         training.train({"linear": linear}, "mnist5k", output=tmp_path)
-    assert not (tmp_path / ".resume").exists()
+    assert not list(tmp_path.glob(".cells/*/*"))
 
 
 # The command in a process of its own.
 
-# A file of the name that tells the command.
 COMMAND = """
 import sys
-import cbam_keras
+sys.argv[0] = "cbam-keras"
+import _cbam_keras_command
+_cbam_keras_command.import_quietly()
 import digits, networks
 digits.replace(digits.few)
 networks.replace_tiny()
-from cbam_keras import cli
-sys.exit(cli.main())
+sys.exit(_cbam_keras_command.main())
 """
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
-    (tmp_path / "cbam-keras").write_text(COMMAND)
     options = ["--data", "mnist5k", "--attention", "none", "--epochs", "1000"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     # Set for the tests.
-    environment.pop(log.LEVEL, None)
+    environment.pop(LEVEL, None)
     process = subprocess.Popen(
-        [sys.executable, "cbam-keras", "train", *options, "--output", "run"],
+        [sys.executable, "-c", COMMAND, "train", *options, "--output", "run"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -172,34 +173,38 @@ def test_ctrl_c_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
     assert process.returncode == 130
 
 
-# What comes before Keras.
+# What needs no Keras, in a package without it.
 
-SCRIPT = """
-import sys, time
-sys.orig_argv[:] = ["python", "-m", "cbam_keras"]
+WATCHED = """
+import os, signal, sys, time
 from cbam_keras import _process
-print("started", flush=True)
+_process.set_last_line("interrupted")
+_process.watch()
 """
 
 
 @pytest.fixture
-def begin(tmp_path):
-    """Returns a function that starts code as the command, without Keras."""
-    source = pathlib.Path(_process.__file__).parent
+def start(tmp_path):
+    """Returns a function that starts code, with a Keras that never ends."""
+    source = pathlib.Path(_process.__file__)
     package = tmp_path / "cbam_keras"
-    shutil.copytree(source, package / "_process")
-    shutil.copy(source.parent / "_version.py", package)
-    (package / "__init__.py").touch()
-    (package / "_process/log.py").write_text(
-        "def import_quietly(): print('imported')\n"
+    (package / "cli").mkdir(parents=True)
+    for name in ("__init__.py", "cli/__init__.py", "cli/train.py"):
+        (package / name).touch()
+    for name in ("_process.py", "_version.py"):
+        shutil.copy(source.with_name(name), package)
+    shutil.copy(_cbam_keras_command.__file__, tmp_path)
+    (tmp_path / "keras.py").write_text(
+        "import time; print('imported', flush=True); time.sleep(60)"
     )
     started = []
+    environment = {k: v for k, v in os.environ.items() if k != LEVEL}
 
-    def beginning(code, *arguments):
-        (tmp_path / "run.py").write_text(SCRIPT + code)
+    def starting(code, *arguments):
         process = subprocess.Popen(
-            [sys.executable, "run.py", *(arguments or ["train"])],
+            [sys.executable, "-c", code, *arguments],
             cwd=tmp_path,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -207,7 +212,7 @@ def begin(tmp_path):
         started.append(process)
         return process
 
-    yield beginning
+    yield starting
     for process in started:
         process.kill()
         process.communicate()
@@ -216,42 +221,43 @@ def begin(tmp_path):
 @pytest.mark.parametrize(
     ("code", "number"),
     [
-        ("time.sleep(60)", signal.SIGTERM),
         (
             "with _process.noted():\n"
             " while True:\n"
-            "  try: time.sleep(60)\n"
+            "  try: print('started', flush=True); time.sleep(60)\n"
             "  except: pass",
             signal.SIGTERM,
         ),
         # Within one call of C, as long computations are.
         (
-            "import ctypes; ctypes.CDLL(None).sleep(1)\n"
-            "while ctypes.CDLL(None).sleep(60): pass",
+            "import hashlib\n"
+            "with _process.noted():\n"
+            " try:\n"
+            "  print('started', flush=True)\n"
+            "  hashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)\n"
+            " finally: time.sleep(60)",
             signal.SIGINT,
         ),
     ],
-    ids=["asleep", "swallowed", "in_a_call"],
+    ids=["swallowed", "in_a_call"],
 )
-def test_the_command_ends_whatever_it_does(begin, code, number):
-    process = begin(code)
-    assert process.stdout.readline() == "imported\n"
+def test_the_command_ends_whatever_it_does(start, code, number):
+    process = start(WATCHED + code)
     assert process.stdout.readline() == "started\n"
     process.send_signal(number)
     assert process.wait(30) == 130
-    assert process.stderr.read() == "cbam-keras: interrupted\n"
+    assert process.stderr.read() == "interrupted\n"
 
 
 SECOND_SIGNAL = """
-import signal
+_process.SECONDS_TO_END = 60
 with _process.noted():
-    try: signal.raise_signal(signal.SIGINT)
-    except KeyboardInterrupt: pass
-    signal.raise_signal(signal.SIGTERM)
-    print("went on", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try: signal.raise_signal(number)
+        except KeyboardInterrupt: pass
+    time.sleep(20)
 """
 SIGNAL_TO_A_CHILD = """
-import os, signal
 with _process.noted():
     child = os.fork()
     if not child:
@@ -264,7 +270,6 @@ time.sleep(2)
 print(os.waitstatus_to_exitcode(status))
 """
 IGNORED_SIGNAL = """
-import signal
 with _process.noted(): signal.raise_signal(signal.SIGINT)
 print("went on")
 """
@@ -281,22 +286,34 @@ print("went on")
     ids=["second", "to_a_child", "ignored"],
 )
 def test_signals_reach_whom_they_are_sent_to(
-    begin, code, handler, status, printed
+    start, code, handler, status, printed
 ):
     signal.signal(signal.SIGINT, handler)
-    process = begin(code)
-    assert process.wait(30) == status
-    assert process.stdout.read() == f"imported\nstarted\n{printed}"
+    process = start(WATCHED + code)
+    assert process.wait(15) == status
+    assert process.stdout.read() == printed
+
+
+MAIN = "import sys, _cbam_keras_command; sys.exit(_cbam_keras_command.main())"
 
 
 @pytest.mark.parametrize(
-    ("argument", "status"), [("--version", 0), ("--trian", 2)]
+    ("argument", "status"), [("--version", 0), ("--help", 0), ("--trian", 2)]
 )
-def test_what_needs_no_keras_is_answered_before_it(begin, argument, status):
-    process = begin("", argument)
-    assert process.wait(30) == status
+def test_what_needs_no_keras_is_answered_before_it(start, argument, status):
+    process = start(MAIN, argument)
+    assert process.wait(15) == status
     output = (process.stderr if status else process.stdout).read()
     assert output and "imported" not in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_import_of_keras_can_be_interrupted(start, number):
+    process = start(MAIN, "train")
+    assert process.stdout.readline() == "imported\n"
+    process.send_signal(number)
+    assert process.wait(15) == 130
+    assert process.stderr.read() == "cbam-keras: interrupted\n"
 
 
 # What TensorFlow logs at its start.
@@ -304,7 +321,7 @@ def test_what_needs_no_keras_is_answered_before_it(begin, argument, status):
 
 @pytest.mark.parametrize(("gpus", "shown"), [([], 4), (["/dev/nvidia0"], 3)])
 def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
-    monkeypatch.setattr(log.glob, "glob", lambda pattern: gpus)
+    monkeypatch.setattr(_cbam_keras_command.glob, "glob", lambda pattern: gpus)
     lines = (
         b"WARNING: All log messages before absl::InitializeLog() is called",
         b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
@@ -314,23 +331,24 @@ def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
         b"Traceback (most recent call last):",
     )
     # Also what was written before an error.
-    with contextlib.suppress(KeyError), log.without_noise():
+    with contextlib.suppress(KeyError), _cbam_keras_command.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
         raise KeyError
     found = capfd.readouterr().err.encode()
     assert found == b"\n".join(lines[shown:]) + b"\n"
 
 
+def test_the_log_level_of_the_user_is_respected(monkeypatch):
+    monkeypatch.setenv(LEVEL, "0")
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(_cbam_keras_command, "without_noise", pytest.fail)
+    _cbam_keras_command.import_quietly()
+    assert os.environ[LEVEL] == "0"
+
+
 def test_warnings_of_retracing_are_left_out(caplog):
-    logger = logging.getLogger("retracing")
-    logger.addFilter(log.is_no_retracing)
+    cli.main(["audit", "nowhere:Layer"])
+    logger = logging.getLogger("tensorflow")
     logger.warning("5 out of the last 10 calls triggered tf.function retracing")
     logger.warning("something else")
     assert caplog.messages == ["something else"]
-
-
-def test_the_log_level_of_the_user_is_respected(monkeypatch):
-    monkeypatch.setenv(log.LEVEL, "0")
-    monkeypatch.setattr(log, "without_noise", pytest.fail)
-    log.import_quietly()
-    assert os.environ[log.LEVEL] == "0"

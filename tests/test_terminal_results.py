@@ -6,32 +6,74 @@ import sys
 
 import keras
 import pytest
-from report_checks import EVIL, RUNS, TRIALS
 
 import cbam_keras
-from cbam_keras import ablation, comparison, detection, training, tuning
-from cbam_keras.detection.results import DetectorRun, compared
+from cbam_keras import ablation, comparison, detection, study, training
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
+pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 OUTPUT = pathlib.Path("runs/own")
-TRAINED = [training.Run(**run) for run in RUNS]
+# The name of a network or dataset, which must stay text.
+EVIL = "<script>alert(1)</script>"
+ACCURACIES = {"none": 0.85, EVIL: 0.9, "se": 0.87}
+
+
+def of_study(seeds=(0, 7)):
+    cells = tuple(
+        study.Outcome(
+            *(name, seed, "finished"),
+            parameters=9000,
+            metrics={"test_accuracy": accuracy, "val_accuracy": 0.8},
+            best_epoch=1,
+            seconds_per_epoch=1.5,
+            file="network.keras",
+        )
+        for seed in seeds
+        for name, accuracy in ACCURACIES.items()
+    )
+    return study.Results(
+        *(OUTPUT, cells, tuple(ACCURACIES), seeds, "none", "test_accuracy"),
+        *("test accuracy", EVIL, {"test": 100}),
+    )
 
 
 def of_training():
-    return training.Results(TRAINED, [], OUTPUT)
+    return training.Results.of(of_study((0,)))
 
 
 def of_comparison():
-    runs = {run.network: [run, run] for run in TRAINED}
-    rows = training.compared(runs, 100, "none")
-    both = [*TRAINED, *TRAINED]
-    return comparison.Comparison(
-        *(both, [], OUTPUT, rows, EVIL, (0, 7), 100, f"{EVIL}.", None)
+    details = of_study()
+    return comparison.Comparison.of(
+        details,
+        rows=comparison.compared(details),
+        data=EVIL,
+        seeds=details.seeds,
+        test_images=100,
+        verdict=f"{EVIL}.",
+        command=None,
     )
 
 
 def of_search():
-    trials = tuple(tuning.Trial(**one) for one in TRIALS)
+    from cbam_keras import tuning
+
+    trials = tuple(
+        tuning.Trial(
+            number=number,
+            values={"attention": EVIL, "reduction_ratio": ratio},
+            outcome="finished",
+            message=None,
+            val_accuracy=0.9,
+            val_loss=0.5,
+            best_epoch=1,
+            epochs=1,
+            parameters=9000,
+            macs=10**6,
+            seconds=1.0,
+            worker=None,
+        )
+        for number, ratio in enumerate((16, 4), 1)
+    )
     return tuning.SearchResults(trials, trials[1], 0.9, OUTPUT)
 
 
@@ -40,16 +82,25 @@ def of_ablation():
         *(4, "tiny", EVIL, 9000, 10**6, (15.0, 16.0), 15.5, 0.7),
         *(None, None, None, None, None, 1.0),
     )
-    return ablation.AblationResults([row], "photos", (0, 1), 100, OUTPUT)
+    return ablation.AblationResults(
+        *([row], "photos", (0, 1), 100, OUTPUT, of_study())
+    )
 
 
 def of_detection():
-    precision = {"map": 0.35, "map50": 0.6, "map75": 0.3}
-    run = DetectorRun("none", 0, 9000, precision, 1.0, "none-seed0.keras")
-    rows = compared([run], ["none"], (0,))
-    return detection.DetectionResults(
-        *([run], rows, [], None, "photos", "small", (0,), 100, "", OUTPUT)
+    sizes = dict.fromkeys(("small", "medium", "large"))
+    outcome = study.Outcome(
+        *("none", 0, "finished"),
+        parameters=9000,
+        metrics={"map": 0.35, "map50": 0.6, "map75": 0.3, **sizes},
     )
+    results = study.Results(
+        *(OUTPUT, (outcome,), ("none",), (0,), "none"),
+        *("map", "mAP", "photos", {"test": 100}),
+    )
+    anchors = {"min_level": 3, "max_level": 4, "anchor_size": 2.0}
+    anchors |= {"aspect_ratios": [1.0], "coverage": 1.0}
+    return detection.DetectionResults.of(results, "small", anchors)
 
 
 def of_profile():
@@ -69,6 +120,7 @@ def of_audit():
     ("make", "column", "values"),
     [
         (of_training, "test_accuracy", [0.85, 0.9, 0.87]),
+        (of_study, "mean", [0.85, 0.9, 0.87]),
         (of_comparison, "seed", [0, 0, 0, 7, 7, 7]),
         (of_search, "reduction_ratio", [16, 4]),
         (of_ablation, "top1_error", [15.0, 16.0]),
@@ -92,7 +144,7 @@ def test_a_result_is_a_data_frame_and_a_table(make, column, values):
 
 def test_results_print_each_network_with_its_numbers():
     run = training.Run("[/cbam]", 1234567, 3, 0.987, 0.9754, 12.34, "n.keras")
-    text = str(training.Results([run], [], OUTPUT))
+    text = str(training.Results([run], [], OUTPUT, of_study()))
     assert text.splitlines()[0].strip() == "Results in runs/own"
     headings, row = (
         [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]

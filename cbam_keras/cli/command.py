@@ -1,19 +1,12 @@
-"""The command `cbam-keras`: `argparse` over the package's functions."""
+"""`main`: the command line in this process."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from cbam_keras import _checks, _process
-from cbam_keras.cli.ablate import add_ablate
-from cbam_keras.cli.audit import add_audit
-from cbam_keras.cli.detect import add_detect
-from cbam_keras.cli.explain import add_explain
-from cbam_keras.cli.export import add_export
-from cbam_keras.cli.table import add_table
-from cbam_keras.cli.train import add_train
-from cbam_keras.cli.tune import add_tune
+from cbam_keras import _process
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +21,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if the work itself failed or an audit found departures, 130 after
         Ctrl-C or SIGTERM.
     """
+    from _cbam_keras_command import outline
+
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(arguments)
+    return run(outline().parse_args(arguments), arguments)
+
+
+def run(
+    options: argparse.Namespace,
+    arguments: Sequence[str],
+    *,
+    owns_process: bool = False,
+) -> int:
+    """Runs a subcommand and returns its exit status.
+
+    Args:
+        options: What `arguments` mean.
+        arguments: See `main`.
+        owns_process: Boolean, whether the process is the command, which
+            signals then end whatever it does. Defaults to `False`.
+    """
     options.arguments = arguments
+    # Every network that is trained is traced, and tracing counts by the name
+    # of Keras' function.
+    logging.getLogger("tensorflow").addFilter(_is_no_retracing)
     interrupted = f"{options.prog}: interrupted{_advice(options)}"
     _process.set_last_line(interrupted)
     try:
+        if owns_process:
+            _process.watch()
         with _process.noted():
             status = options.handler(options)
         sys.stdout.flush()
@@ -57,44 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-class _PrintCompletion(argparse.Action):
-    """Prints the tab completion of the whole command, and exits."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        try:
-            shtab = _checks.require("shtab", extra="completion")
-        except ImportError as error:
-            parser.error(str(error))
-        for command in parser.commands.values():
-            for argument in command._actions:
-                if argument.type is None and argument.metavar:
-                    # Paths, as far as they are not names.
-                    argument.complete = shtab.FILE
-        print(shtab.complete(parser, shell=values))
-        parser.exit(0)
+def _is_no_retracing(record):
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def _advice(options):
     """Returns how to continue an interrupted command."""
-    if not options.resumed_by:
+    if "overwrite" not in options:
         return ""
-    without = " without --overwrite" if "overwrite" in options else ""
-    return f"; {options.resumed_by}{without} resumes from here"
-
-
-def _parser():
-    parser, commands = _process.outline(_PrintCompletion)
-    parser.set_defaults(resumed_by="the same command")
-    add_train(commands)
-    add_tune(commands)
-    add_ablate(commands)
-    add_table(commands)
-    add_explain(commands)
-    add_detect(commands)
-    add_audit(commands)
-    add_export(commands)
-    parser.commands = commands.choices
-    return parser
+    without = " without --overwrite" if options.overwrite else ""
+    return f"; the same command{without} resumes from here"
 
 
 def _raised_by_us(error):

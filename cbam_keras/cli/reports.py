@@ -1,24 +1,29 @@
-"""The page of a run, written when it ends, and where its networks look."""
+"""The page of a run, written when it ends, and what its networks look at."""
 
+import argparse
 import contextlib
+import hashlib
+import json
 import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from cbam_keras import _checks, _files, _run_folder, explain, report
-from cbam_keras.cli.arguments import data_options_of, progress_of
+from cbam_keras import _checks, _explanations, _files, report, study
+from cbam_keras.cli.arguments import data_options_of
+from cbam_keras.report import MAX_NETWORKS
 
 # Of so many test images, the page shows those that networks get wrong.
-LOOKED_AT = 64
+EXPLAINED_IMAGES = 64
 
 
 @contextlib.contextmanager
-def reported(options) -> Iterator[None]:
+def reported(options: argparse.Namespace) -> Iterator[None]:
     """Context of runs, whose folders get `report.html` at the end."""
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
-    with _run_folder.started_by(
+    with study.started_by(
         command_of(options), None if options.no_report else write_report
     ):
         yield
@@ -36,37 +41,72 @@ def write_report(folder: pathlib.Path) -> None:
         _checks.warn(f'"{folder}/report.html" is not written ({error!r})')
 
 
-def command_of(options) -> str:
+def command_of(options: argparse.Namespace) -> str:
     """Returns the command that repeats what was asked for."""
     again = ("--overwrite", "--resume")
     words = [word for word in options.arguments if word not in again]
     return shlex.join(["cbam-keras", *words])
 
 
-def complete(
-    options, output: pathlib.Path, models: Sequence[pathlib.Path], seed: int
+def explain_for_report(
+    options: argparse.Namespace,
+    output: pathlib.Path,
+    networks: Sequence[pathlib.Path],
 ) -> None:
-    """Explains what networks of a finished run get wrong, for its report."""
-    if options.no_report:
-        return
-    with progress_of(options), _files.writing_to(output):
-        try:
-            _explain(options, output / _run_folder.LOOKS, models, seed)
-        except (ValueError, TypeError) as error:
-            # A network of the user's may be one that cannot be explained.
-            _checks.warn(f"The report does not show where it looks: {error}")
+    """Explains what networks of a finished run get wrong, for its report.
+
+    Does nothing if the same networks are explained already, or by another
+    process.
+    """
+    networks = networks[:MAX_NETWORKS]
+    folder = output / study.EXPLANATIONS
+    described = {
+        "data": options.data,
+        "split": "test",
+        "seed": options.seed or 0,
+        "networks": {path.name: _hash(path) for path in networks},
+    }
+    with _files.writing_to(output), contextlib.suppress(_files.InUse):
+        with _files.locked(folder / _files.LOCK):
+            if not _is_explained(folder, described):
+                try:
+                    images = _explanations.from_data(
+                        options.data,
+                        described["split"],
+                        EXPLAINED_IMAGES,
+                        described["seed"],
+                        data_options_of(options),
+                    )
+                    _explanations.explain_run(
+                        networks, images, folder, described
+                    )
+                except (ValueError, TypeError) as error:
+                    # A network of the user may be one that cannot be.
+                    _checks.warn(
+                        f"The report does not show where it looks: {error}"
+                    )
         write_report(output)
-        print(f"\nReport in {output / _run_folder.REPORT}")
+        print(f"\nReport in {output / study.REPORT}")
 
 
-def _explain(options, output, models, seed):
-    drawn = output / "explain.json"
-    if drawn.exists() and all(
-        path.stat().st_mtime < drawn.stat().st_mtime for path in models
-    ):
-        return
-    examples = explain.from_data(
-        options.data, "test", LOOKED_AT, seed, data_options_of(options)
-    )
-    described = {"data": options.data, "split": "test", "seed": seed}
-    explain.explain_run(models, examples, output, described)
+def first_networks(results: Any) -> dict[str, pathlib.Path]:
+    """Returns the networks of the first seed that finished, by name."""
+    return {
+        outcome.variant: results.output / outcome.file
+        for outcome in results.details.finished
+        if outcome.seed == results.seeds[0]
+    }
+
+
+def _is_explained(folder, described):
+    """Returns whether a folder holds the explanations described like this."""
+    try:
+        content = json.loads((folder / "explain.json").read_text("utf-8"))
+        return content["settings"].items() >= described.items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _hash(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

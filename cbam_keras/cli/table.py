@@ -3,24 +3,17 @@
 import pathlib
 
 from cbam_keras import _files, presets
-from cbam_keras._process import COMMANDS, HelpFormatter, examples
 
 
-def add_table(commands):
-    parser = commands.add_parser(
+def add_options(parser):
+    """Adds the options of the subcommand to its parser."""
+    parser.describe(
+        "Builds the networks of Tables 1 to 5 of the paper and prints "
+        "their parameters and multiply-accumulates beside the printed "
+        "ones, with the errors that the paper reports. About half a "
+        "minute for all.",
         "table",
-        help=COMMANDS["table"],
-        description=(
-            "Builds the networks of Tables 1 to 5 of the paper and prints "
-            "their parameters and multiply-accumulates beside the printed "
-            "ones, with the errors that the paper reports. About half a "
-            "minute for all."
-        ),
-        epilog=examples(
-            "table",
-            "table resnet50 resnet50-cbam --markdown",
-        ),
-        formatter_class=HelpFormatter,
+        "table resnet50 resnet50-cbam --markdown",
     )
     add = parser.add_argument
     add(

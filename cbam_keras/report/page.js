@@ -24,21 +24,6 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 
-// A click on a trial of the map shows its settings, and marks its row.
-for (const point of document.querySelectorAll("a.point")) {
-  point.addEventListener("click", (event) => {
-    event.preventDefault();
-    for (const marked of document.querySelectorAll(".marked")) {
-      marked.classList.remove("marked");
-    }
-    point.classList.add("marked");
-    const row = document.querySelector(point.getAttribute("href"));
-    if (row) row.classList.add("marked");
-    document.getElementById("chosen").textContent =
-      point.getAttribute("aria-label");
-  });
-}
-
 for (const button of document.querySelectorAll("button.copy")) {
   button.addEventListener("click", async () => {
     const code = button.parentElement.querySelector("code");

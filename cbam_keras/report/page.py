@@ -1,23 +1,23 @@
 """What a page holds, and the HTML file that it becomes.
 
-The page is one file, from which no request leaves: pictures are data, and the
+The page is one file, from which no request leaves: figures are data, and the
 content security policy names style and script by their hashes.
 """
 
 import base64
 import dataclasses
 import hashlib
-import json
+import io
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.report.looks import Look
-from cbam_keras.report.pictures import Picture
 
 NUMBER = re.compile(r"^\s*([+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")
+# Larger figures are scaled down, in pixels and bytes.
+MAX_WIDTH, MAX_BYTES = 2200, 600_000
 
 
 @dataclasses.dataclass
@@ -25,46 +25,53 @@ class Table:
     """A table whose rows a click on a heading sorts.
 
     Attributes:
-        columns: Mapping of headings to `"left"` or `"right"`.
-        rows: Rows of strings.
         title: String.
+        rows: List of mappings of headings to strings, all of the same ones.
         note: String below the table. Defaults to `""`.
-        ids: Sequence of strings, the rows' ids in the page, or empty.
     """
 
-    columns: Mapping[str, str]
-    rows: Sequence[Sequence[str]]
     title: str
+    rows: Sequence[Mapping[str, str]]
     note: str = ""
-    ids: Sequence[str] = ()
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """The headings, and on which side of a column its cells are."""
+        return {
+            name: "right"
+            if all(NUMBER.match(row[name] or "0") for row in self.rows)
+            else "left"
+            for name in self.rows[0]
+        }
 
 
-@dataclasses.dataclass
-class Point:
-    """A trial on the map of a search.
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A figure: a `data:` address, its size in pixels, what it shows."""
 
-    Attributes:
-        x: Number, the column, from 0; trials of one cell stand side by side.
-        y: Number, the row, from 0.
-        share: Number in [0, 1], from the worst trial to the best.
-        number: Integer, that of the trial.
-        text: String, its settings and accuracy.
-    """
+    source: str
+    width: int
+    height: int
+    caption: str
 
-    x: float
-    y: float
-    share: float
-    number: int
-    text: str
+    @classmethod
+    def read(cls, path: pathlib.Path, caption: str) -> "Figure":
+        """Returns the figure in a PNG file."""
+        return cls.of(path.read_bytes(), caption)
 
-
-@dataclasses.dataclass
-class Map:
-    """Trials by reduction ratio (columns) and kernel size (rows)."""
-
-    columns: Sequence[str]
-    rows: Sequence[str]
-    points: Sequence[Point]
+    @classmethod
+    def of(cls, data: bytes, caption: str) -> "Figure":
+        """Returns the figure in a PNG, scaled down if it is too large."""
+        pillow = _checks.require("PIL.Image", extra="plot")
+        image, kind = pillow.open(io.BytesIO(data)), "png"
+        image.load()
+        if image.width > MAX_WIDTH or len(data) > MAX_BYTES:
+            image.thumbnail((MAX_WIDTH // 2, 2 * MAX_WIDTH))
+            kind, file = "jpeg", io.BytesIO()
+            image.convert("RGB").save(file, kind, optimize=True, quality=85)
+            data = file.getvalue()
+        source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        return cls(source, image.width, image.height, caption)
 
 
 @dataclasses.dataclass
@@ -77,14 +84,12 @@ class Page:
         verdict: String, the answer.
         missing: List of strings, a line for each thing that is not there.
         tables: List of `Table`.
-        map: A `Map`, or `None`.
-        figures: List of `Picture`.
-        looks: List of `Look`.
-        looks_title: String, the heading above them.
-        looks_note: String, which images these are.
         code: String, a line of Python that makes the best layer, or empty.
+        explanations: List of `Figure`, what the networks look at.
+        predictions: `Table` of the images in them, or `None`.
+        figures: List of `Figure`.
         facts: Mapping of names to what identifies the run.
-        settings: Plain values, all that the run was started with.
+        settings: String, JSON, all that the run was started with.
         command: String, or `None` for a run that was started from Python.
     """
 
@@ -93,14 +98,12 @@ class Page:
     verdict: str = ""
     missing: list[str] = dataclasses.field(default_factory=list)
     tables: list[Table] = dataclasses.field(default_factory=list)
-    map: Map | None = None
-    figures: list[Picture] = dataclasses.field(default_factory=list)
-    looks: list[Look] = dataclasses.field(default_factory=list)
-    looks_title: str = "Where the networks look"
-    looks_note: str = ""
     code: str = ""
+    explanations: list[Figure] = dataclasses.field(default_factory=list)
+    predictions: Table | None = None
+    figures: list[Figure] = dataclasses.field(default_factory=list)
     facts: dict[str, str] = dataclasses.field(default_factory=dict)
-    settings: Any = None
+    settings: str = ""
     command: str | None = None
 
 
@@ -117,10 +120,9 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["key"] = sort_key
+    environment.filters["key"] = _sort_key
     return environment.get_template("page.html").render(
         page=page,
-        settings=json.dumps(page.settings, indent=2, ensure_ascii=False),
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -128,7 +130,7 @@ def render(page: Page) -> str:
     )
 
 
-def sort_key(cell: Any) -> str:
+def _sort_key(cell: Any) -> str:
     """Returns what a cell is sorted by: its first number, else its text."""
     found = NUMBER.match(str(cell))
     return found[1].replace(",", "") if found else str(cell)
