@@ -74,7 +74,9 @@ def test_readme_examples_give_what_is_said(small_place):
 # Pages that do not take long.
 QUICK = ("docs/guides/own-model.md", "docs/troubleshooting.md")
 # Pages that train for a few steps only, where compiling takes longest.
-EAGER = "attention detection other-tasks pretrained segmentation".split()
+EAGER = """
+    attention detection other-tasks pretrained segmentation studies
+""".split()
 # Replacements for files that are not in the repository.
 REPLACED = {
     "docs/guides/pytorch.md": {

@@ -72,8 +72,8 @@ def few_steps(folder):
 
 
 def other_settings(folder):
-    for seed in (0, 1):
-        train(folder / "run", seed=seed)
+    for rate in (0.1, 0.2):
+        train(folder / "run", learning_rate=rate)
 
 
 PROVOKED = {

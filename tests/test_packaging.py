@@ -15,6 +15,8 @@ import cbam_keras
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REPOSITORY = PROJECT["urls"]["Repository"]
+# Imported before the package.
+COMMAND = "_cbam_keras_command.py"
 # What else than modules is installed.
 DATA = (
     "cbam_keras/py.typed",
@@ -62,7 +64,7 @@ def archives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
     for name in ("README.md", "LICENSE", "pyproject.toml", "MANIFEST.in"):
         (folder / name).write_text((ROOT / name).read_text())
-    for name in ("CHANGELOG.md", "CITATION.cff"):
+    for name in ("CHANGELOG.md", "CITATION.cff", COMMAND):
         (folder / name).write_text((ROOT / name).read_text())
     for package in ("cbam_keras", "tests"):
         for path in (ROOT / package).rglob("*.py*"):
@@ -93,7 +95,7 @@ def modules():
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "cbam_keras").rglob("*.py")
-    } | set(DATA)
+    } | {COMMAND, *DATA}
 
 
 def test_archives_hold_the_package_and_no_tests(archives):

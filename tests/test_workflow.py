@@ -47,7 +47,7 @@ def test_a_set_on_disk_goes_through_every_command(
         page = (output / "report.html").read_text()
         assert "Not in this report" not in page
     reported = json.loads((tmp_path / "runs/train/results.json").read_text())
-    assert [run["network"] for run in reported["runs"]] == ["none", "cbam"]
+    assert [cell["variant"] for cell in reported["cells"]] == ["none", "cbam"]
     best = keras.saving.load_model(tmp_path / "runs/tune/best.keras")
     assert best.input_shape == (None, 16, 16, 3)
     assert best.output_shape == (None, 2)
@@ -131,7 +131,7 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
         images.astype("float32"),
         labels,
         verbose=0,
-        callbacks=[cbam_keras.AttentionMonitor()],
+        callbacks=[cbam_keras.AttentionMonitor(images)],
     ).history
     model.save("new.keras")
     loaded = keras.saving.load_model("new.keras", compile=False)
