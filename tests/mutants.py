@@ -247,14 +247,14 @@ MUTANTS = (
     Mutant(
         "study/results.py",
         "test_study_statistics.py",
-        "value - others[seed]",
-        "others[seed] - value",
+        "values[seed] - baseline[seed]",
+        "baseline[seed] - values[seed]",
     ),
     Mutant(
         "study/statistics.py",
         "test_study_statistics.py",
-        "return quantile * spread / math.sqrt(many)",
-        "return quantile * spread / math.sqrt(many - 1)",
+        "return quantile * spread / math.sqrt(count)",
+        "return quantile * spread / math.sqrt(count - 1)",
     ),
     Mutant(
         "study/study.py",
@@ -299,7 +299,7 @@ MUTANTS = (
         "trial.val_accuracy,",
     ),
     Mutant(
-        "tuning/confirmation.py",
+        "tuning/report.py",
         "test_tuning_confirmation.py",
         "key=lambda row: row.compared.validation_accuracy,",
         "key=lambda row: row.test_accuracy,",
