@@ -35,7 +35,8 @@ class Trial:
         macs: Integer, multiply-accumulates for one image, or `None` where
             they cannot be counted.
         seconds: Number, of training and validation in this trial.
-        worker: String, the number of the worker that ran it, or `None`.
+        worker: String, the number or name of the worker that ran it, or
+            `None` if there was only one process.
     """
 
     number: int
@@ -284,6 +285,7 @@ def trials_in(content: Mapping[str, Any]) -> dict[str, Trial]:
             val_accuracy=cell["metrics"].get("val_accuracy"),
             val_loss=cell["metrics"].get("val_loss"),
             epochs=len(cell["history"]),
+            worker=content.get("workers", {}).get(cell["variant"]),
             **{name: cell[name] for name in same},
         )
         for cell in content["cells"]

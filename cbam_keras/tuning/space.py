@@ -161,15 +161,10 @@ def name_of(values: Mapping[str, Any]) -> str:
 
 
 def label(values: Mapping[str, Any]) -> str:
-    """Returns the values of a trial in a few words, without commas.
+    """Returns the values of a trial in a few words.
 
     What is as in the paper's layer is left out, except `r` and `k`.
     """
-    return short(values).replace(", ", " ")
-
-
-def short(values: Mapping[str, Any]) -> str:
-    """Returns the values of a trial in a few words."""
     words = [str(values["attention"])] if "attention" in values else []
     stages = {
         name.removeprefix("stage"): value
@@ -192,4 +187,4 @@ def short(values: Mapping[str, Any]) -> str:
     if not all(stages.values()):
         on = [stage for stage in stages if stages[stage]]
         words.append(f"stage {'+'.join(on)}")
-    return ", ".join(words) or "the only network"
+    return " ".join(words) or "the only network"

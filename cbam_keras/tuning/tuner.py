@@ -22,10 +22,12 @@ from cbam_keras import _checks, study
 from cbam_keras._files import InUse
 from cbam_keras._terminal import TimeLeft
 from cbam_keras.tuning.results import keep_networks, ranked
-from cbam_keras.tuning.space import controls, name_of, short
+from cbam_keras.tuning.space import controls, label, name_of
 
 # KerasTuner's variable: where the chief of several processes is.
 HOST = "KERASTUNER_ORACLE_IP"
+# The name or number of a worker, KerasTuner's or ours.
+WORKER = ("CBAM_KERAS_WORKER", "KERASTUNER_TUNER_ID")
 # Between two looks at what other processes have trained.
 SECONDS_OF_WAITING = 0.5
 # Of a trial, what TensorBoard compares.
@@ -93,7 +95,7 @@ class Trials:
         line = f"Trial {number}"
         if self.left.total:
             line += f" of {self.left.total}"
-        line += f": {short(self.search.values_of(hp.values))}"
+        line += f": {label(self.search.values_of(hp.values))}"
         line += f", from epoch {past} on" if past else ""
         line += self.left.at(number) if self.left.total else ""
         print(line, flush=True)
@@ -137,13 +139,19 @@ class Trials:
         return outcome
 
     def _note(self, hp, name):
-        """Writes the values of a trial to the settings."""
+        """Writes the values of a trial, and who runs it."""
+        known = [os.environ[key] for key in WORKER if key in os.environ]
         with self.folder.locked():
             self.folder.refresh()
-            settings = self.folder.content["settings"]
+            content = self.folder.content
+            settings = content["settings"]
             values = self.search.values_of(hp.values)
             variants = {**settings["variants"], name: values}
-            self.folder.add(settings={**settings, "variants": variants})
+            self.folder.add(
+                settings={**settings, "variants": variants},
+                workers=content.get("workers", {})
+                | ({name: known[0]} if known else {}),
+            )
 
 
 def run_trials(trials: Trials) -> None:
