@@ -33,7 +33,10 @@ COMMANDS = {
     "workers": ("tune", *TRAINING, *SEARCH, *WORKERS),
 }
 # What differs from run to run.
-VARYING = {"command", "seconds", "seconds_per_epoch", "worker", "output"}
+VARYING = {
+    *("command", "seconds", "seconds_per_epoch", "worker", "workers"),
+    "output",
+}
 
 
 class Command:
