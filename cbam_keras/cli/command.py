@@ -1,6 +1,7 @@
 """`main`: the command line in this process."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -69,6 +70,12 @@ def run(
     except KeyboardInterrupt:
         _process.set_last_line("")
         print(interrupted, file=sys.stderr)
+        if owns_process:
+            # TensorFlow may still be reading from Python, and would log an
+            # error if the interpreter shut down in an orderly way.
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(_process.STATUS)
         return _process.STATUS
     return status or 0
 
