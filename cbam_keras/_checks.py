@@ -48,6 +48,16 @@ def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
     return number
 
 
+def momentum(name: str, value: Any) -> float:
+    """Returns `value` as a `float`, or raises if it is not in [0, 1)."""
+    number = positive_number(name, value, or_zero=True)
+    if number >= 1:
+        raise ValueError(
+            f"`{name}` must be less than 1. Received: {name}={value!r}"
+        )
+    return number
+
+
 def odd_integer(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:

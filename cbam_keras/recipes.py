@@ -90,7 +90,7 @@ class Recipe:
             "optimizer": _checks.one_of(
                 "optimizer", self.optimizer, ("adamw", "sgd")
             ),
-            "momentum": _momentum(self.momentum),
+            "momentum": _checks.momentum("momentum", self.momentum),
             "schedule": _checks.one_of("schedule", self.schedule, SCHEDULES),
             "step_epochs": _checks.positive_integer(
                 "step_epochs", self.step_epochs
@@ -140,15 +140,6 @@ def _step(recipe, steps_per_epoch):
 
 
 SCHEDULES = {"cosine": _cosine, "step": _step}
-
-
-def _momentum(value):
-    number = _checks.positive_number("momentum", value, or_zero=True)
-    if number >= 1:
-        raise ValueError(
-            f"`momentum` must be less than 1. Received: momentum={value!r}"
-        )
-    return number
 
 
 def _names(augment: Any) -> tuple[str, ...]:

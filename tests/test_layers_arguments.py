@@ -62,6 +62,7 @@ CHANGES = {
         "pool_types": (("max", "avg"), {}),
         "use_bias": (True, {}),
         "batch_norm": (True, {}),
+        "batch_norm_momentum": (0.9, {"batch_norm": True}),
         "dilation_rate": (2, {}),
     },
     CBAM: {
@@ -72,16 +73,20 @@ CHANGES = {
         "spatial_pool_types": ("max", {}),
         "spatial_use_bias": (True, {}),
         "spatial_batch_norm": (True, {}),
+        "spatial_batch_norm_momentum": (0.9, {"spatial_batch_norm": True}),
     },
 }
 
 
 def effect(layer_class, options):
-    """Returns what a user sees: weights, output, losses, constraints."""
+    """Returns what a user sees: weights, output, losses, constraints,
+    moving averages."""
     keras.utils.set_random_seed(7)
     layer = layer_class(**options)
     # One shape for both data formats: no axis tells which is the channels.
-    result = output(layer, random_input((2, 8, 8, 8)))
+    x = random_input((2, 8, 8, 8))
+    result = output(layer, x)
+    layer(x, training=True)
     shapes = [tuple(variable.shape) for variable in layer.variables]
     losses = [float(to_numpy(loss)) for loss in layer.losses]
     constrained = [
@@ -89,7 +94,8 @@ def effect(layer_class, options):
         for variable in layer.variables
         if variable.constraint is not None
     ]
-    return shapes, result, [*losses, *constrained]
+    averages = [to_numpy(v).tolist() for v in layer.non_trainable_variables]
+    return shapes, result, [*losses, *constrained, *averages]
 
 
 @every_layer
@@ -174,6 +180,8 @@ def test_config_of_a_version_without_constraints_is_taken(layer_class):
         (CBAM, "kernel_size", 7.0, ValueError),
         (CBAM, "kernel_size", (7, 7), ValueError),
         (SpatialAttention, "dilation_rate", 0, ValueError),
+        (SpatialAttention, "batch_norm_momentum", 1, ValueError),
+        (CBAM, "spatial_batch_norm_momentum", "0.9", ValueError),
         (ChannelAttention, "hidden_units", 0, ValueError),
         (SqueezeExcite, "hidden_units", 2.0, ValueError),
         (CBAM, "hidden_units", True, ValueError),

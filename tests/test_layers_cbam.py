@@ -1,5 +1,7 @@
 """The whole module against stored outputs of the authors' code and timm."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -211,7 +213,20 @@ ADDED = {
 
 
 def test_every_variant_is_tested():
-    assert set(VARIANTS) == {"paper", "linear_perceptron", *ADDED}
+    ours = {"paper", "linear_perceptron", "recommended"}
+    assert set(VARIANTS) == {*ours, *ADDED}
+
+
+def test_the_recommended_start_is_the_identity_with_the_networks_momentum():
+    attention = functools.partial(CBAM, **VARIANTS["recommended"])
+    model = models.ResNet18(
+        classes=2, input_shape=(32, 32, 3), attention=attention
+    )
+    layer = model.get_layer("stage1_block1_attention")
+    x = random_input((2, 7, 5, 64))
+    np.testing.assert_array_equal(output(layer, x), x)
+    averaged = layer.spatial_attention.batch_norm.momentum
+    assert averaged == model.get_layer("stem_bn").momentum
 
 
 @pytest.mark.parametrize("name", ADDED)

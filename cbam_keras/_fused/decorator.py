@@ -14,14 +14,15 @@ def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     """Runs the `call` of an attention layer as one operation where possible.
 
     The decorated function is the formula of the layer. It runs as written
-    while a model is built from symbolic tensors, where the backend has no
-    fused passes or they do not support the input, and where the layer says
-    that the operation does not compute what it does (`_can_be_fused`).
+    while a model is built from symbolic tensors, with a mask, where the
+    backend has no fused passes or they do not support the input, and where the
+    layer says that the operation does not compute what it does
+    (`_can_be_fused`).
 
     Either way `inputs` are cast to the layer's `compute_dtype` first.
 
     Args:
-        call: Method `call(self, inputs, training=None)` of an
+        call: Method `call(self, inputs, training=None, mask=None)` of an
             `AttentionLayer`. `self._gates()` are the gates to apply, in
             order. Two gates pool different axes.
 
@@ -30,16 +31,17 @@ def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(call)
-    def fused_call(self, inputs, training=None):
+    def fused_call(self, inputs, training=None, mask=None):
         x = self._prepare(inputs)
         passes = backend_passes()
         if (
             passes is None
+            or mask is not None
             or isinstance(x, keras.KerasTensor)
             or not passes.supports(x)
             or not self._can_be_fused()
         ):
-            return call(self, x, training)
+            return call(self, x, training, mask)
         formula = functools.partial(call, self)
         return attend(passes, self, x, training, formula)
 

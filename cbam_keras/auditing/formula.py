@@ -287,7 +287,7 @@ def find_variant(layer: LayerUnderTest, findings: Findings) -> str | None:
                 free = {"kernel_size": facts.get("kernel_size", 7)}
             if "identity_init" in facts:
                 free["identity_init"] = True
-            ours = CBAM(**options, **free, data_format="channels_last")
+            ours = CBAM(**{**options, **free}, data_format="channels_last")
             config = ours.get_config()
             fits = all(
                 config.get(key, fact) == fact

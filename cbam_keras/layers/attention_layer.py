@@ -16,8 +16,8 @@ class AttentionLayer(layers.Layer):
 
     - `_pools_positions`: Boolean, whether it pools over positions and not
       over channels.
-    - `_map_from_pools(pooled, training)`: its attention map, given one tensor
-      for each entry of `pool_types`.
+    - `_map_from_pools(pooled, training, mask=None)`: its attention map, given
+      one tensor for each entry of `pool_types`.
     """
 
     def __init__(
@@ -130,6 +130,31 @@ class AttentionLayer(layers.Layer):
             self.build(inputs.shape)
         return inputs
 
+    def _position_mask(self, mask, inputs):
+        """Returns a mask in the shape of the spatial map, or `None`."""
+        if mask is None:
+            return None
+        positions = list(inputs.shape)
+        channels = self._channel_axis(len(positions))
+        del positions[channels]
+        mask = ops.cast(mask, "bool")
+        shape = tuple(mask.shape)
+        if len(shape) > len(positions) or any(
+            None not in sizes and sizes[0] != sizes[1]
+            for sizes in zip(shape, positions, strict=False)
+        ):
+            raise ValueError(
+                f'{type(self).__name__} layer "{self.name}" takes a boolean '
+                "`mask` of positions, with the axes of the input but the "
+                "channels, or the first of them: here at most "
+                f"{tuple(positions)}. Received: mask of shape {shape}"
+            )
+        last = tuple(range(len(shape), len(positions)))
+        mask = ops.expand_dims(ops.expand_dims(mask, last), channels)
+        sizes = list(ops.shape(inputs))
+        sizes[channels] = 1
+        return ops.broadcast_to(mask, sizes)
+
     def _gates(self):
         """Returns the gates that `call` applies, in order."""
         return [self]
@@ -188,6 +213,14 @@ def is_known(function):
         return False
     module = getattr(function, "__module__", None) or ""
     return function is None or module.split(".")[0] in ("keras", "cbam_keras")
+
+
+def without_none(**options):
+    """Returns the options that are not `None`.
+
+    A user's gate or `attention_map` need not take what is not used.
+    """
+    return {k: value for k, value in options.items() if value is not None}
 
 
 def _identity_scale(activation):

@@ -4,7 +4,11 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras._fused import fused
-from cbam_keras.layers.attention_layer import AttentionLayer, is_known
+from cbam_keras.layers.attention_layer import (
+    AttentionLayer,
+    is_known,
+    without_none,
+)
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
@@ -46,6 +50,8 @@ class CBAM(AttentionLayer):
         spatial_batch_norm: Boolean, whether the spatial gate normalizes
             before its sigmoid, as the authors' code does. Defaults to
             `False`.
+        spatial_batch_norm_momentum: `batch_norm_momentum` of
+            `SpatialAttention`. Defaults to `0.99`.
         activation: Activation of the hidden layer of the channel gate.
             Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
@@ -68,6 +74,10 @@ class CBAM(AttentionLayer):
         inputs: Floating-point tensor of rank 3, 4 or 5.
         training: Boolean or `None`. Whether the batch normalization of the
             spatial gate, if there is one, uses the statistics of the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
+            padded sequences, or `None`. Outputs where it is `True` do not
+            depend on what is where it is `False`; Keras passes on the mask of
+            `Masking` and `Embedding`.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -110,6 +120,7 @@ class CBAM(AttentionLayer):
         use_bias=True,
         spatial_use_bias=False,
         spatial_batch_norm=False,
+        spatial_batch_norm_momentum=0.99,
         activation="relu",
         gate_activation="sigmoid",
         identity_init=False,
@@ -157,6 +168,9 @@ class CBAM(AttentionLayer):
         self.spatial_batch_norm = _checks.boolean(
             "spatial_batch_norm", spatial_batch_norm
         )
+        self.spatial_batch_norm_momentum = _checks.momentum(
+            "spatial_batch_norm_momentum", spatial_batch_norm_momentum
+        )
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
@@ -187,6 +201,7 @@ class CBAM(AttentionLayer):
             pool_types=self.spatial_pool_types,
             use_bias=self.spatial_use_bias,
             batch_norm=self.spatial_batch_norm,
+            batch_norm_momentum=self.spatial_batch_norm_momentum,
             name="spatial_attention",
             **shared,
         )
@@ -204,7 +219,7 @@ class CBAM(AttentionLayer):
             for gate in self._gates():
                 gate.dtype_policy = value
 
-    def attention_maps(self, inputs, training=None):
+    def attention_maps(self, inputs, training=None, mask=None):
         """Returns the maps of both gates.
 
         They are the maps that `call` multiplies by: with a sequential
@@ -214,6 +229,7 @@ class CBAM(AttentionLayer):
             inputs: Floating-point tensor as the layer takes it.
             training: Boolean or `None`. Whether batch normalization uses the
                 statistics of the batch.
+            mask: Boolean tensor or `None`, as the layer takes it.
 
         Returns:
             Tuple of two tensors: the channel map `(B, 1, 1, C)` and the
@@ -221,23 +237,22 @@ class CBAM(AttentionLayer):
             if `data_format="channels_first"`.
         """
         x = self._prepare(inputs)
-        if self.order == "spatial_first":
-            spatial_map = self.spatial_attention.attention_map(x, training)
-            x = x * spatial_map
-            return self.channel_attention.attention_map(x), spatial_map
-        channel_map = self.channel_attention.attention_map(x)
-        if self.order == "channel_first":
-            x = x * channel_map
-        return channel_map, self.spatial_attention.attention_map(x, training)
+        options, maps = without_none(mask=mask), []
+        for gate in self._gates():
+            maps.append(gate.attention_map(x, training, **options))
+            if self.order != "parallel":
+                x = x * maps[-1]
+        return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
     @fused
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, mask=None):
+        options = without_none(mask=mask)
         if self.order == "parallel":
-            channel_map, spatial_map = self.attention_maps(inputs, training)
-            return inputs * channel_map * spatial_map
+            maps = self.attention_maps(inputs, training, **options)
+            return inputs * maps[0] * maps[1]
         x = inputs
         for gate in self._gates():
-            x = gate(x, training=training)
+            x = gate(x, training=training, **options)
         return x
 
     def get_config(self):
@@ -251,6 +266,7 @@ class CBAM(AttentionLayer):
             "hidden_units": self.hidden_units,
             "spatial_use_bias": self.spatial_use_bias,
             "spatial_batch_norm": self.spatial_batch_norm,
+            "spatial_batch_norm_momentum": self.spatial_batch_norm_momentum,
             "activation": keras.activations.serialize(self.activation),
         }
 
@@ -266,9 +282,17 @@ class CBAM(AttentionLayer):
 
 
 # Keyword arguments for `CBAM` that make it compute what an implementation
-# computes. Where C / r is not an integer, the hidden widths still differ: all
-# but timm truncate. See docs/fidelity.md for the sources.
+# computes, and those that our experiments recommend. Where C / r is not an
+# integer, the hidden widths still differ: all but timm truncate. See
+# docs/fidelity.md for the sources.
 VARIANTS = {
+    # For training from scratch, see docs/when-it-helps.md. The momentum is
+    # that of the networks of `cbam_keras.models`.
+    "recommended": {
+        "identity_init": True,
+        "spatial_batch_norm": True,
+        "spatial_batch_norm_momentum": 0.9,
+    },
     # The formulas of the paper, with the biases that its parameters need.
     "paper": {},
     # github.com/Jongchan/attention-module

@@ -8,7 +8,7 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras._fused import fused
-from cbam_keras.layers.attention_layer import AttentionLayer
+from cbam_keras.layers.attention_layer import AttentionLayer, without_none
 from cbam_keras.layers.pools import POOLS, pool
 
 
@@ -61,6 +61,8 @@ class ChannelAttention(AttentionLayer):
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
         training: Boolean or `None`. Has no effect; all gates take it.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes, or `None`.
+            Positions where it is `False` are left out of the pools.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -157,12 +159,13 @@ class ChannelAttention(AttentionLayer):
                 "excite_bias", (channels,), last=True
             )
 
-    def attention_map(self, inputs, training=None):
+    def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per channel.
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
             training: Boolean or `None`. Has no effect.
+            mask: Boolean tensor or `None`, as the layer takes it.
 
         Returns:
             Tensor `(B, 1, 1, C)`, or `(B, C, 1, 1)` if
@@ -173,15 +176,17 @@ class ChannelAttention(AttentionLayer):
         rank = len(inputs.shape)
         channels = self._channel_axis(rank)
         axes = tuple(i for i in range(1, rank) if i != channels)
+        mask = self._position_mask(mask, inputs)
         pooled = [
-            pool(inputs, pool_type, axes, self._gate_dtype)
+            pool(inputs, pool_type, axes, self._gate_dtype, mask=mask)
             for pool_type in self.pool_types
         ]
         return self._map_from_pools(pooled, training)
 
     @fused
-    def call(self, inputs, training=None):
-        return inputs * self.attention_map(inputs, training)
+    def call(self, inputs, training=None, mask=None):
+        options = without_none(mask=mask)
+        return inputs * self.attention_map(inputs, training, **options)
 
     def get_config(self):
         return {

@@ -32,8 +32,23 @@ POOLS = {
 }
 
 
-def pool(x, pool_type, axis, dtype, keepdims=False):
-    """Returns `x` pooled over `axis`, computed and returned in `dtype`."""
+def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
+    """Returns `x` pooled over `axis`, computed and returned in `dtype`.
+
+    A boolean `mask`, which broadcasts to `x`, says where to pool. Where it is
+    `False` all along `axis`, the result is 0.
+    """
+    if mask is not None:
+        x = ops.cast(x, dtype)
+        # Finite, as the gradient of the difference of infinities is not.
+        fill = -1e38 if pool_type in ("max", "lse") else 0
+        x = ops.where(mask, x, ops.cast(fill, dtype))
+        count = ops.sum(ops.cast(mask, dtype), axis=axis, keepdims=keepdims)
+        if pool_type == "avg":
+            total = ops.sum(x, axis=axis, keepdims=keepdims)
+            return total / ops.maximum(count, ops.cast(1, dtype))
+        pooled = POOLS[pool_type](x, axis=axis, keepdims=keepdims)
+        return ops.where(count > 0, pooled, ops.zeros_like(pooled))
     if pool_type == "max":
         # A maximum is exact in any precision: cast the small result.
         return ops.cast(ops.amax(x, axis=axis, keepdims=keepdims), dtype)

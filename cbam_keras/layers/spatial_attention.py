@@ -5,11 +5,23 @@ from keras import layers, ops
 
 from cbam_keras import _checks
 from cbam_keras._fused import convolve, fused
-from cbam_keras.layers.attention_layer import AttentionLayer
+from cbam_keras.layers.attention_layer import AttentionLayer, without_none
 from cbam_keras.layers.pools import POOLS, pool
 
 # What the spatial gate can pool the channels at a position by.
 MAP_TYPES = (*POOLS, "conv")
+
+
+class _MapNormalization(layers.BatchNormalization):
+    """Batch normalization of a single map, also with a mask.
+
+    With a mask, Keras 3.15 returns the moments of one channel without an axis,
+    which JAX and PyTorch do not take.
+    """
+
+    def _moments(self, inputs, mask):
+        mean, variance = super()._moments(inputs, mask)
+        return ops.reshape(mean, (1,)), ops.reshape(variance, (1,))
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -36,10 +48,14 @@ class SpatialAttention(AttentionLayer):
             one channel, without bias. Defaults to `("avg", "max")`.
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
-        batch_norm: Boolean, whether to normalize (epsilon 1e-5, momentum
-            0.99) between convolution and sigmoid, as the authors' code does.
-            Once the layer is built, the attribute `batch_norm` is the
-            `BatchNormalization` layer or `None`. Defaults to `False`.
+        batch_norm: Boolean, whether to normalize (epsilon 1e-5) between
+            convolution and sigmoid, as the authors' code does. Once the layer
+            is built, the attribute `batch_norm` is the `BatchNormalization`
+            layer or `None`. Defaults to `False`.
+        batch_norm_momentum: Number in [0, 1), the momentum of the moving
+            averages. That of the network's other normalizations is best, and
+            in trainings of few steps a small one. Defaults to `0.99`, as in
+            the authors' code.
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
@@ -64,6 +80,9 @@ class SpatialAttention(AttentionLayer):
         inputs: Floating-point tensor of rank 3, 4 or 5.
         training: Boolean or `None`. Whether the batch normalization, if
             there is one, uses and tracks the statistics of the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes, or `None`.
+            Positions where it is `False` are zero padding to the convolution,
+            and do not enter the batch normalization.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -103,6 +122,7 @@ class SpatialAttention(AttentionLayer):
         pool_types=("avg", "max"),
         use_bias=False,
         batch_norm=False,
+        batch_norm_momentum=0.99,
         dilation_rate=1,
         gate_activation="sigmoid",
         identity_init=False,
@@ -136,6 +156,9 @@ class SpatialAttention(AttentionLayer):
         # `batch_norm` itself is the layer, which `build` creates.
         self.use_batch_norm = _checks.boolean("batch_norm", batch_norm)
         self.batch_norm = None
+        self.batch_norm_momentum = _checks.momentum(
+            "batch_norm_momentum", batch_norm_momentum
+        )
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
@@ -155,8 +178,8 @@ class SpatialAttention(AttentionLayer):
         if self.use_bias:
             self.bias = self._add_parameter("bias", (1,), last=True)
         if self.use_batch_norm:
-            self.batch_norm = layers.BatchNormalization(
-                momentum=0.99,
+            self.batch_norm = _MapNormalization(
+                momentum=self.batch_norm_momentum,
                 epsilon=1e-5,
                 gamma_initializer="zeros" if self.identity_init else "ones",
                 dtype=self._gate_dtype,
@@ -164,13 +187,14 @@ class SpatialAttention(AttentionLayer):
             )
             self.batch_norm.build((None,) * (spatial_rank + 1) + (1,))
 
-    def attention_map(self, inputs, training=None):
+    def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per position.
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
             training: Boolean or `None`. Whether batch normalization uses the
                 statistics of the batch.
+            mask: Boolean tensor or `None`, as the layer takes it.
 
         Returns:
             Tensor `(B, H, W, 1)`, or `(B, 1, H, W)` if
@@ -180,11 +204,13 @@ class SpatialAttention(AttentionLayer):
         inputs = self._prepare(inputs)
         axis = self._channel_axis(len(inputs.shape))
         pooled = [self._pool(inputs, kind, axis) for kind in self.pool_types]
-        return self._map_from_pools(pooled, training)
+        mask = self._position_mask(mask, inputs)
+        return self._map_from_pools(pooled, training, mask)
 
     @fused
-    def call(self, inputs, training=None):
-        return inputs * self.attention_map(inputs, training)
+    def call(self, inputs, training=None, mask=None):
+        options = without_none(mask=mask)
+        return inputs * self.attention_map(inputs, training, **options)
 
     def get_config(self):
         return {
@@ -192,24 +218,29 @@ class SpatialAttention(AttentionLayer):
             "kernel_size": self.kernel_size,
             "pool_types": self.pool_types,
             "batch_norm": self.use_batch_norm,
+            "batch_norm_momentum": self.batch_norm_momentum,
             "dilation_rate": self.dilation_rate,
         }
 
-    def _map_from_pools(self, pooled, training):
+    def _map_from_pools(self, pooled, training, mask=None):
         """Returns the map, given one of its shape per entry of `pool_types`."""
         last = self.input_spec.ndim - 1
         axis = self._channel_axis(last + 1)
+        maps = ops.concatenate(pooled, axis=axis)
+        if mask is not None:
+            maps = ops.where(mask, maps, ops.zeros_like(maps))
+            mask = ops.squeeze(mask, axis)
         # The convolution is channels-last whatever the data format: TensorFlow
         # has no channels_first convolution on a CPU.
         logits = convolve(
-            ops.moveaxis(ops.concatenate(pooled, axis=axis), axis, last),
+            ops.moveaxis(maps, axis, last),
             ops.cast(self.kernel, self._gate_dtype),
             self.dilation_rate,
         )
         if self.bias is not None:
             logits = logits + ops.cast(self.bias, logits.dtype)
         if self.batch_norm is not None:
-            logits = self.batch_norm(logits, training=training)
+            logits = self.batch_norm(logits, training=training, mask=mask)
         # From -1, PyTorch would export a transposition that is not valid.
         return ops.moveaxis(self._gate(logits), last, axis)
 

@@ -33,6 +33,7 @@ class SqueezeExcite(ChannelAttention):
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
         training: Boolean or `None`. Has no effect.
+        mask: See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`

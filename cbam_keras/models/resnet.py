@@ -85,9 +85,9 @@ def ResNet(
             `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class; a
             callable that takes `name=` and returns a layer; a layer used as
             a template; or a list of these, one per stage. Trained from
-            scratch, `CBAM(identity_init=True, spatial_batch_norm=True)` was
-            more accurate than the start of the paper, which is that of
-            `"cbam"` (`docs/when-it-helps.md`). Defaults to `None`.
+            scratch, `CBAM(**VARIANTS["recommended"])` was more accurate than
+            the start of the paper, which is that of `"cbam"`
+            (`docs/when-it-helps.md`). Defaults to `None`.
         stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
             `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
             `"strided"` (3x3 convolution with stride 2; a quarter of the MACs

@@ -1,0 +1,110 @@
+"""Masks: positions that are masked do not change the others."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from layer_checks import built, gradients, output, random_input, to_numpy
+
+from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
+
+pytestmark = pytest.mark.every_backend
+LENGTH, PADDED, CHANNELS = 6, 32, 16
+
+LAYERS = {
+    "cbam": (CBAM, {}),
+    "spatial-first": (
+        CBAM,
+        {"order": "spatial_first", "spatial_pool_types": "conv"},
+    ),
+    "parallel": (CBAM, {"order": "parallel", "spatial_batch_norm": True}),
+    "lp-lse": (ChannelAttention, {"pool_types": ("lp", "lse")}),
+    "se": (SqueezeExcite, {}),
+    "spatial": (SpatialAttention, {"pool_types": ("lse", "max")}),
+    "batch-norm": (SpatialAttention, {"batch_norm": True}),
+}
+
+
+class Masked(keras.layers.Layer):
+    """Calls a layer with a mask, which is no argument."""
+
+    def __init__(self, layer, mask):
+        super().__init__()
+        self.layer, self.mask = layer, mask
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.layer(inputs, training=training, mask=self.mask)
+
+
+def padded(x, value=100.0):
+    x = np.pad(x, ((0, 0), (0, PADDED - LENGTH), (0, 0)), constant_values=value)
+    mask = np.arange(PADDED) < LENGTH
+    return x, np.broadcast_to(mask, x.shape[:2])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_padded_sequence_gives_what_the_sequence_gives(name, training):
+    layer_class, options = LAYERS[name]
+    layers = [
+        built(layer_class(**options), (None, None, CHANNELS)) for _ in range(2)
+    ]
+    x = random_input((3, LENGTH, CHANNELS))
+    y = to_numpy(layers[0](x, training=training))
+    x, mask = padded(x)
+    y_padded = to_numpy(layers[1](x, training=training, mask=mask))
+    np.testing.assert_allclose(y_padded[:, :LENGTH], y, atol=1e-6)
+    assert np.isfinite(y_padded).all()
+    # Moving averages too.
+    for a, b in zip(*(layer.get_weights() for layer in layers), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_outputs_and_gradients_are_finite_where_all_is_masked(name):
+    layer_class, options = LAYERS[name]
+    layer = built(layer_class(**options), (None, None, CHANNELS))
+    x, mask = padded(random_input((2, LENGTH, CHANNELS)))
+    masked = Masked(layer, mask & [[True], [False]])
+    assert np.isfinite(output(masked, x)).all()
+    weighting = random_input(x.shape, seed=1)
+    assert all(np.isfinite(g).all() for g in gradients(masked, x, weighting))
+
+
+def test_a_model_passes_its_mask_on():
+    inputs = keras.Input((None, CHANNELS))
+    outputs = CBAM(4)(keras.layers.Masking()(inputs))
+    pooled = keras.layers.GlobalAveragePooling1D()(outputs)
+    model = keras.Model(inputs, pooled)
+    x = random_input((2, LENGTH, CHANNELS))
+    np.testing.assert_allclose(
+        to_numpy(model(padded(x, 0.0)[0])), to_numpy(model(x)), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_images_take_the_mask_of_their_positions(data_format):
+    first = data_format == "channels_first"
+    channels = (CHANNELS, None, None) if first else (None, None, CHANNELS)
+    layer = built(CBAM(4, data_format=data_format), (None, *channels))
+    x = random_input((2, 5, 4, CHANNELS))
+    wide = np.pad(x, ((0, 0), (0, 0), (0, 3), (0, 0)), constant_values=9.0)
+    mask = np.broadcast_to(np.arange(7) < 4, (2, 5, 7))
+
+    def called(x, **options):
+        x = np.moveaxis(x, -1, 1) if first else x
+        y = to_numpy(layer(x, **options))
+        return np.moveaxis(y, 1, -1) if first else y
+
+    y = called(wide, mask=mask)
+    np.testing.assert_allclose(y[:, :, :4], called(x), atol=1e-6)
+    # A mask of the first axes holds for whole rows.
+    y = called(wide, mask=np.arange(5) < np.array([[5], [2]]))
+    np.testing.assert_allclose(y[1, :2], called(wide[1:, :2])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (2, 5, 4, 1)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"at most \(2, 5, 4\)"):
+        CBAM(4)(random_input((2, 5, 4, 8)), mask=ops.ones(shape, "bool"))
