@@ -7,7 +7,7 @@ from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights
-from cbam_keras.insertion import insert_attention
+from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import (
     CBAM,
     VARIANTS,
@@ -48,6 +48,7 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcite",
     "audit",
+    "freeze_batch_norm",
     "insert_attention",
     "load_torch_weights",
     "profile_model",

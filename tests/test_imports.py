@@ -244,7 +244,7 @@ PUBLIC = {
     "explain": "METHODS attention_maps class_probabilities grad_cam "
     "pointing_game",
     "exporting": "Exported export_model",
-    "insertion": "Place Places insert_attention",
+    "insertion": "Place Places freeze_batch_norm insert_attention",
     "layers": "CBAM VARIANTS ChannelAttention SpatialAttention "
     "SqueezeExcite make_attention",
     "models": "MobileNet ResNeXt50 ResNeXt101 ResNet ResNet18 ResNet34 "

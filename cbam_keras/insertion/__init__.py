@@ -4,8 +4,10 @@
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
 - `copying`: a clone of the model with all weights, verified.
+- `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
+from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 
-__all__ = ["Place", "Places", "insert_attention"]
+__all__ = ["Place", "Places", "freeze_batch_norm", "insert_attention"]

@@ -1,0 +1,45 @@
+"""Batch normalization of a trained network, left as it is."""
+
+import keras
+
+from cbam_keras import _checks, _inspection
+from cbam_keras.layers import AttentionLayer
+
+
+def freeze_batch_norm(model: keras.Model) -> int:
+    """Freezes the batch normalization of a trained network for fine-tuning.
+
+    Frozen layers normalize by their moving averages, which do not change.
+    Models within the model are searched too, and those of its layers that
+    hold others. The gates of attention layers keep theirs: what was inserted
+    has averages yet to find. Compile the model afterwards, and call this again
+    where `trainable` of the whole model was set after it.
+
+    Args:
+        model: A `keras.Model`, which is changed in place.
+
+    Returns:
+        Integer, how many layers are frozen.
+
+    Example:
+        >>> model = keras.applications.MobileNetV2(weights=None)
+        >>> freeze_batch_norm(model)
+        52
+    """
+    _checks.keras_3("model", model)
+    layers = _inspection.layers_within(model)
+    attention = [layer for layer in layers if isinstance(layer, AttentionLayer)]
+    gates = {
+        id(layer)
+        for outer in attention
+        for layer in _inspection.layers_within(outer)
+    }
+    frozen = [
+        layer
+        for layer in layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and id(layer) not in gates
+    ]
+    for layer in frozen:
+        layer.trainable = False
+    return len(frozen)
