@@ -158,6 +158,11 @@ WRONG_VALUES = [
         {"after": "blok_bn2"},
         "after='blok_bn2', which finds none. Did you mean \"block_bn2\" or ",
     ),
+    (
+        small,
+        {"after": ["block_bn2", "nope"]},
+        "of which 'nope' finds none",
+    ),
     (small, {"after": "bn["}, r"which is not one \(unterminated character"),
     (
         two_bodies,

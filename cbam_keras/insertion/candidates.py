@@ -120,7 +120,7 @@ class CandidatePlaces:
         else:
             places = [self._only(name, after) for name in _names(after)]
         if not places:
-            self._refuse(after, getattr(after, "pattern", after))
+            self._refuse(after, after)
         for place in places:
             if not place.takes_attention:
                 raise ValueError(
@@ -214,13 +214,17 @@ class CandidatePlaces:
 
     def _refuse(self, after, name):
         paths = [place.path for place in self.places.values()]
-        hint = _checks.did_you_mean(name, paths, 3) or "."
+        hint = (
+            _checks.did_you_mean(getattr(name, "pattern", name), paths, 3)
+            or "."
+        )
+        which = "which" if name is after else f"of which {name!r}"
         raise ValueError(
             f'`after` must find layers of model "{self.name}". Received: '
-            f"after={after!r}, which finds none{hint} {self._possible()}"
+            f"after={after!r}, {which} finds none{hint} {self._possible()}"
         )
 
-    def _possible(self, most=200):
+    def _possible(self, most=20):
         paths = [
             place.path
             for place in self.places.values()

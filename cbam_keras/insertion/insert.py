@@ -66,7 +66,8 @@ def insert_attention(
     and `trainable`; all variables are copied by name and verified. Nested
     models are handled too. Attention layers are named after the layer they
     follow, with `_attention` appended, take its data format and precision,
-    and are trainable even if that layer is frozen.
+    and are trainable even if that layer is frozen. If that layer
+    gives an output of the model, the output takes the attention's name.
 
     With `identity=True` the new model predicts what the old one did: bit for
     bit when run operation by operation, and up to rounding (at most a few
