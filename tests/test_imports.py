@@ -247,9 +247,9 @@ PUBLIC = {
     "insertion": "Place Places freeze_batch_norm insert_attention",
     "layers": "CBAM VARIANTS ChannelAttention SpatialAttention "
     "SqueezeExcite make_attention",
-    "models": "MobileNet ResNeXt50 ResNeXt101 ResNet ResNet18 ResNet34 "
-    "ResNet50 ResNet101 ResNet152 WideResNet18 preprocess_input "
-    "pyramid",
+    "models": "EfficientNetLite0 MobileNet ResNeXt50 ResNeXt101 ResNet "
+    "ResNet18 ResNet34 ResNet50 ResNet101 ResNet152 WideResNet18 "
+    "preprocess_input pyramid",
     "monitor": "AttentionMonitor",
     "plotting": "plot_ablation plot_attention_maps plot_grad_cam "
     "plot_history plot_pareto plot_search",

