@@ -78,6 +78,14 @@ def test_attention_ends_every_branch():
     place = names.index("stage2_block2_attention")
     assert names[place - 1] == "stage2_block2_bn3"
     assert names[place + 1] == "stage2_block2_add"
+    maps = models.pyramid(model).output_shape
+    assert [shape[1:] for shape in maps] == [
+        (32, 32, 16),
+        (16, 16, 24),
+        (8, 8, 40),
+        (4, 4, 112),
+        (2, 2, 320),
+    ]
 
 
 def test_a_keras_file_restores_the_weights(tmp_path):

@@ -18,16 +18,14 @@ from cbam_keras.models.blocks import (
     kaiming_normal,
 )
 
-# Channels, blocks, kernel size and stride of each stage. The inner widths are
-# 6 times the channels of a block's input, but in the first stage.
+# Channels and kernel size of each block, by resolution. The inner widths are 6
+# times the channels of a block's input, but in the first stage.
 STAGES = (
-    (16, 1, 3, 1),
-    (24, 2, 3, 2),
-    (40, 2, 5, 2),
-    (80, 3, 3, 2),
-    (112, 3, 5, 1),
-    (192, 4, 5, 2),
-    (320, 1, 3, 1),
+    ((16, 3),),
+    ((24, 3), (24, 3)),
+    ((40, 5), (40, 5)),
+    ((80, 3), (80, 3), (80, 3), (112, 5), (112, 5), (112, 5)),
+    ((192, 5), (192, 5), (192, 5), (192, 5), (320, 3)),
 )
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -56,9 +54,9 @@ def EfficientNetLite0(
 
     Padding is TensorFlow's, and batch normalization has an epsilon of 1e-3
     and a momentum of 0.99, as published; dropout and stochastic depth are
-    left out. Each stage is a row of the paper's table, and layers are named
-    `stem_conv`, `stage2_block1_conv1` (expansion), `stage2_block1_conv2`
-    (depthwise), `stage2_block1_conv3` (projection), `stage2_block1_attention`,
+    left out. Each resolution is a stage, and layers are named `stem_conv`,
+    `stage2_block1_conv1` (expansion), `stage2_block1_conv2` (depthwise),
+    `stage2_block1_conv3` (projection), `stage2_block1_attention`,
     `stage2_block2_add`, `head_conv`, `head_pool`, `predictions`, and so on.
 
     Args:
@@ -105,13 +103,13 @@ def EfficientNetLite0(
         stride = 1 if stem == "small" else 2
         x = _conv(x, 32, 3, name="stem_conv", stride=stride)
         x = _normalize(x, name="stem_bn", activation="stem_relu")
-        for stage, (width, depth, kernel_size, stride) in enumerate(STAGES, 1):
-            for index in range(1, depth + 1):
+        for stage, blocks in enumerate(STAGES, 1):
+            for index, (width, kernel_size) in enumerate(blocks, 1):
                 x = _block(
                     x,
                     width,
                     kernel_size,
-                    stride=stride if index == 1 else 1,
+                    stride=2 if stage > 1 and index == 1 else 1,
                     expansion=6 if stage > 1 else 1,
                     attention=attention,
                     name=f"stage{stage}_block{index}",

@@ -13,8 +13,8 @@ def pyramid(model: keras.Model) -> keras.Model:
 
     Args:
         model: A network of `cbam_keras.models`, with or without classifier:
-            a functional model whose blocks end in layers named
-            `stage1_block1_out` and so on.
+            a functional model whose layers are named `stage1_block1_out` and
+            so on.
 
     Returns:
         A functional `keras.Model` with the inputs of `model`. Its output is a
@@ -34,12 +34,10 @@ def pyramid(model: keras.Model) -> keras.Model:
             "`model` must be a keras.Model. Received: model of type "
             f"{type(model).__name__}"
         )
-    last: dict[int, tuple[int, keras.layers.Layer]] = {}
+    last: dict[int, keras.layers.Layer] = {}
     for layer in model.layers:
-        if found := re.fullmatch(r"stage(\d+)_block(\d+)_out", layer.name):
-            stage, block = int(found[1]), int(found[2])
-            if stage not in last or block > last[stage][0]:
-                last[stage] = block, layer
+        if found := re.match(r"stage(\d+)_block\d+_", layer.name):
+            last[int(found[1])] = layer
     if not last:
         raise ValueError(
             "`model` must have layers named stage1_block1_out and so on, as "
@@ -50,6 +48,6 @@ def pyramid(model: keras.Model) -> keras.Model:
         )
     return keras.Model(
         model.input,
-        [last[stage][1].output for stage in sorted(last)],
+        [last[stage].output for stage in sorted(last)],
         name=f"{model.name}_pyramid",
     )
