@@ -18,12 +18,9 @@ BATCH = 4
 class LayerFactory:
     """Makes copies of a layer, which itself is left as it is.
 
-    Attributes:
-        make: Function of the number of channels and of changed arguments.
-        arguments: Dictionary of the arguments that can be changed to their
-            values.
-        instance: The layer if `audit` was given one, `None` if a callable.
-        error: Why the configuration of that layer makes no copy, or `None`.
+    `make` takes the number of channels, and values in place of those in
+    `arguments`. `instance` is the layer if `audit` received one, and `error`
+    why it cannot be copied.
     """
 
     make: Callable[..., keras.layers.Layer]
@@ -40,11 +37,6 @@ class LayerFactory:
 
 class LayerUnderTest:
     """A layer that is run with chosen weights, without changing its state.
-
-    Args:
-        layer: A layer that is built, or that the first call builds.
-        shape: Tuple `(H, W, C)`.
-        factory: The `LayerFactory` that made it. Defaults to `None`.
 
     Attributes:
         x: Random features `(B, H, W, C)`.
@@ -82,19 +74,27 @@ class LayerUnderTest:
             if keras.backend.is_float_dtype(weight.dtype)
             and "moving_" not in weight.path
         ]
-        self.kernels = [i for i, w in enumerate(self.weights) if w.ndim > 1]
+        self.starts = [_constant_start(weight) for weight in self.weights]
+        self.kernels = [
+            i
+            for i, weight in enumerate(self.weights)
+            if sum(size > 1 for size in weight.shape) > 1
+            or (weight.ndim > 1 and self.starts[i] is None)
+        ]
 
     def random_weights(self, seed=0, biases=False):
-        """Returns random weights as arrays; biases are 0 unless `biases`."""
+        """Returns random kernels, and with `biases` all weights random."""
         rng = np.random.default_rng(100 + seed)
         values = []
-        for weight in self.weights:
+        for i, weight in enumerate(self.weights):
             value = rng.normal(size=tuple(weight.shape))
-            if weight.ndim > 1:
+            if i not in self.kernels:
+                value = 0.4 * biases * value + (self.starts[i] or 0)
+            elif has_window(weight):
                 value *= 0.7 / math.sqrt(math.prod(weight.shape[:-1]))
             else:
-                value *= 0.4 * biases
-                value += "gamma" in weight.path
+                # The same for both dense layers, whichever way they are stored.
+                value *= 0.7 / math.prod(weight.shape) ** 0.25
             values.append(value.astype("float32"))
         return values
 
@@ -141,11 +141,7 @@ class LayerUnderTest:
         return self.factors(x, weights) / channel
 
     def equals(self, layer: keras.layers.Layer) -> bool:
-        """Returns whether a layer with the same weights gives the same.
-
-        Raises:
-            Exception: If the weights or features do not fit that layer.
-        """
+        """Returns whether a layer with the same weights gives the same."""
         weights = self.random_weights(biases=True)
         other = LayerUnderTest(layer, self.shape).output(self.x, weights)
         return same(other, self.output(self.x, weights))
@@ -166,6 +162,20 @@ class LayerUnderTest:
     def to_array(self, y):
         y = ops.convert_to_numpy(ops.cast(y, "float32"))
         return np.moveaxis(y, 1, -1) if self.channels_first else y
+
+
+def _constant_start(weight):
+    """Returns the initial value of a weight if it is constant, or `None`."""
+    values = ops.convert_to_numpy(ops.cast(weight, "float32"))
+    if "gamma" in weight.path:
+        # That of a layer in use is not constant any more.
+        return 1.0
+    return float(values.flat[0]) if values.size and not np.ptp(values) else None
+
+
+def has_window(weight) -> bool:
+    """Returns whether a kernel is one of a convolution over positions."""
+    return math.prod(weight.shape[:-2]) > 1
 
 
 def features(height: int, width: int, channels: int) -> np.ndarray:

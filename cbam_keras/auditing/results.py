@@ -85,6 +85,8 @@ DEPARTURES = {
     "fixed_size": "The layer works for features of {shape[0]} x {shape[1]} but "
     "not for {size[0]} x {size[1]}: its pools or shapes are of a fixed size in "
     "place of global.",
+    "fails": "The layer fails for {kind} ({error}).",
+    "not_finite": "The output is not finite for {kind}.",
     "residual": "The layer adds its input to the product: that addition "
     "belongs to the residual block, not to the module.",
     "spatial_first": "The spatial gate comes before the channel gate; the "
@@ -93,13 +95,18 @@ DEPARTURES = {
     "paper computes the spatial gate from the output of the channel gate.",
     "scale": "The gates together lie between 0 and {scale:.3g}, in place of 0 "
     "and 1.",
+    "other_factor": "The features are multiplied by another weight too, "
+    "`{name}`.",
+    "normalized_features": "There is a batch normalization outside the spatial "
+    "gate; the paper has none.",
     "other_outputs": "With the same weights, the layer and the formula of the "
-    "paper give different outputs.",
+    "paper give different outputs ({kinds}).",
     # Either gate.
     "clipped": "The {gate} gate is never below one half: a ReLU precedes its "
     "sigmoid.",
     "relu": "The {gate} gate is a ReLU in place of a sigmoid, so it is not "
     "bounded by 1.",
+    "none": "The {gate} gate has no sigmoid, so it is not bounded by 0 and 1.",
     "other": "The {gate} gate is not a sigmoid.",
     "other_pools": "The {gate} gate depends on more than the average and the "
     "maximum over {over}.",
@@ -115,6 +122,7 @@ DEPARTURES = {
     "its pools are not global.",
     "single_dense": "The channel gate has a single dense layer in place of an "
     "MLP with a hidden layer.",
+    "deep_mlp": "The channel gate has {count} dense layers in place of two.",
     "late_sum": "The sigmoid of the channel gate is applied to each pooled "
     "branch and the results are added: the gate reaches 2.",
     "not_shared": "The average and the maximum do not go through one shared "
@@ -150,13 +158,10 @@ DEPARTURES = {
     "for {channels} channels, in place of {expected}.",
     "other_window": "With kernel_size={value} the window of the spatial gate "
     "is {window[0]} x {window[1]}.",
-    "other_size": "Other sizes of features fail ({error}).",
-    "known_size": "Height and width must be known in advance ({problem}).",
+    "known_size": "Height and width must be known in advance ({error}).",
     "mixed_precision": "The layer fails in mixed precision ({error}).",
     "mixed_dtype": "With the dtype policy mixed_float16 the output is {dtype}, "
     "not float16.",
-    "mixed_infinite": "With the dtype policy mixed_float16 the output is not "
-    "finite.",
     "data_format_fails": 'data_format="{other}" fails ({error}).',
     "data_formats_differ": 'data_format="{other}" gives other outputs than '
     "the same features in the other format.",
@@ -189,6 +194,8 @@ UNCHECKED = {
     "channel_gate": "The channel gate, because the spatial gate is 0 at rest.",
     "spatial_gate": "Pools and window of the spatial gate, because the "
     "channel gate is 0 at rest.",
+    "other_weights": "Whether outputs are exactly those of the formula, "
+    "because the shapes of the weights are not those of its layers.",
     "fixed_dtype": "Mixed precision, because the layer fixes its dtype.",
     "needs_gpu": 'data_format="{other}", which TensorFlow needs a GPU for.',
 }
@@ -219,12 +226,12 @@ class Findings:
                 sentences.append(templates[key].format(**values))
 
     @contextlib.contextmanager
-    def errors_as(self, key: str) -> Iterator[None]:
+    def errors_as(self, key: str, **values: Any) -> Iterator[None]:
         """Adds a departure if the block raises an error, which ends it."""
         try:
             yield
         except Exception as error:
-            self.add(key, error=first_line(error))
+            self.add(key, error=first_line(error), **values)
 
 
 def first_line(error: Exception) -> str:

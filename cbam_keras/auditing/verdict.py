@@ -7,17 +7,16 @@ import keras
 
 from cbam_keras import _inspection
 from cbam_keras.auditing import contract, formula
+from cbam_keras.auditing.formula import SIZE
+from cbam_keras.auditing.gates import find_gates
 from cbam_keras.auditing.layer_under_test import (
     LayerFactory,
     LayerUnderTest,
     factory_for,
 )
-from cbam_keras.auditing.probes import find_gates
 from cbam_keras.auditing.results import Audit, Findings, first_line
 
-# The size of the features: an odd number of positions and large enough for a
-# window of 11. A layer that fails there is tried at sizes it may be made for.
-SIZE = (15, 13)
+# A layer that fails at the usual size is tried at sizes it may be made for.
 FIXED_SIZES = (7, 14, 16, 28, 32, 56, 64, 112, 128, 224)
 # Twice the usual reduction ratio of 16.
 CHANNELS = 32
@@ -90,12 +89,10 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
     find_gates(layer)
     formula.check_channel_gate(layer, findings)
     formula.check_spatial_gate(layer, findings)
-    formula.check_gate_order(layer, findings)
-    if not findings.departures:
-        formula.check_outputs(layer, findings)
+    formula.check_combination(layer, findings)
     if len(factory.ratios) == 1:
         findings.facts["reduction_ratio"] = factory.ratios[0]
-    variant = formula.find_variant(layer, findings)
+    variant = formula.check_outputs(layer, findings)
     contract.check_configuration(layer, findings)
     if factory.error is None:
         contract.check_arguments(layer, findings)
@@ -104,8 +101,6 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
         contract.check_unknown_size(layer, findings)
         contract.check_data_format(layer, findings)
     contract.check_gradients(layer, findings)
-    if layer.shape[:2] == SIZE:
-        contract.check_other_size(layer, findings)
     contract.note_rounding(layer, findings)
     return variant
 
