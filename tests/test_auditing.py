@@ -100,7 +100,7 @@ def test_right_layers_raise_no_alarm(options, variant, choices):
                 "data_format": "channels_first",
             },
             [],
-            ["1 at rest (2 * sigmoid)", "width of 6 for 32"],
+            ["1 at rest (2 * sigmoid)", "width of 6 for "],
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
@@ -120,7 +120,7 @@ WRONG = {
     "IdleRatio": [
         "adds its input",
         "The argument `ratio` does nothing",
-        "2 units for 32 channels, in place of 4",
+        "2 units for 38 channels, in place of 5",
     ],
     "ReturnsMap": ["The output has the shape"],
     "ForgetsRatio": [

@@ -12,6 +12,7 @@ from cbam_keras.auditing.layer_under_test import (
     features,
     same,
     scaled,
+    widths,
 )
 from cbam_keras.auditing.results import DEPARTURES, Findings
 from cbam_keras.layers import CBAM, VARIANTS
@@ -39,8 +40,8 @@ def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
         return findings.add("varying_channel_map")
 
     def maps(x):
-        """Returns the channel maps of two sets of weights, `(2, B, C)`."""
-        weights = map(layer.random_weights, range(2))
+        """Returns the channel maps of three sets of weights, `(3, B, C)`."""
+        weights = map(layer.random_weights, range(3))
         factors = [layer.map("channel", x, values) for values in weights]
         return np.mean(factors, axis=(2, 3))
 
@@ -61,6 +62,13 @@ def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
         width = int(np.prod(layer.weights[kernels[0]].shape)) // channels
         findings.facts["hidden_units"] = width
         findings.add("hidden_width", width=width, channels=channels)
+        ratio = layer.factory.ratio
+        if ratio is not None:
+            findings.facts["reduction_ratio"] = ratio
+            roundings = widths(channels, ratio)
+            how = [name for name, n in roundings.items() if n == width]
+            if 0 < len(how) < len(roundings):
+                findings.add("rounding", how=" or ".join(how))
     biases = any(tuple(weight.shape) == (channels,) for weight in layer.weights)
     findings.facts["use_bias"] = biases
     findings.add("mlp_bias", biases="biases" if biases else "no biases")
@@ -259,9 +267,10 @@ def _check_scale(layer, findings):
         findings.add("scale", scale=scale)
 
 
-def check_outputs(layer: LayerUnderTest, findings: Findings) -> str | None:
-    """Compares outputs with those of the formula; returns the variant."""
-    departs, fits, formula = bool(findings.departures), False, None
+def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds outputs that are not those of the formula, and the variant."""
+    departs, fits = bool(findings.sentences["departure"]), False
+    formula = None
     for ours, order in _formulas(layer, findings.facts):
         fits = True
         if _same_outputs(layer, ours, order, layer.x):
@@ -286,9 +295,8 @@ def check_outputs(layer: LayerUnderTest, findings: Findings) -> str | None:
                 different.append(kind)
     if different:
         findings.add("other_outputs", kinds=", ".join(different))
-    if formula is None or different:
-        return None
-    return _variant(layer, findings.facts)
+    elif formula is not None:
+        findings.facts["variant"] = _variant(layer, findings.facts)
 
 
 def _kinds(layer):
@@ -384,13 +392,15 @@ def _variant(layer, facts):
 
     Entries of which every argument fits come before those whose sizes differ.
     """
+    channels = layer.shape[-1]
     facts = {"activation": "relu", "order": "channel_first", **facts}
     for sizes in ((), ("reduction_ratio", "hidden_units")):
         for name, options in VARIANTS.items():
             config = CBAM(**options).get_config()
-            width = int(layer.shape[-1] / config["reduction_ratio"] + 0.5)
-            config["hidden_units"] = max(1, width)
             free = {"identity_init"}
+            ratio = config["reduction_ratio"]
+            if facts["hidden_units"] in widths(channels, ratio).values():
+                free |= {"hidden_units"}
             if sizes:
                 free |= {"kernel_size"}
             if "reduction_ratio" not in options:

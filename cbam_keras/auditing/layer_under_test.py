@@ -29,10 +29,10 @@ class LayerFactory:
     error: Exception | None = None
 
     @property
-    def ratios(self) -> list[int]:
-        """The values of the arguments that are reduction ratios."""
+    def ratio(self) -> int | None:
+        """The reduction ratio, if that is an argument."""
         values = [v for k, v in self.arguments.items() if is_ratio(k)]
-        return [value for value in values if type(value) is int]
+        return next((x for x in values if type(x) is int and x > 0), None)
 
 
 class LayerUnderTest:
@@ -208,15 +208,16 @@ def same(a, b):
 def factory_for(layer: Any) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
     if isinstance(layer, keras.layers.Layer):
+        error = None
         try:
             copy_of(layer)
-        except Exception as error:
-            # The layer itself is run, which does not change it.
-            return LayerFactory(lambda channels: layer, {}, layer, error)
+        except Exception as problem:
+            error = problem
         return LayerFactory(
             lambda channels, **changes: copy_of(layer, **changes),
             arguments_of(layer),
             layer,
+            error,
         )
     if not callable(layer):
         raise TypeError(
@@ -290,6 +291,17 @@ def missing_arguments(layer: keras.layers.Layer) -> list[str]:
 def is_ratio(name: str) -> bool:
     """Returns whether an argument is a reduction ratio, by its name."""
     return "ratio" in name or "reduction" in name or name == "r"
+
+
+def widths(channels: int, ratio: float) -> dict[str, int]:
+    """Returns the widths that `C / r` may mean, by the rounding."""
+    # A ratio below 1 is the fraction itself.
+    quotient = channels / ratio if ratio >= 1 else channels * ratio
+    return {
+        "truncated": max(1, int(quotient)),
+        "rounded": max(1, int(quotient + 0.5)),
+        "rounded up": max(1, -int(-quotient // 1)),
+    }
 
 
 def _recorded_by_keras(layer):

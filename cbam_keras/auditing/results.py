@@ -154,7 +154,7 @@ DEPARTURES = {
     "loaded.",
     "idle_argument": "The argument `{name}` does nothing: weights and outputs "
     "with {name}={other!r} are those with {name}={value!r}.",
-    "other_width": "With {name}={value!r} the hidden layer has {width} units "
+    "other_width": "With {ratio} the hidden layer has {width} units "
     "for {channels} channels, in place of {expected}.",
     "other_window": "With kernel_size={value} the window of the spatial gate "
     "is {window[0]} x {window[1]}.",
@@ -201,29 +201,33 @@ UNCHECKED = {
 }
 
 
+SENTENCES = {
+    "departure": DEPARTURES,
+    "choice": CHOICES,
+    "not checked": UNCHECKED,
+}
+
+
 class Findings:
     """Sentences that the checks add, and facts that later checks need.
 
     Attributes:
+        sentences: Dictionary of kinds to lists of sentences.
         facts: Dictionary of what was measured, mostly by the arguments of
             `CBAM`.
     """
 
     def __init__(self):
-        self.departures: list[str] = []
-        self.choices: list[str] = []
-        self.unchecked: list[str] = []
+        self.sentences: dict[str, list[str]] = {kind: [] for kind in SENTENCES}
         self.facts: dict[str, Any] = {}
 
     def add(self, key: str, **values: Any) -> None:
         """Adds the sentence of a key of one of the dictionaries above."""
-        for sentences, templates in (
-            (self.departures, DEPARTURES),
-            (self.choices, CHOICES),
-            (self.unchecked, UNCHECKED),
-        ):
-            if key in templates:
-                sentences.append(templates[key].format(**values))
+        for kind, sentences in SENTENCES.items():
+            if key in sentences:
+                text = sentences[key].format(**values)
+                if text not in self.sentences[kind]:
+                    self.sentences[kind].append(text)
 
     @contextlib.contextmanager
     def errors_as(self, key: str, **values: Any) -> Iterator[None]:

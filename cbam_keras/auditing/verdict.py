@@ -7,7 +7,6 @@ import keras
 
 from cbam_keras import _inspection
 from cbam_keras.auditing import contract, formula
-from cbam_keras.auditing.formula import SIZE
 from cbam_keras.auditing.gates import find_gates
 from cbam_keras.auditing.layer_under_test import (
     LayerFactory,
@@ -52,27 +51,20 @@ def audit(layer: Any) -> Audit:
         >>> result.variant
         'kobiso_keras'
     """
+    findings = Findings()
     with _inspection.same_randomness(), _inspection.dtype_policy("float32"):
-        factory = factory_for(layer)
-        findings = Findings()
-        variant = _check(factory, findings)
+        variant = _check(factory_for(layer), findings)
     name = repr(layer)
     if isinstance(layer, keras.layers.Layer):
         name = f'{type(layer).__name__} layer "{layer.name}"'
     elif inspect.isclass(layer) or inspect.isfunction(layer):
         name = layer.__name__
-    return Audit(
-        name,
-        tuple(dict.fromkeys(findings.departures)),
-        tuple(findings.choices),
-        tuple(findings.unchecked),
-        variant,
-    )
+    return Audit(name, *map(tuple, findings.sentences.values()), variant)
 
 
 def _check(factory: LayerFactory, findings: Findings) -> str | None:
     """Runs all checks and returns the variant."""
-    if factory.error and not factory.instance.built:
+    if factory.error is not None:
         findings.add("not_copied", error=first_line(factory.error))
         findings.add("all")
         return None
@@ -84,25 +76,24 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
     if not layer.kernels:
         findings.add("no_kernels")
         return None
-    if layer.shape[:2] != SIZE:
-        findings.add("fixed_size", shape=layer.shape, size=SIZE)
+    if layer.shape[:2] != formula.SIZE:
+        findings.add("fixed_size", shape=layer.shape, size=formula.SIZE)
     find_gates(layer)
-    formula.check_channel_gate(layer, findings)
-    formula.check_spatial_gate(layer, findings)
-    formula.check_combination(layer, findings)
-    if len(factory.ratios) == 1:
-        findings.facts["reduction_ratio"] = factory.ratios[0]
-    variant = formula.check_outputs(layer, findings)
-    contract.check_configuration(layer, findings)
-    if factory.error is None:
-        contract.check_arguments(layer, findings)
-        contract.check_saving(layer, findings)
-        contract.check_mixed_precision(layer, findings)
-        contract.check_unknown_size(layer, findings)
-        contract.check_data_format(layer, findings)
-    contract.check_gradients(layer, findings)
-    contract.note_rounding(layer, findings)
-    return variant
+    for check in (
+        formula.check_channel_gate,
+        formula.check_spatial_gate,
+        formula.check_combination,
+        formula.check_outputs,
+        contract.check_configuration,
+        contract.check_arguments,
+        contract.check_saving,
+        contract.check_mixed_precision,
+        contract.check_unknown_size,
+        contract.check_data_format,
+        contract.check_gradients,
+    ):
+        check(layer, findings)
+    return findings.facts.get("variant")
 
 
 def _first_that_runs(factory):
@@ -123,28 +114,31 @@ def _first_that_runs(factory):
             errors.append(error)
     raise ValueError(
         "`layer` must take features of shape (B, H, W, C). Received: a "
-        f"layer that fails for {(*SIZE, CHANNELS)} and other sizes "
+        f"layer that fails for {(*formula.SIZE, CHANNELS)} and other sizes "
         f"({first_line(errors[0])})"
     ) from errors[0]
 
 
 def _shapes(factory):
     """Returns shapes `(H, W, C)` to try, the preferred ones first."""
-    # A hidden layer of two units at least.
-    channels = [max([CHANNELS, *(2 * ratio for ratio in factory.ratios)])]
-    sizes = [(size, size) for size in FIXED_SIZES]
-    layer = factory.instance
+    layer, ratio = factory.instance, factory.ratio
+    channels, sizes = [CHANNELS], [(size, size) for size in FIXED_SIZES]
+    if ratio is not None:
+        # Truncating and rounding C / r differ, and the width is at least 4.
+        quotient = max(4, CHANNELS // ratio) + 0.75
+        channels = [int(quotient * ratio), max(CHANNELS, 2 * ratio)]
     if layer is not None:
         # The number of channels may be an argument of its constructor.
         values = factory.arguments.values()
         channels += [x for x in values if type(x) is int and x > 1]
     if layer is not None and layer.built:
-        shape = getattr(layer, "input_shape", None)
-        if isinstance(shape, tuple) and len(shape) == 4:
-            channels = [shape[-1]]
-            sizes[:0] = [] if None in shape[1:3] else [shape[1:3]]
-        elif shape is None and layer.input_spec is not None:
-            axes = getattr(layer.input_spec, "axes", None) or {}
-            channels = [*axes.values(), *channels]
-    shapes = [(*SIZE, count) for count in dict.fromkeys(channels)]
-    return shapes + [(*size, channels[0]) for size in sizes]
+        shape = (layer.get_build_config() or {}).get("input_shape")
+        shape = list(shape or getattr(layer, "input_shape", ()))
+        if len(shape) == 4:
+            first = getattr(layer, "data_format", None) == "channels_first"
+            channels = [shape.pop(1 if first else -1)]
+            sizes[:0] = [] if None in shape[1:] else [tuple(shape[1:])]
+    channels = list(dict.fromkeys(channels))
+    return [(*formula.SIZE, count) for count in channels] + [
+        (*size, count) for size in sizes for count in channels[:2]
+    ]
