@@ -127,7 +127,7 @@ WRONG = {
         "applied to each pooled branch",
         "`get_config` lacks the arguments ratio",
     ],
-    "NoConfig": ["cannot be copied by `from_config(get_config())`"],
+    "NoConfig": ["`from_config(get_config())` fails"],
     "BuiltInCall": ["no trainable kernels"],
     "with_lambda": ["Lambda"],
     "Tutorial": [
@@ -199,8 +199,8 @@ def test_nothing_of_the_users_is_changed():
 @pytest.mark.parametrize(
     "layer, error, message",
     [
-        (3, TypeError, "`layer` must be a keras layer or a callable"),
-        (lambda: CBAM(), TypeError, "must take the number of channels"),
+        (3, TypeError, "`layer` must be a keras layer, or a callable"),
+        (lambda: CBAM(), TypeError, "that takes the number of channels"),
         (lambda channels: 3, TypeError, "must return a keras layer"),
         (keras.layers.Conv1D(4, 3), ValueError, "must take features"),
     ],

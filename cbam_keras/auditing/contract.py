@@ -15,7 +15,7 @@ from cbam_keras.auditing.results import Findings, first_line
 
 def check_configuration(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether `get_config` and `from_config` make an equal layer."""
-    with findings.errors_as("not_equal"):
+    with findings.errors_as("not_copied"):
         missing = tested.missing_arguments(layer.layer)
         equal = layer.equals(tested.copy_of(layer.layer))
         if missing:

@@ -17,6 +17,8 @@ from cbam_keras.auditing.layer_under_test import (
 from cbam_keras.auditing.results import DEPARTURES, Findings
 from cbam_keras.layers import CBAM, VARIANTS
 
+ORDERS = ("channel_first", "spatial_first", "parallel")
+
 # The size of the features: an odd number of positions and large enough for a
 # window of 11. Then sizes for which layers may behave otherwise.
 SIZE, OTHER_SIZES = (15, 13), ((6, 9), (40, 44), (1, 1))
@@ -86,12 +88,16 @@ def _check_activation(gate, layer, findings):
 def _check_pools(gate, maps, x, findings):
     """Adds what a gate pools by: both the average and the maximum."""
     pools = gates.pools_used(gate, maps, x)
-    findings.facts[f"{gate}_pool_types"] = pools
-    alone = {("avg",): "average_alone", ("max",): "maximum_alone"}
-    key = "other_pools" if "other" in pools else alone.get(pools, "no_pools")
-    if pools != ("avg", "max"):
-        over = "positions" if gate == "channel" else "channels"
-        findings.add(key, gate=gate, over=over)
+    over = "positions" if gate == "channel" else "channels"
+    if "other" in pools:
+        findings.add("other_pools", gate=gate, over=over)
+    elif pools:
+        findings.facts[f"{gate}_pool_types"] = pools
+    else:
+        findings.add("no_pools", gate=gate, over=over)
+    alone = {("avg",): "average", ("max",): "maximum"}
+    if pools in alone:
+        findings.add("one_pool", gate=gate, pool=alone[pools], over=over)
 
 
 def _check_mlp(maps, layer, activation, findings):
@@ -180,10 +186,8 @@ def _check_window(maps, layer, findings):
     findings.facts["window"] = size
     ends = np.array([(window[0], window[-1]) for window in windows])
     dilation = windows[0][1] - windows[0][0] if size[0] > 1 else 1
-    if dilation > 1:
-        findings.add("dilated_window", size=size, dilation=dilation)
-    else:
-        findings.add("window", size=size)
+    dilated = f", with a dilation of {dilation}" if dilation > 1 else ""
+    findings.add("window", size=size, dilated=dilated)
     if any(ends.sum(axis=1) != 2 * centre):
         findings.add("not_centred")
     elif size[0] == size[1] and dilation == 1:
@@ -201,47 +205,10 @@ def _check_convolution(maps, layer, activation, findings):
         findings.add("not_convolution")
 
 
-def check_combination(layer: LayerUnderTest, findings: Findings) -> None:
-    """Adds how the gates are combined: residual, order and scale."""
+def check_scale(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds what there is beside the two gates, and their range."""
     if layer.residual:
         findings.add("residual")
-    if {"channel_pool_types", "spatial"} <= set(findings.facts):
-        order = None
-        if _spatial_gate_is_first(layer):
-            order = "spatial_first"
-        elif _gates_are_parallel(layer):
-            order = "parallel"
-        if order is not None:
-            findings.add(order)
-            findings.facts["order"] = order
-    _check_scale(layer, findings)
-
-
-def _spatial_gate_is_first(layer):
-    # Far from two positions that are exchanged, a spatial map that comes first
-    # stays the same, and so does a channel map that is computed from the input.
-    x = layer.x.copy()
-    x[:, [0, -1], [0, -1]] = x[:, [-1, 0], [-1, 0]]
-    middle = np.s_[:, x.shape[1] // 2, x.shape[2] // 2]
-    weights = layer.random_weights()
-    before, after = (layer.factors(y, weights)[middle] for y in (layer.x, x))
-    return np.abs(after - before).max() > 1e-5 * np.abs(before).max()
-
-
-def _gates_are_parallel(layer):
-    # Then another channel gate does not change the spatial map.
-    weights, others = layer.random_weights(), layer.random_weights(seed=1)
-    for i in layer.gates["spatial"]:
-        others[i] = weights[i]
-    first, second = (
-        layer.spatial_map_after_channel_gate(layer.x, values)
-        for values in (weights, others)
-    )
-    known = np.isfinite(first) & np.isfinite(second)
-    return known.any() and np.abs(first - second)[known].max() < 1e-4
-
-
-def _check_scale(layer, findings):
     present = [gate for gate, kernels in layer.gates.items() if kernels]
     activations = {findings.facts.get(gate) for gate in present}
     if not layer.factor_at_rest or not activations <= {"sigmoid", "clipped"}:
@@ -271,14 +238,15 @@ def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds outputs that are not those of the formula, and the variant."""
     departs, fits = bool(findings.sentences["departure"]), False
     formula = None
-    for ours, order in _formulas(layer, findings.facts):
+    for ours, places in _formulas(layer, findings.facts):
         fits = True
-        if _same_outputs(layer, ours, order, layer.x):
-            formula = ours, order
-            maps = findings.facts["spatial_pool_types"] = (
-                ours.layer.spatial_pool_types
-            )
+        if _same_outputs(layer, ours, places, layer.x):
+            formula, maps = (ours, places), ours.layer.spatial_pool_types
+            findings.facts |= {"order": ours.layer.order}
+            findings.facts |= {"spatial_pool_types": maps}
             findings.add("stacked", order="; ".join(maps))
+            if ours.layer.order in DEPARTURES:
+                findings.add(ours.layer.order)
             break
     if formula is None and not departs:
         findings.add("other_outputs" if fits else "other_weights", kinds=RANDOM)
@@ -319,30 +287,27 @@ def _kinds(layer):
 
 
 def _formulas(layer, facts):
-    """Yields layers of ours, and in which order they take the weights."""
-    known = {"hidden_units", "kernel_size", "channel_pool_types", "spatial"}
-    pools = ("channel_pool_types", "spatial_pool_types")
-    if any("other" in facts.get(key, "") for key in pools) or (
-        layer.residual or not known <= set(facts)
-    ):
+    """Yields layers of ours, and which of their weights the layer's are."""
+    known = {"hidden_units", "kernel_size", "spatial_pool_types"}
+    if layer.residual or not known | {"channel_pool_types"} <= set(facts):
         return
-    config = CBAM().get_config()
+    config, pools = CBAM().get_config(), facts["spatial_pool_types"]
     options = {key: facts[key] for key in facts if key in config}
     options["use_bias"] = True
-    for maps in (("avg", "max"), ("max", "avg")):
-        options["spatial_pool_types"] = maps
+    for order, maps in itertools.product(ORDERS, itertools.permutations(pools)):
+        options |= {"order": order, "spatial_pool_types": maps}
         ours = CBAM(**options, data_format="channels_last")
         ours = LayerUnderTest(ours, layer.shape)
-        values = _arrays(layer, layer.weights)
-        shapes = [tuple(np.squeeze(weight).shape) for weight in ours.weights]
-        for order in _orders(values, shapes):
-            if set(ours.kernels) <= set(order):
-                yield ours, order
+        values = _arrays(layer, layer.random_weights())
+        shapes = [np.squeeze(value).shape for value in ours.random_weights()]
+        for places in _arrangements(values, shapes):
+            if set(ours.kernels) <= set(places):
+                yield ours, places
 
 
 def _arrays(layer, weights):
     """Returns weights without axes of length 1, split kernels as one."""
-    arrays = {i: np.squeeze(np.asarray(w)) for i, w in enumerate(weights)}
+    arrays = {i: np.squeeze(weight) for i, weight in enumerate(weights)}
     spatial = layer.gates["spatial"]
     if len(spatial) == 2 and {arrays[i].ndim for i in spatial} == {2}:
         # Each pooled map has a convolution, and the results are added.
@@ -352,7 +317,7 @@ def _arrays(layer, weights):
     return list(arrays.values())
 
 
-def _orders(arrays, shapes, begun=()):
+def _arrangements(arrays, shapes, begun=()):
     """Yields each way to arrange arrays, whose axes may be in any order.
 
     A way is a dictionary of positions in `shapes` to positions in `arrays`
@@ -367,16 +332,16 @@ def _orders(arrays, shapes, begun=()):
             taken = i in dict(begun)
             if not taken and array.transpose(axes).shape == shape:
                 item = i, (len(begun), axes)
-                yield from _orders(arrays, shapes, (*begun, item))
+                yield from _arrangements(arrays, shapes, (*begun, item))
 
 
-def _same_outputs(layer, ours, order, x, factor=1, training=False):
+def _same_outputs(layer, ours, places, x, factor=1, training=False):
     """Returns whether one of our layers gives the same with the weights."""
     weights = scaled(layer.random_weights(biases=True), layer.kernels, factor)
     arrays = _arrays(layer, weights)
     # Weights that the layer lacks are those that change nothing.
     values = ours.random_weights()
-    for i, (source, axes) in order.items():
+    for i, (source, axes) in places.items():
         values[i] = arrays[source].transpose(axes).reshape(values[i].shape)
     difference = layer.output(x, weights, training) - ours.output(
         x, values, training
@@ -393,7 +358,7 @@ def _variant(layer, facts):
     Entries of which every argument fits come before those whose sizes differ.
     """
     channels = layer.shape[-1]
-    facts = {"activation": "relu", "order": "channel_first", **facts}
+    facts = {"activation": "relu", **facts}
     for sizes in ((), ("reduction_ratio", "hidden_units")):
         for name, options in VARIANTS.items():
             config = CBAM(**options).get_config()

@@ -19,14 +19,12 @@ class LayerFactory:
     """Makes copies of a layer, which itself is left as it is.
 
     `make` takes the number of channels, and values in place of those in
-    `arguments`. `instance` is the layer if `audit` received one, and `error`
-    why it cannot be copied.
+    `arguments`. `instance` is the layer if `audit` received one.
     """
 
     make: Callable[..., keras.layers.Layer]
     arguments: dict[str, Any]
     instance: Any = None
-    error: Exception | None = None
 
     @property
     def ratio(self) -> int | None:
@@ -38,17 +36,11 @@ class LayerFactory:
 class LayerUnderTest:
     """A layer that is run with chosen weights, without changing its state.
 
-    Attributes:
-        x: Random features `(B, H, W, C)`.
-        weights: List of its weights, moving statistics excluded.
-        kernels: List of the indices of weights that have several axes.
-        residual: Float, 1 if the layer adds its input to the product, else 0.
-        gates: Dictionary of `"channel"` and `"spatial"` to lists of the indices
-            of their kernels. A gate is at rest while these are 0.
-        factor_at_rest: Float, what the input is multiplied by while both
-            gates are at rest.
-        unobservable: List of the gates that cannot be seen while the other
-            gate is at rest, because that is 0 then.
+    Of its `weights`, moving statistics excluded, `kernels` are the indices of
+    those with several axes, and `gates` those of the `"channel"` and the
+    `"spatial"` gate. A gate is at rest while its kernels are 0, and
+    `unobservable` if it cannot be seen while the other is, because that is 0
+    then. `residual` is 1 if the layer adds its input to the product, else 0.
     """
 
     def __init__(
@@ -63,7 +55,9 @@ class LayerUnderTest:
         data_format = getattr(layer, "data_format", None)
         self.channels_first = data_format == "channels_first"
         self.x = features(*shape)
-        self.residual, self.factor_at_rest = 0.0, 1.0
+        self.residual = 0.0
+        # What features are multiplied by while both gates are at rest.
+        self.factor_at_rest = 1.0
         self.gates: dict[str, list[int]] = {}
         self.unobservable: list[str] = []
         if not layer.built:
@@ -208,32 +202,19 @@ def same(a, b):
 def factory_for(layer: Any) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
     if isinstance(layer, keras.layers.Layer):
-        error = None
-        try:
-            copy_of(layer)
-        except Exception as problem:
-            error = problem
         return LayerFactory(
             lambda channels, **changes: copy_of(layer, **changes),
             arguments_of(layer),
             layer,
-            error,
         )
-    if not callable(layer):
-        raise TypeError(
-            "`layer` must be a keras layer or a callable that takes the "
-            "number of channels and returns one. Received: "
-            f"layer={layer!r} of type {type(layer).__name__}"
-        )
-    signature = _signature(layer)
+    signature = _signature(layer) if callable(layer) else None
     # A class that needs no argument finds the channels when it is built.
     without_channels = inspect.isclass(layer) and _binds(signature)
     if not without_channels and not _binds(signature, 32):
         raise TypeError(
-            "A `layer` that is callable must take the number of channels, as "
-            f"f(channels). Received: layer={layer!r} with the arguments "
-            f"{signature}. Give a function such as lambda channels: "
-            "MyCBAM(channels, ratio=8)"
+            "`layer` must be a keras layer, or a callable that takes the "
+            "number of channels and returns one, as lambda channels: "
+            f"MyCBAM(channels, ratio=8). Received: layer={layer!r}"
         )
 
     def make(channels, **changes):
@@ -319,7 +300,7 @@ def _signature(layer):
 def _binds(signature, *arguments):
     try:
         signature.bind(*arguments)
-    except TypeError:
+    except (AttributeError, TypeError):
         return False
     return True
 

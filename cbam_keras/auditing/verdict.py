@@ -11,6 +11,7 @@ from cbam_keras.auditing.gates import find_gates
 from cbam_keras.auditing.layer_under_test import (
     LayerFactory,
     LayerUnderTest,
+    copy_of,
     factory_for,
 )
 from cbam_keras.auditing.results import Audit, Findings, first_line
@@ -64,10 +65,12 @@ def audit(layer: Any) -> Audit:
 
 def _check(factory: LayerFactory, findings: Findings) -> str | None:
     """Runs all checks and returns the variant."""
-    if factory.error is not None:
-        findings.add("not_copied", error=first_line(factory.error))
-        findings.add("all")
-        return None
+    if factory.instance is not None:
+        with findings.errors_as("not_copied"):
+            copy_of(factory.instance)
+        if findings.sentences["departure"]:
+            findings.add("all")
+            return None
     layer, output = _first_that_runs(factory)
     if output.shape != layer.x.shape:
         shapes = {"output": output.shape[1:], "input": layer.x.shape[1:]}
@@ -82,7 +85,7 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
     for check in (
         formula.check_channel_gate,
         formula.check_spatial_gate,
-        formula.check_combination,
+        formula.check_scale,
         formula.check_outputs,
         contract.check_configuration,
         contract.check_arguments,
