@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -291,19 +291,15 @@ def _load_torch(path):
 
 
 class Format(NamedTuple):
-    """How a format is written and run.
+    """How a format is written by backends with packages, and run.
 
-    Attributes:
-        title: String, the name of its runtime.
-        ending: String, of its file; empty for a folder.
-        packages: Dictionary of backends that write it to packages needed.
-        runtime: String, the package that runs it.
-        load: Function of a path that returns one of inputs and outputs.
+    `title` is the name of its runtime, and `runtime` the package. `ending` is
+    that of its file, empty for a folder.
     """
 
     title: str
     ending: str
-    packages: dict[str, tuple[str, ...]]
+    packages: Mapping[str, tuple[str, ...]]
     runtime: str
     load: Callable[[pathlib.Path], Callable[[np.ndarray], Any]]
 

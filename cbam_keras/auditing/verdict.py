@@ -60,7 +60,8 @@ def audit(layer: Any) -> Audit:
         name = f'{type(layer).__name__} layer "{layer.name}"'
     elif inspect.isclass(layer) or inspect.isfunction(layer):
         name = layer.__name__
-    return Audit(name, *map(tuple, findings.sentences.values()), variant)
+    departures, choices, unchecked = map(tuple, findings.sentences.values())
+    return Audit(name, departures, choices, unchecked, variant)
 
 
 def _check(factory: LayerFactory, findings: Findings) -> str | None:

@@ -6,7 +6,7 @@ Tables show them beside the numbers that the paper prints.
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cbam_keras import _checks, _terminal, profiling
 from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
@@ -144,13 +144,14 @@ def paper_tables(
     names = list(known) if names is None else list(names)
     for name in names:
         _checks.one_of("names", name, known)
-    rows, shown = [], names
+    items: Iterable[str] = names
     if progress and sys.stderr.isatty():
-        shown = _terminal.watched(names, len(names), "building the networks")
-    for name in shown:
-        profile = profiling.profile_model(build_preset(name))
-        rows.append(TableRow(known[name], profile.parameters, profile.macs))
-    return PaperTables(rows)
+        items = _terminal.watched(names, len(names), "building the networks")
+    profiles = {x: profiling.profile_model(build_preset(x)) for x in items}
+    return PaperTables(
+        TableRow(known[name], profile.parameters, profile.macs)
+        for name, profile in profiles.items()
+    )
 
 
 def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
