@@ -63,6 +63,8 @@ def check_arguments(layer: LayerUnderTest, findings: Findings) -> None:
         name: value
         for name, value in arguments.items()
         if type(value) in (int, float) and value > 0 and "seed" not in name
+        # The number of channels, which the features have anyway.
+        if value != channels
     }
     # An argument that is the width itself takes the place of the ratio.
     replaced = width is not None and any(

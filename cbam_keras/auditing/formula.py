@@ -71,9 +71,20 @@ def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
             how = [name for name, n in roundings.items() if n == width]
             if 0 < len(how) < len(roundings):
                 findings.add("rounding", how=" or ".join(how))
-    biases = any(tuple(weight.shape) == (channels,) for weight in layer.weights)
+    biases = (channels,) in _shapes_of_biases(layer)
     findings.facts["use_bias"] = biases
     findings.add("mlp_bias", biases="biases" if biases else "no biases")
+
+
+def _shapes_of_biases(layer):
+    """Returns shapes, without axes of length 1, of what is added."""
+    return [
+        tuple(size for size in weight.shape if size > 1)
+        for i, weight in enumerate(layer.weights)
+        # That of a batch normalization is not a bias of the layer before.
+        if i not in layer.kernels and not layer.starts[i]
+        if "beta" not in weight.path
+    ]
 
 
 def _check_activation(gate, layer, findings):
@@ -165,10 +176,7 @@ def check_spatial_gate(layer: LayerUnderTest, findings: Findings) -> None:
     if any(shape != (1,) for shape in statistics):
         findings.add("normalized_features")
     if count == 1:
-        biases = [w for w in layer.weights if tuple(w.shape) == (1,)]
-        # Gamma and beta are not biases of the convolution.
-        affine = [w for w in biases if "gamma" in w.path or "beta" in w.path]
-        biased = len(biases) > len(affine)
+        biased = () in _shapes_of_biases(layer)
         findings.facts["spatial_use_bias"] = biased
         findings.add("spatial_bias", bias="a bias" if biased else "no bias")
 

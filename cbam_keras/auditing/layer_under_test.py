@@ -214,12 +214,18 @@ def factory_for(layer: Any) -> LayerFactory:
         raise TypeError(
             "`layer` must be a keras layer, or a callable that takes the "
             "number of channels and returns one, as lambda channels: "
-            f"MyCBAM(channels, ratio=8). Received: layer={layer!r}"
+            "MyCBAM(channels, ratio=8), or that takes a tensor and returns "
+            f"one. Received: layer={layer!r}"
         )
 
     def make(channels, **changes):
         arguments = () if without_channels else (channels,)
-        result = layer(*arguments, **changes)
+        try:
+            result = layer(*arguments, **changes)
+        except Exception:
+            result = _model_of(layer, channels, changes)
+            if result is None:
+                raise
         if not isinstance(result, keras.layers.Layer):
             raise TypeError(
                 "A `layer` that is callable must return a keras layer. "
@@ -228,6 +234,15 @@ def factory_for(layer: Any) -> LayerFactory:
         return result
 
     return LayerFactory(make, _defaults(signature))
+
+
+def _model_of(function, channels, arguments):
+    """Returns a model of a function of a tensor, `None` if it is not one."""
+    inputs = keras.Input((None, None, channels))
+    try:
+        return keras.Model(inputs, function(inputs, **arguments))
+    except Exception:
+        return None
 
 
 def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
