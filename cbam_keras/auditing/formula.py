@@ -175,10 +175,8 @@ def check_spatial_gate(layer: LayerUnderTest, findings: Findings) -> None:
     findings.add("normalizes" if normalizes else "no_normalization")
     if any(shape != (1,) for shape in statistics):
         findings.add("normalized_features")
-    if count == 1:
-        biased = () in _shapes_of_biases(layer)
-        findings.facts["spatial_use_bias"] = biased
-        findings.add("spatial_bias", bias="a bias" if biased else "no bias")
+    biased = findings.facts["spatial_use_bias"] = () in _shapes_of_biases(layer)
+    findings.add("spatial_bias", bias="a bias" if biased else "no bias")
 
 
 def _check_window(maps, layer, findings):
@@ -246,6 +244,10 @@ def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds outputs that are not those of the formula, and the variant."""
     departs, fits = bool(findings.sentences["departure"]), False
     formula = None
+    surplus = _parameters_beyond_the_formula(layer, findings.facts)
+    if surplus > 0 and not departs:
+        findings.add("more_parameters", count=surplus)
+        departs = True
     for ours, places in _formulas(layer, findings.facts):
         fits = True
         if _same_outputs(layer, ours, places, layer.x):
@@ -292,6 +294,17 @@ def _kinds(layer):
             other = features(*size, channels)
             kinds["features of {} x {}".format(*size)] = (other, 1, False)
     return kinds
+
+
+def _parameters_beyond_the_formula(layer, facts):
+    units, size = facts.get("hidden_units"), facts.get("kernel_size")
+    if units is None or size is None:
+        return 0
+    channels = layer.shape[-1]
+    mlp = (channels + 1) * units + (units + 1) * channels
+    spatial = 2 * size**2 + facts["spatial_use_bias"]
+    of_layer = sum(int(np.prod(weight.shape)) for weight in layer.weights)
+    return of_layer - mlp - spatial - 2 * facts["spatial_batch_norm"]
 
 
 def _formulas(layer, facts):
@@ -374,7 +387,7 @@ def _variant(layer, facts):
             ratio = config["reduction_ratio"]
             if facts["hidden_units"] in widths(channels, ratio).values():
                 free |= {"hidden_units"}
-            if sizes:
+            if sizes or "reduction_ratio" in options:
                 free |= {"kernel_size"}
             if "reduction_ratio" not in options:
                 free |= set(sizes)

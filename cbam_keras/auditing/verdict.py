@@ -36,7 +36,8 @@ def audit(layer: Any) -> Audit:
     Args:
         layer: A `keras.layers.Layer` or `keras.Model` for features
             `(B, H, W, C)`, built or not; or a callable `f(channels)` that
-            returns one; or a class of layers.
+            returns one; or a class of layers; or a function `f(x)` of a
+            tensor that calls layers.
 
     Returns:
         An `Audit`, which prints as a table.
