@@ -6,8 +6,8 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -99,11 +99,11 @@ def export_model(
     _check_backend(format, chosen, model)
     samples = _samples(model, inputs)
     path = _check_output(output, format, chosen)
-    expected = _arrays(
-        model(keras.ops.convert_to_tensor(sample), training=False)
-        for sample in samples
-    )
+    convert = keras.ops.convert_to_tensor
+    expected = _arrays(model(convert(x), training=False) for x in samples)
     scale = max(float(np.abs(x).max()) for x in expected)
+    half = "16" in model.compute_dtype
+    tolerance = max(scale, 1e-3) * (HALF_TOLERANCE if half else TOLERANCE)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=_files.UNFINISHED
     ) as temporary:
@@ -116,13 +116,11 @@ def export_model(
             warnings.simplefilter("ignore")
             name = str(unfinished)
             model.export(name, format=keras_format, verbose=False, **options)
-        runtime, difference = _runtime_of(chosen), None
+        runtime = _runtime_of(chosen)
+        difference = None
         if runtime is not None:
             run = chosen.load(unfinished)
             outputs = _arrays(run(sample) for sample in samples)
-            tolerance = max(scale, 1e-3) * (
-                HALF_TOLERANCE if "16" in model.compute_dtype else TOLERANCE
-            )
             difference = _compare(outputs, expected, tolerance, runtime)
         contents = [file for file in folder.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in contents)
@@ -138,12 +136,10 @@ def export_model(
 def _check_output(output, format, chosen):
     path = pathlib.Path(output)
     if path.suffix != chosen.ending:
-        wanted = f"must end in {chosen.ending}"
-        if not chosen.ending:
-            wanted = "must be the name of a folder, without an ending,"
+        ending = chosen.ending or "the name of a folder, without an ending"
         raise ValueError(
-            f'`output` {wanted} for format="{format}". Received: '
-            f'output="{path}"'
+            f'`output` must end in {ending} for format="{format}". '
+            f'Received: output="{path}"'
         )
     _check_new(path)
     _files.output_folder(path.parent)
@@ -211,15 +207,24 @@ def _arrays(outputs):
     return [keras.ops.convert_to_numpy(x).astype("float32") for x in tensors]
 
 
+def _runtime_of(chosen):
+    """Returns a format's runtime with its version, or `None` without it."""
+    try:
+        importlib.import_module(chosen.runtime)
+    except ImportError:
+        return None
+    # Not that of the distribution, which may be called tensorflow-cpu.
+    package = importlib.import_module(chosen.runtime.split(".")[0])
+    return f"{chosen.title} {package.__version__.split('-')[0]}"
+
+
 def _compare(outputs, expected, tolerance, runtime):
     """Returns the largest difference of all outputs, or raises."""
-    shapes = [x.shape for x in outputs]
-    expected_shapes = [x.shape for x in expected]
-    if shapes != expected_shapes:
+    shapes, own = ([x.shape for x in arrays] for arrays in (outputs, expected))
+    if shapes != own:
         raise RuntimeError(
             f"In {runtime} the exported model must return arrays of the "
-            f"model's shapes, {expected_shapes}. Received: {shapes}. Nothing "
-            "is written"
+            f"model's shapes, {own}. Received: {shapes}. Nothing is written"
         )
     pairs = zip(outputs, expected, strict=True)
     difference = float(np.max([np.abs(x - y).max() for x, y in pairs]))
@@ -231,17 +236,6 @@ def _compare(outputs, expected, tolerance, runtime):
             f"{tolerance:.2g}. Nothing is written"
         )
     return difference
-
-
-def _runtime_of(chosen):
-    """Returns a format's runtime with its version, or `None` without it."""
-    try:
-        importlib.import_module(chosen.runtime)
-    except ImportError:
-        return None
-    # Not that of the distribution, which may be called tensorflow-cpu.
-    package = importlib.import_module(chosen.runtime.split(".")[0])
-    return f"{chosen.title} {package.__version__.split('-')[0]}"
 
 
 def _torch_options(model, sample):
@@ -296,53 +290,34 @@ def _load_torch(path):
     return lambda inputs: keras.tree.flatten(program(torch.from_numpy(inputs)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """How a format is written and run.
+class Format(NamedTuple):
+    """How a format is written by backends with packages, and run.
 
-    Attributes:
-        title: String, the name of its runtime.
-        ending: String, of its file; empty for a folder.
-        packages: Dictionary of backends that write it to packages needed.
-        runtime: String, the package that runs it.
-        load: Function of a path that returns one of inputs and outputs.
+    `title` is the name of its runtime, and `runtime` the package. `ending` is
+    that of its file, empty for a folder.
     """
 
     title: str
     ending: str
-    packages: dict[str, tuple[str, ...]]
+    packages: Mapping[str, tuple[str, ...]]
     runtime: str
     load: Callable[[pathlib.Path], Callable[[np.ndarray], Any]]
 
 
+ONNX = {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx", "onnxscript")}
+OPENVINO = {"tensorflow": ("openvino",), "torch": ("openvino",)}
+SAVED_MODEL = {"tensorflow": (), "jax": ("tensorflow",)}
+LITERT = "ai_edge_litert.interpreter"
 FORMATS = {
     "saved_model": Format(
-        "TensorFlow",
-        "",
-        {"tensorflow": (), "jax": ("tensorflow",)},
-        "tensorflow",
-        _load_saved_model,
+        "TensorFlow", "", SAVED_MODEL, "tensorflow", _load_saved_model
     ),
-    "onnx": Format(
-        "ONNX Runtime",
-        ".onnx",
-        {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx", "onnxscript")},
-        "onnxruntime",
-        _load_onnx,
-    ),
+    "onnx": Format("ONNX Runtime", ".onnx", ONNX, "onnxruntime", _load_onnx),
     "openvino": Format(
-        "OpenVINO",
-        ".xml",
-        {"tensorflow": ("openvino",), "torch": ("openvino",)},
-        "openvino",
-        _load_openvino,
+        "OpenVINO", ".xml", OPENVINO, "openvino", _load_openvino
     ),
     "litert": Format(
-        "LiteRT",
-        ".tflite",
-        {"tensorflow": ()},
-        "ai_edge_litert.interpreter",
-        _load_litert,
+        "LiteRT", ".tflite", {"tensorflow": ()}, LITERT, _load_litert
     ),
     "torch": Format("PyTorch", ".pt2", {"torch": ()}, "torch", _load_torch),
 }

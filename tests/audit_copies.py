@@ -214,3 +214,141 @@ class Tutorial(Correct):
             ops.reshape(pool(x, 16), (-1, x.shape[-1]))
             for pool in (ops.average_pool, ops.max_pool)
         )
+
+
+class NoSigmoidNorReLU(Correct):
+    hidden = None
+
+    def gate(self, z):
+        return z
+
+
+class PoolsOneAxis(Correct):
+    def call(self, x, training=None):
+        pools = ops.mean(x, axis=1), ops.max(x, axis=1)
+        x = x * ops.sigmoid(sum(map(self.run_mlp, pools)))[:, None]
+        return x * self.spatial_map(x)
+
+
+class LayerScale(Correct):
+    def build(self, shape):
+        super().build(shape)
+        self.layer_scale = self.add_weight(
+            shape=(shape[-1],), initializer="ones", name="layer_scale"
+        )
+
+    def call(self, x, training=None):
+        return super().call(x) * self.layer_scale
+
+
+class NormInMLP(Correct):
+    def build(self, shape):
+        super().build(shape)
+        self.mlp_norm = layers.BatchNormalization()
+        self.mlp_norm.build((None, shape[-1]))
+
+    def run_mlp(self, x):
+        return self.mlp_norm(super().run_mlp(x))
+
+
+class Temperature(Correct):
+    def build(self, shape):
+        super().build(shape)
+        self.factor = self.add_weight(shape=(), initializer="ones")
+
+    def logits(self, x):
+        return self.factor * super().logits(x)
+
+
+class ThreeLayers(Correct):
+    def build(self, shape):
+        super().build(shape)
+        self.third = layers.Dense(shape[-1])
+        self.third.build((None, shape[-1]))
+
+    def run_mlp(self, x):
+        return self.third(ops.relu(super().run_mlp(x)))
+
+
+class AverageOfNonzeros(Correct):
+    def pools(self, x):
+        _, maximum = super().pools(x)
+        count = ops.sum(ops.cast(x != 0, x.dtype), axis=(1, 2))
+        return ops.sum(x, axis=(1, 2)) / ops.maximum(count, 1), maximum
+
+
+class ClippedFeatures(Correct):
+    def pools(self, x):
+        return super().pools(ops.clip(x, -5, 5))
+
+
+class WholeForLargeMaps(Correct):
+    def call(self, x, training=None):
+        return x if (x.shape[2] or 0) > 20 else super().call(x)
+
+
+class WholeForOneImage(Correct):
+    def call(self, x, training=None):
+        return x if x.shape[0] == 1 else super().call(x)
+
+
+class HalfInTraining(Correct):
+    def call(self, x, training=None):
+        return super().call(x) * (0.5 if training else 1)
+
+
+@keras.saving.register_keras_serializable(package="audit_copies")
+class TorchStorage(Correct):
+    """Stores kernels as PyTorch does, a convolution for each pooled map."""
+
+    def build(self, shape):
+        channels, size = shape[-1], self.options["kernel_size"]
+        width = self.width(channels)
+
+        def weight(*shape, initializer="he_normal"):
+            return self.add_weight(shape=shape, initializer=initializer)
+
+        self.kernels = weight(width, channels), weight(channels, width)
+        self.biases = [
+            weight(1, 1, 1, n, initializer="zeros") for n in (width, channels)
+        ]
+        self.convolutions = [weight(1, 1, size, size) for _ in range(2)]
+        self.norm = None
+
+    def channel_map(self, x):
+        z = 0
+        for pooled in self.pools(x):
+            for kernel, bias in zip(self.kernels, self.biases, strict=True):
+                z_pooled = (
+                    ops.matmul(pooled, ops.transpose(kernel)) + bias[0, 0]
+                )
+                pooled = ops.relu(z_pooled)
+            z = z + z_pooled
+        return ops.sigmoid(z)
+
+    def logits(self, x):
+        maps = (f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max))
+        return sum(
+            ops.conv(y, ops.transpose(kernel, (2, 3, 1, 0)), padding="same")
+            for y, kernel in zip(maps, self.convolutions, strict=True)
+        )
+
+
+def functional(channels, ratio=8, kernel_size=7):
+    """A model of Keras' layers alone."""
+    inputs = keras.Input((None, None, channels))
+    return keras.Model(inputs, block(inputs, ratio, kernel_size))
+
+
+def block(x, ratio=8, kernel_size=7):
+    """The form of many blogs, a function of a tensor."""
+    first = layers.Dense(x.shape[-1] // ratio, activation="relu")
+    second = layers.Dense(x.shape[-1])
+    pools = layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D
+    z = layers.add([second(first(pool(keepdims=True)(x))) for pool in pools])
+    x = layers.multiply([x, layers.Activation("sigmoid")(z)])
+    maps = [f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max)]
+    conv = layers.Conv2D(
+        1, kernel_size, padding="same", use_bias=False, activation="sigmoid"
+    )
+    return layers.multiply([x, conv(layers.concatenate(maps))])

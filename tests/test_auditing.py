@@ -100,7 +100,7 @@ def test_right_layers_raise_no_alarm(options, variant, choices):
                 "data_format": "channels_first",
             },
             [],
-            ["1 at rest (2 * sigmoid)", "width of 6 for 32"],
+            ["1 at rest (2 * sigmoid)", "width of 6 for "],
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
@@ -120,14 +120,25 @@ WRONG = {
     "IdleRatio": [
         "adds its input",
         "The argument `ratio` does nothing",
-        "2 units for 32 channels, in place of 4",
+        "2 units for 38 channels, in place of 5",
     ],
     "ReturnsMap": ["The output has the shape"],
     "ForgetsRatio": [
         "applied to each pooled branch",
         "`get_config` lacks the arguments ratio",
     ],
-    "NoConfig": ["cannot be copied by `from_config(get_config())`"],
+    "NoSigmoidNorReLU": ["channel gate has no sigmoid", LINEAR],
+    "PoolsOneAxis": ["channel map is not the same at all positions"],
+    "LayerScale": ["multiplied by `layer_scale` too"],
+    "NormInMLP": ["batch normalization outside the spatial gate"],
+    "Temperature": ["1 more parameters"],
+    "ThreeLayers": ["3 dense layers in place of two"],
+    "AverageOfNonzeros": ["(features after a ReLU)"],
+    "ClippedFeatures": ["(features 20 times as large)"],
+    "WholeForLargeMaps": ["(features of 40 x 44)"],
+    "WholeForOneImage": ["(a single image)"],
+    "HalfInTraining": ["(training=True)"],
+    "NoConfig": ["`from_config(get_config())` fails"],
     "BuiltInCall": ["no trainable kernels"],
     "with_lambda": ["Lambda"],
     "Tutorial": [
@@ -169,8 +180,31 @@ def test_wrong_copies_are_named_by_each_of_their_mistakes(name, parts):
         assert part in text
 
 
+@pytest.mark.parametrize(
+    "make, variant, unchecked",
+    [
+        (lambda: copies.TorchStorage(ratio=8), "kobiso_keras", 0),
+        (lambda: copies.block, "kobiso_keras", 0),
+        (lambda: copies.functional, "kobiso_keras", 0),
+        # Its layers keep their dtype.
+        (lambda: copies.functional(32), "kobiso_keras", 1),
+    ],
+    ids=["torch_storage", "tensor_function", "function", "model"],
+)
+def test_right_layers_are_recognized_in_any_form(make, variant, unchecked):
+    result = cbam_keras.audit(make())
+    assert result.departures == ()
+    assert result.variant == variant
+    assert len(result.unchecked) == unchecked
+
+
 def test_a_function_may_fix_the_arguments_of_a_class():
     assert cbam_keras.audit(lambda channels: CBAM(8)).departures == ()
+
+
+def test_even_window_is_not_centred():
+    (text,) = cbam_keras.audit(copies.Correct(8, kernel_size=6)).departures
+    assert "not centred" in text
 
 
 def test_one_gate_alone_lacks_the_other():
@@ -199,8 +233,8 @@ def test_nothing_of_the_users_is_changed():
 @pytest.mark.parametrize(
     "layer, error, message",
     [
-        (3, TypeError, "`layer` must be a keras layer or a callable"),
-        (lambda: CBAM(), TypeError, "must take the number of channels"),
+        (3, TypeError, "`layer` must be a keras layer, or a callable"),
+        (lambda: CBAM(), TypeError, "that takes the number of channels"),
         (lambda channels: 3, TypeError, "must return a keras layer"),
         (keras.layers.Conv1D(4, 3), ValueError, "must take features"),
     ],

@@ -41,7 +41,7 @@ def test_exit_status_says_whether_it_departs(
     [
         ("no_such_module:CBAM", "No module named 'no_such_module'"),
         ("{}", "`layer` must be MODULE:CLASS"),
-        ("{}:no_channels", "must take the number of channels"),
+        ("{}:no_channels", "takes the number of channels"),
     ],
     ids=["module", "no_colon", "function"],
 )

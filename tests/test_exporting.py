@@ -1,6 +1,5 @@
 """Models in other formats, run by their own runtimes; what is refused."""
 
-import dataclasses
 import pathlib
 
 import keras
@@ -105,11 +104,8 @@ def stand_in(monkeypatch):
         monkeypatch.setitem(
             FORMATS,
             "onnx",
-            dataclasses.replace(
-                FORMATS["onnx"],
-                packages={BACKEND: ()},
-                runtime=runtime,
-                load=lambda path: run,
+            FORMATS["onnx"]._replace(
+                packages={BACKEND: ()}, runtime=runtime, load=lambda path: run
             ),
         )
 

@@ -3,7 +3,7 @@
 - `verdict`: `audit`, which runs all checks.
 - `results`: what it returns.
 - `layer_under_test`: copies of the layer, run with weights of our choice.
-- `probes`: features that tell pools apart, and what each gate computes.
+- `gates`: its two gates: their kernels, activations and pools.
 - `formula`: whether the layer computes the formula of the paper.
 - `contract`: whether it does what Keras expects of a layer.
 """

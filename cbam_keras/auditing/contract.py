@@ -12,15 +12,10 @@ from cbam_keras.auditing import layer_under_test as tested
 from cbam_keras.auditing.layer_under_test import LayerUnderTest
 from cbam_keras.auditing.results import Findings, first_line
 
-# Of features, and of channels, for which truncating and rounding C / r differ.
-OTHER_SIZE, OTHER_CHANNELS = (6, 9), 24
-
 
 def check_configuration(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether `get_config` and `from_config` make an equal layer."""
-    with findings.errors_as("not_equal"):
-        if layer.factory.error is not None:
-            raise layer.factory.error
+    with findings.errors_as("not_copied"):
         missing = tested.missing_arguments(layer.layer)
         equal = layer.equals(tested.copy_of(layer.layer))
         if missing:
@@ -61,73 +56,55 @@ def check_saving(layer: LayerUnderTest, findings: Findings) -> None:
 
 def check_arguments(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds arguments that do nothing, or not what they say."""
-    channels, facts = layer.shape[-1], findings.facts
-    width = facts.get("hidden_units")
+    channels, width = layer.shape[-1], findings.facts.get("hidden_units")
+    window = findings.facts.get("window")
     arguments = tested.arguments_of(layer.layer) | layer.factory.arguments
+    numbers = {
+        name: value
+        for name, value in arguments.items()
+        if type(value) in (int, float) and value > 0 and "seed" not in name
+        # The number of channels, which the features have anyway.
+        if value != channels
+    }
     # An argument that is the width itself takes the place of the ratio.
     replaced = width is not None and any(
-        type(value) is int and value == width
-        for name, value in arguments.items()
-        if not tested.is_ratio(name) and "kernel" not in name
+        value == width and not tested.is_ratio(name) and "kernel" not in name
+        for name, value in numbers.items()
     )
-    for name, value in arguments.items():
+    for name, value in numbers.items():
         is_ratio = tested.is_ratio(name)
-        if type(value) not in (int, float) or value <= 0:
-            continue
         if is_ratio and replaced:
             continue
-        others = _other_values(name, value)
-        if others and not any(
-            _has_effect(layer, **{name: other}) for other in others
-        ):
-            findings.add(
-                "idle_argument", name=name, value=value, other=others[0]
-            )
+        others = [value // 2 or 2, 2 * value, value + 1]
+        if "kernel" in name:
+            others = [value + 2, max(1, value - 2)]
+        elif isinstance(value, float):
+            # Others, as epsilon and momentum, change too little to be seen.
+            others = [2 * value, value / 2] if is_ratio else []
+        changes = [{name: other} for other in others]
+        if others and not any(_has_effect(layer, one) for one in changes):
+            values = {"value": value, "other": others[0]}
+            findings.add("idle_argument", name=name, **values)
         if is_ratio and width is not None:
-            # Less than 1 is the fraction itself.
-            quotient = channels / value if value >= 1 else channels * value
-            widths = _rounded(quotient).values()
-            if width not in (*widths, max(1, *widths)):
+            fitting = tested.widths(channels, value)
+            if width not in fitting.values():
                 findings.add(
                     "other_width",
-                    name=name,
-                    value=value,
+                    ratio=f"{name}={value!r}",
                     width=width,
                     channels=channels,
-                    expected=max(1, round(quotient)),
+                    expected=fitting["rounded"],
                 )
-        window = facts.get("window", (value, value))
-        if name == "kernel_size" and window != (value, value):
+        if name == "kernel_size" and window not in (None, (value, value)):
             findings.add("other_window", value=value, window=window)
 
 
-def _other_values(name, value):
-    """Returns other values to try for an argument, the likeliest first."""
-    if "seed" in name:
-        return []
-    if isinstance(value, float):
-        # Others, as epsilon and momentum, change too little to be seen.
-        return [2 * value, value / 2] if tested.is_ratio(name) else []
-    if "kernel" in name:
-        return [value + 2, max(1, value - 2)]
-    return [value // 2 or 2, 2 * value, value + 1]
-
-
-def _has_effect(layer, **change):
+def _has_effect(layer, change):
     try:
         return not layer.equals(layer.changed(**change))
     except Exception:
         # Other weights, or a value that does not fit these features.
         return True
-
-
-def _rounded(quotient):
-    """Returns the widths that `C / r` may mean, by the rounding."""
-    return {
-        "truncated": int(quotient),
-        "rounded": int(quotient + 0.5),
-        "rounded up": -int(-quotient // 1),
-    }
 
 
 def check_unknown_size(layer: LayerUnderTest, findings: Findings) -> None:
@@ -136,39 +113,10 @@ def check_unknown_size(layer: LayerUnderTest, findings: Findings) -> None:
     shape: tuple = (None, None, channels)
     if layer.channels_first:
         shape = (channels, None, None)
-    try:
+    with findings.errors_as("known_size"):
         outputs = layer.factory.make(channels)(keras.Input(shape))
-        problem = f"it returns {tuple(outputs.shape)}"
-        accepted = tuple(outputs.shape[1:]) == shape
-    except Exception as error:
-        problem, accepted = first_line(error), False
-    if not accepted:
-        findings.add("known_size", problem=problem)
-
-
-def check_other_size(layer: LayerUnderTest, findings: Findings) -> None:
-    """Adds whether features of another size fail."""
-    with findings.errors_as("other_size"):
-        other = LayerUnderTest(layer.layer, (*OTHER_SIZE, layer.shape[-1]))
-        other.output(other.x, other.random_weights())
-
-
-def note_rounding(layer: LayerUnderTest, findings: Findings) -> None:
-    """Adds how C / r is rounded, if there is a ratio."""
-    if not layer.factory.ratios or "hidden_units" not in findings.facts:
-        return
-    shape = (*OTHER_SIZE, OTHER_CHANNELS)
-    try:
-        other = LayerUnderTest(layer.factory.make(OTHER_CHANNELS), shape)
-    except Exception:
-        # Its number of channels is an argument.
-        return
-    shapes = [other.weights[i].shape for i in other.kernels]
-    widths = [s[-1] for s in shapes if s[-2] == OTHER_CHANNELS]
-    roundings = _rounded(OTHER_CHANNELS / layer.factory.ratios[0])
-    fitting = [how for how, width in roundings.items() if [width] == widths[:1]]
-    if 0 < len(fitting) < len(roundings):
-        findings.add("rounding", how=" or ".join(fitting))
+        if tuple(outputs.shape[1:]) != shape:
+            findings.add("known_size", error=f"it returns {outputs.shape}")
 
 
 def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
@@ -178,7 +126,9 @@ def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
         _inspection.dtype_policy("mixed_float16"),
     ):
         copy = layer.factory.make(layer.shape[-1])
-        if copy is layer.layer or copy.compute_dtype != "float16":
+        # The layers of a model keep their dtype when it is copied.
+        fixed = isinstance(layer.factory.instance, keras.Model)
+        if fixed or copy.compute_dtype != "float16":
             return findings.add("fixed_dtype")
         half = LayerUnderTest(copy, layer.shape)
         weights = half.random_weights(biases=True)
@@ -187,7 +137,7 @@ def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
         if dtype != "float16":
             findings.add("mixed_dtype", dtype=dtype)
         if not np.isfinite(half.to_array(y)).all():
-            findings.add("mixed_infinite")
+            findings.add("not_finite", kind="the dtype policy mixed_float16")
 
 
 def check_data_format(layer: LayerUnderTest, findings: Findings) -> None:

@@ -1,61 +1,95 @@
 """Whether a layer computes the formula of the paper, and which variant."""
 
 import functools
-import math
-from typing import Any
+import itertools
 
 import numpy as np
 
-from cbam_keras.auditing import probes
-from cbam_keras.auditing.layer_under_test import LayerUnderTest, same
-from cbam_keras.auditing.probes import logits, same_where_known
+from cbam_keras.auditing import gates
+from cbam_keras.auditing.gates import logits, same_where_known
+from cbam_keras.auditing.layer_under_test import (
+    LayerUnderTest,
+    features,
+    same,
+    scaled,
+    widths,
+)
 from cbam_keras.auditing.results import DEPARTURES, Findings
 from cbam_keras.layers import CBAM, VARIANTS
 
-# Greatest difference of equal gates. An epsilon of batch normalization other
-# than ours, which is not in the paper, changes more than rounding does.
+ORDERS = ("channel_first", "spatial_first", "parallel")
+
+# The size of the features: an odd number of positions and large enough for a
+# window of 11. Then sizes for which layers may behave otherwise.
+SIZE, OTHER_SIZES = (15, 13), ((6, 9), (40, 44), (1, 1))
+RANDOM = "random features"
+
+# Greatest difference of equal outputs, relative to the features. An epsilon of
+# batch normalization other than ours changes more than rounding does.
 TOLERANCE, TOLERANCE_WITH_NORMALIZATION = 2e-4, 2e-3
 
 
 def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds what the channel gate computes."""
-    if not layer.gates["channel"]:
+    kernels = layer.gates["channel"]
+    if not kernels:
         return findings.add("no_channel_gate")
     activation = _check_activation("channel", layer, findings)
     if activation == "unknown":
         return findings.add("channel_gate")
     factors = layer.map("channel", layer.x, layer.random_weights())
-    if probes.relative_spread(factors, (1, 2)) > probes.CONSTANT:
+    if not gates.is_constant(factors, (1, 2)):
         return findings.add("varying_channel_map")
 
     def maps(x):
-        """Returns the channel maps of two sets of weights, `(2, B, C)`."""
-        weights = map(layer.random_weights, range(2))
+        """Returns the channel maps of three sets of weights, `(3, B, C)`."""
+        weights = map(layer.random_weights, range(3))
         factors = [layer.map("channel", x, values) for values in weights]
         return np.mean(factors, axis=(2, 3))
 
-    if not same(maps(probes.shuffled(layer.x)), maps(layer.x)):
+    rng = np.random.default_rng(1)
+    shuffled = rng.permutation(rng.permutation(layer.x, axis=1), axis=2)
+    if not same(maps(shuffled), maps(layer.x)):
         findings.add("local_pools")
     else:
         _check_pools("channel", maps, layer.x, findings)
-    if len(layer.gates["channel"]) < 2:
+    if len(kernels) < 2:
         findings.add("single_dense")
     elif activation != "other":
         _check_mlp(maps, layer, activation, findings)
+    if len(kernels) > 2 and "late_sum" not in findings.facts:
+        findings.add("deep_mlp", count=len(kernels))
     channels = layer.shape[-1]
-    shapes = [layer.weights[i].shape for i in layer.gates["channel"]]
-    widths = [s[-1] for s in shapes if s[-2] == channels != s[-1]]
-    if widths:
-        findings.facts["hidden_units"] = widths[0]
-        findings.add("hidden_width", width=widths[0], channels=channels)
-    biases = (channels,) in [tuple(weight.shape) for weight in layer.weights]
+    if len(kernels) in (2, 4):
+        width = int(np.prod(layer.weights[kernels[0]].shape)) // channels
+        findings.facts["hidden_units"] = width
+        findings.add("hidden_width", width=width, channels=channels)
+        ratio = layer.factory.ratio
+        if ratio is not None:
+            findings.facts["reduction_ratio"] = ratio
+            roundings = widths(channels, ratio)
+            how = [name for name, n in roundings.items() if n == width]
+            if 0 < len(how) < len(roundings):
+                findings.add("rounding", how=" or ".join(how))
+    biases = (channels,) in _shapes_of_biases(layer)
     findings.facts["use_bias"] = biases
     findings.add("mlp_bias", biases="biases" if biases else "no biases")
 
 
+def _shapes_of_biases(layer):
+    """Returns shapes, without axes of length 1, of what is added."""
+    return [
+        tuple(size for size in weight.shape if size > 1)
+        for i, weight in enumerate(layer.weights)
+        # That of a batch normalization is not a bias of the layer before.
+        if i not in layer.kernels and not layer.starts[i]
+        if "beta" not in weight.path
+    ]
+
+
 def _check_activation(gate, layer, findings):
     """Returns the activation of a gate, which must be a sigmoid."""
-    activation = probes.activation_of(layer, gate)
+    activation = gates.activation_of(layer, gate)
     findings.facts[gate] = activation
     if activation in DEPARTURES:
         findings.add(activation, gate=gate)
@@ -63,15 +97,18 @@ def _check_activation(gate, layer, findings):
 
 
 def _check_pools(gate, maps, x, findings):
-    """Returns what a gate pools by: both the average and the maximum."""
-    pools = probes.pools_used(gate, maps, x)
-    findings.facts[f"{gate}_pool_types"] = pools
-    alone = {("avg",): "average_alone", ("max",): "maximum_alone"}
-    key = "other_pools" if "other" in pools else alone.get(pools, "no_pools")
-    if pools != ("avg", "max"):
-        over = "positions" if gate == "channel" else "channels"
-        findings.add(key, gate=gate, over=over)
-    return pools
+    """Adds what a gate pools by: both the average and the maximum."""
+    pools = gates.pools_used(gate, maps, x)
+    over = "positions" if gate == "channel" else "channels"
+    if "other" in pools:
+        findings.add("other_pools", gate=gate, over=over)
+    elif pools:
+        findings.facts[f"{gate}_pool_types"] = pools
+    else:
+        findings.add("no_pools", gate=gate, over=over)
+    alone = {("avg",): "average", ("max",): "maximum"}
+    if pools in alone:
+        findings.add("one_pool", gate=gate, pool=alone[pools], over=over)
 
 
 def _check_mlp(maps, layer, activation, findings):
@@ -85,7 +122,7 @@ def _check_mlp(maps, layer, activation, findings):
         position = x
 
     def maps_at(pooled):
-        return maps(probes.constant(position, pooled))
+        return maps(gates.constant(position, pooled))
 
     def logits_at(pooled):
         return logits(maps_at(pooled), activation)
@@ -111,231 +148,255 @@ def check_spatial_gate(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds what the spatial gate computes."""
     kernels = layer.gates["spatial"]
     weights = layer.random_weights()
-    factors = layer.factors(layer.x, weights)
-    varies = probes.relative_spread(factors, (1, 2)) >= probes.CONSTANT
-    if not kernels or not varies:
+    if not kernels or gates.is_constant(
+        layer.factors(layer.x, weights), (1, 2)
+    ):
         return findings.add("no_spatial_gate")
     activation = _check_activation("spatial", layer, findings)
-    factors = layer.map("spatial", layer.x, weights)
-    differences = np.nanmax(factors, axis=3) - np.nanmin(factors, axis=3)
+    maps = functools.partial(layer.map, "spatial", weights=weights)
     count = max(weights[i].shape[-1] for i in kernels)
-    if np.nanmax(differences) > probes.CONSTANT:
+    found = maps(layer.x)
+    spread = np.nanmax(found, axis=3) - np.nanmin(found, axis=3)
+    if np.nanmax(spread) > gates.CONSTANT:
         findings.add("several_maps", count=count)
     if "spatial" in layer.unobservable:
         findings.add("spatial_gate")
     else:
-        _check_spatial_pools(layer, findings)
-        _check_window(layer, findings)
+        _check_pools("spatial", maps, layer.x, findings)
+        _check_window(maps, layer, findings)
         if activation != "other":
-            _check_convolution(layer, activation, findings)
-    weights = layer.random_weights(biases=True)
-    paths = [variable.path for variable in layer.layer.variables]
-    normalizes = any("moving_" in path for path in paths) or not same(
-        layer.factors(layer.x, weights, training=True),
-        layer.factors(layer.x, weights),
-    )
-    findings.facts["spatial_batch_norm"] = normalizes
+            _check_convolution(maps, layer, activation, findings)
+    statistics = [
+        variable.shape
+        for variable in layer.layer.variables
+        if "moving_" in variable.path
+    ]
+    normalizes = findings.facts["spatial_batch_norm"] = (1,) in statistics
     findings.add("normalizes" if normalizes else "no_normalization")
-    if count == 1:
-        biases = [w for w in layer.weights if tuple(w.shape) == (1,)]
-        # Gamma and beta are not biases of the convolution.
-        affine = sum("gamma" in path or "beta" in path for path in paths)
-        biased = findings.facts["spatial_use_bias"] = len(biases) > affine
-        findings.add("spatial_bias", bias="a bias" if biased else "no bias")
+    if any(shape != (1,) for shape in statistics):
+        findings.add("normalized_features")
+    biased = findings.facts["spatial_use_bias"] = () in _shapes_of_biases(layer)
+    findings.add("spatial_bias", bias="a bias" if biased else "no bias")
 
 
-def _check_spatial_pools(layer, findings):
-    weights = layer.random_weights()
-    maps = functools.partial(layer.map, "spatial", weights=weights)
-    pools = _check_pools("spatial", maps, layer.x, findings)
-    for i in layer.gates["spatial"]:
-        if pools == ("avg", "max") and weights[i].shape[2:3] == (2,):
-            # Without the weights of the first of the two stacked maps.
-            weights[i][..., 0, :] = 0
-            second = probes.pools_used("spatial", maps, layer.x)
-            order = ("avg", "max") if second == ("max",) else ("max", "avg")
-            findings.facts["spatial_pool_types"] = order
-            return findings.add("stacked", order="; ".join(order))
-
-
-def _check_window(layer, findings):
+def _check_window(maps, layer, findings):
     """Adds which positions the spatial map of one position depends on."""
-    weights = layer.random_weights()
     row, column = centre = np.array(layer.shape[:2]) // 2
     x = layer.x.copy()
     x[:, row, column] *= 2
-    before, after = (layer.map("spatial", y, weights) for y in (layer.x, x))
-    changed = np.abs(after - before).max(axis=(0, 3)) > 1e-5
+    changed = np.abs(maps(x) - maps(layer.x)).max(axis=(0, 3)) > 1e-5
     windows = [np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0)]
     size = tuple(map(len, windows))
     if 0 in size or any(np.equal(size, layer.shape[:2])):
         return findings.add("no_window")
     findings.facts["window"] = size
-    dilation = windows[0][1] - windows[0][0] if size[0] > 1 else 1
-    if dilation > 1:
-        findings.add("dilated_window", size=size, dilation=dilation)
-    else:
-        findings.add("window", size=size)
-        if size[0] == size[1]:
-            findings.facts["kernel_size"] = size[0]
     ends = np.array([(window[0], window[-1]) for window in windows])
+    dilation = windows[0][1] - windows[0][0] if size[0] > 1 else 1
+    dilated = f", with a dilation of {dilation}" if dilation > 1 else ""
+    findings.add("window", size=size, dilated=dilated)
     if any(ends.sum(axis=1) != 2 * centre):
         findings.add("not_centred")
+    elif size[0] == size[1] and dilation == 1:
+        findings.facts["kernel_size"] = size[0]
 
 
-def _check_convolution(layer, activation, findings):
+def _check_convolution(maps, layer, activation, findings):
     # All channels are equal, and so are their average and their maximum.
-    x = layer.x
-    x = 0.3 * np.broadcast_to(x[..., :1], x.shape)
-    weights = layer.random_weights()
+    x = 0.3 * np.broadcast_to(layer.x[..., :1], layer.x.shape)
     once, twice, negative = (
-        logits(layer.map("spatial", factor * x, weights), activation)
-        for factor in (1, 2, -1)
+        logits(maps(factor * x), activation) for factor in (1, 2, -1)
     )
     proportional = same_where_known(twice, 2 * once)
     if not proportional or not same_where_known(negative, -once):
         findings.add("not_convolution")
 
 
-def check_gate_order(layer: LayerUnderTest, findings: Findings) -> None:
-    """Adds how the gates are combined: residual, order and scale."""
+def check_scale(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds what there is beside the two gates, and their range."""
     if layer.residual:
         findings.add("residual")
-    if {"channel", "spatial"} <= set(findings.facts):
-        order = None
-        if _spatial_gate_is_first(layer):
-            order = "spatial_first"
-        elif _gates_are_parallel(layer):
-            order = "parallel"
-        if order is not None:
-            findings.add(order)
-            findings.facts["order"] = order
-    _check_scale(layer, findings)
-
-
-def _spatial_gate_is_first(layer):
-    # Far from two positions that are exchanged, a spatial map that comes first
-    # stays the same, and so does a channel map that is computed from the input.
-    x = layer.x.copy()
-    x[:, [0, -1], [0, -1]] = x[:, [-1, 0], [-1, 0]]
-    middle = np.s_[:, x.shape[1] // 2, x.shape[2] // 2]
-    weights = layer.random_weights()
-    before, after = (layer.factors(y, weights)[middle] for y in (layer.x, x))
-    return np.abs(after - before).max() > 1e-5 * np.abs(before).max()
-
-
-def _gates_are_parallel(layer):
-    # Then another channel gate does not change the spatial map.
-    weights, others = layer.random_weights(), layer.random_weights(seed=1)
-    for i in layer.gates["spatial"]:
-        others[i] = weights[i]
-    first, second = (
-        layer.spatial_map_after_channel_gate(layer.x, values)
-        for values in (weights, others)
-    )
-    known = np.isfinite(first) & np.isfinite(second)
-    return known.any() and np.abs(first - second)[known].max() < 1e-4
-
-
-def _check_scale(layer, findings):
     present = [gate for gate, kernels in layer.gates.items() if kernels]
     activations = {findings.facts.get(gate) for gate in present}
     if not layer.factor_at_rest or not activations <= {"sigmoid", "clipped"}:
         return
+    weights = layer.random_weights()
+    at_rest = scaled(weights, layer.kernels)
+    before = layer.factors(layer.x, at_rest)
+    for i, start in enumerate(layer.starts):
+        if i not in layer.kernels and start:
+            changed = scaled(at_rest, [i], 1.5)
+            if not same(layer.factors(layer.x, changed), before):
+                findings.add("other_factor", name=layer.weights[i].name)
     # Each sigmoid is one half at rest.
     highest = 2 ** len(present)
     scale = layer.factor_at_rest * highest
     if findings.facts.get("late_sum"):
         # The excess is reported already.
         scale /= 2
-    if abs(scale - 1) < 0.01:
-        return
     if abs(scale - highest) < 0.01:
         findings.facts["identity_init"] = True
         findings.add("identity")
-    else:
+    elif abs(scale - 1) > 0.01:
         findings.add("scale", scale=scale)
 
 
 def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
-    """Adds a departure if the formula that was found gives other outputs."""
-    keys = {"hidden_units", "kernel_size", "use_bias", "spatial_use_bias"}
-    keys |= {"spatial_batch_norm", "spatial_pool_types"}
-    options = {
-        key: fact
-        for key, fact in findings.facts.items()
-        if key in keys | {"identity_init"}
+    """Adds outputs that are not those of the formula, and the variant."""
+    departs, fits = bool(findings.sentences["departure"]), False
+    formula = None
+    surplus = _parameters_beyond_the_formula(layer, findings.facts)
+    if surplus > 0 and not departs:
+        findings.add("more_parameters", count=surplus)
+        departs = True
+    for ours, places in _formulas(layer, findings.facts):
+        fits = True
+        if _same_outputs(layer, ours, places, layer.x):
+            formula, maps = (ours, places), ours.layer.spatial_pool_types
+            findings.facts |= {"order": ours.layer.order}
+            findings.facts |= {"spatial_pool_types": maps}
+            findings.add("stacked", order="; ".join(maps))
+            if ours.layer.order in DEPARTURES:
+                findings.add(ours.layer.order)
+            break
+    if formula is None and not departs:
+        findings.add("other_outputs" if fits else "other_weights", kinds=RANDOM)
+    different = []
+    for kind, (x, factor, training) in _kinds(layer).items():
+        with findings.errors_as("fails", kind=kind):
+            weights = layer.random_weights(biases=True)
+            weights = scaled(weights, layer.kernels, factor)
+            if not np.isfinite(layer.output(x, weights, training)).all():
+                findings.add("not_finite", kind=kind)
+            elif formula and not _same_outputs(
+                layer, *formula, x, factor, training
+            ):
+                different.append(kind)
+    if different:
+        findings.add("other_outputs", kinds=", ".join(different))
+    elif formula is not None:
+        findings.facts["variant"] = _variant(layer, findings.facts)
+
+
+def _kinds(layer):
+    """Returns kinds of features, with a factor of kernels and `training`."""
+    x, channels = layer.x, layer.shape[-1]
+    kinds = {
+        "features after a ReLU": (np.maximum(x, 0), 1, False),
+        "negative features": (-np.abs(x), 1, False),
+        "features of a single value": (np.ones_like(x), 1, False),
+        # The smaller kernels keep the gates from saturation.
+        "features 20 times as large": (20 * x, 20**-0.5, False),
+        "a single image": (x[:1], 1, False),
+        "training=True": (x, 1, True),
     }
-    if keys <= set(options):
+    if layer.shape[:2] == SIZE:
+        for size in OTHER_SIZES:
+            other = features(*size, channels)
+            kinds["features of {} x {}".format(*size)] = (other, 1, False)
+    return kinds
+
+
+def _parameters_beyond_the_formula(layer, facts):
+    units, size = facts.get("hidden_units"), facts.get("kernel_size")
+    if units is None or size is None:
+        return 0
+    channels = layer.shape[-1]
+    mlp = (channels + 1) * units + (units + 1) * channels
+    spatial = 2 * size**2 + facts["spatial_use_bias"]
+    of_layer = sum(int(np.prod(weight.shape)) for weight in layer.weights)
+    return of_layer - mlp - spatial - 2 * facts["spatial_batch_norm"]
+
+
+def _formulas(layer, facts):
+    """Yields layers of ours, and which of their weights the layer's are."""
+    known = {"hidden_units", "kernel_size", "spatial_pool_types"}
+    if layer.residual or not known | {"channel_pool_types"} <= set(facts):
+        return
+    config, pools = CBAM().get_config(), facts["spatial_pool_types"]
+    options = {key: facts[key] for key in facts if key in config}
+    options["use_bias"] = True
+    for order, maps in itertools.product(ORDERS, itertools.permutations(pools)):
+        options |= {"order": order, "spatial_pool_types": maps}
         ours = CBAM(**options, data_format="channels_last")
-        if _equals(layer, ours) is False:
-            findings.add("other_outputs")
+        ours = LayerUnderTest(ours, layer.shape)
+        values = _arrays(layer, layer.random_weights())
+        shapes = [np.squeeze(value).shape for value in ours.random_weights()]
+        for places in _arrangements(values, shapes):
+            if set(ours.kernels) <= set(places):
+                yield ours, places
 
 
-def find_variant(layer: LayerUnderTest, findings: Findings) -> str | None:
-    """Returns the entry of `VARIANTS` that a layer equals, or `None`.
+def _arrays(layer, weights):
+    """Returns weights without axes of length 1, split kernels as one."""
+    arrays = {i: np.squeeze(weight) for i, weight in enumerate(weights)}
+    spatial = layer.gates["spatial"]
+    if len(spatial) == 2 and {arrays[i].ndim for i in spatial} == {2}:
+        # Each pooled map has a convolution, and the results are added.
+        first, second = spatial
+        pair = arrays[first], arrays.pop(second)
+        arrays[first] = np.stack(pair, axis=-1)
+    return list(arrays.values())
 
-    Entries of which every argument fits come first.
+
+def _arrangements(arrays, shapes, begun=()):
+    """Yields each way to arrange arrays, whose axes may be in any order.
+
+    A way is a dictionary of positions in `shapes` to positions in `arrays`
+    and axes.
     """
-    facts = findings.facts
-    sizes = ("hidden_units", "reduction_ratio", "kernel_size")
-    variants: dict[str, Any] = {} if layer.residual else VARIANTS
-    for keys in ((), sizes):
-        for name, options in variants.items():
-            free = {key: facts[key] for key in keys if key in facts}
-            if "reduction_ratio" in options:
-                free = {"kernel_size": facts.get("kernel_size", 7)}
-            if "identity_init" in facts:
-                free["identity_init"] = True
-            ours = CBAM(**{**options, **free}, data_format="channels_last")
-            config = ours.get_config()
-            fits = all(
+    if len(begun) == len(arrays):
+        yield dict(begun)
+        return
+    array = arrays[len(begun)]
+    for i, shape in enumerate(shapes):
+        for axes in itertools.permutations(range(array.ndim)):
+            taken = i in dict(begun)
+            if not taken and array.transpose(axes).shape == shape:
+                item = i, (len(begun), axes)
+                yield from _arrangements(arrays, shapes, (*begun, item))
+
+
+def _same_outputs(layer, ours, places, x, factor=1, training=False):
+    """Returns whether one of our layers gives the same with the weights."""
+    weights = scaled(layer.random_weights(biases=True), layer.kernels, factor)
+    arrays = _arrays(layer, weights)
+    # Weights that the layer lacks are those that change nothing.
+    values = ours.random_weights()
+    for i, (source, axes) in places.items():
+        values[i] = arrays[source].transpose(axes).reshape(values[i].shape)
+    difference = layer.output(x, weights, training) - ours.output(
+        x, values, training
+    )
+    tolerance = TOLERANCE
+    if ours.layer.spatial_batch_norm:
+        tolerance = TOLERANCE_WITH_NORMALIZATION
+    return np.abs(difference).max() < tolerance * np.abs(x).max()
+
+
+def _variant(layer, facts):
+    """Returns the first entry of `VARIANTS` that fits, `None` without.
+
+    Entries of which every argument fits come before those whose sizes differ.
+    """
+    channels = layer.shape[-1]
+    facts = {"activation": "relu", **facts}
+    for sizes in ((), ("reduction_ratio", "hidden_units")):
+        for name, options in VARIANTS.items():
+            config = CBAM(**options).get_config()
+            if config["identity_init"] and not facts.get("identity_init"):
+                continue
+            free = {"identity_init"}
+            ratio = config["reduction_ratio"]
+            if facts["hidden_units"] in widths(channels, ratio).values():
+                free |= {"hidden_units"}
+            if sizes or "reduction_ratio" in options:
+                free |= {"kernel_size"}
+            if "reduction_ratio" not in options:
+                free |= set(sizes)
+            if all(
                 config.get(key, fact) == fact
                 for key, fact in facts.items()
-                if key != "hidden_units"
-            )
-            if fits and _equals(layer, ours):
+                if key not in free
+            ):
                 return name
     return None
-
-
-def _equals(layer, cbam):
-    """Returns whether a layer equals one of ours, `None` if weights differ."""
-    cbam.build((None, *layer.shape))
-    ours = LayerUnderTest(cbam, layer.shape)
-    weights = layer.random_weights(biases=True)
-    expected = layer.factors(layer.x, weights)
-    tolerance = TOLERANCE
-    if cbam.spatial_batch_norm:
-        tolerance = TOLERANCE_WITH_NORMALIZATION
-    tolerance *= max(1, np.abs(expected).max())
-    equal = None
-    for order in _orders(layer.weights, ours.weights):
-        pairs = zip(order, ours.weights, strict=True)
-        values = [weights[i].reshape(weight.shape) for i, weight in pairs]
-        difference = np.abs(ours.factors(ours.x, values) - expected).max()
-        equal = bool(difference < tolerance)
-        if equal:
-            break
-    return equal
-
-
-def _orders(weights, wanted, begun=()):
-    """Yields the orders of weights in which their shapes are those wanted."""
-    if len(weights) != len(wanted):
-        return
-    if len(begun) == len(wanted):
-        yield begun
-        return
-    shape = _shape(wanted[len(begun)])
-    for i, weight in enumerate(weights):
-        if i not in begun and _shape(weight) == shape:
-            yield from _orders(weights, wanted, (*begun, i))
-
-
-def _shape(weight):
-    """Returns the shape of a weight, of a dense layer if it is 1 x 1."""
-    shape = tuple(weight.shape)
-    if len(shape) > 2 and math.prod(shape[:-2]) == 1:
-        return shape[-2:]
-    return shape

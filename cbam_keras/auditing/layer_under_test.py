@@ -18,45 +18,29 @@ BATCH = 4
 class LayerFactory:
     """Makes copies of a layer, which itself is left as it is.
 
-    Attributes:
-        make: Function of the number of channels and of changed arguments.
-        arguments: Dictionary of the arguments that can be changed to their
-            values.
-        instance: The layer if `audit` was given one, `None` if a callable.
-        error: Why the configuration of that layer makes no copy, or `None`.
+    `make` takes the number of channels, and values in place of those in
+    `arguments`. `instance` is the layer if `audit` received one.
     """
 
     make: Callable[..., keras.layers.Layer]
     arguments: dict[str, Any]
     instance: Any = None
-    error: Exception | None = None
 
     @property
-    def ratios(self) -> list[int]:
-        """The values of the arguments that are reduction ratios."""
+    def ratio(self) -> int | None:
+        """The reduction ratio, if that is an argument."""
         values = [v for k, v in self.arguments.items() if is_ratio(k)]
-        return [value for value in values if type(value) is int]
+        return next((x for x in values if type(x) is int and x > 0), None)
 
 
 class LayerUnderTest:
     """A layer that is run with chosen weights, without changing its state.
 
-    Args:
-        layer: A layer that is built, or that the first call builds.
-        shape: Tuple `(H, W, C)`.
-        factory: The `LayerFactory` that made it. Defaults to `None`.
-
-    Attributes:
-        x: Random features `(B, H, W, C)`.
-        weights: List of its weights, moving statistics excluded.
-        kernels: List of the indices of weights that have several axes.
-        residual: Float, 1 if the layer adds its input to the product, else 0.
-        gates: Dictionary of `"channel"` and `"spatial"` to lists of the indices
-            of their kernels. A gate is at rest while these are 0.
-        factor_at_rest: Float, what the input is multiplied by while both
-            gates are at rest.
-        unobservable: List of the gates that cannot be seen while the other
-            gate is at rest, because that is 0 then.
+    Of its `weights`, moving statistics excluded, `kernels` are the indices of
+    those with several axes, and `gates` those of the `"channel"` and the
+    `"spatial"` gate. A gate is at rest while its kernels are 0, and
+    `unobservable` if it cannot be seen while the other is, because that is 0
+    then. `residual` is 1 if the layer adds its input to the product, else 0.
     """
 
     def __init__(
@@ -71,7 +55,9 @@ class LayerUnderTest:
         data_format = getattr(layer, "data_format", None)
         self.channels_first = data_format == "channels_first"
         self.x = features(*shape)
-        self.residual, self.factor_at_rest = 0.0, 1.0
+        self.residual = 0.0
+        # What features are multiplied by while both gates are at rest.
+        self.factor_at_rest = 1.0
         self.gates: dict[str, list[int]] = {}
         self.unobservable: list[str] = []
         if not layer.built:
@@ -82,19 +68,27 @@ class LayerUnderTest:
             if keras.backend.is_float_dtype(weight.dtype)
             and "moving_" not in weight.path
         ]
-        self.kernels = [i for i, w in enumerate(self.weights) if w.ndim > 1]
+        self.starts = [_constant_start(weight) for weight in self.weights]
+        self.kernels = [
+            i
+            for i, weight in enumerate(self.weights)
+            if sum(size > 1 for size in weight.shape) > 1
+            or (weight.ndim > 1 and self.starts[i] is None)
+        ]
 
     def random_weights(self, seed=0, biases=False):
-        """Returns random weights as arrays; biases are 0 unless `biases`."""
+        """Returns random kernels, and with `biases` all weights random."""
         rng = np.random.default_rng(100 + seed)
         values = []
-        for weight in self.weights:
+        for i, weight in enumerate(self.weights):
             value = rng.normal(size=tuple(weight.shape))
-            if weight.ndim > 1:
+            if i not in self.kernels:
+                value = 0.4 * biases * value + (self.starts[i] or 0)
+            elif has_window(weight):
                 value *= 0.7 / math.sqrt(math.prod(weight.shape[:-1]))
             else:
-                value *= 0.4 * biases
-                value += "gamma" in weight.path
+                # The same for both dense layers, whichever way they are stored.
+                value *= 0.7 / math.prod(weight.shape) ** 0.25
             values.append(value.astype("float32"))
         return values
 
@@ -141,11 +135,7 @@ class LayerUnderTest:
         return self.factors(x, weights) / channel
 
     def equals(self, layer: keras.layers.Layer) -> bool:
-        """Returns whether a layer with the same weights gives the same.
-
-        Raises:
-            Exception: If the weights or features do not fit that layer.
-        """
+        """Returns whether a layer with the same weights gives the same."""
         weights = self.random_weights(biases=True)
         other = LayerUnderTest(layer, self.shape).output(self.x, weights)
         return same(other, self.output(self.x, weights))
@@ -166,6 +156,20 @@ class LayerUnderTest:
     def to_array(self, y):
         y = ops.convert_to_numpy(ops.cast(y, "float32"))
         return np.moveaxis(y, 1, -1) if self.channels_first else y
+
+
+def _constant_start(weight):
+    """Returns the initial value of a weight if it is constant, or `None`."""
+    values = ops.convert_to_numpy(ops.cast(weight, "float32"))
+    if "gamma" in weight.path:
+        # That of a layer in use is not constant any more.
+        return 1.0
+    return float(values.flat[0]) if values.size and not np.ptp(values) else None
+
+
+def has_window(weight) -> bool:
+    """Returns whether a kernel is one of a convolution over positions."""
+    return math.prod(weight.shape[:-2]) > 1
 
 
 def features(height: int, width: int, channels: int) -> np.ndarray:
@@ -198,36 +202,30 @@ def same(a, b):
 def factory_for(layer: Any) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
     if isinstance(layer, keras.layers.Layer):
-        try:
-            copy_of(layer)
-        except Exception as error:
-            # The layer itself is run, which does not change it.
-            return LayerFactory(lambda channels: layer, {}, layer, error)
         return LayerFactory(
             lambda channels, **changes: copy_of(layer, **changes),
             arguments_of(layer),
             layer,
         )
-    if not callable(layer):
-        raise TypeError(
-            "`layer` must be a keras layer or a callable that takes the "
-            "number of channels and returns one. Received: "
-            f"layer={layer!r} of type {type(layer).__name__}"
-        )
-    signature = _signature(layer)
+    signature = _signature(layer) if callable(layer) else None
     # A class that needs no argument finds the channels when it is built.
     without_channels = inspect.isclass(layer) and _binds(signature)
     if not without_channels and not _binds(signature, 32):
         raise TypeError(
-            "A `layer` that is callable must take the number of channels, as "
-            f"f(channels). Received: layer={layer!r} with the arguments "
-            f"{signature}. Give a function such as lambda channels: "
-            "MyCBAM(channels, ratio=8)"
+            "`layer` must be a keras layer, or a callable that takes the "
+            "number of channels and returns one, as lambda channels: "
+            "MyCBAM(channels, ratio=8), or that takes a tensor and returns "
+            f"one. Received: layer={layer!r}"
         )
 
     def make(channels, **changes):
         arguments = () if without_channels else (channels,)
-        result = layer(*arguments, **changes)
+        try:
+            result = layer(*arguments, **changes)
+        except Exception:
+            result = _model_of(layer, channels, changes)
+            if result is None:
+                raise
         if not isinstance(result, keras.layers.Layer):
             raise TypeError(
                 "A `layer` that is callable must return a keras layer. "
@@ -236,6 +234,15 @@ def factory_for(layer: Any) -> LayerFactory:
         return result
 
     return LayerFactory(make, _defaults(signature))
+
+
+def _model_of(function, channels, arguments):
+    """Returns a model of a function of a tensor, `None` if it is not one."""
+    inputs = keras.Input((None, None, channels))
+    try:
+        return keras.Model(inputs, function(inputs, **arguments))
+    except Exception:
+        return None
 
 
 def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
@@ -282,6 +289,17 @@ def is_ratio(name: str) -> bool:
     return "ratio" in name or "reduction" in name or name == "r"
 
 
+def widths(channels: int, ratio: float) -> dict[str, int]:
+    """Returns the widths that `C / r` may mean, by the rounding."""
+    # A ratio below 1 is the fraction itself.
+    quotient = channels / ratio if ratio >= 1 else channels * ratio
+    return {
+        "truncated": max(1, int(quotient)),
+        "rounded": max(1, int(quotient + 0.5)),
+        "rounded up": max(1, -int(-quotient // 1)),
+    }
+
+
 def _recorded_by_keras(layer):
     return type(layer).get_config is keras.layers.Layer.get_config
 
@@ -297,7 +315,7 @@ def _signature(layer):
 def _binds(signature, *arguments):
     try:
         signature.bind(*arguments)
-    except TypeError:
+    except (AttributeError, TypeError):
         return False
     return True
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -38,21 +37,16 @@ class Audit(_terminal.Tabular):
     variant: str | None
 
     def _records(self):
-        kinds = {
-            "departure": self.departures,
-            "choice": self.choices,
-            "not checked": self.unchecked,
-        }
+        found = (self.departures, self.choices, self.unchecked)
         return [
             {"kind": kind, "finding": sentence}
-            for kind, sentences in kinds.items()
+            for kind, sentences in zip(SENTENCES, found, strict=True)
             for sentence in sentences
         ]
 
     def _tables(self):
         rows = [tuple(record.values()) for record in self._records()]
-        groups = itertools.groupby(rows, key=lambda row: row[0])
-        sections = [list(section) for _, section in groups]
+        sections = [[row for row in rows if row[0] == x] for x in SENTENCES]
         yield {"": "left", "finding": "left"}, sections, f"Audit of {self.name}"
 
     def __str__(self) -> str:
@@ -63,11 +57,11 @@ class Audit(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """The result in one or two sentences."""
-        text = f"{len(self.departures)} departures were found."
-        if not self.departures:
-            text = "No departure from the paper was found."
-        elif len(self.departures) == 1:
-            text = "One departure was found."
+        count = len(self.departures)
+        text = {
+            0: "No departure from the paper was found.",
+            1: "One departure was found.",
+        }.get(count, f"{count} departures were found.")
         if self.variant is not None:
             text += f' It equals VARIANTS["{self.variant}"].'
         return text
@@ -75,52 +69,51 @@ class Audit(_terminal.Tabular):
 
 DEPARTURES = {
     # The layer as a whole.
-    "not_copied": "The layer cannot be copied by `from_config(get_config())` "
-    "({error}).",
+    "not_copied": "`from_config(get_config())` fails ({error}).",
     "other_shape": "The output has the shape {output} in place of that of the "
     "input, {input}; nothing else is checked.",
     "no_kernels": "The layer has no trainable kernels after its first call: "
-    "its gates are created again in every call, or are missing; nothing else "
-    "is checked.",
+    "its gates are missing or created in every call; nothing else is checked.",
     "fixed_size": "The layer works for features of {shape[0]} x {shape[1]} but "
-    "not for {size[0]} x {size[1]}: its pools or shapes are of a fixed size in "
-    "place of global.",
-    "residual": "The layer adds its input to the product: that addition "
-    "belongs to the residual block, not to the module.",
-    "spatial_first": "The spatial gate comes before the channel gate; the "
-    "paper applies the channel gate first.",
-    "parallel": "Both gates are computed from the input, in parallel; the "
-    "paper computes the spatial gate from the output of the channel gate.",
-    "scale": "The gates together lie between 0 and {scale:.3g}, in place of 0 "
-    "and 1.",
+    "not for {size[0]} x {size[1]}: its pools or shapes are of a fixed size.",
+    "fails": "The layer fails for {kind} ({error}).",
+    "not_finite": "The output is not finite for {kind}.",
+    "residual": "The layer adds its input to the product, which belongs to the "
+    "residual block.",
+    "spatial_first": "The spatial gate comes before the channel gate.",
+    "parallel": "Both gates are computed from the input, in parallel.",
+    "scale": "The gates together lie between 0 and {scale:.3g}, not 0 and 1.",
+    "more_parameters": "There are {count} more parameters than in the formula.",
+    "other_factor": "The product of the gates is multiplied by `{name}` too.",
+    "normalized_features": "There is a batch normalization outside the spatial "
+    "gate.",
     "other_outputs": "With the same weights, the layer and the formula of the "
-    "paper give different outputs.",
+    "paper give different outputs ({kinds}).",
     # Either gate.
     "clipped": "The {gate} gate is never below one half: a ReLU precedes its "
     "sigmoid.",
-    "relu": "The {gate} gate is a ReLU in place of a sigmoid, so it is not "
-    "bounded by 1.",
+    "relu": "The {gate} gate is a ReLU in place of a sigmoid.",
+    "none": "The {gate} gate has no sigmoid, so it is not within 0 and 1.",
     "other": "The {gate} gate is not a sigmoid.",
     "other_pools": "The {gate} gate depends on more than the average and the "
     "maximum over {over}.",
     "no_pools": "The {gate} gate does not depend on its input's average or "
     "maximum over {over}.",
-    "average_alone": "The {gate} gate pools by the average over {over} alone.",
-    "maximum_alone": "The {gate} gate pools by the maximum over {over} alone.",
+    "one_pool": "The {gate} gate pools by the {pool} over {over} alone.",
     # The channel gate.
     "no_channel_gate": "There is no channel attention: all channels of a "
     "position are multiplied by the same factor.",
     "varying_channel_map": "The channel map is not the same at all positions.",
     "local_pools": "The channel map depends on the order of the positions: "
     "its pools are not global.",
-    "single_dense": "The channel gate has a single dense layer in place of an "
-    "MLP with a hidden layer.",
+    "single_dense": "The channel gate has one dense layer in place of two.",
+    "deep_mlp": "The channel gate has {count} dense layers in place of two.",
     "late_sum": "The sigmoid of the channel gate is applied to each pooled "
     "branch and the results are added: the gate reaches 2.",
     "not_shared": "The average and the maximum do not go through one shared "
     "MLP whose outputs are added before the sigmoid.",
     "linear": "There is no activation between the two dense layers of the "
-    "channel gate, so they are one linear layer.",
+    "channel gate.",
     "not_relu": "The activation between the two dense layers of the channel "
     "gate is not a ReLU.",
     # The spatial gate.
@@ -130,36 +123,29 @@ DEPARTURES = {
     "convolution returns {count} maps in place of one.",
     "no_window": "The spatial map at a position does not come from a window "
     "around it.",
-    "not_centred": "The window of the spatial convolution is not centred on "
-    "the position.",
+    "not_centred": "The window of the spatial convolution is not centred.",
     "not_convolution": "The spatial gate is not one convolution of the pooled "
     "maps: its logits are not proportional to them.",
     # What Keras expects.
-    "not_equal": "`from_config(get_config())` does not return an equal layer "
-    "({error}).",
     "missing_arguments": "`get_config` lacks the arguments {names}, so a "
     "loaded layer has their defaults.",
     "other_copy": "The layer that `from_config(get_config())` returns gives "
     "other outputs with the same weights.",
     "not_loaded": "A saved model with the layer does not load ({error}).",
-    "other_loaded": "A saved model with the layer gives other outputs once "
-    "loaded.",
+    "other_loaded": "A saved model with the layer gives other outputs loaded.",
     "idle_argument": "The argument `{name}` does nothing: weights and outputs "
     "with {name}={other!r} are those with {name}={value!r}.",
-    "other_width": "With {name}={value!r} the hidden layer has {width} units "
-    "for {channels} channels, in place of {expected}.",
+    "other_width": "With {ratio} the hidden layer has {width} units for "
+    "{channels} channels, in place of {expected}.",
     "other_window": "With kernel_size={value} the window of the spatial gate "
     "is {window[0]} x {window[1]}.",
-    "other_size": "Other sizes of features fail ({error}).",
-    "known_size": "Height and width must be known in advance ({problem}).",
+    "known_size": "Height and width must be known in advance ({error}).",
     "mixed_precision": "The layer fails in mixed precision ({error}).",
     "mixed_dtype": "With the dtype policy mixed_float16 the output is {dtype}, "
     "not float16.",
-    "mixed_infinite": "With the dtype policy mixed_float16 the output is not "
-    "finite.",
     "data_format_fails": 'data_format="{other}" fails ({error}).',
-    "data_formats_differ": 'data_format="{other}" gives other outputs than '
-    "the same features in the other format.",
+    "data_formats_differ": 'data_format="{other}" gives other outputs for the '
+    "same features.",
     "infinite_gradients": "Gradients are not finite.",
     "no_gradient": "No gradient reaches some weights ({names}): they are not "
     "used, or the gradient is cut.",
@@ -172,9 +158,7 @@ CHOICES = {
     "rounding": "C / r is {how}.",
     "mlp_bias": "The MLP has {biases}.",
     "stacked": "The pooled maps are stacked as [{order}].",
-    "window": "The spatial convolution is {size[0]} x {size[1]}.",
-    "dilated_window": "The spatial convolution is {size[0]} x {size[1]}, with "
-    "a dilation of {dilation}.",
+    "window": "The spatial convolution is {size[0]} x {size[1]}{dilated}.",
     "normalizes": "The spatial gate normalizes before its sigmoid.",
     "no_normalization": "The spatial gate has no normalization.",
     "spatial_bias": "The spatial convolution has {bias}.",
@@ -189,42 +173,44 @@ UNCHECKED = {
     "channel_gate": "The channel gate, because the spatial gate is 0 at rest.",
     "spatial_gate": "Pools and window of the spatial gate, because the "
     "channel gate is 0 at rest.",
+    "other_weights": "Whether outputs are exactly those of the formula, "
+    "because the shapes of the weights are not those of its layers.",
     "fixed_dtype": "Mixed precision, because the layer fixes its dtype.",
     "needs_gpu": 'data_format="{other}", which TensorFlow needs a GPU for.',
+}
+SENTENCES = {
+    "departure": DEPARTURES,
+    "choice": CHOICES,
+    "not checked": UNCHECKED,
 }
 
 
 class Findings:
     """Sentences that the checks add, and facts that later checks need.
 
-    Attributes:
-        facts: Dictionary of what was measured, mostly by the arguments of
-            `CBAM`.
+    `sentences` has a list for each kind, and `facts` what was measured, mostly
+    by the arguments of `CBAM`.
     """
 
     def __init__(self):
-        self.departures: list[str] = []
-        self.choices: list[str] = []
-        self.unchecked: list[str] = []
+        self.sentences: dict[str, list[str]] = {kind: [] for kind in SENTENCES}
         self.facts: dict[str, Any] = {}
 
     def add(self, key: str, **values: Any) -> None:
         """Adds the sentence of a key of one of the dictionaries above."""
-        for sentences, templates in (
-            (self.departures, DEPARTURES),
-            (self.choices, CHOICES),
-            (self.unchecked, UNCHECKED),
-        ):
+        for kind, templates in SENTENCES.items():
             if key in templates:
-                sentences.append(templates[key].format(**values))
+                sentence = templates[key].format(**values)
+                if sentence not in self.sentences[kind]:
+                    self.sentences[kind].append(sentence)
 
     @contextlib.contextmanager
-    def errors_as(self, key: str) -> Iterator[None]:
+    def errors_as(self, key: str, **values: Any) -> Iterator[None]:
         """Adds a departure if the block raises an error, which ends it."""
         try:
             yield
         except Exception as error:
-            self.add(key, error=first_line(error))
+            self.add(key, error=first_line(error), **values)
 
 
 def first_line(error: Exception) -> str:

@@ -7,17 +7,16 @@ import keras
 
 from cbam_keras import _inspection
 from cbam_keras.auditing import contract, formula
+from cbam_keras.auditing.gates import find_gates
 from cbam_keras.auditing.layer_under_test import (
     LayerFactory,
     LayerUnderTest,
+    copy_of,
     factory_for,
 )
-from cbam_keras.auditing.probes import find_gates
 from cbam_keras.auditing.results import Audit, Findings, first_line
 
-# The size of the features: an odd number of positions and large enough for a
-# window of 11. A layer that fails there is tried at sizes it may be made for.
-SIZE = (15, 13)
+# A layer that fails at the usual size is tried at sizes it may be made for.
 FIXED_SIZES = (7, 14, 16, 28, 32, 56, 64, 112, 128, 224)
 # Twice the usual reduction ratio of 16.
 CHANNELS = 32
@@ -37,7 +36,8 @@ def audit(layer: Any) -> Audit:
     Args:
         layer: A `keras.layers.Layer` or `keras.Model` for features
             `(B, H, W, C)`, built or not; or a callable `f(channels)` that
-            returns one; or a class of layers.
+            returns one; or a class of layers; or a function `f(x)` of a
+            tensor that calls layers.
 
     Returns:
         An `Audit`, which prints as a table.
@@ -53,30 +53,26 @@ def audit(layer: Any) -> Audit:
         >>> result.variant
         'kobiso_keras'
     """
+    findings = Findings()
     with _inspection.same_randomness(), _inspection.dtype_policy("float32"):
-        factory = factory_for(layer)
-        findings = Findings()
-        variant = _check(factory, findings)
+        variant = _check(factory_for(layer), findings)
     name = repr(layer)
     if isinstance(layer, keras.layers.Layer):
         name = f'{type(layer).__name__} layer "{layer.name}"'
     elif inspect.isclass(layer) or inspect.isfunction(layer):
         name = layer.__name__
-    return Audit(
-        name,
-        tuple(dict.fromkeys(findings.departures)),
-        tuple(findings.choices),
-        tuple(findings.unchecked),
-        variant,
-    )
+    departures, choices, unchecked = map(tuple, findings.sentences.values())
+    return Audit(name, departures, choices, unchecked, variant)
 
 
 def _check(factory: LayerFactory, findings: Findings) -> str | None:
     """Runs all checks and returns the variant."""
-    if factory.error and not factory.instance.built:
-        findings.add("not_copied", error=first_line(factory.error))
-        findings.add("all")
-        return None
+    if factory.instance is not None:
+        with findings.errors_as("not_copied"):
+            copy_of(factory.instance)
+        if findings.sentences["departure"]:
+            findings.add("all")
+            return None
     layer, output = _first_that_runs(factory)
     if output.shape != layer.x.shape:
         shapes = {"output": output.shape[1:], "input": layer.x.shape[1:]}
@@ -85,29 +81,24 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
     if not layer.kernels:
         findings.add("no_kernels")
         return None
-    if layer.shape[:2] != SIZE:
-        findings.add("fixed_size", shape=layer.shape, size=SIZE)
+    if layer.shape[:2] != formula.SIZE:
+        findings.add("fixed_size", shape=layer.shape, size=formula.SIZE)
     find_gates(layer)
-    formula.check_channel_gate(layer, findings)
-    formula.check_spatial_gate(layer, findings)
-    formula.check_gate_order(layer, findings)
-    if not findings.departures:
-        formula.check_outputs(layer, findings)
-    if len(factory.ratios) == 1:
-        findings.facts["reduction_ratio"] = factory.ratios[0]
-    variant = formula.find_variant(layer, findings)
-    contract.check_configuration(layer, findings)
-    if factory.error is None:
-        contract.check_arguments(layer, findings)
-        contract.check_saving(layer, findings)
-        contract.check_mixed_precision(layer, findings)
-        contract.check_unknown_size(layer, findings)
-        contract.check_data_format(layer, findings)
-    contract.check_gradients(layer, findings)
-    if layer.shape[:2] == SIZE:
-        contract.check_other_size(layer, findings)
-    contract.note_rounding(layer, findings)
-    return variant
+    for check in (
+        formula.check_channel_gate,
+        formula.check_spatial_gate,
+        formula.check_scale,
+        formula.check_outputs,
+        contract.check_configuration,
+        contract.check_arguments,
+        contract.check_saving,
+        contract.check_mixed_precision,
+        contract.check_unknown_size,
+        contract.check_data_format,
+        contract.check_gradients,
+    ):
+        check(layer, findings)
+    return findings.facts.get("variant")
 
 
 def _first_that_runs(factory):
@@ -128,28 +119,31 @@ def _first_that_runs(factory):
             errors.append(error)
     raise ValueError(
         "`layer` must take features of shape (B, H, W, C). Received: a "
-        f"layer that fails for {(*SIZE, CHANNELS)} and other sizes "
+        f"layer that fails for {(*formula.SIZE, CHANNELS)} and other sizes "
         f"({first_line(errors[0])})"
     ) from errors[0]
 
 
 def _shapes(factory):
     """Returns shapes `(H, W, C)` to try, the preferred ones first."""
-    # A hidden layer of two units at least.
-    channels = [max([CHANNELS, *(2 * ratio for ratio in factory.ratios)])]
-    sizes = [(size, size) for size in FIXED_SIZES]
-    layer = factory.instance
+    layer, ratio = factory.instance, factory.ratio
+    channels, sizes = [CHANNELS], [(size, size) for size in FIXED_SIZES]
+    if ratio is not None:
+        # Truncating and rounding C / r differ, and the width is at least 4.
+        quotient = max(4, CHANNELS // ratio) + 0.75
+        channels = [int(quotient * ratio), max(CHANNELS, 2 * ratio)]
     if layer is not None:
         # The number of channels may be an argument of its constructor.
         values = factory.arguments.values()
         channels += [x for x in values if type(x) is int and x > 1]
     if layer is not None and layer.built:
-        shape = getattr(layer, "input_shape", None)
-        if isinstance(shape, tuple) and len(shape) == 4:
-            channels = [shape[-1]]
-            sizes[:0] = [] if None in shape[1:3] else [shape[1:3]]
-        elif shape is None and layer.input_spec is not None:
-            axes = getattr(layer.input_spec, "axes", None) or {}
-            channels = [*axes.values(), *channels]
-    shapes = [(*SIZE, count) for count in dict.fromkeys(channels)]
-    return shapes + [(*size, channels[0]) for size in sizes]
+        shape = (layer.get_build_config() or {}).get("input_shape")
+        shape = list(shape or getattr(layer, "input_shape", ()))
+        if len(shape) == 4:
+            first = getattr(layer, "data_format", None) == "channels_first"
+            channels = [shape.pop(1 if first else -1)]
+            sizes[:0] = [] if None in shape[1:] else [tuple(shape[1:])]
+    channels = list(dict.fromkeys(channels))
+    return [(*formula.SIZE, count) for count in channels] + [
+        (*size, count) for size in sizes for count in channels[:2]
+    ]

@@ -16,8 +16,8 @@ def add_options(parser):
         "layer",
         metavar="MODULE:CLASS",
         help="a class of layers, or a function that takes the number of "
-        "channels and returns a layer, in a module that is installed or in "
-        "this folder",
+        "channels and returns a layer, or of a tensor that calls layers, in a "
+        "module that is installed or in this folder",
     )
     parser.set_defaults(handler=_audit, prog=parser.prog)
 

@@ -6,7 +6,7 @@ Tables show them beside the numbers that the paper prints.
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cbam_keras import _checks, _terminal, profiling
 from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
@@ -144,46 +144,40 @@ def paper_tables(
     names = list(known) if names is None else list(names)
     for name in names:
         _checks.one_of("names", name, known)
-    rows = []
-    for name in _track(names) if progress and sys.stderr.isatty() else names:
-        profile = profiling.profile_model(build_preset(name))
-        rows.append(TableRow(known[name], profile.parameters, profile.macs))
-    return PaperTables(rows)
+    items: Iterable[str] = names
+    if progress and sys.stderr.isatty():
+        items = _terminal.watched(names, len(names), "building the networks")
+    profiles = {x: profiling.profile_model(build_preset(x)) for x in items}
+    return PaperTables(
+        TableRow(known[name], profile.parameters, profile.macs)
+        for name, profile in profiles.items()
+    )
 
 
 def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
+    lines = [_cells(row) for row in rows]
     columns = {
-        "network": "left",
-        "attention": "left",
-        "parameters (M)": "right",
-        **({"printed": "right"} if printed else {}),
-        "GMACs": "right",
-        **({"printed ": "right"} if printed else {}),
-        "reported error (%)": "right",
+        heading: "left" if heading in ("network", "attention") else "right"
+        for heading in lines[0]
+        if printed or not heading.startswith("printed")
     }
-    cells = [
-        (
-            row.preset.network,
-            row.preset.attention or "none",
-            f"{row.parameters / 1e6:.2f}",
-            *([f"{row.preset.parameters:.2f}"] if printed else []),
-            f"{row.macs / 1e9:.3f}",
-            *([f"{row.preset.macs:.3f}"] if printed else []),
-            _error(row.preset.top1_error, row.preset.top1_certainty)
-            + " / "
-            + _error(row.preset.top5_error, row.preset.top5_certainty),
-        )
-        for row in rows
-    ]
+    cells = [[line[heading] for heading in columns] for line in lines]
     return _terminal.render(columns, [cells], markdown=markdown)
 
 
-def _track(names):
-    """Iterates with a progress bar."""
-    console = _checks.require("rich.console", extra="all").Console(stderr=True)
-    return _checks.require("rich.progress", extra="all").track(
-        names, "building the networks", console=console, transient=True
-    )
+def _cells(row: TableRow) -> dict[str, str]:
+    preset = row.preset
+    top1 = _error(preset.top1_error, preset.top1_certainty)
+    top5 = _error(preset.top5_error, preset.top5_certainty)
+    return {
+        "network": preset.network,
+        "attention": preset.attention or "none",
+        "parameters (M)": f"{row.parameters / 1e6:.2f}",
+        "printed": f"{preset.parameters or 0:.2f}",
+        "GMACs": f"{row.macs / 1e9:.3f}",
+        "printed ": f"{preset.macs or 0:.3f}",
+        "reported error (%)": f"{top1} / {top5}",
+    }
 
 
 def _error(value, certainty):

@@ -77,90 +77,63 @@ class Preset:
         return "copy" if both == {"copy"} else "recalled"
 
 
-# Tables 4 and 5: name, network as printed (the first word is the builder),
-# arguments of the builder, and the printed numbers without attention, with SE
-# and with CBAM: parameters in millions, multiply-accumulates in 1e9, top-1
-# error, top-5 error.
-_NETWORKS: dict[str, tuple[Any, ...]] = {
-    "resnet18": (
-        "ResNet18",
-        {},
-        (11.69, 1.814, 29.60, 10.55),
-        (11.78, 1.814, 29.41, 10.22),
-        (11.78, 1.815, 29.27, 10.09),
-    ),
-    "resnet34": (
-        "ResNet34",
-        {},
-        (21.80, 3.664, 26.69, 8.60),
-        (21.96, 3.664, 26.13, 8.35),
-        (21.96, 3.665, 25.99, 8.24),
-    ),
-    "resnet50": (
-        "ResNet50",
-        {},
-        (25.56, 3.858, 24.56, 7.50),
-        (28.09, 3.860, 23.14, 6.70),
-        (28.09, 3.864, 22.66, 6.31),
-    ),
-    "resnet101": (
-        "ResNet101",
-        {},
-        (44.55, 7.570, 23.38, 6.88),
-        (49.33, 7.575, 22.35, 6.19),
-        (49.33, 7.581, 21.51, 5.69),
-    ),
-    "wideresnet18-1.5": (
-        "WideResNet18 (1.5)",
-        {"width_multiplier": 1.5},
-        (25.88, 3.866, 26.85, 8.88),
-        (26.07, 3.867, 26.21, 8.47),
-        (26.08, 3.868, 26.10, 8.43),
-    ),
-    "wideresnet18-2.0": (
-        "WideResNet18 (2.0)",
-        {"width_multiplier": 2.0},
-        (45.62, 6.696, 25.63, 8.20),
-        (45.97, 6.696, 24.93, 7.65),
-        (45.97, 6.697, 24.84, 7.63),
-    ),
-    "resnext50": (
-        "ResNeXt50 (32x4d)",
-        {"groups": 32, "base_width": 4},
-        (25.03, 3.768, 22.85, 6.48),
-        (27.56, 3.771, 21.91, 6.04),
-        (27.56, 3.774, 21.92, 5.91),
-    ),
-    "resnext101": (
-        "ResNeXt101 (32x4d)",
-        {"groups": 32, "base_width": 4},
-        (44.18, 7.508, 21.54, 5.75),
-        (48.96, 7.512, 21.17, 5.66),
-        (48.96, 7.519, 21.07, 5.59),
-    ),
-    "mobilenet": (
-        "MobileNet",
-        {"alpha": 1.0},
-        (4.23, 0.569, 31.39, 11.51),
-        (5.07, 0.570, 29.97, 10.63),
-        (5.07, 0.576, 29.01, 9.99),
-    ),
-    "mobilenet-0.7": (
-        "MobileNet (alpha 0.7)",
-        {"alpha": 0.7},
-        (2.30, 0.283, 34.86, 13.69),
-        (2.71, 0.283, 32.50, 12.49),
-        (2.71, 0.289, 31.51, 11.48),
-    ),
+# Tables 4 and 5: network as printed, whose first word is the builder, and the
+# arguments of the builder.
+_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18": ("ResNet18", {}),
+    "resnet34": ("ResNet34", {}),
+    "resnet50": ("ResNet50", {}),
+    "resnet101": ("ResNet101", {}),
+    "wideresnet18-1.5": ("WideResNet18 (1.5)", {"width_multiplier": 1.5}),
+    "wideresnet18-2.0": ("WideResNet18 (2.0)", {"width_multiplier": 2.0}),
+    "resnext50": ("ResNeXt50 (32x4d)", {"groups": 32, "base_width": 4}),
+    "resnext101": ("ResNeXt101 (32x4d)", {"groups": 32, "base_width": 4}),
+    "mobilenet": ("MobileNet", {"alpha": 1.0}),
+    "mobilenet-0.7": ("MobileNet (alpha 0.7)", {"alpha": 0.7}),
 }
 
-# Attention of these three: ending of the name, printed name, layer, arguments
-# of the layer. The printed parameters require the authors' variant.
-_ATTENTIONS: tuple[tuple[str, str, str | None, Any], ...] = (
-    ("", "", None, {}),
-    ("-se", "SE", "se", {}),
-    ("-cbam", "CBAM", "cbam", VARIANTS["official"]),
-)
+# The printed parameters in millions, multiply-accumulates in 1e9, top-1 error
+# and top-5 error.
+_PRINTED = """
+resnet18                11.69  1.814  29.60  10.55
+resnet18-se             11.78  1.814  29.41  10.22
+resnet18-cbam           11.78  1.815  29.27  10.09
+resnet34                21.80  3.664  26.69   8.60
+resnet34-se             21.96  3.664  26.13   8.35
+resnet34-cbam           21.96  3.665  25.99   8.24
+resnet50                25.56  3.858  24.56   7.50
+resnet50-se             28.09  3.860  23.14   6.70
+resnet50-cbam           28.09  3.864  22.66   6.31
+resnet101               44.55  7.570  23.38   6.88
+resnet101-se            49.33  7.575  22.35   6.19
+resnet101-cbam          49.33  7.581  21.51   5.69
+wideresnet18-1.5        25.88  3.866  26.85   8.88
+wideresnet18-1.5-se     26.07  3.867  26.21   8.47
+wideresnet18-1.5-cbam   26.08  3.868  26.10   8.43
+wideresnet18-2.0        45.62  6.696  25.63   8.20
+wideresnet18-2.0-se     45.97  6.696  24.93   7.65
+wideresnet18-2.0-cbam   45.97  6.697  24.84   7.63
+resnext50               25.03  3.768  22.85   6.48
+resnext50-se            27.56  3.771  21.91   6.04
+resnext50-cbam          27.56  3.774  21.92   5.91
+resnext101              44.18  7.508  21.54   5.75
+resnext101-se           48.96  7.512  21.17   5.66
+resnext101-cbam         48.96  7.519  21.07   5.59
+mobilenet                4.23  0.569  31.39  11.51
+mobilenet-se             5.07  0.570  29.97  10.63
+mobilenet-cbam           5.07  0.576  29.01   9.99
+mobilenet-0.7            2.30  0.283  34.86  13.69
+mobilenet-0.7-se         2.71  0.283  32.50  12.49
+mobilenet-0.7-cbam       2.71  0.289  31.51  11.48
+"""
+
+# Attention of these: ending of the name, printed name, layer, arguments of the
+# layer. The printed parameters require the authors' variant.
+_ATTENTIONS: dict[str, tuple[str, str | None, Any]] = {
+    "": ("", None, {}),
+    "-se": ("SE", "se", {}),
+    "-cbam": ("CBAM", "cbam", VARIANTS["official"]),
+}
 
 # Rows of Table 4 that Tables 1 to 3 repeat. The independent copy of Tables 4
 # and 5 has their top-1 and top-5 errors, and one more top-1 error.
@@ -169,64 +142,24 @@ _TOP1_COPIED = {*_REPEATED, "resnet101-cbam"}
 _TOP5_COPIED = {*_REPEATED}
 
 # The other rows of Tables 1 to 3, all of a ResNet50: table, attention as
-# printed, layer, arguments of the layer, top-1 and top-5 error.
-_CHOICES: dict[str, tuple[int, str, str, dict[str, Any], float, float]] = {
-    "resnet50-channel-max": (
-        1,
-        "channel (max)",
-        "channel",
-        {"pool_types": ("max",)},
-        23.20,
-        6.83,
-    ),
-    "resnet50-channel-avg-max": (
-        1,
-        "channel (avg & max)",
-        "channel",
-        {},
-        22.80,
-        6.52,
-    ),
-    "resnet50-spatial-conv-3": (
-        2,
-        "channel + spatial (1x1 conv, k=3)",
-        "cbam",
-        {"spatial_pool_types": ("conv",), "kernel_size": 3},
-        22.96,
-        6.64,
-    ),
-    "resnet50-spatial-conv-7": (
-        2,
-        "channel + spatial (1x1 conv, k=7)",
-        "cbam",
-        {"spatial_pool_types": ("conv",), "kernel_size": 7},
-        22.90,
-        6.47,
-    ),
-    "resnet50-spatial-avg-max-3": (
-        2,
-        "channel + spatial (avg & max, k=3)",
-        "cbam",
-        {"kernel_size": 3},
-        22.68,
-        6.41,
-    ),
-    "resnet50-spatial-first": (
-        3,
-        "spatial + channel",
-        "cbam",
-        {"order": "spatial_first"},
-        22.78,
-        6.42,
-    ),
-    "resnet50-parallel": (
-        3,
-        "channel & spatial in parallel",
-        "cbam",
-        {"order": "parallel"},
-        22.95,
-        6.59,
-    ),
+# printed, top-1 and top-5 error; then the layer and its arguments.
+_CHOICES: dict[str, tuple[int, str, float, float]] = {
+    "channel-max": (1, "channel (max)", 23.20, 6.83),
+    "channel-avg-max": (1, "channel (avg & max)", 22.80, 6.52),
+    "spatial-conv-3": (2, "channel + spatial (1x1 conv, k=3)", 22.96, 6.64),
+    "spatial-conv-7": (2, "channel + spatial (1x1 conv, k=7)", 22.90, 6.47),
+    "spatial-avg-max-3": (2, "channel + spatial (avg & max, k=3)", 22.68, 6.41),
+    "spatial-first": (3, "spatial + channel", 22.78, 6.42),
+    "parallel": (3, "channel & spatial in parallel", 22.95, 6.59),
+}
+_CHOSEN: dict[str, dict[str, Any]] = {
+    "channel-max": {"pool_types": ("max",)},
+    "channel-avg-max": {},
+    "spatial-conv-3": {"spatial_pool_types": ("conv",), "kernel_size": 3},
+    "spatial-conv-7": {"spatial_pool_types": ("conv",), "kernel_size": 7},
+    "spatial-avg-max-3": {"kernel_size": 3},
+    "spatial-first": {"order": "spatial_first"},
+    "parallel": {"order": "parallel"},
 }
 
 
@@ -288,57 +221,53 @@ def build_preset(name: str, **options: Any) -> keras.Model:
 
 
 def _tables_4_and_5():
-    """Returns an iterator over the rows of Tables 4 and 5."""
-    for first, (network, options, *numbers) in _NETWORKS.items():
-        builder = network.split()[0]
-        for carried, printed in zip(_ATTENTIONS, numbers, strict=True):
-            ending, attention, layer, layer_options = carried
-            parameters, macs, top1_error, top5_error = printed
-            name = first + ending
-            table = 5 if builder == "MobileNet" else 4
-            yield Preset(
-                name=name,
-                network=network,
-                attention=attention,
-                tables=(*_REPEATED.get(name, ()), table),
-                parameters=parameters,
-                macs=macs,
-                top1_error=top1_error,
-                top5_error=top5_error,
-                top1_certainty=_certainty(name in _TOP1_COPIED),
-                top5_certainty=_certainty(name in _TOP5_COPIED),
-                builder=builder,
-                options=dict(options),
-                layer=layer,
-                layer_options=dict(layer_options),
-            )
-
-
-def _certainty(copied):
-    return "copy" if copied else "recalled"
+    """Yields the rows of Tables 4 and 5."""
+    for line in _PRINTED.strip().splitlines():
+        name, *numbers = line.split()
+        parameters, macs, top1_error, top5_error = map(float, numbers)
+        key = name.removesuffix("-cbam").removesuffix("-se")
+        network, options = _NETWORKS[key]
+        attention, layer, layer_options = _ATTENTIONS[name.removeprefix(key)]
+        table = 5 if network.startswith("MobileNet") else 4
+        yield Preset(
+            name=name,
+            network=network,
+            attention=attention,
+            tables=(*_REPEATED.get(name, ()), table),
+            parameters=parameters,
+            macs=macs,
+            top1_error=top1_error,
+            top5_error=top5_error,
+            top1_certainty="copy" if name in _TOP1_COPIED else "recalled",
+            top5_certainty="copy" if name in _TOP5_COPIED else "recalled",
+            builder=network.split()[0],
+            options=dict(options),
+            layer=layer,
+            layer_options=dict(layer_options),
+        )
 
 
 def _tables_1_to_3():
-    """Returns an iterator over the rows that only Tables 1 to 3 have."""
-    for name, row in _CHOICES.items():
-        table, attention, layer, layer_options, top1_error, top5_error = row
+    """Yields the rows that only Tables 1 to 3 have."""
+    for ending, (table, attention, top1, top5) in _CHOICES.items():
+        layer = "channel" if table == 1 else "cbam"
         # Spatial gates are those of the authors' variant.
         variant = VARIANTS["official"] if layer == "cbam" else {}
         yield Preset(
-            name=name,
+            name=f"resnet50-{ending}",
             network="ResNet50",
             attention=attention,
             tables=(table,),
             parameters=None,
             macs=None,
-            top1_error=top1_error,
-            top5_error=top5_error,
+            top1_error=top1,
+            top5_error=top5,
             top1_certainty="copy",
             top5_certainty="copy",
             builder="ResNet50",
             options={},
             layer=layer,
-            layer_options={**variant, **layer_options},
+            layer_options={**variant, **_CHOSEN[ending]},
         )
 
 

@@ -20,10 +20,8 @@ from cbam_keras.layers import (
 # batch of one, with NaN for unknown sizes. The batch axis counts: a model may
 # fold other axes into it, e.g. windows.
 def _convolution(layer, x, y):
-    axis = _channel_axis(layer, len(x))
-    return (
-        math.prod(layer.kernel_size) * (x[axis] // layer.groups) * math.prod(y)
-    )
+    channels = x[_channel_axis(layer, len(x))] // layer.groups
+    return math.prod(layer.kernel_size) * channels * math.prod(y)
 
 
 def _transposed_convolution(layer, x, y):
@@ -31,11 +29,11 @@ def _transposed_convolution(layer, x, y):
     return math.prod(layer.kernel_size) * math.prod(x) * layer.filters
 
 
-def _depthwise_convolution(layer, x, y):
+def _depthwise(layer, x, y):
     return math.prod(layer.kernel_size) * math.prod(y)
 
 
-def _separable_convolution(layer, x, y):
+def _separable(layer, x, y):
     axis = _channel_axis(layer, len(x))
     between = x[axis] * layer.depth_multiplier
     positions = math.prod(y) // y[axis]
@@ -75,9 +73,8 @@ def _spatial_gate(layer, x, y):
 
 
 def _cbam(layer, x, y):
-    return _mlp(layer.channel_attention, x, y) + _spatial_gate(
-        layer.spatial_attention, x, y
-    )
+    channel, spatial = layer.channel_attention, layer.spatial_attention
+    return _mlp(channel, x, y) + _spatial_gate(spatial, x, y)
 
 
 def _embedding(layer, x, y):
@@ -96,66 +93,45 @@ FREE = (
     layers.PReLU,
     layers.RMSNormalization,
 )
-
-COUNTS = (
-    ("attention", (ChannelAttention, SqueezeExcite), _mlp),
-    ("attention", SpatialAttention, _spatial_gate),
-    ("attention", CBAM, _cbam),
-    (
-        "convolution",
-        (layers.Conv1D, layers.Conv2D, layers.Conv3D),
-        _convolution,
-    ),
-    (
-        "convolution",
-        (
-            layers.Conv1DTranspose,
-            layers.Conv2DTranspose,
-            layers.Conv3DTranspose,
-        ),
-        _transposed_convolution,
-    ),
-    (
-        "convolution",
-        (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
-        _depthwise_convolution,
-    ),
-    (
-        "convolution",
-        (layers.SeparableConv1D, layers.SeparableConv2D),
-        _separable_convolution,
-    ),
-    ("dense", layers.Dense, _dense),
-    ("dense", layers.EinsumDense, _einsum_dense),
-    ("other", FREE, lambda layer, x, y: 0),
-    ("other", layers.Embedding, _embedding),
+TRANSPOSED = (
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
 )
+COUNTS: dict[str, dict[Any, Any]] = {
+    "attention": {
+        (ChannelAttention, SqueezeExcite): _mlp,
+        SpatialAttention: _spatial_gate,
+        CBAM: _cbam,
+    },
+    "convolution": {
+        (layers.Conv1D, layers.Conv2D, layers.Conv3D): _convolution,
+        TRANSPOSED: _transposed_convolution,
+        (layers.DepthwiseConv1D, layers.DepthwiseConv2D): _depthwise,
+        (layers.SeparableConv1D, layers.SeparableConv2D): _separable,
+    },
+    "dense": {layers.Dense: _dense, layers.EinsumDense: _einsum_dense},
+    "other": {FREE: lambda layer, x, y: 0, layers.Embedding: _embedding},
+}
 
 
 def count_macs(
     layer: Any, inputs: Sequence[Any], outputs: Sequence[Any]
 ) -> tuple[str, int | None]:
-    """Counts the multiply-accumulates (MACs) of one call of a layer.
+    """Returns the group of a layer and the MACs of a call, or `NOT_COUNTED`.
 
-    Args:
-        layer: `keras.layers.Layer` that is built.
-        inputs: Symbolic tensors, the inputs of the call.
-        outputs: Symbolic tensors, its outputs.
-
-    Returns:
-        Tuple of the group of the layer (`"convolution"`, `"dense"`,
-        `"attention"` or `"other"`) and its MACs, or `NOT_COUNTED`.
+    `inputs` and `outputs` are the symbolic tensors of the call.
     """
     if isinstance(layer, layers.SpectralNormalization):
         # At inference, the inner layer with another kernel.
         return count_macs(layer.layer, inputs, outputs)
     if isinstance(layer, layers.TimeDistributed):
         return _count_times(layer, inputs, outputs)
-    for group, classes, count in COUNTS:
-        if isinstance(layer, classes):
-            x, y = _sizes(inputs[0]), _sizes(outputs[0])
-            macs = count(layer, x, y)
-            return NOT_COUNTED if math.isnan(macs) else (group, macs)
+    for group, counts in COUNTS.items():
+        for classes, count in counts.items():
+            if isinstance(layer, classes):
+                macs = count(layer, _sizes(inputs[0]), _sizes(outputs[0]))
+                return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
     if type(layer).__name__ == "LayerScale" or not layer.weights:
         return "other", 0

@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import numbers
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
-from cbam_keras import _inspection, _terminal
+from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras.profiling.macs import NOT_COUNTED, count_macs
 
 
@@ -99,36 +98,25 @@ class Profile(_terminal.Tabular):
     def _tables(self):
         rows = [
             (
-                row.name,
-                row.kind,
-                str(row.output_shape),
+                *(row.name, row.kind, str(row.output_shape)),
                 f"{row.parameters:,}",
                 "not counted" if row.macs is None else f"{row.macs:,}",
             )
             for row in self.rows
         ]
         groups = [
-            (
-                f"all: {group}",
-                "",
-                "",
-                f"{parameters:,}",
-                "?" if group == "not counted" else f"{macs:,}",
-            )
+            (f"all: {group}", "", "", f"{parameters:,}", f"{macs:,}")
             for group, (parameters, macs) in self.groups.items()
+            if group != NOT_COUNTED[0]
         ]
+        if self.uncounted:
+            parameters, _ = self.groups[NOT_COUNTED[0]]
+            groups += [("all: not counted", "", "", f"{parameters:,}", "?")]
         total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
-        yield (
-            {
-                "layer": "left",
-                "kind": "left",
-                "output shape": "left",
-                "parameters": "right",
-                "MACs": "right",
-            },
-            [rows, groups, [total]],
-            f"{self.model}, input {self.input_shape}",
-        )
+        columns = dict.fromkeys(("layer", "kind", "output shape"), "left")
+        columns |= dict.fromkeys(("parameters", "MACs"), "right")
+        title = f"{self.model}, input {self.input_shape}"
+        yield columns, [rows, groups, [total]], title
 
     def __str__(self) -> str:
         ((columns, sections, title),) = self._tables()
@@ -156,9 +144,9 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
             layers of nested models are counted one by one.
         input_shape: Shape of the input without the batch, e.g.
-            `(224, 224, 3)`. For several inputs, a nested structure of shapes
-            as the model takes them, or a dictionary by input name. Defaults
-            to `None`, which means the shape of the model's input.
+            `(224, 224, 3)`. For several inputs, a list of shapes in the order
+            of `model.inputs`, or a dictionary by input name. Defaults to
+            `None`, which means the shape of the model's input.
 
     Returns:
         A `Profile`, with `.parameters`, `.macs`, `.attention_parameters`,
@@ -200,9 +188,7 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
     )
 
 
-def _layer_rows(
-    steps: Sequence[_inspection.Step], batch: int
-) -> Collection[Row]:
+def _layer_rows(steps: Sequence[_inspection.Step], batch: int) -> list[Row]:
     """Returns the rows of all layers with weights or multiplications."""
     rows: dict[int, Row] = {}
     seen: set[int] = set()
@@ -215,29 +201,28 @@ def _layer_rows(
             continue
         if macs is not None:
             macs //= batch
-        if id(layer) in rows:
-            # A shared layer: one row with the MACs of all calls.
-            row = rows[id(layer)]
-            if row.macs is None or macs is None:
-                group, macs = NOT_COUNTED
-            else:
-                group, macs = row.group, row.macs + macs
+        row = rows.get(id(layer))
+        if row is None:
+            new = [v for v in layer.trainable_weights if id(v) not in seen]
+            seen |= {id(variable) for variable in new}
+            rows[id(layer)] = Row(
+                step.path,
+                type(layer).__name__,
+                group,
+                tuple(step.outputs[0].shape[1:]),
+                sum(math.prod(variable.shape) for variable in new),
+                macs,
+            )
+        # A shared layer: one row with the MACs of all calls.
+        elif row.macs is None or macs is None:
+            group, macs = NOT_COUNTED
             rows[id(layer)] = dataclasses.replace(row, group=group, macs=macs)
-            continue
-        rows[id(layer)] = Row(
-            step.path,
-            type(layer).__name__,
-            group,
-            tuple(step.outputs[0].shape[1:]),
-            _parameters(layer, seen),
-            macs,
-        )
-    return rows.values()
+        else:
+            rows[id(layer)] = dataclasses.replace(row, macs=row.macs + macs)
+    return list(rows.values())
 
 
-def _variable_rows(
-    model: keras.Model, steps: Sequence[_inspection.Step]
-) -> Iterator[Row]:
+def _variable_rows(model, steps) -> Iterator[Row]:
     """Yields rows of weights outside the graph, e.g. of a subclass."""
     graph = {
         id(variable)
@@ -246,37 +231,21 @@ def _variable_rows(
     }
     for variable in model.weights:
         if id(variable) not in graph:
-            yield Row(
-                variable.path,
-                "Variable",
-                "not counted",
-                (),
-                math.prod(variable.shape) if variable.trainable else 0,
-                None,
-            )
+            size = math.prod(variable.shape) if variable.trainable else 0
+            group, macs = NOT_COUNTED
+            yield Row(variable.path, "Variable", group, (), size, macs)
 
 
-def _parameters(layer: Any, seen: set[int]) -> int:
-    """Returns the trainable parameters of a layer that are not yet `seen`."""
-    new = [v for v in layer.trainable_weights if id(v) not in seen]
-    seen |= {id(v) for v in new}
-    return sum(math.prod(v.shape) for v in new)
-
-
-def _shapes(model: keras.Model, input_shape: Any) -> list[tuple[int, ...]]:
+def _shapes(model: keras.Model, input_shape: Any) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
     own = [tuple(x.shape[1:]) for x in model.inputs]
-    shapes = own
-    if input_shape is not None:
-        inputs, _ = _inspection.structure(model)
-        given = {id(x): shape for x, shape in _given(input_shape, inputs)}
-        shapes = [given.get(id(x), ()) for x in model.inputs]
-        if len(given) != len(own) or not all(map(_fits, shapes, own)):
-            raise ValueError(
-                "`input_shape` must fit the input of the model, without the "
-                f"batch. Received: input_shape={input_shape} for model "
-                f'"{model.name}", which takes {_listed(model)}'
-            )
+    shapes = own if input_shape is None else _as_list(model, input_shape)
+    if len(shapes) != len(own) or not all(map(_fits, shapes, own)):
+        raise ValueError(
+            "`input_shape` must fit the input of the model, without the "
+            f"batch. Received: input_shape={input_shape} for model "
+            f'"{model.name}", which takes {_listed(model)}'
+        )
     if any(axis is None for shape in shapes for axis in shape):
         raise ValueError(
             f'The inputs of model "{model.name}" have axes of unknown size, '
@@ -284,39 +253,22 @@ def _shapes(model: keras.Model, input_shape: Any) -> list[tuple[int, ...]]:
             f"input_shape={input_shape} for {_listed(model)}. Give "
             "`input_shape`, e.g. input_shape=(224, 224, 3)"
         )
-    return shapes
+    return [tuple(map(int, shape)) for shape in shapes]
 
 
-def _given(input_shape: Any, inputs: Any) -> list[tuple[Any, tuple]]:
-    """Returns the inputs of a model, each with its given shape."""
-    flat = keras.tree.flatten(inputs)
+def _as_list(model: keras.Model, input_shape: Any) -> list:
+    """Returns a shape for each input of a model; none if the names differ."""
+    names = [x.name for x in model.inputs]
     if isinstance(input_shape, dict):
-        # By name if the model takes no dict, as Keras does with data.
-        if not isinstance(inputs, dict):
-            inputs = {x.name: x for x in flat}
-        if input_shape.keys() != inputs.keys():
-            return []
-        pairs = [(inputs[key], input_shape[key]) for key in inputs]
-    elif not isinstance(input_shape, (list, tuple)):
-        return []
-    elif all(n is None or isinstance(n, numbers.Integral) for n in input_shape):
-        shape = tuple(n if n is None else int(n) for n in input_shape)
-        return [(flat[0], shape)] if len(flat) == 1 else []
-    else:
-        nested = isinstance(inputs, (list, tuple))
-        if not nested or len(inputs) != len(input_shape):
-            inputs = flat
-        if len(inputs) != len(input_shape):
-            return []
-        pairs = list(zip(inputs, input_shape, strict=True))
-    return [found for x, shape in pairs for found in _given(shape, x)]
+        known = sorted(input_shape) == sorted(names)
+        return [input_shape[name] for name in names] if known else []
+    # A list of one shape, or the shape itself.
+    nested = all(isinstance(x, (tuple, list)) for x in input_shape)
+    return list(input_shape) if nested else [input_shape]
 
 
-def _fits(shape: tuple, axes: tuple) -> bool:
-    return len(shape) == len(axes) and all(
-        a == b or (b is None and a > 0)
-        for a, b in zip(shape, axes, strict=True)
-    )
+def _fits(shape: Any, axes: tuple) -> bool:
+    return _checks.fits(axes, shape) and all(n is None or n > 0 for n in shape)
 
 
 def _listed(model: keras.Model) -> str:
