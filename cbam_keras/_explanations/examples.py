@@ -175,10 +175,7 @@ def from_data(
 ) -> Examples:
     """Returns `count` images of a split of a dataset."""
     _checks.one_of("split", split, data.SPLITS)
-    defaults = {"data_dir": None, "manual_dir": None, "download": False}
-    source = data.find_source(
-        name, 0.1, seed, in_memory=None, **{**defaults, **options}
-    )
+    source = data.find_source(name, 0.1, seed, **options)
     records = source.splits[split]
     if not isinstance(records, data.Records):
         records = _first_records(records, name, count)

@@ -1,64 +1,62 @@
-"""Finds the source that the name of a dataset stands for."""
+"""Sources of images: arrays, folders, and what a name stands for."""
 
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
-from cbam_keras import _checks
-from cbam_keras.data.arrays import from_arrays
+import numpy as np
+
+from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.folder import from_folder
-from cbam_keras.data.tfds import from_tfds, is_tfds_name
+from cbam_keras.data.records import (
+    SPLITS,
+    Records,
+    Source,
+    check_classes,
+    completed,
+    digest,
+)
+from cbam_keras.data.tfds import from_tfds
 
 # What paths begin with, and names of datasets never.
 PATH_STARTS = (".", "~", "/", "\\")
 
+# File names of images that are read, and of those that are only reported.
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+UNREAD_ENDINGS = (".avif", ".heic", ".jfif", ".jp2", ".tif", ".tiff")
 
-def find_source(name, fraction, seed, *, in_memory, **options):
-    """Returns the dataset that `name` stands for, from whichever source."""
-    if not isinstance(name, str | os.PathLike | tuple | list | Mapping):
-        raise TypeError(
-            "`name` must be a string, a path or arrays (images, labels). "
-            f"Received: name of type {type(name).__name__}"
-        )
-    is_folder = _is_folder(name)
-    # A plain word may also be the name of a dataset.
-    is_word = isinstance(name, str) and not name.startswith(PATH_STARTS)
-    if is_folder and is_word and options["data_dir"] is not None:
-        is_folder = False
+# Names of split folders in lower case.
+SPLIT_FOLDERS = {name: name for name in SPLITS}
+SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
+
+
+def find_source(
+    name, fraction, seed, data_dir=None, manual_dir=None, download=False
+):
+    """Returns the dataset that `name` stands for, with all three splits."""
+    is_folder = _is_folder(name, data_dir)
     if isinstance(name, str) and name not in EMBEDDED and not is_folder:
-        return from_tfds(
-            name,
-            fraction,
-            seed,
-            in_memory=in_memory,
-            embedded=tuple(EMBEDDED),
-            **options,
+        source = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
+        return completed(source, fraction, seed)
+    if data_dir is not None or manual_dir is not None:
+        raise ValueError(
+            "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
+            f"Datasets. Received: {data_dir=!s}, {manual_dir=!s}"
         )
-    for option in ("data_dir", "manual_dir"):
-        if options[option] is not None:
-            raise ValueError(
-                f"`{option}` is only for datasets of TensorFlow Datasets. "
-                f'Received: {option}="{os.fspath(options[option])}"'
-            )
-    if is_folder and is_word and is_tfds_name(name):
-        _checks.warn(
-            f'"{name}" is a folder here and a dataset of TensorFlow '
-            f'Datasets; the folder is read. Write "./{name}" for the '
-            "folder, or give data_dir= (--data-dir) for the dataset"
-        )
-    if is_folder:
-        return from_folder(name, fraction, seed)
-    if isinstance(name, str):
+    if isinstance(name, str) and not is_folder:
         return from_embedded(name, fraction, seed)
-    return from_arrays(name, fraction, seed)
+    source = from_folder(name) if is_folder else from_arrays(name)
+    check_classes(source, f'name="{name}"' if is_folder else "arrays")
+    return completed(source, fraction, seed)
 
 
-def _is_folder(name):
-    return isinstance(name, os.PathLike) or (
-        isinstance(name, str)
-        and name not in EMBEDDED
-        and (os.path.isdir(name) or name.startswith(PATH_STARTS))
+def _is_folder(name, data_dir=None):
+    """Returns whether a name is a path, or a word that a folder bears too."""
+    if not isinstance(name, str):
+        return isinstance(name, os.PathLike)
+    return name.startswith(PATH_STARTS) or (
+        name not in EMBEDDED and data_dir is None and os.path.isdir(name)
     )
 
 
@@ -67,3 +65,178 @@ def dataset_name(name):
     if _is_folder(name):
         return pathlib.Path(name).expanduser().resolve().name
     return name if isinstance(name, str) else "arrays"
+
+
+# Arrays.
+
+
+def from_arrays(arrays: Any) -> Source:
+    """Returns arrays of images and labels as a dataset."""
+    if not isinstance(arrays, Mapping):
+        arrays = {"train": arrays}
+    if "train" not in arrays or not set(arrays) <= set(SPLITS):
+        raise ValueError(
+            'The splits of `name` must be "train" and optionally '
+            '"validation" and "test". Received: name with the keys '
+            f"{list(arrays)}"
+        )
+    splits = {
+        name: _records(name, arrays[name]) for name in SPLITS if name in arrays
+    }
+    shapes = {name: each.images.shape[1:] for name, each in splits.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "The images of all splits must have one shape. Received: "
+            f"images of the shapes {shapes}"
+        )
+    num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    hashed = [
+        item
+        for name, each in splits.items()
+        for item in (name, each.images, each.labels)
+    ]
+    return Source(
+        name="arrays",
+        splits=splits,
+        class_names=tuple(map(str, range(num_classes))),
+        fingerprint=digest(*hashed),
+        shape=shapes["train"][:2],
+        channels=shapes["train"][2],
+    )
+
+
+def _records(split, arrays):
+    if not isinstance(arrays, tuple | list) or len(arrays) != 2:
+        raise TypeError(
+            "`name` must be a string, a path or arrays (images, labels). "
+            f'Received: {type(arrays).__name__} for the split "{split}"'
+        )
+    images, labels = map(np.asarray, arrays)
+    if images.ndim == 3:
+        images = images[..., None]
+    problem = _problem(images, labels)
+    if problem:
+        raise ValueError(
+            "Arrays must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
+            "an integer from 0 for the class of each, (N,) or (N, 1). "
+            f"Received: images {images.shape} of {images.dtype} and labels "
+            f'{labels.shape} of {labels.dtype} for the split "{split}": '
+            f"{problem}"
+        )
+    whole = images.astype("uint8", copy=False)
+    if images.dtype.kind == "f" and (whole != images).any():
+        whole = images.astype("float32")
+    return Records(whole, labels.ravel().astype("int32"))
+
+
+def _problem(images, labels):
+    """Returns what is wrong with arrays and how to mend it, if anything."""
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
+        return "the images are empty, of another shape or no numbers"
+    if labels.shape not in ((len(images),), (len(images), 1)):
+        return (
+            "one-hot labels become integers by np.argmax(labels, axis=-1); for "
+            "several labels per image, give images and labels to Keras' own "
+            "`fit`, see docs/guides/other-tasks.md"
+        )
+    if labels.dtype.kind not in "iu":
+        return "labels.astype(int) makes integers of whole numbers"
+    if labels.min() < 0 or labels.max() >= len(images):
+        # Every class is in every split.
+        return (
+            f"labels from {labels.min()} to {labels.max()} for {len(images)} "
+            "images, where each class needs an image"
+        )
+    lowest, highest = images.min(), images.max()
+    is_scaled = images.dtype.kind == "f" and highest <= 1
+    # NaN fails every comparison.
+    if is_scaled or not 0 <= lowest <= highest <= 255:
+        return (
+            f"values from {lowest} to {highest}. Multiply them by 255, or "
+            "leave out what has scaled them before"
+        )
+    return None
+
+
+# Folders.
+
+
+def from_folder(path: str | os.PathLike) -> Source:
+    """Returns a folder of class folders, or of splits of those, as paths."""
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(
+            "`name` must be a folder that exists, with a folder of images "
+            f'per class. Received: name="{path}"'
+        )
+    classes = {
+        split: _folders(folder)
+        for split, folder in _split_folders(root).items()
+    }
+    class_names = sorted({f.name for each in classes.values() for f in each})
+    splits, found = {}, list[tuple]()
+    for split, folders in classes.items():
+        files = [
+            file
+            for folder in folders
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in ENDINGS and not _is_hidden(file.name)
+        ]
+        labels = [class_names.index(file.parent.name) for file in files]
+        images = np.array([str(file) for file in files], object)
+        splits[split] = Records(images, np.array(labels, "int32"))
+        # A link may point to no file.
+        sizes = [f.stat().st_size if f.exists() else None for f in files]
+        names = [file.relative_to(root).as_posix() for file in files]
+        found += zip(names, sizes, strict=True)
+    return readable(
+        Source(
+            name=root.resolve().name,
+            splits=splits,
+            class_names=tuple(class_names),
+            fingerprint=digest(found),
+            skipped=_images_elsewhere(root, dict(found)),
+            root=root,
+        )
+    )
+
+
+def _split_folders(root):
+    """Returns the folder of each split. Only "train" if there are no such."""
+    folders = _folders(root)
+    splits = [SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders]
+    if "train" not in splits or None in splits:
+        return {"train": root}
+    if len(set(splits)) < len(splits):
+        raise ValueError(
+            "A folder must have one folder per split. Received: "
+            f'name="{root}" with {", ".join(f.name for f in folders)}'
+        )
+    found = dict(zip(splits, folders, strict=True))
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _folders(root):
+    return [
+        path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not _is_hidden(path.name)
+    ]
+
+
+def _is_hidden(name):
+    return name.startswith((".", "__"))
+
+
+def _images_elsewhere(root, read):
+    """Returns the names of images that no class folder holds."""
+    names = [
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in (*ENDINGS, *UNREAD_ENDINGS)
+    ]
+    return tuple(
+        name
+        for name in sorted(names)
+        if name not in read and not any(map(_is_hidden, name.split("/")))
+    )
