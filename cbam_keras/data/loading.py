@@ -271,24 +271,19 @@ def load(
             f"out: {_checks.first_few(source.skipped)}"
         )
     size = size or source.shape or (SIDE, SIDE)
-    # Random resized crops are taken from the images as they are.
-    resized = [
-        split
-        for split, records in source.splits.items()
-        if isinstance(records, Records)
-        and not (split == "train" and "random_resized_crop" in augment)
-    ]
-    count = sum(len(source.splits[split]) for split in resized)
-    is_small = count * math.prod(size) * source.channels <= DECODED_BYTES
+    num_images = sum(map(len, source.splits.values()))
+    num_bytes = num_images * math.prod(size) * source.channels
+    is_small = batch_size is None or num_bytes <= DECODED_BYTES
     one_hot = bool(set(augment) & set(MIXING))
     channels_first = keras.config.image_data_format() == "channels_first"
     datasets: dict[str, Any] = {}
     for split, records in source.splits.items():
         if not boxes:
             records = dataclasses.replace(records, boxes=None)
-        if split in resized and (
-            records.decoded or is_small or batch_size is None
-        ):
+        # Random resized crops are taken from the images as they are.
+        cropped = split == "train" and "random_resized_crop" in augment
+        decodable = isinstance(records, Records) and not cropped
+        if decodable and (records.decoded or is_small):
             title = f"Preparing {split}"
             records = decode_all(records, size, source.channels, title)
         if batch_size is None:
