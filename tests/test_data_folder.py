@@ -381,6 +381,6 @@ def test_a_file_with_damaged_pixels_is_named(tmp_path, source, request):
     content = (tmp_path / "dog" / "middle.png").read_bytes()
     damaged = content[:600] + content[900:]
     (tmp_path / "dog" / "middle.png").write_bytes(damaged)
-    with pytest.raises(ValueError, match="middle.png cannot be decoded"):
+    with pytest.raises(ValueError, match='middle.png" cannot be decoded'):
         for split in data.load(tmp_path, image_size=8, batch_size=4):
             epoch(split)

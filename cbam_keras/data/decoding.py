@@ -58,7 +58,7 @@ def decode(item: str | bytes) -> Any:
                 image = image.convert("RGBA")
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        name = item if isinstance(item, str) else "of the dataset"
+        name = f'"{item}"' if isinstance(item, str) else "of the dataset"
         raise ValueError(
             f"The image {name} cannot be decoded ({error}). Remove it"
         ) from error
