@@ -18,6 +18,8 @@ from PIL import Image
 from cbam_keras import data
 from cbam_keras.data import loading
 
+PETS = ("cat", "dog")
+
 
 @pytest.fixture
 def from_files(monkeypatch):
@@ -32,7 +34,7 @@ def _splits(root, *names, **options):
     }
 
 
-def _save(root, pictures, classes=("cat", "dog"), **options):
+def _save(root, pictures, classes=PETS, **options):
     """Saves Pillow's images, by file name, in each class folder."""
     for label in classes:
         (root / label).mkdir(parents=True, exist_ok=True)
@@ -107,55 +109,29 @@ def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
 # Mistakes.
 
 
-def _empty_class(root):
-    write_folder(root)
-    for file in (root / "dog").iterdir():
-        file.unlink()
-
-
-def _missing_class(root):
-    _splits(root, "train")
-    write_folder(root / "test", classes=("cat",))
-
-
-def _unknown_class(root):
-    _splits(root, "train")
-    write_folder(root / "val", classes=("cat", "dog", "eel"))
-
-
-def _unreadable_class(root):
-    write_folder(root, classes=("cat", "dog", "eel"))
-    for path in (root / "eel").iterdir():
-        path.write_text("no")
+def _not_an_image(path):
+    path.write_text("no")
 
 
 @pytest.mark.parametrize(
-    ("prepare", "message"),
+    ("folders", "change", "message"),
     [
-        (
-            lambda root: (root / "notes.png").write_text(""),
-            "at least two classes.*has 0",
-        ),
-        (
-            lambda root: write_folder(root, classes=("cat",)),
-            "at least two classes.*has 1: cat",
-        ),
-        (_empty_class, 'at least 3 images in "train".* class "dog"'),
-        (_missing_class, 'images in "test".* class "dog"'),
-        (_unknown_class, 'images in "train".* class "eel"'),
-        (_unreadable_class, 'images in "train".* class "eel"'),
-        (
-            lambda root: _splits(root, "train", "val", "valid"),
-            "one folder per split.*with train, val, valid",
-        ),
-        (
-            lambda root: write_folder(root, per_class=2),
-            'at least 3 images in "train".*"cat", "dog"',
-        ),
+        ({"": ()}, None, "at least two classes.*has 0"),
+        ({"": ("cat",)}, None, "at least two classes.*has 1: cat"),
+        ({"": PETS}, pathlib.Path.unlink, 'images in "train".*class "dog"'),
+        ({"": PETS}, _not_an_image, 'images in "train".*class "dog"'),
+        ({"train": PETS, "test": PETS[:1]}, None, 'in "test".*class "dog"'),
+        ({"train": PETS[1:], "val": PETS}, None, 'in "train".*class "cat"'),
+        ({"train": PETS, "val": PETS, "valid": PETS}, None, "val, valid"),
     ],
 )
-def test_folders_that_make_no_dataset_are_refused(tmp_path, prepare, message):
-    prepare(tmp_path)
+def test_folders_that_make_no_dataset_are_refused(
+    tmp_path, folders, change, message
+):
+    for split, classes in folders.items():
+        write_folder(tmp_path / split, classes=classes)
+    for path in (tmp_path / "dog").iterdir() if change else ():
+        change(path)
     with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path)
     assert f'Received: name="{tmp_path}"' in str(caught.value)
