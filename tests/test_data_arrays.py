@@ -1,5 +1,8 @@
 """Arrays become datasets; splits, descriptions and arguments of `load`."""
 
+import sys
+
+import keras
 import numpy as np
 import pytest
 from data_checks import SPLITS, arrays, as_set, plain_json
@@ -41,6 +44,13 @@ def test_splits_of_the_user_stay_as_they_are(given):
     kept = [as_set(getattr(loaded, s)[0]) for s in SPLITS if s not in given]
     assert set.union(*kept) == as_set(parts["train"][0])
     assert sum(map(len, kept)) == 70
+
+
+def test_two_pairs_are_for_training_and_testing():
+    train, test = arrays(), arrays(seed=1)
+    loaded = _whole(tuple((x, y[:, None]) for x, y in (train, test)))
+    np.testing.assert_array_equal(loaded.test[0], test[0])
+    assert loaded.sizes == {"train": 65, "validation": 5, "test": 70}
 
 
 def test_test_images_are_the_same_for_every_seed_and_fraction():
@@ -123,10 +133,45 @@ def test_the_fingerprint_is_of_the_data_alone():
     assert data.load((images, other)).fingerprint != first
 
 
+# Fashion-MNIST by Keras.
+
+
+@pytest.mark.parametrize("package", ["absent", "unprepared"])
+def test_fashion_mnist_is_loaded_by_keras(
+    monkeypatch, tmp_path, capsys, package
+):
+    if package == "absent":
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    small = tuple(arrays(8, 10, (28, 28), seed) for seed in range(2))
+    loader = keras.datasets.fashion_mnist
+    monkeypatch.setattr(loader, "load_data", lambda: print("100 %") or small)
+    loaded = _whole("fashion_mnist")
+    assert loaded.name == "fashion_mnist"
+    assert loaded.class_names[9] == "Ankle boot"
+    # That is for results.
+    assert "100 %" not in capsys.readouterr().out
+    np.testing.assert_array_equal(loaded.test[0][..., 0], small[1][0])
+
+
+def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
+    def fail():
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", fail)
+    with pytest.raises(ValueError, match="URL fetch .*dataset-fashion-mnist"):
+        data.load("fashion_mnist")
+    with pytest.raises(ImportError, match="tensorflow_datasets"):
+        data.load("fashion_mnist", data_dir="datasets")
+
+
 # Mistakes.
 
 IMAGES, LABELS = arrays()
 RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
+SPOILT = IMAGES.astype("float32")
+SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
 FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
 
 
@@ -145,21 +190,29 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
         ((IMAGES[:0], LABELS[:0]), ValueError, "images are empty"),
         ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
         ((IMAGES.astype(str), LABELS), ValueError, "or no numbers"),
-        ((IMAGES, LABELS[:9]), ValueError, r"labels \(9,\)"),
+        (
+            (np.zeros((70, 3, 9, 9)), LABELS),
+            ValueError,
+            r"np.moveaxis\(images, 1, -1\)",
+        ),
+        ((IMAGES, LABELS[:9]), ValueError, "70 images, but 9 labels"),
         (
             (IMAGES, np.eye(5)[LABELS]),
             ValueError,
             r"labels \(70, 5\) of float64.*argmax.*other-tasks.md",
         ),
-        ((IMAGES, LABELS + 0.0), ValueError, "of float64 .*astype"),
+        ((IMAGES, LABELS + 0.0), ValueError, r"of float64 .*: labels.astype"),
+        ((IMAGES, LABELS + 0.5), ValueError, r": names, labels = np.unique\("),
+        ((IMAGES, LABELS.astype(str)), ValueError, "of <U.*: names, labels"),
         ((IMAGES, LABELS - 1), ValueError, "labels from -1 to 3"),
         ((IMAGES, LABELS * 2), ValueError, 'fewer of class "1", "3", "5", ...'),
         ((IMAGES, LABELS * 0), ValueError, "at least two classes"),
-        ((IMAGES, LABELS * 10**9), ValueError, "to 4000000000 for 70 images"),
+        ((IMAGES, LABELS * 10**9), ValueError, "to 4000000000, but only"),
+        ((IMAGES[:5], np.arange(5) * 2), ValueError, "to 8, but only 5 images"),
         ((IMAGES, RARE), ValueError, 'at least 3 images in "train".*class "0"'),
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
         ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),
-        ((IMAGES * np.nan, LABELS), ValueError, "values from nan to"),
+        ((SPOILT, LABELS), ValueError, r"in 2 images, the first .*\[7\]"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
             ValueError,

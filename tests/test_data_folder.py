@@ -138,11 +138,21 @@ def test_folders_that_make_no_dataset_are_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["./nowhere", "~/nowhere", pathlib.Path("nowhere")]
+    ("name", "reason"),
+    [
+        ("./fashoin", 'no folder. Did you mean "fashion"?'),
+        ("~/nowhere", "where there is no folder"),
+        (pathlib.Path("nowhere"), "where there is no folder"),
+        ("./notes", "which is a file"),
+    ],
 )
-def test_a_missing_folder_is_refused(name):
-    with pytest.raises(ValueError, match="must be a folder that exists"):
+def test_a_missing_folder_is_refused(tmp_path, monkeypatch, name, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fashion").mkdir()
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(ValueError, match="must be a folder that ex") as caught:
         data.load(name)
+    assert reason in str(caught.value)
 
 
 # Formats.

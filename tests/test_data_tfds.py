@@ -169,7 +169,9 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
     ("name", "part"),
     [
         ("cifra10", 'Did you mean "cifar10"?'),
-        ("no/such/set", "(Parsing builder name string"),
+        ("no/such/set", "where there is no folder (Parsing builder name"),
+        ("cyfar", 'Did you mean "cyfer"?'),
+        ("notes", 'Received: name="notes", which is a file'),
         ("", 'Received: name=""'),
         ("imagenette/12px", "12px not found with version 1.0.0. Here are 10"),
         ("cifar10:99.0.0", "cannot be loaded at version 99.0.0"),
@@ -177,12 +179,17 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
         ("huggingface:mnist", 'Received: name="huggingface:mnist"'),
     ],
 )
-def test_unknown_names_are_refused_at_once(tmp_path, attempts, name, part):
+def test_unknown_names_are_refused_at_once(
+    tmp_path, attempts, monkeypatch, name, part
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cyfer").mkdir()
+    (tmp_path / "notes").write_text("")
     with pytest.raises(
         ValueError,
         match='`name` must be one of "mnist5k", "cluttered_mnist", ',
     ) as caught:
-        data.load(name, data_dir=tmp_path)
+        data.load(name)
     assert part in str(caught.value)
     assert not attempts
 

@@ -149,20 +149,22 @@ def load(
               training digit; the splits share no digit.
             - `"crowded_mnist"`: harder, with twelve fragments. Ten canvases
               per training digit, four per validation and test digit.
-            - Arrays `(images, labels)`, or a mapping of `"train"` and
+            - Arrays `(images, labels)`, two such pairs as Keras'
+              `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to such pairs. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255, labels integers
               `(N,)` or `(N, 1)` from 0: one class per image.
             - The path of a folder with one folder of images (BMP, GIF, JPEG,
               PNG, WebP) per class, or with folders `train` and optionally
               `validation` (or `val`, `valid`) and `test` of such class
-              folders. Images that cannot be read are left out, with a
+              folders. Files that are no whole images are left out, with a
               warning. EXIF orientation counts, in JPEG and WebP.
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"` or
               `"imagenette/160px-v2"`. A folder of that name in the working
               directory comes first, unless `data_dir` is given. If its test
               labels are secret, its split "validation" is used for testing.
+              `"fashion_mnist"` needs no preparation: Keras downloads it.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.

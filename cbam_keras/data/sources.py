@@ -1,10 +1,14 @@
 """Sources of images: arrays, folders, and what a name stands for."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from cbam_keras.data.decoding import readable
@@ -17,10 +21,17 @@ from cbam_keras.data.records import (
     completed,
     digest,
 )
-from cbam_keras.data.tfds import from_tfds
+from cbam_keras.data.tfds import from_tfds, no_folder
 
 # What paths begin with, and names of datasets never.
 PATH_STARTS = (".", "~", "/", "\\")
+
+# Loaded by Keras where TensorFlow Datasets has not prepared it.
+FASHION = "fashion_mnist"
+FASHION_CLASSES = (
+    "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
+    "Ankle boot"
+)
 
 # File names of images that are read, and of those that are only reported.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -37,7 +48,12 @@ def find_source(
     """Returns the dataset that `name` stands for, with all three splits."""
     is_folder = _is_folder(name, data_dir)
     if isinstance(name, str) and name not in EMBEDDED and not is_folder:
-        source = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
+        try:
+            source = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
+        except (ImportError, ValueError):
+            if name != FASHION or data_dir is not None or download:
+                raise
+            source = from_keras()
         return completed(source, fraction, seed)
     if data_dir is not None or manual_dir is not None:
         raise ValueError(
@@ -70,10 +86,35 @@ def dataset_name(name):
 # Arrays.
 
 
+def from_keras() -> Source:
+    """Returns Fashion-MNIST, which Keras downloads and keeps."""
+    try:
+        # A progress bar is not among the results on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            arrays = keras.datasets.fashion_mnist.load_data()
+    except Exception as error:
+        raise ValueError(
+            "Keras could not download Fashion-MNIST, which needs network "
+            f'access. Received: name="{FASHION}" ({error}). Without it, copy '
+            "the four files of Debian's package dataset-fashion-mnist from "
+            "/usr/share/datasets/fashion-mnist to datasets/fashion-mnist in "
+            "Keras' home, ~/.keras or KERAS_HOME"
+        ) from error
+    names = tuple(FASHION_CLASSES.split(", "))
+    source = from_arrays(arrays)
+    return dataclasses.replace(source, name=FASHION, class_names=names)
+
+
 def from_arrays(arrays: Any) -> Source:
     """Returns arrays of images and labels as a dataset."""
     if not isinstance(arrays, Mapping):
-        arrays = {"train": arrays}
+        # Two pairs are what Keras' `load_data` returns.
+        if _is_pair(arrays) and all(
+            _is_pair(part) and np.ndim(part[0]) > 2 for part in arrays
+        ):
+            arrays = dict(zip(("train", "test"), arrays, strict=True))
+        else:
+            arrays = {"train": arrays}
     if "train" not in arrays or not set(arrays) <= set(SPLITS):
         raise ValueError(
             'The splits of `name` must be "train" and optionally '
@@ -105,8 +146,12 @@ def from_arrays(arrays: Any) -> Source:
     )
 
 
+def _is_pair(arrays):
+    return isinstance(arrays, tuple | list) and len(arrays) == 2
+
+
 def _records(split, arrays):
-    if not isinstance(arrays, tuple | list) or len(arrays) != 2:
+    if not _is_pair(arrays):
         raise TypeError(
             "`name` must be a string, a path or arrays (images, labels). "
             f'Received: {type(arrays).__name__} for the split "{split}"'
@@ -131,26 +176,40 @@ def _records(split, arrays):
 
 def _problem(images, labels):
     """Returns what is wrong with arrays and how to mend it, if anything."""
-    if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
+    count, kinds = len(images), images.dtype.kind + labels.dtype.kind
+    if images.ndim != 4 or not images.size or kinds[0] not in "iuf":
         return "the images are empty, of another shape or no numbers"
-    if labels.shape not in ((len(images),), (len(images), 1)):
+    _, first, height, width = images.shape
+    if first in (1, 3, 4) and height == width > 4:
+        return "images = np.moveaxis(images, 1, -1) puts the channels last"
+    if labels.shape[:1] != (count,):
+        return f"{count} images, but {labels.size} labels"
+    if labels.shape not in ((count,), (count, 1)):
         return (
             "one-hot labels become integers by np.argmax(labels, axis=-1); for "
             "several labels per image, give images and labels to Keras' own "
             "`fit`, see docs/guides/other-tasks.md"
         )
-    if labels.dtype.kind not in "iu":
-        return "labels.astype(int) makes integers of whole numbers"
-    if labels.min() < 0 or labels.max() >= len(images):
-        # Every class is in every split.
+    if kinds[1] == "f" and (labels == np.round(labels)).all():
+        return "labels.astype(int) makes integers of these labels"
+    if kinds[1] not in "iu":
         return (
-            f"labels from {labels.min()} to {labels.max()} for {len(images)} "
-            "images, where each class needs an image"
+            "names, labels = np.unique(labels, return_inverse=True) numbers "
+            "the different values, if they are classes"
+        )
+    if labels.min() < 0 or labels.max() >= count:
+        return (
+            f"labels from {labels.min()} to {labels.max()}, but only {count} "
+            "images: each class needs one to train, validate and test each"
+        )
+    bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+    if bad.any():
+        return (
+            f"NaN or infinite values in {bad.sum()} images, the first of them "
+            f"images[{bad.argmax()}]"
         )
     lowest, highest = images.min(), images.max()
-    is_scaled = images.dtype.kind == "f" and highest <= 1
-    # NaN fails every comparison.
-    if is_scaled or not 0 <= lowest <= highest <= 255:
+    if lowest < 0 or highest > 255 or (kinds[0] == "f" and highest <= 1):
         return (
             f"values from {lowest} to {highest}. Multiply them by 255, or "
             "leave out what has scaled them before"
@@ -167,7 +226,7 @@ def from_folder(path: str | os.PathLike) -> Source:
     if not root.is_dir():
         raise ValueError(
             "`name` must be a folder that exists, with a folder of images "
-            f'per class. Received: name="{path}"'
+            f'per class. Received: name="{path}", {no_folder(root)}'
         )
     classes = {
         split: _folders(folder)

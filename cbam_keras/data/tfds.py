@@ -3,7 +3,9 @@
 Both of its formats are read without TensorFlow, in any order.
 """
 
+import contextlib
 import os
+import pathlib
 import re
 import struct
 import textwrap
@@ -79,7 +81,11 @@ def prepared_builder(
 
     `check` gets both and the name, and raises if the dataset does not fit.
     """
-    tfds = _checks.require("tensorflow_datasets", extra="data")
+    try:
+        tfds = _checks.require("tensorflow_datasets", extra="data")
+    except ImportError as error:
+        message = f'Received: name="{name}", {no_folder(name)}. {error}'
+        raise ImportError(message) from error
     builder = _find_builder(tfds, name, data_dir, embedded)
     # Before a download, which may take hours.
     check(tfds, builder, name)
@@ -96,20 +102,35 @@ def _find_builder(tfds, name, data_dir, embedded):
             # And so would others without `try_gcs`.
             return tfds.builder(name, data_dir=data_dir, try_gcs=False)
         except tfds.core.DatasetNotFoundError:
-            known = tfds.list_builders(with_community_datasets=False)
             reason = f', data_dir="{data_dir}"' if data_dir else ""
-            reason += _checks.did_you_mean(
-                name.split("/")[0], [*embedded, *known]
-            )
+            reason += f", {no_folder(name)}"
+            if "Did you mean" not in reason:
+                known = tfds.list_builders(with_community_datasets=False)
+                reason += _checks.did_you_mean(
+                    name.split("/")[0], [*embedded, *known]
+                )
         except (ValueError, AssertionError) as error:
             # Such as an unknown configuration, with those that there are.
-            reason = f" ({textwrap.shorten(str(error), 500)})"
+            shortened = textwrap.shorten(str(error), 500)
+            reason = f", {no_folder(name)} ({shortened})"
     listed = ", ".join(f'"{choice}"' for choice in embedded)
     raise ValueError(
         f"`name` must be one of {listed}, the name of a TensorFlow dataset "
         "(with its configuration and version if it has several), an "
         f'existing folder, or arrays. Received: name="{name}"{reason}'
     )
+
+
+def no_folder(path: str | os.PathLike) -> str:
+    """Returns what is in place of a folder, or which has a similar name."""
+    path = pathlib.Path(path).expanduser()
+    if path.is_file():
+        return "which is a file"
+    folders = []
+    with contextlib.suppress(OSError):
+        folders = [each.name for each in path.parent.iterdir() if each.is_dir()]
+    hint = _checks.did_you_mean(path.name, folders)
+    return f"where there is no folder{hint}"
 
 
 def _check_features(tfds, builder, name):
