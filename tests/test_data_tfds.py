@@ -170,7 +170,7 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
     [
         ("cifra10", 'Did you mean "cifar10"?'),
         ("no/such/set", "where there is no folder (Parsing builder name"),
-        ("cyfar", 'Did you mean "cyfer"?'),
+        ("mnsit", 'Did you mean "mnsitt"?'),
         ("notes", 'Received: name="notes", which is a file'),
         ("", 'Received: name=""'),
         ("imagenette/12px", "12px not found with version 1.0.0. Here are 10"),
@@ -183,7 +183,7 @@ def test_unknown_names_are_refused_at_once(
     tmp_path, attempts, monkeypatch, name, part
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "cyfer").mkdir()
+    (tmp_path / "mnsitt").mkdir()
     (tmp_path / "notes").write_text("")
     with pytest.raises(
         ValueError,

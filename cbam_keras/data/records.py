@@ -180,8 +180,9 @@ def check_classes(source: Source, received: str) -> None:
     names, splits = source.class_names, source.splits
     if len(names) < 2:
         raise ValueError(
-            "A dataset must have at least two classes. Received: "
-            f"{received}, which has {len(names)}: {_checks.first_few(names)}"
+            "A dataset must have at least two classes, in a folder a folder "
+            f"of images for each. Received: {received} with the classes "
+            f"{list(names)}"
         )
     for split, records in splits.items():
         # One for each split that is split off.

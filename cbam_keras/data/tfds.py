@@ -111,7 +111,7 @@ def _find_builder(tfds, name, data_dir, embedded):
                 )
         except (ValueError, AssertionError) as error:
             # Such as an unknown configuration, with those that there are.
-            shortened = textwrap.shorten(str(error), 500)
+            shortened = textwrap.shorten(str(error), 250)
             reason = f", {no_folder(name)} ({shortened})"
     listed = ", ".join(f'"{choice}"' for choice in embedded)
     raise ValueError(
