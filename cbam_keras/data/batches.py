@@ -76,6 +76,12 @@ class Batches(keras.utils.PyDataset):
         total = len(self.records) // devices * devices
         if total < len(self.records) and self.seed is None:
             total += devices
+        if not total or self.batch_size % devices or devices % count:
+            raise ValueError(
+                "Each device needs its part of each batch, and each process "
+                f"as many devices. Received: {devices=}, {count=}, "
+                f"batch_size={self.batch_size}, {len(self.records)} images"
+            )
         # Random numbers for a whole batch need the whole batch on each process.
         self.whole_batch = any(name in WHOLE_BATCH for name in self.augment)
         self.batches = [

@@ -100,20 +100,6 @@ class ImageData:
         up to `devices - 1` images, different ones each epoch; validation and
         test repeat images, with zero in the sample weights that they get.
         """
-        if (
-            self.boxes
-            or not self.batch_size
-            or self.batch_size % devices
-            or devices % count
-            or self.sizes["train"] < devices
-        ):
-            raise ValueError(
-                "Shards need batches of images and labels that divide by "
-                "`devices`, at least one training image for each, and as many "
-                f"devices in each process. Received: {devices=}, {count=}, "
-                f"batch_size={self.batch_size}, boxes={self.boxes}, "
-                f"{self.sizes['train']} training images"
-            )
         shards = {
             split: getattr(self, split).sharded(index, count, devices)
             for split in self.sizes
