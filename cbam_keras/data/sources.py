@@ -176,10 +176,10 @@ def _records(split, arrays):
 
 def _problem(images, labels):
     """Returns what is wrong with arrays and how to mend it, if anything."""
-    count, kinds = len(images), images.dtype.kind + labels.dtype.kind
+    kinds = images.dtype.kind + labels.dtype.kind
     if images.ndim != 4 or not images.size or kinds[0] not in "iuf":
         return "the images are empty, of another shape or no numbers"
-    _, first, height, width = images.shape
+    count, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
         return "images = np.moveaxis(images, 1, -1) puts the channels last"
     if labels.shape[:1] != (count,):
@@ -197,18 +197,22 @@ def _problem(images, labels):
             "names, labels = np.unique(labels, return_inverse=True) numbers "
             "the different values, if they are classes"
         )
-    if labels.min() < 0 or labels.max() >= count:
+    if labels.min() < 0:
+        return f"there is the label {labels.min()}"
+    if labels.max() >= count:
         return (
-            f"labels from {labels.min()} to {labels.max()}, but only {count} "
-            "images: each class needs one to train, validate and test each"
+            f"labels up to {labels.max()}, but only {count} images: each "
+            "class needs one to train, validate and test each"
         )
-    bad = ~np.isfinite(images).all(axis=(1, 2, 3))
-    if bad.any():
+    if images.dtype == np.uint8:
+        return None
+    lowest, highest = images.min(), images.max()
+    if not np.isfinite([lowest, highest]).all():
+        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
         return (
             f"NaN or infinite values in {bad.sum()} images, the first of them "
             f"images[{bad.argmax()}]"
         )
-    lowest, highest = images.min(), images.max()
     if lowest < 0 or highest > 255 or (kinds[0] == "f" and highest <= 1):
         return (
             f"values from {lowest} to {highest}. Multiply them by 255, or "
