@@ -11,7 +11,7 @@ from cbam_keras import data
 
 
 def _whole(given, **options):
-    return data.load(given, batch_size=None, **options)
+    return data.load(data=given, batch_size=None, **options)
 
 
 # Splits.
@@ -178,12 +178,12 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (IMAGES, TypeError, "`name` must be a string, a path or"),
+        (IMAGES, TypeError, "`data` must be a string, a path or"),
         ({"test": (IMAGES, LABELS)}, ValueError, 'must be "train" and'),
         (
             {"train": (IMAGES, LABELS), "tset": (IMAGES, LABELS)},
             ValueError,
-            "Received: name with the keys .*tset",
+            "Received: data with the keys .*tset",
         ),
         ((IMAGES, LABELS, LABELS), TypeError, r"arrays \(images, labels\)"),
         ({"train": IMAGES}, TypeError, "Received: ndarray for the split"),

