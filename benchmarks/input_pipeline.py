@@ -26,7 +26,7 @@ from cbam_keras import _files, _terminal, data, models
 
 SIDE = 224
 RECIPES = {
-    "decode, as for evaluation": (),
+    "decode, random resized crop": ("random_resized_crop",),
     "decode, random resized crop, flip": ("random_resized_crop", "flip"),
     "the same, RandAugment": ("random_resized_crop", "flip", "rand_augment"),
     "the same, MixUp": ("random_resized_crop", "flip", "mixup"),
@@ -94,7 +94,6 @@ def measure(options, folder):
             batch_size=options.batch_size,
             image_size=SIDE,
             augment=augment,
-            in_memory=False,
         )
         for title, augment in RECIPES.items()
     }

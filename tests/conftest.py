@@ -138,11 +138,6 @@ def few_digits():
 
 
 @pytest.fixture
-def bright_digits(monkeypatch):
-    digits.replace(digits.bright, monkeypatch.setattr)
-
-
-@pytest.fixture
 def grey_digits(monkeypatch):
     digits.replace(digits.grey, monkeypatch.setattr)
 

@@ -1,8 +1,7 @@
 """Made-up digits in place of the 5,000 that a package brings.
 
 Tests replace the function that reads those: by `replace` for the rest of a
-process, or by the fixtures `few_digits`, `bright_digits` and `grey_digits` of
-`conftest.py`.
+process, or by the fixtures `few_digits` and `grey_digits` of `conftest.py`.
 """
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from cbam_keras import data
 from cbam_keras.data import digits as embedded
 
-PER_CLASS = 20
 # 82 images for training, 11 for validation and 23 for testing: the last batch
 # is incomplete, and does not divide by two outside of training.
 UNEVEN = (15, 20, 11, *[10] * 7)
@@ -29,32 +27,13 @@ def few():
     return images, np.repeat(np.arange(10), 10).astype("int32")
 
 
-def shuffled_labels():
-    """Returns 20 labels of each class, in no order that code may rely on."""
-    labels = np.repeat(np.arange(10), PER_CLASS).astype("int32")
-    return np.random.default_rng(5).permutation(labels)
-
-
-def bright():
-    """Returns digits whose extent is marked by their two brightest pixels.
-
-    Those lie in the outer four rows and columns, where no fragment is taken
-    from. So all the brightest pixels of a canvas belong to its digit.
-    """
-    rng = np.random.default_rng(6)
-    labels = shuffled_labels()
-    images = np.zeros((len(labels), 28, 28), "uint8")
-    images[:, 4:24, 4:24] = rng.integers(1, 100, (len(labels), 20, 20))
-    every = np.arange(len(labels))
-    for low, high in ((0, 4), (24, 28)):
-        y, x = rng.integers(low, high, (2, len(labels)))
-        images[every, y, x] = 255
-    return images, labels
-
-
 def grey():
-    """Returns digits of one grey each, which tells where a pixel is from."""
-    labels = shuffled_labels()
+    """Returns 20 digits of each class, of one grey each, in no order.
+
+    The grey tells from which digit a pixel is.
+    """
+    labels = np.repeat(np.arange(10), 20).astype("int32")
+    labels = np.random.default_rng(5).permutation(labels)
     greys = np.arange(1, len(labels) + 1, dtype="uint8")
     return np.tile(greys[:, None, None], (1, 28, 28)), labels
 

@@ -287,7 +287,7 @@ MUTANTS = (
         "differences = [other - error for error, other in pairs]",
     ),
     Mutant(
-        "data/splitting.py",
+        "data/records.py",
         "test_data_arrays.py",
         "np.random.default_rng(0), np.random",
         "np.random.default_rng(seed), np.random",

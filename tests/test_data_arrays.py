@@ -1,5 +1,8 @@
 """Arrays become datasets; splits, descriptions and arguments of `load`."""
 
+import sys
+
+import keras
 import numpy as np
 import pytest
 from data_checks import SPLITS, arrays, as_set, plain_json
@@ -8,43 +11,46 @@ from cbam_keras import data
 
 
 def _whole(given, **options):
-    return data.load(given, batch_size=None, **options)
+    return data.load(data=given, batch_size=None, **options)
 
 
 # Splits.
 
 
-def test_arrays_are_split_class_by_class():
+def test_arrays_are_split_class_by_class_with_their_labels():
     loaded = _whole(arrays())
     # Of 14 images of each class, a fifth tests; a tenth of 11 validates.
     counts = [np.bincount(labels).tolist() for _, labels in loaded]
     assert counts == [[10] * 5, [1] * 5, [3] * 5]
     assert loaded.sizes == {"train": 50, "validation": 5, "test": 15}
-
-
-def test_every_array_lands_in_one_split_with_its_label():
-    images, labels = arrays()
-    known = [i.tobytes() + bytes([n]) for i, n in zip(*arrays(), strict=True)]
-    found = [
-        image.tobytes() + bytes([label])
-        for split in _whole((images, labels))
-        for image, label in zip(*split, strict=True)
-    ]
-    assert sorted(found) == sorted(known)
+    expected, found = (
+        sorted(
+            image.tobytes() + bytes([label])
+            for images, labels in splits
+            for image, label in zip(images, labels, strict=True)
+        )
+        for splits in ([arrays()], loaded)
+    )
+    assert found == expected
 
 
 @pytest.mark.parametrize("given", [("test",), SPLITS[1:]])
-def test_splits_that_are_given_stay_as_they_are(given):
+def test_splits_of_the_user_stay_as_they_are(given):
     parts = {name: arrays(seed=i) for i, name in enumerate(("train", *given))}
     loaded = _whole(parts, seed=3)
     for name in given:
-        for found, expected in zip(
-            getattr(loaded, name), parts[name], strict=True
-        ):
-            np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(getattr(loaded, name)[0], parts[name][0])
+        np.testing.assert_array_equal(getattr(loaded, name)[1], parts[name][1])
     kept = [as_set(getattr(loaded, s)[0]) for s in SPLITS if s not in given]
     assert set.union(*kept) == as_set(parts["train"][0])
     assert sum(map(len, kept)) == 70
+
+
+def test_two_pairs_are_for_training_and_testing():
+    train, test = arrays(), arrays(seed=1)
+    loaded = _whole(tuple((x, y[:, None]) for x, y in (train, test)))
+    np.testing.assert_array_equal(loaded.test[0], test[0])
+    assert loaded.sizes == {"train": 65, "validation": 5, "test": 70}
 
 
 def test_test_images_are_the_same_for_every_seed_and_fraction():
@@ -56,12 +62,14 @@ def test_test_images_are_the_same_for_every_seed_and_fraction():
     assert as_set(first.validation[0]) != as_set(other.validation[0])
 
 
-def test_validation_fraction_is_of_the_training_images():
-    # Each class keeps one image on either side.
-    for fraction, validation in ((0.5, 6), (1e-6, 1), (1 - 1e-6, 10)):
-        loaded = _whole(arrays(), validation_fraction=fraction)
-        assert loaded.sizes["validation"] == 5 * validation
-        assert loaded.sizes["train"] == 5 * (11 - validation)
+# Each class keeps one image on either side.
+@pytest.mark.parametrize(
+    ("fraction", "validation"), [(0.5, 6), (1e-6, 1), (1 - 1e-6, 10)]
+)
+def test_validation_fraction_is_of_the_training_images(fraction, validation):
+    loaded = _whole(arrays(), validation_fraction=fraction)
+    assert loaded.sizes["validation"] == 5 * validation
+    assert loaded.sizes["train"] == 5 * (11 - validation)
 
 
 # Values.
@@ -75,7 +83,7 @@ def test_validation_fraction_is_of_the_training_images():
     ],
     ids=["whole", "fractions"],
 )
-def test_values_are_kept_whatever_the_type(change, dtype):
+def test_values_are_kept_of_any_type(change, dtype):
     images, labels = arrays()
     given = change(images)
     kept = _whole({"train": (images, labels), "test": (given, labels)}).test[0]
@@ -125,60 +133,105 @@ def test_the_fingerprint_is_of_the_data_alone():
     assert data.load((images, other)).fingerprint != first
 
 
+# Fashion-MNIST by Keras.
+
+
+@pytest.mark.parametrize("package", ["absent", "unprepared"])
+def test_fashion_mnist_is_loaded_by_keras(
+    monkeypatch, tmp_path, capsys, package
+):
+    if package == "absent":
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    small = tuple(arrays(8, 10, (28, 28), seed) for seed in range(2))
+    loader = keras.datasets.fashion_mnist
+    monkeypatch.setattr(loader, "load_data", lambda: print("100 %") or small)
+    loaded = _whole("fashion_mnist")
+    assert loaded.name == "fashion_mnist"
+    assert loaded.class_names[9] == "Ankle boot"
+    # That is for results.
+    assert "100 %" not in capsys.readouterr().out
+    np.testing.assert_array_equal(loaded.test[0][..., 0], small[1][0])
+
+
+def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
+    def fail():
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", fail)
+    with pytest.raises(ValueError, match="URL fetch .*dataset-fashion-mnist"):
+        data.load("fashion_mnist")
+    with pytest.raises(ImportError, match="tensorflow_datasets"):
+        data.load("fashion_mnist", data_dir="datasets")
+
+
 # Mistakes.
 
 IMAGES, LABELS = arrays()
 RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
+SPOILT = IMAGES.astype("float32")
+SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
+FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
 
 
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (IMAGES, TypeError, "`name` must be a string, a path or"),
+        (IMAGES, TypeError, "`data` must be a string, a path or"),
         ({"test": (IMAGES, LABELS)}, ValueError, 'must be "train" and'),
         (
             {"train": (IMAGES, LABELS), "tset": (IMAGES, LABELS)},
             ValueError,
-            "Received: name with the keys .*tset",
+            "Received: data with the keys .*tset",
         ),
-        ((IMAGES, LABELS, LABELS), TypeError, r"as \(images, labels\)"),
+        ((IMAGES, LABELS, LABELS), TypeError, r"arrays \(images, labels\)"),
         ({"train": IMAGES}, TypeError, "Received: ndarray for the split"),
-        ((IMAGES[:0], LABELS[:0]), ValueError, "and not empty"),
+        ((IMAGES[:0], LABELS[:0]), ValueError, "images are empty"),
         ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
-        ((IMAGES, LABELS[:9]), ValueError, r"labels \(9,\)"),
+        ((5, LABELS), ValueError, r"Received: images \(\) of int64"),
+        ((IMAGES.astype(str), LABELS), ValueError, "or no numbers"),
+        (
+            (np.zeros((70, 3, 9, 9)), LABELS),
+            ValueError,
+            r"np.moveaxis\(images, 1, -1\)",
+        ),
+        ((IMAGES, LABELS[:9]), ValueError, "70 images, but 9 labels"),
         (
             (IMAGES, np.eye(5)[LABELS]),
             ValueError,
-            r"one class per image.*labels \(70, 5\).*argmax.*other-tasks.md",
+            r"labels \(70, 5\) of float64.*argmax.*other-tasks.md",
         ),
-        ((IMAGES, LABELS + 0.0), TypeError, "of type float64.*argmax"),
+        ((IMAGES, LABELS + 0.0), ValueError, r"of float64 .*: labels.astype"),
+        ((IMAGES, LABELS + 0.5), ValueError, r": names, labels = np.unique\("),
+        ((IMAGES, LABELS.astype(str)), ValueError, "of <U.*: names, labels"),
         ((IMAGES, LABELS - 1), ValueError, "the label -1"),
-        ((IMAGES, LABELS * 2), ValueError, 'none of class "1", "3", "5", ...'),
+        ((IMAGES, LABELS * 2), ValueError, 'fewer of class "1", "3", "5", ...'),
         ((IMAGES, LABELS * 0), ValueError, "at least two classes"),
-        ((IMAGES, LABELS * 10**9), ValueError, "the label 4000000000 among 70"),
-        (([[1, 2], [3]], LABELS), ValueError, "of one shape.*inhomogeneous"),
-        ((IMAGES, RARE), ValueError, 'at least 3 training.*class "0"'),
+        ((IMAGES, LABELS * 10**9), ValueError, "to 4000000000, but only 70"),
+        (
+            (IMAGES[:5], np.arange(5) * 2),
+            ValueError,
+            "up to 8, but only 5",
+        ),
+        ((IMAGES, RARE), ValueError, 'at least 3 images in "train".*class "0"'),
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
         ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),
-        ((IMAGES * np.nan, LABELS), ValueError, "must be finite numbers"),
-        ((IMAGES.astype(str), LABELS), TypeError, r"numbers in \[0, 255\]"),
+        ((SPOILT, LABELS), ValueError, r"in 2 images, the first .*\[7\]"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
             ValueError,
-            r'"test" with \(11, 10, 3\)',
+            r"one shape.*'test': \(11, 10, 3\)",
         ),
         (
-            {"train": (IMAGES, LABELS), "test": (IMAGES[:2], LABELS[:2])},
+            {"train": (IMAGES, LABELS), "test": FOUR},
             ValueError,
-            'split "test" has none of class',
+            'at least 1 images in "test".*class "4"',
         ),
         (
-            {
-                "train": (IMAGES[LABELS < 4], LABELS[LABELS < 4]),
-                "test": (IMAGES, LABELS),
-            },
+            {"train": FOUR, "test": (IMAGES, LABELS)},
             ValueError,
-            'split "train" has none of class "4"',
+            'at least 2 images in "train".*class "4"',
         ),
     ],
 )
@@ -210,19 +263,16 @@ def test_a_wrong_argument_is_named(argument, value, error, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data_dir": "x"}, '`data_dir` is only for .*data_dir="x"'),
-        ({"manual_dir": "x"}, '`manual_dir` is only for .*manual_dir="x"'),
+        ({"data_dir": "x"}, "`data_dir` and .* only for .*data_dir=x"),
+        ({"manual_dir": "x"}, "`data_dir` and .* only for .*manual_dir=x"),
         (
             {"augment": ("crop", "random_resized_crop")},
             'one of "crop" and "random_resized',
         ),
-        (
-            {"augment": "flip", "batch_size": None},
-            "`augment` needs batches.*batch_size=None",
-        ),
-        ({"boxes": True, "augment": "flip"}, "`boxes` fit only images that"),
-        ({"boxes": True}, '"arrays" has no boxes.*"cluttered_mnist" has'),
-        ({"augment": "rand_augment"}, '"rand_augment" changes colours'),
+        ({"augment": "flip", "batch_size": None}, "needs batches.*size=None"),
+        ({"boxes": True, "augment": "flip"}, "`boxes` need images as they"),
+        ({"boxes": True}, '`boxes` need digits.* "arrays"'),
+        ({"augment": "rand_augment"}, "images of three channels.* 1 channels"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(options, message):

@@ -1,11 +1,23 @@
-"""Folders of images become datasets, or errors that name what is wrong."""
+"""Folders of images become datasets: layouts, formats, sizes, damage."""
 
+import io
 import pathlib
 
+import numpy as np
 import pytest
 from data_checks import as_set, epoch, joined, write_folder
+from PIL import Image
 
 from cbam_keras import data
+from cbam_keras.data import loading
+
+PETS = ("cat", "dog")
+
+
+@pytest.fixture
+def from_files(monkeypatch):
+    """Images are decoded when they are needed, as of large datasets."""
+    monkeypatch.setattr(loading, "DECODED_BYTES", 0)
 
 
 def _splits(root, *names, **options):
@@ -13,6 +25,14 @@ def _splits(root, *names, **options):
         name: write_folder(root / name, seed=i, **options)
         for i, name in enumerate(names)
     }
+
+
+def _save(root, pictures, classes=PETS, **options):
+    """Saves Pillow's images, by file name, in each class folder."""
+    for label in classes:
+        (root / label).mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            picture.save(root / label / name, **options)
 
 
 # Layouts.
@@ -52,19 +72,13 @@ def test_splits_that_are_missing_come_from_training(tmp_path, folders, sizes):
     assert loaded.image_shape == (224, 224, 3)
 
 
-def test_what_is_no_image_is_left_alone(tmp_path):
+def test_files_in_other_places_are_left_alone_and_images_reported(tmp_path):
     write_folder(tmp_path, size=(8, 8))
     (tmp_path / "cat" / "notes.txt").write_text("soft")
     (tmp_path / "cat" / ".hidden.png").write_text("")
     (tmp_path / ".cache").mkdir()
     (tmp_path / "__MACOSX").mkdir()
-    images = data.load(tmp_path)
-    assert sum(images.sizes.values()) == 20
-    assert images.skipped == ()
-
-
-def test_images_in_other_places_are_reported(tmp_path):
-    write_folder(tmp_path, size=(8, 8))
+    assert data.load(tmp_path).skipped == ()
     (tmp_path / "cat" / "deep").mkdir()
     others = ("cat/deep/first.png", "cat/first.JFIF", "cat/first.tif")
     for name in others:
@@ -72,20 +86,7 @@ def test_images_in_other_places_are_reported(tmp_path):
     with pytest.warns(UserWarning, match=f"left out: {others[0]}"):
         images = data.load(tmp_path)
     assert images.skipped == others
-
-
-# Sizes.
-
-
-def test_images_of_the_right_size_are_left_alone(tmp_path):
-    # From 128 pixels on, others would lose their margin.
-    written = write_folder(tmp_path, per_class=3, size=(130, 130))
-    images = data.load(tmp_path, image_size=130, in_memory=False)
-    found = joined(epoch(images.train))[0].astype("uint8")
-    assert as_set(found) < as_set(written.values())
-
-
-# Fingerprints.
+    assert sum(images.sizes.values()) == 20
 
 
 def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
@@ -101,69 +102,247 @@ def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
 # Mistakes.
 
 
-def _empty(root, *classes):
-    for name in classes:
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for file in (root / name).iterdir():
-            file.unlink()
-
-
-def _empty_class(root):
-    write_folder(root)
-    _empty(root, "dog")
-
-
-def _missing_class(root):
-    _splits(root, "train")
-    write_folder(root / "test", classes=("cat",))
-
-
-def _unknown_class(root):
-    _splits(root, "train")
-    write_folder(root / "val", classes=("cat", "dog", "eel"))
-
-
-def _unreadable_class(root):
-    write_folder(root, classes=("cat", "dog", "eel"))
-    for path in (root / "eel").iterdir():
-        path.write_text("no")
+def _not_an_image(path):
+    path.write_text("no")
 
 
 @pytest.mark.parametrize(
-    ("prepare", "message"),
+    ("folders", "change", "message"),
     [
-        (
-            lambda root: (root / "notes.png").write_text(""),
-            r"at least two classes.*\(a folder per class, of .*has 0",
-        ),
-        (
-            lambda root: write_folder(root, classes=("cat",)),
-            "at least two classes.*has 1: cat",
-        ),
-        (_empty_class, 'split "train" has none of class "dog"'),
-        (_missing_class, 'split "test" has none of class "dog"'),
-        (_unknown_class, 'split "train" has none of class "eel"'),
-        (_unreadable_class, '"train" has none of class "eel"'),
-        (
-            lambda root: _splits(root, "train", "val", "valid"),
-            'with "val" and "valid"',
-        ),
-        (
-            lambda root: write_folder(root, per_class=2),
-            'at least 3 training images.*"cat", "dog"',
-        ),
+        ({"": ()}, None, "a folder a folder of images for.*\\[\\]"),
+        ({"": ("cat",)}, None, "at least two classes.*\\['cat'\\]"),
+        ({"": PETS}, pathlib.Path.unlink, 'images in "train".*class "dog"'),
+        ({"": PETS}, _not_an_image, 'images in "train".*class "dog"'),
+        ({"train": PETS, "test": PETS[:1]}, None, 'in "test".*class "dog"'),
+        ({"train": PETS[1:], "val": PETS}, None, 'in "train".*class "cat"'),
+        ({"train": PETS, "val": PETS, "valid": PETS}, None, "val, valid"),
     ],
 )
-def test_folders_that_make_no_dataset_are_refused(tmp_path, prepare, message):
-    prepare(tmp_path)
+def test_folders_that_make_no_dataset_are_refused(
+    tmp_path, folders, change, message
+):
+    for split, classes in folders.items():
+        write_folder(tmp_path / split, classes=classes)
+    for path in (tmp_path / "dog").iterdir() if change else ():
+        change(path)
     with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path)
-    assert f'Received: name="{tmp_path}"' in str(caught.value)
+    assert f'Received: data="{tmp_path}"' in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "name", ["./nowhere", "~/nowhere", pathlib.Path("nowhere")]
+    ("name", "reason"),
+    [
+        ("./fashoin", 'no folder. Did you mean "fashion"?'),
+        ("~/nowhere", "where there is no folder"),
+        (pathlib.Path("nowhere"), "where there is no folder"),
+        ("./notes", "which is a file"),
+    ],
 )
-def test_a_missing_folder_is_refused(name):
-    with pytest.raises(ValueError, match="must be a folder that exists"):
+def test_a_missing_folder_is_refused(tmp_path, monkeypatch, name, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fashion").mkdir()
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(ValueError, match="must be a folder that ex") as caught:
         data.load(name)
+    assert reason in str(caught.value)
+
+
+# Formats.
+
+NOISE = np.random.default_rng(3).integers(0, 256, (24, 30, 3)).astype("uint8")
+GREY = Image.fromarray(NOISE[..., 0])
+COLOUR = Image.fromarray(NOISE)
+SMOOTH = Image.fromarray(np.kron(NOISE[::6, ::6], np.ones((6, 6, 1), "uint8")))
+ALPHA = Image.fromarray(np.concatenate([NOISE, NOISE[..., :1]], axis=-1))
+PALETTE = COLOUR.quantize(16)
+WEBP = {"lossless": True, "exact": True}
+# Pillow's image by the name of its file, and how it is saved.
+PICTURES = {
+    "alpha.png": (ALPHA, {}),
+    "alpha.webp": (ALPHA, WEBP),
+    "bits.bmp": (COLOUR.convert("1"), {}),
+    "bits.png": (GREY.convert("1"), {}),
+    "grey.png": (GREY, {}),
+    "moving.webp": (COLOUR, WEBP | {"save_all": 1, "append_images": [ALPHA]}),
+    "palette.gif": (PALETTE, {}),
+    # Without this Pillow warns that it drops the transparency.
+    "palette.png": (PALETTE, {"transparency": bytes(range(16))}),
+    "plain.bmp": (COLOUR, {}),
+    # Lossy, so compared with what Pillow reads.
+    "plain.jpg": (SMOOTH, {}),
+    "plain.png": (COLOUR, {}),
+    # Only the higher byte is kept.
+    "wide.png": (
+        Image.fromarray(NOISE[..., 0].astype("uint16") * 256 + 7),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("source", ["memory", "files"])
+def test_files_of_every_format_are_read_as_pillow_reads_them(
+    tmp_path, source, request
+):
+    if source == "files":
+        request.getfixturevalue("from_files")
+    write_folder(tmp_path / "train", per_class=3, size=(24, 30))
+    for name, (picture, options) in PICTURES.items():
+        _save(tmp_path / "test", {name: picture}, **options)
+    found = joined(epoch(data.load(tmp_path).test))[0][: len(PICTURES)]
+    for name, image in zip(PICTURES, found, strict=True):
+        expected = GREY if name == "wide.png" else PICTURES[name][0]
+        if name == "plain.jpg":
+            expected = Image.open(tmp_path / "test" / "cat" / name)
+        expected = np.asarray(expected.convert("RGB"))
+        np.testing.assert_array_equal(image, expected, err_msg=name)
+
+
+def test_grey_images_alone_have_one_channel(tmp_path):
+    pictures = {"0.png": GREY, "1.png": GREY.convert("1"), "2.png": GREY}
+    _save(tmp_path, pictures)
+    assert data.load(tmp_path).image_shape == (24, 30, 1)
+
+
+# Orientation.
+
+# What EXIF 2.3 says of each orientation, as operations on the stored pixels.
+UPRIGHT = {
+    2: np.fliplr,
+    3: lambda image: image[::-1, ::-1],
+    4: np.flipud,
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"], ids=["little", "big"])
+def test_images_are_turned_as_the_camera_was_held(tmp_path, byte_order):
+    # Square, so that images of all orientations have one shape.
+    square = SMOOTH.crop((0, 0, 24, 24))
+    write_folder(tmp_path / "train", per_class=3, size=(24, 24))
+    exif = Image.Exif()
+    exif.endian = byte_order
+    for orientation in UPRIGHT:
+        exif[0x0112] = orientation
+        _save(tmp_path / "test", {f"{orientation}.jpg": square}, exif=exif)
+    stored = np.asarray(Image.open(tmp_path / "test" / "cat" / "2.jpg"))
+    found = joined(epoch(data.load(tmp_path).test))[0][: len(UPRIGHT)]
+    for turn, image in zip(UPRIGHT.values(), found, strict=True):
+        np.testing.assert_array_equal(image, turn(stored))
+
+
+def test_random_crops_are_taken_from_the_upright_image(tmp_path):
+    # Black above, white below, and stored lying on its side.
+    stored = np.zeros((40, 80, 3), "uint8")
+    stored[:, 40:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    names = ("0.jpg", "1.jpg", "2.jpg")
+    _save(tmp_path, dict.fromkeys(names, Image.fromarray(stored)), exif=exif)
+    loaded = data.load(
+        tmp_path, batch_size=2, image_size=32, augment="random_resized_crop"
+    )
+    images, _ = epoch(loaded.train)[0]
+    # Whole levels, as in memory.
+    np.testing.assert_array_equal(images, np.round(images))
+    # Each row is of one level, but for the transform of JPEG.
+    assert np.ptp(images, axis=2).max() < 60
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_orientation_leaves_the_image_as_it_is(tmp_path):
+    exif = b"Exif\0\0MM\0*\xff\xff\xff\xff"
+    _save(
+        tmp_path, dict.fromkeys(("0.jpg", "1.jpg", "2.jpg"), SMOOTH), exif=exif
+    )
+    assert data.load(tmp_path).image_shape == (24, 30, 3)
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize("axis", [1, 2], ids=["down", "right"])
+def test_resizing_keeps_the_middle_at_the_right_scale(axis):
+    given, size = (110, 120), (160, 130)
+    # Grows by 2 a pixel. Linear in, linear out: the value tells the place.
+    ramp = 2 * np.indices(given)[axis - 1]
+    images = np.repeat(ramp[None, ..., None], 10, axis=0).astype("uint8")
+    loaded = data.load(
+        (images, np.arange(10) % 2), image_size=size, batch_size=None
+    )
+    image = loaded.test[0][0, ..., 0].astype("float64")
+    covered = [round(side * 256 / 224) for side in size]
+    pixel = min(given[0] / covered[0], given[1] / covered[1])
+    place = np.arange(size[axis - 1]) + 0.5 - size[axis - 1] / 2
+    expected = 2 * (given[axis - 1] / 2 + place * pixel - 0.5)
+    # At the borders there is nothing beyond to average with.
+    inner = slice(3, -3)
+    found = image.mean(axis=2 - axis)
+    np.testing.assert_allclose(found[inner], expected[inner], atol=0.51)
+
+
+def test_resizing_equals_pillows(tmp_path):
+    written = write_folder(tmp_path, per_class=3, size=(24, 32))
+    whole = data.load(tmp_path, image_size=(12, 20), batch_size=None)
+    # The largest part of that ratio, from the middle.
+    options = {"box": (0, 2.4, 32, 21.6), "resample": Image.Resampling.BILINEAR}
+    expected = {
+        np.asarray(Image.fromarray(x).resize((20, 12), **options)).tobytes()
+        for x in written.values()
+    }
+    assert set.union(*(as_set(images) for images, _ in whole)) == expected
+
+
+def test_images_of_the_right_size_are_left_alone(tmp_path, from_files):
+    # From 128 pixels on, others would lose their margin.
+    written = write_folder(tmp_path, per_class=3, size=(130, 130))
+    images = data.load(tmp_path, image_size=130)
+    found = joined(epoch(images.train))[0].astype("uint8")
+    assert as_set(found) < as_set(written.values())
+
+
+# What cannot be read.
+
+
+def test_damaged_files_are_left_out_with_one_warning(tmp_path, monkeypatch):
+    write_folder(tmp_path, size=(8, 8))
+    whole, jpeg = io.BytesIO(), io.BytesIO()
+    COLOUR.save(whole, "PNG")
+    COLOUR.save(jpeg, "JPEG")
+    # Twice as many pixels are an error of Pillow's.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    contents = {
+        "bomb.png": whole.getvalue(),
+        "cut.jpg": jpeg.getvalue()[:-200],
+        "cut.png": whole.getvalue()[:-200],
+        "empty.png": b"",
+        "text.jpg": b"<html>not found</html>",
+    }
+    for name, content in contents.items():
+        (tmp_path / "dog" / name).write_bytes(content)
+    (tmp_path / "dog" / "link.png").symlink_to("nowhere.png")
+    with pytest.warns(UserWarning, match="6 images could not be") as caught:
+        images = data.load(tmp_path, image_size=4)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "left out: dog/bomb.png, dog/cut.jpg" in str(caught[0].message)
+    damaged = sorted(f"dog/{name}" for name in (*contents, "link.png"))
+    assert sorted(images.skipped) == damaged
+    assert sum(images.sizes.values()) == 20
+
+
+@pytest.mark.parametrize("source", ["memory", "files"])
+def test_a_file_with_damaged_pixels_is_named(tmp_path, source, request):
+    if source == "files":
+        request.getfixturevalue("from_files")
+    write_folder(tmp_path)
+    COLOUR.save(tmp_path / "dog" / "middle.png")
+    content = (tmp_path / "dog" / "middle.png").read_bytes()
+    damaged = content[:600] + content[900:]
+    (tmp_path / "dog" / "middle.png").write_bytes(damaged)
+    with pytest.raises(ValueError, match='middle.png" cannot be decoded'):
+        for split in data.load(tmp_path, image_size=8, batch_size=4):
+            epoch(split)

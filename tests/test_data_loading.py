@@ -6,7 +6,7 @@ import sys
 import digits
 import numpy as np
 import pytest
-from data_checks import SPLITS, as_set
+from data_checks import SPLITS, as_set, assert_same
 
 from cbam_keras import data
 
@@ -53,7 +53,7 @@ def test_canvases_stay_what_they_were():
 
 
 @each_name
-def test_splits_are_stratified(bright_digits, name):
+def test_splits_are_stratified(grey_digits, name):
     images = _whole(name)
     # Of 20 digits per class, 4 test; of the other 16, a tenth validates.
     expected = np.multiply((14, 2, 4), COPIES[name]).tolist()
@@ -62,20 +62,19 @@ def test_splits_are_stratified(bright_digits, name):
     assert [*images.sizes.values()] == [10 * count for count in expected]
 
 
-def test_mnist5k_keeps_images_with_their_labels(bright_digits):
-    known = (image.tobytes() for image in digits.bright()[0])
-    labels = dict(zip(known, digits.shuffled_labels(), strict=True))
+def test_mnist5k_keeps_images_with_their_labels(grey_digits):
+    pixels, labels = digits.grey()
+    known = (image.tobytes() for image in pixels)
+    labels = dict(zip(known, labels, strict=True))
     for images, given in _whole("mnist5k"):
         assert [labels[image.tobytes()] for image in images] == given.tolist()
 
 
 @each_name
-def test_the_seed_decides_all_but_the_test_images(bright_digits, name):
+def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
     first, again, other = (_whole(name, seed=seed) for seed in (3, 3, 1))
-    for one, same in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one[0], same[0])
-        np.testing.assert_array_equal(one[1], same[1])
-    np.testing.assert_array_equal(first.test[0], other.test[0])
+    assert_same(first, again)
+    assert_same([first.test], [other.test])
     for one, another in zip([*first][:2], [*other][:2], strict=True):
         assert as_set(one[0]) != as_set(another[0])
 
@@ -85,7 +84,8 @@ def test_the_seed_decides_all_but_the_test_images(bright_digits, name):
 
 @pytest.mark.parametrize("name", ["cluttered_mnist", "crowded_mnist"])
 def test_every_digit_is_shown_with_its_label(grey_digits, name):
-    split_of = data.stratified(digits.shuffled_labels(), 0.1, seed=0)
+    classes = digits.grey()[1]
+    split_of = data.stratified(classes, 0.1, seed=0)
     loaded = _whole(name, boxes=True)
     for split, copies in zip(SPLITS, COPIES[name], strict=True):
         images, labels, boxes = getattr(loaded, split)
@@ -99,13 +99,13 @@ def test_every_digit_is_shown_with_its_label(grey_digits, name):
         )
         # Canvases of one digit follow one another.
         np.testing.assert_array_equal(shown, np.repeat(split_of[split], copies))
-        np.testing.assert_array_equal(digits.shuffled_labels()[shown], labels)
+        np.testing.assert_array_equal(classes[shown], labels)
 
 
 # Descriptions.
 
 
-def test_cluttered_mnist_in_batches_of_32_is_the_default(bright_digits):
+def test_cluttered_mnist_in_batches_of_32_is_the_default(grey_digits):
     images = data.load()
     assert (images.name, images.batch_size) == ("cluttered_mnist", 32)
     assert (images.seed, images.image_shape) == (0, (48, 48, 1))

@@ -294,6 +294,7 @@ INSIDES = {
     "slowed_script": "_process study.checkpoints",
     "test_cli_command": "_terminal",
     "test_data_batches": "data.decoding",
+    "test_data_folder": "data.loading",
     "test_devices": "_devices.devices _files",
     "test_detection_comparing": "detection.evaluation detection.figure",
     "test_detection_detector": "detection.batches detection.networks",

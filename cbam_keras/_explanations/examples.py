@@ -97,7 +97,7 @@ class Examples:
         """Yields batches of read images, cropped for a network of a size."""
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
-            images = list(map(_read, self.items[part], self.names[part]))
+            images = list(map(_read, self.items[part]))
             crops = [_crop(image, size) for image in images]
             boxes = None if self.boxes is None else self.boxes[part]
             yield Batch(part, images, crops, boxes)
@@ -175,10 +175,7 @@ def from_data(
 ) -> Examples:
     """Returns `count` images of a split of a dataset."""
     _checks.one_of("split", split, data.SPLITS)
-    defaults = {"data_dir": None, "manual_dir": None, "download": False}
-    source = data.find_source(
-        name, 0.1, seed, in_memory=None, **{**defaults, **options}
-    )
+    source = data.find_source(name, 0.1, seed, **options)
     records = source.splits[split]
     if not isinstance(records, data.Records):
         records = _first_records(records, name, count)
@@ -231,16 +228,11 @@ def balanced_sample(
     return np.sort(chosen) if len(values) == 1 else chosen
 
 
-def _read(item: Any, name: str) -> np.ndarray:
+def _read(item: Any) -> np.ndarray:
     """Returns an image as uint8 `(H, W, 3)`."""
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], 3))
-    try:
-        return data.pil_decode(item, 3)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f'The image "{name}" cannot be decoded ({error}). Leave it out'
-        ) from error
+    return data.pil_decode(item, 3)
 
 
 def _crop(image, size):

@@ -41,36 +41,29 @@ def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
 def flip_and_crop(
     images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
 ) -> np.ndarray:
-    """Flips and crops a batch, each image by its own draws `(B, 3)`.
+    """Flips and shifts a batch, each image by its draws `(B, 3)`.
 
     In place of Keras' layers: `RandomFlip` draws for a whole batch, of which
     a process may hold some rows, and `RandomCrop` crops all images alike.
     """
     if "crop" in augment:
-        images = _shifted(images, draws[:, 1:])
+        height, width = images.shape[1:3]
+        margins = height // SHIFT, width // SHIFT
+        padding = ((0, 0), (margins[0],) * 2, (margins[1],) * 2, (0, 0))
+        padded = np.pad(images, padding, mode="symmetric")
+        # The first row and column kept, from 0 to twice the margin.
+        top, left = (
+            (draws[:, axis] * (2 * margin + 1)).astype("int32")
+            for axis, margin in enumerate(margins, 1)
+        )
+        every = np.arange(len(images))[:, None, None]
+        rows = (top[:, None] + np.arange(height))[:, :, None]
+        columns = (left[:, None] + np.arange(width))[:, None, :]
+        images = padded[every, rows, columns]
     if "flip" in augment:
         flipped = draws[:, 0, None, None, None] < 0.5
         images = np.where(flipped, images[:, :, ::-1], images)
     return images
-
-
-def _shifted(images, draws):
-    height, width = images.shape[1:3]
-    margins = height // SHIFT, width // SHIFT
-    padded = np.pad(
-        images,
-        ((0, 0), (margins[0],) * 2, (margins[1],) * 2, (0, 0)),
-        mode="symmetric",
-    )
-    # The first row and column kept, from 0 to twice the margin.
-    top, left = (
-        (draws[:, axis] * (2 * margins[axis] + 1)).astype("int32")
-        for axis in (0, 1)
-    )
-    every = np.arange(len(images))[:, None, None]
-    rows = (top[:, None] + np.arange(height))[:, :, None]
-    columns = (left[:, None] + np.arange(width))[:, None, :]
-    return padded[every, rows, columns]
 
 
 def rand_augment(images: np.ndarray, seed: int) -> np.ndarray:
@@ -106,7 +99,7 @@ def mix(
     if mixing[rng.integers(len(mixing))] == "mixup":
         kept = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, (count, 1, 1, 1))
     else:
-        # A box around any point, of a uniform fraction of the area, cut off
+        # A box around any point, of a uniform fraction of the area, clipped
         # at the border.
         side = np.sqrt(rng.random(count))[:, None]
         down, right = (

@@ -14,13 +14,7 @@ from cbam_keras.data.augmentation import (
     mix,
     rand_augment,
 )
-from cbam_keras.data.decoding import (
-    TRIES,
-    decode,
-    evaluation_crop,
-    random_resized_crop,
-    threads,
-)
+from cbam_keras.data.decoding import TRIES, crop, decode, threads
 from cbam_keras.data.records import DiskRecords, Records
 
 # Batches that are decoded ahead of the one asked for.
@@ -38,6 +32,7 @@ class _Epoch:
     pending: dict[int, list[Future]] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Batches(keras.utils.PyDataset):
     """Batches of records, each a function of the epoch and its number.
 
@@ -45,84 +40,72 @@ class Batches(keras.utils.PyDataset):
     position, and from nothing that was drawn before. So a resumed run sees
     the same images, and so do several processes that share a batch.
 
-    Args:
-        records: `Records` or `DiskRecords`.
-        batch_size: Positive integer, images per batch, over all processes.
-        size: Tuple `(H, W)`, to which images are resized.
-        channels: Integer, to which images are decoded.
-        seed: Integer, decides order and augmentation. `None` for validation
-            and test images, which have neither.
-        augment: Tuple of strings, how images are augmented.
-        num_classes: Integer, the number of classes of one-hot labels, or
-            `None` for integer labels.
-        channels_first: Boolean, whether images come as `(B, C, H, W)`.
+    Validation and test images have the seed `None`: neither order nor
+    augmentation. With `num_classes`, labels are one-hot.
     """
 
-    def __init__(
-        self,
-        records: Records | DiskRecords,
-        *,
-        batch_size: int,
-        size: tuple[int, int],
-        channels: int,
-        seed: int | None = None,
-        augment: tuple[str, ...] = (),
-        num_classes: int | None = None,
-        channels_first: bool = False,
-    ):
+    records: Records | DiskRecords
+    batch_size: int
+    size: tuple[int, int]
+    channels: int
+    seed: int | None = None
+    augment: tuple[str, ...] = ()
+    num_classes: int | None = None
+    channels_first: bool = False
+
+    def __post_init__(self):
         super().__init__()
-        self.records = records
-        self.batch_size = batch_size
-        self.size = size
-        self.channels = channels
-        self.seed = seed
-        self.augment = augment
-        self.num_classes = num_classes
-        self.channels_first = channels_first
         self.weighted = False
         self._take_share(0, 1, 1)
 
     def sharded(self, index: int, count: int, devices: int) -> "Batches":
-        """Returns what one of several processes reads of each batch.
-
-        See `ImageData.sharded`.
-        """
+        """See `ImageData.sharded`."""
         shard = copy.copy(self)
         shard.weighted = self.seed is None
         shard._take_share(index, count, devices)
         return shard
 
     def _take_share(self, index, count, devices):
-        """Sets the positions of an epoch that this process reads.
+        """Sets the positions in an epoch that each batch of a process reads.
 
         Positions from the number of images on are copies.
         """
-        total = len(self.records) - len(self.records) % devices
+        self.share = index, count
         # Every batch divides by the devices: training drops images for that,
         # others in each epoch, evaluation repeats some.
+        total = len(self.records) // devices * devices
         if total < len(self.records) and self.seed is None:
             total += devices
-        size = self.batch_size // devices * devices
-        self.batch_size = self.read_size = size
-        self.positions = np.arange(total)
-        self.share = index, count
+        if not total or self.batch_size % devices or devices % count:
+            raise ValueError(
+                "Each device needs its part of each batch, and each process "
+                f"as many devices. Received: {devices=}, {count=}, "
+                f"batch_size={self.batch_size}, {len(self.records)} images"
+            )
         # Random numbers for a whole batch need the whole batch on each process.
-        self.whole_batch = tuple(n for n in self.augment if n in WHOLE_BATCH)
+        self.whole_batch = any(name in WHOLE_BATCH for name in self.augment)
+        self.batches = [
+            np.arange(start, min(start + self.batch_size, total))
+            for start in range(0, total, self.batch_size)
+        ]
         if not self.whole_batch:
-            self.read_size = size // count
-            start = self.positions // size * size
-            rows = np.minimum(size, total - start) // count
-            is_read = (self.positions - start) // rows == index
-            self.positions = self.positions[is_read]
+            self.batches = [self._shared(batch) for batch in self.batches]
         self.set_epoch(0)
 
+    def _shared(self, rows):
+        """Returns the part of a batch that belongs to this process."""
+        index, count = self.share
+        number = len(rows) // count
+        return rows[index * number : (index + 1) * number]
+
     def __len__(self) -> int:
-        return -(-len(self.positions) // self.read_size)
+        return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         # One thread may read an epoch while another begins the next.
         epoch = self.epoch
-        positions, rows = self._rows(epoch, index)
+        positions = self.batches[index]
+        rows = self._rows(epoch, index)
         images, labels = self._read(epoch, index, rows)
         if self.num_classes:
             labels = np.eye(self.num_classes, dtype="float32")[labels]
@@ -137,8 +120,7 @@ class Batches(keras.utils.PyDataset):
         if self.whole_batch:
             images, labels = self._augment_batch(epoch, index, images, labels)
         if self.weighted:
-            is_image = positions < len(self.records)
-            others.append(is_image.astype("float32"))
+            others.append((positions < len(self.records)).astype("float32"))
         images = images.astype("float32")
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
@@ -155,10 +137,8 @@ class Batches(keras.utils.PyDataset):
         self.epoch = _Epoch(epoch, order)
 
     def _rows(self, epoch, index):
-        """Returns the positions of a batch, and the records that lie there."""
-        start = index * self.read_size
-        positions = self.positions[start : start + self.read_size]
-        return positions, epoch.order[positions % len(self.records)]
+        """Returns the records of a batch."""
+        return epoch.order[self.batches[index] % len(self.records)]
 
     def _generator(self, epoch, use, number):
         return np.random.default_rng([self.seed, epoch.number, number, use])
@@ -172,8 +152,10 @@ class Batches(keras.utils.PyDataset):
         pending = {
             batch: epoch.pending.pop(batch, None)
             or [
-                threads().submit(self._image, epoch, *where)
-                for where in zip(*self._rows(epoch, batch), strict=True)
+                threads().submit(self._image, epoch, position, row)
+                for position, row in zip(
+                    self.batches[batch], self._rows(epoch, batch), strict=True
+                )
             ]
             for batch in ahead
         }
@@ -185,13 +167,12 @@ class Batches(keras.utils.PyDataset):
     def _image(self, epoch, position, row):
         image, label = self.records.read(row)
         if not self.records.decoded:
-            image = _decoded(image)
+            image = decode(image)
+        draws = None
         if "random_resized_crop" in self.augment:
             rng = self._generator(epoch, RANDOM_CROP, int(position))
             draws = rng.random((TRIES, 4), dtype="float32")
-            image = random_resized_crop(image, self.size, draws)
-        else:
-            image = evaluation_crop(image, self.size)
+        image = crop(image, self.size, draws)
         return image[..., : self.channels], label
 
     def _augment_batch(self, epoch, index, images, labels):
@@ -203,20 +184,7 @@ class Batches(keras.utils.PyDataset):
             images = threads().submit(rand_augment, images, seed).result()
         if self.num_classes:
             images, labels = mix(images, labels, self.augment, rng)
-        number, count = self.share
-        rows = len(images) // count
-        share = slice(number * rows, (number + 1) * rows)
-        return images[share], labels[share]
-
-
-def _decoded(item):
-    try:
-        return decode(item)
-    except (OSError, SyntaxError, ValueError) as error:
-        name = item if isinstance(item, str) else "of the dataset"
-        raise ValueError(
-            f"The image {name} cannot be decoded ({error}). Remove it"
-        ) from error
+        return self._shared(images), self._shared(labels)
 
 
 def _shuffled(order, seed, epoch):

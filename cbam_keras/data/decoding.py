@@ -1,6 +1,8 @@
 """Decodes images and brings them to one size, with Pillow."""
 
 import concurrent.futures
+import contextlib
+import dataclasses
 import functools
 import io
 import math
@@ -12,7 +14,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
-from cbam_keras.data.records import Records
+from cbam_keras.data.records import Records, Source
 
 # Pillow reads many more formats, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
@@ -28,9 +30,9 @@ TAIL_BYTES = 4096
 # 256 pixels.
 CROPPED_FROM = 128
 
-# Random resized crops: the fraction of the area, the logarithm of the largest
-# aspect ratio, and how many boxes are drawn to find one that fits.
-AREA = (0.08, 1.0)
+# Random resized crops: the least fraction of the area, the logarithm of the
+# largest aspect ratio, and how many boxes are drawn to find one that fits.
+LEAST_AREA = 0.08
 LOG_RATIO = math.log(4 / 3)
 TRIES = 10
 
@@ -39,24 +41,27 @@ TRIES = 10
 
 
 def decode(item: str | bytes) -> Any:
-    """Returns a file or an encoded image as an RGB image of Pillow.
-
-    It is turned as its EXIF orientation says.
-    """
-    # Pillow would keep a GIF's file open, for its other frames.
-    with _open(item) as image:
-        if _orientation(image) != 1:
-            ops = _checks.require("PIL.ImageOps", extra="data")
-            image = ops.exif_transpose(image)
-        if image.mode.startswith("I;16"):
-            # Pillow would clip instead of keeping the higher byte.
-            pil = _checks.require("PIL.Image", extra="data")
-            levels = (np.asarray(image) >> 8).astype("uint8")
-            image = pil.fromarray(levels)
-        if image.mode == "P" and "transparency" in image.info:
-            # Otherwise Pillow warns that it drops the transparency.
-            image = image.convert("RGBA")
-        return image.convert("RGB")
+    """Returns a file or an encoded image as an upright RGB image of Pillow."""
+    pil = _checks.require("PIL.Image", extra="data")
+    try:
+        with _open(item) as file:
+            image = pil.open(file, formats=FORMATS)
+            if _orientation(image) != 1:
+                ops = _checks.require("PIL.ImageOps", extra="data")
+                image = ops.exif_transpose(image)
+            if image.mode.startswith("I;16"):
+                # Pillow would clip instead of keeping the higher byte.
+                levels = (np.asarray(image) >> 8).astype("uint8")
+                image = pil.fromarray(levels)
+            if image.mode == "P" and "transparency" in image.info:
+                # Otherwise Pillow warns that it drops the transparency.
+                image = image.convert("RGBA")
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        name = f'"{item}"' if isinstance(item, str) else "of the dataset"
+        raise ValueError(
+            f"The image {name} cannot be decoded ({error}). Remove it"
+        ) from error
 
 
 def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
@@ -76,33 +81,25 @@ def headers(
 
 
 def _header(item):
+    pil = _checks.require("PIL.Image", extra="data")
     try:
-        with _open(item) as image:
-            kind, mode = image.format, image.mode
+        with _open(item) as file:
+            image = pil.open(file, formats=FORMATS)
             width, height = image.size
             if _orientation(image) >= 5:
                 width, height = height, width
-        if isinstance(item, bytes):
-            tail = item[-TAIL_BYTES:]
-        else:
-            with open(item, "rb") as file:
-                file.seek(max(0, os.path.getsize(item) - TAIL_BYTES))
-                tail = file.read()
-    except ImportError:
-        raise
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            if END_MARKERS.get(image.format, b"") not in file.read():
+                return None
     except Exception:
         # Pillow raises errors of many kinds for damaged images.
         return None
-    grey = mode in ("1", "L") or mode.startswith("I;16")
-    is_whole = END_MARKERS.get(kind, b"") in tail
-    return (height, width, grey) if is_whole else None
+    grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
+    return height, width, grey
 
 
 def _open(item):
-    """Returns a file or an encoded image as Pillow's image."""
-    pil = _checks.require("PIL.Image", extra="data")
-    source = io.BytesIO(item) if isinstance(item, bytes) else item
-    return pil.open(source, formats=FORMATS)
+    return io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb")
 
 
 def _orientation(image):
@@ -110,12 +107,11 @@ def _orientation(image):
     # Of a PNG, Pillow would decode the whole image to find out.
     if image.format not in ("JPEG", "MPO", "WEBP"):
         return 1
-    try:
+    # Pillow raises errors of many kinds; the image itself may be whole.
+    with contextlib.suppress(Exception):
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:
-        # Pillow raises errors of many kinds; the image itself may be whole.
-        return 1
-    return orientation if orientation in range(1, 9) else 1
+        return orientation if orientation in range(1, 9) else 1
+    return 1
 
 
 # Sizes.
@@ -147,7 +143,7 @@ def random_box(
     image, else the largest centre box of such a ratio. `draws` are `(10, 4)`
     from [0, 1).
     """
-    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 0])
+    area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
     ratio = np.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
     heights = np.round(np.sqrt(area / ratio))
     widths = np.round(np.sqrt(area * ratio))
@@ -193,70 +189,74 @@ def pil_resize(
     return np.asarray(image.resize(size[::-1], bilinear, corners))
 
 
-def evaluation_crop(image: Any, size: tuple[int, int]) -> np.ndarray:
-    """Returns an image as evaluation sees it at a size."""
-    height, width = _shape(image)
-    if (height, width) == tuple(size):
-        return np.asarray(image)
-    return pil_resize(image, evaluation_box(height, width, size), size)
-
-
-def random_resized_crop(
-    image: Any, size: tuple[int, int], draws: np.ndarray
+def crop(
+    image: Any, size: tuple[int, int], draws: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns a random resized crop of an image."""
-    sides = np.array(_shape(image), "float32")
-    top, left, height, width = map(int, random_box(sides[0], sides[1], draws))
+    """Returns an image as evaluation sees it, or cropped at random."""
+    is_array = isinstance(image, np.ndarray)
+    height, width = image.shape[:2] if is_array else image.size[::-1]
+    if draws is None:
+        if (height, width) == size:
+            return np.asarray(image)
+        return pil_resize(image, evaluation_box(height, width, size), size)
+    box = random_box(np.float32(height), np.float32(width), draws)
+    top, left, height, width = map(int, box)
     # Cropped first, so that pixels outside do not blend into the edge.
-    if isinstance(image, np.ndarray):
+    if is_array:
         image = image[top : top + height, left : left + width]
     else:
         image = image.crop((left, top, left + width, top + height))
     return pil_resize(image, (0, 0, height, width), size)
 
 
-def _shape(image):
-    if isinstance(image, np.ndarray):
-        return image.shape[:2]
-    return image.height, image.width
-
-
 # Whole datasets.
+
+
+def readable(source: Source) -> Source:
+    """Returns encoded images that can be read, with their shape and channels.
+
+    Channels that are known stay.
+    """
+    splits, skipped, heads = {}, [], set[Any]()
+    for split, records in source.splits.items():
+        found = headers(records.images, f"Reading headers of {split}")
+        bad = [row for row, head in enumerate(found) if head is None]
+        splits[split] = records.take(np.delete(np.arange(len(found)), bad))
+        skipped += [
+            os.path.relpath(records.images[row], source.root)
+            if source.root
+            else f"{split} {row}"
+            for row in bad
+        ]
+        heads |= {*found} - {None}
+    shapes = {head[:2] for head in heads}
+    return dataclasses.replace(
+        source,
+        splits=splits,
+        shape=shapes.pop() if len(shapes) == 1 else None,
+        channels=source.channels or (1 if all(h[2] for h in heads) else 3),
+        skipped=(*skipped, *source.skipped),
+    )
 
 
 def decode_all(
     records: Records, size: tuple[int, int], channels: int, title: str
-) -> tuple[Records, np.ndarray]:
-    """Returns records with decoded images of one size.
-
-    Without those that cannot be decoded, whose indices are returned too.
-    """
-    if records.images.shape[1:3] == tuple(size):
-        return records, np.array([], "int64")
+) -> Records:
+    """Returns images decoded in memory, at one size."""
+    if records.images.shape[1:3] == size:
+        return records
 
     def decoded(item):
-        if not records.decoded:
-            try:
-                item = decode(item)
-            except ImportError:
-                raise
-            except Exception:
-                return None
-        return evaluation_crop(item, size)[..., :channels]
+        item = item if records.decoded else decode(item)
+        return crop(item, size)[..., :channels]
 
     count = len(records)
     dtype = records.images.dtype if records.decoded else "uint8"
     images = np.empty((count, *size, channels), dtype)
-    is_good = np.zeros(count, bool)
-    results = _in_threads(decoded, records.images)
-    for index, image in enumerate(watched(results, count, title)):
-        if image is not None:
-            images[index] = image
-            is_good[index] = True
-    kept = Records(images, records.labels, records.boxes)
-    if not is_good.all():
-        kept = kept.take(np.flatnonzero(is_good))
-    return kept, np.flatnonzero(~is_good)
+    results = watched(_in_threads(decoded, records.images), count, title)
+    for row, image in enumerate(results):
+        images[row] = image
+    return dataclasses.replace(records, images=images)
 
 
 @functools.cache

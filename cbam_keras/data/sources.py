@@ -1,64 +1,78 @@
-"""Finds the source that the name of a dataset stands for."""
+"""Sources of images: arrays, folders, and what a name stands for."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
+from typing import Any
 
-from cbam_keras import _checks
-from cbam_keras.data.arrays import from_arrays
+import keras
+import numpy as np
+
+from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.folder import from_folder
-from cbam_keras.data.tfds import from_tfds, is_tfds_name
+from cbam_keras.data.records import (
+    SPLITS,
+    Records,
+    Source,
+    check_classes,
+    completed,
+    digest,
+)
+from cbam_keras.data.tfds import from_tfds, no_folder
 
 # What paths begin with, and names of datasets never.
 PATH_STARTS = (".", "~", "/", "\\")
 
+# Loaded by Keras where TensorFlow Datasets has not prepared it.
+FASHION = "fashion_mnist"
+FASHION_CLASSES = (
+    "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
+    "Ankle boot"
+)
 
-def find_source(name, fraction, seed, *, in_memory, **options):
-    """Returns the dataset that `name` stands for, from whichever source."""
-    if not isinstance(name, str | os.PathLike | tuple | list | Mapping):
-        raise TypeError(
-            "`name` must be a string, a path or arrays (images, labels). "
-            f"Received: name of type {type(name).__name__}"
-        )
-    is_folder = _is_folder(name)
-    # A plain word may also be the name of a dataset.
-    is_word = isinstance(name, str) and not name.startswith(PATH_STARTS)
-    if is_folder and is_word and options["data_dir"] is not None:
-        is_folder = False
+# File names of images that are read, and of those that are only reported.
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+UNREAD_ENDINGS = (".avif", ".heic", ".jfif", ".jp2", ".tif", ".tiff")
+
+# Names of split folders in lower case.
+SPLIT_FOLDERS = {name: name for name in SPLITS}
+SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
+
+
+def find_source(
+    name, fraction, seed, data_dir=None, manual_dir=None, download=False
+):
+    """Returns the dataset that `name` stands for, with all three splits."""
+    is_folder = _is_folder(name, data_dir)
     if isinstance(name, str) and name not in EMBEDDED and not is_folder:
-        return from_tfds(
-            name,
-            fraction,
-            seed,
-            in_memory=in_memory,
-            embedded=tuple(EMBEDDED),
-            **options,
+        try:
+            source = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
+        except (ImportError, ValueError):
+            if name != FASHION or data_dir is not None or download:
+                raise
+            source = from_keras()
+        return completed(source, fraction, seed)
+    if data_dir is not None or manual_dir is not None:
+        raise ValueError(
+            "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
+            f"Datasets. Received: {data_dir=!s}, {manual_dir=!s}"
         )
-    for option in ("data_dir", "manual_dir"):
-        if options[option] is not None:
-            raise ValueError(
-                f"`{option}` is only for datasets of TensorFlow Datasets. "
-                f'Received: {option}="{os.fspath(options[option])}"'
-            )
-    if is_folder and is_word and is_tfds_name(name):
-        _checks.warn(
-            f'"{name}" is a folder here and a dataset of TensorFlow '
-            f'Datasets; the folder is read. Write "./{name}" for the '
-            "folder, or give data_dir= (--data-dir) for the dataset"
-        )
-    if is_folder:
-        return from_folder(name, fraction, seed)
-    if isinstance(name, str):
+    if isinstance(name, str) and not is_folder:
         return from_embedded(name, fraction, seed)
-    return from_arrays(name, fraction, seed)
+    source = from_folder(name) if is_folder else from_arrays(name)
+    check_classes(source, f'data="{name}"' if is_folder else "arrays")
+    return completed(source, fraction, seed)
 
 
-def _is_folder(name):
-    return isinstance(name, os.PathLike) or (
-        isinstance(name, str)
-        and name not in EMBEDDED
-        and (os.path.isdir(name) or name.startswith(PATH_STARTS))
+def _is_folder(name, data_dir=None):
+    """Returns whether a name is a path, or a word that a folder bears too."""
+    if not isinstance(name, str):
+        return isinstance(name, os.PathLike)
+    return name.startswith(PATH_STARTS) or (
+        name not in EMBEDDED and data_dir is None and os.path.isdir(name)
     )
 
 
@@ -67,3 +81,225 @@ def dataset_name(name):
     if _is_folder(name):
         return pathlib.Path(name).expanduser().resolve().name
     return name if isinstance(name, str) else "arrays"
+
+
+# Arrays.
+
+
+def from_keras() -> Source:
+    """Returns Fashion-MNIST, which Keras downloads and keeps."""
+    try:
+        # A progress bar is not among the results on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            arrays = keras.datasets.fashion_mnist.load_data()
+    except Exception as error:
+        raise ValueError(
+            "Keras could not download Fashion-MNIST, which needs network "
+            f'access. Received: data="{FASHION}" ({error}). Without it, copy '
+            "the four files of Debian's package dataset-fashion-mnist from "
+            "/usr/share/datasets/fashion-mnist to datasets/fashion-mnist in "
+            "Keras' home, ~/.keras or KERAS_HOME"
+        ) from error
+    names = tuple(FASHION_CLASSES.split(", "))
+    source = from_arrays(arrays)
+    return dataclasses.replace(source, name=FASHION, class_names=names)
+
+
+def from_arrays(arrays: Any) -> Source:
+    """Returns arrays of images and labels as a dataset."""
+    if not isinstance(arrays, Mapping):
+        # Two pairs are what Keras' `load_data` returns.
+        if _is_pair(arrays) and all(
+            _is_pair(part) and np.ndim(part[0]) > 2 for part in arrays
+        ):
+            arrays = dict(zip(("train", "test"), arrays, strict=True))
+        else:
+            arrays = {"train": arrays}
+    if "train" not in arrays or not set(arrays) <= set(SPLITS):
+        raise ValueError(
+            'The splits of `data` must be "train" and optionally '
+            '"validation" and "test". Received: data with the keys '
+            f"{list(arrays)}"
+        )
+    splits = {
+        name: _records(name, arrays[name]) for name in SPLITS if name in arrays
+    }
+    shapes = {name: each.images.shape[1:] for name, each in splits.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "The images of all splits must have one shape. Received: "
+            f"images of the shapes {shapes}"
+        )
+    num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    hashed = [
+        item
+        for name, each in splits.items()
+        for item in (name, each.images, each.labels)
+    ]
+    return Source(
+        name="arrays",
+        splits=splits,
+        class_names=tuple(map(str, range(num_classes))),
+        fingerprint=digest(*hashed),
+        shape=shapes["train"][:2],
+        channels=shapes["train"][2],
+    )
+
+
+def _is_pair(arrays):
+    return isinstance(arrays, tuple | list) and len(arrays) == 2
+
+
+def _records(split, arrays):
+    if not _is_pair(arrays):
+        raise TypeError(
+            "`data` must be a string, a path or arrays (images, labels). "
+            f'Received: {type(arrays).__name__} for the split "{split}"'
+        )
+    images, labels = map(np.asarray, arrays)
+    if images.ndim == 3:
+        images = images[..., None]
+    problem = _problem(images, labels)
+    if problem:
+        raise ValueError(
+            "Arrays must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
+            "an integer from 0 for the class of each, (N,) or (N, 1). "
+            f"Received: images {images.shape} of {images.dtype} and labels "
+            f'{labels.shape} of {labels.dtype} for the split "{split}": '
+            f"{problem}"
+        )
+    whole = images.astype("uint8", copy=False)
+    if images.dtype.kind == "f" and (whole != images).any():
+        whole = images.astype("float32")
+    return Records(whole, labels.ravel().astype("int32"))
+
+
+def _problem(images, labels):
+    """Returns what is wrong with arrays and how to mend it, if anything."""
+    kinds = images.dtype.kind + labels.dtype.kind
+    if images.ndim != 4 or not images.size or kinds[0] not in "iuf":
+        return "the images are empty, of another shape or no numbers"
+    count, first, height, width = images.shape
+    if first in (1, 3, 4) and height == width > 4:
+        return "images = np.moveaxis(images, 1, -1) puts the channels last"
+    if labels.shape[:1] != (count,):
+        return f"{count} images, but {labels.size} labels"
+    if labels.shape not in ((count,), (count, 1)):
+        return (
+            "one-hot labels become integers by np.argmax(labels, axis=-1); for "
+            "several labels per image, give images and labels to Keras' own "
+            "`fit`, see docs/guides/other-tasks.md"
+        )
+    if kinds[1] == "f" and (labels == np.round(labels)).all():
+        return "labels.astype(int) makes integers of these labels"
+    if kinds[1] not in "iu":
+        return (
+            "names, labels = np.unique(labels, return_inverse=True) numbers "
+            "the different values, if they are classes"
+        )
+    if labels.min() < 0:
+        return f"there is the label {labels.min()}"
+    if labels.max() >= count:
+        return (
+            f"labels up to {labels.max()}, but only {count} images: each "
+            "class needs one to train, validate and test each"
+        )
+    if images.dtype == np.uint8:
+        return None
+    lowest, highest = images.min(), images.max()
+    if not np.isfinite([lowest, highest]).all():
+        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+        return (
+            f"NaN or infinite values in {bad.sum()} images, the first of them "
+            f"images[{bad.argmax()}]"
+        )
+    if lowest < 0 or highest > 255 or (kinds[0] == "f" and highest <= 1):
+        return (
+            f"values from {lowest} to {highest}. Multiply them by 255, or "
+            "leave out what has scaled them before"
+        )
+    return None
+
+
+# Folders.
+
+
+def from_folder(path: str | os.PathLike) -> Source:
+    """Returns a folder of class folders, or of splits of those, as paths."""
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(
+            "`data` must be a folder that exists, with a folder of images "
+            f'per class. Received: data="{path}", {no_folder(root)}'
+        )
+    classes = {
+        split: _folders(folder)
+        for split, folder in _split_folders(root).items()
+    }
+    class_names = sorted({f.name for each in classes.values() for f in each})
+    splits, found = {}, list[tuple]()
+    for split, folders in classes.items():
+        files = [
+            file
+            for folder in folders
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in ENDINGS and not _is_hidden(file.name)
+        ]
+        labels = [class_names.index(file.parent.name) for file in files]
+        images = np.array([str(file) for file in files], object)
+        splits[split] = Records(images, np.array(labels, "int32"))
+        # A link may point to no file.
+        sizes = [f.stat().st_size if f.exists() else None for f in files]
+        names = [file.relative_to(root).as_posix() for file in files]
+        found += zip(names, sizes, strict=True)
+    return readable(
+        Source(
+            name=root.resolve().name,
+            splits=splits,
+            class_names=tuple(class_names),
+            fingerprint=digest(found),
+            skipped=_images_elsewhere(root, dict(found)),
+            root=root,
+        )
+    )
+
+
+def _split_folders(root):
+    """Returns the folder of each split. Only "train" if there are no such."""
+    folders = _folders(root)
+    splits = [SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders]
+    if "train" not in splits or None in splits:
+        return {"train": root}
+    if len(set(splits)) < len(splits):
+        raise ValueError(
+            "A folder must have one folder per split. Received: "
+            f'data="{root}" with {", ".join(f.name for f in folders)}'
+        )
+    found = dict(zip(splits, folders, strict=True))
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _folders(root):
+    return [
+        path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not _is_hidden(path.name)
+    ]
+
+
+def _is_hidden(name):
+    return name.startswith((".", "__"))
+
+
+def _images_elsewhere(root, read):
+    """Returns the names of images that no class folder holds."""
+    names = [
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in (*ENDINGS, *UNREAD_ENDINGS)
+    ]
+    return tuple(
+        name
+        for name in sorted(names)
+        if name not in read and not any(map(_is_hidden, name.split("/")))
+    )

@@ -3,263 +3,181 @@
 Both of its formats are read without TensorFlow, in any order.
 """
 
-import importlib.util
+import contextlib
 import os
+import pathlib
 import re
 import struct
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
-from cbam_keras.data.decoding import headers, threads
-from cbam_keras.data.records import (
-    SPLITS,
-    DiskRecords,
-    Source,
-    digest,
-)
-from cbam_keras.data.splitting import TEST_FRACTION, add_missing_splits
+from cbam_keras.data.decoding import readable, threads
+from cbam_keras.data.records import SPLITS, DiskRecords, Source, digest
 
 # Datasets of more bytes, as encoded images, are read from disk.
 IN_MEMORY_BYTES = 2 * 2**30
-# Examples of a dataset on disk read to see whether its test labels are secret.
-CHECKED_EXAMPLES = 16
 
 
 def from_tfds(
     name: str,
-    validation_fraction: float,
-    seed: int,
-    *,
-    in_memory: bool | None,
+    embedded: Iterable[str],
     data_dir: str | os.PathLike | None,
     manual_dir: str | os.PathLike | None,
     download: bool,
-    embedded: Sequence[str],
 ) -> Source:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
     tfds, builder = prepared_builder(
-        name,
-        _check_features,
-        data_dir=data_dir,
-        manual_dir=manual_dir,
-        download=download,
-        embedded=embedded,
+        name, _check_features, embedded, data_dir, download, manual_dir
     )
-    available = builder.info.splits
+    available, features = builder.info.splits, builder.info.features
     if "train" not in available:
         raise ValueError(
             'A dataset must have the split "train". Received: '
-            f'name="{name}", which has {", ".join(map(str, available))}'
+            f'data="{name}", which has {", ".join(map(str, available))}'
         )
     used = [split for split in SPLITS if split in available]
-    splits: dict[str, Any] = {
-        split: _disk_records(tfds, builder, split) for split in used
-    }
-    test = splits.get("test", ())
-    first = range(min(CHECKED_EXAMPLES, len(test)))
-    if any(test.read(row)[1] < 0 for row in first):
-        # Secret labels are stored as -1.
+    splits = {split: _disk_records(tfds, builder, split) for split in used}
+    # Secret labels are stored as -1.
+    if "test" in splits and splits["test"].read(0)[1] < 0:
         del splits["test"]
         if "validation" in splits:
             splits["test"] = splits.pop("validation")
-    image_shape = builder.info.features["image"].shape
-    shape = None if None in image_shape[:2] else tuple(image_shape[:2])
-    skipped: list[str] = []
-    size = sum(available[split].num_bytes or 0 for split in used)
-    if in_memory is not True and size > IN_MEMORY_BYTES:
-        splits = _cut_splits(splits, validation_fraction)
-    else:
-        splits = _in_memory(splits, name)
-        splits = add_missing_splits(splits, validation_fraction, seed)
-        if shape is None:
-            splits, shape, skipped = _readable(splits)
-    return Source(
+    num_bytes = sum(available[split].num_bytes or 0 for split in used)
+    is_small = num_bytes <= IN_MEMORY_BYTES
+    if is_small:
+        splits = {
+            split: records.load(len(records), f"Reading {split}")
+            for split, records in splits.items()
+        }
+    *size, channels = features["image"].shape
+    source = Source(
         name=name,
         splits=splits,
-        class_names=_class_names(tfds, builder, name, splits),
+        class_names=tuple(map(str, features["label"].names)),
         fingerprint=digest(
             builder.info.full_name,
             [(split, available[split].num_examples) for split in used],
         ),
-        shape=shape,
-        channels=image_shape[2] or 3,
-        skipped=tuple(skipped),
+        shape=None if None in size else tuple(size),
+        channels=channels or 3,
     )
-
-
-# The dataset.
+    return readable(source) if is_small and None in size else source
 
 
 def prepared_builder(
     name: str,
     check: Callable[[Any, Any, str], None],
-    *,
+    embedded: Iterable[str],
     data_dir: str | os.PathLike | None,
     download: bool,
-    embedded: Sequence[str],
     manual_dir: str | os.PathLike | None = None,
 ) -> tuple[Any, Any]:
     """Returns TensorFlow Datasets and the builder of a dataset on disk.
 
     `check` gets both and the name, and raises if the dataset does not fit.
     """
-    tfds = _checks.require("tensorflow_datasets", extra="data")
+    try:
+        tfds = _checks.require("tensorflow_datasets", extra="data")
+    except ImportError as error:
+        message = f'Received: data="{name}", {no_folder(name)}. {error}'
+        raise ImportError(message) from error
     builder = _find_builder(tfds, name, data_dir, embedded)
     # Before a download, which may take hours.
     check(tfds, builder, name)
     if not builder.is_prepared():
         _prepare(tfds, builder, name, manual_dir, download)
-    # What is on disk may differ from what the builder declares.
-    check(tfds, builder, name)
     return tfds, builder
 
 
-def is_tfds_name(name: str) -> bool:
-    """Returns whether TensorFlow Datasets, if installed, has that dataset."""
-    if importlib.util.find_spec("tensorflow_datasets") is None:
-        return False
-    tfds = _checks.require("tensorflow_datasets", extra="data")
-    known = tfds.list_builders(with_community_datasets=False)
-    return name.split("/")[0] in known
-
-
 def _find_builder(tfds, name, data_dir, embedded):
+    reason = ""
+    # A name with a namespace would be looked up in the network.
+    if name and not re.match(r"\w+:[a-zA-Z_]", name):
+        try:
+            # And so would others without `try_gcs`.
+            return tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        except tfds.core.DatasetNotFoundError:
+            reason = f', data_dir="{data_dir}"' if data_dir else ""
+            reason += f", {no_folder(name)}"
+            if "Did you mean" not in reason:
+                known = tfds.list_builders(with_community_datasets=False)
+                reason += _checks.did_you_mean(
+                    name.split("/")[0], [*embedded, *known]
+                )
+        except (ValueError, AssertionError) as error:
+            # Such as an unknown configuration, with those that there are.
+            shortened = textwrap.shorten(str(error), 250)
+            reason = f", {no_folder(name)} ({shortened})"
     listed = ", ".join(f'"{choice}"' for choice in embedded)
-    expected = (
-        f"`name` must be one of {listed}, the name of a TensorFlow dataset "
+    raise ValueError(
+        f"`data` must be one of {listed}, the name of a TensorFlow dataset "
         "(with its configuration and version if it has several), an "
-        f'existing folder, or arrays. Received: name="{name}"'
+        f'existing folder, or arrays. Received: data="{name}"{reason}'
     )
-    if not name or re.match(r"\w+:[a-zA-Z_]", name):
-        # A name with a namespace would be looked up in the network.
-        raise ValueError(expected)
-    try:
-        # Without `try_gcs` no name is looked up in the network.
-        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
-    except tfds.core.DatasetNotFoundError as error:
-        known = tfds.list_builders(with_community_datasets=False)
-        where = f', data_dir="{data_dir}"' if data_dir else ""
-        hint = _checks.did_you_mean(name.split("/")[0], [*embedded, *known])
-        raise ValueError(f"{expected}{where}{hint}") from error
-    except (ValueError, AssertionError) as error:
-        # Such as an unknown configuration, with those that there are.
-        reason = textwrap.shorten(str(error), 500)
-        raise ValueError(f"{expected} ({reason})") from error
+
+
+def no_folder(path: str | os.PathLike) -> str:
+    """Returns what is in place of a folder, or which has a similar name."""
+    path = pathlib.Path(path).expanduser()
+    if path.is_file():
+        return "which is a file"
+    folders = []
+    with contextlib.suppress(OSError):
+        folders = [each.name for each in path.parent.iterdir() if each.is_dir()]
+    hint = _checks.did_you_mean(path.name, folders)
+    return f"where there is no folder{hint}"
 
 
 def _check_features(tfds, builder, name):
     """Raises unless the dataset is one of images with one class each."""
-    features = builder.info.features
-    image, label = (
-        features[key] if key in features else None for key in ("image", "label")
-    )
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
     if not (
         isinstance(image, tfds.features.Image)
         and image.np_dtype == np.uint8
-        and getattr(label, "shape", None) == ()
-        and np.issubdtype(label.np_dtype, np.integer)
+        and isinstance(label, tfds.features.ClassLabel)
     ):
         raise ValueError(
             'A dataset must have the features "image", an image of uint8, and '
-            f'"label", one class per image. Received: name="{name}", which '
-            f"has {', '.join(map(str, features))}: image={image!r}, "
-            f"label={label!r}"
+            '"label", a ClassLabel: one class per image. Received: '
+            f'data="{name}", which has {", ".join(map(str, features))}: '
+            f"image={image!r}, label={label!r}"
         )
 
 
 def _prepare(tfds, builder, name, manual_dir, download):
     """Downloads and prepares a dataset, or says what is missing."""
-    by_hand = ""
+    reason = "download=False"
+    if download:
+        config = tfds.download.DownloadConfig(
+            manual_dir=manual_dir and os.path.expanduser(manual_dir),
+            try_download_gcs=False,
+        )
+        try:
+            return builder.download_and_prepare(download_config=config)
+        # Of many kinds, and after minutes of trying where there is no network.
+        except Exception as error:
+            reason = f"download=True, which failed ({error})"
+    message = (
+        f'The dataset "{name}" is not prepared in {builder.data_dir}. '
+        f"Received: {reason}. Pass download=True (--download on the command "
+        "line) with network access, or copy the folder from another machine, "
+        "or pass data_dir= (--data-dir), the folder that holds it"
+    )
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         root = str(builder.data_dir).removesuffix(builder.info.full_name)
-        by_hand = (
+        message += (
             ". Its files must be downloaded by hand, into "
             f"{manual_dir or os.path.join(root, 'downloads', 'manual')} "
             "(manual_dir=, --manual-dir): "
             + " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         )
-    if not download:
-        raise ValueError(
-            f'The dataset "{name}" is not prepared in {builder.data_dir}. '
-            "Received: download=False. Pass download=True (--download on the "
-            "command line) to download and prepare it, or data_dir= "
-            f"(--data-dir), the folder that holds it{by_hand}"
-        )
-    config = tfds.download.DownloadConfig(
-        manual_dir=manual_dir and os.path.expanduser(manual_dir),
-        try_download_gcs=False,
-    )
-    try:
-        builder.download_and_prepare(download_config=config)
-    except Exception as error:
-        # Of many kinds, and after minutes of trying where there is no network.
-        raise ValueError(
-            f'The dataset "{name}" cannot be downloaded and prepared '
-            f"({error}). Received: download=True. Prepare it on a machine "
-            f"with network access and copy the folder {builder.data_dir}, or "
-            f"pass another data_dir= (--data-dir){by_hand}"
-        ) from error
-
-
-def _class_names(tfds, builder, name, splits):
-    label = builder.info.features["label"]
-    if isinstance(label, tfds.features.ClassLabel):
-        return tuple(map(str, label.names))
-    if isinstance(splits["train"], DiskRecords):
-        raise ValueError(
-            'The feature "label" of a dataset that is too large for memory '
-            f'must be a ClassLabel. Received: name="{name}", where it is '
-            f"{label!r}. Pass in_memory=True to read all labels"
-        )
-    highest = max(records.labels.max() for records in splits.values())
-    return tuple(str(number) for number in range(highest + 1))
-
-
-# Its splits.
-
-
-def _in_memory(on_disk, name):
-    """Returns splits as records, their images still encoded."""
-    splits = {}
-    for split, records in on_disk.items():
-        splits[split] = records.load(len(records), f"Reading {split}")
-        if not len(records) or splits[split].labels.min() < 0:
-            raise ValueError(
-                "Every image must have a label from 0. Received: "
-                f'name="{name}", whose split "{split}" has other labels'
-            )
-    return splits
-
-
-def _readable(splits):
-    """Returns splits without unreadable images, their shape, the others."""
-    readable, shapes, skipped = {}, set(), []
-    for split, records in splits.items():
-        heads = headers(records.images, f"Reading headers of {split}")
-        shapes |= {head[:2] for head in heads if head is not None}
-        is_good = np.array([head is not None for head in heads])
-        skipped += [f"{split} {index}" for index in np.flatnonzero(~is_good)]
-        readable[split] = records.take(np.flatnonzero(is_good))
-    return readable, shapes.pop() if len(shapes) == 1 else None, skipped
-
-
-def _cut_splits(splits, validation_fraction):
-    """Returns splits on disk, the missing ones cut from the training images."""
-    examples, rows = splits["train"].examples, splits["train"].rows
-    if "test" not in splits:
-        count = round(TEST_FRACTION * len(rows))
-        splits["test"] = DiskRecords(examples, rows[:count])
-        rows = rows[count:]
-    if "validation" not in splits:
-        count = max(1, round(validation_fraction * len(rows)))
-        splits["validation"] = DiskRecords(examples, rows[-count:])
-        rows = rows[:-count]
-    return {**splits, "train": DiskRecords(examples, rows)}
+    raise ValueError(message)
 
 
 def _disk_records(tfds, builder, split):
@@ -270,7 +188,7 @@ def _disk_records(tfds, builder, split):
         examples = _TFRecords(builder.info, split, decoders)
     else:
         examples = builder.as_data_source(split=split, decoders=decoders)
-    return DiskRecords(examples, range(len(examples)))
+    return DiskRecords(examples, np.arange(len(examples)))
 
 
 class _TFRecords:
@@ -280,11 +198,8 @@ class _TFRecords:
         self.features = info.features
         self.decoders = decoders
         paths = info.splits[split].filepaths
-        indexed = watched(
-            threads().map(_record_places, paths),
-            len(paths),
-            f"Indexing {split}",
-        )
+        indexed = threads().map(_record_places, paths)
+        indexed = watched(indexed, len(paths), f"Indexing {split}")
         self.places = [place for places in indexed for place in places]
 
     def __len__(self):
