@@ -69,8 +69,8 @@ def check_requests_nothing(page):
     """Checks that there is no address but data in the page."""
     assert len(page.all("script")) == len(page.all("style")) == 1
     assert not page.all("link") + page.all("iframe") + page.all("a")
-    assert all(own["src"].startswith("data:image/") for own in page.all("img"))
-    assert not any("src" in own for own in page.all("script"))
+    assert all(x["src"].startswith("data:image/") for x in page.all("img"))
+    assert not any("src" in x for x in page.all("script"))
     (policy,) = (x["content"] for x in page.all("meta") if "http-equiv" in x)
     assert policy.startswith("default-src 'none'; img-src data:; style-src ")
     assert "unsafe" not in policy

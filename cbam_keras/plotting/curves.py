@@ -43,10 +43,10 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         panels, ("loss", "accuracy"), (1, 100), strict=True
     ):
         for name, look in styles.items():
-            own = [row for row in rows if row["network"] == name]
-            epochs = [row["epoch"] for row in own]
-            validation = [scale * row[f"val_{key}"] for row in own]
-            training = [scale * row[key] for row in own]
+            found = [row for row in rows if row["network"] == name]
+            epochs = [row["epoch"] for row in found]
+            validation = [scale * row[f"val_{key}"] for row in found]
+            training = [scale * row[key] for row in found]
             thick = {**look, "linewidth": 2, "markersize": 5}
             axes.plot(epochs, validation, **thick, label=f"{name}, validation")
             thin = {**look, "linewidth": 1, "alpha": 0.6, "mfc": "none"}
@@ -84,7 +84,7 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
             Defaults to `None`, which means a new figure.
 
     Returns:
-        A `matplotlib.figure.Figure`; `ax` if that is given.
+        A `matplotlib.figure.Figure`; `ax` if there is one.
 
     Raises:
         ValueError: If there are no rows, or of several tables for `ax`.

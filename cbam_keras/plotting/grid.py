@@ -88,16 +88,10 @@ def finish_grid(
     mappable.set_clim(scale["vmin"], scale["vmax"])
     # Beside the first rows of a high figure.
     rows = math.ceil(BAR_HEIGHT * len(panels) / height)
-    bar = figure.colorbar(
-        mappable,
-        ax=[*panels[:rows].flat],
-        ticks=ticker.MaxNLocator(4),
-        format="{x:g}",
-        fraction=0.2 / width,
-        pad=0.1 / width,
-        panchor=False,
-        aspect=20,
-    )
+    place = {"fraction": 0.2 / width, "pad": 0.1 / width, "panchor": False}
+    ticks = {"ticks": ticker.MaxNLocator(4), "format": "{x:g}"}
+    beside = [*panels[:rows].flat]
+    bar = figure.colorbar(mappable, ax=beside, aspect=20, **place, **ticks)
     bar.set_label(label, fontsize=style.LABEL)
     bar.outline.set(edgecolor=style.FRAME, linewidth=0.6)
     bar.ax.tick_params(labelsize=style.SMALL, color=style.FRAME)
@@ -121,7 +115,7 @@ def draw_sample(
     values: np.ndarray | None = None,
     scale: dict[str, Any] | None = None,
 ) -> None:
-    """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map if given.
+    """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map or without.
 
     The map, of any size, lies over the image in grayscale or behind the
     channels of the signal.

@@ -217,35 +217,27 @@ def plot_attention_maps(
     figure, panels = grid.new_grid(
         len(samples) * rows, [""] * columns, width, *heights, title=title
     )
-    low, high = _limits(
-        np.concatenate([x.ravel() for x in channels + spatials])
-    )
-    scale = {"cmap": style.gate_colors(), "vmin": low, "vmax": high}
-    # By image, tile, and panel of a tile.
-    tiles = (
-        panels.reshape(len(samples), rows, len(heights), columns)
-        .swapaxes(2, 3)
-        .reshape(len(samples), -1, len(heights))
-    )
-    for index, (first, *others) in enumerate(tiles):
-        grid.write(first[0], "title", ["Input"], width, style.SMALL)
-        grid.draw_sample(first[0], samples[index])
-        grid.write(first[0], "xlabel", [labels[index]], width)
-        for tile, (name, (channel, spatial)) in zip(
-            others, gates.items(), strict=False
-        ):
-            grid.write(tile[0], "title", [name], width, style.SMALL)
-            if spatials:
-                values = None if spatial is None else spatial[index]
-                _write_range(tile[0], values, "spatial")
-                if values is not None:
-                    shown = values[len(values) // 2] if rank == 4 else values
-                    grid.draw_sample(tile[0], samples[index], shown, scale)
-            if channels:
-                values = None if channel is None else channel[index]
-                _write_range(tile[-1], values, "channel")
-                if values is not None:
-                    _draw_channels(tile[-1], values, scale)
+    scale = {"cmap": style.gate_colors(), **_limits(channels + spatials)}
+    for i, (tile, name) in itertools.product(
+        range(len(samples)), enumerate(["Input", *gates])
+    ):
+        row = (i * rows + tile // columns) * len(heights)
+        stack = panels[row : row + len(heights), tile % columns]
+        grid.write(stack[0], "title", [name], width, style.SMALL)
+        if tile == 0:
+            grid.draw_sample(stack[0], samples[i])
+            grid.write(stack[0], "xlabel", [labels[i]], width)
+            continue
+        channel, spatial = (x if x is None else x[i] for x in gates[name])
+        if spatials:
+            _write_range(stack[0], spatial, "spatial")
+        if spatial is not None:
+            shown = spatial[len(spatial) // 2] if rank == 4 else spatial
+            grid.draw_sample(stack[0], samples[i], shown, scale)
+        if channels:
+            _write_range(stack[-1], channel, "channel")
+        if channel is not None:
+            _draw_channels(stack[-1], channel, scale)
     for axes in panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")
@@ -257,27 +249,22 @@ def plot_attention_maps(
     return figure
 
 
-def _limits(values):
-    """Returns the least and the greatest value of the colour scale."""
-    low, high = values.min(), values.max()
+def _limits(maps):
+    """Returns the ends of the colour scale."""
+    low, high = min(map(np.min, maps)), max(map(np.max, maps))
     # Gates that start as the identity, at 1, reach up to 2.
     if 1 - TOLERANCE < low or 1 + TOLERANCE < high:
         high = max(2, high)
-    return min(0, low), high if high > 1 + TOLERANCE else 1
+    high = high if high > 1 + TOLERANCE else 1
+    return {"vmin": min(0, low), "vmax": high}
 
 
 def _draw_channels(axes, values, scale):
     """Draws values as a curve, the largest first, coloured below."""
     limits = scale["vmin"], scale["vmax"]
     values = np.sort(values)[::-1]
-    curve = axes.stairs(
-        values,
-        baseline=limits[0],
-        fill=True,
-        facecolor=grid.BACKGROUND,
-        edgecolor="0.2",
-        linewidth=0.8,
-    )
+    look = {"fill": True, "facecolor": grid.BACKGROUND, "edgecolor": "0.2"}
+    curve = axes.stairs(values, baseline=limits[0], linewidth=0.8, **look)
     extent = (0, len(values), *limits)
     options = {"clip_path": curve, "zorder": curve.get_zorder()}
     grid.draw_stripes(axes, values, scale, extent=extent, **options)

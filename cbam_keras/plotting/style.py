@@ -10,10 +10,10 @@ import numpy as np
 
 from cbam_keras import _checks
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
+# Okabe and Ito's palette, which colour-blind people can distinguish.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PINK, ORANGE, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
-# Markers and dashes tell the kinds of attention apart in black and white.
+# Markers and dashes distinguish them in black and white.
 STYLES = {
     kind: {"color": color, "linestyle": dashes, "marker": marker}
     for kind, color, dashes, marker in (

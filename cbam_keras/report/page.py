@@ -16,6 +16,8 @@ from typing import Any
 from cbam_keras import _checks
 
 NUMBER = re.compile(r"^\s*([+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")
+# With which figures are drawn, in dots per inch.
+DPI = 150
 # Larger figures are scaled down, in pixels and bytes.
 MAX_WIDTH, MAX_BYTES = 2200, 600_000
 
@@ -41,7 +43,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure: a `data:` address, its size in pixels, what it shows."""
+    """A figure: a `data:` address, its size on the page, what it shows."""
 
     source: str
     width: int
@@ -55,13 +57,15 @@ class Figure:
         data, kind = path.read_bytes(), "png"
         image = pillow.open(io.BytesIO(data))
         image.load()
+        # A browser shows 96 pixels per inch, and sharp screens show more.
+        width, height = (round(side * 96 / DPI) for side in image.size)
         if image.width > MAX_WIDTH or len(data) > MAX_BYTES:
             image.thumbnail((MAX_WIDTH // 2, 2 * MAX_WIDTH))
             kind, file = "jpeg", io.BytesIO()
             image.convert("RGB").save(file, kind, optimize=True, quality=85)
             data = file.getvalue()
         source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        return cls(source, image.width, image.height, caption)
+        return cls(source, width, height, caption)
 
 
 def _empty(kind):
