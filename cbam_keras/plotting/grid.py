@@ -113,7 +113,7 @@ def draw_sample(
     axes: Any,
     sample: np.ndarray,
     values: np.ndarray | None = None,
-    scale: dict[str, Any] | None = None,
+    **scale: Any,
 ) -> None:
     """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map or without.
 

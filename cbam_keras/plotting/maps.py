@@ -102,7 +102,7 @@ def plot_grad_cam(
     for line, (beside, cells) in zip(panels, rows, strict=True):
         grid.write(line[0], "ylabel", beside, height)
         for axes, (sample, heat, below) in zip(line, cells, strict=True):
-            grid.draw_sample(axes, sample, heat, scale)
+            grid.draw_sample(axes, sample, heat, **scale)
             grid.write(axes, "xlabel", below, width)
     for line, box in zip(panels, boxes, strict=False):
         for axes in line:
@@ -233,7 +233,7 @@ def plot_attention_maps(
             _write_range(stack[0], spatial, "spatial")
         if spatial is not None:
             shown = spatial[len(spatial) // 2] if rank == 4 else spatial
-            grid.draw_sample(stack[0], samples[i], shown, scale)
+            grid.draw_sample(stack[0], samples[i], shown, **scale)
         if channels:
             _write_range(stack[-1], channel, "channel")
         if channel is not None:

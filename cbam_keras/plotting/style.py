@@ -14,7 +14,7 @@ from cbam_keras import _checks
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PINK, ORANGE, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
 # Markers and dashes distinguish them in black and white.
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     kind: {"color": color, "linestyle": dashes, "marker": marker}
     for kind, color, dashes, marker in (
         ("none", BLUE, "-", "o"),
@@ -24,7 +24,7 @@ STYLES = {
         ("spatial", ORANGE, (0, (5, 1)), "v"),
     )
 }
-OTHER_STYLES = (
+OTHER_STYLES: tuple[dict[str, Any], ...] = (
     {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
     {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
