@@ -194,11 +194,10 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [None, "", "[]", '{"kind": "training run"}', '{"kind": "unknown"}', "\x00"],
+    ["", "[]", '{"kind": "training run"}', '{"kind": "unknown"}', "\x00"],
 )
 def test_a_damaged_folder_has_a_page(content, tmp_path):
-    if content is not None:
-        (tmp_path / "results.json").write_text(content)
+    (tmp_path / "results.json").write_text(content)
     assert "Not in this report" in written(tmp_path).text
 
 
@@ -238,8 +237,22 @@ def test_pictures_that_are_too_many_or_too_large_are_thinned_out(tmp_path):
     assert (folder / "report.html").stat().st_size < 2_000_000
 
 
-def test_the_folder_must_exist(tmp_path):
+@pytest.mark.parametrize("folder", ["", "missing", "other"])
+def test_only_the_folder_of_a_run_has_a_page(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(train(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="`folder` must be the output folder"):
-        report.write(tmp_path / "missing")
-    with pytest.raises(TypeError, match="PathLike"):
-        report.write(7)
+        report.write(folder)
+    assert not [*tmp_path.rglob("report.html")]
+
+
+def test_the_page_of_another_program_is_kept(tmp_path):
+    page = train(tmp_path / "run") / "report.html"
+    page.write_text("<html>coverage: 93 %</html>")
+    with pytest.raises(ValueError, match="of another program"):
+        report.write(page.parent)
+    assert "coverage" in page.read_text()
+    page.unlink()
+    # Our own is replaced.
+    assert report.write(page.parent) == report.write(page.parent) == page

@@ -7,7 +7,8 @@ import pathlib
 from cbam_keras import _checks, _files, ablation, study
 from cbam_keras.report.page import Figure, Page, Table, render
 
-EXPLAINED = "explain.json"
+# Of explanations, and of searches by earlier versions.
+EXPLAINED, SEARCH = "explain.json", "search.json"
 # Of many images and networks.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
 RESUME = "The same command resumes the run."
@@ -61,14 +62,15 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
     missing.
 
     Args:
-        folder: Path of an output folder. An existing report is replaced.
+        folder: Path of an output folder. A report in it is replaced.
 
     Returns:
         Path of the page, `report.html` in that folder.
 
     Raises:
         TypeError: If `folder` is not a path.
-        ValueError: If it is not a folder that exists and can be written to.
+        ValueError: If it holds no run, if it cannot be written to, or if its
+            `report.html` is that of another program.
         ImportError: If Jinja or Pillow is not installed.
 
     Example:
@@ -77,17 +79,23 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    path = pathlib.Path(folder)
-    if not path.is_dir():
+    path, known = pathlib.Path(folder), (study.RESULTS, EXPLAINED, SEARCH)
+    if not os.fspath(folder) or not any((path / x).exists() for x in known):
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
-            f'folder="{path}", which is not a folder'
+            f'folder="{folder}", which holds none of {", ".join(known)}'
         )
     path = _files.output_folder(path)
+    file = path / study.REPORT
+    if file.exists() and b"cbam_keras" not in file.read_bytes():
+        raise ValueError(
+            f"`folder` must not hold the {study.REPORT} of another program. "
+            f'Received: folder="{folder}". Move or rename that file'
+        )
     page = _read(path)
-    with _files.replacing(path / study.REPORT) as beside:
+    with _files.replacing(file) as beside:
         beside.write_text(render(page), encoding="utf-8")
-    return path / study.REPORT
+    return file
 
 
 def _read(folder):
