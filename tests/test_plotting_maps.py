@@ -66,12 +66,13 @@ def test_labels_classes_and_probabilities_stand_below():
         IMAGES,
         {"SE": HEAT["SE"], "CBAM": HEAT["CBAM"]},
         probabilities={"CBAM": [0.834, 0.5], "SE": [0, 1 + 1e-7]},
-        classes={"SE": ["cat", "dog"], "CBAM": ["cow", "$5$"]},
+        # The last name is that of a folder, not in UTF-8.
+        classes={"SE": ["cat", "dog"], "CBAM": ["$5$", "caf\udce9"]},
         labels=np.array([3, 8]),
     )
     assert below(figure) == [
-        *("3", "cat\nP = 0.00", "cow\nP = 0.83"),
-        *("8", "dog\nP = 1.00", "$5$\nP = 0.50"),
+        *("3", "cat\nP = 0.00", "$5$\nP = 0.83"),
+        *("8", "dog\nP = 1.00", "caf\N{REPLACEMENT CHARACTER}\nP = 0.50"),
     ]
     figure.draw_without_rendering()
 

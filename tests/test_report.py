@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 
 import numpy as np
 import pytest
@@ -94,14 +95,14 @@ PARTS = {
             "Not trained yet: cbam, se (seed 2)",
             f"diverged\nThe loss was nan {EVIL}",
             "mean over 3 seeds",
-            "0, 1, 2\n85.00, 84.00, 83.00",
+            "85.00 (seed 0), 84.00 (seed 1), 83.00 (seed 2)",
         ],
         0,
     ),
     "tune": (["cbam r=16 is ahead", "CBAM(reduction_ratio=16)", "+1.00 to"], 4),
     "ablate": (["Table 4: no attention", '"CBAM" (lower error)'], 3),
     "detect": (["cbam by +2.0 and se by -1.0", "mAP@.5 (%)"], 1),
-    "explain": (["none is right about 50.0% of 2 images"], 2),
+    "explain": (["none is right about 1 of 2 images"], 2),
 }
 
 
@@ -166,6 +167,16 @@ def test_folders_of_earlier_versions_are_read(command, tmp_path):
         assert cbam == 1
     if command == "train":
         assert [row["network"] for row in results.history] == list(NETWORKS)
+
+
+def test_names_that_are_not_utf8_have_a_replacement_character(tmp_path):
+    folder = explanation(tmp_path / "run")
+    text = (folder / "explain.json").read_text()
+    name = json.dumps(os.fsdecode(b"caf\xe9"))
+    (folder / "explain.json").write_text(text.replace('"dog"', name))
+    page = written(folder)
+    assert "caf\N{REPLACEMENT CHARACTER} (75%)" in page.text
+    assert "Not in this report" not in page.text
 
 
 def test_what_networks_get_wrong_comes_first(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _terminal
 
 # Okabe and Ito's palette, which colour-blind people can distinguish.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -140,7 +140,7 @@ def wrap(text: Any, inches: float, size: float, max_lines: int) -> str:
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
     wrapper = _Wrapper(length, max_lines=max_lines, placeholder="...")
-    return wrapper.fill(str(text))
+    return wrapper.fill(_terminal.readable(text))
 
 
 def text_height(text: str, size: float) -> float:

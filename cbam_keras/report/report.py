@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 
-from cbam_keras import _checks, _files, ablation, study
+from cbam_keras import _checks, _files, _terminal, ablation, study
 from cbam_keras.report.page import Figure, Page, Table, render
 
 # Of explanations, and of searches by earlier versions.
@@ -94,7 +94,7 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         )
     page = _read(path)
     with _files.replacing(file) as beside:
-        beside.write_text(render(page), encoding="utf-8")
+        beside.write_text(_terminal.readable(render(page)), encoding="utf-8")
     return file
 
 
@@ -159,7 +159,7 @@ def _question(page, folder, content):
         "data": str(data["name"]),
         "images": sizes,
         "data fingerprint": str(data.get("fingerprint", "unknown")),
-        "seeds": ", ".join(settings["data"]),
+        "random seeds": ", ".join(settings["data"]),
     }
 
 
@@ -197,8 +197,11 @@ def _networks(page, folder, content):
         cells["parameters"] = _text("{:,}", row.parameters)
         cells["seconds per epoch"] = _text("{:.1f}", row.seconds_per_epoch)
         if len(seeds) > 1:
-            values = [f"{100 * v:.{digits}f}" for v in row.measured.values]
-            cells["seeds"] = ", ".join(map(str, row.seeds))
+            found = results.values(row.variant, results.measure)
+            values = [
+                f"{100 * value:.{digits}f} (seed {seed})"
+                for seed, value in found.items()
+            ]
             cells["each seed (%)"] = ", ".join(values)
         rows.append(cells)
     title = "Networks, one seed"
@@ -381,17 +384,15 @@ def _explanations(page, folder, content):
 def _predictions(images, names, note):
     """Returns the table of predictions, with the most mistakes first."""
 
-    def is_wrong(row, name):
-        predicted = row["models"][name]["predicted_class"]
-        return row["true_class"] not in (None, predicted)
-
     def cell(row, name):
         found = row["models"][name]
-        mark = " \N{MULTIPLICATION SIGN}" if is_wrong(row, name) else ""
+        mark = " \N{MULTIPLICATION SIGN}" if _is_wrong(row, name) else ""
         sure = f"{found['predicted_probability']:.0%}"
         return f"{found['predicted_class']} ({sure}){mark}"
 
-    rows = sorted(images, key=lambda row: -sum(is_wrong(row, n) for n in names))
+    rows = sorted(
+        images, key=lambda row: -sum(_is_wrong(row, n) for n in names)
+    )
     note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
     if len(rows) > MAX_IMAGES:
         note += f" {MAX_IMAGES} of {len(rows)} images are listed."
@@ -406,18 +407,28 @@ def _predictions(images, names, note):
     return Table("Predictions", cells, note.strip())
 
 
+def _is_wrong(row, name):
+    predicted = row["models"][name]["predicted_class"]
+    return row["true_class"] not in (None, predicted)
+
+
 def _explained_images(page, folder, content):
     """The results."""
     summary, count = content["summary"], len(content["images"])
     page.title = f"Explanation: {', '.join(content['models'])}"
     page.question = "Where do the networks look, and are they right?"
-    accuracies = [
-        f"{model} is right about {found['accuracy']:.1%} of {count} images"
-        for model, found in summary.items()
-        if "accuracy" in found
-    ]
-    page.verdict = "; ".join(accuracies or [f"{count} images are explained"])
-    page.verdict += "."
+    known = [row for row in content["images"] if row["true_class"] is not None]
+    page.verdict = f"{count} images are explained."
+    known = [row for row in content["images"] if row["true_class"] is not None]
+    if known:
+        right = {
+            name: sum(not _is_wrong(row, name) for row in known)
+            for name in content["models"]
+        }
+        page.verdict = "; ".join(
+            f"{name} is right about {number} of {len(known)} images"
+            for name, number in right.items()
+        )
     note = ""
     if "box_fraction" in content:
         fraction = _text("{:.1f}", content["box_fraction"], 100)
