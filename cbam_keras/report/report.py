@@ -360,8 +360,8 @@ def _explanations(page, folder, content):
         run, folder = folder, folder / study.EXPLANATIONS
         if not (folder / "grad_cam.png").exists():
             page.missing.append(
-                "Where the networks look is not drawn. When all are trained, "
-                f"the same command or cbam-keras explain {run} draws it."
+                "Where the networks look. The command draws it when all are "
+                f"trained; cbam-keras explain {run} draws it at any time."
             )
             return
         content = json.loads((folder / EXPLAINED).read_text("utf-8"))
