@@ -163,7 +163,6 @@ SE = HEAT["SE"]
 OF_SHAPE = r"`images` must be of the shape of their maps, \(2, 6, 9\)"
 REFUSED = [
     ({"images": IMAGES[0]}, OF_SHAPE),
-    ({"images": IMAGES.transpose(0, 3, 1, 2)}, OF_SHAPE),
     ({"images": np.zeros((2, 6, 9, 4))}, r"1 or 3 channels .*\(2, 6, 9, 4\)"),
     ({"images": IMAGES / 127.5 - 1}, r"images from -\d.* before preproc"),
     ({"images": SIGNALS[0], "heat_maps": SIGNAL_HEAT}, r"maps, \(2, 9\)"),
@@ -182,7 +181,6 @@ REFUSED = [
     ({"labels": [1, 2, 3]}, "`labels` must hold 2 values"),
     ({"boxes": [0, 0, 2, 2]}, r"`boxes` must be of shape \(2, 4\)"),
     ({"boxes": [[0, 0, 2, 2], [3, 1, 3, 2]]}, r"of \(6, 9\), .* \[3.*, 1.*"),
-    ({"boxes": [[0, 0, 6, 9], [0, 0, 9, 6]]}, r"within images"),
     ({"boxes": [[0.1, 0.2, 0.5, 0.6]] * 2}, "Multiply fractions by the size"),
     (
         {"images": SIGNALS, "heat_maps": SIGNAL_HEAT, "boxes": [[0, 0, 1, 1]]},
@@ -249,30 +247,17 @@ def test_one_scale_of_colours_is_for_all(low, high, limits):
     drawn = [x for x in panels(figure) if " to " in x.get_xlabel()]
     scales = [axes.images[-1].get_clim() for axes in drawn]
     assert scales == [limits] * 2 * B
-    (bar,) = (axes for axes in figure.axes if axes.get_ylabel() == "Gate")
-    assert bar.get_ylim() == limits
 
 
-@pytest.mark.parametrize(
-    ("maps", "panels_per_block", "missing", "note"),
-    [
-        ({"se": (CHANNEL, None)}, 2, [], "Curve: "),
-        ({"spatial": (None, SPATIAL)}, 2, [], "On the input: "),
-        (
-            {"se": (CHANNEL, None), "spatial": (None, SPATIAL)},
-            3,
-            ["no spatial gate", "no channel gate"],
-            "On the input: ",
-        ),
-    ],
-    ids=["channel_only", "spatial_only", "mixed"],
-)
-def test_layers_may_lack_a_gate(maps, panels_per_block, missing, note):
+def test_layers_may_lack_a_gate():
+    maps = {"se": (CHANNEL, None), "spatial": (None, SPATIAL)}
     figure = plotting.plot_attention_maps(IMAGES, maps)
-    assert len(panels(figure)) == B * panels_per_block
     texts = [axes.get_xlabel() for axes in figure.axes]
-    assert [text for text in texts if text.startswith("no")] == missing * B
-    assert figure.get_supxlabel().startswith(note)
+    missing = [text for text in texts if text.startswith("no")]
+    assert missing == ["no spatial gate", "no channel gate"] * B
+    figure = plotting.plot_attention_maps(IMAGES, {"se": (CHANNEL, None)})
+    assert len(panels(figure)) == 2 * B
+    assert figure.get_supxlabel().startswith("Curve: ")
 
 
 @pytest.mark.parametrize(
