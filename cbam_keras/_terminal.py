@@ -160,7 +160,7 @@ def render_html(
 
     def cell(tag, text, side):
         # Said for both sides: notebooks, and pages made of them, differ.
-        text = html.escape(str(text))
+        text = html.escape(readable(text))
         return f'<{tag} style="text-align: {side}">{text}</{tag}>'
 
     def line(tag, texts):
