@@ -159,7 +159,9 @@ def _question(page, folder, content):
         "data": str(data["name"]),
         "images": sizes,
         "data fingerprint": str(data.get("fingerprint", "unknown")),
-        "random seeds": ", ".join(settings["data"]),
+        "seed" if len(settings["data"]) == 1 else "seeds": ", ".join(
+            settings["data"]
+        ),
     }
 
 
