@@ -1,5 +1,6 @@
 """Detectors compared: files, table, differences, command, mistakes."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -147,15 +148,21 @@ def test_objects_and_confident_detections_are_drawn_and_kept_as_arrays(
         np.testing.assert_array_equal(file["truth"], arrays["truth"])
 
 
-def test_boxes_are_drawn_to_the_edges_of_the_image(monkeypatch):
+def test_boxes_are_drawn_to_the_edges_of_the_image(monkeypatch, tmp_path):
     monkeypatch.setattr("cbam_keras.detection.figure.CONFIDENT", 0.5)
     test = detection.load_data(batch_size=20).test
+    paths = [str(tmp_path / f"street-{number}.png") for number in range(10)]
+    for path in paths:
+        keras.utils.save_img(path, test.records.images[0])
+    files = np.array(paths, object)
+    test.records = dataclasses.replace(test.records, images=files)
     one = {
         "boxes": np.array([[-np.inf, 0.5, np.inf, 1e30]]),
         "labels": np.array([3]),
         "confidence": np.array([0.75]),
     }
     figure = plot_detections(test, {"long_" * 30: [one] * 10}, "0123456789", "")
+    assert [x.get_title() for x in figure.axes[5:7]] == ["street-5.png", ""]
     # Without a warning that there is no room for the images.
     figure.draw_without_rendering()
     (box,) = figure.axes[6].patches

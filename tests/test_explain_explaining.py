@@ -233,6 +233,8 @@ def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
     wrong = sorted(f"all/test/{x}.png" for x in seen if "hard" in x)
     assert sorted(found[:2]) == wrong
     assert len(found) == 5
+    # For the report of the run.
+    assert (here / "out" / "grad_cam.png").exists()
 
 
 # Models, and the images they take.

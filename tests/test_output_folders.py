@@ -233,10 +233,11 @@ def test_the_page_of_a_run_belongs_to_it(whole, tmp_path):
     (output / ".unfinished-results.json").write_text("{")
     call("train", output, overwrite=True)
     assert set(files(output)) == before
-    # Nor does it keep a run from beginning.
+    # Without a run it is that of another program.
     (tmp_path / "new").mkdir()
     (tmp_path / "new/report.html").write_text("a page")
-    call("train", tmp_path / "new")
+    with pytest.raises(ValueError, match="other files: report.html"):
+        call("train", tmp_path / "new")
 
 
 @pytest.mark.parametrize(

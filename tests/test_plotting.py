@@ -38,15 +38,17 @@ FIGURES = {
 
 
 @pytest.mark.parametrize(
-    ("plot", "given"), [(x[0], x[1:]) for x in FIGURES.values()], ids=FIGURES
+    ("plot", "arguments"),
+    [(x[0], x[1:]) for x in FIGURES.values()],
+    ids=FIGURES,
 )
 def test_figures_are_drawn_without_pyplot_under_their_title(
-    monkeypatch, plot, given
+    monkeypatch, plot, arguments
 ):
     # With None in its place, importing it would be an error.
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     # Which is no formula, and were a wrong one.
-    figure = plot(*given, title=r"$\wrong$ title")
+    figure = plot(*arguments, title=r"$\wrong$ title")
     assert figure.get_suptitle() == r"$\wrong$ title"
     assert figure.canvas.manager is None
     file = io.BytesIO()
@@ -57,13 +59,13 @@ def test_figures_are_drawn_without_pyplot_under_their_title(
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     message = r'pip install "cbam_keras\[plot\]"'
-    for plot, *given in FIGURES.values():
+    for plot, *arguments in FIGURES.values():
         with pytest.raises(ImportError, match=message):
-            plot(*given)
+            plot(*arguments)
 
 
 @pytest.mark.parametrize(
-    ("plot", "given", "message"),
+    ("plot", "arguments", "message"),
     [
         (plotting.plot_history, [], "`rows` must hold at least one epoch"),
         (plotting.plot_search, [], "`trials` must hold .* Received: 0 trials"),
@@ -77,9 +79,9 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
         (plotting.plot_ablation, ablated(), "`results` must hold at least one"),
     ],
 )
-def test_nothing_to_draw_is_refused(plot, given, message):
+def test_nothing_to_draw_is_refused(plot, arguments, message):
     with pytest.raises(ValueError, match=message):
-        plot(given)
+        plot(arguments)
 
 
 def lines(axes):
@@ -118,7 +120,7 @@ def test_a_kind_of_attention_has_one_colour_in_all_figures():
     assert [x.get_color() for x in means] == [KINDS["se"], KINDS["none"]]
 
 
-def test_names_of_networks_tell_their_kind_of_attention():
+def test_names_of_networks_have_a_kind_of_attention():
     kinds = {
         "SE": "se",
         "resnet50_cbam": "cbam",
@@ -130,7 +132,7 @@ def test_names_of_networks_tell_their_kind_of_attention():
     for name, kind in kinds.items():
         assert colours([name]) == {name: KINDS[kind]}
     assert len(set(colours(["none", "a", "b", "c", "cbam"]).values())) == 5
-    # Words within others tell nothing.
+    # Words within others do not count.
     assert not {*colours(["resnet", "senet"]).values()} & {*KINDS.values()}
 
 
@@ -141,10 +143,7 @@ def test_a_history_shows_all_numbers_of_its_networks():
     # Rows may alternate between networks.
     figure = plotting.plot_history([ROWS[0], ROWS[2], ROWS[1], ROWS[3]])
     loss, accuracy = figure.axes
-    assert (loss.get_ylabel(), accuracy.get_ylabel()) == (
-        "Loss",
-        "Accuracy (%)",
-    )
+    assert [x.get_ylabel() for x in figure.axes] == ["Loss", "Accuracy (%)"]
     for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         assert axes.get_xlabel() == "Epoch"
         assert lines(axes) == {
@@ -161,16 +160,14 @@ def test_a_history_shows_all_numbers_of_its_networks():
     assert shown == [*lines(loss)]
 
 
-def test_lines_that_coincide_and_infinite_losses_can_be_seen():
-    rows = [
-        row
-        for name in ("none", "se", "cbam")
-        for row in rows_of(name, (1, 0, np.inf, 0), (2, 1, 2, 1))
-    ]
+def test_a_single_epoch_has_markers_and_one_tick():
+    rows = rows_of("none", (1, 0, np.inf, 0)) + rows_of("se", (1, 0, 2, 0.5))
     figure = plotting.plot_history(rows)
-    widths = [x.get_linewidth() for x in figure.axes[0].get_lines()[::2]]
-    assert widths == [8, 5, 2]
     figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert {x.get_marker() for x in axes.get_lines()} == {"o", "s"}
+        low, high = axes.get_xlim()
+        assert [x for x in axes.get_xticks() if low <= x <= high] == [1]
 
 
 # Accuracy against cost.
@@ -220,8 +217,8 @@ def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
     drawn = {}
     for line in axes.get_lines():
-        own = drawn.setdefault(line.get_label(), [])
-        own.append([float(x) for x in line.get_xdata()])
+        found = drawn.setdefault(line.get_label(), [])
+        found.append([float(x) for x in line.get_xdata()])
     assert drawn == {
         "mean": [[8.5], [7.25], [6.0]],
         "one seed": [[9.0, 8.0], [7.0, 7.5], [6.5, 5.5]],

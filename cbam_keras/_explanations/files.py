@@ -108,7 +108,7 @@ def explain_run(
 ) -> None:
     """Explains the images that most networks of a run get wrong.
 
-    Writes `explain.json` and `arrays.npz`, for the report of the run.
+    Writes figures, `explain.json` and `arrays.npz`, for the report of the run.
     `described` are settings to write to `explain.json`. The true classes of
     the images must be known.
     """
@@ -127,6 +127,8 @@ def explain_run(
         networks, examples.take(worst), examples.class_names, None, settings
     )
     folder = _files.output_folder(output)
+    _draw_grad_cam(folder, explanation, settings)
+    _draw_attention(folder, explanation)
     _write(folder, explanation, networks, settings, described)
 
 

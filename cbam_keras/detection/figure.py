@@ -1,5 +1,6 @@
 """Detections beside the truth, as a figure and as arrays."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,10 @@ def plot_detections(
             _draw_boxes(axes, _confident(one), image.shape, class_names, color)
         label = plotting.wrap(name, 2, 10, 2)
         line[0].set_ylabel(label, parse_math=False)
+    for axes, item in zip(panels[0], batches.records.images, strict=False):
+        if isinstance(item, str):
+            title = plotting.wrap(pathlib.PurePath(item).name, 2, 8, 2)
+            axes.set_title(title, fontsize=8, parse_math=False)
     return figure
 
 
@@ -54,7 +59,8 @@ def _draw_boxes(axes, objects, shape, class_names, color):
     boxes = np.clip(objects["boxes"], 0, 1) * [width, height, width, height]
     for number, (left, top, right, bottom) in enumerate(boxes):
         plotting.draw_box(axes, (top, left, bottom, right), color)
-        text = class_names[int(objects["labels"][number])]
+        name = class_names[int(objects["labels"][number])]
+        text = plotting.wrap(name, 2, 6, 1)
         if "confidence" in objects:
             text += f" {objects['confidence'][number]:.2f}"
         in_left_half = left + right < width

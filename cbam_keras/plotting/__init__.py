@@ -3,15 +3,17 @@
 - `maps`: heat maps and attention maps over images, signals and volumes.
 - `curves`: training curves, and the test errors of ablations.
 - `search`: the effects of hyperparameters, and accuracy against cost.
-- `grid`: grids of images with maps over them and a colour bar.
-- `checks`: arguments of the figures of images, checked.
+- `grid`: panels of images with maps over them, and their colour bar.
 - `style`: colours, axes, legends and texts.
 """
 
-from cbam_keras.plotting.checks import MAX_ROWS
 from cbam_keras.plotting.curves import plot_ablation, plot_history
 from cbam_keras.plotting.grid import draw_box, luminance
-from cbam_keras.plotting.maps import plot_attention_maps, plot_grad_cam
+from cbam_keras.plotting.maps import (
+    MAX_ROWS,
+    plot_attention_maps,
+    plot_grad_cam,
+)
 from cbam_keras.plotting.search import plot_pareto, plot_search
 from cbam_keras.plotting.style import (
     FOUND_BOX,
@@ -19,7 +21,6 @@ from cbam_keras.plotting.style import (
     gate_colors,
     heat_colors,
     new_figure,
-    transparent_colors,
     wrap,
 )
 

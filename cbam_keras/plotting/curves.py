@@ -12,8 +12,6 @@ from cbam_keras.plotting import style
 def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
     """Draws loss and accuracy over the epochs, a colour per network.
 
-    Where lines of several networks coincide, the lower ones are wider.
-
     Args:
         rows: Sequence of dictionaries, one per network and epoch, with the
             keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
@@ -39,54 +37,31 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         )
     figure = style.new_figure(10, 4.2, title)
     ticker = _checks.require("matplotlib.ticker", extra="plot")
-    styles = style.styles_of(
-        list(dict.fromkeys(row["network"] for row in rows))
-    )
+    styles = style.styles_of([*dict.fromkeys(row["network"] for row in rows)])
     panels = figure.subplots(1, 2)
     for axes, key, scale in zip(
         panels, ("loss", "accuracy"), (1, 100), strict=True
     ):
-        lines = {
-            (name, prefix): np.array(
-                [
-                    (row["epoch"], scale * row[prefix + key])
-                    for row in rows
-                    if row["network"] == name
-                ]
-            )
-            for name in styles
-            for prefix in ("val_", "")
-        }
-        for number, ((name, prefix), line) in enumerate(lines.items()):
-            # Lines of later networks, which alternate between the splits.
-            wider = coinciding(line, [*lines.values()][number + 2 :: 2])
-            split = "validation" if prefix else "training"
-            options = {**styles[name], "label": f"{name}, {split}"}
-            if prefix:
-                options |= {"linewidth": 2, "markersize": 5 + 4 * wider}
-            else:
-                options |= {"linewidth": 1, "marker": "", "alpha": 0.6}
-            options["linewidth"] += 3 * wider
-            axes.plot(*line.T, **options)
+        for name, look in styles.items():
+            found = [row for row in rows if row["network"] == name]
+            epochs = [row["epoch"] for row in found]
+            validation = [scale * row[f"val_{key}"] for row in found]
+            training = [scale * row[key] for row in found]
+            thick = {**look, "linewidth": 2, "markersize": 5}
+            axes.plot(epochs, validation, **thick, label=f"{name}, validation")
+            thin = {**look, "linewidth": 1, "alpha": 0.6, "mfc": "none"}
+            if len(epochs) > 1:
+                thin["marker"] = ""
+            axes.plot(epochs, training, **thin, label=f"{name}, training")
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        if max(row["epoch"] for row in rows) == 1:
+            axes.set(xlim=(0.5, 1.5), xticks=[1])
         style.style_axes(axes, "both")
     panels[0].set_ylabel("Loss")
     panels[1].set_ylabel("Accuracy (%)")
-    style.add_legend(figure, panels, ncols=3)
+    style.add_legend(figure, panels, ncols=min(4, len(styles)))
     return figure
-
-
-def coinciding(line, others):
-    """Returns how many of some lines cannot be told from a line."""
-    values = np.concatenate([line, *others])[:, 1]
-    values = values[np.isfinite(values)]
-    near = 0.005 * np.ptp(values) if values.size else 0
-    return sum(
-        len(line) == len(other)
-        and np.allclose(line, other, rtol=0, atol=near, equal_nan=True)
-        for other in others
-    )
 
 
 def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
@@ -109,7 +84,7 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
             Defaults to `None`, which means a new figure.
 
     Returns:
-        A `matplotlib.figure.Figure`; `ax` if that is given.
+        A `matplotlib.figure.Figure`; `ax` if there is one.
 
     Raises:
         ValueError: If there are no rows, or of several tables for `ax`.

@@ -1,4 +1,4 @@
-"""Grids of images with maps over them, and one colour bar."""
+"""Panels of images with maps over them, in rows and columns."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BACKGROUND = "0.5"
 
 
 def panel_size(
-    shape: tuple[int, ...], side: float, columns: int
+    shape: Sequence[int], side: float, columns: int
 ) -> tuple[float, float]:
     """Returns the width of a column and the height of an image, in inches.
 
@@ -35,10 +35,9 @@ def panel_size(
 def new_grid(
     rows: int, names: Sequence[str], width: float, *heights: float, title: str
 ) -> tuple[Any, np.ndarray]:
-    """Returns a figure, and its panels in rows and columns.
+    """Returns a figure and its panels, with a name over each column.
 
-    Over each column stands its name. Each row has one panel of each height
-    below the other; the width and the heights are in inches.
+    Each row has a panel of each height below the other, in inches.
     """
     height = rows * sum(x + GAP for x in heights)
     figure = style.new_figure(len(names) * width + BAR_ROOM, height, title)
@@ -74,36 +73,32 @@ def finish_grid(
     figure: Any, panels: np.ndarray, scale: dict[str, Any], label: str
 ) -> None:
     """Makes room for the texts of a grid, and adds the colour bar."""
-    above = [[_text_height(axes.title) for axes in row] for row in panels]
-    below = [[_text_height(axes.xaxis.label) for axes in row] for row in panels]
-    beside = [_text_height(axes.yaxis.label) for axes in panels[:, 0]]
+    below = [
+        [_height(axes.title) + _height(axes.xaxis.label) for axes in row]
+        for row in panels
+    ]
     note = style.text_height(figure.get_supxlabel(), style.SMALL)
     width, height = figure.get_size_inches()
-    height += note + sum(np.max(np.add(above, below), axis=1))
-    figure.set_size_inches(width + max(beside), height)
+    width += max(_height(axes.yaxis.label) for axes in panels[:, 0])
+    height += note + np.max(below, axis=1).sum()
+    figure.set_size_inches(width, height)
     cm = _checks.require("matplotlib.cm", extra="plot")
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     mappable = cm.ScalarMappable(cmap=scale["cmap"])
     mappable.set_clim(scale["vmin"], scale["vmax"])
     # Beside the first rows of a high figure.
     rows = math.ceil(BAR_HEIGHT * len(panels) / height)
-    bar = figure.colorbar(
-        mappable,
-        ax=[*panels[:rows].flat],
-        ticks=ticker.MaxNLocator(4),
-        format="{x:g}",
-        fraction=0.2 / width,
-        pad=0.1 / width,
-        panchor=False,
-        aspect=20,
-    )
+    place = {"fraction": 0.2 / width, "pad": 0.1 / width, "panchor": False}
+    ticks = {"ticks": ticker.MaxNLocator(4), "format": "{x:g}"}
+    beside = [*panels[:rows].flat]
+    bar = figure.colorbar(mappable, ax=beside, aspect=20, **place, **ticks)
     bar.set_label(label, fontsize=style.LABEL)
     bar.outline.set(edgecolor=style.FRAME, linewidth=0.6)
     bar.ax.tick_params(labelsize=style.SMALL, color=style.FRAME)
     bar.ax.set_facecolor(BACKGROUND)
 
 
-def _text_height(text):
+def _height(text):
     return style.text_height(text.get_text(), text.get_fontsize())
 
 
@@ -114,22 +109,49 @@ def luminance(images: np.ndarray) -> np.ndarray:
     return images @ np.array([0.299, 0.587, 0.114])
 
 
-def draw_image(axes: Any, image: np.ndarray) -> None:
-    """Draws an image `(H, W, C)`, in grey if it has one channel."""
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-
-
-def draw_over(
+def draw_sample(
     axes: Any,
-    image: np.ndarray,
-    values: np.ndarray | None,
-    scale: dict[str, Any],
+    sample: np.ndarray,
+    values: np.ndarray | None = None,
+    **scale: Any,
 ) -> None:
-    """Draws a map, if there is one, over an image `(H, W)` of any size."""
-    # Paler than the image, so that colours can be seen on black and white.
-    drawn = axes.imshow(image, cmap="gray", vmin=-0.3, vmax=1.3)
-    if values is not None:
+    """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map or without.
+
+    The map, of any size, lies over the image in grayscale or behind the
+    channels of the signal.
+    """
+    if sample.ndim == 2:
+        _draw_signal(axes, sample, values, scale)
+    elif values is None:
+        axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
+    else:
+        # Pale, so that colours can be seen on black and white.
+        pale = {"cmap": "gray", "vmin": -0.3, "vmax": 1.3}
+        drawn = axes.imshow(luminance(sample), **pale)
         axes.imshow(values, **scale, extent=drawn.get_extent())
+
+
+def _draw_signal(axes, signal, values, scale):
+    low, high = signal.min(), signal.max()
+    margin = 0.08 * (high - low) or 1
+    limits = (-0.5, len(signal) - 0.5, low - margin, high + margin)
+    if values is None:
+        axes.set_facecolor("white")
+    else:
+        draw_stripes(axes, values, scale, extent=limits)
+    # White edges, to be seen on dark colours too.
+    for channel in signal.T:
+        axes.plot(channel, color="white", linewidth=2.6)
+        axes.plot(channel, color="0.1", linewidth=1.1)
+    axes.axis(limits)
+
+
+def draw_stripes(
+    axes: Any, values: np.ndarray, scale: dict[str, Any], **options: Any
+) -> None:
+    """Draws values `(N,)` as vertical stripes."""
+    options |= {"aspect": "auto", "interpolation": "nearest"}
+    axes.imshow(values[None], **scale, **options)
 
 
 def draw_box(axes: Any, box: Sequence[float], color: str = "white") -> None:

@@ -2,16 +2,23 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from cbam_keras.plotting import checks, grid, style
+from cbam_keras import _checks, _inspection
+from cbam_keras.plotting import grid, style
 
+# With more images than these the figures cannot be read.
+MAX_ROWS = 32
+MAX_BLOCKS = 8
 # Slices of a volume that fit beside each other.
 MAX_SLICES = 6
+# Rounding may carry a value this far out of its range.
+TOLERANCE = 1e-3
 NOTES = (
-    "Over the image: the spatial gate.",
+    "On the input: the spatial gate.",
     "Curve: the channel gates, the largest first.",
     "Numbers: the least and the greatest.",
 )
@@ -76,117 +83,70 @@ def plot_grad_cam(
         >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
-    rank = checks.rank_of_maps(heat_maps)
-    images = checks.check_images(images, checks.MAX_ROWS, rank)
-    count, shape = len(images), images.shape[:rank]
-    labels = checks.check_labels("labels", labels, count)
-    meaning = "a map as large as each image"
-    heat_maps = checks.by_column(
-        "heat_maps", heat_maps, None, checks.check_fractions, shape, meaning
-    )
-    names = [*heat_maps]
-    classes = checks.by_column(
-        "classes", classes, names, checks.check_labels, count
-    )
-    probabilities = checks.by_column(
-        "probabilities", probabilities, names, checks.check_probabilities, count
-    )
-    if rank == 3:
-        boxes = checks.check_boxes(boxes, shape)
-    elif boxes is not None:
-        raise ValueError(
-            "`boxes` must be None where `images` are signals or volumes. "
-            f"Received: heat maps of {rank} axes and boxes"
-        )
+    maps = _check_heat(heat_maps)
+    shape = next(iter(maps.values())).shape
+    samples, count = _check_samples(images, shape, MAX_ROWS), shape[0]
+    labels = _texts("labels", labels, count)
+    classes = _by_network("classes", classes, maps, count)
+    form = "P = {:.2f}"
+    chances = _by_network("probabilities", probabilities, maps, count, form)
     # By network and image: class and probability.
-    notes = {
-        name: [*zip(classes[name], probabilities[name], strict=True)]
-        for name in names
-    }
-    if rank == 2:
-        return _draw_signals(images, heat_maps, notes, labels, title)
-    if rank == 4:
-        return _draw_volumes(images, heat_maps, notes, labels, title)
-    return _draw_images(images, heat_maps, notes, labels, boxes, title)
-
-
-def _draw_images(images, heat_maps, notes, labels, boxes, title):
-    """Draws a row per image: the image, then each heat map over it."""
-    names = ["Input", *heat_maps]
-    side = 1.9 if len(images) < 5 else 1.5
-    width, height = grid.panel_size(images.shape[1:3], side, len(names))
-    figure, panels = grid.new_grid(
-        len(images), names, width, height, title=title
-    )
-    scale = {"cmap": style.heat_colors(), "vmin": 0, "vmax": 1}
-    for row, (first, *others) in enumerate(panels):
-        grid.draw_image(first, images[row])
-        grid.write(first, "xlabel", [labels[row]], width)
-        for axes, (name, maps) in zip(others, heat_maps.items(), strict=True):
-            grid.draw_over(axes, grid.luminance(images[row]), maps[row], scale)
-            grid.write(axes, "xlabel", notes[name][row], width)
-        for axes in panels[row] if boxes is not None else ():
-            grid.draw_box(axes, boxes[row])
-    grid.finish_grid(figure, panels, scale, "Heat")
-    return figure
-
-
-def _draw_signals(signals, heat_maps, notes, labels, title):
-    """Draws a row per signal `(L, C)`: a panel per network, lines over heat."""
-    width, height = min(6, grid.MAX_WIDTH / len(heat_maps)), 1.3
-    names = [*heat_maps]
-    figure, panels = grid.new_grid(
-        len(signals), names, width, height, title=title
-    )
-    # Darker with the heat, as there is no image below.
-    colors = style.transparent_colors(style.SIGNAL_HEAT, 0, 1, 0)
+    notes = {x: [*zip(classes[x], chances[x], strict=True)] for x in maps}
+    boxes = () if boxes is None else _check_boxes(boxes, shape)
+    layout = {2: _signal_rows, 3: _image_rows, 4: _volume_rows}[len(shape)]
+    names, (width, height), rows = layout(samples, maps, notes, labels)
+    figure, panels = grid.new_grid(len(rows), names, width, height, title=title)
+    # Darker with the heat where there is no image below.
+    colors = "Oranges" if len(shape) == 2 else style.heat_colors()
     scale = {"cmap": colors, "vmin": 0, "vmax": 1}
-    for row, line in enumerate(panels):
-        grid.write(line[0], "ylabel", [labels[row]], height)
-        for axes, (name, maps) in zip(line, heat_maps.items(), strict=True):
-            _draw_signal(axes, signals[row], maps[row], scale)
-            note = "  ".join(filter(None, notes[name][row]))
-            grid.write(axes, "xlabel", [note], width)
+    for line, (beside, cells) in zip(panels, rows, strict=True):
+        grid.write(line[0], "ylabel", beside, height)
+        for axes, (sample, heat, below) in zip(line, cells, strict=True):
+            grid.draw_sample(axes, sample, heat, **scale)
+            grid.write(axes, "xlabel", below, width)
+    for line, box in zip(panels, boxes, strict=False):
+        for axes in line:
+            grid.draw_box(axes, box)
     grid.finish_grid(figure, panels, scale, "Heat")
     return figure
 
 
-def _draw_signal(axes, signal, values, scale):
-    """Draws the channels of a signal as lines over its heat."""
-    low, high = signal.min(), signal.max()
-    margin = 0.08 * (high - low) or 1
-    limits = (-0.5, len(signal) - 0.5, low - margin, high + margin)
-    axes.imshow(
-        values[None],
-        **scale,
-        aspect="auto",
-        extent=limits,
-        interpolation="nearest",
-    )
-    # White edges, to be seen on dark heat too.
-    for channel in signal.T:
-        axes.plot(channel, color="white", linewidth=2.6)
-        axes.plot(channel, color="0.1", linewidth=1.1)
-    axes.axis(limits)
+# Each returns the names of the columns, their size, and for each row the
+# texts beside it and its cells: what is drawn, the heat, the texts below.
 
 
-def _draw_volumes(volumes, heat_maps, notes, labels, title):
-    """Draws a row per volume `(D, H, W)` and network, a column per slice."""
+def _image_rows(images, maps, notes, labels):
+    """Returns a row per image: the image, then the heat of each network."""
+    names = ["Input", *maps]
+    side = 1.9 if len(images) < 5 else 1.5
+    rows = []
+    for i, image in enumerate(images):
+        heat = [(image, maps[name][i], notes[name][i]) for name in maps]
+        rows.append(([], [(image, None, [labels[i]]), *heat]))
+    return names, grid.panel_size(images.shape[1:], side, len(names)), rows
+
+
+def _signal_rows(signals, maps, notes, labels):
+    """Returns a row per signal `(L, C)`, with the heat of each network."""
+    rows = []
+    for i, signal in enumerate(signals):
+        below = [["  ".join(filter(None, notes[name][i]))] for name in maps]
+        heat = [maps[name][i] for name in maps]
+        cells = zip([signal] * len(maps), heat, below, strict=True)
+        rows.append(([labels[i]], cells))
+    return [*maps], (min(6, grid.MAX_WIDTH / len(maps)), 1.3), rows
+
+
+def _volume_rows(volumes, maps, notes, labels):
+    """Returns a row per volume and network: slices from first to last."""
     last = volumes.shape[1] - 1
     slices = np.linspace(0, last, min(last + 1, MAX_SLICES)).round().astype(int)
-    width, height = grid.panel_size(volumes.shape[2:], 1.6, len(slices))
-    names = [f"Slice {depth}" for depth in slices]
-    rows = [*itertools.product(range(len(volumes)), heat_maps)]
-    figure, panels = grid.new_grid(len(rows), names, width, height, title=title)
-    scale = {"cmap": style.heat_colors(), "vmin": 0, "vmax": 1}
-    for (index, name), line in zip(rows, panels, strict=True):
-        texts = [labels[index], name, *notes[name][index]]
-        grid.write(line[0], "ylabel", texts, height)
-        for axes, depth in zip(line, slices, strict=True):
-            maps = heat_maps[name][index]
-            grid.draw_over(axes, volumes[index, depth], maps[depth], scale)
-    grid.finish_grid(figure, panels, scale, "Heat")
-    return figure
+    rows = []
+    for i, name in itertools.product(range(len(volumes)), maps):
+        cells = [(volumes[i, d], maps[name][i, d], []) for d in slices]
+        rows.append(([labels[i], name, *notes[name][i]], cells))
+    size = grid.panel_size(volumes.shape[2:], 1.6, len(slices))
+    return [f"Slice {depth}" for depth in slices], size, rows
 
 
 def plot_attention_maps(
@@ -201,13 +161,18 @@ def plot_attention_maps(
     to 1, or to 2 if a value is above 1 or all of them are 1, as with
     `identity_init`.
 
+    Signals are drawn as lines with the spatial map behind. Of volumes and
+    videos the middle slice is drawn.
+
     Args:
-        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
-            before preprocessing, at most 8 images: in [0, 1] if none of them
-            has more than 1, in [0, 255] otherwise.
+        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)` where
+            there are spatial maps, from before preprocessing, at most 8
+            images: in [0, 1] if none of them has more than 1, in [0, 255]
+            otherwise. Or signals `(B, L, C)`, or volumes `(B, D, H, W, C)`,
+            of any numbers.
         maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
-            spatial map `(B, h, w)`, either of which may be `None`, as
-            `explain.attention_maps` returns.
+            spatial map `(B, h, w)`, `(B, l)` or `(B, d, h, w)`, either of
+            which may be `None`, as `explain.attention_maps` returns.
         labels: Sequence of `B` strings, e.g. the true classes, written below
             the images. Defaults to `None`, which writes none.
         title: String, written over the figure. Defaults to `""`.
@@ -226,93 +191,83 @@ def plot_attention_maps(
         >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
-    images = checks.check_images(images, checks.MAX_BLOCKS)
-    maps = checks.check_attention_maps(maps, len(images))
-    labels = checks.check_labels("labels", labels, len(images))
-    count = 1 + len(maps)
+    gates = _check_gates(maps)
+    channels, spatials = (
+        [x for x in kind if x is not None]
+        for kind in zip(*gates.values(), strict=True)
+    )
+    rank = spatials[0].ndim if spatials else np.ndim(images) - 1
+    shape = len([*spatials, *channels][0]), *[None] * (rank - 1)
+    samples = _check_samples(images, shape, MAX_BLOCKS)
+    labels = _texts("labels", labels, len(samples))
+    if rank == 4:
+        samples = samples[:, samples.shape[1] // 2]
+    count = 1 + len(gates)
     width, height = grid.panel_size(
-        images.shape[1:3], 1.35 if count < 15 else 1.1, columns=6
+        (2, 5) if rank == 2 else samples.shape[1:3],
+        1.35 if count < 15 else 1.1,
+        columns=6,
     )
     rows = math.ceil(count * width / grid.MAX_WIDTH)
     # The same number in each row, as far as they go.
     columns = math.ceil(count / rows)
-    has_channel, has_spatial = (
-        any(x is not None for x in kind)
-        for kind in zip(*maps.values(), strict=True)
-    )
     # Without spatial maps the curves are as high as the image.
-    curve = 0.36 if has_spatial else height
-    heights = [height] * has_spatial + [curve] * has_channel
+    heights = [height] * bool(spatials)
+    heights += [0.36 if spatials else height] * bool(channels)
     figure, panels = grid.new_grid(
-        len(images) * rows, [""] * columns, width, *heights, title=title
+        len(samples) * rows, [""] * columns, width, *heights, title=title
     )
-    low, high = color_limits(maps)
-    scale = {"cmap": style.gate_colors(), "vmin": low, "vmax": high}
-    # By image, tile, and panel of a tile.
-    tiles = (
-        panels.reshape(len(images), rows, len(heights), columns)
-        .swapaxes(2, 3)
-        .reshape(len(images), -1, len(heights))
-    )
-    for index, (first, *others) in enumerate(tiles):
-        grid.write(first[0], "title", ["Input"], width, style.SMALL)
-        grid.draw_image(first[0], images[index])
-        grid.write(first[0], "xlabel", [labels[index]], width)
-        for tile, (name, pair) in zip(others, maps.items(), strict=False):
-            grid.write(tile[0], "title", [name], width, style.SMALL)
-            channel, spatial = (None if x is None else x[index] for x in pair)
-            if has_spatial:
-                image = grid.luminance(images[index])
-                grid.draw_over(tile[0], image, spatial, scale)
-                _write_range(tile[0], spatial, "spatial")
-            if has_channel:
-                if channel is not None:
-                    _draw_channels(tile[-1], channel, scale)
-                _write_range(tile[-1], channel, "channel")
+    scale = {"cmap": style.gate_colors(), **_limits(channels + spatials)}
+    for i, (tile, name) in itertools.product(
+        range(len(samples)), enumerate(["Input", *gates])
+    ):
+        row = (i * rows + tile // columns) * len(heights)
+        stack = panels[row : row + len(heights), tile % columns]
+        grid.write(stack[0], "title", [name], width, style.SMALL)
+        if tile == 0:
+            grid.draw_sample(stack[0], samples[i])
+            grid.write(stack[0], "xlabel", [labels[i]], width)
+            continue
+        channel, spatial = (x if x is None else x[i] for x in gates[name])
+        if spatials:
+            _write_range(stack[0], spatial, "spatial")
+        if spatial is not None:
+            shown = spatial[len(spatial) // 2] if rank == 4 else spatial
+            grid.draw_sample(stack[0], samples[i], shown, **scale)
+        if channels:
+            _write_range(stack[-1], channel, "channel")
+        if channel is not None:
+            _draw_channels(stack[-1], channel, scale)
     for axes in panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
-    note = " ".join(itertools.compress(NOTES, (has_spatial, has_channel, True)))
+    note = " ".join(itertools.compress(NOTES, (spatials, channels, True)))
     note = style.wrap(note, figure.get_figwidth(), style.SMALL, 4)
     figure.supxlabel(note, x=0.01, ha="left", fontsize=style.SMALL)
     grid.finish_grid(figure, panels, scale, "Gate")
     return figure
 
 
-def color_limits(maps):
-    """Returns the least and the greatest value of the colour scale."""
-    values = np.concatenate(
-        [x.ravel() for pair in maps.values() for x in pair if x is not None]
-    )
-    low, high = values.min(), values.max()
+def _limits(maps):
+    """Returns the ends of the colour scale."""
+    low, high = min(map(np.min, maps)), max(map(np.max, maps))
     # Gates that start as the identity, at 1, reach up to 2.
-    if 1 - checks.TOLERANCE < low or 1 + checks.TOLERANCE < high:
+    if 1 - TOLERANCE < low or 1 + TOLERANCE < high:
         high = max(2, high)
-    return min(0, low), high if high > 1 + checks.TOLERANCE else 1
+    high = high if high > 1 + TOLERANCE else 1
+    return {"vmin": min(0, low), "vmax": high}
 
 
 def _draw_channels(axes, values, scale):
-    """Draws sorted values as a curve, coloured below."""
+    """Draws values as a curve, the largest first, coloured below."""
     limits = scale["vmin"], scale["vmax"]
     values = np.sort(values)[::-1]
-    curve = axes.stairs(
-        values,
-        baseline=limits[0],
-        fill=True,
-        facecolor=grid.BACKGROUND,
-        edgecolor="0.2",
-        linewidth=0.8,
-    )
-    axes.imshow(
-        values[None],
-        **scale,
-        aspect="auto",
-        extent=(0, len(values), *limits),
-        interpolation="nearest",
-        clip_path=curve,
-        zorder=curve.get_zorder(),
-    )
+    look = {"fill": True, "facecolor": grid.BACKGROUND, "edgecolor": "0.2"}
+    curve = axes.stairs(values, baseline=limits[0], linewidth=0.8, **look)
+    extent = (0, len(values), *limits)
+    options = {"clip_path": curve, "zorder": curve.get_zorder()}
+    grid.draw_stripes(axes, values, scale, extent=extent, **options)
     axes.set(xlim=(0, len(values)), ylim=limits, facecolor="white")
 
 
@@ -321,3 +276,130 @@ def _write_range(axes, values, kind):
     if values is not None:
         text = f"{values.min():.2f} to {values.max():.2f}"
     axes.set_xlabel(text, fontsize=style.SMALL, labelpad=3)
+
+
+def _check_heat(heat_maps):
+    """Returns the heat maps of each network as arrays of one shape."""
+    named = heat_maps
+    if not isinstance(heat_maps, Mapping):
+        named = {"Grad-CAM": heat_maps}
+    maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
+    received = ", ".join(
+        f"{x.shape} from {x.min():g} to {x.max():g}" for x in maps.values()
+    )
+    shapes = {x.shape for x in maps.values()}
+    if (
+        len(shapes) != 1
+        or len(*shapes) not in (2, 3, 4)
+        or min(x.min() for x in maps.values()) < -TOLERANCE
+        or max(x.max() for x in maps.values()) > 1 + TOLERANCE
+    ):
+        raise ValueError(
+            "`heat_maps` must be in [0, 1] and of one shape, (B, H, W), (B, L) "
+            f"or (B, D, H, W). Received: {received or heat_maps}"
+        )
+    return maps
+
+
+def _check_gates(maps):
+    """Returns channel and spatial maps by layer."""
+    pairs = maps.values() if isinstance(maps, Mapping) else ()
+    if not any(x is not None for pair in pairs for x in pair):
+        raise ValueError(
+            "`maps` must be a mapping of layer names to tuples (channel, "
+            "spatial), as explain.attention_maps returns. Received: "
+            f"maps={maps!r:.200}"
+        )
+    return {
+        name: [x if x is None else _number_array("maps", x) for x in pair]
+        for name, pair in maps.items()
+    }
+
+
+def _check_samples(images, shape, most):
+    """Returns images, signals or volumes `(B, ..., C)` as they are drawn.
+
+    `shape` is that of their maps, where `None` is any size.
+    """
+    array = _number_array("images", images)
+    if _checks.fits(shape, array.shape):
+        array = array[..., None]
+    rank, channels = len(shape), array.shape[-1]
+    if not _checks.fits((*shape, channels), array.shape) or (
+        rank > 2 and channels not in (1, 3)
+    ):
+        raise ValueError(
+            f"`images` must be of the shape of their maps, {shape}, or with 1 "
+            "or 3 channels as the last axis. Received: "
+            f"images.shape={np.shape(images)}"
+        )
+    if len(array) > most:
+        raise ValueError(
+            f"`images` must be at most {most}, or the figure cannot be read. "
+            f"Received: {len(array)} images. Draw them in parts: "
+            f"images[:{most}], with what belongs to these"
+        )
+    low, high = array.min(), array.max()
+    if rank == 2:
+        return array
+    if rank == 4:
+        array = grid.luminance(array)[..., None]
+        low = array.min(axis=(1, 2, 3, 4), keepdims=True)
+        span = np.ptp(array, axis=(1, 2, 3, 4), keepdims=True)
+        # A volume of a single value is black.
+        return (array - low) / np.where(span == 0, 1, span)
+    if low < -TOLERANCE or high > 255 + TOLERANCE:
+        raise ValueError(
+            "`images` must be in [0, 255] or [0, 1]. Received: images from "
+            f"{low:g} to {high:g}. Give them as they were before "
+            "preprocessing, or np.clip(images, 0, 255)"
+        )
+    return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
+
+
+def _check_boxes(boxes, shape):
+    """Returns boxes `(B, 4)` in pixels."""
+    array, size = _number_array("boxes", boxes), shape[1:]
+    if (
+        array.shape != (shape[0], 4)
+        or len(size) != 2
+        or array.min() < 0
+        or np.any(array[:, :2] >= array[:, 2:])
+        or np.any(array[:, 2:] > size)
+        # Fractions, as TFDS gives them, would pass as boxes in one pixel.
+        or array.max() <= 1 < min(size)
+    ):
+        raise ValueError(
+            f"`boxes` must be of shape ({shape[0]}, 4): y_min, x_min, y_max, "
+            f"x_max in pixels within images of {size}, the maxima exclusive. "
+            f"Received: boxes={array.tolist()}. Multiply fractions by the size"
+        )
+    return array
+
+
+def _number_array(name, value):
+    return _inspection.number_array(name, value, booleans=True).astype(float)
+
+
+def _by_network(name, value, networks, count, form="{}"):
+    """Returns the texts of each network; those of one need no name."""
+    if value is None or (len(networks) == 1 and not isinstance(value, Mapping)):
+        value = dict.fromkeys(networks, value)
+    if not isinstance(value, Mapping) or set(value) != set(networks):
+        raise ValueError(
+            f"`{name}` must be a mapping with the names of `heat_maps`, "
+            f"{[*networks]}. Received: {name}={value!r}"
+        )
+    return {x: _texts(name, value[x], count, form) for x in networks}
+
+
+def _texts(name, values, count, form="{}"):
+    """Returns a text per image, empty ones for `None`."""
+    if values is None:
+        return [""] * count
+    if len(values) != count:
+        raise ValueError(
+            f"`{name}` must hold {count} values, one per image. Received: "
+            f"{name}={values!r}"
+        )
+    return [form.format(value) for value in values]

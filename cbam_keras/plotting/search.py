@@ -1,5 +1,6 @@
 """Searches: the effects of hyperparameters, and accuracy against cost."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,27 +11,22 @@ from cbam_keras import _checks
 from cbam_keras.plotting import style
 
 COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
-RATIO, KERNEL = "reduction_ratio", "kernel_size"
-# Few trials say nothing about more hyperparameters.
-MAX_PANELS = 6
-# Of the colours of the map, in percentage points: a scale that ends at the
-# least and the greatest mean would show the noise of a seed as an effect.
+GATES = KERNEL, RATIO = "kernel_size", "reduction_ratio"
+# Of the colours of the map, in percentage points: a narrower scale would show
+# the noise of a seed as an effect.
 MIN_RANGE = 10
 # Inches of a panel.
 WIDTH, HEIGHT = 3.4, 2.9
-# In a mosaic of panels, whose numbers start at 0.
-EMPTY, MAP = -2, -1
 
 
 def plot_search(trials: Sequence[Any], title: str = "") -> Any:
     """Draws the effect of each hyperparameter of a search on the accuracy.
 
     There is a panel per hyperparameter that varies, with a point per finished
-    trial that used it. Of more than six, those are shown whose medians differ
-    most, at most one for two trials. Choices are shown side by side with
-    their means, numbers from a range on an axis. Searches over attention also
-    get a heat map of the mean accuracy and the number of trials by reduction
-    ratio and kernel size, with SE and no attention for comparison.
+    trial that used it. Choices are shown side by side with their means,
+    numbers from a range on an axis. Searches over attention also get a heat
+    map of the mean accuracy and the number of trials by reduction ratio and
+    kernel size, with SE and no attention for comparison.
 
     Args:
         trials: Sequence of objects with `values` (dictionary of the
@@ -64,90 +60,51 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
             "whose values={}"
         )
     # A single value in all trials shows no effect.
-    varying = [x for x in values if any(y != values[x][0] for y in values[x])]
-    names = varying or list(values)
-    effects = {name: _effect(finished, name) for name in names}
-    most = max(MAX_PANELS, len(finished) // 2)
-    shown = sorted(names, key=lambda name: -effects[name])[:most]
-    left_out = [name for name in names if name not in shown]
-    names = [name for name in names if name in shown]
-
-    cells = _accuracies_by_gate(finished)
-    mosaic = _mosaic(len(names), bool(cells))
-    width, height = WIDTH * mosaic.shape[1], HEIGHT * len(mosaic)
+    names = [x for x in values if any(y != values[x][0] for y in values[x])]
+    names = names or list(values)
+    cells = _cells(finished)
+    # The map is as high as all panels, and two columns wide.
+    left = 2 if cells else 0
+    columns = math.ceil((len(names) / max(1, left)) ** 0.5)
+    rows = max(left, math.ceil(len(names) / columns))
+    width, height = WIDTH * (left + columns), HEIGHT * rows
     figure = style.new_figure(width, 0.6 + height, title)
-    panels = figure.subplot_mosaic(mosaic, empty_sentinel=EMPTY)
+    spec = figure.add_gridspec(rows, left + columns)
     if cells:
-        _draw_map(panels[MAP], cells)
+        _draw_map(figure.add_subplot(spec[:, :left]), cells)
     styles = _attention_styles(finished)
-    limits = style.padded_limits([100 * t.val_accuracy for t in finished])
-    for (row, column), number in np.ndenumerate(mosaic):
-        if number >= 0:
-            axes = panels[number]
-            _draw_effect(axes, names[number], finished, styles)
-            axes.set_ylim(*limits)
-            if column == 0 or mosaic[row, column - 1] == MAP:
-                axes.set_ylabel("Validation accuracy (%)")
-    note = f"Not shown, with less effect: {', '.join(left_out)}"
-    note = style.wrap(note, width, style.TITLE, 3) if left_out else ""
-    style.add_legend(figure, panels.values(), title=note)
+    panels: list = []
+    for number, name in enumerate(names):
+        place = spec[number // columns, left + number % columns]
+        axes = figure.add_subplot(place, sharey=(panels or [None])[0])
+        panels.append(axes)
+        used = [trial for trial in finished if name in trial.values]
+        _draw_effect(axes, name, used, styles)
+        if number % columns == 0:
+            axes.set_ylabel("Validation accuracy (%)")
+    panels[0].margins(y=0.12)
+    style.add_legend(figure, panels)
     return figure
 
 
-def _effect(trials, name):
-    """Returns how much the median accuracies of the values differ.
-
-    A single trial that failed to learn would decide on the means.
-    """
-    trials = [trial for trial in trials if name in trial.values]
-    values = [trial.values[name] for trial in trials]
-    if _on_axis(values):
-        middle = np.median(values)
-        values = [value > middle for value in values]
-    accuracies: dict = {}
-    for trial, value in zip(trials, values, strict=True):
-        accuracies.setdefault(value, []).append(trial.val_accuracy)
-    return np.ptp([np.median(x) for x in accuracies.values()])
-
-
-def _mosaic(count, has_map):
-    """Returns the numbers of the panels in rows and columns.
-
-    The heat map takes two rows and two columns, where there is one.
-    """
-    columns = math.ceil(count**0.5)
-    if has_map:
-        columns = 3 if count < 3 else 4
-    rows = math.ceil((count + 4 * has_map) / columns)
-    mosaic = np.full((max(rows, 2 * has_map), columns), EMPTY)
-    mosaic[: 2 * has_map, : 2 * has_map] = MAP
-    mosaic.flat[np.flatnonzero(mosaic == EMPTY)[:count]] = range(count)
-    return mosaic
-
-
 def _draw_effect(axes, name, trials, styles):
-    """Draws the accuracies of the trials over one hyperparameter."""
-    trials = [trial for trial in trials if name in trial.values]
+    """Draws the accuracies of trials over one hyperparameter."""
     values = [trial.values[name] for trial in trials]
     axes.set_xlabel(style.wrap(name, WIDTH, 13, 2))
     style.style_axes(axes, "y")
-    if _on_axis(values):
+    are_numbers = all(type(value) in (int, float) for value in values)
+    if are_numbers and (len(set(values)) > 8 or float in map(type, values)):
         style.set_x_scale(axes, values, "{x:g}")
         _draw_trials(axes, values, trials, styles)
         return
-    choices = list(dict.fromkeys(values))
-    choices.sort(key=None if _are_numbers(choices) else str)
+    choices = sorted(set(values), key=None if are_numbers else str)
     for position, choice in enumerate(choices):
         mean = np.mean(
             [t.val_accuracy for t in trials if t.values[name] == choice]
         )
-        axes.plot(
-            [position - 0.32, position + 0.32],
-            [100 * mean, 100 * mean],
-            color="black",
-            linewidth=2,
-            label="mean",
-        )
+        sides = [position - 0.32, position + 0.32]
+        line = {"color": "black", "linewidth": 2, "label": "mean"}
+        axes.plot(sides, [100 * mean] * 2, **line)
     # Trials of the same choice side by side, the same in every figure.
     shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
     positions = [choices.index(value) for value in values] + shifts
@@ -159,86 +116,56 @@ def _draw_effect(axes, name, trials, styles):
     axes.set_xlim(-0.6, len(labels) - 0.4)
 
 
-def _on_axis(values):
-    """Returns whether values are drawn on an axis, not side by side."""
-    return _are_numbers(values) and (
-        len(set(values)) > 8 or any(isinstance(x, float) for x in values)
-    )
+def _cells(trials):
+    """Returns the trials of each cell of the map by row and column.
 
-
-def _are_numbers(values):
-    return all(
-        isinstance(value, (int, float)) and not isinstance(value, bool)
-        for value in values
-    )
-
-
-def _accuracies_by_gate(trials):
-    """Returns accuracies by kernel size and reduction ratio, `{}` without both.
-
-    The keys are pairs of a row and a column, in whose order they are drawn:
-    whether there is no such gate, a number of the kind of attention, and the
-    kernel size or ratio. The values are the kind of attention and its
-    accuracies, none where a kind with both gates was not tried. Other kinds
-    stand below or to the right of those with both, where they were tried.
+    A row or column is `(absent, number, value)`: whether the kind has no such
+    gate, a number that separates kinds of the same gates, and the kernel size
+    or ratio. `{}` if no kind has both gates.
     """
     kinds: dict[tuple, list] = {}
-    for kind, *gates in sorted(
-        {(_attention_of(t), *_gates(t)) for t in trials}
-    ):
-        kinds.setdefault(tuple(gates), []).append(kind)
-    kernels, ratios = (
-        sorted({t.values[key] for t in trials if key in t.values})
-        for key in (KERNEL, RATIO)
-    )
-    cells: dict[tuple, tuple[str, list]] = {
-        ((False, number, kernel), (False, 0, ratio)): (kind, [])
-        for number, kind in enumerate(kinds.get((True, True), ()))
-        for kernel in kernels
-        for ratio in ratios
-    }
-    for trial in trials if cells else ():
-        kind, gates = _attention_of(trial), _gates(trial)
-        number = kinds[gates].index(kind)
+    cells: dict[tuple, list] = {}
+    for trial in sorted(trials, key=_attention_of):
+        absent = tuple(gate not in trial.values for gate in GATES)
+        known = kinds.setdefault(absent, [])
+        if _attention_of(trial) not in known:
+            known.append(_attention_of(trial))
+        number = known.index(_attention_of(trial))
         # Kinds with a kernel size alone stand beside each other.
-        row_number, column_number = (
-            (0, number) if gates == (True, False) else (number, 0)
-        )
-        row = not gates[0], row_number, trial.values.get(KERNEL, 0)
-        column = not gates[1], column_number, trial.values.get(RATIO, 0)
-        cell = cells.setdefault((row, column), (kind, []))
-        cell[1].append(trial.val_accuracy)
-    return cells
-
-
-def _gates(trial):
-    return KERNEL in trial.values, RATIO in trial.values
+        numbers = (0, number) if absent == (False, True) else (number, 0)
+        values = (trial.values.get(gate, 0) for gate in GATES)
+        cell = tuple(zip(absent, numbers, values, strict=True))
+        cells.setdefault(cell, []).append(trial)
+    return cells if (False, False) in kinds else {}
 
 
 def _draw_map(axes, cells):
     """Draws the mean accuracy and the number of trials of each cell."""
     rows, columns = (sorted(set(keys)) for keys in zip(*cells, strict=True))
     means = np.full((len(rows), len(columns)), np.nan)
-    for (row, column), (_, values) in cells.items():
-        if values:
-            mean = 100 * np.mean(values)
-            means[rows.index(row), columns.index(column)] = mean
-    low, high = _color_limits(means[np.isfinite(means)])
-    colors = {"cmap": style.ACCURACY, "vmin": low, "vmax": high}
-    image = axes.imshow(means, aspect="auto", **colors)
-    several = len({kind for kind, _ in cells.values()}) > 1
-    for (row, column), (kind, values) in cells.items():
-        y, x = rows.index(row), columns.index(column)
-        text = f"{style.wrap(kind, 1, 10, 2)}\n" if several else ""
-        if values:
-            text += f"{means[y, x]:.1f} %\nn = {len(values)}"
+    for (row, column), trials in cells.items():
+        mean = 100 * np.mean([trial.val_accuracy for trial in trials])
+        means[rows.index(row), columns.index(column)] = mean
+    # Wide enough, and not up to an outlier.
+    lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
+    reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
+    limits = {"vmin": middle - reach, "vmax": middle + reach}
+    image = axes.imshow(means, cmap="cividis", aspect="auto", **limits)
+    kinds = {_attention_of(trial) for ts in cells.values() for trial in ts}
+    for (y, row), (x, column) in itertools.product(
+        enumerate(rows), enumerate(columns)
+    ):
+        color, lines = "0.3", ["no trial"]
+        if trials := cells.get((row, column)):
             color = "black" if image.norm(means[y, x]) > 0.5 else "white"
-        else:
-            text, color = text + "no trial", "0.3"
-            sides = [x - 0.5, x + 0.5]
-            axes.fill_between(sides, y - 0.5, y + 0.5, color=style.ABSENT)
+            lines = [f"{means[y, x]:.1f} %", f"n = {len(trials)}"]
+            if len(kinds) > 1:
+                lines.insert(0, style.wrap(_attention_of(trials[0]), 1, 10, 2))
+        elif row[0] or column[0]:
+            continue
         size = 9 if len(columns) < 8 else 7
-        axes.text(x, y, text, color=color, size=size, ha="center", va="center")
+        text = {"color": color, "size": size, "ha": "center", "va": "center"}
+        axes.text(x, y, "\n".join(lines), **text)
     # Lines between the cells.
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
@@ -246,24 +173,13 @@ def _draw_map(axes, cells):
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     row_names, column_names = (
-        ["no gate" if without else str(value) for without, _, value in keys]
+        ["no gate" if absent else str(value) for absent, _, value in keys]
         for keys in (rows, columns)
     )
     axes.set_xticks(range(len(columns)), column_names)
     axes.set_yticks(range(len(rows)), row_names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
-
-
-def _color_limits(means):
-    """Returns the limits of the colours: wide enough, without outliers."""
-    lower, upper = np.percentile(means, (25, 75))
-    # Tukey's fences, beyond which a mean has the colour of the limit.
-    fence = 1.5 * max(upper - lower, MIN_RANGE / 4)
-    low = max(means.min(), lower - fence)
-    high = min(means.max(), upper + fence)
-    padding = max(0, MIN_RANGE - (high - low)) / 2
-    return low - padding, high + padding
 
 
 def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
@@ -312,9 +228,7 @@ def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
     for axes, key in zip(panels, shown, strict=True):
         _draw_costs(axes, known[key], key, _attention_styles(finished))
     panels[0].set_ylabel("Validation accuracy (%)")
-    panels[0].set_ylim(
-        *style.padded_limits([100 * t.val_accuracy for t in finished])
-    )
+    panels[0].margins(y=0.12)
     style.add_legend(figure, panels)
     return figure
 
@@ -333,24 +247,13 @@ def _draw_costs(axes, trials, key, styles):
         if not front or -loss > front[-1][1]:
             front.append((cost, -loss))
             # No trial is cheaper and better, so the upper left is free.
-            axes.annotate(
-                str(number),
-                front[-1],
-                xytext=(-4, 3),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=9,
-            )
-    axes.plot(
-        # Up to the greatest cost, where nothing is better.
-        *zip(*front, (max(costs), front[-1][1]), strict=True),
-        color="black",
-        linewidth=1,
-        drawstyle="steps-post",
-        zorder=1,
-        label="Pareto front",
-    )
+            place = {"xytext": (-4, 3), "textcoords": "offset points"}
+            place |= {"ha": "right", "va": "bottom", "fontsize": 9}
+            axes.annotate(str(number), front[-1], **place)
+    # Up to the greatest cost, where nothing is better.
+    x, y = zip(*front, (max(costs), front[-1][1]), strict=True)
+    line = {"drawstyle": "steps-post", "label": "Pareto front"}
+    axes.plot(x, y, color="black", linewidth=1, zorder=1, **line)
     axes.set_xlabel(COSTS[key])
     style.style_axes(axes, "both")
 

@@ -8,28 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _terminal
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
+# Okabe and Ito's palette, which colour-blind people can distinguish.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PINK, ORANGE, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
-# Markers and dashes tell the kinds of attention apart in black and white.
+# Markers and dashes distinguish them in black and white.
 STYLES: dict[str, dict[str, Any]] = {
-    "none": {"color": BLUE, "linestyle": "-", "marker": "o"},
-    "se": {"color": VERMILION, "linestyle": "--", "marker": "s"},
-    "cbam": {"color": GREEN, "linestyle": "-.", "marker": "^"},
-    "channel": {"color": PINK, "linestyle": ":", "marker": "D"},
-    "spatial": {"color": ORANGE, "linestyle": (0, (5, 1)), "marker": "v"},
+    kind: {"color": color, "linestyle": dashes, "marker": marker}
+    for kind, color, dashes, marker in (
+        ("none", BLUE, "-", "o"),
+        ("se", VERMILION, "--", "s"),
+        ("cbam", GREEN, "-.", "^"),
+        ("channel", PINK, ":", "D"),
+        ("spatial", ORANGE, (0, (5, 1)), "v"),
+    )
 }
 OTHER_STYLES: tuple[dict[str, Any], ...] = (
     {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
     {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
 TRUE_BOX, FOUND_BOX = GREEN, VERMILION
-FRAME, ABSENT = "0.75", "0.95"
-# Colormaps of matplotlib: heat of images and of signals, gates, accuracies.
-HEAT, SIGNAL_HEAT, GATE, ACCURACY = "inferno", "Oranges", "viridis", "cividis"
-
+# Of panels of images.
+FRAME = "0.75"
 # Font sizes in points.
 TITLE, LABEL, SMALL = 13, 11, 8.5
 
@@ -59,28 +60,24 @@ def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def transparent_colors(name: str, first: float, alpha: float, power: float):
-    """Returns a colormap through which an image can be seen.
+def heat_colors() -> Any:
+    """Returns the colormap of heat maps over images."""
+    # Without the blackest quarter, which would look like shadow.
+    return _transparent("inferno", 0.25, 0.85, 0.7)
 
-    It begins at `first` of 1 in a colormap of matplotlib. The opacity is
-    `alpha` times the value to the power: 0 is the same opacity for all.
-    """
+
+def gate_colors() -> Any:
+    """Returns the colormap of attention maps over images."""
+    return _transparent("viridis", 0, 0.7, 0)
+
+
+def _transparent(name, first, alpha, power):
+    """Returns a colormap from `first` of 1 on, more opaque towards its end."""
     matplotlib = _checks.require("matplotlib", extra="plot")
     colors = _checks.require("matplotlib.colors", extra="plot")
     table = matplotlib.colormaps[name](np.linspace(first, 1, 256))
     table[:, 3] = alpha * np.linspace(0, 1, 256) ** power
     return colors.ListedColormap(table)
-
-
-def heat_colors() -> Any:
-    """Returns the colormap of heat maps over images."""
-    # Without the blackest quarter, which would look like shadow.
-    return transparent_colors(HEAT, 0.25, 0.85, 0.7)
-
-
-def gate_colors() -> Any:
-    """Returns the colormap of attention maps over images."""
-    return transparent_colors(GATE, 0, 0.7, 0)
 
 
 def new_figure(width: float, height: float, title: str) -> Any:
@@ -116,29 +113,20 @@ def add_legend(figure: Any, panels: Any, **options: Any) -> Any:
     return figure.legend(handles.values(), handles, frameon=False, **options)
 
 
-def padded_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Returns limits of an axis with some space around the values."""
-    low, high = min(values), max(values)
-    padding = 0.12 * (high - low) or max(0.5, 0.02 * abs(high))
-    return low - padding, high + padding
-
-
 def set_x_scale(axes: Any, values: Sequence[float], formatter: Any) -> None:
     """Makes the x axis logarithmic if the values span a factor of ten."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")
+    locator: Any = ticker.MaxNLocator(4)
     low, high = min(values), max(values)
     if 0 < 10 * low < high:
         axes.set_xscale("log")
         # No more labels than fit below a narrow panel.
-        steps: tuple = (1,)
-        if high < 100 * low:
-            steps = (1, 2, 5) if high <= 30 * low else (1, 3)
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=8))
+        steps = (1, 3) if high < 100 * low else (1,)
+        locator = ticker.LogLocator(subs=steps, numticks=8)
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-    else:
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(formatter)
+    axes.margins(x=0.1)
 
 
 class _Wrapper(textwrap.TextWrapper):
@@ -152,7 +140,7 @@ def wrap(text: Any, inches: float, size: float, max_lines: int) -> str:
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
     wrapper = _Wrapper(length, max_lines=max_lines, placeholder="...")
-    return wrapper.fill(str(text))
+    return wrapper.fill(_terminal.readable(text))
 
 
 def text_height(text: str, size: float) -> float:

@@ -1,12 +1,9 @@
 """The output folder of a run as one HTML page.
 
-- `report`: `write`, which reads a folder and writes its page.
-- `sections`: what the page says of each kind of run.
-- `explanations`: what the networks look at.
+- `report`: `write`, and what the page says of each kind of run.
 - `page`: what a page holds, and the file that it becomes.
 """
 
-from cbam_keras.report.explanations import MAX_NETWORKS
-from cbam_keras.report.report import write
+from cbam_keras.report.report import MAX_NETWORKS, write
 
 __all__ = ["write"]

@@ -16,19 +16,15 @@ from typing import Any
 from cbam_keras import _checks
 
 NUMBER = re.compile(r"^\s*([+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")
+# With which figures are drawn, in dots per inch.
+DPI = 150
 # Larger figures are scaled down, in pixels and bytes.
 MAX_WIDTH, MAX_BYTES = 2200, 600_000
 
 
 @dataclasses.dataclass
 class Table:
-    """A table whose rows a click on a heading sorts.
-
-    Attributes:
-        title: String.
-        rows: List of mappings of headings to strings, all of the same ones.
-        note: String below the table. Defaults to `""`.
-    """
+    """A table whose rows all have the same headings, with a note below."""
 
     title: str
     rows: Sequence[Mapping[str, str]]
@@ -47,7 +43,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure: a `data:` address, its size in pixels, what it shows."""
+    """A figure: a `data:` address, its size on the page, what it shows."""
 
     source: str
     width: int
@@ -56,55 +52,46 @@ class Figure:
 
     @classmethod
     def read(cls, path: pathlib.Path, caption: str) -> "Figure":
-        """Returns the figure in a PNG file."""
-        return cls.of(path.read_bytes(), caption)
-
-    @classmethod
-    def of(cls, data: bytes, caption: str) -> "Figure":
-        """Returns the figure in a PNG, scaled down if it is too large."""
+        """Returns the figure in a PNG file, scaled down if it is too large."""
         pillow = _checks.require("PIL.Image", extra="plot")
-        image, kind = pillow.open(io.BytesIO(data)), "png"
+        data, kind = path.read_bytes(), "png"
+        image = pillow.open(io.BytesIO(data))
         image.load()
+        # A browser shows 96 pixels per inch, and sharp screens show more.
+        width, height = (round(side * 96 / DPI) for side in image.size)
         if image.width > MAX_WIDTH or len(data) > MAX_BYTES:
             image.thumbnail((MAX_WIDTH // 2, 2 * MAX_WIDTH))
             kind, file = "jpeg", io.BytesIO()
             image.convert("RGB").save(file, kind, optimize=True, quality=85)
             data = file.getvalue()
         source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        return cls(source, image.width, image.height, caption)
+        return cls(source, width, height, caption)
+
+
+def _empty(kind):
+    return dataclasses.field(default_factory=kind)
 
 
 @dataclasses.dataclass
 class Page:
-    """What a report says.
-
-    Attributes:
-        title: String.
-        question: String, what the run asks.
-        verdict: String, the answer.
-        missing: List of strings, a line for each thing that is not there.
-        tables: List of `Table`.
-        code: String, a line of Python that makes the best layer, or empty.
-        explanations: List of `Figure`, what the networks look at.
-        predictions: `Table` of the images in them, or `None`.
-        figures: List of `Figure`.
-        facts: Mapping of names to what identifies the run.
-        settings: String, JSON, all that the run was started with.
-        command: String, or `None` for a run that was started from Python.
-    """
+    """What a report says, from its head to its end."""
 
     title: str = "A run of cbam_keras"
     question: str = ""
     verdict: str = ""
-    missing: list[str] = dataclasses.field(default_factory=list)
-    tables: list[Table] = dataclasses.field(default_factory=list)
+    # A line for each thing that is not there.
+    missing: list[str] = _empty(list)
+    tables: list[Table] = _empty(list)
+    # A line of Python that makes the best layer.
     code: str = ""
-    explanations: list[Figure] = dataclasses.field(default_factory=list)
+    figures: list[Figure] = _empty(list)
+    # What the networks look at, and what they predict for these images.
+    explanations: list[Figure] = _empty(list)
     predictions: Table | None = None
-    figures: list[Figure] = dataclasses.field(default_factory=list)
-    facts: dict[str, str] = dataclasses.field(default_factory=dict)
-    settings: str = ""
+    # `None` for a run that was started from Python.
     command: str | None = None
+    facts: dict[str, str] = _empty(dict)
+    settings: str = ""
 
 
 def render(page: Page) -> str:

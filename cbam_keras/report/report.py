@@ -4,9 +4,51 @@ import json
 import os
 import pathlib
 
-from cbam_keras import _checks, _files, study
-from cbam_keras.report import explanations, sections
-from cbam_keras.report.page import Page, render
+from cbam_keras import _checks, _files, _terminal, ablation, study
+from cbam_keras.report.page import Figure, Page, Table, render
+
+# Of explanations, and of searches by earlier versions.
+EXPLAINED, SEARCH = "explain.json", "search.json"
+# Of many images and networks.
+MAX_IMAGES, MAX_NETWORKS = 16, 6
+RESUME = "The same command resumes the run."
+# What each kind of run asks, of its network and its data.
+QUESTIONS = {
+    "train": "Does attention improve the accuracy of the network {} on {}?",
+    "study": "How do the networks compare on {1}?",
+    "ablate": "Which parts of CBAM lower the error of the network {} on {}?",
+    "detect": "Does attention in the backbone {} improve detection on {}?",
+    "tune": "Which attention suits the network {} on {}, and does it improve "
+    "the accuracy?",
+}
+# Measures beside the one that is compared, and their headings.
+MEASURES = {
+    "val_accuracy": "validation accuracy (%)",
+    "map50": "mAP@.5 (%)",
+    "map75": "mAP@.75 (%)",
+    "small": "small (%)",
+    "medium": "medium (%)",
+    "large": "large (%)",
+}
+MEANS = {
+    "accuracy": "accuracy (%)",
+    "hit_rate": "maximum in the box (%)",
+    "energy": "heat in the box (%)",
+}
+# Files with figures, and their captions.
+FIGURES = {
+    "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
+    "lines: training images. Bold lines with markers: validation images.",
+    "ablation.png": "Test errors by table. Where an interval does not touch "
+    "the line of the first row, the difference excludes zero.",
+    "detections.png": "The objects in test images, and what each detector of "
+    "the first seed finds there with 50 % confidence or more.",
+    "effects.png": "Validation accuracy by the value of each hyperparameter; a "
+    "point is a trial.",
+    "pareto.png": "Validation accuracy against parameters and "
+    "multiply-accumulates. On the line no other trial is as accurate at a "
+    "lower cost.",
+}
 
 
 def write(folder: str | os.PathLike) -> pathlib.Path:
@@ -20,15 +62,16 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
     missing.
 
     Args:
-        folder: Path of an output folder. An existing report is replaced.
+        folder: Path of an output folder. A report in it is replaced.
 
     Returns:
         Path of the page, `report.html` in that folder.
 
     Raises:
         TypeError: If `folder` is not a path.
-        ValueError: If it is not a folder that exists and can be written to.
-        ImportError: If Jinja or matplotlib is not installed.
+        ValueError: If it holds no run, if it cannot be written to, or if its
+            `report.html` is that of another program.
+        ImportError: If Jinja or Pillow is not installed.
 
     Example:
         >>> page = write(folder)
@@ -36,41 +79,38 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    _checks.require("matplotlib", extra="plot")
-    if not isinstance(folder, (str, os.PathLike)):
-        raise TypeError(
-            f"`folder` must be the path of a folder. Received: {folder!r}"
-        )
-    path = pathlib.Path(folder)
-    if not path.is_dir():
+    path, known = pathlib.Path(folder), (study.RESULTS, EXPLAINED, SEARCH)
+    if not os.fspath(folder) or not any((path / x).exists() for x in known):
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
-            f'folder="{path}", which is not a folder'
+            f'folder="{folder}", which holds none of {", ".join(known)}'
         )
     path = _files.output_folder(path)
+    file = path / study.REPORT
+    if file.exists() and b"cbam_keras" not in file.read_bytes():
+        raise ValueError(
+            f"`folder` must not hold the {study.REPORT} of another program. "
+            f'Received: folder="{folder}". Move or rename that file'
+        )
     page = _read(path)
-    with _files.replacing(path / study.REPORT) as beside:
-        beside.write_text(render(page), encoding="utf-8")
-    return path / study.REPORT
+    with _files.replacing(file) as beside:
+        beside.write_text(_terminal.readable(render(page)), encoding="utf-8")
+    return file
 
 
 def _read(folder):
     """Returns the page of a folder, with a line for what is missing."""
     page = Page()
-    file, read = study.RESULTS, study.read_content
-    if (folder / explanations.FILE).exists():
-        file, read = explanations.FILE, explanations.read_content
-    elif not (folder / file).exists() and not (folder / "search.json").exists():
-        page.missing.append(
-            f"The folder holds no run: neither {file} nor {explanations.FILE}."
-        )
-        return page
     try:
-        content = read(folder)
-        parts = sections.PARTS[content["kind"]]
+        if (folder / EXPLAINED).exists():
+            content = json.loads((folder / EXPLAINED).read_text("utf-8"))
+            parts = (_explained_images, _explanations)
+        else:
+            content = study.read_content(folder)
+            parts = _study_parts(content["kind"])
     # Damage has many types; a package may be missing, too.
     except Exception as error:
-        page.missing.append(f"{file} cannot be read ({_reason(error)}).")
+        page.missing.append(f"The results cannot be read ({_reason(error)}).")
         return page
     for part in (_identity, *parts):
         try:
@@ -79,6 +119,16 @@ def _read(folder):
             what = part.__doc__.split(".")[0]
             page.missing.append(f"{what} cannot be read ({_reason(error)}).")
     return page
+
+
+def _study_parts(kind):
+    """Returns what the page has of a study, in the order of the page."""
+    results = {"ablate": _tables, "tune": _search}.get(kind, _networks)
+    shows_explanations = kind in ("train", "ablate", "tune")
+    return (
+        *(_question, results, _unfinished, _figures),
+        *([_explanations] if shows_explanations else []),
+    )
 
 
 def _reason(error):
@@ -95,3 +145,306 @@ def _identity(page, folder, content):
     page.facts["folder"] = str(folder.resolve())
     for name, version in (content.get("versions") or {}).items():
         page.facts[name] = str(version)
+
+
+def _question(page, folder, content):
+    """The question."""
+    settings = content["settings"]
+    data = next(iter(settings["data"].values()))
+    subject = settings.get("model", "your own"), data["name"]
+    page.title = "{}: {} on {}".format(content["kind"], *subject)
+    page.question = QUESTIONS[content["kind"]].format(*subject)
+    sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
+    page.facts |= {
+        "data": str(data["name"]),
+        "images": sizes,
+        "data fingerprint": str(data.get("fingerprint", "unknown")),
+        "seed" if len(settings["data"]) == 1 else "seeds": ", ".join(
+            settings["data"]
+        ),
+    }
+
+
+def _networks(page, folder, content):
+    """The results."""
+    results = study.Results.of(folder, content)
+    if not results.finished:
+        page.verdict = "Nothing is known yet: no network is trained."
+        return
+    baseline, measure = results.baseline, results.measure_name
+    digits, seeds = 1 if content["kind"] == "detect" else 2, results.seeds
+    page.verdict = results.verdict
+    if baseline is not None:
+        compared = results.compared()
+        page.verdict = study.verdict(compared, baseline, measure, digits)
+    further = {
+        heading: found
+        for key, heading in MEASURES.items()
+        if (found := results.compared(key))
+    }
+    rows = []
+    for row in results.rows:
+        if row.measured is None:
+            continue
+        cells = {
+            "network": row.variant,
+            f"{measure} (%)": row.measured.mean_cell(digits),
+        }
+        if baseline is not None:
+            difference = row.measured.difference_cell(digits)
+            cells[f'difference to "{baseline}"'] = difference
+        for heading, found in further.items():
+            one = found.get(row.variant)
+            cells[heading] = one.mean_cell(digits) if one else ""
+        cells["parameters"] = _text("{:,}", row.parameters)
+        cells["seconds per epoch"] = _text("{:.1f}", row.seconds_per_epoch)
+        if len(seeds) > 1:
+            found = results.values(row.variant, results.measure)
+            values = [
+                f"{100 * value:.{digits}f} (seed {seed})"
+                for seed, value in found.items()
+            ]
+            cells["each seed (%)"] = ", ".join(values)
+        rows.append(cells)
+    title = "Networks, one seed"
+    note = f"Measured on the same {results.sizes['test']:,} test images."
+    if len(seeds) > 1:
+        title = f"Networks, mean over {len(seeds)} seeds"
+        note += " In brackets: the 95 % interval of a difference."
+    page.tables.append(Table(title, rows, note))
+
+
+def _tables(page, folder, content):
+    """The tables."""
+    results = ablation.results_of(
+        study.Results.of(folder, content),
+        content.get("tables", ()),
+        str(content["settings"]["model"]),
+    )
+    page.verdict = "Nothing is known yet: no table is finished."
+    if results.rows:
+        page.verdict = results.verdict
+        for title, columns, rows, note in results.tables():
+            cells = [dict(zip(columns, row, strict=True)) for row in rows]
+            page.tables.append(Table(title, cells, note))
+
+
+def _search(page, folder, content):
+    """The results."""
+    page.verdict = content.get("verdict") or "Nothing is confirmed yet."
+    page.code = content.get("code") or ""
+    if "verdict" not in content:
+        page.missing.append(f"The search is not finished. {RESUME}")
+    if rows := content.get("confirmation"):
+        page.tables.append(_confirmation(rows))
+    if trials := content.get("trials") or _trials_so_far(content):
+        page.tables.append(_trials(trials))
+
+
+def _confirmation(rows):
+    seeds = ", ".join(map(str, rows[0]["seeds"]))
+    cells = [
+        {
+            "trial": str(row["trial"]),
+            "network": row["compared"]["network"],
+            "test accuracy (%)": _text("{:.2f}", row["test_accuracy"], 100),
+            "difference to none (points)": _text(
+                "{:+.2f}", row["difference"], 100
+            ),
+            "95 % interval": " to ".join(
+                _text("{:+.2f}", end, 100) for end in row["interval"] or ()
+            ),
+        }
+        for row in rows
+    ]
+    return Table(
+        f"Confirmation: trained again, mean over seeds {seeds}",
+        cells,
+        "The highest of many accuracies is partly luck, so the best "
+        "configurations and the controls are trained again from fresh seeds. "
+        "The verdict is of these.",
+    )
+
+
+def _trials_so_far(content):
+    values = content["settings"]["variants"]
+    return [
+        {
+            **cell,
+            "number": number,
+            "values": values[cell["variant"]],
+            "outcome": cell["status"],
+            "val_accuracy": cell["metrics"].get("val_accuracy"),
+            "epochs": len(cell["history"]),
+        }
+        for number, cell in enumerate(content["cells"], start=1)
+    ]
+
+
+def _trials(trials):
+    found: dict[str, set] = {}
+    for trial in trials:
+        for key, value in trial["values"].items():
+            found.setdefault(key, set()).add(str(value))
+    # What is the same in all trials says nothing.
+    varying = [
+        key
+        for key, values in found.items()
+        if len(values) > 1 and not key.startswith("tuner/")
+    ]
+    rows = []
+    for trial in sorted(trials, key=lambda one: -(one["val_accuracy"] or 0)):
+        values, ended = trial["values"], (trial["outcome"], trial["message"])
+        accuracy = _text("{:.2f}", trial["val_accuracy"], 100)
+        rows.append(
+            {
+                "trial": str(trial["number"]),
+                **{
+                    k.replace("_", " "): str(values.get(k, "")) for k in varying
+                },
+                "validation accuracy (%)": accuracy,
+                "epochs": str(trial["epochs"]),
+                "parameters": _text("{:,}", trial["parameters"]),
+                "MMACs": _text("{:,.4g}", trial["macs"], 1e-6),
+                "seconds": _text("{:.1f}", trial["seconds"]),
+                "outcome": ": ".join(filter(None, ended)),
+            }
+        )
+    return Table("Trials", rows)
+
+
+def _text(form, value, factor=1):
+    return "" if value is None else form.format(factor * value)
+
+
+def _unfinished(page, folder, content):
+    """What is not trained yet, and what did not finish."""
+    if content["kind"] == "tune":
+        # Its table of trials has them.
+        return
+    results = study.Results.of(folder, content)
+    known = {(outcome.variant, outcome.seed) for outcome in results.outcomes}
+    for seed in results.seeds:
+        absent = [n for n in results.variants if (n, seed) not in known]
+        if absent:
+            page.missing.append(
+                f"Not trained yet: {', '.join(absent)} (seed {seed}). {RESUME}"
+            )
+    failed = [
+        {
+            "network": outcome.variant,
+            "seed": str(outcome.seed),
+            "status": outcome.status,
+            "message": str(outcome.message or ""),
+        }
+        for outcome in results.outcomes
+        if not outcome.finished
+    ]
+    if failed:
+        note = "They are left out of the means."
+        page.tables.append(Table("Networks that did not finish", failed, note))
+
+
+def _figures(page, folder, content):
+    """The figures."""
+    for name, caption in FIGURES.items():
+        # Of several seeds, curves once were in the folders of the seeds.
+        paths = [folder / name, *sorted(folder.glob(f"seed-*/{name}"))]
+        if found := [path for path in paths if path.exists()]:
+            page.figures.append(Figure.read(found[0], caption))
+
+
+def _explanations(page, folder, content):
+    """What the networks look at."""
+    note = ""
+    if "kind" in content:
+        note = "Test images; the networks are those of the first seed."
+        run, folder = folder, folder / study.EXPLANATIONS
+        if not (folder / "grad_cam.png").exists():
+            page.missing.append(
+                "Where the networks look. The command draws it when all are "
+                f"trained; cbam-keras explain {run} draws it at any time."
+            )
+            return
+        content = json.loads((folder / EXPLAINED).read_text("utf-8"))
+    names = list(content["models"])[:MAX_NETWORKS]
+    page.predictions = _predictions(content["images"], names, note)
+    captions = {
+        "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
+        "regions increase the score of the class that is explained: the true "
+        "one where it is known. P is its probability."
+    }
+    for name in names:
+        captions[f"attention-{name.replace('/', '-')}.png"] = (
+            f"Attention of each layer of {name} on the first images."
+        )
+    for file, caption in captions.items():
+        if (folder / file).exists():
+            page.explanations.append(Figure.read(folder / file, caption))
+
+
+def _predictions(images, names, note):
+    """Returns the table of predictions, with the most mistakes first."""
+
+    def cell(row, name):
+        found = row["models"][name]
+        mark = " \N{MULTIPLICATION SIGN}" if _is_wrong(row, name) else ""
+        sure = f"{found['predicted_probability']:.0%}"
+        return f"{found['predicted_class']} ({sure}){mark}"
+
+    rows = sorted(
+        images, key=lambda row: -sum(_is_wrong(row, n) for n in names)
+    )
+    note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
+    if len(rows) > MAX_IMAGES:
+        note += f" {MAX_IMAGES} of {len(rows)} images are listed."
+    cells = [
+        {
+            "image": pathlib.PurePath(row["image"]).name,
+            "true class": row["true_class"] or "",
+            **{name: cell(row, name) for name in names},
+        }
+        for row in rows[:MAX_IMAGES]
+    ]
+    return Table("Predictions", cells, note.strip())
+
+
+def _is_wrong(row, name):
+    predicted = row["models"][name]["predicted_class"]
+    return row["true_class"] not in (None, predicted)
+
+
+def _explained_images(page, folder, content):
+    """The results."""
+    summary, count = content["summary"], len(content["images"])
+    page.title = f"Explanation: {', '.join(content['models'])}"
+    page.question = "Where do the networks look, and are they right?"
+    known = [row for row in content["images"] if row["true_class"] is not None]
+    page.verdict = f"{count} images are explained."
+    known = [row for row in content["images"] if row["true_class"] is not None]
+    if known:
+        right = {
+            name: sum(not _is_wrong(row, name) for row in known)
+            for name in content["models"]
+        }
+        page.verdict = "; ".join(
+            f"{name} is right about {number} of {len(known)} images"
+            for name, number in right.items()
+        )
+    note = ""
+    if "box_fraction" in content:
+        fraction = _text("{:.1f}", content["box_fraction"], 100)
+        note = f"Heat spread evenly would have {fraction} % in the box."
+    rows = [
+        {MEANS[key]: _text("{:.1f}", found[key], 100) for key in found}
+        for found in summary.values()
+    ]
+    if any(rows):
+        named = zip(summary, rows, strict=True)
+        cells = [{"model": model, **row} for model, row in named]
+        page.tables.append(Table(f"Means over {count} images", cells, note))
+    settings = content["settings"]
+    page.facts |= {
+        **{f"model {name}": str(p) for name, p in content["models"].items()},
+        **{key: str(settings.get(key)) for key in ("data", "split", "seed")},
+    }

@@ -434,7 +434,7 @@ class StudyFolder:
         return sorted(
             path.name
             for path in self.path.iterdir()
-            if path.name not in (REPORT, CELLS, _files.LOCK)
+            if path.name not in (CELLS, _files.LOCK)
             and not path.name.startswith(_files.UNFINISHED)
         )
 
