@@ -116,14 +116,25 @@ class InUse(ValueError):
     """Another process holds a lock.
 
     Args:
-        path: Path of the lock.
-        holder: String, the process.
-        advice: String, what to do if it runs no more, or an empty one.
+        path: Path of the lock, whose file names the process.
     """
 
-    def __init__(self, path: pathlib.Path, holder: str, advice: str):
-        super().__init__(f'"{path}" is in use by {holder}{advice}')
-        self.holder = holder + advice
+    def __init__(self, path: pathlib.Path):
+        host = socket.gethostname()
+        try:
+            holder = json.loads(path.read_text())
+            host = holder["host"]
+            self.holder = (
+                f"process {holder['process']} on {host} since {holder['since']}"
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            self.holder = "another process"
+        if fcntl is None or host != socket.gethostname():
+            self.holder += (
+                " (if that runs no more and the file system has not noticed, "
+                f'delete "{path}")'
+            )
+        super().__init__(f'"{path}" is in use by {self.holder}')
 
 
 @contextlib.contextmanager
@@ -132,8 +143,7 @@ def locked(path: pathlib.Path) -> Iterator[None]:
 
     The operating system takes the lock from a process that ends, in whatever
     way, also on network file systems that support `flock`. Where there is no
-    `flock`, the file counts unless it names a process of this machine that
-    has ended.
+    `flock`, the file itself counts, and a killed process leaves it behind.
 
     Args:
         path: Path of the lock, a file that exists only while it is held.
@@ -141,115 +151,3 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     Raises:
         InUse: If another process holds it.
     """
-    file = _opened(path)
-    try:
-        file.truncate(0)
-        json.dump(
-            {
-                "process": os.getpid(),
-                "host": socket.gethostname(),
-                "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
-            },
-            file,
-        )
-        file.flush()
-        yield
-    finally:
-        if fcntl is None:
-            # Windows deletes no open file.
-            file.close()
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _opened(path):
-    """Returns the file of a lock, which this process holds now."""
-    while True:
-        path.parent.mkdir(exist_ok=True)
-        try:
-            file = path.open("a+")
-        except FileNotFoundError:
-            # Another process has just deleted the empty folder.
-            continue
-        if not _acquired(file, path):
-            file.close()
-            raise _in_use(path)
-        # The process before deletes the file, perhaps after it was opened.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
-
-
-@contextlib.contextmanager
-def waiting_lock(path: pathlib.Path) -> Iterator[None]:
-    """Holds a lock, which others hold for moments only, after waiting."""
-    end = time.monotonic() + SECONDS_TO_WAIT
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(path))
-                break
-            except InUse:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
-        yield
-
-
-def _acquired(file, path):
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        # The file system has no such locks.
-        pass
-    holder = _holder(path)
-    return holder is None or (
-        holder["host"] == socket.gethostname()
-        and not _is_running(holder["process"])
-    )
-
-
-def _holder(path):
-    """Returns what the process wrote that locked the folder, if it did."""
-    try:
-        holder = json.loads(path.read_text())
-        holder["process"] = int(holder["process"])
-        return {key: holder[key] for key in ("process", "host", "since")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_running(process):
-    if os.name == "nt":
-        # There signal 0 is not a question but Ctrl-C.
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # Numbers are used again; this process has not locked anything yet.
-    return process != os.getpid()
-
-
-def _in_use(path):
-    """Returns the error that says who holds a lock."""
-    holder = _holder(path)
-    who, advice = "another process", ""
-    if holder is not None:
-        who = (
-            f"process {holder['process']} on {holder['host']} since "
-            f"{holder['since']}"
-        )
-    if holder is None or holder["host"] != socket.gethostname():
-        advice = (
-            " (if that runs no more and the file system has not noticed, "
-            f'delete "{path}")'
-        )
-    return InUse(path, who, advice)

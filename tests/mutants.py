@@ -325,7 +325,7 @@ MUTANTS = (
         "autoescape=False,",
     ),
     Mutant(
-        "cli/arguments.py",
+        "cli/runs.py",
         "test_cli_runs.py",
         '("reduction_ratio", "kernel_size", "order", "identity_init")',
         '("reduction_ratio", "order", "identity_init")',

@@ -98,9 +98,6 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         ("ablate --resume --overwrite", "not allowed with argument --resume"),
         ("ablate --markdown --csv", "not allowed with argument"),
         ("ablate --json --csv", "not allowed with argument"),
-        # What took part in a search of earlier versions.
-        ("tune --chief", "the same command with the same --output on each"),
-        ("tune --worker --address a:80", "--worker is gone"),
         ("table --markdown --json", "not allowed with argument"),
     ],
 )

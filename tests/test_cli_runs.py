@@ -1,8 +1,11 @@
 """`train`, `ablate`, `detect`, `tune`: what they pass on, print and report."""
 
 import dataclasses
+import functools
+import inspect
 import json
 import pathlib
+import re
 import sys
 import types
 
@@ -15,11 +18,16 @@ from cbam_keras import (
     ablation,
     cli,
     comparison,
+    data,
     detection,
+    explain,
+    exporting,
+    layers,
     report,
     training,
     tuning,
 )
+from cbam_keras.cli import options
 from cbam_keras.layers import CBAM, SqueezeExcite
 
 RUNS = {
@@ -37,8 +45,8 @@ SHARED = {
     "data_options": {},
     "workers": 1,
     "tensorboard": False,
-    "output": None,
     "overwrite": False,
+    "resume": True,
 }
 DEFAULTS = {
     "train": {
@@ -52,9 +60,7 @@ DEFAULTS = {
     "ablate": {
         **SHARED,
         "model": "tiny",
-        "tables": [1, 2, 3, 4],
         "seeds": 3,
-        "identity_init": True,
     },
     "detect": {
         **SHARED,
@@ -211,19 +217,19 @@ def asked(monkeypatch):
     """Returns what a run is started with, in place of running."""
     calls = {}
 
-    def start(**arguments):
-        calls.update(arguments)
-        print("progress")
-        return Results()
+    def replace(module, name, progress):
+        # With its signature, by which arguments are passed on.
+        @functools.wraps(getattr(module, name))
+        def start(**arguments):
+            calls.update(arguments)
+            print(progress)
+            return Results()
 
-    def estimate(**arguments):
-        calls.update(arguments)
-        print("a step")
-        return Results()
+        monkeypatch.setattr(module, name, start)
 
     for module, name in RUNS.values():
-        monkeypatch.setattr(module, name, start)
-        monkeypatch.setattr(module, "estimate", estimate)
+        replace(module, name, "progress")
+        replace(module, "estimate", "a step")
     return calls
 
 
@@ -239,7 +245,7 @@ def test_each_option_reaches_its_argument(asked, command, options, passed):
 
 @pytest.mark.parametrize("command", RUNS)
 def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
-    only = ("output", "overwrite", "tensorboard", "distribute", "keep")
+    only = ("resume", "overwrite", "tensorboard", "distribute", "keep")
     options = ["--dry-run", "--workers", "4"]
     assert cli.main([command, *options]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
@@ -287,23 +293,45 @@ def test_functions_of_the_user_are_found(asked, tmp_path, monkeypatch):
         assert getattr(function, "model", function)("it") == "it"
 
 
-def test_help_tells_the_defaults_that_are_not_those_of_argparse(
-    capsys, monkeypatch
-):
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("algorithm", tuning.ALGORITHMS),
+        ("attention", ("none", *layers.ATTENTION)),
+        ("augment", data.AUGMENTATIONS),
+        ("backbone", detection.BACKBONES),
+        ("format", exporting.FORMATS),
+        ("method", explain.METHODS),
+        ("model", comparison.NETWORKS),
+        ("order", layers.ORDERS),
+        ("recipe", training.RECIPES),
+        ("split", data.SPLITS),
+    ],
+)
+def test_options_take_the_names_that_there_are(name, names):
+    assert options.CHOICES[name] == tuple(names)
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
     # So that lines are not broken.
     monkeypatch.setenv("COLUMNS", "500")
     with pytest.raises(SystemExit):
-        cli.main(["train", "--help"])
+        cli.main([command, "--help"])
     printed = capsys.readouterr().out
-    layer = CBAM()
-    for text in (
-        f"epochs of each training (default: {RECIPE.epochs})",
-        "(default: 0.03 for the network tiny, otherwise 0.01)",
-        f"which has few channels, otherwise {layer.reduction_ratio})",
-        f"(default: {layer.kernel_size})",
-        f"(default: {layer.order})",
-    ):
-        assert text in printed
+    function = getattr(*RUNS[command])
+    parameters = inspect.signature(function).parameters.values()
+    expected = {parameter.name: parameter.default for parameter in parameters}
+    expected |= vars(DEFAULTS[command]["recipe"]) | CBAM().get_config()
+    del expected["output"]
+    found = re.findall(r"--(\S+) .*\(default: (\S+)\)\n", printed)
+    compared = [
+        (name, value, str(expected[name.replace("-", "_")]))
+        for name, value in found
+        if name.replace("-", "_") in expected
+    ]
+    assert len(compared) > 5
+    assert not [x for x in compared if x[1] != x[2]]
 
 
 # What is printed.
@@ -347,7 +375,6 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out):
         ),
         ("train --dry-run --distribute", "`dry_run` times steps on one device"),
         ("train --address a:80", "Received: no process, processes"),
-        ("train --recipe imagnet", 'Did you mean "imagenet"?'),
         ("train --kernel-size 4", "`kernel_size` must be an odd positive"),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("train --workers 2 --distribute", "`workers` train a network each"),

@@ -303,7 +303,7 @@ INSIDES = {
     "test_detection_scenes": "detection.batches detection.records",
     "test_explain_images": "_explanations data.tfds",
     "test_cli_explain": "_explanations",
-    "test_cli_runs": "_explanations",
+    "test_cli_runs": "_explanations cli.options",
     "test_explain_explaining": "_explanations",
     "test_explain_runs": "_explanations",
     "test_files": "_files",

@@ -189,10 +189,10 @@ def start(tmp_path):
     source = pathlib.Path(_process.__file__)
     package = tmp_path / "cbam_keras"
     (package / "cli").mkdir(parents=True)
-    for name in ("__init__.py", "cli/__init__.py", "cli/train.py"):
+    for name in ("__init__.py", "cli/__init__.py"):
         (package / name).touch()
-    for name in ("_process.py", "_version.py"):
-        shutil.copy(source.with_name(name), package)
+    for name in ("_process.py", "_version.py", "cli/options.py"):
+        shutil.copy(source.parent / name, package / name)
     shutil.copy(_cbam_keras_command.__file__, tmp_path)
     (tmp_path / "keras.py").write_text(
         "import time; print('imported', flush=True); time.sleep(60)"
@@ -298,13 +298,23 @@ MAIN = "import sys, _cbam_keras_command; sys.exit(_cbam_keras_command.main())"
 
 
 @pytest.mark.parametrize(
-    ("argument", "status"), [("--version", 0), ("--help", 0), ("--trian", 2)]
+    ("line", "status", "text"),
+    [
+        ("--version", 0, "."),
+        ("train --help", 0, "--epochs N"),
+        ("trian", 2, 'Did you mean "train"?'),
+        ("train --epoch 3", 2, 'Did you mean "--epochs"?'),
+        ("tune --attention spacial", 2, 'Did you mean "spatial"?'),
+        ("train --model resnet19", 2, 'Did you mean "resnet18"?'),
+        ("export a.keras --format tflite", 2, 'Did you mean "litert"?'),
+    ],
 )
-def test_what_needs_no_keras_is_answered_before_it(start, argument, status):
-    process = start(MAIN, argument)
+def test_what_needs_no_keras_is_answered_before_it(start, line, status, text):
+    process = start(MAIN, *line.split())
     assert process.wait(15) == status
-    output = (process.stderr if status else process.stdout).read()
-    assert output and "imported" not in output
+    output, errors = process.communicate()
+    assert text in (errors if status else output)
+    assert "imported" not in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
