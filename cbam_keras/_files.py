@@ -117,19 +117,19 @@ class InUse(ValueError):
 
     Args:
         path: Path of the lock, whose file names the process.
+        is_certain: Boolean, whether the operating system says so. Defaults to
+            `True`.
     """
 
-    def __init__(self, path: pathlib.Path):
-        host = socket.gethostname()
-        try:
-            holder = json.loads(path.read_text())
-            host = holder["host"]
-            self.holder = (
-                f"process {holder['process']} on {host} since {holder['since']}"
+    def __init__(self, path: str | os.PathLike, is_certain: bool = True):
+        self.holder = "another process"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            holder = json.loads(pathlib.Path(path).read_text())
+            self.holder = "process {process} on {host} since {since}".format(
+                **holder
             )
-        except (OSError, ValueError, KeyError, TypeError):
-            self.holder = "another process"
-        if fcntl is None or host != socket.gethostname():
+            is_certain = is_certain and holder["host"] == socket.gethostname()
+        if not is_certain:
             self.holder += (
                 " (if that runs no more and the file system has not noticed, "
                 f'delete "{path}")'
@@ -151,3 +151,73 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     Raises:
         InUse: If another process holds it.
     """
+    file = _opened(path)
+    try:
+        file.truncate(0)
+        json.dump(
+            {
+                "process": os.getpid(),
+                "host": socket.gethostname(),
+                "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
+            },
+            file,
+        )
+        file.flush()
+        yield
+    finally:
+        if fcntl is None:
+            # Windows deletes no open file.
+            file.close()
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _opened(path):
+    """Returns the file of a lock, which this process holds now."""
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            file = path.open("a+")
+        except FileNotFoundError:
+            # Another process has just deleted the empty folder.
+            continue
+        try:
+            _acquire(file, path)
+        except InUse:
+            file.close()
+            raise
+        # The process before deletes the file, perhaps after it was opened.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def _acquire(file, path):
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+    except BlockingIOError:
+        raise InUse(path) from None
+    except OSError:
+        # The file system has no such locks.
+        pass
+    if path.stat().st_size:
+        raise InUse(path, is_certain=False)
+
+
+@contextlib.contextmanager
+def waiting_lock(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock, which others hold for moments only, after waiting."""
+    end = time.monotonic() + SECONDS_TO_WAIT
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(path))
+                break
+            except InUse:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+        yield

@@ -193,8 +193,8 @@ MUTANTS = (
     Mutant(
         "_files.py",
         "test_files.py",
-        "if not _acquired(file, path):",
-        "if not _acquired(file, path) and False:",
+        "raise InUse(path) from None",
+        "return",
     ),
     Mutant(
         "study/folder.py",
