@@ -74,15 +74,18 @@ def watched(items: Iterable, total: int, title: str) -> Iterator:
     """Yields the items, with a progress bar where Keras shows one."""
     from rich import console, progress
 
+    # In a notebook it would show an empty block.
+    terminal = console.Console(stderr=True, force_jupyter=False)
     shown = not _hidden.get() and keras.config.is_interactive_logging_enabled()
+    if not (shown and terminal.is_interactive):
+        yield from items
+        return
     with progress.Progress(
         *progress.Progress.get_default_columns(),
         progress.MofNCompleteColumn(),
-        # In a notebook it would show an empty block.
-        console=console.Console(stderr=True, force_jupyter=False),
+        console=terminal,
         transient=True,
         redirect_stdout=False,
-        disable=not shown,
     ) as bar:
         yield from bar.track(items, total=total, description=title)
 

@@ -20,8 +20,7 @@ import pytest
 from folder_checks import epochs, files
 from training_checks import SHORT, close, linear, numbers
 
-from cbam_keras import _files, data, study, training
-from cbam_keras._devices import devices
+from cbam_keras import _devices, _files, data, study, training
 from cbam_keras.training import Distribution
 
 SCRIPT = pathlib.Path(distribution_script.__file__)
@@ -110,7 +109,7 @@ def test_processes_are_connected_before_anything_else(tmp_path):
 
 
 def _shared_by(count):
-    found = devices.Devices()
+    found = _devices.Devices()
     found.count = count
     return found
 
@@ -165,7 +164,7 @@ def test_a_network_is_normalized_over_all_devices_and_saved_as_a_plain_one(
     few_digits, tmp_path, monkeypatch
 ):
     pretended.install(monkeypatch)
-    run_on(devices._Mirrored(["CPU:0"]), monkeypatch)
+    run_on(_devices._Mirrored(["CPU:0"]), monkeypatch)
     fit, synchronized = keras.Model.fit, []
 
     def noting(model, *arguments, **options):
@@ -198,7 +197,7 @@ def run_on(devices, monkeypatch):
 def test_a_process_that_does_not_write_gets_the_results_and_changes_nothing(
     finished, monkeypatch, capsys
 ):
-    second = devices.Devices()
+    second = _devices.Devices()
     second.index, second.processes = 1, 2
     run_on(second, monkeypatch)
     before = files(finished.output)

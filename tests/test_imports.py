@@ -294,7 +294,7 @@ INSIDES = {
     "slowed_script": "_process study.checkpoints",
     "test_cli_command": "_terminal",
     "test_data_batches": "data.decoding",
-    "test_devices": "_devices.devices _files",
+    "test_devices": "_devices _files",
     "test_detection_comparing": "detection.evaluation detection.figure",
     "test_detection_detector": "detection.batches detection.networks",
     "test_detection_evaluation": "detection.anchors "
