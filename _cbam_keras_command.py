@@ -112,25 +112,6 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return "".join(indent + line for line in text.splitlines(True))
 
 
-class _PrintCompletion(argparse.Action):
-    """Prints the tab completion of the whole command, and exits."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        try:
-            shtab = importlib.import_module("shtab")
-        except ImportError:
-            parser.error(
-                "the completion needs the package shtab: "
-                'pip install "cbam_keras[completion]"'
-            )
-        for command in parser.commands.values():
-            for argument in command._actions:
-                if argument.metavar and not (argument.choices or argument.type):
-                    argument.complete = shtab.FILE
-        print(shtab.complete(parser, shell=values))
-        parser.exit(0)
-
-
 def outline() -> Parser:
     """Returns the parser of the command line."""
     # Importing the package would import Keras.
@@ -143,20 +124,23 @@ def outline() -> Parser:
         epilog="examples:\n  cbam-keras train\n  cbam-keras train --help\n"
         "  cbam-keras explain runs/train-crowded_mnist-tiny\n",
     )
-    add = parser.add_argument
-    add("--version", action="version", version=version["__version__"])
-    add(
-        "--print-completion",
-        action=_PrintCompletion,
-        choices=("bash", "zsh", "tcsh"),
-        help="print the tab completion for a shell",
-    )
+    version = version["__version__"]
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
     for name, text in COMMANDS.items():
         options["add_options"](commands.add_parser(name, help=text), name)
-    parser.commands = commands.choices
+    with contextlib.suppress(ImportError):
+        import shtab
+
+        shtab.add_argument_to(parser)
+        for action in (
+            a for c in commands.choices.values() for a in c._actions
+        ):
+            # Paths, as far as they are not names.
+            if action.metavar and not (action.choices or action.type):
+                action.complete = shtab.FILE
     return parser
 
 

@@ -12,7 +12,7 @@ NETWORKS = (
     *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
     *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
 )
-# Options that take names, in place of which the help has NAMES.
+# Options that take names, in place of which their help has NAMES.
 CHOICES = {
     "algorithm": ("random", "hyperband", "bayesian", "grid"),
     "attention": ("none", "cbam", "se", "channel", "spatial"),
@@ -23,49 +23,149 @@ CHOICES = {
     "backbone": NETWORKS[1:],
     "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
     "method": ("grad_cam", "grad_cam++", "hires_cam"),
+    "mixed_precision": ("float16", "bfloat16"),
     "model": NETWORKS,
     "order": ("channel_first", "spatial_first", "parallel"),
     "recipe": ("default", "imagenet", "small_images"),
     "split": ("train", "validation", "test"),
 }
 BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
-# Options that take numbers, and others, with what the help shows for values.
+# Those that take numbers, and others, with what the help shows for values.
 INTEGERS = """
-    batch_size draw epochs image_size keep kernel_size max_trials process
-    processes reduction_ratio seed seeds tables workers
+    batch_size confirm draw epochs image_size keep kernel_size max_trials
+    process processes reduction_ratio seed seeds tables workers
 """.split()
 NUMBERS = ("learning_rate", "max_macs", "max_parameters")
 VALUES = {
     "address": "HOST:PORT",
     "channel_pool_types": "POOLS",
+    "class": "NAME|INDEX",
     "class_names": "FILE",
     "count": "N|all",
     "data": "NAME|FOLDER",
     "data_dir": "DIR",
     "head": "NAME|INDEX",
     "hypermodel": "MODULE:FUNCTION",
+    "import": "MODULE",
     "layer": "NAME",
     "manual_dir": "DIR",
     "output": "DIR",
     "preprocess": "MODULE:FUNCTION",
     "spatial_pool_types": "POOLS",
 }
-AUGMENT = "augmentation of training images, one or several: NAMES"
+# Keywords of `add_argument`.
+SEVERAL = {"action": "extend", "nargs": "+"}
+ON_OR_OFF = {"action": argparse.BooleanOptionalAction}
+MODULES = {"action": "append", "dest": "modules", "default": []}
+SIZE = "resize images to a square of that side, in pixels"
+HELP = {
+    "address": "of process 0, if several machines train one network (JAX)",
+    "algorithm": "how the next trial is chosen: NAMES",
+    "attention": "what is compared: NAMES",
+    "augment": "augmentation of training images, one or several: NAMES",
+    "backbone": "the network below the detector: NAMES",
+    "batch_size": "images per step",
+    "channel_pool_types": "of the channel gate (default: avg+max)",
+    "class": "the class to explain (default: the true one, as in the paper; "
+    "if it is not known, the one that each model predicts)",
+    "class_names": "a text file with a name per line, in the order of the "
+    "classes (default: the names in the data, in the results.json beside a "
+    "model, or the folders of images if there is one per class)",
+    "confirm": "how many fresh seeds the best configurations and the controls "
+    "are trained with again; 0 for none",
+    "count": "how many images of the data, or of each folder, are chosen at "
+    "random, equally many of each class; files given by name are all explained",
+    "csv": "print CSV",
+    "data": "mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
+    "of TensorFlow Datasets such as cifar10, or a folder with a folder of "
+    "images per class",
+    "data_dir": "the folder of TensorFlow Datasets (default: "
+    "~/tensorflow_datasets)",
+    "distribute": "share each batch among all devices of this machine",
+    "download": "download and prepare the dataset if necessary",
+    "draw": "how many images are drawn and kept as arrays; the others count "
+    "only in the means",
+    "dry_run": "only print what would be trained and how long it would take, "
+    "from a few timed steps",
+    "epochs": "epochs of each training",
+    "format": "NAMES; litert is the former TensorFlow Lite, and torch a "
+    "program of torch.export",
+    "head": "the output to explain, for models with several",
+    "hypermodel": "a function of your own, or a keras_tuner.HyperModel, with "
+    "a search space of its own",
+    "identity_init": "whether gates start at one and the spatial one is "
+    "normalized, instead of as in the paper; it helps networks that are too "
+    "small for their task (default: yes)",
+    "image_size": f"{SIZE} (default: as they are, or 224 where they differ)",
+    "import": "a module that registers custom layers, imported first; repeat "
+    "it for several",
+    "json": "print the result as JSON, and the progress on stderr",
+    "keep": "how many of the best trials keep their weights",
+    "kernel_size": "of the spatial gate, odd",
+    "layer": "the layer whose output is explained, e.g. stage3_block2_out, or "
+    "backbone/conv5 in a nested model (default: the last feature map)",
+    "learning_rate": "the highest learning rate of the schedule",
+    "manual_dir": "the folder with archives that you download by hand, as for "
+    "imagenet2012",
+    "markdown": "print Markdown",
+    "max_macs": "likewise, in multiply-accumulates of one image, as 1e9",
+    "max_parameters": "record larger networks as over budget, without "
+    "training them",
+    "max_trials": "how many trials (default: 14; hyperband and grid end by "
+    "themselves)",
+    "method": "how heat maps are computed: NAMES",
+    "mixed_precision": "compute in half precision: NAMES (float16 without a "
+    "value)",
+    "model": "the network: NAMES",
+    "no_report": "do not write the result as a page, report.html",
+    "order": "of CBAM's gates: NAMES (default: channel_first)",
+    "output": "the folder for all files",
+    "overwrite": "delete the run in the output folder and start again",
+    "preprocess": "function applied to images (B, H, W, C) in [0, 255] before "
+    "a model gets them, e.g. keras.applications.resnet50:preprocess_input "
+    "(default: none, as for networks of cbam-keras train)",
+    "process": "which of them this is, from 0",
+    "processes": "how many processes there are, one per machine",
+    "quiet": "print only the result, and warnings",
+    "recipe": "NAMES: sets the options below unless given (default: the "
+    "values below)",
+    "reduction_ratio": "of the channel gate",
+    "resume": "resume the run in the output folder, as is done without this "
+    "option too",
+    "seed": "of everything random (default: 0)",
+    "seeds": "how many seeds, from 0; several give mean, deviation, and the "
+    "interval of each difference",
+    "spatial_pool_types": "of the spatial gate (default: avg+max)",
+    "split": "the split of the data: NAMES",
+    "stages": "search in which stages attention is, too",
+    "tables": "of the paper (default: 1 2 3 4)",
+    "tensorboard": "write logs for TensorBoard",
+    "workers": "train N networks at a time on this machine, each with its own "
+    "GPU or its share of the cores; on several machines, give the same "
+    "command on each, see docs/cluster",
+}
 
 
-def _add(group, *, several=False, own=None, names=None, **texts):
-    """Adds options: for each name its help.
+def _add(group, names, *, own=None, aliases=(), **more):
+    """Adds options.
 
     Args:
         group: A parser, or a group of one.
-        several: Boolean, whether they take several values.
-        own: String, what they take besides names, as `"MODULE:CLASS"`.
-        names: Sequence of strings, in place of those in `CHOICES`.
-        **texts: The help of each option, by its name.
+        names: String, the names of options, separated by spaces.
+        own: String, what they take besides names, as `"MODULE:CLASS, ..."`.
+        aliases: Sequence of strings, other names.
+        **more: By the name of an option, the default that its help shows.
+            Otherwise keywords of `add_argument` for all.
     """
-    for name, text in texts.items():
-        choices = names or CHOICES.get(name, ())
-        value = {"help": text.replace("NAMES", ", ".join(choices))}
+    shown = {name: more.pop(name) for name in names.split() if name in more}
+    for name in names.split():
+        choices = more.get("choices") or CHOICES.get(name, ())
+        value = {"help": HELP[name].replace("NAMES", ", ".join(choices))}
+        if own:
+            value["help"] += f"; or {own}"
+            value["type"] = _name_or(own.split(",")[0], choices)
+        if name in shown:
+            value["help"] += f" (default: {shown[name]})"
         if name in INTEGERS:
             value |= {"type": int, "metavar": "N"}
         elif name in NUMBERS:
@@ -73,22 +173,21 @@ def _add(group, *, several=False, own=None, names=None, **texts):
         elif name in VALUES:
             value |= {"metavar": VALUES[name]}
         elif own:
-            value |= {"type": _name_or(own, choices), "metavar": "NAME"}
+            value |= {"metavar": "NAME"}
         elif choices:
             value |= {"choices": choices, "metavar": "NAME"}
         else:
             value |= {"action": "store_true"}
-        if several:
-            value |= {"action": "extend", "nargs": "+"}
-        group.add_argument(f"--{name.replace('_', '-')}", **value)
+        names_of = f"--{name.replace('_', '-')}", *aliases
+        group.add_argument(*names_of, **value | more)
 
 
-def _name_or(own, names):
+def _name_or(kind, names):
     def check(text):
         if ":" not in text and text not in names:
             raise argparse.ArgumentTypeError(
                 f"invalid choice: {text!r} (choose from {', '.join(names)}, "
-                f"or {own})"
+                f"or {kind})"
             )
         return text
 
@@ -121,18 +220,13 @@ def train(parser):
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
       cbam-keras train --data photos --image-size 64 --augment flip crop
     """
-    _add(parser, model="the network: NAMES")
-    _add_run(parser, seeds=1, output="runs/train-DATA-MODEL")
-    _add_attention(parser, "4 in the network tiny, otherwise 16")
+    _add(parser, "model")
+    _add_compared(parser, "4 in the network tiny, otherwise 16")
+    _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
     _add_data(parser)
-    _add_training(parser, 2, "0.03 for the network tiny, otherwise 0.01")
-    _add(
-        _add_rare(parser),
-        distribute="share each batch among all devices of this machine",
-        address="of process 0, if several machines train one network (JAX)",
-        processes="how many processes there are, one per machine",
-        process="which of them this is, from 0",
-    )
+    _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
+    group = _add_rare(parser, "data_dir manual_dir distribute")
+    _add(group, "address processes process")
     parser.set_defaults(model="tiny")
 
 
@@ -148,12 +242,12 @@ def ablate(parser):
       cbam-keras ablate --data photos --image-size 64 --quiet --csv > table.csv
     """
     _add_model(parser)
-    _add(parser, several=True, tables="of the paper (default: 1 2 3 4)")
-    form = _add_run(parser, seeds=3, output="runs/ablate-DATA-MODEL")
-    _add(form, markdown="print Markdown", csv="print CSV")
+    _add(parser, "tables", **SEVERAL, metavar="TABLE")
+    _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
     _add_data(parser)
-    _add_training(parser, 2, "0.03 for the network tiny, otherwise 0.01")
-    _add_identity_init(_add_rare(parser))
+    _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
+    group = _add_rare(parser, "data_dir manual_dir")
+    _add(group, "identity_init", **ON_OR_OFF)
 
 
 def detect(parser):
@@ -167,27 +261,25 @@ def detect(parser):
       cbam-keras detect --data photos --image-size 320 --augment flip
       cbam-keras detect --data voc/2007 --download --backbone resnet18
     """
-    _add(parser, backbone="the network below the detector: NAMES")
-    _add_run(parser, seeds=1, output="runs/detect-DATA-BACKBONE")
-    _add_attention(parser, "16")
+    _add(parser, "backbone")
+    _add_compared(parser, "16")
+    _add_run(parser, "runs/detect-DATA-BACKBONE", seeds=1)
     group = parser.add_argument_group("data")
+    text = "digit_scenes (embedded), a folder with COCO's annotations, or a "
+    text += "dataset of TensorFlow Datasets with boxes, such as voc/2007"
+    _add(group, "data", help=text)
+    _add(group, "download")
+    text = f"{SIZE} (default: as they are, or 320 where they differ)"
+    _add(group, "image_size", help=text)
+    _add(group, "augment", **SEVERAL, choices=BOX_AUGMENTATIONS)
     _add(
-        group,
-        data="digit_scenes (embedded), a folder with COCO's annotations, or a "
-        "dataset of TensorFlow Datasets with boxes, such as voc/2007",
-        download="download and prepare the dataset if necessary",
-        image_size="resize images to a square of that side, in pixels "
-        "(default: as they are, or 320 where they differ)",
+        parser.add_argument_group("training"),
+        "epochs batch_size learning_rate",
+        epochs="12",
+        batch_size="16",
+        learning_rate="0.002",
     )
-    _add(group, several=True, names=BOX_AUGMENTATIONS, augment=AUGMENT)
-    group = parser.add_argument_group("training")
-    _add(
-        group,
-        epochs="epochs of each training (default: 12)",
-        batch_size="images per step (default: 16)",
-        learning_rate="the highest of the schedule (default: 0.002)",
-    )
-    _add_rare(parser, classifiers=False)
+    _add_rare(parser, "data_dir")
     parser.set_defaults(backbone="small", data="digit_scenes")
 
 
@@ -206,51 +298,29 @@ def tune(parser):
       cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
     """
     _add_model(parser)
-    _add(
-        parser,
-        algorithm="how the next trial is chosen: NAMES",
-        max_trials="how many trials (default: 14; hyperband and grid end by "
-        "themselves)",
-        max_parameters="record larger networks as over budget, without "
-        "training them",
-        max_macs="likewise, in multiply-accumulates of one image, as 1e9",
-    )
-    parser.add_argument(
-        *("--confirm", "--seeds"),
-        type=int,
-        metavar="N",
-        default=3,
-        help="how many fresh seeds the best configurations and the controls "
-        "are trained with again; 0 for none",
-    )
-    _add_run(parser, output="runs/tune-DATA-MODEL")
+    _add(parser, "algorithm max_trials max_parameters max_macs")
+    _add(parser, "confirm", aliases=("--seeds",))
+    _add_run(parser, "runs/tune-DATA-MODEL", seeds=None)
     group = parser.add_argument_group(
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
     )
     _add(
         group,
-        several=True,
-        attention="the kind: NAMES (default: none se cbam)",
-        reduction_ratio="of the channel gate (default: 2 4 8 16, and 4 for se)",
-        kernel_size="of the spatial gate, odd (default: 3 5 7)",
-        order="of CBAM's gates: NAMES (default: channel_first)",
-        channel_pool_types="of the channel gate (default: avg+max)",
-        spatial_pool_types="of the spatial gate (default: avg+max)",
-        learning_rate="(default: that of the recipe)",
+        "attention reduction_ratio kernel_size order channel_pool_types "
+        "spatial_pool_types learning_rate",
+        **SEVERAL,
+        attention="none se cbam",
+        reduction_ratio="2 4 8 16, and 4 for se",
+        kernel_size="3 5 7",
+        learning_rate="that of the recipe",
     )
-    _add(group, stages="search in which stages attention is, too")
+    _add(group, "stages")
     _add_data(parser)
-    _add_training(parser, 1)
-    group = _add_rare(parser)
-    _add(
-        group,
-        hypermodel="a function of your own, or a keras_tuner.HyperModel, with "
-        "a search space of its own",
-        keep="how many of the best trials keep their weights",
-    )
-    _add_identity_init(group)
-    parser.set_defaults(algorithm="random", keep=3)
+    _add_training(parser, "1")
+    group = _add_rare(parser, "data_dir manual_dir hypermodel keep")
+    _add(group, "identity_init", **ON_OR_OFF)
+    parser.set_defaults(algorithm="random", confirm=3, keep=3)
 
 
 def table(parser):
@@ -265,12 +335,9 @@ def table(parser):
     parser.usage += " [NAME ...]"
     text = "rows, as resnet50-cbam (default: all)"
     parser.add_argument("names", nargs="*", metavar="NAME", help=text)
-    _add(
-        parser.add_mutually_exclusive_group(),
-        markdown="print Markdown",
-        json="print JSON, with exact counts",
-    )
-    _add(parser, output="a folder that also gets tables.md and tables.json")
+    _add(parser.add_mutually_exclusive_group(), "markdown json")
+    text = "a folder that also gets tables.md and tables.json"
+    _add(parser, "output", help=text)
 
 
 def audit(parser):
@@ -303,21 +370,15 @@ def export(parser):
     parser.usage += " --format NAME MODEL"
     text = "a file, .keras or .h5"
     parser.add_argument("model", metavar="MODEL", help=text)
-    parser.add_argument(
-        "--format",
-        required=True,
-        choices=CHOICES["format"],
-        metavar="NAME",
-        help="%(choices)s; litert is the former TensorFlow Lite, and torch a "
-        "program of torch.export",
-    )
-    parser.add_argument(
-        "--output",
+    _add(parser, "format", required=True)
+    _add(
+        parser,
+        "output",
         metavar="PATH",
         help="the file, or the folder of a SavedModel, which must not exist "
         "yet (default: the path of the model, with the ending of the format)",
     )
-    _add_import(parser)
+    _add(parser, "import", **MODULES)
 
 
 def explain(parser):
@@ -366,201 +427,71 @@ def explain(parser):
         "WebP) or folders of images with their subfolders; a folder named "
         "after a class gives the true class of its images",
     )
-    parser.add_argument(
-        "--class",
-        dest="wanted",
-        metavar="NAME|INDEX",
-        help="the class to explain (default: the true one, as in the paper; "
-        "if it is not known, the one that each model predicts)",
-    )
-    _add(
-        parser,
-        method="how heat maps are computed: NAMES",
-        layer="the layer whose output is explained, e.g. stage3_block2_out, "
-        "or backbone/conv5 in a nested model (default: the last feature map)",
-        class_names="a text file with a name per line, in the order of the "
-        "classes (default: the names in the data, in the results.json beside "
-        "a model, or the folders of images if there is one per class)",
-        draw="how many images are drawn and kept as arrays; the others count "
-        "only in the means",
-    )
-    _add_output(parser, "runs/explain-NAME, with the first name")
-    group = _add_data(parser, training=False)
-    _add(
-        group,
-        split="the split of the data: NAMES",
-        count="how many images of the data, or of each folder, are chosen at "
-        "random, equally many of each class; files given by name are all "
-        "explained",
-        seed="seed of that choice, and of the validation split",
-    )
+    _add(parser, "class", dest="wanted")
+    output = "runs/explain-NAME, with the first name"
+    names = "method layer class_names draw output quiet no_report"
+    _add(parser, names, output=output)
+    group = parser.add_argument_group("data")
+    _add(group, "data download")
+    text = "of images, for models that take any (default: that of another "
+    text += "model, as they are, or 224 where they differ)"
+    _add(group, "image_size", help=text)
+    _add(group, "split count")
+    text = "seed of that choice, and of the validation split"
+    _add(group, "seed", help=text)
     group = parser.add_argument_group("models")
-    _add(
-        group,
-        preprocess="function applied to images (B, H, W, C) in [0, 255] "
-        "before a model gets them, e.g. "
-        "keras.applications.resnet50:preprocess_input (default: none, as for "
-        "networks of cbam-keras train)",
-        head="the output to explain, for models with several",
-        batch_size="images per batch",
-    )
-    _add_import(group)
-    _add_folders(parser.add_argument_group("rarely used"))
-    parser.set_defaults(
-        method="grad_cam",
-        draw=8,
-        split="test",
-        count="8",
-        seed=0,
-        batch_size=32,
-    )
+    _add(group, "preprocess head batch_size")
+    _add(group, "import", **MODULES)
+    _add(parser.add_argument_group("rarely used"), "data_dir manual_dir")
+    parser.set_defaults(method="grad_cam", draw=8, split="test", count="8")
+    parser.set_defaults(seed=0, batch_size=32)
 
 
 # What several subcommands share.
 
 
-def _add_run(parser, *, output, seeds=None):
-    """Adds what runs have alike; returns the group for the result's form."""
-    if seeds is not None:
-        _add(
-            parser,
-            seeds="how many seeds, from 0; several give mean, deviation, and "
-            "the interval of each difference",
-        )
-    _add(
-        parser,
-        workers="train N networks at a time on this machine, each with its "
-        "own GPU or its share of the cores; on several machines, give the "
-        "same command on each, see docs/cluster",
-        dry_run="only print what would be trained and how long it would take, "
-        "from a few timed steps",
-    )
-    _add_output(parser, output)
-    _add(
-        parser.add_mutually_exclusive_group(),
-        overwrite="delete the run in the output folder and start again",
-        resume="resume the run in the output folder, as is done without this "
-        "option too",
-    )
-    form = parser.add_mutually_exclusive_group()
-    _add(form, json="print the result as JSON, and the progress on stderr")
-    parser.set_defaults(workers=1, seeds=seeds)
-    return form
-
-
-def _add_output(parser, default):
-    _add(
-        parser,
-        output=f"the folder for all files (default: {default})",
-        quiet="print only the result, and warnings",
-        no_report="do not write the result as a page, report.html",
-    )
-
-
 def _add_model(parser):
-    _add(
-        parser,
-        own="MODULE:FUNCTION",
-        model="the network: NAMES; or MODULE:FUNCTION, a function of your own "
-        "that takes `attention` and returns a keras.Model",
-    )
+    text = "a function of your own that takes `attention` and returns a "
+    _add(parser, "model", own=f"MODULE:FUNCTION, {text}keras.Model")
     parser.set_defaults(model="tiny")
 
 
-def _add_attention(parser, ratio):
-    _add(
-        parser,
-        several=True,
-        own="MODULE:CLASS",
-        attention="what to compare: NAMES, or MODULE:CLASS, a layer of your "
-        "own (default: none se cbam)",
-    )
+def _add_compared(parser, ratio):
+    own = "MODULE:CLASS, a layer of your own"
+    _add(parser, "attention", own=own, **SEVERAL, attention="none se cbam")
     group = parser.add_argument_group("attention layers")
-    _add(
-        group,
-        reduction_ratio=f"of the channel gate (default: {ratio})",
-        kernel_size="of the spatial gate, odd (default: 7)",
-        order="of CBAM's gates: NAMES (default: channel_first)",
-    )
-    _add_identity_init(group)
+    names = "reduction_ratio kernel_size order"
+    _add(group, names, reduction_ratio=ratio, kernel_size="7")
+    _add(group, "identity_init", **ON_OR_OFF)
 
 
-def _add_identity_init(group):
-    group.add_argument(
-        "--identity-init",
-        action=argparse.BooleanOptionalAction,
-        help="whether gates start at one and the spatial one is normalized, "
-        "instead of as in the paper; it helps networks that are too small for "
-        "their task (default: yes)",
-    )
+def _add_run(parser, output, form="json", *, seeds):
+    """Adds what runs have alike; `form` are forms of the result."""
+    if seeds is not None:
+        _add(parser, "seeds")
+    names = "workers dry_run output quiet no_report"
+    _add(parser, names, output=output)
+    _add(parser.add_mutually_exclusive_group(), "overwrite resume")
+    _add(parser.add_mutually_exclusive_group(), form)
+    parser.set_defaults(seeds=seeds, workers=1)
 
 
-def _add_data(parser, *, training=True):
-    """Adds the data of classifiers, and returns the group."""
+def _add_data(parser):
     group = parser.add_argument_group("data")
-    size = "resize images to a square of that side, in pixels (default: as they"
-    if not training:
-        size = "of images, for models that take any (default: that of another "
-        size += "model, as they"
-    _add(
-        group,
-        data="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
-        "of TensorFlow Datasets such as cifar10, or a folder with a folder of "
-        "images per class",
-        download="download and prepare the dataset if necessary",
-        image_size=f"{size} are, or 224 where they differ)",
-    )
-    if training:
-        _add(group, several=True, augment=AUGMENT)
-        parser.set_defaults(data="crowded_mnist")
-    return group
-
-
-def _add_folders(group, *, classifiers=True):
-    text = "the folder of TensorFlow Datasets (default: ~/tensorflow_datasets)"
-    _add(group, data_dir=text)
-    if classifiers:
-        text = "the folder with archives that you download by hand, as for "
-        _add(group, manual_dir=f"{text}imagenet2012")
+    _add(group, "data download image_size")
+    _add(group, "augment", **SEVERAL)
+    parser.set_defaults(data="crowded_mnist")
 
 
 def _add_training(parser, epochs, learning_rate=None):
     group = parser.add_argument_group("training")
-    _add(
-        group,
-        recipe="NAMES: sets the options below unless given (default: the "
-        "values below)",
-        epochs=f"epochs of each training (default: {epochs})",
-        batch_size="images per step (default: 64)",
-        seed="of everything random (default: 0)",
-    )
+    _add(group, "recipe epochs batch_size seed", epochs=epochs, batch_size="64")
     if learning_rate:
-        text = f"the highest of the schedule (default: {learning_rate})"
-        _add(group, learning_rate=text)
+        _add(group, "learning_rate", learning_rate=learning_rate)
 
 
-def _add_rare(parser, *, classifiers=True):
+def _add_rare(parser, names):
     group = parser.add_argument_group("rarely used")
-    group.add_argument(
-        "--mixed-precision",
-        nargs="?",
-        const="float16",
-        choices=("float16", "bfloat16"),
-        metavar="TYPE",
-        help="compute in half precision: %(choices)s (float16 without a value)",
-    )
-    _add(group, tensorboard="write logs for TensorBoard")
-    _add_folders(group, classifiers=classifiers)
+    _add(group, "mixed_precision", nargs="?", const="float16")
+    _add(group, f"tensorboard {names}")
     return group
-
-
-def _add_import(group):
-    group.add_argument(
-        "--import",
-        dest="modules",
-        action="append",
-        metavar="MODULE",
-        default=[],
-        help="a module that registers custom layers, imported first; repeat "
-        "it for several",
-    )
