@@ -91,7 +91,7 @@ def watched(items: Iterable, total: int, title: str) -> Iterator:
 
 
 def render(
-    columns: Mapping[str, str],
+    columns: Mapping[str, Any],
     sections: Iterable[Iterable[Sequence[str]]],
     *,
     title: str | None = None,
