@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
     anywhere: str | None = None
 
     def __init__(self, **options: Any):
-        options.setdefault("formatter_class", HelpFormatter)
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args=None, namespace=None):
@@ -96,20 +96,6 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(wrong[1], known, 1) if wrong else ()
         hint = f'. Did you mean "{near[0]}"?' if near else ""
         self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except of flags, and keeps lines of whole texts."""
-
-    def _get_help_string(self, action):
-        if action.default in (None, []) or isinstance(action.default, bool):
-            return action.help
-        return super()._get_help_string(action)
-
-    def _fill_text(self, text, width, indent):
-        if "\n" not in text:
-            return super()._fill_text(text, width, indent)
-        return "".join(indent + line for line in text.splitlines(True))
 
 
 def outline() -> Parser:

@@ -199,8 +199,16 @@ def add_options(parser, command):
     parser.usage = "%(prog)s [options]"
     function = globals()[command]
     function(parser)
-    text, _, parser.epilog = inspect.getdoc(function).partition("\n\n")
-    parser.description = " ".join(text.split())
+    text = inspect.getdoc(function) or ""
+    parser.description, _, parser.epilog = text.partition("\n\n")
+    for action in parser._actions:
+        if str(action.default) not in (
+            "None",
+            "False",
+            "[]",
+            argparse.SUPPRESS,
+        ):
+            action.help += f" (default: {action.default})"
 
 
 # A function for each subcommand; its docstring is what the help says.
@@ -383,38 +391,14 @@ def export(parser):
 
 def explain(parser):
     """Draws where networks look, side by side: Grad-CAM as in the figure of the
-    paper, and the attention maps of each layer.
+    paper, and the attention maps of each layer. The files that it writes are
+    described in docs/guides/attention.md.
 
     examples:
       cbam-keras explain runs/train-crowded_mnist-tiny
       cbam-keras explain baseline.keras cbam.keras photos/ --class cat
       cbam-keras explain cbam.keras --data cluttered_mnist --count all
       cbam-keras explain cbam.keras it.jpg --layer stage3_block2_out
-
-    Files in the output folder, or in explain/ if it is the folder of a run;
-    existing ones are replaced:
-
-      report.html   all of this as a page
-      grad_cam.png  the drawn images, and for each model its heat map with the
-                    probability of the explained class
-      attention-MODEL.png
-                    the attention maps of a model, on up to 4 images
-      explain.json  for all images, the true class, and for each model the
-                    explained and the predicted class, their probabilities
-                    and, if the data have boxes, whether the maximum of the
-                    heat is in the box (hit) and the fraction of the heat in
-                    it (energy)
-      arrays.npz    the D drawn images: images (D, H, W, C) uint8, names (D,),
-                    labels (D,) (-1 where unknown), boxes (D, 4); and for each
-                    model, MODEL/...: heat_maps (D, H, W), probabilities (D,
-                    classes), explained, probability, predicted,
-                    predicted_probability, hit, energy (D,),
-                    attention/LAYER/channel (D, C),
-                    attention/LAYER/spatial (D, h, w)
-
-    Images are cropped at the center and resized as in evaluation, to the
-    shape that the first model takes. All models see the same crop, each in
-    its own size.
     """
     parser.usage += " MODEL|RUN|IMAGE|FOLDER ..."
     parser.anywhere = "paths"
