@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import html
+import logging
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,24 @@ def hidden() -> Iterator[None]:
         yield
     finally:
         _hidden.reset(token)
+
+
+@contextlib.contextmanager
+def no_retracing() -> Iterator[None]:
+    """Context, or decorator, without TensorFlow's warnings of retracing.
+
+    Every network is traced, and tracing counts by the name of Keras' function.
+    """
+    logger = logging.getLogger("tensorflow")
+
+    def is_other(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def in_words(seconds: float) -> str:

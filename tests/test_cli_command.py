@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 from unittest import mock
 
 import pytest
@@ -116,6 +117,21 @@ def test_quiet_shows_no_progress_bar(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert cli.main(["train", "--quiet", "--no-report"]) == 0
     assert capsys.readouterr() == ("the result\n", "")
+
+
+def test_a_warning_is_one_line_and_comes_once(monkeypatch, capsys):
+    def work(**arguments):
+        for _ in range(3):
+            # What Python prints, unless pytest collects it.
+            warning = UserWarning("Few steps.\nTrain longer")
+            text = warnings.formatwarning(warning, UserWarning, "script.py", 8)
+            sys.stderr.write(text)
+        return Results()
+
+    monkeypatch.setattr(comparison, "compare", work)
+    assert cli.main(["train", "--no-report"]) == 0
+    errors = capsys.readouterr().err
+    assert errors == "cbam-keras train: warning: Few steps. Train longer\n"
 
 
 def test_reader_may_leave_early(monkeypatch, counted):

@@ -335,9 +335,22 @@ def test_the_log_level_of_the_user_is_respected(monkeypatch):
     assert os.environ[LEVEL] == "0"
 
 
-def test_warnings_of_retracing_are_left_out(caplog):
-    cli.main(["audit", "nowhere:Layer"])
+def test_trainings_hide_warnings_of_retracing(
+    few_digits, monkeypatch, tmp_path, caplog
+):
+    pretended.install(monkeypatch)
     logger = logging.getLogger("tensorflow")
-    logger.warning("5 out of the last 10 calls triggered tf.function retracing")
-    logger.warning("something else")
-    assert caplog.messages == ["something else"]
+    warn = functools.partial(logger.warning, "triggered tf.function retracing")
+    call_first(monkeypatch, keras.Model, "save", 1, warn)
+    training.train({"linear": linear}, "mnist5k", output=tmp_path)
+    assert caplog.messages == []
+    warn()
+    assert len(caplog.messages) == 1
+
+
+def test_half_precision_is_no_error_of_an_audit(start):
+    code = "import os; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], flush=True)"
+    process = start(
+        f"open('keras.py', 'w').write({code!r})\n{MAIN}", "audit", "a:B"
+    )
+    assert process.stdout.readline() == "3\n"

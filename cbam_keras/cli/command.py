@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from cbam_keras import _process
+from cbam_keras import _process, _terminal
 from cbam_keras.cli import explain, runs, tools
 
 HANDLERS = {
@@ -56,15 +56,16 @@ def run(
     """
     options.arguments = arguments
     program = f"cbam-keras {options.command}"
-    # Every network that is trained is traced, and tracing counts by the name
-    # of Keras' function.
-    logging.getLogger("tensorflow").addFilter(_is_no_retracing)
     interrupted = f"{program}: interrupted{_advice(options)}"
     _process.set_last_line(interrupted)
     try:
         if owns_process:
             _process.watch()
-        with _process.noted():
+        with (
+            _process.noted(),
+            _terminal.no_retracing(),
+            _plain_warnings(program),
+        ):
             status = HANDLERS[options.command](options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -93,8 +94,24 @@ def run(
     return status or 0
 
 
-def _is_no_retracing(record):
-    return "triggered tf.function retracing" not in record.getMessage()
+@contextlib.contextmanager
+def _plain_warnings(program):
+    """Context in which a warning is one line, and each text comes once."""
+    formatted, shown = warnings.formatwarning, set()
+
+    def one_line(message, category, *where):
+        if category is not UserWarning:
+            return formatted(message, category, *where)
+        text = f"{program}: warning: {' '.join(str(message).split())}\n"
+        again = text in shown
+        shown.add(text)
+        return "" if again else text
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatted
 
 
 def _advice(options):
