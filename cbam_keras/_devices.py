@@ -13,7 +13,7 @@ import sys
 
 import keras
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _inspection, _terminal
 
 # A process that is not heard for so long is taken for dead.
 SECONDS_OF_SILENCE = 30
@@ -90,7 +90,7 @@ class Devices:
 
     def scope(self, folder):
         """Context in which networks are built and trained on the devices."""
-        return contextlib.nullcontext()
+        return _terminal.no_retracing()
 
     def fitting(self, model):
         """Context in which a model is prepared for `fit`."""

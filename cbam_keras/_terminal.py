@@ -32,7 +32,7 @@ def hidden() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_retracing() -> Iterator[None]:
-    """Context, or decorator, without TensorFlow's warnings of retracing.
+    """Context without TensorFlow's warnings of retracing.
 
     Every network is traced, and tracing counts by the name of Keras' function.
     """

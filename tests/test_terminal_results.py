@@ -1,4 +1,4 @@
-"""Kinds of results, as a data frame and as a table in notebooks."""
+"""Every kind of result, as a data frame and as a table in notebooks."""
 
 import pathlib
 import re
@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import cbam_keras
-from cbam_keras import ablation, detection, study, training
+from cbam_keras import ablation, comparison, detection, study, training
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -39,6 +39,42 @@ def of_study(seeds=(0, 7)):
 
 def of_training():
     return training.Results.of(of_study((0,)))
+
+
+def of_comparison():
+    details = of_study()
+    return comparison.Comparison.of(
+        details,
+        rows=comparison.compared(details),
+        data=EVIL,
+        seeds=details.seeds,
+        test_images=100,
+        verdict=f"{EVIL}.",
+        command=None,
+    )
+
+
+def of_search():
+    from cbam_keras import tuning
+
+    trials = tuple(
+        tuning.Trial(
+            number=number,
+            values={"attention": EVIL, "reduction_ratio": ratio},
+            outcome="finished",
+            message=None,
+            val_accuracy=0.9,
+            val_loss=0.5,
+            best_epoch=1,
+            epochs=1,
+            parameters=9000,
+            macs=10**6,
+            seconds=1.0,
+            worker=None,
+        )
+        for number, ratio in enumerate((16, 4), 1)
+    )
+    return tuning.SearchResults(trials, trials[1], 0.9, OUTPUT)
 
 
 def of_ablation():
@@ -85,6 +121,8 @@ def of_audit():
     [
         (of_training, "test_accuracy", [0.85, 0.9, 0.87]),
         (of_study, "mean", [0.85, 0.9, 0.87]),
+        (of_comparison, "seed", [0, 0, 0, 7, 7, 7]),
+        (of_search, "reduction_ratio", [16, 4]),
         (of_ablation, "top1_error", [15.0, 16.0]),
         (of_detection, "map50", [0.6]),
         (of_profile, "macs", [512]),

@@ -28,6 +28,8 @@ from cbam_keras.recipes import Recipe, find_recipe
 COMPARED = ("none", "se", "cbam")
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
+# Arguments of runs that their estimates do not have.
+WRITING = "output resume overwrite tensorboard distribute keep".split()
 MACHINES = ("address", "processes", "process")
 
 
@@ -88,7 +90,8 @@ def tune(options: argparse.Namespace) -> None:
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
         values = vars(options) | {"model": _model(options)}
-        hypermodel = _call(tuning.CBAMHyperModel, values)
+        space = _arguments(tuning.CBAMHyperModel, values)
+        hypermodel = tuning.CBAMHyperModel(**space)
     if isinstance(options.learning_rate, list):
         # Of the search space, and not the recipe's.
         options.learning_rate = None
@@ -141,13 +144,16 @@ def _run(
         "resume": True,
         **arguments,
     }
+    passed = _arguments(start, values)
     if options.dry_run:
+        for name in WRITING:
+            passed.pop(name, None)
         with progress_of(options):
-            estimated = _call(estimate, values)
+            estimated = estimate(**passed)
         print(estimated.json() if options.json else estimated)
         return
     with progress_of(options), reported(options):
-        results = _call(start, values)
+        results = start(**passed)
     # Of several processes that train one network the first one prints; a
     # worker of KerasTuner has no results.
     if getattr(values.get("distribute"), "process", 0) or results is None:
@@ -158,11 +164,10 @@ def _run(
             explain_for_report(options, results.output, explained(results))
 
 
-def _call(function, values):
-    """Calls a function with the values that are among its arguments."""
-    names = inspect.signature(function).parameters
-    known = {name: values.get(name) for name in names}
-    return function(**{k: v for k, v in known.items() if v is not None})
+def _arguments(function, values):
+    """Returns the values that are among the arguments of a function."""
+    known = {x: values.get(x) for x in inspect.signature(function).parameters}
+    return {name: v for name, v in known.items() if v is not None}
 
 
 def _compared(options):

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, _inspection, _process, _terminal, profiling
+from cbam_keras import _files, _inspection, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten
 from cbam_keras.study.checkpoints import (
@@ -111,7 +111,6 @@ class Outcome:
         return self.status == FINISHED
 
 
-@_terminal.no_retracing()
 def train_cell(
     study: Study,
     variant: Variant,
