@@ -44,6 +44,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     beside = path.with_name(UNFINISHED + path.name)
+    if beside.is_symlink():
+        # It would be written to what it points to.
+        beside.unlink()
     try:
         yield beside
         os.replace(beside, path)
@@ -176,8 +179,10 @@ def _opened(path):
     """Returns the file of a lock, which this process holds now."""
     while True:
         path.parent.mkdir(exist_ok=True)
+        if path.is_symlink():
+            path.unlink()
         try:
-            file = path.open("a+")
+            file = open(path, "a+", opener=_open_no_link)
         except FileNotFoundError:
             # Another process has just deleted the empty folder.
             continue
@@ -191,6 +196,10 @@ def _opened(path):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()
+
+
+def _open_no_link(path, flags):
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _acquire(file, path):

@@ -40,6 +40,19 @@ def test_an_error_leaves_all_as_it_was(tmp_path, old):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == old
 
 
+def test_links_are_not_followed(tmp_path):
+    target, folder = tmp_path / "notes.txt", tmp_path / "run"
+    target.write_text("mine")
+    folder.mkdir()
+    for name in ("lock", ".unfinished-a.json"):
+        (folder / name).symlink_to(target)
+    _files.write_json(folder / "a.json", 1)
+    with _files.locked(folder / "lock"):
+        assert target.read_text() == "mine"
+    assert os.listdir(folder) == ["a.json"]
+    assert target.read_text() == "mine"
+
+
 # One process at a time, released however a process ends.
 
 # Without Keras, whose import takes seconds.
