@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import keras
 from cbam_keras import _checks, data, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, make_attention
-from cbam_keras.models import NETWORKS
+from cbam_keras.models import NETWORKS, network_of
 from cbam_keras.recipes import Recipe, find_recipe
 
 __all__ = ["NETWORKS", "Comparison", "compare"]
@@ -157,7 +157,7 @@ class Comparison(training.Results):
 def compare(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
-    model: str = "tiny",
+    model: str | Callable[[Any], keras.Model] = "tiny",
     images: Any = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
@@ -195,6 +195,7 @@ def compare(
             `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
             `"mobilenet"`. For images of up to 96 pixels these have the small
             stem. Each begins by scaling images from [0, 255] to [0, 1].
+            Or a function that takes `attention` and returns a `keras.Model`.
             Defaults to `"tiny"`.
         images: What `cbam_keras.data.load` takes: the name of a dataset,
             the path of a folder, or arrays; for one seed also what it
@@ -244,7 +245,8 @@ def compare(
         attentions, model, images, recipe, layer_options, data_options, seeds
     )
     if output is None:
-        output = study.default_output("train", planned.task.name, model)
+        label = planned.settings["model"]
+        output = study.default_output("train", planned.task.name, label)
     results = study.run(
         planned,
         output,
@@ -275,7 +277,7 @@ def compare(
 def estimate(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
-    model: str = "tiny",
+    model: str | Callable[[Any], keras.Model] = "tiny",
     images: Any = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
@@ -294,7 +296,7 @@ def _study(
     attentions, model, images, recipe, layer_options, data_options, seeds
 ):
     """Returns the study of a comparison, after checking all arguments."""
-    _checks.one_of("model", model, NETWORKS)
+    build, label = network_of(model)
     recipe = find_recipe(default_recipe(model) if recipe is None else recipe)
     task = study.Classification(images, **(data_options or {}))
     return study.Study(
@@ -302,7 +304,7 @@ def _study(
         variants=[
             study.Variant(
                 name,
-                functools.partial(NETWORKS[model], attention=attention),
+                functools.partial(build, attention=attention),
                 options,
             )
             for name, attention, options in attention_layers(
@@ -312,7 +314,7 @@ def _study(
         seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
         baseline=BASELINE if BASELINE in attentions else None,
-        settings={"model": model},
+        settings={"model": label},
         kind="train",
     )
 

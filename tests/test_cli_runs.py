@@ -148,7 +148,7 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
             "train --address a:80 --processes 2 --process 0",
             {"distribute": training.Distribution("a:80", 2, 0)},
         ),
-        ("train --model small", {"model": "small"}),
+        ("train --model json:dumps", {"model": json.dumps}),
         (
             "ablate --model json:dumps --resume",
             {
@@ -401,6 +401,22 @@ def test_a_search_explains_its_best_network(asked, explained, tmp_path):
     assert explained == [["best"]]
 
 
+def test_a_network_of_the_user_is_compared(explained, tmp_path, monkeypatch):
+    code = (
+        "import networks\n"
+        "def mine(attention):\n"
+        "    shape = {'input_shape': (28, 28, 1), 'classes': 10}\n"
+        "    return networks.resnet(**shape, attention=attention)\n"
+    )
+    (tmp_path / "mine_to_compare.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = ["--model", "mine_to_compare:mine", "--attention", "se"]
+    assert run("train", tmp_path / "run", *options, "--no-report") == 0
+    content = json.loads((tmp_path / "run/results.json").read_text())
+    assert content["settings"]["model"] == "mine"
+
+
 def test_without_a_report_nothing_is_explained(explained, tmp_path):
     assert run("train", tmp_path, "--attention", "none", "--no-report") == 0
     assert not (tmp_path / "report.html").exists()
@@ -409,7 +425,9 @@ def test_without_a_report_nothing_is_explained(explained, tmp_path):
 
 # Keras' own, which `pytest.warns` would show again.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_report_that_fails_is_a_warning(explained, tmp_path, monkeypatch):
+def test_a_report_that_fails_is_a_warning(
+    explained, tmp_path, monkeypatch, capsys
+):
     def failing(*arguments):
         raise TypeError("no feature map")
 
@@ -418,5 +436,7 @@ def test_a_report_that_fails_is_a_warning(explained, tmp_path, monkeypatch):
         assert run("train", tmp_path, "--attention", "none") == 0
     monkeypatch.setattr(_explanations, "explain_run", lambda *_: None)
     monkeypatch.setattr(report, "write", failing)
-    with pytest.warns(UserWarning, match=r'report.html" is not written'):
+    assert "Report in" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match=r"not written \(TypeError: no feat"):
         assert run("train", tmp_path, "--attention", "none") == 0
+    assert "Report in" not in capsys.readouterr().out

@@ -53,6 +53,7 @@ VALUES = {
     "preprocess": "MODULE:FUNCTION",
     "spatial_pool_types": "POOLS",
 }
+LAYER = "MODULE:CLASS, a layer of your own"
 # Keywords of `add_argument`.
 SEVERAL = {"action": "extend", "nargs": "+"}
 ON_OR_OFF = {"action": argparse.BooleanOptionalAction}
@@ -225,17 +226,17 @@ def train(parser):
       cbam-keras train
       cbam-keras train --attention none cbam --seeds 5
       cbam-keras train --attention none cbam my_layers:MyGate
+      cbam-keras train --model my_networks:build
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
       cbam-keras train --data photos --image-size 64 --augment flip crop
     """
-    _add(parser, "model")
+    _add_model(parser)
     _add_compared(parser, "4 in the network tiny, otherwise 16")
     _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
     _add_data(parser)
     _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
     group = _add_rare(parser, "data_dir manual_dir distribute")
     _add(group, "address processes process")
-    parser.set_defaults(model="tiny")
 
 
 def ablate(parser):
@@ -313,12 +314,12 @@ def tune(parser):
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
     )
+    _add(group, "attention", own=LAYER, **SEVERAL, attention="none se cbam")
     _add(
         group,
-        "attention reduction_ratio kernel_size order channel_pool_types "
+        "reduction_ratio kernel_size order channel_pool_types "
         "spatial_pool_types learning_rate",
         **SEVERAL,
-        attention="none se cbam",
         reduction_ratio="2 4 8 16, and 4 for se",
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
@@ -361,8 +362,8 @@ def audit(parser):
         "layer",
         metavar="MODULE:CLASS",
         help="a class of layers, or a function that takes the number of "
-        "channels and returns a layer, in a module that is installed or in "
-        "this folder",
+        "channels and returns a layer, or of a tensor that calls layers, in a "
+        "module that is installed or in this folder",
     )
 
 
@@ -441,8 +442,7 @@ def _add_model(parser):
 
 
 def _add_compared(parser, ratio):
-    own = "MODULE:CLASS, a layer of your own"
-    _add(parser, "attention", own=own, **SEVERAL, attention="none se cbam")
+    _add(parser, "attention", own=LAYER, **SEVERAL, attention="none se cbam")
     group = parser.add_argument_group("attention layers")
     names = "reduction_ratio kernel_size order"
     _add(group, names, reduction_ratio=ratio, kernel_size="7")

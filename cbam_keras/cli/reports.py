@@ -29,16 +29,22 @@ def reported(options: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def write_report(folder: pathlib.Path) -> None:
-    """Writes the report of a folder, or warns that it cannot."""
+def write_report(folder: pathlib.Path) -> bool:
+    """Writes the report of a folder, or warns that it cannot.
+
+    Returns whether it is written.
+    """
     try:
         report.write(folder)
+        return True
     # A result that took hours is not lost for the sake of its page.
     except Exception as error:
         if _files.is_unwritable(folder, error):
             # The run says so.
             raise
-        _checks.warn(f'"{folder}/report.html" is not written ({error!r})')
+        reason = f"{type(error).__name__}: {error}"
+        _checks.warn(f'"{folder}/report.html" is not written ({reason})')
+        return False
 
 
 def command_of(options: argparse.Namespace) -> str:
@@ -81,8 +87,8 @@ def explain_for_report(
                     _checks.warn(
                         f"The report does not show where it looks: {error}"
                     )
-        write_report(output)
-        print(f"\nReport in {output / study.REPORT}")
+        if write_report(output):
+            print(f"\nReport in {output / study.REPORT}")
 
 
 def first_networks(results: Any) -> dict[str, pathlib.Path]:

@@ -40,12 +40,13 @@ def train(options: argparse.Namespace) -> None:
             "`dry_run` times steps on one device. Received: dry_run=True, "
             f"distribute={distribute!r}"
         )
+    model = _model(options)
     _run(
         options,
         comparison.compare,
         comparison.estimate,
-        comparison.default_recipe(options.model),
-        {**_compared(options), "distribute": distribute},
+        comparison.default_recipe(model),
+        {**_compared(options), "model": model, "distribute": distribute},
         explained=lambda results: list(first_networks(results).values()),
     )
 
@@ -90,6 +91,7 @@ def tune(options: argparse.Namespace) -> None:
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
         values = vars(options) | {"model": _model(options)}
+        values["attention"] = _attentions(options)
         space = _arguments(tuning.CBAMHyperModel, values)
         hypermodel = tuning.CBAMHyperModel(**space)
     if isinstance(options.learning_rate, list):
@@ -173,14 +175,18 @@ def _arguments(function, values):
 def _compared(options):
     """Returns what is compared, and the options of its layers."""
     return {
-        "attentions": [
-            imported("attention", name, "MODULE:CLASS, a layer class")
-            if ":" in name
-            else name
-            for name in options.attention or COMPARED
-        ],
+        "attentions": _attentions(options),
         "layer_options": given(options, LAYER_OPTIONS),
     }
+
+
+def _attentions(options):
+    return [
+        imported("attention", name, "MODULE:CLASS, a layer class")
+        if ":" in name
+        else name
+        for name in options.attention or COMPARED
+    ]
 
 
 def _model(options):
