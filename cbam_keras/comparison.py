@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import keras
 from cbam_keras import _checks, data, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, make_attention
-from cbam_keras.models import NETWORKS, network_of
+from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe, find_recipe
 
 __all__ = ["NETWORKS", "Comparison", "compare"]
@@ -157,7 +157,7 @@ class Comparison(training.Results):
 def compare(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
-    model: str | Callable[[Any], keras.Model] = "tiny",
+    model: Any = "tiny",
     images: Any = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
@@ -277,7 +277,7 @@ def compare(
 def estimate(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
-    model: str | Callable[[Any], keras.Model] = "tiny",
+    model: str = "tiny",
     images: Any = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
@@ -358,6 +358,29 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
         "identity_init": True,
         **({normalized[kind]: True} if kind in normalized else {}),
     }
+
+
+def network_of(model: Any) -> tuple[Any, str]:
+    """Returns a function of a dataset and `attention`, and what to call it.
+
+    Raises:
+        ValueError: If there is no network of that name.
+        TypeError: If it is neither a name nor a function.
+    """
+    if isinstance(model, str):
+        return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
+    if not callable(model) or isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be the name of a network or a function that takes "
+            f"`attention` and returns a keras.Model. Received: model={model!r}"
+        )
+    label = getattr(model, "__name__", "")
+    label = label if label.isidentifier() else "custom"
+    return functools.partial(_call, model), label
+
+
+def _call(model, images, attention):
+    return model(attention)
 
 
 def model_options(model: Any) -> dict[str, Any]:

@@ -70,8 +70,9 @@ HELP = {
     "class": "the class to explain (default: the true one, as in the paper; "
     "if it is not known, the one that each model predicts)",
     "class_names": "a text file with a name per line, in the order of the "
-    "classes (default: the names in the data, in the results.json beside a "
-    "model, or the folders of images if there is one per class)",
+    "models' classes; the true classes of images are found by name (default: "
+    "the names in the results.json beside a model; without it the models are "
+    "assumed to have the order of the data, for folders the alphabetical one)",
     "confirm": "how many fresh seeds the best configurations and the controls "
     "are trained with again; 0 for none",
     "count": "how many images of the data, or of each folder, are chosen at "

@@ -10,7 +10,7 @@
 - `feature_pyramid`: a model that returns the feature map of each stage.
 """
 
-from cbam_keras.models.by_name import NETWORKS, network_of
+from cbam_keras.models.by_name import NETWORKS
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.preprocessing import preprocess_input

@@ -2,12 +2,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import layers
 
-from cbam_keras import _checks
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.residual_networks import (
     ResNet18,
@@ -64,30 +62,3 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
         )
     },
 }
-
-
-def network_of(model: Any) -> tuple[Callable[..., keras.Model], str]:
-    """Returns a function of a dataset and `attention`, and what to call it.
-
-    Args:
-        model: String, one of `NETWORKS`; or a function that takes `attention`
-            and returns a `keras.Model`.
-
-    Raises:
-        ValueError: If there is no network of that name.
-        TypeError: If it is neither a name nor a function.
-    """
-    if isinstance(model, str):
-        return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
-    if not callable(model) or isinstance(model, keras.layers.Layer):
-        raise TypeError(
-            "`model` must be the name of a network or a function that takes "
-            f"`attention` and returns a keras.Model. Received: model={model!r}"
-        )
-    label = getattr(model, "__name__", "")
-    label = label if label.isidentifier() else "custom"
-    return functools.partial(_call, model), label
-
-
-def _call(model, images, attention):
-    return model(attention)
