@@ -1,13 +1,12 @@
 """What the command `cbam-keras` does before Keras is imported.
 
-That takes seconds, so `--help`, `--version` and a mistyped command are
-answered before it. A subcommand adds its options when it is chosen, since they
-name networks and recipes. A module outside the package, since importing the
-package imports Keras.
+That takes seconds, so help and a mistyped command are answered before it. A
+module outside the package, since importing the package imports Keras.
 """
 
 import argparse
 import contextlib
+import difflib
 import glob
 import importlib.util
 import os
@@ -17,7 +16,7 @@ import runpy
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -57,6 +56,8 @@ def main() -> int:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
     options = outline().parse_args()
+    # The errors are that oneDNN does not compute in half precision.
+    import_quietly("3" if options.command == "audit" else "1")
     from cbam_keras import cli
 
     return cli.run(options, sys.argv[1:], owns_process=True)
@@ -66,124 +67,80 @@ class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and reports errors in one line.
 
     Attributes:
-        module: String, the module of `cbam_keras.cli` whose `add_options` is
-            called before anything is parsed, or `None`.
         anywhere: String, the name of positional arguments that may also stand
             between options, where argparse would not recognize them.
-        commands: Mapping of the subcommands by their names.
     """
 
-    module: str | None = None
     anywhere: str | None = None
-    commands: Mapping[str, "Parser"] = {}
 
     def __init__(self, **options: Any):
-        options.setdefault("formatter_class", HelpFormatter)
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(allow_abbrev=False, **options)
 
-    def add_module(self) -> None:
-        """Adds the options of a subcommand, once."""
-        name, self.module = self.module, None
-        if name is not None:
-            import_quietly()
-            importlib.import_module(f"cbam_keras.cli.{name}").add_options(self)
-
-    def describe(self, text: str, *examples: str) -> None:
-        """Sets what the help says before and after the options."""
-        self.description = text
-        lines = "\n".join(f"  cbam-keras {command}" for command in examples)
-        self.epilog = f"examples:\n{lines}\n"
-
     def parse_known_args(self, args=None, namespace=None):
-        self.add_module()
         options, rest = super().parse_known_args(args, namespace)
-        if self.anywhere is None:
-            return options, rest
-        loose = [argument for argument in rest if argument[:1] != "-"]
-        found = [*getattr(options, self.anywhere), *loose]
-        setattr(options, self.anywhere, found)
-        return options, [argument for argument in rest if argument[:1] == "-"]
+        if self.anywhere is not None:
+            loose = [word for word in rest if word[:1] != "-"]
+            found = [*getattr(options, self.anywhere), *loose]
+            setattr(options, self.anywhere, found)
+            rest = [word for word in rest if word[:1] == "-"]
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options, rest
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except of flags, and keeps lines of whole texts."""
-
-    def _get_help_string(self, action):
-        if action.default in (None, []) or isinstance(action.default, bool):
-            return action.help
-        return super()._get_help_string(action)
-
-    def _fill_text(self, text, width, indent):
-        if "\n" not in text:
-            return super()._fill_text(text, width, indent)
-        return "".join(indent + line for line in text.splitlines(True))
-
-
-class _PrintCompletion(argparse.Action):
-    """Prints the tab completion of the whole command, and exits."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        try:
-            shtab = importlib.import_module("shtab")
-        except ImportError:
-            parser.error(
-                "the completion needs the package shtab: "
-                'pip install "cbam_keras[completion]"'
-            )
-        for command in parser.commands.values():
-            command.add_module()
-            for argument in command._actions:
-                if argument.type is None and argument.metavar:
-                    # Paths, as far as they are not names.
-                    argument.complete = shtab.FILE
-        print(shtab.complete(parser, shell=values))
-        parser.exit(0)
+        known = [name for a in self._actions for name in a.option_strings]
+        wrong = re.search(r"unrecognized arguments: .*?(-\S*)", message)
+        choice = re.search(r"choice: '(.*?)' \(choose from (.*)\)", message)
+        if choice:
+            wrong, known = choice, re.findall(r"[^\s,']+", choice[2])
+        near = difflib.get_close_matches(wrong[1], known, 1) if wrong else ()
+        hint = f'. Did you mean "{near[0]}"?' if near else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
 
 
 def outline() -> Parser:
-    """Returns the parser of the command, whose subcommands are yet empty."""
-    parser = Parser(prog="cbam-keras")
-    parser.describe(
-        "CBAM attention for Keras: train, tune, compare, explain.",
-        "train",
-        "explain runs/train-crowded_mnist-tiny",
-        "train --help",
+    """Returns the parser of the command line."""
+    # Importing the package would import Keras.
+    path = pathlib.Path(importlib.util.find_spec("cbam_keras").origin)
+    version = runpy.run_path(str(path.with_name("_version.py")))
+    options = runpy.run_path(str(path.with_name("cli") / "options.py"))
+    parser = Parser(
+        prog="cbam-keras",
+        description="CBAM attention for Keras: train, tune, compare, explain.",
+        epilog="examples:\n  cbam-keras train\n  cbam-keras train --help\n"
+        "  cbam-keras explain runs/train-crowded_mnist-tiny\n",
     )
-    parser.add_argument("--version", action="version", version=_version())
-    parser.add_argument(
-        "--print-completion",
-        action=_PrintCompletion,
-        choices=("bash", "zsh", "tcsh"),
-        help="print the tab completion for a shell",
-    )
+    version = version["__version__"]
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
     for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text).module = name
-    parser.commands = commands.choices
+        options["add_options"](commands.add_parser(name, help=text), name)
+    with contextlib.suppress(ImportError):
+        import shtab
+
+        shtab.add_argument_to(parser)
+        for action in (
+            a for c in commands.choices.values() for a in c._actions
+        ):
+            # Paths, as far as they are not names.
+            if action.metavar and not (action.choices or action.type):
+                action.complete = shtab.FILE
     return parser
 
 
-def _version():
-    # Importing the package would import Keras.
-    path = pathlib.Path(importlib.util.find_spec("cbam_keras").origin)
-    return runpy.run_path(str(path.with_name("_version.py")))["__version__"]
-
-
-def import_quietly() -> None:
+def import_quietly(level: str = "1") -> None:
     """Imports Keras with its backend, without what TensorFlow logs then.
 
     TensorFlow writes some lines before it reads its own log level, so they are
-    caught. A log level set by the user is kept.
+    caught. A log level set by the user is kept. Level "1" is without
+    information, and "3" also without warnings and errors.
     """
     if LEVEL in os.environ or "keras" in sys.modules:
         return
-    # Without level "I"; warnings and errors remain.
-    os.environ[LEVEL] = "1"
+    os.environ[LEVEL] = level
     with without_noise():
         import keras
 
@@ -197,6 +154,7 @@ def import_quietly() -> None:
 @contextlib.contextmanager
 def without_noise() -> Iterator[None]:
     """Context in which stderr is caught; at its end all but noise follows."""
+    noise = NOISE if glob.glob("/dev/nvidia*") else (*NOISE, NO_GPU)
     errors = os.dup(2)
     with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
@@ -207,13 +165,6 @@ def without_noise() -> Iterator[None]:
             os.close(errors)
             caught.seek(0)
             for line in caught:
-                if not is_noise(line):
+                # Written at once: the process may be ended by a signal.
+                if not any(re.match(pattern, line) for pattern in noise):
                     os.write(2, line)
-
-
-def is_noise(line: bytes) -> bool:
-    """Returns whether a line that TensorFlow logs tells users nothing."""
-    patterns = list(NOISE)
-    if not glob.glob("/dev/nvidia*"):
-        patterns.append(NO_GPU)
-    return any(re.match(pattern, line) for pattern in patterns)

@@ -16,36 +16,25 @@ import keras
 def positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
     if not _is_integer(value) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}"
-        )
+        raise _wrong(name, value, "a positive integer")
     return int(value)
 
 
 def seed(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises if it is not a seed of NumPy."""
     if not _is_integer(value) or not 0 <= int(value) < 2**32:
-        raise ValueError(
-            f"`{name}` must be an integer from 0 to 2**32 - 1. "
-            f"Received: {name}={value!r}"
-        )
+        raise _wrong(name, value, "an integer from 0 to 2**32 - 1")
     return int(value)
 
 
 def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
     """Returns `value` as a `float`, or raises if it is not a number > 0."""
-    number = math.nan
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-    if not 0 <= number < math.inf or (number == 0 and not or_zero):
-        kind = "number from 0" if or_zero else "positive number"
-        raise ValueError(
-            f"`{name}` must be a {kind}. Received: {name}={value!r}"
-        )
-    return number
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    in_range = is_number and 0 <= value < math.inf
+    if not in_range or (value == 0 and not or_zero):
+        kind = "a number from 0" if or_zero else "a positive number"
+        raise _wrong(name, value, kind)
+    return float(value)
 
 
 def momentum(name: str, value: Any) -> float:
@@ -61,11 +50,9 @@ def momentum(name: str, value: Any) -> float:
 def odd_integer(name: str, value: Any) -> int:
     """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:
-        raise ValueError(
-            f"`{name}` must be an odd positive integer, so that the "
-            'convolution has a centre and "same" padding is symmetric. '
-            f"Received: {name}={value!r}"
-        )
+        reason = 'so that the convolution has a centre and "same" padding is '
+        kind = f"an odd positive integer, {reason}symmetric"
+        raise _wrong(name, value, kind)
     return int(value)
 
 
@@ -77,10 +64,7 @@ def image_size(name: str, value: Any) -> int | tuple[int, int] | None:
         height, width = value
         if all(_is_integer(side) and side >= 1 for side in value):
             return int(height), int(width)
-    raise ValueError(
-        f"`{name}` must be a positive integer or two, (H, W). "
-        f"Received: {name}={value!r}"
-    )
+    raise _wrong(name, value, "a positive integer or two, (H, W)")
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -109,15 +93,8 @@ def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
     chosen = (value,) if isinstance(value, str) else value
-    try:
-        chosen = tuple(chosen)
-    except TypeError:
-        chosen = ()
-    unknown = [
-        choice
-        for choice in chosen
-        if not isinstance(choice, str) or choice not in choices
-    ]
+    chosen = tuple(chosen) if isinstance(chosen, Iterable) else ()
+    unknown = [choice for choice in chosen if choice not in choices]
     if not chosen or unknown or len(set(chosen)) != len(chosen):
         hint = did_you_mean(unknown[0], choices) if unknown else ""
         raise ValueError(
@@ -207,6 +184,10 @@ def warn(message: str) -> None:
     ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
+
+
+def _wrong(name, value, kind):
+    return ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}")
 
 
 def _is_integer(value: Any) -> bool:

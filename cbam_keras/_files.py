@@ -44,6 +44,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     beside = path.with_name(UNFINISHED + path.name)
+    if beside.is_symlink():
+        # It would be written to what it points to.
+        beside.unlink()
     try:
         yield beside
         os.replace(beside, path)
@@ -116,14 +119,25 @@ class InUse(ValueError):
     """Another process holds a lock.
 
     Args:
-        path: Path of the lock.
-        holder: String, the process.
-        advice: String, what to do if it runs no more, or an empty one.
+        path: Path of the lock, whose file names the process.
+        is_certain: Boolean, whether the operating system says so. Defaults to
+            `True`.
     """
 
-    def __init__(self, path: pathlib.Path, holder: str, advice: str):
-        super().__init__(f'"{path}" is in use by {holder}{advice}')
-        self.holder = holder + advice
+    def __init__(self, path: str | os.PathLike, is_certain: bool = True):
+        self.holder = "another process"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            holder = json.loads(pathlib.Path(path).read_text())
+            self.holder = "process {process} on {host} since {since}".format(
+                **holder
+            )
+            is_certain = is_certain and holder["host"] == socket.gethostname()
+        if not is_certain:
+            self.holder += (
+                " (if that runs no more and the file system has not noticed, "
+                f'delete "{path}")'
+            )
+        super().__init__(f'"{path}" is in use by {self.holder}')
 
 
 @contextlib.contextmanager
@@ -132,8 +146,7 @@ def locked(path: pathlib.Path) -> Iterator[None]:
 
     The operating system takes the lock from a process that ends, in whatever
     way, also on network file systems that support `flock`. Where there is no
-    `flock`, the file counts unless it names a process of this machine that
-    has ended.
+    `flock`, the file itself counts, and a killed process leaves it behind.
 
     Args:
         path: Path of the lock, a file that exists only while it is held.
@@ -166,19 +179,41 @@ def _opened(path):
     """Returns the file of a lock, which this process holds now."""
     while True:
         path.parent.mkdir(exist_ok=True)
+        if path.is_symlink():
+            path.unlink()
         try:
-            file = path.open("a+")
+            file = open(path, "a+", opener=_open_no_link)
         except FileNotFoundError:
             # Another process has just deleted the empty folder.
             continue
-        if not _acquired(file, path):
+        try:
+            _acquire(file, path)
+        except InUse:
             file.close()
-            raise _in_use(path)
+            raise
         # The process before deletes the file, perhaps after it was opened.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()
+
+
+def _open_no_link(path, flags):
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _acquire(file, path):
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+    except BlockingIOError:
+        raise InUse(path) from None
+    except OSError:
+        # The file system has no such locks.
+        pass
+    if path.stat().st_size:
+        raise InUse(path, is_certain=False)
 
 
 @contextlib.contextmanager
@@ -195,61 +230,3 @@ def waiting_lock(path: pathlib.Path) -> Iterator[None]:
                     raise
                 time.sleep(0.02)
         yield
-
-
-def _acquired(file, path):
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        # The file system has no such locks.
-        pass
-    holder = _holder(path)
-    return holder is None or (
-        holder["host"] == socket.gethostname()
-        and not _is_running(holder["process"])
-    )
-
-
-def _holder(path):
-    """Returns what the process wrote that locked the folder, if it did."""
-    try:
-        holder = json.loads(path.read_text())
-        holder["process"] = int(holder["process"])
-        return {key: holder[key] for key in ("process", "host", "since")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_running(process):
-    if os.name == "nt":
-        # There signal 0 is not a question but Ctrl-C.
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # Numbers are used again; this process has not locked anything yet.
-    return process != os.getpid()
-
-
-def _in_use(path):
-    """Returns the error that says who holds a lock."""
-    holder = _holder(path)
-    who, advice = "another process", ""
-    if holder is not None:
-        who = (
-            f"process {holder['process']} on {holder['host']} since "
-            f"{holder['since']}"
-        )
-    if holder is None or holder["host"] != socket.gethostname():
-        advice = (
-            " (if that runs no more and the file system has not noticed, "
-            f'delete "{path}")'
-        )
-    return InUse(path, who, advice)

@@ -21,14 +21,9 @@ STATUS = 130
 
 
 class _State:
-    """State of this process.
-
-    Attributes:
-        noted: Boolean, whether a signal has arrived within `noted`.
-        line: String, what the command says when a signal ends it.
-    """
-
+    # Whether a signal has arrived within `noted`.
     noted = False
+    # What the command says when a signal ends it.
     line = ""
 
 
@@ -49,19 +44,17 @@ def noted() -> Iterator[None]:
         yield
         return
 
+    def handle(handler):
+        for number in numbers:
+            signal.signal(number, handler)
+
     def note(*_):
         _State.noted = True
-        restore()
+        handle(signal.default_int_handler)
         raise KeyboardInterrupt
 
-    def restore():
-        for number in numbers:
-            signal.signal(number, signal.default_int_handler)
-
-    _State.noted = False
     try:
-        for number in numbers:
-            signal.signal(number, note)
+        handle(note)
         yield
         raise_if_noted()
     except Exception as error:
@@ -69,7 +62,7 @@ def noted() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        restore()
+        handle(signal.default_int_handler)
         _State.noted = False
 
 
@@ -89,9 +82,7 @@ def watch() -> None:
 
     A signal that the process was started to ignore is still ignored.
     """
-    for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    _handle_unless_ignored(signal.default_int_handler)
     if not hasattr(os, "register_at_fork"):
         # Windows has no pipe that signals could write to.
         return
@@ -118,6 +109,10 @@ def _wait(reader):
 
 def _leave_to_parent():
     signal.set_wakeup_fd(-1)
+    _handle_unless_ignored(signal.SIG_DFL)
+
+
+def _handle_unless_ignored(handler):
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, handler)

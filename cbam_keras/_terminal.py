@@ -3,10 +3,11 @@
 import contextlib
 import contextvars
 import html
+import logging
 import re
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -31,6 +32,24 @@ def hidden() -> Iterator[None]:
         yield
     finally:
         _hidden.reset(token)
+
+
+@contextlib.contextmanager
+def no_retracing() -> Iterator[None]:
+    """Context without TensorFlow's warnings of retracing.
+
+    Every network is traced, and tracing counts by the name of Keras' function.
+    """
+    logger = logging.getLogger("tensorflow")
+
+    def is_other(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def in_words(seconds: float) -> str:
@@ -75,37 +94,27 @@ class TimeLeft:
 
 
 def watched(items: Iterable, total: int, title: str) -> Iterator:
-    """Yields the items, with a progress bar if they take over two seconds.
+    """Yields the items, with a progress bar where Keras shows one."""
+    from rich import console, progress
 
-    Without one where Keras shows none.
-    """
-    if _hidden.get() or not keras.config.is_interactive_logging_enabled():
+    # In a notebook it would show an empty block.
+    terminal = console.Console(stderr=True, force_jupyter=False)
+    shown = not _hidden.get() and keras.config.is_interactive_logging_enabled()
+    if not (shown and terminal.is_interactive):
         yield from items
         return
-    progress = _checks.require("rich.progress", extra="all")
-    console = _checks.require("rich.console", extra="all").Console(stderr=True)
-    bar = progress.Progress(
+    with progress.Progress(
         *progress.Progress.get_default_columns(),
         progress.MofNCompleteColumn(),
-        console=console,
+        console=terminal,
         transient=True,
-    )
-    began, task = time.monotonic(), None
-    try:
-        for done, item in enumerate(items, start=1):
-            yield item
-            if task is None and time.monotonic() - began > 2:
-                bar.start()
-                task = bar.add_task(title, total=total)
-            if task is not None:
-                bar.update(task, completed=done)
-    finally:
-        if task is not None:
-            bar.stop()
+        redirect_stdout=False,
+    ) as bar:
+        yield from bar.track(items, total=total, description=title)
 
 
 def render(
-    columns: Mapping[str, str],
+    columns: Mapping[str, Any],
     sections: Iterable[Iterable[Sequence[str]]],
     *,
     title: str | None = None,
@@ -122,8 +131,9 @@ def render(
             wide as they need. Defaults to `False`, a table of at most 120
             characters per line.
     """
-    box = _checks.require("rich.box", extra="all")
-    console = _checks.require("rich.console", extra="all").Console(
+    from rich import box, console, table
+
+    terminal = console.Console(
         width=100_000 if markdown else 120,
         color_system=None,
         markup=False,
@@ -131,7 +141,7 @@ def render(
         # In a notebook it would show an empty block.
         force_jupyter=False,
     )
-    table = _checks.require("rich.table", extra="all").Table(
+    shown = table.Table(
         title=title,
         # In Markdown an indent of four spaces means code.
         title_justify="left" if markdown else "center",
@@ -139,14 +149,14 @@ def render(
     )
     cell = _markdown_cell if markdown else readable
     for heading, side in columns.items():
-        table.add_column(cell(heading), justify=side, overflow="fold")
+        shown.add_column(cell(heading), justify=side, overflow="fold")
     for section in sections:
         for row in section:
-            table.add_row(*map(cell, row))
+            shown.add_row(*map(cell, row))
         if not markdown:
-            table.add_section()
-    with console.capture() as capture:
-        console.print(table)
+            shown.add_section()
+    with terminal.capture() as capture:
+        terminal.print(shown)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return "\n".join(lines).strip("\n")
 
@@ -158,15 +168,14 @@ def render_html(
 ) -> str:
     """Returns rows of strings as a table for notebooks, see `render`."""
 
-    def cell(tag, text, side):
-        # Said for both sides: notebooks, and pages made of them, differ.
-        text = html.escape(readable(text))
-        return f'<{tag} style="text-align: {side}">{text}</{tag}>'
-
     def line(tag, texts):
-        sides = columns.values()
-        cells = (cell(tag, *x) for x in zip(texts, sides, strict=True))
-        return f"<tr>{''.join(cells)}</tr>"
+        escaped = (html.escape(readable(text)) for text in texts)
+        # Aligned always: notebooks, and pages made of them, differ.
+        cells = "".join(
+            f'<{tag} style="text-align: {side}">{text}</{tag}>'
+            for text, side in zip(escaped, columns.values(), strict=True)
+        )
+        return f"<tr>{cells}</tr>"
 
     heading = f"<p><b>{html.escape(title)}</b></p>" if title else ""
     bodies = "".join(
@@ -185,11 +194,8 @@ class Tabular:
     the data frame. A `verdict` is shown below the tables.
     """
 
-    def _tables(self) -> Iterable[tuple]:
-        raise NotImplementedError
-
-    def _records(self) -> list[dict[str, Any]]:
-        raise NotImplementedError
+    _tables: Callable[[], Iterable[tuple]]
+    _records: Callable[[], list[dict[str, Any]]]
 
     def to_dataframe(self) -> Any:
         """Returns the result as a `pandas.DataFrame`.

@@ -157,7 +157,7 @@ class Comparison(training.Results):
 def compare(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
-    model: str = "tiny",
+    model: Any = "tiny",
     images: Any = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Mapping[str, Any] | None = None,
@@ -195,6 +195,7 @@ def compare(
             `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
             `"mobilenet"`. For images of up to 96 pixels these have the small
             stem. Each begins by scaling images from [0, 255] to [0, 1].
+            Or a function that takes `attention` and returns a `keras.Model`.
             Defaults to `"tiny"`.
         images: What `cbam_keras.data.load` takes: the name of a dataset,
             the path of a folder, or arrays; for one seed also what it
@@ -244,7 +245,8 @@ def compare(
         attentions, model, images, recipe, layer_options, data_options, seeds
     )
     if output is None:
-        output = study.default_output("train", planned.task.name, model)
+        label = planned.settings["model"]
+        output = study.default_output("train", planned.task.name, label)
     results = study.run(
         planned,
         output,
@@ -294,7 +296,7 @@ def _study(
     attentions, model, images, recipe, layer_options, data_options, seeds
 ):
     """Returns the study of a comparison, after checking all arguments."""
-    _checks.one_of("model", model, NETWORKS)
+    build, label = network_of(model)
     recipe = find_recipe(default_recipe(model) if recipe is None else recipe)
     task = study.Classification(images, **(data_options or {}))
     return study.Study(
@@ -302,7 +304,7 @@ def _study(
         variants=[
             study.Variant(
                 name,
-                functools.partial(NETWORKS[model], attention=attention),
+                functools.partial(build, attention=attention),
                 options,
             )
             for name, attention, options in attention_layers(
@@ -312,7 +314,7 @@ def _study(
         seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
         baseline=BASELINE if BASELINE in attentions else None,
-        settings={"model": model},
+        settings={"model": label},
         kind="train",
     )
 
@@ -356,6 +358,29 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
         "identity_init": True,
         **({normalized[kind]: True} if kind in normalized else {}),
     }
+
+
+def network_of(model: Any) -> tuple[Any, str]:
+    """Returns a function of a dataset and `attention`, and what to call it.
+
+    Raises:
+        ValueError: If there is no network of that name.
+        TypeError: If it is neither a name nor a function.
+    """
+    if isinstance(model, str):
+        return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
+    if not callable(model) or isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be the name of a network or a function that takes "
+            f"`attention` and returns a keras.Model. Received: model={model!r}"
+        )
+    label = getattr(model, "__name__", "")
+    label = label if label.isidentifier() else "custom"
+    return functools.partial(_call, model), label
+
+
+def _call(model, images, attention):
+    return model(attention)
 
 
 def model_options(model: Any) -> dict[str, Any]:

@@ -70,16 +70,9 @@ class MomentumSGD(keras.optimizers.Optimizer):
 class WarmupCosineDecay(keras.optimizers.schedules.CosineDecay):
     """`keras.optimizers.schedules.CosineDecay` with a warm-up, without `cond`.
 
-    The learning rates are the same. Under TensorFlow, AdamW computes the rate
-    once for every variable. Of equal formulas the graph keeps one, but not of
-    equal branches, which are also slow to trace.
-
-    Args:
-        initial_learning_rate: Number, the rate at step 0.
-        decay_steps: Positive integer, the steps after the warm-up.
-        warmup_target: Number, the rate at the end of the warm-up.
-        warmup_steps: Integer from 0.
-        **kwargs: See `keras.optimizers.schedules.CosineDecay`.
+    The arguments and learning rates are the same. Under TensorFlow, AdamW
+    computes the rate once for every variable. TensorFlow merges equal
+    expressions, but not equal branches, which are also slow to trace.
     """
 
     def __call__(self, step):

@@ -193,8 +193,8 @@ MUTANTS = (
     Mutant(
         "_files.py",
         "test_files.py",
-        "if not _acquired(file, path):",
-        "if not _acquired(file, path) and False:",
+        "raise InUse(path) from None",
+        "return",
     ),
     Mutant(
         "study/folder.py",
@@ -325,7 +325,7 @@ MUTANTS = (
         "autoescape=False,",
     ),
     Mutant(
-        "cli/arguments.py",
+        "cli/runs.py",
         "test_cli_runs.py",
         '("reduction_ratio", "kernel_size", "order", "identity_init")',
         '("reduction_ratio", "order", "identity_init")',

@@ -1,6 +1,7 @@
 """The command `cbam-keras detect`: its options reach `detection.compare`."""
 
 import dataclasses
+import functools
 import types
 
 import pytest
@@ -25,8 +26,9 @@ OPTIONS = {
 def test_each_option_reaches_its_argument(option, capsys, monkeypatch):
     calls = {}
 
-    def compare(attentions, **options):
-        calls.update(options, attentions=attentions)
+    @functools.wraps(detection.compare)
+    def compare(**options):
+        calls.update(options)
         return types.SimpleNamespace(json=lambda: "{}")
 
     monkeypatch.setattr(detection, "compare", compare)

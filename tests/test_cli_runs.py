@@ -1,25 +1,33 @@
 """`train`, `ablate`, `detect`, `tune`: what they pass on, print and report."""
 
+import argparse
 import dataclasses
+import functools
+import inspect
 import json
-import pathlib
+import re
 import sys
-import types
 
 import keras_tuner
 import pretended
 import pytest
 
+from _cbam_keras_command import outline
 from cbam_keras import (
     _explanations,
     ablation,
     cli,
     comparison,
+    data,
     detection,
+    explain,
+    exporting,
+    layers,
     report,
     training,
     tuning,
 )
+from cbam_keras.cli import options
 from cbam_keras.layers import CBAM, SqueezeExcite
 
 RUNS = {
@@ -29,165 +37,29 @@ RUNS = {
     "tune": (tuning, "search"),
 }
 RECIPE = comparison.default_recipe("tiny")
-OTHER = comparison.default_recipe(None)
-# What is passed on without any option; of `tune` also a hypermodel.
-SHARED = {
-    "images": "crowded_mnist",
-    "recipe": RECIPE,
-    "data_options": {},
-    "workers": 1,
-    "tensorboard": False,
-    "output": None,
-    "overwrite": False,
+RECIPES = {
+    "train": RECIPE,
+    "ablate": RECIPE,
+    "detect": detection.DEFAULT_RECIPE,
+    "tune": dataclasses.replace(RECIPE, epochs=1),
 }
-DEFAULTS = {
-    "train": {
-        **SHARED,
-        "attentions": ["none", "se", "cbam"],
-        "model": "tiny",
-        "layer_options": {},
-        "seeds": 1,
-        "distribute": False,
+# Options that are not passed on as they are.
+OTHERWISE = """
+    address attention command csv data dry_run help hypermodel json markdown
+    model no_report process processes quiet recipe resume seed stages
+""".split()
+SPACE = {
+    "--attention cbam se": {"attention": {"cbam", "se"}},
+    "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
+    "--kernel-size 5": {"kernel_size": {5}},
+    "--order parallel": {"order": {"parallel"}},
+    "--channel-pool-types avg lp+max": {
+        "channel_pool_types": {"avg", "lp+max"}
     },
-    "ablate": {
-        **SHARED,
-        "model": "tiny",
-        "tables": [1, 2, 3, 4],
-        "seeds": 3,
-        "identity_init": True,
-    },
-    "detect": {
-        **SHARED,
-        "images": "digit_scenes",
-        "recipe": detection.DEFAULT_RECIPE,
-        "attentions": ["none", "se", "cbam"],
-        "backbone": "small",
-        "layer_options": {},
-        "seeds": 1,
-    },
-    "tune": {
-        **SHARED,
-        "recipe": dataclasses.replace(RECIPE, epochs=1),
-        "algorithm": "random",
-        "confirm": 3,
-        "keep": 3,
-    },
+    "--spatial-pool-types conv": {"spatial_pool_types": {"conv"}},
+    "--learning-rate 0.1 0.2": {"learning_rate": {0.1, 0.2}},
+    "--stages": {f"stage{number}": {True, False} for number in (1, 2, 3)},
 }
-LAYERS = "--reduction-ratio 8 --kernel-size 3 --order parallel "
-LAYER_OPTIONS = {
-    "reduction_ratio": 8,
-    "kernel_size": 3,
-    "order": "parallel",
-    "identity_init": False,
-}
-GIVEN = [
-    *((command, "", {}) for command in RUNS),
-    *(
-        (
-            command,
-            "--workers 3 --tensorboard --output here --overwrite --download "
-            "--data-dir a --data mnist5k",
-            {
-                "workers": 3,
-                "tensorboard": True,
-                "output": "here",
-                "overwrite": True,
-                "data_options": {"download": True, "data_dir": "a"},
-                "images": "mnist5k",
-            },
-        )
-        for command in RUNS
-    ),
-    (
-        "train",
-        "--model small --attention spatial --attention channel --epochs 7 "
-        "--batch-size 8 --learning-rate 1e-2 --seed 3 --image-size 64 "
-        "--mixed-precision bfloat16 --augment flip --augment crop "
-        f"{LAYERS} --no-identity-init --manual-dir b --distribute --resume",
-        {
-            "model": "small",
-            "attentions": ["spatial", "channel"],
-            "recipe": training.Recipe(
-                epochs=7,
-                batch_size=8,
-                learning_rate=0.01,
-                seed=3,
-                mixed_precision="bfloat16",
-                image_size=64,
-                augment=("flip", "crop"),
-            ),
-            "layer_options": LAYER_OPTIONS,
-            "data_options": {"manual_dir": "b"},
-            "distribute": True,
-        },
-    ),
-    (
-        "train",
-        "--recipe imagenet --epochs 2 --mixed-precision --seeds 3 "
-        "--attention none cbam_keras.layers:SqueezeExcite",
-        {
-            "recipe": dataclasses.replace(
-                training.RECIPES["imagenet"],
-                epochs=2,
-                mixed_precision="float16",
-            ),
-            "attentions": ["none", SqueezeExcite],
-            "seeds": 3,
-        },
-    ),
-    (
-        "train",
-        "--address a:80 --processes 2 --process 0",
-        {"distribute": training.Distribution("a:80", 2, 0)},
-    ),
-    (
-        "ablate",
-        "--tables 1 --tables 4 --seeds 5 --model json:dumps --epochs 7 "
-        "--no-identity-init",
-        {
-            "tables": [1, 4],
-            "seeds": 5,
-            "model": json.dumps,
-            # That of networks other than "tiny".
-            "recipe": dataclasses.replace(OTHER, epochs=7),
-            "identity_init": False,
-        },
-    ),
-    (
-        "detect",
-        "--backbone resnet18 --attention none cbam --seeds 2 --epochs 3 "
-        f"--augment flip zoom --image-size 320 {LAYERS} --no-identity-init",
-        {
-            "backbone": "resnet18",
-            "attentions": ["none", "cbam"],
-            "seeds": 2,
-            "recipe": dataclasses.replace(
-                detection.DEFAULT_RECIPE,
-                epochs=3,
-                augment=("flip", "zoom"),
-                image_size=320,
-            ),
-            "layer_options": LAYER_OPTIONS,
-        },
-    ),
-    (
-        "tune",
-        "--algorithm grid --max-trials 30 --max-parameters 1e6 --keep 1 "
-        "--max-macs 2e9 --confirm 0 --recipe small_images --epochs 9",
-        {
-            "algorithm": "grid",
-            "max_trials": 30,
-            "max_parameters": 1e6,
-            "max_macs": 2e9,
-            "keep": 1,
-            "confirm": 0,
-            "recipe": dataclasses.replace(
-                training.RECIPES["small_images"], epochs=9
-            ),
-        },
-    ),
-    ("tune", "--seeds 5 --seed 2", {"confirm": 5}),
-]
 
 
 class Results:
@@ -211,57 +83,113 @@ def asked(monkeypatch):
     """Returns what a run is started with, in place of running."""
     calls = {}
 
-    def start(**arguments):
-        calls.update(arguments)
-        print("progress")
-        return Results()
+    def replace(module, name, progress):
+        # With its signature, by which arguments are passed on.
+        @functools.wraps(getattr(module, name))
+        def start(**arguments):
+            calls.update(arguments)
+            print(progress)
+            return Results()
 
-    def estimate(**arguments):
-        calls.update(arguments)
-        print("a step")
-        return Results()
+        monkeypatch.setattr(module, name, start)
 
     for module, name in RUNS.values():
-        monkeypatch.setattr(module, name, start)
-        monkeypatch.setattr(module, "estimate", estimate)
+        replace(module, name, "progress")
+        replace(module, "estimate", "a step")
     return calls
 
 
-@pytest.mark.parametrize(("command", "options", "passed"), GIVEN)
-def test_each_option_reaches_its_argument(asked, command, options, passed):
-    assert cli.main([command, "--no-report", *options.split()]) == 0
-    asked.pop("hypermodel", None)
-    if options == "--seeds 5 --seed 2":
-        assert asked.pop("recipe").seed == 2
-        asked["recipe"] = DEFAULTS["tune"]["recipe"]
-    assert asked == {**DEFAULTS[command], **passed}
+@pytest.mark.parametrize("command", RUNS)
+def test_an_option_reaches_the_argument_of_its_name(asked, command):
+    parser = argparse.ArgumentParser()
+    options.add_options(parser, command)
+    actions = {action.dest: action for action in parser._actions}
+    elsewhere = set(OTHERWISE)
+    if command == "tune":
+        elsewhere |= {name for value in SPACE.values() for name in value}
+        elsewhere.add("identity_init")
+    line = [command, "--no-report"]
+    for name in actions.keys() - elsewhere:
+        line.append(actions[name].option_strings[-1])
+        if actions[name].nargs != 0:
+            samples = {int: "5", float: "0.5", None: "text"}
+            choices = actions[name].choices
+            line.append(choices[-1] if choices else samples[actions[name].type])
+    given = vars(outline().parse_args(line))
+    assert cli.main(line) == 0
+    found = {**asked, **vars(asked["recipe"]), **asked["data_options"]}
+    found |= asked.get("layer_options", {})
+    found["augment"] = list(found["augment"])
+    for name in actions.keys() - elsewhere:
+        assert found[name] == given[name], name
+        assert found[name] != parser.get_default(name), name
+
+
+@pytest.mark.parametrize(
+    ("line", "passed"),
+    [
+        ("train --data mnist5k", {"images": "mnist5k", "recipe": RECIPE}),
+        (
+            "train --attention none cbam_keras.layers:SqueezeExcite",
+            {"attentions": ["none", SqueezeExcite], "layer_options": {}},
+        ),
+        (
+            "train --recipe imagenet --epochs 2 --mixed-precision --seed 3",
+            {
+                "recipe": dataclasses.replace(
+                    training.RECIPES["imagenet"],
+                    epochs=2,
+                    mixed_precision="float16",
+                    seed=3,
+                )
+            },
+        ),
+        (
+            "train --address a:80 --processes 2 --process 0",
+            {"distribute": training.Distribution("a:80", 2, 0)},
+        ),
+        ("train --model json:dumps", {"model": json.dumps}),
+        (
+            "ablate --model json:dumps --resume",
+            {
+                "model": json.dumps,
+                "recipe": comparison.default_recipe(None),
+                "resume": True,
+                "overwrite": False,
+            },
+        ),
+        (
+            "detect",
+            {
+                "images": "digit_scenes",
+                "recipe": RECIPES["detect"],
+                "attentions": ["none", "se", "cbam"],
+            },
+        ),
+        ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
+    ],
+)
+def test_what_options_stand_for(asked, line, passed):
+    assert cli.main([*line.split(), "--no-report"]) == 0
+    assert asked.items() >= passed.items()
 
 
 @pytest.mark.parametrize("command", RUNS)
 def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
-    only = ("output", "overwrite", "tensorboard", "distribute", "keep")
-    options = ["--dry-run", "--workers", "4"]
-    assert cli.main([command, *options]) == 0
+    line = [command, "--workers", "4", "--no-report"]
+    assert cli.main(line) == 0
+    started = dict(asked)
+    assert capsys.readouterr().out == "progress\nthe result\n"
+    asked.clear()
+    assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
-    asked.pop("hypermodel", None)
-    expected = {k: v for k, v in DEFAULTS[command].items() if k not in only}
-    assert asked == {**expected, "workers": 4}
-    assert cli.main([command, *options, "--json"]) == 0
+    only = {"resume", "overwrite", "tensorboard", "distribute", "keep"}
+    assert started.keys() - asked.keys() <= only
+    for arguments in (started, asked):
+        arguments.pop("hypermodel", None)
+    assert started.items() >= asked.items()
+    assert cli.main([*line, "--dry-run", "--json"]) == 0
     assert capsys.readouterr() == ('["JSON"]\n', "a step\n")
-
-
-SPACE = {
-    "--attention cbam se": {"attention": {"cbam", "se"}},
-    "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
-    "--kernel-size 5": {"kernel_size": {5}},
-    "--order parallel": {"order": {"parallel"}},
-    "--channel-pool-types avg lp+max": {
-        "channel_pool_types": {"avg", "lp+max"}
-    },
-    "--spatial-pool-types conv": {"spatial_pool_types": {"conv"}},
-    "--learning-rate 0.1 0.2": {"learning_rate": {0.1, 0.2}},
-    "--stages": {f"stage{number}": {True, False} for number in (1, 2, 3)},
-}
 
 
 def test_options_make_the_search_space(asked):
@@ -287,23 +215,45 @@ def test_functions_of_the_user_are_found(asked, tmp_path, monkeypatch):
         assert getattr(function, "model", function)("it") == "it"
 
 
-def test_help_tells_the_defaults_that_are_not_those_of_argparse(
-    capsys, monkeypatch
-):
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("algorithm", tuning.ALGORITHMS),
+        ("attention", ("none", *layers.ATTENTION)),
+        ("augment", data.AUGMENTATIONS),
+        ("backbone", detection.BACKBONES),
+        ("format", exporting.FORMATS),
+        ("method", explain.METHODS),
+        ("model", comparison.NETWORKS),
+        ("order", layers.ORDERS),
+        ("recipe", training.RECIPES),
+        ("split", data.SPLITS),
+    ],
+)
+def test_options_take_the_names_that_there_are(name, names):
+    assert options.CHOICES[name] == tuple(names)
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
     # So that lines are not broken.
     monkeypatch.setenv("COLUMNS", "500")
     with pytest.raises(SystemExit):
-        cli.main(["train", "--help"])
+        cli.main([command, "--help"])
     printed = capsys.readouterr().out
-    layer = CBAM()
-    for text in (
-        f"epochs of each training (default: {RECIPE.epochs})",
-        "(default: 0.03 for the network tiny, otherwise 0.01)",
-        f"which has few channels, otherwise {layer.reduction_ratio})",
-        f"(default: {layer.kernel_size})",
-        f"(default: {layer.order})",
-    ):
-        assert text in printed
+    function = getattr(*RUNS[command])
+    parameters = inspect.signature(function).parameters.values()
+    expected = {parameter.name: parameter.default for parameter in parameters}
+    expected |= vars(RECIPES[command]) | CBAM().get_config()
+    del expected["output"]
+    found = re.findall(r"--(\S+) .*\(default: (\S+)\)\n", printed)
+    compared = [
+        (name, value, str(expected[name.replace("-", "_")]))
+        for name, value in found
+        if name.replace("-", "_") in expected
+    ]
+    assert len(compared) > 5
+    assert not [x for x in compared if x[1] != x[2]]
 
 
 # What is printed.
@@ -347,15 +297,9 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out):
         ),
         ("train --dry-run --distribute", "`dry_run` times steps on one device"),
         ("train --address a:80", "Received: no process, processes"),
-        ("train --recipe imagnet", 'Did you mean "imagenet"?'),
-        ("train --kernel-size 4", "`kernel_size` must be an odd positive"),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("train --workers 2 --distribute", "`workers` train a network each"),
-        ("ablate --tables 5", "`tables` must be"),
-        ("ablate --workers 0", "`workers` must be a positive integer"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
-        ("tune --kernel-size 4", "`kernel_size` must be an odd positive"),
-        ("tune --max-trials 0", "`max_trials` must be a positive integer"),
         ("tune --data mnist6k", 'Did you mean "mnist5k"?'),
     ],
 )
@@ -394,7 +338,7 @@ def explained(tiny, monkeypatch):
     calls = []
 
     def explain_run(models, examples, output, described):
-        calls.append([path.name for path in models])
+        calls.append([path.stem for path in models])
         output.mkdir(exist_ok=True)
         content = json.dumps({"settings": described})
         (output / "explain.json").write_text(content)
@@ -420,7 +364,7 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
     table = printed.out[printed.out.index("Results in") :]
     assert table.index("│ none ") < table.index("│ se ")
     assert table.endswith(f"\nReport in {output / 'report.html'}\n")
-    assert explained == [["none-seed0.keras", "se-seed0.keras"]]
+    assert explained == [["none-seed0", "se-seed0"]]
     content = json.loads((output / "results.json").read_text())
     # As it was given, but for how to treat what is there.
     assert content["command"] == (
@@ -429,12 +373,10 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
     )
     assert "each seed (%)" in (output / "report.html").read_text()
     # The same networks are not explained again, wherever they are.
-    output.rename(tmp_path / "moved")
-    assert run("train", tmp_path / "moved", *options) == 0
+    output = output.rename(tmp_path / "moved")
+    assert run("train", output, *options) == 0
     assert len(explained) == 1
-    assert (
-        run("train", tmp_path / "moved", *options, "--attention", "cbam") == 0
-    )
+    assert run("train", output, *options, "--attention", "cbam") == 0
     assert len(explained) == 2
 
 
@@ -444,9 +386,35 @@ def test_an_ablation_explains_as_many_networks_as_the_page_shows(
     options = ["--tables", "2", "3", "4", "--seeds", "1", "--quiet"]
     assert run("ablate", tmp_path, *options) == 0
     names = "none se cbam spatial-first parallel channel-avg-max"
-    assert explained == [[f"{name}.keras" for name in names.split()]]
+    assert explained == [names.split()]
     page = (tmp_path / "report.html").read_text()
     assert "Table 4: no attention, SE and CBAM" in page
+
+
+def test_a_search_explains_its_best_network(asked, explained, tmp_path):
+    (tmp_path / "best.keras").touch()
+    results = Results()
+    results.output = tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "search", lambda hypermodel: results)
+        assert run("tune", tmp_path, "--json", "--quiet") == 0
+    assert explained == [["best"]]
+
+
+def test_a_network_of_the_user_is_compared(explained, tmp_path, monkeypatch):
+    code = (
+        "import networks\n"
+        "def mine(attention):\n"
+        "    shape = {'input_shape': (28, 28, 1), 'classes': 10}\n"
+        "    return networks.resnet(**shape, attention=attention)\n"
+    )
+    (tmp_path / "mine_to_compare.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = ["--model", "mine_to_compare:mine", "--attention", "se"]
+    assert run("train", tmp_path / "run", *options, "--no-report") == 0
+    content = json.loads((tmp_path / "run/results.json").read_text())
+    assert content["settings"]["model"] == "mine"
 
 
 def test_without_a_report_nothing_is_explained(explained, tmp_path):
@@ -472,12 +440,3 @@ def test_a_report_that_fails_is_a_warning(
     with pytest.warns(UserWarning, match=r"not written \(TypeError: no feat"):
         assert run("train", tmp_path, "--attention", "none") == 0
     assert "Report in" not in capsys.readouterr().out
-
-
-def test_a_search_explains_its_best_network(asked, explained, tmp_path):
-    (tmp_path / "best.keras").touch()
-    asked_for = types.SimpleNamespace(output=tmp_path, json=lambda: "{}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "search", lambda **arguments: asked_for)
-        assert run("tune", pathlib.Path("here"), "--json", "--quiet") == 0
-    assert explained == [["best.keras"]]

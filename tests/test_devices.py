@@ -20,8 +20,7 @@ import pytest
 from folder_checks import epochs, files
 from training_checks import SHORT, close, linear, numbers
 
-from cbam_keras import _files, data, study, training
-from cbam_keras._devices import devices
+from cbam_keras import _devices, _files, data, study, training
 from cbam_keras.training import Distribution
 
 SCRIPT = pathlib.Path(distribution_script.__file__)
@@ -60,13 +59,9 @@ def test_a_distribution_refuses_wrong_values(options, message):
 
 
 def train(folder, distribute, networks=None):
-    return training.train(
-        networks or {"linear": linear},
-        "mnist5k",
-        SHORT,
-        output=folder / "run",
-        distribute=distribute,
-    )
+    networks = networks or {"linear": linear}
+    options = {"output": folder / "run", "distribute": distribute}
+    return training.train(networks, "mnist5k", SHORT, **options)
 
 
 PAIR = Distribution("a:1", 2, 0)
@@ -110,7 +105,7 @@ def test_processes_are_connected_before_anything_else(tmp_path):
 
 
 def _shared_by(count):
-    found = devices.Devices()
+    found = _devices.Devices()
     found.count = count
     return found
 
@@ -134,8 +129,7 @@ def test_shared_images_are_evaluated_exactly(few_digits):
     )
     evaluate = functools.partial(model.evaluate, verbose=0)
     for split in ("validation", "test"):
-        whole = evaluate(getattr(images, split))
-        found = evaluate(getattr(shared, split))
+        whole, found = (evaluate(getattr(x, split)) for x in (images, shared))
         assert found == pytest.approx(whole, rel=1e-6)
 
 
@@ -165,7 +159,7 @@ def test_a_network_is_normalized_over_all_devices_and_saved_as_a_plain_one(
     few_digits, tmp_path, monkeypatch
 ):
     pretended.install(monkeypatch)
-    run_on(devices._Mirrored(["CPU:0"]), monkeypatch)
+    run_on(_devices._Mirrored(["CPU:0"]), monkeypatch)
     fit, synchronized = keras.Model.fit, []
 
     def noting(model, *arguments, **options):
@@ -198,7 +192,7 @@ def run_on(devices, monkeypatch):
 def test_a_process_that_does_not_write_gets_the_results_and_changes_nothing(
     finished, monkeypatch, capsys
 ):
-    second = devices.Devices()
+    second = _devices.Devices()
     second.index, second.processes = 1, 2
     run_on(second, monkeypatch)
     before = files(finished.output)
@@ -311,19 +305,6 @@ def _pair(start, output, **more):
     return [start(output, 0, 2, index, port, **more) for index in (0, 1)]
 
 
-def _held(start, output, count, **options):
-    """Starts one or two processes, and waits for the end of an epoch."""
-    options["HOLD"] = str(output.parent / "go")
-    if count == 1:
-        found = [start(output, **options)]
-    else:
-        found = _pair(start, output, **options)
-    while not (output / HELD).exists():
-        assert all(process.poll() is None for process in found)
-        time.sleep(0.02)
-    return found
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """Returns the folder and results of a run that is not distributed."""
@@ -338,6 +319,10 @@ def alone(tmp_path_factory):
         )
     # Sums in another order.
     return output, close(results, 1e-5)
+
+
+def settings(folder):
+    return json.loads((folder / "results.json").read_text())["settings"]
 
 
 def assert_networks_are_equal(folder, other):
@@ -367,16 +352,6 @@ def test_two_devices_give_what_one_gives(alone, start, tmp_path):
     assert_networks_are_equal(tmp_path / "run", alone[0])
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-@only_tensorflow
-def test_training_on_two_devices_resumes(start, tmp_path, alone):
-    output = tmp_path / "run"
-    (held,) = _held(start, output, 1, devices=2)
-    held.kill()
-    assert _numbers(_ended(start(output, devices=2))) == alone[1]
-
-
 @only_jax
 def test_two_processes_give_what_one_gives(alone, start, tmp_path):
     output = tmp_path / "run"
@@ -389,14 +364,8 @@ def test_two_processes_give_what_one_gives(alone, start, tmp_path):
     assert second.splitlines()[-1] == first.splitlines()[-1]
     # And their files are those of one.
     assert_networks_are_equal(output, alone[0])
-    both, own = (
-        [
-            sorted(path.name for path in folder.rglob("*")),
-            json.loads((folder / "results.json").read_text())["settings"],
-        ]
-        for folder in (output, alone[0])
-    )
-    assert both == own
+    for of in (lambda x: sorted(p.name for p in x.rglob("*")), settings):
+        assert of(output) == of(alone[0])
 
 
 @only_jax
@@ -409,7 +378,10 @@ def test_when_one_process_dies_the_other_ends_and_the_run_resumes(
     start, tmp_path, alone, victim, how, resumed_by
 ):
     output = tmp_path / "run"
-    pair = _held(start, output, 2)
+    pair = _pair(start, output, HOLD=str(tmp_path / "go"))
+    while not (output / HELD).exists():
+        assert all(process.poll() is None for process in pair)
+        time.sleep(0.02)
     pair[victim].send_signal(how)
     (tmp_path / "go").touch()
     _ended(pair[victim], status=1)

@@ -295,7 +295,7 @@ INSIDES = {
     "test_cli_command": "_terminal",
     "test_data_batches": "data.decoding",
     "test_data_folder": "data.loading",
-    "test_devices": "_devices.devices _files",
+    "test_devices": "_devices _files",
     "test_detection_comparing": "detection.evaluation detection.figure",
     "test_detection_detector": "detection.batches detection.networks",
     "test_detection_evaluation": "detection.anchors "
@@ -304,7 +304,7 @@ INSIDES = {
     "test_detection_scenes": "detection.batches detection.records",
     "test_explain_images": "_explanations data.tfds",
     "test_cli_explain": "_explanations",
-    "test_cli_runs": "_explanations",
+    "test_cli_runs": "_explanations cli.options",
     "test_explain_explaining": "_explanations",
     "test_explain_runs": "_explanations",
     "test_files": "_files",

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,6 +23,7 @@ DATA = (
     "cbam_keras/py.typed",
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html", "js")),
 )
+FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 SUFFIXES = (".cff", ".ipynb", ".md", ".py", ".sh", ".toml", ".yaml", ".yml")
 
 
@@ -62,18 +64,11 @@ def archives(tmp_path_factory):
     """Returns the names in the sdist and in the wheel, as pip builds them."""
     pytest.importorskip("setuptools", minversion="77", reason="builds both")
     folder = tmp_path_factory.mktemp("archives")
-    for name in ("README.md", "LICENSE", "pyproject.toml", "MANIFEST.in"):
-        (folder / name).write_text((ROOT / name).read_text())
-    for name in ("CHANGELOG.md", "CITATION.cff", COMMAND):
-        (folder / name).write_text((ROOT / name).read_text())
-    for package in ("cbam_keras", "tests"):
-        for path in (ROOT / package).rglob("*.py*"):
-            if path.suffix != ".pyc" and path.is_file():
-                copy = folder / path.relative_to(ROOT)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(path.read_bytes())
-    for name in DATA:
-        (folder / name).write_bytes((ROOT / name).read_bytes())
+    for name in (*FILES, "pyproject.toml", "MANIFEST.in", COMMAND):
+        shutil.copy(ROOT / name, folder)
+    for name in ("cbam_keras", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     subprocess.run(
         [
             *(sys.executable, "-c"),
@@ -104,5 +99,5 @@ def test_archives_hold_the_package_and_no_tests(archives):
     assert {name for name in wheel if not name.startswith(folder)} == modules()
     assert f"{folder}licenses/LICENSE" in wheel
     assert modules() <= source
-    assert {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"} <= source
+    assert set(FILES) <= source
     assert not [name for name in source if name.startswith("tests")]

@@ -116,7 +116,7 @@ def test_what_another_process_trains_is_left_to_it(tmp_path, monkeypatch):
     def claimed(folder, name, seed):
         claims.append(name)
         if claims.count(name) == 1 and len(claims) in (1, 2):
-            raise InUse("lock", "another process", "")
+            raise InUse("lock")
         with claim(folder, name, seed):
             yield
 

@@ -1,11 +1,11 @@
-"""The command `cbam-keras`, a file for each subcommand.
+"""The command `cbam-keras`.
 
-- `command`: `main`.
-- `arguments`: options that several subcommands share.
-- `runs`: what `train`, `tune`, `ablate` and `detect` share.
+- `options`: the options of every subcommand.
+- `command`: `main`, and what a subcommand ends with.
+- `runs`: `train`, `tune`, `ablate` and `detect`.
 - `reports`: the pages of runs.
-- `train`, `tune`, `ablate`, `table`, `explain`, `detect`, `audit`,
-  `export`: the subcommands.
+- `explain`, `tools`: the other subcommands.
+- `arguments`: what values of options stand for.
 """
 
 from cbam_keras.cli.command import main, run

@@ -2,12 +2,24 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from cbam_keras import _process
+from cbam_keras import _process, _terminal
+from cbam_keras.cli import explain, runs, tools
+
+HANDLERS = {
+    "train": runs.train,
+    "tune": runs.tune,
+    "ablate": runs.ablate,
+    "table": tools.table,
+    "explain": explain.explain,
+    "detect": runs.detect,
+    "audit": tools.audit,
+    "export": tools.export,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,16 +55,18 @@ def run(
             signals then end whatever it does. Defaults to `False`.
     """
     options.arguments = arguments
-    # Every network that is trained is traced, and tracing counts by the name
-    # of Keras' function.
-    logging.getLogger("tensorflow").addFilter(_is_no_retracing)
-    interrupted = f"{options.prog}: interrupted{_advice(options)}"
+    program = f"cbam-keras {options.command}"
+    interrupted = f"{program}: interrupted{_advice(options)}"
     _process.set_last_line(interrupted)
     try:
         if owns_process:
             _process.watch()
-        with _process.noted():
-            status = options.handler(options)
+        with (
+            _process.noted(),
+            _terminal.no_retracing(),
+            _plain_warnings(program),
+        ):
+            status = HANDLERS[options.command](options)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has ended. The interpreter must not
@@ -65,23 +79,39 @@ def run(
         if not _raised_by_us(error):
             raise
         message = " ".join(str(error).split())
-        print(f"{options.prog}: error: {message}", file=sys.stderr)
-        return 1 if isinstance(error, RuntimeError) else 2
+        print(f"{program}: error: {message}", file=sys.stderr)
+        status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
         _process.set_last_line("")
         print(interrupted, file=sys.stderr)
+        status = _process.STATUS
         if owns_process:
             # TensorFlow may still be reading from Python, and would log an
             # error if the interpreter shut down in an orderly way.
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
-            os._exit(_process.STATUS)
-        return _process.STATUS
+            os._exit(status)
     return status or 0
 
 
-def _is_no_retracing(record):
-    return "triggered tf.function retracing" not in record.getMessage()
+@contextlib.contextmanager
+def _plain_warnings(program):
+    """Context in which a warning is one line, and each text comes once."""
+    formatted, shown = warnings.formatwarning, set()
+
+    def one_line(message, category, *where):
+        if category is not UserWarning:
+            return formatted(message, category, *where)
+        text = f"{program}: warning: {' '.join(str(message).split())}\n"
+        again = text in shown
+        shown.add(text)
+        return "" if again else text
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatted
 
 
 def _advice(options):

@@ -59,11 +59,7 @@ def explain_for_report(
     output: pathlib.Path,
     networks: Sequence[pathlib.Path],
 ) -> None:
-    """Explains what networks of a finished run get wrong, for its report.
-
-    Does nothing if the same networks are explained already, or by another
-    process.
-    """
+    """Explains what networks get wrong for the report, unless it is done."""
     networks = networks[:MAX_NETWORKS]
     folder = output / study.EXPLANATIONS
     described = {

@@ -1,71 +1,208 @@
-"""What `train`, `tune`, `ablate` and `detect` do alike."""
+"""The subcommands `train`, `tune`, `ablate` and `detect`.
+
+An option is the argument of the same name of the function that a subcommand
+calls, or a field of the recipe.
+"""
 
 import argparse
+import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cbam_keras.cli.arguments import data_options_of, progress_of, recipe_of
-from cbam_keras.cli.reports import explain_for_report, reported
-from cbam_keras.recipes import Recipe
+from cbam_keras import ablation, comparison, detection, training, tuning
+from cbam_keras.cli.arguments import (
+    data_options_of,
+    given,
+    imported,
+    progress_of,
+)
+from cbam_keras.cli.reports import (
+    explain_for_report,
+    first_networks,
+    reported,
+)
+from cbam_keras.recipes import Recipe, find_recipe
+
+# What is compared by default.
+COMPARED = ("none", "se", "cbam")
+# Options that are arguments of the attention layers.
+LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
+# Arguments of runs that their estimates do not have.
+WRITING = "output resume overwrite tensorboard distribute keep".split()
+MACHINES = ("address", "processes", "process")
 
 
-def run(
+def train(options: argparse.Namespace) -> None:
+    distribute = _distribution(options)
+    if options.dry_run and distribute:
+        raise ValueError(
+            "`dry_run` times steps on one device. Received: dry_run=True, "
+            f"distribute={distribute!r}"
+        )
+    model = _model(options)
+    _run(
+        options,
+        comparison.compare,
+        comparison.estimate,
+        comparison.default_recipe(model),
+        {**_compared(options), "model": model, "distribute": distribute},
+        explained=lambda results: list(first_networks(results).values()),
+    )
+
+
+def ablate(options: argparse.Namespace) -> None:
+    def shown(results):
+        if options.markdown:
+            return results.markdown()
+        return results.csv() if options.csv else results
+
+    def explained(results):
+        """Returns the networks of the first seed, first those of Table 4."""
+        files = first_networks(results)
+        tables = sorted({row.table for row in results.rows}, reverse=True)
+        names = dict.fromkeys(n for t in tables for n in ablation.TABLES[t])
+        return [files[name] for name in names if name in files]
+
+    model = _model(options)
+    _run(
+        options,
+        ablation.run,
+        ablation.estimate,
+        comparison.default_recipe(model),
+        {"model": model},
+        shown=shown,
+        explained=explained,
+    )
+
+
+def detect(options: argparse.Namespace) -> None:
+    _run(
+        options,
+        detection.compare,
+        detection.estimate,
+        detection.DEFAULT_RECIPE,
+        _compared(options),
+    )
+
+
+def tune(options: argparse.Namespace) -> None:
+    if options.hypermodel is not None:
+        hypermodel = imported("hypermodel", options.hypermodel)
+    else:
+        values = vars(options) | {"model": _model(options)}
+        values["attention"] = _attentions(options)
+        space = _arguments(tuning.CBAMHyperModel, values)
+        hypermodel = tuning.CBAMHyperModel(**space)
+    if isinstance(options.learning_rate, list):
+        # Of the search space, and not the recipe's.
+        options.learning_rate = None
+    _run(
+        options,
+        tuning.search,
+        tuning.estimate,
+        tuning.default_recipe(hypermodel),
+        {"hypermodel": hypermodel},
+        explained=lambda results: [results.output / "best.keras"],
+    )
+
+
+def _run(
     options: argparse.Namespace,
-    estimate: Callable[..., Any],
     start: Callable[..., Any],
-    default_recipe: Recipe,
+    estimate: Callable[..., Any],
+    recipe: Recipe,
+    arguments: Mapping[str, Any],
     *,
     shown: Callable[[Any], Any] = lambda results: results,
     explained: Callable[[Any], Any] | None = None,
-    only: Mapping[str, Any] | None = None,
-    **arguments: Any,
 ) -> None:
     """Runs what a command asks for, and prints the result; or estimates it.
 
     Args:
         options: The command line.
-        estimate: Function of the arguments that returns an estimate.
-        start: Function of the arguments that runs, and returns results.
-        default_recipe: The recipe that the command line changes.
-        shown: Function of the results that returns what is printed. Defaults
-            to the results.
+        start: Function that runs, and returns results.
+        estimate: Function that returns an estimate, for `--dry-run`.
+        recipe: The recipe that the command line changes.
+        arguments: Arguments of the two functions that are not options.
+        shown: Function of the results that returns what is printed.
         explained: Function of the results that returns the networks to
-            explain for the report. Defaults to `None`, which means none.
-        only: Arguments of `start` that `estimate` has not. Defaults to none.
-        **arguments: Arguments of both, besides those that all have.
+            explain for the report, or `None`.
     """
-    arguments |= {
+    if options.seeds not in (None, 1) and vars(options).get("seed") is not None:
+        raise ValueError(
+            "Several seeds are counted from 0, so `seed` is for one. "
+            f"Received: seed={options.seed}, seeds={options.seeds}"
+        )
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    name = vars(options).get("recipe")
+    values = {
+        **vars(options),
         "images": options.data,
-        "recipe": recipe_of(options, default_recipe),
+        "recipe": dataclasses.replace(
+            find_recipe(name) if name else recipe, **given(options, fields)
+        ),
         "data_options": data_options_of(options),
-        "workers": options.workers,
+        "resume": True,
+        **arguments,
     }
-    if "seeds" in options:
-        arguments["seeds"] = options.seeds
-        if options.seeds != 1 and getattr(options, "seed", None) is not None:
-            raise ValueError(
-                "Several seeds are counted from 0, so `seed` is for one. "
-                f"Received: seed={options.seed}, seeds={options.seeds}"
-            )
+    passed = _arguments(start, values)
     if options.dry_run:
+        for name in WRITING:
+            passed.pop(name, None)
         with progress_of(options):
-            estimated = estimate(**arguments)
+            estimated = estimate(**passed)
         print(estimated.json() if options.json else estimated)
         return
-    only = dict(only or {})
     with progress_of(options), reported(options):
-        results = start(
-            **arguments,
-            **only,
-            output=options.output,
-            overwrite=options.overwrite,
-            tensorboard=options.tensorboard,
-        )
+        results = start(**passed)
     # Of several processes that train one network the first one prints; a
     # worker of KerasTuner has no results.
-    if getattr(only.get("distribute"), "process", 0) or results is None:
+    if getattr(values.get("distribute"), "process", 0) or results is None:
         return
     print(results.json() if options.json else shown(results), flush=True)
     if explained is not None and not options.no_report:
         with progress_of(options):
             explain_for_report(options, results.output, explained(results))
+
+
+def _arguments(function, values):
+    """Returns the values that are among the arguments of a function."""
+    known = {x: values.get(x) for x in inspect.signature(function).parameters}
+    return {name: v for name, v in known.items() if v is not None}
+
+
+def _compared(options):
+    """Returns what is compared, and the options of its layers."""
+    return {
+        "attentions": _attentions(options),
+        "layer_options": given(options, LAYER_OPTIONS),
+    }
+
+
+def _attentions(options):
+    return [
+        imported("attention", name, "MODULE:CLASS, a layer class")
+        if ":" in name
+        else name
+        for name in options.attention or COMPARED
+    ]
+
+
+def _model(options):
+    """Returns the name of a network, or the function `MODULE:FUNCTION`."""
+    name = options.model
+    return imported("model", name) if ":" in name else name
+
+
+def _distribution(options):
+    machines = given(options, MACHINES)
+    if not machines:
+        return options.distribute
+    missing = sorted(set(MACHINES) - set(machines))
+    if missing:
+        raise ValueError(
+            "Several machines need `address`, `processes` and `process`. "
+            f"Received: no {', '.join(missing)}"
+        )
+    return training.Distribution(**machines)

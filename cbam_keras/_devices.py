@@ -1,0 +1,386 @@
+"""Training on several devices, each with its part of every batch.
+
+In one process under TensorFlow, in one or several under JAX.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import inspect
+import os
+import socket
+import sys
+
+import keras
+
+from cbam_keras import _checks, _inspection, _terminal
+
+# A process that is not heard for so long is taken for dead.
+SECONDS_OF_SILENCE = 30
+# Within which all processes must have connected.
+SECONDS_TO_CONNECT = 300
+# What messages of JAX contain when another process is gone.
+LOST_PROCESS_ERRORS = (
+    "gloo",
+    "nccl",
+    "coordination",
+    "heartbeat",
+    "connection closed",
+    "connection reset",
+    "socket closed",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """One of several processes that train a network together under JAX.
+
+    For `train(distribute=)`. Every process makes the same call, except for
+    its own `process`. All need the same output folder: process 0 writes to it
+    and the others read from it.
+
+    Args:
+        address: String, `"host:port"`, where the others reach process 0. The
+            port must be free there.
+        processes: Positive integer, the number of processes.
+        process: Integer from 0 to `processes - 1`, the number of this one.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> Distribution("10.0.0.1:29400", processes=2, process=1).process
+        1
+    """
+
+    address: str
+    processes: int
+    process: int
+
+    def __post_init__(self) -> None:
+        _checks.parse_address(self.address)
+        processes = _checks.positive_integer("processes", self.processes)
+        process = _checks.seed("process", self.process)
+        if process >= processes:
+            raise ValueError(
+                "`process` must be an integer from 0 to `processes` - 1. "
+                f"Received: process={process}, processes={processes}"
+            )
+        object.__setattr__(self, "processes", processes)
+        object.__setattr__(self, "process", process)
+
+
+class Devices:
+    """The devices that train a network; by default one device of one process.
+
+    Attributes:
+        index: Integer, the number of this process.
+        processes: Integer, the number of processes.
+        count: Integer, the number of devices of all processes.
+    """
+
+    index = 0
+    processes = 1
+    count = 1
+
+    @property
+    def writes(self):
+        """Whether this process writes files and prints."""
+        return self.index == 0
+
+    def scope(self, folder):
+        """Context in which networks are built and trained on the devices."""
+        return _terminal.no_retracing()
+
+    def fitting(self, model):
+        """Context in which a model is prepared for `fit`."""
+        return contextlib.nullcontext()
+
+    def save_scope(self):
+        """Context for saving during `fit`, which one process does alone."""
+        return contextlib.nullcontext()
+
+    def wait(self):
+        """Returns when every process has called this."""
+
+    def share(self, images):
+        """Returns this process' part of `ImageData`, in batches that divide."""
+        if self.count == 1:
+            return images
+        if images.batch_size % self.count:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {self.count} "
+                "devices that share each batch. Received: batch_size="
+                f"{images.batch_size}"
+            )
+        shared = images.sharded(self.index, self.processes, self.count)
+        # Keras divides a loss by the number of all examples, including those
+        # of weight 0 that fill up the last batch.
+        weighted = {}
+        for split in ("validation", "test"):
+            size = images.sizes[split]
+            factor = -(-size // self.count) * self.count / size
+            if factor != 1:
+                weighted[split] = _Weighted(getattr(shared, split), factor)
+        return dataclasses.replace(shared, **weighted)
+
+
+SINGLE_DEVICE = Devices()
+
+
+class _Weighted(keras.utils.PyDataset):
+    """Batches with their sample weights multiplied by a factor."""
+
+    def __init__(self, batches, factor):
+        super().__init__()
+        self.batches = batches
+        self.factor = factor
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        images, labels, weights = self.batches[index]
+        return images, labels, weights * self.factor
+
+
+class _Mirrored(Devices):
+    """The devices of this machine under TensorFlow."""
+
+    def __init__(self, names):
+        self.names = names
+        self.count = len(names)
+        self.normalizing = []
+
+    def scope(self, folder):
+        tf = _checks.require("tensorflow", extra="tensorflow")
+        return tf.distribute.MirroredStrategy(self.names).scope()
+
+    def fitting(self, model):
+        # Otherwise each device has statistics of its own part of each batch,
+        # and only those of the first device are saved.
+        self.normalizing = [
+            layer
+            for layer in _inspection.layers_within(model)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and not layer.synchronized
+        ]
+        return self._synchronized(True)
+
+    def save_scope(self):
+        # Other backends do not load a layer that is saved as synchronized.
+        return self._synchronized(False)
+
+    @contextlib.contextmanager
+    def _synchronized(self, value):
+        for layer in self.normalizing:
+            layer.synchronized = value
+        try:
+            yield
+        finally:
+            for layer in self.normalizing:
+                layer.synchronized = not value
+
+
+class _Parallel(Devices):
+    """All devices of all processes under JAX."""
+
+    def __init__(self, jax):
+        self.index = jax.process_index()
+        self.processes = jax.process_count()
+        self.count = jax.device_count()
+
+    @contextlib.contextmanager
+    def scope(self, folder):
+        parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
+        with parallel.scope():
+            if self.processes == 1:
+                yield
+                return
+            with self._guarded(folder):
+                self.wait()
+                yield
+                self.wait()
+
+    @contextlib.contextmanager
+    def _guarded(self, folder):
+        """Adds advice on resuming to errors caused by a lost process."""
+        _Connection.is_complete = False
+        try:
+            yield
+        except KeyboardInterrupt:
+            # The exit status that shells give.
+            _Connection.status = 130
+            raise
+        except (RuntimeError, ValueError) as error:
+            text = str(error).lower()
+            if not any(mark in text for mark in LOST_PROCESS_ERRORS):
+                raise
+            others = (
+                f"process {1 - self.index}"
+                if self.processes == 2
+                else f"one of the other {self.processes - 1} processes"
+            )
+            raise RuntimeError(
+                f"Process {self.index} stopped, since {others} ended or could "
+                f'not be reached. Every file in "{folder}" is whole. Start '
+                f"all {self.processes} processes again to resume after the "
+                "last finished epoch."
+            ) from error
+        _Connection.is_complete = True
+
+    @contextlib.contextmanager
+    def save_scope(self):
+        # Keras creates variables when it saves a model, for example, and
+        # with a distribution each needs all processes.
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
+
+    def wait(self):
+        if self.processes > 1:
+            _wait_for_processes()
+
+
+def find_devices(distribute: bool | Distribution) -> Devices:
+    """Returns the devices to train on, connected to the other processes."""
+    connect(distribute)
+    if not distribute:
+        return SINGLE_DEVICE
+    if keras.backend.backend() == "jax":
+        jax = _checks.require("jax", extra="jax")
+        return SINGLE_DEVICE if jax.device_count() == 1 else _Parallel(jax)
+    tf = _checks.require("tensorflow", extra="tensorflow")
+    # There are several with GPUs, or when the processor is split.
+    devices = tf.config.list_logical_devices(
+        "GPU"
+    ) or tf.config.list_logical_devices("CPU")
+    names = [device.name for device in devices]
+    return SINGLE_DEVICE if len(names) == 1 else _Mirrored(names)
+
+
+class _Connection:
+    """The one connection of this process to the others under JAX."""
+
+    distribution: Distribution | None = None
+    # Whether every process has reached the end of what they began together,
+    # and otherwise the exit status.
+    is_complete = True
+    status = 1
+
+
+def connect(distribute: bool | Distribution) -> None:
+    """Connects this process to the others, before it computes anything.
+
+    Does nothing the second time.
+
+    Args:
+        distribute: See `training.train`.
+
+    Raises:
+        TypeError: If it is neither a boolean nor a `Distribution`.
+        ValueError: If the backend does not support it, if this process is
+            connected otherwise, or if the port of process 0 is not free.
+        RuntimeError: If the backend has computed something already.
+    """
+    if not isinstance(distribute, (bool, Distribution)):
+        raise TypeError(
+            "`distribute` must be True, False or a Distribution. Received: "
+            f"distribute={distribute!r}"
+        )
+    backend = keras.backend.backend()
+    if distribute and backend not in ("tensorflow", "jax"):
+        raise ValueError(
+            "`distribute` needs the backend TensorFlow or JAX, since Keras "
+            "distributes batches only there. Received: distribute="
+            f"{distribute!r}, backend={backend!r}. Set KERAS_BACKEND=jax"
+        )
+    if (
+        isinstance(distribute, bool)
+        or distribute.processes == 1
+        or distribute == _Connection.distribution
+    ):
+        return
+    if backend != "jax":
+        raise ValueError(
+            "Several processes can train one network only under JAX. "
+            f"Received: distribute={distribute!r}, backend={backend!r}. Set "
+            "KERAS_BACKEND=jax; distribute=True uses the devices of one "
+            "machine"
+        )
+    if _Connection.distribution is not None:
+        raise ValueError(
+            "A process can be only one of a run. Received: distribute="
+            f"{distribute!r} after {_Connection.distribution!r}"
+        )
+    if distribute.process == 0:
+        _check_port(distribute.address)
+    jax = _checks.require("jax", extra="jax")
+    # GPUs have collectives of their own.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would keep SIGTERM from ending the process.
+    if hasattr(jax.config, "jax_enable_preemption_service"):
+        jax.config.update("jax_enable_preemption_service", False)
+    atexit.register(_leave)
+    _Connection.is_complete = False
+    _initialize(jax, distribute)
+    # The first computation makes the processes meet again, within two
+    # minutes, which is too short where one has more to load.
+    _wait_for_processes()
+    _Connection.distribution = distribute
+
+
+def _initialize(jax, distribution):
+    limits = {
+        "heartbeat_timeout_seconds": SECONDS_OF_SILENCE,
+        "initialization_timeout": SECONDS_TO_CONNECT,
+    }
+    known = inspect.signature(jax.distributed.initialize).parameters
+    try:
+        jax.distributed.initialize(
+            distribution.address,
+            distribution.processes,
+            distribution.process,
+            **{name: limits[name] for name in limits if name in known},
+        )
+    except RuntimeError as error:
+        if "before any JAX" not in str(error):
+            raise
+        _Connection.is_complete = True
+        raise RuntimeError(
+            "Processes must be connected before the first array or model is "
+            "made. Received: distribute after JAX has computed something. "
+            "Give `train` functions that build the networks, and call it "
+            "first"
+        ) from error
+
+
+def _wait_for_processes():
+    multihost = _checks.require("jax.experimental.multihost_utils", extra="jax")
+    multihost.sync_global_devices("cbam_keras")
+
+
+def _check_port(address):
+    _, port = _checks.parse_address(address)
+    with socket.socket() as probe:
+        # As a server does, which may follow right after another.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ValueError(
+                "`address` must have a port that is free on the machine of "
+                f"process 0. Received: address={address!r} "
+                f"({error.strerror})"
+            ) from error
+
+
+def _leave():
+    if not _Connection.is_complete:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # JAX's own exit would wait for processes that may be gone.
+        os._exit(_Connection.status)

@@ -1,0 +1,482 @@
+"""Every option of the command: its name, value, default and help.
+
+Needs the standard library alone, since it is read before Keras is imported,
+so that help and mistakes take no seconds. A test compares names, defaults and
+choices with the functions that they are for.
+"""
+
+import argparse
+import inspect
+
+NETWORKS = (
+    *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
+    *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
+)
+# Options that take names, in place of which their help has NAMES.
+CHOICES = {
+    "algorithm": ("random", "hyperband", "bayesian", "grid"),
+    "attention": ("none", "cbam", "se", "channel", "spatial"),
+    "augment": (
+        *("flip", "crop", "random_resized_crop", "rand_augment"),
+        *("mixup", "cutmix"),
+    ),
+    "backbone": NETWORKS[1:],
+    "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
+    "method": ("grad_cam", "grad_cam++", "hires_cam"),
+    "mixed_precision": ("float16", "bfloat16"),
+    "model": NETWORKS,
+    "order": ("channel_first", "spatial_first", "parallel"),
+    "recipe": ("default", "imagenet", "small_images"),
+    "split": ("train", "validation", "test"),
+}
+BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
+# Those that take numbers, and others, with what the help shows for values.
+INTEGERS = """
+    batch_size confirm draw epochs image_size keep kernel_size max_trials
+    process processes reduction_ratio seed seeds tables workers
+""".split()
+NUMBERS = ("learning_rate", "max_macs", "max_parameters")
+VALUES = {
+    "address": "HOST:PORT",
+    "channel_pool_types": "POOLS",
+    "class": "NAME|INDEX",
+    "class_names": "FILE",
+    "count": "N|all",
+    "data": "NAME|FOLDER",
+    "data_dir": "DIR",
+    "head": "NAME|INDEX",
+    "hypermodel": "MODULE:FUNCTION",
+    "import": "MODULE",
+    "layer": "NAME",
+    "manual_dir": "DIR",
+    "output": "DIR",
+    "preprocess": "MODULE:FUNCTION",
+    "spatial_pool_types": "POOLS",
+}
+LAYER = "MODULE:CLASS, a layer of your own"
+# Keywords of `add_argument`.
+SEVERAL = {"action": "extend", "nargs": "+"}
+ON_OR_OFF = {"action": argparse.BooleanOptionalAction}
+MODULES = {"action": "append", "dest": "modules", "default": []}
+SIZE = "resize images to a square of that side, in pixels"
+HELP = {
+    "address": "of process 0, if several machines train one network (JAX)",
+    "algorithm": "how the next trial is chosen: NAMES",
+    "attention": "what is compared: NAMES",
+    "augment": "augmentation of training images, one or several: NAMES",
+    "backbone": "the network below the detector: NAMES",
+    "batch_size": "images per step",
+    "channel_pool_types": "of the channel gate (default: avg+max)",
+    "class": "the class to explain (default: the true one, as in the paper; "
+    "if it is not known, the one that each model predicts)",
+    "class_names": "a text file with a name per line, in the order of the "
+    "models' classes; the true classes of images are found by name (default: "
+    "the names in the results.json beside a model; without it the models are "
+    "assumed to have the order of the data, for folders the alphabetical one)",
+    "confirm": "how many fresh seeds the best configurations and the controls "
+    "are trained with again; 0 for none",
+    "count": "how many images of the data, or of each folder, are chosen at "
+    "random, equally many of each class; files given by name are all explained",
+    "csv": "print CSV",
+    "data": "mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
+    "of TensorFlow Datasets such as cifar10, or a folder with a folder of "
+    "images per class",
+    "data_dir": "the folder of TensorFlow Datasets (default: "
+    "~/tensorflow_datasets)",
+    "distribute": "share each batch among all devices of this machine",
+    "download": "download and prepare the dataset if necessary",
+    "draw": "how many images are drawn and kept as arrays; the others count "
+    "only in the means",
+    "dry_run": "only print what would be trained and how long it would take, "
+    "from a few timed steps",
+    "epochs": "epochs of each training",
+    "format": "NAMES; litert is the former TensorFlow Lite, and torch a "
+    "program of torch.export",
+    "head": "the output to explain, for models with several",
+    "hypermodel": "a function of your own, or a keras_tuner.HyperModel, with "
+    "a search space of its own",
+    "identity_init": "whether gates start at one and the spatial one is "
+    "normalized, instead of as in the paper; it helps networks that are too "
+    "small for their task (default: yes)",
+    "image_size": f"{SIZE} (default: as they are, or 224 where they differ)",
+    "import": "a module that registers custom layers, imported first; repeat "
+    "it for several",
+    "json": "print the result as JSON, and the progress on stderr",
+    "keep": "how many of the best trials keep their weights",
+    "kernel_size": "of the spatial gate, odd",
+    "layer": "the layer whose output is explained, e.g. stage3_block2_out, or "
+    "backbone/conv5 in a nested model (default: the last feature map)",
+    "learning_rate": "the highest learning rate of the schedule",
+    "manual_dir": "the folder with archives that you download by hand, as for "
+    "imagenet2012",
+    "markdown": "print Markdown",
+    "max_macs": "likewise, in multiply-accumulates of one image, as 1e9",
+    "max_parameters": "record larger networks as over budget, without "
+    "training them",
+    "max_trials": "how many trials (default: 14; hyperband and grid end by "
+    "themselves)",
+    "method": "how heat maps are computed: NAMES",
+    "mixed_precision": "compute in half precision: NAMES (float16 without a "
+    "value)",
+    "model": "the network: NAMES",
+    "no_report": "do not write the result as a page, report.html",
+    "order": "of CBAM's gates: NAMES (default: channel_first)",
+    "output": "the folder for all files",
+    "overwrite": "delete the run in the output folder and start again",
+    "preprocess": "function applied to images (B, H, W, C) in [0, 255] before "
+    "a model gets them, e.g. keras.applications.resnet50:preprocess_input "
+    "(default: none, as for networks of cbam-keras train)",
+    "process": "which of them this is, from 0",
+    "processes": "how many processes there are, one per machine",
+    "quiet": "print only the result, and warnings",
+    "recipe": "NAMES: sets the options below unless given (default: the "
+    "values below)",
+    "reduction_ratio": "of the channel gate",
+    "resume": "resume the run in the output folder, as is done without this "
+    "option too",
+    "seed": "of everything random (default: 0)",
+    "seeds": "how many seeds, from 0; several give mean, deviation, and the "
+    "interval of each difference",
+    "spatial_pool_types": "of the spatial gate (default: avg+max)",
+    "split": "the split of the data: NAMES",
+    "stages": "search in which stages attention is, too",
+    "tables": "of the paper (default: 1 2 3 4)",
+    "tensorboard": "write logs for TensorBoard",
+    "workers": "train N networks at a time on this machine, each with its own "
+    "GPU or its share of the cores; on several machines, give the same "
+    "command on each, see docs/cluster",
+}
+
+
+def _add(group, names, *, own=None, aliases=(), **more):
+    """Adds options.
+
+    Args:
+        group: A parser, or a group of one.
+        names: String, the names of options, separated by spaces.
+        own: String, what they take besides names, as `"MODULE:CLASS, ..."`.
+        aliases: Sequence of strings, other names.
+        **more: By the name of an option, the default that its help shows.
+            Otherwise keywords of `add_argument` for all.
+    """
+    shown = {name: more.pop(name) for name in names.split() if name in more}
+    for name in names.split():
+        choices = more.get("choices") or CHOICES.get(name, ())
+        value = {"help": HELP[name].replace("NAMES", ", ".join(choices))}
+        if own:
+            value["help"] += f"; or {own}"
+            value["type"] = _name_or(own.split(",")[0], choices)
+        if name in shown:
+            value["help"] += f" (default: {shown[name]})"
+        if name in INTEGERS:
+            value |= {"type": int, "metavar": "N"}
+        elif name in NUMBERS:
+            value |= {"type": float, "metavar": "NUMBER"}
+        elif name in VALUES:
+            value |= {"metavar": VALUES[name]}
+        elif own:
+            value |= {"metavar": "NAME"}
+        elif choices:
+            value |= {"choices": choices, "metavar": "NAME"}
+        else:
+            value |= {"action": "store_true"}
+        names_of = f"--{name.replace('_', '-')}", *aliases
+        group.add_argument(*names_of, **value | more)
+
+
+def _name_or(kind, names):
+    def check(text):
+        if ":" not in text and text not in names:
+            raise argparse.ArgumentTypeError(
+                f"invalid choice: {text!r} (choose from {', '.join(names)}, "
+                f"or {kind})"
+            )
+        return text
+
+    return check
+
+
+def add_options(parser, command):
+    """Adds the options of a subcommand, and its description and examples."""
+    parser.usage = "%(prog)s [options]"
+    function = globals()[command]
+    function(parser)
+    text = inspect.getdoc(function) or ""
+    parser.description, _, parser.epilog = text.partition("\n\n")
+    for action in parser._actions:
+        if str(action.default) not in (
+            "None",
+            "False",
+            "[]",
+            argparse.SUPPRESS,
+        ):
+            action.help += f" (default: {action.default})"
+
+
+# A function for each subcommand; its docstring is what the help says.
+
+
+def train(parser):
+    """Trains a network without attention, with SE and with CBAM under equal
+    conditions and ends with a table, a sentence on the differences, and the
+    command that draws where the networks look. The same command given again
+    resumes. Without arguments: a tiny ResNet on crowded digits, about two
+    minutes on a CPU.
+
+    examples:
+      cbam-keras train
+      cbam-keras train --attention none cbam --seeds 5
+      cbam-keras train --attention none cbam my_layers:MyGate
+      cbam-keras train --model my_networks:build
+      cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
+      cbam-keras train --data photos --image-size 64 --augment flip crop
+    """
+    _add_model(parser)
+    _add_compared(parser, "4 in the network tiny, otherwise 16")
+    _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
+    _add_data(parser)
+    _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
+    group = _add_rare(parser, "data_dir manual_dir distribute")
+    _add(group, "address processes process")
+
+
+def ablate(parser):
+    """Trains the networks of the paper's Tables 1, 2 and 3 and baseline, SE and
+    CBAM of Table 4 over several seeds, and ends with those tables: mean,
+    deviation, and the paired difference to the baseline. The same command given
+    again resumes.
+
+    examples:
+      cbam-keras ablate
+      cbam-keras ablate --tables 1 2 --seeds 5 --epochs 10
+      cbam-keras ablate --data photos --image-size 64 --quiet --csv > table.csv
+    """
+    _add_model(parser)
+    _add(parser, "tables", **SEVERAL, metavar="TABLE")
+    _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
+    _add_data(parser)
+    _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
+    group = _add_rare(parser, "data_dir manual_dir")
+    _add(group, "identity_init", **ON_OR_OFF)
+
+
+def detect(parser):
+    """Trains KerasHub's RetinaNet on a backbone without attention, with SE and
+    with CBAM under equal conditions, and ends with a table of mean average
+    precision as COCO measures it. The same command given again resumes.
+
+    examples:
+      cbam-keras detect
+      cbam-keras detect --attention none cbam --seeds 3
+      cbam-keras detect --data photos --image-size 320 --augment flip
+      cbam-keras detect --data voc/2007 --download --backbone resnet18
+    """
+    _add(parser, "backbone")
+    _add_compared(parser, "16")
+    _add_run(parser, "runs/detect-DATA-BACKBONE", seeds=1)
+    group = parser.add_argument_group("data")
+    text = "digit_scenes (embedded), a folder with COCO's annotations, or a "
+    text += "dataset of TensorFlow Datasets with boxes, such as voc/2007"
+    _add(group, "data", help=text)
+    _add(group, "download")
+    text = f"{SIZE} (default: as they are, or 320 where they differ)"
+    _add(group, "image_size", help=text)
+    _add(group, "augment", **SEVERAL, choices=BOX_AUGMENTATIONS)
+    _add(
+        parser.add_argument_group("training"),
+        "epochs batch_size learning_rate",
+        epochs="12",
+        batch_size="16",
+        learning_rate="0.002",
+    )
+    _add_rare(parser, "data_dir")
+    parser.set_defaults(backbone="small", data="digit_scenes")
+
+
+def tune(parser):
+    """Searches the reduction ratio and kernel size of CBAM, beside no attention
+    and SE, and whatever else you give several values, by KerasTuner. Then
+    trains the best configurations and both controls again from fresh seeds, and
+    ends with whether attention improves accuracy on this dataset. If it is
+    killed, the same command resumes it. Without arguments: a tiny ResNet on
+    crowded handwritten digits, 26 trainings of one epoch.
+
+    examples:
+      cbam-keras tune
+      cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
+      cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
+      cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
+    """
+    _add_model(parser)
+    _add(parser, "algorithm max_trials max_parameters max_macs")
+    _add(parser, "confirm", aliases=("--seeds",))
+    _add_run(parser, "runs/tune-DATA-MODEL", seeds=None)
+    group = parser.add_argument_group(
+        "search space",
+        "Each takes one value, which fixes it, or several to choose from.",
+    )
+    _add(group, "attention", own=LAYER, **SEVERAL, attention="none se cbam")
+    _add(
+        group,
+        "reduction_ratio kernel_size order channel_pool_types "
+        "spatial_pool_types learning_rate",
+        **SEVERAL,
+        reduction_ratio="2 4 8 16, and 4 for se",
+        kernel_size="3 5 7",
+        learning_rate="that of the recipe",
+    )
+    _add(group, "stages")
+    _add_data(parser)
+    _add_training(parser, "1")
+    group = _add_rare(parser, "data_dir manual_dir hypermodel keep")
+    _add(group, "identity_init", **ON_OR_OFF)
+    parser.set_defaults(algorithm="random", confirm=3, keep=3)
+
+
+def table(parser):
+    """Builds the networks of Tables 1 to 5 of the paper and prints their
+    parameters and multiply-accumulates beside the printed ones, with the errors
+    that the paper reports. About half a minute for all.
+
+    examples:
+      cbam-keras table
+      cbam-keras table resnet50 resnet50-cbam --markdown
+    """
+    parser.usage += " [NAME ...]"
+    text = "rows, as resnet50-cbam (default: all)"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=text)
+    _add(parser.add_mutually_exclusive_group(), "markdown json")
+    text = "a folder that also gets tables.md and tables.json"
+    _add(parser, "output", help=text)
+
+
+def audit(parser):
+    """Runs a layer with weights and features that tell its parts apart, and
+    says where it departs from the paper. The exit status is 0 without
+    departures and 1 with some.
+
+    examples:
+      cbam-keras audit my_model:CBAMBlock
+    """
+    parser.usage += " MODULE:CLASS"
+    parser.add_argument(
+        "layer",
+        metavar="MODULE:CLASS",
+        help="a class of layers, or a function that takes the number of "
+        "channels and returns a layer, or of a tensor that calls layers, in a "
+        "module that is installed or in this folder",
+    )
+
+
+def export(parser):
+    """Exports a model to another format, runs the result in the runtime of that
+    format, where it is installed, and compares its outputs with the model's. If
+    they differ, nothing is written.
+
+    examples:
+      cbam-keras export model.keras --format onnx
+      cbam-keras export model.keras --format saved_model --output serving
+    """
+    parser.usage += " --format NAME MODEL"
+    text = "a file, .keras or .h5"
+    parser.add_argument("model", metavar="MODEL", help=text)
+    _add(parser, "format", required=True)
+    _add(
+        parser,
+        "output",
+        metavar="PATH",
+        help="the file, or the folder of a SavedModel, which must not exist "
+        "yet (default: the path of the model, with the ending of the format)",
+    )
+    _add(parser, "import", **MODULES)
+
+
+def explain(parser):
+    """Draws where networks look, side by side: Grad-CAM as in the figure of the
+    paper, and the attention maps of each layer. The files that it writes are
+    described in docs/guides/attention.md.
+
+    examples:
+      cbam-keras explain runs/train-crowded_mnist-tiny
+      cbam-keras explain baseline.keras cbam.keras photos/ --class cat
+      cbam-keras explain cbam.keras --data cluttered_mnist --count all
+      cbam-keras explain cbam.keras it.jpg --layer stage3_block2_out
+    """
+    parser.usage += " MODEL|RUN|IMAGE|FOLDER ..."
+    parser.anywhere = "paths"
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="MODEL|RUN|IMAGE|FOLDER",
+        help="models (.keras, .h5) or output folders of train and tune, whose "
+        "models and embedded data are taken; and images (BMP, GIF, JPEG, PNG, "
+        "WebP) or folders of images with their subfolders; a folder named "
+        "after a class gives the true class of its images",
+    )
+    _add(parser, "class", dest="wanted")
+    output = "runs/explain-NAME, with the first name"
+    names = "method layer class_names draw output quiet no_report"
+    _add(parser, names, output=output)
+    group = parser.add_argument_group("data")
+    _add(group, "data download")
+    text = "of images, for models that take any (default: that of another "
+    text += "model, as they are, or 224 where they differ)"
+    _add(group, "image_size", help=text)
+    _add(group, "split count")
+    text = "seed of that choice, and of the validation split"
+    _add(group, "seed", help=text)
+    group = parser.add_argument_group("models")
+    _add(group, "preprocess head batch_size")
+    _add(group, "import", **MODULES)
+    _add(parser.add_argument_group("rarely used"), "data_dir manual_dir")
+    parser.set_defaults(method="grad_cam", draw=8, split="test", count="8")
+    parser.set_defaults(seed=0, batch_size=32)
+
+
+# What several subcommands share.
+
+
+def _add_model(parser):
+    text = "a function of your own that takes `attention` and returns a "
+    _add(parser, "model", own=f"MODULE:FUNCTION, {text}keras.Model")
+    parser.set_defaults(model="tiny")
+
+
+def _add_compared(parser, ratio):
+    _add(parser, "attention", own=LAYER, **SEVERAL, attention="none se cbam")
+    group = parser.add_argument_group("attention layers")
+    names = "reduction_ratio kernel_size order"
+    _add(group, names, reduction_ratio=ratio, kernel_size="7")
+    _add(group, "identity_init", **ON_OR_OFF)
+
+
+def _add_run(parser, output, form="json", *, seeds):
+    """Adds what runs have alike; `form` are forms of the result."""
+    if seeds is not None:
+        _add(parser, "seeds")
+    names = "workers dry_run output quiet no_report"
+    _add(parser, names, output=output)
+    _add(parser.add_mutually_exclusive_group(), "overwrite resume")
+    _add(parser.add_mutually_exclusive_group(), form)
+    parser.set_defaults(seeds=seeds, workers=1)
+
+
+def _add_data(parser):
+    group = parser.add_argument_group("data")
+    _add(group, "data download image_size")
+    _add(group, "augment", **SEVERAL)
+    parser.set_defaults(data="crowded_mnist")
+
+
+def _add_training(parser, epochs, learning_rate=None):
+    group = parser.add_argument_group("training")
+    _add(group, "recipe epochs batch_size seed", epochs=epochs, batch_size="64")
+    if learning_rate:
+        _add(group, "learning_rate", learning_rate=learning_rate)
+
+
+def _add_rare(parser, names):
+    group = parser.add_argument_group("rarely used")
+    _add(group, "mixed_precision", nargs="?", const="float16")
+    _add(group, f"tensorboard {names}")
+    return group
