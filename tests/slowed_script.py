@@ -13,14 +13,14 @@ import digits
 import networks
 
 from cbam_keras import _process, cli
-from cbam_keras.study.checkpoints import Progress
+from cbam_keras.study import checkpoints
 
 MARKS = pathlib.Path(os.environ["MARKS"])
 SECONDS_PER_BATCH = 0.3
 
 digits.replace(digits.few)
 networks.replace_tiny()
-_raise_if_noted, _save = _process.raise_if_noted, Progress.save
+_raise_if_noted, _save = _process.raise_if_noted, checkpoints.save
 
 
 def mark(text):
@@ -34,13 +34,13 @@ def step():
     _raise_if_noted()
 
 
-def save(progress, state, model):
+def save(*arguments):
     mark("saving")
-    _save(progress, state, model)
+    _save(*arguments)
     mark("saved")
 
 
-_process.raise_if_noted, Progress.save = step, save
+_process.raise_if_noted, checkpoints.save = step, save
 
 
 def build(hp):

@@ -19,7 +19,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it. In the first part
 # are the layers and what looks at networks, in the second what trains them.
 LIBRARY = """
-    _version _process _checks _fused optimizers _files _terminal _run_folder
+    _version _process _checks _fused optimizers _files _terminal
     layers convert _inspection plotting models insertion profiling presets
     explain monitor auditing exporting
 """.split()

@@ -145,7 +145,7 @@ def test_hostile_names_stay_text(command, tmp_path):
 OLD_TEXTS = {
     "train": "cbam by +5.00 and se by +2.00",
     "seeds": "Not trained yet: cbam, se (seed 1)",
-    "ablate": '"CBAM" (lower error)',
+    "ablate": "cbam is ahead of none",
     "detect": "cbam by +2.0 points",
     "tune": "The search is not finished",
 }
@@ -161,9 +161,6 @@ def test_folders_of_earlier_versions_are_read(command, tmp_path):
     results = study.Results.read(folder)
     if command == "ablate":
         assert results.values("cbam", "test_accuracy") == {0: 0.9, 1: 0.89}
-        assert results.values("se", "top5_accuracy") == {0: 0.99, 1: 0.98}
-        (_, cbam, _) = results.to_dataframe()["macs"]
-        assert cbam == 1
     if command == "train":
         assert [row["network"] for row in results.history] == list(NETWORKS)
 

@@ -164,7 +164,7 @@ unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
     [
         ([linear], TypeError, "a keras.Model or a mapping"),
         ({1: linear}, TypeError, "a keras.Model or a mapping"),
-        ({}, ValueError, "at least one network"),
+        ({}, ValueError, "one or several with different names"),
         ({"a/b": linear}, ValueError, "file names"),
         (lambda: None, TypeError, "must return a keras.Model"),
         (lambda: unknown, ValueError, "known input shape"),
@@ -272,7 +272,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
         (arrays, {"boxes": 1}, "`data_options` must be one of .*boxes"),
         (arrays, {"downlod": True}, 'Did you mean "download"'),
         (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
-        (functools.partial(LOAD, boxes=True), {}, "images and labels only"),
+        (functools.partial(LOAD, boxes=True), {}, "labels only.*boxes=True"),
         (LOAD, {"download": True}, "must be left out for images that are lo"),
     ],
 )

@@ -12,22 +12,13 @@ networks are variants like any other.
 - `networks`: networks built, checked and compiled.
 - `folder`: the output folder, its locks and settings.
 - `legacy`: output folders of earlier versions.
-- `workers`: several processes on one machine.
+- `workers`: several processes that share work.
 - `results`: `Results`: rows, a table, a verdict.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
 - `tensorboard`: logs for TensorBoard.
 """
 
-from cbam_keras._run_folder import (
-    EXPLANATIONS,
-    FORMAT,
-    REPORT,
-    RESULTS,
-    as_written,
-    default_output,
-    started_by,
-)
 from cbam_keras.study.cell import (
     FINISHED,
     Outcome,
@@ -37,7 +28,17 @@ from cbam_keras.study.cell import (
     train_cell,
 )
 from cbam_keras.study.estimate import Cost, Estimate, cost_of, estimate
-from cbam_keras.study.folder import StudyFolder
+from cbam_keras.study.folder import (
+    EXPLANATIONS,
+    FORMAT,
+    REPORT,
+    RESULTS,
+    StudyFolder,
+    as_written,
+    default_output,
+    started_by,
+    versions,
+)
 from cbam_keras.study.legacy import read_content
 from cbam_keras.study.networks import (
     build_seeded,
@@ -56,7 +57,7 @@ from cbam_keras.study.tensorboard import (
     log_options,
     logs_of,
 )
-from cbam_keras.study.workers import Worker, payload_of
+from cbam_keras.study.workers import Worker, payload_of, take_turns
 
 __all__ = [
     "Budget",

@@ -1,7 +1,7 @@
 """Output folders of any version, as `results.json` describes them now.
 
 Before `"format": 2` each kind of run had a layout of its own. Such a run is
-not resumed, but its results are read.
+not resumed, but its results are read; those of an ablation as of a study.
 """
 
 import json
@@ -21,13 +21,7 @@ PLACES = {
 
 
 def read_content(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns what `results.json` in a folder holds, or would hold now.
-
-    Raises:
-        OSError: If there is none.
-        ValueError: If it is of another kind.
-        KeyError: If a part is missing; damage has many types.
-    """
+    """Returns what `results.json` in a folder holds, or would hold now."""
     if (folder / SEARCH).exists():
         return _search(folder, _read(folder / SEARCH))
     content = _read(folder / RESULTS)
@@ -66,46 +60,7 @@ def _content(old, kind, data, networks, cells, **more):
     }
 
 
-def _classifiers(folder, old):
-    settings, data = old["settings"], old["settings"]["data"]
-    if "name" in data:
-        data = {str(settings["recipe"]["seed"]): data}
-    names = list(settings["networks"])
-    rows = old.get("rows", ())
-    cells = []
-    for seed, description in data.items():
-        for name in names:
-            place = PLACES[old["kind"]].format(seed=seed, name=name)
-            path = folder / place / RESULTS
-            run = _read(path) if path.exists() else {"runs": ()}
-            images = description["sizes"]["test"]
-            for found in run["runs"]:
-                if found["network"] == name:
-                    # Accuracies were stored as float32.
-                    hits = round(found["test_accuracy"] * images)
-                    metrics = {
-                        "val_accuracy": found["best_validation_accuracy"],
-                        "test_accuracy": hits / images,
-                    }
-                    cell = _cell(run, found, seed, name, metrics)
-                    cell["file"] = f"{place}/{found['file']}".removeprefix("./")
-                    cells.append(cell)
-    if old["kind"] != "ablation":
-        return _content(old, "train", data, names, cells)
-    # The networks in the order of their first rows.
-    by_label = {row["attention"]: row for row in rows}
-    by_name = dict(zip(names, by_label.values(), strict=False))
-    for cell in cells:
-        row = by_name.get(cell["variant"], {})
-        cell["macs"] = row.get("macs")
-        if row.get("top5_errors"):
-            error = row["top5_errors"][old["seeds"].index(cell["seed"])]
-            cell["metrics"]["top5_accuracy"] = 1 - error / 100
-    tables = sorted({row["table"] for row in rows})
-    return _content(old, "ablate", data, names, cells, tables=tables)
-
-
-def _cell(old, run, seed, name, metrics):
+def _cell(old, run, seed, name, metrics, place="."):
     return {
         "variant": run["network"],
         "seed": int(seed),
@@ -114,13 +69,37 @@ def _cell(old, run, seed, name, metrics):
         "metrics": metrics,
         "best_epoch": run.get("best_epoch"),
         "seconds_per_epoch": run["seconds_per_epoch"],
-        "file": run["file"],
+        "file": f"{place}/{run['file']}".removeprefix("./"),
         "history": [
             {key: value for key, value in row.items() if key != "network"}
             for row in old.get("history", ())
             if row["network"] == name
         ],
     }
+
+
+def _classifiers(folder, old):
+    settings, data = old["settings"], old["settings"]["data"]
+    if "name" in data:
+        data = {str(settings["recipe"]["seed"]): data}
+    names, cells = list(settings["networks"]), []
+    for seed, description in data.items():
+        images = description["sizes"]["test"]
+        for name in names:
+            place = PLACES[old["kind"]].format(seed=seed, name=name)
+            path = folder / place / RESULTS
+            part = _read(path) if path.exists() else {"runs": ()}
+            for run in part["runs"]:
+                if run["network"] == name:
+                    # Accuracies were stored as float32.
+                    hits = round(run["test_accuracy"] * images)
+                    metrics = {
+                        "val_accuracy": run["best_validation_accuracy"],
+                        "test_accuracy": hits / images,
+                    }
+                    cells.append(_cell(part, run, seed, name, metrics, place))
+    kind = "study" if old["kind"] == "ablation" else "train"
+    return _content(old, kind, data, names, cells)
 
 
 def _detectors(old):

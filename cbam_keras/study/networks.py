@@ -91,17 +91,9 @@ def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss, accuracy = (
-        (
-            keras.losses.CategoricalCrossentropy,
-            keras.metrics.CategoricalAccuracy,
-        )
-        if one_hot
-        else (
-            keras.losses.SparseCategoricalCrossentropy,
-            keras.metrics.SparseCategoricalAccuracy,
-        )
-    )
+    kind = "" if one_hot else "Sparse"
+    loss = getattr(keras.losses, f"{kind}CategoricalCrossentropy")
+    accuracy = getattr(keras.metrics, f"{kind}CategoricalAccuracy")
     model.compile(
         optimizer,
         loss=loss(from_logits=not _ends_in_softmax(model)),
@@ -127,17 +119,17 @@ def count_parameters(model):
 
 def fingerprint(model):
     """Returns a hash of the types and configs of all layers, names aside."""
+
+    def layers_of(model):
+        for layer in model.layers:
+            if isinstance(layer, keras.Model):
+                yield from layers_of(layer)
+            else:
+                yield layer
+
     configs = [
         (type(layer).__name__, {**layer.get_config(), "name": None})
-        for layer in _all_layers(model)
+        for layer in layers_of(model)
     ]
     text = json.dumps(configs, default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _all_layers(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
-        else:
-            yield layer

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cbam_keras import _checks
 
@@ -16,20 +17,7 @@ MAX_SEEDS = 1000
 class Measured:
     """One measure of a network over seeds, compared with a baseline.
 
-    Attributes:
-        values: Tuple of numbers in [0, 1], one per seed.
-        mean: Number, their mean.
-        deviation: Number, their standard deviation (n - 1), or `None` for
-            one seed.
-        difference: Number, the mean over the seeds of its value minus that
-            of the baseline, or `None` for the baseline.
-        interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference (Student's t over the seeds), or `None` for the
-            baseline and for one seed.
-        seeds_to_tell: Integer, how many seeds would probably tell the
-            difference from zero if it is as large as it looks; `None` where
-            there is no interval, or it excludes zero, or no number up to
-            1,000 would.
+    See `Row` for its attributes.
     """
 
     values: tuple[float, ...]
@@ -48,20 +36,23 @@ class Measured:
         `differences` are those to the baseline for the seeds that both have,
         `None` for the baseline itself.
         """
-        mean = statistics.fmean(values)
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        if not differences:
-            return cls(tuple(values), mean, deviation)
-        difference = statistics.fmean(differences)
-        if len(differences) == 1:
-            return cls(tuple(values), mean, deviation, difference)
-        spread = statistics.stdev(differences)
-        reach = _reach(spread, len(differences))
-        return cls(
-            *(tuple(values), mean, deviation, difference),
-            interval=(difference - reach, difference + reach),
-            seeds_to_tell=_seeds_to_tell(difference, spread, len(differences)),
-        )
+        found: dict[str, Any] = {
+            "values": tuple(values),
+            "mean": statistics.fmean(values),
+        }
+        if len(values) > 1:
+            found["deviation"] = statistics.stdev(values)
+        if differences:
+            difference = statistics.fmean(differences)
+            found["difference"] = difference
+            if len(differences) > 1:
+                spread = statistics.stdev(differences)
+                reach = _reach(spread, len(differences))
+                found["interval"] = (difference - reach, difference + reach)
+                found["seeds_to_tell"] = _seeds_to_tell(
+                    difference, spread, len(differences)
+                )
+        return cls(**found)
 
     def mean_cell(self, digits: int = 2) -> str:
         """Returns mean and deviation in percent, for a table."""
@@ -105,11 +96,7 @@ def verdict(
 ) -> str:
     """Returns how networks compare with the baseline, as a sentence.
 
-    Args:
-        networks: Mapping of names to what was measured of each.
-        baseline: String, its name, which may be among them.
-        measure: String, what was measured. Defaults to `"test accuracy"`.
-        digits: Integer, the decimals of a percentage. Defaults to `2`.
+    `networks` may hold the baseline, too; `digits` are those of a percentage.
     """
     others = {
         name: measured
