@@ -154,7 +154,7 @@ class AblationResults(_terminal.Tabular):
         # Some are in two tables.
         clear = {
             (text, rows[0].attention)
-            for rows in self._by_table().values()
+            for rows in self._by_table()
             for text in _clear(rows)
         }
         listed = ", ".join(sorted({text for text, _ in clear}))
@@ -209,8 +209,8 @@ class AblationResults(_terminal.Tabular):
             **({"top-5 error (%)": "right"} if top5 else {}),
             "s / epoch": "right",
         }
-        for table, rows in self._by_table().items():
-            cells = []
+        for rows in self._by_table():
+            table, cells = rows[0].table, []
             for row in rows:
                 texts = [
                     row.attention,
@@ -272,17 +272,15 @@ class AblationResults(_terminal.Tabular):
         tables: dict[int, list[AblationRow]] = {}
         for row in self.rows:
             tables.setdefault(row.table, []).append(row)
-        return tables
+        return list(tables.values())
 
     @property
     def _comparisons(self):
         """How many different comparisons there are; some are in two tables."""
-        pairs = {
-            (row.attention, rows[0].attention)
-            for rows in self._by_table().values()
-            for row in rows[1:]
-        }
-        return len(pairs)
+        by_table = self._by_table()
+        return len(
+            {(r.attention, t[0].attention) for t in by_table for r in t[1:]}
+        )
 
 
 def _clear(rows):
@@ -479,11 +477,7 @@ def _builder(model):
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"
-    return functools.partial(_call, model), label
-
-
-def _call(model, images, attention):
-    return model(attention)
+    return (lambda images, attention: model(attention)), label
 
 
 def _check_tables(tables):
@@ -500,18 +494,18 @@ def _check_tables(tables):
 def _finish(results, folder, tables, network):
     """Writes the tables and the figure."""
     ablation = results_of(results, tables, network)
-    with folder.drawing(results, tables=tables) as needed:
-        if not needed or not ablation.rows:
-            return
-        for name, text in (
-            ("tables.md", ablation.markdown()),
-            ("tables.csv", ablation.csv()),
-        ):
-            with _files.replacing(folder.path / name) as beside:
-                beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-        figure = plotting.plot_ablation(ablation, ablation.title)
-        with _files.replacing(folder.path / "ablation.png") as beside:
-            figure.savefig(beside, dpi=150)
+    folder.add(verdict=results.verdict, tables=tables)
+    if not ablation.rows:
+        return
+    for name, text in (
+        ("tables.md", ablation.markdown()),
+        ("tables.csv", ablation.csv()),
+    ):
+        with _files.replacing(folder.path / name) as beside:
+            beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    figure = plotting.plot_ablation(ablation, ablation.title)
+    with _files.replacing(folder.path / "ablation.png") as beside:
+        figure.savefig(beside, dpi=150)
 
 
 def results_of(

@@ -1,6 +1,5 @@
 """Training by recipe, resumable after a crash."""
 
-import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -109,7 +108,8 @@ def train(
                     f'{value!r}, networks=model "{networks.name}"'
                 )
         settings["layers"] = study.fingerprint(networks)
-        networks = {networks.name: functools.partial(_same, networks)}
+        model = networks
+        networks = {model.name: lambda: model}
     if not isinstance(networks, Mapping) or not all(
         isinstance(name, str) and callable(build)
         for name, build in networks.items()
@@ -126,7 +126,7 @@ def train(
         study.Study(
             task=study.Classification(images),
             variants=[
-                study.Variant(name, functools.partial(_built, build))
+                study.Variant(name, lambda data, build=build: build())
                 for name, build in networks.items()
             ],
             seeds=(recipe.seed,),
@@ -147,16 +147,8 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     """Draws the history of the networks of the first seed."""
     seed = results.seeds[0]
     rows = [r for r in results.history if r.get("seed", seed) == seed]
-    with folder.drawing(results) as needed:
-        if needed and rows:
-            figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
-            with _files.replacing(folder.path / "curves.png") as beside:
-                figure.savefig(beside, dpi=150)
-
-
-def _same(model):
-    return model
-
-
-def _built(build, data):
-    return build()
+    if rows:
+        figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
+        with _files.replacing(folder.path / "curves.png") as beside:
+            figure.savefig(beside, dpi=150)
+    folder.add(verdict=results.verdict)

@@ -171,17 +171,6 @@ def test_rows_have_the_errors_of_the_runs_paired_by_seed(ran):
         assert row.interval[0] <= row.difference <= row.interval[1]
 
 
-def test_parameters_and_macs_are_counted(ran):
-    none, se, cbam = ran[0].rows
-    # A 1x1 convolution of 4 filters with biases, and 10 classes.
-    assert none.parameters == (1 + 1) * 4 + (4 + 1) * 10
-    assert none.macs == 4 * 4 * 4 + 4 * 10
-    # One hidden unit with its bias, and back.
-    assert se.parameters - none.parameters == (4 + 1) + (1 + 1) * 4
-    # The spatial kernel for two maps, without bias, and its normalization.
-    assert cbam.parameters - se.parameters == 7 * 7 * 2 + 2
-
-
 def test_the_output_folder_has_all_files(ran):
     results, call = ran
     others = {p.name for p in call["output"].iterdir() if p.suffix != ".keras"}

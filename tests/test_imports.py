@@ -291,7 +291,7 @@ INSIDES = {
     "fused_checks": "_fused.private",
     "layer_checks": "_fused.decorator",
     "networks": "models.by_name",
-    "slowed_script": "_process study.checkpoints",
+    "slowed_script": "_process",
     "test_cli_command": "_terminal",
     "test_data_batches": "data.decoding",
     "test_devices": "_devices.devices _files",

@@ -25,6 +25,7 @@ from cbam_keras.study.checkpoints import (
 from cbam_keras.study.networks import (
     build_network,
     check_averages,
+    count_macs,
     count_parameters,
     fingerprint,
 )
@@ -255,14 +256,10 @@ def _count(model, budget, data, known):
     """Counts parameters and multiply-accumulates, within the budget."""
     known["parameters"] = count_parameters(model)
     limits = {} if budget is None else dataclasses.asdict(budget)
-    try:
-        profile = profiling.profile_model(model, data.image_shape)
-        # A total without layers of unknown kinds would be too low.
-        if not profile.uncounted or limits.get("macs") is not None:
-            known["macs"] = profile.macs
-    except (TypeError, ValueError, AttributeError):
-        if limits.get("macs") is not None:
-            raise
+    known["macs"] = count_macs(model, data.image_shape)
+    if known["macs"] is None and limits.get("macs") is not None:
+        # The error says what cannot be counted.
+        known["macs"] = profiling.profile_model(model, data.image_shape).macs
     over = [
         f"{known[key]:,} {word}, of at most {limits[key]:,.0f}"
         for key, word in (("parameters", "parameters"), ("macs", "MACs"))

@@ -9,9 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection, _terminal, profiling
+from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras._terminal import in_words
-from cbam_keras.study.networks import build_network, count_parameters
+from cbam_keras.study.networks import (
+    build_network,
+    count_macs,
+    count_parameters,
+)
 from cbam_keras.study.study import Study, Variant
 
 # Timed steps end after so many, or after so many seconds if there are some.
@@ -146,15 +150,10 @@ def cost_of(study: Study, variant: Variant, data: Any) -> Cost:
         data.set_epoch(0)
     step = float(statistics.median(np.diff(clock.ends[1:])))
     forward = FORWARD * step / data.batch_size
-    try:
-        profile = profiling.profile_model(model, data.image_shape)
-        macs = None if profile.uncounted else profile.macs
-    except (TypeError, ValueError, AttributeError):
-        macs = None
     return Cost(
         network=variant.name,
         parameters=count_parameters(model),
-        macs=macs,
+        macs=count_macs(model, data.image_shape),
         seconds_per_epoch=step * len(data.train)
         + forward * data.sizes.get("validation", 0),
         # The first steps compile.

@@ -239,21 +239,6 @@ class StudyFolder:
             self.content = content
             self._write()
 
-    @contextlib.contextmanager
-    def drawing(self, results: Any, **options: Any) -> Iterator[bool]:
-        """Gives whether figures and tables of these results are to be made.
-
-        At its end it is noted that they are, with the verdict and `options`
-        that they depend on. Within `locked`.
-        """
-        drawn = {
-            "networks": [[o.variant, o.seed] for o in results.finished],
-            "seeds": results.seeds,
-            **options,
-        }
-        yield self.content.get("drawn") != as_written(drawn)
-        self.add(drawn=drawn, verdict=results.verdict, **options)
-
     def write_history(self, unfinished: Sequence[Outcome] = ()) -> None:
         """Writes the epochs of all cells as CSV, within `locked`."""
         cells = [Outcome(**cell) for cell in self.content["cells"]]

@@ -8,7 +8,7 @@ import math
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _inspection, profiling
 from cbam_keras.recipes import DTYPES
 
 # Averages that hold more of their initial values are reported.
@@ -115,6 +115,16 @@ def _ends_in_softmax(model):
 def count_parameters(model):
     """Returns the number of trainable parameters."""
     return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+def count_macs(model, image_shape):
+    """Returns the multiply-accumulates for one image, if all are known."""
+    try:
+        profile = profiling.profile_model(model, image_shape)
+    except (TypeError, ValueError, AttributeError):
+        return None
+    # A total without layers of unknown kinds would be too low.
+    return None if profile.uncounted else profile.macs
 
 
 def fingerprint(model):
