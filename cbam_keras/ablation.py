@@ -62,6 +62,7 @@ ONE_SEED = (
     "One seed gives no interval: how much of a difference is chance is not "
     "known."
 )
+TWO_SEEDS = "Two seeds are too few to tell a difference from chance."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +152,8 @@ class AblationResults(_terminal.Tabular):
         """The differences in a sentence or two."""
         if len(self.seeds) == 1:
             return f"{ONE_SEED} Several seeds (--seeds 3) give one."
+        if len(self.seeds) == 2:
+            return TWO_SEEDS
         # Some are in two tables.
         clear = {
             (text, rows[0].attention)
@@ -180,10 +183,6 @@ class AblationResults(_terminal.Tabular):
             f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
             for title, columns, cells, note in self.tables()
         )
-
-    def csv(self) -> str:
-        """Returns the rows as CSV, with the error of each seed."""
-        return self.to_dataframe().to_csv(index=False)
 
     def json(self) -> str:
         """Returns everything as a JSON object."""
@@ -235,8 +234,8 @@ class AblationResults(_terminal.Tabular):
             f"same {self.test_images:,} test images; differences to "
             f'"{rows[0].attention}", paired by seed. '
         )
-        if len(self.seeds) == 1:
-            return text + ONE_SEED
+        if len(self.seeds) < 3:
+            return text + (ONE_SEED if len(self.seeds) == 1 else TWO_SEEDS)
         clear = _clear(rows)
         listed = f": {', '.join(clear)}" if clear else ""
         return text + (
@@ -542,7 +541,8 @@ def _rows(results, table, network):
         if name != first and first in names:
             pairs = zip(top1, baseline, strict=True)
             differences = [error - other for error, other in pairs]
-        errors = study.Measured.of(top1, differences)
+        images = results.test_images
+        errors = study.Measured.of(top1, differences, images, unit=100)
         yield AblationRow(
             table=table,
             network=network,

@@ -11,6 +11,8 @@ from cbam_keras import _checks
 CONFIDENCE = 0.95
 # Beyond so many seeds a difference matters to nobody.
 MAX_SEEDS = 1000
+# With fewer, chance makes differences alike too easily for a judgement.
+MIN_SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +31,19 @@ class Measured:
 
     @classmethod
     def of(
-        cls, values: Sequence[float], differences: Sequence[float] | None
+        cls,
+        values: Sequence[float],
+        differences: Sequence[float] | None,
+        images: int | None = None,
+        unit: float = 1.0,
     ) -> "Measured":
         """Returns the statistics of values, one per seed.
 
         `differences` are those to the baseline for the seeds that both have,
-        `None` for the baseline itself.
+        `None` for the baseline itself. If the values are fractions (or with
+        `unit=100` percentages) of so many test `images`, the deviation of the
+        differences counts as at least that of drawing the images: a fraction
+        d of n images has the standard deviation sqrt(d (1 - d) / n).
         """
         found: dict[str, Any] = {
             "values": tuple(values),
@@ -47,6 +56,10 @@ class Measured:
             found["difference"] = difference
             if len(differences) > 1:
                 spread = statistics.stdev(differences)
+                if images:
+                    part = min(abs(difference / unit), 1)
+                    drawn = unit * math.sqrt(part * (1 - part) / images)
+                    spread = max(spread, drawn)
                 reach = _reach(spread, len(differences))
                 found["interval"] = (difference - reach, difference + reach)
                 found["seeds_to_tell"] = _seeds_to_tell(
@@ -152,18 +165,26 @@ def judge(
             "variation between seeds"
         )
     low, high = (100 * end for end in measured.interval)
+    seeds = len(measured.values)
+    if low == high == 0:
+        return (
+            f"no difference seen between {network} and {baseline} in "
+            f"{measure} over {seeds} seeds"
+        )
     interval = (
         f"95 % interval {low:+.{digits}f} to {high:+.{digits}f} over "
-        f"{len(measured.values)} seeds"
+        f"{seeds} seeds"
     )
     if low <= 0 <= high:
-        seeds = "more than 1,000 seeds"
+        many = "more than 1,000 seeds"
         if measured.seeds_to_tell is not None:
-            seeds = f"about {measured.seeds_to_tell} seeds"
+            many = f"about {measured.seeds_to_tell} seeds"
         return (
             f"{differs}, which may be chance ({interval}; to show a "
-            f"difference of this size takes {seeds})"
+            f"difference of this size takes {many})"
         )
+    if seeds < MIN_SEEDS:
+        return f"{differs} ({interval}, which are too few to judge by)"
     word = "ahead of" if points > 0 else "behind"
     return (
         f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
