@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, data, study, training
+from cbam_keras import _checks, _files, data, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, make_attention
 from cbam_keras.models import NETWORKS
@@ -144,7 +144,7 @@ def compare(
         workers=workers,
         distribute=distribute,
         tensorboard=tensorboard,
-        finish=training.draw_curves,
+        finish=_draw,
     )
     command = None
     arguments = _data_arguments(images, data_options)
@@ -153,6 +153,12 @@ def compare(
         files = [str(results.output / str(run.file)) for run in first]
         command = shlex.join(["cbam-keras", "explain", *files, *arguments])
     return Comparison(**vars(results), command=command)
+
+
+def _draw(results, folder):
+    training.draw_curves(results, folder)
+    with _files.replacing(folder.path / "comparison.png") as beside:
+        results.plot().savefig(beside, dpi=150)
 
 
 def estimate(

@@ -87,6 +87,8 @@ def test_compare_trains_none_se_and_cbam_below_runs(compared):
     assert [run.file for run in compared.runs] == [f"{n}.keras" for n in NAMES]
     assert written(compared.output)["settings"]["model"] == "tiny"
     assert compared.seeds == (0,)
+    png = (compared.output / "comparison.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
 
 
 def test_the_baseline_has_no_attention_and_scales_its_images(compared):
@@ -261,6 +263,9 @@ def test_rows_have_intervals_over_seeds(seeded):
     text = str(seeded)
     assert "2 seeds" in text and "over 2 seeds" in seeded.verdict
     assert row.difference_cell() in text
+    frame = seeded.to_dataframe()
+    assert list(frame["variant"]) == ["none", "se"]
+    assert (frame["low"][1], frame["high"][1]) == row.interval
 
 
 def test_seeds_share_a_folder(seeded):

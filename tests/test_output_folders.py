@@ -69,6 +69,9 @@ def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
     [
         ("train", "notes.txt"),
         ("train", "pretrained.keras"),
+        ("train", "explain/notes.txt"),
+        ("train", "tensorboard/linear-seed0/train/notes.txt"),
+        ("train", ".cells/notes.txt"),
         ("compare", "seed-0/notes.txt"),
         ("compare", "mine/results.json"),
         ("ablate", "se/notes.txt"),
@@ -78,7 +81,7 @@ def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
 )
 def test_files_of_the_user_are_not_overwritten(name, mine, whole, tmp_path):
     output = shutil.copytree(whole(name)[0], tmp_path / "run")
-    (output / mine).parent.mkdir(exist_ok=True)
+    (output / mine).parent.mkdir(exist_ok=True, parents=True)
     (output / mine).write_text("mine")
     before = files(output)
     with pytest.raises(ValueError, match=f"also holds {mine}"):

@@ -342,3 +342,24 @@ def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
 )
 def test_nothing_is_said_without_need(tmp_path, build, recipe):
     train(build, tmp_path, recipe)
+
+
+def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
+    many = Recipe(epochs=3, batch_size=5000)
+    train(linear, tmp_path / "a", many)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
+        "Few steps: 70 training images in batches of 5,000 are 1 per epoch, 3 "
+        "in all."
+    )
+    train(linear, tmp_path / "a", many)
+    train(linear, tmp_path / "b", Recipe(epochs=1, batch_size=10))
+    assert "Few steps" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_averages_are_reported_once_a_run(tmp_path):
+    both = {"a": normalized, "b": functools.partial(normalized, 0.99)}
+    with pytest.warns(UserWarning, match=MESSAGE) as caught:
+        train(both, tmp_path, FOUR)
+    assert len([w for w in caught if MESSAGE in str(w.message)]) == 1

@@ -140,7 +140,7 @@ def test_results_print_each_network_with_its_numbers():
         "network": EVIL,
         "parameters": "9,000",
         "test accuracy (%)": "90.00 ± 0.00",
-        'difference to "none"': "+5.00 points [+5.00, +5.00]",
+        'difference to "none"': "+5.00 points [-14.58, +24.58]",
         "s / epoch": "1.5",
     }
 

@@ -38,6 +38,8 @@ MEANS = {
 FIGURES = {
     "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
     "lines: training images. Bold lines with markers: validation images.",
+    "comparison.png": "Means, seeds, and the intervals of the differences to "
+    "the baseline, drawn from its mean (dashed).",
     "ablation.png": "Test errors by table. Where an interval does not touch "
     "the line of the first row, the difference excludes zero.",
     "detections.png": "The objects in test images, and what each detector of "
@@ -72,6 +74,10 @@ def networks(page: Page, folder: pathlib.Path, content: dict) -> None:
     page.verdict = "Nothing is known yet: no network is trained."
     if results.finished:
         _compare(page, results, 1 if content["kind"] == "detect" else 2)
+    # Not of all runs.
+    name = "comparison.png"
+    if (folder / name).exists():
+        page.figures.append(Figure.read(folder / name, FIGURES[name]))
     unfinished(page, folder, content)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, _inspection, _process, profiling
+from cbam_keras import _checks, _files, _inspection, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten
 from cbam_keras.study import checkpoints
@@ -142,6 +142,7 @@ def train_cell(
     after_epoch: Callable[[State], None] = lambda state: None,
     callbacks: Callable[[keras.Model], Sequence[Any]] = lambda model: (),
     on_error: Callable[[Exception], Any] = lambda error: None,
+    warn: Callable[[str], Any] = _checks.warn,
     devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -164,6 +165,7 @@ def train_cell(
         callbacks: Function that takes the network and returns callbacks.
         on_error: Function that gets an exception that became the outcome
             `"error"`.
+        warn: Function that gets a warning about too few steps.
         devices: The `Devices` that share the images.
     """
     recipe = study.recipe_for(variant, seed)
@@ -178,8 +180,9 @@ def train_cell(
         if devices.writes:
             announce(known["parameters"], state.epochs)
         if state.epochs < epochs:
-            if not state.epochs and devices.writes:
-                check_averages(model, len(data.train), epochs)
+            few = check_averages(model, len(data.train), epochs)
+            if few and not state.epochs and devices.writes:
+                warn(few)
 
             def save(state, model):
                 with devices.save_scope():

@@ -1,16 +1,40 @@
-"""Output folders of any version, as `results.json` describes them now.
+"""`results.json`: read, checked, and of any version as it is written now.
 
 Before `"format": 2` each kind of run had a layout of its own. Such a run is
 not resumed, but its results are read; those of an ablation as of a study.
 """
 
 import json
+import math
 import pathlib
 from typing import Any
 
-from cbam_keras.study.cell import FINISHED
-from cbam_keras.study.folder import FORMAT, RESULTS
+from cbam_keras import _checks
+from cbam_keras.study.cell import FINISHED, Outcome
+from cbam_keras.study.study import check_name
 
+# Settings, outcomes and verdict of a run; earlier versions had other formats.
+RESULTS, FORMAT = "results.json", 2
+# What reading a damaged file raises.
+DAMAGE = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError),
+    RecursionError,
+)
+# The fields of a cell: their types, and whether they may be missing.
+NUMBER = (int, float)
+CELL: dict[str, tuple[Any, bool]] = {
+    "variant": (str, False),
+    "seed": (int, False),
+    "status": (str, False),
+    "message": (str, True),
+    "parameters": (int, True),
+    "macs": (int, True),
+    "metrics": (dict, True),
+    "best_epoch": (int, True),
+    "seconds_per_epoch": (NUMBER, True),
+    "file": (str, True),
+    "history": (list, True),
+}
 SEARCH = "search.json"
 # Where the results of a network with a seed are, by the kind of run.
 PLACES = {
@@ -21,21 +45,70 @@ PLACES = {
 
 
 def read_content(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns what `results.json` in a folder holds, or would hold now."""
+    """Returns what `results.json` in a folder holds, or would hold now.
+
+    Raises one of `DAMAGE`, which names the field that is damaged.
+    """
     if (folder / SEARCH).exists():
         return _search(folder, _read(folder / SEARCH))
     content = _read(folder / RESULTS)
-    if content.get("format") == FORMAT:
-        return content
     if content["kind"] == "comparison of detectors":
-        return _detectors(content)
-    if content["kind"] in PLACES:
-        return _classifiers(folder, content)
-    raise ValueError(f"a run of another kind, {content['kind']!r}")
+        content = _detectors(content)
+    elif content["kind"] in PLACES:
+        content = _classifiers(folder, content)
+    elif content.get("format") != FORMAT:
+        raise ValueError(f"a run of another kind, {content['kind']!r}")
+    check_content(content)
+    return content
+
+
+def check_content(content: dict[str, Any]) -> None:
+    """Raises a `ValueError` that names a field which is not as written."""
+    settings = content["settings"]
+    for name in ("variants", "data"):
+        _check(f"settings.{name}", settings[name], dict)
+    for name in ("seeds", "cells"):
+        _check(name, content[name], list)
+    for seed, described in settings["data"].items():
+        for split, count in described["sizes"].items():
+            _check(f"settings.data.{seed}.sizes.{split}", count, int)
+    for number, cell in enumerate(content["cells"]):
+        field = f"cells[{number}]"
+        _check(field, cell, dict)
+        for name, (kind, optional) in CELL.items():
+            _check(f"{field}.{name}", cell.get(name), kind, optional)
+        for name, value in (cell.get("metrics") or {}).items():
+            _check(f"{field}.metrics.{name}", value, NUMBER, True)
+        for row in cell.get("history") or ():
+            _check(f"{field}.history", row, dict)
+        # They name files that are read, moved and deleted.
+        check_name(Outcome(**cell).variant)
+        _checks.seed(f"{field}.seed", cell["seed"])
+        if (
+            cell["variant"] not in settings["variants"]
+            or cell["seed"] not in content["seeds"]
+        ):
+            raise ValueError(f"`{field}` is of no variant and seed of the run")
+
+
+def _check(field, value, kind, optional=False):
+    if value is None and optional:
+        return
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or not (isinstance(value, str | list | dict) or math.isfinite(value))
+    ):
+        names = kind if isinstance(kind, tuple) else (kind,)
+        expected = " or ".join(one.__name__ for one in names)
+        raise ValueError(
+            f"`{field}` must be of type {expected}, and finite. Received: "
+            f"{str(value)[:100]}"
+        )
 
 
 def _read(path):
-    content = json.loads(path.read_text("utf-8"))
+    content = json.loads(path.read_bytes())
     if not isinstance(content, dict):
         raise ValueError("it holds no run")
     return content

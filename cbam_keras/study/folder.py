@@ -23,27 +23,31 @@ from cbam_keras import _checks, _files, _process
 from cbam_keras._files import Damaged
 from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
-from cbam_keras.study.study import Study, check_name
+from cbam_keras.study.content import DAMAGE, FORMAT, RESULTS, check_content
+from cbam_keras.study.study import Study
 
-# Settings, outcomes and verdict of a run; earlier versions had other formats.
-RESULTS, FORMAT = "results.json", 2
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder with locks, and the checkpoints of unfinished networks.
 CELLS = ".cells"
 # What runs of any kind write, beside the network of each cell.
 FILES = (
-    *(RESULTS, REPORT, f"{EXPLANATIONS}/*", f"{CELLS}/*", "tensorboard/*"),
-    *("history.csv", "curves.png", "tables.md", "tables.csv", "ablation.png"),
+    *(RESULTS, REPORT, _files.LOCK, "history.csv", "curves.png"),
+    *("comparison.png", "tables.md", "tables.csv", "ablation.png"),
     *("detections.png", "detections.npz", "trials.csv", "best.json"),
-    *("best.keras", "effects.png", "pareto.png", "confirmation/*"),
+    *("best.keras", "effects.png", "pareto.png"),
+    *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
+    *(f"{EXPLANATIONS}/{name}" for name in ("explain.json", "arrays.npz")),
+    *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
+    *(f"{EXPLANATIONS}/{name}" for name in (REPORT, _files.LOCK)),
+    *("tensorboard/*/events.out.*", "tensorboard/*/*/events.out.*"),
 )
+# A search has a study of its own in this subfolder.
+CONFIRMATION = "confirmation"
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
 # How long a file of another process may take to appear, in seconds.
 SECONDS_TO_APPEAR = 60
-# What reading a damaged file raises.
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
@@ -353,14 +357,7 @@ class StudyFolder:
             content = json.loads(text)
             kind, number = content["kind"], content.get("format")
             if kind == self.study.kind and number == FORMAT:
-                [dict(content["settings"][key]) for key in GROWING]
-                seeds = list(content["seeds"])
-                for outcome in (Outcome(**cell) for cell in content["cells"]):
-                    # They name files that are moved and deleted.
-                    check_name(outcome.variant)
-                    _checks.seed("seed", outcome.seed)
-                    content["settings"]["variants"][outcome.variant]
-                    seeds.index(outcome.seed)
+                check_content(content)
         except DAMAGE as error:
             raise Damaged(
                 f'The run in output="{self.path}" cannot be resumed: '
@@ -410,7 +407,7 @@ class StudyFolder:
         )
 
     def _check_files(self):
-        """Raises unless every file belongs to a run of this kind."""
+        """Returns all files, or raises unless a run of this kind wrote them."""
         try:
             content = json.loads((self.path / RESULTS).read_text())
             kind, variants = content["kind"], content["settings"]["variants"]
@@ -420,25 +417,22 @@ class StudyFolder:
             raise self._refused(f"another run ({kind})")
         patterns = [
             *FILES,
-            *(_files.LOCK, f"{_files.UNFINISHED}*", f"*/{_files.UNFINISHED}*"),
             *(
                 f"{glob.escape(name)}{end}.keras"
                 for name in {*variants, *self.settings["variants"]}
                 for end in ("", "-seed[0-9]*")
             ),
         ]
-        names = [
-            path.relative_to(self.path).as_posix()
+        patterns += [f"{CONFIRMATION}/{pattern}" for pattern in patterns]
+        files = [
+            path
             for path in sorted(self.path.rglob("*"))
             if path.is_symlink() or not path.is_dir()
         ]
         foreign = [
-            name
-            for name in names
-            if not any(
-                fnmatch.fnmatchcase(name.removesuffix(_files.DAMAGED), pattern)
-                for pattern in patterns
-            )
+            path.relative_to(self.path).as_posix()
+            for path in files
+            if not any(_matches(path, self.path / p) for p in patterns)
         ]
         if foreign:
             raise ValueError(
@@ -447,11 +441,13 @@ class StudyFolder:
                 f"holds {_checks.first_few(foreign)}. Move that, or choose "
                 "another folder"
             )
+        return files
 
     def _clear(self):
         """Deletes all files of a run that no process works at."""
         if not (self.path / RESULTS).exists():
             return
+        files = self._check_files()
         with contextlib.ExitStack() as stack:
             # Those of a confirmation, too.
             for path in self.path.rglob(f"{CELLS}/*.lock"):
@@ -466,14 +462,20 @@ class StudyFolder:
                     ) from error
             # Killed on the way, the rest must not be taken for a run.
             self.content = {**self._new(), "overwriting": True}
+            # The files that are left must still be known as ours.
+            variants = {path.stem: {} for path in files}
+            variants |= self.settings["variants"]
+            self.content["settings"] = self.settings | {"variants": variants}
             self._write()
-        kept = (self.path / RESULTS, self.path / _files.LOCK)
-        # What lies in a folder comes after it.
-        for path in sorted(self.path.rglob("*"), reverse=True):
-            if path.is_dir() and not path.is_symlink():
-                path.rmdir()
-            elif path not in kept:
-                path.unlink()
+        folders = set()
+        for path in files:
+            if path not in (self.path / RESULTS, self.path / _files.LOCK):
+                path.unlink(missing_ok=True)
+                folders |= set(path.relative_to(self.path).parents[:-1])
+        # The innermost first. One may hold an empty folder of the user.
+        for folder in sorted(folders, reverse=True):
+            with contextlib.suppress(OSError):
+                (self.path / folder).rmdir()
 
     def _tidy(self):
         """Deletes checkpoints that a process left which died at the end."""
@@ -482,6 +484,16 @@ class StudyFolder:
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.path / CELLS).rmdir()
+
+
+def _matches(path, pattern):
+    """Returns whether a path, unfinished or damaged too, fits a pattern."""
+    name = path.name.removeprefix(_files.UNFINISHED)
+    parts = path.with_name(name.removesuffix(_files.DAMAGED)).parts
+    pairs = zip(parts, pattern.parts, strict=False)
+    return len(parts) == len(pattern.parts) and all(
+        part == one or fnmatch.fnmatchcase(part, one) for part, one in pairs
+    )
 
 
 def history_rows(

@@ -13,6 +13,8 @@ from cbam_keras.recipes import DTYPES
 
 # Averages that hold more of their initial values are reported.
 MOST_LEFT = 0.1
+# Fewer steps per epoch are reported.
+FEW_STEPS = 5
 
 
 def build_network(study, variant, seed, data):
@@ -57,7 +59,7 @@ def check_network(model, images):
 
 
 def check_averages(model, steps_per_epoch, epochs):
-    """Warns if batch normalization is still far from its averages at the end.
+    """Returns a warning if averages of batch normalization will lack steps.
 
     Validation normalizes by averages over the steps so far, which begin at a
     mean of 0 and a variance of 1.
@@ -76,12 +78,26 @@ def check_averages(model, steps_per_epoch, epochs):
     left = momentum ** (steps_per_epoch * epochs)
     if left > MOST_LEFT:
         needed = math.log(MOST_LEFT) / math.log(momentum) / steps_per_epoch
-        _checks.warn(
+        return (
             "The averages of batch normalization, which validation and tests "
             f"use, still hold {left:.0%} of their initial values after "
             f"{steps_per_epoch * epochs} steps with momentum={momentum:g}, so "
             "that accuracy there may be far below that of training. Train "
             f"{math.ceil(needed)} epochs or more, or take a smaller batch_size"
+        )
+    return None
+
+
+def print_if_few_steps(recipe, data):
+    """Prints how many steps there will be, if they are few."""
+    steps = len(data.train)
+    if steps < FEW_STEPS:
+        print(
+            f"Few steps: {data.sizes['train']:,} training images in batches of "
+            f"{data.batch_size:,} are {steps} per epoch, "
+            f"{steps * recipe.epochs} in all. A smaller batch_size or more "
+            "epochs train longer",
+            flush=True,
         )
 
 

@@ -9,10 +9,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _terminal
+from cbam_keras import _checks, _terminal
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.folder import RESULTS, folder_path, history_rows
-from cbam_keras.study.legacy import read_content
+from cbam_keras.study.content import DAMAGE, RESULTS, read_content
+from cbam_keras.study.folder import folder_path, history_rows
 from cbam_keras.study.statistics import Measured, verdict
 
 # What `json` holds of each training.
@@ -37,7 +37,8 @@ class Row(Measured):
         difference: Number, the mean over the seeds of its value minus that
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference (Student's t over the seeds), or `None` for the
+            difference (Student's t over the seeds, whose deviation counts as
+            at least that of drawing the test images), or `None` for the
             baseline and for one seed.
         seeds_to_tell: Integer, how many seeds would probably tell the
             difference from zero if it is as large as it looks; `None` where
@@ -89,7 +90,8 @@ class Results(_terminal.Tabular):
 
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
-    and `high` (its 95 % interval), `parameters` and `macs`.
+    and `high` (its 95 % interval), `parameters` and `macs`; `csv()` and
+    `latex()` return it as text.
 
     Attributes:
         output: Path of the output folder.
@@ -136,7 +138,7 @@ class Results(_terminal.Tabular):
         path = folder_path(folder)
         try:
             return cls.of(path, read_content(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
                 f'folder="{path}", whose {RESULTS} cannot be read '
@@ -226,6 +228,8 @@ class Results(_terminal.Tabular):
         """
         measure = measure or self.measure
         baseline = self.values(self.baseline, measure)
+        # Other measures are no fractions of the images.
+        images = self.sizes.get("test") if measure == "test_accuracy" else None
         compared = {}
         for name in self.variants:
             values = self.values(name, measure)
@@ -235,8 +239,52 @@ class Results(_terminal.Tabular):
                 compared[name] = Measured.of(
                     list(values.values()),
                     None if name == self.baseline else differences,
+                    images,
                 )
         return compared
+
+    def plot(self) -> Any:
+        """Draws the mean of each network, its seeds, and the intervals.
+
+        An interval is that of the difference, drawn from the mean of the
+        baseline: where it does not touch that line, it excludes zero.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Raises:
+            ValueError: If no training finished.
+            ImportError: If matplotlib is not installed.
+        """
+        figures = _checks.require("matplotlib.figure", extra="plot")
+        rows = [row for row in self.rows if row.values]
+        if not rows:
+            raise ValueError("There is nothing to draw: no training finished.")
+        figure = figures.Figure(
+            (8, 1.5 + 0.5 * len(rows)), layout="constrained"
+        )
+        axes = figure.subplots()
+        for place, row in enumerate(rows):
+            accuracies = [100 * value for value in row.values]
+            color = f"C{place}"
+            axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
+            axes.plot(100 * row.mean, place, "o", c=color)
+            if row.interval is not None:
+                start = row.mean - row.difference
+                ends = [100 * (start + end) for end in row.interval]
+                axes.plot(ends, [place, place], "k|-")
+            if row.network == self.baseline:
+                axes.axvline(100 * row.mean, c="0.35", ls="--", lw=1)
+        names = [row.network for row in rows]
+        axes.set_yticks(range(len(rows)), names, parse_math=False)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(
+            f"{self.measure_name} (%): mean, seeds, and 95 % interval of the "
+            "difference",
+            parse_math=False,
+        )
+        axes.set_title(self.data, parse_math=False)
+        return figure
 
     def json(self) -> str:
         """Returns the results as a JSON object."""

@@ -10,8 +10,9 @@ from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
 from cbam_keras._terminal import TimeLeft
 from cbam_keras.study.cell import Outcome, best_file, memory_freed, train_cell
 from cbam_keras.study.checkpoints import is_worker
-from cbam_keras.study.folder import RESULTS, StudyFolder
-from cbam_keras.study.networks import build_network
+from cbam_keras.study.content import RESULTS
+from cbam_keras.study.folder import StudyFolder
+from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.tensorboard import check_tensorboard, log_options, logs_of
@@ -117,6 +118,9 @@ def run(
         devices.wait()
         if not devices.writes:
             folder.join()
+        if devices.writes and trainings.missing():
+            first = trainings.load(study.seeds[0])
+            print_if_few_steps(study.recipe, first)
         try:
             if workers > 1 and trainings.missing():
                 _run_workers(trainings, workers)
@@ -184,6 +188,7 @@ class _Trainings:
         self.folder = StudyFolder(output, study, data, writes=devices.writes)
         self.left = TimeLeft(len(study.cells))
         self.errors: list[Exception] = []
+        self.warned = False
 
     def missing(self):
         """Returns the cells that have yet to be trained."""
@@ -233,6 +238,12 @@ class _Trainings:
             "call again"
         )
 
+    def _warn(self, message):
+        """Warns once, not for each network and seed."""
+        if not self.warned:
+            self.warned = True
+            _checks.warn(message)
+
     def _train(self, variant, seed):
         data, folder = self.load(seed), self.folder
         folder.add_data(seed, data)
@@ -266,6 +277,7 @@ class _Trainings:
                     [logs_of(folder.path, cell.name)] if logs else []
                 ),
                 on_error=self.errors.append,
+                warn=self._warn,
                 devices=self.devices,
             )
         folder.record(outcome, best_file(cell) if outcome.finished else None)
