@@ -1,5 +1,6 @@
 """Training by recipe, resumable after a crash."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -126,7 +127,7 @@ def train(
         study.Study(
             task=study.Classification(images),
             variants=[
-                study.Variant(name, lambda data, build=build: build())
+                study.Variant(name, functools.partial(_built, build))
                 for name, build in networks.items()
             ],
             seeds=(recipe.seed,),
@@ -152,3 +153,7 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
         with _files.replacing(folder.path / "curves.png") as beside:
             figure.savefig(beside, dpi=150)
     folder.add(verdict=results.verdict)
+
+
+def _built(build, data):
+    return build()

@@ -257,7 +257,7 @@ class Results(_terminal.Tabular):
             ImportError: If matplotlib is not installed.
         """
         figures = _checks.require("matplotlib.figure", extra="plot")
-        rows = [row for row in self.rows if row.values]
+        rows: list[Any] = [row for row in self.rows if row.values]
         if not rows:
             raise ValueError("There is nothing to draw: no training finished.")
         figure = figures.Figure(
