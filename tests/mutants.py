@@ -282,7 +282,7 @@ MUTANTS = (
     ),
     Mutant(
         "ablation.py",
-        "test_ablation_runs.py",
+        "test_ablation.py",
         "differences = [error - other for error, other in pairs]",
         "differences = [other - error for error, other in pairs]",
     ),
