@@ -382,6 +382,7 @@ DAMAGE = {
     "cells": 5,
     "settings.data.0.sizes.test": "20",
     "seeds": None,
+    "measure": 5,
 }
 
 
@@ -399,6 +400,17 @@ def test_a_damaged_field_is_named(field, ran, tmp_path):
         study.Results.read(folder)
     with pytest.raises(ValueError, match=f"results.json.*`{named}` must be"):
         study.run(planned(NARROW), folder)
+
+
+def test_what_is_missing_in_a_cell_is_left_out(ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = content_of(folder)
+    for name in ("file", "history", "macs"):
+        del content["cells"][0][name]
+    (folder / "results.json").write_text(json.dumps(content))
+    assert study.Results.read(folder).outcomes[0].file is None
+    same = planned(NARROW, recipe=training.Recipe(epochs=2))
+    assert study.run(same, folder).outcomes[0].history == []
 
 
 def test_deep_nesting_is_damage(tmp_path):

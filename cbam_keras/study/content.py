@@ -65,6 +65,8 @@ def read_content(folder: pathlib.Path) -> dict[str, Any]:
 def check_content(content: dict[str, Any]) -> None:
     """Raises a `ValueError` that names a field which is not as written."""
     settings = content["settings"]
+    for name in ("command", "measure", "measure_name", "baseline"):
+        _check(name, content[name], str, optional=True)
     for name in ("variants", "data"):
         _check(f"settings.{name}", settings[name], dict)
     for name in ("seeds", "cells"):

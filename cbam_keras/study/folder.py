@@ -358,6 +358,8 @@ class StudyFolder:
             kind, number = content["kind"], content.get("format")
             if kind == self.study.kind and number == FORMAT:
                 check_content(content)
+                cells = (Outcome(**cell) for cell in content["cells"])
+                content["cells"] = [dict(vars(cell)) for cell in cells]
         except DAMAGE as error:
             raise Damaged(
                 f'The run in output="{self.path}" cannot be resumed: '
