@@ -18,7 +18,7 @@ import time
 
 import keras
 
-from cbam_keras import AttentionMonitor, _files, _run_folder, _terminal, data
+from cbam_keras import AttentionMonitor, _files, _terminal, data, study
 from cbam_keras.models.by_name import NETWORKS
 
 
@@ -75,7 +75,7 @@ def main():
     _files.write_json(
         output / "monitor.json",
         {
-            "versions": _run_folder.versions(),
+            "versions": study.versions(),
             "backend": keras.backend.backend(),
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

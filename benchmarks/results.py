@@ -7,7 +7,7 @@ import platform
 import keras
 
 from benchmarks import modes
-from cbam_keras import _files, _run_folder
+from cbam_keras import _files, study
 
 
 def conditions(options, packages=()):
@@ -17,7 +17,7 @@ def conditions(options, packages=()):
         options: The parsed command line.
         packages: Modules besides the backend that were measured.
     """
-    versions = _run_folder.versions()
+    versions = study.versions()
     versions |= {package.__name__: package.__version__ for package in packages}
     return {
         "mode": options.mode,

@@ -208,6 +208,21 @@ class Tabular:
         pandas = _checks.require("pandas", extra="plot")
         return pandas.DataFrame(self._records())
 
+    def csv(self) -> str:
+        """Returns the data frame as CSV."""
+        return self.to_dataframe().to_csv(index=False)
+
+    def latex(self) -> str:
+        """Returns the data frame as a LaTeX table.
+
+        Raises:
+            ImportError: If pandas or Jinja is not installed.
+        """
+        _checks.require("jinja2", extra="plot")
+        options: dict[str, Any] = {"float_format": "%.4f", "na_rep": ""}
+        frame = self.to_dataframe()
+        return frame.to_latex(index=False, escape=True, **options)
+
     def _repr_html_(self) -> str:
         shown = "".join(render_html(*table) for table in self._tables())
         verdict = html.escape(getattr(self, "verdict", ""))

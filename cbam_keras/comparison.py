@@ -3,16 +3,14 @@
 import dataclasses
 import functools
 import inspect
-import json
 import os
 import shlex
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from cbam_keras import _checks, data, study, training
+from cbam_keras import _checks, _files, data, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, make_attention
 from cbam_keras.models import NETWORKS
@@ -21,141 +19,39 @@ from cbam_keras.recipes import Recipe, find_recipe
 __all__ = ["NETWORKS", "Comparison", "compare"]
 
 BASELINE = "none"
+DEFAULT = (BASELINE, "se", "cbam")
+
+
+Compared = study.Row
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
-    """One network over seeds, compared with a baseline.
-
-    Attributes:
-        network: String, its name.
-        parameters: Integer, its trainable parameters.
-        test_accuracies: Tuple of numbers in [0, 1], one per seed.
-        test_accuracy: Number in [0, 1], their mean.
-        deviation: Number, their standard deviation (n - 1), or `None` for
-            one seed.
-        difference: Number, the mean over the seeds of its test accuracy
-            minus that of the baseline, or `None` for the baseline.
-        interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference (Student's t over the seeds), or `None` for the
-            baseline and for one seed.
-        seeds_to_tell: Integer, how many seeds would probably tell the
-            difference from zero if it is as large as it looks; `None` where
-            there is no interval, or it excludes zero, or no number up to
-            1,000 would.
-        validation_accuracy: Number in [0, 1], the mean over the seeds of the
-            best validation accuracy.
-        seconds_per_epoch: Number, the median over the seeds.
-    """
-
-    network: str
-    parameters: int
-    test_accuracies: tuple[float, ...]
-    test_accuracy: float
-    deviation: float | None
-    difference: float | None
-    interval: tuple[float, float] | None
-    seeds_to_tell: int | None
-    validation_accuracy: float
-    seconds_per_epoch: float
-
-    @property
-    def measured(self) -> study.Measured:
-        """Its test accuracy as a measure."""
-        return study.Measured(
-            values=self.test_accuracies,
-            mean=self.test_accuracy,
-            deviation=self.deviation,
-            difference=self.difference,
-            interval=self.interval,
-            seeds_to_tell=self.seeds_to_tell,
-        )
-
-
-def compared(results: Any) -> list[Compared]:
-    """Returns a row per network of `study.Results` that finished."""
-    validation = results.compared("val_accuracy")
-    return [
-        Compared(
-            network=row.variant,
-            parameters=row.parameters,
-            test_accuracies=row.measured.values,
-            test_accuracy=row.measured.mean,
-            deviation=row.measured.deviation,
-            difference=row.measured.difference,
-            interval=row.measured.interval,
-            seeds_to_tell=row.measured.seeds_to_tell,
-            validation_accuracy=validation[row.variant].mean,
-            seconds_per_epoch=row.seconds_per_epoch,
-        )
-        for row in results.rows
-        if row.measured is not None
-    ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison(training.Results):
+class Comparison(study.Results):
     """Networks compared under equal conditions; prints as a table.
 
-    `json()` returns the comparison as text, `to_dataframe()` a row per network
-    and seed, with the attributes of `training.Run` and `seed`.
+    `to_dataframe()` has a row per network, with the columns of
+    `study.Results`, which has all other attributes.
 
     Attributes:
-        runs: List of `training.Run`, in the order of training.
-        history: See `training.Results`. With several seeds the rows also
-            have `seed`.
-        output: Path of the output folder.
-        rows: List of `Compared`, one per network: test accuracy, difference
-            to `"none"` paired by seed, and its interval.
-        data: String, the name of the dataset.
-        seeds: Tuple of integers, in the order of the accuracies in `rows`.
-        test_images: Integer, the number of test images.
-        verdict: String, the differences in a sentence.
         command: String, the command that draws where the networks of the
             first seed look; `None` if the images have no name or path.
     """
 
-    rows: list[Compared]
-    data: str
-    seeds: tuple[int, ...]
-    test_images: int
-    verdict: str
-    command: str | None
-
-    def _records(self):
-        seeds = [outcome.seed for outcome in self.details.finished]
-        return [
-            {"seed": seed, **record}
-            for seed, record in zip(seeds, super()._records(), strict=True)
-        ]
-
-    def _tables(self):
-        return self.details._tables()
+    command: str | None = None
 
     def __str__(self) -> str:
-        parts = [super().__str__(), textwrap.fill(self.verdict, 100)]
-        if self.command is not None:
-            parts.append(f"To see where they look:\n{self.command}")
-        return "\n\n".join(parts)
+        if self.command is None:
+            return super().__str__()
+        return f"{super().__str__()}\n\nTo see where they look:\n{self.command}"
 
-    def json(self) -> str:
-        """Returns the comparison as a JSON object."""
-        return json.dumps(
-            {
-                "data": self.data,
-                "seeds": self.seeds,
-                "test_images": self.test_images,
-                "rows": [dataclasses.asdict(row) for row in self.rows],
-                "verdict": self.verdict,
-                "runs": [dataclasses.asdict(run) for run in self.runs],
-                "output": str(self.output),
-            },
-            indent=1,
-        )
+
+def compared(results: study.Results) -> list[study.Row]:
+    """Returns the rows of networks of which a training finished."""
+    return [row for row in results.rows if row.measured]
 
 
 def compare(
-    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
+    attentions: Sequence[Any] = DEFAULT,
     *,
     model: Any = "tiny",
     images: Any = "crowded_mnist",
@@ -173,15 +69,13 @@ def compare(
     """Trains one network without and with attention, under equal conditions.
 
     What `cbam-keras train` runs. The same call given again resumes, or
-    returns the results; see `training.train`.
+    returns the results; with more seeds or kinds of attention it trains what
+    is missing; see `study.run`.
 
     The attention layers start as the identity (`identity_init=True`), and the
     spatial gate is normalized (`spatial_batch_norm=True`), which helps
     networks that are too small for their task; the layers' own default is the
     paper's.
-
-    The same call with more seeds or kinds of attention trains what is
-    missing.
 
     Args:
         attentions: Sequence of `"none"`, `"se"`, `"cbam"`, `"channel"`,
@@ -219,12 +113,9 @@ def compare(
         output: Path of a folder. Defaults to `None`, which means
             `runs/train-<images>-<model>`. A folder of images counts by its
             own name.
-        resume: Boolean. `False` refuses a folder that holds a run. Defaults
-            to `True`.
-        overwrite: Boolean, whether to start again, see `training.train`.
-            Defaults to `False`.
-        workers: Positive integer, how many processes train at a time, see
-            `study.run`. Defaults to `1`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
         distribute: See `training.train`. Defaults to `False`.
         tensorboard: See `training.train`. Defaults to `False`.
 
@@ -255,45 +146,38 @@ def compare(
         workers=workers,
         distribute=distribute,
         tensorboard=tensorboard,
-        finish=training.draw_curves,
+        finish=_draw,
     )
     command = None
     arguments = _data_arguments(images, data_options)
     if arguments is not None:
-        first = [o for o in results.finished if o.seed == results.seeds[0]]
-        files = [str(results.output / str(o.file)) for o in first]
+        first = [run for run in results.runs if run.seed == results.seeds[0]]
+        files = [str(results.output / str(run.file)) for run in first]
         command = shlex.join(["cbam-keras", "explain", *files, *arguments])
-    return Comparison.of(
-        results,
-        rows=compared(results),
-        data=results.data,
-        seeds=results.seeds,
-        test_images=results.sizes["test"],
-        verdict=results.verdict,
-        command=command,
-    )
+    return Comparison(**vars(results), command=command)
+
+
+def _draw(results, folder):
+    training.draw_curves(results, folder)
+    with _files.replacing(folder.path / "comparison.png") as beside:
+        results.plot().savefig(beside, dpi=150)
 
 
 def estimate(
-    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
-    *,
-    model: str = "tiny",
-    images: Any = "crowded_mnist",
-    recipe: Recipe | str | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    data_options: Mapping[str, Any] | None = None,
-    seeds: int | Sequence[int] = 1,
-    workers: int = 1,
+    *arguments: Any, workers: int = 1, **options: Any
 ) -> study.Estimate:
     """Estimates how long `compare` takes on one device; writes nothing."""
-    planned = _study(
-        attentions, model, images, recipe, layer_options, data_options, seeds
-    )
-    return study.estimate(planned, workers=workers)
+    return study.estimate(_study(*arguments, **options), workers=workers)
 
 
 def _study(
-    attentions, model, images, recipe, layer_options, data_options, seeds
+    attentions=DEFAULT,
+    model="tiny",
+    images="crowded_mnist",
+    recipe=None,
+    layer_options=None,
+    data_options=None,
+    seeds=1,
 ):
     """Returns the study of a comparison, after checking all arguments."""
     build, label = network_of(model)
@@ -324,12 +208,7 @@ def seeds_of(
     recipe: Recipe,
     task: study.Classification | None = None,
 ) -> tuple[int, ...]:
-    """Returns the seeds of a run; a single one is that of the recipe.
-
-    Raises:
-        ValueError: If `seeds` is out of range.
-        TypeError: If there are several, and the images are loaded already.
-    """
+    """Returns the seeds of a run; a single one is that of the recipe."""
     found = study.check_seeds(seeds)
     if len(found) > 1 and task is not None and task.is_loaded:
         raise TypeError(
@@ -406,18 +285,7 @@ def default_recipe(model: Any) -> Recipe:
 def attention_layers(
     attentions: Sequence[Any], model: str, layer_options: Any
 ) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Returns name, value of `attention=` and options of each kind.
-
-    Args:
-        attentions: See `compare`.
-        model: String, the network.
-        layer_options: See `compare`.
-
-    Raises:
-        ValueError: If a kind is unknown or given twice, or if no layer takes
-            one of the options.
-        TypeError: If one is neither a name nor a callable.
-    """
+    """Returns name, value of `attention=` and options of each kind."""
     if isinstance(attentions, str):
         attentions = [attentions]
     if not isinstance(attentions, Sequence):
@@ -431,34 +299,35 @@ def attention_layers(
             "`attention` must be one or several different kinds. Received: "
             f"attention={names}"
         )
-    given = dict(layer_options or {})
-    identity = bool(given.get("identity_init", True))
+    chosen = dict(layer_options or {})
+    identity = bool(chosen.get("identity_init", True))
     used: set[str] = set()
-    found: list[tuple[str, Any, dict[str, Any]]] = []
+    layers: list[tuple[str, Any, dict[str, Any]]] = []
     for name, attention in zip(names, attentions, strict=True):
         if attention == BASELINE:
-            found.append((name, None, {}))
+            layers.append((name, None, {}))
             continue
-        layer = ATTENTION.get(name, attention)
+        ours = isinstance(attention, str)
+        layer = ATTENTION[name] if ours else attention
         accepted = inspect.signature(layer).parameters
-        options = {**start_options(name, identity), **model_options(model)}
-        if layer is attention:
-            # A layer of the user's has its own defaults.
-            options = {}
-        options = {k: v for k, v in (options | given).items() if k in accepted}
+        options = {}
+        if ours:
+            # The user's own layers have their own defaults.
+            options = start_options(name, identity) | model_options(model)
+        options = {k: v for k, v in (options | chosen).items() if k in accepted}
         used.update(options)
         layer = functools.partial(layer, **options)
         # Raises for bad values before any work.
         make_attention(layer, name="gate")
-        found.append((name, layer, options))
-    unused = [key for key in given if key not in used]
+        layers.append((name, layer, options))
+    unused = [key for key in chosen if key not in used]
     if unused:
         raise ValueError(
             f"`{unused[0]}` must be an argument of one of the attention "
             f"layers that are compared. Received: {unused[0]}="
-            f"{given[unused[0]]!r}, attention={names}"
+            f"{chosen[unused[0]]!r}, attention={names}"
         )
-    return found
+    return layers
 
 
 def _name_of(attention):

@@ -72,44 +72,42 @@ class Recipe:
     image_size: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        checked = {
-            "epochs": _checks.positive_integer("epochs", self.epochs),
-            "batch_size": _checks.positive_integer(
-                "batch_size", self.batch_size
-            ),
-            "learning_rate": _checks.positive_number(
-                "learning_rate", self.learning_rate
-            ),
-            "weight_decay": _checks.positive_number(
-                "weight_decay", self.weight_decay, or_zero=True
-            ),
+        checked: dict[str, Any] = {
             "seed": _checks.seed("seed", self.seed),
-            "mixed_precision": _checks.one_of(
-                "mixed_precision", self.mixed_precision, DTYPES
-            ),
-            "optimizer": _checks.one_of(
-                "optimizer", self.optimizer, ("adamw", "sgd")
-            ),
-            "momentum": _checks.momentum("momentum", self.momentum),
-            "schedule": _checks.one_of("schedule", self.schedule, SCHEDULES),
-            "step_epochs": _checks.positive_integer(
-                "step_epochs", self.step_epochs
-            ),
-            "augment": _names(self.augment),
             "image_size": _checks.image_size("image_size", self.image_size),
         }
-        # Plain numbers, also if NumPy's were given.
+        for name in ("epochs", "batch_size", "step_epochs"):
+            checked[name] = _checks.positive_integer(name, getattr(self, name))
+        for name in ("learning_rate", "weight_decay"):
+            checked[name] = _checks.positive_number(
+                name, getattr(self, name), or_zero=name != "learning_rate"
+            )
+        checked["momentum"] = _checks.momentum("momentum", self.momentum)
+        for name, choices in (
+            ("mixed_precision", DTYPES),
+            ("optimizer", ("adamw", "sgd")),
+            ("schedule", SCHEDULES),
+        ):
+            checked[name] = _checks.one_of(name, getattr(self, name), choices)
+        # `data.load` checks the names themselves.
+        names = self.augment
+        names = (names,) if isinstance(names, str) else names
+        if not isinstance(names, tuple | list) or not all(
+            isinstance(name, str) for name in names
+        ):
+            raise ValueError(
+                "`augment` must be a sequence of strings. Received: "
+                f"augment={names!r}"
+            )
+        checked["augment"] = tuple(names)
+        # Plain numbers, in place of NumPy's.
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     def make_optimizer(
         self, steps_per_epoch: int
     ) -> keras.optimizers.Optimizer:
-        """Returns the optimizer with its schedule over all epochs.
-
-        Args:
-            steps_per_epoch: Positive integer, batches per epoch.
-        """
+        """Returns the optimizer with its schedule over all epochs."""
         learning_rate = SCHEDULES[self.schedule](self, steps_per_epoch)
         if self.optimizer == "sgd":
             return MomentumSGD(learning_rate, self.momentum, self.weight_decay)
@@ -140,19 +138,6 @@ def _step(recipe, steps_per_epoch):
 
 
 SCHEDULES = {"cosine": _cosine, "step": _step}
-
-
-def _names(augment: Any) -> tuple[str, ...]:
-    # `data.load` checks the names themselves.
-    names = (augment,) if isinstance(augment, str) else augment
-    if not isinstance(names, (tuple, list)) or not all(
-        isinstance(name, str) for name in names
-    ):
-        raise ValueError(
-            "`augment` must be a sequence of strings. Received: "
-            f"augment={augment!r}"
-        )
-    return tuple(names)
 
 
 RECIPES: dict[str, Recipe] = {

@@ -1,124 +1,19 @@
 """Training by recipe, resumable after a crash."""
 
-import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, _terminal, data, plotting, study
+from cbam_keras import _checks, _files, data, plotting, study
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.recipes import RECIPES, Recipe, find_recipe
+from cbam_keras.study import Outcome as Run
+from cbam_keras.study import Results
 
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Result of training one network.
-
-    Attributes:
-        network: String, its name.
-        parameters: Integer, its trainable parameters.
-        best_epoch: Integer from 1, the epoch of the highest validation
-            accuracy (of several, the one with the lowest validation loss).
-        best_validation_accuracy: Number in [0, 1].
-        test_accuracy: Number in [0, 1], of the network after `best_epoch`.
-        seconds_per_epoch: Number, the median over the epochs after the
-            first, which compiles; training and validation.
-        file: String, the `.keras` file in the output folder that holds the
-            network after `best_epoch`.
-    """
-
-    network: str
-    parameters: int
-    best_epoch: int
-    best_validation_accuracy: float
-    test_accuracy: float
-    seconds_per_epoch: float
-    file: str
-
-    @classmethod
-    def of(cls, outcome: Any) -> "Run":
-        """Returns the result of a `study.Outcome` that finished."""
-        return cls(
-            network=outcome.variant,
-            parameters=outcome.parameters,
-            best_epoch=outcome.best_epoch,
-            best_validation_accuracy=outcome.metrics["val_accuracy"],
-            test_accuracy=outcome.metrics["test_accuracy"],
-            seconds_per_epoch=outcome.seconds_per_epoch,
-            file=outcome.file,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Results(_terminal.Tabular):
-    """Results of training one or several networks; prints as a table.
-
-    `to_dataframe()` has a row per run, with the attributes of `Run`.
-
-    Attributes:
-        runs: List of `Run`, in the order of training; without those that did
-            not finish, see `details`.
-        history: List of dictionaries, one per network and epoch: `network`,
-            `epoch` (from 1), `loss`, `accuracy`, `val_loss`, `val_accuracy`,
-            `seconds`.
-        output: Path of the output folder.
-        details: The `study.Results`, with all outcomes.
-    """
-
-    runs: list[Run]
-    history: list[dict[str, Any]]
-    output: pathlib.Path
-    details: study.Results = dataclasses.field(repr=False)
-
-    @classmethod
-    def of(cls, results: study.Results, **values: Any) -> Any:
-        """Returns the results of a study of classifiers."""
-        return cls(
-            runs=[Run.of(outcome) for outcome in results.finished],
-            history=results.history,
-            output=results.output,
-            details=results,
-            **values,
-        )
-
-    def __str__(self) -> str:
-        return "\n\n".join(
-            _terminal.render(columns, sections, title=title)
-            for columns, sections, title in self._tables()
-        )
-
-    def _records(self):
-        return [dataclasses.asdict(run) for run in self.runs]
-
-    def _tables(self):
-        yield (
-            {
-                "network": "left",
-                "parameters": "right",
-                "best validation accuracy": "right",
-                "test accuracy": "right",
-                "seconds per epoch": "right",
-            },
-            [
-                [
-                    (
-                        run.network,
-                        f"{run.parameters:,}",
-                        f"{run.best_validation_accuracy:.2%}",
-                        f"{run.test_accuracy:.2%}",
-                        f"{run.seconds_per_epoch:.1f}",
-                    )
-                    for run in self.runs
-                ]
-            ],
-            f"Results in {self.output}",
-        )
 
 
 def train(
@@ -135,15 +30,9 @@ def train(
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 
-    The output folder gets the network of the best epoch of each as
-    `<network>.keras`, `history.csv`, `results.json` and `curves.png`. No file
-    is ever incomplete.
-
-    The same call given again resumes from the last finished epoch, and ends
-    as it would have without the interruption. After the end it returns the
-    results; with more networks or another seed it trains what is missing. A
-    call with other settings is refused, and the error names what differs.
-    Several processes may make the same call; see `study.run`.
+    The output folder gets what `study.run` writes, and `curves.png`. The same
+    call given again resumes from the last finished epoch; with more networks
+    or another seed it trains what is missing; see `study.run`.
 
     With `distribute`, each batch is shared among devices. `batch_size` counts
     over all of them, and so does batch normalization, so the results are
@@ -169,11 +58,8 @@ def train(
             `"imagenet"` or `"small_images"`. Defaults to `None`, which means
             `Recipe()`.
         output: Path of a folder that is new, empty, or holds this run.
-        resume: Boolean. `False` refuses a folder that holds a run. Defaults
-            to `True`.
-        overwrite: Boolean, whether to start again: a run in the folder is
-            deleted, once all arguments and networks have been checked. A
-            folder that holds anything else is refused. Defaults to `False`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
         settings: Mapping of further plain values that define the run;
             written to `results.json` and compared on resuming. Defaults to
             `None`.
@@ -183,17 +69,14 @@ def train(
             computed anything (JAX): all get the results, process 0 alone
             writes and prints, and when one of them ends, all do. Requires
             functions for `networks`, not a model. Defaults to `False`.
-        tensorboard: Boolean, whether to write logs for TensorBoard, under
-            TensorFlow. Defaults to `False`.
+        tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
         A `Results`.
 
     Raises:
-        ValueError: If an argument is out of range; if the output folder
-            cannot be written, holds something else or is used by another
-            process; if the run in it has other settings or is damaged; if
-            the backend or the batch size cannot be distributed.
+        ValueError: If an argument is out of range; if the backend or the
+            batch size cannot be distributed; see also `study.run`.
         TypeError: If `networks`, `images` or `distribute` is of a wrong kind.
         RuntimeError: If another process of a distributed run has ended.
         ImportError: If a package for the data or the figure is missing.
@@ -212,19 +95,35 @@ def train(
         >>> sorted(path.name for path in folder.iterdir())
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
-
     recipe = find_recipe(recipe)
     settings = dict(settings or {})
     if isinstance(networks, keras.Model):
-        _check_model(networks, recipe, distribute)
+        for name, value in (
+            ("mixed_precision", recipe.mixed_precision),
+            ("distribute", distribute),
+        ):
+            if value:
+                raise ValueError(
+                    f"`{name}` decides how a network is built, so it takes "
+                    f"functions that build, not a model. Received: {name}="
+                    f'{value!r}, networks=model "{networks.name}"'
+                )
         settings["layers"] = study.fingerprint(networks)
-        networks = {networks.name: functools.partial(_same, networks)}
-    _check_networks(networks)
+        model = networks
+        networks = {model.name: lambda: model}
+    if not isinstance(networks, Mapping) or not all(
+        isinstance(name, str) and callable(build)
+        for name, build in networks.items()
+    ):
+        raise TypeError(
+            "`networks` must be a keras.Model or a mapping of names to "
+            f"functions that build one. Received: networks={networks!r}"
+        )
     # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     # Before anything is computed.
     connect(distribute)
-    results = study.run(
+    return study.run(
         study.Study(
             task=study.Classification(images),
             variants=[
@@ -243,51 +142,18 @@ def train(
         tensorboard=tensorboard,
         finish=draw_curves,
     )
-    return Results.of(results)
 
 
-def draw_curves(results: study.Results, folder: study.StudyFolder) -> None:
+def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     """Draws the history of the networks of the first seed."""
     seed = results.seeds[0]
     rows = [r for r in results.history if r.get("seed", seed) == seed]
-    with folder.drawing(results) as needed:
-        if needed and rows:
-            figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
-            with _files.replacing(folder.path / "curves.png") as beside:
-                figure.savefig(beside, dpi=150)
-
-
-def _check_model(model, recipe, distribute):
-    for name, value in (
-        ("mixed_precision", recipe.mixed_precision),
-        ("distribute", distribute),
-    ):
-        if value:
-            raise ValueError(
-                f"`{name}` decides how a network is built, so it takes "
-                f"functions that build, not a model. Received: {name}="
-                f'{value!r}, networks=model "{model.name}"'
-            )
-
-
-def _same(model):
-    return model
+    if rows:
+        figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
+        with _files.replacing(folder.path / "curves.png") as beside:
+            figure.savefig(beside, dpi=150)
+    folder.add(verdict=results.verdict)
 
 
 def _built(build, data):
     return build()
-
-
-def _check_networks(networks):
-    if not isinstance(networks, Mapping) or not all(
-        isinstance(name, str) and callable(build)
-        for name, build in networks.items()
-    ):
-        raise TypeError(
-            "`networks` must be a keras.Model or a mapping of names to "
-            f"functions that build one. Received: networks={networks!r}"
-        )
-    if not networks:
-        raise ValueError(
-            "`networks` must hold at least one network. Received: networks={}"
-        )

@@ -26,7 +26,10 @@ from cbam_keras import models, training
 
 TWO = training.Recipe(epochs=2, batch_size=35)
 # What differs from run to run.
-VARYING = {"command", "seconds", "seconds_per_epoch", "output", "worker"}
+VARYING = {
+    *("command", "seconds", "seconds_per_epoch", "output", "worker"),
+    "workers",
+}
 
 
 def units(hp):

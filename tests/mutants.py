@@ -277,12 +277,12 @@ MUTANTS = (
     Mutant(
         "comparison.py",
         "test_comparison.py",
-        "for k, v in (options | given).items()",
+        "for k, v in (options | chosen).items()",
         "for k, v in options.items()",
     ),
     Mutant(
-        "ablation/run.py",
-        "test_ablation_runs.py",
+        "ablation.py",
+        "test_ablation.py",
         "differences = [error - other for error, other in pairs]",
         "differences = [other - error for error, other in pairs]",
     ),

@@ -237,11 +237,7 @@ def old_seeds(folder):
 
 def old_ablate(folder):
     content = old_settings("ablation", networks=dict.fromkeys(NETWORKS, "f"))
-    rows = [
-        {"table": 4, "attention": name, "macs": number, "top5_errors": [1, 2]}
-        for number, name in enumerate(("none", "CBAM", "SE"))
-    ]
-    dump(folder / "results.json", {**content, "rows": rows, "seeds": [0, 1]})
+    dump(folder / "results.json", {**content, "seeds": [0, 1]})
     for name in NETWORKS:
         for seed in (0, 1):
             old_train(folder / name / f"seed-{seed}", seed, [name])

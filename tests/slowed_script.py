@@ -1,11 +1,5 @@
-"""The command with few digits and tiny networks, slowed to be killed.
+"""The command with few digits and tiny networks, slowed to be killed."""
 
-Each process appends what it is at to a file of its own in the folder MARKS:
-"step" after each batch, "saving" and "saved" around each checkpoint.
-"""
-
-import os
-import pathlib
 import sys
 import time
 
@@ -13,34 +7,20 @@ import digits
 import networks
 
 from cbam_keras import _process, cli
-from cbam_keras.study.checkpoints import Progress
 
-MARKS = pathlib.Path(os.environ["MARKS"])
 SECONDS_PER_BATCH = 0.3
 
 digits.replace(digits.few)
 networks.replace_tiny()
-_raise_if_noted, _save = _process.raise_if_noted, Progress.save
-
-
-def mark(text):
-    with (MARKS / str(os.getpid())).open("a") as file:
-        print(text, file=file)
+raise_if_noted = _process.raise_if_noted
 
 
 def step():
-    mark("step")
     time.sleep(SECONDS_PER_BATCH)
-    _raise_if_noted()
+    raise_if_noted()
 
 
-def save(progress, state, model):
-    mark("saving")
-    _save(progress, state, model)
-    mark("saved")
-
-
-_process.raise_if_noted, Progress.save = step, save
+_process.raise_if_noted = step
 
 
 def build(hp):

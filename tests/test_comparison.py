@@ -87,6 +87,8 @@ def test_compare_trains_none_se_and_cbam_below_runs(compared):
     assert [run.file for run in compared.runs] == [f"{n}.keras" for n in NAMES]
     assert written(compared.output)["settings"]["model"] == "tiny"
     assert compared.seeds == (0,)
+    png = (compared.output / "comparison.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
 
 
 def test_the_baseline_has_no_attention_and_scales_its_images(compared):
@@ -252,16 +254,18 @@ def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
     assert losses[3] == loss != losses[0]
 
 
-def test_rows_over_seeds_are_those_of_the_study(seeded):
+def test_rows_have_intervals_over_seeds(seeded):
     assert seeded.seeds == (3, 0)
-    for compared, row in zip(seeded.rows, seeded.details.rows, strict=True):
-        assert (compared.network, compared.measured) == (
-            *(row.variant, row.measured),
-        )
-    assert seeded.rows[1].interval is not None
+    row = seeded.rows[1]
+    assert row.test_accuracies == row.values and len(row.values) == 2
+    assert row.test_accuracy == row.mean == np.mean(row.values)
+    assert row.interval is not None
     text = str(seeded)
     assert "2 seeds" in text and "over 2 seeds" in seeded.verdict
-    assert seeded.rows[1].measured.difference_cell() in text
+    assert row.difference_cell() in text
+    frame = seeded.to_dataframe()
+    assert list(frame["variant"]) == ["none", "se"]
+    assert (frame["low"][1], frame["high"][1]) == row.interval
 
 
 def test_seeds_share_a_folder(seeded):
@@ -276,5 +280,3 @@ def test_seeds_share_a_folder(seeded):
         "runs/train-mnist5k-tiny/none-seed3.keras",
         "runs/train-mnist5k-tiny/se-seed3.keras",
     ]
-    frame = seeded.to_dataframe()
-    assert list(frame["seed"]) == [3, 3, 0, 0]

@@ -19,7 +19,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it. In the first part
 # are the layers and what looks at networks, in the second what trains them.
 LIBRARY = """
-    _version _process _checks _fused optimizers _files _terminal _run_folder
+    _version _process _checks _fused optimizers _files _terminal
     layers convert _inspection plotting models insertion profiling presets
     explain monitor auditing exporting
 """.split()
@@ -291,7 +291,7 @@ INSIDES = {
     "fused_checks": "_fused.private",
     "layer_checks": "_fused.decorator",
     "networks": "models.by_name",
-    "slowed_script": "_process study.checkpoints",
+    "slowed_script": "_process",
     "test_cli_command": "_terminal",
     "test_data_batches": "data.decoding",
     "test_data_folder": "data.loading",

@@ -6,7 +6,6 @@ import shutil
 import time
 
 import keras
-import numpy as np
 import pytest
 from folder_checks import (
     Killed,
@@ -17,9 +16,8 @@ from folder_checks import (
     weights,
 )
 from networks import linear
-from PIL import Image
 
-from cbam_keras import training
+from cbam_keras import study, training
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
@@ -71,6 +69,9 @@ def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
     [
         ("train", "notes.txt"),
         ("train", "pretrained.keras"),
+        ("train", "explain/notes.txt"),
+        ("train", "tensorboard/linear-seed0/train/notes.txt"),
+        ("train", ".cells/notes.txt"),
         ("compare", "seed-0/notes.txt"),
         ("compare", "mine/results.json"),
         ("ablate", "se/notes.txt"),
@@ -80,7 +81,7 @@ def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
 )
 def test_files_of_the_user_are_not_overwritten(name, mine, whole, tmp_path):
     output = shutil.copytree(whole(name)[0], tmp_path / "run")
-    (output / mine).parent.mkdir(exist_ok=True)
+    (output / mine).parent.mkdir(exist_ok=True, parents=True)
     (output / mine).write_text("mine")
     before = files(output)
     with pytest.raises(ValueError, match=f"also holds {mine}"):
@@ -240,23 +241,6 @@ def test_the_page_of_a_run_belongs_to_it(whole, tmp_path):
         call("train", tmp_path / "new")
 
 
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [(None, "ablate-my-photos-tiny"), (lambda attention: linear(), "custom")],
-)
-def test_the_default_folder_is_one_below_runs(
-    model, name, tmp_path, monkeypatch
-):
-    rng = np.random.default_rng(0)
-    for label in range(10):
-        (tmp_path / "my photos" / f"{label}").mkdir(parents=True)
-        for number in range(4):
-            image = rng.integers(0, 256, (28, 28), "uint8")
-            Image.fromarray(image).save(
-                tmp_path / "my photos" / f"{label}/{number}.png"
-            )
-    monkeypatch.chdir(tmp_path)
-    options = {} if model is None else {"model": model}
-    call("ablate", None, images="my photos", **options)
-    (found,) = (tmp_path / "runs").iterdir()
-    assert found.name.endswith(name)
+def test_the_default_folder_is_one_below_runs():
+    folder = study.default_output("ablate", "my photos/small", "tiny")
+    assert folder.parts == ("runs", "ablate-my-photos-small-tiny")

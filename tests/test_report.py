@@ -91,7 +91,7 @@ PARTS = {
     ),
     "seeds": (
         [
-            "cbam is ahead of none by 5.00 points",
+            "cbam differs from none by +5.00 points",
             "Not trained yet: cbam, se (seed 2)",
             f"diverged\nThe loss was nan {EVIL}",
             "mean over 3 seeds",
@@ -100,7 +100,7 @@ PARTS = {
         0,
     ),
     "tune": (["cbam r=16 is ahead", "CBAM(reduction_ratio=16)", "+1.00 to"], 4),
-    "ablate": (["Table 4: no attention", '"CBAM" (lower error)'], 3),
+    "ablate": (["Table 4: no attention", "Two seeds are too few"], 3),
     "detect": (["cbam by +2.0 and se by -1.0", "mAP@.5 (%)"], 1),
     "explain": (["none is right about 1 of 2 images"], 2),
 }
@@ -146,7 +146,7 @@ def test_hostile_names_stay_text(command, tmp_path):
 OLD_TEXTS = {
     "train": "cbam by +5.00 and se by +2.00",
     "seeds": "Not trained yet: cbam, se (seed 1)",
-    "ablate": '"CBAM" (lower error)',
+    "ablate": "cbam differs from none",
     "detect": "cbam by +2.0 points",
     "tune": "The search is not finished",
 }
@@ -162,9 +162,6 @@ def test_folders_of_earlier_versions_are_read(command, tmp_path):
     results = study.Results.read(folder)
     if command == "ablate":
         assert results.values("cbam", "test_accuracy") == {0: 0.9, 1: 0.89}
-        assert results.values("se", "top5_accuracy") == {0: 0.99, 1: 0.98}
-        (_, cbam, _) = results.to_dataframe()["macs"]
-        assert cbam == 1
     if command == "train":
         assert [row["network"] for row in results.history] == list(NETWORKS)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import pathlib
@@ -146,6 +147,7 @@ def test_seeds_are_a_number_of_seeds_or_seeds(seeds, message):
     ("changed", "error", "message"),
     [
         ({"variants": ()}, ValueError, "one or several with different names"),
+        ({"variants": ["x"]}, TypeError, "must hold study.Variant"),
         ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
         ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
         ({"settings": {"x": object()}}, TypeError, "must be plain values"),
@@ -162,6 +164,25 @@ def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
 def test_a_variant_is_named_as_a_file_may_be(name):
     with pytest.raises(ValueError, match="names of networks.*Received"):
         study.Variant(name, narrow)
+
+
+def test_results_are_drawn_and_written_for_tables(ran):
+    (axes,) = ran.plot().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        *("narrow", "gated")
+    ]
+    points = [line.get_xdata() for line in axes.lines]
+    assert sorted(map(len, points)) == [1, 1, 2, 2, 3, 3]
+    row = ran.rows[1]
+    ends = [line for line in points if len(line) == 2 and line[0] != line[1]]
+    base = 100 * ran.rows[0].mean
+    assert [ends[0][0] - base, ends[0][1] - base] == pytest.approx(
+        [100 * end for end in row.interval]
+    )
+    pd.testing.assert_frame_equal(
+        pd.read_csv(io.StringIO(ran.csv())), ran.to_dataframe()
+    )
+    assert "narrow & 3 & " in ran.latex()
 
 
 # More of the same.
@@ -310,6 +331,23 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(tmp_path, nan):
     assert content_of(tmp_path)["cells"][0]["status"] == "diverged"
 
 
+def test_processes_whose_trainings_all_fail_leave_nothing(tmp_path):
+    calls = []
+
+    def build(data):
+        if not calls:
+            # Another process, which finds nothing else to train.
+            calls.append(data)
+            with pytest.raises(KeyError, match="stage9"):
+                study.run(planned(other), tmp_path)
+        raise KeyError("stage9")
+
+    other = study.Variant("other", FAILING["error"][0])
+    with pytest.raises(KeyError, match="stage9"):
+        study.run(planned(study.Variant("bad", build)), tmp_path)
+    assert files(tmp_path) == {}
+
+
 # Folders that others have written.
 
 
@@ -333,6 +371,54 @@ def test_nothing_outside_the_folder_is_touched(key, overwrite, ran, tmp_path):
         with pytest.raises(ValueError, match="results.json is damaged"):
             study.run(planned(NARROW, seeds=(0, 3)), folder)
     assert (tmp_path / "mine.keras").is_dir()
+
+
+DAMAGE = {
+    "cells.0.metrics.test_accuracy": float("inf"),
+    "cells.0.metrics.val_accuracy": "0.9",
+    "cells.0.parameters": 1.5,
+    "cells.0.history": {},
+    "cells.0.seconds_per_epoch": float("nan"),
+    "cells": 5,
+    "settings.data.0.sizes.test": "20",
+    "seeds": None,
+    "measure": 5,
+}
+
+
+@pytest.mark.parametrize("field", DAMAGE)
+def test_a_damaged_field_is_named(field, ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = part = content_of(folder)
+    *keys, last = field.split(".")
+    for key in keys:
+        part = part[int(key) if isinstance(part, list) else key]
+    part[last] = DAMAGE[field]
+    (folder / "results.json").write_text(json.dumps(content))
+    named = field.replace("cells.0", r"cells.0.")
+    with pytest.raises(ValueError, match=f"results.json.*`{named}` must be"):
+        study.Results.read(folder)
+    with pytest.raises(ValueError, match=f"results.json.*`{named}` must be"):
+        study.run(planned(NARROW), folder)
+
+
+def test_what_is_missing_in_a_cell_is_left_out(ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = content_of(folder)
+    for name in ("file", "history", "macs"):
+        del content["cells"][0][name]
+    (folder / "results.json").write_text(json.dumps(content))
+    assert study.Results.read(folder).outcomes[0].file is None
+    same = planned(NARROW, recipe=training.Recipe(epochs=2))
+    assert study.run(same, folder).outcomes[0].history == []
+
+
+def test_deep_nesting_is_damage(tmp_path):
+    (tmp_path / "results.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="results.json cannot be read"):
+        study.Results.read(tmp_path)
+    with pytest.raises(ValueError, match="results.json is damaged"):
+        study.run(planned(NARROW), tmp_path)
 
 
 def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path):

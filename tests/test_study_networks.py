@@ -164,7 +164,7 @@ unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
     [
         ([linear], TypeError, "a keras.Model or a mapping"),
         ({1: linear}, TypeError, "a keras.Model or a mapping"),
-        ({}, ValueError, "at least one network"),
+        ({}, ValueError, "one or several with different names"),
         ({"a/b": linear}, ValueError, "file names"),
         (lambda: None, TypeError, "must return a keras.Model"),
         (lambda: unknown, ValueError, "known input shape"),
@@ -272,7 +272,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
         (arrays, {"boxes": 1}, "`data_options` must be one of .*boxes"),
         (arrays, {"downlod": True}, 'Did you mean "download"'),
         (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
-        (functools.partial(LOAD, boxes=True), {}, "images and labels only"),
+        (functools.partial(LOAD, boxes=True), {}, "labels only.*boxes=True"),
         (LOAD, {"download": True}, "must be left out for images that are lo"),
     ],
 )
@@ -342,3 +342,24 @@ def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
 )
 def test_nothing_is_said_without_need(tmp_path, build, recipe):
     train(build, tmp_path, recipe)
+
+
+def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
+    many = Recipe(epochs=3, batch_size=5000)
+    train(linear, tmp_path / "a", many)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
+        "Few steps: 70 training images in batches of 5,000 are 1 per epoch, 3 "
+        "in all."
+    )
+    train(linear, tmp_path / "a", many)
+    train(linear, tmp_path / "b", Recipe(epochs=1, batch_size=10))
+    assert "Few steps" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_averages_are_reported_once_a_run(tmp_path):
+    both = {"a": normalized, "b": functools.partial(normalized, 0.99)}
+    with pytest.warns(UserWarning, match=MESSAGE) as caught:
+        train(both, tmp_path, FOUR)
+    assert len([w for w in caught if MESSAGE in str(w.message)]) == 1

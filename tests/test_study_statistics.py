@@ -132,10 +132,37 @@ def test_a_verdict_is_a_clause(found, clause):
 
 
 def test_a_verdict_names_the_measure():
-    found = Measured.of((0.342, 0.33), (-0.01, -0.01))
+    found = Measured.of((0.342, 0.33, 0.336), (-0.01, -0.01, -0.01))
     assert judge("cbam", found, "none", "mAP@.5", digits=1) == (
         "cbam is behind none by 1.0 points of mAP@.5 (95 % interval -1.0 to "
-        "-1.0 over 2 seeds)"
+        "-1.0 over 3 seeds)"
     )
-    assert found.mean_cell(digits=1) == "33.6 \N{PLUS-MINUS SIGN} 0.8"
+    assert found.mean_cell(digits=1) == "33.6 \N{PLUS-MINUS SIGN} 0.6"
     assert found.difference_cell(digits=1) == "-1.0 points [-1.0, -1.0]"
+
+
+@pytest.mark.parametrize("unit", [1, 100])
+def test_an_interval_is_not_narrower_than_drawing_the_images_allows(unit):
+    differences = [0.01 * unit] * 4
+    found = Measured.of(differences, differences, 100, unit)
+    # One of 100 images.
+    spread = unit * math.sqrt(0.01 * 0.99 / 100)
+    reach = stats.t.ppf(0.975, 3) * spread / 2
+    ends = 0.01 * unit - reach, 0.01 * unit + reach
+    assert found.interval == pytest.approx(ends)
+    assert "may be chance" in judge("cbam", found, "none")
+    wide = [0.4 * unit, -0.2 * unit, 0.1 * unit]
+    assert Measured.of(wide, wide, 100, unit) == Measured.of(wide, wide)
+
+
+def test_two_seeds_are_not_judged():
+    clause = judge("cbam", Measured.of((0.9, 0.9), (0.1, 0.1)), "none")
+    assert clause.startswith("cbam differs from none by +10.00 points")
+    assert clause.endswith("over 2 seeds, which are too few to judge by)")
+
+
+def test_equal_networks_have_no_difference():
+    found = Measured.of(CBAM, [0.0] * 4, 100)
+    assert judge("cbam", found, "none") == (
+        "no difference seen between cbam and none in test accuracy over 4 seeds"
+    )

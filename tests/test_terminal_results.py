@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import cbam_keras
-from cbam_keras import ablation, comparison, detection, study, training
+from cbam_keras import ablation, comparison, detection, study
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -37,21 +37,8 @@ def of_study(seeds=(0, 7)):
     )
 
 
-def of_training():
-    return training.Results.of(of_study((0,)))
-
-
 def of_comparison():
-    details = of_study()
-    return comparison.Comparison.of(
-        details,
-        rows=comparison.compared(details),
-        data=EVIL,
-        seeds=details.seeds,
-        test_images=100,
-        verdict=f"{EVIL}.",
-        command=None,
-    )
+    return comparison.Comparison(**vars(of_study()), command=None)
 
 
 def of_search():
@@ -119,11 +106,10 @@ def of_audit():
 @pytest.mark.parametrize(
     ("make", "column", "values"),
     [
-        (of_training, "test_accuracy", [0.85, 0.9, 0.87]),
         (of_study, "mean", [0.85, 0.9, 0.87]),
-        (of_comparison, "seed", [0, 0, 0, 7, 7, 7]),
+        (of_comparison, "seeds", [2, 2, 2]),
         (of_search, "reduction_ratio", [16, 4]),
-        (of_ablation, "top1_error", [15.0, 16.0]),
+        (of_ablation, "top1_error_seed_1", [16.0]),
         (of_detection, "map50", [0.6]),
         (of_profile, "macs", [512]),
         (of_audit, "finding", ["It departs.", "It is."]),
@@ -143,24 +129,23 @@ def test_a_result_is_a_data_frame_and_a_table(make, column, values):
 
 
 def test_results_print_each_network_with_its_numbers():
-    run = training.Run("[/cbam]", 1234567, 3, 0.987, 0.9754, 12.34, "n.keras")
-    text = str(training.Results([run], [], OUTPUT, of_study()))
-    assert text.splitlines()[0].strip() == "Results in runs/own"
-    headings, row = (
+    text = str(of_study())
+    assert text.splitlines()[0].strip() == "Results in runs/own, 2 seeds"
+    headings, _, row, _ = (
         [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
         for line in text.splitlines()
         if re.search("[│┃]", line)
     )
     assert dict(zip(headings, row, strict=True)) == {
-        "network": "[/cbam]",
-        "parameters": "1,234,567",
-        "best validation accuracy": "98.70%",
-        "test accuracy": "97.54%",
-        "seconds per epoch": "12.3",
+        "network": EVIL,
+        "parameters": "9,000",
+        "test accuracy (%)": "90.00 ± 0.00",
+        'difference to "none"': "+5.00 points [-14.58, +24.58]",
+        "s / epoch": "1.5",
     }
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"cbam_keras\[plot\]"):
-        of_training().to_dataframe()
+        of_study().to_dataframe()

@@ -1,6 +1,5 @@
 """Small networks, recipes and data for the tests of training."""
 
-import dataclasses
 import pathlib
 import time
 
@@ -8,7 +7,7 @@ import networks
 import pytest
 from networks import linear
 
-from cbam_keras.study.checkpoints import Progress
+from cbam_keras.study import checkpoints
 from cbam_keras.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -29,7 +28,7 @@ NETWORKS = {"linear": linear, "resnet": resnet}
 
 def numbers(results):
     """Returns what a resumed run must repeat: all but the seconds."""
-    rows = [*results.history, *map(dataclasses.asdict, results.runs)]
+    rows = [*results.history, *(run.metrics for run in results.runs)]
     return [
         value
         for row in rows
@@ -50,11 +49,11 @@ def hold(file):
 
     So there is time for a process to be killed.
     """
-    save = Progress.save
+    save = checkpoints.save
 
-    def saving(progress, state, model):
-        save(progress, state, model)
-        while progress.writes and not pathlib.Path(file).exists():
+    def saving(folder, state, model, writes):
+        save(folder, state, model, writes)
+        while writes and not pathlib.Path(file).exists():
             time.sleep(0.05)
 
-    Progress.save = saving
+    checkpoints.save = saving

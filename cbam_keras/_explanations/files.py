@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _files, _run_folder, plotting
+from cbam_keras import _checks, _files, plotting, study
 from cbam_keras._explanations.examples import Examples, from_data, from_paths
 from cbam_keras._explanations.explanation import (
     Explanation,
@@ -83,7 +83,7 @@ def explain_files(
     output = pathlib.Path(output)
     if is_run(output):
         # A run is overwritten only if all files in its folder are its own.
-        output /= _run_folder.EXPLANATIONS
+        output /= study.EXPLANATIONS
     folder = _files.output_folder(output)
     explanation = explain(
         networks, examples, class_names, class_index, settings
@@ -307,7 +307,7 @@ def _write(folder, explanation, networks, settings, described, command=None):
         folder / "explain.json",
         {
             "settings": {**dataclasses.asdict(settings), **described},
-            "versions": _run_folder.versions(),
+            "versions": study.versions(),
             **({} if command is None else {"command": command}),
             "models": {x.name: str(x.path) for x in networks},
             **explanation.content,

@@ -182,7 +182,9 @@ def networks_of(
     if "cells" in run:
         cells = [x for x in run["cells"] if x["status"] == "finished"]
         first = [x for x in cells if x["seed"] == cells[0]["seed"]]
-        names = [cell["file"] for cell in first if cell["file"]]
+        # Nothing outside the folder is read.
+        files = [cell["file"] for cell in first if cell["file"]]
+        names = [pathlib.PurePath(file).name for file in files]
     else:
         # The layouts before "format": 2.
         places = ["", *(f"seed-{seed}/" for seed in [*by_seed][:1])]
@@ -222,7 +224,7 @@ def _described(folder):
         try:
             content = json.loads((folder / name).read_text(encoding="utf-8"))
         # No such file, or one of something else.
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict):
             return content

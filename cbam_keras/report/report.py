@@ -37,6 +37,8 @@ MEANS = {
 }
 # Files with figures, and their captions.
 FIGURES = {
+    "comparison.png": "Means, seeds, and the intervals of the differences to "
+    "the baseline, drawn from its mean (dashed).",
     "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
     "lines: training images. Bold lines with markers: validation images.",
     "ablation.png": "Test errors by table. Where an interval does not touch "

@@ -11,23 +11,14 @@ networks are variants like any other.
 - `checkpoints`: its state, saved after each epoch.
 - `networks`: networks built, checked and compiled.
 - `folder`: the output folder, its locks and settings.
-- `legacy`: output folders of earlier versions.
-- `workers`: several processes on one machine.
+- `content`: `results.json`, checked, and that of earlier versions.
+- `workers`: several processes that share work.
 - `results`: `Results`: rows, a table, a verdict.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
 - `tensorboard`: logs for TensorBoard.
 """
 
-from cbam_keras._run_folder import (
-    EXPLANATIONS,
-    FORMAT,
-    REPORT,
-    RESULTS,
-    as_written,
-    default_output,
-    started_by,
-)
 from cbam_keras.study.cell import (
     FINISHED,
     Outcome,
@@ -36,15 +27,23 @@ from cbam_keras.study.cell import (
     memory_freed,
     train_cell,
 )
+from cbam_keras.study.content import FORMAT, RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, cost_of, estimate
-from cbam_keras.study.folder import StudyFolder
-from cbam_keras.study.legacy import read_content
+from cbam_keras.study.folder import (
+    EXPLANATIONS,
+    REPORT,
+    StudyFolder,
+    as_written,
+    default_output,
+    started_by,
+    versions,
+)
 from cbam_keras.study.networks import (
     build_seeded,
     check_network,
     compile_network,
-    count_parameters,
     fingerprint,
+    print_if_few_steps,
 )
 from cbam_keras.study.results import Results, Row
 from cbam_keras.study.run import run
@@ -56,7 +55,7 @@ from cbam_keras.study.tensorboard import (
     log_options,
     logs_of,
 )
-from cbam_keras.study.workers import Worker, payload_of
+from cbam_keras.study.workers import Worker, payload_of, take_turns
 
 __all__ = [
     "Budget",

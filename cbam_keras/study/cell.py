@@ -4,28 +4,28 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-import shutil
+import statistics
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
-from cbam_keras import _files, _inspection, _process, profiling
+from cbam_keras import _checks, _files, _inspection, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten
+from cbam_keras.study import checkpoints
 from cbam_keras.study.checkpoints import (
     CheckpointEachEpoch,
     Diverged,
-    Progress,
     State,
     best_epoch,
-    seconds_per_epoch,
     verbosity,
 )
 from cbam_keras.study.networks import (
     build_network,
     check_averages,
+    count_macs,
     count_parameters,
     fingerprint,
 )
@@ -57,7 +57,7 @@ class Outcome:
     """Result of training one network: one variant with one seed.
 
     Attributes:
-        variant: String, its name.
+        variant: String, its name; `network` is the same.
         seed: Integer.
         status: String, `"finished"`, `"diverged"` (the loss became NaN or
             infinite), `"out of memory"`, `"over budget"` or `"error"`.
@@ -67,7 +67,8 @@ class Outcome:
         macs: Integer, its multiply-accumulates for one image, or `None`
             where they cannot be counted.
         metrics: Dictionary of what was measured: on the test data, and in
-            the best epoch. Empty unless finished.
+            the best epoch. Empty unless finished. `test_accuracy` and
+            `best_validation_accuracy` are attributes, too.
         best_epoch: Integer from 1, the epoch that was measured: the one of
             the highest validation accuracy (of several, the one with the
             lowest validation loss), without validation the last. `None`
@@ -86,7 +87,7 @@ class Outcome:
     seed: int
     status: str
     message: str | None = None
-    traceback: str | None = None
+    traceback: str | None = dataclasses.field(default=None, repr=False)
     parameters: int | None = None
     macs: int | None = None
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -94,10 +95,12 @@ class Outcome:
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
     file: str | None = None
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    history: list[dict[str, Any]] = dataclasses.field(
+        default_factory=list, repr=False
+    )
 
     def __post_init__(self) -> None:
-        # It may have been read from a file of anybody's.
+        # It may come from a file that anybody wrote.
         path = pathlib.PurePath(self.file or "")
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(
@@ -110,6 +113,21 @@ class Outcome:
         """Whether the network was trained to the end, and measured."""
         return self.status == FINISHED
 
+    @property
+    def network(self) -> str:
+        """The name of the variant."""
+        return self.variant
+
+    @property
+    def test_accuracy(self) -> Any:
+        """Number in [0, 1], of the network after `best_epoch`, or `None`."""
+        return self.metrics.get("test_accuracy")
+
+    @property
+    def best_validation_accuracy(self) -> Any:
+        """Number in [0, 1], of the best epoch, or `None`."""
+        return self.metrics.get("val_accuracy")
+
 
 def train_cell(
     study: Study,
@@ -119,68 +137,86 @@ def train_cell(
     folder: pathlib.Path,
     *,
     epochs: int | None = None,
-    parent: pathlib.Path | None = None,
     measure: bool = True,
     announce: Callable[[int | None, int], None] = lambda *_: None,
     after_epoch: Callable[[State], None] = lambda state: None,
     callbacks: Callable[[keras.Model], Sequence[Any]] = lambda model: (),
     on_error: Callable[[Exception], Any] = lambda error: None,
+    warn: Callable[[str], Any] = _checks.warn,
     devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
 
     A network that cannot be built, diverges, runs out of memory or is over
-    the budget gives an outcome that says so, and no error. A signal, a disk
-    that is full and another process that is gone are errors.
+    the budget gives an outcome with that status, and no error. A signal, a
+    full disk and another process that has ended are errors.
 
     Args:
         study: A `Study`.
         variant: One of its variants.
         seed: Integer.
         data: What the task loads for that seed.
-        folder: Path of a folder for the checkpoints. That of the best epoch
-            is there at the end, see `best_file`.
-        epochs: Integer, the epoch to train to. Defaults to `None`, which
-            means those of the recipe.
-        parent: Path of the folder of another call, whose network this one
-            goes on training. Defaults to `None`.
+        folder: Path of a folder for the checkpoints, see `best_file`.
+        epochs: Integer, the epoch to train to, if not that of the recipe.
         measure: Boolean, whether the network is evaluated on the test data.
-            Defaults to `True`.
         announce: Function that gets the number of parameters and of finished
             epochs before the training starts.
         after_epoch: Function that gets the state after each epoch.
-        callbacks: Function that takes the network and returns further
-            callbacks.
+        callbacks: Function that takes the network and returns callbacks.
         on_error: Function that gets an exception that became the outcome
             `"error"`.
-        devices: The `Devices` that share the images. Defaults to a single
-            device.
-
-    Returns:
-        An `Outcome`.
+        warn: Function that gets a warning about too few steps.
+        devices: The `Devices` that share the images.
     """
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.epochs if epochs is None else epochs
-    progress = Progress(folder, writes=devices.writes)
     known: dict[str, Any] = {}
-    inherited = 0
     try:
         model = build_network(study, variant, seed, data)
         _count(model, study.budget, data, known)
         check_loads(model)
         study.task.compile(model, recipe, data)
-        inherited = _inherit(parent, folder)
-        model, state = _resumed(model, variant, progress, epochs)
+        model, state = _resumed(model, variant, folder, epochs)
         if devices.writes:
             announce(known["parameters"], state.epochs)
-        _fit(
-            *(model, state, study, data, recipe, progress),
-            epochs=epochs,
-            after_epoch=after_epoch,
-            callbacks=callbacks,
-            devices=devices,
-        )
-        known |= _measured(study, data, progress, state, measure)
+        if state.epochs < epochs:
+            few = check_averages(model, len(data.train), epochs)
+            if few and not state.epochs and devices.writes:
+                warn(few)
+
+            def save(state, model):
+                with devices.save_scope():
+                    checkpoints.save(folder, state, model, devices.writes)
+                after_epoch(state)
+                # No process starts an epoch before the last one is on disk.
+                devices.wait()
+
+            checkpoint = CheckpointEachEpoch(
+                *(state, data, recipe.seed, study.task.metrics, save)
+            )
+            with devices.fitting(model):
+                model.fit(
+                    data.train,
+                    validation_data=data.validation,
+                    epochs=epochs,
+                    initial_epoch=state.epochs,
+                    callbacks=[*callbacks(model), checkpoint],
+                    # The data shuffle themselves, by seed and epoch.
+                    shuffle=False,
+                    # Of several processes one prints.
+                    verbose=verbosity() if devices.writes else 0,
+                )
+        row = state.history[best_epoch(state.history) - 1]
+        if not math.isfinite(row.get("val_loss", 0)):
+            raise Diverged(
+                f"The validation loss was {row['val_loss']} in the best epoch"
+            )
+        kept = ("val_accuracy", "val_loss")
+        metrics = {name: row[name] for name in kept if name in row}
+        if measure:
+            best = keras.saving.load_model(folder / str(state.best))
+            metrics |= study.task.evaluate(best, data)
+        known |= {"best_epoch": row["epoch"], "metrics": metrics}
         known["status"] = FINISHED
     except ChangedError:
         raise
@@ -197,21 +233,25 @@ def train_cell(
             "message": f"{type(error).__name__}: {text}",
             "traceback": traceback.format_exc(),
         }
-    state = progress.load()
-    history = state.history if state is not None else []
+    final = checkpoints.load_state(folder)
+    history = final.history if final is not None else []
+    seconds = [row["seconds"] for row in history]
     return Outcome(
         variant=variant.name,
         seed=seed,
         **known,
-        seconds_per_epoch=seconds_per_epoch(history) if history else None,
-        seconds=sum(r["seconds"] for r in history if r["epoch"] > inherited),
+        # The first epoch compiles.
+        seconds_per_epoch=(
+            statistics.median(seconds[1:] or seconds) if seconds else None
+        ),
+        seconds=sum(seconds),
         history=history,
     )
 
 
 def best_file(folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the checkpoint of the best epoch in the folder of a cell."""
-    state = Progress(folder).load()
+    state = checkpoints.load_state(folder)
     return None if state is None else folder / str(state.best)
 
 
@@ -219,14 +259,10 @@ def _count(model, budget, data, known):
     """Counts parameters and multiply-accumulates, within the budget."""
     known["parameters"] = count_parameters(model)
     limits = {} if budget is None else dataclasses.asdict(budget)
-    try:
-        profile = profiling.profile_model(model, data.image_shape)
-        # A total without layers of unknown kinds would be too low.
-        if not profile.uncounted or limits.get("macs") is not None:
-            known["macs"] = profile.macs
-    except (TypeError, ValueError, AttributeError):
-        if limits.get("macs") is not None:
-            raise
+    known["macs"] = count_macs(model, data.image_shape)
+    if known["macs"] is None and limits.get("macs") is not None:
+        # The error says what cannot be counted.
+        known["macs"] = profiling.profile_model(model, data.image_shape).macs
     over = [
         f"{known[key]:,} {word}, of at most {limits[key]:,.0f}"
         for key, word in (("parameters", "parameters"), ("macs", "MACs"))
@@ -252,93 +288,24 @@ def check_loads(model):
         ) from error
 
 
-def _inherit(parent, folder):
-    """Copies the checkpoints of the cell that this one goes on training.
-
-    Returns how many epochs that was trained.
-    """
-    state = None if parent is None else Progress(parent).load()
-    if state is None:
-        # Training from the start gives the same network.
-        return 0
-    if Progress(folder).load() is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in {state.latest, state.best}:
-            with _files.replacing(folder / name) as beside:
-                shutil.copyfile(parent / name, beside)
-        _files.write_json(folder / "state.json", dataclasses.asdict(state))
-    return state.epochs
-
-
-def _resumed(model, variant, progress, epochs):
+def _resumed(model, variant, folder, epochs):
     """Returns the network to go on with, and its state."""
-    state = progress.load()
-    layers = fingerprint(model)
+    state = checkpoints.load_state(folder)
+    start = model, State(fingerprint(model))
     if state is None:
-        return model, State(layers)
-    if state.fingerprint != layers:
+        return start
+    if state.fingerprint != start[1].fingerprint:
         raise ChangedError(
             "A run must be resumed with the networks it was started with. "
-            f'Received: folder="{progress.folder}", changed: the layers of '
-            f'network "{variant.name}"'
+            f'Received: folder="{folder}", changed: the layers of network '
+            f'"{variant.name}"'
         )
-    if not (progress.folder / str(state.best)).exists():
-        return model, State(layers)
+    if not (folder / str(state.best)).exists():
+        return start
     if state.epochs >= epochs:
         return model, state
-    latest = progress.load_latest(state)
-    return (model, State(layers)) if latest is None else (latest, state)
-
-
-def _fit(
-    model,
-    state,
-    study,
-    data,
-    recipe,
-    progress,
-    *,
-    epochs,
-    after_epoch,
-    callbacks,
-    devices,
-):
-    if state.epochs >= epochs:
-        return
-    if not state.epochs and devices.writes:
-        check_averages(model, len(data.train), epochs)
-    checkpoint = CheckpointEachEpoch(
-        *(progress, state, data, recipe.seed, study.task.metrics),
-        after_epoch,
-        devices,
-    )
-    with devices.fitting(model):
-        model.fit(
-            data.train,
-            validation_data=data.validation,
-            epochs=epochs,
-            initial_epoch=state.epochs,
-            callbacks=[*callbacks(model), checkpoint],
-            # The data shuffle themselves, by seed and epoch.
-            shuffle=False,
-            # Of several processes one prints.
-            verbose=verbosity() if devices.writes else 0,
-        )
-
-
-def _measured(study, data, progress, state, measure):
-    """Returns what is known of a network after its last epoch."""
-    row = state.history[best_epoch(state.history) - 1]
-    if not math.isfinite(row.get("val_loss", 0)):
-        raise Diverged(
-            f"The validation loss was {row['val_loss']} in the best epoch"
-        )
-    kept = ("val_accuracy", "val_loss")
-    metrics = {name: row[name] for name in kept if name in row}
-    if measure:
-        best = progress.load_best(state)
-        metrics |= study.task.evaluate(best, data)
-    return {"best_epoch": row["epoch"], "metrics": metrics}
+    latest = checkpoints.load_latest(folder, state)
+    return start if latest is None else (latest, state)
 
 
 def _status(error):

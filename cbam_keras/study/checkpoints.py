@@ -5,7 +5,6 @@ import json
 import math
 import os
 import pathlib
-import statistics
 import sys
 import time
 import zipfile
@@ -15,12 +14,14 @@ from typing import Any
 import keras
 
 from cbam_keras import _files, _process
-from cbam_keras._devices import SINGLE_DEVICE, Devices
 
-# Tells a process that it is one of several on this machine.
+# Set in a process that is one of several workers on this machine.
 WORKER = "CBAM_KERAS_WORKER"
 # What reading a damaged file raises.
 DAMAGE = (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile)
+# In the folder of a network. It names two checkpoints beside it, and is
+# written after them, so it never names a file that is not complete.
+STATE = "state.json"
 
 
 class Diverged(ArithmeticError):
@@ -29,18 +30,11 @@ class Diverged(ArithmeticError):
 
 @dataclasses.dataclass
 class State:
-    """State of one network under training, as `state.json` holds it.
+    """State of one network under training.
 
-    Attributes:
-        fingerprint: String, see `networks.fingerprint`.
-        history: List of dictionaries, one per finished epoch: `epoch` (from
-            1), the metrics of the task, and `seconds`.
-        latest: String, the checkpoint after the last finished epoch, or
-            `None` before the first.
-        best: String, the checkpoint after the best epoch, or `None`.
-        random: List of nested lists of integers, the states of the random
-            layers after the last finished epoch. A `.keras` file does not
-            hold them.
+    `fingerprint` is that of its layers, `history` has a row per finished
+    epoch, `latest` and `best` are the names of checkpoints, and `random` holds
+    the states of random layers, which a `.keras` file does not hold.
     """
 
     fingerprint: str
@@ -55,115 +49,94 @@ class State:
         return len(self.history)
 
 
-class Progress:
-    """The folder with the checkpoints of one network under training.
+def load_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, or `None` before the first epoch.
 
-    `state.json` names two checkpoints beside it, the latest and the best. It
-    is written after them, so it never names a file that is not complete.
-
-    Args:
-        folder: Path of the folder.
-        writes: Boolean. Of several processes that train one network, one
-            writes. Defaults to `True`.
+    A damaged one is reported, renamed, and treated as missing.
     """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state = State(**json.loads(path.read_text()))
+        best_epoch(state.history)
+    except DAMAGE as error:
+        _files.quarantine(path, error)
+        return None
+    return state
 
-    def __init__(self, folder: pathlib.Path, *, writes: bool = True):
-        self.folder = folder
-        self.writes = writes
 
-    def load(self) -> State | None:
-        """Returns the state, or `None` before the first epoch.
+def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
+    """Returns the model of the last epoch with its optimizer.
 
-        A damaged one is reported, renamed, and treated as missing.
-        """
-        path = self.folder / "state.json"
-        if not path.exists():
-            return None
-        try:
-            state = State(**json.loads(path.read_text()))
-            best_epoch(state.history)
-        except DAMAGE as error:
+    `None` if the checkpoint is damaged, which is reported, and renamed.
+    """
+    path = folder / str(state.latest)
+    try:
+        model = keras.saving.load_model(path)
+    except DAMAGE as error:
+        if path.exists():
             _files.quarantine(path, error)
-            return None
-        return state
+        return None
+    states = zip(_random_states(model), state.random, strict=True)
+    for variable, value in states:
+        variable.assign(value)
+    return model
 
-    def load_latest(self, state: State) -> keras.Model | None:
-        """Returns the model of the last epoch with its optimizer.
 
-        `None` if the checkpoint is damaged, which is reported, and renamed.
-        """
-        path = self.folder / str(state.latest)
-        try:
-            model = keras.saving.load_model(path)
-        except DAMAGE as error:
-            if path.exists():
-                _files.quarantine(path, error)
-            return None
-        states = zip(random_states(model), state.random, strict=True)
-        for variable, value in states:
-            variable.assign(value)
-        return model
+def save(
+    folder: pathlib.Path, state: State, model: keras.Model, writes: bool
+) -> None:
+    """Saves `model` as the latest checkpoint, and as the best if it is.
 
-    def load_best(self, state: State) -> keras.Model:
-        """Returns the model of the best epoch."""
-        return keras.saving.load_model(self.folder / str(state.best))
-
-    def save(self, state: State, model: keras.Model) -> None:
-        """Saves `model` as the latest checkpoint, and as the best if it is."""
-        state.latest = f"epoch-{state.epochs}.keras"
-        if best_epoch(state.history) == state.epochs:
-            state.best = state.latest
-        if not self.writes:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _files.replacing(self.folder / state.latest) as beside:
-            model.save(beside)
-        state.random = [
-            keras.ops.convert_to_numpy(variable).tolist()
-            for variable in random_states(model)
-        ]
-        _files.write_json(self.folder / "state.json", dataclasses.asdict(state))
-        for path in self.folder.glob("*.keras"):
-            if path.name not in (state.latest, state.best):
-                path.unlink()
+    Of several processes that train one network, one `writes`.
+    """
+    state.latest = f"epoch-{state.epochs}.keras"
+    if best_epoch(state.history) == state.epochs:
+        state.best = state.latest
+    if not writes:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _files.replacing(folder / state.latest) as beside:
+        model.save(beside)
+    state.random = [
+        keras.ops.convert_to_numpy(variable).tolist()
+        for variable in _random_states(model)
+    ]
+    _files.write_json(folder / STATE, dataclasses.asdict(state))
+    for path in folder.glob("*.keras"):
+        if path.name not in (state.latest, state.best):
+            path.unlink()
 
 
 class CheckpointEachEpoch(keras.callbacks.Callback):
-    """Seeds each epoch, saves the state after it, stops at a signal.
+    """Seeds each epoch, has the state saved after it, stops at a signal.
 
     Keras' `BackupAndRestore` does not do: it writes weights and JSON apart,
     and forgets the history, the best epoch and the states of random layers.
 
     Args:
-        progress: A `Progress`.
-        state: Its `State`, which grows by a row of history per epoch.
-        data: The data that `fit` reads, for their `set_epoch`.
+        state: A `State`, which grows by a row of history per epoch.
+        data: The data that `fit` reads.
         seed: Integer, the seed of the run.
         metrics: Sequence of strings, the logs that the history keeps.
-        after_epoch: Function that gets the state after each epoch, once it
-            has been saved.
-        devices: The `Devices` that share the images. Defaults to a single
-            device.
+        after_epoch: Function of the state and the model, which saves them.
     """
 
     def __init__(
         self,
-        progress: Progress,
         state: State,
         data: Any,
         seed: int,
         metrics: Sequence[str],
-        after_epoch: Callable[[State], None],
-        devices: Devices = SINGLE_DEVICE,
+        after_epoch: Callable[[State, keras.Model], None],
     ):
         super().__init__()
-        self.progress = progress
         self.state = state
         self.data = data
         self.seed = seed
         self.metric_names = metrics
         self.after_epoch = after_epoch
-        self.devices = devices
 
     def on_epoch_begin(self, epoch, logs=None):
         self.data.set_epoch(epoch)
@@ -188,11 +161,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
                 f"The training loss became {row['loss']} in epoch {epoch + 1}"
             )
         self.state.history.append(row)
-        with self.devices.save_scope():
-            self.progress.save(self.state, self.model)
-        self.after_epoch(self.state)
-        # No process starts an epoch before the last one is on disk.
-        self.devices.wait()
+        self.after_epoch(self.state, self.model)
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:
@@ -206,13 +175,7 @@ def best_epoch(history: Sequence[dict[str, Any]]) -> int:
     return best["epoch"]
 
 
-def seconds_per_epoch(history: Sequence[dict[str, Any]]) -> float:
-    """Returns the median over the epochs after the first, which compiles."""
-    seconds = [row["seconds"] for row in history]
-    return statistics.median(seconds[1:] or seconds)
-
-
-def random_states(model: keras.Model) -> list[keras.Variable]:
+def _random_states(model):
     """Returns the states of random layers, which are in no `.keras` file."""
     kept = {id(variable) for variable in model.weights}
     return [
@@ -223,7 +186,7 @@ def random_states(model: keras.Model) -> list[keras.Variable]:
 
 
 def is_worker() -> bool:
-    """Returns whether this process is one that `run_workers` started."""
+    """Returns whether this process is one of several workers."""
     return WORKER in os.environ
 
 

@@ -9,9 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection, _terminal, profiling
+from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras._terminal import in_words
-from cbam_keras.study.networks import build_network, count_parameters
+from cbam_keras.study.networks import (
+    build_network,
+    count_macs,
+    count_parameters,
+)
 from cbam_keras.study.study import Study, Variant
 
 # Timed steps end after so many, or after so many seconds if there are some.
@@ -22,17 +26,7 @@ FORWARD = 1 / 3
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What training one network takes.
-
-    Attributes:
-        network: String, its name.
-        parameters: Integer, its trainable parameters.
-        macs: Integer, its multiply-accumulates for one image, or `None` if
-            they are not known.
-        seconds_per_epoch: Number, training and validation.
-        seconds_once: Number, outside of the epochs: building, compiling, and
-            the test at the end.
-    """
+    """What training one network takes: `seconds_once` outside of the epochs."""
 
     network: str
     parameters: int
@@ -46,7 +40,9 @@ class Estimate:
     """How long a study will take; prints as a table.
 
     Attributes:
-        costs: Tuple of `Cost`, one per variant.
+        costs: Tuple with an object per variant: `network`, `parameters`,
+            `macs` (or `None`), `seconds_per_epoch` (training and validation)
+            and `seconds_once` (building, compiling, and the test).
         epochs: Integer, the epochs of each training.
         times: Integer, how often each variant is trained: the seeds.
         workers: Integer, how many workers share the trainings.
@@ -61,7 +57,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Seconds that all trainings take, with all workers at work."""
+        """Seconds that all trainings take."""
         return sum(map(self.seconds_of, self.costs)) / self.workers
 
     def seconds_of(self, cost: Cost) -> float:
@@ -106,10 +102,8 @@ class Estimate:
 def estimate(study: Study, *, workers: int = 1) -> Estimate:
     """Estimates how long `run` takes, by timing a few steps of each variant.
 
-    Writes nothing, and leaves the random states of Python and NumPy as they
-    are. The steps are those of training, with the images read as then.
-    Validation and test count a third of that per image, since they compute no
-    gradients.
+    Writes nothing, and leaves the random states as they are. The steps are
+    those of training; validation and test count a third per image.
 
     Args:
         study: A `Study`.
@@ -156,15 +150,10 @@ def cost_of(study: Study, variant: Variant, data: Any) -> Cost:
         data.set_epoch(0)
     step = float(statistics.median(np.diff(clock.ends[1:])))
     forward = FORWARD * step / data.batch_size
-    try:
-        profile = profiling.profile_model(model, data.image_shape)
-        macs = None if profile.uncounted else profile.macs
-    except (TypeError, ValueError, AttributeError):
-        macs = None
     return Cost(
         network=variant.name,
         parameters=count_parameters(model),
-        macs=macs,
+        macs=count_macs(model, data.image_shape),
         seconds_per_epoch=step * len(data.train)
         + forward * data.sizes.get("validation", 0),
         # The first steps compile.
@@ -183,7 +172,7 @@ class _Clock(keras.callbacks.Callback):
         # Waits for a device that computes while Python goes on.
         float(logs["loss"])
         self.ends.append(time.perf_counter())
-        # Without the first two, which compile.
+        # The first two compile.
         steps = len(self.ends) - 2
         if steps >= MAX_STEPS or (
             steps >= MIN_STEPS and self.ends[-1] - self.ends[1] > MAX_SECONDS

@@ -1,6 +1,7 @@
 """`StudyFolder`: the output folder of a study, its files and locks."""
 
 import contextlib
+import contextvars
 import csv
 import dataclasses
 import fnmatch
@@ -10,39 +11,39 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, _files, _process
 from cbam_keras._files import Damaged
-from cbam_keras._run_folder import (
-    DAMAGE,
-    EXPLANATIONS,
-    FORMAT,
-    REPORT,
-    RESULTS,
-    as_written,
-    differences,
-    folder_path,
-    started_by,
-    starter,
-    versions,
-)
+from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
-from cbam_keras.study.study import Study, check_name
+from cbam_keras.study.content import DAMAGE, FORMAT, RESULTS, check_content
+from cbam_keras.study.study import Study
 
+# The page about a run, and the subfolder with the explanations that it shows.
+REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder with locks, and the checkpoints of unfinished networks.
 CELLS = ".cells"
-# All that runs of any kind write, beside the network of each cell.
+# What runs of any kind write, beside the network of each cell.
 FILES = (
-    *(RESULTS, REPORT, f"{EXPLANATIONS}/*", f"{CELLS}/*", "tensorboard/*"),
-    *("history.csv", "curves.png", "tables.md", "tables.csv", "ablation.png"),
+    *(RESULTS, REPORT, _files.LOCK, "history.csv", "curves.png"),
+    *("comparison.png", "tables.md", "tables.csv", "ablation.png"),
     *("detections.png", "detections.npz", "trials.csv", "best.json"),
-    *("best.keras", "effects.png", "pareto.png", "confirmation/*"),
+    *("best.keras", "effects.png", "pareto.png"),
+    *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
+    *(f"{EXPLANATIONS}/{name}" for name in ("explain.json", "arrays.npz")),
+    *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
+    *(f"{EXPLANATIONS}/{name}" for name in (REPORT, _files.LOCK)),
+    *("tensorboard/*/events.out.*", "tensorboard/*/*/events.out.*"),
 )
+# A search has a study of its own in this subfolder.
+CONFIRMATION = "confirmation"
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
 # How long a file of another process may take to appear, in seconds.
@@ -51,6 +52,23 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
+_NOBODY = None, None
+_caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
+
+
+@contextlib.contextmanager
+def started_by(
+    command: str | None, on_end: Callable[[pathlib.Path], Any] | None
+) -> Iterator[None]:
+    """Context of runs that a command starts, which is noted in the results.
+
+    `on_end` gets the folder of each run when it ends, is interrupted or fails.
+    """
+    token = _caller.set((command, on_end))
+    try:
+        yield
+    finally:
+        _caller.reset(token)
 
 
 class StudyFolder:
@@ -66,10 +84,7 @@ class StudyFolder:
         study: A `Study`.
         data: What its task loads for the first seed.
         writes: Boolean. Of several processes that train one network, one
-            writes. Defaults to `True`.
-
-    Raises:
-        TypeError: If `output` is not a path or a setting not a plain value.
+            writes.
     """
 
     def __init__(
@@ -105,23 +120,17 @@ class StudyFolder:
     ) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder.
 
-        Args:
-            resume: Boolean, whether a run in the folder may be resumed.
-            overwrite: Boolean, whether the files of a run in the folder are
-                deleted first.
-            retry: Boolean, whether what failed is to be trained again.
+        `retry` says whether what failed is to be trained again.
 
         Raises:
-            ValueError: If the folder holds something else or another run, if
-                the run in it is damaged or was started with other settings,
-                if another process works in it and it is to be overwritten,
-                or if it cannot be written.
+            ValueError: If the folder cannot be written to, or what is in it
+                be neither resumed nor overwritten.
             RuntimeError: If the disk is full or becomes read-only later.
         """
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        command, on_end = starter()
+        command, on_end = _caller.get()
         with _files.writing_to(self.path), _process.noted():
             with self.locked():
                 # Another process may have changed it in the meantime.
@@ -131,7 +140,7 @@ class StudyFolder:
                 self._begin(content, command, retry)
             try:
                 # Runs within this one are its parts.
-                with started_by(None, None):
+                with started_by(*_NOBODY):
                     yield
             finally:
                 self._tidy()
@@ -145,11 +154,7 @@ class StudyFolder:
     def claim(
         self, variant: str, seed: int
     ) -> contextlib.AbstractContextManager[None]:
-        """Context in which no other process trains this cell.
-
-        Raises:
-            InUse: If another process does.
-        """
+        """Context in which no other process trains this cell, or `InUse`."""
         return _files.locked(self.cell(variant, seed, ".lock"))
 
     def cell(self, variant: str, seed: int, suffix: str = "") -> pathlib.Path:
@@ -158,13 +163,15 @@ class StudyFolder:
 
     def refresh(self) -> None:
         """Reads what other processes have written."""
-        self.content = self._read()
+        # One whose trainings have all failed deletes it.
+        with contextlib.suppress(FileNotFoundError):
+            self.content = self._read()
 
     def join(self) -> None:
         """Waits for the run that the writing process has begun."""
         # A network file system may show a new file later.
         for _ in range(SECONDS_TO_APPEAR):
-            if (self.path / RESULTS).exists():
+            with contextlib.suppress(FileNotFoundError):
                 self.content = self._compared(self._read())
                 return
             time.sleep(1)
@@ -186,38 +193,35 @@ class StudyFolder:
     ) -> None:
         """Adds an outcome, and deletes the checkpoints of its cell.
 
-        Args:
-            outcome: An `Outcome`.
-            best: Path of the network to keep, copied into the folder.
-                Defaults to `None`.
+        A copy of `best`, the file of the network to keep, is put in the folder.
         """
         if not self.writes:
             return
-        cell = outcome.variant, outcome.seed
+        key = outcome.variant, outcome.seed
         with self.locked():
             self.refresh()
             if best is not None:
-                name = f"{self._name(*cell)}.keras"
+                name = f"{self._name(*key)}.keras"
                 with _files.replacing(self.path / name) as beside:
                     shutil.copyfile(best, beside)
                 outcome = dataclasses.replace(outcome, file=name)
-            cells = [
-                known
-                for known in self.content["cells"]
-                if (known["variant"], known["seed"]) != cell
-            ]
-            cells.append(as_written(dataclasses.asdict(outcome)))
+            cells = {
+                (cell["variant"], cell["seed"]): cell
+                for cell in self.content["cells"]
+            }
+            cells[key] = as_written(dataclasses.asdict(outcome))
+            seeds = self.content["seeds"]
             variants = list(self.content["settings"]["variants"])
-            cells.sort(
-                key=lambda known: (
-                    self.content["seeds"].index(known["seed"]),
-                    variants.index(known["variant"]),
-                )
+            self.content["cells"] = sorted(
+                cells.values(),
+                key=lambda cell: (
+                    seeds.index(cell["seed"]),
+                    variants.index(cell["variant"]),
+                ),
             )
-            self.content["cells"] = cells
             self.write_history()
             self._write()
-        shutil.rmtree(self.cell(*cell), ignore_errors=True)
+        shutil.rmtree(self.cell(*key), ignore_errors=True)
 
     def add_data(self, seed: int, data: Any) -> None:
         """Adds the data of one more seed to the settings."""
@@ -226,7 +230,8 @@ class StudyFolder:
             self._compared(self.content)
             return
         with self.locked():
-            self.content = self._compared(self._read())
+            self.refresh()
+            self._compared(self.content)
             self._grow()
             self._write()
 
@@ -238,36 +243,10 @@ class StudyFolder:
             self.content = content
             self._write()
 
-    @contextlib.contextmanager
-    def drawing(self, results: Any, **options: Any) -> Iterator[bool]:
-        """Gives whether figures and tables of these results are to be made.
-
-        At its end it is noted that they are, with the verdict. Within
-        `locked`.
-
-        Args:
-            results: A `Results`.
-            **options: Plain values that they depend on too.
-        """
-        drawn = {
-            "networks": [[o.variant, o.seed] for o in results.finished],
-            "seeds": results.seeds,
-            **options,
-        }
-        yield self.content.get("drawn") != as_written(drawn)
-        self.add(drawn=drawn, verdict=results.verdict, **options)
-
-    def write_history(self, outcome: Outcome | None = None) -> None:
-        """Writes the epochs of all cells as CSV, within `locked`.
-
-        Args:
-            outcome: An `Outcome` of a cell under training. Defaults to
-                `None`.
-        """
+    def write_history(self, unfinished: Sequence[Outcome] = ()) -> None:
+        """Writes the epochs of all cells as CSV, within `locked`."""
         cells = [Outcome(**cell) for cell in self.content["cells"]]
-        rows = history_rows(
-            cells if outcome is None else [*cells, outcome], self._several
-        )
+        rows = history_rows([*cells, *unfinished], self._several)
         if not rows:
             return
         names = dict.fromkeys(name for row in rows for name in row)
@@ -282,7 +261,7 @@ class StudyFolder:
         with self.locked():
             self.refresh()
             if not any(cell["history"] for cell in self.content["cells"]):
-                (self.path / RESULTS).unlink()
+                (self.path / RESULTS).unlink(missing_ok=True)
 
     @property
     def _several(self):
@@ -297,9 +276,8 @@ class StudyFolder:
 
     def _begin(self, content, command, retry):
         """Writes what is known at the start, within `locked`."""
-        new = content is None
-        self.content = self._new() if new else content
-        before = json.dumps(self.content)
+        self.content = content or self._new()
+        before = json.dumps(content)
         self.content["command"] = command or self.content["command"]
         if self.study.baseline is not None:
             self.content["baseline"] = self.study.baseline
@@ -310,7 +288,7 @@ class StudyFolder:
                 if cell["status"] not in RETRIED
             ]
         self._grow()
-        if new or json.dumps(self.content) != before:
+        if json.dumps(self.content) != before:
             self._write()
 
     def _new(self):
@@ -350,7 +328,14 @@ class StudyFolder:
     def _check(self, resume, overwrite):
         """Returns the content of the run to resume, or `None` to begin."""
         if not (self.path / RESULTS).exists():
-            if others := self._others():
+            # What no run begins beside.
+            others = self.path.is_dir() and sorted(
+                path.name
+                for path in self.path.iterdir()
+                if path.name not in (CELLS, _files.LOCK)
+                and not path.name.startswith(_files.UNFINISHED)
+            )
+            if others:
                 raise self._refused(f"other files: {_checks.first_few(others)}")
             return None
         if overwrite:
@@ -367,18 +352,14 @@ class StudyFolder:
 
     def _read(self):
         """Returns the content of a run of this kind, settings unseen."""
+        text = (self.path / RESULTS).read_bytes()
         try:
-            content = json.loads((self.path / RESULTS).read_text())
+            content = json.loads(text)
             kind, number = content["kind"], content.get("format")
             if kind == self.study.kind and number == FORMAT:
-                [dict(content["settings"][key]) for key in GROWING]
-                seeds = list(content["seeds"])
-                for outcome in (Outcome(**cell) for cell in content["cells"]):
-                    # They name files that are moved and deleted.
-                    check_name(outcome.variant)
-                    _checks.seed("seed", outcome.seed)
-                    content["settings"]["variants"][outcome.variant]
-                    seeds.index(outcome.seed)
+                check_content(content)
+                cells = (Outcome(**cell) for cell in content["cells"])
+                content["cells"] = [dict(vars(cell)) for cell in cells]
         except DAMAGE as error:
             raise Damaged(
                 f'The run in output="{self.path}" cannot be resumed: '
@@ -410,7 +391,7 @@ class StudyFolder:
         changed = dict.fromkeys(
             # The data of all seeds differ alike.
             re.sub(r"^data\.\d+\.", "data.", line)
-            for line in differences(old, new)
+            for line in _differences(old, new)
         )
         if changed:
             raise ValueError(
@@ -427,19 +408,8 @@ class StudyFolder:
             f"which holds {held}"
         )
 
-    def _others(self):
-        """Returns the names in the folder that no run begins beside."""
-        if not self.path.is_dir():
-            return []
-        return sorted(
-            path.name
-            for path in self.path.iterdir()
-            if path.name not in (CELLS, _files.LOCK)
-            and not path.name.startswith(_files.UNFINISHED)
-        )
-
     def _check_files(self):
-        """Raises unless every file belongs to a run of this kind."""
+        """Returns all files, or raises unless a run of this kind wrote them."""
         try:
             content = json.loads((self.path / RESULTS).read_text())
             kind, variants = content["kind"], content["settings"]["variants"]
@@ -449,25 +419,22 @@ class StudyFolder:
             raise self._refused(f"another run ({kind})")
         patterns = [
             *FILES,
-            *(_files.LOCK, f"{_files.UNFINISHED}*", f"*/{_files.UNFINISHED}*"),
             *(
                 f"{glob.escape(name)}{end}.keras"
                 for name in {*variants, *self.settings["variants"]}
                 for end in ("", "-seed[0-9]*")
             ),
         ]
-        names = [
-            path.relative_to(self.path).as_posix()
+        patterns += [f"{CONFIRMATION}/{pattern}" for pattern in patterns]
+        files = [
+            path
             for path in sorted(self.path.rglob("*"))
             if path.is_symlink() or not path.is_dir()
         ]
         foreign = [
-            name
-            for name in names
-            if not any(
-                fnmatch.fnmatchcase(name.removesuffix(_files.DAMAGED), pattern)
-                for pattern in patterns
-            )
+            path.relative_to(self.path).as_posix()
+            for path in files
+            if not any(_matches(path, self.path / p) for p in patterns)
         ]
         if foreign:
             raise ValueError(
@@ -476,11 +443,13 @@ class StudyFolder:
                 f"holds {_checks.first_few(foreign)}. Move that, or choose "
                 "another folder"
             )
+        return files
 
     def _clear(self):
         """Deletes all files of a run that no process works at."""
         if not (self.path / RESULTS).exists():
             return
+        files = self._check_files()
         with contextlib.ExitStack() as stack:
             # Those of a confirmation, too.
             for path in self.path.rglob(f"{CELLS}/*.lock"):
@@ -495,14 +464,20 @@ class StudyFolder:
                     ) from error
             # Killed on the way, the rest must not be taken for a run.
             self.content = {**self._new(), "overwriting": True}
+            # The files that are left must still be known as ours.
+            variants = {path.stem: {} for path in files}
+            variants |= self.settings["variants"]
+            self.content["settings"] = self.settings | {"variants": variants}
             self._write()
-        kept = (self.path / RESULTS, self.path / _files.LOCK)
-        # What lies in a folder comes after it.
-        for path in sorted(self.path.rglob("*"), reverse=True):
-            if path.is_dir() and not path.is_symlink():
-                path.rmdir()
-            elif path not in kept:
-                path.unlink()
+        folders = set()
+        for path in files:
+            if path not in (self.path / RESULTS, self.path / _files.LOCK):
+                path.unlink(missing_ok=True)
+                folders |= set(path.relative_to(self.path).parents[:-1])
+        # The innermost first. One may hold an empty folder of the user.
+        for folder in sorted(folders, reverse=True):
+            with contextlib.suppress(OSError):
+                (self.path / folder).rmdir()
 
     def _tidy(self):
         """Deletes checkpoints that a process left which died at the end."""
@@ -511,6 +486,16 @@ class StudyFolder:
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.path / CELLS).rmdir()
+
+
+def _matches(path, pattern):
+    """Returns whether a path, unfinished or damaged too, fits a pattern."""
+    name = path.name.removeprefix(_files.UNFINISHED)
+    parts = path.with_name(name.removesuffix(_files.DAMAGED)).parts
+    pairs = zip(parts, pattern.parts, strict=False)
+    return len(parts) == len(pattern.parts) and all(
+        part == one or fnmatch.fnmatchcase(part, one) for part, one in pairs
+    )
 
 
 def history_rows(
@@ -526,3 +511,58 @@ def history_rows(
         for outcome in outcomes
         for row in outcome.history
     ]
+
+
+def folder_path(output: Any) -> pathlib.Path:
+    """Returns `output` as a path, or raises if it cannot be one."""
+    if not isinstance(output, (str, os.PathLike)):
+        raise TypeError(
+            "`output` must be the path of a folder. Received: "
+            f"output={output!r}"
+        )
+    return pathlib.Path(output)
+
+
+def default_output(command: str, data: str, model: str) -> pathlib.Path:
+    """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
+    # Configurations of a dataset are written "name/configuration".
+    parts = (re.sub(r"[^\w.+-]+", "-", p) for p in (command, data, model))
+    return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
+
+
+def as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings as they will read from a file, tuples as lists."""
+    return json.loads(json.dumps(settings, default=_plain))
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(
+        "Settings and options of a run must be plain values (numbers, "
+        f"strings, lists), to be written to a file. Received: {value!r}"
+    )
+
+
+def _differences(old, new, prefix=""):
+    """Returns a line for each value that differs between two mappings."""
+    lines = []
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
+    return lines
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a run depends on, by name."""
+    backend = keras.backend.backend()
+    return {
+        "cbam_keras": __version__,
+        "keras": keras.__version__,
+        backend: _checks.require(backend, extra=backend).__version__,
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+    }

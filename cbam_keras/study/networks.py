@@ -8,11 +8,13 @@ import math
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _inspection, profiling
 from cbam_keras.recipes import DTYPES
 
 # Averages that hold more of their initial values are reported.
 MOST_LEFT = 0.1
+# Fewer steps per epoch are reported.
+FEW_STEPS = 5
 
 
 def build_network(study, variant, seed, data):
@@ -57,7 +59,7 @@ def check_network(model, images):
 
 
 def check_averages(model, steps_per_epoch, epochs):
-    """Warns if batch normalization is still far from its averages at the end.
+    """Returns a warning if averages of batch normalization will lack steps.
 
     Validation normalizes by averages over the steps so far, which begin at a
     mean of 0 and a variance of 1.
@@ -76,12 +78,26 @@ def check_averages(model, steps_per_epoch, epochs):
     left = momentum ** (steps_per_epoch * epochs)
     if left > MOST_LEFT:
         needed = math.log(MOST_LEFT) / math.log(momentum) / steps_per_epoch
-        _checks.warn(
+        return (
             "The averages of batch normalization, which validation and tests "
             f"use, still hold {left:.0%} of their initial values after "
             f"{steps_per_epoch * epochs} steps with momentum={momentum:g}, so "
             "that accuracy there may be far below that of training. Train "
             f"{math.ceil(needed)} epochs or more, or take a smaller batch_size"
+        )
+    return None
+
+
+def print_if_few_steps(recipe, data):
+    """Prints how many steps there will be, if they are few."""
+    steps = len(data.train)
+    if steps < FEW_STEPS:
+        print(
+            f"Few steps: {data.sizes['train']:,} training images in batches of "
+            f"{data.batch_size:,} are {steps} per epoch, "
+            f"{steps * recipe.epochs} in all. A smaller batch_size or more "
+            "epochs train longer",
+            flush=True,
         )
 
 
@@ -91,17 +107,9 @@ def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss, accuracy = (
-        (
-            keras.losses.CategoricalCrossentropy,
-            keras.metrics.CategoricalAccuracy,
-        )
-        if one_hot
-        else (
-            keras.losses.SparseCategoricalCrossentropy,
-            keras.metrics.SparseCategoricalAccuracy,
-        )
-    )
+    kind = "" if one_hot else "Sparse"
+    loss = getattr(keras.losses, f"{kind}CategoricalCrossentropy")
+    accuracy = getattr(keras.metrics, f"{kind}CategoricalAccuracy")
     model.compile(
         optimizer,
         loss=loss(from_logits=not _ends_in_softmax(model)),
@@ -125,19 +133,29 @@ def count_parameters(model):
     return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
+def count_macs(model, image_shape):
+    """Returns the multiply-accumulates for one image, if all are known."""
+    try:
+        profile = profiling.profile_model(model, image_shape)
+    except (TypeError, ValueError, AttributeError):
+        return None
+    # A total without layers of unknown kinds would be too low.
+    return None if profile.uncounted else profile.macs
+
+
 def fingerprint(model):
     """Returns a hash of the types and configs of all layers, names aside."""
+
+    def layers_of(model):
+        for layer in model.layers:
+            if isinstance(layer, keras.Model):
+                yield from layers_of(layer)
+            else:
+                yield layer
+
     configs = [
         (type(layer).__name__, {**layer.get_config(), "name": None})
-        for layer in _all_layers(model)
+        for layer in layers_of(model)
     ]
     text = json.dumps(configs, default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _all_layers(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
-        else:
-            yield layer

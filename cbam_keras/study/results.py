@@ -9,51 +9,79 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _terminal
-from cbam_keras._run_folder import RESULTS, folder_path
+from cbam_keras import _checks, _terminal
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.folder import history_rows
-from cbam_keras.study.legacy import read_content
+from cbam_keras.study.content import DAMAGE, RESULTS, read_content
+from cbam_keras.study.folder import folder_path, history_rows
 from cbam_keras.study.statistics import Measured, verdict
+
+# What `json` holds of each training.
+RUN = (
+    *("network", "seed", "parameters", "best_epoch"),
+    *("best_validation_accuracy", "test_accuracy", "seconds_per_epoch"),
+    "file",
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One variant over all seeds.
+class Row(Measured):
+    """One network over all seeds, compared with the baseline.
 
     Attributes:
-        variant: String, its name.
+        values: Tuple of numbers, what the study compares, one per seed;
+            `test_accuracies` is the same.
+        mean: Number, their mean, or `None` if no training finished;
+            `test_accuracy` is the same.
+        deviation: Number, their standard deviation (n - 1), or `None` for
+            one seed.
+        difference: Number, the mean over the seeds of its value minus that
+            of the baseline, or `None` for the baseline.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference (Student's t over the seeds, whose deviation counts as
+            at least that of drawing the test images), or `None` for the
+            baseline and for one seed.
+        seeds_to_tell: Integer, how many seeds would probably tell the
+            difference from zero if it is as large as it looks; `None` where
+            there is no interval, or it excludes zero, or no number up to
+            1,000 would.
+        network: String, the name of the variant; `variant` is the same.
         seeds: Tuple of integers, the seeds with which its training finished.
-        measured: A `Measured`: what the study compares, over these seeds,
-            and its difference to the baseline. `None` without seeds.
         parameters: Integer, its trainable parameters, or `None`.
         macs: Integer, its multiply-accumulates for one image, or `None`.
+        validation_accuracy: Number in [0, 1], the mean over the seeds of the
+            best validation accuracy, or `None`.
         seconds_per_epoch: Number, the median over the seeds, or `None`.
         failures: Tuple of strings, how the trainings ended that did not
             finish.
     """
 
-    variant: str
-    seeds: tuple[int, ...]
-    measured: Measured | None
-    parameters: int | None
-    macs: int | None
-    seconds_per_epoch: float | None
-    failures: tuple[str, ...]
+    network: str = ""
+    seeds: tuple[int, ...] = ()
+    parameters: int | None = None
+    macs: int | None = None
+    validation_accuracy: float | None = None
+    seconds_per_epoch: float | None = None
+    failures: tuple[str, ...] = ()
 
-    def cells(self) -> tuple[str, ...]:
-        """Returns the row of a table."""
-        measured = "; ".join(self.failures)
-        if self.measured is not None:
-            measured = self.measured.mean_cell()
-        seconds = self.seconds_per_epoch
-        return (
-            self.variant,
-            "" if self.parameters is None else f"{self.parameters:,}",
-            measured,
-            self.measured.difference_cell() if self.measured else "",
-            "" if seconds is None else f"{seconds:.1f}",
-        )
+    @property
+    def variant(self) -> str:
+        """The name of the variant."""
+        return self.network
+
+    @property
+    def test_accuracies(self) -> tuple[float, ...]:
+        """The values."""
+        return self.values
+
+    @property
+    def test_accuracy(self) -> Any:
+        """The mean of the values."""
+        return self.mean
+
+    @property
+    def measured(self) -> Any:
+        """The row, if a training finished, otherwise `None`."""
+        return self if self.values else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +90,8 @@ class Results(_terminal.Tabular):
 
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
-    and `high` (its 95 % interval), `parameters` and `macs`.
+    and `high` (its 95 % interval), `parameters` and `macs`; `csv()` and
+    `latex()` return it as text.
 
     Attributes:
         output: Path of the output folder.
@@ -76,6 +105,13 @@ class Results(_terminal.Tabular):
         measure_name: String, what sentences call it.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split.
+        runs: List of the `Outcome` of all trainings that finished.
+        rows: List of `Row`, one per variant.
+        history: List of dictionaries, one per network and epoch: `seed` (if
+            there are several), `network`, `epoch` (from 1), the metrics of
+            the task, `seconds`.
+        test_images: Integer, the number of test images.
+        verdict: String, the differences in a sentence.
     """
 
     output: pathlib.Path
@@ -102,7 +138,7 @@ class Results(_terminal.Tabular):
         path = folder_path(folder)
         try:
             return cls.of(path, read_content(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
                 f'folder="{path}", whose {RESULTS} cannot be read '
@@ -146,15 +182,28 @@ class Results(_terminal.Tabular):
         return tuple(o for o in self.outcomes if o.finished)
 
     @property
+    def runs(self) -> list[Outcome]:
+        """The outcomes of trainings that finished, as a list."""
+        return list(self.finished)
+
+    @property
     def rows(self) -> list[Row]:
         """A `Row` per variant, in the order of the study."""
-        measured = self.compared()
-        return [self._row(name, measured.get(name)) for name in self.variants]
+        measured, validation = self.compared(), self.compared("val_accuracy")
+        return [
+            self._row(name, measured.get(name), validation.get(name))
+            for name in self.variants
+        ]
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """A dictionary per network and epoch: `network`, `epoch`, ..."""
+        """A dictionary per network and epoch."""
         return history_rows(self.outcomes, len(self.seeds) > 1)
+
+    @property
+    def test_images(self) -> int:
+        """The number of test images."""
+        return self.sizes["test"]
 
     @property
     def verdict(self) -> str:
@@ -175,12 +224,12 @@ class Results(_terminal.Tabular):
     def compared(self, measure: str | None = None) -> dict[str, Measured]:
         """Returns a metric over the seeds, for each variant that has it.
 
-        Args:
-            measure: String, a key of the metrics. Defaults to `None`, which
-                means that of the study.
+        `measure` is a key of the metrics, by default that of the study.
         """
         measure = measure or self.measure
         baseline = self.values(self.baseline, measure)
+        # Other measures are no fractions of the images.
+        images = self.sizes.get("test") if measure == "test_accuracy" else None
         compared = {}
         for name in self.variants:
             values = self.values(name, measure)
@@ -190,17 +239,71 @@ class Results(_terminal.Tabular):
                 compared[name] = Measured.of(
                     list(values.values()),
                     None if name == self.baseline else differences,
+                    images,
                 )
         return compared
 
+    def plot(self) -> Any:
+        """Draws the mean of each network, its seeds, and the intervals.
+
+        An interval is that of the difference, drawn from the mean of the
+        baseline: where it does not touch that line, it excludes zero.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Raises:
+            ValueError: If no training finished.
+            ImportError: If matplotlib is not installed.
+        """
+        figures = _checks.require("matplotlib.figure", extra="plot")
+        rows: list[Any] = [row for row in self.rows if row.values]
+        if not rows:
+            raise ValueError("There is nothing to draw: no training finished.")
+        figure = figures.Figure(
+            (8, 1.5 + 0.5 * len(rows)), layout="constrained"
+        )
+        axes = figure.subplots()
+        for place, row in enumerate(rows):
+            accuracies = [100 * value for value in row.values]
+            color = f"C{place}"
+            axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
+            axes.plot(100 * row.mean, place, "o", c=color)
+            if row.interval is not None:
+                start = row.mean - row.difference
+                ends = [100 * (start + end) for end in row.interval]
+                axes.plot(ends, [place, place], "k|-")
+            if row.network == self.baseline:
+                axes.axvline(100 * row.mean, c="0.35", ls="--", lw=1)
+        names = [row.network for row in rows]
+        axes.set_yticks(range(len(rows)), names, parse_math=False)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(
+            f"{self.measure_name} (%): mean, seeds, and 95 % interval of the "
+            "difference",
+            parse_math=False,
+        )
+        axes.set_title(self.data, parse_math=False)
+        return figure
+
     def json(self) -> str:
         """Returns the results as a JSON object."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        if self.measure == "test_accuracy":
+            for row in rows:
+                row["test_accuracies"] = row["values"]
+                row["test_accuracy"] = row["mean"]
         return json.dumps(
             {
                 "data": self.data,
                 "seeds": self.seeds,
-                "rows": [dataclasses.asdict(row) for row in self.rows],
+                "test_images": self.sizes.get("test"),
+                "rows": rows,
                 "verdict": self.verdict,
+                "runs": [
+                    {name: getattr(run, name) for name in RUN}
+                    for run in self.runs
+                ],
                 "output": str(self.output),
             },
             indent=1,
@@ -213,17 +316,18 @@ class Results(_terminal.Tabular):
         )
         return "\n\n".join([*tables, textwrap.fill(self.verdict, 100)])
 
-    def _row(self, name, measured):
+    def _row(self, name, measured, validation):
         outcomes = [o for o in self.outcomes if o.variant == name]
         finished = [o for o in outcomes if o.finished]
         first = (finished or outcomes or [None])[0]
         seconds = [o.seconds_per_epoch for o in finished]
         return Row(
-            variant=name,
+            **(vars(measured) if measured else {"values": (), "mean": None}),
+            network=name,
             seeds=tuple(outcome.seed for outcome in finished),
-            measured=measured,
             parameters=first and first.parameters,
             macs=first and first.macs,
+            validation_accuracy=validation and validation.mean,
             seconds_per_epoch=statistics.median(seconds) if seconds else None,
             failures=tuple(
                 f"seed {o.seed}: {o.status} ({o.message})"
@@ -233,24 +337,20 @@ class Results(_terminal.Tabular):
         )
 
     def _records(self):
-        records = []
-        for row in self.rows:
-            measured = row.measured
-            low, high = (measured and measured.interval) or (None, None)
-            records.append(
-                {
-                    "variant": row.variant,
-                    "seeds": len(row.seeds),
-                    "mean": measured and measured.mean,
-                    "std": measured and measured.deviation,
-                    "difference": measured and measured.difference,
-                    "low": low,
-                    "high": high,
-                    "parameters": row.parameters,
-                    "macs": row.macs,
-                }
-            )
-        return records
+        return [
+            {
+                "variant": row.network,
+                "seeds": len(row.seeds),
+                "mean": row.mean,
+                "std": row.deviation,
+                "difference": row.difference,
+                "low": row.interval and row.interval[0],
+                "high": row.interval and row.interval[1],
+                "parameters": row.parameters,
+                "macs": row.macs,
+            }
+            for row in self.rows
+        ]
 
     def _tables(self):
         baseline = f' to "{self.baseline}"' if self.baseline else ""
@@ -261,7 +361,17 @@ class Results(_terminal.Tabular):
             f"difference{baseline}": "right",
             "s / epoch": "right",
         }
+        cells = [
+            (
+                row.network,
+                "" if row.parameters is None else f"{row.parameters:,}",
+                row.mean_cell() if row.values else "; ".join(row.failures),
+                row.difference_cell(),
+                f"{row.seconds_per_epoch:.1f}" if row.seconds_per_epoch else "",
+            )
+            for row in self.rows
+        ]
         title = f"Results in {self.output}"
         if len(self.seeds) > 1:
             title += f", {len(self.seeds)} seeds"
-        yield columns, [[row.cells() for row in self.rows]], title
+        yield columns, [cells], title

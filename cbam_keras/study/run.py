@@ -3,24 +3,20 @@
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Callable
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
-from cbam_keras._run_folder import RESULTS
 from cbam_keras._terminal import TimeLeft
 from cbam_keras.study.cell import Outcome, best_file, memory_freed, train_cell
 from cbam_keras.study.checkpoints import is_worker
+from cbam_keras.study.content import RESULTS
 from cbam_keras.study.folder import StudyFolder
-from cbam_keras.study.networks import build_network
+from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.tensorboard import check_tensorboard, log_options, logs_of
-from cbam_keras.study.workers import run_workers
-
-# Between two looks at what other processes have finished.
-SECONDS_OF_WAITING = 0.5
+from cbam_keras.study.workers import Worker, payload_of, take_turns
 
 
 def run(
@@ -68,7 +64,7 @@ def run(
             TensorFlow. Defaults to `False`.
         finish: Function of the results and the `StudyFolder` that writes
             further files, with the folder locked, also when the run is
-            interrupted; see `StudyFolder.drawing`. Defaults to `None`.
+            interrupted. Defaults to `None`.
 
     Returns:
         A `Results`.
@@ -100,71 +96,37 @@ def run(
     if len(study.seeds) > 1:
         # Needed only at the end, but checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    return _run(
-        study,
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        devices=find_devices(distribute),
-        tensorboard=tensorboard,
-        finish=finish,
-    )
-
-
-def run_as_worker(
-    study: Study, output: str | os.PathLike, tensorboard: bool
-) -> None:
-    """Does the part of one of the processes that `run` starts."""
-    _run(
-        *(study, output),
-        workers=1,
-        devices=SINGLE_DEVICE,
-        tensorboard=tensorboard,
-        retry=False,
-    )
-
-
-def _run(
-    study,
-    output,
-    *,
-    workers,
-    devices,
-    tensorboard,
-    resume=True,
-    overwrite=False,
-    retry=True,
-    finish=None,
-):
-    load = functools.lru_cache(maxsize=1)(
-        lambda seed: study.task.load(study.recipe_for(None, seed))
-    )
-    seed = study.seeds[0]
-    folder = StudyFolder(output, study, load(seed), writes=devices.writes)
-    training = _Training(study, folder, load, devices, tensorboard)
+    devices = find_devices(distribute)
+    trainings = _Trainings(study, output, devices, tensorboard)
+    folder = trainings.folder
     with contextlib.ExitStack() as stack:
         stack.enter_context(devices.scope(output))
         if overwrite:
             # Nothing is deleted for a network that does not fit.
+            seed = study.seeds[0]
+            shared = devices.share(trainings.load(seed))
             for variant in study.variants:
-                build_network(study, variant, seed, devices.share(load(seed)))
+                build_network(study, variant, seed, shared)
         if devices.writes:
             stack.enter_context(
-                folder.opened(resume=resume, overwrite=overwrite, retry=retry)
+                folder.opened(resume=resume, overwrite=overwrite)
             )
-            stack.enter_context(training.claimed_for_all())
+            if devices.processes > 1:
+                # All of them train each network.
+                for variant, seed in trainings.missing():
+                    stack.enter_context(folder.claim(variant.name, seed))
         devices.wait()
         if not devices.writes:
             folder.join()
+        if devices.writes and trainings.missing():
+            first = trainings.load(study.seeds[0])
+            print_if_few_steps(study.recipe, first)
         try:
-            if workers > 1 and training.missing():
-                run_workers(study, folder, workers, tensorboard)
+            if workers > 1 and trainings.missing():
+                _run_workers(trainings, workers)
             else:
-                training.train_missing()
-            if retry:
-                # Workers leave that to the process that has started them.
-                training.check_end()
+                trainings.train_missing()
+            trainings.check_end()
         finally:
             results = Results.of(
                 folder.path,
@@ -178,17 +140,55 @@ def _run(
         return results
 
 
-class _Training:
-    """Trains the cells of a study that no process has trained or trains."""
+def _run_workers(trainings, workers):
+    """Trains what is missing by several processes, and waits for them.
 
-    def __init__(self, study, folder, load, devices, tensorboard):
+    A worker that dies is not started again: its network goes to another one.
+    """
+    study, folder = trainings.study, trainings.folder
+    payload = payload_of(
+        functools.partial(
+            *(_work, study, folder.path.absolute(), trainings.tensorboard)
+        )
+    )
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for index in range(workers):
+            processes.append(Worker(index, workers, payload))
+            stack.callback(processes[-1].end)
+        failures = [text for worker in processes if (text := worker.wait())]
+    folder.refresh()
+    if trainings.missing():
+        raise RuntimeError(
+            f'{"; ".join(failures)}. All files in "{folder.path}" are '
+            "whole, and the same call resumes"
+        )
+    for text in failures:
+        _checks.warn(f"{text}. The other workers took over")
+
+
+def _work(study, output, tensorboard):
+    """Does the part of one worker: trains until nothing is left."""
+    trainings = _Trainings(study, output, SINGLE_DEVICE, tensorboard)
+    with trainings.folder.opened(retry=False):
+        trainings.train_missing()
+
+
+class _Trainings:
+    """The trainings of a study, and their folder."""
+
+    def __init__(self, study, output, devices, tensorboard):
         self.study = study
-        self.folder = folder
-        self.load = load
         self.devices = devices
         self.tensorboard = tensorboard
+        self.load = functools.lru_cache(maxsize=1)(
+            lambda seed: study.task.load(study.recipe_for(None, seed))
+        )
+        data = self.load(study.seeds[0])
+        self.folder = StudyFolder(output, study, data, writes=devices.writes)
         self.left = TimeLeft(len(study.cells))
         self.errors: list[Exception] = []
+        self.warned = False
 
     def missing(self):
         """Returns the cells that have yet to be trained."""
@@ -198,47 +198,23 @@ class _Training:
             if self.folder.outcome(variant.name, seed) is None
         ]
 
-    @contextlib.contextmanager
-    def claimed_for_all(self):
-        """Context in which all processes of a distributed run train alone."""
-        with contextlib.ExitStack() as stack:
-            if self.devices.processes > 1:
-                for variant, seed in self.missing():
-                    stack.enter_context(self.folder.claim(variant.name, seed))
-            yield
-
-    def _claim(self, variant, seed):
-        if self.devices.processes > 1:
-            return contextlib.nullcontext()
-        return self.folder.claim(variant.name, seed)
-
     def train_missing(self):
         """Trains cell by cell, and waits for those of other processes."""
-        told = set()
-        while missing := self.missing():
-            waiting: list[_files.InUse] = []
-            for variant, seed in missing:
-                try:
-                    with self._claim(variant, seed):
-                        self.folder.refresh()
-                        if self.folder.outcome(variant.name, seed) is None:
-                            self._train(variant, seed)
-                except _files.InUse as error:
-                    waiting.append(error)
-            if len(waiting) == len(missing):
-                line = (
-                    f"Waiting for {self._title(*missing[0])}, in use by "
-                    f"{waiting[0].holder}"
-                )
-                # A worker that waits takes over what another one leaves.
-                if line not in told and not is_worker():
-                    told.add(line)
-                    print(line, flush=True)
-                time.sleep(SECONDS_OF_WAITING)
+
+        def train(cell):
+            variant, seed = cell
+            claimed = contextlib.nullcontext()
+            if self.devices.processes == 1:
+                claimed = self.folder.claim(variant.name, seed)
+            with claimed:
                 self.folder.refresh()
+                if self.folder.outcome(variant.name, seed) is None:
+                    self._train(variant, seed)
+
+        take_turns(self.missing(), train, self.folder.refresh)
 
     def check_end(self):
-        """Raises if no training finished, and tells of those that did not."""
+        """Raises if no training finished, and warns of those that did not."""
         outcomes = [
             self.folder.outcome(variant.name, seed)
             for variant, seed in self.study.cells
@@ -262,59 +238,53 @@ class _Training:
             "call again"
         )
 
+    def _warn(self, message):
+        """Warns once, not for each network and seed."""
+        if not self.warned:
+            self.warned = True
+            _checks.warn(message)
+
     def _train(self, variant, seed):
-        data = self.load(seed)
-        self.folder.add_data(seed, data)
-        cell = self.folder.cell(variant.name, seed)
+        data, folder = self.load(seed), self.folder
+        folder.add_data(seed, data)
+        cell = folder.cell(variant.name, seed)
+        logs = self.tensorboard and self.devices.writes
 
         def announce(parameters, epochs):
             number = self.study.cells.index((variant, seed)) + 1
+            several = len(self.study.seeds) > 1
             done = f"after epoch {epochs}" if epochs else "from the start"
             print(
-                f"{self._title(variant, seed)} ({number} of "
-                f"{self.left.total}), {parameters:,} parameters, "
+                f"{variant.name}{f', seed {seed}' if several else ''} "
+                f"({number} of {self.left.total}), {parameters:,} parameters, "
                 f"{done}{'' if is_worker() else self.left.at(number)}",
                 flush=True,
             )
 
         def after_epoch(state):
             if self.devices.writes:
-                with self.folder.locked():
-                    self.folder.refresh()
-                    self.folder.write_history(
-                        Outcome(
-                            *(variant.name, seed, ""), history=state.history
-                        )
-                    )
-
-        def callbacks(model):
-            if not (self.tensorboard and self.devices.writes):
-                return []
-            return [logs_of(self.folder.path, cell.name)]
+                so_far = Outcome(variant.name, seed, "", history=state.history)
+                with folder.locked():
+                    folder.refresh()
+                    folder.write_history([so_far])
 
         with memory_freed(self.devices):
             outcome = train_cell(
-                self.study,
-                variant,
-                seed,
-                self.devices.share(data),
-                cell,
+                *(self.study, variant, seed, self.devices.share(data), cell),
                 announce=announce,
                 after_epoch=after_epoch,
-                callbacks=callbacks,
+                callbacks=lambda _: (
+                    [logs_of(folder.path, cell.name)] if logs else []
+                ),
                 on_error=self.errors.append,
+                warn=self._warn,
                 devices=self.devices,
             )
-        best = best_file(cell) if outcome.finished else None
-        self.folder.record(outcome, best)
-        if self.tensorboard and self.devices.writes:
+        folder.record(outcome, best_file(cell) if outcome.finished else None)
+        if logs:
             log_options(
-                self.folder.path, cell.name, variant.options, outcome.metrics
+                *(folder.path, cell.name, variant.options, outcome.metrics)
             )
         # Each process goes on with what has been recorded.
         self.devices.wait()
-        self.folder.refresh()
-
-    def _title(self, variant, seed):
-        several = len(self.study.seeds) > 1
-        return f"{variant.name}, seed {seed}" if several else variant.name
+        folder.refresh()

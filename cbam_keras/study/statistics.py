@@ -4,32 +4,22 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cbam_keras import _checks
 
 CONFIDENCE = 0.95
 # Beyond so many seeds a difference matters to nobody.
 MAX_SEEDS = 1000
+# With fewer, chance makes differences alike too easily for a judgement.
+MIN_SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """One measure of a network over seeds, compared with a baseline.
 
-    Attributes:
-        values: Tuple of numbers in [0, 1], one per seed.
-        mean: Number, their mean.
-        deviation: Number, their standard deviation (n - 1), or `None` for
-            one seed.
-        difference: Number, the mean over the seeds of its value minus that
-            of the baseline, or `None` for the baseline.
-        interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference (Student's t over the seeds), or `None` for the
-            baseline and for one seed.
-        seeds_to_tell: Integer, how many seeds would probably tell the
-            difference from zero if it is as large as it looks; `None` where
-            there is no interval, or it excludes zero, or no number up to
-            1,000 would.
+    See `Row` for its attributes.
     """
 
     values: tuple[float, ...]
@@ -41,27 +31,41 @@ class Measured:
 
     @classmethod
     def of(
-        cls, values: Sequence[float], differences: Sequence[float] | None
+        cls,
+        values: Sequence[float],
+        differences: Sequence[float] | None,
+        images: int | None = None,
+        unit: float = 1.0,
     ) -> "Measured":
         """Returns the statistics of values, one per seed.
 
         `differences` are those to the baseline for the seeds that both have,
-        `None` for the baseline itself.
+        `None` for the baseline itself. If the values are fractions (or with
+        `unit=100` percentages) of so many test `images`, the deviation of the
+        differences counts as at least that of drawing the images: a fraction
+        d of n images has the standard deviation sqrt(d (1 - d) / n).
         """
-        mean = statistics.fmean(values)
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        if not differences:
-            return cls(tuple(values), mean, deviation)
-        difference = statistics.fmean(differences)
-        if len(differences) == 1:
-            return cls(tuple(values), mean, deviation, difference)
-        spread = statistics.stdev(differences)
-        reach = _reach(spread, len(differences))
-        return cls(
-            *(tuple(values), mean, deviation, difference),
-            interval=(difference - reach, difference + reach),
-            seeds_to_tell=_seeds_to_tell(difference, spread, len(differences)),
-        )
+        found: dict[str, Any] = {
+            "values": tuple(values),
+            "mean": statistics.fmean(values),
+        }
+        if len(values) > 1:
+            found["deviation"] = statistics.stdev(values)
+        if differences:
+            difference = statistics.fmean(differences)
+            found["difference"] = difference
+            if len(differences) > 1:
+                spread = statistics.stdev(differences)
+                if images:
+                    part = min(abs(difference / unit), 1)
+                    drawn = unit * math.sqrt(part * (1 - part) / images)
+                    spread = max(spread, drawn)
+                reach = _reach(spread, len(differences))
+                found["interval"] = (difference - reach, difference + reach)
+                found["seeds_to_tell"] = _seeds_to_tell(
+                    difference, spread, len(differences)
+                )
+        return cls(**found)
 
     def mean_cell(self, digits: int = 2) -> str:
         """Returns mean and deviation in percent, for a table."""
@@ -105,11 +109,7 @@ def verdict(
 ) -> str:
     """Returns how networks compare with the baseline, as a sentence.
 
-    Args:
-        networks: Mapping of names to what was measured of each.
-        baseline: String, its name, which may be among them.
-        measure: String, what was measured. Defaults to `"test accuracy"`.
-        digits: Integer, the decimals of a percentage. Defaults to `2`.
+    `networks` may hold the baseline, too; `digits` are those of a percentage.
     """
     others = {
         name: measured
@@ -165,18 +165,26 @@ def judge(
             "variation between seeds"
         )
     low, high = (100 * end for end in measured.interval)
+    seeds = len(measured.values)
+    if low == high == 0:
+        return (
+            f"no difference seen between {network} and {baseline} in "
+            f"{measure} over {seeds} seeds"
+        )
     interval = (
         f"95 % interval {low:+.{digits}f} to {high:+.{digits}f} over "
-        f"{len(measured.values)} seeds"
+        f"{seeds} seeds"
     )
     if low <= 0 <= high:
-        seeds = "more than 1,000 seeds"
+        many = "more than 1,000 seeds"
         if measured.seeds_to_tell is not None:
-            seeds = f"about {measured.seeds_to_tell} seeds"
+            many = f"about {measured.seeds_to_tell} seeds"
         return (
             f"{differs}, which may be chance ({interval}; to show a "
-            f"difference of this size takes {seeds})"
+            f"difference of this size takes {many})"
         )
+    if seeds < MIN_SEEDS:
+        return f"{differs} ({interval}, which are too few to judge by)"
     word = "ahead of" if points > 0 else "behind"
     return (
         f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "

@@ -107,6 +107,11 @@ class Study:
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
+        if not all(isinstance(variant, Variant) for variant in variants):
+            raise TypeError(
+                "`variants` must hold study.Variant(name, build). Received: "
+                f"variants={self.variants!r}"
+            )
         names = [variant.name for variant in variants]
         if not names or len(set(names)) != len(names):
             raise ValueError(

@@ -80,7 +80,18 @@ class Classification:
         object.__setattr__(self, "options", options)
         _check_options(options)
         if self.is_loaded:
-            _check_loaded(data, options)
+            if options:
+                raise ValueError(
+                    "`data_options` must be left out for images that are "
+                    f'loaded already. Received: images of "{data.name}", '
+                    f"data_options={options!r}"
+                )
+            if data.batch_size is None or data.boxes:
+                raise ValueError(
+                    "`data` must come in batches of images and labels only. "
+                    "Received: images loaded with batch_size="
+                    f"{data.batch_size}, boxes={data.boxes}"
+                )
         elif not isinstance(data, str | os.PathLike | tuple | list | Mapping):
             raise TypeError(
                 "`data` must be the name of a dataset, the path of a folder, "
@@ -96,9 +107,9 @@ class Classification:
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is loaded."""
-        return (
-            self.data.name if self.is_loaded else data.dataset_name(self.data)
-        )
+        if self.is_loaded:
+            return self.data.name
+        return data.dataset_name(self.data)
 
     def load(self, recipe: Recipe) -> data.ImageData:
         if self.is_loaded:
@@ -133,22 +144,3 @@ def _check_options(options):
                 f"data_options={options!r}"
             )
         _checks.one_of("data_options", name, known)
-
-
-def _check_loaded(images, options):
-    if options:
-        raise ValueError(
-            "`data_options` must be left out for images that are loaded "
-            f'already. Received: images of "{images.name}", '
-            f"data_options={options!r}"
-        )
-    if images.batch_size is None:
-        raise ValueError(
-            "`data` must come in batches. Received: images loaded with "
-            "batch_size=None"
-        )
-    if images.boxes:
-        raise ValueError(
-            "`data` must hold images and labels only. Received: images "
-            "loaded with boxes=True. `fit` would take boxes for weights"
-        )

@@ -34,18 +34,10 @@ def log_options(
     options: Mapping[str, Any],
     metrics: Mapping[str, float],
 ) -> None:
-    """Writes a row of TensorBoard's HParams page.
-
-    Args:
-        folder: Path of the output folder.
-        name: String, the folder of the network's logs.
-        options: Mapping, what tells the network from others.
-        metrics: Mapping of what was measured.
-    """
+    """Writes a network's row of TensorBoard's HParams page."""
     summary = _checks.require("tensorflow", extra="tensorflow").summary
     hparams = _checks.require("tensorboard.plugins.hparams.api", extra="tune")
-    writer = summary.create_file_writer(str(folder / FOLDER / name))
-    with writer.as_default():
+    with summary.create_file_writer(str(folder / FOLDER / name)).as_default():
         hparams.hparams(dict(options), trial_id=name)
         for metric, number in metrics.items():
             summary.scalar(metric, number, step=0)

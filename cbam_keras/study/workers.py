@@ -1,7 +1,6 @@
-"""Processes on this machine that share the cells of a study."""
+"""Processes that share work: on one machine, or on one folder."""
 
 import contextlib
-import functools
 import os
 import signal
 import struct
@@ -9,14 +8,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cbam_keras import _checks
-from cbam_keras.study.checkpoints import WORKER
-from cbam_keras.study.folder import StudyFolder
-from cbam_keras.study.study import Study
+from cbam_keras import _checks, _files
+from cbam_keras.study.checkpoints import WORKER, is_worker
 
+# Between two attempts at what other processes work at.
+SECONDS_OF_WAITING = 0.5
 # What a process gets to end by itself.
 SECONDS_TO_END = 5.0
 # The last lines that are shown of a worker that failed.
@@ -24,48 +24,37 @@ MAX_LINES = 5
 COMMAND = "from cbam_keras.study.workers import work; work()"
 
 
-def run_workers(
-    study: Study, folder: StudyFolder, workers: int, tensorboard: bool
+def take_turns(
+    items: Sequence[Any],
+    work: Callable[[Any], None],
+    refresh: Callable[[], None],
 ) -> None:
-    """Trains what a study lacks by several processes, and waits for them.
+    """Calls `work` with each item, until none is in use by other processes.
 
-    What they print is printed here. A worker that dies is not started again:
-    its network goes to another one. All end with this process, in whatever
-    way that ends.
-
-    Args:
-        study: A `Study`, picklable by cloudpickle.
-        folder: Its `StudyFolder`, opened.
-        workers: Positive integer.
-        tensorboard: Boolean, see `run`.
-
-    Raises:
-        TypeError: If the study cannot be given to another process.
-        RuntimeError: If something is missing when all workers have ended.
+    `work` raises `InUse` if another process works at an item, and is called
+    again later; `refresh` reads what others have written meanwhile.
     """
-    payload = payload_of(
-        functools.partial(_train, study, folder.path.absolute(), tensorboard)
-    )
-    processes: list[Worker] = []
-    try:
-        for index in range(workers):
-            processes.append(Worker(index, workers, payload))
-        failures = [text for worker in processes if (text := worker.wait())]
-    finally:
-        for worker in processes:
-            worker.end()
-    folder.refresh()
-    if any(folder.outcome(v.name, seed) is None for v, seed in study.cells):
-        raise RuntimeError(
-            f'{"; ".join(failures)}. All files in "{folder.path}" are '
-            "whole, and the same call resumes"
-        )
-    for text in failures:
-        _checks.warn(f"{text}. The other workers took over")
+    printed = False
+    while items:
+        busy = []
+        for item in items:
+            try:
+                work(item)
+            except _files.InUse as error:
+                busy.append(item)
+                reason = error
+        if len(busy) == len(items):
+            # A worker that waits takes over what another one leaves.
+            if not printed and not is_worker():
+                print(f"Waiting for other processes: {reason}", flush=True)
+                printed = True
+            time.sleep(SECONDS_OF_WAITING)
+            refresh()
+        items = busy
 
 
 def work() -> None:
-    """What a worker does: calls the function that it was given."""
+    """Calls the function that a worker reads from its input."""
     stream = sys.stdin.buffer
     (size,) = struct.unpack("!Q", stream.read(8))
     content = stream.read(size)
@@ -83,21 +72,11 @@ def work() -> None:
     cloudpickle.loads(pickled)()
 
 
-def _train(study, output, tensorboard):
-    """Trains the cells of a study until nothing is left."""
-    from cbam_keras.study.run import run_as_worker
-
-    run_as_worker(study, output, tensorboard)
-
-
 class Worker:
-    """A process that calls a function, and what it prints.
+    """A process that calls a function, and prints here.
 
-    Args:
-        index: Integer from 0.
-        workers: Integer, how many there are.
-        payload: Bytes, the function, see `payload_of`.
-        environment: Mapping of further variables. Defaults to none.
+    It is number `index`, from 0, of `workers` that share the machine; see
+    `payload_of`. It ends with this process, in whatever way that ends.
     """
 
     def __init__(
@@ -173,37 +152,33 @@ def payload_of(function: Callable[[], None]) -> bytes:
             "data by name instead of loaded ones, and functions that hold no "
             f"open files or models. Received: {type(error).__name__}: {error}"
         ) from error
-    # The path first: modules of the user's are imported by it.
+    # The path first: the user's modules are imported by it.
     return cloudpickle.dumps((list(sys.path), pickled))
 
 
 def part_of_machine(
     index: int, workers: int, environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """Returns the variables that give a worker its part of the machine."""
-    devices = _accelerators(environment)
-    if devices:
-        part = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
+    """Returns the variables that give a worker its part of the machine.
+
+    The user's own variables hold, but for the devices, which are shared out.
+    """
+    if devices := _accelerators(environment):
+        part = {}
         if workers > len(devices):
             # Else the first on a device would take all of its memory.
             part["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
             part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
     else:
         threads = str(max(1, (os.cpu_count() or 1) // workers))
-        part = {
-            "OMP_NUM_THREADS": threads,
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": threads,
-        }
-    # What the user has set holds, but for the devices, which are shared out.
-    return {
-        key: value
-        for key, value in part.items()
-        if key == "CUDA_VISIBLE_DEVICES" or key not in environment
-    }
+        names = "OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"
+        part = {f"{name}_THREADS": threads for name in names}
+        alone = {}
+    return {k: v for k, v in part.items() if k not in environment} | alone
 
 
-def _accelerators(environment: Mapping[str, str]) -> list[str]:
+def _accelerators(environment):
     """Returns the GPUs that may be used, as CUDA names them."""
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:

@@ -370,6 +370,7 @@ def _run(planned, folder, loaded, workers, tensorboard):
         )
     role = processes.role()
     if not content.get("searched") or before != most:
+        study.print_if_few_steps(planned.recipe, loaded)
         with folder.locked():
             folder.add(max_trials=most, searched=False)
         if role == processes.CHIEF:

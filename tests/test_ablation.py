@@ -1,5 +1,6 @@
-"""`ablation.run`: its networks, seeds, rows, files, and what it refuses."""
+"""`ablation`: its networks, rows, files and tables, and what it refuses."""
 
+import dataclasses
 import functools
 import json
 import sys
@@ -171,17 +172,6 @@ def test_rows_have_the_errors_of_the_runs_paired_by_seed(ran):
         assert row.interval[0] <= row.difference <= row.interval[1]
 
 
-def test_parameters_and_macs_are_counted(ran):
-    none, se, cbam = ran[0].rows
-    # A 1x1 convolution of 4 filters with biases, and 10 classes.
-    assert none.parameters == (1 + 1) * 4 + (4 + 1) * 10
-    assert none.macs == 4 * 4 * 4 + 4 * 10
-    # One hidden unit with its bias, and back.
-    assert se.parameters - none.parameters == (4 + 1) + (1 + 1) * 4
-    # The spatial kernel for two maps, without bias, and its normalization.
-    assert cbam.parameters - se.parameters == 7 * 7 * 2 + 2
-
-
 def test_the_output_folder_has_all_files(ran):
     results, call = ran
     others = {p.name for p in call["output"].iterdir() if p.suffix != ".keras"}
@@ -214,6 +204,8 @@ def test_a_network_that_fails_with_a_seed_is_left_out(tmp_path):
         )
     assert [row.attention for row in results.rows] == ["none", "CBAM"]
     assert results.rows[1].interval is not None
+    assert results.verdict.startswith("Two seeds are too few")
+    assert "Two seeds are too few" in results.markdown()
 
 
 def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
@@ -247,6 +239,130 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
     assert "top-5 error (%)" in str(results)
     assert results.rows[0].network == "custom"
     assert run().rows == results.rows
+
+
+# Tables, notes and verdicts, of made-up rows.
+
+NONE = ablation.AblationRow(
+    table=4,
+    network="small",
+    attention="none",
+    parameters=25557032,
+    macs=3858000000,
+    top1_errors=(9.0, 8.0, 10.1),
+    top1_error=9.033,
+    top1_deviation=1.051,
+    difference=None,
+    interval=None,
+    top5_errors=None,
+    top5_error=None,
+    top5_deviation=None,
+    seconds_per_epoch=2.0,
+)
+
+
+def row(attention, difference, interval, **more):
+    own = {"difference": difference, "interval": interval, **more}
+    return dataclasses.replace(NONE, attention=attention, **own)
+
+
+SE = row("SE", -0.1, (-1.1, 0.9), top1_error=8.933, top1_deviation=0.651)
+LOWER = row("CBAM & co", -2.933, (-3.1, -2.8), top1_errors=(6.1, 5.0, 7.2))
+HIGHER = row("worse_1", 3.067, (2.9, 3.2))
+
+
+def results(*rows):
+    return ablation.AblationResults(
+        rows=list(rows),
+        data="digits_1",
+        seeds=tuple(range(len(rows[0].top1_errors))),
+        test_images=1000,
+        output="out",
+        details=None,
+    )
+
+
+ALL = results(NONE, SE, LOWER, HIGHER)
+
+
+def test_tables_have_the_form_of_the_papers():
+    lines = ALL.markdown().splitlines()
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in lines
+        if line.startswith("|")
+    ]
+    assert lines[0] == (
+        "**Table 4: no attention, SE and CBAM, small on digits_1, 3 seeds**"
+    )
+    assert cells[0] == [
+        "description",
+        "parameters (M)",
+        "GMACs",
+        "top-1 error (%)",
+        "difference (95 %)",
+        "s / epoch",
+    ]
+    assert cells[2:4] == [
+        ["none", "25.56", "3.858", "9.03 ± 1.05", "", "2.0"],
+        ["SE", "25.56", "3.858", "8.93 ± 0.65", "-0.10 [-1.10, +0.90]", "2.0"],
+    ]
+
+
+def test_each_table_is_printed_with_its_own_rows():
+    first = dataclasses.replace(NONE, table=1)
+    text = str(results(first, dataclasses.replace(SE, table=1), NONE, LOWER))
+    one, four = text.split("Table 4: ")
+    assert one.startswith("Table 1: channel attention, small on digits_1")
+    assert "│ SE " in one and "│ SE " not in four
+    assert four.endswith("All files are in out")
+    assert '1 of 1 intervals over 3 seeds exclude zero: "CBAM & co"' in four
+
+
+def test_the_note_says_what_excludes_zero_and_what_chance_does():
+    text = ALL.markdown()
+    assert (
+        '2 of 3 intervals over 3 seeds exclude zero: "CBAM & co" (lower '
+        'error), "worse_1" (higher error).'
+    ) in text
+    assert "of the 3 different comparisons in all tables about 0.2" in text
+    assert "the same 1,000 test images" in text
+
+
+def test_the_verdict_counts_what_is_in_two_tables_once():
+    others = [dataclasses.replace(own, table=1) for own in (NONE, LOWER)]
+    verdict = results(*others, NONE, SE, LOWER).verdict
+    assert verdict.startswith(
+        "1 of 2 differences to the first row of a table exclude zero over 3 "
+        'seeds: "CBAM & co" (lower error). '
+    )
+
+
+def test_equal_errors_do_not_exclude_zero():
+    text = results(NONE, row("SE", 0.0, (0, 0))).markdown()
+    assert "0 of 1 intervals over 3 seeds exclude zero." in text
+
+
+def test_one_seed_has_no_deviation_and_no_interval():
+    one = {"top1_errors": (9.0,), "top1_deviation": None}
+    found = results(
+        row("none", None, None, **one), row("SE", -0.5, None, **one)
+    )
+    assert " -0.50 │" in str(found)
+    assert "±" not in str(found)
+    assert "One seed gives no interval" in str(found)
+    assert "One seed gives no interval" in found.verdict
+
+
+def test_the_data_frame_has_a_column_per_seed():
+    frame = ALL.to_dataframe()
+    assert list(frame["attention"]) == [row.attention for row in ALL.rows]
+    seeds = [f"top1_error_seed_{number}" for number in range(3)]
+    assert tuple(frame[seeds].iloc[2]) == LOWER.top1_errors
+    ends = frame[["interval_low", "interval_high"]]
+    assert tuple(ends.iloc[2]) == (-3.1, -2.8)
+    assert ends.iloc[0].isna().all()
+    assert ALL.csv() == frame.to_csv(index=False)
 
 
 # Mistakes.

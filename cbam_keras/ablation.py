@@ -1,0 +1,574 @@
+"""The paper's comparisons on your own data, over several seeds.
+
+`ABLATIONS` holds the networks and `TABLES` says which table shows which. Both
+are the rows of Tables 1 to 4 as `cbam_keras.presets` has them, with any network
+instead of ResNet50. All spatial gates are the authors' variant,
+`VARIANTS["official"]`, with batch normalization in the gate.
+"""
+
+import dataclasses
+import functools
+import json
+import numbers
+import os
+import pathlib
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import (
+    _checks,
+    _files,
+    _terminal,
+    comparison,
+    models,
+    plotting,
+    presets,
+    study,
+)
+from cbam_keras.layers import ATTENTION
+from cbam_keras.recipes import Recipe, find_recipe
+
+__all__ = ["ABLATIONS", "TABLES", "AblationResults", "AblationRow", "run"]
+
+# The paper's Table 2 adds spatial gates to the last channel gate of Table 1,
+# which therefore comes first, as the baseline.
+TABLES: dict[int, tuple[str, ...]] = {
+    1: ("none", "se", "channel-max", "channel-avg-max"),
+    2: (
+        *("channel-avg-max", "spatial-conv-3", "spatial-conv-7"),
+        *("spatial-avg-max-3", "cbam"),
+    ),
+    3: ("se", "cbam", "spatial-first", "parallel"),
+    4: ("none", "se", "cbam"),
+}
+TITLES = {
+    1: "channel attention",
+    2: "spatial attention after channel attention",
+    3: "arrangement of the two gates",
+    4: "no attention, SE and CBAM",
+}
+ABLATIONS: dict[str, presets.Preset] = {
+    name: presets.ABLATIONS[f"resnet50-{name}".removesuffix("-none")]
+    for names in TABLES.values()
+    for name in names
+}
+# The fraction of intervals that exclude zero by chance.
+BY_CHANCE = 1 - study.CONFIDENCE
+ONE_SEED = (
+    "One seed gives no interval: how much of a difference is chance is not "
+    "known."
+)
+TWO_SEEDS = "Two seeds are too few to tell a difference from chance."
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationRow:
+    """One network in one table of an ablation.
+
+    Attributes:
+        table: Integer, the number of the table in the paper.
+        network: String, the network that carries the attention.
+        attention: String, the attention as the paper's table names it.
+        parameters: Integer, its trainable parameters.
+        macs: Integer, its multiply-accumulates for one image.
+        top1_errors: Tuple of numbers, the top-1 error on the test images in
+            %, one per seed.
+        top1_error: Number, their mean.
+        top1_deviation: Number, their standard deviation (n - 1), or `None`
+            for one seed.
+        difference: Number in %, the mean over the seeds of its error minus
+            that of the table's first row, or `None` in that row.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference (Student's t over the seeds), or `None` in the first
+            row and for one seed.
+        top5_errors: Tuple of numbers likewise, or `None` for data of up to
+            ten classes.
+        top5_error: Number, their mean, or `None`.
+        top5_deviation: Number, their standard deviation, or `None`.
+        seconds_per_epoch: Number, the median over the seeds.
+    """
+
+    table: int
+    network: str
+    attention: str
+    parameters: int
+    macs: int
+    top1_errors: tuple[float, ...]
+    top1_error: float
+    top1_deviation: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    top5_errors: tuple[float, ...] | None
+    top5_error: float | None
+    top5_deviation: float | None
+    seconds_per_epoch: float
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationResults(_terminal.Tabular):
+    """Results of an ablation; prints as the paper's tables.
+
+    `markdown()`, `csv()` and `json()` return them as text. `to_dataframe()` has
+    a row per network and table: the attributes of `AblationRow`, the interval
+    as `interval_low` and `interval_high`, and a column for each seed.
+
+    Attributes:
+        rows: List of `AblationRow`, by table; the first of each table is its
+            baseline.
+        data: String, the name of the dataset.
+        seeds: Tuple of integers, in the order of `top1_errors`.
+        test_images: Integer, the number of test images.
+        output: Path of the output folder.
+        details: The `study.Results`, with all outcomes.
+    """
+
+    rows: list[AblationRow]
+    data: str
+    seeds: tuple[int, ...]
+    test_images: int
+    output: pathlib.Path
+    details: study.Results = dataclasses.field(repr=False)
+
+    @property
+    def finished(self) -> tuple[study.Outcome, ...]:
+        """The outcomes of trainings that finished."""
+        return self.details.finished
+
+    @property
+    def title(self) -> str:
+        """The network, the data and the seeds in words."""
+        many = len(self.seeds)
+        return (
+            f"{self.rows[0].network} on {self.data}, "
+            f"{many} seed{'s' if many > 1 else ''}"
+        )
+
+    @property
+    def verdict(self) -> str:
+        """The differences in a sentence or two."""
+        if len(self.seeds) == 1:
+            return f"{ONE_SEED} Several seeds (--seeds 3) give one."
+        if len(self.seeds) == 2:
+            return TWO_SEEDS
+        # Some are in two tables.
+        clear = {
+            (text, rows[0].attention)
+            for rows in self._by_table()
+            for text in _clear(rows)
+        }
+        listed = ", ".join(sorted({text for text, _ in clear}))
+        return (
+            f"{len(clear)} of {self._comparisons} differences to the first "
+            f"row of a table exclude zero over {len(self.seeds)} seeds"
+            f"{f': {listed}' if clear else ''}. By chance alone about "
+            f"{self._comparisons * BY_CHANCE:.1f} would."
+        )
+
+    def __str__(self) -> str:
+        parts = [
+            f"{title}\n\n{_terminal.render(columns, [cells])}\n\n"
+            f"{textwrap.fill(note, 100)}"
+            for title, columns, cells, note in self.tables()
+        ]
+        return "\n\n".join([*parts, f"All files are in {self.output}"])
+
+    def markdown(self) -> str:
+        """Returns the tables in Markdown."""
+        return "\n\n".join(
+            f"**{title}**\n\n"
+            f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
+            for title, columns, cells, note in self.tables()
+        )
+
+    def json(self) -> str:
+        """Returns everything as a JSON object."""
+        return json.dumps(
+            {
+                "data": self.data,
+                "seeds": self.seeds,
+                "test_images": self.test_images,
+                "rows": [dataclasses.asdict(row) for row in self.rows],
+            },
+            indent=1,
+        )
+
+    def tables(self) -> Iterator[tuple]:
+        """Yields title, columns, cells and note of each table."""
+        top5 = self.rows[0].top5_error is not None
+        columns = {
+            "description": "left",
+            "parameters (M)": "right",
+            "GMACs": "right",
+            "top-1 error (%)": "right",
+            "difference (95 %)": "right",
+            **({"top-5 error (%)": "right"} if top5 else {}),
+            "s / epoch": "right",
+        }
+        for rows in self._by_table():
+            table, cells = rows[0].table, []
+            for row in rows:
+                texts = [
+                    row.attention,
+                    f"{row.parameters / 1e6:#.4g}",
+                    f"{row.macs / 1e9:#.4g}",
+                    _spread(row.top1_error, row.top1_deviation),
+                    "" if row.difference is None else f"{row.difference:+.2f}",
+                ]
+                if row.interval is not None:
+                    low, high = row.interval
+                    texts[-1] += f" [{low:+.2f}, {high:+.2f}]"
+                if top5:
+                    texts.append(_spread(row.top5_error, row.top5_deviation))
+                cells.append([*texts, f"{row.seconds_per_epoch:.1f}"])
+            title = f"Table {table}: {TITLES[table]}, {self.title}"
+            yield title, columns, cells, self._note(rows)
+
+    def _note(self, rows):
+        """Returns the note below a table: what its numbers mean."""
+        text = (
+            "Mean and standard deviation over the seeds of the error on the "
+            f"same {self.test_images:,} test images; differences to "
+            f'"{rows[0].attention}", paired by seed. '
+        )
+        if len(self.seeds) < 3:
+            return text + (ONE_SEED if len(self.seeds) == 1 else TWO_SEEDS)
+        clear = _clear(rows)
+        listed = f": {', '.join(clear)}" if clear else ""
+        return text + (
+            f"{len(clear)} of {len(rows) - 1} intervals over "
+            f"{len(self.seeds)} seeds exclude zero{listed}. By chance alone "
+            f"one in 20 does, of the {self._comparisons} different "
+            "comparisons in all tables about "
+            f"{self._comparisons * BY_CHANCE:.1f}. Other test images are not "
+            "accounted for."
+        )
+
+    def _tables(self):
+        for title, columns, cells, _ in self.tables():
+            yield columns, [cells], title
+
+    def _records(self):
+        records = []
+        for row in self.rows:
+            record: dict[str, Any] = {}
+            for key, value in vars(row).items():
+                if key.endswith("_errors"):
+                    names = (f"{key[:-1]}_seed_{seed}" for seed in self.seeds)
+                    record |= dict(zip(names, value or (), strict=False))
+                elif key == "interval":
+                    low, high = value or (None, None)
+                    record |= {"interval_low": low, "interval_high": high}
+                else:
+                    record[key] = value
+            records.append(record)
+        return records
+
+    def _by_table(self):
+        tables: dict[int, list[AblationRow]] = {}
+        for row in self.rows:
+            tables.setdefault(row.table, []).append(row)
+        return list(tables.values())
+
+    @property
+    def _comparisons(self):
+        """How many different comparisons there are; some are in two tables."""
+        by_table = self._by_table()
+        return len(
+            {(r.attention, t[0].attention) for t in by_table for r in t[1:]}
+        )
+
+
+def _clear(rows):
+    """Returns the rows whose interval excludes zero, in words."""
+    words = (
+        (row, "lower" if row.difference < 0 else "higher")
+        for row in rows
+        if row.interval is not None
+        and not row.interval[0] <= 0 <= row.interval[1]
+    )
+    return [f'"{row.attention}" ({word} error)' for row, word in words]
+
+
+def _spread(mean, deviation):
+    if deviation is None:
+        return f"{mean:.2f}"
+    return f"{mean:.2f} \N{PLUS-MINUS SIGN} {deviation:.2f}"
+
+
+class _TopFive(study.Classification):
+    """Classification, measured by its top-5 accuracy too.
+
+    With ten classes, top-5 is right by chance half of the time, so it is
+    measured for more.
+    """
+
+    def evaluate(self, model, data):
+        measured = super().evaluate(model, data)
+        if len(data.class_names) > 10:
+            measured["top5_accuracy"] = _top5_accuracy(model, data)
+        return measured
+
+
+def _top5_accuracy(model, images):
+    """Returns the fraction of test images with the class in the top 5."""
+    hits = total = 0
+    # A `for` over a PyDataset would not end.
+    batches = (images.test[index] for index in range(len(images.test)))
+    for pixels, labels, *_ in batches:
+        scores = np.asarray(model.predict_on_batch(np.asarray(pixels)))
+        labels = np.asarray(labels)
+        if labels.ndim > 1:
+            labels = labels.argmax(axis=-1)
+        # The first of equal scores counts, as in top-1.
+        first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
+        hits += int((first == labels[:, None]).any(axis=-1).sum())
+        total += len(labels)
+    return hits / total
+
+
+def run(
+    images: Any = "crowded_mnist",
+    *,
+    model: str | Callable[[Any], keras.Model] = "tiny",
+    tables: Sequence[int] = (1, 2, 3, 4),
+    seeds: int | Sequence[int] = 3,
+    recipe: Recipe | str | None = None,
+    identity_init: bool = True,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int = 1,
+    tensorboard: bool = False,
+    data_options: Mapping[str, Any] | None = None,
+) -> AblationResults:
+    """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
+
+    What `cbam-keras ablate` runs: Table 1 compares the pooling of the channel
+    gate, Table 2 spatial gates after it, Table 3 the arrangement of the two,
+    and Table 4 no attention, SE and CBAM. All spatial gates are the authors'
+    variant, `VARIANTS["official"]`.
+
+    Each network (10 in all tables) is trained once per seed, however many
+    tables show it. The output folder gets what `study.run` writes, and
+    `tables.md`, `tables.csv` and `ablation.png`. The same call given again
+    resumes, or returns the results; with more tables or seeds it trains what
+    is missing; see `study.run`.
+
+    Args:
+        images: See `comparison.compare`. Defaults to `"crowded_mnist"`.
+        model: String, a network of `comparison.compare`; or a function that
+            takes `attention`, as the builders of `cbam_keras.models` do, and
+            returns a classifier of the images. Defaults to `"tiny"`.
+        tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
+        seeds: See `comparison.compare`. Defaults to `3`.
+        recipe: See `comparison.compare`. Defaults to `None`.
+        identity_init: Boolean, whether all attention layers start as the
+            identity, as those of `comparison.compare` do, since gates that
+            start at one help networks that are too small for their task.
+            `False` is the start of the paper. Defaults to `True`.
+        output: Path of a folder. Defaults to `None`, which means
+            `runs/ablate-<images>-<model>`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        tensorboard: See `study.run`. Defaults to `False`.
+        data_options: See `comparison.compare`. Defaults to `None`.
+
+    Returns:
+        An `AblationResults`.
+
+    Raises:
+        ValueError: If an argument is out of range, see also `study.run`.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package for the data, the figure, or the intervals
+            (SciPy) is missing.
+
+    Example:
+        >>> from cbam_keras import ablation
+        >>> ablation.TABLES[4]
+        ('none', 'se', 'cbam')
+        >>> ablation.ABLATIONS["parallel"].attention
+        'channel & spatial in parallel'
+        >>> ablation.run(tables=[4], seeds=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: `seeds` must be a positive integer. Received: seeds=0
+
+    Reference:
+        Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
+        (https://arxiv.org/abs/1807.06521).
+    """
+    _checks.require("matplotlib.figure", extra="plot")
+    planned, tables, label = _study(
+        images, model, tables, seeds, recipe, identity_init, data_options
+    )
+    if output is None:
+        output = study.default_output("ablate", planned.task.name, label)
+    results = study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        tensorboard=tensorboard,
+        finish=functools.partial(_finish, tables=tables, network=label),
+    )
+    return results_of(results, tables, label)
+
+
+def estimate(
+    *arguments: Any, workers: int = 1, **options: Any
+) -> study.Estimate:
+    """Estimates how long `run` takes on one device; writes nothing."""
+    planned, _, _ = _study(*arguments, **options)
+    return study.estimate(planned, workers=workers)
+
+
+def _study(
+    images="crowded_mnist",
+    model="tiny",
+    tables=(1, 2, 3, 4),
+    seeds=3,
+    recipe=None,
+    identity_init=True,
+    data_options=None,
+):
+    """Returns the study, the tables and the label of the network."""
+    _checks.boolean("identity_init", identity_init)
+    build, label = _builder(model)
+    tables = _check_tables(tables)
+    recipe = comparison.default_recipe(model) if recipe is None else recipe
+    recipe = find_recipe(recipe)
+    task = _TopFive(images, **(data_options or {}))
+    shared = comparison.model_options(model) | {"identity_init": identity_init}
+    variants = []
+    for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
+        preset, attention, options = ABLATIONS[name], None, {}
+        if preset.layer is not None:
+            options = {**shared, **preset.layer_options}
+            attention = functools.partial(ATTENTION[preset.layer], **options)
+        built = functools.partial(build, attention=attention)
+        variants.append(study.Variant(name, built, options))
+    planned = study.Study(
+        task=task,
+        variants=variants,
+        seeds=comparison.seeds_of(seeds, recipe, task),
+        recipe=recipe,
+        settings={"model": label, "identity_init": identity_init},
+        kind="ablate",
+    )
+    return planned, tables, label
+
+
+def _builder(model):
+    """Returns a function of images and `attention`, and its label."""
+    if isinstance(model, str):
+        _checks.one_of("model", model, models.NETWORKS)
+        return models.NETWORKS[model], model
+    if not callable(model) or isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be the name of a network or a function that takes "
+            f"`attention` and returns a keras.Model. Received: model={model!r}"
+        )
+    label = getattr(model, "__name__", "")
+    label = label if label.isidentifier() else "custom"
+    return (lambda images, attention: model(attention)), label
+
+
+def _check_tables(tables):
+    chosen = [tables] if isinstance(tables, numbers.Integral) else list(tables)
+    known = [table for table in TABLES if table in chosen]
+    if not known or len(known) != len(chosen):
+        raise ValueError(
+            "`tables` must be one or several of 1, 2, 3, 4, each at most "
+            f"once. Received: tables={tables!r}"
+        )
+    return known
+
+
+def _finish(results, folder, tables, network):
+    """Writes the tables and the figure."""
+    ablation = results_of(results, tables, network)
+    folder.add(verdict=results.verdict, tables=tables)
+    if not ablation.rows:
+        return
+    for name, text in (
+        ("tables.md", ablation.markdown()),
+        ("tables.csv", ablation.csv()),
+    ):
+        with _files.replacing(folder.path / name) as beside:
+            beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    figure = plotting.plot_ablation(ablation, ablation.title)
+    with _files.replacing(folder.path / "ablation.png") as beside:
+        figure.savefig(beside, dpi=150)
+
+
+def results_of(
+    results: study.Results, tables: Sequence[int], network: str
+) -> AblationResults:
+    """Returns the tables of a study, by the name of the network."""
+    return AblationResults(
+        rows=[
+            row for table in tables for row in _rows(results, table, network)
+        ],
+        data=results.data,
+        seeds=results.seeds,
+        test_images=results.test_images,
+        output=results.output,
+        details=results,
+    )
+
+
+def _rows(results, table, network):
+    """Yields the rows of a table; without networks that lack a seed."""
+    by_name = {row.network: row for row in results.rows}
+    names = [
+        name
+        for name in TABLES[table]
+        if len(by_name[name].seeds) == len(results.seeds)
+    ]
+    first = TABLES[table][0]
+    baseline = _errors(results, first, "test_accuracy")
+    for name in names:
+        row = by_name[name]
+        top1 = _errors(results, name, "test_accuracy")
+        top5 = _errors(results, name, "top5_accuracy")
+        differences = None
+        if name != first and first in names:
+            pairs = zip(top1, baseline, strict=True)
+            differences = [error - other for error, other in pairs]
+        images = results.test_images
+        errors = study.Measured.of(top1, differences, images, unit=100)
+        yield AblationRow(
+            table=table,
+            network=network,
+            attention=ABLATIONS[name].attention or "none",
+            parameters=row.parameters,
+            macs=row.macs,
+            **_spread_of("top1", errors),
+            difference=errors.difference,
+            interval=errors.interval,
+            **_spread_of("top5", top5 and study.Measured.of(top5, None)),
+            seconds_per_epoch=row.seconds_per_epoch,
+        )
+
+
+def _spread_of(prefix, errors):
+    return {
+        f"{prefix}_errors": errors.values if errors else None,
+        f"{prefix}_error": errors.mean if errors else None,
+        f"{prefix}_deviation": errors.deviation if errors else None,
+    }
+
+
+def _errors(results, name, metric):
+    """Returns the error of a network in %, one per seed."""
+    images = results.test_images
+    return [
+        100 * (images - round(accuracy * images)) / images
+        for accuracy in results.values(name, metric).values()
+    ]
