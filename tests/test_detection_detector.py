@@ -13,7 +13,6 @@ import pytest
 from detection_checks import tiny_backbone
 
 from cbam_keras import detection, study, training
-from cbam_keras.detection import networks
 from cbam_keras.detection.batches import PADDING
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
@@ -32,17 +31,19 @@ def scenes():
 
 
 def build(scenes, **options):
+    from cbam_keras.detection import detector
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(detection.BACKBONES, "small", tiny_backbone)
         # So little training finds nothing at any higher confidence.
-        patch.setattr(networks, "CONFIDENCE", 0.001)
+        patch.setattr("cbam_keras.detection.detector.CONFIDENCE", 0.001)
         recipe = training.Recipe(
             epochs=3, batch_size=8, learning_rate=1e-3, **options
         )
         task = detection.Detection("digit_scenes")
         loaded = task.load(recipe)
         made = study.build_seeded(
-            lambda: networks.build_detector("small", None, loaded), recipe
+            lambda: detector.build_detector("small", None, loaded), recipe
         )
         task.compile(made, recipe, loaded)
     made.run_eagerly = True

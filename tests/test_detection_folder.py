@@ -5,7 +5,6 @@ import pytest
 from detection_checks import CLASSES, OBJECTS, SIZES, bright_box, write_coco
 
 from cbam_keras import detection
-from cbam_keras.detection.records import check_labels
 
 
 def test_a_folder_of_coco_is_read(tmp_path):
@@ -28,7 +27,7 @@ def test_a_folder_of_coco_is_read(tmp_path):
         expected = scale * [left, top, left + width, top + height]
         np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
         np.testing.assert_allclose(bright_box(image[..., 0]), expected, atol=1)
-    assert loaded.test.records.ignored[0].tolist() == [False, True]
+    assert loaded.test.records.objects["confidence"].tolist() == [1, 0, 1]
 
 
 def test_images_without_boxes_are_fine(tmp_path):
@@ -56,17 +55,14 @@ def all_crowds(content):
 
 BAD = {
     "outside": (alter("bbox", [20, 4, 15, 10]), r"lie in its image.*\[20, 4"),
-    "no area": (alter("bbox", [3, 4, 0, 10]), r"have an area.*30 x 20 pixels"),
-    "three numbers": (alter("bbox", [3, 4, 15]), r"four finite.*\[3, 4, 15\]"),
+    "no area": (alter("bbox", [3, 4, 0, 10]), r"have an area.*\(20, 30\)"),
+    "three numbers": (alter("bbox", [3, 4, 15]), r"four numbers.*\[3, 4, 15\]"),
     "key": (lambda c: c["annotations"][0].pop("bbox"), "KeyError: 'bbox'"),
     "crowds": (all_crowds, "at least one box that is not of a crowd"),
-    "category": (alter("category_id", 5), "category_id=5"),
-    "image": (alter("image_id", 99), "image_id=99"),
+    "category": (alter("category_id", 5), "'category_id': 5"),
+    "image": (alter("image_id", 99), "'image_id': 99"),
     "no images": (lambda c: c.pop("images"), "COCO's JSON"),
-    "file": (
-        lambda c: c["images"][0].update(file_name="x.png"),
-        'file_name="x.png"',
-    ),
+    "file": (lambda c: c["images"][0].update(file_name="x.png"), "x.png"),
 }
 
 
@@ -77,12 +73,6 @@ def test_bad_annotations_are_refused(name, tmp_path):
         detection.load_data(write_coco(tmp_path, change=change))
 
 
-def test_labels_of_no_class_are_refused(tmp_path):
-    records = detection.load_data(write_coco(tmp_path)).train.records
-    with pytest.raises(ValueError, match="from 0 to 0.* with label 1"):
-        check_labels(records, 1, "records")
-
-
 def test_a_folder_without_test_images_is_refused(tmp_path):
     with pytest.raises(ValueError, match="without a file for test or val"):
         detection.load_data(write_coco(tmp_path, splits=("train",)))
@@ -90,19 +80,12 @@ def test_a_folder_without_test_images_is_refused(tmp_path):
 
 def test_two_files_for_a_split_are_refused(tmp_path):
     write_coco(tmp_path, splits=("train", "train2", "val"))
-    with pytest.raises(ValueError, match="one file of annotations per split"):
+    with pytest.raises(ValueError, match="several: instances_train.json, "):
         detection.load_data(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "error", "message"),
-    [
-        ("nowhere/", {"augment": "crop"}, ValueError, '"translate"'),
-        (3, {}, TypeError, "must be a string or a path"),
-    ],
-)
-def test_bad_arguments_are_refused_before_any_work(
-    name, options, error, message
-):
-    with pytest.raises(error, match=message):
-        detection.load_data(name, **options)
+def test_bad_arguments_are_refused_before_any_work():
+    with pytest.raises(ValueError, match='"translate"'):
+        detection.load_data("nowhere/", augment="crop")
+    with pytest.raises(TypeError, match="PathLike"):
+        detection.load_data(3)

@@ -97,8 +97,12 @@ def strided(*strides, size=48):
 BAD = {
     "strides": (lambda: strided(3, 2), None, r"powers of two.*\[3.0, 6.0\]"),
     "none": (lambda: strided(2), None, "one of them 4, 8, 16 or 32"),
-    "gap": (lambda: strided(4, 4), None, r"without P3 \(stride 8\)"),
-    "size": (lambda: strided(4, 2, size=100), None, "multiples of .* 8"),
+    "gap": (lambda: strided(4, 4), None, "with levels P2, P4"),
+    "size": (
+        lambda: strided(4, 2, size=100),
+        None,
+        "multiples of the coarsest",
+    ),
     "unknown layer": (
         lambda: network(),
         {"P3": "stage2_block2_out"},

@@ -67,15 +67,18 @@ def test_datasets_of_tfds_are_read(flag, splits, trained, tfds, tmp_path):
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": trained, "test": 2}
     records = loaded.test.records
-    row = int(np.argmax([len(boxes) for boxes in records.boxes]))
+    # The order of the images is that of the files.
+    row = int(np.bincount(records.objects["image"]).argmax())
+    objects = records.objects[records.objects["image"] == row]
     left, top, width, height = OBJECTS[0][0]
     np.testing.assert_allclose(
-        records.boxes[row][0] * [30, 20, 30, 20],
+        objects["box"][0] * [30, 20, 30, 20],
         [left, top, left + width, top + height],
         atol=1e-4,
     )
-    assert records.labels[row].tolist() == [0, 1]
-    assert records.ignored[row].tolist() == [False, True]
+    assert objects["label"].tolist() == [0, 1]
+    # The second is difficult, or a crowd.
+    assert objects["confidence"].tolist() == [1, 0]
     assert records.sizes[row].tolist() == [20, 30]
     images, _ = loaded.train[0]
     assert images.shape[1:] == (40, 40, 3)
