@@ -242,8 +242,8 @@ def compare(
 
     The anchors are chosen from the training boxes of each seed. The detector
     after the last epoch is measured, once, on the test images. The output
-    folder gets the files of `study.run`, and the detections in some test
-    images as `detections.png` and `detections.npz`.
+    folder gets the files of `study.run`, and what the detectors of the first
+    seed find in some test images as `detections.png` and `detections.npz`.
 
     The same call given again resumes; with more seeds or kinds of attention
     it trains what is missing.
@@ -278,10 +278,9 @@ def compare(
         A `DetectionResults`.
 
     Raises:
-        ValueError: If an argument is out of range, see also
-            `training.train`, `load_data` and `feature_pyramid`.
-        ImportError: If KerasHub, pycocotools, or a package for the data, the
-            figure or the intervals of several seeds is missing.
+        ValueError: If an argument is out of range; see also `study.run`,
+            `load_data` and `feature_pyramid`.
+        ImportError: If a package is missing.
     """
     _checks.require("matplotlib.figure", extra="plot")
     planned = _study(
@@ -313,14 +312,7 @@ def estimate(
     """Estimates how long `compare` takes on this device; writes nothing."""
     planned = _study(attentions, **options)
     times = study.estimate(planned, workers=workers)
-    loaded = planned.task.loaded
-    height, width, _ = loaded.image_shape
-    about = (
-        f"{loaded.name}: {loaded.sizes['train']:,} training and "
-        f"{loaded.sizes['test']:,} test images of {height} x {width} pixels, "
-        f"{len(loaded.class_names)} classes\n{loaded.anchors}"
-    )
-    return dataclasses.replace(times, about=about)
+    return dataclasses.replace(times, about=str(planned.task.loaded))
 
 
 def _study(
@@ -358,23 +350,28 @@ def _study(
 
 
 def _draw(task, results, folder):
-    """Draws what the detectors of the first seed find in some test images."""
+    """Draws what the detectors of the first seed find, once."""
     seed = results.seeds[0]
     files = {o.variant: o.file for o in results.finished if o.seed == seed}
-    with folder.drawing(results) as needed:
-        if not needed or not files:
-            return
-        test = task.loaded.test
-        detections = {
+    is_interrupted = len(results.outcomes) < len(results.variants) * len(
+        results.seeds
+    )
+    if is_interrupted or folder.content.get("drawn") == [seed, *files]:
+        return
+    test = task.loaded.test
+    arrays = arrays_of(
+        test,
+        {
             name: detect_all(
                 load_model(folder.path / file), test, test.batch_size
             )
             for name, file in files.items()
-        }
-        title = f"{results.data}, {task.backbone}, seed {seed}"
-        arrays = arrays_of(test, detections)
-        with _files.replacing(folder.path / "detections.npz") as beside:
-            np.savez_compressed(beside, **arrays)
-        figure = plot_detections(arrays, task.loaded.class_names, title)
-        with _files.replacing(folder.path / "detections.png") as beside:
-            figure.savefig(beside, dpi=150)
+        },
+    )
+    with _files.replacing(folder.path / "detections.npz") as beside:
+        np.savez_compressed(beside, **arrays)
+    title = f"{results.data}, {task.backbone}, seed {seed}"
+    figure = plot_detections(arrays, task.loaded.class_names, title)
+    with _files.replacing(folder.path / "detections.png") as beside:
+        figure.savefig(beside, dpi=150)
+    folder.add(drawn=[seed, *files])

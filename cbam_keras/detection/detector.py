@@ -130,13 +130,8 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
 class Anchors:
     """Arguments of KerasHub's `AnchorGenerator`, and what they cover.
 
-    Attributes:
-        min_level: Integer, the finest level.
-        max_level: Integer, the coarsest level.
-        anchor_size: Number, the size in strides.
-        aspect_ratios: Tuple of numbers, heights over widths.
-        coverage: Number in [0, 1], the fraction of boxes that overlap an
-            anchor by at least one half.
+    `anchor_size` is in strides, `aspect_ratios` are heights over widths,
+    `coverage` is the fraction of boxes that overlap an anchor by one half.
     """
 
     min_level: int

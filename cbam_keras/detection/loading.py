@@ -60,6 +60,15 @@ class DetectionData:
         """Images per batch."""
         return self.train.batch_size
 
+    def __str__(self) -> str:
+        height, width, _ = self.image_shape
+        return (
+            f"{self.name}: {self.sizes['train']:,} training and "
+            f"{self.sizes['test']:,} test images of {height} x {width} pixels, "
+            f"{len(self.class_names)} classes"
+            + (f"\n{self.anchors}" if self.anchors else "")
+        )
+
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, as a resumed run needs it.
 
@@ -128,9 +137,8 @@ def load_data(
         A `DetectionData`.
 
     Raises:
-        ValueError: If an argument is out of range; if annotations are
-            incomplete, a box leaves its image or has no area, a label is of
-            no class, or a split has no box.
+        ValueError: If an argument is out of range, if annotations are
+            incomplete or a box is not in its image, or if a split has no box.
         ImportError: If a package for the data is missing.
 
     Example:
@@ -164,10 +172,19 @@ def load_data(
                 f'Received: name="{name}", split "{split}" with the labels '
                 f"{np.unique(labels).tolist()}"
             )
-    size = image_size or _common_size(splits)
-    size = (size, size) if isinstance(size, int) else size
+    sizes = np.concatenate([records.sizes for records in splits.values()])
+    if image_size is None:
+        image_size = SIDE
+        if (sizes == sizes[0]).all():
+            image_size = tuple(sizes[0].tolist())
+    if isinstance(image_size, int):
+        image_size = image_size, image_size
     images = splits["train"].images
-    shape = (*size, images.shape[-1] if images.ndim == 4 else 3)
+    shape = (*image_size, images.shape[-1] if images.ndim == 4 else 3)
+    content: list[Any] = [class_names]
+    for split, records in splits.items():
+        objects = records.objects
+        content += [split, records.sizes, objects["box"], objects["label"]]
     return DetectionData(
         name=label,
         image_shape=shape,
@@ -177,26 +194,10 @@ def load_data(
         augment=tuple(augment),
         train=Batches(splits["train"], shape, batch_size, seed, tuple(augment)),
         test=Batches(splits["test"], shape, batch_size, seed),
-        fingerprint=_fingerprint(splits, class_names),
+        fingerprint=data.digest(*content),
     )
 
 
 def _is_folder(name):
     is_path = str(name).startswith(data.PATH_STARTS)
-    return name not in EMBEDDED and (
-        is_path or pathlib.Path(name).expanduser().is_dir()
-    )
-
-
-def _common_size(splits):
-    sizes = np.concatenate([records.sizes for records in splits.values()])
-    different = np.unique(sizes, axis=0).tolist()
-    return tuple(different[0]) if len(different) == 1 else SIDE
-
-
-def _fingerprint(splits, class_names):
-    parts: list[Any] = [class_names]
-    for split, records in splits.items():
-        objects = records.objects
-        parts += [split, records.sizes, objects["box"], objects["label"]]
-    return data.digest(*parts)
+    return is_path or pathlib.Path(name).expanduser().is_dir()

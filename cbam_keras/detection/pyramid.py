@@ -69,9 +69,8 @@ def feature_pyramid(
     Raises:
         TypeError: If `model` is not a `keras.Model`.
         ValueError: If `model` is not functional, or takes something else than
-            one image; if strides are not powers of two, a level between two
-            others is missing, or a layer of `levels` has another stride; if
-            the coarsest stride does not divide the image size.
+            one image; if its strides are not powers of two or do not divide
+            the image size; if a level is missing or has another stride.
         ImportError: If KerasHub is missing.
 
     Example:
@@ -92,32 +91,26 @@ def feature_pyramid(
     if levels is None:
         # The last layer of each.
         last = {stride: name for name, stride in strides.items()}
-        chosen = {
-            level: last[stride]
-            for level, stride in STRIDES.items()
-            if stride in last
-        }
-    else:
-        names = sorted(_checks.subset("levels", list(levels), STRIDES))
-        chosen = {level: levels[level] for level in names}
+        levels = {k: last[s] for k, s in STRIDES.items() if s in last}
     coarsest = max(strides.values(), default=1)
-    shape = tuple(model.inputs[0].shape)
-    if not chosen or math.log2(coarsest) % 1:
-        listed = sorted({round(stride, 2) for stride in strides.values()})
+    if not levels or math.log2(coarsest) % 1:
         raise ValueError(
             "The feature maps of a network must have strides that are powers "
             "of two, one of them 4, 8, 16 or 32, and the height and width of "
             "its images must be multiples of the coarsest stride. Received: "
-            f'model "{model.name}" with input_shape={shape} and strides '
-            f"{listed}. Build it for such a size, or for (None, None, C)"
+            f'model "{model.name}" with input_shape={model.inputs[0].shape} '
+            f"and strides {sorted({round(s, 2) for s in strides.values()})}. "
+            "Build it for such a size, or for (None, None, C)"
         )
+    names = sorted(_checks.subset("levels", list(levels), STRIDES))
+    chosen = {level: levels[level] for level in names}
     for level, name in chosen.items():
         _checks.one_of("levels", name, strides)
         if strides[name] != STRIDES[level]:
             raise ValueError(
                 f"The layer of level {level} must have stride "
-                f"{STRIDES[level]}. Received: levels={dict(chosen)}, where "
-                f'layer "{name}" has stride {strides[name]:g}'
+                f"{STRIDES[level]}. Received: levels={chosen}, where layer "
+                f'"{name}" has stride {strides[name]:g}'
             )
     if int(max(chosen)[1]) - int(min(chosen)[1]) >= len(chosen):
         raise ValueError(
