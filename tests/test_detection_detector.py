@@ -137,10 +137,11 @@ def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
     images = scenes.test[0][0]
     np.save(tmp_path / "images.npy", images)
     root = str(pathlib.Path(__file__).parents[1])
+    environment = {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
     subprocess.run(
         [sys.executable, "-c", FRESH, ours.file],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])},
+        env=os.environ | environment,
         check=True,
     )
     expected = ours.model.detect(images)

@@ -117,37 +117,28 @@ def tfds():
 
 def prepare(tfds, folder, flag, splits, label=True):
     """Prepares a dataset as VOC or COCO, by the flag of an object."""
-    features = {
-        "bbox": tfds.features.BBoxFeature(),
-        flag: np.bool_,
-    }
+    features = {"bbox": tfds.features.BBoxFeature(), flag: np.bool_}
     if label:
         features["label"] = tfds.features.ClassLabel(names=["cat", "dog"])
 
-    def example(size, objects, kinds, empty):
-        found = []
-        for (left, top, width, height), kind in zip(
-            objects, kinds, strict=True
-        ):
-            edges = (top, left, top + height, left + width)
-            scaled = [a / b for a, b in zip(edges, size * 2, strict=True)]
-            box = {"bbox": tfds.features.BBox(*scaled), flag: bool(found)}
-            found.append({**box, "label": kind} if label else box)
+    def described(image, number):
+        left, top, width, height = OBJECTS[image][number]
+        edges = (top, left, top + height, left + width)
+        scaled = [a / b for a, b in zip(edges, SIZES[image] * 2, strict=True)]
+        kind = {"label": CLASSES[image][number]} if label else {}
+        box = tfds.features.BBox(*scaled)
+        return {"bbox": box, flag: bool(number), **kind}
+
+    def example(image, empty):
+        numbers = range(0 if empty else len(OBJECTS[image]))
         return {
-            "image": pixels(size, objects),
-            "objects": [] if empty else found,
+            "image": pixels(SIZES[image], OBJECTS[image]),
+            "objects": [described(image, number) for number in numbers],
         }
 
-    rows = {
-        split: [
-            example(*row, empty)
-            for row in zip(SIZES, OBJECTS, CLASSES, strict=True)
-        ]
-        for split, empty in splits.items()
-    }
     builder(
         "pets",
-        rows,
+        {s: [example(i, empty) for i in (0, 1)] for s, empty in splits.items()},
         folder,
         image=tfds.features.Image(shape=(None, None, 3)),
         objects=tfds.features.Sequence(features),

@@ -154,11 +154,7 @@ def _coco_records(file, names):
     added.
     """
     folder = file.parents[1] / file.stem.removeprefix("instances_")
-    numbers: dict[Any, int] = {}
-    paths: list[str] = []
-    sizes: list[tuple[int, int]] = []
-    rows: list[tuple] = []
-    entry = None
+    numbers, paths, sizes, rows, entry = {}, [], [], [], None
     try:
         content = json.loads(file.read_text())
         for entry in () if names else content["categories"]:
@@ -264,7 +260,7 @@ def _check(tfds, builder, name):
 
 def _tfds_records(tfds, builder, splits):
     """Returns the images of one or several splits."""
-    images: list[bytes] = []
+    images = []
     objects = [table(0, [], np.zeros((0, 4)))]
     for split in splits:
         examples = builder.as_dataset(
@@ -274,7 +270,7 @@ def _tfds_records(tfds, builder, splits):
         ).as_numpy_iterator()
         total = builder.info.splits[split].num_examples
         for example in watched(examples, total, f"Reading {split}"):
-            found: dict[str, Any] = example["objects"]
+            found = example["objects"]
             top, left, bottom, right = found["bbox"].reshape(-1, 4).T
             boxes = np.stack([left, top, right, bottom], axis=1)
             ignored = np.zeros(len(boxes), bool)
