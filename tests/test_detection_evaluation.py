@@ -81,6 +81,17 @@ def test_precision_counts(truth, found, classes, precision):
     assert result["map"] == pytest.approx(precision)
 
 
+def test_sizes_of_objects_are_by_the_area_of_the_annotation():
+    truth = objects([(OTHER, 0, 1)])
+    # Of 100 x 50 pixels.
+    for area, size in ((np.nan, "medium"), (800, "small")):
+        truth["area"] = area
+        images = np.zeros((1, 1, 1, 1), "uint8")
+        records = Records(images, np.array([SIZE]), truth)
+        result = evaluate(records, objects([(OTHER, 0, 0.9)]), 1)
+        assert result[size] == pytest.approx(1)
+
+
 # Anchors.
 
 

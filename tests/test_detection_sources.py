@@ -73,6 +73,28 @@ BAD = {
     "image": (alter("image_id", 99), "'image_id': 99"),
     "no images": (lambda c: c.pop("images"), "COCO's JSON"),
     "file": (lambda c: c["images"][0].update(file_name="x.png"), "x.png"),
+    "two images": (
+        lambda c: c["images"][1].update(id=10),
+        "another image",
+    ),
+    "two categories": (
+        lambda c: c["categories"][1].update(id=7),
+        "another category",
+    ),
+    "mixed categories": (lambda c: c["categories"][1].update(id="3"), "'3'"),
+    "null name": (lambda c: c["categories"][0].update(name=None), "None"),
+    # In the other file it is "dog".
+    "name": (
+        lambda c: c["categories"][0].update(name="cow"),
+        "'dog'.*instances_val.*another category",
+    ),
+    "null box": (alter("bbox", None), "'bbox': None.*instances_train"),
+    "null height": (lambda c: c["images"][0].update(height=None), "'id': 10"),
+    "number": (lambda c: c["images"][0].update(file_name=5), "'file_name': 5"),
+    "size": (
+        lambda c: c["images"][0].update(height=30, width=20),
+        "'id': 10.*0.png.* height 20 and width 30",
+    ),
 }
 
 
@@ -81,6 +103,23 @@ def test_bad_annotations_are_refused(name, tmp_path):
     change, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         detection.load_data(write_coco(tmp_path, change=change))
+
+
+def test_damaged_files_are_refused(tmp_path):
+    write_coco(tmp_path)
+    image = tmp_path / "train" / "1.png"
+    image.write_bytes(image.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="'id': 11.*missing or truncated"):
+        detection.load_data(tmp_path)
+    (tmp_path / "annotations" / "instances_train.json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="instances_train.json.*Recursion"):
+        detection.load_data(tmp_path)
+
+
+def test_the_area_of_an_annotation_is_kept(tmp_path):
+    loaded = detection.load_data(write_coco(tmp_path, change=alter("area", 77)))
+    areas = loaded.train.records.objects["area"]
+    np.testing.assert_array_equal(areas, [77, np.nan, np.nan])
 
 
 def test_a_folder_without_test_images_is_refused(tmp_path):
@@ -118,6 +157,7 @@ def tfds():
 def prepare(tfds, folder, flag, splits, label=True):
     """Prepares a dataset as VOC or COCO, by the flag of an object."""
     features = {"bbox": tfds.features.BBoxFeature(), flag: np.bool_}
+    features["area"] = np.int64
     if label:
         features["label"] = tfds.features.ClassLabel(names=["cat", "dog"])
 
@@ -127,7 +167,7 @@ def prepare(tfds, folder, flag, splits, label=True):
         scaled = [a / b for a, b in zip(edges, SIZES[image] * 2, strict=True)]
         kind = {"label": CLASSES[image][number]} if label else {}
         box = tfds.features.BBox(*scaled)
-        return {"bbox": box, flag: bool(number), **kind}
+        return {"bbox": box, "area": 5, flag: bool(number), **kind}
 
     def example(image, empty):
         numbers = range(0 if empty else len(OBJECTS[image]))
@@ -166,6 +206,7 @@ def test_datasets_of_tfds_are_read(flag, splits, trained, tfds, tmp_path):
     assert objects["label"].tolist() == [0, 1]
     # The second is difficult, or a crowd.
     assert objects["confidence"].tolist() == [1, 0]
+    assert objects["area"].tolist() == [5, 5]
     assert records.sizes[row].tolist() == [20, 30]
     images, _ = loaded.train[0]
     assert images.shape[1:] == (40, 40, 3)

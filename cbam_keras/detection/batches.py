@@ -27,6 +27,8 @@ OBJECT = np.dtype(
         ("confidence", "float32"),
         # Left, top, right and bottom as fractions of the image.
         ("box", "float64", 4),
+        # In pixels of the original image, NaN for that of the box.
+        ("area", "float64"),
     ]
 )
 
@@ -55,11 +57,12 @@ class Records:
         return self.objects[self.objects["confidence"] > 0]
 
 
-def table(image, labels, boxes, confidence=1) -> np.ndarray:
+def table(image, labels, boxes, confidence=1, area=np.nan) -> np.ndarray:
     """Returns objects as an array of `OBJECT`."""
     objects = np.empty(len(labels), OBJECT)
-    objects["image"], objects["label"] = image, labels
-    objects["box"], objects["confidence"] = boxes, confidence
+    columns = image, labels, confidence, boxes, area
+    for name, column in zip(objects.dtype.names, columns, strict=True):
+        objects[name] = column
     return objects
 
 

@@ -1,8 +1,8 @@
 """Mean average precision as COCO measures it, and detections as a figure."""
 
 import contextlib
-import functools
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,11 +86,11 @@ def _dataset(records, objects, classes):
                 "image_id": image,
                 "category_id": label,
                 "bbox": box,
-                "area": box[2] * box[3],
+                "area": box[2] * box[3] if math.isnan(area) else area,
                 "iscrowd": int(confidence == 0),
                 "score": confidence,
             }
-            for number, ((image, label, confidence, _), box) in enumerate(
+            for number, ((image, label, confidence, _, area), box) in enumerate(
                 zip(objects.tolist(), boxes.tolist(), strict=True), 1
             )
         ],
@@ -117,10 +117,10 @@ def arrays_of(
     objects = {"truth": truth[truth["image"] < count]}
     for name, found in detections.items():
         objects[name] = found[found["confidence"] >= CONFIDENT]
-    flat = functools.partial(
-        recfunctions.structured_to_unstructured, dtype="float32"
-    )
-    return {"images": images, **{k: flat(v) for k, v in objects.items()}}
+    kept = ["image", "label", "confidence", "box"]
+    flat = recfunctions.structured_to_unstructured
+    arrays = {k: flat(v[kept], "float32") for k, v in objects.items()}
+    return {"images": images, **arrays}
 
 
 def plot_detections(

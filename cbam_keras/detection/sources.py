@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -157,23 +158,42 @@ def _coco_records(file, names):
     numbers, paths, sizes, rows, entry = {}, [], [], [], None
     try:
         content = json.loads(file.read_text())
-        for entry in () if names else content["categories"]:
-            names[entry["id"]] = entry["name"]
+        here = {}
+        for entry in content["categories"]:
+            identity, name = entry["id"], entry["name"]
+            if not isinstance(name, str):
+                raise TypeError("the name must be text")
+            if identity in here or names.get(identity, name) != name:
+                raise ValueError(f"another category has the id {identity}")
+            here[identity] = name
+        names.update({} if names else here)
         labels = {identity: i for i, identity in enumerate(sorted(names))}
         for entry in content["images"]:
-            path = folder / entry["file_name"]
-            if not path.is_file():
-                raise ValueError(f"there is no {path}")
+            if entry["id"] in numbers:
+                raise ValueError(f"another image has the id {entry['id']}")
             numbers[entry["id"]] = len(paths)
-            paths.append(str(path))
-            sizes.append((entry["height"], entry["width"]))
+            paths.append(str(folder / entry["file_name"]))
+        heads = data.headers(paths, f"Reading headers of {folder.name}")
+        for entry, path, head in zip(
+            content["images"], paths, heads, strict=True
+        ):
+            if head is None:
+                raise ValueError(f'"{path}" is missing or truncated')
+            if head[:2] != (entry["height"], entry["width"]):
+                raise ValueError(
+                    f'"{path}", turned as its EXIF orientation says, is of '
+                    f"height {head[0]} and width {head[1]}"
+                )
+            sizes.append(head[:2])
         for entry in content["annotations"]:
             left, top, width, height = map(float, entry["bbox"])
             number = numbers[entry["image_id"]]
             label = labels[entry["category_id"]]
             is_counted = not entry.get("iscrowd")
-            rows.append((number, label, is_counted, (left, top, width, height)))
-    except (KeyError, TypeError, ValueError) as error:
+            area = math.nan if entry.get("area") is None else entry["area"]
+            box = left, top, width, height
+            rows.append((number, label, is_counted, box, float(area)))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             "Annotations must be COCO's JSON: images, each with id, "
             f'file_name (in "{folder}"), height and width; annotations, each '
@@ -276,7 +296,10 @@ def _tfds_records(tfds, builder, splits):
             ignored = np.zeros(len(boxes), bool)
             for key in IGNORED:
                 ignored |= found.get(key, False)
-            rows = table(len(images), found["label"], boxes, ~ignored)
+            rows = table(
+                *(len(images), found["label"], boxes, ~ignored),
+                found.get("area", math.nan),
+            )
             # Some annotations of COCO have no area.
             objects.append(rows[(bottom > top) & (right > left)])
             images.append(example["image"])
