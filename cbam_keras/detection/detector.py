@@ -113,6 +113,17 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         In place of `predict`: KerasHub 0.32.0 under TensorFlow fails as soon
         as it sees a second batch size.
         """
+        images = keras.ops.convert_to_numpy(images)
+        if not _checks.fits(self.inputs[0].shape, images.shape):
+            raise ValueError(
+                f"`images` must be of shape {self.inputs[0].shape}. Received: "
+                f"images.shape={images.shape}"
+            )
+        if images.max(initial=0) <= 1 and images.any():
+            _checks.warn(
+                "`images` must be in [0, 255], as in training. Received: "
+                f"images of at most {images.max():g}"
+            )
         outputs = keras.tree.map_structure(
             # Decoding multiplies them by float32.
             lambda x: keras.ops.cast(x, "float32"),
