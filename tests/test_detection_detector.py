@@ -139,7 +139,6 @@ np.savez("found.npz", **model.detect(np.load("images.npy")))
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
     images = scenes.test[0][0]

@@ -155,10 +155,11 @@ def load_data(
     seed = _checks.seed("seed", seed)
     _checks.boolean("download", download)
     label = data.dataset_name(name)
+    path = pathlib.Path(name).expanduser()
     if name in EMBEDDED:
         splits, class_names = digit_scenes(seed)
-    elif _is_folder(name):
-        splits, class_names = from_coco_folder(pathlib.Path(name).expanduser())
+    elif path.is_dir() or str(name).startswith(data.PATH_STARTS):
+        splits, class_names = from_coco_folder(path)
     else:
         splits, class_names = from_tfds(
             label, data_dir=data_dir, download=download, embedded=EMBEDDED
@@ -196,8 +197,3 @@ def load_data(
         test=Batches(splits["test"], shape, batch_size, seed),
         fingerprint=data.digest(*content),
     )
-
-
-def _is_folder(name):
-    is_path = str(name).startswith(data.PATH_STARTS)
-    return is_path or pathlib.Path(name).expanduser().is_dir()
