@@ -127,53 +127,6 @@ def feature_pyramid(
     )
 
 
-def _strides(model):
-    """Returns the stride of each layer whose output is a feature map."""
-    shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ValueError(
-            "`model` must take images of shape (H, W, C). Received: model "
-            f'"{model.name}" with inputs of shape {shapes}'
-        )
-    maps: dict[str, Any] = {}
-    calls = [
-        call
-        for call in _inspection.calls(model)
-        if isinstance(call.operation, keras.Layer)
-    ]
-    names = [call.operation.name for call in calls]
-    for name, call in zip(names, calls, strict=True):
-        # A layer that is called twice has no output of its own.
-        if len(call.outputs) == names.count(name) == 1:
-            if len(call.outputs[0].shape) == 4:
-                maps[name] = call.outputs[0]
-    height, width = (SIDE if side is None else side for side in shapes[0][1:3])
-    tensors = list(maps.values())
-    if None in shapes[0][1:3] and maps:
-        tensors = keras.Model(model.inputs[0], tensors).compute_output_spec(
-            keras.KerasTensor(
-                (1, height, width, shapes[0][3]), model.inputs[0].dtype
-            )
-        )
-    return {
-        name: max(height / tensor.shape[1], width / tensor.shape[2])
-        for name, tensor in zip(maps, tensors, strict=True)
-        # Pooled over all positions, as in a gate.
-        if tuple(tensor.shape[1:3]) != (1, 1)
-    }
-
-
-def build_backbone(name: str, image_shape: Any, attention: Any) -> keras.Model:
-    """Returns one of `BACKBONES` for images in [0, 255]."""
-    inputs = keras.Input(image_shape, name="images")
-    network = BACKBONES[name](
-        include_top=False,
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        attention=attention,
-    )
-    return feature_pyramid(network)
-
-
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a saved detector or segmenter that holds a `feature_pyramid`.
 
@@ -192,10 +145,21 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     """
     _checks.require("keras_hub", extra="detect")
     with warnings.catch_warnings():
-        # What KerasHub's tasks say of their compilation, which is said above.
+        # KerasHub's tasks warn that they are not compiled.
         for known in ("`compile.*was not called", "Skipping variable loading"):
             warnings.filterwarnings("ignore", known)
         return keras.saving.load_model(path)
+
+
+def build_backbone(name: str, image_shape: Any, attention: Any) -> keras.Model:
+    """Returns one of `BACKBONES` for images in [0, 255]."""
+    inputs = keras.Input(image_shape, name="images")
+    network = BACKBONES[name](
+        include_top=False,
+        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
+        attention=attention,
+    )
+    return feature_pyramid(network)
 
 
 def levels_for(name: str, image_shape: Any) -> tuple[int, int]:
@@ -211,6 +175,42 @@ def levels_for(name: str, image_shape: Any) -> tuple[int, int]:
             f"or more. Received: images of shape {tuple(image_shape)}"
         )
     return MIN_LEVEL, min(coarsest, int(math.log2(side / MIN_CELLS)))
+
+
+def _strides(model):
+    """Returns the stride of each layer whose output is a feature map."""
+    shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise ValueError(
+            "`model` must take images of shape (H, W, C). Received: model "
+            f'"{model.name}" with inputs of shape {shapes}'
+        )
+    maps: dict[str, Any] = {}
+    calls = [
+        (call.operation.name, call.outputs)
+        for call in _inspection.calls(model)
+        if isinstance(call.operation, keras.Layer)
+    ]
+    names = [name for name, _ in calls]
+    for name, outputs in calls:
+        # A layer that is called twice has no single output.
+        if len(outputs) == names.count(name) == 1:
+            if len(outputs[0].shape) == 4:
+                maps[name] = outputs[0]
+    height, width = (SIDE if side is None else side for side in shapes[0][1:3])
+    tensors = list(maps.values())
+    if None in shapes[0][1:3] and maps:
+        tensors = keras.Model(model.inputs[0], tensors).compute_output_spec(
+            keras.KerasTensor(
+                (1, height, width, shapes[0][3]), model.inputs[0].dtype
+            )
+        )
+    return {
+        name: max(height / tensor.shape[1], width / tensor.shape[2])
+        for name, tensor in zip(maps, tensors, strict=True)
+        # Pooled over all positions, as in a gate.
+        if tuple(tensor.shape[1:3]) != (1, 1)
+    }
 
 
 def _late(name: str) -> Any:
