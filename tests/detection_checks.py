@@ -1,8 +1,7 @@
-"""Small networks, detectors and images with boxes, for tests of detection."""
+"""A small network and images with boxes, for tests of detection."""
 
 import json
 
-import keras
 import numpy as np
 from PIL import Image
 
@@ -13,30 +12,6 @@ from cbam_keras import models
 SIZES = ((20, 30), (24, 16))
 OBJECTS = (((3, 4, 15, 10), (0, 0, 6, 10)), ((8, 12, 8, 6),))
 CLASSES = (("cat", "dog"), ("dog",))
-
-
-def network(attention="cbam", size=64, widths=(8, 16, 32), **options):
-    """Returns a network of levels P2 to P4."""
-    return models.ResNet(
-        (1,) * len(widths),
-        block="basic",
-        widths=widths,
-        stem_width=8,
-        include_top=False,
-        input_shape=(size, size, 3),
-        attention=attention,
-        name="small",
-        **options,
-    )
-
-
-def randomize(model, seed=0):
-    """Gives each weight a random value, so that nothing is hidden by zeros."""
-    generator = keras.random.SeedGenerator(seed)
-    for variable in model.trainable_variables:
-        variable.assign_add(
-            0.05 * keras.random.normal(variable.shape, seed=generator)
-        )
 
 
 def tiny_backbone(**options):
@@ -59,38 +34,34 @@ def write_coco(root, splits=("train", "val"), change=None):
     """Writes a folder as COCO has it; `change` alters the training JSON."""
     for split in splits:
         (root / split).mkdir(parents=True)
-        (root / "annotations").mkdir(exist_ok=True)
+        # Ids have gaps, and need not be sorted.
+        names = {7: "dog", 3: "cat"}
         content = {
             "images": [],
             "annotations": [],
-            # Ids have gaps, and need not be sorted.
-            "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
+            "categories": [{"id": i, "name": names[i]} for i in names],
         }
-        for number, (size, objects) in enumerate(
-            zip(SIZES, OBJECTS, strict=True)
-        ):
-            name = f"{number}.png"
-            Image.fromarray(pixels(size, objects)).save(root / split / name)
-            content["images"].append(
-                {
-                    "id": 10 + number,
-                    "file_name": name,
-                    "height": size[0],
-                    "width": size[1],
-                }
+        for number, (height, width) in enumerate(SIZES):
+            image = {"id": 10 + number, "file_name": f"{number}.png"}
+            image |= {"height": height, "width": width}
+            content["images"].append(image)
+            boxes = OBJECTS[number]
+            Image.fromarray(pixels((height, width), boxes)).save(
+                root / split / image["file_name"]
             )
-            for box, kind in zip(objects, CLASSES[number], strict=True):
-                content["annotations"].append(
-                    {
-                        "image_id": 10 + number,
-                        "bbox": list(box),
-                        "category_id": 3 if kind == "cat" else 7,
-                        "iscrowd": int(box == OBJECTS[0][1]),
-                    }
-                )
+            content["annotations"] += [
+                {
+                    "image_id": image["id"],
+                    "bbox": list(box),
+                    "category_id": {"cat": 3, "dog": 7}[kind],
+                    "iscrowd": int(box == OBJECTS[0][1]),
+                }
+                for box, kind in zip(boxes, CLASSES[number], strict=True)
+            ]
         if change is not None and split == "train":
             change(content)
         file = root / "annotations" / f"instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(content))
     return root
 

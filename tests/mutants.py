@@ -308,14 +308,14 @@ MUTANTS = (
     Mutant(
         "detection/evaluation.py",
         "test_detection_evaluation.py",
-        '"iscrowd": int(crowd),',
+        '"iscrowd": int(confidence == 0),',
         '"iscrowd": 0,',
     ),
     Mutant(
         "detection/batches.py",
         "test_detection_scenes.py",
-        "scale * self.records.boxes[row][kept]",
-        "self.size[0] * self.records.boxes[row][kept]",
+        'scale_of(self.size) * objects["box"]',
+        'self.size[0] * objects["box"]',
     ),
     # Figures, report, command.
     Mutant(

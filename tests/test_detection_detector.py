@@ -13,7 +13,6 @@ import pytest
 from detection_checks import tiny_backbone
 
 from cbam_keras import detection, study, training
-from cbam_keras.detection import networks
 from cbam_keras.detection.batches import PADDING
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
@@ -32,17 +31,19 @@ def scenes():
 
 
 def build(scenes, **options):
+    from cbam_keras.detection import detector
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(detection.BACKBONES, "small", tiny_backbone)
         # So little training finds nothing at any higher confidence.
-        patch.setattr(networks, "CONFIDENCE", 0.001)
+        patch.setattr("cbam_keras.detection.detector.CONFIDENCE", 0.001)
         recipe = training.Recipe(
             epochs=3, batch_size=8, learning_rate=1e-3, **options
         )
         task = detection.Detection("digit_scenes")
         loaded = task.load(recipe)
         made = study.build_seeded(
-            lambda: networks.build_detector("small", None, loaded), recipe
+            lambda: detector.build_detector("small", None, loaded), recipe
         )
         task.compile(made, recipe, loaded)
     made.run_eagerly = True
@@ -114,6 +115,14 @@ def test_a_saved_detector_is_compiled_as_it_was(ours, loaded, scenes):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_images_of_another_range_or_shape_are_reported(ours, scenes):
+    images = scenes.test[0][0]
+    with pytest.warns(UserWarning, match=r"must be in \[0, 255\]"):
+        ours.model.detect(images / 255)
+    with pytest.raises(ValueError, match=r"64, 64, 1\).*shape=\(64, 64\)"):
+        ours.model.detect(images[0, ..., 0])
+
+
 @pytest.mark.every_backend
 def test_images_without_objects_are_learned_from(ours):
     assert np.isfinite(ours.losses[1])
@@ -130,16 +139,16 @@ np.savez("found.npz", **model.detect(np.load("images.npy")))
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
     images = scenes.test[0][0]
     np.save(tmp_path / "images.npy", images)
     root = str(pathlib.Path(__file__).parents[1])
+    environment = {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
     subprocess.run(
         [sys.executable, "-c", FRESH, ours.file],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])},
+        env=os.environ | environment,
         check=True,
     )
     expected = ours.model.detect(images)

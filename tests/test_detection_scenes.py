@@ -1,7 +1,5 @@
 """The embedded scenes; batches, and augmentation that moves boxes along."""
 
-import hashlib
-
 import digits
 import keras
 import numpy as np
@@ -10,8 +8,7 @@ from data_checks import plain_json
 from detection_checks import bright_box
 
 from cbam_keras import data, detection
-from cbam_keras.detection.batches import PADDING, Batches
-from cbam_keras.detection.records import Records
+from cbam_keras.detection.batches import PADDING, Batches, Records, table
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +22,10 @@ def test_scenes_have_digits_in_their_boxes(scenes):
     assert scenes.sizes == {"train": 80, "test": 10}
     assert scenes.image_shape == (64, 64, 1)
     assert plain_json(scenes.describe()) == scenes.describe()
-    boxes = np.concatenate(scenes.train.records.boxes)
-    labels = np.concatenate(scenes.train.records.labels)
-    counts = {len(found) for found in scenes.train.records.labels}
-    assert counts == {1, 2, 3}
-    assert set(labels.tolist()) == set(range(10))
+    objects = scenes.train.records.objects
+    assert set(np.bincount(objects["image"])) == {1, 2, 3}
+    assert set(objects["label"]) == set(range(10))
+    boxes = objects["box"]
     assert boxes.min() >= 0 and boxes.max() <= 1
     # Noise fills the image of a digit.
     sides = 64 * (boxes[:, 2:] - boxes[:, :2])
@@ -38,13 +34,14 @@ def test_scenes_have_digits_in_their_boxes(scenes):
 
 
 def test_scenes_overlap_a_little(scenes):
-    most = 0.0
-    for boxes in scenes.train.records.boxes:
-        overlap = keras.ops.convert_to_numpy(
-            keras.utils.bounding_boxes.compute_iou(boxes, boxes, "xyxy")
-        )
-        most = max(most, (overlap - np.eye(len(boxes))).max())
-    assert 0 < most <= 0.3 + 1e-6
+    objects = scenes.train.records.objects
+    boxes = objects["box"].astype("float32")
+    overlap = keras.ops.convert_to_numpy(
+        keras.utils.bounding_boxes.compute_iou(boxes, boxes, "xyxy")
+    )
+    numbers = objects["image"]
+    overlap = overlap * (numbers == numbers[:, None]) - np.eye(len(boxes))
+    assert 0 < overlap.max() <= 0.3 + 1e-6
 
 
 def test_test_scenes_are_the_same_for_every_seed(few_digits):
@@ -56,17 +53,13 @@ def test_test_scenes_are_the_same_for_every_seed(few_digits):
     assert (first.train.records.images != second.train.records.images).any()
 
 
-def test_cluttered_digits_are_what_they_were(few_digits):
+def test_embedded_images_are_what_they_were(scenes, few_digits):
     train = data.load("cluttered_mnist", boxes=True, batch_size=None).train
-    images, labels, boxes = train
-    code = hashlib.sha256()
-    for array in (images, labels, boxes):
-        code.update(np.ascontiguousarray(array).tobytes())
-    assert code.hexdigest()[:16] == CLUTTERED
-
-
-# As before there were scenes.
-CLUTTERED = "1fc55ff46244ff0a"
+    assert data.digest(*train) == "6fc05f8c24da80ea"
+    records = scenes.train.records
+    objects = records.objects
+    scenes = records.images, objects["box"], objects["label"]
+    assert data.digest(*scenes) == "fe0be6cf8a45fa38"
 
 
 def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
@@ -80,12 +73,13 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
     assert images.shape == (4, 64, 64, 1) and images.dtype == "float32"
     rows = orders[0][4:8]
     assert (images == scenes.train.records.images[rows]).all()
+    known = scenes.train.records.objects
     for row, boxes, labels in zip(rows, *objects.values(), strict=True):
-        own = scenes.train.records.labels[row]
-        np.testing.assert_array_equal(labels[: len(own)], own)
+        own = known[known["image"] == row]
+        np.testing.assert_array_equal(labels[: len(own)], own["label"])
         assert (labels[len(own) :] == -1).all()
         np.testing.assert_allclose(
-            boxes[: len(own)], 64 * scenes.train.records.boxes[row], atol=1e-4
+            boxes[: len(own)], 64 * own["box"], atol=1e-4
         )
         assert (boxes[len(own) :] == PADDING).all()
 
@@ -93,15 +87,13 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
 def batches_of(images, box, augment):
     """Returns batches of images with one box each, in pixels."""
     count, height, width = images.shape[:3]
-    edges = np.array([box], "float32") / [width, height, width, height]
+    boxes = [np.divide(box, [width, height, width, height])] * count
     records = Records(
         images,
         np.full((count, 2), (height, width)),
-        [edges] * count,
-        [np.zeros(1, "int32")] * count,
-        [np.zeros(1, bool)] * count,
+        table(np.arange(count), np.zeros(count), boxes),
     )
-    return Batches(records, (height, width), 1, count, 0, (augment,))
+    return Batches(records, images.shape[1:], count, 0, (augment,))
 
 
 @pytest.mark.parametrize("name", detection.AUGMENTATIONS)

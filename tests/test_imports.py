@@ -296,12 +296,11 @@ INSIDES = {
     "test_data_batches": "data.decoding",
     "test_data_folder": "data.loading",
     "test_devices": "_devices _files",
-    "test_detection_comparing": "detection.evaluation detection.figure",
-    "test_detection_detector": "detection.batches detection.networks",
-    "test_detection_evaluation": "detection.anchors "
-    "detection.evaluation detection.records",
-    "test_detection_folder": "detection.records",
-    "test_detection_scenes": "detection.batches detection.records",
+    "test_detection_comparing": "detection.batches detection.evaluation",
+    "test_detection_detector": "detection.batches detection.detector",
+    "test_detection_evaluation": "detection.batches detection.detector "
+    "detection.evaluation",
+    "test_detection_scenes": "detection.batches",
     "test_explain_images": "_explanations data.tfds",
     "test_cli_explain": "_explanations",
     "test_cli_runs": "_explanations cli.options",

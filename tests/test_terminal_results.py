@@ -85,9 +85,7 @@ def of_detection():
         *(OUTPUT, (outcome,), ("none",), (0,), "none"),
         *("map", "mAP", "photos", {"test": 100}),
     )
-    anchors = {"min_level": 3, "max_level": 4, "anchor_size": 2.0}
-    anchors |= {"aspect_ratios": [1.0], "coverage": 1.0}
-    return detection.DetectionResults.of(results, "small", anchors)
+    return detection.DetectionResults.of(results, "small", None)
 
 
 def of_profile():

@@ -1,28 +1,29 @@
 """Object detection by KerasHub on networks with attention.
 
-- `pyramid`: `feature_pyramid` and `load_model`.
-- `detector`: subclasses of KerasHub's classes, with workarounds.
-- `networks`: detectors by the name of their backbone.
+- `pyramid`: `feature_pyramid`, `load_model`, backbones by name.
+- `detector`: KerasHub's detector with workarounds, and its anchors.
 - `loading`: `load_data`, which returns a `DetectionData`.
 - `sources`: scenes of digits, folders as COCO's, TensorFlow Datasets.
-- `records`: images and boxes before batching, checked.
-- `batches`: batches for `fit`, and their augmentation.
-- `anchors`: anchors chosen from the boxes.
-- `evaluation`: mean average precision.
-- `task`: `Detection`, the task of a study.
-- `compare`: `compare`, which trains detectors alike, and `estimate`.
-- `results`: `DetectionResults`: rows, a verdict, a table.
-- `figure`: detections beside the truth.
+- `batches`: images with objects, and augmented batches of them.
+- `evaluation`: mean average precision, and a figure of detections.
+- `compare`: `compare`, `estimate`, `DetectionResults`, and the task
+  `Detection`.
 """
 
 from cbam_keras.detection.batches import AUGMENTATIONS
-from cbam_keras.detection.compare import DEFAULT_RECIPE, compare, estimate
+from cbam_keras.detection.compare import (
+    DEFAULT_RECIPE,
+    Detection,
+    DetectionResults,
+    compare,
+    estimate,
+)
 from cbam_keras.detection.loading import EMBEDDED, DetectionData, load_data
-from cbam_keras.detection.networks import BACKBONES
-from cbam_keras.detection.pyramid import feature_pyramid, load_model
-from cbam_keras.detection.records import overlaps
-from cbam_keras.detection.results import DetectionResults
-from cbam_keras.detection.task import Detection
+from cbam_keras.detection.pyramid import (
+    BACKBONES,
+    feature_pyramid,
+    load_model,
+)
 
 __all__ = [
     "AUGMENTATIONS",

@@ -1,16 +1,14 @@
-"""`Batches`: records as a `PyDataset`, augmented and repeatable by epoch."""
+"""`Records`, images with their objects, and `Batches` of them for `fit`."""
 
 import concurrent.futures
-import os
-from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from cbam_keras import _checks, data
-from cbam_keras.detection.records import Records, scale_of
+from cbam_keras import data
 
 AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
 # Fractions: of the side, of the size, of the range of values.
@@ -18,6 +16,68 @@ SHIFT, ZOOM, COLOUR = 0.1, 0.2, 0.2
 # Where there is no object. It lies outside the image, so that it matches no
 # anchor, and has an area, so that its logarithm is finite.
 PADDING = (-2.0, -2.0, -1.0, -1.0)
+# An object, true or detected.
+OBJECT = np.dtype(
+    [
+        # The number of its image in the split.
+        ("image", "int32"),
+        ("label", "int32"),
+        # 1 for true objects, 0 for those that are ignored: crowds and
+        # difficult ones, which are neither learned nor counted.
+        ("confidence", "float32"),
+        # Left, top, right and bottom as fractions of the image.
+        ("box", "float64", 4),
+        # In pixels of the original image, NaN for that of the box.
+        ("area", "float64"),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Images of one split, and the objects in them.
+
+    Attributes:
+        images: uint8 array `(N, H, W, C)`, or array of objects `(N,)`: paths
+            as strings, or encoded images as bytes.
+        sizes: int32 array `(N, 2)`, height and width of each image in pixels.
+        objects: Array of `OBJECT`, in the order of the images.
+    """
+
+    images: np.ndarray
+    sizes: np.ndarray
+    objects: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def learned(self) -> np.ndarray:
+        """The objects that are not ignored."""
+        return self.objects[self.objects["confidence"] > 0]
+
+
+def table(image, labels, boxes, confidence=1, area=np.nan) -> np.ndarray:
+    """Returns objects as an array of `OBJECT`."""
+    objects = np.empty(len(labels), OBJECT)
+    columns = image, labels, confidence, boxes, area
+    for name, column in zip(objects.dtype.names, columns, strict=True):
+        objects[name] = column
+    return objects
+
+
+def scale_of(sizes) -> np.ndarray:
+    """Returns the factors from fractions to pixels, for `(..., 2)` sizes."""
+    return np.asarray(sizes, "float32")[..., [1, 0, 1, 0]]
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns intersections over union, `(n, m)`, of boxes as `"xyxy"`."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(x[:, 2:] - x[:, :2]).prod(axis=1) for x in (boxes, others)]
+    return common / (areas[0][:, None] + areas[1] - common)
 
 
 class Batches(keras.utils.PyDataset):
@@ -27,34 +87,27 @@ class Batches(keras.utils.PyDataset):
     [0, 255], float32 `(B, N, 4)` as `"xyxy"` in pixels and float32 `(B, N)`
     with -1 where there is no object. `N` is the same in all batches. The last
     images of an epoch that fill no batch are left out, others in each epoch.
-
-    Args:
-        records: `Records`.
-        size: Tuple `(H, W)`.
-        channels: Integer.
-        batch_size: Positive integer.
-        seed: Integer, of order and augmentation.
-        augment: Tuple of strings.
     """
 
     def __init__(
         self,
         records: Records,
-        size: tuple[int, int],
-        channels: int,
+        image_shape: tuple[int, int, int],
         batch_size: int,
         seed: int,
         augment: tuple[str, ...] = (),
     ):
         super().__init__()
         self.records = records
-        self.size = size
-        self.channels = channels
+        *self.size, self.channels = image_shape
         self.batch_size = min(batch_size, len(records))
         self.seed = seed
-        self.max_objects = max(int((~x).sum()) for x in records.ignored)
         self.layers = _layers_of(augment)
-        self._pool: Any = None
+        self.objects = records.learned
+        self.max_objects = np.bincount(self.objects["image"]).max()
+        self.starts = np.searchsorted(
+            self.objects["image"], np.arange(len(records) + 1)
+        )
         self.set_epoch(0)
 
     def __len__(self) -> int:
@@ -67,12 +120,10 @@ class Batches(keras.utils.PyDataset):
         boxes = np.empty((len(rows), self.max_objects, 4), "float32")
         boxes[:] = PADDING
         labels = np.full((len(rows), self.max_objects), -1, "float32")
-        scale = scale_of(*self.size)
         for number, row in enumerate(rows):
-            kept = ~self.records.ignored[row]
-            count = kept.sum()
-            boxes[number, :count] = scale * self.records.boxes[row][kept]
-            labels[number, :count] = self.records.labels[row][kept]
+            objects = self.objects[slice(*self.starts[row : row + 2])]
+            boxes[number, : len(objects)] = scale_of(self.size) * objects["box"]
+            labels[number, : len(objects)] = objects["label"]
         if self.layers:
             images, boxes, labels = self._augmented(
                 images, boxes, labels, [self.seed, self.epoch, index]
@@ -90,16 +141,17 @@ class Batches(keras.utils.PyDataset):
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Returns images of the records, resized: float32 `(n, H, W, C)`."""
-        if self._pool is None:
-            self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-        return np.stack(list(self._pool.map(self._image, rows)))
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(self._image, rows)))
 
-    def first(self) -> "Batches":
-        """Returns one batch of the first records, in order."""
-        records = self.records.first(self.batch_size)
-        return Batches(
-            records, self.size, self.channels, self.batch_size, self.seed
-        )
+    def _image(self, row):
+        image = self.records.images[row]
+        if isinstance(image, str | bytes):
+            image = data.pil_decode(image, self.channels)
+        if list(image.shape[:2]) != self.size:
+            box = (0, 0, *image.shape[:2])
+            image = data.pil_resize(image, box, tuple(self.size))
+        return image.astype("float32")
 
     def _augmented(self, images, boxes, labels, seed):
         """Returns a batch, augmented; objects that have left have label -1."""
@@ -116,15 +168,6 @@ class Batches(keras.utils.PyDataset):
         # Layers change padding too, and each backend differently.
         boxes = np.where(labels[..., None] < 0, np.float32(PADDING), boxes)
         return batch["images"], boxes, labels.astype("float32")
-
-    def _image(self, row):
-        image = self.records.images[row]
-        if isinstance(image, str | bytes):
-            image = data.pil_decode(image, self.channels)
-        if image.shape[:2] != self.size:
-            box = (0, 0, *image.shape[:2])
-            image = data.pil_resize(image, box, self.size)
-        return image.astype("float32")
 
 
 def _layers_of(augment):
@@ -150,11 +193,3 @@ def _layers_of(augment):
         ],
     }
     return [layer for name in augment for layer in by_name[name]]
-
-
-def check_augmentations(augment: Any) -> tuple[str, ...]:
-    """Returns the names in the order in which they are applied."""
-    if isinstance(augment, Sequence) and not augment:
-        return ()
-    chosen = _checks.subset("augment", augment, AUGMENTATIONS)
-    return tuple(name for name in AUGMENTATIONS if name in chosen)

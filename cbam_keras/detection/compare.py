@@ -4,21 +4,216 @@ import dataclasses
 import functools
 import json
 import os
+import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, comparison, study
-from cbam_keras.detection.evaluation import detect_all
-from cbam_keras.detection.figure import arrays_of, plot_detections
-from cbam_keras.detection.networks import build_detector
-from cbam_keras.detection.pyramid import load_model
-from cbam_keras.detection.results import BASELINE, DetectionResults
-from cbam_keras.detection.task import Detection
+from cbam_keras import _checks, _files, _terminal, comparison, data, study
+from cbam_keras.detection.evaluation import (
+    MEASURES,
+    arrays_of,
+    detect_all,
+    evaluate,
+    plot_detections,
+)
+from cbam_keras.detection.loading import DetectionData, load_data
+from cbam_keras.detection.pyramid import BACKBONES, levels_for, load_model
 from cbam_keras.recipes import Recipe, find_recipe
 
+BASELINE = "none"
+# What is compared, and how the table calls it.
+HEADINGS = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
 DEFAULT_RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=2e-3)
+# Arguments of `load_data` that a recipe decides.
+BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
+
+
+class Detection:
+    """Detection of objects, measured by mean average precision: a `Task`."""
+
+    measure = "map"
+    measure_name = "mAP@[.5,.95]"
+    metrics = ("loss", "cls_logits_loss", "bbox_regression_loss")
+
+    def __init__(
+        self, images: str | os.PathLike, backbone: str = "small", **options: Any
+    ):
+        self.name = data.dataset_name(images)
+        self.images = images
+        self.backbone = _checks.one_of("backbone", backbone, BACKBONES)
+        self.options = options
+        # Needed only later, but checked before any work.
+        for module in ("keras_hub", "pycocotools.cocoeval"):
+            _checks.require(module, extra="detect")
+        # Of the last seed, and of each seed.
+        self.loaded: DetectionData | None = None
+        self.anchors: dict[int, Any] = {}
+
+    def __getstate__(self):
+        # Each process loads the data itself.
+        return {**vars(self), "loaded": None}
+
+    def load(self, recipe: Recipe) -> DetectionData:
+        by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
+        # Needs KerasHub.
+        from cbam_keras.detection.detector import choose_anchors
+
+        loaded = load_data(self.images, **by_recipe, **self.options)
+        shape = loaded.image_shape
+        anchors = choose_anchors(
+            loaded.train.records, shape[:2], *levels_for(self.backbone, shape)
+        )
+        self.anchors[recipe.seed] = anchors
+        self.loaded = dataclasses.replace(loaded, anchors=anchors)
+        return self.loaded
+
+    def check(self, model: keras.Model, data: DetectionData) -> None:
+        """Nothing: `build_detector` builds for the data."""
+
+    def compile(self, model: Any, recipe: Recipe, data: DetectionData) -> None:
+        from cbam_keras.detection.detector import compile_detector
+
+        compile_detector(model, recipe, data)
+
+    def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
+        found = detect_all(model, data.test)
+        return evaluate(data.test.records, found, len(data.class_names))
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorRun:
+    """Result of training one detector, see `DetectionResults.runs`."""
+
+    network: str
+    seed: int
+    parameters: int
+    precision: dict[str, float | None]
+    seconds_per_epoch: float
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionResults(_terminal.Tabular):
+    """Detectors compared under equal conditions; prints as a table.
+
+    `to_dataframe()` has a row per network and seed, with the entries of `runs`
+    and of their `precision`.
+
+    Attributes:
+        data: String, the name of the dataset.
+        backbone: String, the name of the backbone.
+        seeds: Tuple of integers.
+        test_images: Integer, the number of test images.
+        anchors: The anchors of the first seed, with the fraction of boxes
+            that they cover.
+        rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
+            intersections over union from 0.5 to 0.95), `"map50"` and
+            `"map75"`, each with `values` by seed, `mean`, `deviation`,
+            `difference` to `"none"` paired by seed, its `interval`, and
+            `seeds_to_tell`, how many seeds would probably tell it from zero.
+        verdict: String, the differences in a sentence.
+        runs: List of one entry per network and seed, in the order of
+            training: `network`, `seed`, `parameters`, `precision` (mean
+            average precision on the test images, see `rows`; also `"small"`,
+            `"medium"` and `"large"`, by the size of objects, `None` where
+            there are none), `seconds_per_epoch` and `file`.
+        output: Path of the output folder.
+        history: List of dictionaries, one per network, seed and epoch.
+    """
+
+    data: str
+    backbone: str
+    seeds: tuple[int, ...]
+    test_images: int
+    anchors: Any
+    rows: dict[str, dict[str, study.Measured]]
+    verdict: str
+    runs: list[DetectorRun]
+    output: pathlib.Path
+    history: list[dict[str, Any]]
+
+    @classmethod
+    def of(
+        cls, results: study.Results, backbone: str, anchors: Any
+    ) -> "DetectionResults":
+        """Returns the results of a study of detectors."""
+        measured = {key: results.compared(key) for key in HEADINGS}
+        # Nothing of them is `None`.
+        finished: Sequence[Any] = results.finished
+        return cls(
+            runs=[
+                DetectorRun(
+                    network=outcome.variant,
+                    seed=outcome.seed,
+                    parameters=outcome.parameters,
+                    precision={k: outcome.metrics[k] for k in MEASURES},
+                    seconds_per_epoch=outcome.seconds_per_epoch,
+                    file=outcome.file,
+                )
+                for outcome in finished
+            ],
+            rows={
+                network: {key: measured[key][network] for key in HEADINGS}
+                for network in measured["map"]
+            },
+            history=results.history,
+            anchors=anchors,
+            data=results.data,
+            backbone=backbone,
+            seeds=results.seeds,
+            test_images=results.sizes["test"],
+            verdict=study.verdict(
+                measured["map"], BASELINE, HEADINGS["map"], digits=1
+            ),
+            output=results.output,
+        )
+
+    def _records(self):
+        records = [dataclasses.asdict(run) for run in self.runs]
+        for record in records:
+            record |= record.pop("precision")
+        return records
+
+    def _tables(self):
+        parameters = {run.network: run.parameters for run in self.runs}
+        columns = {"backbone": "left", "parameters": "right"}
+        columns |= dict.fromkeys(HEADINGS.values(), "right")
+        columns[f'difference to "{BASELINE}"'] = "right"
+        cells = [
+            (
+                f"{self.backbone} + {network}".removesuffix(f" + {BASELINE}"),
+                f"{parameters[network]:,}",
+                *(row[key].mean_cell(digits=1) for key in HEADINGS),
+                row["map"].difference_cell(digits=1),
+            )
+            for network, row in self.rows.items()
+        ]
+        seeds = f"{len(self.seeds)} seeds"
+        if len(self.seeds) == 1:
+            seeds = f"seed {self.seeds[0]}"
+        title = (
+            f"Mean average precision (%) on {self.test_images} test images of "
+            f"{self.data}, {seeds}"
+        )
+        yield columns, [cells], title
+
+    def __str__(self) -> str:
+        ((columns, sections, title),) = self._tables()
+        table = _terminal.render(columns, sections, title=title)
+        return (
+            f"{table}\n\n{textwrap.fill(self.verdict, 100)}\nResults in "
+            f"{self.output}, detections in detections.png"
+        )
+
+    def json(self) -> str:
+        """Returns the comparison as a JSON object."""
+        content = dataclasses.asdict(self) | {"output": str(self.output)}
+        del content["history"]
+        return json.dumps(content, indent=1)
 
 
 def compare(
@@ -47,8 +242,8 @@ def compare(
 
     The anchors are chosen from the training boxes of each seed. The detector
     after the last epoch is measured, once, on the test images. The output
-    folder gets the files of `study.run`, and the detections in some test
-    images as `detections.png` and `detections.npz`.
+    folder gets the files of `study.run`, and what the detectors of the first
+    seed find in some test images as `detections.png` and `detections.npz`.
 
     The same call given again resumes; with more seeds or kinds of attention
     it trains what is missing.
@@ -83,17 +278,17 @@ def compare(
         A `DetectionResults`.
 
     Raises:
-        ValueError: If an argument is out of range, see also
-            `training.train`, `load_data` and `feature_pyramid`.
-        ImportError: If KerasHub, pycocotools, or a package for the data, the
-            figure or the intervals of several seeds is missing.
+        ValueError: If an argument is out of range; see also `study.run`,
+            `load_data` and `feature_pyramid`.
+        ImportError: If a package is missing.
     """
     _checks.require("matplotlib.figure", extra="plot")
     planned = _study(
         attentions, backbone, images, recipe, layer_options, data_options, seeds
     )
+    task: Any = planned.task
     if output is None:
-        output = study.default_output("detect", planned.task.name, backbone)
+        output = study.default_output("detect", task.name, backbone)
     results = study.run(
         planned,
         output,
@@ -101,45 +296,40 @@ def compare(
         overwrite=overwrite,
         workers=workers,
         tensorboard=tensorboard,
-        finish=functools.partial(_draw, planned.task),
+        finish=functools.partial(_draw, task),
     )
-    content = json.loads((results.output / study.RESULTS).read_text())
-    first = content["settings"]["data"][str(results.seeds[0])]
-    return DetectionResults.of(results, backbone, first["anchors"])
+    return DetectionResults.of(
+        results, backbone, task.anchors[results.seeds[0]]
+    )
 
 
 def estimate(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
-    backbone: str = "small",
-    images: str | os.PathLike = "digit_scenes",
-    recipe: Recipe | str | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    data_options: Mapping[str, Any] | None = None,
-    seeds: int | Sequence[int] = 1,
     workers: int = 1,
+    **options: Any,
 ) -> study.Estimate:
     """Estimates how long `compare` takes on this device; writes nothing."""
-    planned = _study(
-        attentions, backbone, images, recipe, layer_options, data_options, seeds
-    )
+    planned = _study(attentions, **options)
     times = study.estimate(planned, workers=workers)
-    loaded = planned.task.loaded
-    height, width, _ = loaded.image_shape
-    about = (
-        f"{loaded.name}: {loaded.sizes['train']:,} training and "
-        f"{loaded.sizes['test']:,} test images of {height} x {width} pixels, "
-        f"{len(loaded.class_names)} classes\n{loaded.anchors}"
-    )
-    return dataclasses.replace(times, about=about)
+    return dataclasses.replace(times, about=str(planned.task.loaded))
 
 
 def _study(
-    attentions, backbone, images, recipe, layer_options, data_options, seeds
+    attentions,
+    backbone="small",
+    images="digit_scenes",
+    recipe=None,
+    layer_options=None,
+    data_options=None,
+    seeds=1,
 ):
     """Returns the study of a comparison, after checking all arguments."""
     recipe = find_recipe(DEFAULT_RECIPE if recipe is None else recipe)
     task = Detection(images, backbone, **(data_options or {}))
+    # Needs KerasHub.
+    from cbam_keras.detection.detector import build_detector
+
     layers = comparison.attention_layers(attentions, backbone, layer_options)
     return study.Study(
         task=task,
@@ -160,31 +350,30 @@ def _study(
 
 
 def _draw(task, results, folder):
-    """Draws what the detectors of the folder's first seed find, once."""
-    if len(results.outcomes) < len(results.variants) * len(results.seeds):
-        # Interrupted.
-        return
-    known = study.Results.of(folder.path, folder.content)
-    seed = known.seeds[0]
-    files = {o.variant: o.file for o in known.finished if o.seed == seed}
-    paths = [folder.path / f"detections.{end}" for end in ("png", "npz")]
-    if folder.content.get("drawn") == list(files) and all(
-        path.exists() for path in paths
-    ):
-        return
-    few = task.loaded.test.first()
-    detections = {
-        name: detect_all(load_model(folder.path / file), few)
-        for name, file in files.items()
-    }
-    figure = plot_detections(
-        few,
-        detections,
-        task.loaded.class_names,
-        f"{known.data}, {task.backbone}, seed {seed}",
+    """Draws what the detectors of the first seed find, once."""
+    seed = results.seeds[0]
+    files = {o.variant: o.file for o in results.finished if o.seed == seed}
+    is_interrupted = len(results.outcomes) < len(results.variants) * len(
+        results.seeds
     )
-    with _files.replacing(paths[0]) as beside:
+    if is_interrupted or folder.content.get("drawn") == [seed, *files]:
+        return
+    test = task.loaded.test
+    arrays = arrays_of(
+        test,
+        {
+            name: detect_all(
+                load_model(folder.path / file), test, test.batch_size
+            )
+            for name, file in files.items()
+        },
+    )
+    with _files.replacing(folder.path / "detections.npz") as beside:
+        np.savez_compressed(beside, **arrays)
+    title = f"{results.data}, {task.backbone}, seed {seed}"
+    figure = plot_detections(
+        arrays, task.loaded.class_names, title, test.records.images
+    )
+    with _files.replacing(folder.path / "detections.png") as beside:
         figure.savefig(beside, dpi=150)
-    with _files.replacing(paths[1]) as beside:
-        np.savez_compressed(beside, **arrays_of(few, detections))
-    folder.add(drawn=list(files))
+    folder.add(drawn=[seed, *files])

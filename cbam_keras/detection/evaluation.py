@@ -1,73 +1,63 @@
-"""Mean average precision as COCO measures it, by pycocotools."""
+"""Mean average precision as COCO measures it, and detections as a figure."""
 
 import contextlib
 import io
+import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib import recfunctions
 
-from cbam_keras import _checks
+from cbam_keras import _checks, plotting
 from cbam_keras._terminal import watched
-from cbam_keras.detection.batches import Batches
-from cbam_keras.detection.records import Records, scale_of
+from cbam_keras.detection.batches import Batches, Records, scale_of, table
 
 # What COCO measures, in its order: over intersections over union from 0.5 to
 # 0.95, at 0.5 (as VOC) and at 0.75; then the first of objects of less than
 # 32 x 32 pixels, of up to 96 x 96 pixels, and of larger ones.
 MEASURES = ("map", "map50", "map75", "small", "medium", "large")
+# Detections of a lower confidence are not drawn.
+CONFIDENT = 0.5
+# Images side by side in the figure.
+IMAGES = 6
 
 
-def detect_all(detector: Any, batches: Batches) -> list[dict[str, np.ndarray]]:
-    """Returns the detections in each image, boxes as `"rel_xyxy"`.
-
-    Dictionaries of `boxes` `(n, 4)`, `labels` `(n,)`, `confidence` `(n,)`.
-    """
-    records, size = batches.records, batches.batch_size
-    detections = []
-    starts = range(0, len(records), size)
+def detect_all(
+    detector: Any, batches: Batches, count: int | None = None
+) -> np.ndarray:
+    """Returns the detections in all images, or the first, as `OBJECT`."""
+    count = count or len(batches.records)
+    found = []
+    starts = range(0, count, batches.batch_size)
     for start in watched(starts, len(starts), "Detecting"):
         # The last batch is filled, so that all have one shape.
-        rows = np.arange(start, start + size) % len(records)
-        outputs = detector.detect(batches.images(rows))
-        for row in range(min(size, len(records) - start)):
-            kept = outputs["labels"][row] >= 0
-            objects = {key: outputs[key][row][kept] for key in outputs}
-            objects["boxes"] /= scale_of(*batches.size)
-            detections.append(objects)
-    return detections
+        rows = np.arange(start, start + batches.batch_size)
+        outputs = detector.detect(batches.images(rows % count))
+        kept = (outputs["labels"] >= 0) & (rows < count)[:, None]
+        labels, boxes, confidence = (
+            outputs[key][kept] for key in ("labels", "boxes", "confidence")
+        )
+        boxes = boxes / scale_of(batches.size)
+        found.append(table(rows[kept.nonzero()[0]], labels, boxes, confidence))
+    return np.concatenate(found)
 
 
 def evaluate(
-    records: Records,
-    detections: Sequence[Mapping[str, np.ndarray]],
-    classes: int,
+    records: Records, detections: np.ndarray, classes: int
 ) -> dict[str, float | None]:
     """Returns the mean average precision of detections over the classes.
 
-    Crowds and difficult objects are ignored: what is found there counts
-    neither for nor against.
-
-    Args:
-        records: `Records`.
-        detections: Sequence of one mapping per image, see `detect_all`.
-        classes: Integer, the number of classes.
-
-    Returns:
-        Dictionary of the keys `MEASURES` to numbers in [0, 1], or `None`
-        where there are no objects to find.
+    A dictionary of `MEASURES` to numbers in [0, 1], or `None` where there are
+    no objects to find. Detections of ignored objects count neither for nor
+    against.
     """
     cocoeval = _checks.require("pycocotools.cocoeval", extra="detect")
-    truth = [
-        {"boxes": boxes, "labels": labels, "ignored": ignored}
-        for boxes, labels, ignored in zip(
-            records.boxes, records.labels, records.ignored, strict=True
-        )
-    ]
     # It prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = cocoeval.COCOeval(
-            _dataset(records, truth, classes),
+            _dataset(records, records.objects, classes),
             _dataset(records, detections, classes),
             "bbox",
         )
@@ -82,41 +72,110 @@ def evaluate(
 
 
 def _dataset(records, objects, classes):
-    """Returns the objects of all images as pycocotools has them."""
+    """Returns objects as pycocotools has them, in pixels of the originals."""
     coco = _checks.require("pycocotools.coco", extra="detect").COCO()
-    annotations = [
-        annotation
-        for image, one in enumerate(objects)
-        for annotation in _annotations(image, one, *records.sizes[image])
-    ]
+    scales = scale_of(records.sizes)[objects["image"]]
+    boxes = objects["box"].astype("float32") * scales
+    boxes[:, 2:] -= boxes[:, :2]
+    # Ids from 1: 0 would count as no match.
     coco.dataset = {
         "images": [{"id": number} for number in range(len(records))],
         "categories": [{"id": number} for number in range(classes)],
-        # Ids from 1: 0 would count as no match.
         "annotations": [
-            {"id": number, **annotation}
-            for number, annotation in enumerate(annotations, 1)
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": label,
+                "bbox": box,
+                "area": box[2] * box[3] if math.isnan(area) else area,
+                "iscrowd": int(confidence == 0),
+                "score": confidence,
+            }
+            for number, ((image, label, confidence, _, area), box) in enumerate(
+                zip(objects.tolist(), boxes.tolist(), strict=True), 1
+            )
         ],
     }
     coco.createIndex()
     return coco
 
 
-def _annotations(image, objects, height, width):
-    """Yields the objects of an image, in pixels of the image as it was."""
-    labels = objects["labels"]
-    boxes = np.float32(objects["boxes"]) * scale_of(height, width)
-    boxes[:, 2:] -= boxes[:, :2]
-    scores = objects.get("confidence", np.ones(len(labels)))
-    ignored = objects.get("ignored", np.zeros(len(labels)))
-    for box, label, score, crowd in zip(
-        boxes.astype("float64"), labels, scores, ignored, strict=True
-    ):
-        yield {
-            "image_id": image,
-            "category_id": int(label),
-            "bbox": box.tolist(),
-            "area": float(box[2] * box[3]),
-            "iscrowd": int(crowd),
-            "score": float(score),
-        }
+def arrays_of(
+    batches: Batches, detections: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the first images, their objects and detections as arrays.
+
+    `detections` maps networks to what `detect_all` returns. The result has
+    `"images"`, uint8 `(N, H, W, C)`, and float32 arrays `(n, 7)`, `"truth"`
+    and one for each network: the number of the image, class, confidence, and
+    the left, top, right and bottom edge as fractions of the image. The
+    confidence of true objects is 1, that of those that do not count is 0;
+    detections below 0.5 are left out.
+    """
+    count = batches.batch_size
+    images = batches.images(np.arange(count)).round().astype("uint8")
+    truth = batches.records.objects
+    objects = {"truth": truth[truth["image"] < count]}
+    for name, found in detections.items():
+        objects[name] = found[found["confidence"] >= CONFIDENT]
+    kept = ["image", "label", "confidence", "box"]
+    flat = recfunctions.structured_to_unstructured
+    arrays = {k: flat(v[kept], "float32") for k, v in objects.items()}
+    return {"images": images, **arrays}
+
+
+def plot_detections(
+    arrays: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    title: str,
+    items: Sequence[Any] = (),
+) -> Any:
+    """Draws the first images of `arrays_of`, with objects and detections.
+
+    Those of the `items` that are paths stand above their images.
+    """
+    rows = dict(arrays)
+    images = rows.pop("images")[:IMAGES]
+    figure = plotting.new_figure(2 * len(images), 2.1 * len(rows), title)
+    panels = figure.subplots(len(rows), len(images), squeeze=False)
+    for line, (name, objects) in zip(panels, rows.items(), strict=True):
+        for number, axes in enumerate(line):
+            axes.imshow(images[number], cmap="gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            for _, label, confidence, *box in objects[objects[:, 0] == number]:
+                text = plotting.wrap(class_names[int(label)], 2, 6, 1)
+                color = plotting.TRUE_BOX
+                if name != "truth":
+                    text += f" {confidence:.2f}"
+                    color = plotting.FOUND_BOX
+                _draw_box(axes, box, images.shape[1:3], text, color)
+        label = plotting.wrap(name, 2, 10, 2)
+        line[0].set_ylabel(label, parse_math=False)
+    for axes, item in zip(panels[0], items, strict=False):
+        if isinstance(item, str):
+            name = plotting.wrap(pathlib.PurePath(item).name, 2, 8, 2)
+            axes.set_title(name, fontsize=8, parse_math=False)
+    return figure
+
+
+def _draw_box(axes, box, size, text, color):
+    height, width = size
+    # Boxes may reach out of the image, even to infinity.
+    edges = np.clip(box, 0, 1) * [width, height, width, height]
+    left, top, right, bottom = edges
+    plotting.draw_box(axes, (top, left, bottom, right), color)
+    in_left_half = left + right < width
+    axes.text(
+        (left if in_left_half else right) - 0.5,
+        top - 0.5,
+        text,
+        ha="left" if in_left_half else "right",
+        va="top" if top < 0.1 * height else "bottom",
+        color="white",
+        fontsize=6,
+        bbox={"pad": 0.5, "color": color, "linewidth": 0},
+        clip_on=True,
+        # Or the texts could take all the room of the images.
+        in_layout=False,
+        parse_math=False,
+    )

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, data
-from cbam_keras.detection.anchors import Anchors
-from cbam_keras.detection.batches import Batches, check_augmentations
-from cbam_keras.detection.records import check_labels
+from cbam_keras.detection.batches import AUGMENTATIONS, Batches
 from cbam_keras.detection.sources import (
     digit_scenes,
     from_coco_folder,
@@ -53,7 +51,7 @@ class DetectionData:
     train: Batches
     test: Batches
     fingerprint: str
-    anchors: Anchors | None = None
+    anchors: Any = None
     # Read by the engine.
     validation: None = None
 
@@ -61,6 +59,15 @@ class DetectionData:
     def batch_size(self) -> int:
         """Images per batch."""
         return self.train.batch_size
+
+    def __str__(self) -> str:
+        height, width, _ = self.image_shape
+        return (
+            f"{self.name}: {self.sizes['train']:,} training and "
+            f"{self.sizes['test']:,} test images of {height} x {width} pixels, "
+            f"{len(self.class_names)} classes"
+            + (f"\n{self.anchors}" if self.anchors else "")
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, as a resumed run needs it.
@@ -130,9 +137,8 @@ def load_data(
         A `DetectionData`.
 
     Raises:
-        ValueError: If an argument is out of range; if annotations are
-            incomplete, a box leaves its image or has no area, a label is of
-            no class, or a split has no box.
+        ValueError: If an argument is out of range, if annotations are
+            incomplete or a box is not in its image, or if a split has no box.
         ImportError: If a package for the data is missing.
 
     Example:
@@ -143,73 +149,51 @@ def load_data(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     image_size = _checks.image_size("image_size", image_size)
-    augment = check_augmentations(augment)
+    if augment:
+        chosen = _checks.subset("augment", augment, AUGMENTATIONS)
+        augment = tuple(name for name in AUGMENTATIONS if name in chosen)
     seed = _checks.seed("seed", seed)
     _checks.boolean("download", download)
-    label = dataset_name(name)
+    label = data.dataset_name(name)
+    path = pathlib.Path(name).expanduser()
     if name in EMBEDDED:
         splits, class_names = digit_scenes(seed)
-    elif _is_folder(name):
-        splits, class_names = from_coco_folder(pathlib.Path(name).expanduser())
+    elif path.is_dir() or str(name).startswith(data.PATH_STARTS):
+        splits, class_names = from_coco_folder(path)
     else:
         splits, class_names = from_tfds(
             label, data_dir=data_dir, download=download, embedded=EMBEDDED
         )
     for split, records in splits.items():
-        check_labels(
-            records, len(class_names), f'name="{name}", split "{split}"'
-        )
-    size = image_size or _common_size(splits)
-    if isinstance(size, int):
-        size = (size, size)
+        labels = records.learned["label"]
+        if not len(labels) or labels.min() < 0:
+            raise ValueError(
+                "A split must have at least one box that is not of a crowd or "
+                "difficult (an image may have none), and labels from 0. "
+                f'Received: name="{name}", split "{split}" with the labels '
+                f"{np.unique(labels).tolist()}"
+            )
+    sizes = np.concatenate([records.sizes for records in splits.values()])
+    if image_size is None:
+        image_size = SIDE
+        if (sizes == sizes[0]).all():
+            image_size = tuple(sizes[0].tolist())
+    if isinstance(image_size, int):
+        image_size = image_size, image_size
     images = splits["train"].images
-    channels = images.shape[-1] if images.ndim == 4 else 3
-    train, test = (
-        Batches(splits[split], size, channels, batch_size, seed, changes)
-        for split, changes in (("train", augment), ("test", ()))
-    )
+    shape = (*image_size, images.shape[-1] if images.ndim == 4 else 3)
+    content: list[Any] = [class_names]
+    for split, records in splits.items():
+        objects = records.objects
+        content += [split, records.sizes, objects["box"], objects["label"]]
     return DetectionData(
         name=label,
-        image_shape=(*size, channels),
+        image_shape=shape,
         class_names=class_names,
         sizes={split: len(records) for split, records in splits.items()},
         seed=seed,
-        augment=augment,
-        train=train,
-        test=test,
-        fingerprint=_fingerprint(splits, class_names),
+        augment=tuple(augment),
+        train=Batches(splits["train"], shape, batch_size, seed, tuple(augment)),
+        test=Batches(splits["test"], shape, batch_size, seed),
+        fingerprint=data.digest(*content),
     )
-
-
-def dataset_name(name: Any) -> str:
-    """Returns the name of a dataset, known before it is loaded."""
-    if not isinstance(name, str | os.PathLike):
-        raise TypeError(
-            "`name` must be a string or a path. Received: name of type "
-            f"{type(name).__name__}"
-        )
-    if _is_folder(name):
-        return pathlib.Path(name).expanduser().resolve().name
-    return str(name)
-
-
-def _is_folder(name):
-    is_path = str(name).startswith(data.PATH_STARTS)
-    return name not in EMBEDDED and (
-        is_path or pathlib.Path(name).expanduser().is_dir()
-    )
-
-
-def _common_size(splits):
-    sizes = np.unique(
-        np.concatenate([records.sizes for records in splits.values()]), axis=0
-    )
-    return tuple(sizes[0].tolist()) if len(sizes) == 1 else SIDE
-
-
-def _fingerprint(splits, class_names):
-    parts: list[Any] = [class_names]
-    for split, records in splits.items():
-        parts += [split, records.sizes, np.concatenate(records.boxes)]
-        parts += [np.concatenate(records.labels)]
-    return data.digest(*parts)

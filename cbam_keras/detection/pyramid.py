@@ -1,18 +1,43 @@
 """`feature_pyramid`: any network as a backbone of KerasHub, and loading it."""
 
+import functools
 import importlib
 import math
 import os
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import layers
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _inspection, models
 
-LEVELS = ("P2", "P3", "P4", "P5")
+BACKBONES: dict[str, Any] = {
+    # Of 0.7 million parameters, for scenes of 64 pixels.
+    "small": functools.partial(
+        models.ResNet,
+        (2, 2, 2),
+        block="basic",
+        widths=(32, 64, 128),
+        stem_width=32,
+    ),
+    **{
+        builder.__name__.lower(): builder
+        for builder in (
+            *(models.ResNet18, models.ResNet34, models.ResNet50),
+            *(models.ResNet101, models.ResNet152, models.WideResNet18),
+            *(models.ResNeXt50, models.ResNeXt101, models.MobileNet),
+        )
+    },
+}
+# From this side on the detector is RetinaNet's: levels up to P7, and heads of
+# four layers. Below, its heads would be most of the work.
+LARGE = 256
+# The finest level of a detector, and how many rows and columns the coarsest
+# one has at least.
+MIN_LEVEL, MIN_CELLS = 3, 4
+STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
 # Stands for a side that a network leaves open: a multiple of all strides.
 SIDE = 512
 
@@ -44,9 +69,8 @@ def feature_pyramid(
     Raises:
         TypeError: If `model` is not a `keras.Model`.
         ValueError: If `model` is not functional, or takes something else than
-            one image; if strides are not powers of two, a level between two
-            others is missing, or a layer of `levels` has another stride; if
-            the coarsest stride does not divide the image size.
+            one image; if its strides are not powers of two or do not divide
+            the image size; if a level is missing or has another stride.
         ImportError: If KerasHub is missing.
 
     Example:
@@ -63,22 +87,35 @@ def feature_pyramid(
     """
     _inspection.require_graph("model", model)
     _checks.require("keras_hub", extra="detect")
-    shape = _image_shape(model)
-    strides = _strides(model, shape)
-    chosen = (
-        _last_of_each(model, strides)
-        if levels is None
-        else _checked(levels, strides)
-    )
-    _check_gaps(model, chosen)
-    coarsest = 2 ** int(max(chosen)[1])
-    if any(side is not None and side % coarsest for side in shape[:2]):
+    strides = _strides(model)
+    if levels is None:
+        # The last layer of each.
+        last = {stride: name for name, stride in strides.items()}
+        levels = {k: last[s] for k, s in STRIDES.items() if s in last}
+    coarsest = max(strides.values(), default=1)
+    if not levels or math.log2(coarsest) % 1:
         raise ValueError(
-            "The height and width of the images must be multiples of the "
-            f"coarsest stride, {coarsest} ({max(chosen)}), so that feature "
-            f'maps fit on each other. Received: model "{model.name}" with '
-            f"input_shape={model.inputs[0].shape}. Build it for such a size, "
-            "or for (None, None, C)"
+            "The feature maps of a network must have strides that are powers "
+            "of two, one of them 4, 8, 16 or 32, and the height and width of "
+            "its images must be multiples of the coarsest stride. Received: "
+            f'model "{model.name}" with input_shape={model.inputs[0].shape} '
+            f"and strides {sorted({round(s, 2) for s in strides.values()})}. "
+            "Build it for such a size, or for (None, None, C)"
+        )
+    names = sorted(_checks.subset("levels", list(levels), STRIDES))
+    chosen = {level: levels[level] for level in names}
+    for level, name in chosen.items():
+        _checks.one_of("levels", name, strides)
+        if strides[name] != STRIDES[level]:
+            raise ValueError(
+                f"The layer of level {level} must have stride "
+                f"{STRIDES[level]}. Received: levels={chosen}, where layer "
+                f'"{name}" has stride {strides[name]:g}'
+            )
+    if int(max(chosen)[1]) - int(min(chosen)[1]) >= len(chosen):
+        raise ValueError(
+            "The levels of a pyramid must follow each other. Received: model "
+            f'"{model.name}" with levels {", ".join(chosen)}'
         )
     network = keras.Model(
         model.inputs[0],
@@ -108,10 +145,72 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     """
     _checks.require("keras_hub", extra="detect")
     with warnings.catch_warnings():
-        # What KerasHub's tasks say of their compilation, which is said above.
+        # KerasHub's tasks warn that they are not compiled.
         for known in ("`compile.*was not called", "Skipping variable loading"):
             warnings.filterwarnings("ignore", known)
         return keras.saving.load_model(path)
+
+
+def build_backbone(name: str, image_shape: Any, attention: Any) -> keras.Model:
+    """Returns one of `BACKBONES` for images in [0, 255]."""
+    inputs = keras.Input(image_shape, name="images")
+    network = BACKBONES[name](
+        include_top=False,
+        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
+        attention=attention,
+    )
+    return feature_pyramid(network)
+
+
+def levels_for(name: str, image_shape: Any) -> tuple[int, int]:
+    """Returns the finest and the coarsest level of a detector."""
+    side = min(image_shape[:2])
+    backbone = build_backbone(name, image_shape, None)
+    coarsest = max(int(level[1]) for level in backbone.pyramid_outputs)
+    if side >= LARGE and coarsest == 5:
+        return MIN_LEVEL, 7
+    if side < MIN_CELLS * 2**MIN_LEVEL:
+        raise ValueError(
+            f"A detector needs images of {MIN_CELLS * 2**MIN_LEVEL} pixels "
+            f"or more. Received: images of shape {tuple(image_shape)}"
+        )
+    return MIN_LEVEL, min(coarsest, int(math.log2(side / MIN_CELLS)))
+
+
+def _strides(model):
+    """Returns the stride of each layer whose output is a feature map."""
+    shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise ValueError(
+            "`model` must take images of shape (H, W, C). Received: model "
+            f'"{model.name}" with inputs of shape {shapes}'
+        )
+    maps: dict[str, Any] = {}
+    calls = [
+        (call.operation.name, call.outputs)
+        for call in _inspection.calls(model)
+        if isinstance(call.operation, keras.Layer)
+    ]
+    names = [name for name, _ in calls]
+    for name, outputs in calls:
+        # A layer that is called twice has no single output.
+        if len(outputs) == names.count(name) == 1:
+            if len(outputs[0].shape) == 4:
+                maps[name] = outputs[0]
+    height, width = (SIDE if side is None else side for side in shapes[0][1:3])
+    tensors = list(maps.values())
+    if None in shapes[0][1:3] and maps:
+        tensors = keras.Model(model.inputs[0], tensors).compute_output_spec(
+            keras.KerasTensor(
+                (1, height, width, shapes[0][3]), model.inputs[0].dtype
+            )
+        )
+    return {
+        name: max(height / tensor.shape[1], width / tensor.shape[2])
+        for name, tensor in zip(maps, tensors, strict=True)
+        # Pooled over all positions, as in a gate.
+        if tuple(tensor.shape[1:3]) != (1, 1)
+    }
 
 
 def _late(name: str) -> Any:
@@ -136,94 +235,3 @@ for _name in ("PyramidBackbone", "Detector"):
     keras.saving.get_custom_objects().setdefault(
         f"cbam_keras>{_name}", _Placeholder(_name)
     )
-
-
-def _image_shape(model):
-    """Returns `(H, W, C)` of the images that a model takes."""
-    shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ValueError(
-            "`model` must take images of shape (H, W, C). Received: model "
-            f'"{model.name}" with inputs of shape {shapes}'
-        )
-    return shapes[0][1:]
-
-
-def _strides(model, shape):
-    """Returns the stride of each layer whose output is a feature map."""
-    tensors: dict[str, Any] = {}
-    calls = [
-        call
-        for call in _inspection.calls(model)
-        if isinstance(call.operation, keras.Layer)
-    ]
-    times = Counter(call.operation.name for call in calls)
-    for call in calls:
-        # A layer that is called twice has no output of its own.
-        if len(call.outputs) == times[call.operation.name] == 1:
-            if len(call.outputs[0].shape) == 4:
-                tensors[call.operation.name] = call.outputs[0]
-    sides = [SIDE if side is None else side for side in shape[:2]]
-    maps = list(tensors.values())
-    if None in shape[:2] and maps:
-        maps = keras.Model(model.inputs[0], maps).compute_output_spec(
-            keras.KerasTensor((1, *sides, shape[2]), model.inputs[0].dtype)
-        )
-    return {
-        name: _stride(sides, tensor.shape[1:3])
-        for name, tensor in zip(tensors, maps, strict=True)
-        # Pooled over all positions, as in a gate.
-        if tuple(tensor.shape[1:3]) != (1, 1)
-    }
-
-
-def _stride(sides, reduced):
-    """Returns the power of two that leads to a size, else the quotient."""
-    quotient = max(sides) / reduced[sides.index(max(sides))]
-    level = round(math.log2(quotient))
-    # Layers round a remainder up, or drop it.
-    for rounded in (math.ceil, math.floor):
-        if [rounded(side / 2**level) for side in sides] == list(reduced):
-            return 2**level
-    return quotient
-
-
-def _last_of_each(model, strides):
-    """Returns the last layer of each level that a network has."""
-    last = {f"P{math.log2(stride):g}": n for n, stride in strides.items()}
-    chosen = {level: last[level] for level in LEVELS if level in last}
-    coarsest = max(strides.values(), default=1)
-    if not chosen or math.log2(coarsest) % 1:
-        listed = sorted({round(stride, 2) for stride in strides.values()})
-        raise ValueError(
-            "`model` must have feature maps whose strides are powers of two, "
-            "one of them 4, 8, 16 or 32. Received: model "
-            f'"{model.name}" with strides {listed}'
-        )
-    return chosen
-
-
-def _checked(levels, strides):
-    """Returns `levels` in order, after comparing them with the strides."""
-    names = _checks.subset("levels", list(levels), LEVELS)
-    chosen = {level: levels[level] for level in sorted(names)}
-    for level, name in chosen.items():
-        _checks.one_of("levels", name, strides)
-        if strides[name] != 2 ** int(level[1]):
-            raise ValueError(
-                f"The layer of level {level} must have stride "
-                f"{2 ** int(level[1])}. Received: levels={dict(levels)}, "
-                f'where layer "{name}" has stride {strides[name]:g}'
-            )
-    return chosen
-
-
-def _check_gaps(model, chosen):
-    first, last = LEVELS.index(min(chosen)), LEVELS.index(max(chosen))
-    for level in LEVELS[first : last + 1]:
-        if level not in chosen:
-            raise ValueError(
-                "The levels of a pyramid must follow each other. Received: "
-                f'model "{model.name}" with levels {", ".join(chosen)}, and '
-                f"without {level} (stride {2 ** int(level[1])})"
-            )

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +12,13 @@ import numpy as np
 
 from cbam_keras import _checks, data
 from cbam_keras._terminal import watched
-from cbam_keras.detection.records import Records, listed, overlaps, relative
+from cbam_keras.detection.batches import (
+    OBJECT,
+    Records,
+    overlaps,
+    scale_of,
+    table,
+)
 
 # The splits by name, and the names of the classes.
 Source = tuple[dict[str, Records], tuple[str, ...]]
@@ -32,12 +39,8 @@ LAYOUT = (
     "annotations/instances_train.json beside a folder train/, and the same "
     "with val or test (COCO's own train2017 and val2017 count too)"
 )
-# What the entries of COCO's JSON must have.
-KEYS = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
+# Annotations round coordinates, in pixels.
+TOLERANCE = 1.0
 
 # Features of an object in TensorFlow Datasets that exclude it.
 IGNORED = ("is_difficult", "is_crowd")
@@ -52,45 +55,36 @@ def digit_scenes(seed: int) -> Source:
     digits, labels = data.mnist_digits()
     indices = data.stratified(labels, None, seed)
     splits = {}
-    for split, share in (("train", 1), ("test", 2)):
+    for split, seed_of_split, share in (("train", seed, 1), ("test", 0, 2)):
         rows = indices[split]
-        rng = np.random.default_rng(
-            [0 if split == "test" else seed, *split.encode()]
-        )
-        splits[split] = _scenes(
-            digits[rows], labels[rows], max(1, len(rows) // share), rng
-        )
+        rng = np.random.default_rng([seed_of_split, *split.encode()])
+        count = max(1, len(rows) // share)
+        splits[split] = _scenes(digits[rows], labels[rows], count, rng)
     return splits, tuple(str(digit) for digit in range(10))
 
 
 def _scenes(digits, labels, count, rng):
     """Returns records of `count` scenes of these digits."""
     images = np.zeros((count, CANVAS, CANVAS, 1), "uint8")
-    boxes, classes = [], []
-    for canvas in images[..., 0]:
+    objects = []
+    for number, canvas in enumerate(images[..., 0]):
         for source in digits[rng.integers(len(digits), size=FRAGMENTS)]:
             # From the middle of a digit, where the ink is.
             y, x = rng.integers(4, source.shape[0] - 3 - FRAGMENT, size=2)
             top, left = rng.integers(0, CANVAS - FRAGMENT + 1, size=2)
             patch = source[y : y + FRAGMENT, x : x + FRAGMENT]
             _overlay(canvas, patch, top, left)
-        shown = np.zeros((0, 4), "float32")
+        boxes = np.zeros((0, 4), "float32")
         kept = []
         chosen = rng.integers(len(digits), size=rng.integers(1, MAX_DIGITS + 1))
         for index in chosen:
-            box = _add_digit(canvas, digits[index], shown, rng)
+            box = _add_digit(canvas, digits[index], boxes, rng)
             if box is not None:
-                shown = np.concatenate([shown, box[None]])
+                boxes = np.concatenate([boxes, box[None]])
                 kept.append(labels[index])
-        boxes.append(shown / CANVAS)
-        classes.append(np.array(kept, "int32"))
-    return Records(
-        images=images,
-        sizes=np.full((count, 2), CANVAS, "int32"),
-        boxes=boxes,
-        labels=classes,
-        ignored=[np.zeros(len(kept), bool) for kept in classes],
-    )
+        objects.append(table(number, kept, boxes / CANVAS))
+    sizes = np.full((count, 2), CANVAS, "int32")
+    return Records(images, sizes, np.concatenate(objects))
 
 
 def _add_digit(canvas, digit, others, rng):
@@ -132,91 +126,101 @@ def from_coco_folder(path: pathlib.Path) -> Source:
         "train": _annotations(path, "train"),
         "test": _annotations(path, "test", "val"),
     }
-    content = {split: _read(file) for split, file in files.items()}
-    classes = {
-        category["id"]: category["name"]
-        for category in content["train"]["categories"]
-    }
-    order = {identity: i for i, identity in enumerate(sorted(classes))}
+    names: dict[Any, str] = {}
     splits = {
-        split: _folder_records(path, file, content[split], order)
-        for split, file in files.items()
+        split: _coco_records(file, names) for split, file in files.items()
     }
-    return splits, tuple(classes[identity] for identity in order)
+    return splits, tuple(names[identity] for identity in sorted(names))
 
 
 def _annotations(path, *prefixes):
     """Returns the file for a folder that begins with the first prefix found."""
     for prefix in prefixes:
         files = sorted(path.glob(f"annotations/instances_{prefix}*.json"))
-        if len(files) > 1:
-            raise ValueError(
-                "A folder must have one file of annotations per split. "
-                f'Received: name="{path}" with '
-                f"{_checks.first_few([file.name for file in files])}"
-            )
-        if files:
+        if len(files) == 1:
             return files[0]
+        if files:
+            break
     raise ValueError(
         f"A folder of images with boxes must hold {LAYOUT}. Received: "
-        f'name="{path}" without a file for {" or ".join(prefixes)}'
+        f'name="{path}" without a file for {" or ".join(prefixes)}, or with '
+        f"several: {_checks.first_few([file.name for file in files])}"
     )
 
 
-def _read(file):
+def _coco_records(file, names):
+    """Returns the images of one file of annotations, with their objects.
+
+    `names` are the names of the categories by id; those of the first file are
+    added.
+    """
+    folder = file.parents[1] / file.stem.removeprefix("instances_")
+    numbers, paths, sizes, rows, entry = {}, [], [], [], None
     try:
         content = json.loads(file.read_text())
-        for key, needed in KEYS.items():
-            for entry in content[key]:
-                [entry[name] for name in needed]
-    except (ValueError, KeyError, TypeError) as error:
-        expected = "; ".join(
-            f"{key}, each with {', '.join(needed)}"
-            for key, needed in KEYS.items()
-        )
-        raise ValueError(
-            f"Annotations must be COCO's JSON, with the keys {expected}. "
-            f'Received: "{file}" ({type(error).__name__}: {error})'
-        ) from error
-    return content
-
-
-def _folder_records(root, file, content, order):
-    folder = root / file.stem.removeprefix("instances_")
-    by_image: dict[Any, list] = {image["id"]: [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        for key, known, expected in (
-            ("image_id", by_image, "listed image"),
-            ("category_id", order, "category of the training images"),
+        here = {}
+        for entry in content["categories"]:
+            identity, name = entry["id"], entry["name"]
+            if not isinstance(name, str):
+                raise TypeError("the name must be text")
+            if identity in here or names.get(identity, name) != name:
+                raise ValueError(f"another category has the id {identity}")
+            here[identity] = name
+        names.update({} if names else here)
+        labels = {identity: i for i, identity in enumerate(sorted(names))}
+        for entry in content["images"]:
+            if entry["id"] in numbers:
+                raise ValueError(f"another image has the id {entry['id']}")
+            numbers[entry["id"]] = len(paths)
+            paths.append(str(folder / entry["file_name"]))
+        heads = data.headers(paths, f"Reading headers of {folder.name}")
+        for entry, path, head in zip(
+            content["images"], paths, heads, strict=True
         ):
-            if annotation[key] not in known:
+            if head is None:
+                raise ValueError(f'"{path}" is missing or truncated')
+            if head[:2] != (entry["height"], entry["width"]):
                 raise ValueError(
-                    f"Each annotation must be of a {expected}. Received: "
-                    f'"{file}" with {key}={annotation[key]!r}'
+                    f'"{path}", turned as its EXIF orientation says, is of '
+                    f"height {head[0]} and width {head[1]}"
                 )
-        by_image[annotation["image_id"]].append(annotation)
-    paths, boxes, labels, ignored = [], [], [], []
-    for image in content["images"]:
-        path = folder / image["file_name"]
-        if not path.is_file():
-            raise ValueError(
-                f'Each image of "{file}" must be in the folder "{folder}". '
-                f"Received: file_name={_checks.quoted(image['file_name'])}"
-            )
-        objects = by_image[image["id"]]
-        corners = [annotation["bbox"] for annotation in objects]
-        size = image["height"], image["width"]
-        paths.append(str(path))
-        boxes.append(relative(corners, *size, f'"{path}"'))
-        labels.append(
-            np.array([order[a["category_id"]] for a in objects], "int32")
+            sizes.append(head[:2])
+        for entry in content["annotations"]:
+            left, top, width, height = map(float, entry["bbox"])
+            number = numbers[entry["image_id"]]
+            label = labels[entry["category_id"]]
+            is_counted = not entry.get("iscrowd")
+            area = math.nan if entry.get("area") is None else entry["area"]
+            box = left, top, width, height
+            rows.append((number, label, is_counted, box, float(area)))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            "Annotations must be COCO's JSON: images, each with id, "
+            f'file_name (in "{folder}"), height and width; annotations, each '
+            "with the image_id of one of them, the category_id of a category "
+            "of the training images, and bbox, four numbers; categories, each "
+            f'with id and name. Received: {entry} in "{file}" '
+            f"({type(error).__name__}: {error})"
+        ) from error
+    objects = np.array(rows, OBJECT)
+    shapes = np.array(sizes, "int32").reshape(-1, 2)
+    limits = scale_of(shapes[objects["image"]])
+    boxes = objects["box"].astype("float32")
+    boxes[:, 2:] += boxes[:, :2]
+    inside = (boxes >= -TOLERANCE) & (boxes <= limits + TOLERANCE)
+    boxes = np.clip(boxes, 0, limits)
+    wrong = ~inside.all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+    for number in np.flatnonzero(wrong)[:1]:
+        image = objects["image"][number]
+        raise ValueError(
+            "A box must lie in its image, and have an area. Received: "
+            f'{content["annotations"][number]} in "{file}", of the image '
+            f'"{paths[image]}" of height and width {sizes[image]}. Correct or '
+            "remove it"
         )
-        ignored.append(
-            np.array([bool(a.get("iscrowd")) for a in objects], bool)
-        )
-    sizes = [(image["height"], image["width"]) for image in content["images"]]
-    sizes = np.array(sizes, "int32").reshape(-1, 2)
-    return Records(listed(paths), sizes, boxes, labels, ignored)
+    objects["box"] = boxes / limits
+    objects = objects[np.argsort(objects["image"], kind="stable")]
+    return Records(np.array(paths, object), shapes, objects)
 
 
 def from_tfds(
@@ -236,24 +240,22 @@ def from_tfds(
         name, _check, data_dir=data_dir, download=download, embedded=embedded
     )
     available = builder.info.splits
-    splits = {
-        split: _tfds_records(tfds, builder, split)
-        for split in data.SPLITS
-        if split in available
-    }
-    if "test" in splits and not any(map(len, splits["test"].labels)):
-        del splits["test"]
-    train = [splits[s] for s in ("train", "validation") if s in splits]
-    if "test" not in splits and len(train) > 1:
-        splits["test"] = train.pop()
-    if not {"train", "test"} <= set(splits):
+    known = [split for split in data.SPLITS if split in available]
+    tested = None
+    if "test" in known:
+        known.remove("test")
+        tested = _tfds_records(tfds, builder, ["test"])
+    if tested is None or not len(tested.objects):
+        tested = _tfds_records(tfds, builder, known[1:])
+        known = known[:1]
+    if known[:1] != ["train"] or not len(tested):
         raise ValueError(
             'A dataset must have the split "train", and "validation" or '
             f'"test" with boxes. Received: name="{name}", which has '
             f"{', '.join(map(str, available))}"
         )
     classes = builder.info.features["objects"]["label"].names
-    splits = {"train": _joined(train), "test": splits["test"]}
+    splits = {"train": _tfds_records(tfds, builder, known), "test": tested}
     return splits, tuple(map(str, classes))
 
 
@@ -276,40 +278,31 @@ def _check(tfds, builder, name):
         )
 
 
-def _tfds_records(tfds, builder, split):
-    examples = builder.as_dataset(
-        split=split,
-        decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(try_autocache=False),
-    ).as_numpy_iterator()
-    total = builder.info.splits[split].num_examples
-    images, boxes, labels, ignored = [], [], [], []
-    for example in watched(examples, total, f"Reading {split}"):
-        objects = example["objects"]
-        top, left, bottom, right = objects["bbox"].reshape(-1, 4).T
-        # Some annotations of COCO have no area.
-        kept = (bottom > top) & (right > left)
-        images.append(example["image"])
-        # TensorFlow Datasets checks that they lie within 0 and 1.
-        corners = np.stack([left, top, right, bottom], axis=1)
-        boxes.append(corners[kept].astype("float32"))
-        labels.append(objects["label"][kept].astype("int32"))
-        flagged = np.zeros(len(kept), bool)
-        for key in IGNORED:
-            flagged |= objects.get(key, flagged)
-        ignored.append(flagged[kept])
-    heads = data.headers(images, f"Reading headers of {split}")
+def _tfds_records(tfds, builder, splits):
+    """Returns the images of one or several splits."""
+    images = []
+    objects = [table(0, [], np.zeros((0, 4)))]
+    for split in splits:
+        examples = builder.as_dataset(
+            split=split,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(try_autocache=False),
+        ).as_numpy_iterator()
+        total = builder.info.splits[split].num_examples
+        for example in watched(examples, total, f"Reading {split}"):
+            found = example["objects"]
+            top, left, bottom, right = found["bbox"].reshape(-1, 4).T
+            boxes = np.stack([left, top, right, bottom], axis=1)
+            ignored = np.zeros(len(boxes), bool)
+            for key in IGNORED:
+                ignored |= found.get(key, False)
+            rows = table(
+                *(len(images), found["label"], boxes, ~ignored),
+                found.get("area", math.nan),
+            )
+            # Some annotations of COCO have no area.
+            objects.append(rows[(bottom > top) & (right > left)])
+            images.append(example["image"])
+    heads = data.headers(images, "Reading headers")
     sizes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
-    return Records(listed(images), sizes, boxes, labels, ignored)
-
-
-def _joined(splits):
-    """Returns the records of several splits as those of one."""
-    images, sizes, *objects = zip(
-        *(vars(records).values() for records in splits), strict=True
-    )
-    return Records(
-        np.concatenate(images),
-        np.concatenate(sizes),
-        *([row for rows in lists for row in rows] for lists in objects),
-    )
+    return Records(np.array(images, object), sizes, np.concatenate(objects))

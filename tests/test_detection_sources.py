@@ -1,0 +1,223 @@
+"""Images with boxes from folders and from TensorFlow Datasets."""
+
+import numpy as np
+import pytest
+from data_checks import builder
+from detection_checks import (
+    CLASSES,
+    OBJECTS,
+    SIZES,
+    bright_box,
+    pixels,
+    write_coco,
+)
+
+from cbam_keras import detection
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def test_a_folder_of_coco_is_read(tmp_path):
+    loaded = detection.load_data(
+        write_coco(tmp_path / "pets"), image_size=(40, 60), batch_size=2
+    )
+    assert loaded.name == "pets"
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.sizes == {"train": 2, "test": 2}
+    images, objects = loaded.train[0]
+    assert images.shape == (2, 40, 60, 3)
+    for row, image, boxes, labels in zip(
+        loaded.train.order, images, *objects.values(), strict=True
+    ):
+        # The crowd is left out.
+        assert labels.tolist() == [int(CLASSES[row][0] == "dog")]
+        left, top, width, height = OBJECTS[row][0]
+        size = SIZES[row]
+        scale = np.array([60 / size[1], 40 / size[0]] * 2)
+        expected = scale * [left, top, left + width, top + height]
+        np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
+        np.testing.assert_allclose(bright_box(image[..., 0]), expected, atol=1)
+    assert loaded.test.records.objects["confidence"].tolist() == [1, 0, 1]
+
+
+def test_images_without_boxes_are_fine(tmp_path):
+    def remove(content):
+        content["annotations"] = content["annotations"][-1:]
+
+    loaded = detection.load_data(
+        write_coco(tmp_path, change=remove), image_size=32, batch_size=2
+    )
+    _, objects = loaded.train[0]
+    assert sorted(objects["labels"].ravel()) == [-1, 1]
+
+
+def alter(key, value):
+    def change(content):
+        content["annotations"][0][key] = value
+
+    return change
+
+
+def all_crowds(content):
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+
+
+BAD = {
+    "outside": (alter("bbox", [20, 4, 15, 10]), r"lie in its image.*\[20, 4"),
+    "no area": (alter("bbox", [3, 4, 0, 10]), r"have an area.*\(20, 30\)"),
+    "three numbers": (alter("bbox", [3, 4, 15]), r"four numbers.*\[3, 4, 15\]"),
+    "key": (lambda c: c["annotations"][0].pop("bbox"), "KeyError: 'bbox'"),
+    "crowds": (all_crowds, "at least one box that is not of a crowd"),
+    "category": (alter("category_id", 5), "'category_id': 5"),
+    "image": (alter("image_id", 99), "'image_id': 99"),
+    "no images": (lambda c: c.pop("images"), "COCO's JSON"),
+    "file": (lambda c: c["images"][0].update(file_name="x.png"), "x.png"),
+    "two images": (
+        lambda c: c["images"][1].update(id=10),
+        "another image",
+    ),
+    "two categories": (
+        lambda c: c["categories"][1].update(id=7),
+        "another category",
+    ),
+    "mixed categories": (lambda c: c["categories"][1].update(id="3"), "'3'"),
+    "null name": (lambda c: c["categories"][0].update(name=None), "None"),
+    # In the other file it is "dog".
+    "name": (
+        lambda c: c["categories"][0].update(name="cow"),
+        "'dog'.*instances_val.*another category",
+    ),
+    "null box": (alter("bbox", None), "'bbox': None.*instances_train"),
+    "null height": (lambda c: c["images"][0].update(height=None), "'id': 10"),
+    "number": (lambda c: c["images"][0].update(file_name=5), "'file_name': 5"),
+    "size": (
+        lambda c: c["images"][0].update(height=30, width=20),
+        "'id': 10.*0.png.* height 20 and width 30",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_annotations_are_refused(name, tmp_path):
+    change, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        detection.load_data(write_coco(tmp_path, change=change))
+
+
+def test_damaged_files_are_refused(tmp_path):
+    write_coco(tmp_path)
+    image = tmp_path / "train" / "1.png"
+    image.write_bytes(image.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="'id': 11.*missing or truncated"):
+        detection.load_data(tmp_path)
+    (tmp_path / "annotations" / "instances_train.json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="instances_train.json.*Recursion"):
+        detection.load_data(tmp_path)
+
+
+def test_the_area_of_an_annotation_is_kept(tmp_path):
+    loaded = detection.load_data(write_coco(tmp_path, change=alter("area", 77)))
+    areas = loaded.train.records.objects["area"]
+    np.testing.assert_array_equal(areas, [77, np.nan, np.nan])
+
+
+def test_a_folder_without_test_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="without a file for test or val"):
+        detection.load_data(write_coco(tmp_path, splits=("train",)))
+
+
+def test_two_files_for_a_split_are_refused(tmp_path):
+    write_coco(tmp_path, splits=("train", "train2", "val"))
+    with pytest.raises(ValueError, match="several: instances_train.json, "):
+        detection.load_data(tmp_path)
+
+
+def test_bad_arguments_are_refused_before_any_work():
+    with pytest.raises(ValueError, match='"translate"'):
+        detection.load_data("nowhere/", augment="crop")
+    with pytest.raises(TypeError, match="PathLike"):
+        detection.load_data(3)
+
+
+# Whether the test images lack boxes, and which images are trained on.
+VOC = ("is_difficult", {"train": 0, "validation": 0, "test": 0}, 4)
+COCO = ("is_crowd", {"train": 0, "validation": 0, "test": 1}, 2)
+
+
+# TensorFlow Datasets.
+
+
+@pytest.fixture
+def tfds():
+    pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
+    return pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+
+
+def prepare(tfds, folder, flag, splits, label=True):
+    """Prepares a dataset as VOC or COCO, by the flag of an object."""
+    features = {"bbox": tfds.features.BBoxFeature(), flag: np.bool_}
+    features["area"] = np.int64
+    if label:
+        features["label"] = tfds.features.ClassLabel(names=["cat", "dog"])
+
+    def described(image, number):
+        left, top, width, height = OBJECTS[image][number]
+        edges = (top, left, top + height, left + width)
+        scaled = [a / b for a, b in zip(edges, SIZES[image] * 2, strict=True)]
+        kind = {"label": CLASSES[image][number]} if label else {}
+        box = tfds.features.BBox(*scaled)
+        return {"bbox": box, "area": 5, flag: bool(number), **kind}
+
+    def example(image, empty):
+        numbers = range(0 if empty else len(OBJECTS[image]))
+        return {
+            "image": pixels(SIZES[image], OBJECTS[image]),
+            "objects": [described(image, number) for number in numbers],
+        }
+
+    builder(
+        "pets",
+        {s: [example(i, empty) for i in (0, 1)] for s, empty in splits.items()},
+        folder,
+        image=tfds.features.Image(shape=(None, None, 3)),
+        objects=tfds.features.Sequence(features),
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "splits", "trained"), [VOC, COCO], ids=["voc", "coco"]
+)
+def test_datasets_of_tfds_are_read(flag, splits, trained, tfds, tmp_path):
+    prepare(tfds, tmp_path, flag, splits)
+    loaded = detection.load_data("pets", data_dir=tmp_path, image_size=40)
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.sizes == {"train": trained, "test": 2}
+    records = loaded.test.records
+    # The order of the images is that of the files.
+    row = int(np.bincount(records.objects["image"]).argmax())
+    objects = records.objects[records.objects["image"] == row]
+    left, top, width, height = OBJECTS[0][0]
+    np.testing.assert_allclose(
+        objects["box"][0] * [30, 20, 30, 20],
+        [left, top, left + width, top + height],
+        atol=1e-4,
+    )
+    assert objects["label"].tolist() == [0, 1]
+    # The second is difficult, or a crowd.
+    assert objects["confidence"].tolist() == [1, 0]
+    assert objects["area"].tolist() == [5, 5]
+    assert records.sizes[row].tolist() == [20, 30]
+    images, _ = loaded.train[0]
+    assert images.shape[1:] == (40, 40, 3)
+
+
+def test_datasets_without_boxes_are_refused(tfds, tmp_path):
+    prepare(tfds, tmp_path, "is_crowd", {"train": 0, "test": 0}, label=False)
+    with pytest.raises(ValueError, match='"bbox" and "label"'):
+        detection.load_data("pets", data_dir=tmp_path)
+
+
+def test_unknown_datasets_are_refused(tfds, tmp_path):
+    with pytest.raises(ValueError, match="digit_scenes"):
+        detection.load_data("digit_scene", data_dir=tmp_path)
