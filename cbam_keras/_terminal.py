@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import html
 import logging
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from cbam_keras import _checks
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 # Shorter times are not worth telling.
 LEAST_SECONDS = 10
+
+# Stand for the bytes of file names that are not UTF-8.
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 _hidden = contextvars.ContextVar("hidden", default=False)
 
@@ -143,7 +147,7 @@ def render(
         title_justify="left" if markdown else "center",
         box=box.MARKDOWN if markdown else box.HEAVY_HEAD,
     )
-    cell = _markdown_cell if markdown else str
+    cell = _markdown_cell if markdown else readable
     for heading, side in columns.items():
         shown.add_column(cell(heading), justify=side, overflow="fold")
     for section in sections:
@@ -165,7 +169,7 @@ def render_html(
     """Returns rows of strings as a table for notebooks, see `render`."""
 
     def line(tag, texts):
-        escaped = (html.escape(str(text)) for text in texts)
+        escaped = (html.escape(readable(text)) for text in texts)
         # Aligned always: notebooks, and pages made of them, differ.
         cells = "".join(
             f'<{tag} style="text-align: {side}">{text}</{tag}>'
@@ -210,5 +214,10 @@ class Tabular:
         return f"{shown}<p>{verdict}</p>" if verdict else shown
 
 
+def readable(text: Any) -> str:
+    """Returns text that can be printed, drawn and written as UTF-8."""
+    return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
 def _markdown_cell(text: str) -> str:
-    return " ".join(text.splitlines()).replace("|", r"\|")
+    return " ".join(readable(text).splitlines()).replace("|", r"\|")
