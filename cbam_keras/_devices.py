@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import re
 import socket
 import sys
 
@@ -20,14 +21,8 @@ SECONDS_OF_SILENCE = 30
 # Within which all processes must have connected.
 SECONDS_TO_CONNECT = 300
 # What messages of JAX contain when another process is gone.
-LOST_PROCESS_ERRORS = (
-    "gloo",
-    "nccl",
-    "coordination",
-    "heartbeat",
-    "connection closed",
-    "connection reset",
-    "socket closed",
+LOST_PROCESS = (
+    "gloo|nccl|coordination|heartbeat|connection (closed|reset)|socket closed"
 )
 
 
@@ -213,8 +208,7 @@ class _Parallel(Devices):
             _Connection.status = 130
             raise
         except (RuntimeError, ValueError) as error:
-            text = str(error).lower()
-            if not any(mark in text for mark in LOST_PROCESS_ERRORS):
+            if not re.search(LOST_PROCESS, str(error), re.IGNORECASE):
                 raise
             others = (
                 f"process {1 - self.index}"
