@@ -108,7 +108,7 @@ def test_layers_start_as_the_identity_and_get_the_options_they_take(compared):
     assert variants == {"none": {}, "se": both, "cbam": {**both, **given}}
 
 
-def test_layers_have_defaults_by_network_unless_told(tmp_path, monkeypatch):
+def test_layers_have_defaults_by_network(tmp_path, monkeypatch):
     tiny = comparison.NETWORKS["tiny"]
     monkeypatch.setitem(comparison.NETWORKS, "small", tiny)
     compare(["channel", "spatial"], model="small", output=tmp_path / "a")
@@ -116,10 +116,10 @@ def test_layers_have_defaults_by_network_unless_told(tmp_path, monkeypatch):
     spatial = {"identity_init": True, "batch_norm": True}
     assert config_of(tmp_path / "a", "channel").items() >= channel.items()
     assert config_of(tmp_path / "a", "spatial").items() >= spatial.items()
-    told = {"identity_init": False, "reduction_ratio": 8}
-    compare(["cbam"], layer_options=told, output=tmp_path / "b")
-    told["spatial_batch_norm"] = False
-    assert config_of(tmp_path / "b", "cbam").items() >= told.items()
+    chosen = {"identity_init": False, "reduction_ratio": 8}
+    compare(["cbam"], layer_options=chosen, output=tmp_path / "b")
+    chosen["spatial_batch_norm"] = False
+    assert config_of(tmp_path / "b", "cbam").items() >= chosen.items()
 
 
 @pytest.mark.parametrize(

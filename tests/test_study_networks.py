@@ -151,7 +151,7 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
 
 
 def unfit(model, shape, output):
-    """Returns the arguments of a test with a network, and what is said."""
+    """Returns the arguments of a test with a network, and the message."""
     text = f"input_shape=(None, {shape}), output_shape=(None, {output})"
     return model, ValueError, re.escape(text)
 
@@ -322,11 +322,11 @@ def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
         layer(keras.ops.ones((2, 3)), training=True)
     left = 1 - float(keras.ops.convert_to_numpy(layer.moving_mean)[0])
     # 0.9 ** 22 is 0.098.
-    said = (
+    message = (
         f"{MESSAGE}.* {left:.0%} of their initial values after 8 steps with "
         "momentum=0.9.*Train 11 epochs or more"
     )
-    with pytest.warns(UserWarning, match=said):
+    with pytest.warns(UserWarning, match=message):
         train(normalized, tmp_path, FOUR)
 
 

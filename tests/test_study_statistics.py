@@ -96,7 +96,7 @@ def test_seeds_to_tell_are_those_of_a_search_by_hand():
 @pytest.mark.parametrize(
     "differences",
     [[1.0, 1.01, 1.02], [1.0, -1.0], [100.0, -99.999]],
-    ids=["told", "no_difference", "more_than_1000"],
+    ids=["clear", "no_difference", "more_than_1000"],
 )
 def test_there_may_be_no_number_of_seeds_to_tell(differences):
     assert Measured.of(differences, differences).seeds_to_tell is None
@@ -122,7 +122,7 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
             "seed, which gives no estimate of the variation between seeds",
         ),
     ],
-    ids=["ahead", "untold", "one_seed"],
+    ids=["ahead", "unclear", "one_seed"],
 )
 def test_a_verdict_is_a_clause(found, clause):
     assert judge("cbam", found, "none") == clause

@@ -417,11 +417,15 @@ class StudyFolder:
             kind, variants = self.study.kind, ()
         if kind != self.study.kind:
             raise self._refused(f"another run ({kind})")
+        names = {*variants, *self.settings["variants"]}
+        with contextlib.suppress(*DAMAGE):
+            text = (self.path / CONFIRMATION / RESULTS).read_text()
+            names |= {*json.loads(text)["settings"]["variants"]}
         patterns = [
             *FILES,
             *(
                 f"{glob.escape(name)}{end}.keras"
-                for name in {*variants, *self.settings["variants"]}
+                for name in names
                 for end in ("", "-seed[0-9]*")
             ),
         ]

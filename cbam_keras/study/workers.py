@@ -152,7 +152,7 @@ def payload_of(function: Callable[[], None]) -> bytes:
             "data by name instead of loaded ones, and functions that hold no "
             f"open files or models. Received: {type(error).__name__}: {error}"
         ) from error
-    # The path first: the user's modules are imported by it.
+    # The path first, by which the user's modules are imported.
     return cloudpickle.dumps((list(sys.path), pickled))
 
 
@@ -161,7 +161,7 @@ def part_of_machine(
 ) -> dict[str, str]:
     """Returns the variables that give a worker its part of the machine.
 
-    The user's own variables hold, but for the devices, which are shared out.
+    Variables that the user has set are kept, except for the devices.
     """
     if devices := _accelerators(environment):
         part = {}
