@@ -80,7 +80,8 @@ def export_model(
             is written), `"litert"` (`.tflite`, formerly TensorFlow Lite) or
             `"torch"` (`.pt2`, a program of `torch.export`, from Keras 3.15).
         inputs: Array as the model takes it, to be compared on. Defaults to
-            `None`, which means random values in [0, 1).
+            `None`, which means random values in [0, 1), or integers in
+            [0, 256) for `uint8` and in [0, 2) for other integers.
 
     Returns:
         An `Exported`.
@@ -99,10 +100,13 @@ def export_model(
     _check_backend(format, chosen, model)
     samples = _samples(model, inputs)
     path = _check_output(output, format, chosen)
-    convert = keras.ops.convert_to_tensor
-    expected = _arrays(model(convert(x), training=False) for x in samples)
+    tensors = (keras.ops.convert_to_tensor(sample) for sample in samples)
+    expected = _arrays(
+        model(_inspection.as_input(model, x), training=False) for x in tensors
+    )
     scale = max(float(np.abs(x).max()) for x in expected)
-    half = "16" in model.compute_dtype
+    parts = _inspection.layers_within(model)
+    half = any("16" in layer.compute_dtype for layer in parts)
     tolerance = max(scale, 1e-3) * (HALF_TOLERANCE if half else TOLERANCE)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=_files.UNFINISHED
@@ -119,8 +123,15 @@ def export_model(
         runtime = _runtime_of(chosen)
         difference = None
         if runtime is not None:
-            run = chosen.load(unfinished)
-            outputs = _arrays(run(sample) for sample in samples)
+            try:
+                run = chosen.load(unfinished)
+                outputs = _arrays(run(sample) for sample in samples)
+            except Exception as error:
+                advice = ". Build it under the policy float32" if half else ""
+                raise RuntimeError(
+                    f"{runtime} must run the exported model. Received: "
+                    f"{str(error).splitlines()[0]}{advice}. Nothing is written"
+                ) from error
             difference = _compare(outputs, expected, tolerance, runtime)
         contents = [file for file in folder.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in contents)
@@ -147,7 +158,16 @@ def _check_output(output, format, chosen):
 
 
 def _check_new(path):
-    if path.exists():
+    try:
+        # Of a dangling link too.
+        exists = os.path.lexists(path)
+        path.exists()
+    except OSError as error:
+        raise ValueError(
+            "`output` must be a path that can be written to. Received: "
+            f'output="{path}" ({error.strerror})'
+        ) from error
+    if exists:
         raise ValueError(
             "`output` must not exist yet, so that nothing is overwritten. "
             f'Received: output="{path}"'
@@ -198,6 +218,10 @@ def _samples(model, inputs):
         + [length if size is None else size for size in shape[1:]]
         for batch, length in SAMPLES
     ]
+    if keras.backend.is_int_dtype(dtype):
+        # Images of 8 bits; others may be indices, of which most have two.
+        largest = 256 if dtype == "uint8" else 2
+        return [rng.integers(0, largest, x).astype(dtype) for x in shapes]
     return [rng.random(sizes).astype(dtype) for sizes in shapes]
 
 
@@ -254,7 +278,15 @@ def _torch_options(model, sample):
 def _load_saved_model(path):
     tensorflow = importlib.import_module("tensorflow")
     loaded = tensorflow.saved_model.load(str(path))
-    return lambda inputs: keras.tree.flatten(loaded.serve(inputs))
+    (function,) = loaded.serve.concrete_functions
+    (structure,), _ = function.structured_input_signature
+
+    def run(inputs):
+        # Of the model's structure: in a list or a dictionary.
+        packed = tensorflow.nest.pack_sequence_as(structure, [inputs])
+        return keras.tree.flatten(loaded.serve(packed))
+
+    return run
 
 
 def _load_onnx(path):

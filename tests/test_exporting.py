@@ -164,6 +164,56 @@ def test_given_inputs_are_compared(model, stand_in, tmp_path):
     np.testing.assert_array_equal(seen, images[None].astype("float32"))
 
 
+def test_integers_are_compared_on_many_values(stand_in, tmp_path):
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(inputs, layers.Rescaling(1 / 255)(inputs))
+    seen = []
+
+    def run(images):
+        seen.append(images)
+        return model.predict(images, verbose=0)
+
+    stand_in(run)
+    export_model(model, tmp_path / "a.onnx", format="onnx")
+    assert {images.dtype for images in seen} == {np.dtype("uint8")}
+    assert min(images.max() for images in seen) > 200
+
+
+@pytest.mark.parametrize("dtype, allowed", [("bfloat16", 1), ("float32", 0)])
+def test_layers_decide_what_rounding_explains(
+    stand_in, tmp_path, dtype, allowed
+):
+    inputs = keras.Input((4,))
+    x = layers.Dense(4, dtype=dtype, kernel_initializer="ones")(inputs)
+    model = keras.Model(inputs, layers.Rescaling(1.0, dtype="float32")(x))
+    stand_in(lambda array: 1.005 * model.predict(array, verbose=0))
+    if allowed:
+        export_model(model, tmp_path / "a.onnx", format="onnx")
+        return
+    with pytest.raises(RuntimeError, match="differ from the model's"):
+        export_model(model, tmp_path / "a.onnx", format="onnx")
+
+
+def test_what_the_runtime_cannot_run_is_not_written(model, stand_in, tmp_path):
+    def run(inputs):
+        raise OSError("INVALID_GRAPH\nmore")
+
+    stand_in(run)
+    with pytest.raises(RuntimeError, match="Received: INVALID_GRAPH. Nothing"):
+        export_model(model, tmp_path / "a.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="writes no SavedModel")
+@pytest.mark.parametrize("pack", [lambda x: [x], lambda x: {"images": x}])
+def test_an_input_in_a_list_or_dictionary(tmp_path, pack):
+    require_packages("saved_model")
+    inputs = keras.Input((4,), name="images")
+    model = keras.Model(pack(inputs), layers.Dense(2)(inputs))
+    exported = export_model(model, tmp_path / "model", format="saved_model")
+    assert exported.difference < 1e-5
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.bin"])
 def test_what_exists_is_not_replaced(model, stand_in, tmp_path, name):
     stand_in(None, runtime="no_such_runtime", files=(".onnx", ".bin"))
@@ -181,6 +231,7 @@ def two_inputs():
 BAD = {
     "unknown": ({"format": "onx"}, 'Did you mean "onnx"'),
     "ending": ({"output": "model"}, r"must end in \.onnx"),
+    "long": ({"output": "a" * 260 + ".onnx"}, "that can be written to"),
     "file": ({"model": "model.keras"}, "functional keras"),
     "shape": (
         {"inputs": np.zeros((1, 9, 9, 3))},
@@ -198,6 +249,12 @@ def test_bad_arguments(model, stand_in, tmp_path, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         export_model(**({"output": output, "format": "onnx"} | options))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dangling_link_is_not_replaced(model, stand_in, tmp_path):
+    (tmp_path / "model.onnx").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="must not exist yet"):
+        export_model(model, tmp_path / "model.onnx", format="onnx")
 
 
 def test_a_format_of_another_backend_is_refused(model, tmp_path):

@@ -1,5 +1,7 @@
 """Whether a layer does what Keras expects: arguments, saving, precision."""
 
+import contextlib
+import os
 import pathlib
 import tempfile
 
@@ -130,14 +132,33 @@ def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
         fixed = isinstance(layer.factory.instance, keras.Model)
         if fixed or copy.compute_dtype != "float16":
             return findings.add("fixed_dtype")
-        half = LayerUnderTest(copy, layer.shape)
-        weights = half.random_weights(biases=True)
-        y = half.call(half.to_tensor(half.x), weights)
+        with _quiet_kernels():
+            half = LayerUnderTest(copy, layer.shape)
+            weights = half.random_weights(biases=True)
+            y = half.call(half.to_tensor(half.x), weights)
         dtype = keras.backend.standardize_dtype(y.dtype)
         if dtype != "float16":
             findings.add("mixed_dtype", dtype=dtype)
         if not np.isfinite(half.to_array(y)).all():
             findings.add("not_finite", kind="the dtype policy mixed_float16")
+
+
+@contextlib.contextmanager
+def _quiet_kernels():
+    """Discards lines such as "oneDNN supports DT_HALF only on ..."."""
+    try:
+        # TensorFlow writes them past Python's `sys.stderr`.
+        stderr = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def check_data_format(layer: LayerUnderTest, findings: Findings) -> None:

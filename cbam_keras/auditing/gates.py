@@ -80,9 +80,8 @@ def constant(x: np.ndarray, values: np.ndarray) -> np.ndarray:
 def activation_of(layer: LayerUnderTest, gate: str) -> str:
     """Returns what the map of a gate is computed by.
 
-    Returns:
-        `"sigmoid"`; `"clipped"`, a sigmoid of a ReLU; `"relu"`; `"none"`;
-        `"other"`; or `"unknown"`, if the gate is unobservable.
+    `"sigmoid"`, `"clipped"` (a sigmoid of a ReLU), `"relu"`, `"none"`,
+    `"other"`, or `"unknown"` if the gate is unobservable.
     """
     kernels = layer.gates[gate]
     # Several seeds, because the few weights of one may all be positive.

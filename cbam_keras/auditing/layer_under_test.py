@@ -120,21 +120,18 @@ class LayerUnderTest:
 
         It is 1 where the gate is at rest, unless it is 0 there.
         """
+        other = "spatial" if gate == "channel" else "channel"
+        factors = self.factors(x, scaled(weights, self.gates[other]))
         if gate not in self.unobservable:
-            other = "spatial" if gate == "channel" else "channel"
-            factors = self.factors(x, scaled(weights, self.gates[other]))
             return factors / (self.factor_at_rest or 1.0)
         if gate == "channel":
             return np.full(x.shape, np.nan)
-        return self.spatial_map_after_channel_gate(x, weights)
-
-    def spatial_map_after_channel_gate(self, x, weights):
-        """Returns the spatial map of features that have passed both gates."""
+        # Of features that have passed the channel gate.
         channel = self.factors(x, scaled(weights, self.gates["spatial"]))
         channel = np.where(np.abs(channel) < 1e-2, np.nan, channel)
         return self.factors(x, weights) / channel
 
-    def equals(self, layer: keras.layers.Layer) -> bool:
+    def equals(self, layer):
         """Returns whether a layer with the same weights gives the same."""
         weights = self.random_weights(biases=True)
         other = LayerUnderTest(layer, self.shape).output(self.x, weights)

@@ -102,12 +102,7 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
 
 
 def _first_that_runs(factory):
-    """Returns a copy built for the first shape that it takes, and its output.
-
-    Raises:
-        TypeError: If what is made is not a layer.
-        ValueError: If it takes none of the shapes.
-    """
+    """Returns a copy for the first shape that it takes, and its output."""
     errors = []
     for shape in _shapes(factory):
         try:

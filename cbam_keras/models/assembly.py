@@ -59,12 +59,11 @@ def assemble(
     classes = _checks.positive_integer("classes", classes)
     image = _image(input_tensor, input_shape, include_top, stem)
     x = _head(body(image), include_top, pooling, classes, classifier_activation)
-    inputs = (
-        image
-        if input_tensor is None
-        else keras.utils.get_source_inputs(input_tensor)
-    )
-    model = keras.Model(inputs, x, name=name)
+    inputs = [image]
+    if input_tensor is not None:
+        inputs = keras.utils.get_source_inputs(input_tensor)
+    # A model of a list of one takes its input in a list.
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
     if weights is not None:
         load_weights(model, weights)
     return model

@@ -3,13 +3,6 @@
 `PRESETS` holds the 30 rows of Tables 4 and 5 (ImageNet), `ABLATIONS` the rows
 of Tables 1 to 3 (choices within the module, on ResNet50), both by name;
 `build_preset` builds any of them.
-
-The networks are built with `downsample_in="1x1"`, which is what the printed
-FLOPs count. The authors' released code and checkpoints, and torchvision's,
-have the stride in the 3x3 convolution instead. The same weights fit both and
-predict differently, so load those checkpoints with
-`build_preset(name, weights=path, downsample_in="3x3")`. For networks without
-bottlenecks (ResNet18 and 34, WideResNet18, MobileNet) it makes no difference.
 """
 
 import dataclasses
@@ -169,7 +162,8 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     Its bottlenecks have the stride in the first 1x1 convolution, which is
     what the printed FLOPs count. For checkpoints of the authors' released
     code or of torchvision pass `downsample_in="3x3"`: they load either way,
-    but predict worse without it.
+    but predict worse without it. Networks without bottlenecks (ResNet18 and
+    34, WideResNet18, MobileNet) have no such stride.
 
     Args:
         name: String, a key of `PRESETS` or `ABLATIONS`, e.g.
