@@ -270,7 +270,7 @@ def test_options_make_the_search_space(asked):
     hypermodel = asked["hypermodel"]
     assert hypermodel.identity_init is False
     hp = keras_tuner.HyperParameters()
-    hypermodel.declare_hyperparameters(hp)
+    hypermodel.attention_for(hp)
     found = {own.name: set(own.values) for own in hp.space}
     for option, values in SPACE.items():
         assert found.items() >= values.items(), option

@@ -10,7 +10,7 @@ import pytest
 import tuning_checks
 from tuning_checks import ONE, TWO
 
-from cbam_keras import data, tuning
+from cbam_keras import data, study, tuning
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -174,3 +174,51 @@ def test_the_default_folder_is_named_after_data_and_model(
         tuning_checks.mlp, "mnist5k", ONE, max_trials=1, confirm=0
     )
     assert os.fspath(found.output) == os.path.join("runs", "tune-mnist5k-mlp")
+
+
+# What a search would train, and how long it would take.
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Lets an epoch take 4 seconds, and the rest of a training 1."""
+
+    def estimate(planned, workers):
+        assert len(planned.variants) == 1
+        cost = study.Cost(planned.variants[0].name, 100, 1000, 4.0, 1.0)
+        epochs, seeds = planned.recipe.epochs, len(planned.seeds)
+        return study.Estimate((cost,), epochs, seeds, workers)
+
+    monkeypatch.setattr(study, "estimate", estimate)
+
+
+def test_the_default_search_trains_fourteen_networks_and_twelve_again(timed):
+    found = tuning.estimate(images="mnist5k", workers=2)
+    assert found.costs[0].network == "cbam-r=16-k=7"
+    assert found.times == 26
+    assert found.seconds == 26 * 5 / 2
+    assert "14 combinations, 14 trials of 14 epochs in all" in str(found)
+    assert "12 trainings of the confirmation" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "times"),
+    # Of 4 units, 2 activations with bias or not, and a range, which counts as
+    # ten values. Those of Hyperband are what test_tuning_trials.py sees: 3
+    # trials of one epoch, one of which gets two more, and 2 of three.
+    [
+        ("grid", "80 trials of 240 epochs", 80),
+        ("bayesian", "14 trials of 42 epochs", 14),
+        ("hyperband", "6 trials of 11 epochs", 4),
+    ],
+)
+def test_algorithms_differ_in_trials_and_epochs(timed, name, text, times):
+    found = tuning.estimate(
+        hypermodel=tuning_checks.mlp,
+        images="mnist5k",
+        recipe=tuning_checks.THREE,
+        algorithm=name,
+        confirm=0,
+    )
+    assert text in found.about
+    assert found.times == times
