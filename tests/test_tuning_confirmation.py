@@ -127,6 +127,53 @@ def test_the_best_by_validation_is_judged_by_its_test_accuracy(quick, tmp_path):
     assert found.best_options.items() <= config.items()
 
 
+@pytest.mark.parametrize(
+    ("winner", "verdict"),
+    [("none", "no attention: cbam r=4 k=3"), ("cbam", "cbam r=4 k=3")],
+)
+def test_what_is_called_best_is_the_chosen_configuration(
+    quick, tmp_path, winner, verdict
+):
+    fitted, fit = [], keras.Model.fit
+
+    def counting(model, *arguments, **options):
+        fitted.append(model)
+        return fit(model, *arguments, **options)
+
+    def kind_of(model):
+        gates = [x for x in model.layers if isinstance(x, cbam_keras.CBAM)]
+        return "cbam" if gates else "none"
+
+    def numbers(model, *key):
+        """Of the two trials the other one is better."""
+        is_trial = len(fitted) <= 2
+        return 1.0, 0.7 if (kind_of(model) == winner) != is_trial else 0.4
+
+    quick.setattr(keras.Model, "fit", counting)
+    quick.setattr("pretended.numbers", numbers)
+    hypermodel = space(attention=("none", "cbam"), reduction_ratio=4)
+    found = search(tmp_path, hypermodel, confirm=2)
+    assert found.best.values["attention"] == winner
+    assert found.best.val_accuracy == 0.4
+    assert found.test_accuracy == pytest.approx(0.7, abs=0.01)
+    assert kind_of(keras.saving.load_model(found.output / "best.keras")) == (
+        winner
+    )
+    reported = json.loads((found.output / "best.json").read_text())
+    assert reported["values"] == found.best.values
+    assert (reported["seed"], reported["val_accuracy"]) == (1, 0.7)
+    assert found.verdict.startswith(f"Chosen by validation accuracy, {verdict}")
+    layer = eval(found.code, {"cbam_keras": cbam_keras})
+    assert isinstance(layer, cbam_keras.CBAM) == (winner == "cbam")
+    assert bool(found.best_options) == (winner == "cbam")
+    written = json.loads((found.output / "results.json").read_text())
+    same = ("best", "code", "verdict", "best_options")
+    assert {key: written[key] for key in same}.items() <= json.loads(
+        found.json()
+    ).items()
+    assert f"best.keras, best.json: {winner}" in str(found)
+
+
 def test_results_print_and_read_as_json(confirmed):
     text = str(confirmed)
     parts = (confirmed.verdict, confirmed.code, "mean over seeds 1, 2")
@@ -201,7 +248,7 @@ def test_a_space_of_one_point_has_nothing_to_choose(quick, tmp_path):
     # Nor is there a layer to use where none has attention.
     found = search(tmp_path / "none", space(attention="none"))
     assert "No network with attention was confirmed" in found.verdict
-    assert (found.best_options, found.code) == ({}, "")
+    assert (found.best_options, eval(found.code)) == ({}, None)
 
 
 def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
@@ -214,12 +261,11 @@ def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
     json.loads(found.json())
 
 
-def test_without_confirmation_the_best_trial_with_attention_is_taken(
-    quick, tmp_path
-):
-    hypermodel = space(attention=("none", "spatial"), kernel_size=(3, 5))
+def test_without_confirmation_the_best_trial_is_taken(quick, tmp_path):
+    hypermodel = space(attention="spatial", kernel_size=(3, 5))
     found = search(tmp_path, hypermodel, confirm=0)
-    best = max(found.trials[1:], key=lambda trial: trial.val_accuracy)
+    best = max(found.trials, key=lambda trial: trial.val_accuracy)
+    assert found.best == best
     assert found.best_options["kernel_size"] == best.values["kernel_size"]
     assert found.code.startswith("cbam_keras.SpatialAttention(")
     assert "no evidence for or against attention" in found.verdict

@@ -25,6 +25,8 @@ MAX_ROWS = 20
 CONFIRMATION = "confirmation"
 # How many configurations are confirmed, besides the controls.
 CANDIDATES = 2
+# Of the network in `best.keras`, what `best.json` holds beside the metrics.
+DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +108,11 @@ class SearchResults(_terminal.Tabular):
 
     Attributes:
         trials: Tuple of `Trial`, in the order they began.
-        best: The `Trial` of the highest validation accuracy; of several the
-            one with the lowest validation loss, then the fewest parameters.
-        test_accuracy: Number in [0, 1], of the network of `best` after its
-            best epoch.
+        best: The `Trial` of the chosen configuration: of those confirmed, no
+            attention included, the one of the highest mean validation
+            accuracy; without confirmation the best trial.
+        test_accuracy: Number in [0, 1], of the network in `best.keras`: the
+            training of that configuration which validates best.
         output: Path of the folder with all files.
         confirmation: Tuple of `Confirmed`: no attention, SE, and the best
             few others, as far as they are in the space; empty without
@@ -117,10 +120,10 @@ class SearchResults(_terminal.Tabular):
         verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
-            that the verdict is about; without confirmation, of the best trial
-            with attention. Empty if there is none, and if the search was not
-            over a `CBAMHyperModel`.
-        code: String, a line of code that makes this layer, or an empty one.
+            of `best`. Empty without attention, and if the search was not over
+            a `CBAMHyperModel`.
+        code: String, a line of code that makes this layer, or `None` without
+            attention. Empty if the search was not over a `CBAMHyperModel`.
     """
 
     trials: tuple[Trial, ...]
@@ -185,10 +188,10 @@ class SearchResults(_terminal.Tabular):
         lines = [
             trials,
             _counted(self.trials),
-            f"Trial {self.best.number} has a test accuracy of "
-            f"{self.test_accuracy:.2%}: best.keras, best.json.",
             *confirmation,
             self.verdict,
+            f"best.keras, best.json: {label(self.best.values)}, with a test "
+            f"accuracy of {self.test_accuracy:.2%}.",
             f"To use it: {self.code}" if self.code else "",
         ]
         return "\n".join(filter(None, lines))
@@ -285,19 +288,15 @@ def keep_networks(folder: Any, count: int) -> Any:
     folder.refresh()
     trials = _trials_in(folder.content)
     best = ranked(trials.values())[:count]
-    _delete_networks(folder, {n for n, t in trials.items() if t not in best})
-    return trials
-
-
-def _delete_networks(folder, names):
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:
-        if cell["variant"] in names:
+        if trials[cell["variant"]] not in best:
             # A process may have died before it noted the file.
             for file in (cell["file"], f"{cell['variant']}.keras"):
                 (folder.path / str(file)).unlink(missing_ok=True)
             cell["file"] = None
     folder.add(cells=cells)
+    return trials
 
 
 def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
@@ -321,54 +320,53 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
             "Fix the cause, and search again in another folder, or overwrite "
             "this one (overwrite=True, or --overwrite on the command line)"
         )
-    best, known = finished[0], folder.content
-    results = SearchResults(
-        trials, best, known.get("test_accuracy"), output=folder.path
-    )
-    written = study.as_written(results._content())["trials"]
-    best_file = folder.path / "best.keras"
-    if known.get("trials") != written or not best_file.exists():
+    results = SearchResults(trials, finished[0], 0.0, folder.path)
+    # Before the confirmation, which takes as long as several trials.
+    with folder.locked():
+        _write_trials(results, search.data.name)
+    confirmed, missing, details = _confirm(search, folder, finished, workers)
+    chosen = _best(confirmed)
+    best, place = finished[0], folder.path
+    if chosen is None:
+        details = study.Results.of(place, folder.content)
         name = next(name for name, trial in by_name.items() if trial is best)
-        file = folder.path / f"{name}.keras"
-        network = keras.saving.load_model(file)
-        _, accuracy = network.evaluate(search.data.test, verbose=0)
-        results = dataclasses.replace(results, test_accuracy=float(accuracy))
-        # Before the confirmation, which takes as long as several trials.
-        with folder.locked():
-            with _files.replacing(best_file) as beside:
-                shutil.copyfile(file, beside)
-            accuracy = {"test_accuracy": results.test_accuracy}
-            described = {"trial": best.number, **vars(best), **accuracy}
-            _files.write_json(folder.path / "best.json", described)
-            _write_trials(folder.path, results, search.data.name)
-            folder.add(
-                trials=written,
-                best=best.number,
-                test_accuracy=results.test_accuracy,
-            )
-    confirmed, missing = _confirm(search, folder, finished, workers)
-    chosen = _chosen(confirmed)
-    layers = (
-        search.layer_of(trial.values)
-        for trial in finished
-        if chosen is None or trial.number == chosen.trial
+    else:
+        best = next(t for t in trials if t.number == chosen.trial)
+        name, place = name_of(best.values), place / CONFIRMATION
+    network = max(
+        (outcome for outcome in details.finished if outcome.variant == name),
+        key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
     )
-    layer = next((layer for layer in layers if layer is not None), None)
+    metrics = network.metrics
+    if chosen is None:
+        # No trial was measured on the test images.
+        model = keras.saving.load_model(place / network.file)
+        metrics = metrics | search.task.evaluate(model, search.data)
+    layer = search.layer_of(best.values)
     results = dataclasses.replace(
         results,
+        best=best,
+        test_accuracy=metrics["test_accuracy"],
         confirmation=confirmed,
-        verdict=_verdict(search, trials, confirmed, missing),
-        best_options={} if layer is None else dict(layer.keywords),
-        code="" if layer is None else _code(layer),
+        verdict=_verdict(search, trials, confirmed, chosen, missing),
+        best_options=dict(layer.keywords) if layer else {},
+        code=_code(layer) if search.is_ours else "",
     )
     with folder.locked():
+        with _files.replacing(folder.path / "best.keras") as beside:
+            shutil.copyfile(place / network.file, beside)
+        known = {name: getattr(network, name) for name in DESCRIBED}
+        _files.write_json(
+            folder.path / "best.json",
+            {"trial": best.number, "values": best.values, **known, **metrics},
+        )
         folder.add(**results._content())
     return results
 
 
-def _write_trials(path, results, name):
+def _write_trials(results, name):
     """Writes the table of the trials, and draws them."""
-    rows = results._records()
+    path, rows = results.output, results._records()
     columns = dict.fromkeys(column for row in rows for column in row)
     with _files.replacing(path / "trials.csv") as beside:
         with beside.open("w", newline="") as file:
@@ -401,9 +399,13 @@ def _to_confirm(finished):
 
 
 def _confirm(search, folder, finished, workers):
-    """Returns the `Confirmed`, and a sentence for each that did not finish."""
+    """Trains the best configurations and the controls from fresh seeds.
+
+    Returns the `Confirmed`, a sentence for each that did not finish, and the
+    results of all trainings.
+    """
     if not search.seeds:
-        return (), []
+        return (), [], None
     trials = _to_confirm(finished)
     plain = [n for n, t in trials.items() if t.values.get("attention") in PLAIN]
     results = study.run(
@@ -418,8 +420,6 @@ def _confirm(search, folder, finished, workers):
         ),
         folder.path / CONFIRMATION,
         workers=workers,
-        # Only the numbers are needed from now on.
-        finish=lambda _, confirmation: _delete_networks(confirmation, trials),
     )
     failures = {r.variant: r.failures[0] for r in results.rows if r.failures}
     if results.baseline in failures:
@@ -444,33 +444,30 @@ def _confirm(search, folder, finished, workers):
                 compared=dataclasses.replace(row, network=label(trial.values)),
             )
         )
-    return tuple(confirmed), [
+    missing = [
         f"{label(trials[name].values)} is left out: {failure}."
         for name, failure in failures.items()
     ]
+    return tuple(confirmed), missing, results
 
 
-def _chosen(confirmed):
-    """Returns the configuration with attention that validates best.
-
-    SE is a control, and chosen only where there is nothing else.
-    """
-    attentive = [
-        row for row in confirmed if row.attention not in (None, *PLAIN)
-    ]
+def _best(confirmed):
+    """Returns the configuration that validates best."""
     return max(
-        [row for row in attentive if row.attention != "se"] or attentive,
+        confirmed,
         key=lambda row: row.compared.validation_accuracy,
         default=None,
     )
 
 
 def _code(layer):
+    if layer is None:
+        return "None  # no attention"
     options = (f"{name}={value!r}" for name, value in layer.keywords.items())
     return f"cbam_keras.{layer.func.__name__}({', '.join(options)})"
 
 
-def _verdict(search, trials, confirmed, missing):
+def _verdict(search, trials, confirmed, chosen, missing):
     """Returns whether attention improves accuracy, in a sentence or two.
 
     Empty if no hyperparameter is named `"attention"`.
@@ -484,17 +481,21 @@ def _verdict(search, trials, confirmed, missing):
             "confirm=3 (--confirm 3) trains the best configurations and the "
             "controls again from fresh seeds, and compares them."
         )
-    chosen = _chosen(confirmed)
-    if chosen is None or not any(row.attention in PLAIN for row in confirmed):
-        lacking = "without" if chosen is not None else "with"
+    with_attention = [row for row in confirmed if row.attention not in PLAIN]
+    if not with_attention or len(with_attention) == len(confirmed):
+        lacking = "without" if with_attention else "with"
         verdict = (
             f"No network {lacking} attention was confirmed, so whether "
             "attention improves accuracy here is not known."
         )
     else:
-        row = chosen.compared
-        clause = study.judge(row.network, row.measured, "none")
-        verdict = f"Chosen by validation accuracy, {clause}."
+        verdict = "Chosen by validation accuracy, "
+        row = chosen
+        if chosen not in with_attention:
+            verdict += "no attention: "
+            row = _best(with_attention)
+        measured = row.compared.measured
+        verdict += f"{study.judge(row.compared.network, measured, 'none')}."
     if len(trials) == 1:
         verdict += " Only one configuration was tried."
     return " ".join([verdict, *missing])
