@@ -251,7 +251,7 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
 
 
 SPACE = {
-    "--attention cbam se": {"attention": {"cbam", "se"}},
+    "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
     "--kernel-size 5": {"kernel_size": {5}},
     "--order parallel": {"order": {"parallel"}},

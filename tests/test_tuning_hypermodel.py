@@ -1,5 +1,7 @@
 """The search space: what it holds, and which network its values stand for."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -189,6 +191,25 @@ def test_a_function_gets_what_attention_takes():
     assert isinstance(second(name="gate"), CBAM)
 
 
+class Gate(layers.Layer):
+    def call(self, inputs):
+        return 0.5 * inputs
+
+
+def test_a_layer_of_ones_own_is_a_kind():
+    half = functools.partial(layers.Rescaling, 0.5)
+    hypermodel, hp = space_of(attention=("none", Gate, half, "cbam"))
+    kind = next(own for own in hp.space if own.name == "attention")
+    assert kind.values == ["none", "Gate", "Rescaling", "cbam"]
+    values = chosen(hp, attention="Gate")
+    assert values.values == {"attention": "Gate"}
+    model = hypermodel.network(values)
+    assert sum(isinstance(layer, Gate) for layer in model.layers) == 3
+    # Alone, too: a class is not a function of hyperparameters.
+    hypermodel, hp = space_of(attention=Gate)
+    assert isinstance(hypermodel.attention_for(hp)(name="gate"), Gate)
+
+
 def test_a_fixed_value_is_listed_but_not_searched():
     _, hp = space_of(attention="cbam", kernel_size=5, learning_rate=0.02)
     kind = keras_tuner.engine.hyperparameters.Fixed
@@ -240,6 +261,8 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
     [
         ({"model": "resnet19"}, ValueError, 'Did you mean "resnet18"'),
         ({"attention": ()}, ValueError, "`attention` must be one or"),
+        ({"attention": ["none", "cbm"]}, ValueError, 'Did you mean "cbam"'),
+        ({"attention": [CBAM()]}, TypeError, "layer classes, or callables"),
         ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
         ({"order": "first"}, ValueError, "`order` must be one of"),
         ({"spatial_pool_types": "avg+mix"}, ValueError, "`spatial_pool_t"),

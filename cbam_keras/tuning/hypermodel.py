@@ -20,8 +20,8 @@ from cbam_keras.tuning.space import (
     kinds_of,
 )
 
-KINDS = ("none", *ATTENTION)
 REDUCTION_RATIOS = (2, 4, 8, 16)
+KINDS = ("none", *ATTENTION)
 # Hyperparameters of the layers, and the kinds of attention that have them.
 DIMENSIONS = {
     "reduction_ratio": ("se", "channel", "cbam"),
@@ -29,7 +29,6 @@ DIMENSIONS = {
     "order": ("cbam",),
     "channel_pool_types": ("channel", "cbam"),
     "spatial_pool_types": ("spatial", "cbam"),
-    "stages": KINDS[1:],
 }
 # Stages of residual networks; others take one attention for all places.
 STAGES = {"tiny": 3, "small": 3, "mobilenet": 0}
@@ -68,7 +67,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
         attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
-            `"cbam"`. Defaults to `("none", "se", "cbam")`.
+            `"cbam"`, and layers of your own: a class, or in a sequence any
+            callable that takes `name` and returns a layer. These have the
+            hyperparameters `stage1`, ... only. Defaults to
+            `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of `"se"`, `"channel"` and
             `"cbam"`. Defaults to `None`, which means `(2, 4, 8, 16)`, and
             `4` for `"se"`.
@@ -135,6 +137,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.model = model
         self.identity_init = _checks.boolean("identity_init", identity_init)
         self.fixes_se = reduction_ratio is None
+        if isinstance(attention, str | type):
+            attention = (attention,)
+        self.layers: dict[str, Any] = dict(ATTENTION)
+        if not callable(attention):
+            # Checks layers of the user's, and names them.
+            checked = comparison.attention_layers(attention, "", None)
+            attention = [name for name, *_ in checked]
+            self.layers |= {n: x for n, x, _ in checked if n not in KINDS}
         values = {
             "attention": attention,
             "reduction_ratio": reduction_ratio or REDUCTION_RATIOS,
@@ -163,7 +173,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if values["attention"] == "none":
             return None
         layer = functools.partial(
-            ATTENTION[values["attention"]], **self._layer_options(values)
+            self.layers[values["attention"]], **self._layer_options(values)
         )
         if not values["stages"]:
             return layer
@@ -231,15 +241,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """Registers the hyperparameters, and returns the values in use."""
         # First, so that a grid search goes through all else before it.
         rate = self._ask(hp, "learning_rate")
-        kind = _checks.one_of("attention", self._ask(hp, "attention"), KINDS)
+        every = ("none", *self.layers)
+        kind = _checks.one_of("attention", self._ask(hp, "attention"), every)
         values = {"learning_rate": rate, "attention": kind}
         # Where a function chooses the kind, there is no such hyperparameter.
         known = kinds_of(hp)
-        for name, kinds in DIMENSIONS.items():
+        for name, kinds in {**DIMENSIONS, "stages": every[1:]}.items():
             if name == "reduction_ratio" and self.fixes_se:
                 # No hyperparameter: KerasTuner mixes up two of one name.
                 kinds = kinds[1:]
-            possible = [k for k in known or KINDS if k in kinds]
+            possible = [k for k in known or every if k in kinds]
             if not possible:
                 continue
             scope: Any = contextlib.nullcontext()
@@ -269,10 +280,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _layer_options(self, values):
         kind = values["attention"]
+        if kind not in ATTENTION:
+            # A layer of the user's has its own defaults.
+            return {}
         options = {}
         for name in DIMENSIONS:
             value = values.get(name)
-            if value is None or name == "stages":
+            if value is None:
                 continue
             value = _as_argument(name, value)
             # The values of the paper are the defaults of the layers.
@@ -297,8 +311,6 @@ def _choices(name, value):
     """Returns the values to choose from as a tuple, checked by a layer."""
     if value is None or callable(value):
         return value
-    if name == "attention":
-        return _checks.subset(name, value, KINDS)
     single = isinstance(value, str) or not hasattr(value, "__iter__")
     chosen = [value] if single else list(value)
     if name.endswith("pool_types"):
@@ -311,7 +323,7 @@ def _choices(name, value):
     for choice in chosen:
         if name == "learning_rate":
             _checks.positive_number(name, choice)
-        else:
+        elif name != "attention":
             CBAM(**{name: _as_argument(name, choice)})
     return tuple(chosen)
 

@@ -464,7 +464,10 @@ def _code(layer):
     if layer is None:
         return "None  # no attention"
     options = (f"{name}={value!r}" for name, value in layer.keywords.items())
-    return f"cbam_keras.{layer.func.__name__}({', '.join(options)})"
+    module, name = layer.func.__module__, layer.func.__name__
+    if module.startswith("cbam_keras."):
+        module = "cbam_keras"
+    return f"{module}.{name}({', '.join(options)})"
 
 
 def _verdict(search, trials, confirmed, chosen, missing):
