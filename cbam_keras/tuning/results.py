@@ -151,16 +151,15 @@ class SearchResults(_terminal.Tabular):
 
     def _content(self):
         names = ("attention", "reduction_ratio", "kernel_size")
-        trials = zip(self.trials, self._records(), strict=True)
         return {
             "trials": [
                 {
                     **dict.fromkeys(names),
-                    **record,
-                    "values": trial.values,
+                    **trial.values,
                     "score": trial.val_accuracy,
+                    **vars(trial),
                 }
-                for trial, record in trials
+                for trial in self.trials
             ],
             "confirmation": [
                 {**row.options, **dataclasses.asdict(row)}
@@ -174,11 +173,10 @@ class SearchResults(_terminal.Tabular):
         }
 
     def _records(self):
-        records = [{**trial.values, **vars(trial)} for trial in self.trials]
-        return [
-            {name: value for name, value in record.items() if name != "values"}
-            for record in records
-        ]
+        rows = [{**trial.values, **vars(trial)} for trial in self.trials]
+        for row in rows:
+            del row["values"]
+        return rows
 
     def __str__(self) -> str:
         trials, *confirmation = (
@@ -300,13 +298,7 @@ def keep_networks(folder: Any, count: int) -> Any:
 
 
 def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
-    """Writes the results of a search whose trials have ended; returns them.
-
-    Args:
-        search: A `Search`.
-        folder: Its `StudyFolder`, opened.
-        workers: Integer, how many processes share the confirmation.
-    """
+    """Confirms a `Search` whose trials have ended, and writes its results."""
     with folder.locked():
         by_name = keep_networks(folder, search.keep)
     trials = tuple(by_name.values())
@@ -315,10 +307,10 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         outcomes = [f"{trial.outcome} ({trial.message})" for trial in trials]
         raise RuntimeError(
             f"None of the {len(trials)} trials finished, first "
-            f"{'; '.join(outcomes[:3]) or 'none, as the space is empty'}. All "
-            f'are in "{folder.path / study.RESULTS}", with their tracebacks. '
-            "Fix the cause, and search again in another folder, or overwrite "
-            "this one (overwrite=True, or --overwrite on the command line)"
+            f"{'; '.join(outcomes[:3])}. Fix the cause, and search again in "
+            "another folder, or overwrite this one (overwrite=True, or "
+            "--overwrite on the command line). Tracebacks are in "
+            f'"{folder.path / study.RESULTS}"'
         )
     results = SearchResults(trials, finished[0], 0.0, folder.path)
     # Before the confirmation, which takes as long as several trials.
@@ -399,11 +391,7 @@ def _to_confirm(finished):
 
 
 def _confirm(search, folder, finished, workers):
-    """Trains the best configurations and the controls from fresh seeds.
-
-    Returns the `Confirmed`, a sentence for each that did not finish, and the
-    results of all trainings.
-    """
+    """Returns the `Confirmed`, sentences about failures, and all results."""
     if not search.seeds:
         return (), [], None
     trials = _to_confirm(finished)

@@ -187,10 +187,7 @@ class Search:
         return canonical(values)
 
     def layer_of(self, values: Mapping[str, Any]) -> Any:
-        """Returns the attention layer of a trial as a `functools.partial`.
-
-        `None` without attention, and where the hypermodel is not ours.
-        """
+        """Returns the attention layer of a trial, not yet called, if any."""
         if not self.is_ours:
             return None
         attention = self.hypermodel.attention_for(_hyperparameters(values))
@@ -224,11 +221,7 @@ class Search:
         return itertools.islice(wanted, self.max_trials if self.is_list else 1)
 
     def _explore(self):
-        """Finds the space, and returns the network of the defaults.
-
-        Hyperparameters that networks ask for only under a condition are found
-        by changing one value at a time.
-        """
+        """Finds the space, and returns the network of the defaults."""
 
         def ask(hp):
             build = functools.partial(self._network, hp, self.data)
@@ -239,7 +232,8 @@ class Search:
         study.check_loads(network)
         if self.is_ours:
             ask = self.hypermodel.attention_for
-        # The list grows.
+        # What networks ask for under a condition is found by changing one
+        # value at a time. The list grows.
         for hp in self.space.space:
             met = {parent.name: parent.values[0] for parent in hp.conditions}
             # Of a range the end.
@@ -439,19 +433,10 @@ def _check_hypermodel(hypermodel):
 
 
 def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
-    """Estimates how long a search takes, by timing steps of one network.
+    """Estimates how long `search` takes, by timing steps of one network.
 
-    What `cbam-keras tune --dry-run` runs; writes nothing. All trainings are
-    counted as those of CBAM nearest to the paper's, or of the network of the
-    defaults; networks over the budget are counted as if they were trained.
-
-    Args:
-        workers: Positive integer, how many workers will share the trainings.
-            Defaults to `1`.
-        **arguments: See `search`.
-
-    Returns:
-        A `study.Estimate`.
+    All trainings are counted as those of CBAM nearest to the paper's, or of
+    the network of the defaults, also if they are over the budget.
     """
     with _inspection.same_randomness():
         search = Search(**arguments)
@@ -462,12 +447,8 @@ def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
         trials, total = _hyperband(epochs)
         trials += len(controls(search.space))
         total += len(controls(search.space)) * epochs
-    kinds = kinds_of(search.space)
-    others = [kind for kind in kinds if kind not in (*PLAIN, "se")]
-    confirmed = len(kinds) - len(others)
-    if others or not kinds:
-        confirmed += min(CANDIDATES, points - confirmed)
-    again = confirmed * len(search.seeds)
+    fixed = [k for k in kinds_of(search.space) if k in (*PLAIN, "se")]
+    again = min(points, len(fixed) + CANDIDATES) * len(search.seeds)
     dearest = (controls(search.space) or [point(search.space).values])[-1]
     planned = dataclasses.replace(
         search.study,

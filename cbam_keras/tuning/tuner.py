@@ -15,7 +15,6 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
@@ -38,23 +37,12 @@ MAX_RESTARTS = 3
 
 
 def run(
-    search: Any,
-    folder: Any,
-    call: Callable[..., Any],
-    workers: int,
-    tensorboard: bool,
+    search: Any, folder: Any, call: Any, workers: int, tensorboard: bool
 ) -> bool:
-    """Runs the trials of a search, as far as they are missing.
+    """Runs the trials of a `Search` that its opened `StudyFolder` lacks.
 
-    Args:
-        search: A `Search`.
-        folder: Its `StudyFolder`, opened.
-        call: The call of `search` that this process was asked for.
-        workers: Positive integer.
-        tensorboard: Boolean, whether to write logs.
-
-    Returns:
-        Whether this process is to write the results.
+    `call` is the call of `search` that workers make, too. Returns whether
+    this process is to write the results.
     """
     most = search.max_trials or 0
     if folder.content.get("searched", -1) < most:
@@ -200,20 +188,11 @@ def _oracle_of(search):
     )
 
 
-def run_workers(call: Callable[..., Any], output: Any, workers: int) -> None:
+def run_workers(call: Any, output: Any, workers: int) -> None:
     """Runs the trials by KerasTuner's chief and workers, and waits for them.
 
-    Each makes the same call of `search`. A worker that dies is started again
-    under its name, and goes on with its trial.
-
-    Args:
-        call: Function that takes `output`, `overwrite` and `workers`.
-        output: Path of the output folder.
-        workers: Positive integer.
-
-    Raises:
-        TypeError: If the call cannot be given to another process.
-        RuntimeError: If the chief dies, or a worker again and again.
+    A worker that dies is started again under its name, and goes on with its
+    trial.
     """
     payload = study.payload_of(
         functools.partial(call, output=output, overwrite=False, workers=1)
