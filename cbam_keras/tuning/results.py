@@ -262,6 +262,7 @@ def _trials_in(content):
     """Returns the trials in `results.json` by their names, in their order."""
     variants = content["settings"]["variants"]
     numbers = {name: number for number, name in enumerate(variants, 1)}
+    workers = content.get("workers", {})
     same = ("message", "best_epoch", "parameters", "macs", "seconds")
     return {
         cell["variant"]: Trial(
@@ -271,7 +272,7 @@ def _trials_in(content):
             val_accuracy=cell["metrics"].get("val_accuracy"),
             val_loss=cell["metrics"].get("val_loss"),
             epochs=len(cell["history"]),
-            worker=cell["metrics"].get("worker"),
+            worker=workers.get(cell["variant"], cell["metrics"].get("worker")),
             **{name: cell[name] for name in same},
         )
         for cell in content["cells"]
@@ -484,7 +485,9 @@ def _verdict(search, trials, confirmed, chosen, missing):
         row = chosen
         if chosen not in with_attention:
             verdict += "no attention: "
-            row = _best(with_attention)
+            # SE is a control.
+            others = [r for r in with_attention if r.attention != "se"]
+            row = _best(others or with_attention)
         measured = row.compared.measured
         verdict += f"{study.judge(row.compared.network, measured, 'none')}."
     if len(trials) == 1:

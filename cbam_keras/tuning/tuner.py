@@ -113,7 +113,10 @@ class Tuner(keras_tuner.Tuner):
                 folder.refresh()
                 settings = dict(folder.content["settings"])
                 settings["variants"] |= {name: variant.describe()}
-                folder.add(settings=settings)
+                workers = folder.content.get("workers", {})
+                if NAME in os.environ:
+                    workers = {**workers, name: os.environ[NAME]}
+                folder.add(settings=settings, workers=workers)
             number = list(settings["variants"]).index(name) + 1
             past = hp.values.get("tuner/initial_epoch", 0)
             after = f", from epoch {past} on" if past else ""
@@ -137,8 +140,6 @@ class Tuner(keras_tuner.Tuner):
             outcome = dataclasses.replace(
                 outcome, seconds=sum(row["seconds"] for row in rows)
             )
-            if outcome.finished and NAME in os.environ:
-                outcome.metrics["worker"] = os.environ[NAME]
             best = study.best_file(path) if outcome.finished else None
             folder.record(outcome, best)
         with folder.locked():
