@@ -64,14 +64,10 @@ def test_the_best_model_is_the_one_that_was_tested(trained):
     assert model.layers[-2].units == trained.best.values["units"]
 
 
-def test_a_data_frame_has_a_row_per_trial(trained):
-    pytest.importorskip("pandas")
+def test_tables_tell_the_trials(trained):
     frame = trained.to_dataframe()
     assert list(frame["units"]) == [t.values["units"] for t in trained.trials]
     assert set(frame["outcome"]) == {"finished"}
-
-
-def test_tables_tell_the_trials(trained):
     with (trained.output / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["number"]) for row in rows] == [1, 2]
@@ -90,31 +86,12 @@ def test_tables_tell_the_trials(trained):
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="TensorBoard is its")
 def test_logs_for_tensorboard_are_written_for_each_trial(trained):
-    pytest.importorskip("tensorboard")
     for trial in trained.trials:
-        own = hparams_of(trained.output, trial.values)
-        assert own == (trial.values, trial.val_accuracy)
-
-
-def hparams_of(output, values):
-    """Returns the values and the accuracy of a trial from its event file."""
-    from tensorboard.backend.event_processing import event_accumulator
-    from tensorboard.plugins.hparams import plugin_data_pb2
-    from tensorboard.util import tensor_util
-
-    (folder,) = (output / "tensorboard").glob(f"*units={values['units']}*")
-    events = event_accumulator.EventAccumulator(str(folder))
-    events.Reload()
-    content = events.SummaryMetadata("_hparams_/session_start_info")
-    data = plugin_data_pb2.HParamsPluginData()
-    data.ParseFromString(content.plugin_data.content)
-    (accuracy,) = events.Tensors("val_accuracy")
-    values = {
-        key: getattr(value, value.WhichOneof("kind"))
-        for key, value in data.session_start_info.hparams.items()
-    }
-    accuracy = tensor_util.make_ndarray(accuracy.tensor_proto)
-    return values, pytest.approx(float(accuracy), abs=1e-6)
+        units = trial.values["units"]
+        files = trained.output.glob(f"tensorboard/*units={units}*/events*")
+        content = b"".join(path.read_bytes() for path in files)
+        assert b"_hparams_/session_start_info" in content
+        assert b"val_accuracy" in content
 
 
 def test_a_model_that_comes_compiled_keeps_optimizer_and_loss(quick, tmp_path):

@@ -216,13 +216,12 @@ class SearchResults(_terminal.Tabular):
                 str(row.trial),
                 row.compared.network,
                 f"{row.compared.validation_accuracy:.2%}",
-                f"{row.test_accuracy:.2%}",
-                _points(row.difference),
-                " to ".join(map(_points, row.interval or ())),
+                row.compared.measured.mean_cell(),
+                row.compared.measured.difference_cell(),
             )
             for row in self.confirmation
         ]
-        columns = ("test accuracy", "difference to none", "95 % interval")
+        columns = ("test accuracy (%)", "difference to none")
         seeds = ", ".join(map(str, self.confirmation[0].seeds))
         title = f"Confirmation: trained again, mean over seeds {seeds}"
         yield _columns(*columns), [rows], title
@@ -231,11 +230,6 @@ class SearchResults(_terminal.Tabular):
 def _columns(*names):
     names = "trial", "values", "val accuracy", *names
     return {**dict.fromkeys(names, "right"), "values": "left"}
-
-
-def _points(value):
-    """Returns a difference of accuracies in percentage points."""
-    return "" if value is None else f"{100 * value:+.2f}"
 
 
 def _counted(trials):
@@ -317,15 +311,17 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
     # Before the confirmation, which takes as long as several trials.
     with folder.locked():
         _write_trials(results, search.data.name)
-    confirmed, missing, details = _confirm(search, folder, finished, workers)
+    names = {trial.number: name for name, trial in by_name.items()}
+    to_confirm = {names[t.number]: t for t in _to_confirm(finished)}
+    confirmed, missing, details = _confirm(search, folder, to_confirm, workers)
     chosen = _best(confirmed)
     best, place = finished[0], folder.path
     if chosen is None:
         details = study.Results.of(place, folder.content)
-        name = next(name for name, trial in by_name.items() if trial is best)
     else:
+        place = place / CONFIRMATION
         best = next(t for t in trials if t.number == chosen.trial)
-        name, place = name_of(best.values), place / CONFIRMATION
+    name = names[best.number]
     network = max(
         (outcome for outcome in details.finished if outcome.variant == name),
         key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
@@ -376,26 +372,24 @@ def _write_trials(results, name):
 
 
 def _to_confirm(finished):
-    """Returns the best trial of each control, then the best of the others.
-
-    By names, as variants of a study.
-    """
-    groups: dict[str, dict[str, Trial]] = {"none": {}, "se": {}, "": {}}
+    """Returns the best trial of each control, then the best of the others."""
+    groups: dict[str, list[Trial]] = {"none": [], "se": [], "": []}
+    different = {}
     for trial in finished:
+        # Hyperband tries the same values for different numbers of epochs.
+        different.setdefault(name_of(trial.values), trial)
+    for trial in different.values():
         kind = trial.values.get("attention", "")
         kind = "none" if kind in PLAIN else kind
-        group = groups[kind if kind in groups else ""]
-        # Hyperband tries the same values for different numbers of epochs.
-        group.setdefault(name_of(trial.values), trial)
-    plain, se, others = (list(group.items()) for group in groups.values())
-    return dict([*plain[:1], *se[:1], *others[:CANDIDATES]])
+        groups[kind if kind in groups else ""].append(trial)
+    plain, se, others = groups.values()
+    return [*plain[:1], *se[:1], *others[:CANDIDATES]]
 
 
-def _confirm(search, folder, finished, workers):
+def _confirm(search, folder, trials, workers):
     """Returns the `Confirmed`, sentences about failures, and all results."""
     if not search.seeds:
         return (), [], None
-    trials = _to_confirm(finished)
     plain = [n for n, t in trials.items() if t.values.get("attention") in PLAIN]
     results = study.run(
         dataclasses.replace(

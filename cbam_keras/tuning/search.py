@@ -21,6 +21,7 @@ from cbam_keras.tuning.results import (
     report,
 )
 from cbam_keras.tuning.space import (
+    MAX_LISTED,
     PLAIN,
     SE_REDUCTION_RATIO,
     canonical,
@@ -37,8 +38,6 @@ from cbam_keras.tuning.space import (
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
-# Larger spaces are sampled, not listed.
-MAX_LISTED = 20_000
 
 
 class Classification(study.Classification):
