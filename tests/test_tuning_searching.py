@@ -180,11 +180,11 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again(timed):
 
 @pytest.mark.parametrize(
     ("name", "text", "times"),
-    # Of 4 units, 2 activations with bias or not, and a range, which counts as
-    # ten values. Those of Hyperband are what test_tuning_trials.py sees: 3
+    # Of 4 units, tanh or relu with bias or not, and a range: ten values and
+    # the default. Those of Hyperband are what test_tuning_trials.py sees: 3
     # trials of one epoch, one of which gets two more, and 2 of three.
     [
-        ("grid", "80 trials of 240 epochs", 80),
+        ("grid", "132 trials of 396 epochs", 132),
         ("bayesian", "14 trials of 42 epochs", 14),
         ("hyperband", "6 trials of 11 epochs", 4),
     ],

@@ -308,9 +308,12 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
             f'"{folder.path / study.RESULTS}"'
         )
     results = SearchResults(trials, finished[0], 0.0, folder.path)
-    # Before the confirmation, which takes as long as several trials.
-    with folder.locked():
-        _write_trials(results, search.data.name)
+    written = study.as_written(results._content())["trials"]
+    if folder.content.get("trials") != written:
+        # Before the confirmation, which takes as long as several trials.
+        with folder.locked():
+            _write_trials(results, search.data.name)
+            folder.add(trials=written)
     names = {trial.number: name for name, trial in by_name.items()}
     to_confirm = {names[t.number]: t for t in _to_confirm(finished)}
     confirmed, missing, details = _confirm(search, folder, to_confirm, workers)
@@ -326,30 +329,38 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         (outcome for outcome in details.finished if outcome.variant == name),
         key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
     )
-    metrics = network.metrics
-    if chosen is None:
+    described = study.as_written(
+        {
+            "trial": best.number,
+            "values": best.values,
+            **{name: getattr(network, name) for name in DESCRIBED},
+            **network.metrics,
+        }
+    )
+    best_file = folder.path / "best.keras"
+    known = folder.content.get("best_network", {})
+    if described.items() <= known.items() and best_file.exists():
+        described = known
+    elif chosen is None:
         # No trial was measured on the test images.
         model = keras.saving.load_model(place / network.file)
-        metrics = metrics | search.task.evaluate(model, search.data)
+        described |= search.task.evaluate(model, search.data)
     layer = search.layer_of(best.values)
     results = dataclasses.replace(
         results,
         best=best,
-        test_accuracy=metrics["test_accuracy"],
+        test_accuracy=described["test_accuracy"],
         confirmation=confirmed,
         verdict=_verdict(search, trials, confirmed, chosen, missing),
         best_options=dict(layer.keywords) if layer else {},
         code=_code(layer) if search.is_ours else "",
     )
     with folder.locked():
-        with _files.replacing(folder.path / "best.keras") as beside:
-            shutil.copyfile(place / network.file, beside)
-        known = {name: getattr(network, name) for name in DESCRIBED}
-        _files.write_json(
-            folder.path / "best.json",
-            {"trial": best.number, "values": best.values, **known, **metrics},
-        )
-        folder.add(**results._content())
+        if described is not known:
+            with _files.replacing(best_file) as beside:
+                shutil.copyfile(place / network.file, beside)
+            _files.write_json(folder.path / "best.json", described)
+        folder.add(**results._content(), best_network=described)
     return results
 
 

@@ -59,7 +59,7 @@ def point(space: Any, **values: Any) -> Any:
 
 
 def count_points(space: Any) -> int:
-    """Returns how many points a space has; a range counts as ten values."""
+    """Returns how many points a space has, as far as they can be listed."""
     return sum(1 for _ in itertools.islice(grid(space), MAX_LISTED + 1))
 
 
