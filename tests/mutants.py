@@ -299,7 +299,7 @@ MUTANTS = (
         "trial.val_accuracy,",
     ),
     Mutant(
-        "tuning/report.py",
+        "tuning/results.py",
         "test_tuning_confirmation.py",
         "key=lambda row: row.compared.validation_accuracy,",
         "key=lambda row: row.test_accuracy,",

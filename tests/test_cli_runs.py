@@ -49,7 +49,7 @@ OTHERWISE = """
     model no_report process processes quiet recipe resume seed stages
 """.split()
 SPACE = {
-    "--attention cbam se": {"attention": {"cbam", "se"}},
+    "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
     "--kernel-size 5": {"kernel_size": {5}},
     "--order parallel": {"order": {"parallel"}},
@@ -198,7 +198,7 @@ def test_options_make_the_search_space(asked):
     hypermodel = asked["hypermodel"]
     assert hypermodel.identity_init is False
     hp = keras_tuner.HyperParameters()
-    hypermodel.declare_hyperparameters(hp)
+    hypermodel.attention_for(hp)
     found = {own.name: set(own.values) for own in hp.space}
     for option, values in SPACE.items():
         assert found.items() >= values.items(), option

@@ -157,7 +157,6 @@ LATE = {
     "_fused.torch_passes": {"torch"},
     "detection.detector": {"keras_hub"},
     "tuning.hypermodel": {"keras_tuner"},
-    "tuning.processes": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }
 
@@ -315,7 +314,7 @@ INSIDES = {
     "test_process": "_process",
     "test_random_kills": "_files",
     "test_terminal": "_terminal",
-    "test_tuning_workers": "_files tuning.processes tuning.search",
+    "test_tuning_workers": "tuning.search tuning.tuner",
     "training_checks": "study.checkpoints",
 }
 

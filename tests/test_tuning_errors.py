@@ -1,4 +1,6 @@
-"""Wrong arguments of a search, reported before any work."""
+"""Wrong arguments, reported before any work; trials that fail."""
+
+import json
 
 import keras
 import networks
@@ -34,16 +36,16 @@ def lambda_model(hp):
         (
             {"algorithm": "hyperband", "max_trials": 3},
             ValueError,
-            "follows from the epochs",
+            "follow from the epochs",
         ),
         ({"max_parameters": 0}, ValueError, "`max_parameters` must be a pos"),
         ({"max_macs": -1}, ValueError, "`max_macs` must be a positive"),
-        ({"confirm": -1}, ValueError, "`confirm` must be a number of seeds"),
+        ({"confirm": -1}, ValueError, "`confirm` must be a positive"),
         ({"keep": 0}, ValueError, "`keep` must be a positive integer"),
         ({"tensorboard": "yes"}, TypeError, "`tensorboard` must be True"),
         ({"output": 3}, TypeError, "`output` must be the path of a folder"),
         ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
-        ({"hypermodel": OwnLoop()}, ValueError, "`fit` .* would not be called"),
+        ({"hypermodel": OwnLoop()}, TypeError, "`fit` .* would not be called"),
         (
             {"hypermodel": lambda hp: None},
             TypeError,
@@ -80,3 +82,83 @@ def test_data_options_are_for_data_by_name(tmp_path):
     options = {"output": output, "data_options": {"seed": 1}}
     with pytest.raises(ValueError, match="data_options={'seed': 1}"):
         tuning.search(tuning_checks.mlp, images, tuning_checks.ONE, **options)
+
+
+# Trials that fail are recorded, while the others go on.
+
+ERRORS = [
+    (ZeroDivisionError("by zero"), "error", "ZeroDivisionError: by zero"),
+    (MemoryError(), "out of memory", "MemoryError: no message"),
+    # As JAX and PyTorch report it.
+    (RuntimeError("RESOURCE_EXHAUSTED: ..."), "out of memory", "EXHAUSTED"),
+    (
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA"),
+        "out of memory",
+        "CUDA",
+    ),
+    (keras_tuner.errors.FatalError("stop"), "error", "stop"),
+]
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    exhausted = tf.errors.ResourceExhaustedError(None, None, "OOM")
+    ERRORS.append((exhausted, "out of memory", "OOM"))
+
+
+def of_units(hp):
+    return networks.mlp(hp.Int("units", 2, 4))
+
+
+def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
+    """All in a row, where KerasTuner would give up after three."""
+
+    def build(hp):
+        index = hp.Int("index", -1, len(ERRORS))
+        if 0 <= index < len(ERRORS):
+            raise ERRORS[index][0]
+        return networks.mlp()
+
+    count = len(ERRORS) + 2
+    found = tuning_checks.search(
+        tmp_path / "run", "grid", hypermodel=build, max_trials=count
+    )
+    first, *failed, last = found.trials
+    cells = json.loads((found.output / "results.json").read_text())["cells"]
+    assert first.outcome == last.outcome == "finished"
+    for trial, (error, outcome, message) in zip(failed, ERRORS, strict=True):
+        assert trial.outcome == outcome
+        assert message in trial.message
+        assert trial.val_accuracy is None
+        assert type(error).__name__ in cells[trial.number - 1]["traceback"]
+    assert "2 finished, 2 error, " in str(found)
+
+
+def test_a_loss_that_is_no_number_is_reported(quick, tmp_path):
+    def loss(model):
+        return float("nan") if model.layers[-2].units == 3 else 1.0
+
+    tuning_checks.score(quick, lambda model: 0.5, loss)
+    found = tuning_checks.search(tmp_path / "run", "grid", hypermodel=of_units)
+    outcomes = [trial.outcome for trial in found.trials]
+    assert outcomes == ["finished", "diverged", "finished"]
+    assert "nan" in found.trials[1].message
+    assert found.best.number == 1
+
+
+def test_a_network_over_the_budget_is_not_trained(quick, tmp_path):
+    # 27 u + 10 parameters, 26 u multiply-accumulates.
+    parameters, macs = (
+        tuning_checks.search(
+            tmp_path / name, "grid", hypermodel=of_units, **{name: most}
+        ).trials
+        for name, most in (("max_parameters", 91), ("max_macs", 60))
+    )
+    assert [trial.parameters for trial in parameters] == [64, 91, 118]
+    finished = [trial.outcome == "finished" for trial in parameters]
+    assert finished == [True, True, False]
+    assert "118 parameters, of at most 91" in parameters[2].message
+    finished, *over = macs
+    assert finished.outcome == "finished"
+    for trial, count in zip(over, (78, 104), strict=True):
+        assert (trial.outcome, trial.epochs) == ("over budget", 0)
+        assert f"{count} MACs, of at most 60" in trial.message

@@ -1,5 +1,7 @@
 """The search space: what it holds, and which network its values stand for."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def space_of(**options):
     """Returns a hypermodel and all of its hyperparameters."""
     hypermodel = tuning.CBAMHyperModel(SHAPE, 5, **options)
     hp = keras_tuner.HyperParameters()
-    hypermodel.declare_hyperparameters(hp)
+    hypermodel.attention_for(hp)
     return hypermodel, hp
 
 
@@ -102,14 +104,16 @@ def test_the_default_space_is_cbam_and_two_controls():
         "reduction_ratio": {2, 4, 8, 16},
         "kernel_size": {3, 5, 7},
     }
-    assert hypermodel.layer_options(chosen(hp, attention="se")) == {
+    assert hypermodel.attention_for(chosen(hp, attention="se")).keywords == {
         "reduction_ratio": 4,
         "identity_init": True,
     }
     # Ratios that are given are those of SE as well.
     hypermodel, hp = space_of(reduction_ratio=(4, 8))
-    values = chosen(hp, attention="se", reduction_ratio=8)
-    assert hypermodel.layer_options(values)["reduction_ratio"] == 8
+    layer = hypermodel.attention_for(
+        chosen(hp, attention="se", reduction_ratio=8)
+    )
+    assert layer.keywords["reduction_ratio"] == 8
 
 
 @pytest.mark.parametrize(
@@ -176,18 +180,34 @@ def test_a_function_gets_what_attention_takes():
         got.append(attention)
         return keras.Sequential([keras.Input(SHAPE), layers.Flatten()])
 
-    fixed = (False, True)
-    for stages in (False, fixed, lambda hp: [hp.Boolean("early"), True]):
+    for stages in (False, 2):
         hypermodel, hp = space_of(model=build, attention="cbam", stages=stages)
-        model = hypermodel.build(hp)
+        model = hypermodel.build(chosen(hp, stage1=False))
         # The network ends in numbers of any size.
         assert model.loss.from_logits
-    everywhere, *others = got
+    everywhere, (first, second) = got
     assert isinstance(everywhere(name="gate"), CBAM)
-    assert len(others) == 2
-    for first, second in others:
-        assert first is None
-        assert isinstance(second(name="gate"), CBAM)
+    assert first is None
+    assert isinstance(second(name="gate"), CBAM)
+
+
+class Gate(layers.Layer):
+    def call(self, inputs):
+        return 0.5 * inputs
+
+
+def test_a_layer_of_ones_own_is_a_kind():
+    half = functools.partial(layers.Rescaling, 0.5)
+    hypermodel, hp = space_of(attention=("none", Gate, half, "cbam"))
+    kind = next(own for own in hp.space if own.name == "attention")
+    assert kind.values == ["none", "Gate", "Rescaling", "cbam"]
+    values = chosen(hp, attention="Gate")
+    assert values.values == {"attention": "Gate"}
+    model = hypermodel.network(values)
+    assert sum(isinstance(layer, Gate) for layer in model.layers) == 3
+    # Alone, too: a class is not a function of hyperparameters.
+    hypermodel, hp = space_of(attention=Gate)
+    assert isinstance(hypermodel.attention_for(hp)(name="gate"), Gate)
 
 
 def test_a_fixed_value_is_listed_but_not_searched():
@@ -241,16 +261,17 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
     [
         ({"model": "resnet19"}, ValueError, 'Did you mean "resnet18"'),
         ({"attention": ()}, ValueError, "`attention` must be one or"),
+        ({"attention": ["none", "cbm"]}, ValueError, 'Did you mean "cbam"'),
+        ({"attention": [CBAM()]}, TypeError, "layer classes, or callables"),
         ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
-        ({"order": "first"}, ValueError, "`order` must be one or several"),
-        ({"spatial_pool_types": "avg+conv"}, ValueError, "`spatial_pool_t"),
+        ({"order": "first"}, ValueError, "`order` must be one of"),
+        ({"spatial_pool_types": "avg+mix"}, ValueError, "`spatial_pool_t"),
+        ({"kernel_size": (3, 4)}, ValueError, "`kernel_size` must be an odd"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"identity_init": 1}, TypeError, "`identity_init` must be True"),
-        ({"stages": 4}, ValueError, 'Model "tiny" has 3 stages'),
-        ({"model": "mobilenet", "stages": 1}, ValueError, "has no stages"),
-        ({"model": min, "stages": True}, ValueError, "known by name"),
-        ({"stages": (False,) * 3}, ValueError, "attention somewhere"),
-        ({"stages": (1, 0, 1)}, TypeError, "must be True or False"),
+        ({"stages": 4}, ValueError, "model='tiny', which has 3"),
+        ({"model": "mobilenet", "stages": 1}, ValueError, "which has 0"),
+        ({"model": min, "stages": True}, ValueError, "`stages` must be True"),
     ],
 )
 def test_wrong_values_are_reported(options, error, message):

@@ -1,14 +1,13 @@
 """Processes that share the trials of a search."""
 
-import contextlib
+import pathlib
 
 import pytest
 import tuning_checks
 
 from cbam_keras import study, tuning
-from cbam_keras._files import InUse
-from cbam_keras.tuning import processes
-from cbam_keras.tuning.search import plan
+from cbam_keras.tuning import tuner
+from cbam_keras.tuning.search import Search
 
 pytestmark = pytest.mark.usefixtures("few_digits", "quick")
 
@@ -21,8 +20,7 @@ class Worker:
     ended: list[str] = []
 
     def __init__(self, index, workers, payload, environment):
-        self.environment = environment
-        self.key = environment.get("KERASTUNER_TUNER_ID", str(index))
+        self.key = environment["KERASTUNER_TUNER_ID"]
         self.started.append(environment)
         left = self.endings.get(self.key, [])
         self.failure = left.pop(0) if left else ""
@@ -40,28 +38,18 @@ class Worker:
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(monkeypatch):
     """Returns a function that runs workers that end in certain ways."""
 
-    def run(algorithm="hyperband", **endings):
+    def run(**endings):
         monkeypatch.setattr(Worker, "endings", endings)
         monkeypatch.setattr(Worker, "started", [])
         monkeypatch.setattr(Worker, "ended", [])
-        search = plan(
-            *(tuning_checks.mlp, "mnist5k", tuning_checks.ONE),
-            algorithm=algorithm,
-            confirm=0,
-        )
-        data = search.task.load(search.recipe)
-        search = search.explored(data, None)
-        folder = search.folder(tmp_path / "run", data)
-        with folder.opened():
-            processes.run_workers(search, folder, 2, False)
+        tuner.run_workers(tuning.search, pathlib.Path("run"), 2)
         return Worker.started
 
     monkeypatch.setattr(study, "Worker", Worker)
-    monkeypatch.setattr(study, "payload_of", lambda function: b"")
-    monkeypatch.setattr(processes, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(tuner, "SECONDS_BETWEEN_LOOKS", 0)
     return run
 
 
@@ -70,15 +58,10 @@ def test_trials_that_follow_from_others_have_a_chief(run):
     names = [own["KERASTUNER_TUNER_ID"] for own in (chief, *workers)]
     assert names == ["chief", "worker-0", "worker-1"]
     assert chief["CUDA_VISIBLE_DEVICES"] == ""
-    assert (
-        len({own["KERASTUNER_ORACLE_PORT"] for own in (chief, *workers)}) == 1
-    )
+    ports = {own["KERASTUNER_ORACLE_PORT"] for own in (chief, *workers)}
+    assert len(ports) == 1
     # When the workers have ended, so has the search.
     assert sorted(Worker.ended) == sorted(names)
-
-
-def test_trials_of_a_list_need_no_chief(run):
-    assert run("grid") == [{}, {}]
 
 
 def test_a_worker_that_dies_is_started_again_under_its_name(run):
@@ -100,32 +83,36 @@ def test_processes_that_die_again_and_again_end_the_search(run, endings):
     )
 
 
-def test_the_role_of_a_process_is_that_of_keras_tuner(monkeypatch):
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-chief01")
-    assert processes.role() is None
-    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "node17")
-    assert processes.role() == "chief"
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-1")
-    assert processes.role() == "worker"
+@pytest.mark.parametrize(
+    ("variables", "results"),
+    [
+        ({}, True),
+        ({"KERASTUNER_TUNER_ID": "chief"}, True),
+        ({"KERASTUNER_TUNER_ID": "worker-1"}, False),
+        # A chief that was started by --workers.
+        ({"KERASTUNER_TUNER_ID": "chief", "CBAM_KERAS_WORKER": "1"}, False),
+    ],
+)
+def test_the_results_are_written_by_one_process(
+    monkeypatch, tmp_path, variables, results
+):
+    if variables:
+        variables["KERASTUNER_ORACLE_IP"] = "node17"
+    monkeypatch.setattr(tuner.Tuner, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(tuner.Tuner, "search", lambda *_, **__: None)
+    search = Search(tuning_checks.mlp, "mnist5k", tuning_checks.ONE)
+    folder = study.StudyFolder(tmp_path / "run", search.study, search.data)
+    with folder.opened():
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert tuner.run(search, folder, tuning.search, 1, False) is results
+        assert ("searched" in folder.content) is results
 
 
-def test_what_another_process_trains_is_left_to_it(tmp_path, monkeypatch):
-    claim, claims = study.StudyFolder.claim, []
-
-    @contextlib.contextmanager
-    def claimed(folder, name, seed):
-        claims.append(name)
-        if claims.count(name) == 1 and len(claims) in (1, 2):
-            raise InUse("lock")
-        with claim(folder, name, seed):
-            yield
-
-    monkeypatch.setattr(study.StudyFolder, "claim", claimed)
-    found = tuning_checks.search(tmp_path / "run", "grid", max_trials=3)
-    first, second, third, *again = claims
-    assert again == [first, second]
-    # Numbers are those of the list.
-    assert [trial.number for trial in found.trials] == [1, 2, 3]
+def test_the_worker_of_a_trial_is_noted(monkeypatch, tmp_path):
+    monkeypatch.setenv("CBAM_KERAS_WORKER", "2")
+    found = tuning_checks.search(tmp_path / "run", "grid", max_trials=1)
+    assert found.trials[0].worker == 2
 
 
 @pytest.mark.parametrize(
@@ -140,6 +127,4 @@ def test_what_another_process_trains_is_left_to_it(tmp_path, monkeypatch):
 def test_whether_trials_are_known_before_the_first(algorithm, ranges, known):
     rate = (lambda hp: hp.Float("rate", 0.1, 1)) if ranges else 0.1
     hypermodel = tuning.CBAMHyperModel(learning_rate=rate)
-    search = plan(hypermodel, "mnist5k", None, algorithm=algorithm)
-    data = search.task.load(search.recipe)
-    assert search.explored(data, None).is_list is known
+    assert Search(hypermodel, "mnist5k", algorithm=algorithm).is_list is known

@@ -1,24 +1,20 @@
 """Search for the best attention with KerasTuner.
 
-- `search`: `search`, and its arguments, checked.
+- `search`: `search`, its arguments, and how long it takes.
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: points of its space: listed, drawn, named.
-- `tuner`: trials, trained once each; KerasTuner's oracles and loop.
-- `processes`: several processes on one machine.
-- `results`: results of a search.
-- `report`: its files, the best trained again from fresh seeds, the verdict.
-- `estimate`: what a search would train, and how long it takes.
+- `tuner`: trials that KerasTuner proposes, by one process or several.
+- `results`: results of a search, its confirmation and its verdict.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from cbam_keras import _checks
-from cbam_keras.tuning.estimate import SearchEstimate, estimate
 from cbam_keras.tuning.results import Confirmed, SearchResults, Trial
 from cbam_keras.tuning.search import (
     ALGORITHMS,
-    default_output,
     default_recipe,
+    estimate,
     search,
 )
 

@@ -3,24 +3,29 @@
 import contextlib
 import functools
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import keras_tuner
 
 from cbam_keras import _checks, comparison, study
-from cbam_keras.layers import ATTENTION, ORDERS, POOLS
+from cbam_keras.layers import ATTENTION, CBAM
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe
-from cbam_keras.tuning.space import PAPER, kinds_of, point
+from cbam_keras.tuning.space import (
+    PAPER,
+    SE_REDUCTION_RATIO,
+    SHOWN_IF_CHANGED,
+    kinds_of,
+)
 
+REDUCTION_RATIOS = (2, 4, 8, 16)
 KINDS = ("none", *ATTENTION)
-# Values of `None`; beside CBAM, SE is a control: one network.
-REDUCTION_RATIOS, SE_REDUCTION_RATIO = (2, 4, 8, 16), 4
-# Further hyperparameters, and the kinds of attention that have them.
+# Hyperparameters of the layers, and the kinds of attention that have them.
 DIMENSIONS = {
-    "kernel_size": ("cbam", "spatial"),
+    "reduction_ratio": ("se", "channel", "cbam"),
+    "kernel_size": ("spatial", "cbam"),
     "order": ("cbam",),
     "channel_pool_types": ("channel", "cbam"),
     "spatial_pool_types": ("spatial", "cbam"),
@@ -62,7 +67,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
         attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
-            `"cbam"`. Defaults to `("none", "se", "cbam")`.
+            `"cbam"`, and layers of your own: a class, or in a sequence any
+            callable that takes `name` and returns a layer. These have the
+            hyperparameters `stage1`, ... only. Defaults to
+            `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of `"se"`, `"channel"` and
             `"cbam"`. Defaults to `None`, which means `(2, 4, 8, 16)`, and
             `4` for `"se"`.
@@ -75,13 +83,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `"avg+max"`, or a sequence of these. Defaults to `"avg+max"`.
         spatial_pool_types: Pools of the spatial gate of `"spatial"` and
             `"cbam"`, likewise, or `"conv"`. Defaults to `"avg+max"`.
-        stages: Where attention is. `False`: everywhere. `True`: searched, for
-            the residual networks known by name, with a Boolean per stage,
-            `stage1`, `stage2`, ... A positive integer: likewise with so many
-            stages, for a function as `model` that takes a list. A sequence
-            of Booleans fixes them, one per stage; a function returns such a
-            sequence. Attention in no stage is left to `"none"`. Defaults to
-            `False`.
+        stages: Whether to search in which stages attention is, with a
+            Boolean per stage, `stage1`, `stage2`, ...: `True` for the
+            residual networks known by name, a number of stages for a
+            function as `model` that takes a list. Attention in no stage is
+            left to `"none"`. Defaults to `False`, everywhere.
         learning_rate: Positive numbers. Defaults to `None`, which means that
             of the recipe in `tuning.search`, and 0.01 elsewhere.
         identity_init: Boolean, whether attention layers return exactly their
@@ -124,16 +130,24 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         super().__init__(name=name)
         if not callable(model):
             _checks.one_of("model", model, NETWORKS)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
         if classes is not None:
             classes = _checks.positive_integer("classes", classes)
+        self.input_shape = None if input_shape is None else tuple(input_shape)
         self.classes = classes
         self.model = model
-        self.stages = _stages(stages, model)
         self.identity_init = _checks.boolean("identity_init", identity_init)
-        given = {
+        self.fixes_se = reduction_ratio is None
+        if isinstance(attention, str | type):
+            attention = (attention,)
+        self.layers: dict[str, Any] = dict(ATTENTION)
+        if not callable(attention):
+            # Checks layers of the user's, and names them.
+            checked = comparison.attention_layers(attention, "", None)
+            attention = [name for name, *_ in checked]
+            self.layers |= {n: x for n, x, _ in checked if n not in KINDS}
+        values = {
             "attention": attention,
-            "reduction_ratio": reduction_ratio,
+            "reduction_ratio": reduction_ratio or REDUCTION_RATIOS,
             "kernel_size": kernel_size,
             "order": order,
             "channel_pool_types": channel_pool_types,
@@ -141,22 +155,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "learning_rate": learning_rate,
         }
         self.options = {
-            name: value
-            if value is None or callable(value)
-            else _choices(name, value)
-            for name, value in given.items()
+            name: _choices(name, value) for name, value in values.items()
         }
-
-    def declare_hyperparameters(self, hp: Any) -> None:
-        """Registers the whole space, without building a network."""
-        self._choose(hp)
-        known = kinds_of(hp)
-        # CBAM first, which has most. A function may choose any kind.
-        for kind in known and [k for k in KINDS[1:] if k in known] or KINDS[1:]:
-            # As if this kind was chosen, for nested hyperparameters.
-            probe = point(hp, **({"attention": kind} if known else {}))
-            self._choose(probe, kind)
-            hp.merge(probe.space, overwrite=False)
+        self.options["stages"] = _stages(stages, model)
 
     def attention_for(self, hp: Any) -> Any:
         """Returns what `attention=` takes, for your own build function.
@@ -172,7 +173,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if values["attention"] == "none":
             return None
         layer = functools.partial(
-            ATTENTION[values["attention"]], **self._layer_options(values)
+            self.layers[values["attention"]], **self._layer_options(values)
         )
         if not values["stages"]:
             return layer
@@ -184,19 +185,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         Args:
             hp: A `keras_tuner.HyperParameters`.
         """
-        rate = self._choose(hp)["learning_rate"]
-        return PAPER["learning_rate"] if rate is None else float(rate)
-
-    def layer_options(self, hp: Any) -> dict[str, Any]:
-        """Returns the keyword arguments of the attention layer.
-
-        Those of a pool or an order as in the paper, the layer's defaults, are
-        left out. Without attention there are none.
-
-        Args:
-            hp: A `keras_tuner.HyperParameters`.
-        """
-        return self._layer_options(self._choose(hp))
+        return float(
+            self._choose(hp)["learning_rate"] or PAPER["learning_rate"]
+        )
 
     def network(self, hp: Any, images: Any = None) -> keras.Model:
         """Returns the network of these hyperparameters, not compiled.
@@ -209,11 +200,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         attention = self.attention_for(hp)
         if callable(self.model):
             return self.model(attention)
-        shape, classes = self.input_shape, self.classes
-        if images is not None:
-            shape = shape or images.image_shape
-            classes = classes or len(images.class_names)
-        if shape is None or classes is None:
+        shape = self.input_shape or getattr(images, "image_shape", None)
+        classes = self.classes or len(getattr(images, "class_names", ()))
+        if not shape or not classes:
             raise ValueError(
                 "A network known by name needs the shape of its images and "
                 "the number of classes. Received: input_shape="
@@ -248,172 +237,113 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         )
         return model
 
-    def with_fixed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns values with the ratio of SE, which KerasTuner leaves out.
-
-        Args:
-            values: Mapping, hyperparameters to values.
-        """
-        fixed = self.options["reduction_ratio"] is None
-        if fixed and values.get("attention") == "se":
-            return {**values, "reduction_ratio": SE_REDUCTION_RATIO}
-        return dict(values)
-
-    def without_attention(self, values: dict[str, Any]) -> bool:
-        """Returns whether all stages are off, which is the same as `"none"`.
-
-        Args:
-            values: Dictionary, hyperparameters to values.
-        """
-        if not isinstance(self.stages, int) or not self.stages:
-            return False
-        stages = range(1, self.stages + 1)
-        return all(values.get(f"stage{n}") is False for n in stages)
-
-    def _choose(self, hp, kind=None):
-        """Registers the hyperparameters, and returns those in use."""
+    def _choose(self, hp):
+        """Registers the hyperparameters, and returns the values in use."""
         # First, so that a grid search goes through all else before it.
-        rate = self._ask(hp, "learning_rate", self.options["learning_rate"])
-        chosen = self._ask(hp, "attention", self.options["attention"])
-        kind = _checks.one_of("attention", kind or chosen, KINDS)
-        values: dict[str, Any] = {"learning_rate": rate, "attention": kind}
-        ratios = self.options["reduction_ratio"]
-        if ratios is None and kind == "se":
-            # No hyperparameter: KerasTuner mixes up two of one name.
-            values["reduction_ratio"] = SE_REDUCTION_RATIO
-        else:
-            kinds = ("cbam", "channel", *(("se",) if ratios else ()))
-            with _only_for(hp, kind, kinds) as exists:
-                values["reduction_ratio"] = exists and self._ask(
-                    hp, "reduction_ratio", ratios or REDUCTION_RATIOS
-                )
-        for name, kinds in DIMENSIONS.items():
-            with _only_for(hp, kind, kinds) as exists:
-                values[name] = exists and self._ask(
-                    hp, name, self.options[name]
-                )
-        with _only_for(hp, kind, KINDS[1:]) as exists:
-            values["stages"] = exists and self._ask_stages(hp)
+        rate = self._ask(hp, "learning_rate")
+        every = ("none", *self.layers)
+        kind = _checks.one_of("attention", self._ask(hp, "attention"), every)
+        values = {"learning_rate": rate, "attention": kind}
+        # Where a function chooses the kind, there is no such hyperparameter.
+        known = kinds_of(hp)
+        for name, kinds in {**DIMENSIONS, "stages": every[1:]}.items():
+            if name == "reduction_ratio" and self.fixes_se:
+                # No hyperparameter: KerasTuner mixes up two of one name.
+                kinds = kinds[1:]
+            possible = [k for k in known or every if k in kinds]
+            if not possible:
+                continue
+            scope: Any = contextlib.nullcontext()
+            if known:
+                scope = hp.conditional_scope("attention", possible)
+            with scope:
+                value = self._ask(hp, name, kind in kinds)
+            if kind in kinds:
+                values[name] = value
+        if kind == "se":
+            values.setdefault("reduction_ratio", SE_REDUCTION_RATIO)
         return values
 
-    def _ask(self, hp, name, options):
-        if options is None or callable(options):
-            return options and options(hp)
+    def _ask(self, hp, name, is_active=True):
+        options = self.options[name]
+        if callable(options):
+            # It may compute with values, which inactive ones do not have.
+            return options(hp) if is_active else None
+        if name == "stages":
+            stages = range(1, options + 1)
+            return [hp.Boolean(f"stage{n}", default=True) for n in stages]
+        if options is None:
+            return None
         if len(options) == 1:
             return hp.Fixed(name, options[0])
         return hp.Choice(name, list(options), default=_default(name, options))
 
-    def _ask_stages(self, hp):
-        if callable(self.stages):
-            return [bool(stage) for stage in self.stages(hp)]
-        if isinstance(self.stages, tuple):
-            return list(self.stages)
-        return [
-            hp.Boolean(f"stage{stage}", default=True)
-            for stage in range(1, self.stages + 1)
-        ]
-
     def _layer_options(self, values):
         kind = values["attention"]
-        if kind == "none":
+        if kind not in ATTENTION:
+            # A layer of the user's has its own defaults.
             return {}
-        options = {
-            name: values[name]
-            for name in ("reduction_ratio", "kernel_size")
-            if values[name]
-        }
-        for name in ("order", "channel_pool_types", "spatial_pool_types"):
-            value = values[name]
+        options = {}
+        for name in DIMENSIONS:
+            value = values.get(name)
+            if value is None:
+                continue
+            value = _as_argument(name, value)
             # The values of the paper are the defaults of the layers.
-            if value and value != PAPER[name]:
-                if name != "order" and value != "conv":
-                    split = isinstance(value, str)
-                    value = tuple(value.split("+") if split else value)
-                if kind != "cbam":
-                    name = name.removeprefix(f"{kind}_")
-                options[name] = value
+            if name in SHOWN_IF_CHANGED:
+                if value == _as_argument(name, PAPER[name]):
+                    continue
+            if kind != "cbam":
+                name = name.removeprefix(f"{kind}_")
+            options[name] = value
         return {**options, **comparison.start_options(kind, self.identity_init)}
-
-
-@contextlib.contextmanager
-def _only_for(hp, kind, kinds):
-    """Context of hyperparameters that only these kinds of attention have.
-
-    Gives whether this kind is one of them.
-    """
-    possible = [value for value in kinds_of(hp) if value in kinds]
-    scope: Any = contextlib.nullcontext()
-    # Where a function chooses the kind, there is no such hyperparameter.
-    if possible and kind in kinds:
-        scope = hp.conditional_scope("attention", possible)
-    with scope:
-        yield kind in kinds
 
 
 def _default(name, options):
     if name == "attention":
         return next((a for a in ("none", "cbam") if a in options), options[0])
-    wanted = PAPER[name]
-    if isinstance(wanted, str):
-        return wanted if wanted in options else options[0]
-    return min(options, key=lambda value: abs(value - wanted))
+    if isinstance(PAPER[name], str):
+        return PAPER[name] if PAPER[name] in options else options[0]
+    return min(options, key=lambda value: abs(value - PAPER[name]))
 
 
 def _choices(name, value):
-    """Returns the values to choose from as a tuple, checked."""
-    if name in ("attention", "order"):
-        choices = KINDS if name == "attention" else ORDERS
-        return _checks.subset(name, value, choices)
+    """Returns the values to choose from as a tuple, checked by a layer."""
+    if value is None or callable(value):
+        return value
     single = isinstance(value, str) or not hasattr(value, "__iter__")
-    check = {
-        "reduction_ratio": _checks.positive_integer,
-        "kernel_size": _checks.odd_integer,
-        "learning_rate": _checks.positive_number,
-    }.get(name, _pools)
-    chosen = tuple(check(name, one) for one in ([value] if single else value))
+    chosen = [value] if single else list(value)
+    if name.endswith("pool_types"):
+        chosen = [v if isinstance(v, str) else "+".join(v) for v in chosen]
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(
             f"`{name}` must be one or several values, each at most once. "
             f"Received: {name}={value!r}"
         )
-    return chosen
+    for choice in chosen:
+        if name == "learning_rate":
+            _checks.positive_number(name, choice)
+        elif name != "attention":
+            CBAM(**{name: _as_argument(name, choice)})
+    return tuple(chosen)
 
 
-def _pools(name, value):
-    """Returns pools as "avg+max"."""
-    if name == "spatial_pool_types" and value in ("conv", ("conv",)):
-        return "conv"
-    split = value.split("+") if isinstance(value, str) else value
-    return "+".join(_checks.subset(name, split, POOLS))
+def _as_argument(name, value):
+    """Returns a value as layers take it, pools as a tuple."""
+    if name.endswith("pool_types") and value != "conv":
+        return tuple(value.split("+") if isinstance(value, str) else value)
+    return value
 
 
 def _stages(value, model):
+    """Returns how many stages are searched."""
     known = None if callable(model) else STAGES.get(model, OTHER_STAGES)
-    if callable(value):
-        return value
-    if value is False:
-        return 0
-    if value is True:
-        if not known:
-            raise ValueError(
-                "`stages=True` needs a residual network known by name, whose "
-                "number of stages is known. Received: stages=True, "
-                f"model={model!r}. For a function, give the number of stages"
-            )
-        return known
-    if hasattr(value, "__iter__") and not isinstance(value, str):
-        value = tuple(_checks.boolean("stages", stage) for stage in value)
-        if not any(value):
-            raise ValueError(
-                "`stages` must have attention somewhere; without is "
-                f'attention="none". Received: stages={value}'
-            )
-        count = len(value)
-    else:
-        value = count = _checks.positive_integer("stages", value)
-    if known is not None and count != known:
+    count = known if value is True else value
+    if value is not False and (not count or known not in (None, count)):
+        has = "" if known is None else f", which has {known} of them"
         raise ValueError(
-            f'Model "{model}" has {known or "no"} stages that take attention '
-            f"of their own. Received: stages={value!r}"
+            "`stages` must be True for a residual network known by name, for "
+            "a function the number of stages that take attention of their "
+            f"own. Received: stages={value!r}, model={model!r}{has}"
         )
-    return value
+    return _checks.positive_integer("stages", count) if count else 0

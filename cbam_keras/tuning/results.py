@@ -1,17 +1,32 @@
-"""Results of a search: its trials, their order, and tables."""
+"""Results of a search: trials, the confirmation, a verdict, and their files.
+
+The highest accuracy of many trials is partly luck. So the best configurations
+and the controls are trained again, with seeds that the search did not use.
+One configuration is chosen by its validation accuracy over these seeds, and
+judged by its test accuracy.
+"""
 
 import collections
+import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable
 from typing import Any
 
-from cbam_keras import _terminal, comparison, study
-from cbam_keras.tuning.space import label
+import keras
+
+from cbam_keras import _files, _terminal, comparison, plotting, study
+from cbam_keras.tuning.space import PLAIN, label, name_of
 
 # How many trials the table shows.
 MAX_ROWS = 20
+CONFIRMATION = "confirmation"
+# How many configurations are confirmed, besides the controls.
+CANDIDATES = 2
+# Of the network in `best.keras`, what `best.json` holds beside the metrics.
+DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +50,8 @@ class Trial:
         macs: Integer, multiply-accumulates for one image, or `None` where
             they cannot be counted.
         seconds: Number, of training and validation in this trial.
-        worker: String, the number or name of the worker that ran it, or
-            `None` if there was only one process.
+        worker: The number or name of the worker that ran it, or `None` if
+            there was only one process.
     """
 
     number: int
@@ -50,7 +65,7 @@ class Trial:
     parameters: int | None
     macs: int | None
     seconds: float
-    worker: str | None = None
+    worker: int | str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Confirmed:
             latter, and if there is none.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference; `None` like the difference, and for one seed.
-        compared: A `comparison.Compared`, with more of the same.
+        compared: The row of the comparison, with more of the same.
     """
 
     trial: int
@@ -81,7 +96,7 @@ class Confirmed:
     test_accuracy: float
     difference: float | None
     interval: tuple[float, float] | None
-    compared: comparison.Compared
+    compared: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +108,11 @@ class SearchResults(_terminal.Tabular):
 
     Attributes:
         trials: Tuple of `Trial`, in the order they began.
-        best: The `Trial` of the highest validation accuracy; of several the
-            one with the lowest validation loss, then the fewest parameters.
-        test_accuracy: Number in [0, 1], of the network of `best` after its
-            best epoch.
+        best: The `Trial` of the chosen configuration: of those confirmed, no
+            attention included, the one of the highest mean validation
+            accuracy; without confirmation the best trial.
+        test_accuracy: Number in [0, 1], of the network in `best.keras`: the
+            training of that configuration which validates best.
         output: Path of the folder with all files.
         confirmation: Tuple of `Confirmed`: no attention, SE, and the best
             few others, as far as they are in the space; empty without
@@ -104,10 +120,10 @@ class SearchResults(_terminal.Tabular):
         verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
-            that the verdict is about; without confirmation, of the best trial
-            with attention. Empty if there is none, and if the search was not
-            over a `CBAMHyperModel`.
-        code: String, a line of code that makes this layer, or an empty one.
+            of `best`. Empty without attention, and if the search was not over
+            a `CBAMHyperModel`.
+        code: String, a line of code that makes this layer, or `None` without
+            attention. Empty if the search was not over a `CBAMHyperModel`.
     """
 
     trials: tuple[Trial, ...]
@@ -126,28 +142,41 @@ class SearchResults(_terminal.Tabular):
         `"reduction_ratio"`, `"kernel_size"` (`null` where it has none) and
         its other hyperparameters, `"score"` (the validation accuracy in
         [0, 1]), and what `Trial` holds. `"confirmation"` has one per
-        `Confirmed`: `"attention"`, its options, `"seeds"`,
-        `"test_accuracy"`, `"difference"`, `"interval"`. `"verdict"` is a
-        string, and so is `"code"`.
+        `Confirmed`, with its options. `"verdict"` is a string, and so is
+        `"code"`.
         """
-        confirmation = []
-        for row in self.confirmation:
-            content = dataclasses.asdict(row)
-            del content["compared"]
-            confirmation.append({**content.pop("options"), **content})
         return json.dumps(
-            {
-                "trials": [_as_json(trial) for trial in self.trials],
-                "confirmation": confirmation,
-                "verdict": self.verdict,
-                "best": self.best.number,
-                "best_options": self.best_options,
-                "code": self.code,
-                "test_accuracy": self.test_accuracy,
-                "output": str(self.output),
-            },
-            indent=2,
+            {**self._content(), "output": str(self.output)}, indent=2
         )
+
+    def _content(self):
+        names = ("attention", "reduction_ratio", "kernel_size")
+        return {
+            "trials": [
+                {
+                    **dict.fromkeys(names),
+                    **trial.values,
+                    "score": trial.val_accuracy,
+                    **vars(trial),
+                }
+                for trial in self.trials
+            ],
+            "confirmation": [
+                {**row.options, **dataclasses.asdict(row)}
+                for row in self.confirmation
+            ],
+            "verdict": self.verdict,
+            "best": self.best.number,
+            "best_options": self.best_options,
+            "code": self.code,
+            "test_accuracy": self.test_accuracy,
+        }
+
+    def _records(self):
+        rows = [{**trial.values, **vars(trial)} for trial in self.trials]
+        for row in rows:
+            del row["values"]
+        return rows
 
     def __str__(self) -> str:
         trials, *confirmation = (
@@ -156,99 +185,62 @@ class SearchResults(_terminal.Tabular):
         )
         lines = [
             trials,
-            counted(self.trials),
-            f"Trial {self.best.number} has a test accuracy of "
-            f"{self.test_accuracy:.2%}: best.keras, best.json.",
+            _counted(self.trials),
             *confirmation,
             self.verdict,
+            f"best.keras, best.json: {label(self.best.values)}, with a test "
+            f"accuracy of {self.test_accuracy:.2%}.",
             f"To use it: {self.code}" if self.code else "",
         ]
         return "\n".join(filter(None, lines))
 
-    def _records(self):
-        return records(self.trials)
-
     def _tables(self):
-        yield table(
-            f"Best trials in {self.output}",
-            [
-                {
-                    "trial": str(trial.number),
-                    "values": label(trial.values),
-                    "val accuracy": f"{trial.val_accuracy:.2%}",
-                    "epochs": str(trial.epochs),
-                    "parameters": f"{trial.parameters:,}",
-                    "MMACs": "?"
-                    if trial.macs is None
-                    else f"{trial.macs / 1e6:,.4g}",
-                    "seconds": f"{trial.seconds:.1f}",
-                }
-                for trial in ranked(self.trials)[:MAX_ROWS]
-            ],
-        )
-        if self.confirmation:
-            seeds = ", ".join(map(str, self.confirmation[0].seeds))
-            yield table(
-                f"Confirmation: trained again, mean over seeds {seeds}",
-                [
-                    {
-                        "trial": str(row.trial),
-                        "values": row.compared.network,
-                        "val accuracy": format(
-                            row.compared.validation_accuracy, ".2%"
-                        ),
-                        "test accuracy": f"{row.test_accuracy:.2%}",
-                        "difference to none": _points(row.difference),
-                        "95 % interval": " to ".join(
-                            map(_points, row.interval or ())
-                        ),
-                    }
-                    for row in self.confirmation
-                ],
+        rows = [
+            (
+                str(trial.number),
+                label(trial.values),
+                f"{trial.val_accuracy:.2%}",
+                str(trial.epochs),
+                f"{trial.parameters:,}",
+                f"{trial.macs / 1e6:,.4g}" if trial.macs else "?",
+                f"{trial.seconds:.1f}",
             )
+            for trial in ranked(self.trials)[:MAX_ROWS]
+        ]
+        columns = ("epochs", "parameters", "MMACs", "seconds")
+        yield _columns(*columns), [rows], f"Best trials in {self.output}"
+        if not self.confirmation:
+            return
+        rows = [
+            (
+                str(row.trial),
+                row.compared.network,
+                f"{row.compared.validation_accuracy:.2%}",
+                row.compared.measured.mean_cell(),
+                row.compared.measured.difference_cell(),
+            )
+            for row in self.confirmation
+        ]
+        columns = ("test accuracy (%)", "difference to none")
+        seeds = ", ".join(map(str, self.confirmation[0].seeds))
+        title = f"Confirmation: trained again, mean over seeds {seeds}"
+        yield _columns(*columns), [rows], title
 
 
-def table(title: str, rows: list[dict[str, str]]) -> tuple:
-    """Returns the arguments of `_terminal.render`, numbers to the right."""
-    columns = dict.fromkeys(rows[0] if rows else (), "right")
-    columns |= {"values": "left"}
-    return columns, [[tuple(row.values()) for row in rows]], title
+def _columns(*names):
+    names = "trial", "values", "val accuracy", *names
+    return {**dict.fromkeys(names, "right"), "values": "left"}
 
 
-def _points(value):
-    """Returns a difference of accuracies in percentage points."""
-    return "" if value is None else f"{100 * value:+.2f}"
-
-
-def _as_json(trial):
-    content = dataclasses.asdict(trial)
-    values = content.pop("values")
-    names = ("attention", "reduction_ratio", "kernel_size")
-    return {
-        **{name: values.get(name) for name in names},
-        **values,
-        "values": values,
-        "score": content.pop("val_accuracy"),
-        **content,
-    }
-
-
-def records(trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """Returns a dictionary of plain values per trial."""
-    rows = []
-    for trial in trials:
-        row = dataclasses.asdict(trial)
-        # A hyperparameter may be called like an attribute.
-        values = {
-            f"{name}_value" if name in row else name: value
-            for name, value in row.pop("values").items()
-        }
-        rows.append({"number": row.pop("number"), **values, **row})
-    return rows
+def _counted(trials):
+    counts = collections.Counter(trial.outcome for trial in trials)
+    each = ", ".join(f"{count} {name}" for name, count in counts.items())
+    total = len(trials)
+    return f"{total} trial{'s' * (total != 1)}: {each}."
 
 
 def ranked(trials: Iterable[Any]) -> list[Trial]:
-    """Returns the `Trial`s that finished, the best first."""
+    """Returns the trials that finished, the best first."""
     return sorted(
         (trial for trial in trials if trial.outcome == study.FINISHED),
         key=lambda trial: (
@@ -260,22 +252,11 @@ def ranked(trials: Iterable[Any]) -> list[Trial]:
     )
 
 
-def counted(trials: Iterable[Trial]) -> str:
-    """Returns how many trials there are, by their outcomes."""
-    counts = collections.Counter(trial.outcome for trial in trials)
-    each = ", ".join(f"{count} {name}" for name, count in counts.items())
-    total = counts.total()
-    return f"{total} trial{'s' * (total != 1)}: {each}."
-
-
-def trials_in(content: Mapping[str, Any]) -> dict[str, Trial]:
-    """Returns the trials that have ended by their names, in their order.
-
-    Args:
-        content: Mapping, what `results.json` of a search holds.
-    """
+def _trials_in(content):
+    """Returns the trials in `results.json` by their names, in their order."""
     variants = content["settings"]["variants"]
     numbers = {name: number for number, name in enumerate(variants, 1)}
+    workers = content.get("workers", {})
     same = ("message", "best_epoch", "parameters", "macs", "seconds")
     return {
         cell["variant"]: Trial(
@@ -285,34 +266,235 @@ def trials_in(content: Mapping[str, Any]) -> dict[str, Trial]:
             val_accuracy=cell["metrics"].get("val_accuracy"),
             val_loss=cell["metrics"].get("val_loss"),
             epochs=len(cell["history"]),
-            worker=content.get("workers", {}).get(cell["variant"]),
+            worker=workers.get(cell["variant"], cell["metrics"].get("worker")),
             **{name: cell[name] for name in same},
         )
         for cell in content["cells"]
     }
 
 
-def keep_networks(folder: study.StudyFolder, count: int) -> dict[str, Trial]:
+def keep_networks(folder: Any, count: int) -> Any:
     """Deletes the networks of all but the best trials, within `locked`.
 
     Returns the trials by their names.
     """
     folder.refresh()
-    trials = trials_in(folder.content)
-    kept = ranked(trials.values())[:count]
-    others = [name for name, trial in trials.items() if trial not in kept]
-    delete_networks(folder, others)
-    return trials
-
-
-def delete_networks(folder: study.StudyFolder, names: Iterable[str]) -> None:
-    """Deletes the networks of these variants, within `locked`."""
-    cells = []
-    for cell in folder.content["cells"]:
-        if cell["variant"] in names:
+    trials = _trials_in(folder.content)
+    best = ranked(trials.values())[:count]
+    cells = [dict(cell) for cell in folder.content["cells"]]
+    for cell in cells:
+        if trials[cell["variant"]] not in best:
             # A process may have died before it noted the file.
             for file in (cell["file"], f"{cell['variant']}.keras"):
                 (folder.path / str(file)).unlink(missing_ok=True)
-            cell = {**cell, "file": None}
-        cells.append(cell)
+            cell["file"] = None
     folder.add(cells=cells)
+    return trials
+
+
+def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
+    """Confirms a `Search` whose trials have ended, and writes its results."""
+    with folder.locked():
+        by_name = keep_networks(folder, search.keep)
+    trials = tuple(by_name.values())
+    finished = ranked(trials)
+    if not finished:
+        outcomes = [f"{trial.outcome} ({trial.message})" for trial in trials]
+        raise RuntimeError(
+            f"None of the {len(trials)} trials finished, first "
+            f"{'; '.join(outcomes[:3])}. Fix the cause, and search again in "
+            "another folder, or overwrite this one (overwrite=True, or "
+            "--overwrite on the command line). Tracebacks are in "
+            f'"{folder.path / study.RESULTS}"'
+        )
+    results = SearchResults(trials, finished[0], 0.0, folder.path)
+    written = study.as_written(results._content())["trials"]
+    if folder.content.get("trials") != written:
+        # Before the confirmation, which takes as long as several trials.
+        with folder.locked():
+            _write_trials(results, search.data.name)
+            folder.add(trials=written)
+    names = {trial.number: name for name, trial in by_name.items()}
+    to_confirm = {names[t.number]: t for t in _to_confirm(finished)}
+    confirmed, missing, details = _confirm(search, folder, to_confirm, workers)
+    chosen = _best(confirmed)
+    best, place = finished[0], folder.path
+    if chosen is None:
+        details = study.Results.of(place, folder.content)
+    else:
+        place = place / CONFIRMATION
+        best = next(t for t in trials if t.number == chosen.trial)
+    name = names[best.number]
+    network = max(
+        (outcome for outcome in details.finished if outcome.variant == name),
+        key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
+    )
+    described = study.as_written(
+        {
+            "trial": best.number,
+            "values": best.values,
+            **{name: getattr(network, name) for name in DESCRIBED},
+            **network.metrics,
+        }
+    )
+    best_file = folder.path / "best.keras"
+    known = folder.content.get("best_network", {})
+    if described.items() <= known.items() and best_file.exists():
+        described = known
+    elif chosen is None:
+        # No trial was measured on the test images.
+        model = keras.saving.load_model(place / network.file)
+        described |= search.task.evaluate(model, search.data)
+    layer = search.layer_of(best.values)
+    results = dataclasses.replace(
+        results,
+        best=best,
+        test_accuracy=described["test_accuracy"],
+        confirmation=confirmed,
+        verdict=_verdict(search, trials, confirmed, chosen, missing),
+        best_options=dict(layer.keywords) if layer else {},
+        code=_code(layer) if search.is_ours else "",
+    )
+    with folder.locked():
+        if described is not known:
+            with _files.replacing(best_file) as beside:
+                shutil.copyfile(place / network.file, beside)
+            _files.write_json(folder.path / "best.json", described)
+        folder.add(**results._content(), best_network=described)
+    return results
+
+
+def _write_trials(results, name):
+    """Writes the table of the trials, and draws them."""
+    path, rows = results.output, results._records()
+    columns = dict.fromkeys(column for row in rows for column in row)
+    with _files.replacing(path / "trials.csv") as beside:
+        with beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(columns))
+            writer.writeheader()
+            writer.writerows(rows)
+    title = f"{name}, {_counted(results.trials)}"
+    figures = {"pareto.png": plotting.plot_pareto(results.trials, title)}
+    if any(trial.values for trial in ranked(results.trials)):
+        figures["effects.png"] = plotting.plot_search(results.trials, title)
+    for file, figure in figures.items():
+        with _files.replacing(path / file) as beside:
+            figure.savefig(beside, dpi=150)
+
+
+def _to_confirm(finished):
+    """Returns the best trial of each control, then the best of the others."""
+    groups: dict[str, list[Trial]] = {"none": [], "se": [], "": []}
+    different = {}
+    for trial in finished:
+        # Hyperband tries the same values for different numbers of epochs.
+        different.setdefault(name_of(trial.values), trial)
+    for trial in different.values():
+        kind = trial.values.get("attention", "")
+        kind = "none" if kind in PLAIN else kind
+        groups[kind if kind in groups else ""].append(trial)
+    plain, se, others = groups.values()
+    return [*plain[:1], *se[:1], *others[:CANDIDATES]]
+
+
+def _confirm(search, folder, trials, workers):
+    """Returns the `Confirmed`, sentences about failures, and all results."""
+    if not search.seeds:
+        return (), [], None
+    plain = [n for n, t in trials.items() if t.values.get("attention") in PLAIN]
+    results = study.run(
+        dataclasses.replace(
+            search.study,
+            task=search.task,
+            variants=[search.variant(t.values, n) for n, t in trials.items()],
+            seeds=search.seeds,
+            baseline=plain[0] if plain else None,
+            settings={},
+            kind="study",
+        ),
+        folder.path / CONFIRMATION,
+        workers=workers,
+    )
+    failures = {r.variant: r.failures[0] for r in results.rows if r.failures}
+    if results.baseline in failures:
+        results = dataclasses.replace(results, baseline=None)
+    confirmed = []
+    for row in comparison.compared(results):
+        if row.network in failures:
+            continue
+        trial = trials[row.network]
+        attention = trial.values.get("attention")
+        layer = search.layer_of(trial.values)
+        other = trial.values if attention is None else {}
+        confirmed.append(
+            Confirmed(
+                trial=trial.number,
+                attention=attention,
+                options=dict(layer.keywords if layer else other),
+                seeds=search.seeds,
+                test_accuracy=row.test_accuracy,
+                difference=row.difference,
+                interval=row.interval,
+                compared=dataclasses.replace(row, network=label(trial.values)),
+            )
+        )
+    missing = [
+        f"{label(trials[name].values)} is left out: {failure}."
+        for name, failure in failures.items()
+    ]
+    return tuple(confirmed), missing, results
+
+
+def _best(confirmed):
+    """Returns the configuration that validates best."""
+    return max(
+        confirmed,
+        key=lambda row: row.compared.validation_accuracy,
+        default=None,
+    )
+
+
+def _code(layer):
+    if layer is None:
+        return "None  # no attention"
+    options = (f"{name}={value!r}" for name, value in layer.keywords.items())
+    module, name = layer.func.__module__, layer.func.__name__
+    if module.startswith("cbam_keras."):
+        module = "cbam_keras"
+    return f"{module}.{name}({', '.join(options)})"
+
+
+def _verdict(search, trials, confirmed, chosen, missing):
+    """Returns whether attention improves accuracy, in a sentence or two.
+
+    Empty if no hyperparameter is named `"attention"`.
+    """
+    if not any("attention" in trial.values for trial in trials):
+        return ""
+    if not search.seeds:
+        return (
+            "Nothing is confirmed: the highest accuracy of several trials is "
+            "partly luck, and no evidence for or against attention. "
+            "confirm=3 (--confirm 3) trains the best configurations and the "
+            "controls again from fresh seeds, and compares them."
+        )
+    with_attention = [row for row in confirmed if row.attention not in PLAIN]
+    if not with_attention or len(with_attention) == len(confirmed):
+        lacking = "without" if with_attention else "with"
+        verdict = (
+            f"No network {lacking} attention was confirmed, so whether "
+            "attention improves accuracy here is not known."
+        )
+    else:
+        verdict = "Chosen by validation accuracy, "
+        row = chosen
+        if chosen not in with_attention:
+            verdict += "no attention: "
+            # SE is a control.
+            others = [r for r in with_attention if r.attention != "se"]
+            row = _best(others or with_attention)
+        measured = row.compared.measured
+        verdict += f"{study.judge(row.compared.network, measured, 'none')}."
+    if len(trials) == 1:
+        verdict += " Only one configuration was tried."
+    return " ".join([verdict, *missing])

@@ -1,30 +1,38 @@
-"""`search`: hyperparameter search for attention on your own data."""
+"""`search`, and `estimate`, how long it takes."""
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import itertools
-import numbers
+import math
 import os
-import pathlib
-import shutil
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from cbam_keras import _checks, comparison, data, study
+from cbam_keras import _checks, _inspection, comparison, study
 from cbam_keras.recipes import Recipe, find_recipe
-from cbam_keras.tuning.report import report
-from cbam_keras.tuning.results import SearchResults
+from cbam_keras.tuning.results import (
+    CANDIDATES,
+    SearchResults,
+    keep_networks,
+    report,
+)
 from cbam_keras.tuning.space import (
+    MAX_LISTED,
+    PLAIN,
+    SE_REDUCTION_RATIO,
     canonical,
+    controls,
+    count_points,
     grid,
-    is_listable,
+    kinds_of,
     name_of,
     point,
     shuffled,
+    stages_of,
 )
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
@@ -53,175 +61,189 @@ class Classification(study.Classification):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """The arguments of a search, checked; what workers get.
+class Trials(Classification):
+    """Trials are compared by their validation images, not by those to test.
 
-    Attributes:
-        hypermodel: A `keras_tuner.HyperModel` or a function.
-        name: String, a name of it that a folder can have.
-        is_ours: Boolean, whether it is a `CBAMHyperModel`.
-        by_recipe: Boolean, whether the recipe compiles its networks.
-        task: A `Classification`.
-        recipe: A `Recipe`.
-        algorithm: String.
-        max_trials: Integer, or `None` for no limit.
-        budget: A `study.Budget`.
-        keep: Integer, how many trials keep their networks.
-        seeds: Tuple of integers, of the confirmation.
-        space: A `keras_tuner.HyperParameters`, the whole space as far as it
-            is known before the first trial.
-        settings: Dictionary of what a resumed search must agree in.
+    What is noted instead is the worker that trained.
     """
 
-    hypermodel: Any
-    name: str
-    is_ours: bool
-    by_recipe: bool
-    task: Classification
-    recipe: Recipe
-    algorithm: str
-    max_trials: int | None
-    budget: study.Budget
-    keep: int
-    seeds: tuple[int, ...]
-    space: Any = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    measure = "val_accuracy"
+    measure_name = "validation accuracy"
+
+    def evaluate(self, model: keras.Model, data: Any) -> dict[str, Any]:
+        number = os.environ.get("CBAM_KERAS_WORKER")
+        return {"worker": int(number)} if number else {}
+
+
+class Search:
+    """A search: its arguments (see `search`), checked, and its space."""
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        images: Any = "crowded_mnist",
+        recipe: Recipe | str | None = None,
+        *,
+        algorithm: str = "random",
+        max_trials: int | None = None,
+        max_parameters: float | None = None,
+        max_macs: float | None = None,
+        confirm: int = 3,
+        keep: int = 3,
+        data_options: Mapping[str, Any] | None = None,
+    ):
+        if confirm != 0:
+            confirm = _checks.positive_integer("confirm", confirm)
+        # Some are needed only at the end, but checked before any work.
+        for package, extra, is_needed in (
+            ("keras_tuner", "tune", True),
+            ("matplotlib.figure", "plot", True),
+            ("rich.table", "all", True),
+            ("sklearn.gaussian_process", "tune", algorithm == "bayesian"),
+            ("scipy.stats", "tune", confirm > 1),
+        ):
+            if is_needed:
+                _checks.require(package, extra=extra)
+        from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
+        self.hypermodel = CBAMHyperModel() if hypermodel is None else hypermodel
+        _check_hypermodel(self.hypermodel)
+        kind = type(self.hypermodel)
+        self.is_ours = getattr(kind, "build", None) is CBAMHyperModel.build
+        self._network: Any = getattr(self.hypermodel, "network", None)
+        if not self.is_ours:
+            build: Any = getattr(self.hypermodel, "build", self.hypermodel)
+            self._network = lambda hp, images: build(hp)
+        self.algorithm = _checks.one_of("algorithm", algorithm, ALGORITHMS)
+        self.max_trials = _max_trials(algorithm, max_trials)
+        self.keep = _checks.positive_integer("keep", keep)
+        budget = {"parameters": max_parameters, "macs": max_macs}
+        for key, value in budget.items():
+            if value is not None:
+                budget[key] = _checks.positive_number(f"max_{key}", value)
+        recipe = default_recipe(self.hypermodel) if recipe is None else recipe
+        self.recipe = find_recipe(recipe)
+        # Of the confirmation, other than that of the search.
+        self.seeds = tuple(
+            (self.recipe.seed + number) % 2**32
+            for number in range(1, confirm + 1)
+        )
+        self.task = Classification(images, **(data_options or {}))
+        self.data = self.task.load(self.recipe)
+        self.space = _hyperparameters({})
+        network = self._explore()
+        hyperparameters: dict[str, list[Any]] = {}
+        for hp in self.space.space:
+            # Several under different conditions may have one name.
+            known = hyperparameters.setdefault(hp.name, [])
+            known.append({"kind": type(hp).__name__, **hp.get_config()})
+        identity_init = getattr(self.hypermodel, "identity_init", None)
+        # Its trials, if they are known before the first.
+        self.study = study.Study(
+            Trials(images, **(data_options or {})),
+            [self.variant(values) for values in self._points()],
+            seeds=(self.recipe.seed,),
+            recipe=self.recipe,
+            budget=study.Budget(**budget),
+            settings={
+                "model": self.name,
+                "space": hyperparameters,
+                "identity_init": identity_init,
+                "network": study.fingerprint(network),
+                "algorithm": algorithm,
+                "seed": self.recipe.seed,
+            },
+            kind="tune",
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the hypermodel, which a folder can have."""
+        model: Any = getattr(self.hypermodel, "model", self.hypermodel)
+        if not isinstance(model, str):
+            model = getattr(model, "__name__", type(model).__name__)
+        return "".join(c if c.isalnum() else "_" for c in model)
 
     @functools.cached_property
     def is_list(self) -> bool:
         """Whether all trials are known before the first."""
-        if self.algorithm == "random":
-            return is_listable(self.space)
-        return self.algorithm == "grid"
-
-    def points(self, space: Any) -> Iterator[dict[str, Any]]:
-        """Yields the points of a list, in their order."""
-        every: Any = grid(space)
-        if self.algorithm == "random":
-            every = shuffled(space, self.recipe.seed)
-        for values in every:
-            if not (self.is_ours and self.hypermodel.without_attention(values)):
-                yield self.values_of(values)
+        ranges = [
+            hp
+            for hp in self.space.space
+            if type(hp).__name__ == "Float" and hp.step is None
+        ]
+        return self.algorithm == "grid" or (
+            self.algorithm == "random"
+            and not ranges
+            and count_points(self.space) <= MAX_LISTED
+        )
 
     def values_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values of a trial that decide on its network."""
-        if self.is_ours:
-            values = self.hypermodel.with_fixed(values)
+        if self.is_ours and self.hypermodel.fixes_se:
+            if values.get("attention") == "se":
+                values = {**values, "reduction_ratio": SE_REDUCTION_RATIO}
         return canonical(values)
 
-    def hyperparameters(self, values: Mapping[str, Any]) -> Any:
-        """Returns `keras_tuner.HyperParameters` with these values."""
-        keras_tuner = _checks.require("keras_tuner", extra="tune")
-        hp = keras_tuner.HyperParameters()
-        hp.values = dict(values)
-        return hp
-
     def layer_of(self, values: Mapping[str, Any]) -> Any:
-        """Returns the attention layer of a trial as a `functools.partial`.
-
-        `None` without attention, and where the hypermodel is not ours.
-        """
+        """Returns the attention layer of a trial, not yet called, if any."""
         if not self.is_ours:
             return None
-        attention = self.hypermodel.attention_for(self.hyperparameters(values))
+        attention = self.hypermodel.attention_for(_hyperparameters(values))
         places = attention if isinstance(attention, list) else [attention]
         return next((layer for layer in places if layer is not None), None)
 
-    def build(self, hp: Any, images: Any) -> keras.Model:
-        """Returns the network of these hyperparameters."""
-        if self.by_recipe:
-            return self.hypermodel.network(hp, images)
-        return getattr(self.hypermodel, "build", self.hypermodel)(hp)
-
-    def build_network(self, hp: Any, images: Any) -> keras.Model:
-        """Returns the network with the seed and precision of the recipe."""
-        build = functools.partial(self.build, hp, images)
-        return study.build_seeded(build, self.recipe)
-
-    def variant(self, hp: Any, name: str) -> study.Variant:
+    def variant(
+        self, values: Mapping[str, Any], name: str | None = None
+    ) -> study.Variant:
         """Returns a trial as a variant of a study."""
-        rate = hp.values.get("learning_rate")
-        if self.by_recipe and self.hypermodel.options["learning_rate"]:
+        values = self.values_of(values)
+        rate = values.get("learning_rate")
+        if self.is_ours and self.hypermodel.options["learning_rate"]:
             # A function may compute it from other hyperparameters.
-            rate = self.hypermodel.learning_rate_for(hp)
-        build = functools.partial(self.build, hp)
-        return study.Variant(name, build, self.values_of(hp.values), rate)
+            rate = self.hypermodel.learning_rate_for(_hyperparameters(values))
+        build = functools.partial(_build, self._network, values)
+        return study.Variant(name or name_of(values), build, values, rate)
 
-    def explored(
-        self, images: data.ImageData, settings: Mapping[str, Any] | None
-    ) -> "Search":
-        """Returns the search with its space and settings.
-
-        Builds the network of the defaults, and checks it. That of a function
-        is built for each of its conditions, too, to find what they ask for.
-        """
-        space = self.hyperparameters({})
-        if hasattr(self.hypermodel, "declare_hyperparameters"):
-            self.hypermodel.declare_hyperparameters(space)
-        network = self.build_network(space, images)
-        study.check_network(network, images)
-        study.check_loads(network)
-        if not self.is_ours:
-            self._explore(space, images)
-        config: dict[str, list[Any]] = {}
-        for hp in space.space:
-            # Several under different conditions may have one name.
-            known = config.setdefault(hp.name, [])
-            known.append({"kind": type(hp).__name__, **hp.get_config()})
-        identity_init = getattr(self.hypermodel, "identity_init", None)
-        settings = {
-            **(settings or {}),
-            "model": self.name,
-            "space": config,
-            "identity_init": identity_init,
-            "network": study.fingerprint(network),
-            "algorithm": self.algorithm,
-            "seed": self.recipe.seed,
-        }
-        return dataclasses.replace(self, space=space, settings=settings)
-
-    def _explore(self, space, images):
-        """Builds a network for each condition, once.
-
-        KerasTuner repeats this until every condition was met, which may be
-        never.
-        """
-        scopes = copy.deepcopy(space.inactive_scopes)
-        for conditions in scopes:
-            met = {own.name: own.values[0] for own in conditions}
-            probe = point(space, **met)
-            # A trial with these values records the error.
-            with contextlib.suppress(Exception):
-                self.build_network(probe, images)
-            space.merge(probe.space, overwrite=False)
-            more = [s for s in probe.inactive_scopes if s not in scopes]
-            scopes += copy.deepcopy(more)
-
-    def folder(
-        self, output: str | os.PathLike, images: data.ImageData
-    ) -> study.StudyFolder:
-        """Returns the output folder, where trials are variants of a study."""
-        planned = study.Study(
-            self.task,
-            [
-                study.Variant(
-                    "default", functools.partial(self.build, self.space)
-                )
-            ],
-            seeds=(self.recipe.seed,),
-            recipe=self.recipe,
-            budget=self.budget,
-            settings=self.settings,
-            kind="tune",
+    def _points(self):
+        """Returns the points of a list; the defaults, if it is none."""
+        every: Any = grid(self.space)
+        if self.is_list and self.algorithm == "random":
+            every = shuffled(self.space, self.recipe.seed)
+        wanted = (
+            values
+            for values in every
+            # Attention in no stage is that of "none".
+            if not (self.is_ours and stages_of(values))
+            or any(stages_of(values).values())
         )
-        folder = study.StudyFolder(output, planned, images)
-        known = self.points(self.space) if self.is_list else ()
-        folder.settings["variants"] = {
-            name_of(values): values
-            for values in itertools.islice(known, self.max_trials)
-        }
-        return folder
+        return itertools.islice(wanted, self.max_trials if self.is_list else 1)
+
+    def _explore(self):
+        """Finds the space, and returns the network of the defaults."""
+
+        def ask(hp):
+            build = functools.partial(self._network, hp, self.data)
+            return study.build_seeded(build, self.recipe)
+
+        network = ask(self.space)
+        study.check_network(network, self.data)
+        study.check_loads(network)
+        if self.is_ours:
+            ask = self.hypermodel.attention_for
+        # What networks ask for under a condition is found by changing one
+        # value at a time. The list grows.
+        for hp in self.space.space:
+            met = {parent.name: parent.values[0] for parent in hp.conditions}
+            # Of a range the end.
+            is_range = hasattr(hp, "max_value")
+            for value in [hp.max_value] if is_range else hp.values:
+                probe = point(self.space, **{**met, hp.name: value})
+                # A trial with these values records the error.
+                with contextlib.suppress(Exception):
+                    ask(probe)
+                self.space.merge(probe.space, overwrite=False)
+        return network
 
 
 def search(
@@ -241,7 +263,6 @@ def search(
     workers: int = 1,
     tensorboard: bool = False,
     data_options: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
 ) -> SearchResults | None:
     """Searches for the best network and reports whether attention pays off.
 
@@ -257,17 +278,13 @@ def search(
     validation images. The configuration that validates best over these seeds
     is compared with no attention on the test images, paired by seed.
 
-    The same call given again resumes from the last finished epoch of the
-    running trial, and ends as it would have without the interruption. After
-    the end it returns the results. A call with other settings is refused,
-    and the error names what differs. Only the best trials keep their
-    networks, as `<values>.keras`.
+    The same call given again resumes, or returns the results; see
+    `training.train`. Only the best trials keep their networks, as
+    `<values>.keras`.
 
-    Several processes may make the same call on one folder, on one machine or
-    on several that share it, if all trials are known before the first: with
-    `"grid"`, and with `"random"` unless the space has ranges. Other
-    algorithms need KerasTuner's own variables, see the guide "Many GPUs,
-    clusters".
+    Several processes may make the same call on one folder with `"grid"`, and
+    with `"random"` unless the space has ranges. Other algorithms need
+    KerasTuner's own variables, see the guide "Many GPUs, clusters".
 
     Args:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
@@ -303,8 +320,7 @@ def search(
         keep: Positive integer, how many of the best trials keep the network
             of their best epoch. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
-            Defaults to `None`, which means
-            `runs/tune-<images>-<model>`.
+            Defaults to `None`, which means `runs/tune-<images>-<model>`.
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
         overwrite: Boolean, whether to start again, see `training.train`.
@@ -315,26 +331,23 @@ def search(
             TensorFlow. Defaults to `False`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
-        settings: Mapping of further settings (plain values) that a resumed
-            search must agree in. Defaults to `None`.
 
     Returns:
         A `SearchResults`; `None` in a process that KerasTuner's variables
         make one of several workers.
 
     Raises:
-        ValueError: If an argument is out of range; if the output folder
-            cannot be written, holds something else or is used by another
-            process; if the search in it has other settings or is damaged.
+        ValueError: If an argument is out of range, see also `study.run`.
         TypeError: If an argument is of a wrong kind.
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
+    call = functools.partial(search, **locals())
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
     workers = _checks.positive_integer("workers", workers)
     study.check_tensorboard(tensorboard)
-    planned = plan(
+    planned = Search(
         hypermodel,
         images,
         recipe,
@@ -348,48 +361,29 @@ def search(
     )
     if output is None:
         output = study.default_output("tune", planned.task.name, planned.name)
-    loaded = planned.task.load(planned.recipe)
-    planned = planned.explored(loaded, settings)
-    folder = planned.folder(output, loaded)
-    _check_version(folder.path)
-    with folder.opened(resume=resume, overwrite=overwrite, retry=False):
-        return _run(planned, folder, loaded, workers, tensorboard)
-
-
-def _run(planned, folder, loaded, workers, tensorboard):
-    """Runs the trials that are missing, then all that comes after them."""
-    from cbam_keras.tuning import processes, tuner
-
-    most, content = planned.max_trials, folder.content
-    before = content.get("max_trials", most)
-    if before != most and most and (before is None or most < before):
-        raise ValueError(
-            "`max_trials` may be raised when a search is resumed, not "
-            f'lowered. Received: output="{folder.path}", max_trials={most}, '
-            f"was {before}"
-        )
-    role = processes.role()
-    if not content.get("searched") or before != most:
-        study.print_if_few_steps(planned.recipe, loaded)
-        with folder.locked():
-            folder.add(max_trials=most, searched=False)
-        if role == processes.CHIEF:
-            processes.serve(planned)
-        elif workers > 1 and not role:
-            processes.run_workers(planned, folder, workers, tensorboard)
-        folder.refresh()
-        served = role == processes.CHIEF or workers > 1 and not role
-        if planned.is_list or not served:
-            trials = tuner.Trials(planned, folder, loaded, tensorboard)
-            tuner.run_trials(trials)
-    if role == processes.WORKER:
-        return None
-    with folder.locked():
-        folder.add(searched=True)
+    folder = study.StudyFolder(output, planned.study, planned.data)
     if not planned.is_list:
-        # Rounds of Hyperband went on training these.
-        shutil.rmtree(folder.cell("", 0).parent, ignore_errors=True)
-    return report(planned, folder, loaded, workers)
+        # They are known when they begin.
+        folder.settings["variants"] = {}
+    with folder.opened(resume=resume, overwrite=overwrite, retry=False):
+        if planned.is_list:
+            with warnings.catch_warnings():
+                # The results count those that failed.
+                warnings.filterwarnings("ignore", "A network is left out")
+                study.run(
+                    planned.study,
+                    folder.path,
+                    workers=workers,
+                    tensorboard=tensorboard,
+                    finish=lambda _, inner: keep_networks(inner, keep),
+                )
+        else:
+            from cbam_keras.tuning import tuner
+
+            study.print_if_few_steps(planned.recipe, planned.data)
+            if not tuner.run(planned, folder, call, workers, tensorboard):
+                return None
+        return report(planned, folder, workers)
 
 
 def default_recipe(hypermodel: Any) -> Recipe:
@@ -398,127 +392,90 @@ def default_recipe(hypermodel: Any) -> Recipe:
     return dataclasses.replace(comparison.default_recipe(model), epochs=1)
 
 
-def default_output(hypermodel: Any, images: Any) -> pathlib.Path:
-    """Returns the folder that `search` writes to by default."""
-    name = study.Classification(images).name
-    return study.default_output("tune", name, _name_of_model(hypermodel))
+def _hyperparameters(values):
+    keras_tuner = _checks.require("keras_tuner", extra="tune")
+    hp = keras_tuner.HyperParameters()
+    hp.values = dict(values)
+    return hp
 
 
-def plan(
-    hypermodel: Any,
-    images: Any,
-    recipe: Any,
-    *,
-    algorithm: str = "random",
-    max_trials: int | None = None,
-    max_parameters: float | None = None,
-    max_macs: float | None = None,
-    confirm: int = 3,
-    keep: int = 3,
-    data_options: Mapping[str, Any] | None = None,
-) -> Search:
-    """Returns the arguments of a search after checking them."""
-    # Some are needed only at the end, but checked before any work.
-    for package, extra in (
-        ("keras_tuner", "tune"),
-        ("matplotlib.figure", "plot"),
-        ("rich.table", "all"),
-        *([("sklearn.gaussian_process", "tune")] * (algorithm == "bayesian")),
-    ):
-        _checks.require(package, extra=extra)
-    from cbam_keras.tuning.hypermodel import CBAMHyperModel
-
-    hypermodel = CBAMHyperModel() if hypermodel is None else hypermodel
-    _check_hypermodel(hypermodel)
-    build = getattr(type(hypermodel), "build", None)
-    recipe = default_recipe(hypermodel) if recipe is None else recipe
-    recipe = find_recipe(recipe)
-    budget = {"parameters": max_parameters, "macs": max_macs}
-    for key, value in budget.items():
-        if value is not None:
-            budget[key] = _checks.positive_number(f"max_{key}", value)
-    return Search(
-        hypermodel=hypermodel,
-        name=_name_of_model(hypermodel),
-        is_ours=isinstance(hypermodel, CBAMHyperModel),
-        by_recipe=build is CBAMHyperModel.build,
-        task=Classification(images, **(data_options or {})),
-        recipe=recipe,
-        algorithm=_checks.one_of("algorithm", algorithm, ALGORITHMS),
-        max_trials=_max_trials(algorithm, max_trials),
-        budget=study.Budget(**budget),
-        keep=_checks.positive_integer("keep", keep),
-        seeds=_seeds(recipe, confirm),
-    )
+def _build(network, values, data):
+    return network(_hyperparameters(values), data)
 
 
 def _max_trials(algorithm, max_trials):
     if max_trials is None:
         return MAX_TRIALS if algorithm in ("random", "bayesian") else None
-    max_trials = _checks.positive_integer("max_trials", max_trials)
     if algorithm == "hyperband":
         raise ValueError(
-            'With algorithm="hyperband" the number of trials follows from '
-            "the epochs of the recipe, and `max_trials` must be None. "
-            f"Received: max_trials={max_trials}"
+            '`max_trials` must be None with algorithm="hyperband", whose '
+            "trials follow from the epochs of the recipe. Received: "
+            f"max_trials={max_trials}"
         )
-    return max_trials
-
-
-def _seeds(recipe, confirm):
-    """Returns the seeds of the confirmation, other than that of the search."""
-    if (
-        not isinstance(confirm, numbers.Integral)
-        or isinstance(confirm, bool)
-        or confirm < 0
-    ):
-        raise ValueError(
-            "`confirm` must be a number of seeds, 0 for no confirmation. "
-            f"Received: confirm={confirm!r}"
-        )
-    if confirm > 1:
-        _checks.require("scipy.stats", extra="tune")
-    seeds = (recipe.seed + number for number in range(1, int(confirm) + 1))
-    return tuple(seed % 2**32 for seed in seeds)
+    return _checks.positive_integer("max_trials", max_trials)
 
 
 def _check_hypermodel(hypermodel):
     from keras_tuner import HyperModel
 
-    is_hypermodel = isinstance(hypermodel, HyperModel)
-    if not is_hypermodel and (
-        isinstance(hypermodel, (type, keras.Model)) or not callable(hypermodel)
-    ):
+    if isinstance(hypermodel, HyperModel):
+        fits = type(hypermodel).fit is HyperModel.fit
+    else:
+        is_model = isinstance(hypermodel, (type, keras.Model))
+        fits = callable(hypermodel) and not is_model
+    if not fits:
         raise TypeError(
             "`hypermodel` must be a CBAMHyperModel, a keras_tuner.HyperModel "
-            "or a function that takes HyperParameters and returns a model. "
-            f"Received: hypermodel={hypermodel!r}"
-        )
-    if is_hypermodel and type(hypermodel).fit is not HyperModel.fit:
-        raise ValueError(
-            "Networks of a search are trained by its recipe, so `fit` of "
-            f"{type(hypermodel).__name__} would not be called. Received: "
-            f"hypermodel={hypermodel!r}. Put what differs into `build`, or "
-            "use a tuner of KerasTuner's"
+            "without a `fit` of its own, which would not be called as the "
+            "recipe trains, or a function that takes HyperParameters and "
+            f"returns a model. Received: hypermodel={hypermodel!r}"
         )
 
 
-def _name_of_model(hypermodel):
-    """Returns a name for a hypermodel that a folder can have."""
-    model = getattr(hypermodel, "model", None)
-    if hypermodel is None or isinstance(model, str):
-        name = model or "tiny"
-    else:
-        named = hypermodel if model is None else model
-        name = getattr(named, "__name__", type(named).__name__)
-    return "".join(c if c.isalnum() else "_" for c in name)
+def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
+    """Estimates how long `search` takes, by timing steps of one network.
+
+    All trainings are counted as those of CBAM nearest to the paper's, or of
+    the network of the defaults, also if they are over the budget.
+    """
+    with _inspection.same_randomness():
+        search = Search(**arguments)
+    points, epochs = count_points(search.space), search.recipe.epochs
+    trials = min(points, search.max_trials or points)
+    total = trials * epochs
+    if search.algorithm == "hyperband":
+        trials, total = _hyperband(epochs)
+        trials += len(controls(search.space))
+        total += len(controls(search.space)) * epochs
+    fixed = [k for k in kinds_of(search.space) if k in (*PLAIN, "se")]
+    again = min(points, len(fixed) + CANDIDATES) * len(search.seeds)
+    dearest = (controls(search.space) or [point(search.space).values])[-1]
+    planned = dataclasses.replace(
+        search.study,
+        task=Classification(search.data),
+        variants=[search.variant(dearest)],
+        seeds=range(math.ceil(total / epochs) + again),
+    )
+    return dataclasses.replace(
+        study.estimate(planned, workers=workers),
+        about=f"{points:,} combinations, {trials:,} trials of {total:,} epochs "
+        f"in all, and {again:,} trainings of the confirmation. Each is "
+        "counted as this network:",
+    )
 
 
-def _check_version(path):
-    if (path / "search.json").exists():
-        raise ValueError(
-            "`output` must be a new or empty folder, or hold the search to "
-            f'resume. Received: output="{path}", which holds a search of an '
-            "earlier version, which keeps its trials elsewhere. Its results "
-            "can still be read and explained. Choose another folder"
-        )
+def _hyperband(most):
+    """Returns the trials of Hyperband, and their epochs in all.
+
+    Of brackets and rounds as in Li et al., 2018, KerasTuner rounds so.
+    """
+    trials = epochs = 0
+    for bracket in range(1 + int(math.log(most, 3))):
+        size = math.ceil(1 + math.log(most, 3)) / (bracket + 1)
+        done = 0
+        for rest in range(bracket, -1, -1):
+            many, until = math.ceil(size * 3**rest), math.ceil(most / 3**rest)
+            trials += many
+            epochs += many * (until - done)
+            done = until
+    return trials, epochs

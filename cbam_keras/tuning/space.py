@@ -1,8 +1,8 @@
 """Points of a search space: listed, drawn, named."""
 
 import hashlib
+import itertools
 import json
-import math
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -19,21 +19,25 @@ PAPER: dict[str, Any] = {
     "spatial_pool_types": "avg+max",
     "learning_rate": 0.01,
 }
+# The default of SE, which is a control: one network.
+SE_REDUCTION_RATIO = 4
 # No attention, in our search space and in others.
 PLAIN = ("none", False)
+# Hyperparameters in a few words, in the order of all values.
 SHORT = {
+    "attention": "{}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
     "order": "{}",
     "channel_pool_types": "channel {}",
     "spatial_pool_types": "spatial {}",
-    "learning_rate": "rate {:.6g}",
+    "learning_rate": "rate {}",
 }
 # Shown only where they differ from the layer of the paper.
 SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
+MAX_NAME = 60
 # Larger spaces are sampled, not listed.
 MAX_LISTED = 20_000
-MAX_NAME = 60
 
 
 def kinds_of(space: Any) -> list[Any]:
@@ -54,31 +58,9 @@ def point(space: Any, **values: Any) -> Any:
     return space
 
 
-def count_points(space: Any) -> dict[Any, int]:
-    """Returns how many points each kind of attention has.
-
-    With conditions as by default; a range counts as ten values. The key is
-    `None` where no hyperparameter is named `"attention"`.
-    """
-    counts = {}
-    for kind in kinds_of(space) or [None]:
-        first = point(space, attention=kind)
-        counts[kind] = math.prod(
-            len(list(hp.values))
-            for hp in first.space
-            if first.is_active(hp) and hp.name != "attention"
-        )
-    return counts
-
-
-def is_listable(space: Any) -> bool:
-    """Returns whether a space has no ranges, and not too many points."""
-    ranges = [
-        hp
-        for hp in space.space
-        if type(hp).__name__ == "Float" and hp.step is None
-    ]
-    return not ranges and sum(count_points(space).values()) <= MAX_LISTED
+def count_points(space: Any) -> int:
+    """Returns how many points a space has, as far as they can be listed."""
+    return sum(1 for _ in itertools.islice(grid(space), MAX_LISTED + 1))
 
 
 def controls(space: Any) -> list[dict[str, Any]]:
@@ -133,20 +115,14 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     KerasTuner sends them to other processes in another order, and in single
     precision; a trial must be found again under its values.
     """
-    names = ["attention", *SHORT]
+    names = [*SHORT, *sorted(values.keys() - SHORT.keys())]
     return {
-        name: float(f"{np.float32(value):.6g}")
-        if isinstance(value, float)
-        else value
-        for name, value in sorted(
-            values.items(),
-            key=lambda item: (
-                names.index(item[0]) if item[0] in names else len(names),
-                item[0],
-            ),
-        )
+        name: float(f"{np.float32(values[name]):.6g}")
+        if isinstance(values[name], float)
+        else values[name]
+        for name in names
         # How Hyperband shares out the epochs.
-        if not name.startswith("tuner/")
+        if name in values and not name.startswith("tuner/")
     }
 
 
@@ -160,30 +136,29 @@ def name_of(values: Mapping[str, Any]) -> str:
     return f"{name[:MAX_NAME]}-{digest[:8]}"
 
 
+def stages_of(values: Mapping[str, Any]) -> dict[str, bool]:
+    """Returns which stages have attention, where that is searched."""
+    return {
+        name.removeprefix("stage"): value
+        for name, value in values.items()
+        if re.fullmatch(r"stage\d+", name)
+    }
+
+
 def label(values: Mapping[str, Any]) -> str:
     """Returns the values of a trial in a few words.
 
     What is as in the paper's layer is left out, except `r` and `k`.
     """
-    words = [str(values["attention"])] if "attention" in values else []
-    stages = {
-        name.removeprefix("stage"): value
-        for name, value in values.items()
-        if name.startswith("stage") and isinstance(value, bool)
-    }
+    words, stages = [], stages_of(values)
     # The learning rate, which every trial has, last.
     for name in sorted(values, key=lambda name: name == "learning_rate"):
         value = values[name]
-        if name == "attention" or name.removeprefix("stage") in stages:
+        if name.removeprefix("stage") in stages:
             continue
-        if name in SHOWN_IF_CHANGED and value == PAPER[name]:
-            continue
-        if name in SHORT and not isinstance(value, bool):
-            words.append(SHORT[name].format(value))
-        elif isinstance(value, float):
-            words.append(f"{name}={value:.6g}")
-        else:
-            words.append(f"{name}={value}")
+        if name not in SHOWN_IF_CHANGED or value != PAPER[name]:
+            text = f"{value:.6g}" if isinstance(value, float) else value
+            words.append(SHORT.get(name, f"{name}={{}}").format(text))
     if not all(stages.values()):
         on = [stage for stage in stages if stages[stage]]
         words.append(f"stage {'+'.join(on)}")

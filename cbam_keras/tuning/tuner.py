@@ -1,4 +1,4 @@
-"""Trials: each is trained once, whoever asks for it and how often.
+"""Searches whose trials KerasTuner proposes, by one process or several.
 
 A search is resumed by running it again from its start, in a new folder of
 KerasTuner's. A trial is kept under its values in the output folder, so those
@@ -6,11 +6,12 @@ that have been trained return at once, and the oracle proposes what it would
 have proposed.
 """
 
-import contextlib
 import dataclasses
-import itertools
+import functools
 import os
 import random
+import shutil
+import socket
 import tempfile
 import time
 import warnings
@@ -19,197 +20,142 @@ from typing import Any
 import keras_tuner
 
 from cbam_keras import _checks, study
-from cbam_keras._files import InUse
 from cbam_keras._terminal import TimeLeft
-from cbam_keras.tuning.results import keep_networks, ranked
+from cbam_keras.tuning.results import keep_networks
 from cbam_keras.tuning.space import controls, label, name_of
 
-# KerasTuner's variable: where the chief of several processes is.
-HOST = "KERASTUNER_ORACLE_IP"
-# The name or number of a worker, KerasTuner's or ours.
-WORKER = ("CBAM_KERAS_WORKER", "KERASTUNER_TUNER_ID")
-# Between two looks at what other processes have trained.
-SECONDS_OF_WAITING = 0.5
-# Of a trial, what TensorBoard compares.
-LOGGED = ("val_accuracy", "val_loss", "parameters", "macs", "seconds")
+# KerasTuner's variables: the name of a process, where the chief is.
+NAME = "KERASTUNER_TUNER_ID"
+HOST, PORT = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
+CHIEF = "chief"
+# Of each worker that is started here.
+STARTED = "CBAM_KERAS_WORKER"
+# Between two looks at the workers.
+SECONDS_BETWEEN_LOOKS = 0.2
+# How often a worker that died is started again.
+MAX_RESTARTS = 3
 
 
-class Trials:
-    """The trials of a search, each kept under its values in a folder.
+def run(
+    search: Any, folder: Any, call: Any, workers: int, tensorboard: bool
+) -> bool:
+    """Runs the trials of a `Search` that its opened `StudyFolder` lacks.
 
-    Args:
-        search: A `Search`.
-        folder: Its `StudyFolder`, opened.
-        data: The data of the search.
-        tensorboard: Boolean, whether to write logs.
+    `call` is the call of `search` that workers make, too. Returns whether
+    this process is to write the results.
     """
+    most = search.max_trials or 0
+    if folder.content.get("searched", -1) < most:
+        if workers > 1 and HOST not in os.environ:
+            run_workers(call, folder.path.absolute(), workers)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                tuner = Tuner(search, folder, tensorboard, scratch)
+                try:
+                    tuner.search(verbose=0)
+                except keras_tuner.errors.FatalError as error:
+                    raise error.__cause__ or error from None
+    # As KerasTuner tells the chief from others.
+    is_worker = HOST in os.environ and CHIEF not in os.environ.get(NAME, "")
+    if is_worker or STARTED in os.environ:
+        return False
+    with folder.locked():
+        folder.add(searched=most)
+    # Rounds of Hyperband went on training these.
+    shutil.rmtree(folder.cell("", 0).parent, ignore_errors=True)
+    return True
 
-    def __init__(
-        self,
-        search: Any,
-        folder: study.StudyFolder,
-        data: Any,
-        tensorboard: bool = False,
-    ):
-        self.search = search
-        self.folder = folder
-        self.data = data
+
+class Tuner(keras_tuner.Tuner):
+    """KerasTuner's loop over trials; a chief hands them out to workers."""
+
+    def __init__(self, search, folder, tensorboard, scratch):
+        super().__init__(_oracle_of(search), directory=scratch, overwrite=True)
+        self.wanted, self.folder = search, folder
         self.tensorboard = tensorboard
-        self.seed = search.recipe.seed
-        total = search.max_trials or len(folder.settings["variants"])
-        self.left = TimeLeft(total, "the trials")
+        self.left = TimeLeft(search.max_trials or 0, "the trials")
 
-    def run(self, hp: keras_tuner.HyperParameters) -> study.Outcome:
-        """Returns the outcome of a trial, trained if it has not been.
+    def pre_create_trial(self):
+        if HOST in os.environ:
+            # A worker asks again and again while there is nothing to do.
+            time.sleep(0.1)
 
-        Args:
-            hp: Its values. Hyperparameters that only its network asks for
-                are added.
+    def run_trial(self, trial, *args, **kwargs):
+        hp = trial.hyperparameters
+        try:
+            outcome = self._outcome(hp)
+        except Exception as error:
+            # Not a failure of the trial: it ends the search.
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        if outcome.finished:
+            return {"val_accuracy": outcome.metrics["val_accuracy"]}
+        if "tuner/epochs" in hp.values:
+            # Hyperband would leave out a round if a trial has failed.
+            return {"val_accuracy": -1.0}
+        raise keras_tuner.errors.FailedTrialError(outcome.message)
 
-        Raises:
-            InUse: If another process trains it.
-        """
-        values = self.search.values_of(hp.values)
+    def _outcome(self, hp):
+        """Returns the outcome of a trial, trained if it has not been."""
+        search, folder = self.wanted, self.folder
+        seed, values = search.recipe.seed, search.values_of(hp.values)
         hp.values |= {key: values[key] for key in hp.values if key in values}
         cell = name = name_of(values)
         if "tuner/epochs" in hp.values:
             # The rounds of Hyperband go on training one network.
             name = f"{cell}-epochs={hp.values['tuner/epochs']}"
-        outcome = self.folder.outcome(name, self.seed)
-        if outcome is None:
-            with self.folder.claim(cell, self.seed):
-                self.folder.refresh()
-                outcome = self.folder.outcome(name, self.seed)
-                if outcome is None:
-                    return self._train(hp, cell, name)
-        if not self.search.by_recipe:
-            # Its network may ask for more hyperparameters than are known.
-            with contextlib.suppress(Exception):
-                self.search.build_network(hp, self.data)
-        return outcome
-
-    def _train(self, hp, cell, name):
-        self._note(hp, name)
-        number = [*self.folder.content["settings"]["variants"]].index(name) + 1
-        past = hp.values.get("tuner/initial_epoch", 0)
-        line = f"Trial {number}"
-        if self.left.total:
-            line += f" of {self.left.total}"
-        line += f": {label(self.search.values_of(hp.values))}"
-        line += f", from epoch {past} on" if past else ""
-        line += self.left.at(number) if self.left.total else ""
-        print(line, flush=True)
-        path = self.folder.cell(cell, self.seed)
-        with study.memory_freed():
-            outcome = study.train_cell(
-                self.folder.study,
-                self.search.variant(hp, name),
-                self.seed,
-                self.data,
-                path,
-                epochs=hp.values.get("tuner/epochs"),
-                measure=False,
-                callbacks=lambda model: (
-                    [study.logs_of(self.folder.path, name)]
-                    if self.tensorboard
-                    else []
-                ),
+        with folder.claim(cell, seed):
+            folder.refresh()
+            outcome = folder.outcome(name, seed)
+            if outcome is not None:
+                return outcome
+            variant = search.variant(values, name)
+            with folder.locked():
+                folder.refresh()
+                settings = dict(folder.content["settings"])
+                settings["variants"] |= {name: variant.describe()}
+                workers = folder.content.get("workers", {})
+                if NAME in os.environ:
+                    workers = {**workers, name: os.environ[NAME]}
+                folder.add(settings=settings, workers=workers)
+            number = list(settings["variants"]).index(name) + 1
+            past = hp.values.get("tuner/initial_epoch", 0)
+            after = f", from epoch {past} on" if past else ""
+            left = self.left.at(number) if search.max_trials else ""
+            print(f"Trial {number}: {label(values)}{after}{left}", flush=True)
+            path = folder.cell(cell, seed)
+            logs = (
+                [study.logs_of(folder.path, name)] if self.tensorboard else []
             )
-        rows = [row for row in outcome.history if row["epoch"] > past]
-        seconds = sum(row["seconds"] for row in rows)
-        self.folder.record(
-            dataclasses.replace(outcome, seconds=seconds),
-            study.best_file(path) if outcome.finished else None,
-        )
-        self._note(hp, name)
-        with self.folder.locked():
-            trials = keep_networks(self.folder, self.search.keep)
-        trial, best = trials[name], ranked(trials.values())[:1]
-        if self.tensorboard:
-            logged = {key: getattr(trial, key) for key in LOGGED}
-            logged = {k: v for k, v in logged.items() if v is not None}
-            study.log_options(self.folder.path, name, trial.values, logged)
-        line = f"Trial {number}: {trial.outcome}"
+            with study.memory_freed():
+                outcome = study.train_cell(
+                    search.study,
+                    variant,
+                    seed,
+                    search.data,
+                    path,
+                    epochs=hp.values.get("tuner/epochs"),
+                    callbacks=lambda model: logs,
+                )
+            rows = [row for row in outcome.history if row["epoch"] > past]
+            outcome = dataclasses.replace(
+                outcome, seconds=sum(row["seconds"] for row in rows)
+            )
+            best = study.best_file(path) if outcome.finished else None
+            folder.record(outcome, best)
+        with folder.locked():
+            keep_networks(folder, search.keep)
+        accuracy = outcome.metrics.get("val_accuracy")
+        ending = f" ({outcome.message})"
         if outcome.finished:
-            line += f", val accuracy {trial.val_accuracy:.2%}"
-            line += f", best so far {best[0].val_accuracy:.2%}"
-        else:
-            line += f" ({trial.message})"
-        print(line, flush=True)
+            ending = f", val accuracy {accuracy:.2%}"
+            if self.tensorboard:
+                logged = {"val_accuracy": accuracy}
+                study.log_options(folder.path, name, values, logged)
+        print(f"Trial {number}: {outcome.status}{ending}", flush=True)
         return outcome
 
-    def _note(self, hp, name):
-        """Writes the values of a trial, and who runs it."""
-        known = [os.environ[key] for key in WORKER if key in os.environ]
-        with self.folder.locked():
-            self.folder.refresh()
-            content = self.folder.content
-            settings = content["settings"]
-            values = self.search.values_of(hp.values)
-            variants = {**settings["variants"], name: values}
-            self.folder.add(
-                settings={**settings, "variants": variants},
-                workers=content.get("workers", {})
-                | ({name: known[0]} if known else {}),
-            )
 
-
-def run_trials(trials: Trials) -> None:
-    """Runs all trials of a search, from the first on."""
-    if trials.search.is_list:
-        _run_list(trials)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            tuner = Tuner(oracle_of(trials.search), folder, trials)
-            tuner.search(verbose=0)
-        except keras_tuner.errors.FatalError as error:
-            raise error.__cause__ or error from None
-
-
-def _run_list(trials):
-    """Runs the points of a list, until there is none that was not tried.
-
-    Networks may ask for more hyperparameters than were known. Then there are
-    more points at the end than there were at the beginning.
-    """
-    search = trials.search
-    space, tried, count = search.space.copy(), set(), 0
-    while True:
-        fresh = (v for v in search.points(space) if name_of(v) not in tried)
-        left = search.max_trials and search.max_trials - count
-        points = list(itertools.islice(fresh, left))
-        if not points:
-            return
-        runs = [search.hyperparameters(values) for values in points]
-        _run_each(trials, runs)
-        count += len(points)
-        for values, hp in zip(points, runs, strict=True):
-            tried |= {name_of(values), name_of(search.values_of(hp.values))}
-            space.merge(hp.space, overwrite=False)
-
-
-def _run_each(trials, missing):
-    """Runs trials, and waits for those that other processes train."""
-    told = False
-    while missing:
-        busy = []
-        for hp in missing:
-            try:
-                trials.run(hp)
-            except InUse as error:
-                busy.append(hp)
-                reason = error
-        if len(busy) == len(missing):
-            if not told:
-                print(f"Waiting for other processes: {reason}", flush=True)
-                told = True
-            time.sleep(SECONDS_OF_WAITING)
-            trials.folder.refresh()
-        missing = busy
-
-
-def oracle_of(search: Any) -> keras_tuner.Oracle:
+def _oracle_of(search):
     """Returns KerasTuner's oracle, which begins with the controls."""
     first = controls(search.space)
     options: dict[str, Any] = {"max_trials": search.max_trials}
@@ -243,35 +189,50 @@ def oracle_of(search: Any) -> keras_tuner.Oracle:
     )
 
 
-class Tuner(keras_tuner.Tuner):
-    """KerasTuner's loop over trials, which are run by `Trials`.
+def run_workers(call: Any, output: Any, workers: int) -> None:
+    """Runs the trials by KerasTuner's chief and workers, and waits for them.
 
-    Args:
-        oracle: A `keras_tuner.Oracle`.
-        folder: Path of a folder that is not needed afterwards.
-        trials: A `Trials`, or `None` in the chief of several processes.
+    A worker that dies is started again under its name, and goes on with its
+    trial.
     """
+    payload = study.payload_of(
+        functools.partial(call, output=output, overwrite=False, workers=1)
+    )
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    names = [CHIEF, *(f"worker-{number}" for number in range(workers))]
+    restarts = dict.fromkeys(names, MAX_RESTARTS)
+    restarts[CHIEF] = 0
+    running: dict[str, study.Worker] = {}
 
-    def __init__(self, oracle: Any, folder: str, trials: Trials | None):
-        self.trials = trials
-        super().__init__(
-            oracle, directory=folder, project_name="search", overwrite=True
-        )
+    def start(name):
+        variables = {NAME: name, HOST: "127.0.0.1", PORT: port}
+        if name == CHIEF:
+            # It computes nothing; accelerators are for the workers.
+            variables["CUDA_VISIBLE_DEVICES"] = ""
+        index = max(names.index(name) - 1, 0)
+        running[name] = study.Worker(index, workers, payload, variables)
 
-    def pre_create_trial(self):
-        if HOST in os.environ:
-            # A worker asks again and again while there is nothing to do.
-            time.sleep(0.1)
-
-    def run_trial(self, trial, *args, **kwargs):
-        try:
-            outcome = self.trials.run(trial.hyperparameters)
-        except Exception as error:
-            # Not a failure of the trial: it ends the search.
-            raise keras_tuner.errors.FatalError(str(error)) from error
-        if outcome.finished:
-            return {"val_accuracy": outcome.metrics["val_accuracy"]}
-        if "tuner/epochs" in trial.hyperparameters.values:
-            # Hyperband would leave out a round if a trial has failed.
-            return {"val_accuracy": -1.0}
-        raise keras_tuner.errors.FailedTrialError(outcome.message)
+    try:
+        for name in names:
+            start(name)
+        while running.keys() - {CHIEF}:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            for name, worker in list(running.items()):
+                if worker.process.poll() is None:
+                    continue
+                failure = worker.wait()
+                running.pop(name).end()
+                if failure and not restarts[name]:
+                    raise RuntimeError(
+                        f'{failure}. All files in "{output}" are whole, and '
+                        "the same call resumes"
+                    )
+                if failure:
+                    _checks.warn(f"{failure}. It is started again")
+                    restarts[name] -= 1
+                    start(name)
+    finally:
+        for worker in running.values():
+            worker.end()
