@@ -260,17 +260,9 @@ def from_tfds(
 
 
 def _check(tfds, builder, name):
-    features, kinds = builder.info.features, tfds.features
-    try:
-        objects = features["objects"]
-        fits = (
-            isinstance(features["image"], kinds.Image)
-            and isinstance(objects["bbox"], kinds.BBoxFeature)
-            and isinstance(objects["label"], kinds.ClassLabel)
-        )
-    except (KeyError, TypeError):
-        fits = False
-    if not fits:
+    features = dict(builder.info.features.items())
+    objects = getattr(features.get("objects"), "feature", ())
+    if not ("image" in features and "bbox" in objects and "label" in objects):
         raise ValueError(
             'A dataset must have the features "image" and "objects" with '
             f'"bbox" and "label". Received: name="{name}", which has '
