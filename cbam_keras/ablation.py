@@ -134,11 +134,6 @@ class AblationResults(_terminal.Tabular):
     details: study.Results = dataclasses.field(repr=False)
 
     @property
-    def finished(self) -> tuple[study.Outcome, ...]:
-        """The outcomes of trainings that finished."""
-        return self.details.finished
-
-    @property
     def title(self) -> str:
         """The network, the data and the seeds in words."""
         many = len(self.seeds)

@@ -146,7 +146,7 @@ def test_hostile_names_stay_text(command, tmp_path):
 OLD_TEXTS = {
     "train": "cbam by +5.00 and se by +2.00",
     "seeds": "Not trained yet: cbam, se (seed 1)",
-    "ablate": "cbam differs from none",
+    "ablate": "cbam differs from none by +5.00",
     "detect": "cbam by +2.0 points",
     "tune": "The search is not finished",
 }

@@ -68,6 +68,7 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
     assert (cbam.seeds, none.seeds) == ((0, 1, 2), (2, 1))
     assert cbam.measured.mean == pytest.approx(0.8)
     assert cbam.measured.difference == pytest.approx((0.25 + 0.3) / 2)
+    assert cbam.pairs == 2 and "over 2 seeds" in judge("cbam", cbam, "none")
     assert results(None, **given).rows[0].measured.difference is None
 
 

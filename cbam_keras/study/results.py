@@ -44,6 +44,7 @@ class Row(Measured):
             difference from zero if it is as large as it looks; `None` where
             there is no interval, or it excludes zero, or no number up to
             1,000 would.
+        pairs: Integer, over how many seeds the difference is.
         network: String, the name of the variant; `variant` is the same.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters: Integer, its trainable parameters, or `None`.
@@ -175,6 +176,11 @@ class Results(_terminal.Tabular):
             data=description["name"],
             sizes=description["sizes"],
         )
+
+    @property
+    def details(self) -> "Results":
+        """The results themselves, as of an ablation."""
+        return self
 
     @property
     def finished(self) -> tuple[Outcome, ...]:

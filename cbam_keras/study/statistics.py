@@ -28,6 +28,7 @@ class Measured:
     difference: float | None = None
     interval: tuple[float, float] | None = None
     seeds_to_tell: int | None = None
+    pairs: int = 0
 
     @classmethod
     def of(
@@ -53,7 +54,7 @@ class Measured:
             found["deviation"] = statistics.stdev(values)
         if differences:
             difference = statistics.fmean(differences)
-            found["difference"] = difference
+            found |= {"difference": difference, "pairs": len(differences)}
             if len(differences) > 1:
                 spread = statistics.stdev(differences)
                 if images:
@@ -165,7 +166,7 @@ def judge(
             "variation between seeds"
         )
     low, high = (100 * end for end in measured.interval)
-    seeds = len(measured.values)
+    seeds = measured.pairs or len(measured.values)
     if low == high == 0:
         return (
             f"no difference seen between {network} and {baseline} in "
