@@ -238,20 +238,19 @@ def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
 # Models, and the images they take.
 
 
-def test_models_of_one_name_go_by_their_folders_and_endings(here):
+@pytest.mark.parametrize(
+    "names",
+    [["colours", "s/a/m", "t/a/m"], ["colours.keras", "t/m.keras", "t/m.h5"]],
+    ids=["folders", "endings"],
+)
+def test_models_of_one_name_go_by_their_folders_and_endings(here, names):
     picture(here / "it.png")
-    paths = {
-        "colours": "colours.keras",
-        "s/a/m": "s/a/m.keras",
-        "t/a/m": "t/a/m.keras",
-        "t/m.keras": "t/m.keras",
-        "t/m.h5": "t/m.h5",
-    }
-    for path in [*paths.values()][1:]:
+    paths = [x if "." in x else f"{x}.keras" for x in names]
+    for path in paths[1:]:
         (here / path).parent.mkdir(parents=True, exist_ok=True)
         colours(path)
-    content, _ = explain(*paths.values(), "it.png", "--no-report")
-    assert content["models"] == paths
+    content, _ = explain(*paths, "it.png", "--no-report")
+    assert content["models"] == dict(zip(names, paths, strict=True))
 
 
 def test_a_grey_model_gets_the_brightness_of_colours(here):
