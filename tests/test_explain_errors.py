@@ -53,7 +53,7 @@ REFUSED = [
     ),
     (
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
-        'layer of the model ... "elsewhere"',
+        "layer of the model ... 'elsewhere'",
     ),
     ({"method": "gradcam"}, "\"grad_cam\" ... 'gradcam' ... Did you mean"),
     ({"batch_size": 0}, "positive ... batch_size=0"),

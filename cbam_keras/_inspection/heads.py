@@ -17,8 +17,8 @@ _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
 class Head:
     """The operation that turns logits into probabilities, if there is one.
 
-    `kind` is `"softmax"`, `"sigmoid"` or `None`. `logits` is the output of
-    the last operation before it that changes values, in a graph.
+    `kind` is `"softmax"`, `"sigmoid"` or `None`; `logits` are its input in a
+    graph, before operations that keep values.
     """
 
     kind: str | None
@@ -55,28 +55,23 @@ def find_head(steps: Sequence[Step], output: Any) -> Head:
     head, tensor = Head(None), output
     while id(tensor) in makers:
         step = makers[id(tensor)]
-        keeps = _keeps_values(step.operation)
+        operation = step.operation
+        activation = getattr(operation, "activation", None)
+        keeps = type(operation).__name__ in _KEEPS_VALUES or (
+            isinstance(operation, layers.Activation)
+            and activation is keras.activations.linear
+        )
         if head.kind is None:
-            head = head_of(step.operation)
-            keeps |= head.kind is not None and _is_activation(step.operation)
+            head = head_of(operation)
+            # It computes nothing but an activation.
+            keeps |= head.kind is not None and (
+                isinstance(operation, layers.Activation)
+                or not hasattr(operation, "activation")
+            )
         if not keeps:
             break
         tensor = step.inputs[0]
     return dataclasses.replace(head, logits=tensor)
-
-
-def _keeps_values(operation):
-    linear = isinstance(operation, layers.Activation) and (
-        operation.activation is keras.activations.linear
-    )
-    return linear or type(operation).__name__ in _KEEPS_VALUES
-
-
-def _is_activation(operation):
-    """Returns whether an operation computes nothing but an activation."""
-    return isinstance(operation, layers.Activation) or not hasattr(
-        operation, "activation"
-    )
 
 
 def _kind(function):

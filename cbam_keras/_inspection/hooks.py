@@ -1,10 +1,7 @@
-"""Hooks around the layers of a model while it runs.
-
-The model runs unchanged, so this works for any Keras model: with masks, mixed
-precision and nested models, and without a copy.
-"""
+"""Hooks around the layers of a model while it runs, of any Keras model."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,20 +10,20 @@ from typing import Any
 def hooked(
     hooks: Mapping[Any, Callable[..., Any]], operations: Iterable[Any]
 ) -> Iterator[None]:
-    """Context in which calls of some operations go through hooks.
+    """Context in which some operations of a model run by hooks.
 
-    Args:
-        hooks: Mapping of operations (layers, or functions of `keras.ops` in
-            a graph) to functions that take the operation's own `call` and
-            its arguments, and return the outputs.
-        operations: All operations of the model.
+    A hook takes the `call` of its operation and the arguments. `operations`
+    are all of the model.
     """
     replaced = []
     try:
         for operation, hook in hooks.items():
-            for name in _call_methods(operation):
+            # Quantized layers have another method.
+            quantized = getattr(operation, "quantization_mode", None)
+            for name in ["call", *["quantized_call"] * bool(quantized)]:
                 replaced.append((operation, name, vars(operation).get(name)))
-                setattr(operation, name, _bind(hook, getattr(operation, name)))
+                hooked_call = functools.partial(hook, getattr(operation, name))
+                setattr(operation, name, hooked_call)
         for operation in operations:
             if getattr(operation, "_remat_mode", None) is not None:
                 # With rematerialization Keras would run it a second time for
@@ -42,16 +39,3 @@ def hooked(
                 setattr(operation, name, value)
             elif name in vars(operation):
                 delattr(operation, name)
-
-
-def _call_methods(operation):
-    """Returns the names of the methods by which Keras runs an operation."""
-    quantized = getattr(operation, "quantization_mode", None) is not None
-    return ["call", "quantized_call"] if quantized else ["call"]
-
-
-def _bind(hook, call):
-    def hooked_call(*args, **kwargs):
-        return hook(call, *args, **kwargs)
-
-    return hooked_call

@@ -1,6 +1,5 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.explain.classes import read_model
+from cbam_keras.explain.classes import class_indices, read_model
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
@@ -91,68 +90,77 @@ def grad_cam(
     """
     combine = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    task = read_model(model, images, output if head is None else head)
+    images, graph, index = read_model(
+        model, images, output if head is None else head
+    )
+    explained = graph.outputs[index]
     chosen: Any = class_index
     if not callable(class_index):
-        chosen = task.class_indices(class_index)
-    activation = _inspection.find_head(task.graph.steps, task.output)
-    target = find_target(task.graph, activation.logits, layer)
+        chosen = class_indices(class_index, len(images), model, explained)
+    activation = _inspection.find_head(graph.steps, explained)
+    target = find_target(graph, activation.logits, layer)
     maps = []
-    for start in range(0, len(task.images), batch_size):
+    for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         features, gradient = _features_and_gradient(
             model,
-            task.images[batch],
+            images[batch],
             chosen[batch] if isinstance(chosen, np.ndarray) else chosen,
-            target,
-            activation,
-            task.index,
+            *(graph, target, activation, index),
         )
         maps.append(np.maximum(combine(features, gradient), 0))
     # In the order of the input's axes, which the model may have permuted.
     order = 1 + np.argsort(target.input_axes)
-    sizes = [task.images.shape[axis] for axis in sorted(target.input_axes)]
+    sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
     return _resize(np.concatenate(maps).transpose(0, *order), sizes)
 
 
-def _features_and_gradient(model, images, chosen, target, activation, index):
+def _features_and_gradient(
+    model, images, chosen, graph, target, activation, index
+):
     """Returns the target's features and their gradient, `(B, ..., C)`.
 
     `chosen` are classes, `None` for those predicted, or a function that
     returns the scores; `activation` is the `Head`, which is left out.
     """
-    operations = _inspection.operations(model)
+    shape = target.tensor.shape[1:]
+    # The calls of a shared layer that return a map of this shape.
+    calls = [
+        step
+        for step in graph.steps
+        if step.operation is target.step.operation
+        and step.outputs[0].shape[1:] == shape
+    ]
     # Scaled as in training with float16, whose gradients may underflow.
-    scale = 1024.0 if target.dtype == "float16" else 1.0
+    scale = 1024.0 if target.tensor.dtype == "float16" else 1.0
 
     def run(watch):
         """Returns the scaled class score and the features it depends on."""
-        kept = {}
-        calls = itertools.count(1)
+        kept = []
+        coming = iter(calls)
 
         def keep_features(call, *args, **kwargs):
             features = call(*args, **kwargs)
-            if tuple(features.shape[1:]) != target.shape[1:]:
+            if tuple(features.shape[1:]) != shape:
                 return features
-            if next(calls) == target.call:
-                features = kept["features"] = watch(features)
+            if next(coming, None) is target.step:
+                features = watch(features)
+                kept.append(features)
             return features
 
-        hooks: dict[Any, Callable] = {target.operation: keep_features}
+        hooks: dict[Any, Callable] = {target.step.operation: keep_features}
         if activation.operation is not None:
             hooks[activation.operation] = activation.without
-        with _inspection.hooked(hooks, operations):
+        with _inspection.hooked(hooks, _inspection.operations(model)):
             outputs = model(_inspection.as_input(model, images), training=False)
         logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
-        return ops.sum(_scores(logits, chosen)) * scale, kept["features"]
+        return ops.sum(_scores(logits, chosen)) * scale, kept[0]
 
     features, gradient = (
         np.moveaxis(
-            _inspection.to_float32(tensor).astype("float64"),
-            target.channel_axis,
-            -1,
+            _inspection.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(run, (len(images), *target.shape[1:]))
+        for tensor in gradient_at(run, (len(images), *shape))
     )
     return features, gradient / scale
 
