@@ -1,5 +1,6 @@
 """Attention layers of a model, and their maps as the model runs."""
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras._inspection.graph import as_input, inside, operations
-from cbam_keras._inspection.hooks import hooked
+from cbam_keras._inspection.global_state import attributes
+from cbam_keras._inspection.graph import as_input, inside, layers_within
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -58,8 +59,13 @@ def record_maps(
         recorded[key] = _maps(layer, inputs)
         return call(inputs, *args, **kwargs)
 
-    hooks = {layer: functools.partial(record, layer) for layer in names}
-    with hooked(hooks, operations(model)):
+    with contextlib.ExitStack() as stack:
+        for layer in layers_within(model):
+            # With rematerialization Keras would trace a layer, not run it.
+            changed: dict[str, Any] = {"_remat_mode": None}
+            if layer in names:
+                changed["call"] = functools.partial(record, layer, layer.call)
+            stack.enter_context(attributes(layer, **changed))
         run_model(model, images)
     return recorded
 

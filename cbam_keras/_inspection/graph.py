@@ -81,15 +81,6 @@ def layers_within(layer: keras.layers.Layer) -> list:
     return list(layer._flatten_layers())
 
 
-def operations(model: keras.Model) -> list:
-    """Returns the layers of a model and the other operations of its graphs."""
-    by_id = {id(layer): layer for layer in layers_within(model)}
-    for layer in list(by_id.values()):
-        if is_graph(layer):
-            by_id |= {id(x.operation): x.operation for x in calls(layer)}
-    return list(by_id.values())
-
-
 def inside(layer: keras.layers.Layer) -> list:
     """Returns the direct sublayers of a layer."""
     return list(layer._flatten_layers(include_self=False, recursive=False))

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -141,6 +141,28 @@ class Graph:
         return None
 
 
+def walk(
+    model: keras.Model,
+    inputs: Sequence[Any],
+    call: Callable[..., Any],
+    prefix: str = "",
+) -> list[Any]:
+    """Runs the graph of a model, those of nested models included.
+
+    `call` gets the path of an operation, the operation, and its arguments.
+    Inputs and outputs are flat.
+    """
+
+    def visit(operation, *args, **kwargs):
+        path = prefix + operation.name
+        if is_graph(operation):
+            nested = _in_order(operation, args, kwargs)
+            return walk(operation, nested, call, f"{path}/")
+        return call(path, operation, *args, **kwargs)
+
+    return replay(model, inputs, visit)
+
+
 def trace(
     model: keras.Model, inputs: Sequence[Any]
 ) -> tuple[list[Step], list[Any]]:
@@ -150,30 +172,19 @@ def trace(
     """
     steps: list[Step] = []
 
-    def run(graph, tensors, prefix):
-        def step(operation, *args, **kwargs):
-            if is_graph(operation):
-                nested = _in_order(operation, args, kwargs)
-                return run(operation, nested, f"{prefix}{operation.name}/")
-            tensors = [
-                x
-                for x in keras.tree.flatten((args, kwargs))
-                if keras.utils.is_keras_tensor(x)
-            ]
-            outputs = tuple(
-                # New tensors, since an operation may return its input.
-                keras.KerasTensor(x.shape, x.dtype)
-                for x in keras.tree.flatten(
-                    operation.compute_output_spec(*args, **kwargs)
-                )
-            )
-            path = prefix + operation.name
-            steps.append(Step(path, operation, tuple(tensors), outputs))
-            return outputs
+    def call(path, operation, *args, **kwargs):
+        tensors = keras.tree.flatten((args, kwargs))
+        tensors = tuple(filter(keras.utils.is_keras_tensor, tensors))
+        outputs = operation.compute_output_spec(*args, **kwargs)
+        # New tensors, since an operation may return its input.
+        outputs = tuple(
+            keras.KerasTensor(x.shape, x.dtype)
+            for x in keras.tree.flatten(outputs)
+        )
+        steps.append(Step(path, operation, tensors, outputs))
+        return outputs
 
-        return replay(graph, tensors, step)
-
-    return steps, run(model, inputs, "")
+    return steps, walk(model, inputs, call)
 
 
 def input_format(model: keras.Model) -> str:

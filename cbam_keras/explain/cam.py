@@ -123,44 +123,35 @@ def _features_and_gradient(
     `chosen` are classes, `None` for those predicted, or a function that
     returns the scores; `activation` is the `Head`, which is left out.
     """
-    shape = target.tensor.shape[1:]
-    # The calls of a shared layer that return a map of this shape.
-    calls = [
-        step
-        for step in graph.steps
-        if step.operation is target.step.operation
-        and step.outputs[0].shape[1:] == shape
-    ]
     # Scaled as in training with float16, whose gradients may underflow.
     scale = 1024.0 if target.tensor.dtype == "float16" else 1.0
+    inputs = [ops.convert_to_tensor(images, model.inputs[0].dtype)]
 
     def run(watch):
         """Returns the scaled class score and the features it depends on."""
-        kept = []
-        coming = iter(calls)
+        steps, kept = iter(graph.steps), []
 
-        def keep_features(call, *args, **kwargs):
-            features = call(*args, **kwargs)
-            if tuple(features.shape[1:]) != shape:
-                return features
-            if next(coming, None) is target.step:
-                features = watch(features)
-                kept.append(features)
-            return features
+        def call(path, operation, *args, **kwargs):
+            step = next(steps)
+            if step is activation.step:
+                operation = activation.without
+            if isinstance(step.operation, keras.layers.Layer):
+                kwargs["training"] = False
+            outputs = operation(*args, **kwargs)
+            if step is target.step:
+                kept.append(watch(outputs))
+                return kept
+            return outputs
 
-        hooks: dict[Any, Callable] = {target.step.operation: keep_features}
-        if activation.operation is not None:
-            hooks[activation.operation] = activation.without
-        with _inspection.hooked(hooks, _inspection.operations(model)):
-            outputs = model(_inspection.as_input(model, images), training=False)
-        logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
+        outputs = _inspection.walk(model, inputs, call)
+        logits = ops.cast(outputs[index], "float32")
         return ops.sum(_scores(logits, chosen)) * scale, kept[0]
 
     features, gradient = (
         np.moveaxis(
             _inspection.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(run, (len(images), *shape))
+        for tensor in gradient_at(run, (len(images), *target.tensor.shape[1:]))
     )
     return features, gradient / scale
 
