@@ -31,9 +31,12 @@ class Head:
         operation = self.step.operation
         if not hasattr(operation, "activation"):
             return args[0] if args else next(iter(kwargs.values()))
+        layer, name = operation, "activation"
+        if isinstance(operation.activation, layers.Layer):
+            layer, name = operation.activation, "call"
         # With rematerialization it would run again for the gradient.
-        changed = {"activation": keras.activations.linear, "_remat_mode": None}
-        with attributes(operation, **changed):
+        changed = {name: keras.activations.linear, "_remat_mode": None}
+        with attributes(layer, **changed):
             return operation(*args, **kwargs)
 
 
