@@ -23,7 +23,8 @@ def model():
 @pytest.fixture
 def untouched(model, monkeypatch):
     computed = AssertionError("computed before it was checked")
-    monkeypatch.setattr(model, "call", mock.Mock(side_effect=computed))
+    for part in (model, model.get_layer("stem_conv")):
+        monkeypatch.setattr(part, "call", mock.Mock(side_effect=computed))
 
 
 def raises(error, text):
@@ -68,14 +69,18 @@ def test_images_and_arguments_out_of_range_are_refused(model, arguments, text):
         explain.grad_cam(model, **{"images": X, **arguments})
 
 
+WRONG_TYPES = [
+    ({"images": "cat.jpg"}, "array of numbers ... load_img"),
+    ({"images": [X[0], X[0, :4]]}, "numbers ... list"),
+    ({"layer": 3}, "name of a layer ... layer=3"),
+]
+
+
 @pytest.mark.usefixtures("untouched")
-def test_arguments_of_another_type_are_refused(model):
-    with raises(TypeError, "array of numbers ... load_img"):
-        explain.grad_cam(model, "cat.jpg")
-    with raises(TypeError, "numbers ... list"):
-        explain.grad_cam(model, [X[0], X[0, :4]])
-    with raises(TypeError, "name of a layer ... layer=3"):
-        explain.grad_cam(model, X, layer=3)
+@pytest.mark.parametrize(("arguments", "text"), WRONG_TYPES)
+def test_arguments_of_another_type_are_refused(model, arguments, text):
+    with raises(TypeError, text):
+        explain.grad_cam(model, **{"images": X, **arguments})
 
 
 @pytest.mark.parametrize("scale, offset", [(1 / 255, 0), (1 / 127.5, -1)])
@@ -131,16 +136,21 @@ class Subclassed(keras.Model):
         return inputs
 
 
+def _transposed():
+    return _functional(
+        lambda x: head(conv(4, "conv")(Transposed()(x))), (3, 8, 8)
+    )
+
+
+FLAT = layers.Flatten()
 MODELS = {
     "no positions": (
-        lambda: _functional(lambda x: layers.Dense(3)(layers.Flatten()(x))),
+        lambda: _functional(lambda x: layers.Dense(3)(FLAT(x))),
         {},
         "feature map with positions ... (None, 192) ... convolutional",
     ),
     "axes that cannot be followed": (
-        lambda: _functional(
-            lambda x: head(conv(4, "conv")(Transposed()(x))), (3, 8, 8)
-        ),
+        _transposed,
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
     ),
@@ -181,16 +191,14 @@ def test_models_that_cannot_be_explained_are_refused(build, given, text):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_each_function_checks_model_and_images(model):
-    for function in (
-        explain.grad_cam,
-        explain.class_probabilities,
-        explain.attention_maps,
-    ):
-        with raises(TypeError, "keras.Model ... Received"):
-            function("model.keras", X)
-        with raises(ValueError, "(B, 8, 8, 3) ... (8, 8, 3)"):
-            function(model, X[0])
+@pytest.mark.parametrize(
+    "function", [explain.class_probabilities, explain.attention_maps]
+)
+def test_each_function_checks_model_and_images(model, function):
+    with raises(TypeError, "keras.Model ... Received"):
+        function("model.keras", X)
+    with raises(ValueError, "(B, 8, 8, 3) ... (8, 8, 3)"):
+        function(model, X[0])
 
 
 def test_a_model_without_attention_has_no_maps():
