@@ -102,7 +102,8 @@ def explain_files(
     networks = load_networks(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
     )
-    classes = _count_classes(networks, images, settings, class_names)
+    probabilities = _probabilities(networks, images, settings)
+    classes = _count_classes(probabilities, images, class_names)
     # Folders are classes only if there is one for each class.
     folders = images.folders if len(images.folders) == classes > 1 else None
     class_names = (
@@ -112,6 +113,7 @@ def explain_files(
         or folders
     )
     class_index = _class_index(settings.wanted, class_names, classes)
+
     if output is None:
         first = next(path for path in paths if path not in image_paths)
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
@@ -119,10 +121,13 @@ def explain_files(
     if read_run(output):
         # A run is overwritten only if all files in its folder are its own.
         output /= _run_folder.EXPLANATIONS
-    folder = _files.output_folder(output)
+    if output.exists():
+        # Other folders are made when all else is right.
+        _files.output_folder(output)
     content, arrays = _explained(
-        networks, images, class_names, class_index, settings
+        networks, images, probabilities, class_names, class_index, settings
     )
+    folder = _files.output_folder(output)
     _draw(folder, content, arrays, settings)
     used = {
         "data": dataset,
@@ -147,16 +152,14 @@ def explain_run(
     """
     settings = Settings()
     networks = load_networks(models, None, images.size or DEFAULT_SIZE)
+    probabilities = _probabilities(networks, images, settings)
     labels = images.labels(None)
-    mistakes = np.zeros(len(images), int)
-    for part, resized in images.batches(settings.batch_size, networks[0].size):
-        for network in networks:
-            inputs = network.prepare(resized(network.size)[0])
-            probabilities = class_probabilities(network.model, inputs)
-            mistakes[part] += probabilities.argmax(axis=1) != labels[part]
+    mistakes = sum(x.argmax(axis=1) != labels for x in probabilities.values())
     worst = np.argsort(-mistakes, kind="stable")[: settings.draw]
+    probabilities = {name: x[worst] for name, x in probabilities.items()}
+    images = images.take(worst)
     content, arrays = _explained(
-        networks, images.take(worst), images.class_names, None, settings
+        networks, images, probabilities, images.class_names, None, settings
     )
     folder = _files.output_folder(output)
     _write(folder, content, arrays, networks, settings, described)
@@ -201,34 +204,36 @@ def _sorted_paths(paths, dataset):
     return networks, images, dataset
 
 
-def _count_classes(networks, images, settings, class_names):
-    """Returns how many classes there are, after a first image."""
-    _, resized = next(images.batches(1, networks[0].size))
-    counts = {}
-    for network in networks:
-        inputs = network.prepare(resized(network.size)[0])
-        try:
-            probabilities, *_ = _predict(
-                network, inputs, np.array([-1]), settings
+def _probabilities(networks, images, settings):
+    """Returns the class probabilities of all networks, by their names."""
+    parts = collections.defaultdict(list)
+    for _, resized in images.batches(settings.batch_size, networks[0].size):
+        for network in networks:
+            probabilities = class_probabilities(
+                network.model,
+                network.prepare(resized(network.size)[0]),
+                head=settings.head,
+                batch_size=settings.batch_size,
             )
-        except (ValueError, TypeError) as error:
-            if len(networks) > 1:
-                error.args = (f"{error} (model {network.path})",)
-            raise
-        counts[f'"{network.name}"'] = probabilities.shape[1]
-    for source, names in (
-        ("the data", images.class_names),
-        ("--class-names", class_names),
-    ):
-        if names is not None:
-            counts[source] = len(names)
-    if len(set(counts.values())) > 1:
+            parts[network.name].append(probabilities)
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _count_classes(probabilities, images, class_names):
+    """Returns how many classes networks, data and names have."""
+    counts = {f'"{name}"': x.shape[1] for name, x in probabilities.items()}
+    if images.class_names is not None:
+        counts["the data"] = len(images.class_names)
+    if class_names is not None:
+        counts["--class-names"] = len(class_names)
+    classes = set(counts.values())
+    if len(classes) > 1:
         raise ValueError(
             "Models, data and the file of --class-names must have the same "
             "classes. Received: "
             + ", ".join(f"{name} with {n}" for name, n in counts.items())
         )
-    return probabilities.shape[1]
+    return classes.pop()
 
 
 def _class_index(wanted, class_names, classes):
@@ -249,7 +254,9 @@ def _class_index(wanted, class_names, classes):
     )
 
 
-def _explained(networks, images, class_names, class_index, settings):
+def _explained(
+    networks, images, probabilities, class_names, class_index, settings
+):
     """Returns what `explain.json` holds of predictions, and arrays.
 
     The class `class_index` is explained; if it is `None`, the true class
@@ -257,10 +264,21 @@ def _explained(networks, images, class_names, class_index, settings):
     """
     size, draw = networks[0].size, settings.draw
     labels = images.labels(class_names)
-    wanted = labels
-    if class_index is not None:
-        wanted = np.full_like(labels, class_index)
-    parts = collections.defaultdict(list)
+    parts = {"names": [np.array(images.names)], "labels": [labels]}
+    parts = collections.defaultdict(list, parts)
+    for name, values in probabilities.items():
+        predicted = values.argmax(axis=1)
+        explained = np.where(labels < 0, predicted, labels)
+        if class_index is not None:
+            explained[:] = class_index
+        numbers = np.arange(len(images))
+        parts |= {
+            f"{name}/explained": [explained],
+            f"{name}/probability": [values[numbers, explained]],
+            f"{name}/predicted": [predicted],
+            f"{name}/predicted_probability": [values[numbers, predicted]],
+            f"{name}/probabilities": [values],
+        }
     work = (
         (network, *batch)
         for batch in images.batches(settings.batch_size, size)
@@ -270,18 +288,27 @@ def _explained(networks, images, class_names, class_index, settings):
     for network, part, resized in _terminal.watched(work, total, "Explaining"):
         seen, boxes = resized(network.size)
         inputs = network.prepare(seen)
-        probabilities, heat, found = _predict(
-            network, inputs, wanted[part], settings
-        )
+        try:
+            heat = grad_cam(
+                network.model,
+                inputs,
+                parts[f"{network.name}/explained"][0][part],
+                settings.layer,
+                method=settings.method,
+                head=settings.head,
+                batch_size=settings.batch_size,
+            )
+        except (ValueError, TypeError) as error:
+            if len(networks) > 1:
+                error.args = (f"{error} (model {network.path})",)
+            raise
+        found = {}
         if boxes is not None:
             found["hit"], found["energy"] = pointing_game(heat, boxes)
             if network is networks[0]:
                 parts["boxes"].append(boxes)
         if part.start < draw:
-            found |= {
-                "probabilities": probabilities,
-                "heat_maps": _in_size(heat, size),
-            }
+            found["heat_maps"] = _in_size(heat, size)
             if network.has_attention:
                 found |= _gates(network, inputs)
             if network is networks[0]:
@@ -289,7 +316,6 @@ def _explained(networks, images, class_names, class_index, settings):
         for key, array in found.items():
             parts[f"{network.name}/{key}"].append(array)
     arrays = {key: np.concatenate(part) for key, part in parts.items()}
-    arrays |= {"names": np.array(images.names), "labels": labels}
     content = {
         "class_names": list(class_names) if class_names else None,
         "summary": {x.name: _means(arrays, x.name) for x in networks},
@@ -303,33 +329,6 @@ def _explained(networks, images, class_names, class_index, settings):
         fraction = sides.prod(axis=1).mean() / np.prod(size)
         content["box_fraction"] = float(fraction)
     return content, {key: array[:draw] for key, array in arrays.items()}
-
-
-def _predict(network, inputs, wanted, settings):
-    """Returns probabilities, heat maps, and what is predicted and explained.
-
-    `wanted` are the classes to explain, -1 for those predicted.
-    """
-    options = {"head": settings.head, "batch_size": settings.batch_size}
-    probabilities = class_probabilities(network.model, inputs, **options)
-    predicted = probabilities.argmax(axis=1)
-    explained = np.where(wanted < 0, predicted, wanted)
-    heat = grad_cam(
-        network.model,
-        inputs,
-        explained,
-        settings.layer,
-        method=settings.method,
-        **options,
-    )
-    numbers = np.arange(len(inputs))
-    found = {
-        "explained": explained,
-        "probability": probabilities[numbers, explained],
-        "predicted": predicted,
-        "predicted_probability": probabilities[numbers, predicted],
-    }
-    return probabilities, heat, found
 
 
 def _gates(network, inputs):

@@ -78,7 +78,7 @@ def from_paths(
     for path in paths:
         files = _images_in(path) if path.is_dir() else [path]
         headers = data.headers([str(file) for file in files], "Reading headers")
-        found = dict(zip(files, headers, strict=True))
+        found: dict[Any, Any] = dict(zip(files, headers, strict=True))
         damaged = [str(file) for file in files if found[file] is None]
         files = [file for file in files if found[file] is not None]
         if not files:

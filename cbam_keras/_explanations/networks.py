@@ -164,8 +164,8 @@ def networks_of(
             f'Received: "{folder}", which is one of detect'
         )
     cells = [study.Outcome(**cell) for cell in run["cells"]]
-    cells = [cell for cell in cells if cell.finished and cell.file]
-    names = [cell.file for cell in cells if cell.seed == cells[0].seed]
+    cells = [cell for cell in cells if cell.finished]
+    names = [str(cell.file) for cell in cells if cell.seed == cells[0].seed]
     if run["kind"] == "tune":
         names = ["best.keras"]
     files = [folder / name for name in names if (folder / name).exists()]

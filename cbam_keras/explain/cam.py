@@ -38,8 +38,7 @@ def grad_cam(
             that returns a value per class, or anything else if `class_index`
             is a function. It may have nested models and use mixed precision.
         images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
-            `(B, D, H, W, C)`, with the channels where the model takes them:
-            preprocessed, unless it does that itself.
+            `(B, D, H, W, C)`, as the model takes them.
         class_index: Integer, the index in the output of the class to explain,
             or a sequence of `B` of them; `0` for a single output unit. For
             segmentation and other outputs, a function of the logits of a
@@ -67,12 +66,9 @@ def grad_cam(
 
     Raises:
         ValueError: If the model has no graph, several inputs or no feature
-            map with positions, if there is no such layer, head or class, if
-            the layer does not lead to the output, if a function returns
-            scores of another shape, or if the images are not of the shape or
-            range that the model takes.
-        TypeError: If the images are not numbers, or `layer` is of a wrong
-            type.
+            map with positions, if there is no such layer, head or class, or
+            if the images are not of the shape or range that the model takes.
+        TypeError: If the images or `layer` are of another type.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -83,12 +79,11 @@ def grad_cam(
         (2, 32, 32)
 
     Reference:
-        Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391);
-        Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063), for
-        Grad-CAM++; Draelos and Carin, 2020
-        (https://arxiv.org/abs/2011.08891), for HiResCAM.
+        Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391); Grad-CAM++:
+        Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063);
+        HiResCAM: Draelos and Carin, 2020 (https://arxiv.org/abs/2011.08891).
     """
-    combine = METHODS[_checks.one_of("method", method, METHODS)]
+    weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, graph, index = read_model(
         model, images, output if head is None else head
@@ -108,7 +103,8 @@ def grad_cam(
             chosen[batch] if isinstance(chosen, np.ndarray) else chosen,
             *(graph, target, activation, index),
         )
-        maps.append(np.maximum(combine(features, gradient), 0))
+        weighted = features * weigh(features, gradient)
+        maps.append(np.maximum(weighted.sum(axis=-1), 0))
     # In the order of the input's axes, which the model may have permuted.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
@@ -174,34 +170,24 @@ def _scores(logits, chosen):
     return scores
 
 
-def _positions(features):
-    return {"axis": tuple(range(1, features.ndim - 1)), "keepdims": True}
-
-
-def _grad_cam(features, gradient):
-    weights = gradient.mean(**_positions(features))
-    return (features * weights).sum(axis=-1)
+def _over_positions(function, values):
+    return function(values, tuple(range(1, values.ndim - 1)), keepdims=True)
 
 
 def _grad_cam_plus_plus(features, gradient):
-    positions = _positions(features)
     # The score is the exponential of the logit, as in the paper, so that its
     # higher derivatives are powers of the gradient.
-    divisor = 2 * gradient**2 + features.sum(**positions) * gradient**3
+    total = _over_positions(np.sum, features)
+    divisor = 2 * gradient**2 + total * gradient**3
     alpha = gradient**2 / np.where(divisor == 0, 1, divisor)
-    weights = (alpha * np.maximum(gradient, 0)).sum(**positions)
-    return (features * weights).sum(axis=-1)
+    return _over_positions(np.sum, alpha * np.maximum(gradient, 0))
 
 
-def _hires_cam(features, gradient):
-    return (features * gradient).sum(axis=-1)
-
-
-# Each combines features and gradient, `(B, ..., C)`, into maps `(B, ...)`.
+# Each returns weights of features, from features and gradient `(B, ..., C)`.
 METHODS: dict[str, Callable[..., np.ndarray]] = {
-    "grad_cam": _grad_cam,
+    "grad_cam": lambda _, gradient: _over_positions(np.mean, gradient),
     "grad_cam++": _grad_cam_plus_plus,
-    "hires_cam": _hires_cam,
+    "hires_cam": lambda _, gradient: gradient,
 }
 
 
