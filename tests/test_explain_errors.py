@@ -10,7 +10,7 @@ from explain_checks import images, tiny
 from insertion_checks import conv, head, several_inputs_and_outputs
 from keras import layers, ops
 
-from cbam_keras import explain
+from cbam_keras import AttentionMonitor, explain, insert_attention, plotting
 
 X = images(2, 8, 8, 3)
 
@@ -205,3 +205,36 @@ def test_a_model_without_attention_has_no_maps():
     text = 'attention layers ... "plain" ... insert_attention'
     with raises(ValueError, text):
         explain.attention_maps(tiny(None, name="plain"), X)
+
+
+def _monitor(x):
+    watching = AttentionMonitor(x)
+    watching.set_model(tiny())
+    watching.on_train_begin()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: explain.grad_cam(tiny(), x),
+        lambda x: plotting.plot_grad_cam(x, {}),
+        lambda x: plotting.plot_attention_maps(x, {}),
+        _monitor,
+    ],
+    ids=["grad_cam", "plot_grad_cam", "plot_attention_maps", "monitor"],
+)
+def test_wrong_images_have_one_message(take):
+    x = X.copy()
+    x[0, 0, 0] = np.nan
+    text = "`images` must be finite numbers. Received: 3 that are NaN or inf"
+    with raises(ValueError, text):
+        take(x)
+
+
+def test_a_keras_that_records_graphs_otherwise_is_reported():
+    model = _functional(layers.Conv2D(4, 3))
+    # Keras has no public interface to it.
+    del model.outputs[0]._keras_history
+    text = f"This needs `_keras_history` ... keras {keras.__version__}, which"
+    with raises(ImportError, text):
+        insert_attention(model)
