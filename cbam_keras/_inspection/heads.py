@@ -23,7 +23,7 @@ class Head:
     """
 
     kind: str | None
-    step: Step | None = None
+    step: Any = None
     logits: Any = None
 
     def without(self, *args: Any, **kwargs: Any) -> Any:
@@ -35,9 +35,13 @@ class Head:
         if isinstance(operation.activation, layers.Layer):
             layer, name = operation.activation, "call"
         # With rematerialization it would run again for the gradient.
-        changed = {name: keras.activations.linear, "_remat_mode": None}
+        changed: dict[str, Any] = {name: _identity, "_remat_mode": None}
         with attributes(layer, **changed):
             return operation(*args, **kwargs)
+
+
+def _identity(x, **_):
+    return x
 
 
 def kind_of_head(operation: Any) -> str | None:
