@@ -38,19 +38,21 @@ def require_graph(name: str, model: Any) -> None:
     require_model(name, model, "functional keras.Model")
     if is_graph(model):
         return
+    needed = "be a functional keras.Model, whose graph is known"
     fix = (
-        "a subclassed model, whose layers are called in Python code and cannot "
+        "a subclassed model: its layers are called in Python code and cannot "
         "be found. Make it functional, keras.Model(inputs, outputs), or place "
         "the layers in its `call`"
     )
     if isinstance(model, keras.Sequential):
+        needed = "know the shape of its input"
         fix = (
-            "which must know the shape of its input. Begin it with "
-            "keras.Input(shape), or call `model.build(input_shape)`"
+            "which is not built. Begin it with keras.Input(shape), or call "
+            "`model.build(input_shape)`"
         )
     raise ValueError(
-        f"`{name}` must be a functional keras.Model, whose graph is known. "
-        f'Received: model "{model.name}" of type {type(model).__name__}, {fix}'
+        f'`{name}` must {needed}. Received: model "{model.name}" of type '
+        f"{type(model).__name__}, {fix}"
     )
 
 
