@@ -14,13 +14,3 @@ from cbam_keras._explanations.explanation import (
 )
 from cbam_keras._explanations.images import from_data, from_paths
 from cbam_keras._explanations.networks import load_model, networks_of
-
-__all__ = [
-    "Settings",
-    "explain_files",
-    "explain_run",
-    "from_data",
-    "from_paths",
-    "load_model",
-    "networks_of",
-]
