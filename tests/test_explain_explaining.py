@@ -51,6 +51,10 @@ def test_a_file_is_explained_for_the_class_that_is_predicted(here, capsys):
     assert printed.out.endswith("Files in out\n")
 
 
+ASSUMED = "class 0 of the models is the first folder.*--class-names"
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{ASSUMED}:UserWarning")
 def test_class_folders_tell_the_true_classes(here, capsys):
     # Of three images, the second is not what its folder says.
     whole = [
@@ -70,6 +74,43 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     out = capsys.readouterr().out
     assert re.search(r"│ b/0.png │ b .*\(predicts c ", out)
     assert "66.7%" in out
+
+
+@pytest.fixture
+def unordered(here):
+    """Images of the classes of `colours.keras`, which are not alphabetical."""
+    names = "red", "green", "blue"
+    for split in ("train", "validation", "test"):
+        for colour, name in enumerate(names):
+            picture(here / "all" / split / name / "0.png", brightest=colour)
+    (here / "names.txt").write_text("\n".join(names))
+    return names
+
+
+@pytest.mark.parametrize("images", [["--data", "./all"], ["all/test"]])
+def test_true_classes_are_found_by_name(unordered, images):
+    content, arrays = explain(
+        *("colours.keras", *images, "--class-names", "names.txt")
+    )
+    assert content["summary"]["colours"]["accuracy"] == 1
+    assert content["class_names"] == list(unordered)
+    true = [entry["true_class"] for entry in content["images"]]
+    assert [unordered[label] for label in arrays["labels"]] == true
+    # The order is that of folders, unless it is known.
+    with pytest.warns(UserWarning, match=ASSUMED):
+        content, _ = explain("colours.keras", *images, "--no-report")
+    assert content["class_names"] == sorted(unordered)
+
+
+def test_other_names_are_those_of_the_same_classes(unordered, here):
+    (here / "names.txt").write_text("azul\nverde\nrojo")
+    with pytest.warns(UserWarning, match="blue, green, red, are.*azul, verde"):
+        content, _ = explain(
+            *("colours.keras", "--data", "./all", "--no-report"),
+            *("--class-names", "names.txt"),
+        )
+    true = {entry["true_class"] for entry in content["images"]}
+    assert true == {"azul", "verde", "rojo"}
 
 
 def test_folders_that_are_not_one_for_each_class_name_none(here):

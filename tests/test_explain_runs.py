@@ -120,5 +120,11 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
     assert content["settings"]["data"] is None
     assert content["class_names"] == names
     assert content["images"][0]["models"]["none"]["class_index"] == 2
+    # Another model has them in another order.
+    write_run(here / "more", NONE, data="pets", class_names=names[::-1])
+    colours("more/none.keras")
+    assert cli.main(["explain", "it.png", "pets", "more"]) == 2
+    text = "same order to be compared. Received: cat, dog, eel; eel, dog, cat"
+    assert text in capsys.readouterr().err
     assert cli.main(["explain", "pets"]) == 2
     assert "or --data NAME" in capsys.readouterr().err

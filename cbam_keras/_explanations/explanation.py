@@ -104,14 +104,8 @@ def explain_files(
     )
     probabilities = _probabilities(networks, images, settings)
     classes = _count_classes(probabilities, images, class_names)
-    # Folders are classes only if there is one for each class.
-    folders = images.folders if len(images.folders) == classes > 1 else None
-    class_names = (
-        class_names
-        or images.class_names
-        or class_names_beside(files, classes)
-        or folders
-    )
+    class_names = class_names or class_names_beside(files, classes)
+    class_names, images = _in_one_order(class_names, images, classes)
     class_index = _class_index(settings.wanted, class_names, classes)
 
     if output is None:
@@ -153,7 +147,7 @@ def explain_run(
     settings = Settings()
     networks = load_networks(models, None, images.size or DEFAULT_SIZE)
     probabilities = _probabilities(networks, images, settings)
-    labels = images.labels(None)
+    labels = images.labels(images.class_names)
     mistakes = sum(x.argmax(axis=1) != labels for x in probabilities.values())
     worst = np.argsort(-mistakes, kind="stable")[: settings.draw]
     probabilities = {name: x[worst] for name, x in probabilities.items()}
@@ -234,6 +228,34 @@ def _count_classes(probabilities, images, class_names):
             + ", ".join(f"{name} with {n}" for name, n in counts.items())
         )
     return classes.pop()
+
+
+def _in_one_order(class_names, images, classes):
+    """Returns the class names of networks, and images whose names agree.
+
+    Names of networks that are not known are taken from the images, and names
+    that differ from theirs as others for the same classes.
+    """
+    of_data = images.class_names
+    if class_names is None:
+        class_names = of_data
+        # Folders are classes only if there is one for each class.
+        if len(images.folders) == classes > 1:
+            class_names = images.folders
+            _checks.warn(
+                "It is assumed that class 0 of the models is the first folder "
+                "in alphabetical order, and so on: "
+                f"{_checks.first_few(class_names)}. If they were trained with "
+                "another order, give it with --class-names FILE"
+            )
+    elif of_data is not None and {*of_data} != {*class_names}:
+        _checks.warn(
+            f"The classes of the data, {_checks.first_few(of_data)}, are "
+            "assumed to be those of the models in the same order: "
+            f"{_checks.first_few(class_names)}"
+        )
+        images = dataclasses.replace(images, class_names=class_names)
+    return class_names, images
 
 
 def _class_index(wanted, class_names, classes):

@@ -20,8 +20,9 @@ class Images:
     """The chosen images, not yet read, and what is known of them.
 
     `items` are paths, encoded images or arrays, and `groups` the class of
-    each as an integer, or the folder that it lies in (`""` for none), one of
-    `folders`. `size` is `None` if the sizes of the images differ.
+    each as an integer, or the folder that it lies in (`""` for none).
+    `folders` are those of classes, by name. `size` is `None` if the sizes of
+    the images differ.
     """
 
     names: Sequence[str]
@@ -46,13 +47,13 @@ class Images:
         )
 
     def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
-        """Returns the index of each true class, -1 where unknown."""
+        """Returns the index of each true class by name, -1 where unknown."""
+        groups = self.groups
         if self.class_names is not None:
-            return np.array(self.groups, "int64")
-        names = list(class_names or ())
-        return np.array(
-            [names.index(x) if x in names else -1 for x in self.groups]
-        )
+            groups = [self.class_names[group] for group in groups]
+        names = class_names or ()
+        indices = dict(zip(names, range(len(names)), strict=True))
+        return np.array([indices.get(group, -1) for group in groups])
 
     def batches(self, batch_size: int, size: tuple[int, int]) -> Iterator:
         """Yields batches of images, cropped for a network of a size.
@@ -161,6 +162,7 @@ def from_data(
         items=records.images,
         groups=records.labels,
         class_names=source.class_names,
+        folders=source.class_names if source.root else (),
         boxes=records.boxes,
         size=source.shape,
     )

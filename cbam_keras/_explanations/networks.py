@@ -180,9 +180,14 @@ def networks_of(
 
 
 def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
-    """Returns the class names of the run that a network belongs to."""
-    for path in paths:
-        names = read_run(path.parent).get("class_names", ())
-        if len(names) == classes:
-            return tuple(names)
-    return None
+    """Returns the class names of the runs that networks belong to."""
+    runs = [read_run(folder) for folder in {path.parent for path in paths}]
+    found = {tuple(run.get("class_names", ())) for run in runs}
+    found = {names for names in found if len(names) == classes}
+    if len(found) > 1:
+        listed = [_checks.first_few(names) for names in sorted(found)]
+        raise ValueError(
+            "Models must have the same classes in the same order to be "
+            f"compared. Received: {'; '.join(listed)}"
+        )
+    return found.pop() if found else None

@@ -99,9 +99,11 @@ def _add_explanation(parser):
     add(
         "--class-names",
         metavar="FILE",
-        help="a text file with a name per line, in the order of the classes "
-        "(default: the names in the data, in the results.json beside a model, "
-        "or the folders of images if there is one per class)",
+        help="a text file with a name per line, in the order of the models' "
+        "classes; the true classes of images are found by name (default: the "
+        "names in the results.json beside a model; without it the models are "
+        "assumed to have the order of the data, for folders the alphabetical "
+        "one)",
     )
     add(
         "--draw",
