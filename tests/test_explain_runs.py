@@ -2,11 +2,15 @@
 
 import json
 
+import keras
+import pretended
 import pytest
+from data_checks import write_folder
 from explain_files_checks import colours, digit_network, explain, picture
+from keras import layers
 from report_checks import OLD_FOLDERS
 
-from cbam_keras import cli
+from cbam_keras import _files, cli, data, study, training
 from cbam_keras._explanations import networks_of
 
 
@@ -67,9 +71,12 @@ def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
 @pytest.mark.parametrize(
     "data, known", [("mnist5k", "mnist5k"), ("pets", None)]
 )
-def test_where_data_lie_is_known_only_of_embedded_ones(tmp_path, data, known):
+def test_where_data_are_is_known_of_old_runs_on_embedded_ones(
+    tmp_path, data, known
+):
     (tmp_path / "none.keras").touch()
-    assert networks_of(write_run(tmp_path, NONE, data=data))[1] == known
+    _, options = networks_of(write_run(tmp_path, NONE, data=data))
+    assert options.get("name") == known
 
 
 def test_a_run_of_detectors_is_refused(tmp_path):
@@ -106,6 +113,71 @@ def test_a_folder_of_digits_is_explained_with_its_data(
         assert content["settings"]["data"] == "cluttered_mnist"
     files = {path.name for path in (tmp_path / "digits").iterdir()}
     assert files == {"results.json", "none.keras", "cbam.keras", "explain"}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Trains a network on a folder, and goes elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pets", size=(8, 8))
+    pretended.install(monkeypatch)
+
+    def build(data):
+        inputs = keras.Input(data.image_shape)
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
+        return keras.Model(inputs, layers.Dense(2)(x))
+
+    def train(**options):
+        task = study.Classification("pets", validation_fraction=0.3)
+        variants = (study.Variant("none", build),)
+        recipe = training.Recipe(epochs=1, batch_size=2)
+        study.run(
+            study.Study(task, variants, seeds=(3,), recipe=recipe),
+            tmp_path / "run",
+            **options,
+        )
+
+    train()
+    monkeypatch.chdir("/")
+    return tmp_path, train
+
+
+def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
+    folder, _ = trained
+    given = [folder / "run", "--count", "all", "--no-report"]
+    for split in ("test", "validation"):
+        content, _ = explain(*given, "--split", split, output=folder / "seen")
+        assert content["settings"]["data"] == str(folder / "pets")
+        assert content["class_names"] == ["cat", "dog"]
+        expected = data.load(
+            folder / "pets", validation_fraction=0.3, seed=3, batch_size=None
+        )
+        _, labels = getattr(expected, split)
+        found = [x["true_class"] == "dog" for x in content["images"]]
+        assert sorted(found) == sorted(labels)
+    names = {entry["image"] for entry in content["images"]}
+    content, _ = explain(*given, "--split", "train", output=folder / "seen")
+    assert not names & {entry["image"] for entry in content["images"]}
+    (folder / "pets/cat/0.png").unlink()
+    arguments = ["explain", *map(str, given)]
+    assert cli.main(arguments) == 2
+    assert "which has changed since" in capsys.readouterr().err
+
+
+def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
+    trained, monkeypatch, capsys
+):
+    folder, train = trained
+    given = ["explain", str(folder / "run"), "--output", str(folder / "run")]
+    with _files.locked(folder / "run/explain/.lock"):
+        assert cli.main(given) == 2
+    assert "is in use by process" in capsys.readouterr().err
+    assert cli.main(given) == 0
+    assert (folder / "run/explain/report.html").exists()
+    monkeypatch.chdir(folder)
+    train(overwrite=True)
+    files = {path.name for path in (folder / "run").iterdir()}
+    assert files == {"results.json", "history.csv", "none.keras"}
 
 
 def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(

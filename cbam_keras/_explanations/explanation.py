@@ -60,13 +60,14 @@ class Settings:
     data: str | None = None
     split: str = "test"
     count: int | None = 8
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "draw", "image_size", "count"):
             if getattr(self, name) is not None:
                 _checks.positive_integer(name, getattr(self, name))
-        _checks.seed("seed", self.seed)
+        if self.seed is not None:
+            _checks.seed("seed", self.seed)
         if self.draw > plotting.MAX_ROWS:
             raise ValueError(
                 f"`draw` must be at most {plotting.MAX_ROWS}, or the figure "
@@ -93,12 +94,17 @@ def explain_files(
     """
     # Before any work, although it is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
-    files, image_paths, dataset = _sorted_paths(paths, settings.data)
+    files, image_paths, source = _sorted_paths(paths, settings.data)
+    dataset, seed = source.pop("name"), source.pop("seed")
+    if settings.seed is not None:
+        seed = settings.seed
     if dataset is None:
-        images = from_paths(image_paths, settings.count, settings.seed)
+        images = from_paths(image_paths, settings.count, seed)
     else:
-        choice = dataset, settings.split, settings.count, settings.seed
-        images = from_data(*choice, dict(data_options or {}))
+        choice = dataset, settings.split, settings.count, seed
+        fingerprint = source.pop("fingerprint", None)
+        options = {**source, **(data_options or {})}
+        images = from_data(*choice, options, fingerprint)
     networks = load_networks(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
     )
@@ -122,14 +128,16 @@ def explain_files(
         networks, images, probabilities, class_names, class_index, settings
     )
     folder = _files.output_folder(output)
-    _draw(folder, content, arrays, settings)
     used = {
         "data": dataset,
         "split": None if dataset is None else settings.split,
         "count": len(images),
+        "seed": seed,
         **(described or {}),
     }
-    _write(folder, content, arrays, networks, settings, used, command)
+    with _files.locked(folder / _files.LOCK):
+        _draw(folder, content, arrays, settings)
+        _write(folder, content, arrays, networks, settings, used, command)
     return _tables(content, len(arrays["images"])), folder
 
 
@@ -160,9 +168,9 @@ def explain_run(
 
 
 def _sorted_paths(paths, dataset):
-    """Returns the networks and the images among paths, and the dataset."""
+    """Returns the networks and images among paths, and options of data."""
     networks: list[pathlib.Path] = []
-    images, datasets = [], set()
+    images, sources = [], []
     for path in paths:
         if not path.exists():
             raise ValueError(
@@ -170,9 +178,9 @@ def _sorted_paths(paths, dataset):
                 f'"{path}", which does not'
             )
         if read_run(path):
-            files, name = networks_of(path)
+            files, source = networks_of(path)
             networks += files
-            datasets.add(name)
+            sources.append(source)
         elif path.suffix.lower() in ENDINGS:
             networks.append(path)
         else:
@@ -188,14 +196,21 @@ def _sorted_paths(paths, dataset):
             "Images come from --data or from files, not both. Received: "
             f"--data and {_checks.first_few(images)}"
         )
-    if not images and dataset is None:
-        if len(datasets) != 1 or None in datasets:
-            raise ValueError(
-                "There must be images to explain: files, a folder, or --data "
-                "NAME, e.g. --data cluttered_mnist. Received: none"
+    if images or dataset is not None:
+        seed = sources[0]["seed"] if sources else 0
+        return networks, images, {"name": dataset, "seed": seed}
+    names = {source.get("name") for source in sources}
+    if len(names) != 1 or None in names:
+        raise ValueError(
+            "There must be images to explain: files, a folder, or --data "
+            "NAME, e.g. --data cluttered_mnist. Received: "
+            + (
+                "runs that do not say where one dataset is"
+                if sources
+                else "none"
             )
-        (dataset,) = datasets
-    return networks, images, dataset
+        )
+    return networks, images, sources[0]
 
 
 def _probabilities(networks, images, settings):

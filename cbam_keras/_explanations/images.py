@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,13 +135,20 @@ def from_data(
     split: str,
     count: int | None,
     seed: int,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
+    fingerprint: str | None = None,
 ) -> Images:
-    """Returns `count` images of a split of a dataset."""
+    """Returns `count` images of a split of a dataset, of a fingerprint."""
     defaults = {"data_dir": None, "manual_dir": None, "download": False}
-    source = data.find_source(
-        name, 0.1, seed, in_memory=None, **{**defaults, **options}
-    )
+    options = {"validation_fraction": 0.1, **defaults, **options}
+    fraction = options.pop("validation_fraction")
+    source = data.find_source(name, fraction, seed, in_memory=None, **options)
+    if fingerprint not in (None, source.fingerprint):
+        raise ValueError(
+            "The data of a run must be as they were, or its test images may "
+            f'be others. Received: "{name}", which has changed since. Give '
+            "--data to explain it as it is"
+        )
     records = source.splits[split]
     if not isinstance(records, data.Records):
         if count is None:

@@ -150,12 +150,11 @@ def read_run(folder: pathlib.Path) -> dict[str, Any]:
 
 def networks_of(
     folder: pathlib.Path,
-) -> tuple[list[pathlib.Path], str | None]:
-    """Returns the networks of the run in a folder, and its dataset.
+) -> tuple[list[pathlib.Path], dict[str, Any]]:
+    """Returns the networks of the run in a folder, and options of its data.
 
     Of a search it is the best network, of several seeds those of the first
-    seed. The dataset is `None` if it is not an embedded one, since a run does
-    not say where others are.
+    seed. Options have no `"name"` where a run does not say where its data are.
     """
     run = read_run(folder)
     if run["kind"] == "detect":
@@ -175,8 +174,14 @@ def networks_of(
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    name = next(iter(run["settings"]["data"].values()))["name"]
-    return files, name if name in data.EMBEDDED else None
+    seed, known = next(iter(run["settings"]["data"].items()))
+    options = {"seed": cells[0].seed if cells else int(seed)}
+    if run.get("source"):
+        options |= {"fingerprint": known["fingerprint"], **run["source"]}
+    elif known["name"] in data.EMBEDDED:
+        # A run of an earlier version.
+        options["name"] = known["name"]
+    return files, options
 
 
 def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:

@@ -63,7 +63,7 @@ def add_options(parser):
         nargs="*",
         metavar="MODEL|RUN|IMAGE|FOLDER",
         help="models (.keras, .h5) or output folders of train and tune, whose "
-        "models and embedded data are taken; and images (BMP, GIF, JPEG, PNG, "
+        "models and data are taken; and images (BMP, GIF, JPEG, PNG, "
         "WebP) or folders of images with their subfolders; a folder named "
         "after a class gives the true class of its images",
     )
@@ -156,8 +156,8 @@ def _add_choice(add):
     add(
         "--seed",
         type=int,
-        default=0,
-        help="seed of that choice, and of the validation split",
+        help="seed of that choice, and of the validation split (default: "
+        "that of the run, or 0)",
     )
 
 

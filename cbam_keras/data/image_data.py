@@ -34,6 +34,8 @@ class ImageData:
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash of the dataset.
+        source: Dictionary of the arguments of `load` that say where the
+            images are, with the absolute path of a folder; `None` for arrays.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ImageData:
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
+    source: dict[str, Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.train, self.validation, self.test))

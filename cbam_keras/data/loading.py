@@ -228,8 +228,21 @@ def load(
         one_hot=one_hot,
         skipped=skipped,
         fingerprint=source.fingerprint,
+        source=_where(name, source, data_dir, manual_dir, validation_fraction),
         **datasets,
     )
+
+
+def _where(name, source, data_dir, manual_dir, validation_fraction):
+    """Returns the arguments of `load` to find the same images again."""
+    if not isinstance(name, str | os.PathLike):
+        return None
+    found = {"name": os.path.abspath(source.root) if source.root else name}
+    folders = {"data_dir": data_dir, "manual_dir": manual_dir}
+    for option, folder in folders.items():
+        if folder is not None:
+            found[option] = os.path.abspath(os.path.expanduser(folder))
+    return {**found, "validation_fraction": validation_fraction}
 
 
 def _check_source(source, batch_size, boxes, augment):

@@ -98,6 +98,8 @@ class StudyFolder:
             }
         )
         self.class_names = list(data.class_names)
+        # Where it is may change without being another dataset.
+        self.source = getattr(data, "source", None)
 
     @contextlib.contextmanager
     def opened(
@@ -301,6 +303,8 @@ class StudyFolder:
         self.content = self._new() if new else content
         before = json.dumps(self.content)
         self.content["command"] = command or self.content["command"]
+        if self.source is not None:
+            self.content["source"] = self.source
         if self.study.baseline is not None:
             self.content["baseline"] = self.study.baseline
         if retry:
@@ -325,6 +329,7 @@ class StudyFolder:
             "measure_name": self.study.task.measure_name,
             "baseline": None,
             "class_names": self.class_names,
+            "source": self.source,
             "seeds": list(self.study.seeds),
             "cells": [],
         }
