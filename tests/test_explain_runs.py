@@ -6,7 +6,13 @@ import keras
 import pretended
 import pytest
 from data_checks import write_folder
-from explain_files_checks import colours, digit_network, explain, picture
+from explain_files_checks import (
+    colours,
+    digit_network,
+    explain,
+    picture,
+    written,
+)
 from keras import layers
 from report_checks import OLD_FOLDERS
 
@@ -68,17 +74,6 @@ def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
     assert networks_of(tmp_path)[0] == files
 
 
-@pytest.mark.parametrize(
-    "data, known", [("mnist5k", "mnist5k"), ("pets", None)]
-)
-def test_where_data_are_is_known_of_old_runs_on_embedded_ones(
-    tmp_path, data, known
-):
-    (tmp_path / "none.keras").touch()
-    _, options = networks_of(write_run(tmp_path, NONE, data=data))
-    assert options.get("name") == known
-
-
 def test_a_run_of_detectors_is_refused(tmp_path):
     with pytest.raises(ValueError, match="which is one of detect"):
         networks_of(write_run(tmp_path, kind="detect"))
@@ -99,20 +94,12 @@ def test_a_folder_of_digits_is_explained_with_its_data(
     write_run(tmp_path / "digits", *cells, data="cluttered_mnist")
     digit_network("digits/none.keras")
     digit_network("digits/cbam.keras", "cbam")
-    # In the folder of a run, they belong to it.
-    for output, options in (
-        ("runs/explain-digits", []),
-        ("digits/explain", ["--output", "digits"]),
-    ):
-        given = ["explain", "digits", "--count", "2", "--quiet", *options]
-        assert cli.main(given) == 0
-        out, err = capsys.readouterr()
-        assert out.endswith(f"Files in {output}\n") and err == ""
-        content = json.loads((tmp_path / output / "explain.json").read_text())
-        assert list(content["images"][0]["models"]) == ["none", "cbam"]
-        assert content["settings"]["data"] == "cluttered_mnist"
-    files = {path.name for path in (tmp_path / "digits").iterdir()}
-    assert files == {"results.json", "none.keras", "cbam.keras", "explain"}
+    assert cli.main(["explain", "digits", "--count", "2", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("Files in runs/explain-digits\n") and err == ""
+    content, _ = written("runs/explain-digits")
+    assert list(content["images"][0]["models"]) == ["none", "cbam"]
+    assert content["settings"]["data"] == "cluttered_mnist"
 
 
 @pytest.fixture
