@@ -167,7 +167,7 @@ MODELS = {
     "another path": (
         lambda: _functional(_two_paths),
         {"layer": "aside", "head": 0},
-        "lead to the output ... 'aside'",
+        "on the way to the output ... 'aside'",
     ),
     "ambiguous": (
         lambda: _functional(_same_names),

@@ -177,7 +177,7 @@ def networks_of(
     seed, known = next(iter(run["settings"]["data"].items()))
     options = {"seed": cells[0].seed if cells else int(seed)}
     if run.get("source"):
-        options |= {"fingerprint": known["fingerprint"], **run["source"]}
+        options |= {"fingerprint": known.get("fingerprint")} | run["source"]
     elif known["name"] in data.EMBEDDED:
         # A run of an earlier version.
         options["name"] = known["name"]

@@ -54,19 +54,14 @@ def find_target(graph: Graph, output: Any, layer: Any) -> FeatureMap:
         several = [x for x in found if x.tensor.shape[x.channel] > 1]
         return (several or found)[-1]
     steps = _named(graph.steps, layer, last)
-    found = [x for x in maps if x.step in steps]
-    name = layer.name if isinstance(layer, keras.layers.Layer) else layer
+    found = [x for x in maps if x.step in steps and x.step in leading]
     if not found:
+        name = layer.name if isinstance(layer, keras.layers.Layer) else layer
         raise ValueError(
-            f"`layer` must return a feature map with positions, {needed}. "
-            f"Received: layer={name!r}, which returns {_shapes(steps)}. "
-            f"The last feature map is {last}"
-        )
-    found = [x for x in found if x.step in leading]
-    if not found:
-        raise ValueError(
-            "`layer` must lead to the output that is explained. Received: "
-            f"layer={name!r}, from which no path leads there"
+            f"`layer` must return a feature map with positions, {needed}, on "
+            "the way to the output that is explained. Received: "
+            f"layer={name!r}, which returns {_shapes(steps)}. The last feature "
+            f"map is {last}"
         )
     return found[-1]
 
@@ -113,10 +108,8 @@ def _named(steps, layer, last):
             f"layer={layer!r}"
         )
     else:
-        exact = [step for step in steps if step.path == layer]
-        if exact:
-            return exact
-        named = [step for step in steps if step.path.endswith(f"/{layer}")]
+        named = [step for step in steps if step.path == layer]
+        named = named or [x for x in steps if x.path.endswith(f"/{layer}")]
         if len({id(step.operation) for step in named}) > 1:
             paths = [f'"{step.path}"' for step in named]
             raise ValueError(
