@@ -1,5 +1,6 @@
 """A callback that logs what attention gates do while a network trains."""
 
+import collections
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,14 @@ CONSTANT = 1e-3
 # Values this near to an end of their range (as a fraction of it) count as
 # saturated, and so does a gate with this fraction of such values.
 NEAR_END, SATURATED = 0.01, 0.95
+WARNINGS = {
+    "constant": "{mean:.3g} everywhere (spread {spread:.1g}). It selects "
+    "nothing: its layer may be frozen, its hidden units dead, or the learning "
+    "rate too low for it",
+    "saturated": "{saturation:.0%} of its values are at an end of their range "
+    "(mean {mean:.3g}), where it hardly learns. Try a lower learning rate, "
+    "weight decay, or normalization before the layer",
+}
 
 
 class AttentionMonitor(keras.callbacks.Callback):
@@ -35,19 +44,17 @@ class AttentionMonitor(keras.callbacks.Callback):
     - `saturation`, the fraction of the values within 1 % of an end of their
       range, where a sigmoid hardly learns.
 
-    The keys in the logs consist of layer, gate and statistic:
-    `"stage1_block1_attention/spatial_spread"`. Put callbacks that write logs,
-    such as `CSVLogger` and `TensorBoard`, after this one in the list. The
-    history that `fit` returns has the numbers in any case.
-
-    Warns once of a gate that is constant or saturated for several epochs.
+    The keys in the logs are `"stage1_block1_attention/spatial_spread"` and
+    the like, and the history that `fit` returns has them. Put callbacks that
+    write logs, such as `CSVLogger` and `TensorBoard`, after this one. Warns
+    once of a gate that is constant or saturated for several epochs.
 
     Args:
         images: Array `(B, H, W, C)` as the model takes it (for a model with
             several inputs, what it takes), or batches such as validation
             data, of which the first is used; at most 32 images of either.
-            Required for training: Keras does not give callbacks the data of
-            `fit`. Defaults to `None`.
+            Required for training, as Keras does not give callbacks the data
+            of `fit`. Defaults to `None`.
         patience: Positive integer, after how many epochs in a row to warn.
             Defaults to `3`.
 
@@ -75,10 +82,6 @@ class AttentionMonitor(keras.callbacks.Callback):
         super().__init__()
         self.images = images
         self.patience = _checks.positive_integer("patience", patience)
-        self._names: dict[Any, str] = {}
-        self._ranges: dict[str, tuple[float, float]] = {}
-        self.batch: Any = None
-        self._streaks: dict[tuple[str, str], int] = {}
 
     def on_train_begin(self, logs=None):
         self._names = _inspection.attention_layers(self.model)
@@ -86,7 +89,7 @@ class AttentionMonitor(keras.callbacks.Callback):
             name: _value_range(layer) for layer, name in self._names.items()
         }
         self.batch = _batch_of(self.images, self.model)
-        self._streaks = {}
+        self._streaks = collections.Counter()
 
     def on_epoch_end(self, epoch, logs=None):
         maps = _inspection.record_maps(self.model, self.batch, self._names)
@@ -104,33 +107,16 @@ class AttentionMonitor(keras.callbacks.Callback):
     def _warn_if_useless(self, name, gate, numbers):
         """Warns of a gate that is constant or saturated for long enough."""
         constant = numbers["spread"] < CONSTANT
-        states = {
-            "constant": constant,
-            "saturated": not constant and numbers["saturation"] >= SATURATED,
-        }
-        for kind, found in states.items():
-            key = f"{name}/{gate}", kind
-            self._streaks[key] = self._streaks.get(key, 0) + 1 if found else 0
+        saturated = not constant and numbers["saturation"] >= SATURATED
+        for kind, holds in (("constant", constant), ("saturated", saturated)):
+            key = name, gate, kind
+            self._streaks[key] = self._streaks[key] + 1 if holds else 0
             if self._streaks[key] == self.patience:
                 _checks.warn(
-                    _WARNINGS[kind].format(gate, name, self, **numbers)
+                    f'The {gate} gate of layer "{name}" has been {kind} for '
+                    f"{self.patience} epochs: "
+                    + WARNINGS[kind].format(**numbers)
                 )
-
-
-_WARNINGS = {
-    "constant": (
-        'The {0} gate of layer "{1}" has been constant for {2.patience} '
-        "epochs: {mean:.3g} everywhere (spread {spread:.1g}). It selects "
-        "nothing: its layer may be frozen, its hidden units dead, or the "
-        "learning rate too low for it"
-    ),
-    "saturated": (
-        'The {0} gate of layer "{1}" has been saturated for {2.patience} '
-        "epochs: {saturation:.0%} of its values are at an end of their range "
-        "(mean {mean:.3g}), where it hardly learns. Try a lower learning rate, "
-        "weight decay, or normalization before the layer"
-    ),
-}
 
 
 def _statistics(values, value_range):
@@ -152,11 +138,9 @@ def _entropy(flat):
     if flat.shape[1] == 1:
         return np.ones(len(flat))
     size = np.abs(flat)
-    total = size.sum(axis=1, keepdims=True)
     # Rows of zeros are uniform.
-    fractions = np.where(
-        total == 0, 1 / flat.shape[1], size / np.where(total == 0, 1, total)
-    )
+    size[~size.any(axis=1)] = 1
+    fractions = size / size.sum(axis=1, keepdims=True)
     logs = np.log(np.where(fractions == 0, 1, fractions))
     return -(fractions * logs).sum(axis=1) / math.log(flat.shape[1])
 
@@ -180,14 +164,14 @@ def _batch_of(data, model):
             "validation data. Received: images=None. Use "
             "AttentionMonitor(images=...)"
         )
-    is_batch = isinstance(data, (dict, tuple)) or hasattr(data, "shape")
     single = model.inputs and len(model.inputs) == 1
-    if isinstance(data, keras.utils.PyDataset):
+    if isinstance(data, list) and single:
+        data = np.asarray(data)
+    elif isinstance(data, keras.utils.PyDataset):
         data = data[0]
-    elif isinstance(data, list):
-        # Of images, or of several inputs.
-        data = np.asarray(data) if single else data
-    elif isinstance(data, Iterable) and not is_batch:
+    elif isinstance(data, Iterable) and not (
+        isinstance(data, (dict, list, tuple)) or hasattr(data, "shape")
+    ):
         data = next(iter(data))
         # PyTorch's `DataLoader` gives lists.
         data = tuple(data) if isinstance(data, list) else data

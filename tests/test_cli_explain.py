@@ -42,9 +42,10 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
         *("--head", "1", "--image-size", "16", "--draw", "3", "--no-report"),
         *("--batch-size", "2", "--class-names", "names.txt", "b.png"),
         *("--preprocess", preprocess, "--count", "4"),
+        *("--data", "insects", "--split", "train", "--data-dir", "d"),
+        *("--manual-dir", "m", "--download"),
     ]
     assert cli.main(["explain", *given]) == 0
-    command = shlex.join(["cbam-keras", "explain", *given])
     names = ("a.png", "colours.keras", "b.png")
     assert asked == {
         "paths": [pathlib.Path(name) for name in names],
@@ -56,31 +57,19 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
             image_size=16,
             draw=3,
             batch_size=2,
+            data="insects",
+            split="train",
             count=4,
             seed=5,
         ),
         "output": "there",
-        "data_options": {},
+        "data_options": {"data_dir": "d", "manual_dir": "m", "download": True},
         "class_names": ("cat", "dog"),
         "preprocess": keras.applications.mobilenet_v2.preprocess_input,
         "described": {"preprocess": preprocess},
-        "command": command,
+        "command": shlex.join(["cbam-keras", "explain", *given]),
     }
     assert capsys.readouterr().out == "the table\n\nFiles in there\n"
-
-
-def test_each_option_of_data_reaches_its_argument(asked):
-    given = [
-        *("colours.keras", "--data", "insects", "--split", "train"),
-        *("--data-dir", "d", "--manual-dir", "m", "--download"),
-        *("--count", "all", "--head", "top", "--no-report"),
-    ]
-    assert cli.main(["explain", *given]) == 0
-    assert asked["settings"] == Settings(
-        data="insects", split="train", count=None, head="top"
-    )
-    options = {"data_dir": "d", "manual_dir": "m", "download": True}
-    assert asked["data_options"] == options
 
 
 def test_ctrl_c_promises_nothing(asked, monkeypatch, capsys):
@@ -120,10 +109,10 @@ MISTAKES = {
     "colours.keras ./colours.keras it.png": "once",
     "five.keras it.png": r"\(None, 8, 8, 5\)",
     "grey.keras colours.keras it.png": '"grey" with 2, "colours" with 3',
-    "grey.keras --data cluttered_mnist": "models of 2 classes, data of 10",
+    "grey.keras --data cluttered_mnist": '"grey" with 2, the data with 10',
     "GOOD --class rad --class-names names.txt": 'Did you mean "red"',
     "GOOD --class 3": "index from 0 to 2",
-    "grey.keras it.png --class-names names.txt": "3 names, models of 2 classes",
+    "grey.keras it.png --class-names names.txt": "with 2, --class-names with 3",
     "GOOD --class-names nowhere.txt": "name per line.*nowhere.txt",
     "gated.keras GOOD --layer gate": "`layer` must .*model colours.keras",
     "heads.keras it.png": "`head` must tell .*head=None.* one, other",

@@ -45,8 +45,9 @@ RECIPES = {
 }
 # Options that are not passed on as they are.
 OTHERWISE = """
-    address attention command csv data dry_run help hypermodel json markdown
-    model no_report process processes quiet recipe resume seed stages
+    address attention chief command csv data dry_run help hypermodel id json
+    markdown model no_report process processes quiet recipe resume seed stages
+    worker
 """.split()
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},

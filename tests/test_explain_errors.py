@@ -10,7 +10,7 @@ from explain_checks import images, tiny
 from insertion_checks import conv, head, several_inputs_and_outputs
 from keras import layers, ops
 
-from cbam_keras import explain
+from cbam_keras import AttentionMonitor, explain, insert_attention, plotting
 
 X = images(2, 8, 8, 3)
 
@@ -23,7 +23,8 @@ def model():
 @pytest.fixture
 def untouched(model, monkeypatch):
     computed = AssertionError("computed before it was checked")
-    monkeypatch.setattr(model, "call", mock.Mock(side_effect=computed))
+    for part in (model, model.get_layer("stem_conv")):
+        monkeypatch.setattr(part, "call", mock.Mock(side_effect=computed))
 
 
 def raises(error, text):
@@ -53,7 +54,7 @@ REFUSED = [
     ),
     (
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
-        'layer of the model ... "elsewhere"',
+        "layer of the model ... 'elsewhere'",
     ),
     ({"method": "gradcam"}, "\"grad_cam\" ... 'gradcam' ... Did you mean"),
     ({"batch_size": 0}, "positive ... batch_size=0"),
@@ -68,14 +69,18 @@ def test_images_and_arguments_out_of_range_are_refused(model, arguments, text):
         explain.grad_cam(model, **{"images": X, **arguments})
 
 
+WRONG_TYPES = [
+    ({"images": "cat.jpg"}, "array of numbers ... load_img"),
+    ({"images": [X[0], X[0, :4]]}, "numbers ... list"),
+    ({"layer": 3}, "name of a layer ... layer=3"),
+]
+
+
 @pytest.mark.usefixtures("untouched")
-def test_arguments_of_another_type_are_refused(model):
-    with raises(TypeError, "array of numbers ... load_img"):
-        explain.grad_cam(model, "cat.jpg")
-    with raises(TypeError, "numbers ... list"):
-        explain.grad_cam(model, [X[0], X[0, :4]])
-    with raises(TypeError, "name of a layer ... layer=3"):
-        explain.grad_cam(model, X, layer=3)
+@pytest.mark.parametrize(("arguments", "text"), WRONG_TYPES)
+def test_arguments_of_another_type_are_refused(model, arguments, text):
+    with raises(TypeError, text):
+        explain.grad_cam(model, **{"images": X, **arguments})
 
 
 @pytest.mark.parametrize("scale, offset", [(1 / 255, 0), (1 / 127.5, -1)])
@@ -131,16 +136,21 @@ class Subclassed(keras.Model):
         return inputs
 
 
+def _transposed():
+    return _functional(
+        lambda x: head(conv(4, "conv")(Transposed()(x))), (3, 8, 8)
+    )
+
+
+FLAT = layers.Flatten()
 MODELS = {
     "no positions": (
-        lambda: _functional(lambda x: layers.Dense(3)(layers.Flatten()(x))),
+        lambda: _functional(lambda x: layers.Dense(3)(FLAT(x))),
         {},
         "feature map with positions ... (None, 192) ... convolutional",
     ),
     "axes that cannot be followed": (
-        lambda: _functional(
-            lambda x: head(conv(4, "conv")(Transposed()(x))), (3, 8, 8)
-        ),
+        _transposed,
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
     ),
@@ -157,7 +167,7 @@ MODELS = {
     "another path": (
         lambda: _functional(_two_paths),
         {"layer": "aside", "head": 0},
-        "lead to the output ... 'aside'",
+        "on the way to the output ... 'aside'",
     ),
     "ambiguous": (
         lambda: _functional(_same_names),
@@ -181,19 +191,50 @@ def test_models_that_cannot_be_explained_are_refused(build, given, text):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_each_function_checks_model_and_images(model):
-    for function in (
-        explain.grad_cam,
-        explain.class_probabilities,
-        explain.attention_maps,
-    ):
-        with raises(TypeError, "keras.Model ... Received"):
-            function("model.keras", X)
-        with raises(ValueError, "(B, 8, 8, 3) ... (8, 8, 3)"):
-            function(model, X[0])
+@pytest.mark.parametrize(
+    "function", [explain.class_probabilities, explain.attention_maps]
+)
+def test_each_function_checks_model_and_images(model, function):
+    with raises(TypeError, "keras.Model ... Received"):
+        function("model.keras", X)
+    with raises(ValueError, "(B, 8, 8, 3) ... (8, 8, 3)"):
+        function(model, X[0])
 
 
 def test_a_model_without_attention_has_no_maps():
     text = 'attention layers ... "plain" ... insert_attention'
     with raises(ValueError, text):
         explain.attention_maps(tiny(None, name="plain"), X)
+
+
+def _monitor(x):
+    watching = AttentionMonitor(x)
+    watching.set_model(tiny())
+    watching.on_train_begin()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: explain.grad_cam(tiny(), x),
+        lambda x: plotting.plot_grad_cam(x, {}),
+        lambda x: plotting.plot_attention_maps(x, {}),
+        _monitor,
+    ],
+    ids=["grad_cam", "plot_grad_cam", "plot_attention_maps", "monitor"],
+)
+def test_wrong_images_have_one_message(take):
+    x = X.copy()
+    x[0, 0, 0] = np.nan
+    text = "`images` must be finite numbers. Received: 3 that are NaN or inf"
+    with raises(ValueError, text):
+        take(x)
+
+
+def test_a_keras_that_records_graphs_otherwise_is_reported():
+    model = _functional(layers.Conv2D(4, 3))
+    # Keras has no public interface to it.
+    del model.outputs[0]._keras_history
+    text = f"This needs `_keras_history` ... keras {keras.__version__}, which"
+    with raises(ImportError, text):
+        insert_attention(model)

@@ -26,36 +26,35 @@ from cbam_keras._explanations import explain_run, from_data
 from cbam_keras.explain import attention_maps, grad_cam, pointing_game
 
 
+def close(array, expected, atol=1e-5):
+    np.testing.assert_allclose(array, expected, atol=atol)
+
+
 def test_a_file_is_explained_for_the_class_that_is_predicted(here, capsys):
     image = picture(here / "it.png", brightest=1)[None]
-    # Not the names of these classes.
-    (here / "results.json").write_text('{"class_names": ["a", "b"]}')
     content, arrays = explain("colours.keras", "it.png")
     probabilities = as_colours(image)
     np.testing.assert_array_equal(arrays["images"], image)
-    np.testing.assert_allclose(
-        arrays["colours/probabilities"], probabilities, atol=1e-5
-    )
-    np.testing.assert_allclose(
-        arrays["colours/heat_maps"], heat_of(image, 1), atol=1e-5
-    )
-    (entry,) = content["images"]
+    close(arrays["colours/probabilities"], probabilities)
+    close(arrays["colours/heat_maps"], heat_of(image, 1))
     row = {"class": "class 1", "class_index": 1}
     row["probability"] = pytest.approx(probabilities[0, 1], abs=1e-5)
     row |= {f"predicted_{key}": value for key, value in row.items()}
-    assert entry == {
-        "image": "it.png",
-        "true_class": None,
-        "models": {"colours": row},
-    }
+    models = {"colours": row}
+    assert content["images"] == [
+        {"image": "it.png", "true_class": None, "models": models}
+    ]
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert re.search(
-        rf"│ it.png │ class 1 {probabilities[0, 1]:.1%} ", printed.out
-    )
+    cells = rf"│ it.png │ class 1 {probabilities[0, 1]:.1%} "
+    assert re.search(cells, printed.out)
     assert printed.out.endswith("Files in out\n")
 
 
+ASSUMED = "class 0 of the models is the first folder.*--class-names"
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{ASSUMED}:UserWarning")
 def test_class_folders_tell_the_true_classes(here, capsys):
     # Of three images, the second is not what its folder says.
     whole = [
@@ -64,21 +63,62 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     ]
     content, arrays = explain("colours.keras", "all")
     assert content["class_names"] == ["a", "b", "c"]
-    by_class = {entry["true_class"]: entry for entry in content["images"]}
-    assert set(by_class) == {"a", "b", "c"}
-    row = by_class["b"]["models"]["colours"]
+    names = [entry["true_class"] for entry in content["images"]]
+    assert sorted(names) == ["a", "b", "c"]
+    place = names.index("b")
+    row = content["images"][place]["models"]["colours"]
     assert (row["class"], row["predicted_class"]) == ("b", "c")
     assert content["summary"] == {"colours": {"accuracy": pytest.approx(2 / 3)}}
-    place = [entry["image"] for entry in content["images"]].index("all/b/0.png")
-    np.testing.assert_allclose(
-        arrays["colours/heat_maps"][place],
-        heat_of(whole[1][None], 1)[0],
-        atol=1e-5,
-    )
+    close(arrays["colours/heat_maps"][place], heat_of(whole[1][None], 1)[0])
     assert arrays["labels"][place] == 1
     out = capsys.readouterr().out
     assert re.search(r"│ b/0.png │ b .*\(predicts c ", out)
     assert "66.7%" in out
+
+
+@pytest.fixture
+def unordered(here):
+    """Images of the classes of `colours.keras`, which are not alphabetical."""
+    names = "red", "green", "blue"
+    for split in ("train", "validation", "test"):
+        for colour, name in enumerate(names):
+            picture(here / "all" / split / name / "0.png", brightest=colour)
+    (here / "names.txt").write_text("\n".join(names))
+    return names
+
+
+@pytest.mark.parametrize("images", [["--data", "./all"], ["all/test"]])
+def test_true_classes_are_found_by_name(unordered, images):
+    content, arrays = explain(
+        *("colours.keras", *images, "--class-names", "names.txt")
+    )
+    assert content["summary"]["colours"]["accuracy"] == 1
+    assert content["class_names"] == list(unordered)
+    true = [entry["true_class"] for entry in content["images"]]
+    assert [unordered[label] for label in arrays["labels"]] == true
+    # The order is that of folders, unless it is known.
+    with pytest.warns(UserWarning, match=ASSUMED):
+        content, _ = explain("colours.keras", *images, "--no-report")
+    assert content["class_names"] == sorted(unordered)
+
+
+def test_other_names_are_those_of_the_same_classes(unordered, here):
+    (here / "names.txt").write_text("azul\nverde\nrojo")
+    with pytest.warns(UserWarning, match="blue, green, red, are.*azul, verde"):
+        content, _ = explain(
+            *("colours.keras", "--data", "./all", "--no-report"),
+            *("--class-names", "names.txt"),
+        )
+    true = {entry["true_class"] for entry in content["images"]}
+    assert true == {"azul", "verde", "rojo"}
+
+
+def test_folders_that_are_not_one_for_each_class_name_none(here):
+    for name in ("holidays", "work"):
+        picture(here / "all" / name / "0.png")
+    content, _ = explain("colours.keras", "all", "--no-report")
+    assert content["class_names"] is None
+    assert {entry["true_class"] for entry in content["images"]} == {None}
 
 
 def test_a_class_can_be_asked_for_by_its_name_rather_than_its_index(here):
@@ -88,9 +128,7 @@ def test_a_class_can_be_asked_for_by_its_name_rather_than_its_index(here):
     content, arrays = explain(*given, "--class", "blue")
     row = content["images"][0]["models"]["colours"]
     assert (row["class"], row["predicted_class"]) == ("blue", "red")
-    np.testing.assert_allclose(
-        arrays["colours/heat_maps"], heat_of(image, 2), atol=1e-5
-    )
+    close(arrays["colours/heat_maps"], heat_of(image, 2))
     # Replaces the files.
     (here / "names.txt").write_text("2\n1\n0\n")
     content, _ = explain(*given, "--class", "2")
@@ -109,13 +147,10 @@ def test_settings_reach_the_maps(here):
         *("both.keras", "it.png", "--method", "hires_cam", "--class", "1"),
         *("--layer", "first", "--head", "head2"),
     )
-    asked = {"class_index": 1, "layer": "first", "method": "hires_cam"}
-    asked["output"] = "head2"
-    heat = grad_cam(model, image, **asked)
-    np.testing.assert_allclose(arrays["both/heat_maps"], heat, atol=1e-5)
+    asked = {"method": "hires_cam", "layer": "first", "head": "head2"}
+    close(arrays["both/heat_maps"], grad_cam(model, image, 1, **asked))
     assert arrays["both/probabilities"].shape == (1, 2)
-    written = {"method": "hires_cam", "layer": "first", "head": "head2"}
-    assert written.items() <= content["settings"].items()
+    assert asked.items() <= content["settings"].items()
 
 
 def test_models_of_other_classes_and_sizes_stand_side_by_side(here, capsys):
@@ -128,23 +163,18 @@ def test_models_of_other_classes_and_sizes_stand_side_by_side(here, capsys):
     content, arrays = explain(
         "colours.keras", "turned.h5", "large.keras", "it.png"
     )
-    assert list(content["models"]) == ["colours", "turned", "large"]
     rows = content["images"][0]["models"]
-    assert [rows[name]["class_index"] for name in rows] == [0, 1, 0]
-    np.testing.assert_allclose(
-        arrays["turned/probabilities"], as_colours(image[None], 1), atol=1e-5
-    )
-    np.testing.assert_allclose(
-        arrays["turned/heat_maps"], heat_of(image[None], 0), atol=1e-5
-    )
+    indices = {name: rows[name]["class_index"] for name in rows}
+    assert indices == {"colours": 0, "turned": 1, "large": 0}
+    close(arrays["turned/probabilities"], as_colours(image[None], 1))
+    close(arrays["turned/heat_maps"], heat_of(image[None], 0))
     # In the size of the first.
     assert arrays["images"].shape == (1, 8, 8, 3)
     (heat,) = arrays["large/heat_maps"]
     assert heat.shape == (8, 8)
     assert heat[:3, :3].min() > 0.9
     assert heat[5:].max() == heat[:, 5:].max() == 0
-    out = capsys.readouterr().out
-    assert re.search(r"colours +┃ turned +┃ large", out)
+    assert re.search(r"colours +┃ turned +┃ large", capsys.readouterr().out)
 
 
 def test_attention_is_written_and_drawn(here):
@@ -161,13 +191,13 @@ def test_attention_is_written_and_drawn(here):
     expected = {
         "gated/attention/gate/channel": channel,
         "gated/attention/gate/spatial": spatial,
+        "se/attention/gate/channel": attention_maps(squeezed, images)["gate"][
+            0
+        ],
     }
-    (channel, _) = attention_maps(squeezed, images)["gate"]
-    expected["se/attention/gate/channel"] = channel
-    own = {key: arrays[key] for key in arrays if "attention" in key}
-    assert set(own) == set(expected)
+    assert {key for key in arrays if "attention" in key} == set(expected)
     for key, maps in expected.items():
-        np.testing.assert_allclose(own[key], maps, atol=1e-5)
+        close(arrays[key], maps)
     figures = {path.stem for path in (here / "out").glob("*.png")}
     assert figures == {"grad_cam", "attention-gated", "attention-se"}
 
@@ -182,35 +212,35 @@ def test_boxes_tell_whether_heat_is_on_the_object(here, few_digits, capsys):
     images, labels, boxes = data.load(
         "cluttered_mnist", batch_size=None, boxes=True
     ).test
+    assert content["class_names"] == [str(digit) for digit in range(10)]
     names = [entry["image"] for entry in content["images"]]
     places = [int(name.removeprefix("test ")) for name in names]
     assert sorted(places) == list(range(len(images))) == list(range(20))
-    assert [entry["box"] for entry in content["images"]] == boxes[
-        places
-    ].tolist()
-    assert content["class_names"] == [str(digit) for digit in range(10)]
     for entry, place in zip(content["images"], places, strict=True):
+        assert entry["box"] == boxes[place].tolist()
         assert entry["true_class"] == str(labels[place])
         assert entry["models"]["cbam"]["class"] == entry["true_class"]
+    drawn = places[:6]
     assert list(arrays["names"]) == names[:6]
-    places = places[:6]
-    np.testing.assert_array_equal(arrays["images"], images[places])
-    np.testing.assert_array_equal(arrays["labels"], labels[places])
-    np.testing.assert_array_equal(arrays["boxes"], boxes[places])
+    for name, expected in (
+        ("images", images),
+        ("labels", labels),
+        ("boxes", boxes),
+    ):
+        np.testing.assert_array_equal(arrays[name], expected[drawn])
     rows = [entry["models"]["cbam"] for entry in content["images"]]
-    hits, energy = pointing_game(arrays["cbam/heat_maps"], boxes[places])
+    hits, energy = pointing_game(arrays["cbam/heat_maps"], boxes[drawn])
     assert [row["hit"] for row in rows[:6]] == hits.tolist()
-    found = [row["energy"] for row in rows[:6]]
-    np.testing.assert_allclose(found, energy, atol=1e-6)
+    close([row["energy"] for row in rows[:6]], energy)
     rate = content["summary"]["cbam"]["hit_rate"]
     assert rate == pytest.approx(np.mean([row["hit"] for row in rows]))
     sides = boxes[:, 2:] - boxes[:, :2]
     share = sides.prod(axis=1).mean() / 48**2
     assert content["box_fraction"] == pytest.approx(share)
-    out = capsys.readouterr().out
-    assert "Means over 20 images" in out
     # The title of a narrow table goes over several lines.
-    assert "first 6 of 20 images" in " ".join(out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Means over 20 images" in out
+    assert "first 6 of 20 images" in out
     assert re.search(rf"│ uniform heat .*{share:.1%} .*{share:.1%} ", out)
 
 
@@ -223,16 +253,16 @@ def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
             picture(path, seed=number, brightest=colour)
     # Is wrong about all but the hard ones.
     colours("turned.keras", turned=1)
-    examples = from_data("./all", "test", None, 0, {})
-    models = [here / "colours.keras", here / "colours.h5"]
     colours("colours.h5")
-    explain_run([*models, here / "turned.keras"], examples, here / "out", {})
+    examples = from_data("./all", "test", None, 0, {})
+    names = "colours.keras", "colours.h5", "turned.keras"
+    explain_run([here / name for name in names], examples, here / "out", {})
     content, _ = written()
     assert content["class_names"] == ["a", "b", "c"]
     found = [entry["image"] for entry in content["images"]]
+    assert len(found) == 5
     wrong = sorted(f"all/test/{x}.png" for x in seen if "hard" in x)
     assert sorted(found[:2]) == wrong
-    assert len(found) == 5
     # For the report of the run.
     assert (here / "out" / "grad_cam.png").exists()
 
@@ -240,20 +270,19 @@ def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
 # Models, and the images they take.
 
 
-def test_models_of_one_name_go_by_their_folders_and_endings(here):
+@pytest.mark.parametrize(
+    "names",
+    [["colours", "s/a/m", "t/a/m"], ["colours.keras", "t/m.keras", "t/m.h5"]],
+    ids=["folders", "endings"],
+)
+def test_models_of_one_name_go_by_their_folders_and_endings(here, names):
     picture(here / "it.png")
-    paths = {
-        "colours": "colours.keras",
-        "s/a/m": "s/a/m.keras",
-        "t/a/m": "t/a/m.keras",
-        "t/m.keras": "t/m.keras",
-        "t/m.h5": "t/m.h5",
-    }
-    for path in [*paths.values()][1:]:
+    paths = [x if "." in x else f"{x}.keras" for x in names]
+    for path in paths[1:]:
         (here / path).parent.mkdir(parents=True, exist_ok=True)
         colours(path)
-    content, _ = explain(*paths.values(), "it.png", "--no-report")
-    assert content["models"] == paths
+    content, _ = explain(*paths, "it.png", "--no-report")
+    assert content["models"] == dict(zip(names, paths, strict=True))
 
 
 def test_a_grey_model_gets_the_brightness_of_colours(here):
@@ -262,14 +291,10 @@ def test_a_grey_model_gets_the_brightness_of_colours(here):
     _, arrays = explain("grey.keras", "it.png")
     # As Pillow turns colours to grey, up to rounding.
     grey = np.asarray(Image.fromarray(image).convert("L"), "float64")
-    assert arrays["images"].shape == (1, 8, 8, 1)
-    np.testing.assert_allclose(arrays["images"][0, ..., 0], grey, atol=1)
+    close(arrays["images"], grey[None, ..., None], atol=1)
     mean = grey.mean() / 255
-    np.testing.assert_allclose(
-        arrays["grey/probabilities"],
-        softmax(2 * np.array([[mean, 1 - mean]])),
-        atol=0.01,
-    )
+    expected = softmax(2 * np.array([[mean, 1 - mean]]))
+    close(arrays["grey/probabilities"], expected, atol=0.01)
 
 
 def test_a_model_can_take_channels_first(here):
@@ -283,12 +308,8 @@ def test_a_model_can_take_channels_first(here):
     image = picture(here / "it.png")[None]
     _, arrays = explain("first.keras", "colours.keras", "it.png")
     np.testing.assert_array_equal(arrays["images"], image)
-    np.testing.assert_allclose(
-        arrays["first/heat_maps"], heat_of(image, 0), atol=1e-5
-    )
-    np.testing.assert_allclose(
-        arrays["first/probabilities"], as_colours(image), atol=1e-5
-    )
+    close(arrays["first/heat_maps"], heat_of(image, 0))
+    close(arrays["first/probabilities"], as_colours(image))
 
 
 @pytest.mark.parametrize(
@@ -323,17 +344,5 @@ def test_images_are_preprocessed(here, monkeypatch):
     )
     # Those that are drawn are not changed.
     np.testing.assert_array_equal(arrays["images"], image)
-    np.testing.assert_allclose(
-        arrays["colours/probabilities"],
-        as_colours(image[..., ::-1]),
-        atol=1e-5,
-    )
+    close(arrays["colours/probabilities"], as_colours(image[..., ::-1]))
     assert content["settings"]["preprocess"] == "mine_to_explain:turn"
-
-
-def test_folders_that_are_not_one_for_each_class_name_none(here):
-    for number, name in enumerate(("holidays", "work")):
-        picture(here / "all" / name / "0.png", seed=number)
-    content, _ = explain("colours.keras", "all", "--no-report")
-    assert content["class_names"] is None
-    assert {entry["true_class"] for entry in content["images"]} == {None}

@@ -2,99 +2,81 @@
 
 import json
 
+import keras
+import pretended
 import pytest
-from explain_files_checks import colours, digit_network, explain, picture
+from data_checks import write_folder
+from explain_files_checks import (
+    colours,
+    digit_network,
+    explain,
+    picture,
+    written,
+)
+from keras import layers
+from report_checks import OLD_FOLDERS
 
-from cbam_keras import cli
+from cbam_keras import _files, cli, data, study, training
 from cbam_keras._explanations import networks_of
 
-DIGITS = {"name": "mnist5k"}
-BY_SEED = {"4": DIGITS, "3": DIGITS}
 
-
-def write_run(folder, kind, data, *, file="results.json", **content):
+def write_run(folder, *cells, kind="study", data="mnist5k", **content):
     """Writes what a run says of itself, as far as it is read."""
-    settings = {"data": data, "networks": content.pop("networks", [])}
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"kind": kind, "settings": settings, **content})
-    (folder / file).write_text(text)
-
-
-def study(*cells):
     keys = "variant", "seed", "status", "file"
-    cells = [dict(zip(keys, cell, strict=True)) for cell in cells]
-    return {"kind": "study", "data": BY_SEED, "format": 2, "cells": cells}
+    content |= {
+        "format": 2,
+        "kind": kind,
+        "settings": {"data": {"3": {"name": data}}},
+        "cells": [dict(zip(keys, cell, strict=True)) for cell in cells],
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
 
 
-NAMES = {"networks": ["none", "cbam", "unfinished"]}
-# What runs say of themselves, their files, and those that are explained first.
+def run_of(*cells, **content):
+    return lambda folder: write_run(folder, *cells, **content)
+
+
+NONE = "none", 0, "finished", "none.keras"
+SEEDS = run_of(
+    ("none", 3, "diverged", None),
+    ("se", 3, "finished", "se-seed3.keras"),
+    ("cbam", 3, "finished", "cbam-seed3.keras"),
+    ("none", 4, "finished", "none-seed4.keras"),
+)
+# What writes a run, its files, and those that are explained.
 RUNS = {
-    "one seed": (
-        study(("none", 0, "finished", "none.keras")),
-        "none",
-        1,
-    ),
+    "one seed": (run_of(NONE), "none other", "none"),
     "several seeds": (
-        study(
-            ("none", 3, "diverged", None),
-            ("se", 3, "finished", "se-seed3.keras"),
-            ("cbam", 3, "finished", "cbam-seed3.keras"),
-            ("none", 4, "finished", "none-seed4.keras"),
-        ),
+        SEEDS,
         "se-seed3 cbam-seed3 none-seed4",
-        2,
+        "se-seed3 cbam-seed3",
     ),
-    "search": (
-        study(("r8", 0, "finished", "r8.keras")),
-        "best r8",
-        1,
-    ),
-    # The layouts before "format": 2.
-    "old training": (
-        {"kind": "training run", "data": DIGITS, **NAMES},
-        "none cbam",
-        2,
-    ),
+    "search": (run_of(NONE, kind="tune"), "best none", "best"),
     "old seeds": (
-        {"kind": "training over seeds", "data": BY_SEED, **NAMES},
-        "seed-4/none seed-4/cbam seed-3/none",
-        2,
+        OLD_FOLDERS["seeds"],
+        "seed-0/none seed-0/cbam seed-1/none",
+        "seed-0/none seed-0/cbam",
     ),
-    "old ablation": (
-        {"kind": "ablation", "data": BY_SEED, **NAMES},
-        "none/seed-4/none cbam/seed-4/cbam cbam/seed-3/cbam",
-        2,
-    ),
-    "old search": (
-        {"kind": "search", "data": DIGITS, "file": "search.json"},
-        "best trial_0001/none",
-        1,
-    ),
+    "old search": (OLD_FOLDERS["tune"], "best trial_0001/none", "best"),
 }
 
 
-@pytest.mark.parametrize(("content", "names", "count"), RUNS.values(), ids=RUNS)
-def test_a_run_holds_its_networks(content, names, count, tmp_path):
-    write_run(tmp_path, **content)
+@pytest.mark.parametrize(("write", "names", "chosen"), RUNS.values(), ids=RUNS)
+def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
+    write(tmp_path)
     with pytest.raises(ValueError, match="none is finished yet"):
         networks_of(tmp_path)
-    files = [tmp_path / f"{name}.keras" for name in names.split()]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    assert networks_of(tmp_path) == (files[:count], "mnist5k")
-
-
-def test_where_data_lie_is_known_only_of_embedded_ones(tmp_path):
-    (tmp_path / "none.keras").touch()
-    write_run(tmp_path, "training run", {"name": "pets"}, networks=["none"])
-    assert networks_of(tmp_path) == ([tmp_path / "none.keras"], None)
+    for name in names.split():
+        (tmp_path / f"{name}.keras").touch()
+    files = [tmp_path / f"{name}.keras" for name in chosen.split()]
+    assert networks_of(tmp_path)[0] == files
 
 
 def test_a_run_of_detectors_is_refused(tmp_path):
-    write_run(tmp_path, "comparison of detectors", {})
-    with pytest.raises(ValueError, match=r"command \(comparison of detectors"):
-        networks_of(tmp_path)
+    with pytest.raises(ValueError, match="which is one of detect"):
+        networks_of(write_run(tmp_path, kind="detect"))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"kind": "search"}'])
@@ -108,25 +90,81 @@ def test_a_folder_of_digits_is_explained_with_its_data(
     few_digits, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    data = {"0": {"name": "cluttered_mnist"}}
-    names = "none", "cbam"
-    cells = [(name, 0, "finished", f"{name}.keras") for name in names]
-    write_run(tmp_path / "digits", **{**study(*cells), "data": data})
+    cells = [(x, 0, "finished", f"{x}.keras") for x in ("none", "cbam")]
+    write_run(tmp_path / "digits", *cells, data="cluttered_mnist")
     digit_network("digits/none.keras")
     digit_network("digits/cbam.keras", "cbam")
-    # In the folder of a run, they belong to it.
-    for output in ("runs/explain-digits", "digits/explain"):
-        given = ["explain", "digits", "--count", "2", "--quiet"]
-        if output == "digits/explain":
-            given += ["--output", "digits"]
-        assert cli.main(given) == 0
-        out, err = capsys.readouterr()
-        assert out.endswith(f"Files in {output}\n") and err == ""
-        content = json.loads((tmp_path / output / "explain.json").read_text())
-        assert list(content["images"][0]["models"]) == ["none", "cbam"]
-        assert content["settings"]["data"] == "cluttered_mnist"
-    files = {path.name for path in (tmp_path / "digits").iterdir()}
-    assert files == {"results.json", "none.keras", "cbam.keras", "explain"}
+    assert cli.main(["explain", "digits", "--count", "2", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("Files in runs/explain-digits\n") and err == ""
+    content, _ = written("runs/explain-digits")
+    assert list(content["images"][0]["models"]) == ["none", "cbam"]
+    assert content["settings"]["data"] == "cluttered_mnist"
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Trains a network on a folder, and goes elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pets", size=(8, 8))
+    pretended.install(monkeypatch)
+
+    def build(data):
+        inputs = keras.Input(data.image_shape)
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
+        return keras.Model(inputs, layers.Dense(2)(x))
+
+    def train(**options):
+        task = study.Classification("pets", validation_fraction=0.3)
+        variants = (study.Variant("none", build),)
+        recipe = training.Recipe(epochs=1, batch_size=2)
+        study.run(
+            study.Study(task, variants, seeds=(3,), recipe=recipe),
+            tmp_path / "run",
+            **options,
+        )
+
+    train()
+    monkeypatch.chdir("/")
+    return tmp_path, train
+
+
+def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
+    folder, _ = trained
+    given = [folder / "run", "--count", "all", "--no-report"]
+    for split in ("test", "validation"):
+        content, _ = explain(*given, "--split", split, output=folder / "seen")
+        assert content["settings"]["data"] == str(folder / "pets")
+        assert content["class_names"] == ["cat", "dog"]
+        expected = data.load(
+            folder / "pets", validation_fraction=0.3, seed=3, batch_size=None
+        )
+        _, labels = getattr(expected, split)
+        found = [x["true_class"] == "dog" for x in content["images"]]
+        assert sorted(found) == sorted(labels)
+    names = {entry["image"] for entry in content["images"]}
+    content, _ = explain(*given, "--split", "train", output=folder / "seen")
+    assert not names & {entry["image"] for entry in content["images"]}
+    (folder / "pets/cat/0.png").unlink()
+    arguments = ["explain", *map(str, given)]
+    assert cli.main(arguments) == 2
+    assert "which has changed since" in capsys.readouterr().err
+
+
+def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
+    trained, monkeypatch, capsys
+):
+    folder, train = trained
+    given = ["explain", str(folder / "run"), "--output", str(folder / "run")]
+    with _files.locked(folder / "run/explain/.lock"):
+        assert cli.main(given) == 2
+    assert "is in use by process" in capsys.readouterr().err
+    assert cli.main(given) == 0
+    assert (folder / "run/explain/report.html").exists()
+    monkeypatch.chdir(folder)
+    train(overwrite=True)
+    files = {path.name for path in (folder / "run").iterdir()}
+    assert files == {"results.json", "history.csv", "none.keras"}
 
 
 def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
@@ -134,14 +172,18 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
 ):
     picture(here / "it.png")
     names = ["cat", "dog", "eel"]
-    cells = study(("none", 0, "finished", "none.keras"))
-    cells |= {"data": {"0": {"name": "pets"}}, "class_names": names}
-    write_run(here / "pets", **cells)
+    write_run(here / "pets", NONE, data="pets", class_names=names)
     colours("pets/none.keras")
     content, _ = explain("it.png", "pets", "--class", "eel")
     assert [entry["image"] for entry in content["images"]] == ["it.png"]
     assert content["settings"]["data"] is None
     assert content["class_names"] == names
     assert content["images"][0]["models"]["none"]["class_index"] == 2
+    # Another model has them in another order.
+    write_run(here / "more", NONE, data="pets", class_names=names[::-1])
+    colours("more/none.keras")
+    assert cli.main(["explain", "it.png", "pets", "more"]) == 2
+    text = "same order to be compared. Received: cat, dog, eel; eel, dog, cat"
+    assert text in capsys.readouterr().err
     assert cli.main(["explain", "pets"]) == 2
     assert "or --data NAME" in capsys.readouterr().err

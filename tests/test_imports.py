@@ -304,7 +304,7 @@ INSIDES = {
     "test_cli_explain": "_explanations",
     "test_cli_runs": "_explanations cli.options",
     "test_explain_explaining": "_explanations",
-    "test_explain_runs": "_explanations",
+    "test_explain_runs": "_explanations _files",
     "test_files": "_files",
     "test_fused": "_fused.decorator",
     "test_fused_contract": "_fused _fused.private",

@@ -2,23 +2,15 @@
 
 What `cbam-keras explain` does, and the explanations in reports.
 
-- `files`: what is read, drawn and written.
-- `explanation`: predictions, explained, as a table and arrays.
+- `explanation`: predictions explained, drawn and written.
 - `networks`: networks from files and output folders.
-- `examples`: images from files, folders and datasets.
+- `images`: images from files, folders and datasets.
 """
 
-from cbam_keras._explanations.examples import from_data, from_paths
-from cbam_keras._explanations.explanation import Settings
-from cbam_keras._explanations.files import explain_files, explain_run
+from cbam_keras._explanations.explanation import (
+    Settings,
+    explain_files,
+    explain_run,
+)
+from cbam_keras._explanations.images import from_data, from_paths
 from cbam_keras._explanations.networks import load_model, networks_of
-
-__all__ = [
-    "Settings",
-    "explain_files",
-    "explain_run",
-    "from_data",
-    "from_paths",
-    "load_model",
-    "networks_of",
-]

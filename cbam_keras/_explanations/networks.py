@@ -1,7 +1,6 @@
 """Networks from files and output folders, and the images that they take."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection, data
+from cbam_keras import _checks, _inspection, _run_folder, data, study
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -20,14 +19,8 @@ ENDINGS = (".keras", ".h5")
 class Network:
     """A classifier from a file, and the images that it takes.
 
-    Attributes:
-        name: String, unique among the networks.
-        path: Path of its file.
-        model: `keras.Model` of one input.
-        size: Height and width of its images in pixels.
-        channels: 1 or 3.
-        channels_first: Boolean, whether channels come first.
-        preprocess: Function of images in [0, 255], or `None`.
+    `size` is their height and width, `channels` is 1 or 3, and `preprocess` a
+    function of images in [0, 255], or `None`.
     """
 
     name: str
@@ -40,7 +33,6 @@ class Network:
 
     @property
     def has_attention(self) -> bool:
-        """Whether it has attention layers."""
         layers = _inspection.layers_within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
@@ -79,9 +71,8 @@ def load_networks(
     Networks that take images of any size get those of `image_size`, else of
     the size of the first network with a fixed one, else of `default_size`.
     """
-    names = _unique_names(paths)
     networks = []
-    for path, name in zip(paths, names, strict=True):
+    for path, name in zip(paths, _unique_names(paths), strict=True):
         model = load_model(path)
         first = _inspection.input_format(model) == "channels_first"
         shapes = [tuple(x.shape) for x in model.inputs]
@@ -132,7 +123,7 @@ def load_model(path: pathlib.Path) -> keras.Model:
 
 
 def _unique_names(paths):
-    """Returns the stems of files, with their folders where stems are equal."""
+    """Returns the stems of files, with folders and endings where needed."""
     files = [path.resolve() for path in paths]
     for file in files:
         if files.count(file) > 1:
@@ -140,92 +131,68 @@ def _unique_names(paths):
                 f'Each model must be given once. Received: "{file}" twice'
             )
     names = [file.stem for file in files]
-    if len(set(names)) == len(names):
-        return names
-    root = os.path.commonpath([file.parent for file in files])
-    files = [file.relative_to(root) for file in files]
-    names = [file.with_suffix("").as_posix() for file in files]
-    return [
-        name if names.count(name) == 1 else file.as_posix()
-        for name, file in zip(names, files, strict=True)
-    ]
+    if len(set(names)) < len(names):
+        root = os.path.commonpath([file.parent for file in files])
+        files = [file.relative_to(root) for file in files]
+        names = [file.with_suffix("").as_posix() for file in files]
+    if len(set(names)) < len(names):
+        names = [file.as_posix() for file in files]
+    return names
 
 
-def is_run(folder: pathlib.Path) -> bool:
-    """Returns whether a folder is the output folder of a run."""
-    run = _described(folder)
-    return "kind" in run and isinstance(run.get("settings"), dict)
+def read_run(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns what the run in a folder says of itself, empty without one."""
+    try:
+        return study.read_content(folder)
+    except _run_folder.DAMAGE:
+        return {}
 
 
 def networks_of(
     folder: pathlib.Path,
-) -> tuple[list[pathlib.Path], str | None]:
-    """Returns the networks of the run in a folder, and its dataset.
+) -> tuple[list[pathlib.Path], dict[str, Any]]:
+    """Returns the networks of the run in a folder, and options of its data.
 
     Of a search it is the best network, of several seeds those of the first
-    seed. The dataset is `None` if it is not an embedded one, since a run does
-    not say where others are.
-
-    Raises:
-        ValueError: If the run has no networks yet, or never has any.
+    seed. Options have no `"name"` where a run does not say where its data are.
     """
-    run = _described(folder)
-    if "detect" in run["kind"]:
+    run = read_run(folder)
+    if run["kind"] == "detect":
         raise ValueError(
             "A folder of a run must be that of train, tune or ablate. "
-            f'Received: "{folder}", which holds the run of another command '
-            f"({run['kind']})"
+            f'Received: "{folder}", which is one of detect'
         )
-    # Most runs describe the data of each seed.
-    described = run["settings"].get("data") or {}
-    by_seed = {} if "name" in described else described
-    if "cells" in run:
-        cells = [x for x in run["cells"] if x["status"] == "finished"]
-        first = [x for x in cells if x["seed"] == cells[0]["seed"]]
-        # Nothing outside the folder is read.
-        files = [cell["file"] for cell in first if cell["file"]]
-        names = [pathlib.PurePath(file).name for file in files]
-    else:
-        # The layouts before "format": 2.
-        places = ["", *(f"seed-{seed}/" for seed in [*by_seed][:1])]
-        names = [
-            f"{place}{name}.keras"
-            for name in run["settings"].get("networks", ())
-            for place in (*places, *(f"{name}/{place}" for place in places))
-        ]
-    names = [name for name in names if (folder / name).exists()]
-    if "best.keras" not in names and (folder / "best.keras").exists():
+    cells = [study.Outcome(**cell) for cell in run["cells"]]
+    cells = [cell for cell in cells if cell.finished]
+    names = [str(cell.file) for cell in cells if cell.seed == cells[0].seed]
+    if run["kind"] == "tune":
         names = ["best.keras"]
-    if not names:
+    files = [folder / name for name in names if (folder / name).exists()]
+    if not files:
         raise ValueError(
             "A folder of a run must hold models. Received: "
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    data_name = next(iter(by_seed.values()), described).get("name")
-    return (
-        [folder / name for name in names],
-        data_name if data_name in data.EMBEDDED else None,
-    )
+    seed, known = next(iter(run["settings"]["data"].items()))
+    options = {"seed": cells[0].seed if cells else int(seed)}
+    if run.get("source"):
+        options |= {"fingerprint": known.get("fingerprint")} | run["source"]
+    elif known["name"] in data.EMBEDDED:
+        # A run of an earlier version.
+        options["name"] = known["name"]
+    return files, options
 
 
 def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
-    """Returns the class names in the `results.json` beside a network."""
-    for path in paths:
-        names = _described(path.parent).get("class_names")
-        if isinstance(names, list) and len(names) == classes:
-            return tuple(map(str, names))
-    return None
-
-
-def _described(folder):
-    """Returns what the run in a folder says of itself, as a dictionary."""
-    for name in ("search.json", "results.json"):
-        try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-        # No such file, or one of something else.
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(content, dict):
-            return content
-    return {}
+    """Returns the class names of the runs that networks belong to."""
+    runs = [read_run(folder) for folder in {path.parent for path in paths}]
+    found = {tuple(run.get("class_names", ())) for run in runs}
+    found = {names for names in found if len(names) == classes}
+    if len(found) > 1:
+        listed = [_checks.first_few(names) for names in sorted(found)]
+        raise ValueError(
+            "Models must have the same classes in the same order to be "
+            f"compared. Received: {'; '.join(listed)}"
+        )
+    return found.pop() if found else None

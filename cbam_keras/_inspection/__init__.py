@@ -3,7 +3,6 @@
 - `graph`: its graph as Keras records it: calls of operations.
 - `steps`: the model traced step by step; the axes of its tensors.
 - `heads`: the operation that turns logits into probabilities.
-- `hooks`: hooks around its layers while it runs.
 - `gates`: its attention layers and their maps.
 - `images`: whether it takes some images.
 - `global_state`: the dtype policy and random states, restored afterwards.
@@ -22,15 +21,13 @@ from cbam_keras._inspection.graph import (
     graphs,
     is_graph,
     layers_within,
-    operations,
     producer_of,
     replay,
     require_graph,
     require_model,
     structure,
 )
-from cbam_keras._inspection.heads import Head, find_head, head_of
-from cbam_keras._inspection.hooks import hooked
+from cbam_keras._inspection.heads import Head, find_head, kind_of_head
 from cbam_keras._inspection.images import (
     check_images,
     check_shape,
@@ -42,4 +39,5 @@ from cbam_keras._inspection.steps import (
     input_format,
     is_feature_map,
     trace,
+    walk,
 )

@@ -1,7 +1,7 @@
 """Attention layers of a model, and their maps as the model runs."""
 
 import contextlib
-import itertools
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras._inspection.graph import as_input, inside, operations
-from cbam_keras._inspection.hooks import hooked
+from cbam_keras._inspection.global_state import attributes
+from cbam_keras._inspection.graph import as_input, inside, layers_within
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -18,11 +18,7 @@ Maps = tuple[np.ndarray | None, np.ndarray | None]
 
 
 def attention_layers(model: keras.Model) -> dict[AttentionLayer, str]:
-    """Returns the attention layers of a model, with a name for each.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """Returns the attention layers of a model, with a name for each."""
     paths = _paths(model)
     if not paths:
         raise ValueError(
@@ -42,7 +38,11 @@ def run_model(model: keras.Model, images: Any) -> Any:
     """Returns the outputs of a model in inference, without gradients."""
     if not keras.tree.is_nested(images):
         images = as_input(model, images)
-    with _without_gradients():
+    if keras.config.backend() != "torch":
+        return model(images, training=False)
+    import torch
+
+    with torch.no_grad():
         return model(images, training=False)
 
 
@@ -52,19 +52,20 @@ def record_maps(
     """Runs a model and returns the maps of its gates, in the order they run."""
     recorded: dict[str, Maps] = {}
 
-    def recorder(layer, name):
-        calls = itertools.count(1)
+    def record(layer, call, inputs, *args, **kwargs):
+        key = names[layer]
+        number = sum(x.partition("#")[0] == key for x in recorded) + 1
+        key += f"#{number}" if number > 1 else ""
+        recorded[key] = _maps(layer, inputs)
+        return call(inputs, *args, **kwargs)
 
-        def hook(call, inputs, *args, **kwargs):
-            number = next(calls)
-            key = name if number == 1 else f"{name}#{number}"
-            recorded[key] = _maps(layer, inputs)
-            return call(inputs, *args, **kwargs)
-
-        return hook
-
-    hooks = {layer: recorder(layer, name) for layer, name in names.items()}
-    with hooked(hooks, operations(model)):
+    with contextlib.ExitStack() as stack:
+        for layer in layers_within(model):
+            # With rematerialization Keras would trace a layer, not run it.
+            changed: dict[str, Any] = {"_remat_mode": None}
+            if layer in names:
+                changed["call"] = functools.partial(record, layer, layer.call)
+            stack.enter_context(attributes(layer, **changed))
         run_model(model, images)
     return recorded
 
@@ -102,11 +103,3 @@ def _maps(layer, inputs):
 def to_float32(tensor: Any) -> np.ndarray:
     """Returns a tensor of any float type as a float32 array."""
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))
-
-
-def _without_gradients():
-    if keras.config.backend() != "torch":
-        return contextlib.nullcontext()
-    import torch
-
-    return torch.no_grad()

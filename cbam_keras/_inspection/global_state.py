@@ -1,4 +1,4 @@
-"""Global state of Keras, Python and NumPy, changed and restored."""
+"""State of Keras, Python, NumPy and layers, changed and restored."""
 
 import contextlib
 import random
@@ -30,3 +30,19 @@ def same_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def attributes(layer: Any, **values: Any) -> Iterator[None]:
+    """Sets attributes of a layer, which hide those of its class."""
+    before = {x: vars(layer)[x] for x in values if x in vars(layer)}
+    try:
+        for name, value in values.items():
+            setattr(layer, name, value)
+        yield
+    finally:
+        for name in values:
+            if name in before:
+                setattr(layer, name, before[name])
+            else:
+                delattr(layer, name)

@@ -1,7 +1,6 @@
 """The graph of a functional model as Keras records it: calls of operations.
 
-The one place that knows how: each symbolic tensor names the call that returned
-it. Keras' public way, `clone_model`, copies the model; this only reads it.
+Keras' public way to read it, `clone_model`, copies the model.
 """
 
 import dataclasses
@@ -39,18 +38,21 @@ def require_graph(name: str, model: Any) -> None:
     require_model(name, model, "functional keras.Model")
     if is_graph(model):
         return
-    received = f'Received: model "{model.name}" of type {type(model).__name__}'
+    needed = "be a functional keras.Model, whose graph is known"
+    fix = (
+        "a subclassed model: its layers are called in Python code and cannot "
+        "be found. Make it functional, keras.Model(inputs, outputs), or place "
+        "the layers in its `call`"
+    )
     if isinstance(model, keras.Sequential):
-        raise ValueError(
-            f"`{name}` must know the shape of its input. {received}, which "
-            "is not built. Begin it with keras.Input(shape), or call "
+        needed = "know the shape of its input"
+        fix = (
+            "which is not built. Begin it with keras.Input(shape), or call "
             "`model.build(input_shape)`"
         )
     raise ValueError(
-        f"`{name}` must be a functional keras.Model, whose graph is known. "
-        f"{received}, a subclassed model: its layers are called in Python "
-        "code and cannot be found. Make it functional, "
-        "keras.Model(inputs, outputs), or place the layers in its `call`"
+        f'`{name}` must {needed}. Received: model "{model.name}" of type '
+        f"{type(model).__name__}, {fix}"
     )
 
 
@@ -79,15 +81,6 @@ def _functional_class() -> Any:
 def layers_within(layer: keras.layers.Layer) -> list:
     """Returns a layer and the layers inside it, outer ones first."""
     return list(layer._flatten_layers())
-
-
-def operations(model: keras.Model) -> list:
-    """Returns the layers of a model and the other operations of its graphs."""
-    by_id = {id(layer): layer for layer in layers_within(model)}
-    for layer in list(by_id.values()):
-        if is_graph(layer):
-            by_id |= {id(x.operation): x.operation for x in calls(layer)}
-    return list(by_id.values())
 
 
 def inside(layer: keras.layers.Layer) -> list:
@@ -148,17 +141,11 @@ def calls(model: keras.Model) -> list[Call]:
 
 
 def replay(
-    model: keras.Model,
-    inputs: Sequence[Any],
-    call: Callable[..., Any],
+    model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any]
 ) -> list[Any]:
-    """Runs the graph of a model with another `call`; returns flat outputs.
+    """Runs the graph of a model with `call(operation, *args, **kwargs)`.
 
-    Args:
-        model: Functional or sequential `keras.Model`.
-        inputs: Flat sequence of the values of `model.inputs`.
-        call: Function of the operation, its arguments and its keyword
-            arguments, that returns the values of its outputs.
+    `inputs` are the values of `model.inputs`; returns those of its outputs.
     """
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
     for recorded in calls(model):

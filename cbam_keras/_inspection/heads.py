@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from cbam_keras._inspection.global_state import attributes
 from cbam_keras._inspection.steps import Step
 
 # Operations that keep the values, between an activation and the output.
@@ -15,38 +16,47 @@ _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The operation that turns logits into probabilities, if there is one.
+    """The step that turns logits into probabilities, if there is one.
 
-    `kind` is `"softmax"`, `"sigmoid"` or `None`. `logits` is the output of
-    the last operation before it that changes values, in a graph.
+    `kind` is `"softmax"`, `"sigmoid"` or `None`; `logits` are what the step
+    starts from, before operations that keep values.
     """
 
     kind: str | None
-    operation: Any = None
+    step: Any = None
     logits: Any = None
 
-    def without(self, call, *args, **kwargs):
-        """Runs the operation without its activation. A hook for `hooked`."""
-        if not hasattr(self.operation, "activation"):
+    def without(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the operation of the step without its activation."""
+        operation = self.step.operation
+        if not hasattr(operation, "activation"):
             return args[0] if args else next(iter(kwargs.values()))
-        activation = self.operation.activation
-        self.operation.activation = keras.activations.linear
-        try:
-            return call(*args, **kwargs)
-        finally:
-            self.operation.activation = activation
+        layer, name = operation, "activation"
+        if isinstance(operation.activation, layers.Layer):
+            layer, name = operation.activation, "call"
+        # With rematerialization it would run again for the gradient.
+        changed: dict[str, Any] = {name: _identity, "_remat_mode": None}
+        with attributes(layer, **changed):
+            return operation(*args, **kwargs)
 
 
-def head_of(operation: Any) -> Head:
-    """Returns the head that a layer or an operation is."""
-    activation = getattr(operation, "activation", None)
-    if isinstance(activation, layers.Layer):
-        # A layer whose activation is a layer, as `Dense(activation=Softmax())`.
-        operation = activation
-    kind = _kind(operation) or _kind(activation)
-    if kind is None and isinstance(operation, layers.Lambda):
-        kind = _kind(operation.function)
-    return Head(kind, operation if kind else None)
+def _identity(x, **_):
+    return x
+
+
+def kind_of_head(operation: Any) -> str | None:
+    """Returns `"softmax"` or `"sigmoid"` if an operation ends in one."""
+    # A layer may have a layer as its activation, or call a function.
+    parts = [operation, getattr(operation, "activation", None)]
+    if isinstance(operation, layers.Lambda):
+        parts.append(operation.function)
+    for part in parts:
+        name = getattr(part, "__name__", type(part).__name__).lower()
+        # TensorFlow calls its function `softmax_v2`.
+        name = name.removesuffix("_v2")
+        if name in ("softmax", "sigmoid"):
+            return name
+    return None
 
 
 def find_head(steps: Sequence[Step], output: Any) -> Head:
@@ -55,33 +65,19 @@ def find_head(steps: Sequence[Step], output: Any) -> Head:
     head, tensor = Head(None), output
     while id(tensor) in makers:
         step = makers[id(tensor)]
-        keeps = _keeps_values(step.operation)
-        if head.kind is None:
-            head = head_of(step.operation)
-            keeps |= head.kind is not None and _is_activation(step.operation)
+        operation = step.operation
+        activation = getattr(operation, "activation", None)
+        keeps = type(operation).__name__ in _KEEPS_VALUES or (
+            isinstance(operation, layers.Activation)
+            and activation is keras.activations.linear
+        )
+        if head.kind is None and (kind := kind_of_head(operation)):
+            head = Head(kind, step)
+            # It computes nothing but an activation.
+            keeps |= isinstance(operation, layers.Activation) or not hasattr(
+                operation, "activation"
+            )
         if not keeps:
             break
         tensor = step.inputs[0]
     return dataclasses.replace(head, logits=tensor)
-
-
-def _keeps_values(operation):
-    linear = isinstance(operation, layers.Activation) and (
-        operation.activation is keras.activations.linear
-    )
-    return linear or type(operation).__name__ in _KEEPS_VALUES
-
-
-def _is_activation(operation):
-    """Returns whether an operation computes nothing but an activation."""
-    return isinstance(operation, layers.Activation) or not hasattr(
-        operation, "activation"
-    )
-
-
-def _kind(function):
-    """Returns `"softmax"` or `"sigmoid"` if a layer or function is one."""
-    name = getattr(function, "__name__", type(function).__name__).lower()
-    # TensorFlow calls its function `softmax_v2`.
-    name = name.removesuffix("_v2")
-    return name if name in ("softmax", "sigmoid") else None

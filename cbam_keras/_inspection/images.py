@@ -12,17 +12,9 @@ from cbam_keras import _checks
 
 
 def number_array(name: str, value: Any, *, booleans: bool = False) -> Any:
-    """Returns `value` as a NumPy array of finite numbers.
+    """Returns an array, tensor or nested lists as an array of finite numbers.
 
-    Args:
-        name: String, what error messages call it.
-        value: Array, tensor of any backend, or nested lists.
-        booleans: Boolean, whether booleans count as numbers. Defaults to
-            `False`.
-
-    Raises:
-        ValueError: If it is empty or has values that are not finite.
-        TypeError: If it does not hold numbers.
+    `name` is what errors call it. With `booleans` they count as numbers.
     """
     if keras.ops.is_tensor(value):
         value = keras.ops.convert_to_numpy(value)
@@ -53,10 +45,7 @@ def number_array(name: str, value: Any, *, booleans: bool = False) -> Any:
 def check_shape(
     name: str, array: Any, shape: Sequence[int | None], taker: str = ""
 ) -> None:
-    """Raises unless an array has a shape, in which `None` is any size.
-
-    `taker` is a clause for the message that says what takes such arrays.
-    """
+    """Raises unless an array has a shape, in which `None` is any size."""
     if not _checks.fits(shape, array.shape):
         raise ValueError(
             f"`{name}` must be of shape {_in_letters(shape)}{taker}. Received: "
@@ -65,14 +54,7 @@ def check_shape(
 
 
 def check_images(images: Any, model: keras.Model) -> np.ndarray:
-    """Returns images as an array that a model takes.
-
-    Raises:
-        ValueError: If they are not finite, if their shape is not what the
-            model takes, or if they are outside the range that the model
-            rescales itself.
-        TypeError: If they are not numbers.
-    """
+    """Returns images as an array that a model takes."""
     if isinstance(images, dict) and len(images) == 1:
         # By the name of the input, as `fit` also takes them.
         (images,) = images.values()
@@ -93,8 +75,7 @@ def check_images(images: Any, model: keras.Model) -> np.ndarray:
         shape = array.shape[1:]
     taker = f', as model "{model.name}" takes them'
     check_shape("images", array, (None, *shape), taker)
-    if _rescales_bytes(model):
-        _check_bytes(array, model)
+    _check_range(array, model)
     return array
 
 
@@ -119,16 +100,6 @@ def _in_letters(shape):
     return f"({', '.join(str(size or letter) for size, letter in pairs)})"
 
 
-def _rescales_bytes(model):
-    """Returns whether a model starts by rescaling [0, 255] itself."""
-    first = next(_computing_layers(model), None)
-    if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
-        return False
-    # To [0, 1], or to [-1, 1].
-    width = 255 * first.scale
-    return any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2))
-
-
 def _computing_layers(model):
     """Yields the layers of a model that rescale or have weights."""
     for layer in model.layers:
@@ -138,18 +109,27 @@ def _computing_layers(model):
             yield layer
 
 
-def _check_bytes(array, model):
+def _check_range(array, model):
+    """Raises if a model rescales bytes itself, and images are none."""
+    first = next(_computing_layers(model), None)
+    if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
+        return
+    # To [0, 1], or to [-1, 1].
+    width = 255 * first.scale
+    if not any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2)):
+        return
     low, high = float(array.min()), float(array.max())
+    received = f"Received: numbers from {low:g} to {high:g}"
     # Resizing with a cubic kernel overshoots by up to about a tenth.
     if low < -26 or high > 281:
         raise ValueError(
             "`images` must be numbers in [0, 255], which model "
-            f'"{model.name}" scales itself. Received: numbers from {low:g} '
-            f"to {high:g}. Do not rescale them before"
+            f'"{model.name}" scales itself. {received}. Do not rescale them '
+            "before"
         )
     if array.dtype.kind == "f" and 0 < high <= 1:
         _checks.warn(
             f'Model "{model.name}" takes images in [0, 255], which it scales '
-            f"itself. Received: numbers from {low:g} to {high:g}, which look "
-            "black to it. Leave out the division by 255"
+            f"itself. {received}, which look black to it. Leave out the "
+            "division by 255"
         )

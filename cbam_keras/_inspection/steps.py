@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -27,9 +27,8 @@ _OF_FRAMES = (
 class Step:
     """A call of the flattened graph, in which nested models are expanded.
 
-    `path` is the name of the operation after those of the models that it is
-    nested in: `"backbone/conv1"`. Tensors are `keras.KerasTensor`s, each the
-    output of a single step.
+    `path` has the names of the models that it is nested in:
+    `"backbone/conv1"`. Each tensor is the output of a single step.
     """
 
     path: str
@@ -39,17 +38,9 @@ class Step:
 
 
 class Graph:
-    """The steps of a model, and the tensors between them.
+    """The steps of a model in an order in which they can run.
 
-    Args:
-        model: Functional or sequential `keras.Model`.
-        inputs: Flat sequence of `keras.KerasTensor`s to trace it with.
-
-    Attributes:
-        inputs: The same.
-        steps: List of `Step`, in an order in which they can run.
-        outputs: List of output tensors.
-        order: Dictionary of the position of each step in `steps`.
+    `inputs` are flat `keras.KerasTensor`s, with which it is traced.
     """
 
     def __init__(self, model: keras.Model, inputs: Sequence[Any]):
@@ -82,10 +73,7 @@ class Graph:
         return steps
 
     def data_format(self, operation: Any) -> str:
-        """Returns the data format of the output of an operation.
-
-        A layer without a data format of its own has that of its input.
-        """
+        """Returns that of an operation or, if it has none, of its input."""
         default = keras.config.image_data_format()
         return self._formats.get(id(operation), default)
 
@@ -98,7 +86,14 @@ class Graph:
             data_format = _format_of_layer(step)
             if data_format is None:
                 before = [formats.get(id(x), default) for x in step.inputs]
-                data_format = _moved(step, before[0] if before else default)
+                data_format = before[0] if before else default
+                order = _permutation(step) or ()
+                channel = 1 if data_format == "channels_first" else -1
+                # If it moved elsewhere, the assumed format was wrong.
+                if order and order[1] == range(len(order))[channel]:
+                    data_format = "channels_first"
+                elif order and order[-1] == range(len(order))[channel]:
+                    data_format = "channels_last"
             for x in (step.operation, *step.outputs):
                 formats[id(x)] = data_format
         return formats
@@ -106,8 +101,8 @@ class Graph:
     def axes(self, tensor: Any) -> tuple[int | None, ...] | None:
         """Returns which axes of the (first) input the axes of a tensor are.
 
-        An axis is `None` where it was inserted. The result is `None` if the
-        axes cannot be followed, as after most `Reshape` layers.
+        An axis that was inserted is `None`, and so is the result if the axes
+        cannot be followed, as after most `Reshape` layers.
         """
         return self._axes.get(id(tensor))
 
@@ -129,10 +124,7 @@ class Graph:
 
     @functools.cached_property
     def positions(self) -> tuple[int, ...] | None:
-        """The axes of the input that are positions.
-
-        `None` if no layer has a data format, by which to tell.
-        """
+        """The axes of the input that are positions, `None` if not known."""
         for step in self.steps:
             data_format = _format_of_layer(step)
             axes = self.axes(step.inputs[0]) if step.inputs else None
@@ -149,44 +141,50 @@ class Graph:
         return None
 
 
+def walk(
+    model: keras.Model,
+    inputs: Sequence[Any],
+    call: Callable[..., Any],
+    prefix: str = "",
+) -> list[Any]:
+    """Runs the graph of a model, those of nested models included.
+
+    `call` gets the path of an operation, the operation, and its arguments.
+    Inputs and outputs are flat.
+    """
+
+    def visit(operation, *args, **kwargs):
+        path = prefix + operation.name
+        if is_graph(operation):
+            nested = _in_order(operation, args, kwargs)
+            return walk(operation, nested, call, f"{path}/")
+        return call(path, operation, *args, **kwargs)
+
+    return replay(model, inputs, visit)
+
+
 def trace(
     model: keras.Model, inputs: Sequence[Any]
 ) -> tuple[list[Step], list[Any]]:
-    """Propagates shapes through a model without running it.
+    """Returns the steps of a model for flat symbolic inputs, and its outputs.
 
-    Args:
-        model: Functional or sequential `keras.Model`.
-        inputs: Flat sequence of `keras.KerasTensor`s.
-
-    Returns:
-        The steps, in an order in which they can run, and the outputs.
+    Only shapes are propagated; nothing runs.
     """
     steps: list[Step] = []
 
-    def run(graph, tensors, prefix):
-        def step(operation, *args, **kwargs):
-            if is_graph(operation):
-                nested = _in_order(operation, args, kwargs)
-                return run(operation, nested, f"{prefix}{operation.name}/")
-            tensors = [
-                x
-                for x in keras.tree.flatten((args, kwargs))
-                if keras.utils.is_keras_tensor(x)
-            ]
-            outputs = tuple(
-                # New tensors, since an operation may return its input.
-                keras.KerasTensor(x.shape, x.dtype)
-                for x in keras.tree.flatten(
-                    operation.compute_output_spec(*args, **kwargs)
-                )
-            )
-            path = prefix + operation.name
-            steps.append(Step(path, operation, tuple(tensors), outputs))
-            return outputs
+    def call(path, operation, *args, **kwargs):
+        tensors = keras.tree.flatten((args, kwargs))
+        tensors = tuple(filter(keras.utils.is_keras_tensor, tensors))
+        outputs = operation.compute_output_spec(*args, **kwargs)
+        # New tensors, since an operation may return its input.
+        outputs = tuple(
+            keras.KerasTensor(x.shape, x.dtype)
+            for x in keras.tree.flatten(outputs)
+        )
+        steps.append(Step(path, operation, tensors, outputs))
+        return outputs
 
-        return replay(graph, tensors, step)
-
-    return steps, run(model, inputs, "")
+    return steps, walk(model, inputs, call)
 
 
 def input_format(model: keras.Model) -> str:
@@ -221,18 +219,6 @@ def _format_of_layer(step):
             last = axis in (-1, rank - 1)
             return "channels_last" if last else "channels_first"
     return getattr(operation, "data_format", None)
-
-
-def _moved(step, data_format):
-    """Returns the data format after an operation, which may permute axes."""
-    order = _permutation(step)
-    if order:
-        channel = 1 if data_format == "channels_first" else len(order) - 1
-        place = order.index(channel)
-        # If it moved elsewhere, the format assumed of an input was wrong.
-        if place in (1, len(order) - 1):
-            return "channels_first" if place == 1 else "channels_last"
-    return data_format
 
 
 def _permutation(step):

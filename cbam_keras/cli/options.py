@@ -196,6 +196,17 @@ def _name_or(kind, names):
     return check
 
 
+class _Gone(argparse.Action):
+    """Says what to use in place of an option of earlier versions."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(
+            f"{option_string} is gone: give the same command with the same "
+            "--output on each node, or set KerasTuner's environment "
+            "variables, see docs/guides/cluster.md"
+        )
+
+
 def add_options(parser, command):
     """Adds the options of a subcommand, and its description and examples."""
     parser.usage = "%(prog)s [options]"
@@ -330,6 +341,10 @@ def tune(parser):
     _add_training(parser, "1")
     group = _add_rare(parser, "data_dir manual_dir hypermodel keep")
     _add(group, "identity_init", **ON_OR_OFF)
+    for name in ("--chief", "--worker", "--address", "--id"):
+        parser.add_argument(
+            name, action=_Gone, nargs="?", help=argparse.SUPPRESS
+        )
     parser.set_defaults(algorithm="random", confirm=3, keep=3)
 
 
@@ -409,7 +424,7 @@ def explain(parser):
         nargs="*",
         metavar="MODEL|RUN|IMAGE|FOLDER",
         help="models (.keras, .h5) or output folders of train and tune, whose "
-        "models and embedded data are taken; and images (BMP, GIF, JPEG, PNG, "
+        "models and data are taken; and images (BMP, GIF, JPEG, PNG, "
         "WebP) or folders of images with their subfolders; a folder named "
         "after a class gives the true class of its images",
     )
@@ -423,14 +438,15 @@ def explain(parser):
     text += "model, as they are, or 224 where they differ)"
     _add(group, "image_size", help=text)
     _add(group, "split count")
-    text = "seed of that choice, and of the validation split"
+    text = "seed of that choice, and of the validation split (default: that of "
+    text += "the run, or 0)"
     _add(group, "seed", help=text)
     group = parser.add_argument_group("models")
     _add(group, "preprocess head batch_size")
     _add(group, "import", **MODULES)
     _add(parser.add_argument_group("rarely used"), "data_dir manual_dir")
     parser.set_defaults(method="grad_cam", draw=8, split="test", count="8")
-    parser.set_defaults(seed=0, batch_size=32)
+    parser.set_defaults(batch_size=32)
 
 
 # What several subcommands share.

@@ -46,6 +46,8 @@ class ImageData:
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash of the dataset.
+        source: Dictionary of the arguments of `load` that say where the
+            images are, with the absolute path of a folder; `None` for arrays.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ImageData:
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
+    source: dict[str, Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.train, self.validation, self.test))
@@ -304,5 +307,18 @@ def load(
         one_hot=one_hot,
         skipped=source.skipped,
         fingerprint=source.fingerprint,
+        source=_where(data, source, data_dir, manual_dir, validation_fraction),
         **datasets,
     )
+
+
+def _where(data, source, data_dir, manual_dir, validation_fraction):
+    """Returns the arguments of `load` to find the same images again."""
+    if not isinstance(data, str | os.PathLike):
+        return None
+    found = {"name": os.path.abspath(source.root) if source.root else data}
+    folders = {"data_dir": data_dir, "manual_dir": manual_dir}
+    for option, folder in folders.items():
+        if folder is not None:
+            found[option] = os.path.abspath(os.path.expanduser(folder))
+    return {**found, "validation_fraction": validation_fraction}

@@ -34,8 +34,7 @@ def attention_maps(
     Raises:
         ValueError: If the model has no attention layers, or if the images
             are not of the shape or range that it takes.
-        TypeError: If `model` is not a `keras.Model`, or the images are not
-            numbers.
+        TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -59,14 +58,11 @@ def attention_maps(
         )
         for start in range(0, len(images), batch_size)
     ]
-    return {
-        name: (
-            _joined([part[name][0] for part in parts]),
-            _joined([part[name][1] for part in parts]),
+    joined = {}
+    for name in parts[0]:
+        gates = zip(*(part[name] for part in parts), strict=True)
+        channel, spatial = (
+            None if maps[0] is None else np.concatenate(maps) for maps in gates
         )
-        for name in parts[0]
-    }
-
-
-def _joined(maps):
-    return None if maps[0] is None else np.concatenate(maps)
+        joined[name] = channel, spatial
+    return joined

@@ -1,6 +1,5 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.explain.classes import read_model
+from cbam_keras.explain.classes import class_indices, read_model
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
@@ -39,8 +38,7 @@ def grad_cam(
             that returns a value per class, or anything else if `class_index`
             is a function. It may have nested models and use mixed precision.
         images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
-            `(B, D, H, W, C)`, with the channels where the model takes them:
-            preprocessed, unless it does that itself.
+            `(B, D, H, W, C)`, as the model takes them.
         class_index: Integer, the index in the output of the class to explain,
             or a sequence of `B` of them; `0` for a single output unit. For
             segmentation and other outputs, a function of the logits of a
@@ -68,12 +66,9 @@ def grad_cam(
 
     Raises:
         ValueError: If the model has no graph, several inputs or no feature
-            map with positions, if there is no such layer, head or class, if
-            the layer does not lead to the output, if a function returns
-            scores of another shape, or if the images are not of the shape or
-            range that the model takes.
-        TypeError: If the images are not numbers, or `layer` is of a wrong
-            type.
+            map with positions, if there is no such layer, head or class, or
+            if the images are not of the shape or range that the model takes.
+        TypeError: If the images or `layer` are of another type.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -84,75 +79,75 @@ def grad_cam(
         (2, 32, 32)
 
     Reference:
-        Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391);
-        Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063), for
-        Grad-CAM++; Draelos and Carin, 2020
-        (https://arxiv.org/abs/2011.08891), for HiResCAM.
+        Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391); Grad-CAM++:
+        Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063);
+        HiResCAM: Draelos and Carin, 2020 (https://arxiv.org/abs/2011.08891).
     """
-    combine = METHODS[_checks.one_of("method", method, METHODS)]
+    weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    task = read_model(model, images, output if head is None else head)
+    images, graph, index = read_model(
+        model, images, output if head is None else head
+    )
+    explained = graph.outputs[index]
     chosen: Any = class_index
     if not callable(class_index):
-        chosen = task.class_indices(class_index)
-    activation = _inspection.find_head(task.graph.steps, task.output)
-    target = find_target(task.graph, activation.logits, layer)
+        chosen = class_indices(class_index, len(images), model, explained)
+    activation = _inspection.find_head(graph.steps, explained)
+    target = find_target(graph, activation.logits, layer)
     maps = []
-    for start in range(0, len(task.images), batch_size):
+    for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         features, gradient = _features_and_gradient(
             model,
-            task.images[batch],
+            images[batch],
             chosen[batch] if isinstance(chosen, np.ndarray) else chosen,
-            target,
-            activation,
-            task.index,
+            *(graph, target, activation, index),
         )
-        maps.append(np.maximum(combine(features, gradient), 0))
+        weighted = features * weigh(features, gradient)
+        maps.append(np.maximum(weighted.sum(axis=-1), 0))
     # In the order of the input's axes, which the model may have permuted.
     order = 1 + np.argsort(target.input_axes)
-    sizes = [task.images.shape[axis] for axis in sorted(target.input_axes)]
+    sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
     return _resize(np.concatenate(maps).transpose(0, *order), sizes)
 
 
-def _features_and_gradient(model, images, chosen, target, activation, index):
+def _features_and_gradient(
+    model, images, chosen, graph, target, activation, index
+):
     """Returns the target's features and their gradient, `(B, ..., C)`.
 
     `chosen` are classes, `None` for those predicted, or a function that
     returns the scores; `activation` is the `Head`, which is left out.
     """
-    operations = _inspection.operations(model)
     # Scaled as in training with float16, whose gradients may underflow.
-    scale = 1024.0 if target.dtype == "float16" else 1.0
+    scale = 1024.0 if target.tensor.dtype == "float16" else 1.0
+    inputs = [ops.convert_to_tensor(images, model.inputs[0].dtype)]
 
     def run(watch):
         """Returns the scaled class score and the features it depends on."""
-        kept = {}
-        calls = itertools.count(1)
+        steps, kept = iter(graph.steps), []
 
-        def keep_features(call, *args, **kwargs):
-            features = call(*args, **kwargs)
-            if tuple(features.shape[1:]) != target.shape[1:]:
-                return features
-            if next(calls) == target.call:
-                features = kept["features"] = watch(features)
-            return features
+        def call(path, operation, *args, **kwargs):
+            step = next(steps)
+            if step is activation.step:
+                operation = activation.without
+            if isinstance(step.operation, keras.layers.Layer):
+                kwargs["training"] = False
+            outputs = operation(*args, **kwargs)
+            if step is target.step:
+                kept.append(watch(outputs))
+                return kept
+            return outputs
 
-        hooks: dict[Any, Callable] = {target.operation: keep_features}
-        if activation.operation is not None:
-            hooks[activation.operation] = activation.without
-        with _inspection.hooked(hooks, operations):
-            outputs = model(_inspection.as_input(model, images), training=False)
-        logits = ops.cast(keras.tree.flatten(outputs)[index], "float32")
-        return ops.sum(_scores(logits, chosen)) * scale, kept["features"]
+        outputs = _inspection.walk(model, inputs, call)
+        logits = ops.cast(outputs[index], "float32")
+        return ops.sum(_scores(logits, chosen)) * scale, kept[0]
 
     features, gradient = (
         np.moveaxis(
-            _inspection.to_float32(tensor).astype("float64"),
-            target.channel_axis,
-            -1,
+            _inspection.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(run, (len(images), *target.shape[1:]))
+        for tensor in gradient_at(run, (len(images), *target.tensor.shape[1:]))
     )
     return features, gradient / scale
 
@@ -175,34 +170,24 @@ def _scores(logits, chosen):
     return scores
 
 
-def _positions(features):
-    return {"axis": tuple(range(1, features.ndim - 1)), "keepdims": True}
-
-
-def _grad_cam(features, gradient):
-    weights = gradient.mean(**_positions(features))
-    return (features * weights).sum(axis=-1)
+def _over_positions(function, values):
+    return function(values, tuple(range(1, values.ndim - 1)), keepdims=True)
 
 
 def _grad_cam_plus_plus(features, gradient):
-    positions = _positions(features)
     # The score is the exponential of the logit, as in the paper, so that its
     # higher derivatives are powers of the gradient.
-    divisor = 2 * gradient**2 + features.sum(**positions) * gradient**3
+    total = _over_positions(np.sum, features)
+    divisor = 2 * gradient**2 + total * gradient**3
     alpha = gradient**2 / np.where(divisor == 0, 1, divisor)
-    weights = (alpha * np.maximum(gradient, 0)).sum(**positions)
-    return (features * weights).sum(axis=-1)
+    return _over_positions(np.sum, alpha * np.maximum(gradient, 0))
 
 
-def _hires_cam(features, gradient):
-    return (features * gradient).sum(axis=-1)
-
-
-# Each combines features and gradient, `(B, ..., C)`, into maps `(B, ...)`.
+# Each returns weights of features, from features and gradient `(B, ..., C)`.
 METHODS: dict[str, Callable[..., np.ndarray]] = {
-    "grad_cam": _grad_cam,
+    "grad_cam": lambda _, gradient: _over_positions(np.mean, gradient),
     "grad_cam++": _grad_cam_plus_plus,
-    "hires_cam": _hires_cam,
+    "hires_cam": lambda _, gradient: gradient,
 }
 
 

@@ -1,6 +1,5 @@
 """Class probabilities, and the class that is explained."""
 
-import dataclasses
 from typing import Any
 
 import keras
@@ -45,15 +44,17 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    task = read_model(model, images, output if head is None else head)
-    task.require_classes()
+    images, graph, index = read_model(
+        model, images, output if head is None else head
+    )
+    class_indices(None, len(images), model, graph.outputs[index])
     batches = []
-    for start in range(0, len(task.images), batch_size):
-        batch = task.images[start : start + batch_size]
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
         outputs = keras.tree.flatten(_inspection.run_model(model, batch))
-        batches.append(_inspection.to_float32(outputs[task.index]))
+        batches.append(_inspection.to_float32(outputs[index]))
     values = np.concatenate(batches)
-    activation = _inspection.find_head(task.graph.steps, task.output).kind
+    activation = _inspection.find_head(graph.steps, graph.outputs[index]).kind
     if activation or _are_probabilities(values):
         return values
     if values.shape[1] == 1:
@@ -72,63 +73,10 @@ def _are_probabilities(values):
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A model and images to explain, checked.
-
-    Attributes:
-        name: Name of the model.
-        images: The images as an array.
-        graph: `Graph` of the model, traced for images of their size.
-        index: Index of the explained output among all outputs.
-    """
-
-    name: str
-    images: np.ndarray
-    graph: _inspection.Graph
-    index: int
-
-    @property
-    def output(self) -> Any:
-        """The symbolic output that is explained."""
-        return self.graph.outputs[self.index]
-
-    def require_classes(self) -> None:
-        """Raises unless the output holds a value per class."""
-        shape = tuple(self.output.shape)
-        if len(shape) != 2 or shape[1] is None:
-            raise ValueError(
-                "`model` must return a value per class, an output of shape "
-                f'(B, classes). Received: model "{self.name}" with an output '
-                f"of shape {shape}. Name another with `head`, end the model "
-                "in a classifier, or give `class_index` of grad_cam a function "
-                "of the output that returns a score per image"
-            )
-
-    def class_indices(self, class_index: Any) -> np.ndarray | None:
-        """Returns an index per image, or `None` for the predicted classes."""
-        self.require_classes()
-        if class_index is None:
-            return None
-        count, classes = len(self.images), self.output.shape[1]
-        indices = np.asarray(class_index)
-        shapes = (), (count,)
-        if indices.dtype.kind not in "iu" or indices.shape not in shapes:
-            raise ValueError(
-                "`class_index` must be an integer, one per image, "
-                f"{count} here, or a function of the output. Received: "
-                f"class_index={class_index!r}"
-            )
-        if indices.min() < 0 or indices.max() >= classes:
-            raise ValueError(
-                f"`class_index` must be from 0 to {classes - 1}, as the model "
-                f"has {classes} classes. Received: class_index={class_index!r}"
-            )
-        return np.broadcast_to(indices, (count,))
-
-
-def read_model(model: keras.Model, images: Any, head: Any) -> Task:
-    """Checks a model of one input and images, and traces the model."""
+def read_model(
+    model: keras.Model, images: Any, head: Any
+) -> tuple[np.ndarray, _inspection.Graph, int]:
+    """Returns checked images, the graph for them, and the index of a head."""
     _inspection.require_graph("model", model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -139,29 +87,56 @@ def read_model(model: keras.Model, images: Any, head: Any) -> Task:
     images = _inspection.check_images(images, model)
     image = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
     graph = _inspection.Graph(model, [image])
-    return Task(model.name, images, graph, head_index(model, head))
+    return images, graph, _head_index(model, head)
 
 
-def head_index(model: keras.Model, head: Any) -> int:
+def class_indices(
+    class_index: Any, count: int, model: keras.Model, output: Any
+) -> np.ndarray | None:
+    """Returns an index per image, or `None` for the predicted classes."""
+    shape = tuple(output.shape)
+    if len(shape) != 2 or shape[1] is None:
+        raise ValueError(
+            "`model` must return a value per class, an output of shape "
+            f'(B, classes). Received: model "{model.name}" with an output of '
+            f"shape {shape}. Name another with `head`, end the model in a "
+            "classifier, or give `class_index` of grad_cam a function of the "
+            "output that returns a score per image"
+        )
+    if class_index is None:
+        return None
+    indices = np.asarray(class_index)
+    if (
+        indices.dtype.kind not in "iu"
+        or indices.shape not in ((), (count,))
+        or indices.min() < 0
+        or indices.max() >= shape[1]
+    ):
+        raise ValueError(
+            f"`class_index` must be an integer from 0 to {shape[1] - 1}, as "
+            f"the model has {shape[1]} classes, or one per image, {count} "
+            "here, or a function of the output. Received: "
+            f"class_index={class_index!r}"
+        )
+    return np.broadcast_to(indices, (count,))
+
+
+def _head_index(model, head):
     """Returns the index of an output among the outputs of a model."""
     names = list(getattr(model, "output_names", None) or [])
-    count = len(model.outputs)
-    if head is None and count == 1:
-        return 0
     structure = _inspection.structure(model)[1]
-    if isinstance(structure, dict) and len(structure) == count:
+    if isinstance(structure, dict) and len(structure) == len(model.outputs):
         # In the order in which Keras flattens it.
-        keys = keras.tree.flatten({key: key for key in structure})
-        if head in keys:
-            return keys.index(head)
-        names = keys
+        names = keras.tree.flatten({key: key for key in structure})
+    indices = range(len(model.outputs))
+    if head is None and len(indices) == 1:
+        return 0
     if isinstance(head, str):
         return names.index(_checks.one_of("head", head, names))
-    if isinstance(head, int) and not isinstance(head, bool):
-        if 0 <= head < count:
-            return head
+    if head in indices and not isinstance(head, bool):
+        return head
     raise ValueError(
         f'`head` must tell which output of model "{model.name}" to explain, '
-        f"by name or by an index below {count}. Received: head={head!r}. "
-        f"Its outputs are {_checks.first_few(names, 10)}"
+        f"by name or by an index below {len(indices)}. Received: "
+        f"head={head!r}. Its outputs are {_checks.first_few(names, 10)}"
     )

@@ -5,23 +5,15 @@ from typing import Any
 
 import keras
 
-# Takes a function `watch`, passes the intermediate tensor through it, and
-# returns a scalar computed from the result, and the result.
-Run = Callable[[Callable[[Any], Any]], tuple[Any, Any]]
 
+def gradient_at(
+    run: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+    shape: tuple[int, ...],
+) -> tuple[Any, Any]:
+    """Returns an intermediate tensor and the gradient of a scalar at it.
 
-def gradient_at(run: Run, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Returns an intermediate tensor and the gradient at it.
-
-    Args:
-        run: Function that takes a function `watch`, replaces an
-            intermediate tensor `x` by `watch(x)`, computes a scalar from
-            that, and returns the scalar and `watch(x)`.
-        shape: Shape of the tensor.
-
-    Returns:
-        Tuple of the tensor and the gradient of the scalar at it, both of
-        `shape`.
+    `run` takes a function `watch`, replaces the tensor `x`, of `shape`, by
+    `watch(x)`, and returns the scalar computed from that, and `watch(x)`.
     """
     return _BACKENDS[keras.config.backend()](run, shape)
 

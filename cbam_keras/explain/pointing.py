@@ -51,18 +51,16 @@ def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
             f"Received: boxes.shape={boxes.shape}"
         )
     height, width = heat.shape[1:]
-    y_min, x_min, y_max, x_max = boxes.T
+    y_min, x_min, y_max, x_max = boxes.T[..., None, None]
     fits = (0 <= y_min) & (y_min < y_max) & (y_max <= height)
     fits &= (0 <= x_min) & (x_min < x_max) & (x_max <= width)
     if not fits.all():
         raise ValueError(
             "`boxes` must be y_min, x_min, y_max, x_max within heat maps of "
-            f"{height} x {width} pixels. Received: {boxes[~fits][0].tolist()}"
+            f"{height} x {width} pixels. Received: "
+            f"{boxes[~fits.ravel()][0].tolist()}"
         )
     y, x = np.arange(height)[:, None], np.arange(width)
-    y_min, x_min, y_max, x_max = (
-        side[:, None, None] for side in (y_min, x_min, y_max, x_max)
-    )
     inside = (y_min <= y) & (y < y_max) & (x_min <= x) & (x < x_max)
     total = heat.sum(axis=(1, 2))
     flat = heat.reshape(len(heat), -1)

@@ -1,58 +1,47 @@
 """The feature map of a network that is explained."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _inspection
-from cbam_keras._inspection import Graph
+from cbam_keras._inspection import Graph, Step
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """A feature map, the output of an operation.
+class FeatureMap:
+    """The output of a step that has positions and channels.
 
-    A layer may be called several times: `call` counts, from 1, the calls that
-    return a map of this shape. `channel_axis` is the axis of the channels;
-    `input_axes` are the axes of the input that the others but the batch are.
+    `channel` is the axis of the channels, and `input_axes` are the axes of
+    the input that the others but the batch are.
     """
 
-    operation: Any
-    call: int
-    shape: tuple
-    dtype: str
-    channel_axis: int
+    step: Step
+    channel: int
     input_axes: tuple[int, ...]
 
+    @property
+    def tensor(self) -> Any:
+        return self.step.outputs[0]
 
-def find_target(graph: Graph, output: Any, layer: Any) -> Target:
-    """Returns the feature map of a layer, or the last one.
 
-    Args:
-        graph: The graph of a model, traced with images of known size.
-        output: The output tensor, which is computed from the feature map.
-        layer: Name or layer, or `None` for the last feature map with several
-            channels and positions.
+def find_target(graph: Graph, output: Any, layer: Any) -> FeatureMap:
+    """Returns the feature map of a layer that leads to an output.
 
-    Raises:
-        ValueError: If there is no such layer, if it has no feature map with
-            positions or does not lead to the output.
-        TypeError: If `layer` is of a wrong type.
+    Without a layer it is the last one with several channels.
     """
-    axes = _axes_of_maps(graph)
-    maps = [step for step in graph.steps if step in axes]
-    leading = graph.ancestors(output)
+    maps = _feature_maps(graph)
     count = 2 if graph.positions is None else len(graph.positions)
     letters = {1: "l", 3: "d, h, w"}.get(count, "h, w")
     needed = f"(B, {letters}, C) of {' x '.join(['2'] * count)} or more"
+    last = f'"{maps[-1].step.path}"' if maps else "none: there is none"
+    leading = graph.ancestors(output)
     if layer is None:
-        steps = [
-            step
-            for step in maps
-            if step in leading and step.outputs[0] is not output
+        found = [
+            x for x in maps if x.step in leading and x.tensor is not output
         ]
-        if not steps:
+        if not found:
             raise ValueError(
                 f"The model must have a feature map with positions, {needed}, "
                 "on the way to its output. Received: a model whose layers "
@@ -62,83 +51,49 @@ def find_target(graph: Graph, output: Any, layer: Any) -> Target:
             )
         # A single channel is the map of a spatial gate rather than a feature
         # map, except in toy networks.
-        several = [
-            step
-            for step in steps
-            if step.outputs[0].shape[axes[step].channel] > 1
-        ]
-        step = (several or steps)[-1]
-    else:
+        several = [x for x in found if x.tensor.shape[x.channel] > 1]
+        return (several or found)[-1]
+    steps = _named(graph.steps, layer, last)
+    found = [x for x in maps if x.step in steps and x.step in leading]
+    if not found:
         name = layer.name if isinstance(layer, keras.layers.Layer) else layer
-        last = f'"{maps[-1].path}"' if maps else "none: there is none"
-        named = _named(graph.steps, layer, last)
-        steps = [step for step in named if step in axes]
-        if not steps:
-            raise ValueError(
-                f"`layer` must return a feature map with positions, {needed}. "
-                f"Received: layer={name!r}, which returns {_shapes(named)}. "
-                f"The last feature map is {last}"
-            )
-        steps = [step for step in steps if step in leading]
-        if not steps:
-            raise ValueError(
-                "`layer` must lead to the output that is explained. Received: "
-                f"layer={name!r}, from which no path leads there"
-            )
-        step = steps[-1]
-    (tensor,) = step.outputs
-    same = [
-        other
-        for other in graph.steps
-        if other.operation is step.operation
-        and other.outputs[0].shape == tensor.shape
-    ]
-    return Target(
-        step.operation,
-        same.index(step) + 1,
-        tuple(tensor.shape),
-        tensor.dtype,
-        axes[step].channel,
-        axes[step].of_input,
-    )
+        raise ValueError(
+            f"`layer` must return a feature map with positions, {needed}, on "
+            "the way to the output that is explained. Received: "
+            f"layer={name!r}, which returns {_shapes(steps)}. The last feature "
+            f"map is {last}"
+        )
+    return found[-1]
 
 
-class _Axes(NamedTuple):
-    """The axis of the channels, and the axes of the input of the others."""
-
-    channel: int
-    of_input: tuple[int, ...]
-
-
-def _axes_of_maps(graph):
-    """Returns the axes of each feature map that has positions, by its step."""
-    positions = graph.positions
-    axes_of_maps = {}
+def _feature_maps(graph):
+    """Returns the feature maps of several positions along each axis."""
+    found = []
     for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
             continue
-        (tensor,) = step.outputs
+        shape = step.outputs[0].shape
         first = graph.data_format(step.operation) == "channels_first"
-        channel = 1 if first else len(tensor.shape) - 1
-        axes = graph.axes(tensor)
+        channel = 1 if first else len(shape) - 1
+        axes = graph.axes(step.outputs[0])
         if axes is None:
             # In the order of the input, as after Reshape layers.
-            axes = positions
+            axes = graph.positions
         else:
-            if positions is not None:
-                others = [i for i, x in enumerate(axes) if x not in positions]
+            if graph.positions is not None:
+                others = [x for x in axes if x not in graph.positions]
                 # The batch and the channels.
-                channel = others[-1] if len(others) == 2 else 0
+                channel = axes.index(others[-1]) if len(others) == 2 else 0
             axes = tuple(x for i, x in enumerate(axes) if i not in (0, channel))
-        sides = tensor.shape[1:channel] + tensor.shape[channel + 1 :]
+        sides = shape[1:channel] + shape[channel + 1 :]
         if (
             axes
             and None not in axes
-            and len(axes) + 2 == len(tensor.shape)
+            and len(axes) + 2 == len(shape)
             and all(side is not None and side > 1 for side in sides)
         ):
-            axes_of_maps[step] = _Axes(channel, axes)
-    return axes_of_maps
+            found.append(FeatureMap(step, channel, axes))
+    return found
 
 
 def _named(steps, layer, last):
@@ -146,41 +101,31 @@ def _named(steps, layer, last):
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _inspection.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
-        if not named:
-            raise ValueError(
-                "`layer` must be a layer of the model. Received: layer "
-                f'"{layer.name}" of class {type(layer).__name__}, which is '
-                "not in its graph"
-            )
-        return named
-    if not isinstance(layer, str):
+        layer = layer.name
+    elif not isinstance(layer, str):
         raise TypeError(
             "`layer` must be the name of a layer, or the layer. Received: "
             f"layer={layer!r}"
         )
-    exact = [step for step in steps if step.path == layer]
-    if exact:
-        return exact
-    named = [step for step in steps if step.path.endswith(f"/{layer}")]
-    if len({id(step.operation) for step in named}) > 1:
-        paths = [f'"{step.path}"' for step in named]
-        raise ValueError(
-            "`layer` must be the name of one layer of the model. Received: "
-            f"layer={layer!r}, of which there are {len(paths)}. Give one of "
-            f"{_checks.first_few(paths, 5)}"
-        )
-    # The name of a nested model stands for its output.
-    named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
+    else:
+        named = [step for step in steps if step.path == layer]
+        named = named or [x for x in steps if x.path.endswith(f"/{layer}")]
+        if len({id(step.operation) for step in named}) > 1:
+            paths = [f'"{step.path}"' for step in named]
+            raise ValueError(
+                "`layer` must be the name of one layer of the model. Received: "
+                f"layer={layer!r}, of which there are {len(paths)}. Give one "
+                f"of {_checks.first_few(paths, 5)}"
+            )
+        # The name of a nested model stands for its output.
+        named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
     if not named:
-        names = [
-            name
-            for step in steps
-            for name in (step.path, step.path.rpartition("/")[2])
-        ]
+        paths = [step.path for step in steps]
+        names = dict.fromkeys([*paths, *(x.split("/")[-1] for x in paths)])
         raise ValueError(
-            "`layer` must be the name of a layer of the model. Received: "
+            "`layer` must be a layer of the model, or its name. Received: "
             f"layer={layer!r}. The last feature map is {last}"
-            f"{_checks.did_you_mean(layer, dict.fromkeys(names), 5)}"
+            f"{_checks.did_you_mean(layer, names, 5)}"
         )
     return named
 

@@ -113,6 +113,8 @@ class StudyFolder:
             }
         )
         self.class_names = list(data.class_names)
+        # Where it is may change without being another dataset.
+        self.source = getattr(data, "source", None)
 
     @contextlib.contextmanager
     def opened(
@@ -279,6 +281,8 @@ class StudyFolder:
         self.content = content or self._new()
         before = json.dumps(content)
         self.content["command"] = command or self.content["command"]
+        if self.source is not None:
+            self.content["source"] = self.source
         if self.study.baseline is not None:
             self.content["baseline"] = self.study.baseline
         if retry:
@@ -303,6 +307,7 @@ class StudyFolder:
             "measure_name": self.study.task.measure_name,
             "baseline": None,
             "class_names": self.class_names,
+            "source": self.source,
             "seeds": list(self.study.seeds),
             "cells": [],
         }

@@ -123,7 +123,7 @@ def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
 
 def _ends_in_softmax(model):
     if not _inspection.is_graph(model):
-        return _inspection.head_of(model.layers[-1]).kind == "softmax"
+        return _inspection.kind_of_head(model.layers[-1]) == "softmax"
     steps, outputs = _inspection.trace(model, model.inputs)
     return _inspection.find_head(steps, outputs[0]).kind == "softmax"
 

@@ -1,8 +1,9 @@
 """The images to explain, from files, folders or a dataset."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,50 +16,13 @@ READ_OF_LARGE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
-    """Some images that are read, and the part of them that networks see.
-
-    `part` is their slice among all images; `crops` are top, left, height and
-    width of what networks see of the images, uint8 `(H, W, 3)`.
-    """
-
-    part: slice
-    uncropped: list[np.ndarray]
-    crops: list[tuple[float, float, float, float]]
-    uncropped_boxes: np.ndarray | None
-
-    def images(self, size: tuple[int, int]) -> np.ndarray:
-        """Returns the cropped images, resized to one size."""
-        pairs = zip(self.uncropped, self.crops, strict=True)
-        return np.stack(
-            [data.pil_resize(image, crop, size) for image, crop in pairs]
-        )
-
-    def boxes(self, size: tuple[int, int]) -> np.ndarray | None:
-        """Returns the boxes on the resized crops, `None` if not known."""
-        if self.uncropped_boxes is None:
-            return None
-        corner, sides = np.hsplit(np.array(self.crops), 2)
-        lowest, highest = np.hsplit(self.uncropped_boxes, 2)
-        scale = np.array(size) / sides
-        low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
-        high = np.ceil((highest - corner) * scale).clip(low + 1, size)
-        return np.concatenate([low, high], axis=1).astype("int32")
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
+class Images:
     """The chosen images, not yet read, and what is known of them.
 
-    Attributes:
-        names: Sequence of strings, the names of the images.
-        items: Sequence of paths, encoded images or arrays `(H, W, C)`.
-        groups: Sequence of integers, the class of each image, or of strings,
-            the folder that it lies in, `""` for none.
-        class_names: Tuple of strings, or `None` if they are not known.
-        folders: Tuple of strings, all folders from which images are chosen.
-        boxes: Array `(N, 4)`, or `None`.
-        size: Height and width of all images, or `None` if they differ.
+    `items` are paths, encoded images or arrays, and `groups` the class of
+    each as an integer, or the folder that it lies in (`""` for none).
+    `folders` are those of classes, by name. `size` is `None` if the sizes of
+    the images differ.
     """
 
     names: Sequence[str]
@@ -72,7 +36,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.items)
 
-    def take(self, numbers: Any) -> "Examples":
+    def take(self, numbers: Any) -> "Images":
         """Returns some of the images, in the order of the numbers."""
         return dataclasses.replace(
             self,
@@ -83,29 +47,31 @@ class Examples:
         )
 
     def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
-        """Returns the index of each true class, -1 where unknown."""
+        """Returns the index of each true class by name, -1 where unknown."""
+        groups = self.groups
         if self.class_names is not None:
-            return np.array(self.groups, "int64")
-        names = list(class_names or ())
-        return np.array(
-            [names.index(x) if x in names else -1 for x in self.groups]
-        )
+            groups = [self.class_names[group] for group in groups]
+        names = class_names or ()
+        indices = dict(zip(names, range(len(names)), strict=True))
+        return np.array([indices.get(group, -1) for group in groups])
 
-    def batches(
-        self, batch_size: int, size: tuple[int, int]
-    ) -> Iterator[Batch]:
-        """Yields batches of read images, cropped for a network of a size."""
+    def batches(self, batch_size: int, size: tuple[int, int]) -> Iterator:
+        """Yields batches of images, cropped for a network of a size.
+
+        Each is a slice and a function that returns its images in any size,
+        uint8 `(B, H, W, 3)`, and the boxes on them, `None` if not known.
+        """
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             images = list(map(_read, self.items[part]))
             crops = [_crop(image, size) for image in images]
             boxes = None if self.boxes is None else self.boxes[part]
-            yield Batch(part, images, crops, boxes)
+            yield part, functools.partial(_resized, images, crops, boxes)
 
 
 def from_paths(
     paths: Sequence[pathlib.Path], count: int | None, seed: int
-) -> Examples:
+) -> Images:
     """Returns all images of the files, and `count` of each folder."""
     names: list[str] = []
     groups: list[str] = []
@@ -113,10 +79,10 @@ def from_paths(
     for path in paths:
         files = _images_in(path) if path.is_dir() else [path]
         headers = data.headers([str(file) for file in files], "Reading headers")
-        pairs = list(zip(files, headers, strict=True))
-        damaged = [str(file) for file, header in pairs if header is None]
-        whole = [(file, header) for file, header in pairs if header is not None]
-        if not whole:
+        found: dict[Any, Any] = dict(zip(files, headers, strict=True))
+        damaged = [str(file) for file in files if found[file] is None]
+        files = [file for file in files if found[file] is not None]
+        if not files:
             raise ValueError(
                 "Images must be complete BMP, GIF, JPEG, PNG or WebP files, "
                 "and models must end in .keras or .h5. Received: "
@@ -128,17 +94,15 @@ def from_paths(
                 f"{_checks.first_few(damaged)}"
             )
         parents = [
-            "" if file in (path, path / file.name) else file.parent.name
-            for file, _ in whole
+            file.parent.name if path in file.parents[1:] else ""
+            for file in files
         ]
         folders |= {*parents} - {""}
-        for i in (
-            balanced_sample(parents, count, seed) if path.is_dir() else [0]
-        ):
-            names.append(str(whole[i][0]))
+        for i in balanced_sample(parents, count, seed):
+            names.append(str(files[i]))
             groups.append(parents[i])
-            sizes.add(whole[i][1][:2])
-    return Examples(
+            sizes.add(found[files[i]][:2])
+    return Images(
         names=names,
         items=names,
         groups=groups,
@@ -171,17 +135,32 @@ def from_data(
     split: str,
     count: int | None,
     seed: int,
-    options: dict[str, Any],
-) -> Examples:
-    """Returns `count` images of a split of a dataset."""
-    _checks.one_of("split", split, data.SPLITS)
-    source = data.find_source(name, 0.1, seed, **options)
+    options: Mapping[str, Any],
+    fingerprint: str | None = None,
+) -> Images:
+    """Returns `count` images of a split of a dataset, of a fingerprint."""
+    options = {"validation_fraction": 0.1, **options}
+    fraction = options.pop("validation_fraction")
+    source = data.find_source(name, fraction, seed, **options)
+    if fingerprint not in (None, source.fingerprint):
+        raise ValueError(
+            "The data of a run must be as they were, or its test images may "
+            f'be others. Received: "{name}", which has changed since. Give '
+            "--data to explain it as it is"
+        )
     records = source.splits[split]
     if not isinstance(records, data.Records):
-        records = _first_records(records, name, count)
+        if count is None:
+            raise ValueError(
+                "`count` must be a number for a dataset that is too large for "
+                f'memory. Received: count=all, data="{name}" with '
+                f"{len(records)} images"
+            )
+        total = min(len(records), max(READ_OF_LARGE, count))
+        records = records.load(total, "Reading")
     numbers = balanced_sample(records.labels, count, seed)
     records = records.take(numbers)
-    return Examples(
+    return Images(
         names=[
             item if isinstance(item, str) else f"{split} {number}"
             for item, number in zip(records.images, numbers, strict=True)
@@ -189,21 +168,10 @@ def from_data(
         items=records.images,
         groups=records.labels,
         class_names=source.class_names,
+        folders=source.class_names if source.root else (),
         boxes=records.boxes,
         size=source.shape,
     )
-
-
-def _first_records(records, name, count):
-    """Returns the first images of a dataset that does not fit into memory."""
-    if count is None:
-        raise ValueError(
-            "`count` must be a number for a dataset that is too large for "
-            f'memory. Received: count=all, data="{name}" with {len(records)} '
-            "images"
-        )
-    total = min(len(records), max(READ_OF_LARGE, count))
-    return records.load(total, "Reading")
 
 
 def balanced_sample(
@@ -241,3 +209,17 @@ def _crop(image, size):
     if (height, width) == size:
         return 0.0, 0.0, height, width
     return data.evaluation_box(height, width, size)
+
+
+def _resized(images, crops, boxes, size):
+    """Returns crops of images in a size, and the boxes on them."""
+    pairs = zip(images, crops, strict=True)
+    resized = np.stack([data.pil_resize(*pair, size) for pair in pairs])
+    if boxes is None:
+        return resized, None
+    corner, sides = np.hsplit(np.array(crops), 2)
+    lowest, highest = np.hsplit(boxes, 2)
+    scale = np.array(size) / sides
+    low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
+    high = np.ceil((highest - corner) * scale).clip(low + 1, size)
+    return resized, np.concatenate([low, high], axis=1).astype("int32")
