@@ -101,11 +101,9 @@ def _check(field, value, kind, optional=False):
         or isinstance(value, bool)
         or not (isinstance(value, str | list | dict) or math.isfinite(value))
     ):
-        names = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(one.__name__ for one in names)
+        expected = "finite number" if kind == NUMBER else kind.__name__
         raise ValueError(
-            f"`{field}` must be of type {expected}, and finite. Received: "
-            f"{str(value)[:100]}"
+            f"`{field}` must be a {expected}. Received: {str(value)[:100]}"
         )
 
 

@@ -114,8 +114,7 @@ def estimate(study: Study, *, workers: int = 1) -> Estimate:
         An `Estimate`.
 
     Raises:
-        ValueError: If `workers` is out of range, or if a network does not
-            fit the data.
+        ValueError: If an argument or a network does not fit.
     """
     workers = _checks.positive_integer("workers", workers)
     with _inspection.same_randomness():

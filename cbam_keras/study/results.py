@@ -40,10 +40,9 @@ class Row(Measured):
             difference (Student's t over the seeds, whose deviation counts as
             at least that of drawing the test images), or `None` for the
             baseline and for one seed.
-        seeds_to_tell: Integer, how many seeds would probably tell the
-            difference from zero if it is as large as it looks; `None` where
-            there is no interval, or it excludes zero, or no number up to
-            1,000 would.
+        seeds_to_tell: Integer, how many seeds would probably tell such a
+            difference from zero; `None` without an interval, if it excludes
+            zero, and beyond 1,000.
         pairs: Integer, over how many seeds the difference is.
         network: String, the name of the variant; `variant` is the same.
         seeds: Tuple of integers, the seeds with which its training finished.
@@ -250,22 +249,13 @@ class Results(_terminal.Tabular):
         return compared
 
     def plot(self) -> Any:
-        """Draws the mean of each network, its seeds, and the intervals.
+        """Returns a `matplotlib.figure.Figure` of means, seeds and intervals.
 
         An interval is that of the difference, drawn from the mean of the
         baseline: where it does not touch that line, it excludes zero.
-
-        Returns:
-            A `matplotlib.figure.Figure`.
-
-        Raises:
-            ValueError: If no training finished.
-            ImportError: If matplotlib is not installed.
         """
         figures = _checks.require("matplotlib.figure", extra="plot")
         rows: list[Any] = [row for row in self.rows if row.values]
-        if not rows:
-            raise ValueError("There is nothing to draw: no training finished.")
         figure = figures.Figure(
             (8, 1.5 + 0.5 * len(rows)), layout="constrained"
         )

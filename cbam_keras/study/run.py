@@ -71,9 +71,8 @@ def run(
 
     Raises:
         ValueError: If an argument is out of range; if the output folder
-            cannot be written or holds something else; if the run in it has
-            other settings or is damaged; if it is to be overwritten while
-            another process works in it.
+            cannot be written, holds something else or is in use; if the run
+            in it has other settings or is damaged.
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
     """
@@ -119,8 +118,7 @@ def run(
         if not devices.writes:
             folder.join()
         if devices.writes and trainings.missing():
-            first = trainings.load(study.seeds[0])
-            print_if_few_steps(study.recipe, first)
+            print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
         try:
             if workers > 1 and trainings.missing():
                 _run_workers(trainings, workers)
