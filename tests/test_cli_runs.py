@@ -251,7 +251,7 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
 
 
 SPACE = {
-    "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
+    "--attention cbam se": {"attention": {"cbam", "se"}},
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
     "--kernel-size 5": {"kernel_size": {5}},
     "--order parallel": {"order": {"parallel"}},
@@ -270,7 +270,7 @@ def test_options_make_the_search_space(asked):
     hypermodel = asked["hypermodel"]
     assert hypermodel.identity_init is False
     hp = keras_tuner.HyperParameters()
-    hypermodel.attention_for(hp)
+    hypermodel.declare_hyperparameters(hp)
     found = {own.name: set(own.values) for own in hp.space}
     for option, values in SPACE.items():
         assert found.items() >= values.items(), option

@@ -135,7 +135,7 @@ def add_attention(parser, ratio):
     `ratio` says what is the default of the reduction ratio.
     """
     add_values(
-        *(parser.add_argument, attention_name, "NAME"),
+        *(parser.add_argument, _attention_name, "NAME"),
         several=True,
         attention=f"what to compare: {', '.join(ATTENTIONS)}, or MODULE:CLASS, "
         f"a layer of your own (default: {' '.join(COMPARED)})",
@@ -151,7 +151,7 @@ def add_attention(parser, ratio):
     add_identity_init(add)
 
 
-def attention_name(name: str) -> str:
+def _attention_name(name):
     if ":" not in name and name not in ATTENTIONS:
         raise argparse.ArgumentTypeError(
             f"invalid choice: {name!r} (choose from "

@@ -9,7 +9,7 @@ from cbam_keras.layers import ORDERS
 
 # Of the search space, each with one value or several.
 SPACE = (
-    *("reduction_ratio", "kernel_size", "order"),
+    *("attention", "reduction_ratio", "kernel_size", "order"),
     *("channel_pool_types", "spatial_pool_types", "learning_rate"),
 )
 
@@ -81,9 +81,8 @@ def _add_space(parser):
         "Each takes one value, which fixes it, or several to choose from.",
     )
     add, many = group.add_argument, {"action": "extend", "nargs": "+"}
-    text = "the kind, or MODULE:CLASS of your own (default: none se cbam)"
-    name = arguments.attention_name
-    add("--attention", **many, type=name, metavar="NAME", help=text)
+    text = "the kind (default: none se cbam)"
+    add("--attention", **many, choices=arguments.ATTENTIONS, help=text)
     arguments.add_values(
         *(add, int, "N"),
         several=True,
@@ -140,7 +139,6 @@ def _hypermodel(options):
         return arguments.imported("hypermodel", options.hypermodel)
     return tuning.CBAMHyperModel(
         model=arguments.model_of(options.model),
-        attention=arguments.attentions_of(options),
         stages=options.stages,
         identity_init=options.identity_init is not False,
         **arguments.given(options, SPACE),
