@@ -42,7 +42,7 @@ def space_of(**options):
     """Returns a hypermodel and all of its hyperparameters."""
     hypermodel = tuning.CBAMHyperModel(SHAPE, 5, **options)
     hp = keras_tuner.HyperParameters()
-    hypermodel.attention_for(hp)
+    hypermodel.declare_hyperparameters(hp)
     return hypermodel, hp
 
 

@@ -96,6 +96,22 @@ def test_a_small_space_is_searched_to_its_end_without_repetition(
     assert sorted(handed) == sorted(itertools.product([2, 3], [False, True]))
 
 
+def test_hyperparameters_under_conditions_are_searched_too(tmp_path):
+    def build(hp):
+        kind = hp.Choice("kind", ["x", "y"])
+        with hp.conditional_scope("kind", ["y"]):
+            if kind == "y":
+                hp.Choice("depth", [1, 2])
+        for layer in range(hp.Int("layers", 0, 1)):
+            hp.Choice(f"size{layer}", [3, 4])
+        return networks.linear()
+
+    found = values(tmp_path / "run", build, "grid", max_trials=None)
+    assert len(found) == 3 * 2 * 2
+    assert {own.get("depth") for own in found} == {None, 1, 2}
+    assert {own["size0"] for own in found} == {3, 4}
+
+
 def test_hyperband_gives_the_best_third_three_times_the_epochs(
     tmp_path, monkeypatch
 ):

@@ -159,6 +159,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         }
         self.options["stages"] = _stages(stages, model)
 
+    def declare_hyperparameters(self, hp: Any) -> None:
+        """Registers the whole space, without building a network."""
+        self._choose(hp)
+
     def attention_for(self, hp: Any) -> Any:
         """Returns what `attention=` takes, for your own build function.
 
