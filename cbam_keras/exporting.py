@@ -159,19 +159,15 @@ def _check_output(output, format, chosen):
 
 def _check_new(path):
     try:
-        # Of a dangling link too.
-        exists = os.path.lexists(path)
-        path.exists()
+        # Finds a dangling link too.
+        path.lstat()
+    except FileNotFoundError:
+        return
     except OSError as error:
-        raise ValueError(
-            "`output` must be a path that can be written to. Received: "
-            f'output="{path}" ({error.strerror})'
-        ) from error
-    if exists:
-        raise ValueError(
-            "`output` must not exist yet, so that nothing is overwritten. "
-            f'Received: output="{path}"'
-        )
+        problem = f"must be a path that can be written to ({error.strerror})"
+    else:
+        problem = "must not exist yet, so that nothing is overwritten"
+    raise ValueError(f'`output` {problem}. Received: output="{path}"')
 
 
 def _check_backend(format, chosen, model):

@@ -252,6 +252,7 @@ def test_bad_arguments(model, stand_in, tmp_path, options, message):
 
 
 def test_a_dangling_link_is_not_replaced(model, stand_in, tmp_path):
+    stand_in(None)
     (tmp_path / "model.onnx").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="must not exist yet"):
         export_model(model, tmp_path / "model.onnx", format="onnx")

@@ -43,19 +43,6 @@ def inner(name="inner"):
     return keras.Model(inputs, CBAM(3, 3, name="attention")(x), name=name)
 
 
-def test_model_used_twice_has_its_parameters_once_and_its_macs_twice():
-    model = inner()
-    inputs = keras.Input((8, 8, 3))
-    twice = profile_model(keras.Model(inputs, model(model(inputs))))
-    once = profile_model(model)
-    assert [row.name for row in twice.rows] == [
-        "inner/conv",
-        "inner/attention",
-    ]
-    assert twice.parameters == once.parameters
-    assert twice.macs == 2 * once.macs
-
-
 def test_shared_layer_has_the_macs_of_each_call():
     conv = layers.Conv2D(3, 3, padding="same", use_bias=False, name="conv")
     inputs = keras.Input((8, 8, 3))

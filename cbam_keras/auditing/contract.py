@@ -140,7 +140,7 @@ def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
         if dtype != "float16":
             findings.add("mixed_dtype", dtype=dtype)
         if not np.isfinite(half.to_array(y)).all():
-            findings.add("not_finite", kind="the dtype policy mixed_float16")
+            findings.add("not_finite", kinds="the dtype policy mixed_float16")
 
 
 @contextlib.contextmanager

@@ -3,25 +3,26 @@
 import functools
 import itertools
 
+import keras
 import numpy as np
 
 from cbam_keras.auditing import gates
 from cbam_keras.auditing.gates import logits, same_where_known
 from cbam_keras.auditing.layer_under_test import (
+    SIZE,
     LayerUnderTest,
     features,
     same,
     scaled,
     widths,
 )
-from cbam_keras.auditing.results import DEPARTURES, Findings
+from cbam_keras.auditing.results import DEPARTURES, Findings, first_line
 from cbam_keras.layers import CBAM, VARIANTS
 
 ORDERS = ("channel_first", "spatial_first", "parallel")
 
-# The size of the features: an odd number of positions and large enough for a
-# window of 11. Then sizes for which layers may behave otherwise.
-SIZE, OTHER_SIZES = (15, 13), ((6, 9), (40, 44), (1, 1))
+# Sizes of features for which layers may behave otherwise.
+OTHER_SIZES = ((6, 9), (40, 44), (1, 1))
 RANDOM = "random features"
 
 # Greatest difference of equal outputs, relative to the features. An epsilon of
@@ -61,7 +62,8 @@ def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
         findings.add("deep_mlp", count=len(kernels))
     channels = layer.shape[-1]
     if len(kernels) in (2, 4):
-        width = int(np.prod(layer.weights[kernels[0]].shape)) // channels
+        sizes = (np.prod(layer.weights[i].shape) for i in kernels)
+        width = int(min(sizes)) // channels
         findings.facts["hidden_units"] = width
         findings.add("hidden_width", width=width, channels=channels)
         ratio = layer.factory.ratio
@@ -242,39 +244,47 @@ def check_scale(layer: LayerUnderTest, findings: Findings) -> None:
 
 def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds outputs that are not those of the formula, and the variant."""
+    formula = _find_formula(layer, findings)
+    found: dict[str, list[str]] = {}
+    first_error = ""
+    for kind, (x, factor, training) in _kinds(layer).items():
+        weights = layer.random_weights(biases=True)
+        weights = scaled(weights, layer.kernels, factor)
+        key = ""
+        try:
+            if not np.isfinite(layer.output(x, weights, training)).all():
+                key = "not_finite"
+        except Exception as error:
+            key, first_error = "fails", first_error or first_line(error)
+        if formula and not key:
+            same_outputs = _same_outputs(layer, formula, x, factor, training)
+            key = "" if same_outputs else "other_outputs"
+        if key:
+            found.setdefault(key, []).append(kind)
+    for key, kinds in found.items():
+        findings.add(key, kinds=", ".join(kinds), error=first_error)
+    if formula and "other_outputs" not in found:
+        findings.facts["variant"] = _variant(layer, findings.facts)
+
+
+def _find_formula(layer, findings):
+    """Returns a layer of ours with the same outputs, and where weights go."""
     departs, fits = bool(findings.sentences["departure"]), False
-    formula = None
     surplus = _parameters_beyond_the_formula(layer, findings.facts)
     if surplus > 0 and not departs:
-        findings.add("more_parameters", count=surplus)
-        departs = True
+        return findings.add("more_parameters", count=surplus)
     for ours, places in _formulas(layer, findings.facts):
         fits = True
-        if _same_outputs(layer, ours, places, layer.x):
-            formula, maps = (ours, places), ours.layer.spatial_pool_types
-            findings.facts |= {"order": ours.layer.order}
-            findings.facts |= {"spatial_pool_types": maps}
+        if _same_outputs(layer, (ours, places), layer.x):
+            order, maps = ours.layer.order, ours.layer.spatial_pool_types
+            findings.facts |= {"order": order, "spatial_pool_types": maps}
             findings.add("stacked", order="; ".join(maps))
-            if ours.layer.order in DEPARTURES:
-                findings.add(ours.layer.order)
-            break
-    if formula is None and not departs:
+            if order in DEPARTURES:
+                findings.add(order)
+            return ours, places
+    if not departs:
         findings.add("other_outputs" if fits else "other_weights", kinds=RANDOM)
-    different = []
-    for kind, (x, factor, training) in _kinds(layer).items():
-        with findings.errors_as("fails", kind=kind):
-            weights = layer.random_weights(biases=True)
-            weights = scaled(weights, layer.kernels, factor)
-            if not np.isfinite(layer.output(x, weights, training)).all():
-                findings.add("not_finite", kind=kind)
-            elif formula and not _same_outputs(
-                layer, *formula, x, factor, training
-            ):
-                different.append(kind)
-    if different:
-        findings.add("other_outputs", kinds=", ".join(different))
-    elif formula is not None:
-        findings.facts["variant"] = _variant(layer, findings.facts)
+    return None
 
 
 def _kinds(layer):
@@ -286,10 +296,13 @@ def _kinds(layer):
         "features of a single value": (np.ones_like(x), 1, False),
         # The smaller kernels keep the gates from saturation.
         "features 20 times as large": (20 * x, 20**-0.5, False),
+        "features 100 times smaller": (x / 100, 10, False),
         "a single image": (x[:1], 1, False),
         "training=True": (x, 1, True),
     }
-    if layer.shape[:2] == SIZE:
+    model = isinstance(layer.layer, keras.Model) and layer.layer.inputs
+    # A model of a fixed size is reported by the check of unknown sizes.
+    if layer.shape[:2] == SIZE and not (model and model[0].shape[1]):
         for size in OTHER_SIZES:
             other = features(*size, channels)
             kinds["features of {} x {}".format(*size)] = (other, 1, False)
@@ -356,8 +369,9 @@ def _arrangements(arrays, shapes, begun=()):
                 yield from _arrangements(arrays, shapes, (*begun, item))
 
 
-def _same_outputs(layer, ours, places, x, factor=1, training=False):
+def _same_outputs(layer, formula, x, factor=1, training=False):
     """Returns whether one of our layers gives the same with the weights."""
+    ours, places = formula
     weights = scaled(layer.random_weights(biases=True), layer.kernels, factor)
     arrays = _arrays(layer, weights)
     # Weights that the layer lacks are those that change nothing.

@@ -1,5 +1,6 @@
 """The layer under test: copies of it, run with weights of our choice."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -12,6 +13,9 @@ import numpy as np
 from keras import ops
 
 BATCH = 4
+# The size of the features: an odd number of positions and large enough for a
+# window of 11.
+SIZE = (15, 13)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,11 +239,11 @@ def factory_for(layer: Any) -> LayerFactory:
 
 def _model_of(function, channels, arguments):
     """Returns a model of a function of a tensor, `None` if it is not one."""
-    inputs = keras.Input((None, None, channels))
-    try:
-        return keras.Model(inputs, function(inputs, **arguments))
-    except Exception:
-        return None
+    for size in ((None, None), SIZE):
+        inputs = keras.Input((*size, channels))
+        with contextlib.suppress(Exception):
+            return keras.Model(inputs, function(inputs, **arguments))
+    return None
 
 
 def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:

@@ -76,8 +76,8 @@ DEPARTURES = {
     "its gates are missing or created in every call; nothing else is checked.",
     "fixed_size": "The layer works for features of {shape[0]} x {shape[1]} but "
     "not for {size[0]} x {size[1]}: its pools or shapes are of a fixed size.",
-    "fails": "The layer fails for {kind} ({error}).",
-    "not_finite": "The output is not finite for {kind}.",
+    "fails": "The layer fails for {kinds} ({error}).",
+    "not_finite": "The output is not finite for {kinds}.",
     "residual": "The layer adds its input to the product, which belongs to the "
     "residual block.",
     "spatial_first": "The spatial gate comes before the channel gate.",

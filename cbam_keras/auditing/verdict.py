@@ -9,6 +9,7 @@ from cbam_keras import _inspection
 from cbam_keras.auditing import contract, formula
 from cbam_keras.auditing.gates import find_gates
 from cbam_keras.auditing.layer_under_test import (
+    SIZE,
     LayerFactory,
     LayerUnderTest,
     copy_of,
@@ -81,8 +82,8 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
     if not layer.kernels:
         findings.add("no_kernels")
         return None
-    if layer.shape[:2] != formula.SIZE:
-        findings.add("fixed_size", shape=layer.shape, size=formula.SIZE)
+    if layer.shape[:2] != SIZE:
+        findings.add("fixed_size", shape=layer.shape, size=SIZE)
     find_gates(layer)
     for check in (
         formula.check_channel_gate,
@@ -114,7 +115,7 @@ def _first_that_runs(factory):
             errors.append(error)
     raise ValueError(
         "`layer` must take features of shape (B, H, W, C). Received: a "
-        f"layer that fails for {(*formula.SIZE, CHANNELS)} and other sizes "
+        f"layer that fails for {(*SIZE, CHANNELS)} and other sizes "
         f"({first_line(errors[0])})"
     ) from errors[0]
 
@@ -139,6 +140,6 @@ def _shapes(factory):
             channels = [shape.pop(1 if first else -1)]
             sizes[:0] = [] if None in shape[1:] else [tuple(shape[1:])]
     channels = list(dict.fromkeys(channels))
-    return [(*formula.SIZE, count) for count in channels] + [
+    return [(*SIZE, count) for count in channels] + [
         (*size, count) for size in sizes for count in channels[:2]
     ]
