@@ -217,8 +217,10 @@ def _monitor(x):
     "take",
     [
         lambda x: explain.grad_cam(tiny(), x),
-        lambda x: plotting.plot_grad_cam(x, {}),
-        lambda x: plotting.plot_attention_maps(x, {}),
+        lambda x: plotting.plot_grad_cam(x, np.zeros(x.shape[:3])),
+        lambda x: plotting.plot_attention_maps(
+            x, {"gate": (np.ones((len(x), 4)), None)}
+        ),
         _monitor,
     ],
     ids=["grad_cam", "plot_grad_cam", "plot_attention_maps", "monitor"],

@@ -23,10 +23,16 @@ from cbam_keras._explanations import networks_of
 def write_run(folder, *cells, kind="study", data="mnist5k", **content):
     """Writes what a run says of itself, as far as it is read."""
     keys = "variant", "seed", "status", "file"
+    described = {"3": {"name": data, "sizes": {}}}
     content |= {
         "format": 2,
         "kind": kind,
-        "settings": {"data": {"3": {"name": data}}},
+        **dict.fromkeys(("command", "measure", "measure_name", "baseline")),
+        "settings": {
+            "variants": {cell[0]: {} for cell in cells},
+            "data": described,
+        },
+        "seeds": [cell[1] for cell in cells],
         "cells": [dict(zip(keys, cell, strict=True)) for cell in cells],
     }
     folder.mkdir(exist_ok=True)

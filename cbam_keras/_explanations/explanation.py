@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _files, _run_folder, _terminal, plotting
+from cbam_keras import _checks, _files, _terminal, plotting, study
 from cbam_keras._explanations.images import Images, from_data, from_paths
 from cbam_keras._explanations.networks import (
     ENDINGS,
@@ -120,7 +120,7 @@ def explain_files(
     output = pathlib.Path(output)
     if read_run(output):
         # A run is overwritten only if all files in its folder are its own.
-        output /= _run_folder.EXPLANATIONS
+        output /= study.EXPLANATIONS
     if output.exists():
         # Other folders are made when all else is right.
         _files.output_folder(output)
@@ -543,7 +543,7 @@ def _write(
         folder / "explain.json",
         {
             "settings": {**dataclasses.asdict(settings), **described},
-            "versions": _run_folder.versions(),
+            "versions": study.versions(),
             **({} if command is None else {"command": command}),
             "models": {x.name: str(x.path) for x in networks},
             **content,

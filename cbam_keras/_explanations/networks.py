@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection, _run_folder, data, study
+from cbam_keras import _checks, _inspection, data, study
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -144,7 +144,7 @@ def read_run(folder: pathlib.Path) -> dict[str, Any]:
     """Returns what the run in a folder says of itself, empty without one."""
     try:
         return study.read_content(folder)
-    except _run_folder.DAMAGE:
+    except study.DAMAGE:
         return {}
 
 

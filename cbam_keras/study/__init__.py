@@ -27,7 +27,7 @@ from cbam_keras.study.cell import (
     memory_freed,
     train_cell,
 )
-from cbam_keras.study.content import FORMAT, RESULTS, read_content
+from cbam_keras.study.content import DAMAGE, FORMAT, RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, cost_of, estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
