@@ -1,5 +1,6 @@
 """Wrong arguments, reported before any work; trials that fail."""
 
+import itertools
 import json
 
 import keras
@@ -110,8 +111,6 @@ def of_units(hp):
 
 
 def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
-    """All in a row, where KerasTuner would give up after three."""
-
     def build(hp):
         index = hp.Int("index", -1, len(ERRORS))
         if 0 <= index < len(ERRORS):
@@ -131,6 +130,21 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
         assert trial.val_accuracy is None
         assert type(error).__name__ in cells[trial.number - 1]["traceback"]
     assert "2 finished, 2 error, " in str(found)
+
+
+def test_a_search_of_keras_tuner_goes_on_after_failures(quick, tmp_path):
+    """All in a row, where KerasTuner would give up after three."""
+    fit, calls = keras.Model.fit, itertools.count()
+
+    def failing(model, *arguments, **options):
+        if next(calls) > 0:
+            raise keras_tuner.errors.FatalError("stop")
+        return fit(model, *arguments, **options)
+
+    quick.setattr(keras.Model, "fit", failing)
+    found = tuning_checks.search(tmp_path / "run", "bayesian", max_trials=6)
+    outcomes = [trial.outcome for trial in found.trials]
+    assert outcomes == ["finished", *["error"] * 5]
 
 
 def test_a_loss_that_is_no_number_is_reported(quick, tmp_path):
