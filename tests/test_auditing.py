@@ -131,7 +131,7 @@ WRONG = {
     "PoolsOneAxis": ["channel map is not the same at all positions"],
     "LayerScale": ["multiplied by `layer_scale` too"],
     "NormInMLP": ["batch normalization outside the spatial gate"],
-    "Temperature": ["1 more parameters"],
+    "Temperature": ["more parameters than the formula, by 1."],
     "ThreeLayers": ["3 dense layers in place of two"],
     "AverageOfNonzeros": ["(features after a ReLU)"],
     "ClippedFeatures": ["(features 20 times as large)"],
