@@ -334,6 +334,18 @@ class TorchStorage(Correct):
         )
 
 
+class Subclassed(keras.Model):
+    def __init__(self, ratio=8):
+        super().__init__()
+        self.ratio, self.inner = ratio, Correct(ratio)
+
+    def call(self, x, training=None):
+        return self.inner(x, training=training)
+
+    def get_config(self):
+        return {"ratio": self.ratio}
+
+
 def functional(channels, ratio=8, kernel_size=7):
     """A model of Keras' layers alone."""
     inputs = keras.Input((None, None, channels))

@@ -131,7 +131,7 @@ WRONG = {
     "PoolsOneAxis": ["channel map is not the same at all positions"],
     "LayerScale": ["multiplied by `layer_scale` too"],
     "NormInMLP": ["batch normalization outside the spatial gate"],
-    "Temperature": ["1 more parameters"],
+    "Temperature": ["more parameters than the formula, by 1."],
     "ThreeLayers": ["3 dense layers in place of two"],
     "AverageOfNonzeros": ["(features after a ReLU)"],
     "ClippedFeatures": ["(features 20 times as large)"],
@@ -186,10 +186,11 @@ def test_wrong_copies_are_named_by_each_of_their_mistakes(name, parts):
         (lambda: copies.TorchStorage(ratio=8), "kobiso_keras", 0),
         (lambda: copies.block, "kobiso_keras", 0),
         (lambda: copies.functional, "kobiso_keras", 0),
+        (lambda: copies.Subclassed, "kobiso_keras", 0),
         # Its layers keep their dtype.
         (lambda: copies.functional(32), "kobiso_keras", 1),
     ],
-    ids=["torch_storage", "tensor_function", "function", "model"],
+    ids=["torch_storage", "tensor_function", "function", "subclass", "model"],
 )
 def test_right_layers_are_recognized_in_any_form(make, variant, unchecked):
     result = cbam_keras.audit(make())

@@ -3,9 +3,9 @@
 import functools
 import itertools
 
-import keras
 import numpy as np
 
+from cbam_keras import _inspection
 from cbam_keras.auditing import gates
 from cbam_keras.auditing.gates import logits, same_where_known
 from cbam_keras.auditing.layer_under_test import (
@@ -300,9 +300,10 @@ def _kinds(layer):
         "a single image": (x[:1], 1, False),
         "training=True": (x, 1, True),
     }
-    model = isinstance(layer.layer, keras.Model) and layer.layer.inputs
-    # A model of a fixed size is reported by the check of unknown sizes.
-    if layer.shape[:2] == SIZE and not (model and model[0].shape[1]):
+    fixed = _inspection.is_graph(layer.layer) and (
+        None not in layer.layer.inputs[0].shape[1:]
+    )
+    if layer.shape[:2] == SIZE and not fixed:
         for size in OTHER_SIZES:
             other = features(*size, channels)
             kinds["features of {} x {}".format(*size)] = (other, 1, False)

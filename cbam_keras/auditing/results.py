@@ -83,7 +83,8 @@ DEPARTURES = {
     "spatial_first": "The spatial gate comes before the channel gate.",
     "parallel": "Both gates are computed from the input, in parallel.",
     "scale": "The gates together lie between 0 and {scale:.3g}, not 0 and 1.",
-    "more_parameters": "There are {count} more parameters than in the formula.",
+    "more_parameters": "The layer has more parameters than the formula, by "
+    "{count}.",
     "other_factor": "The product of the gates is multiplied by `{name}` too.",
     "normalized_features": "There is a batch normalization outside the spatial "
     "gate.",
