@@ -60,9 +60,8 @@ class Records:
 def table(image, labels, boxes, confidence=1, area=np.nan) -> np.ndarray:
     """Returns objects as an array of `OBJECT`."""
     objects = np.empty(len(labels), OBJECT)
-    columns = image, labels, confidence, boxes, area
-    for name, column in zip(objects.dtype.names, columns, strict=True):
-        objects[name] = column
+    objects["image"], objects["label"], objects["area"] = image, labels, area
+    objects["box"], objects["confidence"] = boxes, confidence
     return objects
 
 
