@@ -394,6 +394,7 @@ def test_an_ablation_explains_as_many_networks_as_the_page_shows(
 
 def test_a_search_explains_its_best_network(asked, explained, tmp_path):
     (tmp_path / "best.keras").touch()
+    (tmp_path / "results.json").write_text("{}")
     results = Results()
     results.output = tmp_path
     with pytest.MonkeyPatch.context() as patch:
