@@ -12,7 +12,7 @@ import keras
 
 from cbam_keras import _checks, _files, data, study, training
 from cbam_keras._devices import Distribution, connect
-from cbam_keras.layers import ATTENTION, make_attention
+from cbam_keras.layers import ATTENTION, VARIANTS, make_attention
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe, find_recipe
 
@@ -72,8 +72,7 @@ def compare(
     returns the results; with more seeds or kinds of attention it trains what
     is missing; see `study.run`.
 
-    The attention layers start as the identity (`identity_init=True`), and the
-    spatial gate is normalized (`spatial_batch_norm=True`), which helps
+    The attention layers start as `VARIANTS["recommended"]` does, which helps
     networks that are too small for their task; the layers' own default is the
     paper's.
 
@@ -101,8 +100,7 @@ def compare(
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. Defaults to `None`. Not given,
-            `identity_init` is `True`, with `spatial_batch_norm=True` for
-            `"cbam"` and `batch_norm=True` for `"spatial"`, and
+            they start as `VARIANTS["recommended"]` does, and
             `reduction_ratio` is 4 for the model `"tiny"`, whose layers have
             few channels.
         data_options: Mapping of further arguments of `data.load`, as
@@ -232,11 +230,12 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
     """
     if not identity_init:
         return {}
-    normalized = {"cbam": "spatial_batch_norm", "spatial": "batch_norm"}
-    return {
-        "identity_init": True,
-        **({normalized[kind]: True} if kind in normalized else {}),
-    }
+    start = dict(VARIANTS["recommended"])
+    if kind == "cbam":
+        return start
+    if kind == "spatial":
+        return {name.removeprefix("spatial_"): x for name, x in start.items()}
+    return {"identity_init": True}
 
 
 def network_of(model: Any) -> tuple[Any, str]:

@@ -101,7 +101,11 @@ def test_layers_start_as_the_identity_and_get_the_options_they_take(compared):
     se, cbam = (config_of(compared.output, name) for name in NAMES[1:])
     # The ratio is that of the network "tiny", which has few channels.
     both = {"identity_init": True, "reduction_ratio": 4}
-    given = {"spatial_batch_norm": True, "kernel_size": 3}
+    given = {
+        "spatial_batch_norm": True,
+        "spatial_batch_norm_momentum": 0.9,
+        "kernel_size": 3,
+    }
     assert se.items() >= {**both, "kind": "SqueezeExcite"}.items()
     assert cbam.items() >= {**both, **given, "kind": "CBAM"}.items()
     variants = written(compared.output)["settings"]["variants"]

@@ -15,7 +15,7 @@ SHAPE = (2, 6, 4, 16)
 @every_layer
 def test_signature_and_name_are_kept(layer_class):
     assert str(inspect.signature(layer_class.call)) == (
-        "(self, inputs, training=None)"
+        "(self, inputs, training=None, mask=None)"
     )
     assert layer_class.call.__name__ == "call"
     assert layer_class.call.__module__.startswith("cbam_keras.layers.")
