@@ -1,5 +1,7 @@
 """`CBAM`, both gates in one layer, and `VARIANTS` of it."""
 
+from typing import Any
+
 import keras
 
 from cbam_keras import _checks
@@ -285,7 +287,7 @@ class CBAM(AttentionLayer):
 # computes, and those that our experiments recommend. Where C / r is not an
 # integer, the hidden widths still differ: all but timm truncate. See
 # docs/fidelity.md for the sources.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     # For training from scratch, see docs/when-it-helps.md. The momentum is
     # that of the networks of `cbam_keras.models`.
     "recommended": {
