@@ -141,7 +141,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             attention = (attention,)
         self.layers: dict[str, Any] = dict(ATTENTION)
         if not callable(attention):
-            # Checks layers of the user's, and names them.
+            # Checks layers that users give, and names them.
             checked = comparison.attention_layers(attention, "", None)
             attention = [name for name, *_ in checked]
             self.layers |= {n: x for n, x, _ in checked if n not in KINDS}
@@ -285,7 +285,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     def _layer_options(self, values):
         kind = values["attention"]
         if kind not in ATTENTION:
-            # A layer of the user's has its own defaults.
+            # A layer that users give has its own defaults.
             return {}
         options = {}
         for name in DIMENSIONS:
