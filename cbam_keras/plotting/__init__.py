@@ -21,6 +21,8 @@ from cbam_keras.plotting.style import (
     gate_colors,
     heat_colors,
     new_figure,
+    style_axes,
+    styles_of,
     wrap,
 )
 

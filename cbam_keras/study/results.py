@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cbam_keras import _checks, _terminal
+from cbam_keras import _terminal, plotting
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.content import DAMAGE, RESULTS, read_content
 from cbam_keras.study.folder import folder_path, history_rows
@@ -254,15 +254,15 @@ class Results(_terminal.Tabular):
         An interval is that of the difference, drawn from the mean of the
         baseline: where it does not touch that line, it excludes zero.
         """
-        figures = _checks.require("matplotlib.figure", extra="plot")
         rows: list[Any] = [row for row in self.rows if row.values]
-        figure = figures.Figure(
-            (8, 1.5 + 0.5 * len(rows)), layout="constrained"
-        )
+        names = [row.network for row in rows]
+        figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()
+        plotting.style_axes(axes, "x")
+        styles = plotting.styles_of(names)
         for place, row in enumerate(rows):
             accuracies = [100 * value for value in row.values]
-            color = f"C{place}"
+            color = styles[row.network]["color"]
             axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
             axes.plot(100 * row.mean, place, "o", c=color)
             if row.interval is not None:
@@ -271,7 +271,6 @@ class Results(_terminal.Tabular):
                 axes.plot(ends, [place, place], "k|-")
             if row.network == self.baseline:
                 axes.axvline(100 * row.mean, c="0.35", ls="--", lw=1)
-        names = [row.network for row in rows]
         axes.set_yticks(range(len(rows)), names, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(
@@ -279,7 +278,6 @@ class Results(_terminal.Tabular):
             "difference",
             parse_math=False,
         )
-        axes.set_title(self.data, parse_math=False)
         return figure
 
     def json(self) -> str:
