@@ -60,6 +60,12 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_figure(path: str | os.PathLike, figure: Any) -> None:
+    """Writes a matplotlib figure, whole or not at all."""
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150)
+
+
 def quarantine(path: pathlib.Path, error: Exception | str) -> None:
     """Renames a file that cannot be read, with a warning."""
     if isinstance(error, Exception):

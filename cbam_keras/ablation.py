@@ -24,7 +24,6 @@ from cbam_keras import (
     _files,
     _terminal,
     comparison,
-    models,
     plotting,
     presets,
     study,
@@ -434,7 +433,7 @@ def _study(
 ):
     """Returns the study, the tables and the label of the network."""
     _checks.boolean("identity_init", identity_init)
-    build, label = _builder(model)
+    build, label = comparison.network_of(model)
     tables = _check_tables(tables)
     recipe = comparison.default_recipe(model) if recipe is None else recipe
     recipe = find_recipe(recipe)
@@ -457,21 +456,6 @@ def _study(
         kind="ablate",
     )
     return planned, tables, label
-
-
-def _builder(model):
-    """Returns a function of images and `attention`, and its label."""
-    if isinstance(model, str):
-        _checks.one_of("model", model, models.NETWORKS)
-        return models.NETWORKS[model], model
-    if not callable(model) or isinstance(model, keras.layers.Layer):
-        raise TypeError(
-            "`model` must be the name of a network or a function that takes "
-            f"`attention` and returns a keras.Model. Received: model={model!r}"
-        )
-    label = getattr(model, "__name__", "")
-    label = label if label.isidentifier() else "custom"
-    return (lambda images, attention: model(attention)), label
 
 
 def _check_tables(tables):
@@ -498,8 +482,7 @@ def _finish(results, folder, tables, network):
         with _files.replacing(folder.path / name) as beside:
             beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     figure = plotting.plot_ablation(ablation, ablation.title)
-    with _files.replacing(folder.path / "ablation.png") as beside:
-        figure.savefig(beside, dpi=150)
+    _files.write_figure(folder.path / "ablation.png", figure)
 
 
 def results_of(

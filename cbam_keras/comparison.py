@@ -157,8 +157,7 @@ def compare(
 
 def _draw(results, folder):
     training.draw_curves(results, folder)
-    with _files.replacing(folder.path / "comparison.png") as beside:
-        results.plot().savefig(beside, dpi=150)
+    _files.write_figure(folder.path / "comparison.png", results.plot())
 
 
 def estimate(

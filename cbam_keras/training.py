@@ -150,8 +150,7 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     rows = [r for r in results.history if r.get("seed", seed) == seed]
     if rows:
         figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
-        with _files.replacing(folder.path / "curves.png") as beside:
-            figure.savefig(beside, dpi=150)
+        _files.write_figure(folder.path / "curves.png", figure)
     folder.add(verdict=results.verdict)
 
 

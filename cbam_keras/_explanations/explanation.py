@@ -529,8 +529,7 @@ def _draw(folder, content, arrays, settings):
                 title=f"Attention of {name}",
             )
     for file, figure in figures.items():
-        with _files.replacing(folder / f"{file}.png") as path:
-            figure.savefig(path, dpi=150)
+        _files.write_figure(folder / f"{file}.png", figure)
 
 
 def _write(

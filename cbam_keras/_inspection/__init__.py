@@ -30,7 +30,6 @@ from cbam_keras._inspection.graph import (
 from cbam_keras._inspection.heads import Head, find_head, kind_of_head
 from cbam_keras._inspection.images import (
     check_images,
-    check_shape,
     number_array,
 )
 from cbam_keras._inspection.steps import (

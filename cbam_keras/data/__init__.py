@@ -17,7 +17,7 @@ from cbam_keras.data.decoding import (
     pil_resize,
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
-from cbam_keras.data.loading import ImageData, load
+from cbam_keras.data.loading import ImageData, describe, load
 from cbam_keras.data.records import SPLITS, Records, digest, stratified
 from cbam_keras.data.sources import (
     ENDINGS,

@@ -83,16 +83,7 @@ class ImageData:
 
         Stored with a run and checked when the run is resumed.
         """
-        return {
-            "name": self.name,
-            "sizes": dict(self.sizes),
-            "image_shape": list(self.image_shape),
-            "classes": len(self.class_names),
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "augment": list(self.augment),
-            "fingerprint": self.fingerprint,
-        }
+        return describe(self)
 
     def sharded(self, index: int, count: int, devices: int) -> "ImageData":
         """Returns the shard of each batch that one of several processes reads.
@@ -108,6 +99,20 @@ class ImageData:
             for split in self.sizes
         }
         return dataclasses.replace(self, **shards)
+
+
+def describe(dataset: Any) -> dict[str, Any]:
+    """Returns what datasets of images have in common, as plain JSON values."""
+    return {
+        "name": dataset.name,
+        "sizes": dict(dataset.sizes),
+        "image_shape": list(dataset.image_shape),
+        "classes": len(dataset.class_names),
+        "batch_size": dataset.batch_size,
+        "seed": dataset.seed,
+        "augment": list(dataset.augment),
+        "fingerprint": dataset.fingerprint,
+    }
 
 
 def load(

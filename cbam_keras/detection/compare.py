@@ -374,6 +374,5 @@ def _draw(task, results, folder):
     figure = plot_detections(
         arrays, task.loaded.class_names, title, test.records.images
     )
-    with _files.replacing(folder.path / "detections.png") as beside:
-        figure.savefig(beside, dpi=150)
+    _files.write_figure(folder.path / "detections.png", figure)
     folder.add(drawn=[seed, *files])

@@ -80,17 +80,7 @@ class DetectionData:
     def describe(self) -> dict[str, Any]:
         """Returns a description of the dataset, as plain JSON values."""
         anchors = self.anchors and {"anchors": dataclasses.asdict(self.anchors)}
-        return {
-            "name": self.name,
-            "sizes": dict(self.sizes),
-            "image_shape": list(self.image_shape),
-            "classes": len(self.class_names),
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "augment": list(self.augment),
-            "fingerprint": self.fingerprint,
-            **(anchors or {}),
-        }
+        return data.describe(self) | (anchors or {})
 
 
 def load_data(

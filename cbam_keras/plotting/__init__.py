@@ -18,8 +18,6 @@ from cbam_keras.plotting.search import plot_pareto, plot_search
 from cbam_keras.plotting.style import (
     FOUND_BOX,
     TRUE_BOX,
-    gate_colors,
-    heat_colors,
     new_figure,
     style_axes,
     styles_of,

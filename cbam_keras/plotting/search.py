@@ -131,7 +131,7 @@ def _cells(trials):
         if _attention_of(trial) not in known:
             known.append(_attention_of(trial))
         number = known.index(_attention_of(trial))
-        # Kinds with a kernel size alone stand beside each other.
+        # Kinds with a kernel size alone are beside each other.
         numbers = (0, number) if absent == (False, True) else (number, 0)
         values = (trial.values.get(gate, 0) for gate in GATES)
         cell = tuple(zip(absent, numbers, values, strict=True))

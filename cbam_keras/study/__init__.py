@@ -28,7 +28,7 @@ from cbam_keras.study.cell import (
     train_cell,
 )
 from cbam_keras.study.content import DAMAGE, FORMAT, RESULTS, read_content
-from cbam_keras.study.estimate import Cost, Estimate, cost_of, estimate
+from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
@@ -55,7 +55,7 @@ from cbam_keras.study.tensorboard import (
     log_options,
     logs_of,
 )
-from cbam_keras.study.workers import Worker, payload_of, take_turns
+from cbam_keras.study.workers import Worker, payload_of
 
 __all__ = [
     "Budget",

@@ -378,8 +378,7 @@ def _write_trials(results, name):
     if any(trial.values for trial in ranked(results.trials)):
         figures["effects.png"] = plotting.plot_search(results.trials, title)
     for file, figure in figures.items():
-        with _files.replacing(path / file) as beside:
-            figure.savefig(beside, dpi=150)
+        _files.write_figure(path / file, figure)
 
 
 def _to_confirm(finished):
