@@ -34,7 +34,7 @@ def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
             [0 if split == "test" else seed, *split.encode()]
         )
         shown = np.repeat(rows, canvases[split])
-        images, boxes = _canvases(digits[rows], digits[shown], fragments, rng)
+        images, boxes = cluttered(digits[rows], digits[shown], fragments, rng)
         splits[split] = Records(images[..., None], labels[shown], boxes)
     return Source(
         name=name,
@@ -55,14 +55,14 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 28, 28), labels.astype("int32")
 
 
-def _canvases(sources, digits, fragments, rng):
-    """Returns a canvas and a box for each of the `digits`, uint8 and int32.
+def cluttered(sources, objects, fragments, rng):
+    """Returns a canvas and a box for each of the `objects`, uint8 and int32.
 
-    Each digit lies among fragments that are cut from `sources`.
+    Each object lies among fragments that are cut from `sources`.
     """
-    side = digits.shape[1]
+    side = objects.shape[1]
     # For each canvas: sources, then y, x, top, left of each fragment, then
-    # top and left of the digit. Fragments are cut from the middle of a digit,
+    # top and left of the object. Fragments are cut from the middle,
     # where the ink is.
     middle, free = (4, side - 4 - FRAGMENT + 1), (0, CANVAS - FRAGMENT + 1)
     ranges = [
@@ -71,17 +71,17 @@ def _canvases(sources, digits, fragments, rng):
         *[(0, CANVAS - side + 1)] * 2,
     ]
     low, high = np.transpose(ranges)
-    drawn = rng.integers(low, high, size=(len(digits), len(ranges)))
-    canvases = np.zeros((len(digits), CANVAS, CANVAS), "uint8")
-    places = drawn[:, fragments:-2].reshape(len(digits), fragments, 4)
+    drawn = rng.integers(low, high, size=(len(objects), len(ranges)))
+    canvases = np.zeros((len(objects), CANVAS, CANVAS), "uint8")
+    places = drawn[:, fragments:-2].reshape(len(objects), fragments, 4)
     for index in range(fragments):
         y, x, top, left = places[:, index].T
         cut = _windows(drawn[:, index], y, x, FRAGMENT)
         _overlay(canvases, sources[cut], top, left)
     top, left = drawn[:, -2:].T
-    # Of overlapping pixels the brighter one stays, so the digit is whole.
-    _overlay(canvases, digits, top, left)
-    rows, columns = digits.any(axis=2), digits.any(axis=1)
+    # Of overlapping pixels the brighter one stays, so the object is whole.
+    _overlay(canvases, objects, top, left)
+    rows, columns = objects.any(axis=2), objects.any(axis=1)
     boxes = (
         top + rows.argmax(axis=1),
         left + columns.argmax(axis=1),
