@@ -360,10 +360,9 @@ def run(
         tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
         seeds: See `comparison.compare`. Defaults to `3`.
         recipe: See `comparison.compare`. Defaults to `None`.
-        identity_init: Boolean, whether all attention layers start as the
-            identity, as those of `comparison.compare` do, since gates that
-            start at one help networks that are too small for their task.
-            `False` is the start of the paper. Defaults to `True`.
+        identity_init: Boolean, whether all attention layers start as
+            `VARIANTS["recommended"]` does, as those of `comparison.compare`
+            do. `False` is the start of the paper. Defaults to `True`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/ablate-<images>-<model>`.
         resume: See `study.run`. Defaults to `True`.
@@ -438,12 +437,13 @@ def _study(
     recipe = comparison.default_recipe(model) if recipe is None else recipe
     recipe = find_recipe(recipe)
     task = _TopFive(images, **(data_options or {}))
-    shared = comparison.model_options(model) | {"identity_init": identity_init}
+    shared = comparison.model_options(model)
     variants = []
     for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
         preset, attention, options = ABLATIONS[name], None, {}
         if preset.layer is not None:
-            options = {**shared, **preset.layer_options}
+            start = comparison.start_options(preset.layer, identity_init)
+            options = {**start, **shared, **preset.layer_options}
             attention = functools.partial(ATTENTION[preset.layer], **options)
         built = functools.partial(build, attention=attention)
         variants.append(study.Variant(name, built, options))

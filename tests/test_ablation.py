@@ -132,8 +132,11 @@ def test_networks_carry_the_attention_of_their_name(tmp_path, identity):
     for name, layer in zip(ATTENTION, made, strict=True):
         kind, config = type(layer).__name__, layer.get_config()
         assert config["identity_init"] is identity
-        # The authors' variant.
-        assert kind != "CBAM" or config["spatial_batch_norm"]
+        # The authors' variant, and with it the start of other commands.
+        if kind == "CBAM":
+            momentum = config["spatial_batch_norm_momentum"]
+            assert config["spatial_batch_norm"]
+            assert momentum == (0.9 if identity else 0.99)
         found[name] = (kind, *(config[option] for option in OPTIONS[kind]))
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(ATTENTION))
 
