@@ -12,15 +12,16 @@ import argparse
 import csv
 import dataclasses
 import functools
+import json
 import pathlib
-import statistics
 
 import keras
 import numpy as np
 
 from benchmarks.arguments import positive_integer
-from benchmarks.digit_networks import ATTENTION, Arm, build, gates
+from benchmarks.digit_networks import Arm, build
 from cbam_keras import (
+    _terminal,
     comparison,
     data,
     explain,
@@ -68,7 +69,7 @@ def arrays(name):
 
 
 class Articles(study.Classification):
-    """Articles of Fashion-MNIST, recognized by the network of the best epoch."""
+    """Articles of Fashion-MNIST, recognized by the best epoch's network."""
 
     test_images = 10_000
 
@@ -250,13 +251,113 @@ def study_of(name):
 CHOSEN = {}
 
 
+COLUMNS = (
+    *("experiment", "variant", "seed", "parameters", "validation_accuracy"),
+    *("test_accuracy", "pointing", "heat_in_box"),
+)
+
+
+def trained(name):
+    """Returns what has been trained for an experiment, as rows of the table."""
+    path = RUNS / name / study.RESULTS
+    cells = json.loads(path.read_text())["cells"] if path.exists() else []
+    return [
+        {
+            "experiment": name,
+            **{key: str(cell[key]) for key in COLUMNS[1:4]},
+            "validation_accuracy": f"{cell['metrics']['val_accuracy']:.4f}",
+            **{
+                key: f"{cell['metrics'][key]:.4f}"
+                for key in COLUMNS[5:]
+                if key in cell["metrics"]
+            },
+        }
+        for cell in cells
+        if cell["status"] == study.FINISHED
+    ]
+
+
+def stored():
+    """Returns the rows of the table, with those trained here added."""
+    rows = list(csv.DictReader(STORED.open())) if STORED.exists() else []
+    rows += [row for name in EXPERIMENTS for row in trained(name)]
+    # Of equal ones those trained here.
+    return [
+        *{tuple(row[key] for key in COLUMNS[:3]): row for row in rows}.values()
+    ]
+
+
+def table(name, rows):
+    """Returns an experiment as Markdown: one line per variant."""
+    rows = [row for row in rows if row["experiment"] == name]
+    columns = {"network": "left", "parameters": "right", "seeds": "right"}
+    measures = {"test_accuracy": "test accuracy (%)"}
+    if name == "rates":
+        measures = {"validation_accuracy": "validation accuracy (%)"}
+    if name == "articles":
+        measures |= {"pointing": "maximum in the box (%)"}
+        measures |= {"heat_in_box": "heat in the box (%)"}
+    for words in measures.values():
+        columns |= {words: "right", f"difference in {words}"[:-4]: "right"}
+    lines = []
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        own = [row for row in rows if row["variant"] == variant]
+        line = [variant, f"{int(own[0]['parameters']):,}", str(len(own))]
+        for measure in measures:
+            first = {
+                row["seed"]: float(row[measure])
+                for row in rows
+                if row["variant"] == "none"
+            }
+            values = [float(row[measure]) for row in own]
+            differences = [
+                float(row[measure]) - first[row["seed"]]
+                for row in own
+                if row["seed"] in first
+            ]
+            images = 10_000 if measure == "test_accuracy" else None
+            measured = study.Measured.of(
+                values, differences if variant != "none" else None, images
+            )
+            line += [f"{100 * measured.mean:.2f}", _difference(measured)]
+        lines.append(line)
+    return _terminal.render(columns, [lines], markdown=True)
+
+
+def _difference(measured):
+    if measured.interval is None:
+        return ""
+    reach = measured.interval[1] - measured.difference
+    return f"{100 * measured.difference:+.2f} ± {100 * reach:.2f}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("experiments", nargs="*", choices=list(EXPERIMENTS))
+    parser.add_argument(
+        "experiments", nargs="*", help=", ".join(EXPERIMENTS), metavar="NAME"
+    )
     parser.add_argument("--workers", type=positive_integer, default=1)
+    parser.add_argument(
+        "--report", action="store_true", help="print the tables as Markdown"
+    )
+    parser.add_argument(
+        "--store", action="store_true", help="add what was trained to the CSV"
+    )
     options = parser.parse_args()
     for name in options.experiments:
+        if name not in EXPERIMENTS:
+            parser.error(f"no experiment {name}; there are {[*EXPERIMENTS]}")
+    for name in options.experiments:
         study.run(study_of(name), RUNS / name, workers=options.workers)
+    rows = stored()
+    if options.store:
+        with STORED.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    if options.report:
+        for name in dict.fromkeys(row["experiment"] for row in rows):
+            print(f"**{name}**\n\n{table(name, rows)}\n")
 
 
 if __name__ == "__main__":

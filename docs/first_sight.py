@@ -1,72 +1,122 @@
-"""Draws `docs/figures/first-sight.png`: what a trained network attends to.
+"""Draws `docs/figures/first-sight.png`: photographs, and articles of clothing.
 
-cbam-keras train --attention cbam --epochs 5 --output runs/first
-cbam-keras explain runs/first --draw 6 --count 6 --output runs/first-seen
-python docs/first_sight.py runs/first-seen
+python -m benchmarks.real_images articles
+python docs/first_sight.py runs/real-images/articles
 """
 
-import json
 import pathlib
 import sys
 
+import keras
 import numpy as np
+import skimage
+from PIL import Image
 
-from cbam_keras import plotting
+from benchmarks.real_images import arrays
+from cbam_keras import explain, insert_attention, models, plotting
 
 FILE = pathlib.Path(__file__).parent / "figures" / "first-sight.png"
-# The layer whose gates are shown, and how each row is called.
+# Of scikit-image: class of ImageNet, and a box drawn by hand around the object
+# in the middle square of 224 pixels: y_min, x_min, y_max, x_max.
+PHOTOGRAPHS = {
+    "chelsea.png": ("Egyptian cat", 285, (40, 30, 195, 215)),
+    "coffee.png": ("espresso", 967, (10, 40, 125, 165)),
+    "rocket.jpg": ("missile", 657, (55, 45, 200, 175)),
+}
+ARTICLES = (
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+# Of the test images, the first of three different classes.
+CHOSEN = (0, 1, 4)
+# A layer of the network with attention.
 LAYER = "stage2_block1_attention"
-ROWS = ("input", "channel\ngate", "spatial gate", "Grad-CAM")
+
+
+def photograph(name):
+    """Returns the middle square of a photograph, `(224, 224, 3)`."""
+    folder = pathlib.Path(skimage.__file__).parent / "data"
+    whole = Image.open(folder / name).convert("RGB")
+    side = min(whole.size)
+    x, y = ((size - side) // 2 for size in whole.size)
+    square = whole.crop((x, y, x + side, y + side))
+    return np.asarray(square.resize((224, 224), Image.BICUBIC))
 
 
 def draw(folder):
-    """Returns the figure of a folder that `cbam-keras explain` has written."""
-    with np.load(folder / "arrays.npz") as file:
-        arrays = {name: file[name] for name in file.files}
-    described = json.loads((folder / "explain.json").read_text())["images"]
-    images = arrays["images"] / 255
-    channel, spatial = (
-        arrays[f"cbam/attention/{LAYER}/{kind}"]
-        for kind in ("channel", "spatial")
-    )
-    figure = plotting.new_figure(1.7 * len(images), 6.2, "")
-    panels = figure.subplots(
-        len(ROWS), len(images), height_ratios=(1, 0.45, 1, 1)
-    )
+    """Returns the figure, of networks in a folder of `benchmarks`."""
+    figure = plotting.new_figure(13, 7.6, "")
+    panels = figure.subplots(3, 6)
     for axes in panels.flat:
         axes.set_xticks([])
         axes.set_yticks([])
-    for row, name in zip(panels, ROWS, strict=True):
-        row[0].set_ylabel(name, fontsize=11)
-    over = plotting.gate_colors()
-    for number, image in enumerate(images):
-        own = panels[:, number]
+
+    photographs = np.stack([photograph(name) for name in PHOTOGRAPHS])
+    model = models.EfficientNetLite0(weights="imagenet")
+    model = insert_attention(model, "cbam")
+    scaled = (photographs.astype("float32") - 127) / 128
+    predicted = model.predict(scaled, verbose=0)
+    heat = explain.grad_cam(model, scaled)
+    for number, (name, index, box) in enumerate(PHOTOGRAPHS.values()):
+        if predicted[number].argmax() != index:
+            raise ValueError(f'The photograph is not seen as "{name}".')
+        shown, over = panels[0, 2 * number : 2 * number + 2]
+        shown.imshow(photographs[number])
+        shown.set_xlabel("photograph")
+        _overlay(over, photographs[number] / 255, heat[number], box)
+        over.set_xlabel(f"Grad-CAM: {name}, P = {predicted[number, index]:.2f}")
+
+    _, (images, labels), boxes = arrays("articles-60000")
+    images = images[list(CHOSEN), ..., None].astype("float32")
+    networks = {
+        name: keras.saving.load_model(folder / f"{name}-seed0.keras")
+        for name in ("none", "cbam")
+    }
+    maps = explain.attention_maps(networks["cbam"], images)[LAYER][1]
+    for number, chosen in enumerate(CHOSEN):
+        left, right = panels[1:, 2 * number], panels[1:, 2 * number + 1]
+        image, box = images[number] / 255, boxes[chosen]
         gray = plotting.luminance(image)
-        own[0].imshow(gray, cmap="gray")
-        own[1].bar(range(channel.shape[1]), channel[number], color="#d07a1e")
-        own[1].set_ylim(0, channel.max())
-        shown = own[2].imshow(gray, cmap="gray", vmin=-0.45, vmax=1.45)
-        own[2].imshow(
-            spatial[number],
-            cmap=over,
-            vmin=0,
-            vmax=spatial.max(),
-            extent=shown.get_extent(),
-        )
-        own[3].imshow(gray, cmap="gray", vmin=-0.45, vmax=1.45)
-        own[3].imshow(
-            arrays["cbam/heat_maps"][number],
-            cmap=plotting.heat_colors(),
-            vmin=0,
-            vmax=1,
-        )
-        found = described[number]["models"]["cbam"]
-        own[3].set_xlabel(
-            f"{found['predicted_class']} ({found['predicted_probability']:.0%})"
-            f", true {described[number]['true_class']}"
-        )
+        left[0].imshow(gray, cmap="gray")
+        plotting.draw_box(left[0], box)
+        left[0].set_xlabel(f"test image: {ARTICLES[labels[chosen]]}")
+        _overlay(right[0], image, maps[number], box, gate=True)
+        right[0].set_xlabel("spatial gate of CBAM")
+        for axes, (name, words) in zip(
+            (left[1], right[1]),
+            (("none", "without"), ("cbam", "with CBAM")),
+            strict=True,
+        ):
+            model = networks[name]
+            found = model.predict(images, verbose=0)[number]
+            heat = explain.grad_cam(model, images)[number]
+            _overlay(axes, image, heat, box)
+            axes.set_xlabel(
+                f"{words}: {ARTICLES[found.argmax()]}, P = {found.max():.2f}"
+            )
+    for row, (image, label) in {
+        0: (panels[0, 1].images[-1], "heat"),
+        1: (panels[1, 1].images[-1], "gate"),
+        2: (panels[2, 1].images[-1], "heat"),
+    }.items():
+        figure.colorbar(image, ax=list(panels[row]), label=label, pad=0.01)
     return figure
 
 
+def _overlay(axes, image, values, box, gate=False):
+    """Draws a map over an image in gray, and the box of the object."""
+    shown = axes.imshow(
+        plotting.luminance(image), cmap="gray", vmin=-0.45, vmax=1.45
+    )
+    axes.imshow(
+        values,
+        cmap=plotting.gate_colors() if gate else plotting.heat_colors(),
+        vmin=0,
+        vmax=2 if gate else 1,
+        extent=shown.get_extent(),
+    )
+    plotting.draw_box(axes, box)
+
+
 if __name__ == "__main__":
-    draw(pathlib.Path(sys.argv[1])).savefig(FILE, dpi=110)
+    draw(pathlib.Path(sys.argv[1])).savefig(FILE, dpi=90)
