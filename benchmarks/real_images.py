@@ -37,8 +37,8 @@ from cbam_keras.data.digits import cluttered
 STORED = pathlib.Path(__file__).with_suffix(".csv")
 RUNS = pathlib.Path("runs/real-images")
 RATES = (0.01, 0.03, 0.1)
-# Seeds that only choose the learning rate, on validation images.
-TUNING_SEEDS = (1000, 1001)
+# A seed that only chooses the learning rate, on validation images.
+TUNING_SEEDS = (1000,)
 FRAGMENTS = 12
 # Of the test images, those on which heat maps and gates are looked at.
 LOOKED_AT = 500
@@ -180,12 +180,12 @@ def _tuned(count, epochs):
 
 EXPERIMENTS = {
     "rates": Experiment("fashion-60000", 2, tuple(ARMS), rates=RATES),
-    "fashion": Experiment("fashion-60000", 2, tuple(ARMS)),
-    "articles": Experiment("articles-60000", 2, MOST, seeds=6),
+    "fashion": Experiment("fashion-60000", 2, tuple(ARMS), seeds=6),
+    "articles": Experiment("articles-60000", 2, MOST, seeds=4),
     **_tuned(2000, 2),
-    "few": Experiment("fashion-2000", 12, MOST),
+    "few": Experiment("fashion-2000", 12, MOST, seeds=6),
     "larger": Experiment(
-        "fashion-60000", 2, ("none", "spatial", "cbam"), seeds=5, width=16
+        "fashion-60000", 2, ("none", "spatial", "cbam"), seeds=4, width=16
     ),
     **_tuned(10000, 1),
 }
@@ -247,13 +247,13 @@ def study_of(name):
     )
 
 
-# Where another than 0.03 validates best.
-CHOSEN = {}
+# Where another rate than 0.03 has the least validation loss, see "rates".
+CHOSEN = {"parallel": 0.01}
 
 
 COLUMNS = (
-    *("experiment", "variant", "seed", "parameters", "validation_accuracy"),
-    *("test_accuracy", "pointing", "heat_in_box"),
+    *("experiment", "variant", "seed", "parameters", "val_loss"),
+    *("val_accuracy", "test_accuracy", "pointing", "heat_in_box"),
 )
 
 
@@ -265,10 +265,9 @@ def trained(name):
         {
             "experiment": name,
             **{key: str(cell[key]) for key in COLUMNS[1:4]},
-            "validation_accuracy": f"{cell['metrics']['val_accuracy']:.4f}",
             **{
                 key: f"{cell['metrics'][key]:.4f}"
-                for key in COLUMNS[5:]
+                for key in COLUMNS[4:]
                 if key in cell["metrics"]
             },
         }
@@ -293,7 +292,7 @@ def table(name, rows):
     columns = {"network": "left", "parameters": "right", "seeds": "right"}
     measures = {"test_accuracy": "test accuracy (%)"}
     if name == "rates":
-        measures = {"validation_accuracy": "validation accuracy (%)"}
+        return _rates(rows)
     if name == "articles":
         measures |= {"pointing": "maximum in the box (%)"}
         measures |= {"heat_in_box": "heat in the box (%)"}
@@ -322,6 +321,17 @@ def table(name, rows):
             line += [f"{100 * measured.mean:.2f}", _difference(measured)]
         lines.append(line)
     return _terminal.render(columns, [lines], markdown=True)
+
+
+def _rates(rows):
+    """Returns loss and accuracy on validation images by learning rate."""
+    columns = {"network": "left", **{f"{rate}": "right" for rate in RATES}}
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        name = row["variant"].rpartition("-")[0]
+        accuracy = f"{float(row['val_accuracy']):.1%}"
+        lines.setdefault(name, [name]).append(f"{row['val_loss']}, {accuracy}")
+    return _terminal.render(columns, [list(lines.values())], markdown=True)
 
 
 def _difference(measured):

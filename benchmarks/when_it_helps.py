@@ -40,8 +40,9 @@ class Digits(study.Classification):
 
     def load(self, recipe):
         fragments, canvases = map(int, self.name.split("-")[1:])
-        digits.EMBEDDED[self.name] = digits.Clutter(
-            fragments, {"train": canvases, **CANVASES}
+        digits.EMBEDDED[self.name] = (
+            fragments,
+            {"train": canvases, **CANVASES},
         )
         return super().load(recipe)
 
