@@ -138,11 +138,10 @@ ARMS = {
     "cbam-paper": Arm("cbam"),
     "none-wide": Arm(width=10),
 }
-MOST = ("none", "se", "spatial", "cbam", "none-wide")
+MOST = ("none", "spatial", "cbam", "none-wide")
 # What is inserted into EfficientNet-Lite0, each as the identity.
 INSERTED = {
     "none": None,
-    "se": "se",
     "spatial": functools.partial(
         layers.SpatialAttention, **comparison.start_options("spatial")
     ),
@@ -180,12 +179,12 @@ def _tuned(count, epochs):
 
 EXPERIMENTS = {
     "rates": Experiment("fashion-60000", 2, tuple(ARMS), rates=RATES),
-    "fashion": Experiment("fashion-60000", 2, tuple(ARMS), seeds=6),
-    "articles": Experiment("articles-60000", 2, MOST, seeds=4),
+    "fashion": Experiment("fashion-60000", 2, tuple(ARMS), seeds=5),
+    "articles": Experiment("articles-36000", 2, MOST, seeds=4),
     **_tuned(2000, 2),
-    "few": Experiment("fashion-2000", 12, MOST, seeds=6),
+    "few": Experiment("fashion-2000", 12, MOST, seeds=5),
     "larger": Experiment(
-        "fashion-60000", 2, ("none", "spatial", "cbam"), seeds=4, width=16
+        "fashion-60000", 2, ("none", "spatial", "cbam"), seeds=3, width=16
     ),
     **_tuned(10000, 1),
 }

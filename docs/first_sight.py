@@ -66,7 +66,7 @@ def draw(folder):
         _overlay(over, photographs[number] / 255, heat[number], box)
         over.set_xlabel(f"Grad-CAM: {name}, P = {predicted[number, index]:.2f}")
 
-    _, (images, labels), boxes = arrays("articles-60000")
+    _, (images, labels), boxes = arrays("articles-36000")
     images = images[list(CHOSEN), ..., None].astype("float32")
     networks = {
         name: keras.saving.load_model(folder / f"{name}-seed0.keras")

@@ -92,6 +92,15 @@ def test_a_folder_of_something_else_is_one_of_images(here, content):
     explain("colours.keras", "all", "--no-report")
 
 
+def test_a_damaged_run_is_not_taken_for_images(tmp_path, here):
+    folder = write_run(tmp_path / "run", ("none", "x", "finished", "it.keras"))
+    (folder / "it.keras").touch()
+    with pytest.raises(
+        ValueError, match=r"results.json cannot.*cells\[0\].seed"
+    ):
+        explain(str(folder), "--no-report")
+
+
 def test_a_folder_of_digits_is_explained_with_its_data(
     few_digits, tmp_path, monkeypatch, capsys
 ):

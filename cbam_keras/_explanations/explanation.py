@@ -182,6 +182,9 @@ def _sorted_paths(paths, dataset):
             files, source = networks_of(path)
             networks += files
             sources.append(source)
+        elif (path / study.RESULTS).exists() and any(path.glob("*.keras")):
+            # Raises an error that names what is damaged.
+            study.Results.read(path)
         elif path.suffix.lower() in ENDINGS:
             networks.append(path)
         else:
