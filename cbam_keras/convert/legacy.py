@@ -70,9 +70,9 @@ def load(path: str) -> Any:
         for key in _Unpickler(file).load():
             values = unpickler.storages.pop(key)
             size = int.from_bytes(file.read(8), "little")
-            if (size, file.readinto(values.data)) != (
-                values.size,
-                values.nbytes,
+            if (
+                size != values.size
+                or file.readinto(values.data) < values.nbytes
             ):
                 raise EOFError(f"storage {key}")
     if unpickler.storages:
