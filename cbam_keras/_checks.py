@@ -153,16 +153,18 @@ def keras_3(name: str, value: Any) -> None:
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Imports an optional package, or raises an error that names the extra."""
+    """Imports an optional package, or raises an error that says what to do."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         # The package may be installed but miss a dependency of its own.
+        missing = (error.name or module).split(".")[0]
         cause = "" if error.name == module.split(".")[0] else f" ({error})"
+        package = "pillow" if missing == "PIL" else missing
         raise ImportError(
             f"This needs the package `{module}`, which could not be "
-            f"imported{cause}. Install it with: pip install "
-            f'"cbam_keras[{extra}]"'
+            f"imported{cause}. Install it with: pip install {package} (or "
+            f"this package with its extra `{extra}`)"
         ) from error
 
 

@@ -47,10 +47,10 @@ class Exported:
     def __str__(self) -> str:
         file = f"{self.path} ({self.size / 1e6:.1f} MB)"
         if self.runtime is None:
+            chosen = FORMATS[self.format]
             return (
-                f"{file}: not compared with the model, since "
-                f"{FORMATS[self.format].title} is not installed. Install it "
-                'with: pip install "cbam_keras[export]"'
+                f"{file}: not compared with the model, since {chosen.title} is "
+                f"not installed: pip install {chosen.runtime.split('.')[0]}"
             )
         return (
             f"{file}: in {self.runtime}, outputs differ from the model's by "

@@ -31,7 +31,7 @@ class Recipe:
         weight_decay: Number from 0, for every trainable variable. Decoupled
             from the gradient with `"adamw"`, added to it as in PyTorch with
             `"sgd"`. Defaults to `0.0001`.
-        seed: Integer from 0 to 2**32 - 1, of the initial weights, of the
+        seed: Integer from 0 to `2**32 - 1`, of the initial weights, of the
             split and of the order of the images. Defaults to `0`.
         mixed_precision: `None`, `"float16"` or `"bfloat16"`, the type that
             networks compute in; weights stay float32. Defaults to `None`, which

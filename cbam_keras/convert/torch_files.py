@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.convert import legacy
 
 # Keys under which training scripts save the state dict. Averaged weights come
 # after the plain ones.
@@ -66,7 +67,8 @@ def read(source: Any) -> dict[str, Any]:
     Raises:
         ValueError: If the file does not exist or has no state dict.
         TypeError: If `source` is neither a path nor a mapping.
-        ImportError: If a file needs PyTorch or safetensors.
+        ImportError: If a file needs PyTorch or safetensors: any but those that
+            PyTorch wrote before version 1.6.
     """
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))
@@ -158,7 +160,7 @@ def _read_file(path: str) -> Any:
     # with the length of its header, then the header in JSON.
     if head[8:] == b"{":
         return _read_safetensors(path)
-    return _read_torch(path)
+    return _read_torch(path, start)
 
 
 def _read_safetensors(path: str) -> Any:
@@ -171,8 +173,13 @@ def _read_safetensors(path: str) -> Any:
         raise _damaged(path) from error
 
 
-def _read_torch(path: str) -> Any:
-    torch = _checks.require("torch", extra="torch")
+def _read_torch(path: str, start: bytes) -> Any:
+    try:
+        torch = _checks.require("torch", extra="torch")
+    except ImportError:
+        if not start.startswith(legacy.START):
+            raise
+        torch = None
     if _is_torchscript(path):
         raise ValueError(
             "`source` must contain only tensors. Received: "
@@ -183,10 +190,15 @@ def _read_torch(path: str) -> Any:
         with warnings.catch_warnings():
             # About how the file was written: the user cannot act on them.
             warnings.simplefilter("ignore")
+            if torch is None:
+                return legacy.load(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     # Damaged files raise many kinds of errors.
     except Exception as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if torch is None and refused and refused[1].startswith("torch."):
+            # PyTorch may know it to be harmless.
+            _checks.require("torch", extra="torch")
         if refused is None:
             raise _damaged(path) from error
         raise ValueError(

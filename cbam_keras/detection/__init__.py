@@ -1,4 +1,4 @@
-"""Object detection by KerasHub on networks with attention.
+"""Object detection by KerasHub, which it needs, on networks with attention.
 
 - `pyramid`: `feature_pyramid`, `load_model`, backbones by name.
 - `detector`: KerasHub's detector with workarounds, and its anchors.

@@ -115,7 +115,7 @@ def load_data(
             (by up to a tenth), `"zoom"` (by up to a fifth) and `"colour"`
             (brightness and contrast), for training images; boxes move along.
             Defaults to `()`.
-        seed: Integer from 0 to 2**32 - 1, of the order of images, of their
+        seed: Integer from 0 to `2**32 - 1`, of the order of images, of their
             augmentation, and of the training scenes of `"digit_scenes"`.
             Defaults to `0`.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to

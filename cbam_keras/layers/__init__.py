@@ -1,4 +1,7 @@
-"""Attention layers.
+"""Attention layers, for features with one to three axes of positions.
+
+`VARIANTS` holds arguments of `CBAM` by name. `CBAM(**VARIANTS["recommended"])`
+is for training from scratch.
 
 - `cbam`, `channel_attention`, `spatial_attention`, `squeeze_excite`: one layer
   each.

@@ -84,8 +84,7 @@ def EfficientNetLite0(
     Raises:
         ValueError: If an argument is out of range, or if weights do not fit.
         TypeError: If `attention` has the wrong type.
-        ImportError: If the package with the weights, or PyTorch, which reads
-            them, is not installed.
+        ImportError: If the package with the weights is not installed.
 
     Example:
         >>> model = EfficientNetLite0(attention="cbam", classes=10)

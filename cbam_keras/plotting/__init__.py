@@ -1,4 +1,4 @@
-"""Figures.
+"""Figures of results, as `matplotlib.figure.Figure`.
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
 - `curves`: training curves, and the test errors of ablations.

@@ -1,5 +1,8 @@
 """The paper's tables as data, and counted.
 
+`PRESETS` holds the rows of Tables 4 and 5 by name, `ABLATIONS` those of Tables
+1 to 3.
+
 - `rows`: every row by name, and `build_preset`, which builds its network.
 - `reproduction`: the tables with what our networks count.
 """

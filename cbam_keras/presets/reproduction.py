@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from cbam_keras import _checks, _terminal, profiling
 from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
 
+__all__ = ["PaperTables", "TableRow", "paper_tables"]
+
 TITLES = {
     1: "Table 1: channel attention on ResNet50",
     2: "Table 2: spatial attention after channel attention, on ResNet50",

@@ -1,0 +1,80 @@
+"""Reading files in PyTorch's format of before version 1.6 without PyTorch.
+
+Such a file is a row of pickles: a magic number, the protocol, the sizes of
+types, the content, whose tensors refer to storages, and the keys of these. The
+values of each storage follow. The pickles may name only what a state dict
+consists of.
+"""
+
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+
+START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+
+
+def _tensor(storage, offset, shape, strides, *rest):
+    # NumPy refuses what reaches out of the storage.
+    width = storage.itemsize
+    steps = [width * stride for stride in strides]
+    return np.ndarray(shape, storage.dtype, storage, width * offset, steps)
+
+
+NAMES: dict[str, Any] = {
+    "collections.OrderedDict": dict,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda data, *rest: data,
+    "torch.DoubleStorage": np.dtype("<f8"),
+    "torch.FloatStorage": np.dtype("<f4"),
+    "torch.HalfStorage": np.dtype("<f2"),
+    "torch.LongStorage": np.dtype("<i8"),
+}
+
+
+# The one in Python: that in C takes as much memory as a file asks for.
+class _Unpickler(pickle._Unpickler):
+    storages: dict[str, np.ndarray]
+    left: int
+    # Without the attributes of objects, such as the metadata of a state dict.
+    dispatch = pickle._Unpickler.dispatch | {
+        pickle.BUILD[0]: lambda self: self.stack.pop()
+    }
+
+    def find_class(self, module, name):
+        if f"{module}.{name}" not in NAMES:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
+        return NAMES[f"{module}.{name}"]
+
+    def persistent_load(self, pid):
+        kind, dtype, key, _, size, view = pid
+        if (kind, view) != ("storage", None) or not isinstance(dtype, np.dtype):
+            raise pickle.UnpicklingError("no storage")
+        if key not in self.storages:
+            self.left -= size * dtype.itemsize
+            if self.left < 0:
+                raise pickle.UnpicklingError(f"storage {key}")
+            self.storages[key] = np.empty(size, dtype)
+        return self.storages[key]
+
+
+def load(path: str) -> Any:
+    """Returns the content, with arrays; of errors there are many kinds."""
+    with open(path, "rb") as file:
+        for _ in START, "protocol", "sizes":
+            _Unpickler(file).load()
+        unpickler = _Unpickler(file)
+        unpickler.storages, unpickler.left = {}, os.path.getsize(path)
+        content = unpickler.load()
+        for key in _Unpickler(file).load():
+            values = unpickler.storages.pop(key)
+            size = int.from_bytes(file.read(8), "little")
+            if (
+                size != values.size
+                or file.readinto(values.data) < values.nbytes
+            ):
+                raise EOFError(f"storage {key}")
+    if unpickler.storages:
+        raise EOFError("storages without values")
+    return content
