@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.real_images import arrays
 from cbam_keras import explain, insert_attention, models, plotting
+from cbam_keras.plotting import style
 
 FILE = pathlib.Path(__file__).parent / "figures" / "first-sight.png"
 # Of scikit-image: class of ImageNet, and a box drawn by hand around the object
@@ -64,7 +65,8 @@ def draw(folder):
         shown.imshow(photographs[number])
         shown.set_xlabel("photograph")
         _overlay(over, photographs[number] / 255, heat[number], box)
-        over.set_xlabel(f"Grad-CAM: {name}, P = {predicted[number, index]:.2f}")
+        chance = predicted[number, index]
+        over.set_xlabel(f"Grad-CAM: {name}, {chance:.0%}")
 
     _, (images, labels), boxes = arrays("articles-36000")
     images = images[list(CHOSEN), ..., None].astype("float32")
@@ -92,7 +94,7 @@ def draw(folder):
             heat = explain.grad_cam(model, images)[number]
             _overlay(axes, image, heat, box)
             axes.set_xlabel(
-                f"{words}: {ARTICLES[found.argmax()]}, P = {found.max():.2f}"
+                f"{words}: {ARTICLES[found.argmax()]}, {found.max():.0%}"
             )
     for row, (image, label) in {
         0: (panels[0, 1].images[-1], "heat"),
@@ -110,7 +112,7 @@ def _overlay(axes, image, values, box, gate=False):
     )
     axes.imshow(
         values,
-        cmap=plotting.gate_colors() if gate else plotting.heat_colors(),
+        cmap=style.gate_colors() if gate else style.heat_colors(),
         vmin=0,
         vmax=2 if gate else 1,
         extent=shown.get_extent(),
