@@ -2,7 +2,7 @@
 
     pip install nox
     nox -s versions               # those Pythons that are installed
-    nox -s compatibility exports  # in docs/compatibility.md, guides/export.md
+    nox -s compatibility exports  # docs/compatibility.md, benchmarks/exports.md
 
 What `.ci/run` checks runs without nox.
 """

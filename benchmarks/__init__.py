@@ -8,4 +8,5 @@ inform and never gate: no test and no check depends on what they measure.
 - `input_pipeline`, `insertion`, `monitor`: run by themselves.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
+- `measured.md`, `exports.md`: results that the documentation has no room for.
 """

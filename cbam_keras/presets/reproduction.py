@@ -20,10 +20,6 @@ TITLES = {
     4: "Table 4: ImageNet-1K",
     5: "Table 5: ImageNet-1K, MobileNet",
 }
-CERTAINTY = {
-    "copy": "also in an independent copy of the table",
-    "recalled": "from memory, found nowhere else",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +72,7 @@ class PaperTables(tuple[TableRow, ...]):
                     "printed_gflops": row.preset.macs,
                     "equal": row.equal,
                     "reported_top1_error": row.preset.top1_error,
-                    "top1_certainty": row.preset.top1_certainty,
                     "reported_top5_error": row.preset.top5_error,
-                    "top5_certainty": row.preset.top5_certainty,
                 }
                 for row in self
             ],
@@ -102,10 +96,9 @@ class PaperTables(tuple[TableRow, ...]):
             "printed parameters and GMACs are equal to the printed digits"
             + (f"; others: {', '.join(differ)}." if differ else ".")
             + " Errors, top-1 / top-5, are the paper's as reported, not "
-            f"measured here: those without a mark are {CERTAINTY['copy']}, "
-            f"those with ~ are {CERTAINTY['recalled']}. How the paper joins "
-            "the two maps in parallel is not in its released code; here both "
-            "are multiplied on."
+            "measured here, where a second copy of the table confirms them. "
+            "How the paper joins the two maps in parallel is not in its "
+            "released code; here both are multiplied on."
         )
 
 
@@ -161,7 +154,8 @@ def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
     columns = {
         heading: "left" if heading in ("network", "attention") else "right"
         for heading in lines[0]
-        if printed or not heading.startswith("printed")
+        if any(line[heading] for line in lines)
+        and (printed or not heading.startswith("printed"))
     }
     cells = [[line[heading] for heading in columns] for line in lines]
     return _terminal.render(columns, [cells], markdown=markdown)
@@ -169,8 +163,8 @@ def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
 
 def _cells(row: TableRow) -> dict[str, str]:
     preset = row.preset
-    top1 = _error(preset.top1_error, preset.top1_certainty)
-    top5 = _error(preset.top5_error, preset.top5_certainty)
+    errors = [preset.top1_error, preset.top5_error]
+    shown = ["-" if error is None else f"{error:.2f}" for error in errors]
     return {
         "network": preset.network,
         "attention": preset.attention or "none",
@@ -178,9 +172,5 @@ def _cells(row: TableRow) -> dict[str, str]:
         "printed": f"{preset.parameters or 0:.2f}",
         "GMACs": f"{row.macs / 1e9:.3f}",
         "printed ": f"{preset.macs or 0:.3f}",
-        "reported error (%)": f"{top1} / {top5}",
+        "reported error (%)": "" if errors[0] is None else " / ".join(shown),
     }
-
-
-def _error(value, certainty):
-    return f"{'' if certainty == 'copy' else '~'}{value:.2f}"
