@@ -179,7 +179,7 @@ def _tuned(count, epochs):
 
 EXPERIMENTS = {
     "rates": Experiment("fashion-60000", 2, tuple(ARMS), rates=RATES),
-    "fashion": Experiment("fashion-60000", 2, tuple(ARMS), seeds=5),
+    "fashion": Experiment("fashion-60000", 2, tuple(ARMS), seeds=6),
     "articles": Experiment("articles-36000", 2, MOST, seeds=4),
     **_tuned(2000, 2),
     "few": Experiment("fashion-2000", 12, MOST, seeds=5),

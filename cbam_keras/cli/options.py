@@ -96,8 +96,8 @@ HELP = {
     "hypermodel": "a function of your own, or a keras_tuner.HyperModel, with "
     "a search space of its own",
     "identity_init": "whether gates start at one and the spatial one is "
-    "normalized, instead of as in the paper; it helps networks that are too "
-    "small for their task (default: yes)",
+    "normalized, instead of as in the paper, which was less accurate in "
+    "small networks (default: yes)",
     "image_size": f"{SIZE} (default: as they are, or 224 where they differ)",
     "import": "a module that registers custom layers, imported first; repeat "
     "it for several",
