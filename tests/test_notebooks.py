@@ -39,7 +39,8 @@ MACHINE_PATH = re.compile(
     r"|\b[A-Z]:\\"
 )
 PROGRESS_BAR = re.compile(r"[\b\x1b]|\\u001b|\d/\d+ \S*━")
-MOST_BYTES = 300_000
+# Photographs take most of it.
+MOST_BYTES = 1_100_000
 MOST_CELLS = 10
 CLEAN = {
     ("stream", "stdout"),
