@@ -28,7 +28,7 @@ def run(path):
     with tempfile.TemporaryDirectory() as folder:
         nbclient.NotebookClient(
             notebook,
-            timeout=900,
+            timeout=1800,
             record_timing=False,
             resources={"metadata": {"path": folder}},
             # Keeps the messages of TensorFlow's C++ code out of the outputs.
