@@ -3,8 +3,10 @@
 python notebooks/store.py notebooks/01_add_cbam_to_your_model.ipynb
 """
 
+import os
 import pathlib
 import sys
+import sysconfig
 import tempfile
 import time
 
@@ -26,7 +28,7 @@ def run(path):
     with tempfile.TemporaryDirectory() as folder:
         nbclient.NotebookClient(
             notebook,
-            timeout=900,
+            timeout=1800,
             record_timing=False,
             resources={"metadata": {"path": folder}},
             # Keeps the messages of TensorFlow's C++ code out of the outputs.
@@ -53,6 +55,9 @@ def joined(outputs):
 
 
 if __name__ == "__main__":
+    # Where `!cbam-keras` is, as in an activated environment.
+    scripts = sysconfig.get_path("scripts")
+    os.environ["PATH"] = scripts + os.pathsep + os.environ["PATH"]
     for name in sys.argv[1:]:
         start = time.perf_counter()
         run(pathlib.Path(name))
