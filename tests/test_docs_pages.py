@@ -270,7 +270,8 @@ def test_options_in_prose_exist():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/which.md"])
 def test_numbers_of_the_first_pages_are_those_of_the_evidence(page):
-    numbers = re.findall(r"\d+\.\d\d?(?!\.)\b", _read(page))
+    prose = re.sub(r"```.*?```", "", _read(page), flags=re.S)
+    numbers = re.findall(r"\d+\.\d\d?(?!\.)\b", prose)
     assert len(numbers) > 4
     pages = ("when-it-helps", "measured", "guides/speed")
     evidence = "".join(_read(f"docs/{name}.md") for name in pages)
