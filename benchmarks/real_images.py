@@ -310,7 +310,10 @@ def table(name, rows):
                 for row in own
                 if row["seed"] in first
             ]
-            images = 10_000 if measure == "test_accuracy" else None
+            images = None
+            if measure == "test_accuracy":
+                kind = FewerTestImages if EXPERIMENTS[name].stage else Articles
+                images = kind.test_images
             measured = study.Measured.of(
                 values, differences if variant != "none" else None, images
             )
