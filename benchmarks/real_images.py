@@ -158,8 +158,6 @@ class Experiment:
     epochs: int
     variants: tuple[str, ...]
     seeds: int = 10
-    # Of the first stage; the others have two and four times as many.
-    width: int = 8
     # Of fine-tuning: 1, the new layers, or 2, all layers.
     stage: int = 0
     # By variant where they are known, else 0.03 from scratch.
@@ -181,9 +179,6 @@ EXPERIMENTS = {
     "articles": Experiment("articles-36000", 2, MOST, seeds=4),
     **_tuned(2000, 2),
     "few": Experiment("fashion-2000", 12, MOST, seeds=5),
-    "larger": Experiment(
-        "fashion-60000", 2, ("none", "spatial", "cbam"), seeds=3, width=16
-    ),
 }
 
 
@@ -221,13 +216,7 @@ def study_of(name):
         variants = [
             study.Variant(
                 arm,
-                functools.partial(
-                    build,
-                    dataclasses.replace(
-                        ARMS[arm],
-                        width=ARMS[arm].width * experiment.width // 8,
-                    ),
-                ),
+                functools.partial(build, ARMS[arm]),
                 {},
                 CHOSEN.get(arm),
             )
