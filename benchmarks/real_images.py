@@ -263,7 +263,8 @@ def trained(name):
 
 def stored():
     """Returns the rows of the table, with those trained here added."""
-    rows = list(csv.DictReader(STORED.open())) if STORED.exists() else []
+    text = STORED.read_text() if STORED.exists() else ""
+    rows = list(csv.DictReader(text.splitlines()))
     rows += [row for name in EXPERIMENTS for row in trained(name)]
     # Of equal ones those trained here.
     return [

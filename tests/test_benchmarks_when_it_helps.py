@@ -1,5 +1,6 @@
 """The experiment on when attention helps: its intervals and tables."""
 
+import csv
 import dataclasses
 import json
 import math
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import when_it_helps, when_it_helps_report
+from benchmarks import real_images, when_it_helps, when_it_helps_report
 from benchmarks.digit_networks import Arm
 
 QUANTILE = stats.t.ppf(0.975, 3)
@@ -60,7 +61,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_the_page_has_the_tables_of_the_stored_results():
     tables = when_it_helps_report.tables(when_it_helps.stored())
-    page = pathlib.Path(__file__).parent.parent / "docs/when-it-helps.md"
+    page = pathlib.Path(when_it_helps.__file__).with_suffix(".md")
     text = page.read_text()
     assert tables
     assert [title for title in tables if tables[title] not in text] == []
@@ -97,3 +98,13 @@ def test_a_study_has_one_kind_of_data_and_a_name_for_each_arm(name):
     arms = list(when_it_helps.STUDIES[name].values())
     assert len({(a.fragments, a.canvases, a.epochs) for a in arms}) == 1
     assert len(when_it_helps.study_of(arms, (0,)).variants) == len(arms)
+
+
+def test_the_page_has_the_tables_of_real_images():
+    page = pathlib.Path(real_images.__file__).with_suffix(".md").read_text()
+    text = real_images.STORED.read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    names = {row["experiment"] for row in rows}
+    assert names == {*real_images.EXPERIMENTS}
+    missing = [x for x in names if real_images.table(x, rows) not in page]
+    assert missing == []

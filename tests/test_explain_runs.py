@@ -92,13 +92,13 @@ def test_a_folder_of_something_else_is_one_of_images(here, content):
     explain("colours.keras", "all", "--no-report")
 
 
-def test_a_damaged_run_is_not_taken_for_images(tmp_path, here):
+def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
     folder = write_run(tmp_path / "run", ("none", "x", "finished", "it.keras"))
     (folder / "it.keras").touch()
-    with pytest.raises(
-        ValueError, match=r"results.json cannot.*cells\[0\].seed"
-    ):
-        explain(str(folder), "--no-report")
+    assert cli.main(["explain", str(folder)]) == 2
+    message = capsys.readouterr().err
+    assert "results.json cannot be read" in message
+    assert "`cells[0].seed` must be a int. Received: x" in message
 
 
 def test_a_folder_of_digits_is_explained_with_its_data(
