@@ -98,7 +98,7 @@ def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
     assert cli.main(["explain", str(folder)]) == 2
     message = capsys.readouterr().err
     assert "results.json cannot be read" in message
-    assert "`cells[0].seed` must be a int. Received: x" in message
+    assert "`cells[0].seed` must be int. Received: x" in message
 
 
 def test_a_folder_of_digits_is_explained_with_its_data(

@@ -101,9 +101,9 @@ def _check(field, value, kind, optional=False):
         or isinstance(value, bool)
         or not (isinstance(value, str | list | dict) or math.isfinite(value))
     ):
-        expected = "finite number" if kind == NUMBER else kind.__name__
+        name = "a finite number" if kind == NUMBER else kind.__name__
         raise ValueError(
-            f"`{field}` must be a {expected}. Received: {str(value)[:100]}"
+            f"`{field}` must be {name}. Received: {str(value)[:100]}"
         )
 
 
