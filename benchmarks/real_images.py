@@ -40,7 +40,7 @@ RATES = (0.01, 0.03, 0.1)
 # A seed that only chooses the learning rate, on validation images.
 TUNING_SEEDS = (1000,)
 FRAGMENTS = 12
-# Of the test images, those on which heat maps and gates are looked at.
+# Of the test images, those on which heat maps are looked at.
 LOOKED_AT = 500
 
 
@@ -85,8 +85,8 @@ class Articles(study.Classification):
     def evaluate(self, model, data):
         measured = super().evaluate(model, data)
         _, (images, _), boxes = arrays(self.name)
-        images = images[:LOOKED_AT, ..., None].astype("float32")
         if boxes is not None:
+            images = images[:LOOKED_AT, ..., None].astype("float32")
             heat = explain.grad_cam(model, images)
             hits, inside = explain.pointing_game(heat, boxes[:LOOKED_AT])
             measured["pointing"] = float(hits.mean())
@@ -132,7 +132,7 @@ def unfrozen(name, folder, images):
 ARMS = {
     "none": Arm(),
     **{
-        name.replace(" ", "-"): Arm(name, start="identity")
+        name: Arm(name, start="identity")
         for name in ("se", "spatial", "cbam", "parallel")
     },
     "cbam-paper": Arm("cbam"),

@@ -70,32 +70,27 @@ def draw(folder):
 
     _, (images, labels), boxes = arrays("articles-36000")
     images = images[list(CHOSEN), ..., None].astype("float32")
-    networks = {
-        name: keras.saving.load_model(folder / f"{name}-seed0.keras")
-        for name in ("none", "cbam")
-    }
-    maps = explain.attention_maps(networks["cbam"], images)[LAYER][1]
+    seen = {}
+    for name, words in (("none", "without"), ("cbam", "with CBAM")):
+        model = keras.saving.load_model(folder / f"{name}-seed0.keras")
+        found = model.predict(images, verbose=0)
+        seen[words] = found, explain.grad_cam(model, images)
+    # Of the last network, that with CBAM.
+    maps = explain.attention_maps(model, images)[LAYER][1]
     for number, chosen in enumerate(CHOSEN):
         left, right = panels[1:, 2 * number], panels[1:, 2 * number + 1]
         image, box = images[number] / 255, boxes[chosen]
-        gray = plotting.luminance(image)
-        left[0].imshow(gray, cmap="gray")
+        left[0].imshow(plotting.luminance(image), cmap="gray")
         plotting.draw_box(left[0], box)
         left[0].set_xlabel(f"test image: {ARTICLES[labels[chosen]]}")
         _overlay(right[0], image, maps[number], box, gate=True)
         right[0].set_xlabel("spatial gate of CBAM")
-        for axes, (name, words) in zip(
-            (left[1], right[1]),
-            (("none", "without"), ("cbam", "with CBAM")),
-            strict=True,
+        for axes, (words, (found, heat)) in zip(
+            (left[1], right[1]), seen.items(), strict=True
         ):
-            model = networks[name]
-            found = model.predict(images, verbose=0)[number]
-            heat = explain.grad_cam(model, images)[number]
-            _overlay(axes, image, heat, box)
-            axes.set_xlabel(
-                f"{words}: {ARTICLES[found.argmax()]}, {found.max():.0%}"
-            )
+            _overlay(axes, image, heat[number], box)
+            chance, name = found[number].max(), found[number].argmax()
+            axes.set_xlabel(f"{words}: {ARTICLES[name]}, {chance:.0%}")
     for row, (image, label) in {
         0: (panels[0, 1].images[-1], "heat"),
         1: (panels[1, 1].images[-1], "gate"),
