@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+import numpy_reference
 import pytest
 from keras import ops
 from layer_checks import (
@@ -24,7 +25,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
-from cbam_keras._fused import convolve, decorator
+from cbam_keras._fused import convolve, rows
 
 pytestmark = pytest.mark.every_backend
 
@@ -246,35 +247,17 @@ def test_random_activations_train():
 class Convolution(keras.layers.Layer):
     """Convolves with a kernel of its own."""
 
-    def __init__(self, kernel, dilation_rate):
+    def __init__(self, function, kernel, dilation_rate):
         super().__init__(dtype="float64")
         self.kernel = self.add_weight(
             shape=kernel.shape, initializer=keras.initializers.Constant(kernel)
         )
-        self.dilation_rate = dilation_rate
+        self.function, self.dilation_rate = function, dilation_rate
         self.built = True
 
     def call(self, inputs, training=None):
         kernel = ops.convert_to_tensor(self.kernel)
-        return convolve(inputs, kernel, self.dilation_rate)
-
-
-def convolved(monkeypatch, widest, shape, kernel_size, dilation_rate):
-    """Returns the output and the gradients, and how often rows were used."""
-    used = []
-    passes = decorator.backend_passes()
-    by_rows = passes.convolve_by_rows
-    monkeypatch.setattr(passes, "widest_rows", lambda _: widest)
-    monkeypatch.setattr(
-        passes, "convolve_by_rows", lambda *x: used.append(x) or by_rows(*x)
-    )
-    kernel = random_input((kernel_size, kernel_size, shape[-1], 1), seed=1)
-    layer = Convolution(kernel, dilation_rate)
-    x = random_input(shape, "float64")
-    weighting = random_input((*shape[:-1], 1), "float64", seed=2)
-    found = call_and_gradients(layer, x, weighting)
-    monkeypatch.undo()
-    return [*found[0], *found[1]], len(used)
+        return self.function(inputs, kernel, self.dilation_rate)
 
 
 @pytest.mark.usefixtures("float64")
@@ -284,37 +267,37 @@ def convolved(monkeypatch, widest, shape, kernel_size, dilation_rate):
         ((2, 6, 5, 2), 7, 1),
         ((1, 1, 9, 2), 3, 2),
         ((3, 4, 1, 1), 5, 1),
-        ((0, 4, 3, 2), 3, 1),
         ((2, 5, 4, 3), 1, 3),
+        ((2, 6, 2), 3, 1),
+        ((1, 3, 4, 5, 2), 3, 2),
     ],
 )
-def test_convolution_by_rows_equals_the_convolution(
-    monkeypatch, shape, kernel_size, dilation_rate
-):
-    options = shape, kernel_size, dilation_rate
-    found, used = convolved(monkeypatch, shape[2], *options)
-    expected, unused = convolved(monkeypatch, shape[2] - 1, *options)
-    assert (used, unused) == (1, 0)
-    assert_all_close(found, expected, 1e-12)
+def test_convolutions_equal_the_formula(shape, kernel_size, dilation_rate):
+    sizes = (kernel_size,) * (len(shape) - 2)
+    kernel = random_input((*sizes, shape[-1], 1), "float64", seed=1)
+    x = random_input(shape, "float64")
+    weighting = random_input((*shape[:-1], 1), "float64", seed=2)
+    results = [
+        call_and_gradients(
+            Convolution(function, kernel, dilation_rate), x, weighting
+        )
+        for function in (convolve, rows.convolve_by_rows)
+        if function is convolve or len(shape) == 4
+    ]
+    expected = numpy_reference.convolve(x, kernel, dilation_rate)
+    for outputs, gradients in results:
+        np.testing.assert_allclose(to_numpy(outputs[0]), expected, atol=1e-12)
+        assert_all_close(gradients, results[0][1], 1e-12)
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 2), (1, 3, 4, 5, 2), (1, 2, 200, 2)])
-def test_other_ranks_and_wide_maps_are_not_convolved_by_rows(
-    monkeypatch, shape
-):
-    rank = len(shape) - 2
-    kernel = ops.convert_to_tensor(random_input((3,) * rank + (2, 1)))
-    maps = ops.convert_to_tensor(random_input(shape))
-    expected = ops.conv(maps, kernel, padding="same")
-    passes = decorator.backend_passes()
-    monkeypatch.setattr(passes, "widest_rows", lambda _: 128)
-    monkeypatch.setattr(passes, "convolve_by_rows", None)
-    found = convolve(maps, kernel, 1)
-    np.testing.assert_allclose(to_numpy(found), to_numpy(expected), atol=1e-6)
-
-
-def test_maps_are_convolved_by_rows_where_that_is_faster():
-    maps = ops.convert_to_tensor(random_input((2, 6, 4, 2)))
-    widest = decorator.backend_passes().widest_rows(maps)
-    on_torch_cpu = BACKEND == "torch" and maps.is_cpu
-    assert widest == (48 if on_torch_cpu else 0)
+@pytest.mark.parametrize(
+    "shape, expected",
+    [
+        ((1, 9, 128, 2), True),
+        ((1, 9, 129, 2), False),
+        ((1, 9, 2), False),
+        ((1, None, 9, 2), False),
+    ],
+)
+def test_images_of_known_sizes_are_convolved_by_rows(shape, expected):
+    assert rows.can_convolve(keras.KerasTensor(shape), 128) is expected

@@ -20,6 +20,7 @@ from layer_checks import (
     assert_equals_reference,
     built,
     fused_calls,
+    model_of,
     output,
     random_input,
     single_operations,
@@ -27,7 +28,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM
-from cbam_keras._fused import gradients_forgotten, private
+from cbam_keras._fused import gradients_forgotten, operation, private
 
 skip_unless("tensorflow")
 pytestmark = pytest.mark.every_backend
@@ -171,6 +172,34 @@ def custom_parts(layer, training):
 @pytest.mark.parametrize("training", [False, None])
 def test_graphs_of_inference_are_of_plain_operations(training):
     assert custom_parts(cbam(), training=training) == (False, False)
+
+
+@pytest.mark.parametrize("method", ["predict", "evaluate", "export"])
+def test_predictions_of_keras_and_no_exports_take_the_passes(
+    method, monkeypatch, tmp_path
+):
+    outputs = []
+    output = operation.FusedOperation.output
+    monkeypatch.setattr(
+        operation.FusedOperation,
+        "output",
+        lambda *given: outputs.append(output(*given)) or outputs[-1],
+    )
+    x = random_input(SHAPE)
+    model = model_of(cbam(), SHAPE[1:])
+    model.compile(loss="mse")
+    if method == "export":
+        model.export(tmp_path / "model", verbose=False)
+        assert not outputs
+        return
+    with single_operations():
+        expected = model(x, training=False)
+    if method == "predict":
+        found = model.predict(x, verbose=0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    else:
+        assert model.evaluate(x, expected, verbose=0) < 1e-12
+    assert outputs
 
 
 def test_exports_are_of_plain_operations(tmp_path):

@@ -240,25 +240,6 @@ def test_fit_with_jit_compile_equals_fit_without():
     assert_all_close(*found, 1e-5)
 
 
-def test_rows_have_a_gradient_of_which_gradients_are_taken():
-    import torch
-
-    from cbam_keras._fused import torch_passes
-
-    maps, kernel = (
-        torch.tensor(random_input(shape, "float64"), requires_grad=True)
-        for shape in ((2, 5, 4, 2), (3, 3, 2, 1))
-    )
-
-    def convolve(maps, kernel):
-        return torch_passes.convolve_by_rows(maps, kernel, 2)
-
-    assert torch.autograd.gradcheck(convolve, (maps, kernel))
-    assert torch.autograd.gradgradcheck(convolve, (maps, kernel))
-    saved = convolve(maps, kernel).grad_fn.saved_tensors
-    assert [value.shape for value in saved] == [maps.shape, kernel.shape]
-
-
 # Private names of PyTorch may vanish: results stay, only speed goes.
 
 

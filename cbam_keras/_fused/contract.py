@@ -43,8 +43,8 @@ from typing import Any, NamedTuple, Protocol
 
 Tensor = Any
 
-# What compiles, XLA or PyTorch's, convolves rows up to this width faster by
-# products: at 112 positions in half the time. The work grows with the width.
+# XLA convolves maps up to this width faster by rows: at 112 positions in half
+# the time. The work grows with the width.
 COMPILED_ROWS = 128
 
 
@@ -134,13 +134,10 @@ class Passes(Protocol):
         """Returns whether the passes are also used where `needs_gradient` is
         `False`, and not the formula."""
 
-    def widest_rows(self, maps: Tensor) -> int:
-        """Returns up to which width maps are convolved faster by rows."""
-
-    def convolve_by_rows(
+    def convolve(
         self, maps: Tensor, kernel: Tensor, dilation_rate: int
     ) -> Tensor:
-        """Returns what `convolve` does for `(B, H, W, M)`, as `rows` says."""
+        """Returns what `convolution.convolve` does."""
 
     def reshape(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
         """Returns `x` in another shape."""

@@ -38,13 +38,11 @@ def fuses_inference():
     return False
 
 
-def widest_rows(maps):
+def convolve(maps, kernel, dilation_rate):
     compiles = isinstance(maps, jax.core.Tracer)
-    return COMPILED_ROWS if _on_cpu() and compiles else 0
-
-
-def convolve_by_rows(maps, kernel, dilation_rate):
-    return rows.convolve_by_rows(maps, kernel, dilation_rate)
+    if compiles and _on_cpu() and rows.can_convolve(maps, COMPILED_ROWS):
+        return rows.convolve_by_rows(maps, kernel, dilation_rate)
+    return rows.convolve(maps, kernel, dilation_rate)
 
 
 def reshape(x, shape):

@@ -36,21 +36,15 @@ def needs_gradient(x, weights, training):
 
 
 def fuses_inference():
-    # In other graphs the formula is as fast, and exports to half the nodes.
-    return tf.executing_eagerly() or _in_xla()
+    # In other graphs, as those of exports, the formula has half the nodes.
+    return tf.executing_eagerly() or _in_xla() or _keras_predicts()
 
 
-def widest_rows(maps):
-    if not _on_cpu() or tf.executing_eagerly():
-        return 0
-    if _in_xla():
-        return COMPILED_ROWS
-    # Exports record no gradients.
-    return _ROWS if _has_xla() and private.tape_may_record() else 0
-
-
-def convolve_by_rows(maps, kernel, dilation_rate):
-    return _compiled_call(rows.convolve_by_rows, maps, kernel, dilation_rate)
+def convolve(maps, kernel, dilation_rate):
+    if rows.can_convolve(maps, _widest_rows()):
+        by_rows = rows.convolve_by_rows
+        return _compiled_call(by_rows, maps, kernel, dilation_rate)
+    return rows.convolve(maps, kernel, dilation_rate)
 
 
 def reshape(x, shape):
@@ -174,9 +168,26 @@ def _pools_vjp(x, cotangents):
 def _sum(x, axis, split):
     if axis == 2 or _in_xla():
         return tf.reduce_sum(x, axis, keepdims=True)
-    # Up to four times as fast as over axis 1 at once.
-    x = tf.reduce_sum(_split_axis_1(x, split), 2)
-    return tf.reduce_sum(x, 1, keepdims=True)
+    x = _split_axis_1(x, split)
+    if not _can_pool(split):
+        return tf.reduce_sum(tf.reduce_sum(x, 2), 1, keepdims=True)
+    # Up to four times as fast as `reduce_sum` over axis 1.
+    mean = tf.nn.avg_pool2d(x, split, 1, "VALID")[:, 0]
+    return mean * tf.cast(split[0] * split[1], x.dtype)
+
+
+def _row_max(x, split):
+    """Returns the maxima of `(B, *split, N)` over the second of `split`."""
+    if not _can_pool(split):
+        return tf.reduce_max(x, 2)
+    # 1.5 times as fast.
+    row = 1, split[1]
+    return tf.nn.max_pool2d(x, row, row, "VALID")[:, :, 0]
+
+
+def _can_pool(split):
+    sizes_known = all(isinstance(size, int) for size in split)
+    return sizes_known and _on_cpu() and not _in_xla()
 
 
 def _split_axis_1(x, split):
@@ -208,7 +219,7 @@ def _gather_flat(x, index):
 def _max_over_axis_1(x, split, with_argmax):
     """Returns maximum and argmax."""
     x = _split_axis_1(x, split)
-    row_max = tf.reduce_max(x, 2)
+    row_max = _row_max(x, split)
     maximum = tf.reduce_max(row_max, 1, keepdims=True)
     if not with_argmax:
         return maximum, None
@@ -260,6 +271,15 @@ def _first_true(found):
     return size - tf.cast(last, tf.int32)
 
 
+def _widest_rows():
+    if not _on_cpu() or tf.executing_eagerly():
+        return 0
+    if _in_xla():
+        return COMPILED_ROWS
+    # Exports record no gradients.
+    return _ROWS if _has_xla() and private.tape_may_record() else 0
+
+
 def _compiled_call(function, *arguments):
     """Calls a function, compiled by XLA if nothing around it is."""
     if tf.executing_eagerly() or _in_xla() or not _has_xla():
@@ -270,6 +290,19 @@ def _compiled_call(function, *arguments):
 @functools.cache
 def _compiled(function):
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+def _keras_predicts():
+    """Whether this graph is a step of Keras' `predict` or `evaluate`.
+
+    If Keras renames its steps, predictions take the formula.
+    """
+    graph = _graph()
+    while graph is not None:
+        if getattr(graph, "name", "").startswith("one_step_on_data"):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
 def _in_xla():

@@ -199,14 +199,15 @@ class ChannelAttention(AttentionLayer):
 
     def _map_from_pools(self, pooled, training):
         """Returns the map, given one `(B, C)` per entry of `pool_types`."""
-        hidden = [
-            self.activation(
-                self._dense(x, self.squeeze_kernel, self.squeeze_bias)
-            )
-            for x in pooled
-        ]
-        # The second layer is linear, so its inputs are added first.
-        x = functools.reduce(operator.add, hidden)
+        count = len(pooled)
+        # All pools by one product, each a part of the batch.
+        x = pooled[0] if count == 1 else ops.concatenate(pooled)
+        x = self.activation(
+            self._dense(x, self.squeeze_kernel, self.squeeze_bias)
+        )
+        if count > 1:
+            # The second layer is linear, so its inputs are added first.
+            x = functools.reduce(operator.add, ops.split(x, count))
         bias = self.excite_bias
         logits = self._dense(
             x, self.excite_kernel, None if bias is None else len(pooled) * bias
