@@ -13,7 +13,6 @@ from layer_checks import (
     stored,
     to_numpy,
 )
-from numpy_reference import channel_logits, relu, sigmoid, spatial_logits
 
 from cbam_keras import CBAM, VARIANTS, SpatialAttention, models
 
@@ -145,62 +144,6 @@ def test_basic_block_equals_the_authors_code(dtype):
     assert_equals_stored(result, arrays, "output", dtype)
 
 
-def numpy_maps(layer, x):
-    """Returns both maps by the formulas, and the output, in float64."""
-    gate, spatial = layer.channel_attention, layer.spatial_attention
-
-    def values(variable, width):
-        return np.zeros(width) if variable is None else to_numpy(variable)
-
-    def channel_map(x):
-        hidden = gate.squeeze_kernel.shape[1]
-        weights = [
-            to_numpy(gate.squeeze_kernel),
-            values(gate.squeeze_bias, hidden),
-            to_numpy(gate.excite_kernel),
-            values(gate.excite_bias, x.shape[-1]),
-        ]
-        linear = layer.activation is keras.activations.linear
-        activation = np.asarray if linear else relu
-        return sigmoid(channel_logits(x, weights, gate.pool_types, activation))
-
-    def spatial_map(x):
-        kernel, bias = to_numpy(spatial.kernel), values(spatial.bias, 1)
-        return sigmoid(spatial_logits(x, kernel, bias, spatial.pool_types))
-
-    x = x.astype("float64")
-    if layer.order == "spatial_first":
-        second = spatial_map(x)
-        first = channel_map(x * second)
-    else:
-        first = channel_map(x)
-        parallel = layer.order == "parallel"
-        second = spatial_map(x if parallel else x * first)
-    return first, second, x * first * second
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"order": "channel_first"},
-        {"order": "spatial_first"},
-        {"order": "parallel"},
-        VARIANTS["paper"],
-        VARIANTS["kobiso_tensorflow"],
-        VARIANTS["linear_perceptron"],
-    ],
-    ids=str,
-)
-def test_equals_the_formulas(options):
-    layer, x = built(CBAM(**options)), random_input()
-    channel_map, spatial_map, expected = numpy_maps(layer, x)
-    np.testing.assert_allclose(output(layer, x), expected, atol=1e-5)
-    for found, own in zip(
-        layer.attention_maps(x), (channel_map, spatial_map), strict=True
-    ):
-        np.testing.assert_allclose(to_numpy(found), own, atol=1e-5)
-
-
 # What other implementations add to a ResNet-50 and a ResNet-18, counted in
 # their own code.
 ADDED = {
@@ -210,11 +153,6 @@ ADDED = {
     "kobiso_tensorflow": (2_532_576, 89_872),
     "luuuyi": (2_516_512, 87_824),
 }
-
-
-def test_every_variant_is_tested():
-    ours = {"paper", "linear_perceptron", "recommended"}
-    assert set(VARIANTS) == {*ours, *ADDED}
 
 
 def test_the_recommended_start_is_the_identity_with_the_networks_momentum():
