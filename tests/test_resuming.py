@@ -6,7 +6,6 @@ import errno
 import functools
 import json
 import os
-import pathlib
 import resource
 import shutil
 import signal
@@ -45,7 +44,18 @@ pytestmark = [
 # Killed.
 
 
-def resumes_after_each(name, tmp_path, choose):
+@pytest.mark.parametrize(
+    ("name", "choose"),
+    [
+        ("train", list),
+        *((name, few) for name in CHEAP[1:]),
+        *(
+            pytest.param(name, list, marks=pytest.mark.exhaustive)
+            for name in (*CHEAP[1:], "detect")
+        ),
+    ],
+)
+def test_a_run_killed_at_a_file_ends_as_an_unbroken_one(name, choose, tmp_path):
     whole, left, total = kills(name, tmp_path)
     expected = weights(tmp_path / "whole")
     assert len(left) > 8
@@ -56,21 +66,6 @@ def resumes_after_each(name, tmp_path, choose):
         assert total <= kill.epochs + len(trained) <= total + 1
         assert weights(kill.folder) == expected
         assert set(files(kill.folder)) == set(files(tmp_path / "whole"))
-
-
-def test_a_run_killed_at_any_file_ends_as_an_unbroken_one(tmp_path):
-    resumes_after_each("train", tmp_path, choose=list)
-
-
-@pytest.mark.parametrize("name", ["compare", "ablate", "tune"])
-def test_programs_killed_at_some_files_end_as_unbroken_ones(name, tmp_path):
-    resumes_after_each(name, tmp_path, choose=few)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["compare", "ablate", "tune", "detect"])
-def test_programs_killed_at_any_file_end_as_unbroken_ones(name, tmp_path):
-    resumes_after_each(name, tmp_path, choose=list)
 
 
 @pytest.mark.parametrize("name", ["random", "grid", "bayesian", "hyperband"])
@@ -345,37 +340,20 @@ def test_another_error_of_the_system_is_one_of_its_network(tmp_path, whole):
     assert call("train", output) == whole("train")[1]
 
 
-# With the default learning rate of the command.
-ONE = training.Recipe(epochs=1, batch_size=35, learning_rate=0.03)
-SAME = {
-    "compare": ({"attentions": ["none"], "seeds": 1}, "train --attention none"),
-    "ablate": ({}, "ablate --tables 4 --seeds 1"),
-    "tune": (
-        {"hypermodel": None, "confirm": 0, "max_trials": 1},
-        "tune --max-trials 1 --confirm 0",
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
-@pytest.mark.parametrize("name", SAME)
-def test_python_and_the_command_resume_each_other(
-    name, tmp_path, monkeypatch, capsys
-):
+def test_the_command_resumes_what_python_began(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    options, command = SAME[name]
-    command = f"{command} --data mnist5k --epochs 1 --batch-size 35 --no-report"
-    call(name, None, **options, recipe=ONE)
-    (folder,) = pathlib.Path("runs").iterdir()
-    before = weights(folder)
+    # With the default learning rate of the command.
+    recipe = training.Recipe(epochs=2, batch_size=35, learning_rate=0.03)
+    call("compare", None, seeds=1, recipe=recipe)
+    before = weights(tmp_path / "runs")
     with epochs() as trained:
-        assert cbam_keras.cli.main(command.split()) == 0
+        assert cbam_keras.cli.main([*COMMAND]) == 0
     assert not trained
-    assert cbam_keras.cli.main([*command.split(), "--batch-size", "20"]) == 2
+    assert cbam_keras.cli.main([*COMMAND, "--batch-size", "20"]) == 2
     error = capsys.readouterr().err
     assert "recipe.batch_size was 35, is 20" in error
     assert "--overwrite" in error
-    assert weights(folder) == before
+    assert weights(tmp_path / "runs") == before
 
 
 @pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
