@@ -97,21 +97,6 @@ def test_files_read_in_one_sitting():
     assert not long
 
 
-def test_doors_name_each_room():
-    def wrong(module):
-        folder, _, door = module.rpartition(".")
-        if door != "__init__" or not folder:
-            return set()
-        # "- `room`, `room`: what they hold."
-        docstring = ast.get_docstring(tree(module))
-        listed = re.findall(r"^- (`[^:]*):", docstring, re.M)
-        named = {n for line in listed for n in re.findall(r"`(\w+)`", line)}
-        rooms = {m for m in MODULES if m.startswith(f"{folder}.")} - {module}
-        return named ^ {room.rpartition(".")[2] for room in rooms}
-
-    assert offences(wrong) == {}
-
-
 # Its imports.
 
 

@@ -164,21 +164,6 @@ def test_data_format_follows_the_global_setting(layer_class):
 
 
 @every_backend
-@pytest.mark.parametrize(
-    "variant, shape",
-    [
-        *((name, (1, 1, 1, 16)) for name in VARIANTS),
-        *((layer.__name__, (2, 7, 5, 1)) for layer in LAYERS),
-    ],
-    ids=str,
-)
-def test_sizes_of_one_work(variant, shape):
-    result = output(built(made(variant), shape), random_input(shape))
-    assert result.shape == shape
-    assert np.isfinite(result).all()
-
-
-@every_backend
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("variant", FLOAT64)
 def test_gradients_equal_finite_differences(variant):
@@ -270,16 +255,6 @@ def test_large_float16_values_give_finite_gates(variant):
 
 
 @every_backend
-@pytest.mark.parametrize("dtype", ["float16", "int32", "float64"])
-def test_any_numeric_input_is_cast(dtype):
-    layer = built(CBAM())
-    x = (10 * random_input()).astype(dtype)
-    np.testing.assert_allclose(
-        output(layer, x), output(layer, x.astype("float32")), atol=1e-6
-    )
-
-
-@every_backend
 @pytest.mark.parametrize(
     "variant, policy",
     [
@@ -324,28 +299,3 @@ def test_masks_pass_through(layer_class):
     x = keras.layers.Embedding(9, 8, mask_zero=True)(inputs)
     masked = layer_class()(x)
     assert masked._keras_mask is x._keras_mask
-
-
-@every_backend
-@every_layer
-def test_the_seed_fixes_weights_that_differ_between_layers(layer_class):
-    def kernels():
-        keras.utils.set_random_seed(5)
-        layers = layer_class(), layer_class()
-        for layer in layers:
-            layer.build(SHAPE)
-        return [weights_of(layer)[0] for layer in layers]
-
-    one, two = kernels()
-    assert not np.array_equal(one, two)
-    np.testing.assert_array_equal([one, two], kernels())
-
-
-@every_layer
-def test_variables_are_made_in_build(layer_class):
-    layer = layer_class()
-    assert not layer.variables
-    layer.build((None, None, None, 16))
-    made = len(layer.variables)
-    layer(random_input())
-    assert len(layer.variables) == made > 0
