@@ -5,12 +5,8 @@ import dataclasses
 import errno
 import functools
 import json
-import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 
 import networks
 import pytest
@@ -28,7 +24,6 @@ from folder_checks import (
     files,
     kills,
     weights,
-    without,
 )
 from networks import linear
 
@@ -91,48 +86,6 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
             output, lives = copy, lives + 1
     assert lives >= 3
     assert found == expected
-
-
-DYING = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-import digits, networks, pretended, pytest
-from cbam_keras import cli, models
-digits.replace(digits.few)
-models.NETWORKS["tiny"] = lambda *_, **__: networks.linear()
-pretended.install(pytest.MonkeyPatch())
-replace, calls = os.replace, []
-def dying(source, target, **options):
-    calls.append(target)
-    if len(calls) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target, **options)
-os.replace = dying
-cli.main(sys.argv[2:])
-"""
-
-
-@pytest.mark.slow
-def test_a_command_resumes_after_sigkill(tmp_path):
-    arguments = [*COMMAND, "--output", str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, os.path.dirname(__file__), *arguments],
-        stdout=subprocess.DEVNULL,
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert list(tmp_path.rglob("*.keras"))
-    with epochs() as trained:
-        assert cbam_keras.cli.main(arguments) == 0
-    assert len(trained) == 3
-    assert (
-        cbam_keras.cli.main([*COMMAND, "--output", str(tmp_path / "whole")])
-        == 0
-    )
-    resumed, expected = (
-        without(json.loads((tmp_path / name / "results.json").read_text()))
-        for name in ("run", "whole")
-    )
-    assert resumed == expected
 
 
 # Given again.
