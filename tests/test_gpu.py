@@ -1,7 +1,5 @@
 """The same on a GPU as on a CPU: `python -m pytest -m gpu`."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
@@ -53,52 +51,16 @@ def test_mixed_precision_computes_what_float32_does(policy):
 
 
 def test_training_is_deterministic():
+    x, y = np.repeat(images(), 2, axis=0), np.ones((8, 2), "float32")
     runs = []
     for _ in range(2):
         keras.utils.set_random_seed(0)
-        model = network()
-        model.fit(*pairs(), batch_size=4, epochs=2, verbose=0, shuffle=False)
-        runs.append(model.predict(pairs()[0], verbose=0))
+        inputs = keras.Input((14, 14, 32))
+        features = CBAM(8, 3, spatial_batch_norm=True)(inputs)
+        features = layers.GlobalAveragePooling2D()(features)
+        model = keras.Model(inputs, layers.Dense(2)(features))
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        model.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False)
+        runs.append(model.predict(x, verbose=0))
     # Sums of a GPU are in no fixed order.
     np.testing.assert_allclose(*runs, atol=1e-3)
-
-
-def network():
-    inputs = keras.Input((14, 14, 32))
-    x = CBAM(8, 3, spatial_batch_norm=True)(inputs)
-    x = layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, layers.Dense(2)(x))
-    model.compile(keras.optimizers.SGD(0.01), "mse")
-    return model
-
-
-def pairs():
-    return np.repeat(images(), 2, axis=0), np.ones((8, 2), "float32")
-
-
-@contextlib.contextmanager
-def on_all_devices():
-    """Context in which a model is built to train on all devices."""
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        with tf.distribute.MirroredStrategy().scope():
-            yield
-        return
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
-    yield
-    keras.distribution.set_distribution(None)
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="needs PyTorch's own launcher")
-def test_data_parallel_training_is_that_of_one_device():
-    x, y = pairs()
-    predicted = []
-    for place in (contextlib.nullcontext, on_all_devices):
-        keras.utils.set_random_seed(0)
-        with place():
-            model = network()
-            model.fit(x, y, batch_size=8, verbose=0, shuffle=False)
-            predicted.append(model.predict(x, verbose=0))
-    # Batch statistics are those of a device under TensorFlow.
-    np.testing.assert_allclose(*predicted, atol=1e-2)

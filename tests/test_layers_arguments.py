@@ -1,5 +1,6 @@
 """Every argument of every layer has an effect, and bad values are errors."""
 
+import functools
 import inspect
 
 import keras
@@ -78,7 +79,8 @@ CHANGES = {
 }
 
 
-def effect(layer_class, options):
+@functools.cache
+def effect(layer_class, **options):
     """Returns what a user sees: weights, output, losses, constraints,
     moving averages."""
     keras.utils.set_random_seed(7)
@@ -104,8 +106,8 @@ def test_every_argument_changes_something(layer_class):
     assert arguments == set(CHANGES[layer_class])
 
     def is_seen(argument, value, others):
-        shapes, result, losses = effect(layer_class, others)
-        changed = effect(layer_class, {**others, argument: value})
+        shapes, result, losses = effect(layer_class, **others)
+        changed = effect(layer_class, **{**others, argument: value})
         return (
             shapes != changed[0]
             or not np.allclose(result, changed[1], atol=1e-6)
