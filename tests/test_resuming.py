@@ -149,17 +149,13 @@ OTHER = dataclasses.replace(TWO, epochs=3)
     [
         ("train", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("train", {"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
-        ("train", {"settings": {"note": 1}}, "note was None, is 1"),
-        ("compare", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         (
             "compare",
             {"layer_options": {"reduction_ratio": 2}},
             "variants.se.reduction_ratio was 4, is 2",
         ),
-        ("ablate", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("ablate", {"identity_init": False}, "identity_init was True"),
         ("ablate", {"model": smaller}, "model was 'tiny', is 'smaller'"),
-        ("tune", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("tune", {"algorithm": "grid"}, "algorithm was 'random', is 'grid'"),
         ("tune", {"max_macs": 1e9}, "budget.macs was None"),
     ],
@@ -309,7 +305,6 @@ def test_the_command_resumes_what_python_began(tmp_path, monkeypatch, capsys):
     assert weights(tmp_path / "runs") == before
 
 
-@pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
 def test_an_interrupted_command_has_its_page_and_the_line_that_resumes_it(
     tmp_path,
 ):
