@@ -51,6 +51,8 @@ def assert_private_name_has_a_fallback(monkeypatch, function):
     assert call(*arguments) is FALLBACKS[keras.backend.backend()][function]
     # If it does not, the layers are right but slow: look for the new name.
     assert find(*asked[0]) is not None
+    assert find("no.such.module", "name") is None
+    assert find("math", "no_such_name") is None
 
 
 def cbam(**options):

@@ -55,22 +55,13 @@ def weights_of(layer):
     return [to_numpy(variable) for variable in layer.variables]
 
 
-def model_of(layer, shape=(7, 5, 16), dtype=None):
-    inputs = keras.Input(shape, dtype=dtype)
+def model_of(layer, shape=(7, 5, 16)):
+    inputs = keras.Input(shape)
     return keras.Model(inputs, layer(inputs))
 
 
 def gradients(layer, x, weighting):
-    """Returns d sum(layer(x) * weighting) by the input and each weight.
-
-    Args:
-        layer: A built layer.
-        x: Array, the input.
-        weighting: Array of the shape of the output.
-
-    Returns:
-        List of arrays: for `x`, then for `layer.trainable_variables`.
-    """
+    """Returns d sum(layer(x) * weighting) by `x` and each trainable weight."""
     return call_and_gradients(layer, x, weighting)[1]
 
 

@@ -12,32 +12,29 @@ from cbam_keras.models import by_name
 
 def linear(*after, activation="softmax", shape=(28, 28, 1), classes=10):
     """Returns a classifier of 170 parameters."""
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Rescaling(1 / 255),
-            layers.AveragePooling2D(7),
-            layers.Flatten(),
-            layers.Dense(classes, activation=activation),
-            *after,
-        ],
-        name="linear",
-    )
+    inputs = keras.Input(shape)
+    head = layers.Dense(classes, activation=activation)
+    return keras.Model(inputs, pooled(inputs, head, *after), name="linear")
 
 
 def mlp(units=2, **options):
     """Returns a classifier with one hidden layer, of `options`."""
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Rescaling(1 / 255),
-            layers.AveragePooling2D(7),
-            layers.Flatten(),
-            layers.Dense(units, **options),
-            layers.Dense(10, activation="softmax"),
-        ],
-        name="mlp",
-    )
+    inputs = keras.Input((28, 28, 1))
+    hidden = layers.Dense(units, **options)
+    outputs = pooled(inputs, hidden, layers.Dense(10, activation="softmax"))
+    return keras.Model(inputs, outputs, name="mlp")
+
+
+def pooled(x, *following):
+    """Applies layers to images of a seventh of the height and width."""
+    for layer in (
+        layers.Rescaling(1 / 255),
+        layers.AveragePooling2D(7),
+        layers.Flatten(),
+        *following,
+    ):
+        x = layer(x)
+    return x
 
 
 def resnet(depths=(1,), **options):

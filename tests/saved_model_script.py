@@ -23,17 +23,12 @@ def in_fast_mode(model):
 
 def build():
     """Returns a network with all four layers, and options that add weights."""
-    layers = cbam_keras.layers
-    from cbam_keras import models
+    import networks
 
-    return models.ResNet(
+    layers = cbam_keras.layers
+    return networks.resnet(
         (1, 1, 1, 1),
-        block="basic",
-        widths=(4, 4, 8, 8),
-        stem_width=4,
-        stem="small",
         input_shape=(16, 16, 3),
-        classes=5,
         attention=[
             layers.CBAM(2, **cbam_keras.VARIANTS["official"]),
             layers.SqueezeExcite(2),

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from layer_checks import built, channels_last, output, random_input, to_numpy
 
 from benchmarks import __main__ as command
 from benchmarks import naive
@@ -19,20 +20,9 @@ MODE = {"tensorflow": "tensorflow-graph"}.get(
 )
 
 
-def randomized(layer, shape):
-    """Builds a layer, and gives its weights values that none starts with."""
-    layer.build(shape)
-    rng = np.random.default_rng(1)
-    for variable in layer.weights:
-        # Variances must be positive.
-        low = 0.1 if variable.path.endswith("variance") else -0.3
-        variable.assign(rng.uniform(low, 0.5, variable.shape))
-    return layer
-
-
 def test_the_naive_layer_computes_what_ours_does():
     shape = (2, 7, 5, 32)
-    ours = randomized(CBAM(), shape)
+    ours = built(CBAM(), shape)
     pasted = naive.NaiveCBAM()
     pasted.build(shape)
     channel = ours.channel_attention
@@ -41,19 +31,15 @@ def test_the_naive_layer_computes_what_ours_does():
     pasted.excite.kernel.assign(channel.excite_kernel)
     pasted.excite.bias.assign(channel.excite_bias)
     pasted.conv.kernel.assign(ours.spatial_attention.kernel)
-    x = np.random.default_rng(0).standard_normal(shape, "float32")
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(pasted(x)),
-        keras.ops.convert_to_numpy(ours(x)),
-        atol=1e-5,
-    )
+    x = random_input(shape)
+    np.testing.assert_allclose(output(pasted, x), output(ours, x), atol=1e-5)
 
 
 @pytest.mark.needs_torch
 def test_the_authors_module_computes_our_official_variant():
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     shape = (2, 7, 5, 32)
-    ours = randomized(CBAM(**VARIANTS["official"]), shape)
+    ours = built(CBAM(**VARIANTS["official"]), shape)
     channel, spatial = ours.channel_attention, ours.spatial_attention
     mlp, norm = "channel_gate.mlp", spatial.batch_norm
     weights = {
@@ -75,18 +61,14 @@ def test_the_authors_module_computes_our_official_variant():
     module = AuthorsCBAM(32).eval()
     module.load_state_dict(
         {
-            name: torch.tensor(np.array(keras.ops.convert_to_numpy(value)))
+            name: torch.tensor(np.array(to_numpy(value)))
             for name, value in weights.items()
         }
     )
-    x = np.random.default_rng(0).standard_normal(shape, "float32")
+    x = random_input(shape)
     with torch.no_grad():
         y = module(torch.tensor(x.transpose(0, 3, 1, 2).copy())).numpy()
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(ours(x, training=False)),
-        y.transpose(0, 2, 3, 1),
-        atol=1e-5,
-    )
+    np.testing.assert_allclose(output(ours, x), channels_last(y), atol=1e-5)
 
 
 @pytest.mark.exhaustive

@@ -130,15 +130,3 @@ def test_a_cell(policy, mode, data_format, tmp_path, request):
             np.load(other.with_suffix(".npy")),
             atol=TOLERANCES.get(policy, 2e-2),
         )
-
-
-def test_the_page_has_every_cell():
-    text = PAGE.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\w+) \| (\w+) \| (channels_\w+) \|", text, re.M)
-    assert set(rows) == {
-        (name, mode, data_format)
-        for name in NAMES.values()
-        for mode in MODES
-        for data_format in FORMATS
-    }
-    assert len(rows) == len(set(rows))

@@ -18,10 +18,10 @@ def _public():
     """Returns the public classes and functions, by name."""
     found = {name: getattr(cbam_keras, name) for name in cbam_keras.__all__}
     for module, names in PATHS.items():
-        # A command, and parts of networks, which have no page.
-        if module in ("cli", "blocks"):
+        # A command, which has no page.
+        if module == "cli":
             continue
-        for name in names.split():
+        for name in names:
             value = getattr(getattr(cbam_keras, module), name)
             # Of two modules, as `comparison.compare` and `detection.compare`.
             if found.get(name, value) is not value:

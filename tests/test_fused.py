@@ -1,5 +1,7 @@
 """The fused operation equals the formula, with exact and stable gradients."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -48,61 +50,41 @@ def cbam(**options):
     return CBAM(**{"reduction_ratio": 4, "kernel_size": 3, **options})
 
 
+SPATIAL_FIRST = {"order": "spatial_first"}
+PARALLEL = {"order": "parallel"}
+NORM = {"spatial_batch_norm": True}
+OTHERS = {"activation": "tanh", "gate_activation": "hard_sigmoid"}
+IDENTITY = {"identity_init": True, "spatial_use_bias": True}
+CHANNEL = functools.partial(ChannelAttention, reduction_ratio=4)
+SPATIAL = functools.partial(SpatialAttention, kernel_size=3)
+ODD = (1, 5, 7, 20)
 # By name: layers, their options, and shapes with the channels last.
 CASES = {
     "channel first": (cbam, {}, SHAPE),
-    "channel first, transposed": (cbam, FIRST, (1, 5, 7, 20)),
-    "spatial first": (cbam, {"order": "spatial_first"}, (1, 5, 7, 20)),
-    "spatial first, transposed": (
-        cbam,
-        {"order": "spatial_first", **FIRST},
-        SHAPE,
-    ),
-    "parallel": (cbam, {"order": "parallel"}, SHAPE),
-    "parallel, transposed": (cbam, {"order": "parallel", **FIRST}, SHAPE),
+    "channel first, transposed": (cbam, FIRST, ODD),
+    "spatial first": (cbam, SPATIAL_FIRST, ODD),
+    "spatial first, transposed": (cbam, SPATIAL_FIRST | FIRST, SHAPE),
+    "parallel": (cbam, PARALLEL, SHAPE),
+    "parallel, transposed": (cbam, PARALLEL | FIRST, SHAPE),
     "average pools": (cbam, AVG, SHAPE),
-    "average pools, transposed": (cbam, {**AVG, **FIRST}, SHAPE),
+    "average pools, transposed": (cbam, AVG | FIRST, SHAPE),
     "maximum pools": (cbam, MAX, SHAPE),
-    "maximum pools, transposed": (cbam, {**MAX, **FIRST}, SHAPE),
-    "batch norm": (cbam, {"spatial_batch_norm": True, **SWAPPED}, SHAPE),
-    "batch norm, spatial first": (
-        cbam,
-        {"spatial_batch_norm": True, "order": "spatial_first", **FIRST},
-        SHAPE,
-    ),
-    "no bias": (cbam, {"use_bias": False}, (1, 5, 7, 20)),
-    "other activations": (
-        cbam,
-        {"activation": "tanh", "gate_activation": "hard_sigmoid"},
-        SHAPE,
-    ),
-    "identity init, spatial bias": (
-        cbam,
-        {"identity_init": True, "spatial_use_bias": True},
-        SHAPE,
-    ),
-    "one axis": (cbam, {"order": "spatial_first"}, (2, 7, 16)),
+    "maximum pools, transposed": (cbam, MAX | FIRST, SHAPE),
+    "batch norm": (cbam, NORM | SWAPPED, SHAPE),
+    "batch norm, spatial first": (cbam, NORM | SPATIAL_FIRST | FIRST, SHAPE),
+    "no bias": (cbam, {"use_bias": False}, ODD),
+    "other activations": (cbam, OTHERS, SHAPE),
+    "identity init, spatial bias": (cbam, IDENTITY, SHAPE),
+    "one axis": (cbam, SPATIAL_FIRST, (2, 7, 16)),
     "three axes": (cbam, FIRST, (1, 3, 2, 5, 8)),
-    "prime sizes": (cbam, {"order": "parallel"}, (1, 5, 7, 11)),
+    "prime sizes": (cbam, PARALLEL, (1, 5, 7, 11)),
     "one position": (cbam, {}, (2, 1, 1, 12)),
-    "one channel": (cbam, {"order": "spatial_first"}, (2, 5, 3, 1)),
+    "one channel": (cbam, SPATIAL_FIRST, (2, 5, 3, 1)),
     "one channel, transposed": (cbam, FIRST, (2, 5, 3, 1)),
-    "channel gate": (ChannelAttention, {"reduction_ratio": 4}, SHAPE),
-    "channel gate, transposed": (
-        ChannelAttention,
-        {"reduction_ratio": 4, **FIRST},
-        SHAPE,
-    ),
-    "spatial gate, dilated": (
-        SpatialAttention,
-        {"kernel_size": 3, "dilation_rate": 2},
-        SHAPE,
-    ),
-    "spatial gate, batch norm": (
-        SpatialAttention,
-        {"kernel_size": 3, "batch_norm": True, **FIRST},
-        SHAPE,
-    ),
+    "channel gate": (CHANNEL, {}, SHAPE),
+    "channel gate, transposed": (CHANNEL, FIRST, SHAPE),
+    "spatial gate, dilated": (SPATIAL, {"dilation_rate": 2}, SHAPE),
+    "spatial gate, batch norm": (SPATIAL, {"batch_norm": True} | FIRST, SHAPE),
     "squeeze and excite": (SqueezeExcite, {"reduction_ratio": 4}, SHAPE),
 }
 # Those that differ most in the passes of compiled code: by the axis of each

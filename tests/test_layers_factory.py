@@ -9,19 +9,21 @@ from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 from cbam_keras.layers import make_attention
 
 
-def test_names_give_layers():
-    assert make_attention(None) is None
-    found = {
-        name: type(make_attention(name))
-        for name in ("cbam", "se", "channel", "spatial")
-    }
-    assert found == {
-        "cbam": CBAM,
-        "se": SqueezeExcite,
-        "channel": ChannelAttention,
-        "spatial": SpatialAttention,
-    }
-    assert make_attention("se", name="gate").name == "gate"
+@pytest.mark.parametrize(
+    "attention, kind",
+    [
+        (None, type(None)),
+        ("cbam", CBAM),
+        ("se", SqueezeExcite),
+        ("channel", ChannelAttention),
+        ("spatial", SpatialAttention),
+        (keras.layers.LayerNormalization, keras.layers.LayerNormalization),
+    ],
+)
+def test_names_and_classes_give_layers(attention, kind):
+    layer = make_attention(attention, name="gate")
+    assert type(layer) is kind
+    assert layer is None or layer.name == "gate"
 
 
 @pytest.mark.parametrize(
@@ -36,11 +38,6 @@ def test_names_give_layers():
 def test_options_are_kept(attention):
     layer = make_attention(attention, name="gate")
     assert (layer.kernel_size, layer.name) == (3, "gate")
-
-
-def test_any_layer_class_is_taken():
-    layer = make_attention(keras.layers.LayerNormalization, name="gate")
-    assert isinstance(layer, keras.layers.LayerNormalization)
 
 
 def test_template_gives_a_fresh_layer_each_time():

@@ -87,15 +87,6 @@ def test_attention_ends_every_branch():
     ]
 
 
-def test_a_keras_file_restores_the_weights(tmp_path):
-    options = {"input_shape": (32, 32, 3), "classes": 4, "attention": "se"}
-    model = models.EfficientNetLite0(**options)
-    model.save(tmp_path / "lite.keras")
-    again = models.EfficientNetLite0(weights=tmp_path / "lite.keras", **options)
-    for old, new in zip(model.weights, again.weights, strict=True):
-        np.testing.assert_array_equal(to_numpy(old), to_numpy(new))
-
-
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -1,7 +1,6 @@
-"""What users install: metadata, links, and what the archives hold."""
+"""What users install: metadata, and what the archives hold."""
 
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -24,31 +23,6 @@ DATA = (
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html", "js")),
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
-SUFFIXES = (".cff", ".ipynb", ".md", ".py", ".sh", ".toml", ".yaml", ".yml")
-
-
-def test_the_address_of_the_repository_is_the_same_everywhere():
-    name = REPOSITORY.rpartition("/")[2]
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
-    )
-    if listed.returncode:
-        pytest.skip("not a clone")
-    found = {
-        address
-        for file in listed.stdout.splitlines()
-        if file.endswith(SUFFIXES) and (ROOT / file).exists()
-        for address in re.findall(
-            rf"https://github\.com/[\w.-]+/{name}\b", (ROOT / file).read_text()
-        )
-    }
-    assert found == {REPOSITORY}
-
-
-def test_links_of_the_readme_work_in_a_clone_and_in_a_fork():
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    assert not [link for link in links if link.startswith(REPOSITORY)]
 
 
 def test_the_citation_is_of_this_version():
@@ -99,21 +73,3 @@ def test_archives_hold_the_package_and_no_tests(archives):
     assert modules() <= source
     assert set(FILES) <= source
     assert not [name for name in source if name.startswith("tests")]
-
-
-def test_nobody_is_told_to_install_what_is_not_on_the_index():
-    named = re.compile(
-        r"cbam_keras\[[^]\n]+\](?! @ git\+)"
-        r"|pip install (?:-\S+ )*\"?cbam_keras\b(?!\[| @ git\+)"
-    )
-    files = [*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb")]
-    for folder in ("cbam_keras", "docs", "benchmarks"):
-        files += [
-            *ROOT.glob(f"{folder}/**/*.py"),
-            *ROOT.glob(f"{folder}/**/*.md"),
-        ]
-    assert not {
-        f"{file.relative_to(ROOT)}: {found}"
-        for file in files
-        for found in named.findall(file.read_text("utf-8"))
-    }

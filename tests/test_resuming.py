@@ -5,13 +5,8 @@ import dataclasses
 import errno
 import functools
 import json
-import os
-import pathlib
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 
 import networks
 import pytest
@@ -29,7 +24,6 @@ from folder_checks import (
     files,
     kills,
     weights,
-    without,
 )
 from networks import linear
 
@@ -45,7 +39,18 @@ pytestmark = [
 # Killed.
 
 
-def resumes_after_each(name, tmp_path, choose):
+@pytest.mark.parametrize(
+    ("name", "choose"),
+    [
+        ("train", list),
+        *((name, few) for name in CHEAP[1:]),
+        *(
+            pytest.param(name, list, marks=pytest.mark.exhaustive)
+            for name in (*CHEAP[1:], "detect")
+        ),
+    ],
+)
+def test_a_run_killed_at_a_file_ends_as_an_unbroken_one(name, choose, tmp_path):
     whole, left, total = kills(name, tmp_path)
     expected = weights(tmp_path / "whole")
     assert len(left) > 8
@@ -56,21 +61,6 @@ def resumes_after_each(name, tmp_path, choose):
         assert total <= kill.epochs + len(trained) <= total + 1
         assert weights(kill.folder) == expected
         assert set(files(kill.folder)) == set(files(tmp_path / "whole"))
-
-
-def test_a_run_killed_at_any_file_ends_as_an_unbroken_one(tmp_path):
-    resumes_after_each("train", tmp_path, choose=list)
-
-
-@pytest.mark.parametrize("name", ["compare", "ablate", "tune"])
-def test_programs_killed_at_some_files_end_as_unbroken_ones(name, tmp_path):
-    resumes_after_each(name, tmp_path, choose=few)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["compare", "ablate", "tune", "detect"])
-def test_programs_killed_at_any_file_end_as_unbroken_ones(name, tmp_path):
-    resumes_after_each(name, tmp_path, choose=list)
 
 
 @pytest.mark.parametrize("name", ["random", "grid", "bayesian", "hyperband"])
@@ -96,48 +86,6 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
             output, lives = copy, lives + 1
     assert lives >= 3
     assert found == expected
-
-
-DYING = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-import digits, networks, pretended, pytest
-from cbam_keras import cli, models
-digits.replace(digits.few)
-models.NETWORKS["tiny"] = lambda *_, **__: networks.linear()
-pretended.install(pytest.MonkeyPatch())
-replace, calls = os.replace, []
-def dying(source, target, **options):
-    calls.append(target)
-    if len(calls) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target, **options)
-os.replace = dying
-cli.main(sys.argv[2:])
-"""
-
-
-@pytest.mark.slow
-def test_a_command_resumes_after_sigkill(tmp_path):
-    arguments = [*COMMAND, "--output", str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, os.path.dirname(__file__), *arguments],
-        stdout=subprocess.DEVNULL,
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert list(tmp_path.rglob("*.keras"))
-    with epochs() as trained:
-        assert cbam_keras.cli.main(arguments) == 0
-    assert len(trained) == 3
-    assert (
-        cbam_keras.cli.main([*COMMAND, "--output", str(tmp_path / "whole")])
-        == 0
-    )
-    resumed, expected = (
-        without(json.loads((tmp_path / name / "results.json").read_text()))
-        for name in ("run", "whole")
-    )
-    assert resumed == expected
 
 
 # Given again.
@@ -201,17 +149,13 @@ OTHER = dataclasses.replace(TWO, epochs=3)
     [
         ("train", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("train", {"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
-        ("train", {"settings": {"note": 1}}, "note was None, is 1"),
-        ("compare", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         (
             "compare",
             {"layer_options": {"reduction_ratio": 2}},
             "variants.se.reduction_ratio was 4, is 2",
         ),
-        ("ablate", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("ablate", {"identity_init": False}, "identity_init was True"),
         ("ablate", {"model": smaller}, "model was 'tiny', is 'smaller'"),
-        ("tune", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("tune", {"algorithm": "grid"}, "algorithm was 'random', is 'grid'"),
         ("tune", {"max_macs": 1e9}, "budget.macs was None"),
     ],
@@ -345,40 +289,22 @@ def test_another_error_of_the_system_is_one_of_its_network(tmp_path, whole):
     assert call("train", output) == whole("train")[1]
 
 
-# With the default learning rate of the command.
-ONE = training.Recipe(epochs=1, batch_size=35, learning_rate=0.03)
-SAME = {
-    "compare": ({"attentions": ["none"], "seeds": 1}, "train --attention none"),
-    "ablate": ({}, "ablate --tables 4 --seeds 1"),
-    "tune": (
-        {"hypermodel": None, "confirm": 0, "max_trials": 1},
-        "tune --max-trials 1 --confirm 0",
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
-@pytest.mark.parametrize("name", SAME)
-def test_python_and_the_command_resume_each_other(
-    name, tmp_path, monkeypatch, capsys
-):
+def test_the_command_resumes_what_python_began(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    options, command = SAME[name]
-    command = f"{command} --data mnist5k --epochs 1 --batch-size 35 --no-report"
-    call(name, None, **options, recipe=ONE)
-    (folder,) = pathlib.Path("runs").iterdir()
-    before = weights(folder)
+    # With the default learning rate of the command.
+    recipe = training.Recipe(epochs=2, batch_size=35, learning_rate=0.03)
+    call("compare", None, seeds=1, recipe=recipe)
+    before = weights(tmp_path / "runs")
     with epochs() as trained:
-        assert cbam_keras.cli.main(command.split()) == 0
+        assert cbam_keras.cli.main([*COMMAND]) == 0
     assert not trained
-    assert cbam_keras.cli.main([*command.split(), "--batch-size", "20"]) == 2
+    assert cbam_keras.cli.main([*COMMAND, "--batch-size", "20"]) == 2
     error = capsys.readouterr().err
     assert "recipe.batch_size was 35, is 20" in error
     assert "--overwrite" in error
-    assert weights(folder) == before
+    assert weights(tmp_path / "runs") == before
 
 
-@pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
 def test_an_interrupted_command_has_its_page_and_the_line_that_resumes_it(
     tmp_path,
 ):

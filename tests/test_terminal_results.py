@@ -1,4 +1,4 @@
-"""Every kind of result, as a data frame and as a table in notebooks."""
+"""Results, as a data frame and as a table in notebooks."""
 
 import pathlib
 import re
@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import cbam_keras
-from cbam_keras import ablation, comparison, detection, study
+from cbam_keras import detection, study
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -34,43 +34,6 @@ def of_study(seeds=(0, 7)):
     return study.Results(
         *(OUTPUT, cells, tuple(ACCURACIES), seeds, "none", "test_accuracy"),
         *("test accuracy", EVIL, {"test": 100}),
-    )
-
-
-def of_comparison():
-    return comparison.Comparison(**vars(of_study()), command=None)
-
-
-def of_search():
-    from cbam_keras import tuning
-
-    trials = tuple(
-        tuning.Trial(
-            number=number,
-            values={"attention": EVIL, "reduction_ratio": ratio},
-            outcome="finished",
-            message=None,
-            val_accuracy=0.9,
-            val_loss=0.5,
-            best_epoch=1,
-            epochs=1,
-            parameters=9000,
-            macs=10**6,
-            seconds=1.0,
-            worker=None,
-        )
-        for number, ratio in enumerate((16, 4), 1)
-    )
-    return tuning.SearchResults(trials, trials[1], 0.9, OUTPUT)
-
-
-def of_ablation():
-    row = ablation.AblationRow(
-        *(4, "tiny", EVIL, 9000, 10**6, (15.0, 16.0), 15.5, 0.7),
-        *(None, None, None, None, None, 1.0),
-    )
-    return ablation.AblationResults(
-        *([row], "photos", (0, 1), 100, OUTPUT, of_study())
     )
 
 
@@ -105,9 +68,6 @@ def of_audit():
     ("make", "column", "values"),
     [
         (of_study, "mean", [0.85, 0.9, 0.87]),
-        (of_comparison, "seeds", [2, 2, 2]),
-        (of_search, "reduction_ratio", [16, 4]),
-        (of_ablation, "top1_error_seed_1", [16.0]),
         (of_detection, "map50", [0.6]),
         (of_profile, "macs", [512]),
         (of_audit, "finding", ["It departs.", "It is."]),

@@ -1,57 +1,16 @@
-"""From end to end: data through every command, a network until it is seen."""
-
-import json
+"""From end to end: arrays through every study, a network until it is seen."""
 
 import keras
-import networks
 import numpy as np
 import pretended
 import pytest
-from data_checks import arrays, builder
+from data_checks import arrays
 from keras import layers
 
 import cbam_keras
 from cbam_keras import ablation, cli, data, explain, plotting, training, tuning
 
 pytestmark = pytest.mark.slow
-
-
-# Of what TensorFlow Datasets itself uses.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_set_on_disk_goes_through_every_command(
-    tmp_path, monkeypatch, capsys
-):
-    pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
-    networks.replace_tiny(monkeypatch.setitem)
-    pretended.install(monkeypatch)
-    rng = np.random.default_rng(0)
-    examples = [
-        {
-            "image": rng.integers(0, 256, (20, 16, 3)).astype("uint8"),
-            "label": number % 2,
-        }
-        for number in range(40)
-    ]
-    builder("insects", {"train": examples, "test": examples[:9]}, tmp_path)
-    given = ["--data", "insects", "--data-dir", str(tmp_path)]
-    given += ["--epochs", "1", "--batch-size", "8", "--image-size", "16"]
-    runs = {
-        "train": ["--attention", "none", "--attention", "cbam"],
-        "tune": ["--max-trials", "2", "--confirm", "1"],
-        "ablate": ["--seeds", "1", "--tables", "4"],
-    }
-    for command, options in runs.items():
-        output = tmp_path / "runs" / command
-        status = cli.main([command, *given, *options, "--output", str(output)])
-        assert status == 0, capsys.readouterr().err
-        page = (output / "report.html").read_text()
-        assert "Not in this report" not in page
-    reported = json.loads((tmp_path / "runs/train/results.json").read_text())
-    assert [cell["variant"] for cell in reported["cells"]] == ["none", "cbam"]
-    best = keras.saving.load_model(tmp_path / "runs/tune/best.keras")
-    assert best.input_shape == (None, 16, 16, 3)
-    assert best.output_shape == (None, 2)
-    assert "CBAM" in (tmp_path / "runs/ablate/tables.md").read_text()
 
 
 def _build(attention):

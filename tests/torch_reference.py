@@ -10,18 +10,9 @@ from torch import nn
 
 
 def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
-    return (
-        nn.Conv2d(
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            kernel // 2,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(outputs),
-    )
+    options = {"padding": kernel // 2, "groups": groups, "bias": False}
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, **options)
+    return conv, nn.BatchNorm2d(outputs)
 
 
 class SqueezeExcite(nn.Module):
@@ -55,11 +46,9 @@ class Block(nn.Module):
             setattr(self, f"conv{i + 1}", conv)
             setattr(self, f"bn{i + 1}", bn)
         self.se = SqueezeExcite(outputs, se) if se else nn.Identity()
-        self.downsample = nn.Identity()
-        if stride > 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                *conv_bn(inputs, outputs, 1, stride)
-            )
+        changed = stride > 1 or inputs != outputs
+        shortcut = conv_bn(inputs, outputs, 1, stride) if changed else ()
+        self.downsample = nn.Sequential(*shortcut)
 
     def forward(self, x):
         branch = x
@@ -96,18 +85,11 @@ class ResNet(nn.Module):
             zip(depths, widths, strict=True)
         ):
             built = []
+            hidden = se and se[stage]
+            options = block == "bottleneck", groups, base_width, hidden
             for index in range(depth):
-                built.append(
-                    Block(
-                        channels,
-                        width,
-                        2 if stage and not index else 1,
-                        block == "bottleneck",
-                        groups,
-                        base_width,
-                        se and se[stage],
-                    )
-                )
+                stride = 2 if stage and not index else 1
+                built.append(Block(channels, width, stride, *options))
                 channels = 4 * width if block == "bottleneck" else width
             setattr(self, f"layer{stage + 1}", nn.Sequential(*built))
         self.fc = nn.Linear(channels, classes)

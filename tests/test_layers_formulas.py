@@ -1,0 +1,249 @@
+"""Values of the layers against the formulas, in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from layer_checks import built, gradients, output, random_input, to_numpy
+from numpy_reference import (
+    batch_norm,
+    channel_logits,
+    relu,
+    sigmoid,
+    spatial_logits,
+)
+
+from cbam_keras import (
+    CBAM,
+    VARIANTS,
+    ChannelAttention,
+    SpatialAttention,
+    SqueezeExcite,
+)
+
+pytestmark = pytest.mark.every_backend
+SHAPE = (2, 7, 5, 16)
+ACTIVATIONS = {"relu": relu, "linear": np.asarray, "sigmoid": sigmoid}
+
+
+def values(variable):
+    return to_numpy(variable).astype("float64")
+
+
+def channel_map(layer, x):
+    weights = [
+        values(layer.squeeze_kernel),
+        values(layer.squeeze_bias) if layer.use_bias else 0,
+        values(layer.excite_kernel),
+        values(layer.excite_bias) if layer.use_bias else 0,
+    ]
+    activation = ACTIVATIONS[layer.activation.__name__]
+    return sigmoid(channel_logits(x, weights, layer.pool_types, activation))
+
+
+def logits_of(layer, x):
+    """Returns the logits of a spatial gate without batch normalization."""
+    return spatial_logits(
+        x.astype("float64"),
+        values(layer.kernel),
+        values(layer.bias) if layer.use_bias else 0,
+        layer.pool_types,
+        values(layer.pool_kernel) if "conv" in layer.pool_types else None,
+        layer.dilation_rate,
+    )
+
+
+def spatial_map(layer, x):
+    return sigmoid(logits_of(layer, x))
+
+
+def cbam_maps(layer, x):
+    gate, spatial = layer.channel_attention, layer.spatial_attention
+    if layer.order == "spatial_first":
+        second = spatial_map(spatial, x)
+        return channel_map(gate, x * second), second
+    first = channel_map(gate, x)
+    seen = x if layer.order == "parallel" else x * first
+    return first, spatial_map(spatial, seen)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "options, shape",
+    [
+        ({}, SHAPE),
+        ({"pool_types": "lp"}, SHAPE),
+        ({"pool_types": ("lse", "max")}, SHAPE),
+        ({"pool_types": ("avg", "max", "lp", "lse")}, SHAPE),
+        ({}, (2, 9, 16)),
+        ({}, (2, 4, 3, 5, 16)),
+        ({"activation": None}, SHAPE),
+        ({"activation": "sigmoid"}, SHAPE),
+    ],
+    ids=str,
+)
+def test_channel_attention_equals_numpy(options, shape):
+    layer = built(ChannelAttention(4, **options, dtype="float64"), shape)
+    assert_gate_equals(layer, channel_map, shape)
+
+
+def assert_gate_equals(layer, map_of, shape):
+    x = random_input(shape, dtype="float64")
+    gate = map_of(layer, x)
+    np.testing.assert_allclose(
+        to_numpy(layer.attention_map(x)), gate, rtol=0, atol=1e-12
+    )
+    np.testing.assert_allclose(output(layer, x), x * gate, rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_squeeze_excite_is_channel_attention_on_the_average():
+    layer = built(SqueezeExcite(4, dtype="float64"))
+    assert layer.pool_types == ("avg",)
+    assert_gate_equals(layer, channel_map, SHAPE)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "options, shape",
+    [
+        ({}, SHAPE),
+        ({"pool_types": ("max", "avg")}, SHAPE),
+        ({"pool_types": ("lp", "lse")}, SHAPE),
+        ({"pool_types": ("avg", "max", "conv")}, SHAPE),
+        ({"kernel_size": 3}, (2, 9, 16)),
+        ({"kernel_size": 1}, SHAPE),
+        # Wider than the map.
+        ({"kernel_size": 9}, SHAPE),
+        ({"kernel_size": 5}, (2, 4, 3, 5, 16)),
+        ({"kernel_size": 3, "dilation_rate": 2}, SHAPE),
+        ({"use_bias": True}, SHAPE),
+    ],
+    ids=str,
+)
+def test_spatial_attention_equals_numpy(options, shape):
+    layer = built(SpatialAttention(**options, dtype="float64"), shape)
+    assert_gate_equals(layer, spatial_map, shape)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"order": "channel_first"},
+        {"order": "spatial_first"},
+        {"order": "parallel"},
+        VARIANTS["paper"],
+        VARIANTS["kobiso_tensorflow"],
+        VARIANTS["linear_perceptron"],
+    ],
+    ids=str,
+)
+def test_cbam_equals_numpy(options):
+    layer = built(CBAM(**options, dtype="float64"))
+    x = random_input(dtype="float64")
+    maps = cbam_maps(layer, x)
+    for found, expected in zip(layer.attention_maps(x), maps, strict=True):
+        np.testing.assert_allclose(
+            to_numpy(found), expected, rtol=0, atol=1e-12
+        )
+    expected = x * maps[0] * maps[1]
+    np.testing.assert_allclose(output(layer, x), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "layer_class, shape",
+    [(ChannelAttention, (2, 16, 1, 1)), (SpatialAttention, (2, 1, 7, 5))],
+)
+def test_maps_are_channels_first_where_the_data_are(layer_class, shape):
+    layer = layer_class(data_format="channels_first")
+    assert layer.attention_map(random_input((2, 16, 7, 5))).shape == shape
+
+
+@pytest.mark.parametrize(
+    "channels, options, hidden",
+    [
+        (64, {}, 4),
+        (24, {}, 2),
+        (23, {}, 1),
+        (40, {}, 3),
+        (1, {}, 1),
+        (64, {"hidden_units": 7}, 7),
+    ],
+)
+def test_hidden_width_is_rounded_half_up_or_given(channels, options, hidden):
+    layer = ChannelAttention(16, **options)
+    layer.build((None, None, None, channels))
+    assert layer.squeeze_kernel.shape == (channels, hidden)
+    assert layer.excite_kernel.shape == (hidden, channels)
+
+
+def test_kernel_shape_follows_rank_and_pools():
+    layer = SpatialAttention(5, pool_types=("avg", "max", "lse"))
+    layer.build((None, 3, 4, 5, 16))
+    assert layer.kernel.shape == (5, 5, 5, 3, 1)
+    assert layer.bias is layer.batch_norm is layer.pool_kernel is None
+
+
+def test_lp_gradient_is_finite_on_empty_channels():
+    layer = built(ChannelAttention(pool_types="lp"))
+    x = random_input()
+    # As a ReLU leaves them. The others give a gradient to all pooled values.
+    x[..., :8] = 0
+    found = gradients(layer, x, random_input(seed=3))
+    assert all(np.isfinite(gradient).all() for gradient in found)
+    assert all(np.abs(gradient).max() > 0 for gradient in found)
+
+
+def test_lse_is_stable_for_large_values():
+    layer = built(ChannelAttention(pool_types="lse"))
+    x = np.full((1, 3, 3, 16), 1e4, "float32")
+    expected = channel_map(layer, x.astype("float64"))
+    np.testing.assert_allclose(
+        to_numpy(layer.attention_map(x)), expected, atol=1e-5
+    )
+
+
+def test_kernels_of_one_initializer_differ():
+    layer = ChannelAttention(
+        hidden_units=16, kernel_initializer=keras.initializers.HeNormal()
+    )
+    layer.build((None, 7, 5, 16))
+    assert not np.allclose(
+        to_numpy(layer.squeeze_kernel), to_numpy(layer.excite_kernel)
+    )
+
+
+def test_regularizers_count_both_layers_of_the_mlp():
+    layer = ChannelAttention(
+        kernel_regularizer=keras.regularizers.L2(1.0),
+        bias_regularizer=keras.regularizers.L1(1.0),
+        bias_initializer="ones",
+        hidden_units=2,
+    )
+    layer.build((None, 7, 5, 16))
+    kernels = [layer.squeeze_kernel, layer.excite_kernel]
+    expected = sum((to_numpy(kernel) ** 2).sum() for kernel in kernels)
+    found = sum(float(to_numpy(loss)) for loss in layer.losses)
+    assert found == pytest.approx(expected + 2 + 16, rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_uses_averages_or_uses_and_tracks_the_batch(training):
+    layer, x = built(SpatialAttention(batch_norm=True)), random_input()
+    norm, logits = layer.batch_norm, logits_of(layer, x)
+    assert norm.epsilon == 1e-5
+    averages = norm.moving_mean, norm.moving_variance
+    before = [values(average) for average in averages]
+    batch = [logits.mean(), logits.var()]
+    used = batch if training else before
+    normalized = batch_norm(
+        logits, values(norm.gamma), values(norm.beta), *used
+    )
+    np.testing.assert_allclose(
+        output(layer, x, training=training),
+        x * sigmoid(normalized),
+        atol=1e-4 if training else 1e-5,
+    )
+    for average, old, new in zip(averages, before, batch, strict=True):
+        expected = 0.99 * old + 0.01 * new if training else old
+        np.testing.assert_allclose(values(average), expected, rtol=1e-4)
