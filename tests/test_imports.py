@@ -228,8 +228,8 @@ def test_modules_are_attributes_of_the_package():
 # What tests import from inside the package, where no public name shows the
 # fact. Anything else they import from the root, or by the door of a folder.
 INSIDE = """
-    _devices _explanations _files _fused _fused.decorator _fused.private
-    _fused.torch_passes _process _terminal cli.options convert.legacy
+    _devices _explanations _files _fused _fused.decorator _fused.operation
+    _fused.private _fused.rows _process _terminal cli.options convert.legacy
     convert.matching convert.torch_files data.decoding data.digits
     data.loading data.tfds detection.batches detection.detector
     detection.evaluation models.by_name optimizers study.checkpoints
