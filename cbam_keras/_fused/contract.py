@@ -90,8 +90,8 @@ class Backward(Protocol):
     and `to_dx` are lists of cotangents that `pools_vjp` adds to `dp` and `dx`.
     """
 
-    def __init__(self, dy: Tensor, x: Tensor, split: tuple[int, int]) -> None:
-        """Takes `dy` and `x` of shape `(B, M, N)`, and `split` as in `pool`."""
+    def __init__(self, dy: Tensor, x: Tensor) -> None:
+        """Takes `dy` and `x` of shape `(B, M, N)`."""
 
     def dmap2(self, map1: Tensor, axis: int) -> Tensor:
         """Returns the cotangent of `map2`, of a gate that pools over `axis`."""
@@ -186,7 +186,6 @@ class Passes(Protocol):
         gate_map: Tensor | None,
         axis: int,
         pool_types: Sequence[str],
-        split: tuple[int, int],
         dtype: str,
         with_argmax: bool,
     ) -> Pooled:
@@ -197,8 +196,6 @@ class Passes(Protocol):
             gate_map: Map of the gate before, or `None`.
             axis: `1` or `2`, the axis to pool over.
             pool_types: `"avg"` for the sum, `"max"` for maximum and argmax.
-            split: Two factors of `M`. Pooling `(B, *split, N)` over one axis
-                after the other is faster than over axis 1 at once.
             dtype: String, the dtype of sum and maximum.
             with_argmax: Boolean, whether the argmax is needed.
         """
@@ -210,7 +207,7 @@ class Passes(Protocol):
         be used for the result.
         """
 
-    Backward: Callable[[Tensor, Tensor, tuple[int, int]], Any]
+    Backward: Callable[[Tensor, Tensor], Any]
 
 
 def factors(size: int) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def vjp(function, values, weights):
     return gate_map, state, map_vjp
 
 
-def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
+def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
     total = maximum = argmax = None
     if "avg" in pool_types:
         if gate_map is not None and _sums_by_matmul(x):
@@ -98,7 +98,7 @@ def scale(product, gate_map, x):
 
 
 class Backward:
-    def __init__(self, dy, x, split):
+    def __init__(self, dy, x):
         self.dy, self.x = dy, x
 
     def dmap2(self, map1, axis):

@@ -7,7 +7,7 @@ import math
 import keras
 from keras import ops
 
-from cbam_keras._fused.contract import PoolCotangents, Residuals, factors
+from cbam_keras._fused.contract import PoolCotangents, Residuals
 
 
 def attend(passes, layer, x, training, formula):
@@ -63,14 +63,10 @@ class FusedOperation:
         axis = layer._channel_axis(len(x.shape))
         self.channels = layer.input_spec.axes[axis]
         self.map_shape = (1, *self.space) if first else (*self.space, 1)
-        rows, columns = math.prod(self.space[:-1]), self.space[-1]
-        positions = rows * columns
-        if first:
-            self.sizes = self.channels, positions
-            self.split = factors(self.channels)
-        else:
-            self.sizes = positions, self.channels
-            self.split = rows, columns
+        positions = math.prod(self.space)
+        self.sizes = (
+            (self.channels, positions) if first else (positions, self.channels)
+        )
         # The axis over which each gate pools, and the shape that this gives.
         self.axes = [
             1 if gate._pools_positions is not first else 2
@@ -117,9 +113,7 @@ class FusedOperation:
 
     def backward(self, dy, x, residuals):
         """Returns the cotangents of the input and the weights."""
-        backward = self.passes.Backward(
-            self._view(dy), self._view(x), self.split
-        )
+        backward = self.passes.Backward(self._view(dy), self._view(x))
         map1, map2 = residuals[0].map, None
         to_dp, to_dx, dweights2 = [], [], []
         if len(residuals) > 1:
@@ -156,7 +150,6 @@ class FusedOperation:
                 residuals[0].map if chained else None,
                 self.axes[index],
                 gate.pool_types,
-                self.split,
                 self.dtype,
                 with_argmax,
             )

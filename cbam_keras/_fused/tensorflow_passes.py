@@ -13,7 +13,7 @@ import sys
 import tensorflow as tf
 
 from cbam_keras._fused import private, rows
-from cbam_keras._fused.contract import COMPILED_ROWS, Pooled
+from cbam_keras._fused.contract import COMPILED_ROWS, Pooled, factors
 
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
@@ -81,8 +81,8 @@ def vjp(function, values, weights):
     return gate_map, state, map_vjp
 
 
-def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
-    options = axis, tuple(pool_types), split, dtype, with_argmax
+def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
+    options = axis, tuple(pool_types), dtype, with_argmax
     # The other axis, or the maximum alone, takes longer in XLA.
     if axis == 1 or not with_argmax or not _on_cpu() or x.shape[2] is None:
         return _pool(x, gate_map, *options)
@@ -90,7 +90,7 @@ def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
     return pooled._replace(product=x) if gate_map is None else pooled
 
 
-def _pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
+def _pool(x, gate_map, axis, pool_types, dtype, with_argmax):
     product = x if gate_map is None else x * gate_map
     total = maximum = argmax = None
     if "avg" in pool_types:
@@ -98,12 +98,12 @@ def _pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
             exact = tf.cast(product, dtype)
             total = tf.reduce_sum(exact, axis, keepdims=True)
         elif gate_map is not None and _in_xla():
-            total = _weighted_sum(x, gate_map, axis, split)
+            total = _weighted_sum(x, gate_map, axis)
         else:
-            total = _sum(product, axis, split)
+            total = _sum(product, axis)
     if "max" in pool_types:
         if axis == 1:
-            maximum, argmax = _max_over_axis_1(product, split, with_argmax)
+            maximum, argmax = _max_over_axis_1(product, with_argmax)
         elif _in_xla() and product.shape[2] is not None:
             maximum, argmax = _max_over_axis_2_in_xla(
                 x, gate_map, product, with_argmax
@@ -121,27 +121,25 @@ def scale(product, gate_map, x):
 
 
 class Backward:
-    def __init__(self, dy, x, split):
-        self.dy, self.x, self.split = dy, x, split
+    def __init__(self, dy, x):
+        self.dy, self.x = dy, x
 
     def dmap2(self, map1, axis):
-        return _compiled_call(_dmap2, self.dy, self.x, map1, axis, self.split)
+        return _compiled_call(_dmap2, self.dy, self.x, map1, axis)
 
     def dmap1(self, map2, to_dp, axis):
-        return _compiled_call(
-            _dmap1, self.dy, self.x, map2, to_dp, axis, self.split
-        )
+        return _compiled_call(_dmap1, self.dy, self.x, map2, to_dp, axis)
 
     def dx(self, map1, map2, to_dp, to_dx):
         return _compiled_call(_dx, self.dy, map1, map2, to_dp, to_dx)
 
 
-def _dmap2(dy, x, map1, axis, split):
-    return _weighted_sum(dy * x, map1, axis, split)
+def _dmap2(dy, x, map1, axis):
+    return _weighted_sum(dy * x, map1, axis)
 
 
-def _dmap1(dy, x, map2, to_dp, axis, split):
-    return _weighted_sum(_dp(dy, map2, to_dp) * x, None, axis, split)
+def _dmap1(dy, x, map2, to_dp, axis):
+    return _weighted_sum(_dp(dy, map2, to_dp) * x, None, axis)
 
 
 def _dp(dy, map2, to_dp):
@@ -165,48 +163,56 @@ def _pools_vjp(x, cotangents):
     return x
 
 
-def _sum(x, axis, split):
+def _sum(x, axis):
     if axis == 2 or _in_xla():
         return tf.reduce_sum(x, axis, keepdims=True)
-    x = _split_axis_1(x, split)
-    if not _can_pool(split):
+    x = _split_axis_1(x)
+    if not _can_pool(x):
         return tf.reduce_sum(tf.reduce_sum(x, 2), 1, keepdims=True)
     # Up to four times as fast as `reduce_sum` over axis 1.
-    mean = tf.nn.avg_pool2d(x, split, 1, "VALID")[:, 0]
-    return mean * tf.cast(split[0] * split[1], x.dtype)
+    rows, columns = x.shape[1:3]
+    mean = tf.nn.avg_pool2d(x, (rows, columns), 1, "VALID")[:, 0]
+    return mean * tf.cast(rows * columns, x.dtype)
 
 
-def _row_max(x, split):
-    """Returns the maxima of `(B, *split, N)` over the second of `split`."""
-    if not _can_pool(split):
+def _row_max(x):
+    """Returns the maxima over axis 2 of `(B, rows, columns, N)`."""
+    if not _can_pool(x):
         return tf.reduce_max(x, 2)
     # 1.5 times as fast.
-    row = 1, split[1]
+    row = 1, x.shape[2]
     return tf.nn.max_pool2d(x, row, row, "VALID")[:, :, 0]
 
 
-def _can_pool(split):
-    sizes_known = all(isinstance(size, int) for size in split)
+def _can_pool(x):
+    sizes_known = x.shape[1:3].is_fully_defined()
     return sizes_known and _on_cpu() and not _in_xla()
 
 
-def _split_axis_1(x, split):
-    return tf.reshape(x, (-1, *split, x.shape[2] or tf.shape(x)[2]))
+def _split_axis_1(x):
+    """Returns `x` as `(B, rows, columns, N)`, to pool by rows.
+
+    Pooling over one axis after the other is faster than over all at once.
+    """
+    size, last = (x.shape[i] or tf.shape(x)[i] for i in (1, 2))
+    rows, columns = factors(size) if isinstance(size, int) else (1, size)
+    return tf.reshape(x, (-1, rows, columns, last))
 
 
-def _weighted_sum(x, gate_map, axis, split):
+def _weighted_sum(x, gate_map, axis):
     """Returns the sum over an axis of `x`, or of `x * gate_map`."""
     if x.dtype.size < 4 or not _on_cpu():
         product = x if gate_map is None else x * gate_map
         exact = tf.cast(product, tf.float32) if x.dtype.size < 4 else product
         return tf.cast(tf.reduce_sum(exact, axis, keepdims=True), x.dtype)
     if gate_map is None:
-        return _sum(x, axis, split)
+        return _sum(x, axis)
     if axis == 2:
         return tf.matmul(x, gate_map, transpose_b=True)
     # Split: for one image, XLA takes ten times as long otherwise.
-    gate_map = tf.reshape(gate_map, (-1, split[0], 1, split[1]))
-    return tf.reduce_sum(tf.matmul(gate_map, _split_axis_1(x, split)), 1)
+    x = _split_axis_1(x)
+    gate_map = tf.reshape(gate_map, (-1, tf.shape(x)[1], 1, tf.shape(x)[2]))
+    return tf.reduce_sum(tf.matmul(gate_map, x), 1)
 
 
 def _gather_flat(x, index):
@@ -216,10 +222,10 @@ def _gather_flat(x, index):
     )
 
 
-def _max_over_axis_1(x, split, with_argmax):
+def _max_over_axis_1(x, with_argmax):
     """Returns maximum and argmax."""
-    x = _split_axis_1(x, split)
-    row_max = _row_max(x, split)
+    x = _split_axis_1(x)
+    row_max = _row_max(x)
     maximum = tf.reduce_max(row_max, 1, keepdims=True)
     if not with_argmax:
         return maximum, None

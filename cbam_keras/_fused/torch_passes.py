@@ -145,7 +145,7 @@ def vjp(function, values, weights):
     return gate_map.detach(), [value.detach() for value in state], map_vjp
 
 
-def pool(x, gate_map, axis, pool_types, split, dtype, with_argmax):
+def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
     product = x if gate_map is None else x * gate_map
     dtype = getattr(torch, dtype)
     total = maximum = argmax = None
@@ -169,7 +169,7 @@ def scale(product, gate_map, x):
 
 
 class Backward:
-    def __init__(self, dy, x, split):
+    def __init__(self, dy, x):
         self.dy, self.x = dy, x
 
     def dmap2(self, map1, axis):
