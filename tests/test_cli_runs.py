@@ -46,8 +46,7 @@ RECIPES = {
 # Options that are not passed on as they are.
 OTHERWISE = """
     address attention chief command csv data dry_run help hypermodel id json
-    markdown model no_report process processes quiet recipe resume seed stages
-    worker
+    markdown model no_report process processes quiet recipe resume seed worker
 """.split()
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -59,7 +58,6 @@ SPACE = {
     },
     "--spatial-pool-types conv": {"spatial_pool_types": {"conv"}},
     "--learning-rate 0.1 0.2": {"learning_rate": {0.1, 0.2}},
-    "--stages": {f"stage{number}": {True, False} for number in (1, 2, 3)},
 }
 
 

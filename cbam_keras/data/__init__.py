@@ -6,7 +6,7 @@
 - `records`: images and labels before batching, and how they are split.
 - `decoding`: encoded images to arrays of one size.
 - `batches`: records as a dataset for `fit`, shuffled, shared by processes.
-- `augmentation`: random flips, crops, RandAugment, MixUp, CutMix.
+- `augmentation`: random flips and crops.
 """
 
 from cbam_keras.data.augmentation import AUGMENTATIONS

@@ -8,19 +8,14 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import (
-    WHOLE_BATCH,
-    flip_and_crop,
-    mix,
-    rand_augment,
-)
+from cbam_keras.data.augmentation import flip_and_crop
 from cbam_keras.data.decoding import TRIES, crop, decode, threads
 from cbam_keras.data.records import DiskRecords, Records
 
 # Batches that are decoded ahead of the one asked for.
 PREFETCHED = 2
 # What random numbers are for, so that no two uses share a seed.
-FLIP_AND_CROP, MIXED_BATCH, RANDOM_CROP = range(3)
+FLIP_AND_CROP, RANDOM_CROP = 0, 2
 
 
 @dataclasses.dataclass
@@ -41,7 +36,7 @@ class Batches(keras.utils.PyDataset):
     the same images, and so do several processes that share a batch.
 
     Validation and test images have the seed `None`: neither order nor
-    augmentation. With `num_classes`, labels are one-hot.
+    augmentation.
     """
 
     records: Records | DiskRecords
@@ -50,7 +45,6 @@ class Batches(keras.utils.PyDataset):
     channels: int
     seed: int | None = None
     augment: tuple[str, ...] = ()
-    num_classes: int | None = None
     channels_first: bool = False
 
     def __post_init__(self):
@@ -70,7 +64,6 @@ class Batches(keras.utils.PyDataset):
 
         Positions from the number of images on are copies.
         """
-        self.share = index, count
         # Every batch divides by the devices: training drops images for that,
         # others in each epoch, evaluation repeats some.
         total = len(self.records) // devices * devices
@@ -82,21 +75,11 @@ class Batches(keras.utils.PyDataset):
                 f"as many devices. Received: {devices=}, {count=}, "
                 f"batch_size={self.batch_size}, {len(self.records)} images"
             )
-        # Random numbers for a whole batch need the whole batch on each process.
-        self.whole_batch = any(name in WHOLE_BATCH for name in self.augment)
-        self.batches = [
-            np.arange(start, min(start + self.batch_size, total))
-            for start in range(0, total, self.batch_size)
-        ]
-        if not self.whole_batch:
-            self.batches = [self._shared(batch) for batch in self.batches]
+        self.batches = []
+        for start in range(0, total, self.batch_size):
+            batch = np.arange(start, min(start + self.batch_size, total))
+            self.batches.append(np.split(batch, count)[index])
         self.set_epoch(0)
-
-    def _shared(self, rows):
-        """Returns the part of a batch that belongs to this process."""
-        index, count = self.share
-        number = len(rows) // count
-        return rows[index * number : (index + 1) * number]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -107,8 +90,6 @@ class Batches(keras.utils.PyDataset):
         positions = self.batches[index]
         rows = self._rows(epoch, index)
         images, labels = self._read(epoch, index, rows)
-        if self.num_classes:
-            labels = np.eye(self.num_classes, dtype="float32")[labels]
         others = []
         if self.records.boxes is not None:
             others.append(self.records.boxes[rows])
@@ -117,8 +98,6 @@ class Batches(keras.utils.PyDataset):
             draws = rng.random((self.batch_size, 3), dtype="float32")
             draws = draws[positions % self.batch_size]
             images = flip_and_crop(images, draws, self.augment)
-        if self.whole_batch:
-            images, labels = self._augment_batch(epoch, index, images, labels)
         if self.weighted:
             others.append((positions < len(self.records)).astype("float32"))
         images = images.astype("float32")
@@ -174,17 +153,6 @@ class Batches(keras.utils.PyDataset):
             draws = rng.random((TRIES, 4), dtype="float32")
         image = crop(image, self.size, draws)
         return image[..., : self.channels], label
-
-    def _augment_batch(self, epoch, index, images, labels):
-        rng = self._generator(epoch, MIXED_BATCH, index)
-        if "rand_augment" in self.augment:
-            # In a thread, where no dtype policy, strategy or distribution of
-            # the caller applies to the layer.
-            seed = int(rng.integers(2**31))
-            images = threads().submit(rand_augment, images, seed).result()
-        if self.num_classes:
-            images, labels = mix(images, labels, self.augment, rng)
-        return self._shared(images), self._shared(labels)
 
 
 def _shuffled(order, seed, epoch):

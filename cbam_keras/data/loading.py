@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import MIXING, check_augmentations
+from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import decode_all
 from cbam_keras.data.records import SPLITS, DiskRecords, Records
@@ -41,8 +41,6 @@ class ImageData:
             order each epoch; arrays if `batch_size` is `None`.
         validation: Validation images, for `validation_data` of `fit`.
         test: Test images, for `evaluate`. The same for every seed.
-        one_hot: Boolean, whether labels are one-hot, `(B, classes)` float32,
-            as MixUp and CutMix need, instead of `(B,)` int32.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash of the dataset.
@@ -60,7 +58,6 @@ class ImageData:
     train: Any
     validation: Any
     test: Any
-    one_hot: bool = False
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -183,11 +180,6 @@ def load(
               margins filled by reflection.
             - `"random_resized_crop"`: a crop of 8 to 100 % of the area with
               an aspect ratio of 3:4 to 4:3, as is standard for ImageNet.
-            - `"rand_augment"`: `keras.layers.RandAugment`, for images of
-              three channels. It chooses its operations per batch.
-            - `"mixup"`, `"cutmix"`: as `keras.layers.MixUp` and `CutMix`;
-              with both, one of them at random for each batch. Labels are
-              one-hot then, in all splits.
             Defaults to `()`.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to
             `None`, which means its default folder.
@@ -201,9 +193,8 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend, except for what
-        RandAugment draws. Datasets of TensorFlow Datasets of more than 2 GiB
-        are read from disk, image by image.
+        `(B, 4)` int32, the same on every backend. Datasets of TensorFlow
+        Datasets of more than 2 GiB are read from disk, image by image.
 
     Raises:
         ValueError: If there is no such dataset, if it is not prepared, if
@@ -250,10 +241,6 @@ def load(
             isinstance(train, DiskRecords) and batch_size is None,
             "Datasets of more than 2 GiB need batches",
         ),
-        (
-            "rand_augment" in augment and source.channels != 3,
-            '"rand_augment" needs images of three channels',
-        ),
     ):
         if is_wrong:
             raise ValueError(
@@ -270,7 +257,6 @@ def load(
     num_images = sum(map(len, source.splits.values()))
     num_bytes = num_images * math.prod(size) * source.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
-    one_hot = bool(set(augment) & set(MIXING))
     channels_first = keras.config.image_data_format() == "channels_first"
     datasets: dict[str, Any] = {}
     for split, records in source.splits.items():
@@ -296,7 +282,6 @@ def load(
             channels=source.channels,
             seed=seed if split == "train" else None,
             augment=augment if split == "train" else (),
-            num_classes=len(source.class_names) if one_hot else None,
             channels_first=channels_first,
         )
     channels = (source.channels,)
@@ -309,7 +294,6 @@ def load(
         seed=seed,
         boxes=boxes,
         augment=augment,
-        one_hot=one_hot,
         skipped=source.skipped,
         fingerprint=source.fingerprint,
         source=_where(data, source, data_dir, manual_dir, validation_fraction),

@@ -50,11 +50,7 @@ from cbam_keras.study.run import run
 from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
 from cbam_keras.study.study import Budget, Study, Variant, check_seeds
 from cbam_keras.study.task import Classification, Task
-from cbam_keras.study.tensorboard import (
-    check_tensorboard,
-    log_options,
-    logs_of,
-)
+from cbam_keras.study.tensorboard import check_tensorboard, logs_of
 from cbam_keras.study.workers import Worker, payload_of
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, _inspection, _process, profiling
+from cbam_keras import _files, _inspection, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten
 from cbam_keras.study import checkpoints
@@ -24,7 +24,6 @@ from cbam_keras.study.checkpoints import (
 )
 from cbam_keras.study.networks import (
     build_network,
-    check_averages,
     count_macs,
     count_parameters,
     fingerprint,
@@ -137,12 +136,10 @@ def train_cell(
     folder: pathlib.Path,
     *,
     epochs: int | None = None,
-    measure: bool = True,
     announce: Callable[[int | None, int], None] = lambda *_: None,
     after_epoch: Callable[[State], None] = lambda state: None,
     callbacks: Callable[[keras.Model], Sequence[Any]] = lambda model: (),
     on_error: Callable[[Exception], Any] = lambda error: None,
-    warn: Callable[[str], Any] = _checks.warn,
     devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -158,14 +155,12 @@ def train_cell(
         data: What the task loads for that seed.
         folder: Path of a folder for the checkpoints, see `best_file`.
         epochs: Integer, the epoch to train to, if not that of the recipe.
-        measure: Boolean, whether the network is evaluated on the test data.
         announce: Function that gets the number of parameters and of finished
             epochs before the training starts.
         after_epoch: Function that gets the state after each epoch.
         callbacks: Function that takes the network and returns callbacks.
         on_error: Function that gets an exception that became the outcome
             `"error"`.
-        warn: Function that gets a warning about too few steps.
         devices: The `Devices` that share the images.
     """
     recipe = study.recipe_for(variant, seed)
@@ -180,9 +175,6 @@ def train_cell(
         if devices.writes:
             announce(known["parameters"], state.epochs)
         if state.epochs < epochs:
-            few = check_averages(model, len(data.train), epochs)
-            if few and not state.epochs and devices.writes:
-                warn(few)
 
             def save(state, model):
                 with devices.save_scope():
@@ -213,9 +205,8 @@ def train_cell(
             )
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
-        if measure:
-            best = keras.saving.load_model(folder / str(state.best))
-            metrics |= study.task.evaluate(best, data)
+        best = keras.saving.load_model(folder / str(state.best))
+        metrics |= study.task.evaluate(best, data)
         known |= {"best_epoch": row["epoch"], "metrics": metrics}
         known["status"] = FINISHED
     except ChangedError:

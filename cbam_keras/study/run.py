@@ -7,15 +7,13 @@ from collections.abc import Callable
 
 from cbam_keras import _checks
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
-from cbam_keras._terminal import TimeLeft
 from cbam_keras.study.cell import Outcome, best_file, memory_freed, train_cell
-from cbam_keras.study.checkpoints import is_worker
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.folder import StudyFolder
 from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.tensorboard import check_tensorboard, log_options, logs_of
+from cbam_keras.study.tensorboard import check_tensorboard, logs_of
 from cbam_keras.study.workers import Worker, payload_of, take_turns
 
 
@@ -184,9 +182,7 @@ class _Trainings:
         )
         data = self.load(study.seeds[0])
         self.folder = StudyFolder(output, study, data, writes=devices.writes)
-        self.left = TimeLeft(len(study.cells))
         self.errors: list[Exception] = []
-        self.warned = False
 
     def missing(self):
         """Returns the cells that have yet to be trained."""
@@ -236,12 +232,6 @@ class _Trainings:
             "call again"
         )
 
-    def _warn(self, message):
-        """Warns once, not for each network and seed."""
-        if not self.warned:
-            self.warned = True
-            _checks.warn(message)
-
     def _train(self, variant, seed):
         data, folder = self.load(seed), self.folder
         folder.add_data(seed, data)
@@ -254,8 +244,8 @@ class _Trainings:
             done = f"after epoch {epochs}" if epochs else "from the start"
             print(
                 f"{variant.name}{f', seed {seed}' if several else ''} "
-                f"({number} of {self.left.total}), {parameters:,} parameters, "
-                f"{done}{'' if is_worker() else self.left.at(number)}",
+                f"({number} of {len(self.study.cells)}), {parameters:,} "
+                f"parameters, {done}",
                 flush=True,
             )
 
@@ -275,14 +265,9 @@ class _Trainings:
                     [logs_of(folder.path, cell.name)] if logs else []
                 ),
                 on_error=self.errors.append,
-                warn=self._warn,
                 devices=self.devices,
             )
         folder.record(outcome, best_file(cell) if outcome.finished else None)
-        if logs:
-            log_options(
-                *(folder.path, cell.name, variant.options, outcome.metrics)
-            )
         # Each process goes on with what has been recorded.
         self.devices.wait()
         folder.refresh()

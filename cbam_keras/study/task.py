@@ -121,7 +121,7 @@ class Classification:
         check_network(model, data)
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
-        compile_network(model, recipe, len(data.train), one_hot=data.one_hot)
+        compile_network(model, recipe, len(data.train))
 
     def evaluate(self, model: keras.Model, data: Any) -> dict[str, float]:
         _, accuracy = model.evaluate(data.test, verbose=0)

@@ -1,7 +1,6 @@
 """Logs for TensorBoard."""
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -20,7 +19,7 @@ def check_tensorboard(tensorboard: Any) -> None:
                 "`tensorboard` needs the TensorFlow backend. Received: "
                 f"tensorboard=True under {keras.backend.backend()}"
             )
-        _checks.require("tensorboard.plugins.hparams", extra="tune")
+        _checks.require("tensorboard", extra="tune")
 
 
 def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
@@ -28,17 +27,3 @@ def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
     return keras.callbacks.TensorBoard(str(folder / FOLDER / name))
 
 
-def log_options(
-    folder: pathlib.Path,
-    name: str,
-    options: Mapping[str, Any],
-    metrics: Mapping[str, float],
-) -> None:
-    """Writes a network's row of TensorBoard's HParams page."""
-    summary = _checks.require("tensorflow", extra="tensorflow").summary
-    hparams = _checks.require("tensorboard.plugins.hparams.api", extra="tune")
-    with summary.create_file_writer(str(folder / FOLDER / name)).as_default():
-        hparams.hparams(dict(options), trial_id=name)
-        for metric, number in metrics.items():
-            summary.scalar(metric, number, step=0)
-        summary.flush()

@@ -32,7 +32,6 @@ from cbam_keras.tuning.space import (
     name_of,
     point,
     shuffled,
-    stages_of,
 )
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
@@ -189,9 +188,7 @@ class Search:
         """Returns the attention layer of a trial, not yet called, if any."""
         if not self.is_ours:
             return None
-        attention = self.hypermodel.attention_for(_hyperparameters(values))
-        places = attention if isinstance(attention, list) else [attention]
-        return next((layer for layer in places if layer is not None), None)
+        return self.hypermodel.attention_for(_hyperparameters(values))
 
     def variant(
         self, values: Mapping[str, Any], name: str | None = None
@@ -210,14 +207,7 @@ class Search:
         every: Any = grid(self.space)
         if self.is_list and self.algorithm == "random":
             every = shuffled(self.space, self.recipe.seed)
-        wanted = (
-            values
-            for values in every
-            # Attention in no stage is that of "none".
-            if not (self.is_ours and stages_of(values))
-            or any(stages_of(values).values())
-        )
-        return itertools.islice(wanted, self.max_trials if self.is_list else 1)
+        return itertools.islice(every, self.max_trials if self.is_list else 1)
 
     def _explore(self):
         """Finds the space, and returns the network of the defaults."""
