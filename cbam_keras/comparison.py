@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, data, study, training
+from cbam_keras import _checks, _files, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, VARIANTS, make_attention
 from cbam_keras.models import NETWORKS
@@ -22,9 +22,6 @@ BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
 
 
-Compared = study.Row
-
-
 @dataclasses.dataclass(frozen=True)
 class Comparison(study.Results):
     """Networks compared under equal conditions; prints as a table.
@@ -33,8 +30,8 @@ class Comparison(study.Results):
     `study.Results`, which has all other attributes.
 
     Attributes:
-        command: String, the command that draws where the networks of the
-            first seed look; `None` if the images have no name or path.
+        command: String, the command that draws where the networks look;
+            `None` if the images have no name or path.
     """
 
     command: str | None = None
@@ -43,11 +40,6 @@ class Comparison(study.Results):
         if self.command is None:
             return super().__str__()
         return f"{super().__str__()}\n\nTo see where they look:\n{self.command}"
-
-
-def compared(results: study.Results) -> list[study.Row]:
-    """Returns the rows of networks of which a training finished."""
-    return [row for row in results.rows if row.measured]
 
 
 def compare(
@@ -147,11 +139,8 @@ def compare(
         finish=_draw,
     )
     command = None
-    arguments = _data_arguments(images, data_options)
-    if arguments is not None:
-        first = [run for run in results.runs if run.seed == results.seeds[0]]
-        files = [str(results.output / str(run.file)) for run in first]
-        command = shlex.join(["cbam-keras", "explain", *files, *arguments])
+    if isinstance(images, str | os.PathLike) or getattr(images, "source", None):
+        command = shlex.join(["cbam-keras", "explain", str(results.output)])
     return Comparison(**vars(results), command=command)
 
 
@@ -337,17 +326,3 @@ def _name_of(attention):
         )
     function = getattr(attention, "func", attention)
     return getattr(function, "__name__", "custom").strip("<>")
-
-
-def _data_arguments(images, data_options):
-    """Returns the options of `cbam-keras explain` for these images."""
-    if isinstance(images, data.ImageData):
-        images = images.name if images.name in data.EMBEDDED else None
-    if not isinstance(images, str | os.PathLike):
-        return None
-    arguments = ["--data", str(images)]
-    for name in ("data_dir", "manual_dir"):
-        if name in (data_options or {}):
-            option = f"--{name.replace('_', '-')}"
-            arguments += [option, str(data_options[name])]
-    return arguments

@@ -462,7 +462,7 @@ def test_if_all_workers_die_the_same_call_resumes(tmp_path, monkeypatch):
         patch.setattr("cbam_keras.study.workers.COMMAND", dying)
         with pytest.raises(RuntimeError, match="Worker 2 ended by SIGKILL"):
             study.run(planned(NARROW), tmp_path, workers=2)
-    assert study.run(planned(NARROW), tmp_path).finished
+    assert study.run(planned(NARROW), tmp_path).runs
 
 
 class Killing(study.Classification):

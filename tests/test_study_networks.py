@@ -291,5 +291,3 @@ def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
     train(linear, tmp_path / "a", many)
     train(linear, tmp_path / "b", Recipe(epochs=1, batch_size=10))
     assert "Few steps" not in capsys.readouterr().out
-
-

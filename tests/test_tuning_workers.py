@@ -109,12 +109,6 @@ def test_the_results_are_written_by_one_process(
         assert ("searched" in folder.content) is results
 
 
-def test_the_worker_of_a_trial_is_noted(monkeypatch, tmp_path):
-    monkeypatch.setenv("CBAM_KERAS_WORKER", "2")
-    found = tuning_checks.search(tmp_path / "run", "grid", max_trials=1)
-    assert found.trials[0].worker == 2
-
-
 @pytest.mark.parametrize(
     ("algorithm", "ranges", "known"),
     [

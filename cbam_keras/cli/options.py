@@ -198,9 +198,7 @@ ON_EACH_NODE = (
     "KerasTuner's environment variables, see docs/guides/cluster.md"
 )
 GONE = {
-    **dict.fromkeys(
-        ("--chief", "--worker", "--address", "--id"), ON_EACH_NODE
-    ),
+    **dict.fromkeys(("--chief", "--worker", "--address", "--id"), ON_EACH_NODE),
     "--stages": "attention is at all places or at none; others are searched "
     "by a function of your own, --hypermodel",
 }

@@ -95,7 +95,7 @@ def first_networks(results: Any) -> dict[str, pathlib.Path]:
     """Returns the networks of the first seed that finished, by name."""
     return {
         outcome.variant: results.output / outcome.file
-        for outcome in results.details.finished
+        for outcome in getattr(results, "details", results).runs
         if outcome.seed == results.seeds[0]
     }
 

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _files, _terminal, comparison, data, study
 from cbam_keras.detection.evaluation import (
+    IMAGES,
     MEASURES,
-    arrays_of,
     detect_all,
     evaluate,
     plot_detections,
@@ -143,7 +142,7 @@ class DetectionResults(_terminal.Tabular):
         """Returns the results of a study of detectors."""
         measured = {key: results.compared(key) for key in HEADINGS}
         # Nothing of them is `None`.
-        finished: Sequence[Any] = results.finished
+        finished: Sequence[Any] = results.runs
         return cls(
             runs=[
                 DetectorRun(
@@ -243,7 +242,7 @@ def compare(
     The anchors are chosen from the training boxes of each seed. The detector
     after the last epoch is measured, once, on the test images. The output
     folder gets the files of `study.run`, and what the detectors of the first
-    seed find in some test images as `detections.png` and `detections.npz`.
+    seed find in some test images as `detections.png`.
 
     The same call given again resumes; with more seeds or kinds of attention
     it trains what is missing.
@@ -352,27 +351,18 @@ def _study(
 def _draw(task, results, folder):
     """Draws what the detectors of the first seed find, once."""
     seed = results.seeds[0]
-    files = {o.variant: o.file for o in results.finished if o.seed == seed}
+    files = {o.variant: o.file for o in results.runs if o.seed == seed}
     is_interrupted = len(results.outcomes) < len(results.variants) * len(
         results.seeds
     )
     if is_interrupted or folder.content.get("drawn") == [seed, *files]:
         return
     test = task.loaded.test
-    arrays = arrays_of(
-        test,
-        {
-            name: detect_all(
-                load_model(folder.path / file), test, test.batch_size
-            )
-            for name, file in files.items()
-        },
-    )
-    with _files.replacing(folder.path / "detections.npz") as beside:
-        np.savez_compressed(beside, **arrays)
+    found = {
+        name: detect_all(load_model(folder.path / file), test, IMAGES)
+        for name, file in files.items()
+    }
     title = f"{results.data}, {task.backbone}, seed {seed}"
-    figure = plot_detections(
-        arrays, task.loaded.class_names, title, test.records.images
-    )
+    figure = plot_detections(test, found, task.loaded.class_names, title)
     _files.write_figure(folder.path / "detections.png", figure)
     folder.add(drawn=[seed, *files])

@@ -378,12 +378,6 @@ class StudyFolder:
             )
         if kind != self.study.kind:
             raise self._refused(f"another run ({kind})")
-        if content.get("overwriting"):
-            raise ValueError(
-                f'The run in output="{self.path}" was being overwritten when '
-                "its process ended. Give overwrite=True again (--overwrite on "
-                "the command line)"
-            )
         return content
 
     def _compared(self, content):
@@ -471,12 +465,13 @@ class StudyFolder:
                         f"{error.holder}. Wait until it has ended, or choose "
                         "another folder"
                     ) from error
-            # Killed on the way, the rest must not be taken for a run.
-            self.content = {**self._new(), "overwriting": True}
-            # The files that are left must still be known as ours.
-            variants = {path.stem: {} for path in files}
-            variants |= self.settings["variants"]
-            self.content["settings"] = self.settings | {"variants": variants}
+            # Killed on the way, the rest must not be taken for a run, and the
+            # files that are left must still be known as ours.
+            for path in self.path.rglob(f"{CELLS}/*/"):
+                shutil.rmtree(path)
+            self.content = self._new()
+            with contextlib.suppress(Damaged):
+                self.content = self._read() | {"cells": []}
             self._write()
         folders = set()
         for path in files:

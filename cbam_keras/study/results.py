@@ -6,7 +6,7 @@ import os
 import pathlib
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _terminal, plotting
@@ -77,11 +77,6 @@ class Row(Measured):
     def test_accuracy(self) -> Any:
         """The mean of the values."""
         return self.mean
-
-    @property
-    def measured(self) -> Any:
-        """The row, if a training finished, otherwise `None`."""
-        return self if self.values else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,19 +172,9 @@ class Results(_terminal.Tabular):
         )
 
     @property
-    def details(self) -> "Results":
-        """The results themselves, as of an ablation."""
-        return self
-
-    @property
-    def finished(self) -> tuple[Outcome, ...]:
-        """The outcomes of trainings that finished."""
-        return tuple(o for o in self.outcomes if o.finished)
-
-    @property
     def runs(self) -> list[Outcome]:
-        """The outcomes of trainings that finished, as a list."""
-        return list(self.finished)
+        """The outcomes of trainings that finished."""
+        return [outcome for outcome in self.outcomes if outcome.finished]
 
     @property
     def rows(self) -> list[Row]:
@@ -221,7 +206,7 @@ class Results(_terminal.Tabular):
         """Returns a metric of a variant by seed, where it was measured."""
         return {
             outcome.seed: outcome.metrics[measure]
-            for outcome in self.finished
+            for outcome in self.runs
             if outcome.variant == variant
             and outcome.metrics.get(measure) is not None
         }
@@ -346,26 +331,44 @@ class Results(_terminal.Tabular):
             for row in self.rows
         ]
 
-    def _tables(self):
-        baseline = f' to "{self.baseline}"' if self.baseline else ""
-        columns = {
-            "network": "left",
-            "parameters": "right",
-            f"{self.measure_name} (%)": "right",
-            f"difference{baseline}": "right",
-            "s / epoch": "right",
+    def table(
+        self, digits: int = 2, further: Mapping[str, str] | None = None
+    ) -> list[dict[str, str]]:
+        """Returns a row of text per network, by heading.
+
+        `further` are headings by keys of the metrics.
+        """
+        measures = {
+            heading: found
+            for key, heading in (further or {}).items()
+            if (found := self.compared(key))
         }
-        cells = [
-            (
-                row.network,
-                "" if row.parameters is None else f"{row.parameters:,}",
-                row.mean_cell() if row.values else "; ".join(row.failures),
-                row.difference_cell(),
-                f"{row.seconds_per_epoch:.1f}" if row.seconds_per_epoch else "",
-            )
+        baseline = f' to "{self.baseline}"' if self.baseline else ""
+        return [
+            {
+                "network": row.network,
+                "parameters": f"{row.parameters:,}" if row.parameters else "",
+                f"{self.measure_name} (%)": row.mean_cell(digits)
+                if row.values
+                else "; ".join(row.failures),
+                f"difference{baseline}": row.difference_cell(digits),
+                **{
+                    heading: found[row.network].mean_cell(digits)
+                    if row.network in found
+                    else ""
+                    for heading, found in measures.items()
+                },
+                "s / epoch": f"{row.seconds_per_epoch:.1f}"
+                if row.seconds_per_epoch
+                else "",
+            }
             for row in self.rows
         ]
+
+    def _tables(self):
+        rows = self.table()
+        columns = {**dict.fromkeys(rows[0], "right"), "network": "left"}
         title = f"Results in {self.output}"
         if len(self.seeds) > 1:
             title += f", {len(self.seeds)} seeds"
-        yield columns, [cells], title
+        yield columns, [[list(row.values()) for row in rows]], title

@@ -97,7 +97,7 @@ def run(
     trainings = _Trainings(study, output, devices, tensorboard)
     folder = trainings.folder
     with contextlib.ExitStack() as stack:
-        stack.enter_context(devices.scope(output))
+        stack.enter_context(devices.scope())
         if overwrite:
             # Nothing is deleted for a network that does not fit.
             seed = study.seeds[0]
@@ -130,7 +130,7 @@ def run(
                 [variant.name for variant in study.variants],
                 study.seeds,
             )
-            if finish is not None and devices.writes and results.finished:
+            if finish is not None and devices.writes and results.runs:
                 with folder.locked():
                     finish(results, folder)
         return results

@@ -25,5 +25,3 @@ def check_tensorboard(tensorboard: Any) -> None:
 def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
     """Returns the callback that logs the training of a network."""
     return keras.callbacks.TensorBoard(str(folder / FOLDER / name))
-
-

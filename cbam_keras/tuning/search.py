@@ -61,17 +61,13 @@ class Classification(study.Classification):
 
 
 class Trials(Classification):
-    """Trials are compared by their validation images, not by those to test.
-
-    What is noted instead is the worker that trained.
-    """
+    """Trials are compared by their validation images, not by those to test."""
 
     measure = "val_accuracy"
     measure_name = "validation accuracy"
 
     def evaluate(self, model: keras.Model, data: Any) -> dict[str, Any]:
-        number = os.environ.get("CBAM_KERAS_WORKER")
-        return {"worker": int(number)} if number else {}
+        return {}
 
 
 class Search:

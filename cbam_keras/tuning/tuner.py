@@ -111,10 +111,7 @@ class Tuner(keras_tuner.Tuner):
                 folder.refresh()
                 settings = dict(folder.content["settings"])
                 settings["variants"] |= {name: variant.describe()}
-                workers = folder.content.get("workers", {})
-                if NAME in os.environ:
-                    workers = {**workers, name: os.environ[NAME]}
-                folder.add(settings=settings, workers=workers)
+                folder.add(settings=settings)
             number = list(settings["variants"]).index(name) + 1
             past = hp.values.get("tuner/initial_epoch", 0)
             after = f", from epoch {past} on" if past else ""
