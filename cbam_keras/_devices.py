@@ -228,18 +228,7 @@ class _Connection:
 
 
 def connect(distribute: bool | Distribution) -> None:
-    """Connects this process to the others, before it computes anything.
-
-    Does nothing the second time.
-
-    Args:
-        distribute: See `training.train`.
-
-    Raises:
-        TypeError: If it is neither a boolean nor a `Distribution`.
-        ValueError: If the backend does not support it.
-        RuntimeError: If the backend has computed something already.
-    """
+    """Connects this process to the others, before it computes anything."""
     if not isinstance(distribute, (bool, Distribution)):
         raise TypeError(
             "`distribute` must be True, False or a Distribution. Received: "

@@ -88,11 +88,7 @@ def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:
 
 @contextlib.contextmanager
 def writing_to(folder: pathlib.Path) -> Iterator[None]:
-    """Says what is safe, and how to resume, where nothing can be written.
-
-    Raises:
-        RuntimeError: If the disk is full or has become read-only.
-    """
+    """Says what is safe, and how to resume, where nothing can be written."""
     try:
         yield
     except OSError as error:
@@ -122,13 +118,7 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 class InUse(ValueError):
-    """Another process holds a lock.
-
-    Args:
-        path: Path of the lock, whose file names the process.
-        is_certain: Boolean, whether the operating system says so. Defaults to
-            `True`.
-    """
+    """Another process holds a lock."""
 
     def __init__(self, path: str | os.PathLike, is_certain: bool = True):
         self.holder = "another process"
@@ -153,12 +143,6 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     The operating system takes the lock from a process that ends, in whatever
     way, also on network file systems that support `flock`. Where there is no
     `flock`, the file itself counts, and a killed process leaves it behind.
-
-    Args:
-        path: Path of the lock, a file that exists only while it is held.
-
-    Raises:
-        InUse: If another process holds it.
     """
     file = _opened(path)
     try:

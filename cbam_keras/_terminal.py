@@ -84,17 +84,7 @@ def render(
     title: str | None = None,
     markdown: bool = False,
 ) -> str:
-    """Returns rows of strings as a table.
-
-    Args:
-        columns: Dictionary of headings to the alignment of their cells,
-            `"left"` or `"right"`.
-        sections: Groups of rows, between which a terminal shows a line.
-        title: String above the table. Defaults to `None`.
-        markdown: Boolean, whether to write Markdown, in which columns are as
-            wide as they need. Defaults to `False`, a table of at most 120
-            characters per line.
-    """
+    """Returns rows of strings as a table."""
     from rich import box, console, table
 
     terminal = console.Console(

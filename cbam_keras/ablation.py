@@ -294,14 +294,11 @@ def _spread(mean, deviation):
 
 
 class _TopFive(study.Classification):
-    """Classification, measured by its top-5 accuracy too.
-
-    With ten classes, top-5 is right by chance half of the time, so it is
-    measured for more.
-    """
+    """Classification, measured by its top-5 accuracy too."""
 
     def evaluate(self, model, data):
         measured = super().evaluate(model, data)
+        # With ten classes, it is right by chance half of the time.
         if len(data.class_names) > 10:
             measured["top5_accuracy"] = _top5_accuracy(model, data)
         return measured
@@ -472,7 +469,7 @@ def _check_tables(tables):
 def _finish(results, folder, tables, network):
     """Writes the tables and the figure."""
     ablation = results_of(results, tables, network)
-    folder.add(verdict=results.verdict, tables=tables)
+    folder.add(tables=tables)
     if not ablation.rows:
         return
     for name, text in (

@@ -1,10 +1,8 @@
 """A network without attention, with SE and with CBAM, compared."""
 
-import dataclasses
 import functools
 import inspect
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,24 +20,7 @@ BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison(study.Results):
-    """Networks compared under equal conditions; prints as a table.
-
-    `to_dataframe()` has a row per network, with the columns of
-    `study.Results`, which has all other attributes.
-
-    Attributes:
-        command: String, the command that draws where the networks look;
-            `None` if the images have no name or path.
-    """
-
-    command: str | None = None
-
-    def __str__(self) -> str:
-        if self.command is None:
-            return super().__str__()
-        return f"{super().__str__()}\n\nTo see where they look:\n{self.command}"
+Comparison = study.Results
 
 
 def compare(
@@ -128,7 +109,7 @@ def compare(
     if output is None:
         label = planned.settings["model"]
         output = study.default_output("train", planned.task.name, label)
-    results = study.run(
+    return study.run(
         planned,
         output,
         resume=resume,
@@ -138,10 +119,6 @@ def compare(
         tensorboard=tensorboard,
         finish=_draw,
     )
-    command = None
-    if isinstance(images, str | os.PathLike) or getattr(images, "source", None):
-        command = shlex.join(["cbam-keras", "explain", str(results.output)])
-    return Comparison(**vars(results), command=command)
 
 
 def _draw(results, folder):
@@ -227,12 +204,7 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
 
 
 def network_of(model: Any) -> tuple[Any, str]:
-    """Returns a function of a dataset and `attention`, and what to call it.
-
-    Raises:
-        ValueError: If there is no network of that name.
-        TypeError: If it is neither a name nor a function.
-    """
+    """Returns a function of a dataset and `attention`, and what to call it."""
     if isinstance(model, str):
         return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
     if not callable(model) or isinstance(model, keras.layers.Layer):

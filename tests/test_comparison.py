@@ -163,12 +163,10 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
 
 
-def test_arrays_are_compared_without_a_command(tmp_path):
+def test_arrays_are_compared(tmp_path):
     images = (np.zeros((40, 8, 8, 1), "uint8"), np.arange(40) % 2)
     results = compared_below(tmp_path, attentions=["se"], images=images)
     assert results.output.parts[-2:] == ("runs", "train-arrays-tiny")
-    assert results.command is None
-    assert "To see where they look" not in str(results)
     model = keras.saving.load_model(results.output / "se.keras")
     shapes = (model.input_shape, model.output_shape)
     assert shapes == ((None, 8, 8, 1), (None, 2))
@@ -179,7 +177,7 @@ def test_arrays_are_compared_without_a_command(tmp_path):
 
 def test_loaded_images_have_one_seed(tmp_path):
     images = data.load("mnist5k", batch_size=35)
-    assert compare("se", images=images, output=tmp_path).command
+    assert compare("se", images=images, output=tmp_path).runs
     with pytest.raises(TypeError, match="each seed splits them differently"):
         compare(["none"], images=images, seeds=2, output=tmp_path)
 
@@ -209,11 +207,6 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
 
 
 # What is printed.
-
-
-def test_the_command_explains_the_networks(compared):
-    assert compared.command in str(compared)
-    assert compared.command == "cbam-keras explain runs/train-mnist5k-tiny"
 
 
 def test_a_comparison_is_json(compared):

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import cbam_keras
-from cbam_keras import ablation, comparison, detection, study
+from cbam_keras import ablation, detection, study
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -37,10 +37,6 @@ def of_study(seeds=(0, 7)):
     )
 
 
-def of_comparison():
-    return comparison.Comparison(**vars(of_study()), command=None)
-
-
 def of_search():
     from cbam_keras import tuning
 
@@ -57,7 +53,6 @@ def of_search():
             parameters=9000,
             macs=10**6,
             seconds=1.0,
-            worker=None,
         )
         for number, ratio in enumerate((16, 4), 1)
     )
@@ -105,7 +100,6 @@ def of_audit():
     ("make", "column", "values"),
     [
         (of_study, "mean", [0.85, 0.9, 0.87]),
-        (of_comparison, "seeds", [2, 2, 2]),
         (of_search, "reduction_ratio", [16, 4]),
         (of_ablation, "top1_error_seed_1", [16.0]),
         (of_detection, "map50", [0.6]),

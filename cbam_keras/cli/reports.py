@@ -30,10 +30,7 @@ def reported(options: argparse.Namespace) -> Iterator[None]:
 
 
 def write_report(folder: pathlib.Path) -> bool:
-    """Writes the report of a folder, or warns that it cannot.
-
-    Returns whether it is written.
-    """
+    """Writes the report of a folder, or warns that it cannot."""
     try:
         report.write(folder)
         return True

@@ -117,18 +117,7 @@ def _run(
     shown: Callable[[Any], Any] = lambda results: results,
     explained: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Runs what a command asks for, and prints the result; or estimates it.
-
-    Args:
-        options: The command line.
-        start: Function that runs, and returns results.
-        estimate: Function that returns an estimate, for `--dry-run`.
-        recipe: The recipe that the command line changes.
-        arguments: Arguments of the two functions that are not options.
-        shown: Function of the results that returns what is printed.
-        explained: Function of the results that returns the networks to
-            explain for the report, or `None`.
-    """
+    """Runs what a command asks for, and prints the result; or estimates it."""
     if options.seeds not in (None, 1) and vars(options).get("seed") is not None:
         raise ValueError(
             "Several seeds are counted from 0, so `seed` is for one. "

@@ -27,11 +27,9 @@ def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
 def flip_and_crop(
     images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
 ) -> np.ndarray:
-    """Flips and shifts a batch, each image by its draws `(B, 3)`.
-
-    In place of Keras' layers: `RandomFlip` draws for a whole batch, of which
-    a process may hold some rows, and `RandomCrop` crops all images alike.
-    """
+    """Flips and shifts a batch, each image by its draws `(B, 3)`."""
+    # Keras' `RandomFlip` draws for a whole batch, of which a process may hold
+    # some rows, and its `RandomCrop` crops all images alike.
     if "crop" in augment:
         height, width = images.shape[1:3]
         margins = height // SHIFT, width // SHIFT

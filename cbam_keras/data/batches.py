@@ -60,10 +60,7 @@ class Batches(keras.utils.PyDataset):
         return shard
 
     def _take_share(self, index, count, devices):
-        """Sets the positions in an epoch that each batch of a process reads.
-
-        Positions from the number of images on are copies.
-        """
+        """Sets the positions in an epoch that each batch of a process reads."""
         # Every batch divides by the devices: training drops images for that,
         # others in each epoch, evaluation repeats some.
         total = len(self.records) // devices * devices

@@ -67,30 +67,16 @@ class ImageData:
         return iter((self.train, self.validation, self.test))
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets which epoch comes next, from 0, as a resumed run needs it.
-
-        Order and augmentation of an epoch depend only on the seed and on the
-        number of the epoch.
-        """
+        """Sets which epoch comes next, from 0, as a resumed run needs it."""
         if self.batch_size is not None:
             self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, Any]:
-        """Returns a description of the dataset, as plain JSON values.
-
-        Stored with a run and checked when the run is resumed.
-        """
+        """Returns a description of the dataset, as plain JSON values."""
         return describe(self)
 
     def sharded(self, index: int, count: int, devices: int) -> "ImageData":
-        """Returns the shard of each batch that one of several processes reads.
-
-        All `count` processes together read the batches of a single process, in
-        the same order and with the same augmentation. Every batch divides by
-        `devices`, the number of devices of all processes: training leaves out
-        up to `devices - 1` images, different ones each epoch; validation and
-        test repeat images, with zero in the sample weights that they get.
-        """
+        """Returns the shard of each batch that one of several processes reads."""
         shards = {
             split: getattr(self, split).sharded(index, count, devices)
             for split in self.sizes

@@ -46,12 +46,7 @@ def detect_all(
 def evaluate(
     records: Records, detections: np.ndarray, classes: int
 ) -> dict[str, float | None]:
-    """Returns the mean average precision of detections over the classes.
-
-    A dictionary of `MEASURES` to numbers in [0, 1], or `None` where there are
-    no objects to find. Detections of ignored objects count neither for nor
-    against.
-    """
+    """Returns the mean average precision of detections over the classes."""
     cocoeval = _checks.require("pycocotools.cocoeval", extra="detect")
     # It prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):

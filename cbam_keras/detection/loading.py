@@ -70,11 +70,7 @@ class DetectionData:
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets which epoch comes next, as a resumed run needs it.
-
-        Args:
-            epoch: Integer from 0.
-        """
+        """Sets which epoch comes next, as a resumed run needs it."""
         self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, Any]:

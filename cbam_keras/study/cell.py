@@ -63,21 +63,17 @@ class Outcome:
         message: String, what went wrong, or `None`.
         traceback: String, where it went wrong, or `None`.
         parameters: Integer, its trainable parameters, or `None`.
-        macs: Integer, its multiply-accumulates for one image, or `None`
-            where they cannot be counted.
-        metrics: Dictionary of what was measured: on the test data, and in
-            the best epoch. Empty unless finished. `test_accuracy` and
+        macs: Integer, its multiply-accumulates for one image, or `None`.
+        metrics: Dictionary of what was measured, on the test data and in the
+            best epoch; empty unless finished. `test_accuracy` and
             `best_validation_accuracy` are attributes, too.
-        best_epoch: Integer from 1, the epoch that was measured: the one of
-            the highest validation accuracy (of several, the one with the
-            lowest validation loss), without validation the last. `None`
-            unless finished.
-        seconds_per_epoch: Number, the median over the epochs after the
-            first, which compiles; training and validation. `None` without
-            epochs.
+        best_epoch: Integer from 1, the epoch that was measured: that of the
+            highest validation accuracy (of several, of the lowest loss),
+            without validation the last. `None` unless finished.
+        seconds_per_epoch: Number, the median over the epochs after the first,
+            which compiles. `None` without epochs.
         seconds: Number, of training and validation.
-        file: String, the `.keras` file in the output folder that holds the
-            network after `best_epoch`, or `None`.
+        file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
     """
@@ -147,21 +143,6 @@ def train_cell(
     A network that cannot be built, diverges, runs out of memory or is over
     the budget gives an outcome with that status, and no error. A signal, a
     full disk and another process that has ended are errors.
-
-    Args:
-        study: A `Study`.
-        variant: One of its variants.
-        seed: Integer.
-        data: What the task loads for that seed.
-        folder: Path of a folder for the checkpoints, see `best_file`.
-        epochs: Integer, the epoch to train to, if not that of the recipe.
-        announce: Function that gets the number of parameters and of finished
-            epochs before the training starts.
-        after_epoch: Function that gets the state after each epoch.
-        callbacks: Function that takes the network and returns callbacks.
-        on_error: Function that gets an exception that became the outcome
-            `"error"`.
-        devices: The `Devices` that share the images.
     """
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.epochs if epochs is None else epochs

@@ -60,10 +60,7 @@ _caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
 def started_by(
     command: str | None, on_end: Callable[[pathlib.Path], Any] | None
 ) -> Iterator[None]:
-    """Context of runs that a command starts, which is noted in the results.
-
-    `on_end` gets the folder of each run when it ends, is interrupted or fails.
-    """
+    """Context of runs that a command starts, which is noted in the results."""
     token = _caller.set((command, on_end))
     try:
         yield
@@ -78,13 +75,6 @@ class StudyFolder:
     been trained, `.cells` the checkpoints of those under training. Several
     processes may work in one folder: each claims a cell before it trains it,
     and holds the lock of the folder while it writes beside `.cells`.
-
-    Args:
-        output: Path of the folder.
-        study: A `Study`.
-        data: What its task loads for the first seed.
-        writes: Boolean. Of several processes that train one network, one
-            writes.
     """
 
     def __init__(
@@ -120,15 +110,7 @@ class StudyFolder:
     def opened(
         self, *, resume: bool = True, overwrite: bool = False, retry=True
     ) -> Iterator[None]:
-        """Begins, resumes or joins the run in the folder.
-
-        `retry` says whether what failed is to be trained again.
-
-        Raises:
-            ValueError: If the folder cannot be written to, or what is in it
-                be neither resumed nor overwritten.
-            RuntimeError: If the disk is full or becomes read-only later.
-        """
+        """Begins, resumes or joins the run in the folder."""
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
@@ -193,10 +175,7 @@ class StudyFolder:
     def record(
         self, outcome: Outcome, best: pathlib.Path | None = None
     ) -> None:
-        """Adds an outcome, and deletes the checkpoints of its cell.
-
-        A copy of `best`, the file of the network to keep, is put in the folder.
-        """
+        """Adds an outcome, and deletes the checkpoints of its cell."""
         if not self.writes:
             return
         key = outcome.variant, outcome.seed

@@ -46,13 +46,11 @@ class Row(Measured):
         pairs: Integer, over how many seeds the difference is.
         network: String, the name of the variant; `variant` is the same.
         seeds: Tuple of integers, the seeds with which its training finished.
-        parameters: Integer, its trainable parameters, or `None`.
-        macs: Integer, its multiply-accumulates for one image, or `None`.
+        parameters, macs: See `Outcome`.
         validation_accuracy: Number in [0, 1], the mean over the seeds of the
             best validation accuracy, or `None`.
         seconds_per_epoch: Number, the median over the seeds, or `None`.
-        failures: Tuple of strings, how the trainings ended that did not
-            finish.
+        failures: Tuple of strings, how other trainings ended.
     """
 
     network: str = ""
@@ -148,10 +146,7 @@ class Results(_terminal.Tabular):
         variants: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> "Results":
-        """Returns the results of these variants and seeds, or of all.
-
-        `content` is what `results.json` holds in the folder `path`.
-        """
+        """Returns the results of these variants and seeds, or of all."""
         variants = tuple(variants or content["settings"]["variants"])
         seeds = tuple(seeds or content["seeds"])
         cells = [Outcome(**cell) for cell in content["cells"]]
@@ -212,10 +207,7 @@ class Results(_terminal.Tabular):
         }
 
     def compared(self, measure: str | None = None) -> dict[str, Measured]:
-        """Returns a metric over the seeds, for each variant that has it.
-
-        `measure` is a key of the metrics, by default that of the study.
-        """
+        """Returns a metric over the seeds, for each variant that has it."""
         measure = measure or self.measure
         baseline = self.values(self.baseline, measure)
         # Other measures are no fractions of the images.
@@ -234,11 +226,7 @@ class Results(_terminal.Tabular):
         return compared
 
     def plot(self) -> Any:
-        """Returns a `matplotlib.figure.Figure` of means, seeds and intervals.
-
-        An interval is that of the difference, drawn from the mean of the
-        baseline: where it does not touch that line, it excludes zero.
-        """
+        """Returns a `matplotlib.figure.Figure` of means, seeds and intervals."""
         rows: list[Any] = [row for row in self.rows if row.values]
         names = [row.network for row in rows]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
@@ -334,10 +322,7 @@ class Results(_terminal.Tabular):
     def table(
         self, digits: int = 2, further: Mapping[str, str] | None = None
     ) -> list[dict[str, str]]:
-        """Returns a row of text per network, by heading.
-
-        `further` are headings by keys of the metrics.
-        """
+        """Returns a row of text per network, by heading."""
         measures = {
             heading: found
             for key, heading in (further or {}).items()

@@ -137,10 +137,7 @@ def run(
 
 
 def _run_workers(trainings, workers):
-    """Trains what is missing by several processes, and waits for them.
-
-    A worker that dies is not started again: its network goes to another one.
-    """
+    """Trains what is missing by several processes, and waits for them."""
     study, folder = trainings.study, trainings.folder
     payload = payload_of(
         functools.partial(

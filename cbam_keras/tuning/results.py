@@ -281,10 +281,7 @@ def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
 
 
 def keep_networks(folder: Any, count: int) -> Any:
-    """Deletes the networks of all but the best trials, within `locked`.
-
-    Returns the trials by their names.
-    """
+    """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
     trials = trials_in(folder.content)
     best = ranked(trials.values())[:count]
@@ -471,10 +468,7 @@ def _code(layer):
 
 
 def _verdict(search, trials, confirmed, chosen, missing):
-    """Returns whether attention improves accuracy, in a sentence or two.
-
-    Empty if no hyperparameter is named `"attention"`.
-    """
+    """Returns whether attention improves accuracy, in a sentence or two."""
     if not any("attention" in trial.values for trial in trials):
         return ""
     if not search.seeds:

@@ -451,10 +451,7 @@ def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
 
 
 def _hyperband(most):
-    """Returns the trials of Hyperband, and their epochs in all.
-
-    Of brackets and rounds as in Li et al., 2018, KerasTuner rounds so.
-    """
+    """Returns the trials of Hyperband, and their epochs in all."""
     trials = epochs = 0
     for bracket in range(1 + int(math.log(most, 3))):
         size = math.ceil(1 + math.log(most, 3)) / (bracket + 1)

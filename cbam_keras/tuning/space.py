@@ -64,10 +64,7 @@ def count_points(space: Any) -> int:
 
 
 def controls(space: Any) -> list[dict[str, Any]]:
-    """Returns the points that a search over attention begins with.
-
-    No attention, SE, and CBAM nearest to the paper's, as far as they exist.
-    """
+    """Returns the points that a search over attention begins with."""
     kinds = kinds_of(space)
     return [
         point(space, attention=kind).values
@@ -99,10 +96,7 @@ def grid(space: Any) -> Iterator[dict[str, Any]]:
 
 
 def shuffled(space: Any, seed: int) -> list[dict[str, Any]]:
-    """Returns all points in a random order, controls or defaults first.
-
-    So each kind of attention comes as often as it has combinations.
-    """
+    """Returns all points in a random order, controls or defaults first."""
     first = controls(space) or [point(space).values]
     others = [values for values in grid(space) if values not in first]
     random.Random(seed).shuffle(others)
@@ -137,10 +131,7 @@ def name_of(values: Mapping[str, Any]) -> str:
 
 
 def label(values: Mapping[str, Any]) -> str:
-    """Returns the values of a trial in a few words.
-
-    What is as in the paper's layer is left out, except `r` and `k`.
-    """
+    """Returns the values of a trial in a few words."""
     words = []
     # The learning rate, which every trial has, last.
     for name in sorted(values, key=lambda name: name == "learning_rate"):

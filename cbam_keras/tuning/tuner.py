@@ -181,11 +181,7 @@ def _oracle_of(search):
 
 
 def run_workers(call: Any, output: Any, workers: int) -> None:
-    """Runs the trials by KerasTuner's chief and workers, and waits for them.
-
-    A worker that dies is started again under its name, and goes on with its
-    trial.
-    """
+    """Runs the trials by KerasTuner's chief and workers, and waits for them."""
     payload = study.payload_of(
         functools.partial(call, output=output, overwrite=False, workers=1)
     )
