@@ -229,11 +229,6 @@ class _Connection:
 
 def connect(distribute: bool | Distribution) -> None:
     """Connects this process to the others, before it computes anything."""
-    if not isinstance(distribute, (bool, Distribution)):
-        raise TypeError(
-            "`distribute` must be True, False or a Distribution. Received: "
-            f"distribute={distribute!r}"
-        )
     backend = keras.backend.backend()
     if distribute and backend not in ("tensorflow", "jax"):
         raise ValueError(

@@ -234,26 +234,3 @@ def test_each_seed_has_the_result_of_a_plain_call(seeded, tmp_path):
         if row["network"] == "none"
     }
     assert losses[3] == loss != losses[0]
-
-
-def test_rows_have_intervals_over_seeds(seeded):
-    assert seeded.seeds == (3, 0)
-    row = seeded.rows[1]
-    assert row.test_accuracies == row.values and len(row.values) == 2
-    assert row.test_accuracy == row.mean == np.mean(row.values)
-    assert row.interval is not None
-    text = str(seeded)
-    assert "2 seeds" in text and "over 2 seeds" in seeded.verdict
-    assert row.difference_cell() in text
-    frame = seeded.to_dataframe()
-    assert list(frame["variant"]) == ["none", "se"]
-    assert (frame["low"][1], frame["high"][1]) == row.interval
-
-
-def test_seeds_share_a_folder(seeded):
-    assert seeded.output.name == "train-mnist5k-tiny"
-    assert [run.file for run in seeded.runs] == [
-        *("none-seed3.keras", "se-seed3.keras"),
-        *("none-seed0.keras", "se-seed0.keras"),
-    ]
-    assert all((seeded.output / run.file).is_file() for run in seeded.runs)

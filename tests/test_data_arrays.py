@@ -265,10 +265,6 @@ def test_a_wrong_argument_is_named(argument, value, error, message):
     [
         ({"data_dir": "x"}, "`data_dir` and .* only for .*data_dir=x"),
         ({"manual_dir": "x"}, "`data_dir` and .* only for .*manual_dir=x"),
-        (
-            {"augment": ("crop", "random_resized_crop")},
-            'one of "crop" and "random_resized',
-        ),
         ({"augment": "flip", "batch_size": None}, "needs batches.*size=None"),
         ({"boxes": True, "augment": "flip"}, "`boxes` need images as they"),
         ({"boxes": True}, '`boxes` need digits.* "arrays"'),

@@ -292,10 +292,3 @@ def test_evaluation_counts_every_image_once():
         )
         # Copies, not zeros: batch normalization sees them, if nothing else.
         assert images.std(axis=(1, 2, 3)).min() > 0
-
-
-# Not as many in each process, not a divisor, more than training images.
-@pytest.mark.parametrize("devices", [1, 6, 64])
-def test_batches_that_cannot_be_shared_are_refused(devices):
-    with pytest.raises(ValueError, match=f"Each device .*devices={devices}"):
-        _load(batch_size=64).sharded(0, 2, devices)

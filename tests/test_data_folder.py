@@ -230,24 +230,6 @@ def test_images_are_turned_as_the_camera_was_held(tmp_path, byte_order):
         np.testing.assert_array_equal(image, turn(stored))
 
 
-def test_random_crops_are_taken_from_the_upright_image(tmp_path):
-    # Black above, white below, and stored lying on its side.
-    stored = np.zeros((40, 80, 3), "uint8")
-    stored[:, 40:] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    names = ("0.jpg", "1.jpg", "2.jpg")
-    _save(tmp_path, dict.fromkeys(names, Image.fromarray(stored)), exif=exif)
-    loaded = data.load(
-        tmp_path, batch_size=2, image_size=32, augment="random_resized_crop"
-    )
-    images, _ = epoch(loaded.train)[0]
-    # Whole levels, as in memory.
-    np.testing.assert_array_equal(images, np.round(images))
-    # Each row is of one level, but for the transform of JPEG.
-    assert np.ptp(images, axis=2).max() < 60
-
-
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_damaged_orientation_leaves_the_image_as_it_is(tmp_path):
     exif = b"Exif\0\0MM\0*\xff\xff\xff\xff"

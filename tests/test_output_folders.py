@@ -139,14 +139,6 @@ def test_nothing_is_overwritten_for_a_mistake(options, message, whole):
     assert files(output) == before
 
 
-@pytest.mark.parametrize("option", ["resume", "overwrite"])
-@every_program
-def test_resume_and_overwrite_are_booleans(name, option, tmp_path):
-    with pytest.raises(TypeError, match=f"`{option}` must be True or False"):
-        call(name, tmp_path / "run", **{option: 1})
-    assert not (tmp_path / "run").exists()
-
-
 # Several processes. A lock belongs to an open file, so a call within another
 # one stands for another process, which a subprocess shows in test_files.py.
 

@@ -357,7 +357,6 @@ SAME = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
 @pytest.mark.parametrize("name", SAME)
 def test_python_and_the_command_resume_each_other(
     name, tmp_path, monkeypatch, capsys
@@ -378,7 +377,6 @@ def test_python_and_the_command_resume_each_other(
     assert weights(folder) == before
 
 
-@pytest.mark.filterwarnings("ignore:The averages of batch:UserWarning")
 def test_an_interrupted_command_has_its_page_and_the_line_that_resumes_it(
     tmp_path,
 ):

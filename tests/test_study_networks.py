@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import re
-import sys
 
 import keras
 import numpy as np
@@ -186,8 +185,6 @@ def test_a_network_for_any_size_fits(tmp_path):
     ("options", "message"),
     [
         ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),
-        ({"output": None}, "`output` must be the"),
-        ({"distribute": 2}, "`distribute` must be True, False or a Distri"),
         (
             {"recipe": Recipe(mixed_precision="float16")},
             '`mixed_precision` decides how.*model "linear"',
@@ -218,13 +215,6 @@ def test_plain_values_are_taken_from_numpy_and_tuples(tmp_path):
     settings["rate"] = object()
     with pytest.raises(TypeError, match="be plain"):
         call()
-
-
-def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
-        train(linear, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 # Images.

@@ -44,7 +44,6 @@ def lambda_model(hp):
         ({"confirm": -1}, ValueError, "`confirm` must be a positive"),
         ({"keep": 0}, ValueError, "`keep` must be a positive integer"),
         ({"tensorboard": "yes"}, TypeError, "`tensorboard` must be True"),
-        ({"output": 3}, TypeError, "`output` must be the path of a folder"),
         ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
         ({"hypermodel": OwnLoop()}, TypeError, "`fit` .* would not be called"),
         (
@@ -70,12 +69,6 @@ def test_wrong_arguments_are_reported(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         tuning_checks.search(output, **given)
     assert not (tmp_path / "run").exists()
-
-
-def test_tensorboard_needs_tensorflow(tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match="needs the TensorFlow backend"):
-        tuning_checks.search(tmp_path / "run", tensorboard=True)
 
 
 def test_data_options_are_for_data_by_name(tmp_path):

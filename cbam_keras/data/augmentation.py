@@ -16,11 +16,6 @@ def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(augment, Sequence) and not augment:
         return ()
     chosen = _checks.subset("augment", augment, AUGMENTATIONS)
-    if {"crop", "random_resized_crop"} <= set(chosen):
-        raise ValueError(
-            '`augment` takes one of "crop" and "random_resized_crop", not '
-            f"both. Received: augment={augment!r}"
-        )
     return tuple(name for name in AUGMENTATIONS if name in chosen)
 
 

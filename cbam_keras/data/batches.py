@@ -66,12 +66,6 @@ class Batches(keras.utils.PyDataset):
         total = len(self.records) // devices * devices
         if total < len(self.records) and self.seed is None:
             total += devices
-        if not total or self.batch_size % devices or devices % count:
-            raise ValueError(
-                "Each device needs its part of each batch, and each process "
-                f"as many devices. Received: {devices=}, {count=}, "
-                f"batch_size={self.batch_size}, {len(self.records)} images"
-            )
         self.batches = []
         for start in range(0, total, self.batch_size):
             batch = np.arange(start, min(start + self.batch_size, total))

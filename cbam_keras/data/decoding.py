@@ -206,7 +206,7 @@ def crop(
 
 
 def readable(source: Source) -> Source:
-    """Returns encoded images that can be read, with their shape and channels."""
+    """Returns encoded images that can be read, with shape and channels."""
     splits, skipped, heads = {}, [], set[Any]()
     for split, records in source.splits.items():
         found = headers(records.images, f"Reading headers of {split}")

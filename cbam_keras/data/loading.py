@@ -76,7 +76,7 @@ class ImageData:
         return describe(self)
 
     def sharded(self, index: int, count: int, devices: int) -> "ImageData":
-        """Returns the shard of each batch that one of several processes reads."""
+        """Returns the part of each batch that one process of several reads."""
         shards = {
             split: getattr(self, split).sharded(index, count, devices)
             for split in self.sizes

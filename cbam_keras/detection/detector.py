@@ -110,11 +110,6 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         as it sees a second batch size.
         """
         images = keras.ops.convert_to_numpy(images)
-        if not _checks.fits(self.inputs[0].shape, images.shape):
-            raise ValueError(
-                f"`images` must be of shape {self.inputs[0].shape}. Received: "
-                f"images.shape={images.shape}"
-            )
         if images.max(initial=0) <= 1 and images.any():
             _checks.warn(
                 "`images` must be in [0, 255], as in training. Received: "

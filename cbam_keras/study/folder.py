@@ -80,7 +80,7 @@ class StudyFolder:
     def __init__(
         self, output: Any, study: Study, data: Any, *, writes: bool = True
     ):
-        self.path = folder_path(output)
+        self.path = pathlib.Path(output)
         self.study = study
         self.writes = writes
         self.content: dict[str, Any] = {}
@@ -494,16 +494,6 @@ def history_rows(
         for outcome in outcomes
         for row in outcome.history
     ]
-
-
-def folder_path(output: Any) -> pathlib.Path:
-    """Returns `output` as a path, or raises if it cannot be one."""
-    if not isinstance(output, (str, os.PathLike)):
-        raise TypeError(
-            "`output` must be the path of a folder. Received: "
-            f"output={output!r}"
-        )
-    return pathlib.Path(output)
 
 
 def default_output(command: str, data: str, model: str) -> pathlib.Path:

@@ -12,7 +12,7 @@ from typing import Any
 from cbam_keras import _terminal, plotting
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.content import DAMAGE, RESULTS, read_content
-from cbam_keras.study.folder import folder_path, history_rows
+from cbam_keras.study.folder import history_rows
 from cbam_keras.study.statistics import Measured, verdict
 
 # What `json` holds of each training.
@@ -128,7 +128,7 @@ class Results(_terminal.Tabular):
         Raises:
             ValueError: If it holds none, or if they are damaged.
         """
-        path = folder_path(folder)
+        path = pathlib.Path(folder)
         try:
             return cls.of(path, read_content(path))
         except DAMAGE as error:
@@ -226,7 +226,7 @@ class Results(_terminal.Tabular):
         return compared
 
     def plot(self) -> Any:
-        """Returns a `matplotlib.figure.Figure` of means, seeds and intervals."""
+        """Returns a matplotlib figure of means, seeds and intervals."""
         rows: list[Any] = [row for row in self.rows if row.values]
         names = [row.network for row in rows]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)

@@ -83,12 +83,6 @@ def run(
             f"several devices. Received: workers={workers}, "
             f"distribute={distribute!r}"
         )
-    if workers > 1 and getattr(study.task, "is_loaded", False):
-        raise TypeError(
-            "The data must not be loaded yet, since each worker loads them. "
-            "Give their name, path or arrays. Received: data loaded already, "
-            f"workers={workers}"
-        )
     check_tensorboard(tensorboard)
     if len(study.seeds) > 1:
         # Needed only at the end, but checked before any work.

@@ -146,8 +146,6 @@ def judge(
     digits: int = 2,
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
-    if measured.difference is None:
-        raise ValueError("The baseline is not compared with itself.")
     points = 100 * measured.difference
     differs = (
         f"{network} differs from {baseline} by {points:+.{digits}f} points of "

@@ -30,7 +30,6 @@ class Variant:
 
     Raises:
         ValueError: If the name is not a valid file name.
-        TypeError: If `build` is not callable.
     """
 
     name: str
@@ -40,12 +39,6 @@ class Variant:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not callable(self.build):
-            raise TypeError(
-                "`build` must be a function that takes the data and returns a "
-                f"keras.Model. Received: build={self.build!r} for the "
-                f'variant "{self.name}"'
-            )
 
     def describe(self) -> dict[str, Any]:
         """Returns what a resumed run must agree in."""
