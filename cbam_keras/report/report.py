@@ -363,7 +363,6 @@ def _explained_images(page, folder, content):
     summary, count = content["summary"], len(content["images"])
     page.title = f"Explanation: {', '.join(content['models'])}"
     page.question = "Where do the networks look, and are they right?"
-    known = [row for row in content["images"] if row["true_class"] is not None]
     page.verdict = f"{count} images are explained."
     known = [row for row in content["images"] if row["true_class"] is not None]
     if known:

@@ -146,7 +146,7 @@ def judge(
     digits: int = 2,
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
-    points = 100 * measured.difference
+    points = 100 * (measured.difference or 0)
     differs = (
         f"{network} differs from {baseline} by {points:+.{digits}f} points of "
         f"{measure}"

@@ -112,15 +112,13 @@ class SearchResults(_terminal.Tabular):
             training of that configuration which validates best.
         output: Path of the folder with all files.
         confirmation: Tuple of `Confirmed`: no attention, SE, and the best
-            few others, as far as they are in the space; empty without
-            confirmation.
+            few others, as far as they are in the space.
         verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
-            of `best`. Empty without attention, and if the search was not over
-            a `CBAMHyperModel`.
+            of `best`, if the search was over a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or `None` without
-            attention. Empty if the search was not over a `CBAMHyperModel`.
+            attention; empty if the search was over something else.
     """
 
     trials: tuple[Trial, ...]

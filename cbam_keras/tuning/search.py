@@ -255,14 +255,12 @@ def search(
     What `cbam-keras tune` runs. Every trial is trained by the recipe, with
     its seed. The first trials are no attention, squeeze-and-excitation, and
     CBAM nearest to the paper's, as far as they are in the space; then the
-    algorithm chooses. A trial that exceeds the budget, runs out of memory,
-    diverges or fails is recorded with that status, and the search goes on.
+    algorithm chooses. Trials that fail are recorded, see `study.run`.
 
     The highest of many accuracies is partly luck. So the two best
     configurations, no attention and SE are then trained again from fresh
-    seeds, which decide the initial weights and the split into training and
-    validation images. The configuration that validates best over these seeds
-    is compared with no attention on the test images, paired by seed.
+    seeds. The configuration that validates best over these seeds is compared
+    with no attention on the test images, paired by seed.
 
     The same call given again resumes, or returns the results; see
     `training.train`. Only the best trials keep their networks, as
@@ -275,12 +273,11 @@ def search(
     Args:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
             or a function that takes `keras_tuner.HyperParameters` and
-            returns a `keras.Model`. A model of one of the latter that comes
-            compiled keeps its optimizer and loss, others are compiled by the
-            recipe. Defaults to `None`, which means `CBAMHyperModel()`.
-        images: What `cbam_keras.data.load` takes, or what it returned. See
-            `training.train`. The fresh seeds of the confirmation split again
-            what is not loaded yet. Defaults to `"crowded_mnist"`.
+            returns a `keras.Model`. One of the latter that comes compiled
+            keeps its optimizer and loss. Defaults to `None`, which means
+            `CBAMHyperModel()`.
+        images: See `training.train`. Fresh seeds split again what is not
+            loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
             which means that of `comparison.compare`, with one epoch.
         algorithm: `"random"` (no combination twice, so all of a small space;
@@ -300,21 +297,16 @@ def search(
             image, see `profile_model`. Defaults to `None`.
         confirm: Integer from 0, how many fresh seeds the best configurations
             and the controls are trained with again; those after the seed of
-            the recipe. May be changed when the search is called again. An
-            interval needs at least 2. `0` skips the confirmation; the verdict
-            then says that there is no evidence. Defaults to `3`.
-        keep: Positive integer, how many of the best trials keep the network
-            of their best epoch. Defaults to `3`.
+            the recipe. May be changed when the search is called again.
+            Defaults to `3`.
+        keep: Positive integer, how many of the best trials keep their
+            network. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
             Defaults to `None`, which means `runs/tune-<images>-<model>`.
-        resume: Boolean. `False` refuses a folder that holds a run. Defaults
-            to `True`.
-        overwrite: Boolean, whether to start again, see `training.train`.
-            Defaults to `False`.
-        workers: Positive integer, how many processes train at a time, see
-            `study.run`. Defaults to `1`.
-        tensorboard: Boolean, whether to write logs for TensorBoard, under
-            TensorFlow. Defaults to `False`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        tensorboard: See `study.run`. Defaults to `False`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
 
