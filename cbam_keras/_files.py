@@ -1,6 +1,7 @@
 """Files written whole, damaged files renamed, locks between processes."""
 
 import contextlib
+import csv
 import datetime
 import errno
 import json
@@ -9,7 +10,7 @@ import pathlib
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cbam_keras import _checks
@@ -58,6 +59,15 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows as CSV, with the columns of all, whole or not at all."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    with replacing(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(names))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_figure(path: str | os.PathLike, figure: Any) -> None:

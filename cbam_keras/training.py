@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 
@@ -24,7 +23,6 @@ def train(
     output: str | os.PathLike,
     resume: bool = True,
     overwrite: bool = False,
-    settings: Mapping[str, Any] | None = None,
     distribute: bool | Distribution = False,
     tensorboard: bool = False,
 ) -> Results:
@@ -59,9 +57,6 @@ def train(
         output: Path of a folder that is new, empty, or holds this run.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
-        settings: Mapping of further plain values that define the run;
-            written to `results.json` and compared on resuming. Defaults to
-            `None`.
         distribute: `True` shares each batch among all devices of this
             machine (TensorFlow, JAX). A `Distribution` shares it among
             several processes, each of which makes this call, before JAX has
@@ -95,7 +90,7 @@ def train(
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
     recipe = find_recipe(recipe)
-    settings = dict(settings or {})
+    settings = {}
     if isinstance(networks, keras.Model):
         for name, value in (
             ("mixed_precision", recipe.mixed_precision),

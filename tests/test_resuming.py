@@ -201,7 +201,6 @@ OTHER = dataclasses.replace(TWO, epochs=3)
     [
         ("train", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("train", {"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
-        ("train", {"settings": {"note": 1}}, "note was None, is 1"),
         ("compare", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         (
             "compare",

@@ -202,21 +202,6 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path, options, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_plain_values_are_taken_from_numpy_and_tuples(tmp_path):
-    recipe = dataclasses.replace(SHORT, epochs=np.int64(1))
-    settings = {"pools": ("avg", "max"), "rate": np.float32(0.5)}
-    call = functools.partial(
-        *(train, linear, tmp_path, recipe), settings=settings
-    )
-    # And are equal when they have been read back.
-    assert call() == call()
-    found = json.loads((tmp_path / "results.json").read_text())["settings"]
-    assert (found["pools"], found["rate"]) == (["avg", "max"], 0.5)
-    settings["rate"] = object()
-    with pytest.raises(TypeError, match="be plain"):
-        call()
-
-
 # Images.
 
 LOADED = Recipe(

@@ -233,9 +233,10 @@ def add_options(parser, command):
 
 def train(parser):
     """Trains a network without attention, with SE and with CBAM under equal
-    conditions and ends with a table and a sentence on the differences. The same
-    command given again resumes. Without arguments: a tiny ResNet on crowded
-    digits, about two minutes on a CPU.
+    conditions and ends with a table, a sentence on the differences, and the
+    command that draws where the networks look. The same command given again
+    resumes. Without arguments: a tiny ResNet on crowded digits, about two
+    minutes on a CPU.
 
     examples:
       cbam-keras train

@@ -7,6 +7,7 @@ calls, or a field of the recipe.
 import argparse
 import dataclasses
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,10 @@ MACHINES = ("address", "processes", "process")
 
 
 def train(options: argparse.Namespace) -> None:
+    def shown(results):
+        command = shlex.join(["cbam-keras", "explain", str(results.output)])
+        return f"{results}\n\nTo see where they look:\n{command}"
+
     distribute = _distribution(options)
     if options.dry_run and distribute:
         raise ValueError(
@@ -47,6 +52,7 @@ def train(options: argparse.Namespace) -> None:
         comparison.estimate,
         comparison.default_recipe(model),
         {**_compared(options), "model": model, "distribute": distribute},
+        shown=shown,
         explained=lambda results: list(first_networks(results).values()),
     )
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import contextvars
-import csv
 import dataclasses
-import fnmatch
 import glob
 import json
 import os
@@ -228,14 +226,8 @@ class StudyFolder:
         """Writes the epochs of all cells as CSV, within `locked`."""
         cells = [Outcome(**cell) for cell in self.content["cells"]]
         rows = history_rows([*cells, *unfinished], self._several)
-        if not rows:
-            return
-        names = dict.fromkeys(name for row in rows for name in row)
-        with _files.replacing(self.path / "history.csv") as beside:
-            with beside.open("w", newline="") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(rows)
+        if rows:
+            _files.write_csv(self.path / "history.csv", rows)
 
     def forget_if_untrained(self) -> None:
         """Deletes `results.json` if no network was trained for an epoch."""
@@ -416,7 +408,7 @@ class StudyFolder:
         foreign = [
             path.relative_to(self.path).as_posix()
             for path in files
-            if not any(_matches(path, self.path / p) for p in patterns)
+            if not any(map(_ours_at(path.relative_to(self.path)), patterns))
         ]
         if foreign:
             raise ValueError(
@@ -471,14 +463,13 @@ class StudyFolder:
             (self.path / CELLS).rmdir()
 
 
-def _matches(path, pattern):
-    """Returns whether a path, unfinished or damaged too, fits a pattern."""
+def _ours_at(path):
+    """Returns a function that says whether a path fits a pattern."""
+    # Unfinished or damaged, too; `*` ends at a folder.
     name = path.name.removeprefix(_files.UNFINISHED)
-    parts = path.with_name(name.removesuffix(_files.DAMAGED)).parts
-    pairs = zip(parts, pattern.parts, strict=False)
-    return len(parts) == len(pattern.parts) and all(
-        part == one or fnmatch.fnmatchcase(part, one) for part, one in pairs
-    )
+    name = name.removesuffix(_files.DAMAGED)
+    place = pathlib.PurePosixPath("/", path.with_name(name))
+    return lambda pattern: place.match(f"/{pattern}")
 
 
 def history_rows(

@@ -7,7 +7,6 @@ judged by its test accuracy.
 """
 
 import collections
-import csv
 import dataclasses
 import json
 import pathlib
@@ -368,13 +367,8 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
 
 def _write_trials(results, name):
     """Writes the table of the trials, and draws them."""
-    path, rows = results.output, results._records()
-    columns = dict.fromkeys(column for row in rows for column in row)
-    with _files.replacing(path / "trials.csv") as beside:
-        with beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(columns))
-            writer.writeheader()
-            writer.writerows(rows)
+    path = results.output
+    _files.write_csv(path / "trials.csv", results._records())
     title = f"{name}, {_counted(results.trials)}"
     figures = {"pareto.png": plotting.plot_pareto(results.trials, title)}
     if any(trial.values for trial in ranked(results.trials)):
