@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 
 import keras
@@ -41,7 +42,11 @@ class Distribution:
     process: int
 
     def __post_init__(self) -> None:
-        _checks.parse_address(self.address)
+        if not re.fullmatch(r".+:\d+", str(self.address)):
+            raise ValueError(
+                "`address` must be host:port, as node17:29400. Received: "
+                f"address={self.address!r}"
+            )
         processes = _checks.positive_integer("processes", self.processes)
         process = _checks.seed("process", self.process)
         if process >= processes:

@@ -186,11 +186,7 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
             "Received: data with the keys .*tset",
         ),
         ((IMAGES, LABELS, LABELS), TypeError, r"arrays \(images, labels\)"),
-        ({"train": IMAGES}, TypeError, "Received: ndarray for the split"),
         ((IMAGES[:0], LABELS[:0]), ValueError, "images are empty"),
-        ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
-        ((5, LABELS), ValueError, r"Received: images \(\) of int64"),
-        ((IMAGES.astype(str), LABELS), ValueError, "or no numbers"),
         (
             (np.zeros((70, 3, 9, 9)), LABELS),
             ValueError,
@@ -207,16 +203,9 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
         ((IMAGES, LABELS.astype(str)), ValueError, "of <U.*: names, labels"),
         ((IMAGES, LABELS - 1), ValueError, "the label -1"),
         ((IMAGES, LABELS * 2), ValueError, 'fewer of class "1", "3", "5", ...'),
-        ((IMAGES, LABELS * 0), ValueError, "at least two classes"),
         ((IMAGES, LABELS * 10**9), ValueError, "to 4000000000, but only 70"),
-        (
-            (IMAGES[:5], np.arange(5) * 2),
-            ValueError,
-            "up to 8, but only 5",
-        ),
         ((IMAGES, RARE), ValueError, 'at least 3 images in "train".*class "0"'),
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
-        ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),
         ((SPOILT, LABELS), ValueError, r"in 2 images, the first .*\[7\]"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
@@ -227,11 +216,6 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
             {"train": (IMAGES, LABELS), "test": FOUR},
             ValueError,
             'at least 1 images in "test".*class "4"',
-        ),
-        (
-            {"train": FOUR, "test": (IMAGES, LABELS)},
-            ValueError,
-            'at least 2 images in "train".*class "4"',
         ),
     ],
 )

@@ -291,7 +291,6 @@ INSIDES = {
     "layer_checks": "_fused.decorator",
     "networks": "models.by_name",
     "slowed_script": "_process",
-    "test_cli_command": "_terminal",
     "test_convert_torch_files": "convert.legacy convert.torch_files",
     "test_data_batches": "data.decoding",
     "test_data_folder": "data.loading",

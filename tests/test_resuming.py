@@ -201,16 +201,13 @@ OTHER = dataclasses.replace(TWO, epochs=3)
     [
         ("train", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("train", {"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
-        ("compare", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         (
             "compare",
             {"layer_options": {"reduction_ratio": 2}},
             "variants.se.reduction_ratio was 4, is 2",
         ),
-        ("ablate", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("ablate", {"identity_init": False}, "identity_init was True"),
         ("ablate", {"model": smaller}, "model was 'tiny', is 'smaller'"),
-        ("tune", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("tune", {"algorithm": "grid"}, "algorithm was 'random', is 'grid'"),
         ("tune", {"max_macs": 1e9}, "budget.macs was None"),
     ],

@@ -193,15 +193,6 @@ def test_a_layer_of_ones_own_is_a_kind():
     assert isinstance(hypermodel.attention_for(hp)(name="gate"), Gate)
 
 
-def test_a_fixed_value_is_listed_but_not_searched():
-    _, hp = space_of(attention="cbam", kernel_size=5, learning_rate=0.02)
-    kind = keras_tuner.engine.hyperparameters.Fixed
-    fixed = {own.name for own in hp.space if isinstance(own, kind)}
-    # All but the ratio.
-    assert fixed == {"attention", "learning_rate", *LAYER} - {"reduction_ratio"}
-    assert hp.values["kernel_size"] == 5
-
-
 def test_a_function_replaces_a_dimension():
     hypermodel, hp = space_of(
         attention=("none", "cbam"),

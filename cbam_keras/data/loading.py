@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import check_augmentations
-from cbam_keras.data.batches import Batches
+from cbam_keras.data.batches import Batches, check_augmentations
 from cbam_keras.data.decoding import decode_all
 from cbam_keras.data.records import SPLITS, DiskRecords, Records
 from cbam_keras.data.sources import find_source

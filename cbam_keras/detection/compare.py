@@ -310,8 +310,10 @@ def estimate(
 ) -> study.Estimate:
     """Estimates how long `compare` takes on this device; writes nothing."""
     planned = _study(attentions, **options)
+    task: Any = planned.task
     times = study.estimate(planned, workers=workers)
-    return dataclasses.replace(times, about=str(planned.task.loaded))
+    anchors = task.anchors[planned.seeds[0]]
+    return dataclasses.replace(times, about=str(anchors))
 
 
 def _study(

@@ -134,7 +134,7 @@ def train_cell(
     epochs: int | None = None,
     announce: Callable[[int | None, int], None] = lambda *_: None,
     after_epoch: Callable[[State], None] = lambda state: None,
-    callbacks: Callable[[keras.Model], Sequence[Any]] = lambda model: (),
+    callbacks: Sequence[Any] = (),
     on_error: Callable[[Exception], Any] = lambda error: None,
     devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
@@ -173,7 +173,7 @@ def train_cell(
                     validation_data=data.validation,
                     epochs=epochs,
                     initial_epoch=state.epochs,
-                    callbacks=[*callbacks(model), checkpoint],
+                    callbacks=[*callbacks, checkpoint],
                     # The data shuffle themselves, by seed and epoch.
                     shuffle=False,
                     # Of several processes one prints.

@@ -3,7 +3,11 @@
 import contextlib
 import functools
 import os
+import pathlib
 from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from cbam_keras import _checks
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
@@ -13,8 +17,10 @@ from cbam_keras.study.folder import StudyFolder
 from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.tensorboard import check_tensorboard, logs_of
 from cbam_keras.study.workers import Worker, payload_of, take_turns
+
+# The subfolder with a folder of logs for each network.
+LOGS = "tensorboard"
 
 
 def run(
@@ -252,9 +258,7 @@ class _Trainings:
                 *(self.study, variant, seed, self.devices.share(data), cell),
                 announce=announce,
                 after_epoch=after_epoch,
-                callbacks=lambda _: (
-                    [logs_of(folder.path, cell.name)] if logs else []
-                ),
+                callbacks=[logs_of(folder.path, cell.name)] if logs else [],
                 on_error=self.errors.append,
                 devices=self.devices,
             )
@@ -262,3 +266,19 @@ class _Trainings:
         # Each process goes on with what has been recorded.
         self.devices.wait()
         folder.refresh()
+
+
+def check_tensorboard(tensorboard: Any) -> None:
+    """Raises unless logs can be written, if they are asked for."""
+    if _checks.boolean("tensorboard", tensorboard):
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "`tensorboard` needs the TensorFlow backend. Received: "
+                f"tensorboard=True under {keras.backend.backend()}"
+            )
+        _checks.require("tensorboard", extra="tune")
+
+
+def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
+    """Returns the callback that logs the training of a network."""
+    return keras.callbacks.TensorBoard(str(folder / LOGS / name))

@@ -128,7 +128,7 @@ class Tuner(keras_tuner.Tuner):
                     search.data,
                     path,
                     epochs=hp.values.get("tuner/epochs"),
-                    callbacks=lambda model: logs,
+                    callbacks=logs,
                 )
             rows = [row for row in outcome.history if row["epoch"] > past]
             outcome = dataclasses.replace(
