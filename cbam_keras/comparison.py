@@ -214,11 +214,7 @@ def network_of(model: Any) -> tuple[Any, str]:
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"
-    return functools.partial(_call, model), label
-
-
-def _call(model, images, attention):
-    return model(attention)
+    return lambda images, attention: model(attention), label
 
 
 def model_options(model: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import errno
 import functools
 import json
 import os
-import pathlib
 import resource
 import shutil
 import signal
@@ -339,38 +338,6 @@ def test_another_error_of_the_system_is_one_of_its_network(tmp_path, whole):
     ):
         call("train", output)
     assert call("train", output) == whole("train")[1]
-
-
-# With the default learning rate of the command.
-ONE = training.Recipe(epochs=1, batch_size=35, learning_rate=0.03)
-SAME = {
-    "compare": ({"attentions": ["none"], "seeds": 1}, "train --attention none"),
-    "ablate": ({}, "ablate --tables 4 --seeds 1"),
-    "tune": (
-        {"hypermodel": None, "confirm": 0, "max_trials": 1},
-        "tune --max-trials 1 --confirm 0",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SAME)
-def test_python_and_the_command_resume_each_other(
-    name, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    options, command = SAME[name]
-    command = f"{command} --data mnist5k --epochs 1 --batch-size 35 --no-report"
-    call(name, None, **options, recipe=ONE)
-    (folder,) = pathlib.Path("runs").iterdir()
-    before = weights(folder)
-    with epochs() as trained:
-        assert cbam_keras.cli.main(command.split()) == 0
-    assert not trained
-    assert cbam_keras.cli.main([*command.split(), "--batch-size", "20"]) == 2
-    error = capsys.readouterr().err
-    assert "recipe.batch_size was 35, is 20" in error
-    assert "--overwrite" in error
-    assert weights(folder) == before
 
 
 def test_an_interrupted_command_has_its_page_and_the_line_that_resumes_it(

@@ -25,8 +25,6 @@ from cbam_keras.cli.reports import (
 )
 from cbam_keras.recipes import Recipe, find_recipe
 
-# What is compared by default.
-COMPARED = ("none", "se", "cbam")
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 # Arguments of runs that their estimates do not have.
@@ -180,7 +178,7 @@ def _attentions(options):
         imported("attention", name, "MODULE:CLASS, a layer class")
         if ":" in name
         else name
-        for name in options.attention or COMPARED
+        for name in options.attention or comparison.DEFAULT
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _files, _terminal, comparison, data, study
+from cbam_keras.comparison import BASELINE
 from cbam_keras.detection.evaluation import (
     IMAGES,
     MEASURES,
@@ -23,12 +24,9 @@ from cbam_keras.detection.loading import DetectionData, load_data
 from cbam_keras.detection.pyramid import BACKBONES, levels_for, load_model
 from cbam_keras.recipes import Recipe, find_recipe
 
-BASELINE = "none"
 # What is compared, and how the table calls it.
 HEADINGS = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
 DEFAULT_RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=2e-3)
-# Arguments of `load_data` that a recipe decides.
-BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
 
 class Detection:
@@ -57,7 +55,7 @@ class Detection:
         return {**vars(self), "loaded": None}
 
     def load(self, recipe: Recipe) -> DetectionData:
-        by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
+        by_recipe = {name: getattr(recipe, name) for name in study.BY_RECIPE}
         # Needs KerasHub.
         from cbam_keras.detection.detector import choose_anchors
 

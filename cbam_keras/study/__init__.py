@@ -48,6 +48,7 @@ from cbam_keras.study.results import Results, Row
 from cbam_keras.study.run import check_tensorboard, logs_of, run
 from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
 from cbam_keras.study.study import (
+    BY_RECIPE,
     Budget,
     Classification,
     Study,
