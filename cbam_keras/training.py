@@ -1,5 +1,6 @@
 """Training by recipe, resumable after a crash."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 
@@ -120,7 +121,7 @@ def train(
         study.Study(
             task=study.Classification(images),
             variants=[
-                study.Variant(name, lambda _, build=build: build())
+                study.Variant(name, functools.partial(_built, build))
                 for name, build in networks.items()
             ],
             seeds=(recipe.seed,),
@@ -144,3 +145,7 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     if rows:
         figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
         _files.write_figure(folder.path / "curves.png", figure)
+
+
+def _built(build, data):
+    return build()
