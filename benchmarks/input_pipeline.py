@@ -28,8 +28,6 @@ SIDE = 224
 RECIPES = {
     "decode, random resized crop": ("random_resized_crop",),
     "decode, random resized crop, flip": ("random_resized_crop", "flip"),
-    "the same, RandAugment": ("random_resized_crop", "flip", "rand_augment"),
-    "the same, MixUp": ("random_resized_crop", "flip", "mixup"),
 }
 SMALL = {
     "32 x 32 in memory": (),

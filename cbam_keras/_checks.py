@@ -195,14 +195,3 @@ def _wrong(name, value, kind):
 def _is_integer(value: Any) -> bool:
     # bool is an Integral too, but `reduction_ratio=True` is an error.
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Returns host and port of `"host:port"`."""
-    host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(
-            "`address` must be host:port, as node17:8765, with a port from 1 "
-            f"to 65535. Received: address={address!r}"
-        )
-    return host.strip("[]"), int(port)

@@ -6,24 +6,13 @@ In one process under TensorFlow, in one or several under JAX.
 import atexit
 import contextlib
 import dataclasses
-import inspect
 import os
 import re
-import socket
 import sys
 
 import keras
 
 from cbam_keras import _checks, _inspection, _terminal
-
-# A process that is not heard for so long is taken for dead.
-SECONDS_OF_SILENCE = 30
-# Within which all processes must have connected.
-SECONDS_TO_CONNECT = 300
-# What messages of JAX contain when another process is gone.
-LOST_PROCESS = (
-    "gloo|nccl|coordination|heartbeat|connection (closed|reset)|socket closed"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +42,11 @@ class Distribution:
     process: int
 
     def __post_init__(self) -> None:
-        _checks.parse_address(self.address)
+        if not re.fullmatch(r".+:\d+", str(self.address)):
+            raise ValueError(
+                "`address` must be host:port, as node17:29400. Received: "
+                f"address={self.address!r}"
+            )
         processes = _checks.positive_integer("processes", self.processes)
         process = _checks.seed("process", self.process)
         if process >= processes:
@@ -83,7 +76,7 @@ class Devices:
         """Whether this process writes files and prints."""
         return self.index == 0
 
-    def scope(self, folder):
+    def scope(self):
         """Context in which networks are built and trained on the devices."""
         return _terminal.no_retracing()
 
@@ -147,7 +140,7 @@ class _Mirrored(Devices):
         self.count = len(names)
         self.normalizing = []
 
-    def scope(self, folder):
+    def scope(self):
         tf = _checks.require("tensorflow", extra="tensorflow")
         return tf.distribute.MirroredStrategy(self.names).scope()
 
@@ -186,42 +179,17 @@ class _Parallel(Devices):
         self.count = jax.device_count()
 
     @contextlib.contextmanager
-    def scope(self, folder):
+    def scope(self):
         parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
         with parallel.scope():
             if self.processes == 1:
                 yield
                 return
-            with self._guarded(folder):
-                self.wait()
-                yield
-                self.wait()
-
-    @contextlib.contextmanager
-    def _guarded(self, folder):
-        """Adds advice on resuming to errors caused by a lost process."""
-        _Connection.is_complete = False
-        try:
+            _Connection.is_complete = False
+            self.wait()
             yield
-        except KeyboardInterrupt:
-            # The exit status that shells give.
-            _Connection.status = 130
-            raise
-        except (RuntimeError, ValueError) as error:
-            if not re.search(LOST_PROCESS, str(error), re.IGNORECASE):
-                raise
-            others = (
-                f"process {1 - self.index}"
-                if self.processes == 2
-                else f"one of the other {self.processes - 1} processes"
-            )
-            raise RuntimeError(
-                f"Process {self.index} stopped, since {others} ended or could "
-                f'not be reached. Every file in "{folder}" is whole. Start '
-                f"all {self.processes} processes again to resume after the "
-                "last finished epoch."
-            ) from error
-        _Connection.is_complete = True
+            self.wait()
+            _Connection.is_complete = True
 
     @contextlib.contextmanager
     def save_scope(self):
@@ -260,31 +228,12 @@ class _Connection:
     """The one connection of this process to the others under JAX."""
 
     distribution: Distribution | None = None
-    # Whether every process has reached the end of what they began together,
-    # and otherwise the exit status.
+    # Whether every process has reached the end of what they began together.
     is_complete = True
-    status = 1
 
 
 def connect(distribute: bool | Distribution) -> None:
-    """Connects this process to the others, before it computes anything.
-
-    Does nothing the second time.
-
-    Args:
-        distribute: See `training.train`.
-
-    Raises:
-        TypeError: If it is neither a boolean nor a `Distribution`.
-        ValueError: If the backend does not support it, if this process is
-            connected otherwise, or if the port of process 0 is not free.
-        RuntimeError: If the backend has computed something already.
-    """
-    if not isinstance(distribute, (bool, Distribution)):
-        raise TypeError(
-            "`distribute` must be True, False or a Distribution. Received: "
-            f"distribute={distribute!r}"
-        )
+    """Connects this process to the others, before it computes anything."""
     backend = keras.backend.backend()
     if distribute and backend not in ("tensorflow", "jax"):
         raise ValueError(
@@ -305,13 +254,6 @@ def connect(distribute: bool | Distribution) -> None:
             "KERAS_BACKEND=jax; distribute=True uses the devices of one "
             "machine"
         )
-    if _Connection.distribution is not None:
-        raise ValueError(
-            "A process can be only one of a run. Received: distribute="
-            f"{distribute!r} after {_Connection.distribution!r}"
-        )
-    if distribute.process == 0:
-        _check_port(distribute.address)
     jax = _checks.require("jax", extra="jax")
     # GPUs have collectives of their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -319,37 +261,14 @@ def connect(distribute: bool | Distribution) -> None:
     if hasattr(jax.config, "jax_enable_preemption_service"):
         jax.config.update("jax_enable_preemption_service", False)
     atexit.register(_leave)
+    jax.distributed.initialize(
+        distribute.address, distribute.processes, distribute.process
+    )
     _Connection.is_complete = False
-    _initialize(jax, distribute)
     # The first computation makes the processes meet again, within two
     # minutes, which is too short where one has more to load.
     _wait_for_processes()
     _Connection.distribution = distribute
-
-
-def _initialize(jax, distribution):
-    limits = {
-        "heartbeat_timeout_seconds": SECONDS_OF_SILENCE,
-        "initialization_timeout": SECONDS_TO_CONNECT,
-    }
-    known = inspect.signature(jax.distributed.initialize).parameters
-    try:
-        jax.distributed.initialize(
-            distribution.address,
-            distribution.processes,
-            distribution.process,
-            **{name: limits[name] for name in limits if name in known},
-        )
-    except RuntimeError as error:
-        if "before any JAX" not in str(error):
-            raise
-        _Connection.is_complete = True
-        raise RuntimeError(
-            "Processes must be connected before the first array or model is "
-            "made. Received: distribute after JAX has computed something. "
-            "Give `train` functions that build the networks, and call it "
-            "first"
-        ) from error
 
 
 def _wait_for_processes():
@@ -357,24 +276,9 @@ def _wait_for_processes():
     multihost.sync_global_devices("cbam_keras")
 
 
-def _check_port(address):
-    _, port = _checks.parse_address(address)
-    with socket.socket() as probe:
-        # As a server does, which may follow right after another.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise ValueError(
-                "`address` must have a port that is free on the machine of "
-                f"process 0. Received: address={address!r} "
-                f"({error.strerror})"
-            ) from error
-
-
 def _leave():
     if not _Connection.is_complete:
         sys.stdout.flush()
         sys.stderr.flush()
         # JAX's own exit would wait for processes that may be gone.
-        os._exit(_Connection.status)
+        os._exit(1)

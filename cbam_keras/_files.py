@@ -1,6 +1,7 @@
 """Files written whole, damaged files renamed, locks between processes."""
 
 import contextlib
+import csv
 import datetime
 import errno
 import json
@@ -9,7 +10,7 @@ import pathlib
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cbam_keras import _checks
@@ -60,6 +61,15 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_csv(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows as CSV, with the columns of all, whole or not at all."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    with replacing(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(names))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def write_figure(path: str | os.PathLike, figure: Any) -> None:
     """Writes a matplotlib figure, whole or not at all."""
     with replacing(path) as beside:
@@ -88,11 +98,7 @@ def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:
 
 @contextlib.contextmanager
 def writing_to(folder: pathlib.Path) -> Iterator[None]:
-    """Says what is safe, and how to resume, where nothing can be written.
-
-    Raises:
-        RuntimeError: If the disk is full or has become read-only.
-    """
+    """Says what is safe, and how to resume, where nothing can be written."""
     try:
         yield
     except OSError as error:
@@ -122,13 +128,7 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 class InUse(ValueError):
-    """Another process holds a lock.
-
-    Args:
-        path: Path of the lock, whose file names the process.
-        is_certain: Boolean, whether the operating system says so. Defaults to
-            `True`.
-    """
+    """Another process holds a lock."""
 
     def __init__(self, path: str | os.PathLike, is_certain: bool = True):
         self.holder = "another process"
@@ -153,12 +153,6 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     The operating system takes the lock from a process that ends, in whatever
     way, also on network file systems that support `flock`. Where there is no
     `flock`, the file itself counts, and a killed process leaves it behind.
-
-    Args:
-        path: Path of the lock, a file that exists only while it is held.
-
-    Raises:
-        InUse: If another process holds it.
     """
     file = _opened(path)
     try:

@@ -1,12 +1,10 @@
-"""What the terminal and notebooks show: tables, progress, the time left."""
+"""What the terminal and notebooks show: tables and progress."""
 
 import contextlib
 import contextvars
 import html
 import logging
 import re
-import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +13,6 @@ import keras
 from cbam_keras import _checks
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
-# Shorter times are not worth telling.
-LEAST_SECONDS = 10
 
 # Stand for the bytes of file names that are not UTF-8.
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -61,38 +57,6 @@ def in_words(seconds: float) -> str:
     return f"{many:,} {unit if many > 1 else unit.removesuffix('s')}"
 
 
-class TimeLeft:
-    """Estimates the rest of work in parts, from the parts so far.
-
-    Args:
-        total: Integer, the number of parts.
-        of: String, what the parts are, where more work follows. Defaults to
-            `""`.
-    """
-
-    def __init__(self, total: int, of: str = ""):
-        self.total = total
-        self.of = f" for {of}" if of else ""
-        self.began: float | None = None
-        self.seconds: list[float] = []
-
-    def at(self, number: int) -> str:
-        """Returns the text for the line with which a part, from 1, begins."""
-        now = time.monotonic()
-        if self.began is not None:
-            self.seconds.append(now - self.began)
-        self.began = now
-        # Parts that an earlier call has finished take no time.
-        longest = max(self.seconds, default=0)
-        counted = [x for x in self.seconds if x > longest / 10]
-        if not counted:
-            return ""
-        left = statistics.mean(counted) * (self.total - number + 1)
-        if left < LEAST_SECONDS:
-            return ""
-        return f", about {in_words(left)} left{self.of}"
-
-
 def watched(items: Iterable, total: int, title: str) -> Iterator:
     """Yields the items, with a progress bar where Keras shows one."""
     from rich import console, progress
@@ -120,17 +84,7 @@ def render(
     title: str | None = None,
     markdown: bool = False,
 ) -> str:
-    """Returns rows of strings as a table.
-
-    Args:
-        columns: Dictionary of headings to the alignment of their cells,
-            `"left"` or `"right"`.
-        sections: Groups of rows, between which a terminal shows a line.
-        title: String above the table. Defaults to `None`.
-        markdown: Boolean, whether to write Markdown, in which columns are as
-            wide as they need. Defaults to `False`, a table of at most 120
-            characters per line.
-    """
+    """Returns rows of strings as a table."""
     from rich import box, console, table
 
     terminal = console.Console(

@@ -59,7 +59,7 @@ ABLATIONS: dict[str, presets.Preset] = {
 BY_CHANCE = 1 - study.CONFIDENCE
 ONE_SEED = (
     "One seed gives no interval: how much of a difference is chance is not "
-    "known."
+    "known. Several seeds (--seeds 3) give one."
 )
 TWO_SEEDS = "Two seeds are too few to tell a difference from chance."
 
@@ -144,22 +144,25 @@ class AblationResults(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """The differences in a sentence or two."""
-        if len(self.seeds) == 1:
-            return f"{ONE_SEED} Several seeds (--seeds 3) give one."
-        if len(self.seeds) == 2:
-            return TWO_SEEDS
+        if len(self.seeds) < 3:
+            return ONE_SEED if len(self.seeds) == 1 else TWO_SEEDS
         # Some are in two tables.
-        clear = {
-            (text, rows[0].attention)
+        compared = {
+            (row.attention, rows[0].attention): row
             for rows in self._by_table()
-            for text in _clear(rows)
-        }
-        listed = ", ".join(sorted({text for text, _ in clear}))
+            for row in rows[1:]
+        }.values()
+        clear = [
+            f'"{row.attention}" ({"lower" if row.difference < 0 else "higher"} '
+            "error)"
+            for row in compared
+            if row.interval and not row.interval[0] <= 0 <= row.interval[1]
+        ]
+        listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
         return (
-            f"{len(clear)} of {self._comparisons} differences to the first "
-            f"row of a table exclude zero over {len(self.seeds)} seeds"
-            f"{f': {listed}' if clear else ''}. By chance alone about "
-            f"{self._comparisons * BY_CHANCE:.1f} would."
+            f"{len(clear)} of {len(compared)} differences to the first row of "
+            f"a table exclude zero over {len(self.seeds)} seeds{listed}. By "
+            f"chance alone about {len(compared) * BY_CHANCE:.1f} would."
         )
 
     def __str__(self) -> str:
@@ -168,15 +171,17 @@ class AblationResults(_terminal.Tabular):
             f"{textwrap.fill(note, 100)}"
             for title, columns, cells, note in self.tables()
         ]
-        return "\n\n".join([*parts, f"All files are in {self.output}"])
+        verdict = textwrap.fill(self.verdict, 100)
+        return "\n\n".join([*parts, verdict, f"All files are in {self.output}"])
 
     def markdown(self) -> str:
         """Returns the tables in Markdown."""
-        return "\n\n".join(
+        parts = [
             f"**{title}**\n\n"
             f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
             for title, columns, cells, note in self.tables()
-        )
+        ]
+        return "\n\n".join([*parts, self.verdict])
 
     def json(self) -> str:
         """Returns everything as a JSON object."""
@@ -219,27 +224,12 @@ class AblationResults(_terminal.Tabular):
                     texts.append(_spread(row.top5_error, row.top5_deviation))
                 cells.append([*texts, f"{row.seconds_per_epoch:.1f}"])
             title = f"Table {table}: {TITLES[table]}, {self.title}"
-            yield title, columns, cells, self._note(rows)
-
-    def _note(self, rows):
-        """Returns the note below a table: what its numbers mean."""
-        text = (
-            "Mean and standard deviation over the seeds of the error on the "
-            f"same {self.test_images:,} test images; differences to "
-            f'"{rows[0].attention}", paired by seed. '
-        )
-        if len(self.seeds) < 3:
-            return text + (ONE_SEED if len(self.seeds) == 1 else TWO_SEEDS)
-        clear = _clear(rows)
-        listed = f": {', '.join(clear)}" if clear else ""
-        return text + (
-            f"{len(clear)} of {len(rows) - 1} intervals over "
-            f"{len(self.seeds)} seeds exclude zero{listed}. By chance alone "
-            f"one in 20 does, of the {self._comparisons} different "
-            "comparisons in all tables about "
-            f"{self._comparisons * BY_CHANCE:.1f}. Other test images are not "
-            "accounted for."
-        )
+            note = (
+                "Mean and standard deviation over the seeds of the error on "
+                f"the same {self.test_images:,} test images; differences to "
+                f'"{rows[0].attention}", paired by seed.'
+            )
+            yield title, columns, cells, note
 
     def _tables(self):
         for title, columns, cells, _ in self.tables():
@@ -267,25 +257,6 @@ class AblationResults(_terminal.Tabular):
             tables.setdefault(row.table, []).append(row)
         return list(tables.values())
 
-    @property
-    def _comparisons(self):
-        """How many different comparisons there are; some are in two tables."""
-        by_table = self._by_table()
-        return len(
-            {(r.attention, t[0].attention) for t in by_table for r in t[1:]}
-        )
-
-
-def _clear(rows):
-    """Returns the rows whose interval excludes zero, in words."""
-    words = (
-        (row, "lower" if row.difference < 0 else "higher")
-        for row in rows
-        if row.interval is not None
-        and not row.interval[0] <= 0 <= row.interval[1]
-    )
-    return [f'"{row.attention}" ({word} error)' for row, word in words]
-
 
 def _spread(mean, deviation):
     if deviation is None:
@@ -294,14 +265,11 @@ def _spread(mean, deviation):
 
 
 class _TopFive(study.Classification):
-    """Classification, measured by its top-5 accuracy too.
-
-    With ten classes, top-5 is right by chance half of the time, so it is
-    measured for more.
-    """
+    """Classification, measured by its top-5 accuracy too."""
 
     def evaluate(self, model, data):
         measured = super().evaluate(model, data)
+        # With ten classes, it is right by chance half of the time.
         if len(data.class_names) > 10:
             measured["top5_accuracy"] = _top5_accuracy(model, data)
         return measured
@@ -472,7 +440,7 @@ def _check_tables(tables):
 def _finish(results, folder, tables, network):
     """Writes the tables and the figure."""
     ablation = results_of(results, tables, network)
-    folder.add(verdict=results.verdict, tables=tables)
+    folder.add(tables=tables)
     if not ablation.rows:
         return
     for name, text in (

@@ -1,16 +1,14 @@
 """A network without attention, with SE and with CBAM, compared."""
 
-import dataclasses
 import functools
 import inspect
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, data, study, training
+from cbam_keras import _checks, _files, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, VARIANTS, make_attention
 from cbam_keras.models import NETWORKS
@@ -22,32 +20,7 @@ BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
 
 
-Compared = study.Row
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison(study.Results):
-    """Networks compared under equal conditions; prints as a table.
-
-    `to_dataframe()` has a row per network, with the columns of
-    `study.Results`, which has all other attributes.
-
-    Attributes:
-        command: String, the command that draws where the networks of the
-            first seed look; `None` if the images have no name or path.
-    """
-
-    command: str | None = None
-
-    def __str__(self) -> str:
-        if self.command is None:
-            return super().__str__()
-        return f"{super().__str__()}\n\nTo see where they look:\n{self.command}"
-
-
-def compared(results: study.Results) -> list[study.Row]:
-    """Returns the rows of networks of which a training finished."""
-    return [row for row in results.rows if row.measured]
+Comparison = study.Results
 
 
 def compare(
@@ -136,7 +109,7 @@ def compare(
     if output is None:
         label = planned.settings["model"]
         output = study.default_output("train", planned.task.name, label)
-    results = study.run(
+    return study.run(
         planned,
         output,
         resume=resume,
@@ -146,13 +119,6 @@ def compare(
         tensorboard=tensorboard,
         finish=_draw,
     )
-    command = None
-    arguments = _data_arguments(images, data_options)
-    if arguments is not None:
-        first = [run for run in results.runs if run.seed == results.seeds[0]]
-        files = [str(results.output / str(run.file)) for run in first]
-        command = shlex.join(["cbam-keras", "explain", *files, *arguments])
-    return Comparison(**vars(results), command=command)
 
 
 def _draw(results, folder):
@@ -238,12 +204,7 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
 
 
 def network_of(model: Any) -> tuple[Any, str]:
-    """Returns a function of a dataset and `attention`, and what to call it.
-
-    Raises:
-        ValueError: If there is no network of that name.
-        TypeError: If it is neither a name nor a function.
-    """
+    """Returns a function of a dataset and `attention`, and what to call it."""
     if isinstance(model, str):
         return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
     if not callable(model) or isinstance(model, keras.layers.Layer):
@@ -253,11 +214,7 @@ def network_of(model: Any) -> tuple[Any, str]:
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"
-    return functools.partial(_call, model), label
-
-
-def _call(model, images, attention):
-    return model(attention)
+    return lambda images, attention: model(attention), label
 
 
 def model_options(model: Any) -> dict[str, Any]:
@@ -337,17 +294,3 @@ def _name_of(attention):
         )
     function = getattr(attention, "func", attention)
     return getattr(function, "__name__", "custom").strip("<>")
-
-
-def _data_arguments(images, data_options):
-    """Returns the options of `cbam-keras explain` for these images."""
-    if isinstance(images, data.ImageData):
-        images = images.name if images.name in data.EMBEDDED else None
-    if not isinstance(images, str | os.PathLike):
-        return None
-    arguments = ["--data", str(images)]
-    for name in ("data_dir", "manual_dir"):
-        if name in (data_options or {}):
-            option = f"--{name.replace('_', '-')}"
-            arguments += [option, str(data_options[name])]
-    return arguments

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 
@@ -24,7 +23,6 @@ def train(
     output: str | os.PathLike,
     resume: bool = True,
     overwrite: bool = False,
-    settings: Mapping[str, Any] | None = None,
     distribute: bool | Distribution = False,
     tensorboard: bool = False,
 ) -> Results:
@@ -45,11 +43,10 @@ def train(
     Args:
         networks: A `keras.Model` that maps images to one value per class, or
             a mapping of names to functions without arguments that return
-            such a model. Each function is called right before its training,
-            with the recipe's seed and precision. A model is trained in place
-            unless a checkpoint is resumed. Models are compiled here. If the
-            last layer ends in a softmax, the outputs are probabilities,
-            otherwise logits.
+            such a model, called with the recipe's seed and precision. A model
+            is trained in place unless a checkpoint is resumed. Models are
+            compiled here; their outputs are probabilities if the last layer
+            ends in a softmax, otherwise logits.
         images: What `cbam_keras.data.load` takes, which then gets batch size,
             seed, augmentation and image size of the recipe; or what it
             returned, with its own values of these. Defaults to
@@ -60,9 +57,6 @@ def train(
         output: Path of a folder that is new, empty, or holds this run.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
-        settings: Mapping of further plain values that define the run;
-            written to `results.json` and compared on resuming. Defaults to
-            `None`.
         distribute: `True` shares each batch among all devices of this
             machine (TensorFlow, JAX). A `Distribution` shares it among
             several processes, each of which makes this call, before JAX has
@@ -96,7 +90,7 @@ def train(
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
     recipe = find_recipe(recipe)
-    settings = dict(settings or {})
+    settings = {}
     if isinstance(networks, keras.Model):
         for name, value in (
             ("mixed_precision", recipe.mixed_precision),
@@ -151,7 +145,6 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     if rows:
         figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
         _files.write_figure(folder.path / "curves.png", figure)
-    folder.add(verdict=results.verdict)
 
 
 def _built(build, data):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import sys
 
 import keras
 import numpy as np
@@ -319,17 +318,6 @@ def test_each_table_is_printed_with_its_own_rows():
     assert one.startswith("Table 1: channel attention, small on digits_1")
     assert "│ SE " in one and "│ SE " not in four
     assert four.endswith("All files are in out")
-    assert '1 of 1 intervals over 3 seeds exclude zero: "CBAM & co"' in four
-
-
-def test_the_note_says_what_excludes_zero_and_what_chance_does():
-    text = ALL.markdown()
-    assert (
-        '2 of 3 intervals over 3 seeds exclude zero: "CBAM & co" (lower '
-        'error), "worse_1" (higher error).'
-    ) in text
-    assert "of the 3 different comparisons in all tables about 0.2" in text
-    assert "the same 1,000 test images" in text
 
 
 def test_the_verdict_counts_what_is_in_two_tables_once():
@@ -339,11 +327,16 @@ def test_the_verdict_counts_what_is_in_two_tables_once():
         "1 of 2 differences to the first row of a table exclude zero over 3 "
         'seeds: "CBAM & co" (lower error). '
     )
+    assert (
+        "2 of 3 differences to the first row of a table exclude zero over 3 "
+        'seeds: "CBAM & co" (lower error), "worse_1" (higher error). By chance '
+        "alone about 0.2 would."
+    ) in ALL.markdown()
 
 
 def test_equal_errors_do_not_exclude_zero():
     text = results(NONE, row("SE", 0.0, (0, 0))).markdown()
-    assert "0 of 1 intervals over 3 seeds exclude zero." in text
+    assert "0 of 1 differences to the first row" in text
 
 
 def test_one_seed_has_no_deviation_and_no_interval():
@@ -377,13 +370,9 @@ def test_the_data_frame_has_a_column_per_seed():
         ({"tables": [5]}, ValueError, "`tables` must be .*tables=.5."),
         ({"tables": []}, ValueError, "`tables` must be one or several"),
         ({"tables": [1, 1]}, ValueError, "each at most once"),
-        ({"tables": [[1]]}, ValueError, "`tables` must be one or several"),
-        ({"model": "resnet20"}, ValueError, '`model` must be one of "tiny"'),
         ({"model": 3}, TypeError, "`model` must be the name of a network or"),
         ({"model": lambda _: 3}, TypeError, "must return a keras.Model"),
         ({"model": lambda x: tiny(x, 7)}, ValueError, "give 10 values"),
-        ({"identity_init": 1}, TypeError, "`identity_init` must be True or"),
-        ({"data_options": {"seed": 1}}, ValueError, "argument of the recipe"),
     ],
 )
 def test_mistakes_are_refused_before_any_work(
@@ -393,10 +382,3 @@ def test_mistakes_are_refused_before_any_work(
     with pytest.raises(error, match=message):
         ablation.run("mnist5k", **call)
     assert not any((tmp_path / "run").rglob("*"))
-
-
-def test_without_scipy_several_seeds_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    with pytest.raises(ImportError, match="pip install scipy"):
-        ablation.run("mnist5k", model=tiny, output=tmp_path / "run")
-    assert not (tmp_path / "run").exists()

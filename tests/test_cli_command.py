@@ -15,7 +15,7 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command import outline
-from cbam_keras import _terminal, cli, comparison, presets
+from cbam_keras import cli, comparison, presets
 
 RUNS = ["train", "tune", "ablate", "detect"]
 COMMANDS = [*RUNS, "table", "explain", "audit", "export"]
@@ -105,18 +105,6 @@ def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
 
 
 # What is printed, and where.
-
-
-def test_quiet_shows_no_progress_bar(monkeypatch, capsys):
-    def work(**arguments):
-        list(_terminal.watched([1], 1, "title"))
-        return Results()
-
-    monkeypatch.setattr(comparison, "compare", work)
-    # As on a terminal.
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert cli.main(["train", "--quiet", "--no-report"]) == 0
-    assert capsys.readouterr() == ("the result\n", "")
 
 
 def test_a_warning_is_one_line_and_comes_once(monkeypatch, capsys):

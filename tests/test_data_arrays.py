@@ -103,7 +103,7 @@ def test_images_without_channels_get_one():
 
 def test_a_description_is_plain_json():
     loaded = data.load(
-        arrays(), batch_size=8, seed=2, image_size=10, augment=["mixup", "flip"]
+        arrays(), batch_size=8, seed=2, image_size=10, augment=["crop", "flip"]
     )
     described = loaded.describe()
     assert plain_json(described) == described
@@ -116,7 +116,7 @@ def test_a_description_is_plain_json():
         "batch_size": 8,
         "seed": 2,
         # In the order of application.
-        "augment": ["flip", "mixup"],
+        "augment": ["flip", "crop"],
     }
     assert loaded.class_names == tuple("01234")
 
@@ -186,11 +186,7 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
             "Received: data with the keys .*tset",
         ),
         ((IMAGES, LABELS, LABELS), TypeError, r"arrays \(images, labels\)"),
-        ({"train": IMAGES}, TypeError, "Received: ndarray for the split"),
         ((IMAGES[:0], LABELS[:0]), ValueError, "images are empty"),
-        ((IMAGES[0, 0], LABELS), ValueError, r"\(N, H, W, C\) or"),
-        ((5, LABELS), ValueError, r"Received: images \(\) of int64"),
-        ((IMAGES.astype(str), LABELS), ValueError, "or no numbers"),
         (
             (np.zeros((70, 3, 9, 9)), LABELS),
             ValueError,
@@ -207,16 +203,9 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
         ((IMAGES, LABELS.astype(str)), ValueError, "of <U.*: names, labels"),
         ((IMAGES, LABELS - 1), ValueError, "the label -1"),
         ((IMAGES, LABELS * 2), ValueError, 'fewer of class "1", "3", "5", ...'),
-        ((IMAGES, LABELS * 0), ValueError, "at least two classes"),
         ((IMAGES, LABELS * 10**9), ValueError, "to 4000000000, but only 70"),
-        (
-            (IMAGES[:5], np.arange(5) * 2),
-            ValueError,
-            "up to 8, but only 5",
-        ),
         ((IMAGES, RARE), ValueError, 'at least 3 images in "train".*class "0"'),
         ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
-        ((IMAGES / 127.5 - 1, LABELS), ValueError, "values from -1.0 to"),
         ((SPOILT, LABELS), ValueError, r"in 2 images, the first .*\[7\]"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
@@ -227,11 +216,6 @@ FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
             {"train": (IMAGES, LABELS), "test": FOUR},
             ValueError,
             'at least 1 images in "test".*class "4"',
-        ),
-        (
-            {"train": FOUR, "test": (IMAGES, LABELS)},
-            ValueError,
-            'at least 2 images in "train".*class "4"',
         ),
     ],
 )
@@ -265,14 +249,9 @@ def test_a_wrong_argument_is_named(argument, value, error, message):
     [
         ({"data_dir": "x"}, "`data_dir` and .* only for .*data_dir=x"),
         ({"manual_dir": "x"}, "`data_dir` and .* only for .*manual_dir=x"),
-        (
-            {"augment": ("crop", "random_resized_crop")},
-            'one of "crop" and "random_resized',
-        ),
         ({"augment": "flip", "batch_size": None}, "needs batches.*size=None"),
         ({"boxes": True, "augment": "flip"}, "`boxes` need images as they"),
         ({"boxes": True}, '`boxes` need digits.* "arrays"'),
-        ({"augment": "rand_augment"}, "images of three channels.* 1 channels"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(options, message):

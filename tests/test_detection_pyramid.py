@@ -1,7 +1,5 @@
 """Networks as backbones of KerasHub's detectors and segmenters."""
 
-import sys
-
 import keras
 import pytest
 from keras import layers
@@ -104,11 +102,3 @@ def test_networks_that_give_no_pyramid_are_refused(name):
     build, levels, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         detection.feature_pyramid(build(), levels)
-
-
-def test_the_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(ImportError, match="extra `detect`"):
-        detection.feature_pyramid(network())
-    with pytest.raises(ImportError, match="extra `detect`"):
-        detection.load_model("model.keras")

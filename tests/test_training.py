@@ -7,8 +7,6 @@ import itertools
 import json
 import math
 import statistics
-import subprocess
-import sys
 
 import digits
 import keras
@@ -181,16 +179,6 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
     assert "epoch_loss" in events.Tags()["tensors"]
-
-
-LOAD = "import keras, cbam_keras, sys; keras.saving.load_model(sys.argv[1])"
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_network_trained_by_sgd_loads_with_the_package_alone(finished):
-    path = finished.output / "linear.keras"
-    subprocess.run([sys.executable, "-c", LOAD, path], check=True)
 
 
 # Resuming; more in test_resuming.py.

@@ -139,7 +139,7 @@ def test_best_means_what_validates_best_when_trained_again(
     assert reported["values"] == found.best.values
     assert (reported["seed"], reported["val_accuracy"]) == (1, 0.7)
     row = cbam.compared
-    clause = study.judge(row.network, row.measured, "none")
+    clause = study.judge(row.network, row, "none")
     assert found.verdict == f"Chosen by validation accuracy, {verdict}{clause}."
     # The line makes the very layer.
     layer = eval(found.code, {"cbam_keras": cbam_keras})

@@ -25,7 +25,6 @@ WIDE = {
     "order": ORDERS,
     "channel_pool_types": ("avg+max", "avg", "max"),
     "spatial_pool_types": ("avg+max", "avg", "max"),
-    "stages": True,
     "learning_rate": (0.001, 0.01, 0.03),
 }
 LAYER = {
@@ -35,7 +34,6 @@ LAYER = {
     "channel_pool_types": "avg+max",
     "spatial_pool_types": "avg+max",
 }
-STAGES = {"stage1": True, "stage2": True, "stage3": True}
 
 
 def space_of(**options):
@@ -65,15 +63,15 @@ def test_the_space_is_known_without_building():
     def never(*_):
         raise AssertionError("No network is needed.")
 
-    _, hp = space_of(**{**WIDE, "model": never, "stages": 3})
+    _, hp = space_of(**WIDE, model=never)
     assert [own.name for own in hp.space] == [
-        *("learning_rate", "attention", *LAYER, *STAGES)
+        *("learning_rate", "attention", *LAYER)
     ]
     # The defaults are no attention, then the layer of the paper.
     rate = {"learning_rate": 0.01}
     assert hp.values == {**rate, "attention": "none"}
     values = chosen(hp, attention="cbam").values
-    assert values == {**rate, "attention": "cbam", **LAYER, **STAGES}
+    assert values == {**rate, "attention": "cbam", **LAYER}
 
 
 @pytest.mark.parametrize(
@@ -90,8 +88,7 @@ def test_hyperparameters_are_there_where_they_matter(arm, own):
     kinds = ("none", "se", "channel", "spatial", "cbam")
     _, hp = space_of(**WIDE, attention=kinds)
     values = set(chosen(hp, attention=arm).values)
-    stages = set() if arm == "none" else set(STAGES)
-    assert values == {"learning_rate", "attention"} | own | stages
+    assert values == {"learning_rate", "attention"} | own
 
 
 def test_the_default_space_is_cbam_and_two_controls():
@@ -164,15 +161,6 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
     }
 
 
-def test_stages_are_switched_one_by_one():
-    hypermodel, hp = space_of(attention="se", stages=True)
-    model = hypermodel.network(chosen(hp, stage2=False))
-    assert [layer.name for layer in gates(model)] == [
-        "stage1_block1_attention",
-        "stage3_block1_attention",
-    ]
-
-
 def test_a_function_gets_what_attention_takes():
     got = []
 
@@ -180,15 +168,10 @@ def test_a_function_gets_what_attention_takes():
         got.append(attention)
         return keras.Sequential([keras.Input(SHAPE), layers.Flatten()])
 
-    for stages in (False, 2):
-        hypermodel, hp = space_of(model=build, attention="cbam", stages=stages)
-        model = hypermodel.build(chosen(hp, stage1=False))
-        # The network ends in numbers of any size.
-        assert model.loss.from_logits
-    everywhere, (first, second) = got
-    assert isinstance(everywhere(name="gate"), CBAM)
-    assert first is None
-    assert isinstance(second(name="gate"), CBAM)
+    hypermodel, hp = space_of(model=build, attention="cbam")
+    # The network ends in numbers of any size.
+    assert hypermodel.build(hp).loss.from_logits
+    assert isinstance(got[0](name="gate"), CBAM)
 
 
 class Gate(layers.Layer):
@@ -208,15 +191,6 @@ def test_a_layer_of_ones_own_is_a_kind():
     # Alone, too: a class is not a function of hyperparameters.
     hypermodel, hp = space_of(attention=Gate)
     assert isinstance(hypermodel.attention_for(hp)(name="gate"), Gate)
-
-
-def test_a_fixed_value_is_listed_but_not_searched():
-    _, hp = space_of(attention="cbam", kernel_size=5, learning_rate=0.02)
-    kind = keras_tuner.engine.hyperparameters.Fixed
-    fixed = {own.name for own in hp.space if isinstance(own, kind)}
-    # All but the ratio.
-    assert fixed == {"attention", "learning_rate", *LAYER} - {"reduction_ratio"}
-    assert hp.values["kernel_size"] == 5
 
 
 def test_a_function_replaces_a_dimension():
@@ -269,9 +243,6 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
         ({"kernel_size": (3, 4)}, ValueError, "`kernel_size` must be an odd"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"identity_init": 1}, TypeError, "`identity_init` must be True"),
-        ({"stages": 4}, ValueError, "model='tiny', which has 3"),
-        ({"model": "mobilenet", "stages": 1}, ValueError, "which has 0"),
-        ({"model": min, "stages": True}, ValueError, "`stages` must be True"),
     ],
 )
 def test_wrong_values_are_reported(options, error, message):

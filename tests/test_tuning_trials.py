@@ -7,7 +7,6 @@ import keras
 import networks
 import pytest
 import tuning_checks
-from keras import layers
 from tuning_checks import ONE, THREE
 
 from cbam_keras import tuning
@@ -153,15 +152,3 @@ def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):
     assert [trial.epochs for trial in found.trials[3:]] == [3, 3, 3]
     promoted = found.trials[3].values["units"]
     assert promoted == max(trial.values["units"] for trial in finished)
-
-
-def test_bayesian_search_goes_where_the_accuracy_is(tmp_path, monkeypatch):
-    def build(hp):
-        rate = hp.Float("x", 0.0, 0.9, default=0.0)
-        return networks.linear(layers.Dropout(rate))
-
-    tuning_checks.score(
-        monkeypatch, lambda model: 1 - (model.layers[-1].rate - 0.7) ** 2
-    )
-    found = values(tmp_path / "run", build, "bayesian", max_trials=9)
-    assert min(abs(own["x"] - 0.7) for own in found[4:]) < 0.05

@@ -107,24 +107,3 @@ def test_the_results_are_written_by_one_process(
             monkeypatch.setenv(name, value)
         assert tuner.run(search, folder, tuning.search, 1, False) is results
         assert ("searched" in folder.content) is results
-
-
-def test_the_worker_of_a_trial_is_noted(monkeypatch, tmp_path):
-    monkeypatch.setenv("CBAM_KERAS_WORKER", "2")
-    found = tuning_checks.search(tmp_path / "run", "grid", max_trials=1)
-    assert found.trials[0].worker == 2
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "ranges", "known"),
-    [
-        ("random", False, True),
-        ("random", True, False),
-        ("grid", True, True),
-        ("bayesian", False, False),
-    ],
-)
-def test_whether_trials_are_known_before_the_first(algorithm, ranges, known):
-    rate = (lambda hp: hp.Float("rate", 0.1, 1)) if ranges else 0.1
-    hypermodel = tuning.CBAMHyperModel(learning_rate=rate)
-    assert Search(hypermodel, "mnist5k", algorithm=algorithm).is_list is known

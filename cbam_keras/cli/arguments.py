@@ -25,11 +25,7 @@ def data_options_of(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def progress_of(options: argparse.Namespace) -> Iterator[None]:
-    """Context of the work before the result, which prints its progress.
-
-    It goes to standard error where the result is JSON, and nowhere with
-    `--quiet`.
-    """
+    """Context of the work before the result, which prints its progress."""
     with contextlib.ExitStack() as stack:
         if options.quiet:
             nowhere = stack.enter_context(open(os.devnull, "w"))

@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Sequence
 
 from cbam_keras import _process, _terminal
-from cbam_keras.cli import explain, runs, tools
+from cbam_keras.cli import runs, tools
 
 HANDLERS = {
     "train": runs.train,
     "tune": runs.tune,
     "ablate": runs.ablate,
     "table": tools.table,
-    "explain": explain.explain,
+    "explain": tools.explain,
     "detect": runs.detect,
     "audit": tools.audit,
     "export": tools.export,
@@ -56,8 +56,6 @@ def run(
     """
     options.arguments = arguments
     program = f"cbam-keras {options.command}"
-    interrupted = f"{program}: interrupted{_advice(options)}"
-    _process.set_last_line(interrupted)
     try:
         if owns_process:
             _process.watch()
@@ -82,8 +80,7 @@ def run(
         print(f"{program}: error: {message}", file=sys.stderr)
         status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
-        _process.set_last_line("")
-        print(interrupted, file=sys.stderr)
+        print(f"{program}: interrupted{_advice(options)}", file=sys.stderr)
         status = _process.STATUS
         if owns_process:
             # TensorFlow may still be reading from Python, and would log an

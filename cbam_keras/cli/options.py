@@ -16,10 +16,7 @@ NETWORKS = (
 CHOICES = {
     "algorithm": ("random", "hyperband", "bayesian", "grid"),
     "attention": ("none", "cbam", "se", "channel", "spatial"),
-    "augment": (
-        *("flip", "crop", "random_resized_crop", "rand_augment"),
-        *("mixup", "cutmix"),
-    ),
+    "augment": ("flip", "crop", "random_resized_crop"),
     "backbone": NETWORKS[1:],
     "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
     "method": ("grad_cam", "grad_cam++", "hires_cam"),
@@ -139,7 +136,6 @@ HELP = {
     "interval of each difference",
     "spatial_pool_types": "of the spatial gate (default: avg+max)",
     "split": "the split of the data: NAMES",
-    "stages": "search in which stages attention is, too",
     "tables": "of the paper (default: 1 2 3 4)",
     "tensorboard": "write logs for TensorBoard",
     "workers": "train N networks at a time on this machine, each with its own "
@@ -196,15 +192,23 @@ def _name_or(kind, names):
     return check
 
 
+# Options of earlier versions, and what to use in place of them.
+ON_EACH_NODE = (
+    "give the same command with the same --output on each node, or set "
+    "KerasTuner's environment variables, see docs/guides/cluster.md"
+)
+GONE = {
+    **dict.fromkeys(("--chief", "--worker", "--address", "--id"), ON_EACH_NODE),
+    "--stages": "attention is at all places or at none; others are searched "
+    "by a function of your own, --hypermodel",
+}
+
+
 class _Gone(argparse.Action):
     """Says what to use in place of an option of earlier versions."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(
-            f"{option_string} is gone: give the same command with the same "
-            "--output on each node, or set KerasTuner's environment "
-            "variables, see docs/guides/cluster.md"
-        )
+        parser.error(f"{option_string} is gone: {GONE[option_string]}")
 
 
 def add_options(parser, command):
@@ -336,12 +340,11 @@ def tune(parser):
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
     )
-    _add(group, "stages")
     _add_data(parser)
     _add_training(parser, "1")
     group = _add_rare(parser, "data_dir manual_dir hypermodel keep")
     _add(group, "identity_init", **ON_OR_OFF)
-    for name in ("--chief", "--worker", "--address", "--id"):
+    for name in GONE:
         parser.add_argument(
             name, action=_Gone, nargs="?", help=argparse.SUPPRESS
         )

@@ -30,10 +30,7 @@ def reported(options: argparse.Namespace) -> Iterator[None]:
 
 
 def write_report(folder: pathlib.Path) -> bool:
-    """Writes the report of a folder, or warns that it cannot.
-
-    Returns whether it is written.
-    """
+    """Writes the report of a folder, or warns that it cannot."""
     try:
         report.write(folder)
         return True
@@ -95,7 +92,7 @@ def first_networks(results: Any) -> dict[str, pathlib.Path]:
     """Returns the networks of the first seed that finished, by name."""
     return {
         outcome.variant: results.output / outcome.file
-        for outcome in results.details.finished
+        for outcome in getattr(results, "details", results).runs
         if outcome.seed == results.seeds[0]
     }
 

@@ -7,6 +7,7 @@ calls, or a field of the recipe.
 import argparse
 import dataclasses
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,8 +25,6 @@ from cbam_keras.cli.reports import (
 )
 from cbam_keras.recipes import Recipe, find_recipe
 
-# What is compared by default.
-COMPARED = ("none", "se", "cbam")
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 # Arguments of runs that their estimates do not have.
@@ -34,6 +33,10 @@ MACHINES = ("address", "processes", "process")
 
 
 def train(options: argparse.Namespace) -> None:
+    def shown(results):
+        command = shlex.join(["cbam-keras", "explain", str(results.output)])
+        return f"{results}\n\nTo see where they look:\n{command}"
+
     distribute = _distribution(options)
     if options.dry_run and distribute:
         raise ValueError(
@@ -47,6 +50,7 @@ def train(options: argparse.Namespace) -> None:
         comparison.estimate,
         comparison.default_recipe(model),
         {**_compared(options), "model": model, "distribute": distribute},
+        shown=shown,
         explained=lambda results: list(first_networks(results).values()),
     )
 
@@ -117,18 +121,7 @@ def _run(
     shown: Callable[[Any], Any] = lambda results: results,
     explained: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Runs what a command asks for, and prints the result; or estimates it.
-
-    Args:
-        options: The command line.
-        start: Function that runs, and returns results.
-        estimate: Function that returns an estimate, for `--dry-run`.
-        recipe: The recipe that the command line changes.
-        arguments: Arguments of the two functions that are not options.
-        shown: Function of the results that returns what is printed.
-        explained: Function of the results that returns the networks to
-            explain for the report, or `None`.
-    """
+    """Runs what a command asks for, and prints the result; or estimates it."""
     if options.seeds not in (None, 1) and vars(options).get("seed") is not None:
         raise ValueError(
             "Several seeds are counted from 0, so `seed` is for one. "
@@ -185,7 +178,7 @@ def _attentions(options):
         imported("attention", name, "MODULE:CLASS, a layer class")
         if ":" in name
         else name
-        for name in options.attention or COMPARED
+        for name in options.attention or comparison.DEFAULT
     ]
 
 

@@ -5,11 +5,11 @@
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `records`: images and labels before batching, and how they are split.
 - `decoding`: encoded images to arrays of one size.
-- `batches`: records as a dataset for `fit`, shuffled, shared by processes.
-- `augmentation`: random flips, crops, RandAugment, MixUp, CutMix.
+- `batches`: records as a dataset for `fit`: shuffled, flipped and cropped at
+  random, shared by processes.
 """
 
-from cbam_keras.data.augmentation import AUGMENTATIONS
+from cbam_keras.data.batches import AUGMENTATIONS
 from cbam_keras.data.decoding import (
     evaluation_box,
     headers,

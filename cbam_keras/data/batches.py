@@ -2,25 +2,23 @@
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import (
-    WHOLE_BATCH,
-    flip_and_crop,
-    mix,
-    rand_augment,
-)
 from cbam_keras.data.decoding import TRIES, crop, decode, threads
 from cbam_keras.data.records import DiskRecords, Records
 
+AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
+# "crop" shifts by up to this fraction of a side.
+SHIFT = 8
 # Batches that are decoded ahead of the one asked for.
 PREFETCHED = 2
 # What random numbers are for, so that no two uses share a seed.
-FLIP_AND_CROP, MIXED_BATCH, RANDOM_CROP = range(3)
+FLIP_AND_CROP, RANDOM_CROP = 0, 2
 
 
 @dataclasses.dataclass
@@ -41,7 +39,7 @@ class Batches(keras.utils.PyDataset):
     the same images, and so do several processes that share a batch.
 
     Validation and test images have the seed `None`: neither order nor
-    augmentation. With `num_classes`, labels are one-hot.
+    augmentation.
     """
 
     records: Records | DiskRecords
@@ -50,7 +48,6 @@ class Batches(keras.utils.PyDataset):
     channels: int
     seed: int | None = None
     augment: tuple[str, ...] = ()
-    num_classes: int | None = None
     channels_first: bool = False
 
     def __post_init__(self):
@@ -66,37 +63,17 @@ class Batches(keras.utils.PyDataset):
         return shard
 
     def _take_share(self, index, count, devices):
-        """Sets the positions in an epoch that each batch of a process reads.
-
-        Positions from the number of images on are copies.
-        """
-        self.share = index, count
+        """Sets the positions in an epoch that each batch of a process reads."""
         # Every batch divides by the devices: training drops images for that,
         # others in each epoch, evaluation repeats some.
         total = len(self.records) // devices * devices
         if total < len(self.records) and self.seed is None:
             total += devices
-        if not total or self.batch_size % devices or devices % count:
-            raise ValueError(
-                "Each device needs its part of each batch, and each process "
-                f"as many devices. Received: {devices=}, {count=}, "
-                f"batch_size={self.batch_size}, {len(self.records)} images"
-            )
-        # Random numbers for a whole batch need the whole batch on each process.
-        self.whole_batch = any(name in WHOLE_BATCH for name in self.augment)
-        self.batches = [
-            np.arange(start, min(start + self.batch_size, total))
-            for start in range(0, total, self.batch_size)
-        ]
-        if not self.whole_batch:
-            self.batches = [self._shared(batch) for batch in self.batches]
+        self.batches = []
+        for start in range(0, total, self.batch_size):
+            batch = np.arange(start, min(start + self.batch_size, total))
+            self.batches.append(np.split(batch, count)[index])
         self.set_epoch(0)
-
-    def _shared(self, rows):
-        """Returns the part of a batch that belongs to this process."""
-        index, count = self.share
-        number = len(rows) // count
-        return rows[index * number : (index + 1) * number]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -107,8 +84,6 @@ class Batches(keras.utils.PyDataset):
         positions = self.batches[index]
         rows = self._rows(epoch, index)
         images, labels = self._read(epoch, index, rows)
-        if self.num_classes:
-            labels = np.eye(self.num_classes, dtype="float32")[labels]
         others = []
         if self.records.boxes is not None:
             others.append(self.records.boxes[rows])
@@ -117,8 +92,6 @@ class Batches(keras.utils.PyDataset):
             draws = rng.random((self.batch_size, 3), dtype="float32")
             draws = draws[positions % self.batch_size]
             images = flip_and_crop(images, draws, self.augment)
-        if self.whole_batch:
-            images, labels = self._augment_batch(epoch, index, images, labels)
         if self.weighted:
             others.append((positions < len(self.records)).astype("float32"))
         images = images.astype("float32")
@@ -175,17 +148,6 @@ class Batches(keras.utils.PyDataset):
         image = crop(image, self.size, draws)
         return image[..., : self.channels], label
 
-    def _augment_batch(self, epoch, index, images, labels):
-        rng = self._generator(epoch, MIXED_BATCH, index)
-        if "rand_augment" in self.augment:
-            # In a thread, where no dtype policy, strategy or distribution of
-            # the caller applies to the layer.
-            seed = int(rng.integers(2**31))
-            images = threads().submit(rand_augment, images, seed).result()
-        if self.num_classes:
-            images, labels = mix(images, labels, self.augment, rng)
-        return self._shared(images), self._shared(labels)
-
 
 def _shuffled(order, seed, epoch):
     """Returns the order of the images in an epoch.
@@ -202,3 +164,37 @@ def _shuffled(order, seed, epoch):
         return shuffled.numpy()
     np.random.default_rng([seed, epoch]).shuffle(order)
     return order
+
+
+def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the names, in the order in which they are applied."""
+    if isinstance(augment, Sequence) and not augment:
+        return ()
+    chosen = _checks.subset("augment", augment, AUGMENTATIONS)
+    return tuple(name for name in AUGMENTATIONS if name in chosen)
+
+
+def flip_and_crop(
+    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
+) -> np.ndarray:
+    """Flips and shifts a batch, each image by its draws `(B, 3)`."""
+    # Keras' `RandomFlip` draws for a whole batch, of which a process may hold
+    # some rows, and its `RandomCrop` crops all images alike.
+    if "crop" in augment:
+        height, width = images.shape[1:3]
+        margins = height // SHIFT, width // SHIFT
+        padding = ((0, 0), (margins[0],) * 2, (margins[1],) * 2, (0, 0))
+        padded = np.pad(images, padding, mode="symmetric")
+        # The first row and column kept, from 0 to twice the margin.
+        top, left = (
+            (draws[:, axis] * (2 * margin + 1)).astype("int32")
+            for axis, margin in enumerate(margins, 1)
+        )
+        every = np.arange(len(images))[:, None, None]
+        rows = (top[:, None] + np.arange(height))[:, :, None]
+        columns = (left[:, None] + np.arange(width))[:, None, :]
+        images = padded[every, rows, columns]
+    if "flip" in augment:
+        flipped = draws[:, 0, None, None, None] < 0.5
+        images = np.where(flipped, images[:, :, ::-1], images)
+    return images

@@ -72,11 +72,7 @@ def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
 def headers(
     items: Sequence[str | bytes], title: str
 ) -> list[tuple[int, int, bool] | None]:
-    """Returns the height, the width and whether it is grey of each image.
-
-    `None` for an image that cannot be read. Reads only the header and the
-    end of a file, so that a million images take minutes.
-    """
+    """Returns the height, the width and whether it is grey of each image."""
     return list(watched(_in_threads(_header, items), len(items), title))
 
 
@@ -166,10 +162,7 @@ def random_box(
 def pil_resize(
     image: Any, box: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns a box of an image, `(top, left, height, width)`, resized.
-
-    The image is an array `(H, W, C)` or of Pillow.
-    """
+    """Returns a box of an image, `(top, left, height, width)`, resized."""
     pil = _checks.require("PIL.Image", extra="data")
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.shape[-1] != 3:
@@ -213,10 +206,7 @@ def crop(
 
 
 def readable(source: Source) -> Source:
-    """Returns encoded images that can be read, with their shape and channels.
-
-    Channels that are known stay.
-    """
+    """Returns encoded images that can be read, with shape and channels."""
     splits, skipped, heads = {}, [], set[Any]()
     for split, records in source.splits.items():
         found = headers(records.images, f"Reading headers of {split}")

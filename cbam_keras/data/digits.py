@@ -56,10 +56,7 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cluttered(sources, objects, fragments, rng):
-    """Returns a canvas and a box for each of the `objects`, uint8 and int32.
-
-    Each object lies among fragments that are cut from `sources`.
-    """
+    """Returns a canvas and a box for each of the `objects`, uint8 and int32."""
     side = objects.shape[1]
     # For each canvas: sources, then y, x, top, left of each fragment, then
     # top and left of the object. Fragments are cut from the middle,

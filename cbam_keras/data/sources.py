@@ -33,9 +33,8 @@ FASHION_CLASSES = (
     "Ankle boot"
 )
 
-# File names of images that are read, and of those that are only reported.
+# File names of images that are read.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-UNREAD_ENDINGS = (".avif", ".heic", ".jfif", ".jp2", ".tif", ".tiff")
 
 # Names of split folders in lower case.
 SPLIT_FOLDERS = {name: name for name in SPLITS}
@@ -258,7 +257,6 @@ def from_folder(path: str | os.PathLike) -> Source:
             splits=splits,
             class_names=tuple(class_names),
             fingerprint=digest(found),
-            skipped=_images_elsewhere(root, dict(found)),
             root=root,
         )
     )
@@ -289,17 +287,3 @@ def _folders(root):
 
 def _is_hidden(name):
     return name.startswith((".", "__"))
-
-
-def _images_elsewhere(root, read):
-    """Returns the names of images that no class folder holds."""
-    names = [
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in (*ENDINGS, *UNREAD_ENDINGS)
-    ]
-    return tuple(
-        name
-        for name in sorted(names)
-        if name not in read and not any(map(_is_hidden, name.split("/")))
-    )

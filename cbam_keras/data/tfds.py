@@ -77,10 +77,7 @@ def prepared_builder(
     download: bool,
     manual_dir: str | os.PathLike | None = None,
 ) -> tuple[Any, Any]:
-    """Returns TensorFlow Datasets and the builder of a dataset on disk.
-
-    `check` gets both and the name, and raises if the dataset does not fit.
-    """
+    """Returns TensorFlow Datasets and the builder of a dataset on disk."""
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
     except ImportError as error:

@@ -35,17 +35,13 @@ OBJECT = np.dtype(
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Images of one split, and the objects in them.
+    """Images of one split, and the objects in them."""
 
-    Attributes:
-        images: uint8 array `(N, H, W, C)`, or array of objects `(N,)`: paths
-            as strings, or encoded images as bytes.
-        sizes: int32 array `(N, 2)`, height and width of each image in pixels.
-        objects: Array of `OBJECT`, in the order of the images.
-    """
-
+    # Arrays `(N, H, W, C)`; or paths as strings, or encoded images as bytes.
     images: np.ndarray
+    # Height and width of each.
     sizes: np.ndarray
+    # Of `OBJECT`, in the order of the images.
     objects: np.ndarray
 
     def __len__(self) -> int:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _files, _terminal, comparison, data, study
+from cbam_keras.comparison import BASELINE
 from cbam_keras.detection.evaluation import (
+    IMAGES,
     MEASURES,
-    arrays_of,
     detect_all,
     evaluate,
     plot_detections,
@@ -24,12 +24,9 @@ from cbam_keras.detection.loading import DetectionData, load_data
 from cbam_keras.detection.pyramid import BACKBONES, levels_for, load_model
 from cbam_keras.recipes import Recipe, find_recipe
 
-BASELINE = "none"
 # What is compared, and how the table calls it.
 HEADINGS = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
 DEFAULT_RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=2e-3)
-# Arguments of `load_data` that a recipe decides.
-BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
 
 class Detection:
@@ -58,7 +55,7 @@ class Detection:
         return {**vars(self), "loaded": None}
 
     def load(self, recipe: Recipe) -> DetectionData:
-        by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
+        by_recipe = {name: getattr(recipe, name) for name in study.BY_RECIPE}
         # Needs KerasHub.
         from cbam_keras.detection.detector import choose_anchors
 
@@ -143,7 +140,7 @@ class DetectionResults(_terminal.Tabular):
         """Returns the results of a study of detectors."""
         measured = {key: results.compared(key) for key in HEADINGS}
         # Nothing of them is `None`.
-        finished: Sequence[Any] = results.finished
+        finished: Sequence[Any] = results.runs
         return cls(
             runs=[
                 DetectorRun(
@@ -243,7 +240,7 @@ def compare(
     The anchors are chosen from the training boxes of each seed. The detector
     after the last epoch is measured, once, on the test images. The output
     folder gets the files of `study.run`, and what the detectors of the first
-    seed find in some test images as `detections.png` and `detections.npz`.
+    seed find in some test images as `detections.png`.
 
     The same call given again resumes; with more seeds or kinds of attention
     it trains what is missing.
@@ -311,8 +308,10 @@ def estimate(
 ) -> study.Estimate:
     """Estimates how long `compare` takes on this device; writes nothing."""
     planned = _study(attentions, **options)
+    task: Any = planned.task
     times = study.estimate(planned, workers=workers)
-    return dataclasses.replace(times, about=str(planned.task.loaded))
+    anchors = task.anchors[planned.seeds[0]]
+    return dataclasses.replace(times, about=str(anchors))
 
 
 def _study(
@@ -352,27 +351,18 @@ def _study(
 def _draw(task, results, folder):
     """Draws what the detectors of the first seed find, once."""
     seed = results.seeds[0]
-    files = {o.variant: o.file for o in results.finished if o.seed == seed}
+    files = {o.variant: o.file for o in results.runs if o.seed == seed}
     is_interrupted = len(results.outcomes) < len(results.variants) * len(
         results.seeds
     )
     if is_interrupted or folder.content.get("drawn") == [seed, *files]:
         return
     test = task.loaded.test
-    arrays = arrays_of(
-        test,
-        {
-            name: detect_all(
-                load_model(folder.path / file), test, test.batch_size
-            )
-            for name, file in files.items()
-        },
-    )
-    with _files.replacing(folder.path / "detections.npz") as beside:
-        np.savez_compressed(beside, **arrays)
+    found = {
+        name: detect_all(load_model(folder.path / file), test, IMAGES)
+        for name, file in files.items()
+    }
     title = f"{results.data}, {task.backbone}, seed {seed}"
-    figure = plot_detections(
-        arrays, task.loaded.class_names, title, test.records.images
-    )
+    figure = plot_detections(test, found, task.loaded.class_names, title)
     _files.write_figure(folder.path / "detections.png", figure)
     folder.add(drawn=[seed, *files])

@@ -44,11 +44,7 @@ MAX_BOXES = 500
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
-    """Network with `pyramid_outputs`; see `detection.feature_pyramid`.
-
-    Its config holds the network itself, so that it can be loaded whatever the
-    network is made of.
-    """
+    """Network with `pyramid_outputs`; see `detection.feature_pyramid`."""
 
     def __init__(self, network, levels: Mapping[str, str], **kwargs):
         maps = {
@@ -114,11 +110,6 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         as it sees a second batch size.
         """
         images = keras.ops.convert_to_numpy(images)
-        if not _checks.fits(self.inputs[0].shape, images.shape):
-            raise ValueError(
-                f"`images` must be of shape {self.inputs[0].shape}. Received: "
-                f"images.shape={images.shape}"
-            )
         if images.max(initial=0) <= 1 and images.any():
             _checks.warn(
                 "`images` must be in [0, 255], as in training. Received: "
@@ -139,16 +130,14 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
 
 @dataclasses.dataclass(frozen=True)
 class Anchors:
-    """Arguments of KerasHub's `AnchorGenerator`, and what they cover.
-
-    `anchor_size` is in strides, `aspect_ratios` are heights over widths,
-    `coverage` is the fraction of boxes that overlap an anchor by one half.
-    """
+    """Arguments of KerasHub's `AnchorGenerator`, and what they cover."""
 
     min_level: int
     max_level: int
+    # In strides, and heights over widths.
     anchor_size: float
     aspect_ratios: tuple[float, ...]
+    # The fraction of boxes that overlap an anchor by one half.
     coverage: float = 0.0
 
     def __str__(self) -> str:

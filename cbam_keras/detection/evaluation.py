@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib import recfunctions
 
 from cbam_keras import _checks, plotting
 from cbam_keras._terminal import watched
@@ -47,12 +46,7 @@ def detect_all(
 def evaluate(
     records: Records, detections: np.ndarray, classes: int
 ) -> dict[str, float | None]:
-    """Returns the mean average precision of detections over the classes.
-
-    A dictionary of `MEASURES` to numbers in [0, 1], or `None` where there are
-    no objects to find. Detections of ignored objects count neither for nor
-    against.
-    """
+    """Returns the mean average precision of detections over the classes."""
     cocoeval = _checks.require("pycocotools.cocoeval", extra="detect")
     # It prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
@@ -100,58 +94,39 @@ def _dataset(records, objects, classes):
     return coco
 
 
-def arrays_of(
-    batches: Batches, detections: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Returns the first images, their objects and detections as arrays.
-
-    `detections` maps networks to what `detect_all` returns. The result has
-    `"images"`, uint8 `(N, H, W, C)`, and float32 arrays `(n, 7)`, `"truth"`
-    and one for each network: the number of the image, class, confidence, and
-    the left, top, right and bottom edge as fractions of the image. The
-    confidence of true objects is 1, that of those that do not count is 0;
-    detections below 0.5 are left out.
-    """
-    count = batches.batch_size
-    images = batches.images(np.arange(count)).round().astype("uint8")
-    truth = batches.records.objects
-    objects = {"truth": truth[truth["image"] < count]}
-    for name, found in detections.items():
-        objects[name] = found[found["confidence"] >= CONFIDENT]
-    kept = ["image", "label", "confidence", "box"]
-    flat = recfunctions.structured_to_unstructured
-    arrays = {k: flat(v[kept], "float32") for k, v in objects.items()}
-    return {"images": images, **arrays}
-
-
 def plot_detections(
-    arrays: Mapping[str, np.ndarray],
+    batches: Batches,
+    detections: Mapping[str, np.ndarray],
     class_names: Sequence[str],
     title: str,
-    items: Sequence[Any] = (),
 ) -> Any:
-    """Draws the first images of `arrays_of`, with objects and detections.
+    """Draws the first images, with their objects and confident detections.
 
-    Those of the `items` that are paths stand above their images.
+    `detections` maps networks to what `detect_all` returns. The names of
+    files stand above their images.
     """
-    rows = dict(arrays)
-    images = rows.pop("images")[:IMAGES]
-    figure = plotting.new_figure(2 * len(images), 2.1 * len(rows), title)
-    panels = figure.subplots(len(rows), len(images), squeeze=False)
+    records = batches.records
+    count = min(IMAGES, len(records))
+    images = batches.images(np.arange(count)).round().astype("uint8")
+    rows = {"truth": records.objects, **detections}
+    figure = plotting.new_figure(2 * count, 2.1 * len(rows), title)
+    panels = figure.subplots(len(rows), count, squeeze=False)
     for line, (name, objects) in zip(panels, rows.items(), strict=True):
+        is_truth = name == "truth"
         for number, axes in enumerate(line):
             axes.imshow(images[number], cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
-            for _, label, confidence, *box in objects[objects[:, 0] == number]:
-                text = plotting.wrap(class_names[int(label)], 2, 6, 1)
+            for one in objects[objects["image"] == number]:
+                text = plotting.wrap(class_names[one["label"]], 2, 6, 1)
                 color = plotting.TRUE_BOX
-                if name != "truth":
-                    text += f" {confidence:.2f}"
+                if not is_truth:
+                    text += f" {one['confidence']:.2f}"
                     color = plotting.FOUND_BOX
-                _draw_box(axes, box, images.shape[1:3], text, color)
+                if is_truth or one["confidence"] >= CONFIDENT:
+                    _draw_box(axes, one["box"], images.shape[1:3], text, color)
         label = plotting.wrap(name, 2, 10, 2)
         line[0].set_ylabel(label, parse_math=False)
-    for axes, item in zip(panels[0], items, strict=False):
+    for axes, item in zip(panels[0], records.images, strict=False):
         if isinstance(item, str):
             name = plotting.wrap(pathlib.PurePath(item).name, 2, 8, 2)
             axes.set_title(name, fontsize=8, parse_math=False)

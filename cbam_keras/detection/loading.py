@@ -60,21 +60,8 @@ class DetectionData:
         """Images per batch."""
         return self.train.batch_size
 
-    def __str__(self) -> str:
-        height, width, _ = self.image_shape
-        return (
-            f"{self.name}: {self.sizes['train']:,} training and "
-            f"{self.sizes['test']:,} test images of {height} x {width} pixels, "
-            f"{len(self.class_names)} classes"
-            + (f"\n{self.anchors}" if self.anchors else "")
-        )
-
     def set_epoch(self, epoch: int) -> None:
-        """Sets which epoch comes next, as a resumed run needs it.
-
-        Args:
-            epoch: Integer from 0.
-        """
+        """Sets which epoch comes next, as a resumed run needs it."""
         self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, Any]:

@@ -47,11 +47,7 @@ IGNORED = ("is_difficult", "is_crowd")
 
 
 def digit_scenes(seed: int) -> Source:
-    """Returns scenes with digits of several sizes among clutter.
-
-    A training scene per digit for training, and half as many scenes as digits
-    for testing; the test scenes are the same for every seed.
-    """
+    """Returns scenes with digits of several sizes among clutter."""
     digits, labels = data.mnist_digits()
     indices = data.stratified(labels, None, seed)
     splits = {}
@@ -149,11 +145,7 @@ def _annotations(path, *prefixes):
 
 
 def _coco_records(file, names):
-    """Returns the images of one file of annotations, with their objects.
-
-    `names` are the names of the categories by id; those of the first file are
-    added.
-    """
+    """Returns the images of one file of annotations, with their objects."""
     folder = file.parents[1] / file.stem.removeprefix("instances_")
     numbers, paths, sizes, rows, entry = {}, [], [], [], None
     try:

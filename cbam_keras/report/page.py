@@ -1,7 +1,7 @@
 """What a page holds, and the HTML file that it becomes.
 
 The page is one file, from which no request leaves: figures are data, and the
-content security policy names style and script by their hashes.
+content security policy names the style by its hash.
 """
 
 import base64
@@ -11,15 +11,12 @@ import io
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cbam_keras import _checks
 
-NUMBER = re.compile(r"^\s*([+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")
+NUMBER = re.compile(r"\s*[+-]?\d")
 # With which figures are drawn, in dots per inch.
 DPI = 150
-# Larger figures are scaled down, in pixels and bytes.
-MAX_WIDTH, MAX_BYTES = 2200, 600_000
 
 
 @dataclasses.dataclass
@@ -52,19 +49,14 @@ class Figure:
 
     @classmethod
     def read(cls, path: pathlib.Path, caption: str) -> "Figure":
-        """Returns the figure in a PNG file, scaled down if it is too large."""
+        """Returns the figure in a PNG file."""
         pillow = _checks.require("PIL.Image", extra="plot")
-        data, kind = path.read_bytes(), "png"
+        data = path.read_bytes()
         image = pillow.open(io.BytesIO(data))
         image.load()
         # A browser shows 96 pixels per inch, and sharp screens show more.
         width, height = (round(side * 96 / DPI) for side in image.size)
-        if image.width > MAX_WIDTH or len(data) > MAX_BYTES:
-            image.thumbnail((MAX_WIDTH // 2, 2 * MAX_WIDTH))
-            kind, file = "jpeg", io.BytesIO()
-            image.convert("RGB").save(file, kind, optimize=True, quality=85)
-            data = file.getvalue()
-        source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
         return cls(source, width, height, caption)
 
 
@@ -99,7 +91,6 @@ def render(page: Page) -> str:
     jinja2 = _checks.require("jinja2", extra="plot")
     folder = pathlib.Path(__file__).parent
     style = (folder / "page.css").read_text(encoding="utf-8")
-    script = (folder / "page.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
@@ -107,22 +98,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["key"] = _sort_key
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        page=page,
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        page=page, style=style, style_hash=f"'sha256-{digest}'"
     )
-
-
-def _sort_key(cell: Any) -> str:
-    """Returns what a cell is sorted by: its first number, else its text."""
-    found = NUMBER.match(str(cell))
-    return found[1].replace(",", "") if found else str(cell)
-
-
-def _hash(text):
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

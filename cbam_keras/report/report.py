@@ -1,10 +1,11 @@
 """`write`: reads an output folder and writes its page."""
 
+import dataclasses
 import json
 import os
 import pathlib
 
-from cbam_keras import _checks, _files, _terminal, ablation, study
+from cbam_keras import _checks, _files, _terminal, ablation, study, tuning
 from cbam_keras.report.page import Figure, Page, Table, render
 
 # Of explanations, and of searches by earlier versions.
@@ -170,7 +171,7 @@ def _question(page, folder, content):
 def _networks(page, folder, content):
     """The results."""
     results = study.Results.of(folder, content)
-    if not results.finished:
+    if not results.runs:
         page.verdict = "Nothing is known yet: no network is trained."
         return
     baseline, measure = results.baseline, results.measure_name
@@ -179,41 +180,13 @@ def _networks(page, folder, content):
     if baseline is not None:
         compared = results.compared()
         page.verdict = study.verdict(compared, baseline, measure, digits)
-    further = {
-        heading: found
-        for key, heading in MEASURES.items()
-        if (found := results.compared(key))
-    }
-    rows = []
-    for row in results.rows:
-        if row.measured is None:
-            continue
-        cells = {
-            "network": row.variant,
-            f"{measure} (%)": row.measured.mean_cell(digits),
-        }
-        if baseline is not None:
-            difference = row.measured.difference_cell(digits)
-            cells[f'difference to "{baseline}"'] = difference
-        for heading, found in further.items():
-            one = found.get(row.variant)
-            cells[heading] = one.mean_cell(digits) if one else ""
-        cells["parameters"] = _text("{:,}", row.parameters)
-        cells["seconds per epoch"] = _text("{:.1f}", row.seconds_per_epoch)
-        if len(seeds) > 1:
-            found = results.values(row.variant, results.measure)
-            values = [
-                f"{100 * value:.{digits}f} (seed {seed})"
-                for seed, value in found.items()
-            ]
-            cells["each seed (%)"] = ", ".join(values)
-        rows.append(cells)
+    finished = dataclasses.replace(results, variants=tuple(results.compared()))
     title = "Networks, one seed"
     note = f"Measured on the same {results.sizes['test']:,} test images."
     if len(seeds) > 1:
         title = f"Networks, mean over {len(seeds)} seeds"
         note += " In brackets: the 95 % interval of a difference."
-    page.tables.append(Table(title, rows, note))
+    page.tables.append(Table(title, finished.table(digits, MEASURES), note))
 
 
 def _tables(page, folder, content):
@@ -239,8 +212,7 @@ def _search(page, folder, content):
         page.missing.append(f"The search is not finished. {RESUME}")
     if rows := content.get("confirmation"):
         page.tables.append(_confirmation(rows))
-    if trials := content.get("trials") or _trials_so_far(content):
-        page.tables.append(_trials(trials))
+    page.tables += _trials(content)
 
 
 def _confirmation(rows):
@@ -268,51 +240,21 @@ def _confirmation(rows):
     )
 
 
-def _trials_so_far(content):
-    values = content["settings"]["variants"]
-    return [
-        {
-            **cell,
-            "number": number,
-            "values": values[cell["variant"]],
-            "outcome": cell["status"],
-            "val_accuracy": cell["metrics"].get("val_accuracy"),
-            "epochs": len(cell["history"]),
-        }
-        for number, cell in enumerate(content["cells"], start=1)
+def _trials(content):
+    if "trials" in content:
+        fields = [field.name for field in dataclasses.fields(tuning.Trial)]
+        trials = [
+            tuning.Trial(**{name: trial.get(name) for name in fields})
+            for trial in content["trials"]
+        ]
+    else:
+        trials = [*tuning.trials_in(content).values()]
+    trials.sort(key=lambda one: -(one.val_accuracy or 0))
+    rows = [
+        {**row, "outcome": ": ".join(filter(None, (x.outcome, x.message)))}
+        for x, row in zip(trials, tuning.trial_rows(trials), strict=True)
     ]
-
-
-def _trials(trials):
-    found: dict[str, set] = {}
-    for trial in trials:
-        for key, value in trial["values"].items():
-            found.setdefault(key, set()).add(str(value))
-    # What is the same in all trials says nothing.
-    varying = [
-        key
-        for key, values in found.items()
-        if len(values) > 1 and not key.startswith("tuner/")
-    ]
-    rows = []
-    for trial in sorted(trials, key=lambda one: -(one["val_accuracy"] or 0)):
-        values, ended = trial["values"], (trial["outcome"], trial["message"])
-        accuracy = _text("{:.2f}", trial["val_accuracy"], 100)
-        rows.append(
-            {
-                "trial": str(trial["number"]),
-                **{
-                    k.replace("_", " "): str(values.get(k, "")) for k in varying
-                },
-                "validation accuracy (%)": accuracy,
-                "epochs": str(trial["epochs"]),
-                "parameters": _text("{:,}", trial["parameters"]),
-                "MMACs": _text("{:,.4g}", trial["macs"], 1e-6),
-                "seconds": _text("{:.1f}", trial["seconds"]),
-                "outcome": ": ".join(filter(None, ended)),
-            }
-        )
-    return Table("Trials", rows)
+    return [Table("Trials", rows)] if rows else []
 
 
 def _text(form, value, factor=1):
@@ -421,7 +363,6 @@ def _explained_images(page, folder, content):
     summary, count = content["summary"], len(content["images"])
     page.title = f"Explanation: {', '.join(content['models'])}"
     page.question = "Where do the networks look, and are they right?"
-    known = [row for row in content["images"] if row["true_class"] is not None]
     page.verdict = f"{count} images are explained."
     known = [row for row in content["images"] if row["true_class"] is not None]
     if known:

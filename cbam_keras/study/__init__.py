@@ -4,8 +4,8 @@
 the confirmation of `tuning.search` are studies of certain variants; your own
 networks are variants like any other.
 
-- `study`: `Study`, `Variant`, `Budget`.
-- `task`: `Classification`, and what a `Task` does.
+- `study`: `Study`, `Variant`, `Budget`; `Classification`, and what a `Task`
+  does.
 - `run`: `run`, which trains what is missing.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
@@ -16,7 +16,6 @@ networks are variants like any other.
 - `results`: `Results`: rows, a table, a verdict.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
-- `tensorboard`: logs for TensorBoard.
 """
 
 from cbam_keras.study.cell import (
@@ -46,14 +45,16 @@ from cbam_keras.study.networks import (
     print_if_few_steps,
 )
 from cbam_keras.study.results import Results, Row
-from cbam_keras.study.run import run
+from cbam_keras.study.run import check_tensorboard, logs_of, run
 from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
-from cbam_keras.study.study import Budget, Study, Variant, check_seeds
-from cbam_keras.study.task import Classification, Task
-from cbam_keras.study.tensorboard import (
-    check_tensorboard,
-    log_options,
-    logs_of,
+from cbam_keras.study.study import (
+    BY_RECIPE,
+    Budget,
+    Classification,
+    Study,
+    Task,
+    Variant,
+    check_seeds,
 )
 from cbam_keras.study.workers import Worker, payload_of
 

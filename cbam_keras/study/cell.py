@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, _inspection, _process, profiling
+from cbam_keras import _files, _inspection, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten
 from cbam_keras.study import checkpoints
@@ -24,7 +24,6 @@ from cbam_keras.study.checkpoints import (
 )
 from cbam_keras.study.networks import (
     build_network,
-    check_averages,
     count_macs,
     count_parameters,
     fingerprint,
@@ -64,21 +63,17 @@ class Outcome:
         message: String, what went wrong, or `None`.
         traceback: String, where it went wrong, or `None`.
         parameters: Integer, its trainable parameters, or `None`.
-        macs: Integer, its multiply-accumulates for one image, or `None`
-            where they cannot be counted.
-        metrics: Dictionary of what was measured: on the test data, and in
-            the best epoch. Empty unless finished. `test_accuracy` and
+        macs: Integer, its multiply-accumulates for one image, or `None`.
+        metrics: Dictionary of what was measured, on the test data and in the
+            best epoch; empty unless finished. `test_accuracy` and
             `best_validation_accuracy` are attributes, too.
-        best_epoch: Integer from 1, the epoch that was measured: the one of
-            the highest validation accuracy (of several, the one with the
-            lowest validation loss), without validation the last. `None`
-            unless finished.
-        seconds_per_epoch: Number, the median over the epochs after the
-            first, which compiles; training and validation. `None` without
-            epochs.
+        best_epoch: Integer from 1, the epoch that was measured: that of the
+            highest validation accuracy (of several, of the lowest loss),
+            without validation the last. `None` unless finished.
+        seconds_per_epoch: Number, the median over the epochs after the first,
+            which compiles. `None` without epochs.
         seconds: Number, of training and validation.
-        file: String, the `.keras` file in the output folder that holds the
-            network after `best_epoch`, or `None`.
+        file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
     """
@@ -137,12 +132,10 @@ def train_cell(
     folder: pathlib.Path,
     *,
     epochs: int | None = None,
-    measure: bool = True,
     announce: Callable[[int | None, int], None] = lambda *_: None,
     after_epoch: Callable[[State], None] = lambda state: None,
-    callbacks: Callable[[keras.Model], Sequence[Any]] = lambda model: (),
+    callbacks: Sequence[Any] = (),
     on_error: Callable[[Exception], Any] = lambda error: None,
-    warn: Callable[[str], Any] = _checks.warn,
     devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -150,23 +143,6 @@ def train_cell(
     A network that cannot be built, diverges, runs out of memory or is over
     the budget gives an outcome with that status, and no error. A signal, a
     full disk and another process that has ended are errors.
-
-    Args:
-        study: A `Study`.
-        variant: One of its variants.
-        seed: Integer.
-        data: What the task loads for that seed.
-        folder: Path of a folder for the checkpoints, see `best_file`.
-        epochs: Integer, the epoch to train to, if not that of the recipe.
-        measure: Boolean, whether the network is evaluated on the test data.
-        announce: Function that gets the number of parameters and of finished
-            epochs before the training starts.
-        after_epoch: Function that gets the state after each epoch.
-        callbacks: Function that takes the network and returns callbacks.
-        on_error: Function that gets an exception that became the outcome
-            `"error"`.
-        warn: Function that gets a warning about too few steps.
-        devices: The `Devices` that share the images.
     """
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.epochs if epochs is None else epochs
@@ -180,9 +156,6 @@ def train_cell(
         if devices.writes:
             announce(known["parameters"], state.epochs)
         if state.epochs < epochs:
-            few = check_averages(model, len(data.train), epochs)
-            if few and not state.epochs and devices.writes:
-                warn(few)
 
             def save(state, model):
                 with devices.save_scope():
@@ -200,7 +173,7 @@ def train_cell(
                     validation_data=data.validation,
                     epochs=epochs,
                     initial_epoch=state.epochs,
-                    callbacks=[*callbacks(model), checkpoint],
+                    callbacks=[*callbacks, checkpoint],
                     # The data shuffle themselves, by seed and epoch.
                     shuffle=False,
                     # Of several processes one prints.
@@ -213,9 +186,8 @@ def train_cell(
             )
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
-        if measure:
-            best = keras.saving.load_model(folder / str(state.best))
-            metrics |= study.task.evaluate(best, data)
+        best = keras.saving.load_model(folder / str(state.best))
+        metrics |= study.task.evaluate(best, data)
         known |= {"best_epoch": row["epoch"], "metrics": metrics}
         known["status"] = FINISHED
     except ChangedError:

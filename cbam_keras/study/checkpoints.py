@@ -30,17 +30,13 @@ class Diverged(ArithmeticError):
 
 @dataclasses.dataclass
 class State:
-    """State of one network under training.
-
-    `fingerprint` is that of its layers, `history` has a row per finished
-    epoch, `latest` and `best` are the names of checkpoints, and `random` holds
-    the states of random layers, which a `.keras` file does not hold.
-    """
+    """State of one network under training."""
 
     fingerprint: str
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     latest: str | None = None
     best: str | None = None
+    # Of random layers, whose states a `.keras` file does not hold.
     random: list[Any] = dataclasses.field(default_factory=list)
 
     @property
@@ -50,10 +46,7 @@ class State:
 
 
 def load_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, or `None` before the first epoch.
-
-    A damaged one is reported, renamed, and treated as missing.
-    """
+    """Returns the state, or `None` before the first epoch."""
     path = folder / STATE
     if not path.exists():
         return None
@@ -67,10 +60,7 @@ def load_state(folder: pathlib.Path) -> State | None:
 
 
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
-    """Returns the model of the last epoch with its optimizer.
-
-    `None` if the checkpoint is damaged, which is reported, and renamed.
-    """
+    """Returns the model of the last epoch with its optimizer."""
     path = folder / str(state.latest)
     try:
         model = keras.saving.load_model(path)
@@ -87,10 +77,7 @@ def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
 def save(
     folder: pathlib.Path, state: State, model: keras.Model, writes: bool
 ) -> None:
-    """Saves `model` as the latest checkpoint, and as the best if it is.
-
-    Of several processes that train one network, one `writes`.
-    """
+    """Saves `model` as the latest checkpoint, and as the best if it is."""
     state.latest = f"epoch-{state.epochs}.keras"
     if best_epoch(state.history) == state.epochs:
         state.best = state.latest
@@ -114,13 +101,6 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
     Keras' `BackupAndRestore` does not do: it writes weights and JSON apart,
     and forgets the history, the best epoch and the states of random layers.
-
-    Args:
-        state: A `State`, which grows by a row of history per epoch.
-        data: The data that `fit` reads.
-        seed: Integer, the seed of the run.
-        metrics: Sequence of strings, the logs that the history keeps.
-        after_epoch: Function of the state and the model, which saves them.
     """
 
     def __init__(
@@ -165,10 +145,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:
-    """Returns the epoch with the best validation accuracy, from 1.
-
-    The last one without validation.
-    """
+    """Returns the epoch with the best validation accuracy, from 1."""
     if history and "val_accuracy" not in history[-1]:
         return history[-1]["epoch"]
     best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))

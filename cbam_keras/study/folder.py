@@ -2,9 +2,7 @@
 
 import contextlib
 import contextvars
-import csv
 import dataclasses
-import fnmatch
 import glob
 import json
 import os
@@ -60,10 +58,7 @@ _caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
 def started_by(
     command: str | None, on_end: Callable[[pathlib.Path], Any] | None
 ) -> Iterator[None]:
-    """Context of runs that a command starts, which is noted in the results.
-
-    `on_end` gets the folder of each run when it ends, is interrupted or fails.
-    """
+    """Context of runs that a command starts, which is noted in the results."""
     token = _caller.set((command, on_end))
     try:
         yield
@@ -78,19 +73,12 @@ class StudyFolder:
     been trained, `.cells` the checkpoints of those under training. Several
     processes may work in one folder: each claims a cell before it trains it,
     and holds the lock of the folder while it writes beside `.cells`.
-
-    Args:
-        output: Path of the folder.
-        study: A `Study`.
-        data: What its task loads for the first seed.
-        writes: Boolean. Of several processes that train one network, one
-            writes.
     """
 
     def __init__(
         self, output: Any, study: Study, data: Any, *, writes: bool = True
     ):
-        self.path = folder_path(output)
+        self.path = pathlib.Path(output)
         self.study = study
         self.writes = writes
         self.content: dict[str, Any] = {}
@@ -120,15 +108,7 @@ class StudyFolder:
     def opened(
         self, *, resume: bool = True, overwrite: bool = False, retry=True
     ) -> Iterator[None]:
-        """Begins, resumes or joins the run in the folder.
-
-        `retry` says whether what failed is to be trained again.
-
-        Raises:
-            ValueError: If the folder cannot be written to, or what is in it
-                be neither resumed nor overwritten.
-            RuntimeError: If the disk is full or becomes read-only later.
-        """
+        """Begins, resumes or joins the run in the folder."""
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
@@ -193,10 +173,7 @@ class StudyFolder:
     def record(
         self, outcome: Outcome, best: pathlib.Path | None = None
     ) -> None:
-        """Adds an outcome, and deletes the checkpoints of its cell.
-
-        A copy of `best`, the file of the network to keep, is put in the folder.
-        """
+        """Adds an outcome, and deletes the checkpoints of its cell."""
         if not self.writes:
             return
         key = outcome.variant, outcome.seed
@@ -249,14 +226,8 @@ class StudyFolder:
         """Writes the epochs of all cells as CSV, within `locked`."""
         cells = [Outcome(**cell) for cell in self.content["cells"]]
         rows = history_rows([*cells, *unfinished], self._several)
-        if not rows:
-            return
-        names = dict.fromkeys(name for row in rows for name in row)
-        with _files.replacing(self.path / "history.csv") as beside:
-            with beside.open("w", newline="") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(rows)
+        if rows:
+            _files.write_csv(self.path / "history.csv", rows)
 
     def forget_if_untrained(self) -> None:
         """Deletes `results.json` if no network was trained for an epoch."""
@@ -378,12 +349,6 @@ class StudyFolder:
             )
         if kind != self.study.kind:
             raise self._refused(f"another run ({kind})")
-        if content.get("overwriting"):
-            raise ValueError(
-                f'The run in output="{self.path}" was being overwritten when '
-                "its process ended. Give overwrite=True again (--overwrite on "
-                "the command line)"
-            )
         return content
 
     def _compared(self, content):
@@ -443,7 +408,7 @@ class StudyFolder:
         foreign = [
             path.relative_to(self.path).as_posix()
             for path in files
-            if not any(_matches(path, self.path / p) for p in patterns)
+            if not any(map(_ours_at(path.relative_to(self.path)), patterns))
         ]
         if foreign:
             raise ValueError(
@@ -471,12 +436,13 @@ class StudyFolder:
                         f"{error.holder}. Wait until it has ended, or choose "
                         "another folder"
                     ) from error
-            # Killed on the way, the rest must not be taken for a run.
-            self.content = {**self._new(), "overwriting": True}
-            # The files that are left must still be known as ours.
-            variants = {path.stem: {} for path in files}
-            variants |= self.settings["variants"]
-            self.content["settings"] = self.settings | {"variants": variants}
+            # Killed on the way, the rest must not be taken for a run, and the
+            # files that are left must still be known as ours.
+            for path in self.path.rglob(f"{CELLS}/*/"):
+                shutil.rmtree(path)
+            self.content = self._new()
+            with contextlib.suppress(Damaged):
+                self.content = self._read() | {"cells": []}
             self._write()
         folders = set()
         for path in files:
@@ -497,14 +463,13 @@ class StudyFolder:
             (self.path / CELLS).rmdir()
 
 
-def _matches(path, pattern):
-    """Returns whether a path, unfinished or damaged too, fits a pattern."""
+def _ours_at(path):
+    """Returns a function that says whether a path fits a pattern."""
+    # Unfinished or damaged, too; `*` ends at a folder.
     name = path.name.removeprefix(_files.UNFINISHED)
-    parts = path.with_name(name.removesuffix(_files.DAMAGED)).parts
-    pairs = zip(parts, pattern.parts, strict=False)
-    return len(parts) == len(pattern.parts) and all(
-        part == one or fnmatch.fnmatchcase(part, one) for part, one in pairs
-    )
+    name = name.removesuffix(_files.DAMAGED)
+    place = pathlib.PurePosixPath("/", path.with_name(name))
+    return lambda pattern: place.match(f"/{pattern}")
 
 
 def history_rows(
@@ -520,16 +485,6 @@ def history_rows(
         for outcome in outcomes
         for row in outcome.history
     ]
-
-
-def folder_path(output: Any) -> pathlib.Path:
-    """Returns `output` as a path, or raises if it cannot be one."""
-    if not isinstance(output, (str, os.PathLike)):
-        raise TypeError(
-            "`output` must be the path of a folder. Received: "
-            f"output={output!r}"
-        )
-    return pathlib.Path(output)
 
 
 def default_output(command: str, data: str, model: str) -> pathlib.Path:

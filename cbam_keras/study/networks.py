@@ -6,13 +6,10 @@ import json
 import math
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _inspection, profiling
 from cbam_keras.recipes import DTYPES
 
-# Averages that hold more of their initial values are reported.
-MOST_LEFT = 0.1
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
 
@@ -58,36 +55,6 @@ def check_network(model, images):
         )
 
 
-def check_averages(model, steps_per_epoch, epochs):
-    """Returns a warning if averages of batch normalization will lack steps.
-
-    Validation normalizes by averages over the steps so far, which begin at a
-    mean of 0 and a variance of 1.
-    """
-    momentum = max(
-        (
-            layer.momentum
-            for layer in _inspection.layers_within(model)
-            if isinstance(layer, keras.layers.BatchNormalization)
-            and layer.trainable
-            and layer.momentum < 1
-            and not np.any(keras.ops.convert_to_numpy(layer.moving_mean))
-        ),
-        default=0.0,
-    )
-    left = momentum ** (steps_per_epoch * epochs)
-    if left > MOST_LEFT:
-        needed = math.log(MOST_LEFT) / math.log(momentum) / steps_per_epoch
-        return (
-            "The averages of batch normalization, which validation and tests "
-            f"use, still hold {left:.0%} of their initial values after "
-            f"{steps_per_epoch * epochs} steps with momentum={momentum:g}, so "
-            "that accuracy there may be far below that of training. Train "
-            f"{math.ceil(needed)} epochs or more, or take a smaller batch_size"
-        )
-    return None
-
-
 def print_if_few_steps(recipe, data):
     """Prints how many steps there will be, if they are few."""
     steps = len(data.train)
@@ -101,20 +68,21 @@ def print_if_few_steps(recipe, data):
         )
 
 
-def compile_network(model, recipe, steps_per_epoch, *, one_hot=False):
-    """Compiles a model, for integer labels or `one_hot` vectors."""
+def compile_network(model, recipe, steps_per_epoch):
+    """Compiles a model for integer labels."""
     optimizer = recipe.make_optimizer(steps_per_epoch)
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    kind = "" if one_hot else "Sparse"
-    loss = getattr(keras.losses, f"{kind}CategoricalCrossentropy")
-    accuracy = getattr(keras.metrics, f"{kind}CategoricalAccuracy")
     model.compile(
         optimizer,
-        loss=loss(from_logits=not _ends_in_softmax(model)),
+        loss=keras.losses.SparseCategoricalCrossentropy(
+            from_logits=not _ends_in_softmax(model)
+        ),
         # Weighted: padding of batches for several devices has weight 0.
-        weighted_metrics=[accuracy(name="accuracy")],
+        weighted_metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        ],
         auto_scale_loss=False,
     )
     # TensorFlow traces a step again if the first trace creates variables.

@@ -6,13 +6,13 @@ import os
 import pathlib
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _terminal, plotting
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.content import DAMAGE, RESULTS, read_content
-from cbam_keras.study.folder import folder_path, history_rows
+from cbam_keras.study.folder import history_rows
 from cbam_keras.study.statistics import Measured, verdict
 
 # What `json` holds of each training.
@@ -46,13 +46,11 @@ class Row(Measured):
         pairs: Integer, over how many seeds the difference is.
         network: String, the name of the variant; `variant` is the same.
         seeds: Tuple of integers, the seeds with which its training finished.
-        parameters: Integer, its trainable parameters, or `None`.
-        macs: Integer, its multiply-accumulates for one image, or `None`.
+        parameters, macs: See `Outcome`.
         validation_accuracy: Number in [0, 1], the mean over the seeds of the
             best validation accuracy, or `None`.
         seconds_per_epoch: Number, the median over the seeds, or `None`.
-        failures: Tuple of strings, how the trainings ended that did not
-            finish.
+        failures: Tuple of strings, how other trainings ended.
     """
 
     network: str = ""
@@ -77,11 +75,6 @@ class Row(Measured):
     def test_accuracy(self) -> Any:
         """The mean of the values."""
         return self.mean
-
-    @property
-    def measured(self) -> Any:
-        """The row, if a training finished, otherwise `None`."""
-        return self if self.values else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +128,7 @@ class Results(_terminal.Tabular):
         Raises:
             ValueError: If it holds none, or if they are damaged.
         """
-        path = folder_path(folder)
+        path = pathlib.Path(folder)
         try:
             return cls.of(path, read_content(path))
         except DAMAGE as error:
@@ -153,10 +146,7 @@ class Results(_terminal.Tabular):
         variants: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> "Results":
-        """Returns the results of these variants and seeds, or of all.
-
-        `content` is what `results.json` holds in the folder `path`.
-        """
+        """Returns the results of these variants and seeds, or of all."""
         variants = tuple(variants or content["settings"]["variants"])
         seeds = tuple(seeds or content["seeds"])
         cells = [Outcome(**cell) for cell in content["cells"]]
@@ -177,19 +167,9 @@ class Results(_terminal.Tabular):
         )
 
     @property
-    def details(self) -> "Results":
-        """The results themselves, as of an ablation."""
-        return self
-
-    @property
-    def finished(self) -> tuple[Outcome, ...]:
-        """The outcomes of trainings that finished."""
-        return tuple(o for o in self.outcomes if o.finished)
-
-    @property
     def runs(self) -> list[Outcome]:
-        """The outcomes of trainings that finished, as a list."""
-        return list(self.finished)
+        """The outcomes of trainings that finished."""
+        return [outcome for outcome in self.outcomes if outcome.finished]
 
     @property
     def rows(self) -> list[Row]:
@@ -221,16 +201,13 @@ class Results(_terminal.Tabular):
         """Returns a metric of a variant by seed, where it was measured."""
         return {
             outcome.seed: outcome.metrics[measure]
-            for outcome in self.finished
+            for outcome in self.runs
             if outcome.variant == variant
             and outcome.metrics.get(measure) is not None
         }
 
     def compared(self, measure: str | None = None) -> dict[str, Measured]:
-        """Returns a metric over the seeds, for each variant that has it.
-
-        `measure` is a key of the metrics, by default that of the study.
-        """
+        """Returns a metric over the seeds, for each variant that has it."""
         measure = measure or self.measure
         baseline = self.values(self.baseline, measure)
         # Other measures are no fractions of the images.
@@ -249,11 +226,7 @@ class Results(_terminal.Tabular):
         return compared
 
     def plot(self) -> Any:
-        """Returns a `matplotlib.figure.Figure` of means, seeds and intervals.
-
-        An interval is that of the difference, drawn from the mean of the
-        baseline: where it does not touch that line, it excludes zero.
-        """
+        """Returns a matplotlib figure of means, seeds and intervals."""
         rows: list[Any] = [row for row in self.rows if row.values]
         names = [row.network for row in rows]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
@@ -346,26 +319,41 @@ class Results(_terminal.Tabular):
             for row in self.rows
         ]
 
-    def _tables(self):
-        baseline = f' to "{self.baseline}"' if self.baseline else ""
-        columns = {
-            "network": "left",
-            "parameters": "right",
-            f"{self.measure_name} (%)": "right",
-            f"difference{baseline}": "right",
-            "s / epoch": "right",
+    def table(
+        self, digits: int = 2, further: Mapping[str, str] | None = None
+    ) -> list[dict[str, str]]:
+        """Returns a row of text per network, by heading."""
+        measures = {
+            heading: found
+            for key, heading in (further or {}).items()
+            if (found := self.compared(key))
         }
-        cells = [
-            (
-                row.network,
-                "" if row.parameters is None else f"{row.parameters:,}",
-                row.mean_cell() if row.values else "; ".join(row.failures),
-                row.difference_cell(),
-                f"{row.seconds_per_epoch:.1f}" if row.seconds_per_epoch else "",
-            )
+        baseline = f' to "{self.baseline}"' if self.baseline else ""
+        return [
+            {
+                "network": row.network,
+                "parameters": f"{row.parameters:,}" if row.parameters else "",
+                f"{self.measure_name} (%)": row.mean_cell(digits)
+                if row.values
+                else "; ".join(row.failures),
+                f"difference{baseline}": row.difference_cell(digits),
+                **{
+                    heading: found[row.network].mean_cell(digits)
+                    if row.network in found
+                    else ""
+                    for heading, found in measures.items()
+                },
+                "s / epoch": f"{row.seconds_per_epoch:.1f}"
+                if row.seconds_per_epoch
+                else "",
+            }
             for row in self.rows
         ]
+
+    def _tables(self):
+        rows = self.table()
+        columns = {**dict.fromkeys(rows[0], "right"), "network": "left"}
         title = f"Results in {self.output}"
         if len(self.seeds) > 1:
             title += f", {len(self.seeds)} seeds"
-        yield columns, [cells], title
+        yield columns, [[list(row.values()) for row in rows]], title

@@ -3,20 +3,24 @@
 import contextlib
 import functools
 import os
+import pathlib
 from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from cbam_keras import _checks
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
-from cbam_keras._terminal import TimeLeft
 from cbam_keras.study.cell import Outcome, best_file, memory_freed, train_cell
-from cbam_keras.study.checkpoints import is_worker
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.folder import StudyFolder
 from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.tensorboard import check_tensorboard, log_options, logs_of
 from cbam_keras.study.workers import Worker, payload_of, take_turns
+
+# The subfolder with a folder of logs for each network.
+LOGS = "tensorboard"
 
 
 def run(
@@ -85,12 +89,6 @@ def run(
             f"several devices. Received: workers={workers}, "
             f"distribute={distribute!r}"
         )
-    if workers > 1 and getattr(study.task, "is_loaded", False):
-        raise TypeError(
-            "The data must not be loaded yet, since each worker loads them. "
-            "Give their name, path or arrays. Received: data loaded already, "
-            f"workers={workers}"
-        )
     check_tensorboard(tensorboard)
     if len(study.seeds) > 1:
         # Needed only at the end, but checked before any work.
@@ -99,7 +97,7 @@ def run(
     trainings = _Trainings(study, output, devices, tensorboard)
     folder = trainings.folder
     with contextlib.ExitStack() as stack:
-        stack.enter_context(devices.scope(output))
+        stack.enter_context(devices.scope())
         if overwrite:
             # Nothing is deleted for a network that does not fit.
             seed = study.seeds[0]
@@ -132,17 +130,14 @@ def run(
                 [variant.name for variant in study.variants],
                 study.seeds,
             )
-            if finish is not None and devices.writes and results.finished:
+            if finish is not None and devices.writes and results.runs:
                 with folder.locked():
                     finish(results, folder)
         return results
 
 
 def _run_workers(trainings, workers):
-    """Trains what is missing by several processes, and waits for them.
-
-    A worker that dies is not started again: its network goes to another one.
-    """
+    """Trains what is missing by several processes, and waits for them."""
     study, folder = trainings.study, trainings.folder
     payload = payload_of(
         functools.partial(
@@ -184,9 +179,7 @@ class _Trainings:
         )
         data = self.load(study.seeds[0])
         self.folder = StudyFolder(output, study, data, writes=devices.writes)
-        self.left = TimeLeft(len(study.cells))
         self.errors: list[Exception] = []
-        self.warned = False
 
     def missing(self):
         """Returns the cells that have yet to be trained."""
@@ -236,12 +229,6 @@ class _Trainings:
             "call again"
         )
 
-    def _warn(self, message):
-        """Warns once, not for each network and seed."""
-        if not self.warned:
-            self.warned = True
-            _checks.warn(message)
-
     def _train(self, variant, seed):
         data, folder = self.load(seed), self.folder
         folder.add_data(seed, data)
@@ -254,8 +241,8 @@ class _Trainings:
             done = f"after epoch {epochs}" if epochs else "from the start"
             print(
                 f"{variant.name}{f', seed {seed}' if several else ''} "
-                f"({number} of {self.left.total}), {parameters:,} parameters, "
-                f"{done}{'' if is_worker() else self.left.at(number)}",
+                f"({number} of {len(self.study.cells)}), {parameters:,} "
+                f"parameters, {done}",
                 flush=True,
             )
 
@@ -271,18 +258,27 @@ class _Trainings:
                 *(self.study, variant, seed, self.devices.share(data), cell),
                 announce=announce,
                 after_epoch=after_epoch,
-                callbacks=lambda _: (
-                    [logs_of(folder.path, cell.name)] if logs else []
-                ),
+                callbacks=[logs_of(folder.path, cell.name)] if logs else [],
                 on_error=self.errors.append,
-                warn=self._warn,
                 devices=self.devices,
             )
         folder.record(outcome, best_file(cell) if outcome.finished else None)
-        if logs:
-            log_options(
-                *(folder.path, cell.name, variant.options, outcome.metrics)
-            )
         # Each process goes on with what has been recorded.
         self.devices.wait()
         folder.refresh()
+
+
+def check_tensorboard(tensorboard: Any) -> None:
+    """Raises unless logs can be written, if they are asked for."""
+    if _checks.boolean("tensorboard", tensorboard):
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "`tensorboard` needs the TensorFlow backend. Received: "
+                f"tensorboard=True under {keras.backend.backend()}"
+            )
+        _checks.require("tensorboard", extra="tune")
+
+
+def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
+    """Returns the callback that logs the training of a network."""
+    return keras.callbacks.TensorBoard(str(folder / LOGS / name))

@@ -73,11 +73,7 @@ def work() -> None:
 
 
 class Worker:
-    """A process that calls a function, and prints here.
-
-    It is number `index`, from 0, of `workers` that share the machine; see
-    `payload_of`. It ends with this process, in whatever way that ends.
-    """
+    """A process that calls a function, and prints here."""
 
     def __init__(
         self,
@@ -159,10 +155,7 @@ def payload_of(function: Callable[[], None]) -> bytes:
 def part_of_machine(
     index: int, workers: int, environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """Returns the variables that give a worker its part of the machine.
-
-    Variables that the user has set are kept, except for the devices.
-    """
+    """Returns the variables that give a worker its part of the machine."""
     if devices := _accelerators(environment):
         part = {}
         if workers > len(devices):

@@ -10,7 +10,13 @@
 from typing import TYPE_CHECKING, Any
 
 from cbam_keras import _checks
-from cbam_keras.tuning.results import Confirmed, SearchResults, Trial
+from cbam_keras.tuning.results import (
+    Confirmed,
+    SearchResults,
+    Trial,
+    trial_rows,
+    trials_in,
+)
 from cbam_keras.tuning.search import (
     ALGORITHMS,
     default_recipe,

@@ -30,9 +30,6 @@ DIMENSIONS = {
     "channel_pool_types": ("channel", "cbam"),
     "spatial_pool_types": ("spatial", "cbam"),
 }
-# Stages of residual networks; others take one attention for all places.
-STAGES = {"tiny": 3, "small": 3, "mobilenet": 0}
-OTHER_STAGES = 4
 
 
 class CBAMHyperModel(keras_tuner.HyperModel):
@@ -46,8 +43,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     The default space is CBAM with each of four reduction ratios and three
     kernel sizes, and two controls: no attention, and squeeze-and-excitation
-    with one reduction ratio. These are 14 networks. Order, pools, stages and
-    learning rate are fixed unless you give them values to choose from.
+    with one reduction ratio. These are 14 networks. Order, pools and learning
+    rate are fixed unless you give them values to choose from.
 
     Each dimension takes one value, which fixes it; a sequence to choose
     from; or a function that takes the `keras_tuner.HyperParameters` and
@@ -61,16 +58,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         classes: Positive integer, number of classes. Defaults to `None`:
             `tuning.search` takes that of its dataset.
         model: Name of a network as for `comparison.compare`; or a function
-            that takes what `attention=` takes (`None`, a callable that takes
-            `name=` and returns a layer, or a list of these, one per stage)
-            and returns a `keras.Model`, as
+            that takes what `attention=` takes (`None`, or a callable that
+            takes `name=` and returns a layer) and returns a `keras.Model`, as
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
         attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
             `"cbam"`, and layers of your own: a class, or in a sequence any
-            callable that takes `name` and returns a layer. These have the
-            hyperparameters `stage1`, ... only. Defaults to
-            `("none", "se", "cbam")`.
+            callable that takes `name` and returns a layer. These have no
+            hyperparameters. Defaults to `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of `"se"`, `"channel"` and
             `"cbam"`. Defaults to `None`, which means `(2, 4, 8, 16)`, and
             `4` for `"se"`.
@@ -83,11 +78,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `"avg+max"`, or a sequence of these. Defaults to `"avg+max"`.
         spatial_pool_types: Pools of the spatial gate of `"spatial"` and
             `"cbam"`, likewise, or `"conv"`. Defaults to `"avg+max"`.
-        stages: Whether to search in which stages attention is, with a
-            Boolean per stage, `stage1`, `stage2`, ...: `True` for the
-            residual networks known by name, a number of stages for a
-            function as `model` that takes a list. Attention in no stage is
-            left to `"none"`. Defaults to `False`, everywhere.
         learning_rate: Positive numbers. Defaults to `None`, which means that
             of the recipe in `tuning.search`, and 0.01 elsewhere.
         identity_init: Boolean, whether attention layers return exactly their
@@ -122,7 +112,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         order: Any = PAPER["order"],
         channel_pool_types: Any = PAPER["channel_pool_types"],
         spatial_pool_types: Any = PAPER["spatial_pool_types"],
-        stages: Any = False,
         learning_rate: Any = None,
         identity_init: bool = True,
         name: str | None = None,
@@ -157,7 +146,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.options = {
             name: _choices(name, value) for name, value in values.items()
         }
-        self.options["stages"] = _stages(stages, model)
 
     def declare_hyperparameters(self, hp: Any) -> None:
         """Registers the whole space, without building a network."""
@@ -170,18 +158,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
 
         Returns:
-            `None`, a callable that takes `name=` and returns a layer, or a
-            list of these, one per stage.
+            `None`, or a callable that takes `name=` and returns a layer.
         """
         values = self._choose(hp)
         if values["attention"] == "none":
             return None
-        layer = functools.partial(
+        return functools.partial(
             self.layers[values["attention"]], **self._layer_options(values)
         )
-        if not values["stages"]:
-            return layer
-        return [layer if stage else None for stage in values["stages"]]
 
     def learning_rate_for(self, hp: Any) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -250,7 +234,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         values = {"learning_rate": rate, "attention": kind}
         # Where a function chooses the kind, there is no such hyperparameter.
         known = kinds_of(hp)
-        for name, kinds in {**DIMENSIONS, "stages": every[1:]}.items():
+        for name, kinds in DIMENSIONS.items():
             if name == "reduction_ratio" and self.fixes_se:
                 # No hyperparameter: KerasTuner mixes up two of one name.
                 kinds = kinds[1:]
@@ -273,9 +257,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if callable(options):
             # It may compute with values, which inactive ones do not have.
             return options(hp) if is_active else None
-        if name == "stages":
-            stages = range(1, options + 1)
-            return [hp.Boolean(f"stage{n}", default=True) for n in stages]
         if options is None:
             return None
         if len(options) == 1:
@@ -337,17 +318,3 @@ def _as_argument(name, value):
     if name.endswith("pool_types") and value != "conv":
         return tuple(value.split("+") if isinstance(value, str) else value)
     return value
-
-
-def _stages(value, model):
-    """Returns how many stages are searched."""
-    known = None if callable(model) else STAGES.get(model, OTHER_STAGES)
-    count = known if value is True else value
-    if value is not False and (not count or known not in (None, count)):
-        has = "" if known is None else f", which has {known} of them"
-        raise ValueError(
-            "`stages` must be True for a residual network known by name, for "
-            "a function the number of stages that take attention of their "
-            f"own. Received: stages={value!r}, model={model!r}{has}"
-        )
-    return _checks.positive_integer("stages", count) if count else 0

@@ -7,7 +7,6 @@ judged by its test accuracy.
 """
 
 import collections
-import csv
 import dataclasses
 import json
 import pathlib
@@ -17,7 +16,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, _terminal, comparison, plotting, study
+from cbam_keras import _files, _terminal, plotting, study
 from cbam_keras.tuning.space import PLAIN, label, name_of
 
 # How many trials the table shows.
@@ -50,8 +49,6 @@ class Trial:
         macs: Integer, multiply-accumulates for one image, or `None` where
             they cannot be counted.
         seconds: Number, of training and validation in this trial.
-        worker: The number or name of the worker that ran it, or `None` if
-            there was only one process.
     """
 
     number: int
@@ -65,7 +62,6 @@ class Trial:
     parameters: int | None
     macs: int | None
     seconds: float
-    worker: int | str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +111,13 @@ class SearchResults(_terminal.Tabular):
             training of that configuration which validates best.
         output: Path of the folder with all files.
         confirmation: Tuple of `Confirmed`: no attention, SE, and the best
-            few others, as far as they are in the space; empty without
-            confirmation.
+            few others, as far as they are in the space.
         verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
-            of `best`. Empty without attention, and if the search was not over
-            a `CBAMHyperModel`.
+            of `best`, if the search was over a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or `None` without
-            attention. Empty if the search was not over a `CBAMHyperModel`.
+            attention; empty if the search was over something else.
     """
 
     trials: tuple[Trial, ...]
@@ -195,41 +189,32 @@ class SearchResults(_terminal.Tabular):
         return "\n".join(filter(None, lines))
 
     def _tables(self):
-        rows = [
-            (
-                str(trial.number),
-                label(trial.values),
-                f"{trial.val_accuracy:.2%}",
-                str(trial.epochs),
-                f"{trial.parameters:,}",
-                f"{trial.macs / 1e6:,.4g}" if trial.macs else "?",
-                f"{trial.seconds:.1f}",
-            )
-            for trial in ranked(self.trials)[:MAX_ROWS]
-        ]
-        columns = ("epochs", "parameters", "MMACs", "seconds")
-        yield _columns(*columns), [rows], f"Best trials in {self.output}"
+        rows = trial_rows(ranked(self.trials)[:MAX_ROWS])
+        columns = {**dict.fromkeys(rows[0], "right"), "values": "left"}
+        cells = [list(row.values()) for row in rows]
+        yield columns, [cells], f"Best trials in {self.output}"
         if not self.confirmation:
             return
         rows = [
             (
                 str(row.trial),
                 row.compared.network,
-                f"{row.compared.validation_accuracy:.2%}",
-                row.compared.measured.mean_cell(),
-                row.compared.measured.difference_cell(),
+                f"{100 * row.compared.validation_accuracy:.2f}",
+                row.compared.mean_cell(),
+                row.compared.difference_cell(),
             )
             for row in self.confirmation
         ]
-        columns = ("test accuracy (%)", "difference to none")
+        columns = {
+            "trial": "right",
+            "values": "left",
+            "val accuracy (%)": "right",
+            "test accuracy (%)": "right",
+            "difference to none": "right",
+        }
         seeds = ", ".join(map(str, self.confirmation[0].seeds))
         title = f"Confirmation: trained again, mean over seeds {seeds}"
-        yield _columns(*columns), [rows], title
-
-
-def _columns(*names):
-    names = "trial", "values", "val accuracy", *names
-    return {**dict.fromkeys(names, "right"), "values": "left"}
+        yield columns, [rows], title
 
 
 def _counted(trials):
@@ -252,12 +237,11 @@ def ranked(trials: Iterable[Any]) -> list[Trial]:
     )
 
 
-def _trials_in(content):
+def trials_in(content: dict[str, Any]) -> dict[str, Trial]:
     """Returns the trials in `results.json` by their names, in their order."""
     variants = content["settings"]["variants"]
     numbers = {name: number for number, name in enumerate(variants, 1)}
-    workers = content.get("workers", {})
-    same = ("message", "best_epoch", "parameters", "macs", "seconds")
+    same = ("message", "best_epoch", "parameters", "macs")
     return {
         cell["variant"]: Trial(
             number=numbers[cell["variant"]],
@@ -266,20 +250,37 @@ def _trials_in(content):
             val_accuracy=cell["metrics"].get("val_accuracy"),
             val_loss=cell["metrics"].get("val_loss"),
             epochs=len(cell["history"]),
-            worker=workers.get(cell["variant"], cell["metrics"].get("worker")),
-            **{name: cell[name] for name in same},
+            seconds=cell.get("seconds"),
+            **{name: cell.get(name) for name in same},
         )
         for cell in content["cells"]
     }
 
 
-def keep_networks(folder: Any, count: int) -> Any:
-    """Deletes the networks of all but the best trials, within `locked`.
+def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
+    """Returns the rows of a table of trials."""
 
-    Returns the trials by their names.
-    """
+    def text(form, value, factor=1):
+        return "" if value is None else form.format(factor * value)
+
+    return [
+        {
+            "trial": str(trial.number),
+            "values": label(trial.values),
+            "val accuracy (%)": text("{:.2f}", trial.val_accuracy, 100),
+            "epochs": str(trial.epochs),
+            "parameters": text("{:,}", trial.parameters),
+            "MMACs": text("{:,.4g}", trial.macs, 1e-6),
+            "seconds": text("{:.1f}", trial.seconds),
+        }
+        for trial in trials
+    ]
+
+
+def keep_networks(folder: Any, count: int) -> Any:
+    """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
-    trials = _trials_in(folder.content)
+    trials = trials_in(folder.content)
     best = ranked(trials.values())[:count]
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:
@@ -326,7 +327,7 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         best = next(t for t in trials if t.number == chosen.trial)
     name = names[best.number]
     network = max(
-        (outcome for outcome in details.finished if outcome.variant == name),
+        (outcome for outcome in details.runs if outcome.variant == name),
         key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
     )
     described = study.as_written(
@@ -366,13 +367,8 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
 
 def _write_trials(results, name):
     """Writes the table of the trials, and draws them."""
-    path, rows = results.output, results._records()
-    columns = dict.fromkeys(column for row in rows for column in row)
-    with _files.replacing(path / "trials.csv") as beside:
-        with beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(columns))
-            writer.writeheader()
-            writer.writerows(rows)
+    path = results.output
+    _files.write_csv(path / "trials.csv", results._records())
     title = f"{name}, {_counted(results.trials)}"
     figures = {"pareto.png": plotting.plot_pareto(results.trials, title)}
     if any(trial.values for trial in ranked(results.trials)):
@@ -418,8 +414,8 @@ def _confirm(search, folder, trials, workers):
     if results.baseline in failures:
         results = dataclasses.replace(results, baseline=None)
     confirmed = []
-    for row in comparison.compared(results):
-        if row.network in failures:
+    for row in results.rows:
+        if row.network in failures or not row.values:
             continue
         trial = trials[row.network]
         attention = trial.values.get("attention")
@@ -464,10 +460,7 @@ def _code(layer):
 
 
 def _verdict(search, trials, confirmed, chosen, missing):
-    """Returns whether attention improves accuracy, in a sentence or two.
-
-    Empty if no hyperparameter is named `"attention"`.
-    """
+    """Returns whether attention improves accuracy, in a sentence or two."""
     if not any("attention" in trial.values for trial in trials):
         return ""
     if not search.seeds:
@@ -492,8 +485,8 @@ def _verdict(search, trials, confirmed, chosen, missing):
             # SE is a control.
             others = [r for r in with_attention if r.attention != "se"]
             row = _best(others or with_attention)
-        measured = row.compared.measured
-        verdict += f"{study.judge(row.compared.network, measured, 'none')}."
+        compared = row.compared
+        verdict += f"{study.judge(compared.network, compared, 'none')}."
     if len(trials) == 1:
         verdict += " Only one configuration was tried."
     return " ".join([verdict, *missing])

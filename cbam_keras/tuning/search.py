@@ -32,7 +32,6 @@ from cbam_keras.tuning.space import (
     name_of,
     point,
     shuffled,
-    stages_of,
 )
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
@@ -62,17 +61,13 @@ class Classification(study.Classification):
 
 
 class Trials(Classification):
-    """Trials are compared by their validation images, not by those to test.
-
-    What is noted instead is the worker that trained.
-    """
+    """Trials are compared by their validation images, not by those to test."""
 
     measure = "val_accuracy"
     measure_name = "validation accuracy"
 
     def evaluate(self, model: keras.Model, data: Any) -> dict[str, Any]:
-        number = os.environ.get("CBAM_KERAS_WORKER")
-        return {"worker": int(number)} if number else {}
+        return {}
 
 
 class Search:
@@ -189,9 +184,7 @@ class Search:
         """Returns the attention layer of a trial, not yet called, if any."""
         if not self.is_ours:
             return None
-        attention = self.hypermodel.attention_for(_hyperparameters(values))
-        places = attention if isinstance(attention, list) else [attention]
-        return next((layer for layer in places if layer is not None), None)
+        return self.hypermodel.attention_for(_hyperparameters(values))
 
     def variant(
         self, values: Mapping[str, Any], name: str | None = None
@@ -210,14 +203,7 @@ class Search:
         every: Any = grid(self.space)
         if self.is_list and self.algorithm == "random":
             every = shuffled(self.space, self.recipe.seed)
-        wanted = (
-            values
-            for values in every
-            # Attention in no stage is that of "none".
-            if not (self.is_ours and stages_of(values))
-            or any(stages_of(values).values())
-        )
-        return itertools.islice(wanted, self.max_trials if self.is_list else 1)
+        return itertools.islice(every, self.max_trials if self.is_list else 1)
 
     def _explore(self):
         """Finds the space, and returns the network of the defaults."""
@@ -269,14 +255,12 @@ def search(
     What `cbam-keras tune` runs. Every trial is trained by the recipe, with
     its seed. The first trials are no attention, squeeze-and-excitation, and
     CBAM nearest to the paper's, as far as they are in the space; then the
-    algorithm chooses. A trial that exceeds the budget, runs out of memory,
-    diverges or fails is recorded with that status, and the search goes on.
+    algorithm chooses. Trials that fail are recorded, see `study.run`.
 
     The highest of many accuracies is partly luck. So the two best
     configurations, no attention and SE are then trained again from fresh
-    seeds, which decide the initial weights and the split into training and
-    validation images. The configuration that validates best over these seeds
-    is compared with no attention on the test images, paired by seed.
+    seeds. The configuration that validates best over these seeds is compared
+    with no attention on the test images, paired by seed.
 
     The same call given again resumes, or returns the results; see
     `training.train`. Only the best trials keep their networks, as
@@ -289,12 +273,11 @@ def search(
     Args:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
             or a function that takes `keras_tuner.HyperParameters` and
-            returns a `keras.Model`. A model of one of the latter that comes
-            compiled keeps its optimizer and loss, others are compiled by the
-            recipe. Defaults to `None`, which means `CBAMHyperModel()`.
-        images: What `cbam_keras.data.load` takes, or what it returned. See
-            `training.train`. The fresh seeds of the confirmation split again
-            what is not loaded yet. Defaults to `"crowded_mnist"`.
+            returns a `keras.Model`. One of the latter that comes compiled
+            keeps its optimizer and loss. Defaults to `None`, which means
+            `CBAMHyperModel()`.
+        images: See `training.train`. Fresh seeds split again what is not
+            loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
             which means that of `comparison.compare`, with one epoch.
         algorithm: `"random"` (no combination twice, so all of a small space;
@@ -314,21 +297,16 @@ def search(
             image, see `profile_model`. Defaults to `None`.
         confirm: Integer from 0, how many fresh seeds the best configurations
             and the controls are trained with again; those after the seed of
-            the recipe. May be changed when the search is called again. An
-            interval needs at least 2. `0` skips the confirmation; the verdict
-            then says that there is no evidence. Defaults to `3`.
-        keep: Positive integer, how many of the best trials keep the network
-            of their best epoch. Defaults to `3`.
+            the recipe. May be changed when the search is called again.
+            Defaults to `3`.
+        keep: Positive integer, how many of the best trials keep their
+            network. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
             Defaults to `None`, which means `runs/tune-<images>-<model>`.
-        resume: Boolean. `False` refuses a folder that holds a run. Defaults
-            to `True`.
-        overwrite: Boolean, whether to start again, see `training.train`.
-            Defaults to `False`.
-        workers: Positive integer, how many processes train at a time, see
-            `study.run`. Defaults to `1`.
-        tensorboard: Boolean, whether to write logs for TensorBoard, under
-            TensorFlow. Defaults to `False`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        tensorboard: See `study.run`. Defaults to `False`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
 
@@ -465,10 +443,7 @@ def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
 
 
 def _hyperband(most):
-    """Returns the trials of Hyperband, and their epochs in all.
-
-    Of brackets and rounds as in Li et al., 2018, KerasTuner rounds so.
-    """
+    """Returns the trials of Hyperband, and their epochs in all."""
     trials = epochs = 0
     for bracket in range(1 + int(math.log(most, 3))):
         size = math.ceil(1 + math.log(most, 3)) / (bracket + 1)

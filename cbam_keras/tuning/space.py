@@ -64,10 +64,7 @@ def count_points(space: Any) -> int:
 
 
 def controls(space: Any) -> list[dict[str, Any]]:
-    """Returns the points that a search over attention begins with.
-
-    No attention, SE, and CBAM nearest to the paper's, as far as they exist.
-    """
+    """Returns the points that a search over attention begins with."""
     kinds = kinds_of(space)
     return [
         point(space, attention=kind).values
@@ -99,10 +96,7 @@ def grid(space: Any) -> Iterator[dict[str, Any]]:
 
 
 def shuffled(space: Any, seed: int) -> list[dict[str, Any]]:
-    """Returns all points in a random order, controls or defaults first.
-
-    So each kind of attention comes as often as it has combinations.
-    """
+    """Returns all points in a random order, controls or defaults first."""
     first = controls(space) or [point(space).values]
     others = [values for values in grid(space) if values not in first]
     random.Random(seed).shuffle(others)
@@ -136,30 +130,13 @@ def name_of(values: Mapping[str, Any]) -> str:
     return f"{name[:MAX_NAME]}-{digest[:8]}"
 
 
-def stages_of(values: Mapping[str, Any]) -> dict[str, bool]:
-    """Returns which stages have attention, where that is searched."""
-    return {
-        name.removeprefix("stage"): value
-        for name, value in values.items()
-        if re.fullmatch(r"stage\d+", name)
-    }
-
-
 def label(values: Mapping[str, Any]) -> str:
-    """Returns the values of a trial in a few words.
-
-    What is as in the paper's layer is left out, except `r` and `k`.
-    """
-    words, stages = [], stages_of(values)
+    """Returns the values of a trial in a few words."""
+    words = []
     # The learning rate, which every trial has, last.
     for name in sorted(values, key=lambda name: name == "learning_rate"):
         value = values[name]
-        if name.removeprefix("stage") in stages:
-            continue
         if name not in SHOWN_IF_CHANGED or value != PAPER[name]:
             text = f"{value:.6g}" if isinstance(value, float) else value
             words.append(SHORT.get(name, f"{name}={{}}").format(text))
-    if not all(stages.values()):
-        on = [stage for stage in stages if stages[stage]]
-        words.append(f"stage {'+'.join(on)}")
     return " ".join(words) or "the only network"

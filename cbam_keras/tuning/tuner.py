@@ -20,7 +20,6 @@ from typing import Any
 import keras_tuner
 
 from cbam_keras import _checks, study
-from cbam_keras._terminal import TimeLeft
 from cbam_keras.tuning.results import keep_networks
 from cbam_keras.tuning.space import controls, label, name_of
 
@@ -73,7 +72,6 @@ class Tuner(keras_tuner.Tuner):
         super().__init__(_oracle_of(search), directory=scratch, overwrite=True)
         self.wanted, self.folder = search, folder
         self.tensorboard = tensorboard
-        self.left = TimeLeft(search.max_trials or 0, "the trials")
 
     def pre_create_trial(self):
         if HOST in os.environ:
@@ -113,15 +111,11 @@ class Tuner(keras_tuner.Tuner):
                 folder.refresh()
                 settings = dict(folder.content["settings"])
                 settings["variants"] |= {name: variant.describe()}
-                workers = folder.content.get("workers", {})
-                if NAME in os.environ:
-                    workers = {**workers, name: os.environ[NAME]}
-                folder.add(settings=settings, workers=workers)
+                folder.add(settings=settings)
             number = list(settings["variants"]).index(name) + 1
             past = hp.values.get("tuner/initial_epoch", 0)
             after = f", from epoch {past} on" if past else ""
-            left = self.left.at(number) if search.max_trials else ""
-            print(f"Trial {number}: {label(values)}{after}{left}", flush=True)
+            print(f"Trial {number}: {label(values)}{after}", flush=True)
             path = folder.cell(cell, seed)
             logs = (
                 [study.logs_of(folder.path, name)] if self.tensorboard else []
@@ -134,7 +128,7 @@ class Tuner(keras_tuner.Tuner):
                     search.data,
                     path,
                     epochs=hp.values.get("tuner/epochs"),
-                    callbacks=lambda model: logs,
+                    callbacks=logs,
                 )
             rows = [row for row in outcome.history if row["epoch"] > past]
             outcome = dataclasses.replace(
@@ -148,9 +142,6 @@ class Tuner(keras_tuner.Tuner):
         ending = f" ({outcome.message})"
         if outcome.finished:
             ending = f", val accuracy {accuracy:.2%}"
-            if self.tensorboard:
-                logged = {"val_accuracy": accuracy}
-                study.log_options(folder.path, name, values, logged)
         print(f"Trial {number}: {outcome.status}{ending}", flush=True)
         return outcome
 
@@ -190,11 +181,7 @@ def _oracle_of(search):
 
 
 def run_workers(call: Any, output: Any, workers: int) -> None:
-    """Runs the trials by KerasTuner's chief and workers, and waits for them.
-
-    A worker that dies is started again under its name, and goes on with its
-    trial.
-    """
+    """Runs the trials by KerasTuner's chief and workers, and waits for them."""
     payload = study.payload_of(
         functools.partial(call, output=output, overwrite=False, workers=1)
     )
