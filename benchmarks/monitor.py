@@ -50,7 +50,7 @@ def measure(model, epochs):
     images = data.load("cluttered_mnist")
     network = NETWORKS[model](images, "cbam")
     network.compile("sgd", "sparse_categorical_crossentropy")
-    monitor = Timed(images.validation)
+    monitor = Timed(images.validation[0][0])
     network.fit(
         images.train,
         validation_data=images.validation,

@@ -29,7 +29,6 @@ class Exported:
     Attributes:
         path: Path of the file, or of the folder of a SavedModel.
         format: String, see `export_model`.
-        size: Integer, bytes of all its files.
         runtime: String, what ran it, with its version; `None` if that is not
             installed.
         difference: Number, the largest difference of any output from the
@@ -39,22 +38,22 @@ class Exported:
 
     path: pathlib.Path
     format: str
-    size: int
     runtime: str | None
     difference: float | None
     scale: float
 
     def __str__(self) -> str:
-        file = f"{self.path} ({self.size / 1e6:.1f} MB)"
         if self.runtime is None:
             chosen = FORMATS[self.format]
             return (
-                f"{file}: not compared with the model, since {chosen.title} is "
-                f"not installed: pip install {chosen.runtime.split('.')[0]}"
+                f"{self.path}: not compared with the model, as {chosen.title} "
+                "is not installed: pip install "
+                f"{chosen.runtime.split('.')[0]}"
             )
         return (
-            f"{file}: in {self.runtime}, outputs differ from the model's by "
-            f"at most {self.difference:.1e}; the largest is {self.scale:.2g}"
+            f"{self.path}: in {self.runtime}, outputs differ from those of "
+            f"the model by at most {self.difference:.1e}; the largest is "
+            f"{self.scale:.2g}"
         )
 
 
@@ -63,13 +62,12 @@ def export_model(
     output: str | os.PathLike,
     *,
     format: str,
-    inputs: Any = None,
 ) -> Exported:
     """Exports a model, runs the result, and compares it with the model.
 
-    The result is run by the runtime of its format, if that is installed, with
-    two batch sizes, and two image sizes where the model leaves them open. If
-    outputs differ, an error is raised and nothing is written.
+    The result is run by the runtime of its format, if that is installed, on
+    random values in two batch sizes, and two image sizes where the model leaves
+    them open. If outputs differ, an error is raised and nothing is written.
 
     Args:
         model: Functional or Sequential `keras.Model` of one input.
@@ -79,9 +77,6 @@ def export_model(
             `"onnx"` (`.onnx`), `"openvino"` (`.xml`, beside which a `.bin`
             is written), `"litert"` (`.tflite`, formerly TensorFlow Lite) or
             `"torch"` (`.pt2`, a program of `torch.export`, from Keras 3.15).
-        inputs: Array as the model takes it, to be compared on. Defaults to
-            `None`, which means random values in [0, 1), or integers in
-            [0, 256) for `uint8` and in [0, 2) for other integers.
 
     Returns:
         An `Exported`.
@@ -89,7 +84,7 @@ def export_model(
     Raises:
         ValueError: If the format is unknown or not available under this
             backend; if `output` exists or has another ending; if the model
-            takes several inputs; if `inputs` do not fit.
+            takes several inputs.
         TypeError: If `model` is not a `keras.Model`.
         ImportError: If a package that writes the format is missing.
         RuntimeError: If the result differs from the model by more than
@@ -98,7 +93,7 @@ def export_model(
     chosen = FORMATS[_checks.one_of("format", format, FORMATS)]
     _inspection.require_graph("model", model)
     _check_backend(format, chosen, model)
-    samples = _samples(model, inputs)
+    samples = _samples(model)
     path = _check_output(output, format, chosen)
     tensors = (keras.ops.convert_to_tensor(sample) for sample in samples)
     expected = _arrays(
@@ -127,21 +122,18 @@ def export_model(
                 run = chosen.load(unfinished)
                 outputs = _arrays(run(sample) for sample in samples)
             except Exception as error:
-                advice = ". Build it under the policy float32" if half else ""
                 raise RuntimeError(
                     f"{runtime} must run the exported model. Received: "
-                    f"{str(error).splitlines()[0]}{advice}. Nothing is written"
+                    f"{str(error).splitlines()[0]}. Nothing is written"
                 ) from error
             difference = _compare(outputs, expected, tolerance, runtime)
-        contents = [file for file in folder.rglob("*") if file.is_file()]
-        size = sum(file.stat().st_size for file in contents)
         # What belongs to the main file first.
         files = sorted(folder.iterdir(), key=unfinished.__eq__)
         for file in files:
             _check_new(path.with_name(file.name))
         for file in files:
             os.rename(file, path.with_name(file.name))
-    return Exported(path, format, size, runtime, difference, scale)
+    return Exported(path, format, runtime, difference, scale)
 
 
 def _check_output(output, format, chosen):
@@ -191,7 +183,7 @@ def _check_backend(format, chosen, model):
         _checks.require(package, extra="export")
 
 
-def _samples(model, inputs):
+def _samples(model):
     """Returns the arrays that the result is compared on."""
     if len(model.inputs) != 1:
         raise ValueError(
@@ -200,14 +192,6 @@ def _samples(model, inputs):
             "`model.export` takes any"
         )
     shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
-    if inputs is not None:
-        array = _inspection.number_array("inputs", inputs)
-        if not _checks.fits(shape, array.shape):
-            raise ValueError(
-                f"`inputs` must be of shape {tuple(shape)}. Received: "
-                f"inputs.shape={array.shape}"
-            )
-        return [array.astype(dtype)]
     rng = np.random.default_rng(0)
     shapes = [
         [batch if shape[0] is None else shape[0]]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cbam_keras import CBAM, SqueezeExcite, insert_attention, models
+from cbam_keras import CBAM, SqueezeExcite, insert_attention
 from cbam_keras.exporting import FORMATS, export_model
 
 BACKEND = keras.backend.backend()
@@ -55,9 +55,6 @@ def test_the_runtime_agrees_on_other_images(model, format, tmp_path):
     assert exported.difference < 1e-5 < exported.scale
     assert str(exported).startswith(str(path))
     assert_runs(path, format, model, (5, 12, 12, 3))
-    assert exported.size >= sum(
-        4 * weight.size for weight in model.get_weights()
-    )
 
 
 @pytest.mark.skipif(
@@ -151,19 +148,6 @@ def test_what_cannot_be_run_is_said_not_to_be_compared(
     assert (tmp_path / "model.onnx").read_text() == "written"
 
 
-def test_given_inputs_are_compared(model, stand_in, tmp_path):
-    seen = []
-
-    def run(inputs):
-        seen.append(inputs)
-        return model.predict(inputs, verbose=0)
-
-    stand_in(run)
-    images = np.full((1, 12, 12, 3), 200, "uint8")
-    export_model(model, tmp_path / "a.onnx", format="onnx", inputs=images)
-    np.testing.assert_array_equal(seen, images[None].astype("float32"))
-
-
 def test_integers_are_compared_on_many_values(stand_in, tmp_path):
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     model = keras.Model(inputs, layers.Rescaling(1 / 255)(inputs))
@@ -233,10 +217,6 @@ BAD = {
     "ending": ({"output": "model"}, r"must end in \.onnx"),
     "long": ({"output": "a" * 260 + ".onnx"}, "that can be written to"),
     "file": ({"model": "model.keras"}, "functional keras"),
-    "shape": (
-        {"inputs": np.zeros((1, 9, 9, 3))},
-        r"must be of shape \(None, 12, 12",
-    ),
     "inputs": ({"model": two_inputs()}, r"one input. Received: \['a', 'b'\]"),
 }
 
@@ -277,73 +257,13 @@ def test_a_size_that_must_be_known(tmp_path):
         export_model(network(None), path, format=format)
 
 
-def test_half_precision(tmp_path):
-    format = "torch" if BACKEND == "torch" else "saved_model"
-    require_packages(format)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    model = network()
-    keras.config.set_dtype_policy("float32")
-    path = tmp_path / f"model{FORMATS[format].ending}"
-    exported = export_model(model, path, format=format)
-    assert exported.difference < 0.02 * exported.scale
-
-
-@pytest.mark.skipif(BACKEND != "jax", reason="jax.export is a part of JAX")
-def test_jax_exports_open_sizes():
-    import jax
-
-    model = network(None)
-
-    @jax.jit
-    def infer(images):
-        return model(images, training=False)
-
-    shape = jax.export.symbolic_shape(
-        "batch, height, width, 3",
-        # The convolution before the attention takes two pixels off.
-        constraints=["height >= 3", "width >= 3"],
-    )
-    stored = jax.export.export(infer)(jax.ShapeDtypeStruct(shape, "float32"))
-    loaded = jax.export.deserialize(stored.serialize())
-    images = np.random.default_rng(0).random((3, 12, 12, 3), "float32")
-    for own, expected in zip(loaded.call(images), model(images), strict=True):
-        np.testing.assert_allclose(own, np.asarray(expected), atol=1e-6)
-
-
-# The format of each backend that takes most networks.
-FORMAT = {"tensorflow": "litert", "jax": "saved_model", "torch": "torch"}[
-    BACKEND
-]
-
-
-def mobilenet():
-    return models.MobileNet(
-        input_shape=(32, 32, 3), classes=4, alpha=0.25, attention="cbam"
-    )
-
-
-def mobilenet_v2():
-    """Returns a network of Keras with attention inserted, and no identity."""
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_a_network_with_attention_inserted(name, tmp_path):
+    require_packages(name)
     base = keras.applications.MobileNetV2(
         weights=None, input_shape=(32, 32, 3), alpha=0.35, classes=4
     )
-    return insert_attention(base, "cbam", identity=False)
-
-
-def trained():
-    """Returns a network after a training step."""
-    model = network()
-    model.compile("adam", ["mse", "mse"])
-    images = np.ones((2, 12, 12, 3), "float32")
-    targets = [np.ones((2, 10, 10, 2)), np.ones((2, 4))]
-    model.fit(images, targets, verbose=0)
-    return model
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("make", [mobilenet, mobilenet_v2, trained])
-def test_other_networks(make, tmp_path):
-    require_packages(FORMAT)
-    path = tmp_path / f"model{FORMATS[FORMAT].ending}"
-    exported = export_model(make(), path, format=FORMAT)
-    assert exported.difference < 1e-5
+    model = insert_attention(base, "cbam", identity=False)
+    path = tmp_path / f"model{FORMATS[name].ending}"
+    assert export_model(model, path, format=name).difference < 1e-5

@@ -1,7 +1,6 @@
 """What the monitor logs, against NumPy; when it warns; where data come from."""
 
 import csv
-import math
 
 import keras
 import numpy as np
@@ -13,7 +12,6 @@ from keras import layers
 from cbam_keras import (
     CBAM,
     AttentionMonitor,
-    ChannelAttention,
     SpatialAttention,
     explain,
 )
@@ -36,27 +34,18 @@ def begin(monitor, model=None):
     return monitor
 
 
-def watch(model, monitor, epochs=1):
-    """Calls the monitor as `fit` does; returns the logs of the last epoch."""
-    begin(monitor, model)
-    for epoch in range(epochs):
-        logs = {}
-        monitor.on_epoch_end(epoch, logs)
+def watch(model, monitor):
+    """Calls the monitor as `fit` does; returns the logs of an epoch."""
+    logs = {}
+    begin(monitor, model).on_epoch_end(0, logs)
     return logs
 
 
 def numbers(values):
     """Returns what is logged of a map in (0, 1), by its definition."""
-    entropies = []
-    for row in values.reshape(len(values), -1).astype("float64"):
-        shares = row / row.sum()
-        entropies.append(
-            -sum(p * math.log(p) for p in shares if p) / math.log(len(shares))
-        )
     return {
         "mean": values.mean(dtype="float64"),
         "spread": values.std(dtype="float64"),
-        "entropy": np.mean(entropies),
         "saturation": ((values <= 0.01) | (values >= 0.99)).mean(),
     }
 
@@ -95,15 +84,13 @@ def test_fit_trains_as_without_it_and_gets_the_numbers(tmp_path):
 
 
 def one_gate(layer, logits):
-    """A model whose gate has these logits at its positions or channels."""
+    """A model whose gate has these logits at its positions."""
     inputs = keras.Input((2, 3, 4))
     outputs = layers.GlobalAveragePooling2D()(layer(inputs))
     for variable in layer.weights:
         variable.assign(np.zeros(variable.shape))
-        if variable.name in ("excite_bias", "bias"):
-            # Of the channel gate added twice, for both pools.
-            half = 2 if variable.name == "excite_bias" else 1
-            variable.assign(np.full(variable.shape, 0) + logits / half)
+        if variable.name == "bias":
+            variable.assign([logits])
     return keras.Model(inputs, outputs)
 
 
@@ -120,74 +107,12 @@ def test_saturation_goes_by_the_range_of_the_activation(options, logit, share):
     gate = SpatialAttention(3, use_bias=True, name="gate", **options)
     logs = watch(one_gate(gate, logit), AttentionMonitor(SMALL))
     assert logs["gate/spatial_saturation"] == share
-    # All alike.
-    assert logs["gate/spatial_entropy"] == pytest.approx(1)
     assert logs["gate/spatial_spread"] == pytest.approx(0, abs=1e-6)
 
 
-USELESS = {
-    "constant": (
-        SpatialAttention(3, use_bias=True, name="gate"),
-        0.0,
-        'spatial gate of layer "gate" has been constant for 3 epochs: 0.5 ever',
-    ),
-    "saturated": (
-        ChannelAttention(2, name="gate"),
-        np.array([-9.0, 9.0, -8.0, 8.0]),
-        'channel gate of layer "gate" has been saturated for 3 epochs: 100% of',
-    ),
-}
-
-
-@pytest.mark.parametrize("gate, logits, message", USELESS.values(), ids=USELESS)
-def test_a_useless_gate_is_reported_once_after_some_epochs(
-    gate, logits, message
-):
-    model = one_gate(gate, logits)
-    watch(model, AttentionMonitor(SMALL, patience=3), epochs=2)
-    with pytest.warns(UserWarning, match=message) as caught:
-        watch(model, AttentionMonitor(SMALL, patience=3), epochs=5)
-    assert len([w for w in caught if "gate" in str(w.message)]) == 1
-
-
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return X[8 * index + 8 :][:8], Y[8 * index + 8 :][:8]
-
-
-def _loader():
-    torch = pytest.importorskip("torch", reason="for a DataLoader")
-    both = torch.utils.data.TensorDataset(*map(torch.tensor, (X[8:], Y[8:])))
-    return torch.utils.data.DataLoader(both, batch_size=8)
-
-
-def _dataset():
-    tf = pytest.importorskip("tensorflow", reason="for a tf.data.Dataset")
-    return tf.data.Dataset.from_tensor_slices((X[8:], Y[8:])).batch(8)
-
-
-SOURCES = {
-    "array": lambda: X[8:],
-    "tensor": lambda: keras.ops.convert_to_tensor(X[8:]),
-    "list of images": lambda: list(X[8:]),
-    "validation data": lambda: (X[8:], Y[8:]),
-    "PyDataset": Batches,
-    "tf.data": _dataset,
-    "DataLoader": _loader,
-    "generator": lambda: iter([X[8:12], X[12:]]),
-}
-
-
-@pytest.mark.every_backend
-@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_the_first_images_are_watched(source):
-    monitor = begin(AttentionMonitor(source()))
-    size = len(monitor.batch)
-    assert size in (4, 8, 32)
-    np.testing.assert_array_equal(monitor.batch, X[8 : 8 + size])
+def test_the_first_images_are_watched():
+    monitor = begin(AttentionMonitor(keras.ops.convert_to_tensor(X)))
+    np.testing.assert_array_equal(monitor.batch, X[:32])
 
 
 def test_models_of_several_inputs_are_watched():
@@ -212,8 +137,3 @@ BAD = {
 def test_images_are_checked_before_training(given, error, message):
     with pytest.raises(error, match=message):
         begin(AttentionMonitor(given))
-
-
-def test_patience_is_a_positive_integer():
-    with pytest.raises(ValueError, match="`patience` must be a positive"):
-        AttentionMonitor(patience=0)

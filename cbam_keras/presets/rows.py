@@ -7,7 +7,6 @@ of Tables 1 to 3 (choices within the module, on ResNet50), both by name;
 
 import dataclasses
 import functools
-import inspect
 from typing import Any
 
 import keras
@@ -185,26 +184,13 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     presets = {**PRESETS, **ABLATIONS}
     preset = presets[_checks.one_of("name", name, presets)]
     build = getattr(models, preset.builder)
-    fixed = {**preset.options, "attention": preset.layer}
-    known = list(inspect.signature(build).parameters)
-    for key, value in options.items():
-        if key in fixed:
-            raise TypeError(
-                f"`{key}` is fixed by a preset. Received: {key}={value!r}, "
-                f'name="{name}". For another value, call '
-                f"cbam_keras.models.{preset.builder}({key}=...)."
-            )
-        if key not in known:
-            raise TypeError(
-                f"An option of `build_preset` must be an argument of "
-                f"cbam_keras.models.{preset.builder}. Received: "
-                f"{key}={value!r}{_checks.did_you_mean(key, known)}"
-            )
+    attention: Any = None
     if preset.layer is not None:
-        fixed["attention"] = functools.partial(
+        attention = functools.partial(
             ATTENTION[preset.layer], **preset.layer_options
         )
-    return build(**{"downsample_in": "1x1", **options, **fixed, "name": name})
+    options = {"downsample_in": "1x1", **options}
+    return build(**options, **preset.options, attention=attention, name=name)
 
 
 def _tables_4_and_5():
