@@ -55,4 +55,10 @@ class NaiveCBAM(layers.Layer):
 
 
 # What builders of networks take as `attention=`.
-ARMS = {"none": None, "se": "se", "cbam": "cbam", "naive": NaiveCBAM}
+ARMS = {
+    "none": None,
+    "se": "se",
+    "spatial": "spatial",
+    "cbam": "cbam",
+    "naive": NaiveCBAM,
+}

@@ -3,10 +3,10 @@
     python -m benchmarks.networks --mode torch --output runs/bench
 
 Measures a step of training and a batch of inference of whole networks without
-attention, with SE, with CBAM and with the naive CBAM, through
-Keras' own `train_on_batch` and `predict_on_batch`, all by turns in one
-process. Prints a table, and writes what is in it to `networks-MODE.json` in
-the output folder.
+attention, with SE, the spatial gate, CBAM and the naive CBAM, through Keras'
+own `train_on_batch` and `predict_on_batch`, all by turns in one process.
+Prints a table, and writes what is in it to `networks-MODE.json` in the output
+folder.
 """
 
 import os

@@ -3,9 +3,9 @@
     python -m benchmarks.small_network --mode jax
 
 Measures a step of a residual network of 20,000 parameters, where attention
-costs most, without attention, with SE, CBAM and the naive CBAM, all by turns
-in one process. Beside the time of a clock it prints that of the processor,
-which other programs on the machine disturb less.
+costs most, without attention, with SE, the spatial gate, CBAM and the naive
+CBAM, all by turns in one process. Beside the time of a clock it prints that of
+the processor, which other programs on the machine disturb less.
 """
 
 import os
@@ -22,7 +22,7 @@ import time
 import keras
 
 from benchmarks import arguments, networks, results, timing
-from benchmarks.naive import ARMS
+from benchmarks.naive import ARMS, NaiveCBAM
 from cbam_keras import _terminal, layers, models
 
 IMAGE_SIZE = 48
@@ -32,12 +32,14 @@ WIDTHS = (8, 16, 32)
 
 def network(arm, mode):
     """Returns the network, compiled, with one kind of attention."""
+    kinds = {
+        "se": layers.SqueezeExcite,
+        "cbam": layers.CBAM,
+        "naive": NaiveCBAM,
+    }
     attention = ARMS[arm]
-    if attention is not None:
-        kind = attention
-        if isinstance(kind, str):
-            kind = {"se": layers.SqueezeExcite, "cbam": layers.CBAM}[kind]
-        attention = functools.partial(kind, 4)
+    if arm in kinds:
+        attention = functools.partial(kinds[arm], 4)
     model = models.ResNet(
         (1, 1, 1),
         block="basic",

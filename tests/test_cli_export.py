@@ -20,7 +20,7 @@ def file(tmp_path, monkeypatch):
 def test_the_result_stands_beside_the_model(file, capsys):
     assert cli.main(["export", "model.keras", "--format", "saved_model"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("model (")
+    assert printed.startswith("model: in")
     assert "outputs differ from the model's by at most" in printed
     loaded = exporting.FORMATS["saved_model"].load(file.with_name("model"))
     images = keras.ops.ones((2, 8, 8, 4))
@@ -35,7 +35,7 @@ def test_a_trained_network_is_exported(tiny, tmp_path, monkeypatch, capsys):
     assert cli.main(["train", *options]) == 0
     file = "run/none.keras"
     assert cli.main(["export", file, "--format", "saved_model"]) == 0
-    assert "run/none (" in capsys.readouterr().out
+    assert "run/none: in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
