@@ -82,12 +82,10 @@ class TimeLeft:
         if self.began is not None:
             self.seconds.append(now - self.began)
         self.began = now
-        # Parts that an earlier call has finished take no time.
-        longest = max(self.seconds, default=0)
-        counted = [x for x in self.seconds if x > longest / 10]
-        if not counted:
+        if not self.seconds:
             return ""
-        left = statistics.mean(counted) * (self.total - number + 1)
+        # The mean follows a single part that was slow, or nearly finished.
+        left = statistics.median(self.seconds) * (self.total - number + 1)
         if left < LEAST_SECONDS:
             return ""
         return f", about {in_words(left)} left{self.of}"

@@ -80,11 +80,13 @@ def test_markdown_has_each_row_in_one_line_that_cells_do_not_break():
         ([60], ", about 3 minutes left for the trials"),
         # Two parts, of two minutes on average.
         ([60, 180], ", about 4 minutes left for the trials"),
-        # An earlier call has finished the first part.
-        ([0.1, 100], ", about 3 minutes left for the trials"),
+        # An earlier call has nearly finished the first part.
+        ([0.1, 130, 130], ", about 2 minutes left for the trials"),
+        # Another program took the processor for a while.
+        ([12, 3600, 12], ", about 12 seconds left for the trials"),
         ([45], ", about 2 minutes left for the trials"),
         ([3600, 3600], ", about 2 hours left for the trials"),
-        ([12, 6, 12], ", about 10 seconds left for the trials"),
+        ([12, 6, 12], ", about 12 seconds left for the trials"),
         ([2], ""),
     ],
     ids=str,
