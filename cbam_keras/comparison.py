@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, data, study, training
+from cbam_keras import _checks, _files, study, training
 from cbam_keras._devices import Distribution, connect
 from cbam_keras.layers import ATTENTION, VARIANTS, make_attention
 from cbam_keras.models import NETWORKS
@@ -146,12 +146,9 @@ def compare(
         tensorboard=tensorboard,
         finish=_draw,
     )
-    command = None
-    arguments = _data_arguments(images, data_options)
-    if arguments is not None:
-        first = [run for run in results.runs if run.seed == results.seeds[0]]
-        files = [str(results.output / str(run.file)) for run in first]
-        command = shlex.join(["cbam-keras", "explain", *files, *arguments])
+    command, where = None, getattr(images, "source", images)
+    if isinstance(where, str | os.PathLike | Mapping):
+        command = shlex.join(["cbam-keras", "explain", str(results.output)])
     return Comparison(**vars(results), command=command)
 
 
@@ -337,17 +334,3 @@ def _name_of(attention):
         )
     function = getattr(attention, "func", attention)
     return getattr(function, "__name__", "custom").strip("<>")
-
-
-def _data_arguments(images, data_options):
-    """Returns the options of `cbam-keras explain` for these images."""
-    if isinstance(images, data.ImageData):
-        images = images.name if images.name in data.EMBEDDED else None
-    if not isinstance(images, str | os.PathLike):
-        return None
-    arguments = ["--data", str(images)]
-    for name in ("data_dir", "manual_dir"):
-        if name in (data_options or {}):
-            option = f"--{name.replace('_', '-')}"
-            arguments += [option, str(data_options[name])]
-    return arguments

@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import json
 import math
-import shlex
 from types import SimpleNamespace
 
 import keras
@@ -144,14 +143,11 @@ def test_networks_are_built_for_the_data(side, parameters, kernel, stride):
     assert (stem.kernel_size[0], stem.strides[0]) == (kernel, stride)
 
 
-def test_data_options_go_into_the_command(load, tmp_path):
+def test_data_options_go_to_the_data(load, tmp_path):
     folders = {"data_dir": "b", "manual_dir": "c"}
     options = {"images": "a folder", "data_options": folders}
-    results = compare(["none"], **options, output=tmp_path)
+    compare(["none"], **options, output=tmp_path)
     assert load.items() >= {**folders, "name": "a folder"}.items()
-    assert shlex.split(results.command)[3:] == [
-        *("--data", "a folder", "--data-dir", "b", "--manual-dir", "c")
-    ]
 
 
 def test_by_default_crowded_digits_are_learned_in_two_epochs(load, tmp_path):
@@ -191,7 +187,7 @@ def test_arrays_are_compared_without_a_command(tmp_path):
 
 def test_loaded_images_have_one_seed(tmp_path):
     images = data.load("mnist5k", batch_size=35)
-    assert "mnist5k" in compare("se", images=images, output=tmp_path).command
+    assert compare("se", images=images, output=tmp_path).command
     with pytest.raises(TypeError, match="each seed splits them differently"):
         compare(["none"], images=images, seeds=2, output=tmp_path)
 
@@ -223,13 +219,10 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
 # What is printed.
 
 
-def test_the_command_explains_the_networks(compared):
-    assert compared.command in str(compared)
-    assert shlex.split(compared.command) == [
-        *("cbam-keras", "explain"),
-        *(f"runs/train-mnist5k-tiny/{name}.keras" for name in NAMES),
-        *("--data", "mnist5k"),
-    ]
+def test_the_command_explains_the_run(compared):
+    command = "cbam-keras explain runs/train-mnist5k-tiny"
+    assert compared.command == command
+    assert str(compared).endswith(f"\n{command}")
 
 
 def test_a_comparison_is_json(compared):
@@ -280,8 +273,3 @@ def test_seeds_share_a_folder(seeded):
         *("none-seed0.keras", "se-seed0.keras"),
     ]
     assert all((seeded.output / run.file).is_file() for run in seeded.runs)
-    # Those of the first seed are explained.
-    assert shlex.split(seeded.command)[2:4] == [
-        "runs/train-mnist5k-tiny/none-seed3.keras",
-        "runs/train-mnist5k-tiny/se-seed3.keras",
-    ]
