@@ -160,7 +160,8 @@ def require(module: str, *, extra: str) -> ModuleType:
         # The package may be installed but miss a dependency of its own.
         missing = (error.name or module).split(".")[0]
         cause = "" if error.name == module.split(".")[0] else f" ({error})"
-        package = "pillow" if missing == "PIL" else missing
+        names = {"PIL": "pillow", "sklearn": "scikit-learn"}
+        package = names.get(missing, missing)
         raise ImportError(
             f"This needs the package `{module}`, which could not be "
             f"imported{cause}. Install it with: pip install {package} (or "

@@ -102,6 +102,9 @@ def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
         "cbam-keras train: interrupted; the same command without --overwrite "
         "resumes from here\n"
     )
+    monkeypatch.setattr(comparison, "estimate", interrupted)
+    assert cli.main(["train", "--dry-run"]) == 130
+    assert capsys.readouterr().err == "cbam-keras train: interrupted\n"
 
 
 # What is printed, and where.

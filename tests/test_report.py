@@ -111,6 +111,8 @@ def test_a_page_says_what_came_out_and_requests_nothing(command, tmp_path):
     assert all(attrs["alt"] for attrs in page.all("img"))
     assert page.all("h1") and page.all("table")
     assert "3.15.1" in page.text
+    # Of folders of this machine only the name.
+    assert "folderrun" in page.text and str(tmp_path) not in page.text
     texts, pictures = PARTS[command]
     assert not [text for text in texts if text not in page.text]
     assert len(page.all("img")) == pictures

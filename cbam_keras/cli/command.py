@@ -113,7 +113,7 @@ def _plain_warnings(program):
 
 def _advice(options):
     """Returns how to continue an interrupted command."""
-    if "overwrite" not in options:
+    if "overwrite" not in options or options.dry_run:
         return ""
     without = " without --overwrite" if options.overwrite else ""
     return f"; the same command{without} resumes from here"

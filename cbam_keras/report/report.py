@@ -145,7 +145,7 @@ def _identity(page, folder, content):
     page.settings = json.dumps(
         content.get("settings"), indent=2, ensure_ascii=False
     )
-    page.facts["folder"] = str(folder.resolve())
+    page.facts["folder"] = folder.resolve().name
     for name, version in (content.get("versions") or {}).items():
         page.facts[name] = str(version)
 

@@ -104,7 +104,8 @@ class Results(_terminal.Tabular):
             there are several), `network`, `epoch` (from 1), the metrics of
             the task, `seconds`.
         test_images: Integer, the number of test images.
-        verdict: String, the differences in a sentence.
+        verdict: String, the differences in a sentence; empty without a
+            baseline.
     """
 
     output: pathlib.Path
@@ -194,7 +195,7 @@ class Results(_terminal.Tabular):
     def verdict(self) -> str:
         """The differences in a sentence."""
         if self.baseline is None:
-            return "No baseline, so no differences."
+            return ""
         return verdict(self.compared(), self.baseline, self.measure_name)
 
     def values(self, variant: str | None, measure: str) -> dict[int, float]:
@@ -281,7 +282,8 @@ class Results(_terminal.Tabular):
             _terminal.render(columns, sections, title=title)
             for columns, sections, title in self._tables()
         )
-        return "\n\n".join([*tables, textwrap.fill(self.verdict, 100)])
+        verdict = textwrap.fill(self.verdict, 100)
+        return "\n\n".join(filter(None, [*tables, verdict]))
 
     def _row(self, name, measured, validation):
         outcomes = [o for o in self.outcomes if o.variant == name]
