@@ -170,13 +170,13 @@ def _sum(x, axis):
     if not _can_pool(x):
         return tf.reduce_sum(tf.reduce_sum(x, 2), 1, keepdims=True)
     # Up to four times as fast as `reduce_sum` over axis 1.
-    rows, columns = x.shape[1:3]
-    mean = tf.nn.avg_pool2d(x, (rows, columns), 1, "VALID")[:, 0]
-    return mean * tf.cast(rows * columns, x.dtype)
+    height, width = x.shape[1:3]
+    mean = tf.nn.avg_pool2d(x, (height, width), 1, "VALID")[:, 0]
+    return mean * tf.cast(height * width, x.dtype)
 
 
 def _row_max(x):
-    """Returns the maxima over axis 2 of `(B, rows, columns, N)`."""
+    """Returns the maxima over axis 2 of `(B, height, width, N)`."""
     if not _can_pool(x):
         return tf.reduce_max(x, 2)
     # 1.5 times as fast.
@@ -190,13 +190,13 @@ def _can_pool(x):
 
 
 def _split_axis_1(x):
-    """Returns `x` as `(B, rows, columns, N)`, to pool by rows.
+    """Returns `x` as `(B, height, width, N)`, to pool in two steps.
 
     Pooling over one axis after the other is faster than over all at once.
     """
     size, last = (x.shape[i] or tf.shape(x)[i] for i in (1, 2))
-    rows, columns = factors(size) if isinstance(size, int) else (1, size)
-    return tf.reshape(x, (-1, rows, columns, last))
+    height, width = factors(size) if isinstance(size, int) else (1, size)
+    return tf.reshape(x, (-1, height, width, last))
 
 
 def _weighted_sum(x, gate_map, axis):
