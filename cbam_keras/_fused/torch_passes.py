@@ -48,15 +48,20 @@ def fuses_inference():
 
 
 def convolve(maps, kernel, dilation_rate):
-    kernel = kernel.movedim((-1, -2), (0, 1))
+    *sizes, count, _ = kernel.shape
+    rank = len(sizes)
+    kernel = kernel.permute(rank + 1, rank, *range(rank))
     # Contiguous: otherwise there is no gradient on a CPU for float64 and a
     # single image. Flattening copies it in this order.
-    kernel = kernel.flatten().view(kernel.shape)
-    convolution = _CONVOLUTIONS[kernel.dim() - 3]
-    found = convolution(
-        maps.movedim(-1, 1), kernel, padding="same", dilation=dilation_rate
+    kernel = kernel.flatten().view(1, count, *sizes)
+    found = _CONVOLUTIONS[rank - 1](
+        # From -1, PyTorch would export a transposition that is not valid.
+        maps.movedim(rank + 1, 1),
+        kernel,
+        padding="same",
+        dilation=dilation_rate,
     )
-    return found.movedim(1, -1)
+    return found.movedim(1, rank + 1)
 
 
 def reshape(x, shape):

@@ -1,8 +1,5 @@
 """`ChannelAttention`, the channel gate of CBAM."""
 
-import functools
-import operator
-
 import keras
 from keras import ops
 
@@ -207,7 +204,8 @@ class ChannelAttention(AttentionLayer):
         )
         if count > 1:
             # The second layer is linear, so its inputs are added first.
-            x = functools.reduce(operator.add, ops.split(x, count))
+            hidden = self.squeeze_kernel.shape[1]
+            x = ops.sum(ops.reshape(x, (count, -1, hidden)), axis=0)
         bias = self.excite_bias
         logits = self._dense(
             x, self.excite_kernel, None if bias is None else len(pooled) * bias
