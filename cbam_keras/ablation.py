@@ -440,7 +440,7 @@ def _check_tables(tables):
 def _finish(results, folder, tables, network):
     """Writes the tables and the figure."""
     ablation = results_of(results, tables, network)
-    folder.add(tables=tables)
+    folder.add(verdict=results.verdict, tables=tables)
     if not ablation.rows:
         return
     for name, text in (

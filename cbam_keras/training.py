@@ -145,6 +145,7 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     if rows:
         figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
         _files.write_figure(folder.path / "curves.png", figure)
+    folder.add(verdict=results.verdict)
 
 
 def _built(build, data):

@@ -213,6 +213,8 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
 def test_a_comparison_is_json(compared):
     content = json.loads(compared.json())
     assert content["verdict"] == compared.verdict
+    written = json.loads((compared.output / "results.json").read_text())
+    assert written["verdict"] == compared.verdict
     assert content["seeds"] == [0]
     assert content["test_images"] == 20
     for row, run in zip(content["rows"], content["runs"], strict=True):
