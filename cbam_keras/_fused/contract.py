@@ -43,10 +43,6 @@ from typing import Any, NamedTuple, Protocol
 
 Tensor = Any
 
-# XLA convolves maps up to this width faster by rows: at 112 positions in half
-# the time. The work grows with the width.
-COMPILED_ROWS = 128
-
 
 class Pooled(NamedTuple):
     """The pools of a gate over one axis, each of the pooled shape or `None`.

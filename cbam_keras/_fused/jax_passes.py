@@ -14,7 +14,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from cbam_keras._fused import rows
-from cbam_keras._fused.contract import COMPILED_ROWS, Pooled, factors
+from cbam_keras._fused.contract import Pooled, factors
 
 # Up to this size of the last axis, XLA on a CPU is faster if the products of
 # the gradient are written out.
@@ -40,7 +40,7 @@ def fuses_inference():
 
 def convolve(maps, kernel, dilation_rate):
     compiles = isinstance(maps, jax.core.Tracer)
-    if compiles and _on_cpu() and rows.can_convolve(maps, COMPILED_ROWS):
+    if compiles and _on_cpu() and rows.can_convolve(maps, rows.COMPILED_ROWS):
         return rows.convolve_by_rows(maps, kernel, dilation_rate)
     return rows.convolve(maps, kernel, dilation_rate)
 

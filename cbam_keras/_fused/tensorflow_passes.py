@@ -13,7 +13,7 @@ import sys
 import tensorflow as tf
 
 from cbam_keras._fused import private, rows
-from cbam_keras._fused.contract import COMPILED_ROWS, Pooled, factors
+from cbam_keras._fused.contract import Pooled, factors
 
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
@@ -281,7 +281,7 @@ def _widest_rows():
     if not _on_cpu() or tf.executing_eagerly():
         return 0
     if _in_xla():
-        return COMPILED_ROWS
+        return rows.COMPILED_ROWS
     # Exports record no gradients.
     return _ROWS if _has_xla() and private.tape_may_record() else 0
 
