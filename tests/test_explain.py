@@ -67,10 +67,6 @@ LAST = {
         lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
         "body/last",
     ),
-    "output of a nested model": (
-        lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
-        "body",
-    ),
 }
 
 
@@ -109,7 +105,6 @@ BOXES = np.array([[0, 0, 4, 5], [1, 1, 2, 2]])
         (HEAT, BOXES[:, [2, 1, 0, 3]], "y_min.*4 x 5"),
         (HEAT, BOXES + 1, r"within.*\[1, 1, 5, 6\]"),
     ],
-    ids=["one map", "below 0", "nan", "too few", "empty box", "outside"],
 )
 def test_boxes_that_do_not_belong_to_the_maps_are_refused(heat, boxes, message):
     with pytest.raises(ValueError, match=message):

@@ -1,7 +1,5 @@
 """Grad-CAM against closed forms, finite differences and the authors' code."""
 
-from unittest import mock
-
 import keras
 import numpy as np
 import pytest
@@ -70,28 +68,6 @@ def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     np.testing.assert_allclose(heat[1], 1)
 
 
-def test_small_maps_are_resized_linearly_along_each_axis():
-    size, factors = (4, 6, 8), (2, 3, 4)
-    inputs = keras.Input((*size, 1))
-    x = layers.AveragePooling3D(factors, name="features")(inputs)
-    x = layers.Dense(1, name="out")(layers.Flatten()(x))
-    model = keras.Model(inputs, x)
-    model.get_layer("out").set_weights([np.ones((8, 1)), np.zeros(1)])
-    x = np.abs(images(1, *size, 1))
-    expected = to_numpy(model.get_layer("features")(x))[..., 0]
-    for axis, (length, factor) in enumerate(zip(size, factors, strict=True), 1):
-        centres = np.arange(length // factor) * factor + (factor - 1) / 2
-        expected = np.apply_along_axis(
-            lambda line, n=length, at=centres: np.interp(
-                np.arange(n), at, line
-            ),
-            axis,
-            expected,
-        )
-    heat = explain.grad_cam(model, x, 0, "features")
-    np.testing.assert_allclose(heat, normalized(expected), atol=1e-5)
-
-
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_the_authors_network_gives_the_maps_of_pytorch(method):
     model = authors_network()
@@ -141,7 +117,6 @@ SOFTMAX = dense_head(activation="softmax")
 HEADS = {
     "softmax": SOFTMAX,
     "sigmoid": dense_head(activation="sigmoid"),
-    "softmax layer": lambda x: layers.Softmax()(dense_head()(x)),
     "activation": lambda x: layers.Activation("softmax")(dense_head()(x)),
     "operation": lambda x: ops.softmax(dense_head()(x)),
     "reshaped": lambda x: layers.Reshape((5,))(
@@ -187,22 +162,6 @@ def test_a_nested_model_from_disk_has_the_maps_of_the_flat_one(tmp_path):
     np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
-def test_bfloat16_gives_the_same_maps_up_to_rounding():
-    x = images(2, 8, 8, 3)
-    full = tiny()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    half = tiny()
-    # Numbers of 8 bits.
-    np.testing.assert_allclose(
-        explain.grad_cam(half, x, 1), explain.grad_cam(full, x, 1), atol=0.1
-    )
-    np.testing.assert_allclose(
-        explain.attention_maps(half, x)["stage2_block1_attention"][1],
-        explain.attention_maps(full, x)["stage2_block1_attention"][1],
-        atol=0.1,
-    )
-
-
 def test_gradients_too_small_for_half_precision_are_not_lost():
     keras.config.set_dtype_policy("mixed_float16")
     x = images(2, 6, 4, 2)
@@ -232,16 +191,6 @@ def test_outputs_in_a_dictionary_go_by_their_keys(head):
     )
     with pytest.raises(ValueError, match='"first", "second".*head=.third'):
         explain.grad_cam(model, x, 2, output="third")  # the other name
-
-
-def test_layers_that_are_computed_again_for_the_gradient_are_explained():
-    x = images(2, 6, 4, 2)
-    expected = explain.grad_cam(model_ending_in(HEADS["softmax"]), x, 1)
-    with keras.RematScope(mode="full"):
-        model = model_ending_in(dense_head(activation="softmax"))
-    np.testing.assert_allclose(
-        explain.grad_cam(model, x, 1), expected, atol=1e-6
-    )
 
 
 @pytest.mark.parametrize("head, size", [("predictions", 8), (1, 16)])
@@ -274,13 +223,10 @@ def test_channels_first_gives_the_same_maps():
         explain.grad_cam(last, x, 1),
         atol=1e-5,
     )
-    ours, theirs = (
-        explain.attention_maps(model, given)
-        for model, given in ((first, np.moveaxis(x, -1, 1)), (last, x))
-    )
-    assert list(ours) == list(theirs)
-    for name, maps in ours.items():
-        for one, other in zip(maps, theirs[name], strict=True):
+    expected = explain.attention_maps(last, x)
+    found = explain.attention_maps(first, np.moveaxis(x, -1, 1))
+    for name, maps in expected.items():
+        for one, other in zip(found[name], maps, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -294,20 +240,6 @@ def test_layers_that_are_random_in_training_rest():
     np.testing.assert_array_equal(first, second)
     plain = keras.Model(model.get_layer("conv").input, model.output)
     np.testing.assert_allclose(first, explain.grad_cam(plain, x), atol=1e-6)
-
-
-def test_a_model_is_the_same_after_an_error():
-    model = model_ending_in(dense_head(activation="softmax"))
-    x = images(1, 6, 4, 2)
-    before = to_numpy(model(x))
-    layer = model.get_layer("conv")
-    broken = mock.Mock(side_effect=RuntimeError("broken"))
-    with mock.patch.object(layer, "call", broken):
-        with pytest.raises(RuntimeError, match="broken"):
-            explain.grad_cam(model, x)
-        assert layer.call is broken
-    assert model.get_layer("out").activation is keras.activations.softmax
-    np.testing.assert_array_equal(to_numpy(model(x)), before)
 
 
 MASK = np.zeros((6, 4), "float32")

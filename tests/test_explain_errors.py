@@ -35,22 +35,19 @@ def raises(error, text):
 
 REFUSED = [
     ({"images": X[:0]}, "not be empty ... images.shape=(0, 8, 8, 3)"),
-    ({"images": X[0]}, "(B, 8, 8, 3) ... (8, 8, 3) ... [None]"),
-    ({"images": X[..., 0]}, "(B, 8, 8, 3) ... [..., None]"),
-    ({"images": X[:, :7]}, "(2, 7, 8, 3) ... image.resize"),
-    ({"images": np.moveaxis(X, -1, 1)}, "np.transpose(images, (0, 2, 3, 1))"),
-    ({"class_index": 5}, "from 0 to 4 ... 5 classes ... class_index=5"),
-    ({"class_index": -1}, "from 0 to 4"),
-    ({"class_index": [1, 2, 3]}, "one per image ... 2 here"),
+    ({"images": X[0]}, "(B, 8, 8, 3) ... (8, 8, 3) ... images[None]"),
+    ({"images": X[:, :7]}, "(B, 8, 8, 3) ... (2, 7, 8, 3)"),
+    ({"images": np.moveaxis(X, -1, 1)}, "np.moveaxis(images, 1, -1)"),
+    ({"class_index": 5}, "from 0 to 4 ... class_index=5"),
+    ({"class_index": [1, 2, 3]}, "one per image (2 here)"),
     ({"class_index": 1.5}, "integer ... 1.5"),
     (
         {"layer": "stage2_block1_con1"},
-        "'stage2_block1_con1' ... stage2_block1_out ... Did you mean "
-        '"stage2_block1_conv1"',
+        "'stage2_block1_con1' ... Did you mean \"stage2_block1_conv1\"",
     ),
     (
         {"layer": "predictions"},
-        "feature map with positions ... (None, 5) ... stage2_block1_out",
+        "feature map ... 'predictions' ... (None, 5) ... stage2_block1_out",
     ),
     (
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
@@ -59,27 +56,15 @@ REFUSED = [
     ({"method": "gradcam"}, "\"grad_cam\" ... 'gradcam' ... Did you mean"),
     ({"batch_size": 0}, "positive ... batch_size=0"),
     ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
-]
-
-
-@pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize(("arguments", "text"), REFUSED)
-def test_images_and_arguments_out_of_range_are_refused(model, arguments, text):
-    with raises(ValueError, text):
-        explain.grad_cam(model, **{"images": X, **arguments})
-
-
-WRONG_TYPES = [
-    ({"images": "cat.jpg"}, "array of numbers ... load_img"),
-    ({"images": [X[0], X[0, :4]]}, "numbers ... list"),
+    ({"images": "cat.jpg"}, "array of numbers"),
     ({"layer": 3}, "name of a layer ... layer=3"),
 ]
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize(("arguments", "text"), WRONG_TYPES)
-def test_arguments_of_another_type_are_refused(model, arguments, text):
-    with raises(TypeError, text):
+@pytest.mark.parametrize(("arguments", "text"), REFUSED)
+def test_wrong_arguments_are_refused(model, arguments, text):
+    with raises((ValueError, TypeError), text):
         explain.grad_cam(model, **{"images": X, **arguments})
 
 
@@ -98,12 +83,8 @@ def test_the_range_of_models_that_scale_is_checked(scale, offset):
     for wrong in (bytes_ - 127.0, 255.0 * bytes_):
         with raises(ValueError, "[0, 255] ... scales itself"):
             function(model, wrong)
-    with pytest.warns(UserWarning, match="division by 255"):
+    with pytest.warns(UserWarning, match="rescale them before"):
         function(model, bytes_ / 255)
-
-
-def test_other_models_take_any_range(model):
-    explain.grad_cam(model, X * 1000)
 
 
 def test_functions_must_return_a_score_per_image(model):
@@ -147,7 +128,7 @@ MODELS = {
     "no positions": (
         lambda: _functional(lambda x: layers.Dense(3)(FLAT(x))),
         {},
-        "feature map with positions ... (None, 192) ... convolutional",
+        "feature map with several positions ... (None, 192)",
     ),
     "axes that cannot be followed": (
         _transposed,
@@ -162,7 +143,7 @@ MODELS = {
     "several outputs": (
         lambda: _functional(_two_paths),
         {},
-        "which output ... head=None ... predictions, other",
+        '"predictions", "other" ... head=None',
     ),
     "another path": (
         lambda: _functional(_two_paths),
@@ -179,7 +160,7 @@ MODELS = {
     "not built": (
         lambda: keras.Sequential([layers.Conv2D(3, 3)]),
         {},
-        "shape of its input ... keras.Input",
+        "functional ... keras.Input",
     ),
 }
 
@@ -190,15 +171,12 @@ def test_models_that_cannot_be_explained_are_refused(build, given, text):
         explain.grad_cam(build(), **{"images": X, **given})
 
 
-@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
     "function", [explain.class_probabilities, explain.attention_maps]
 )
-def test_each_function_checks_model_and_images(model, function):
+def test_each_function_checks_its_model(function):
     with raises(TypeError, "keras.Model ... Received"):
         function("model.keras", X)
-    with raises(ValueError, "(B, 8, 8, 3) ... (8, 8, 3)"):
-        function(model, X[0])
 
 
 def test_a_model_without_attention_has_no_maps():

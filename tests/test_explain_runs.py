@@ -85,13 +85,6 @@ def test_a_run_of_detectors_is_refused(tmp_path):
         networks_of(write_run(tmp_path, kind="detect"))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"kind": "search"}'])
-def test_a_folder_of_something_else_is_one_of_images(here, content):
-    picture(here / "all/it.png")
-    (here / "all/results.json").write_text(content)
-    explain("colours.keras", "all", "--no-report")
-
-
 def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
     folder = write_run(tmp_path / "run", ("none", "x", "finished", "it.keras"))
     (folder / "it.keras").touch()

@@ -101,11 +101,6 @@ class Own(keras.Model):
         return {}
 
 
-def own_training():
-    model = small()
-    return Own(model.input, model.output)
-
-
 def two_bodies():
     left = body_model("left", 3, lambda x: conv(4, "conv")(x))
     right = body_model("right", 4, lambda x: conv(4, "conv")(x))
@@ -147,28 +142,20 @@ def outside_variable():
 
 
 WRONG_VALUES = [
-    (Subclassed, {}, "a subclassed model: its layers are called in Python"),
+    (Subclassed, {}, "whose graph is known"),
     (
         lambda: keras.Sequential([layers.Conv2D(4, 3)]),
         {},
-        r"which is not built. Begin it with keras.Input\(shape\)",
+        r"begin it with keras.Input\(shape\)",
     ),
     (
         small,
         {"after": "blok_bn2"},
         "after='blok_bn2', which finds none. Did you mean \"block_bn2\" or ",
     ),
-    (
-        small,
-        {"after": ["block_bn2", "nope"]},
-        "of which 'nope' finds none",
-    ),
-    (small, {"after": "bn["}, r"which is not one \(unterminated character"),
-    (
-        two_bodies,
-        {"after": ["conv"]},
-        '"conv" may be "left/conv", "right/conv"',
-    ),
+    (small, {"after": ["block_bn2", "nope"]}, "of which 'nope' finds none"),
+    (small, {"after": "bn["}, r"no regular expression \(unterminated char"),
+    (two_bodies, {"after": ["conv"]}, '\'conv\' may be "left/conv", "right/'),
     (
         small,
         {"after": "predictions_pool"},
@@ -178,11 +165,6 @@ WRONG_VALUES = [
         lambda: network(vgg_with_one_activation),
         {"after": "relu"},
         r"shape \(None, 8, 8, 4\), \(None, 4, 4, 8\)",
-    ),
-    (
-        lambda: insert_attention(small()),
-        {"after": "block_bn2"},
-        'named "block_bn2_attention". Received: .*been inserted there before',
     ),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
@@ -206,10 +188,10 @@ WRONG_VALUES = [
     (
         with_layer(LosingConfig, depth=3),
         {},
-        r"one without .*kernel\" of shape \(3, 3, 8, 8\)",
+        r"kernel\" of shape \(3, 3, 8, 8\), which the clone lacks",
     ),
-    (outside_variable, {}, 'with 1 others: "network/temperature"'),
-    (mlp, {}, 'model "mlp", which has no convolution .* has no layer that'),
+    (outside_variable, {}, "with 1 others: network/temperature"),
+    (mlp, {}, 'model "mlp".* no convolution'),
 ]
 WRONG_KINDS = [
     (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
@@ -238,32 +220,16 @@ def test_wrong_arguments_are_named(error, build, options, message):
         insert_attention(model, **options)
 
 
-def compiled():
-    model = small()
-    model.compile("adam", loss="mse", metrics=["mae"])
-    return model
-
-
-def preprocessing():
-    model = small()
-    model.preprocessor = layers.Rescaling(1 / 255)
-    return model
-
-
 # `pytest.warns` gives every warning a place that setup.cfg can't ignore.
 @pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
 )
-@pytest.mark.parametrize(
-    "build, message",
-    [
-        (compiled, "is compiled, the new model is not"),
-        (preprocessing, "preprocesses its input, the new"),
-        (own_training, "a Own with its own train_step"),
-    ],
-)
-def test_lost_settings_are_warned_of(build, message):
-    old = build()
-    with pytest.warns(UserWarning, match=message):
+def test_lost_settings_are_warned_of():
+    old = small()
+    old = Own(old.input, old.output)
+    old.compile("adam", loss="mse", metrics=["mae"])
+    old.preprocessor = layers.Rescaling(1 / 255)
+    lost = "lacks what .* has: own `train_step` of Own, `compile`.*preproc"
+    with pytest.warns(UserWarning, match=lost):
         new = insert_attention(old)
     assert not new.compiled

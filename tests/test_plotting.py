@@ -3,7 +3,6 @@
 import io
 import sys
 
-import numpy as np
 import pytest
 from plotting_checks import (
     ABLATED,
@@ -70,7 +69,6 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
         (plotting.plot_history, [], "`rows` must hold at least one epoch"),
         (plotting.plot_search, [], "`trials` must hold .* Received: 0 trials"),
         (plotting.plot_search, [trial(0, 0.5)], "must have hyperparameters"),
-        (plotting.plot_pareto, TRIALS[-1:], "1 trials, none of them finished"),
         (
             plotting.plot_pareto,
             [trial(0, 0.5, cost=(None, None))],
@@ -160,16 +158,6 @@ def test_a_history_shows_all_numbers_of_its_networks():
     assert shown == [*lines(loss)]
 
 
-def test_a_single_epoch_has_markers_and_one_tick():
-    rows = rows_of("none", (1, 0, np.inf, 0)) + rows_of("se", (1, 0, 2, 0.5))
-    figure = plotting.plot_history(rows)
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        assert {x.get_marker() for x in axes.get_lines()} == {"o", "s"}
-        low, high = axes.get_xlim()
-        assert [x for x in axes.get_xticks() if low <= x <= high] == [1]
-
-
 # Accuracy against cost.
 
 
@@ -195,11 +183,6 @@ def test_the_pareto_front_is_drawn_and_numbered():
     assert left.get_ylabel() == "Validation accuracy (%)"
     assert left.get_xlabel() == "Parameters"
     assert right.get_xlabel() == "Multiply-accumulates"
-
-
-def test_an_unknown_cost_has_no_panel():
-    (axes,) = plotting.plot_pareto([trial(0, 0.5, cost=(7, None))]).axes
-    assert axes.get_xlabel() == "Parameters"
 
 
 # The errors of an ablation.

@@ -77,12 +77,6 @@ def test_labels_classes_and_probabilities_stand_below():
     figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize("heat", [HEAT["SE"], {"CBAM": HEAT["SE"]}])
-def test_notes_of_one_network_need_no_name(heat):
-    figure = plotting.plot_grad_cam(IMAGES, heat, probabilities=[0.25, 1])
-    assert below(figure) == ["", "P = 0.25", "", "P = 1.00"]
-
-
 def test_boxes_surround_their_pixels_in_every_panel():
     boxes = [[1, 2, 4, 7], [0, 0, H, W]]
     figure = plotting.plot_grad_cam(IMAGES, HEAT["SE"], boxes=boxes)
@@ -112,7 +106,7 @@ def test_signals_are_lines_over_their_heat():
     shown = panels(figure)
     assert names(figure) == ["baseline", "CBAM", "", ""]
     assert [axes.get_ylabel() for axes in shown[::2]] == ["walk", "run"]
-    assert below(figure)[::2] == ["sit  P = 0.25", "run  P = 0.75"]
+    assert below(figure)[::2] == ["sit\nP = 0.25", "run\nP = 0.75"]
     for axes, signal, heat in zip(
         shown[1::2], SIGNALS, SIGNAL_HEAT, strict=True
     ):
@@ -147,26 +141,17 @@ def test_volumes_are_slices_from_the_first_to_the_last():
 # What cannot be drawn is refused.
 
 
-@pytest.mark.parametrize(
-    ("plot", "most", "maps"),
-    [
-        (plotting.plot_grad_cam, 32, np.zeros((33, 4, 5))),
-        (plotting.plot_attention_maps, 8, {"a": (None, np.ones((9, 4, 5)))}),
-    ],
-)
-def test_more_images_than_can_be_read_are_refused(plot, most, maps):
-    with pytest.raises(ValueError, match=rf"in parts: images\[:{most}\]"):
-        plot(np.zeros((most + 1, 4, 5)), maps)
-
-
 SE = HEAT["SE"]
 OF_SHAPE = r"`images` must be of the shape of their maps, \(2, 6, 9\)"
 REFUSED = [
     ({"images": IMAGES[0]}, OF_SHAPE),
     ({"images": np.zeros((2, 6, 9, 4))}, r"1 or 3 channels .*\(2, 6, 9, 4\)"),
+    (
+        {"images": np.zeros((33, 4, 5)), "heat_maps": np.zeros((33, 4, 5))},
+        "at most 32",
+    ),
     ({"images": IMAGES / 127.5 - 1}, r"images from -\d.* before preproc"),
-    ({"images": SIGNALS[0], "heat_maps": SIGNAL_HEAT}, r"maps, \(2, 9\)"),
-    ({"heat_maps": {}}, "one shape.* Received: {}"),
+    ({"heat_maps": {}}, r"one shape.* Received: \[\]"),
     ({"heat_maps": {"a": SE, "b": SE[:, :3]}}, r"one shape.* \(2, 3, 9\)"),
     ({"heat_maps": 255 * SE}, r"in \[0, 1\] .*to 2"),
     (
@@ -179,13 +164,6 @@ REFUSED = [
         r"`classes` must hold 2 values, .*\['cat'\]",
     ),
     ({"labels": [1, 2, 3]}, "`labels` must hold 2 values"),
-    ({"boxes": [0, 0, 2, 2]}, r"`boxes` must be of shape \(2, 4\)"),
-    ({"boxes": [[0, 0, 2, 2], [3, 1, 3, 2]]}, r"of \(6, 9\), .* \[3.*, 1.*"),
-    ({"boxes": [[0.1, 0.2, 0.5, 0.6]] * 2}, "Multiply fractions by the size"),
-    (
-        {"images": SIGNALS, "heat_maps": SIGNAL_HEAT, "boxes": [[0, 0, 1, 1]]},
-        "`boxes` must",
-    ),
 ]
 
 
@@ -264,7 +242,6 @@ def test_layers_may_lack_a_gate():
     ("maps", "message"),
     [
         (CHANNEL, "explain.attention_maps returns"),
-        ({}, "Received: maps={}"),
         ({"cbam": (None, None)}, "tuples"),
         ({"a": (CHANNEL[:1], None)}, r"of their maps, \(1, None, None\)"),
     ],

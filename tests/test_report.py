@@ -2,7 +2,6 @@
 
 import html.parser
 import json
-import os
 
 import numpy as np
 import pytest
@@ -100,7 +99,7 @@ PARTS = {
     "tune": (["cbam r=16 is ahead", "CBAM(reduction_ratio=16)", "+1.00 to"], 4),
     "ablate": (["Table 4: no attention", "Two seeds are too few"], 3),
     "detect": (["cbam by +2.0 and se by -1.0", "mAP@.5 (%)"], 1),
-    "explain": (["none is right about 1 of 2 images"], 2),
+    "explain": (["none is right about 50% of the images"], 2),
 }
 
 
@@ -166,20 +165,11 @@ def test_folders_of_earlier_versions_are_read(command, tmp_path):
         assert [row["network"] for row in results.history] == list(NETWORKS)
 
 
-def test_names_that_are_not_utf8_have_a_replacement_character(tmp_path):
-    folder = explanation(tmp_path / "run")
-    text = (folder / "explain.json").read_text()
-    name = json.dumps(os.fsdecode(b"caf\xe9"))
-    (folder / "explain.json").write_text(text.replace('"dog"', name))
-    page = written(folder)
-    assert "caf\N{REPLACEMENT CHARACTER} (75%)" in page.text
-    assert "Not in this report" not in page.text
-
-
 def test_what_networks_get_wrong_comes_first(tmp_path):
-    page = written(explanation(tmp_path / "run", count=3))
-    assert page.text.index("test 2") < page.text.index("test 0")
+    page = written(explanation(tmp_path / "run", count=40))
+    assert page.text.index("test 39") < page.text.index("test 0")
     assert page.text.count("dog (75%) \N{MULTIPLICATION SIGN}") == 2
+    assert "16 of 40 images are listed" in page.text
 
 
 def test_an_unfinished_run_says_what_there_is(tmp_path):
@@ -232,11 +222,6 @@ def test_no_wrong_value_ends_in_a_traceback(command, tmp_path):
             file.write_text(json.dumps(content))
             assert report.write(folder).exists()
         file.write_text(whole)
-
-
-def test_of_many_predictions_the_first_are_listed(tmp_path):
-    folder = explanation(tmp_path / "many", count=40)
-    assert "16 of 40 images are listed" in written(folder).text
 
 
 @pytest.mark.parametrize("folder", ["", "missing", "other"])

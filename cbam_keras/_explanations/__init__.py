@@ -5,6 +5,7 @@ What `cbam-keras explain` does, and the explanations in reports.
 - `explanation`: predictions explained, drawn and written.
 - `networks`: networks from files and output folders.
 - `images`: images from files, folders and datasets.
+- `tables`: what is written, as rows of text.
 """
 
 from cbam_keras._explanations.explanation import (
@@ -14,3 +15,4 @@ from cbam_keras._explanations.explanation import (
 )
 from cbam_keras._explanations.images import from_data, from_paths
 from cbam_keras._explanations.networks import load_model, networks_of
+from cbam_keras._explanations.tables import means, predictions

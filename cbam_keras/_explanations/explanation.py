@@ -12,11 +12,12 @@ from cbam_keras import _checks, _files, _terminal, plotting, study
 from cbam_keras._explanations.images import Images, from_data, from_paths
 from cbam_keras._explanations.networks import (
     ENDINGS,
+    RUNS,
     class_names_beside,
     load_networks,
     networks_of,
-    read_run,
 )
+from cbam_keras._explanations.tables import means, predictions
 from cbam_keras.explain import (
     attention_maps,
     class_probabilities,
@@ -28,22 +29,6 @@ from cbam_keras.explain import (
 DEFAULT_SIZE = 224, 224
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
-TITLES = {
-    "grad_cam": "Grad-CAM",
-    "grad_cam++": "Grad-CAM++",
-    "hires_cam": "HiResCAM",
-}
-# What is stored of each prediction, as far as it is known.
-PREDICTION = (
-    *("explained", "probability", "predicted", "predicted_probability"),
-    *("hit", "energy"),
-)
-# Titles of the columns of means.
-MEANS = {
-    "accuracy": "accuracy",
-    "hit_rate": "maximum in the box",
-    "energy": "heat in the box",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +86,9 @@ def explain_files(
     if dataset is None:
         images = from_paths(image_paths, settings.count, seed)
     else:
-        choice = dataset, settings.split, settings.count, seed
         fingerprint = source.pop("fingerprint", None)
         options = {**source, **(data_options or {})}
+        choice = dataset, settings.split, settings.count, seed
         images = from_data(*choice, options, fingerprint)
     networks = load_networks(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
@@ -111,24 +96,26 @@ def explain_files(
     probabilities = _probabilities(networks, images, settings)
     classes = _count_classes(probabilities, images, class_names)
     class_names = class_names or class_names_beside(files, classes)
-    class_names, images = _in_one_order(class_names, images, classes)
+    if class_names is None:
+        class_names = _names_of(images, classes)
     class_index = _class_index(settings.wanted, class_names, classes)
 
     if output is None:
         first = next(path for path in paths if path not in image_paths)
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = pathlib.Path(output)
-    if read_run(output):
+    if any((output / name).exists() for name in RUNS):
         # A run is overwritten only if all files in its folder are its own.
         output /= study.EXPLANATIONS
     if output.exists():
         # Other folders are made when all else is right.
         _files.output_folder(output)
-    content, arrays = _explained(
+    explained = _explained(
         networks, images, probabilities, class_names, class_index, settings
     )
     folder = _files.output_folder(output)
-    used = {
+    written = {
+        **dataclasses.asdict(settings),
         "data": dataset,
         "split": None if dataset is None else settings.split,
         "count": len(images),
@@ -136,9 +123,8 @@ def explain_files(
         **(described or {}),
     }
     with _files.locked(folder / _files.LOCK):
-        _draw(folder, content, arrays, settings)
-        _write(folder, content, arrays, networks, settings, used, command)
-    return _tables(content, len(arrays["images"])), folder
+        _write(folder, *explained, settings, written, command)
+    return _tables(explained[0], settings.draw), folder
 
 
 def explain_run(
@@ -159,13 +145,13 @@ def explain_run(
     mistakes = sum(x.argmax(axis=1) != labels for x in probabilities.values())
     worst = np.argsort(-mistakes, kind="stable")[: settings.draw]
     probabilities = {name: x[worst] for name, x in probabilities.items()}
-    images = images.take(worst)
-    content, arrays = _explained(
-        networks, images, probabilities, images.class_names, None, settings
+    explained = _explained(
+        *(networks, images.take(worst), probabilities),
+        *(images.class_names, None, settings),
     )
     folder = _files.output_folder(output)
-    _draw(folder, content, arrays, settings)
-    _write(folder, content, arrays, networks, settings, described)
+    written = {**dataclasses.asdict(settings), **described}
+    _write(folder, *explained, settings, written)
 
 
 def _sorted_paths(paths, dataset):
@@ -178,13 +164,10 @@ def _sorted_paths(paths, dataset):
                 "Models, images and folders must exist. Received: "
                 f'"{path}", which does not'
             )
-        if read_run(path):
+        if any((path / name).exists() for name in RUNS):
             files, source = networks_of(path)
             networks += files
             sources.append(source)
-        elif (path / study.RESULTS).exists() and any(path.glob("*.keras")):
-            # Raises an error that names what is damaged.
-            study.Results.read(path)
         elif path.suffix.lower() in ENDINGS:
             networks.append(path)
         else:
@@ -195,86 +178,69 @@ def _sorted_paths(paths, dataset):
             ".h5, or the output folder of a run. Received: "
             f"{_checks.first_few(images) or 'none'}"
         )
-    if images and dataset is not None:
-        raise ValueError(
-            "Images come from --data or from files, not both. Received: "
-            f"--data and {_checks.first_few(images)}"
-        )
     if images or dataset is not None:
         seed = sources[0]["seed"] if sources else 0
-        return networks, images, {"name": dataset, "seed": seed}
+        sources = [{"name": dataset, "seed": seed}]
     names = {source.get("name") for source in sources}
-    if len(names) != 1 or None in names:
+    if (images and dataset is not None) or len(names - {None}) + bool(
+        images
+    ) != 1:
         raise ValueError(
-            "There must be images to explain: files, a folder, or --data "
-            "NAME, e.g. --data cluttered_mnist. Received: "
-            + (
-                "runs that do not say where one dataset is"
-                if sources
-                else "none"
-            )
+            "There must be images to explain, from one place: files, a "
+            "folder, or --data NAME, e.g. --data cluttered_mnist. Received: "
+            f"files {_checks.first_few(images) or 'none'}, data {names or ''}"
         )
     return networks, images, sources[0]
 
 
 def _probabilities(networks, images, settings):
     """Returns the class probabilities of all networks, by their names."""
-    parts = collections.defaultdict(list)
-    for _, resized in images.batches(settings.batch_size, networks[0].size):
-        for network in networks:
-            probabilities = class_probabilities(
-                network.model,
-                network.prepare(resized(network.size)[0]),
-                head=settings.head,
-                batch_size=settings.batch_size,
-            )
-            parts[network.name].append(probabilities)
-    return {name: np.concatenate(part) for name, part in parts.items()}
+    size, first = settings.batch_size, networks[0].size
+    return {
+        network.name: np.concatenate(
+            [
+                class_probabilities(
+                    network.model,
+                    network.prepare(seen),
+                    head=settings.head,
+                    batch_size=size,
+                )
+                for _, seen, _ in images.batches(size, network.size, first)
+            ]
+        )
+        for network in networks
+    }
 
 
 def _count_classes(probabilities, images, class_names):
     """Returns how many classes networks, data and names have."""
-    counts = {f'"{name}"': x.shape[1] for name, x in probabilities.items()}
-    if images.class_names is not None:
-        counts["the data"] = len(images.class_names)
-    if class_names is not None:
-        counts["--class-names"] = len(class_names)
-    classes = set(counts.values())
-    if len(classes) > 1:
+    counts = {name: x.shape[1] for name, x in probabilities.items()}
+    for name, names in {
+        "the data": images.class_names,
+        "--class-names": class_names,
+    }.items():
+        if names is not None:
+            counts[name] = len(names)
+    if len(set(counts.values())) > 1:
         raise ValueError(
             "Models, data and the file of --class-names must have the same "
-            "classes. Received: "
-            + ", ".join(f"{name} with {n}" for name, n in counts.items())
+            f"number of classes. Received: {counts}"
         )
-    return classes.pop()
+    return next(iter(counts.values()))
 
 
-def _in_one_order(class_names, images, classes):
-    """Returns the class names of networks, and images whose names agree.
-
-    Names of networks that are not known are taken from the images, and names
-    that differ from theirs as others for the same classes.
-    """
-    of_data = images.class_names
-    if class_names is None:
-        class_names = of_data
-        # Folders are classes only if there is one for each class.
-        if len(images.folders) == classes > 1:
-            class_names = images.folders
-            _checks.warn(
-                "It is assumed that class 0 of the models is the first folder "
-                "in alphabetical order, and so on: "
-                f"{_checks.first_few(class_names)}. If they were trained with "
-                "another order, give it with --class-names FILE"
-            )
-    elif of_data is not None and {*of_data} != {*class_names}:
-        _checks.warn(
-            f"The classes of the data, {_checks.first_few(of_data)}, are "
-            "assumed to be those of the models in the same order: "
-            f"{_checks.first_few(class_names)}"
-        )
-        images = dataclasses.replace(images, class_names=class_names)
-    return class_names, images
+def _names_of(images, classes):
+    """Returns the class names of networks that are known from images alone."""
+    # Folders are classes only if there is one for each class.
+    if len(images.folders) != classes or classes == 1:
+        return images.class_names
+    _checks.warn(
+        "It is assumed that class 0 of the models is the first folder in "
+        f"alphabetical order, and so on: {_checks.first_few(images.folders)}. "
+        "If they were trained with another order, give it with --class-names "
+        "FILE"
+    )
+    return images.folders
 
 
 def _class_index(wanted, class_names, classes):
@@ -285,143 +251,127 @@ def _class_index(wanted, class_names, classes):
         return list(class_names).index(wanted)
     if wanted.isdecimal() and int(wanted) < classes:
         return int(wanted)
-    hint = ". Their names are not known: give --class-names FILE"
-    if class_names:
-        listed = f". The classes are {_checks.first_few(class_names, 10)}"
-        hint = _checks.did_you_mean(wanted, class_names, 3) or listed
     raise ValueError(
-        "`class` must be the name of a class or an index from 0 to "
-        f"{classes - 1}. Received: class={wanted!r}{hint}"
+        "`class` must be the name of a class, as --class-names FILE gives "
+        f"them, or an index from 0 to {classes - 1}. Received: "
+        f"class={wanted!r}{_checks.did_you_mean(wanted, class_names or (), 3)}"
     )
 
 
 def _explained(
     networks, images, probabilities, class_names, class_index, settings
 ):
-    """Returns what `explain.json` holds of predictions, and arrays.
+    """Returns what `explain.json` holds, and arrays of the drawn images.
 
     The class `class_index` is explained; if it is `None`, the true class
     where it is known, else the predicted one. The first network sets sizes.
     """
-    size, draw = networks[0].size, settings.draw
-    labels = images.labels(class_names)
-    parts = {"names": [np.array(images.names)], "labels": [labels]}
-    parts = collections.defaultdict(list, parts)
-    for name, values in probabilities.items():
+
+    def name_of(index):
+        return class_names[index] if class_names else f"class {index}"
+
+    draw, labels = settings.draw, images.labels(class_names)
+    arrays = {"names": np.array(images.names[:draw]), "labels": labels[:draw]}
+    rows: list[dict[str, Any]] = [
+        {
+            "image": name,
+            "true_class": name_of(label) if label >= 0 else None,
+            "models": {},
+        }
+        for name, label in zip(images.names, labels, strict=True)
+    ]
+    content: dict[str, Any] = {
+        "models": {x.name: str(x.path) for x in networks},
+        "class_names": list(class_names) if class_names else None,
+        "summary": {},
+        "images": rows,
+    }
+    for network in networks:
+        values = probabilities[network.name]
         predicted = values.argmax(axis=1)
         explained = np.where(labels < 0, predicted, labels)
         if class_index is not None:
             explained[:] = class_index
         numbers = np.arange(len(images))
-        parts |= {
-            f"{name}/explained": [explained],
-            f"{name}/probability": [values[numbers, explained]],
-            f"{name}/predicted": [predicted],
-            f"{name}/predicted_probability": [values[numbers, predicted]],
-            f"{name}/probabilities": [values],
+        found = {
+            "probability": values[numbers, explained],
+            "predicted_probability": values[numbers, predicted],
+            **_maps(network, networks[0], images, explained, settings),
         }
-    work = (
-        (network, *batch)
-        for batch in images.batches(settings.batch_size, size)
-        for network in networks
-    )
-    total = -(-len(images) // settings.batch_size) * len(networks)
-    for network, part, resized in _terminal.watched(work, total, "Explaining"):
-        seen, boxes = resized(network.size)
+        boxes, seen = found.pop("boxes", None), found.pop("images")
+        if network is networks[0]:
+            arrays["images"] = seen[:draw]
+        for number, row in enumerate(rows):
+            row["models"][network.name] = {
+                "class": name_of(explained[number]),
+                "class_index": explained[number].item(),
+                "predicted_class": name_of(predicted[number]),
+                "predicted_class_index": predicted[number].item(),
+                **{
+                    key: array[number].item()
+                    for key, array in found.items()
+                    if array.ndim == 1
+                },
+            }
+        if boxes is not None and network is networks[0]:
+            arrays["boxes"] = boxes[:draw]
+            for row, box in zip(rows, boxes, strict=True):
+                row["box"] = box.tolist()
+            sides = boxes[:, 2:] - boxes[:, :2]
+            fraction = sides.prod(axis=1).mean() / np.prod(network.size)
+            content["box_fraction"] = float(fraction)
+        means = {
+            "accuracy": (predicted == labels)[labels >= 0],
+            "hit_rate": found.get("hit", ()),
+            "energy": found.get("energy", ()),
+        }
+        content["summary"][network.name] = {
+            key: float(np.mean(x)) for key, x in means.items() if len(x)
+        }
+        found |= {"explained": explained, "predicted": predicted}
+        found["probabilities"] = values
+        for key, array in found.items():
+            arrays[f"{network.name}/{key}"] = array[:draw]
+    return content, arrays
+
+
+def _maps(network, first, images, explained, settings):
+    """Returns heat maps and gates, images and boxes of a network, as arrays."""
+    parts = collections.defaultdict(list)
+    size = settings.batch_size
+    total = -(-len(images) // size)
+    batches = images.batches(size, network.size, first.size)
+    for part, seen, boxes in _terminal.watched(batches, total, network.name):
         inputs = network.prepare(seen)
         try:
             heat = grad_cam(
                 network.model,
                 inputs,
-                parts[f"{network.name}/explained"][0][part],
+                explained[part],
                 settings.layer,
                 method=settings.method,
                 head=settings.head,
-                batch_size=settings.batch_size,
+                batch_size=size,
             )
         except (ValueError, TypeError) as error:
-            if len(networks) > 1:
-                error.args = (f"{error} (model {network.path})",)
+            error.args = (f"{error} (model {network.path})",)
             raise
-        found = {}
         if boxes is not None:
-            found["hit"], found["energy"] = pointing_game(heat, boxes)
-            if network is networks[0]:
-                parts["boxes"].append(boxes)
-        if part.start < draw:
-            found["heat_maps"] = _in_size(heat, size)
-            if network.has_attention:
-                found |= _gates(network, inputs)
-            if network is networks[0]:
-                parts["images"].append(network.in_its_colors(seen))
-        for key, array in found.items():
-            parts[f"{network.name}/{key}"].append(array)
-    arrays = {key: np.concatenate(part) for key, part in parts.items()}
-    content = {
-        "class_names": list(class_names) if class_names else None,
-        "summary": {x.name: _means(arrays, x.name) for x in networks},
-        "images": [
-            _row(number, name, arrays, networks, class_names)
-            for number, name in enumerate(images.names)
-        ],
-    }
-    if "boxes" in arrays:
-        sides = arrays["boxes"][:, 2:] - arrays["boxes"][:, :2]
-        fraction = sides.prod(axis=1).mean() / np.prod(size)
-        content["box_fraction"] = float(fraction)
-    return content, {key: array[:draw] for key, array in arrays.items()}
-
-
-def _gates(network, inputs):
-    """Returns the attention maps of a network, by layer and kind."""
-    maps = attention_maps(network.model, inputs)
-    return {
-        f"attention/{layer}/{gate}": array
-        for layer, pair in maps.items()
-        for gate, array in zip(("channel", "spatial"), pair, strict=True)
-        if array is not None
-    }
-
-
-def _row(number, image, arrays, networks, class_names):
-    """Returns what `explain.json` holds of an image."""
-
-    def name_of(index):
-        return class_names[index] if class_names else f"class {index}"
-
-    label = arrays["labels"][number]
-    row: dict[str, Any] = {
-        "image": image,
-        "true_class": name_of(label) if label >= 0 else None,
-        "models": {},
-    }
-    for network in networks:
-        values = {
-            key: arrays[f"{network.name}/{key}"][number].item()
-            for key in PREDICTION
-            if f"{network.name}/{key}" in arrays
-        }
-        row["models"][network.name] = {
-            "class": name_of(values["explained"]),
-            "class_index": values.pop("explained"),
-            "predicted_class": name_of(values["predicted"]),
-            "predicted_class_index": values.pop("predicted"),
-            **values,
-        }
-    if "boxes" in arrays:
-        row["box"] = arrays["boxes"][number].tolist()
-    return row
-
-
-def _means(arrays, name):
-    """Returns accuracy, hit rate and energy of a network, where known."""
-    labels = arrays["labels"]
-    values = {
-        "accuracy": (arrays[f"{name}/predicted"] == labels)[labels >= 0],
-        "hit_rate": arrays.get(f"{name}/hit", ()),
-        "energy": arrays.get(f"{name}/energy", ()),
-    }
-    return {key: float(np.mean(x)) for key, x in values.items() if len(x)}
+            parts["boxes"].append(boxes)
+            hits, energy = pointing_game(heat, boxes)
+            parts["hit"].append(hits)
+            parts["energy"].append(energy)
+        if part.start < settings.draw:
+            parts["images"].append(network.in_its_colors(seen))
+            parts["heat_maps"].append(_in_size(heat, first.size))
+            maps = (
+                attention_maps(network.model, inputs) if network.gated else {}
+            )
+            for layer, pair in maps.items():
+                for gate, x in zip(("channel", "spatial"), pair, strict=True):
+                    if x is not None:
+                        parts[f"attention/{layer}/{gate}"].append(x)
+    return {key: np.concatenate(part) for key, part in parts.items()}
 
 
 def _in_size(maps, size):
@@ -433,47 +383,21 @@ def _in_size(maps, size):
 
 
 def _tables(content, drawn):
-    """Returns the probabilities of the drawn images, and means of all."""
-    rows, summary = content["images"], content["summary"]
-    labelled = any(row["true_class"] for row in rows)
-    title = "Probability of the explained class"
-    if len(rows) > drawn:
-        title += f", first {drawn} of {len(rows)} images"
-    columns = ["image", *["true class"] * labelled, *summary]
-    cells = [
-        (
-            _short(row["image"]),
-            *[row["true_class"] or ""] * labelled,
-            *map(_cell, row["models"].values()),
+    """Returns the predictions of some images, and means of all."""
+    title = f"Predictions, {drawn} of {len(content['images'])} images"
+    tables = {
+        title: predictions(content, [*content["summary"]], drawn),
+        "Means over all images": means(content),
+    }
+    return "\n\n".join(
+        _terminal.render(
+            dict.fromkeys(rows[0], "left"),
+            [[tuple(row.values()) for row in rows]],
+            title=title,
         )
-        for row in rows[:drawn]
-    ]
-    columns = dict.fromkeys(columns, "left")
-    tables = [_terminal.render(columns, [cells], title=title)]
-    means = [key for key in MEANS if key in next(iter(summary.values()))]
-    if means:
-        cells = [
-            (name, *(f"{values[key]:.1%}" for key in means))
-            for name, values in summary.items()
-        ]
-        if "box_fraction" in content:
-            chance = f"{content['box_fraction']:.1%}"
-            even = (chance if key != "accuracy" else "" for key in means)
-            cells.append(("uniform heat", *even))
-        columns = {"model": "left"} | {MEANS[key]: "right" for key in means}
-        title = f"Means over {len(rows)} images"
-        tables.append(_terminal.render(columns, [cells], title=title))
-    return "\n\n".join(tables)
-
-
-def _cell(prediction):
-    text = f"{prediction['class']} {prediction['probability']:.1%}"
-    if prediction["predicted_class_index"] != prediction["class_index"]:
-        text += (
-            f" (predicts {prediction['predicted_class']} "
-            f"{prediction['predicted_probability']:.1%})"
-        )
-    return text
+        for title, rows in tables.items()
+        if rows
+    )
 
 
 def _short(name):
@@ -481,73 +405,44 @@ def _short(name):
     return "/".join(pathlib.Path(name).parts[-2:])
 
 
-def _draw(folder, content, arrays, settings):
-    """Draws the heat maps of all networks, and the attention of each."""
-    rows, names = content["images"][: settings.draw], list(content["summary"])
+def _write(folder, content, arrays, settings, written, command=None):
+    """Draws the heat maps and gates of networks, and writes everything."""
+    rows = content["images"][: settings.draw]
     labels = [row["true_class"] or _short(row["image"]) for row in rows]
-    classes = None
-    if settings.wanted is not None:
-        explained = f'"{rows[0]["models"][names[0]]["class"]}"'
-    elif any(row["true_class"] for row in content["images"]):
-        explained = "the true class"
-    else:
-        explained = "the predicted class"
-        # Each network may explain another class.
-        classes = {
-            name: [row["models"][name]["class"] for row in rows]
-            for name in names
-        }
-    figures = {
-        "grad_cam": plotting.plot_grad_cam(
-            arrays["images"],
-            {x: arrays[f"{x}/heat_maps"] for x in names},
-            probabilities={x: arrays[f"{x}/probability"] for x in names},
-            classes=classes,
-            labels=labels,
-            boxes=arrays.get("boxes"),
-            title=f"{TITLES[settings.method]} of {explained}",
-        )
-    }
+    names = [*content["models"]]
+    figure = plotting.plot_grad_cam(
+        arrays["images"],
+        {x: arrays[f"{x}/heat_maps"] for x in names},
+        probabilities={x: arrays[f"{x}/probability"] for x in names},
+        classes={x: [row["models"][x]["class"] for row in rows] for x in names},
+        labels=labels,
+        boxes=arrays.get("boxes"),
+        title=f"Heat maps, {settings.method}",
+    )
+    _files.write_figure(folder / "grad_cam.png", figure)
     few = slice(ATTENTION_DRAWN)
     for name in names:
-        prefix = f"{name}/attention/"
-        gates = {
-            key.removeprefix(prefix): array[few]
-            for key, array in arrays.items()
-            if key.startswith(prefix)
-        }
-        maps = {
-            layer: (
-                gates.get(f"{layer}/channel"),
-                gates.get(f"{layer}/spatial"),
+        maps: dict[str, list] = {}
+        for key, array in arrays.items():
+            layer, _, gate = key.removeprefix(f"{name}/attention/").rpartition(
+                "/"
             )
-            for layer in dict.fromkeys(x.rpartition("/")[0] for x in gates)
-        }
+            if key == f"{name}/attention/{layer}/{gate}":
+                pair = maps.setdefault(layer, [None, None])
+                pair[gate == "spatial"] = array[few]
         if maps:
-            file = f"attention-{name.replace('/', '-')}"
-            figures[file] = plotting.plot_attention_maps(
+            figure = plotting.plot_attention_maps(
                 arrays["images"][few],
                 maps,
                 labels=labels[few],
                 title=f"Attention of {name}",
             )
-    for file, figure in figures.items():
-        _files.write_figure(folder / f"{file}.png", figure)
-
-
-def _write(
-    folder, content, arrays, networks, settings, described, command=None
-):
-    """Writes the arrays, and everything else as JSON."""
+            file = f"attention-{name.replace('/', '-')}.png"
+            _files.write_figure(folder / file, figure)
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **arrays)
+    command = {} if command is None else {"command": command}
+    versions = {"settings": written, "versions": study.versions()}
     _files.write_json(
-        folder / "explain.json",
-        {
-            "settings": {**dataclasses.asdict(settings), **described},
-            "versions": study.versions(),
-            **({} if command is None else {"command": command}),
-            "models": {x.name: str(x.path) for x in networks},
-            **content,
-        },
+        folder / "explain.json", {**versions, **command, **content}
     )

@@ -1,7 +1,6 @@
 """The images to explain, from files, folders or a dataset."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,14 +19,13 @@ class Images:
     """The chosen images, not yet read, and what is known of them.
 
     `items` are paths, encoded images or arrays, and `groups` the class of
-    each as an integer, or the folder that it lies in (`""` for none).
-    `folders` are those of classes, by name. `size` is `None` if the sizes of
-    the images differ.
+    each by name, or the folder that it lies in (`""` for none). `folders` are
+    those of classes. `size` is `None` if the sizes of the images differ.
     """
 
     names: Sequence[str]
     items: Sequence[Any]
-    groups: Sequence[Any]
+    groups: Sequence[str]
     class_names: tuple[str, ...] | None = None
     folders: tuple[str, ...] = ()
     boxes: np.ndarray | None = None
@@ -48,25 +46,27 @@ class Images:
 
     def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
         """Returns the index of each true class by name, -1 where unknown."""
-        groups = self.groups
-        if self.class_names is not None:
-            groups = [self.class_names[group] for group in groups]
-        names = class_names or ()
-        indices = dict(zip(names, range(len(names)), strict=True))
-        return np.array([indices.get(group, -1) for group in groups])
+        indices = {name: i for i, name in enumerate(class_names or ())}
+        return np.array([indices.get(group, -1) for group in self.groups])
 
-    def batches(self, batch_size: int, size: tuple[int, int]) -> Iterator:
-        """Yields batches of images, cropped for a network of a size.
+    def batches(
+        self, batch_size: int, size: tuple[int, int], cropped: tuple[int, int]
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+        """Yields batches in a size, cropped as in evaluation in another one.
 
-        Each is a slice and a function that returns its images in any size,
-        uint8 `(B, H, W, 3)`, and the boxes on them, `None` if not known.
+        Each is a slice, its images, uint8 `(B, H, W, 3)`, and the boxes on
+        them, `None` if not known.
         """
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
-            images = list(map(_read, self.items[part]))
-            crops = [_crop(image, size) for image in images]
+            images = [_read(item) for item in self.items[part]]
+            crops = [_crop(image, cropped) for image in images]
+            pairs = zip(images, crops, strict=True)
+            seen = np.stack([data.pil_resize(*pair, size) for pair in pairs])
             boxes = None if self.boxes is None else self.boxes[part]
-            yield part, functools.partial(_resized, images, crops, boxes)
+            if boxes is not None:
+                boxes = _moved(boxes, crops, size)
+            yield part, seen, boxes
 
 
 def from_paths(
@@ -75,23 +75,15 @@ def from_paths(
     """Returns all images of the files, and `count` of each folder."""
     names: list[str] = []
     groups: list[str] = []
-    sizes, folders = set(), set()
+    folders: set[str] = set()
     for path in paths:
-        files = _images_in(path) if path.is_dir() else [path]
-        headers = data.headers([str(file) for file in files], "Reading headers")
-        found: dict[Any, Any] = dict(zip(files, headers, strict=True))
-        damaged = [str(file) for file in files if found[file] is None]
-        files = [file for file in files if found[file] is not None]
-        if not files:
-            raise ValueError(
-                "Images must be complete BMP, GIF, JPEG, PNG or WebP files, "
-                "and models must end in .keras or .h5. Received: "
-                f"{_checks.first_few(damaged)}"
-            )
-        if damaged:
-            _checks.warn(
-                f"{len(damaged)} images could not be read and are left out: "
-                f"{_checks.first_few(damaged)}"
+        files = [path]
+        if path.is_dir():
+            files = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in data.ENDINGS
+                and not file.name.startswith(".")
             )
         parents = [
             file.parent.name if path in file.parents[1:] else ""
@@ -101,7 +93,15 @@ def from_paths(
         for i in balanced_sample(parents, count, seed):
             names.append(str(files[i]))
             groups.append(parents[i])
-            sizes.add(found[files[i]][:2])
+    headers = data.headers(names, "Reading headers")
+    if None in headers or not names:
+        damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
+        raise ValueError(
+            "Images must be complete BMP, GIF, JPEG, PNG or WebP files, and "
+            "models must end in .keras or .h5. Received: "
+            f"{_checks.first_few(damaged or list(map(str, paths)))}"
+        )
+    sizes = {header[:2] for header in headers if header}
     return Images(
         names=names,
         items=names,
@@ -109,25 +109,6 @@ def from_paths(
         folders=tuple(sorted(folders)),
         size=sizes.pop() if len(sizes) == 1 else None,
     )
-
-
-def _images_in(folder):
-    """Returns the images in a folder and its subfolders, but hidden ones."""
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in data.ENDINGS
-        and not any(
-            part.startswith((".", "__"))
-            for part in file.relative_to(folder).parts
-        )
-    )
-    if not files:
-        raise ValueError(
-            "A folder must hold images, which end in "
-            f'{", ".join(data.ENDINGS)}. Received: "{folder}", which holds none'
-        )
-    return files
 
 
 def from_data(
@@ -153,8 +134,7 @@ def from_data(
         if count is None:
             raise ValueError(
                 "`count` must be a number for a dataset that is too large for "
-                f'memory. Received: count=all, data="{name}" with '
-                f"{len(records)} images"
+                f'memory. Received: count=all, data="{name}"'
             )
         total = min(len(records), max(READ_OF_LARGE, count))
         records = records.load(total, "Reading")
@@ -166,7 +146,7 @@ def from_data(
             for item, number in zip(records.images, numbers, strict=True)
         ],
         items=records.images,
-        groups=records.labels,
+        groups=[source.class_names[label] for label in records.labels],
         class_names=source.class_names,
         folders=source.class_names if source.root else (),
         boxes=records.boxes,
@@ -211,15 +191,11 @@ def _crop(image, size):
     return data.evaluation_box(height, width, size)
 
 
-def _resized(images, crops, boxes, size):
-    """Returns crops of images in a size, and the boxes on them."""
-    pairs = zip(images, crops, strict=True)
-    resized = np.stack([data.pil_resize(*pair, size) for pair in pairs])
-    if boxes is None:
-        return resized, None
+def _moved(boxes, crops, size):
+    """Returns boxes on crops of images that are resized."""
     corner, sides = np.hsplit(np.array(crops), 2)
     lowest, highest = np.hsplit(boxes, 2)
     scale = np.array(size) / sides
     low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
     high = np.ceil((highest - corner) * scale).clip(low + 1, size)
-    return resized, np.concatenate([low, high], axis=1).astype("int32")
+    return np.concatenate([low, high], axis=1).astype("int32")

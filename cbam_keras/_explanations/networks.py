@@ -1,7 +1,6 @@
 """Networks from files and output folders, and the images that they take."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +12,8 @@ from cbam_keras import _checks, _inspection, data, study
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
+# A folder with one of these is that of a run.
+RUNS = (study.RESULTS, "search.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Network:
     name: str
     path: pathlib.Path
     model: Any
-    size: tuple[int, int]
+    size: Any
     channels: int
-    channels_first: bool
     preprocess: Callable[[np.ndarray], Any] | None
 
     @property
-    def has_attention(self) -> bool:
+    def gated(self) -> bool:
+        """Whether it has attention layers."""
         layers = _inspection.layers_within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
@@ -47,17 +48,9 @@ class Network:
         """Returns uint8 images `(B, H, W, 3)` of its size as it takes them."""
         # A copy, since the functions of Keras change arrays in place.
         images = self.in_its_colors(images).astype("float32")
-        if self.channels_first:
-            images = np.moveaxis(images, -1, 1)
-        if self.preprocess is None:
-            return images
-        prepared = np.asarray(self.preprocess(images))
-        if prepared.shape != images.shape:
-            raise ValueError(
-                "`preprocess` must return images of the shape it is given. "
-                f"Received: {prepared.shape} for {images.shape}"
-            )
-        return prepared
+        if self.preprocess is not None:
+            images = np.asarray(self.preprocess(images))
+        return images
 
 
 def load_networks(
@@ -74,32 +67,23 @@ def load_networks(
     networks = []
     for path, name in zip(paths, _unique_names(paths), strict=True):
         model = load_model(path)
-        first = _inspection.input_format(model) == "channels_first"
         shapes = [tuple(x.shape) for x in model.inputs]
-        channels, size = shapes[0][-1], shapes[0][1:-1]
-        if first:
-            channels, size = shapes[0][1], shapes[0][2:]
-        if len(shapes) > 1 or len(size) != 2 or channels not in (1, 3):
+        if len(shapes) > 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3):
             raise ValueError(
                 "A model must take images as its one input, (B, H, W, C) of "
                 f'one or three channels. Received: "{path}", which takes '
                 f"{_checks.first_few(shapes)}"
             )
-        if None not in size and image_size and size != (image_size,) * 2:
-            raise ValueError(
-                "`image_size` must be that of the models, or be left out. "
-                f'Received: image_size={image_size}, model "{path}", which '
-                f"takes {size[0]} x {size[1]} pixels"
-            )
-        networks.append(
-            Network(name, path, model, size, channels, first, preprocess)
-        )
-    if image_size is not None:
-        default_size = image_size, image_size
+        _, *size, channels = shapes[0]
+        if image_size is not None:
+            # A network of another one raises an error.
+            size = [image_size, image_size]
+        networks.append(Network(name, path, model, size, channels, preprocess))
     fixed = [x.size for x in networks if None not in x.size] or [default_size]
-    height, width = fixed[0]
     return [
-        dataclasses.replace(x, size=(x.size[0] or height, x.size[1] or width))
+        dataclasses.replace(
+            x, size=tuple(a or b for a, b in zip(x.size, fixed[0], strict=True))
+        )
         for x in networks
     ]
 
@@ -114,38 +98,25 @@ def load_model(path: pathlib.Path) -> keras.Model:
         raise ValueError(
             "A model must be a complete file that keras.saving.load_model "
             f'loads. Received: "{path}" ({reason[0]}). For custom layers, '
-            "import the module that registers them with --import MODULE; for "
-            "a file of weights, build the model, load them, and save it with "
-            "model.save"
+            "import the module that registers them with --import MODULE"
         ) from error
     _inspection.require_graph("model", model)
     return model
 
 
 def _unique_names(paths):
-    """Returns the stems of files, with folders and endings where needed."""
+    """Returns the stems of files, or their paths where stems repeat."""
     files = [path.resolve() for path in paths]
-    for file in files:
-        if files.count(file) > 1:
-            raise ValueError(
-                f'Each model must be given once. Received: "{file}" twice'
-            )
-    names = [file.stem for file in files]
-    if len(set(names)) < len(names):
-        root = os.path.commonpath([file.parent for file in files])
-        files = [file.relative_to(root) for file in files]
-        names = [file.with_suffix("").as_posix() for file in files]
-    if len(set(names)) < len(names):
-        names = [file.as_posix() for file in files]
-    return names
-
-
-def read_run(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns what the run in a folder says of itself, empty without one."""
-    try:
-        return study.read_content(folder)
-    except study.DAMAGE:
-        return {}
+    for names in (
+        [file.stem for file in files],
+        [f"{file.parent.name}/{file.stem}" for file in files],
+        [file.as_posix() for file in files],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(
+        f"Each model must be given once. Received: {_checks.first_few(files)}"
+    )
 
 
 def networks_of(
@@ -156,7 +127,13 @@ def networks_of(
     Of a search it is the best network, of several seeds those of the first
     seed. Options have no `"name"` where a run does not say where its data are.
     """
-    run = read_run(folder)
+    try:
+        run = study.read_content(folder)
+    except study.DAMAGE as error:
+        raise ValueError(
+            f'"{folder}" must be an output folder or hold images alone. '
+            f"Received: one whose results.json cannot be read ({error})"
+        ) from error
     if run["kind"] == "detect":
         raise ValueError(
             "A folder of a run must be that of train, tune or ablate. "
@@ -186,8 +163,13 @@ def networks_of(
 
 def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
     """Returns the class names of the runs that networks belong to."""
-    runs = [read_run(folder) for folder in {path.parent for path in paths}]
-    found = {tuple(run.get("class_names", ())) for run in runs}
+    found = set()
+    for folder in {path.parent for path in paths}:
+        try:
+            found.add(tuple(study.read_content(folder).get("class_names", ())))
+        except study.DAMAGE:
+            # That of no run.
+            continue
     found = {names for names in found if len(names) == classes}
     if len(found) > 1:
         listed = [_checks.first_few(names) for names in sorted(found)]

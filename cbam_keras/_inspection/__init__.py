@@ -21,21 +21,17 @@ from cbam_keras._inspection.graph import (
     graphs,
     is_graph,
     layers_within,
-    producer_of,
+    origin,
     replay,
     require_graph,
     require_model,
     structure,
 )
 from cbam_keras._inspection.heads import Head, find_head, kind_of_head
-from cbam_keras._inspection.images import (
-    check_images,
-    number_array,
-)
+from cbam_keras._inspection.images import check_images, number_array
 from cbam_keras._inspection.steps import (
     Graph,
     Step,
-    input_format,
     is_feature_map,
     trace,
     walk,

@@ -3,18 +3,16 @@
 Keras' public way to read it, `clone_model`, copies the model.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from cbam_keras import _checks
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """One call of an operation (a layer, or a function of `keras.ops`)."""
 
     operation: Any
@@ -36,24 +34,13 @@ def require_model(name: str, model: Any, kind: str = "keras.Model") -> None:
 def require_graph(name: str, model: Any) -> None:
     """Raises unless `model` has a graph that can be read."""
     require_model(name, model, "functional keras.Model")
-    if is_graph(model):
-        return
-    needed = "be a functional keras.Model, whose graph is known"
-    fix = (
-        "a subclassed model: its layers are called in Python code and cannot "
-        "be found. Make it functional, keras.Model(inputs, outputs), or place "
-        "the layers in its `call`"
-    )
-    if isinstance(model, keras.Sequential):
-        needed = "know the shape of its input"
-        fix = (
-            "which is not built. Begin it with keras.Input(shape), or call "
-            "`model.build(input_shape)`"
+    if not is_graph(model):
+        raise ValueError(
+            f"`{name}` must be a functional keras.Model, whose graph is known, "
+            f'or a built Sequential. Received: model "{model.name}" of type '
+            f"{type(model).__name__}. Make it one with keras.Model(inputs, "
+            "outputs), or begin it with keras.Input(shape)"
         )
-    raise ValueError(
-        f'`{name}` must {needed}. Received: model "{model.name}" of type '
-        f"{type(model).__name__}, {fix}"
-    )
 
 
 def is_graph(layer: Any) -> bool:
@@ -83,11 +70,6 @@ def layers_within(layer: keras.layers.Layer) -> list:
     return list(layer._flatten_layers())
 
 
-def inside(layer: keras.layers.Layer) -> list:
-    """Returns the direct sublayers of a layer."""
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
 def structure(model: keras.Model) -> tuple[Any, Any]:
     """Returns inputs and outputs of a model in their nested structure."""
     if isinstance(model, keras.Sequential):
@@ -102,13 +84,8 @@ def as_input(model: keras.Model, value: Any) -> Any:
     return keras.tree.pack_sequence_as(structure(model)[0], [value])
 
 
-def producer_of(tensor: Any) -> Any:
-    """Returns the operation that returned a symbolic tensor."""
-    return _origin(tensor)[0]
-
-
-def _origin(tensor):
-    """Returns the operation that returned a tensor, and its node."""
+def origin(tensor: Any) -> tuple[Any, Any]:
+    """Returns the operation that returned a symbolic tensor, and its node."""
     # Keras (as of 3.15) has no public way from a tensor to its call.
     try:
         history = tensor._keras_history
@@ -128,7 +105,7 @@ def calls(model: keras.Model) -> list[Call]:
         tensor, ready = stack.pop()
         if id(tensor) in known:
             continue
-        operation, node = _origin(tensor)
+        operation, node = origin(tensor)
         if not ready:
             stack.append((tensor, True))
             stack.extend((x, False) for x in reversed(node.input_tensors))

@@ -23,25 +23,16 @@ class Head:
     """
 
     kind: str | None
-    step: Any = None
-    logits: Any = None
+    step: Any
+    logits: Any
 
     def without(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the operation of the step without its activation."""
         operation = self.step.operation
         if not hasattr(operation, "activation"):
             return args[0] if args else next(iter(kwargs.values()))
-        layer, name = operation, "activation"
-        if isinstance(operation.activation, layers.Layer):
-            layer, name = operation.activation, "call"
-        # With rematerialization it would run again for the gradient.
-        changed: dict[str, Any] = {name: _identity, "_remat_mode": None}
-        with attributes(layer, **changed):
+        with attributes(operation, activation=keras.activations.linear):
             return operation(*args, **kwargs)
-
-
-def _identity(x, **_):
-    return x
 
 
 def kind_of_head(operation: Any) -> str | None:
@@ -62,22 +53,18 @@ def kind_of_head(operation: Any) -> str | None:
 def find_head(steps: Sequence[Step], output: Any) -> Head:
     """Returns the head through which a model computes one of its outputs."""
     makers = {id(x): step for step in steps for x in step.outputs}
-    head, tensor = Head(None), output
-    while id(tensor) in makers:
-        step = makers[id(tensor)]
+    kind, head, tensor = None, None, output
+    while step := makers.get(id(tensor)):
         operation = step.operation
         activation = getattr(operation, "activation", None)
+        only_activates = isinstance(operation, layers.Activation)
         keeps = type(operation).__name__ in _KEEPS_VALUES or (
-            isinstance(operation, layers.Activation)
-            and activation is keras.activations.linear
+            only_activates and activation is keras.activations.linear
         )
-        if head.kind is None and (kind := kind_of_head(operation)):
-            head = Head(kind, step)
-            # It computes nothing but an activation.
-            keeps |= isinstance(operation, layers.Activation) or not hasattr(
-                operation, "activation"
-            )
+        if kind is None and (kind := kind_of_head(operation)):
+            head = step
+            keeps |= only_activates or not hasattr(operation, "activation")
         if not keeps:
             break
         tensor = step.inputs[0]
-    return dataclasses.replace(head, logits=tensor)
+    return Head(kind, head, tensor)

@@ -14,13 +14,8 @@ from cbam_keras._inspection.graph import is_graph, replay, structure
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
 # All different, to tell the axes of a permuted tensor by their sizes.
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
-# Layers whose second input axis is time.
-_OF_FRAMES = (
-    layers.TimeDistributed,
-    layers.ConvLSTM1D,
-    layers.ConvLSTM2D,
-    layers.ConvLSTM3D,
-)
+# Classes of layers whose second input axis is time begin with these.
+_OF_FRAMES = ("TimeDistributed", "ConvLSTM")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,17 +78,8 @@ class Graph:
         default = keras.config.image_data_format()
         formats: dict[int, str] = {}
         for step in self.steps:
-            data_format = _format_of_layer(step)
-            if data_format is None:
-                before = [formats.get(id(x), default) for x in step.inputs]
-                data_format = before[0] if before else default
-                order = _permutation(step) or ()
-                channel = 1 if data_format == "channels_first" else -1
-                # If it moved elsewhere, the assumed format was wrong.
-                if order and order[1] == range(len(order))[channel]:
-                    data_format = "channels_first"
-                elif order and order[-1] == range(len(order))[channel]:
-                    data_format = "channels_last"
+            inherited = [formats.get(id(x), default) for x in step.inputs]
+            data_format = _format_of_layer(step) or [*inherited, default][0]
             for x in (step.operation, *step.outputs):
                 formats[id(x)] = data_format
         return formats
@@ -111,15 +97,11 @@ class Graph:
         image = self.inputs[0]
         all_axes: dict[int, tuple] = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
-            if len(step.outputs) != 1:
-                continue
-            (output,) = step.outputs
-            for x in step.inputs:
-                axes = all_axes.get(id(x))
-                axes = None if axes is None else _axes_after(step, x, axes)
-                if axes is not None:
-                    all_axes[id(output)] = axes
-                    break
+            known = (x for x in step.inputs if id(x) in all_axes)
+            found = (_axes_after(step, x, all_axes[id(x)]) for x in known)
+            axes = next(filter(None, found), None)
+            if axes is not None and len(step.outputs) == 1:
+                all_axes[id(step.outputs[0])] = axes
         return all_axes
 
     @functools.cached_property
@@ -132,7 +114,8 @@ class Graph:
                 continue
             channel = len(axes) - 1
             if data_format == "channels_first":
-                channel = 2 if isinstance(step.operation, _OF_FRAMES) else 1
+                name = type(step.operation).__name__
+                channel = 2 if name.startswith(_OF_FRAMES) else 1
             return tuple(
                 axis
                 for place, axis in enumerate(axes)
@@ -187,14 +170,6 @@ def trace(
     return steps, walk(model, inputs, call)
 
 
-def input_format(model: keras.Model) -> str:
-    """Returns the data format of the images that a model takes."""
-    positions = Graph(model, model.inputs).positions
-    if positions is None:
-        return keras.config.image_data_format()
-    return "channels_last" if 1 in positions else "channels_first"
-
-
 def is_feature_map(tensor: Any) -> bool:
     """Returns whether a tensor has positions and channels."""
     return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
@@ -240,22 +215,14 @@ def _axes_after(step, x, axes):
     if len(after) == len(before) + 1:
         # An axis of size 1 was inserted, the last one where there are several.
         for place in reversed(range(1, len(after))):
-            if (
-                after[place] == 1
-                and after[:place] + after[place + 1 :] == before
-            ):
+            if (*before[:place], 1, *before[place:]) == after:
                 return (*axes[:place], None, *axes[place:])
-        return None
     if len(after) != len(before):
         return None
-    # The same sizes in another order: permuted within a layer.
-    permuted = (
-        before != after
-        and collections.Counter(before) == collections.Counter(after)
-        and not _format_of_layer(step)
+    # The same sizes in another order are permuted axes, unless by a layer
+    # whose data format says otherwise.
+    permuted = sorted(map(str, before)) == sorted(map(str, after)) and (
+        not _format_of_layer(step)
     )
-    reshaped = before != after and type(step.operation).__name__ in (
-        "Lambda",
-        "Reshape",
-    )
-    return None if permuted or reshaped else axes
+    reshapes = type(step.operation).__name__ in ("Lambda", "Reshape")
+    return None if before != after and (permuted or reshapes) else axes

@@ -27,9 +27,8 @@ def attention_maps(
         tuples of the channel map, a NumPy array `(B, C)`, and the spatial
         map, `(B, h, w)` at the size of the features; `None` where a layer has
         no such gate. Values are in (0, 1), or (0, 2) with `identity_init`.
-        Layers of the same name in different nested models are named by their
-        path (`"backbone/cbam"`). Further calls of the same layer are
-        `"cbam#2"` and so on.
+        Names that repeat are paths (`"backbone/cbam"`), and further calls of
+        a layer `"cbam#2"` and so on.
 
     Raises:
         ValueError: If the model has no attention layers, or if the images
@@ -58,11 +57,10 @@ def attention_maps(
         )
         for start in range(0, len(images), batch_size)
     ]
-    joined = {}
-    for name in parts[0]:
-        gates = zip(*(part[name] for part in parts), strict=True)
-        channel, spatial = (
-            None if maps[0] is None else np.concatenate(maps) for maps in gates
+    return {
+        name: tuple(
+            None if maps[0] is None else np.concatenate(maps)
+            for maps in zip(*(part[name] for part in parts), strict=True)
         )
-        joined[name] = channel, spatial
-    return joined
+        for name in parts[0]
+    }

@@ -29,14 +29,13 @@ def grad_cam(
     The feature maps of a layer are summed, each weighted by the gradient of
     the class score with respect to it, and the sum is clipped at zero. The
     score is the logit: a softmax or sigmoid at the end of the model is left
-    out, since it flattens the gradients of confident predictions. A model
-    that ends in anything else is assumed to return logits. It runs in
-    inference mode and is not changed.
+    out, since it flattens the gradients of confident predictions. The model
+    runs in inference mode and is not changed.
 
     Args:
         model: Functional or Sequential `keras.Model` with one input, images,
             that returns a value per class, or anything else if `class_index`
-            is a function. It may have nested models and use mixed precision.
+            is a function.
         images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
             `(B, D, H, W, C)`, as the model takes them.
         class_index: Integer, the index in the output of the class to explain,
@@ -74,8 +73,7 @@ def grad_cam(
         >>> model = cbam_keras.models.ResNet18(
         ...     input_shape=(32, 32, 3), classes=10, attention="cbam"
         ... )
-        >>> heat_maps = grad_cam(model, np.random.rand(2, 32, 32, 3))
-        >>> heat_maps.shape
+        >>> grad_cam(model, np.random.rand(2, 32, 32, 3)).shape
         (2, 32, 32)
 
     Reference:
@@ -88,10 +86,9 @@ def grad_cam(
     images, graph, index = read_model(
         model, images, output if head is None else head
     )
-    explained = graph.outputs[index]
-    chosen: Any = class_index
-    if not callable(class_index):
-        chosen = class_indices(class_index, len(images), model, explained)
+    explained, chosen = graph.outputs[index], class_index
+    if not callable(chosen):
+        chosen = class_indices(chosen, len(images), model, explained)
     activation = _inspection.find_head(graph.steps, explained)
     target = find_target(graph, activation.logits, layer)
     maps = []
@@ -164,8 +161,7 @@ def _scores(logits, chosen):
         raise ValueError(
             "`class_index` must return a score per image, of shape (B,). "
             f"Received: a function that returns {shape} for outputs of shape "
-            f"{tuple(logits.shape)}. Sum over the other axes; a mask per image "
-            "needs a `batch_size` that holds all images"
+            f"{tuple(logits.shape)}. Sum over the other axes"
         )
     return scores
 

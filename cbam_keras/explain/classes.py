@@ -32,8 +32,7 @@ def class_probabilities(
         of a single logit.
 
     Raises:
-        ValueError: As `grad_cam`, of model, images and head.
-        TypeError: If the images are not numbers.
+        ValueError, TypeError: As `grad_cam`, of model, images and head.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -54,23 +53,15 @@ def class_probabilities(
         outputs = keras.tree.flatten(_inspection.run_model(model, batch))
         batches.append(_inspection.to_float32(outputs[index]))
     values = np.concatenate(batches)
+    sums = np.abs(values.sum(axis=1) - 1)
+    positive = values.shape[1] > 1 and values.min() >= 0
     activation = _inspection.find_head(graph.steps, graph.outputs[index]).kind
-    if activation or _are_probabilities(values):
+    if activation or (positive and sums.max() < 1e-3):
         return values
     if values.shape[1] == 1:
         return np.exp(-np.logaddexp(0, -values))
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def _are_probabilities(values):
-    """Returns whether all rows `(B, classes)` are in [0, 1] and sum to 1."""
-    sums = values.sum(axis=1)
-    return (
-        values.shape[1] > 1
-        and values.min() >= 0
-        and bool((np.abs(sums - 1) < 1e-3).all())
-    )
 
 
 def read_model(
@@ -81,8 +72,7 @@ def read_model(
     if len(model.inputs) != 1:
         raise ValueError(
             "`model` must have one input, images. Received: model "
-            f'"{model.name}" with {len(model.inputs)}: '
-            f"{_checks.first_few([x.name for x in model.inputs])}"
+            f'"{model.name}" with {len(model.inputs)}'
         )
     images = _inspection.check_images(images, model)
     image = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
@@ -97,11 +87,10 @@ def class_indices(
     shape = tuple(output.shape)
     if len(shape) != 2 or shape[1] is None:
         raise ValueError(
-            "`model` must return a value per class, an output of shape "
-            f'(B, classes). Received: model "{model.name}" with an output of '
-            f"shape {shape}. Name another with `head`, end the model in a "
-            "classifier, or give `class_index` of grad_cam a function of the "
-            "output that returns a score per image"
+            "`model` must return a value per class, (B, classes). Received: "
+            f'model "{model.name}" with an output of shape {shape}. Name '
+            "another with `head`, or give grad_cam a function of the output "
+            "as `class_index`, which returns a score per image"
         )
     if class_index is None:
         return None
@@ -113,10 +102,9 @@ def class_indices(
         or indices.max() >= shape[1]
     ):
         raise ValueError(
-            f"`class_index` must be an integer from 0 to {shape[1] - 1}, as "
-            f"the model has {shape[1]} classes, or one per image, {count} "
-            "here, or a function of the output. Received: "
-            f"class_index={class_index!r}"
+            f"`class_index` must be an integer from 0 to {shape[1] - 1}, one "
+            f"per image ({count} here), or a function of the output. "
+            f"Received: class_index={class_index!r}"
         )
     return np.broadcast_to(indices, (count,))
 
@@ -128,15 +116,7 @@ def _head_index(model, head):
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
         # In the order in which Keras flattens it.
         names = keras.tree.flatten({key: key for key in structure})
-    indices = range(len(model.outputs))
-    if head is None and len(indices) == 1:
+    if head is None and len(model.outputs) == 1:
         return 0
-    if isinstance(head, str):
-        return names.index(_checks.one_of("head", head, names))
-    if head in indices and not isinstance(head, bool):
-        return head
-    raise ValueError(
-        f'`head` must tell which output of model "{model.name}" to explain, '
-        f"by name or by an index below {len(indices)}. Received: "
-        f"head={head!r}. Its outputs are {_checks.first_few(names, 10)}"
-    )
+    head = _checks.one_of("head", head, [*names, *range(len(model.outputs))])
+    return names.index(head) if isinstance(head, str) else head

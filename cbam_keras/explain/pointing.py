@@ -35,15 +35,12 @@ def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
         for the fraction of the heat.
     """
     heat, boxes = np.asarray(heat_maps, "float64"), np.asarray(boxes)
-    if heat.ndim != 3 or 0 in heat.shape:
+    # Comparisons with NaN are false.
+    if heat.ndim != 3 or not np.all((heat >= 0) & (heat < np.inf)):
         raise ValueError(
-            "`heat_maps` must be of shape (B, H, W). Received: "
-            f"heat_maps.shape={heat.shape}"
-        )
-    if not np.isfinite(heat).all() or heat.min() < 0:
-        raise ValueError(
-            "`heat_maps` must be finite and not negative. Received: numbers "
-            f"from {heat.min()} to {heat.max()}"
+            "`heat_maps` must be of shape (B, H, W), finite and not negative. "
+            f"Received: heat_maps.shape={heat.shape}, numbers from "
+            f"{heat.min(initial=0)} to {heat.max(initial=0)}"
         )
     if boxes.shape != (len(heat), 4):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -27,16 +27,11 @@ class _CandidatePlace:
     path: str
     operation: Any
     outputs: list[tuple]
-    graph: keras.Model
     data_format: str
 
     @property
     def shape(self):
         return tuple(self.outputs[0][0].shape)
-
-    @property
-    def shapes(self):
-        return [tuple(x.shape) for call in self.outputs for x in call]
 
     @property
     def takes_attention(self):
@@ -47,7 +42,8 @@ class _CandidatePlace:
         ):
             return False
         axis = 1 if self.data_format == "channels_first" else -1
-        channels = {(len(shape), shape[axis]) for shape in self.shapes}
+        shapes = [call[0].shape for call in self.outputs]
+        channels = {(len(shape), shape[axis]) for shape in shapes}
         return len(channels) == 1 and self.shape[axis] is not None
 
 
@@ -66,7 +62,6 @@ class CandidatePlaces:
                         prefix + operation.name,
                         operation,
                         [],
-                        nested,
                         self.graph.data_format(_last_within(operation)),
                     )
                 self.places[id(operation)].outputs.append(call.outputs)
@@ -87,28 +82,21 @@ class CandidatePlaces:
             for operation in dict.fromkeys(id(step.operation) for step in steps)
             if self.places[operation].takes_attention
         ]
-        if not places:
+        taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
+        if taken or not places:
+            problem = "has no convolution that gives a feature map"
+            if taken:
+                problem = f'already has attention, e.g. "{taken[0].path}"'
             raise ValueError(
                 "`after` must say where attention goes in model "
-                f'"{self.name}", which has no convolution that gives a '
-                f"feature map. Received: after=None. {self._possible()}"
+                f'"{self.name}". Received: after=None, and the model {problem}.'
+                f" {self._possible()}"
             )
-        for place in places:
-            if isinstance(place.operation, AttentionLayer):
-                raise ValueError(
-                    "`after` must say where more attention goes in model "
-                    f'"{self.name}". Received: after=None, and the default '
-                    f'places already have attention, e.g. "{place.path}". To '
-                    "insert more after it, pass its name or, for all, "
-                    'after="attention$"'
-                )
         return places
 
     def matching(self, after):
         """Returns the places that `after` selects, all fit for attention."""
-        if isinstance(after, re.Pattern):
-            places = self._searched(after)
-        elif isinstance(after, str):
+        if isinstance(after, str | re.Pattern):
             places = self._named(after) or self._searched(after)
         elif callable(after) and not isinstance(after, layers.Layer):
             places = [
@@ -120,30 +108,22 @@ class CandidatePlaces:
         else:
             places = [self._only(name, after) for name in _names(after)]
         if not places:
-            self._refuse(after, after)
+            self._refuse(after, "which finds none", after)
         for place in places:
             if not place.takes_attention:
-                raise ValueError(
-                    "`after` must find layers with one feature map, (B, H, "
-                    f"W, C) with known C. Received: after={after!r}, which "
-                    f'finds "{place.path}" with output of shape '
-                    f"{', '.join(map(str, place.shapes))}. {self._possible()}"
+                shapes = [
+                    tuple(x.shape) for call in place.outputs for x in call
+                ]
+                self._refuse(
+                    after,
+                    f'which finds "{place.path}" with output of shape '
+                    f"{', '.join(map(str, shapes))}, not a feature map",
                 )
         return list({id(place.operation): place for place in places}.values())
 
     def attention(self, place, attention, identity):
         """Returns the built attention layer for a place."""
         name = f"{place.operation.name}_attention"
-        if any(
-            other.operation.name == name and other.graph is place.graph
-            for other in self.places.values()
-        ):
-            raise ValueError(
-                f'The attention after layer "{place.path}" would be named '
-                f'"{name}". Received: model "{self.name}", which has a '
-                "layer of that name: has attention been inserted there "
-                "before? Choose other places with `after`"
-            )
         layer = make_attention(attention, name=name)
         config = layer.get_config()
         changes = {}
@@ -186,25 +166,17 @@ class CandidatePlaces:
     def _only(self, name, after):
         """Returns the place of one of several names."""
         places = self._named(name)
-        if not places:
-            self._refuse(after, name)
-        if len(places) > 1:
-            raise ValueError(
-                "`after` must have unambiguous names. Received: "
-                f"after={after!r}, where {_quoted([name])} may be "
-                f"{_quoted(place.path for place in places)}"
-            )
+        if len(places) != 1:
+            paths = ", ".join(f'"{place.path}"' for place in places)
+            found = f"may be {paths}" if places else "finds none"
+            self._refuse(after, f"of which {name!r} {found}", name)
         return places[0]
 
     def _searched(self, pattern):
         try:
             expression = re.compile(pattern)
         except re.error as error:
-            raise ValueError(
-                "`after` must be the name of a layer or a regular expression "
-                f"that finds some. Received: after={pattern!r}, which is not "
-                f"one ({error})"
-            ) from error
+            self._refuse(pattern, f"which is no regular expression ({error})")
         return [
             place
             for place in self.places.values()
@@ -212,28 +184,20 @@ class CandidatePlaces:
             or expression.search(place.path)
         ]
 
-    def _refuse(self, after, name):
+    def _refuse(self, after, problem, name=""):
         paths = [place.path for place in self.places.values()]
-        hint = (
-            _checks.did_you_mean(getattr(name, "pattern", name), paths, 3)
-            or "."
-        )
-        which = "which" if name is after else f"of which {name!r}"
+        hint = _checks.did_you_mean(getattr(name, "pattern", name), paths, 3)
         raise ValueError(
-            f'`after` must find layers of model "{self.name}". Received: '
-            f"after={after!r}, {which} finds none{hint} {self._possible()}"
+            "`after` must find layers with one feature map, (B, H, W, C) with "
+            f'known C, in model "{self.name}". Received: after={after!r}, '
+            f"{problem}{hint or '.'} {self._possible()}"
         )
 
-    def _possible(self, most=20):
-        paths = [
-            place.path
-            for place in self.places.values()
-            if place.takes_attention
-        ]
-        if not paths:
-            return "The model has no layer that could take attention"
+    def _possible(self):
+        places = self.places.values()
+        paths = [f'"{x.path}"' for x in places if x.takes_attention]
         # The last ones: attention is more likely wanted at deep features.
-        listed = "..., " * (len(paths) > most) + _quoted(paths[-most:])
+        listed = "..., " * (len(paths) > 20) + ", ".join(paths[-20:])
         return f"Layers that can take attention ({len(paths)}): {listed}"
 
 
@@ -255,7 +219,7 @@ def _trace(model):
 def _last_within(operation):
     """Returns the operation that gives the output of a nested model."""
     while _inspection.is_graph(operation):
-        operation = _inspection.producer_of(operation.outputs[0])
+        operation, _ = _inspection.origin(operation.outputs[0])
     return operation
 
 
@@ -273,7 +237,7 @@ def _policy(place):
     return keras.dtype_policies.DTypePolicy(f"mixed_{dtype}" if half else dtype)
 
 
-def _names(after: Any) -> Sequence[str]:
+def _names(after: Any) -> list[str]:
     names = list(after) if isinstance(after, Iterable) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(
@@ -282,7 +246,3 @@ def _names(after: Any) -> Sequence[str]:
             f"after={after!r}"
         )
     return names
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)

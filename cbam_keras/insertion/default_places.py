@@ -18,27 +18,10 @@ SCALES = (
     "LayerScale Rescaling SpatialDropout1D SpatialDropout2D SpatialDropout3D "
     "StochasticDepth"
 ).split()
-
 # Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
 # which also scales the branch.
 ADDITIONS = ("Add", "CustomScaleLayer")
-
 JOINS = (*ADDITIONS, "Concatenate")
-
-# Activations of outputs such as probabilities and pixels. A convolution
-# without activation gives an output too at the end of a model.
-RESULTS = (
-    keras.activations.sigmoid,
-    keras.activations.softmax,
-    keras.activations.tanh,
-)
-LINEAR = (None, keras.activations.linear)
-CONVOLUTIONS = tuple(
-    getattr(layers, f"Conv{rank}D{transpose}")
-    for rank in (1, 2, 3)
-    for transpose in ("", "Transpose")
-)
-
 # Sizes with a smaller ratio count as one resolution: they differ by a border.
 STRIDE = 1.5
 
@@ -47,12 +30,8 @@ def default_places(graph: Graph, repeated: Collection[int]) -> list[Step]:
     """Returns the steps after which attention goes by default.
 
     In a residual network these are the ends of its branches, otherwise the
-    last layer at each resolution.
-
-    Args:
-        graph: The graph of the model, traced with known sizes.
-        repeated: Ids of operations that are called at several places, e.g.
-            one activation for a whole network: attention goes before them.
+    last layer at each resolution. `repeated` are ids of operations that are
+    called at several places, before which attention goes.
     """
     network = _Network(graph, repeated)
     places = list(network.branch_ends()) or list(network.last_at_each_size())
@@ -70,11 +49,10 @@ def _kind(step: Step) -> str:
 
 def _convolves(step):
     """Returns whether a step is a convolution or contains one."""
-    if not isinstance(step.operation, layers.Layer):
-        return "Conv" in _kind(step)
-    return any(
-        "Conv" in type(x).__name__ for x in layers_within(step.operation)
-    )
+    inner = [step.operation]
+    if isinstance(step.operation, layers.Layer):
+        inner = layers_within(step.operation)
+    return any("Conv" in type(x).__name__ for x in inner)
 
 
 def _is_head(step):
@@ -84,10 +62,11 @@ def _is_head(step):
     activation at the end of a model.
     """
     activation = getattr(step.operation, "activation", None)
+    name = getattr(activation, "__name__", type(activation).__name__)
     return (
         _kind(step) in ("Sigmoid", "Softmax", "Subtract", "Tanh")
-        or activation in RESULTS
-        or (isinstance(step.operation, CONVOLUTIONS) and activation in LINEAR)
+        or name in ("sigmoid", "softmax", "tanh")
+        or (_kind(step).startswith("Conv") and name in ("linear", "NoneType"))
     )
 
 
@@ -177,12 +156,11 @@ class _Network:
             len(size) == len(full)
             and max(size, default=1) > 1
             and _ratio(full, size) >= STRIDE
-            and _convolves(step)
-            for step in region
-            for size in [self._size(step)]
+            for size in map(self._size, filter(_convolves, region))
         )
 
     def _branches(self, addition, region):
+        """Yields the ends of the branches, of more convolutions than one."""
         sides = [
             (x, sum(map(_convolves, self.graph.ancestors(x) & region)))
             for x in addition.inputs
@@ -200,10 +178,7 @@ class _Network:
     def _without_scales(self, step):
         """Returns the step before any stochastic depth and layer scale."""
         while self._is_skipped(step) and len(step.inputs) == 1:
-            before = self.graph.maker(step.inputs[0])
-            if before is None:
-                break
-            step = before
+            step = self.graph.maker(step.inputs[0])
         return step
 
     # Other networks.
@@ -221,14 +196,18 @@ class _Network:
         beyond.append([x for x in self.graph.outputs if self.graph.maker(x)])
         for level, tensors in zip(levels, beyond, strict=False):
             last = self._common(tensors, above)
-            result = last is not None and self._gives_result(last)
-            while last is not None and not self._ends(last, level):
-                # What follows the layer only reshapes the result.
+            outputs = () if last is None else map(id, last.outputs)
+            result = not self.outputs.isdisjoint(outputs)
+            while last is not None:
+                ends = last in level and not self._is_skipped(last)
+                # The head that computes the result comes after the features,
+                # and before what only reshapes it.
+                if ends and not (result and _is_head(last)):
+                    break
+                if not ends and getattr(last.operation, "weights", ()):
+                    result = False
                 result = result and is_feature_map(last.outputs[0])
-                result = result and not getattr(last.operation, "weights", ())
                 last = above[last]
-            if last is not None and result:
-                last = self._before_head(last, level, above)
             last = last or self._widest(level)
             if last is not None:
                 yield last
@@ -244,35 +223,13 @@ class _Network:
             steps.add(above[last])
         return steps.pop() if steps else None
 
-    def _gives_result(self, step):
-        return any(id(x) in self.outputs for x in step.outputs)
-
-    def _before_head(self, step, level, above):
-        """Returns the step before the head that computes the outputs."""
-        features = step
-        while features is not None and (
-            _is_head(features) or not self._ends(features, level)
-        ):
-            features = above[features]
-        # A network that is only a head.
-        return step if features is None else features
-
-    def _ends(self, step, level):
-        return step in level and not self._is_skipped(step)
-
     def _widest(self, level):
         """Returns the last of the widest steps of a level, preferably a join.
 
         For networks whose cells take the outputs of several earlier cells, so
         that no layer is on all paths.
         """
-        steps = [step for step in level if self._ends(step, level)]
-        features = [
-            step
-            for step in steps
-            if not (_is_head(step) and self._gives_result(step))
-        ]
-        steps = features or steps
+        steps = [step for step in level if not self._is_skipped(step)]
         joins = [step for step in steps if _kind(step) in JOINS]
         return max(
             joins or steps,

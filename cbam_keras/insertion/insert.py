@@ -62,21 +62,19 @@ def insert_attention(
 
     Returns a new functional model with the layers of the given one, its
     weights, and attention after the chosen layers. The given model is not
-    modified. Every layer is cloned from its config and keeps its name, dtype
-    and `trainable`; all variables are copied by name and verified. Nested
-    models are handled too. Attention layers are named after the layer they
-    follow, with `_attention` appended, take its data format and precision,
-    and are trainable even if that layer is frozen. If that layer
-    gives an output of the model, the output takes the attention's name.
+    modified. Every layer, of nested models too, is cloned from its config and
+    keeps its name, dtype and `trainable`; all variables are copied by name and
+    verified. Attention layers are named after the layer they follow, with
+    `_attention` appended, take its data format and precision, and are
+    trainable even if that layer is frozen. If that layer gives an output of
+    the model, the output takes the attention's name.
 
     With `identity=True` the new model predicts what the old one did: bit for
     bit when run operation by operation, and up to rounding (at most a few
     1e-6 of the largest output) where a compiler fuses operations differently.
 
     Args:
-        model: Functional `keras.Model`, e.g. from `keras.applications`,
-            KerasHub or `keras.saving.load_model`, or a built
-            `keras.Sequential`.
+        model: Functional `keras.Model`, or a built `keras.Sequential`.
         attention: `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class;
             a callable that takes `name=` and returns a layer; or a layer
             used as a template. See `cbam_keras.layers.make_attention`.
@@ -148,31 +146,21 @@ def insert_attention(
 
 def _warn_of_lost_settings(model):
     """Warns of settings of a model that its clone does not have."""
-    if model.compiled:
-        _checks.warn(
-            f'Model "{model.name}" is compiled, the new model is not: its '
-            "variables need a new optimizer. Compile it, e.g. with "
-            "new.compile_from_config(model.get_compile_config())",
-        )
     steps = ("train_step", "test_step", "predict_step", "compute_loss")
     kind = type(model)
-    custom = [
-        name
+    lost = [
+        f"own `{name}` of {kind.__name__}"
         for name in steps
         if getattr(kind, name) is not getattr(keras.Model, name)
     ]
-    if custom:
-        _checks.warn(
-            f'Model "{model.name}" is a {kind.__name__} with its own '
-            f"{' and '.join(custom)}, the new model is a plain functional "
-            f"one. Convert it: {kind.__name__}(new.inputs, new.outputs)",
-        )
+    if model.compiled:
+        lost.append("`compile`, e.g. model.get_compile_config()")
     if getattr(model, "preprocessor", None) is not None:
+        lost.append("`preprocessor`")
+    if lost:
         _checks.warn(
-            f'Model "{model.name}" preprocesses its input, the new model '
-            "does not. Pass it model.preprocessor(images), or set "
-            "model.preprocessor = None first if the images are already "
-            "preprocessed",
+            f'The new model is a plain functional one and lacks what "'
+            f'{model.name}" has: {", ".join(lost)}'
         )
 
 

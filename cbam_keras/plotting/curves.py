@@ -75,10 +75,10 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
 
     Args:
         results: The results of `ablation.run`, or another object whose
-            `rows` have `table` (integer), `attention` (string), `top1_error`
-            (number, the mean in %), `top1_errors` (numbers, one per seed)
-            and `interval` (two numbers, of the difference in %, or `None`);
-            the first row of each table is its baseline.
+            `rows` have `table`, `attention`, `top1_error` (the mean in %),
+            `top1_errors` (one per seed) and `interval` (two numbers, of the
+            difference in %, or `None`); the first row of each table is its
+            baseline.
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
@@ -108,8 +108,7 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
     if ax is not None and len(tables) > 1:
         raise ValueError(
             "`results` must have the rows of one table to be drawn into `ax`. "
-            f"Received: rows of tables {', '.join(map(str, tables))}. Leave "
-            "`ax` out, or run one table (tables=[4])"
+            f"Received: rows of tables {', '.join(map(str, tables))}"
         )
     heights = [len(rows) + 1.2 for rows in tables.values()]
     if ax is None:

@@ -16,20 +16,14 @@ MAX_WIDTH, BAR_ROOM, BAR_HEIGHT, GAP = 12.5, 0.9, 3.2, 0.14
 BACKGROUND = "0.5"
 
 
-def panel_size(
-    shape: Sequence[int], side: float, columns: int
-) -> tuple[float, float]:
+def panel_size(shape: Sequence[int], side: float) -> tuple[float, float]:
     """Returns the width of a column and the height of an image, in inches.
 
-    Images `(H, W)` of all shapes get the area of a square of that side,
-    unless they are too long.
+    Images `(H, W)` of all shapes get about the area of a square of that side.
     """
-    ratio = shape[1] / shape[0]
-    width, height = side * ratio**0.5, side / ratio**0.5
-    widest = max(MAX_WIDTH / columns - GAP, side)
-    shrink = min(1, widest / width, 2.2 * side / height)
-    # Names and numbers need some width too.
-    return max(shrink * width, 0.75 * side) + GAP, shrink * height
+    # Names and numbers need some width, too.
+    ratio = min(max(shape[1] / shape[0], 0.56), 4)
+    return side * ratio**0.5 + GAP, side / ratio**0.5
 
 
 def new_grid(

@@ -10,9 +10,8 @@ import numpy as np
 from cbam_keras import _checks, _inspection
 from cbam_keras.plotting import grid, style
 
-# With more images than these the figures cannot be read.
+# With more images the figures cannot be read.
 MAX_ROWS = 32
-MAX_BLOCKS = 8
 # Slices of a volume that fit beside each other.
 MAX_SLICES = 6
 # Rounding may carry a value this far out of its range.
@@ -36,14 +35,11 @@ def plot_grad_cam(
 ) -> Any:
     """Draws heat maps over images, a row per image and a column per network.
 
-    Each row starts with the image. The heat is drawn over the image in
-    grayscale, which shows through where there is little heat. Give the maps
-    of several networks by name to compare them side by side; a single image,
-    `images[:1]` with `heat_maps[:1]`, gives a figure of one row.
-
-    Signals are drawn as lines with their heat behind. Volumes and videos are
-    drawn as slices, a row per volume and network, each volume from its least
-    value in black to its greatest in white.
+    Each row starts with the image; heat is drawn over it in grayscale. Give
+    the maps of several networks by name to compare them side by side. Signals
+    are drawn as lines with their heat behind; volumes and videos as slices, a
+    row per volume and network, from the least value in black to the greatest
+    in white.
 
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
@@ -56,26 +52,22 @@ def plot_grad_cam(
             arrays.
         probabilities: Array `(B,)` in [0, 1], the probability of the
             explained class, or a mapping of the names of `heat_maps` to such
-            arrays; written below the maps. Defaults to `None`, which writes
-            none.
+            arrays; written below the maps. Defaults to `None`.
         classes: Sequence of `B` strings, the explained classes, or a mapping
             of the names of `heat_maps` to such sequences; written below the
-            maps. Defaults to `None`, which writes none.
+            maps. Defaults to `None`.
         labels: Sequence of `B` strings, e.g. the true classes, written below
-            the images. Defaults to `None`, which writes none.
+            the images. Defaults to `None`.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
-            pixels, the maxima exclusive, drawn as rectangles; for images
-            alone. Defaults to `None`, which draws none.
+            pixels, the maxima exclusive, drawn on images. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If shapes or names of the arguments do not match, if
-            values are out of range or not finite, or if there are no images
-            or too many.
-        TypeError: If an argument is of a wrong type.
+        ValueError, TypeError: If arguments do not match or are out of range,
+            or if there are no images or too many.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -85,14 +77,13 @@ def plot_grad_cam(
     """
     maps = _check_heat(heat_maps)
     shape = next(iter(maps.values())).shape
-    samples, count = _check_samples(images, shape, MAX_ROWS), shape[0]
+    samples, count = _check_samples(images, shape), shape[0]
     labels = _texts("labels", labels, count)
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
     # By network and image: class and probability.
     notes = {x: [*zip(classes[x], chances[x], strict=True)] for x in maps}
-    boxes = () if boxes is None else _check_boxes(boxes, shape)
     layout = {2: _signal_rows, 3: _image_rows, 4: _volume_rows}[len(shape)]
     names, (width, height), rows = layout(samples, maps, notes, labels)
     figure, panels = grid.new_grid(len(rows), names, width, height, title=title)
@@ -104,9 +95,10 @@ def plot_grad_cam(
         for axes, (sample, heat, below) in zip(line, cells, strict=True):
             grid.draw_sample(axes, sample, heat, **scale)
             grid.write(axes, "xlabel", below, width)
-    for line, box in zip(panels, boxes, strict=False):
-        for axes in line:
-            grid.draw_box(axes, box)
+    if boxes is not None:
+        for line, box in zip(panels, boxes, strict=True):
+            for axes in line:
+                grid.draw_box(axes, box)
     grid.finish_grid(figure, panels, scale, "Heat")
     return figure
 
@@ -123,17 +115,18 @@ def _image_rows(images, maps, notes, labels):
     for i, image in enumerate(images):
         heat = [(image, maps[name][i], notes[name][i]) for name in maps]
         rows.append(([], [(image, None, [labels[i]]), *heat]))
-    return names, grid.panel_size(images.shape[1:], side, len(names)), rows
+    return names, grid.panel_size(images.shape[1:], side), rows
 
 
 def _signal_rows(signals, maps, notes, labels):
     """Returns a row per signal `(L, C)`, with the heat of each network."""
-    rows = []
-    for i, signal in enumerate(signals):
-        below = [["  ".join(filter(None, notes[name][i]))] for name in maps]
-        heat = [maps[name][i] for name in maps]
-        cells = zip([signal] * len(maps), heat, below, strict=True)
-        rows.append(([labels[i]], cells))
+    rows = [
+        (
+            [labels[i]],
+            [(signal, maps[name][i], notes[name][i]) for name in maps],
+        )
+        for i, signal in enumerate(signals)
+    ]
     return [*maps], (min(6, grid.MAX_WIDTH / len(maps)), 1.3), rows
 
 
@@ -145,7 +138,7 @@ def _volume_rows(volumes, maps, notes, labels):
     for i, name in itertools.product(range(len(volumes)), maps):
         cells = [(volumes[i, d], maps[name][i, d], []) for d in slices]
         rows.append(([labels[i], name, *notes[name][i]], cells))
-    size = grid.panel_size(volumes.shape[2:], 1.6, len(slices))
+    size = grid.panel_size(volumes.shape[2:], 1.6)
     return [f"Slice {depth}" for depth in slices], size, rows
 
 
@@ -155,35 +148,27 @@ def plot_attention_maps(
     """Draws the attention maps of a model, a block per image.
 
     Each block starts with the image. A tile per layer follows, in the order
-    in which the layers run: the spatial map over the image, below it the
-    channel map as a sorted curve, the largest value first. The least and the
-    greatest value are written below each. All share one colour scale, from 0
-    to 1, or to 2 if a value is above 1 or all of them are 1, as with
-    `identity_init`.
-
-    Signals are drawn as lines with the spatial map behind. Of volumes and
-    videos the middle slice is drawn.
+    in which the layers run: the spatial map over the image (of volumes and
+    videos the middle slice), below it the channel map as a sorted curve, the
+    largest value first. The least and the greatest value are written below
+    each. All share one colour scale, from 0 to 1, or to 2 if a value is above
+    1 or all of them are 1, as with `identity_init`.
 
     Args:
-        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)` where
-            there are spatial maps, from before preprocessing, at most 8
-            images: in [0, 1] if none of them has more than 1, in [0, 255]
-            otherwise. Or signals `(B, L, C)`, or volumes `(B, D, H, W, C)`,
-            of any numbers.
+        images: See `plot_grad_cam`.
         maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
             spatial map `(B, h, w)`, `(B, l)` or `(B, d, h, w)`, either of
             which may be `None`, as `explain.attention_maps` returns.
         labels: Sequence of `B` strings, e.g. the true classes, written below
-            the images. Defaults to `None`, which writes none.
+            the images. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If the shapes of the arguments do not match, if values
-            are not finite, or if there are no layers, no images or too many.
-        TypeError: If an argument is of a wrong type.
+        ValueError, TypeError: If arguments do not match or are not finite, or
+            if there are no layers, no images or too many.
         ImportError: If matplotlib is not installed.
 
     Example:
@@ -198,7 +183,7 @@ def plot_attention_maps(
     )
     rank = spatials[0].ndim if spatials else np.ndim(images) - 1
     shape = len([*spatials, *channels][0]), *[None] * (rank - 1)
-    samples = _check_samples(images, shape, MAX_BLOCKS)
+    samples = _check_samples(images, shape)
     labels = _texts("labels", labels, len(samples))
     if rank == 4:
         samples = samples[:, samples.shape[1] // 2]
@@ -206,7 +191,6 @@ def plot_attention_maps(
     width, height = grid.panel_size(
         (2, 5) if rank == 2 else samples.shape[1:3],
         1.35 if count < 15 else 1.1,
-        columns=6,
     )
     rows = math.ceil(count * width / grid.MAX_WIDTH)
     # The same number in each row, as far as they go.
@@ -284,20 +268,14 @@ def _check_heat(heat_maps):
     if not isinstance(heat_maps, Mapping):
         named = {"Grad-CAM": heat_maps}
     maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
-    received = ", ".join(
-        f"{x.shape} from {x.min():g} to {x.max():g}" for x in maps.values()
-    )
-    shapes = {x.shape for x in maps.values()}
-    if (
-        len(shapes) != 1
-        or len(*shapes) not in (2, 3, 4)
-        or min(x.min() for x in maps.values()) < -TOLERANCE
-        or max(x.max() for x in maps.values()) > 1 + TOLERANCE
-    ):
-        raise ValueError(
-            "`heat_maps` must be in [0, 1] and of one shape, (B, H, W), (B, L) "
-            f"or (B, D, H, W). Received: {received or heat_maps}"
-        )
+    for heat in maps.values() or [np.zeros(0)]:
+        low, high = heat.min(initial=0), heat.max(initial=0)
+        wrong = low < -TOLERANCE or high > 1 + TOLERANCE
+        if wrong or len({x.shape for x in maps.values()}) != 1:
+            raise ValueError(
+                "`heat_maps` must be in [0, 1] and of one shape. Received: "
+                f"{[x.shape for x in maps.values()]}, from {low:g} to {high:g}"
+            )
     return maps
 
 
@@ -316,7 +294,7 @@ def _check_gates(maps):
     }
 
 
-def _check_samples(images, shape, most):
+def _check_samples(images, shape):
     """Returns images, signals or volumes `(B, ..., C)` as they are drawn.
 
     `shape` is that of their maps, where `None` is any size.
@@ -325,21 +303,17 @@ def _check_samples(images, shape, most):
     if _checks.fits(shape, array.shape):
         array = array[..., None]
     rank, channels = len(shape), array.shape[-1]
-    if not _checks.fits((*shape, channels), array.shape) or (
-        rank > 2 and channels not in (1, 3)
+    if (
+        rank not in (2, 3, 4)
+        or not _checks.fits((*shape, channels), array.shape)
+        or (rank > 2 and channels not in (1, 3))
+        or len(array) > MAX_ROWS
     ):
         raise ValueError(
             f"`images` must be of the shape of their maps, {shape}, or with 1 "
-            "or 3 channels as the last axis. Received: "
-            f"images.shape={np.shape(images)}"
+            f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
+            f"figure cannot be read. Received: images.shape={np.shape(images)}"
         )
-    if len(array) > most:
-        raise ValueError(
-            f"`images` must be at most {most}, or the figure cannot be read. "
-            f"Received: {len(array)} images. Draw them in parts: "
-            f"images[:{most}], with what belongs to these"
-        )
-    low, high = array.min(), array.max()
     if rank == 2:
         return array
     if rank == 4:
@@ -348,33 +322,13 @@ def _check_samples(images, shape, most):
         span = np.ptp(array, axis=(1, 2, 3, 4), keepdims=True)
         # A volume of a single value is black.
         return (array - low) / np.where(span == 0, 1, span)
+    low, high = array.min(), array.max()
     if low < -TOLERANCE or high > 255 + TOLERANCE:
         raise ValueError(
             "`images` must be in [0, 255] or [0, 1]. Received: images from "
-            f"{low:g} to {high:g}. Give them as they were before "
-            "preprocessing, or np.clip(images, 0, 255)"
+            f"{low:g} to {high:g}. Give them as they were before preprocessing"
         )
     return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
-
-
-def _check_boxes(boxes, shape):
-    """Returns boxes `(B, 4)` in pixels."""
-    array, size = _number_array("boxes", boxes), shape[1:]
-    if (
-        array.shape != (shape[0], 4)
-        or len(size) != 2
-        or array.min() < 0
-        or np.any(array[:, :2] >= array[:, 2:])
-        or np.any(array[:, 2:] > size)
-        # Fractions, as TFDS gives them, would pass as boxes in one pixel.
-        or array.max() <= 1 < min(size)
-    ):
-        raise ValueError(
-            f"`boxes` must be of shape ({shape[0]}, 4): y_min, x_min, y_max, "
-            f"x_max in pixels within images of {size}, the maxima exclusive. "
-            f"Received: boxes={array.tolist()}. Multiply fractions by the size"
-        )
-    return array
 
 
 def _number_array(name, value):
@@ -395,11 +349,10 @@ def _by_network(name, value, networks, count, form="{}"):
 
 def _texts(name, values, count, form="{}"):
     """Returns a text per image, empty ones for `None`."""
-    if values is None:
-        return [""] * count
+    values = [""] * count if values is None else list(map(form.format, values))
     if len(values) != count:
         raise ValueError(
             f"`{name}` must hold {count} values, one per image. Received: "
             f"{name}={values!r}"
         )
-    return [form.format(value) for value in values]
+    return values

@@ -1,6 +1,5 @@
 """Searches: the effects of hyperparameters, and accuracy against cost."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from cbam_keras import _checks
 from cbam_keras.plotting import style
 
 COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
-GATES = KERNEL, RATIO = "kernel_size", "reduction_ratio"
+KERNEL, RATIO = "kernel_size", "reduction_ratio"
 # Of the colours of the map, in percentage points: a narrower scale would show
 # the noise of a seed as an effect.
 MIN_RANGE = 10
@@ -62,16 +61,16 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
     # A single value in all trials shows no effect.
     names = [x for x in values if any(y != values[x][0] for y in values[x])]
     names = names or list(values)
-    cells = _cells(finished)
+    has_map = any({KERNEL, RATIO} <= {*trial.values} for trial in finished)
     # The map is as high as all panels, and two columns wide.
-    left = 2 if cells else 0
+    left = 2 if has_map else 0
     columns = math.ceil((len(names) / max(1, left)) ** 0.5)
     rows = max(left, math.ceil(len(names) / columns))
     width, height = WIDTH * (left + columns), HEIGHT * rows
     figure = style.new_figure(width, 0.6 + height, title)
     spec = figure.add_gridspec(rows, left + columns)
-    if cells:
-        _draw_map(figure.add_subplot(spec[:, :left]), cells)
+    if has_map:
+        _draw_map(figure.add_subplot(spec[:, :left]), finished)
     styles = _attention_styles(finished)
     panels: list = []
     for number, name in enumerate(names):
@@ -99,85 +98,61 @@ def _draw_effect(axes, name, trials, styles):
         return
     choices = sorted(set(values), key=None if are_numbers else str)
     for position, choice in enumerate(choices):
-        mean = np.mean(
-            [t.val_accuracy for t in trials if t.values[name] == choice]
-        )
+        mean = _mean([x for x in trials if x.values[name] == choice])
         sides = [position - 0.32, position + 0.32]
-        line = {"color": "black", "linewidth": 2, "label": "mean"}
-        axes.plot(sides, [100 * mean] * 2, **line)
+        axes.plot(sides, [mean] * 2, color="black", linewidth=2, label="mean")
     # Trials of the same choice side by side, the same in every figure.
     shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
     positions = [choices.index(value) for value in values] + shifts
     _draw_trials(axes, positions, trials, styles)
     labels = [style.wrap(choice, 1, 10, 2) for choice in choices]
-    wide = sum(max(map(len, x.split("\n"))) + 1 for x in labels) > 36
-    rotation = {"rotation": 90} if wide else {}
-    axes.set_xticks(range(len(labels)), labels, fontsize=9, **rotation)
+    rotation = 90 if sum(map(len, labels)) > 36 else 0
+    axes.set_xticks(range(len(labels)), labels, fontsize=9, rotation=rotation)
     axes.set_xlim(-0.6, len(labels) - 0.4)
 
 
-def _cells(trials):
-    """Returns the trials of each cell of the map by row and column.
+def _draw_map(axes, trials):
+    """Draws means and numbers of trials by kernel size and ratio.
 
-    A row or column is `(absent, number, value)`: whether the kind has no such
-    gate, a number that separates kinds of the same gates, and the kernel size
-    or ratio. `{}` if no kind has both gates.
+    Kinds of attention without one of the gates have a row or column.
     """
-    kinds: dict[tuple, list] = {}
     cells: dict[tuple, list] = {}
-    for trial in sorted(trials, key=_attention_of):
-        absent = tuple(gate not in trial.values for gate in GATES)
-        known = kinds.setdefault(absent, [])
-        if _attention_of(trial) not in known:
-            known.append(_attention_of(trial))
-        number = known.index(_attention_of(trial))
-        # Kinds with a kernel size alone are beside each other.
-        numbers = (0, number) if absent == (False, True) else (number, 0)
-        values = (trial.values.get(gate, 0) for gate in GATES)
-        cell = tuple(zip(absent, numbers, values, strict=True))
+    for trial in trials:
+        kind = _attention_of(trial)
+        cell = tuple(trial.values.get(x, kind) for x in (KERNEL, RATIO))
         cells.setdefault(cell, []).append(trial)
-    return cells if (False, False) in kinds else {}
-
-
-def _draw_map(axes, cells):
-    """Draws the mean accuracy and the number of trials of each cell."""
-    rows, columns = (sorted(set(keys)) for keys in zip(*cells, strict=True))
+    # Numbers, then kinds.
+    rows, columns = (
+        sorted(set(keys), key=lambda x: (isinstance(x, str), x))
+        for keys in zip(*cells, strict=True)
+    )
     means = np.full((len(rows), len(columns)), np.nan)
-    for (row, column), trials in cells.items():
-        mean = 100 * np.mean([trial.val_accuracy for trial in trials])
-        means[rows.index(row), columns.index(column)] = mean
+    for (row, column), found in cells.items():
+        means[rows.index(row), columns.index(column)] = _mean(found)
     # Wide enough, and not up to an outlier.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
     reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
     limits = {"vmin": middle - reach, "vmax": middle + reach}
     image = axes.imshow(means, cmap="cividis", aspect="auto", **limits)
-    kinds = {_attention_of(trial) for ts in cells.values() for trial in ts}
-    for (y, row), (x, column) in itertools.product(
-        enumerate(rows), enumerate(columns)
-    ):
-        color, lines = "0.3", ["no trial"]
-        if trials := cells.get((row, column)):
-            color = "black" if image.norm(means[y, x]) > 0.5 else "white"
-            lines = [f"{means[y, x]:.1f} %", f"n = {len(trials)}"]
-            if len(kinds) > 1:
-                lines.insert(0, style.wrap(_attention_of(trials[0]), 1, 10, 2))
-        elif row[0] or column[0]:
+    size = 9 if len(columns) < 8 else 7
+    for (y, x), mean in np.ndenumerate(means):
+        color, text = "0.3", "no trial"
+        if found := cells.get((rows[y], columns[x])):
+            color = "black" if image.norm(mean) > 0.5 else "white"
+            text = f"{mean:.1f} %\nn = {len(found)}"
+        elif isinstance(rows[y], str) or isinstance(columns[x], str):
             continue
-        size = 9 if len(columns) < 8 else 7
-        text = {"color": color, "size": size, "ha": "center", "va": "center"}
-        axes.text(x, y, "\n".join(lines), **text)
+        axes.text(x, y, text, color=color, size=size, ha="center", va="center")
     # Lines between the cells.
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    row_names, column_names = (
-        ["no gate" if absent else str(value) for absent, _, value in keys]
-        for keys in (rows, columns)
+    axes.set_xticks(
+        range(len(columns)), [style.wrap(x, 1, 10, 2) for x in columns]
     )
-    axes.set_xticks(range(len(columns)), column_names)
-    axes.set_yticks(range(len(rows)), row_names)
+    axes.set_yticks(range(len(rows)), [style.wrap(x, 1, 10, 2) for x in rows])
     axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
 
@@ -239,7 +214,7 @@ def _draw_costs(axes, trials, key, styles):
     costs = [getattr(trial, key) for trial in trials]
     _draw_trials(axes, costs, trials, styles)
     style.set_x_scale(axes, costs, ticker.EngFormatter(sep=" "))
-    front = []
+    front: list = []
     for cost, loss, number in sorted(
         (cost, -100 * trial.val_accuracy, trial.number)
         for cost, trial in zip(costs, trials, strict=True)
@@ -269,6 +244,10 @@ def _finished_trials(trials):
     return finished
 
 
+def _mean(trials):
+    return 100 * np.mean([trial.val_accuracy for trial in trials])
+
+
 def _attention_of(trial):
     """Returns the kind of attention of a trial, by which it is coloured."""
     return str(trial.values.get("attention", "a trial"))
@@ -283,16 +262,9 @@ def _attention_styles(trials):
 def _draw_trials(axes, positions, trials, styles):
     """Draws the accuracy of each trial over a position on the x axis."""
     for kind, look in styles.items():
-        points = [
-            (x, 100 * trial.val_accuracy)
-            for x, trial in zip(positions, trials, strict=True)
-            if _attention_of(trial) == kind
-        ]
-        if points:
-            axes.plot(
-                *zip(*points, strict=True),
-                **look,
-                markersize=6,
-                alpha=0.8,
-                label=kind,
-            )
+        of_kind = [_attention_of(trial) == kind for trial in trials]
+        x = np.compress(of_kind, positions)
+        y = [100 * trial.val_accuracy for trial in trials]
+        if any(of_kind):
+            points = x, np.compress(of_kind, y)
+            axes.plot(*points, **look, markersize=6, alpha=0.8, label=kind)

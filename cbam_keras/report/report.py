@@ -5,7 +5,15 @@ import json
 import os
 import pathlib
 
-from cbam_keras import _checks, _files, _terminal, ablation, study, tuning
+from cbam_keras import (
+    _checks,
+    _explanations,
+    _files,
+    _terminal,
+    ablation,
+    study,
+    tuning,
+)
 from cbam_keras.report.page import Figure, Page, Table, render
 
 # Of explanations, and of searches by earlier versions.
@@ -30,11 +38,6 @@ MEASURES = {
     "small": "small (%)",
     "medium": "medium (%)",
     "large": "large (%)",
-}
-MEANS = {
-    "accuracy": "accuracy (%)",
-    "hit_rate": "maximum in the box (%)",
-    "energy": "heat in the box (%)",
 }
 # Files with figures, and their captions.
 FIGURES = {
@@ -107,35 +110,25 @@ def _read(folder):
     try:
         if (folder / EXPLAINED).exists():
             content = json.loads((folder / EXPLAINED).read_text("utf-8"))
-            parts = (_explained_images, _explanations)
+            parts = (_explained_images, _looks)
         else:
             content = study.read_content(folder)
-            parts = _study_parts(content["kind"])
+            results = {"ablate": _tables, "tune": _search}
+            parts = _question, results.get(content["kind"], _networks)
+            parts += _unfinished, _figures
+            if content["kind"] in ("train", "ablate", "tune"):
+                parts += (_looks,)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
-        page.missing.append(f"The results cannot be read ({_reason(error)}).")
+        page.missing.append(f"The results cannot be read ({error!r}).")
         return page
     for part in (_identity, *parts):
         try:
             part(page, folder, content)
         except Exception as error:
             what = part.__doc__.split(".")[0]
-            page.missing.append(f"{what} cannot be read ({_reason(error)}).")
+            page.missing.append(f"{what} cannot be read ({error!r}).")
     return page
-
-
-def _study_parts(kind):
-    """Returns what the page has of a study, in the order of the page."""
-    results = {"ablate": _tables, "tune": _search}.get(kind, _networks)
-    shows_explanations = kind in ("train", "ablate", "tune")
-    return (
-        *(_question, results, _unfinished, _figures),
-        *([_explanations] if shows_explanations else []),
-    )
-
-
-def _reason(error):
-    return f"{type(error).__name__}: {error}"
 
 
 def _identity(page, folder, content):
@@ -217,17 +210,17 @@ def _search(page, folder, content):
 
 def _confirmation(rows):
     seeds = ", ".join(map(str, rows[0]["seeds"]))
+
+    def points(value):
+        return "" if value is None else f"{100 * value:+.2f}"
+
     cells = [
         {
             "trial": str(row["trial"]),
             "network": row["compared"]["network"],
-            "test accuracy (%)": _text("{:.2f}", row["test_accuracy"], 100),
-            "difference to none (points)": _text(
-                "{:+.2f}", row["difference"], 100
-            ),
-            "95 % interval": " to ".join(
-                _text("{:+.2f}", end, 100) for end in row["interval"] or ()
-            ),
+            "test accuracy (%)": points(row["test_accuracy"]).lstrip("+"),
+            "difference to none (points)": points(row["difference"]),
+            "95 % interval": " to ".join(map(points, row["interval"] or ())),
         }
         for row in rows
     ]
@@ -241,24 +234,18 @@ def _confirmation(rows):
 
 
 def _trials(content):
-    if "trials" in content:
-        fields = [field.name for field in dataclasses.fields(tuning.Trial)]
-        trials = [
-            tuning.Trial(**{name: trial.get(name) for name in fields})
-            for trial in content["trials"]
-        ]
-    else:
-        trials = [*tuning.trials_in(content).values()]
+    fields = [field.name for field in dataclasses.fields(tuning.Trial)]
+    trials = [
+        tuning.Trial(**{name: trial.get(name) for name in fields})
+        for trial in content.get("trials", ())
+    ]
+    trials = trials or [*tuning.trials_in(content).values()]
     trials.sort(key=lambda one: -(one.val_accuracy or 0))
     rows = [
         {**row, "outcome": ": ".join(filter(None, (x.outcome, x.message)))}
         for x, row in zip(trials, tuning.trial_rows(trials), strict=True)
     ]
     return [Table("Trials", rows)] if rows else []
-
-
-def _text(form, value, factor=1):
-    return "" if value is None else form.format(factor * value)
 
 
 def _unfinished(page, folder, content):
@@ -298,7 +285,7 @@ def _figures(page, folder, content):
             page.figures.append(Figure.read(found[0], caption))
 
 
-def _explanations(page, folder, content):
+def _looks(page, folder, content):
     """What the networks look at."""
     note = ""
     if "kind" in content:
@@ -312,7 +299,11 @@ def _explanations(page, folder, content):
             return
         content = json.loads((folder / EXPLAINED).read_text("utf-8"))
     names = list(content["models"])[:MAX_NETWORKS]
-    page.predictions = _predictions(content["images"], names, note)
+    note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
+    if len(content["images"]) > MAX_IMAGES:
+        note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
+    rows = _explanations.predictions(content, names, MAX_IMAGES)
+    page.predictions = Table("Predictions", rows, note.strip())
     captions = {
         "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
         "regions increase the score of the class that is explained: the true "
@@ -327,67 +318,21 @@ def _explanations(page, folder, content):
             page.explanations.append(Figure.read(folder / file, caption))
 
 
-def _predictions(images, names, note):
-    """Returns the table of predictions, with the most mistakes first."""
-
-    def cell(row, name):
-        found = row["models"][name]
-        mark = " \N{MULTIPLICATION SIGN}" if _is_wrong(row, name) else ""
-        sure = f"{found['predicted_probability']:.0%}"
-        return f"{found['predicted_class']} ({sure}){mark}"
-
-    rows = sorted(
-        images, key=lambda row: -sum(_is_wrong(row, n) for n in names)
-    )
-    note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
-    if len(rows) > MAX_IMAGES:
-        note += f" {MAX_IMAGES} of {len(rows)} images are listed."
-    cells = [
-        {
-            "image": pathlib.PurePath(row["image"]).name,
-            "true class": row["true_class"] or "",
-            **{name: cell(row, name) for name in names},
-        }
-        for row in rows[:MAX_IMAGES]
-    ]
-    return Table("Predictions", cells, note.strip())
-
-
-def _is_wrong(row, name):
-    predicted = row["models"][name]["predicted_class"]
-    return row["true_class"] not in (None, predicted)
-
-
 def _explained_images(page, folder, content):
     """The results."""
-    summary, count = content["summary"], len(content["images"])
-    page.title = f"Explanation: {', '.join(content['models'])}"
+    models, images = content["models"], content["images"]
+    page.title = f"Explanation: {', '.join(models)}"
     page.question = "Where do the networks look, and are they right?"
-    page.verdict = f"{count} images are explained."
-    known = [row for row in content["images"] if row["true_class"] is not None]
-    if known:
-        right = {
-            name: sum(not _is_wrong(row, name) for row in known)
-            for name in content["models"]
-        }
-        page.verdict = "; ".join(
-            f"{name} is right about {number} of {len(known)} images"
-            for name, number in right.items()
-        )
-    note = ""
-    if "box_fraction" in content:
-        fraction = _text("{:.1f}", content["box_fraction"], 100)
-        note = f"Heat spread evenly would have {fraction} % in the box."
-    rows = [
-        {MEANS[key]: _text("{:.1f}", found[key], 100) for key in found}
-        for found in summary.values()
+    right = [
+        f"{name} is right about {found['accuracy']:.0%} of the images"
+        for name, found in content["summary"].items()
+        if "accuracy" in found
     ]
-    if any(rows):
-        named = zip(summary, rows, strict=True)
-        cells = [{"model": model, **row} for model, row in named]
-        page.tables.append(Table(f"Means over {count} images", cells, note))
+    page.verdict = "; ".join(right) or f"{len(images)} images are explained."
+    if rows := _explanations.means(content):
+        page.tables.append(Table(f"Means over {len(images)} images", rows))
     settings = content["settings"]
     page.facts |= {
-        **{f"model {name}": str(p) for name, p in content["models"].items()},
+        **{f"model {name}": str(path) for name, path in models.items()},
         **{key: str(settings.get(key)) for key in ("data", "split", "seed")},
     }

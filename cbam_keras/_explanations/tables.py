@@ -1,0 +1,48 @@
+"""What `explain.json` holds, as rows of text."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MEANS = {
+    "accuracy": "accuracy (%)",
+    "hit_rate": "maximum in the box (%)",
+    "energy": "heat in the box (%)",
+}
+
+
+def predictions(
+    content: Mapping[str, Any], networks: Sequence[str], most: int
+) -> list[dict[str, str]]:
+    """Returns a row for each of the images that most networks get wrong."""
+    mark = " \N{MULTIPLICATION SIGN}"
+    rows = []
+    for row in content["images"]:
+        texts = {
+            "image": "/".join(pathlib.PurePath(row["image"]).parts[-2:]),
+            "true class": row["true_class"] or "",
+        }
+        for name in networks:
+            said = row["models"][name]
+            predicted = said["predicted_class"]
+            texts[name] = f"{predicted} ({said['predicted_probability']:.0%})"
+            if row["true_class"] not in (None, predicted):
+                texts[name] += mark
+        rows.append(texts)
+    rows.sort(key=lambda texts: -sum(mark in texts[x] for x in networks))
+    return rows[:most]
+
+
+def means(content: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns a row per network, none where no true class or box is known."""
+    summary = dict(content["summary"])
+    if "box_fraction" in content:
+        fraction = content["box_fraction"]
+        summary["uniform heat"] = {"hit_rate": fraction, "energy": fraction}
+    known = [key for key in MEANS if any(key in x for x in summary.values())]
+    rows = []
+    for name, values in summary.items():
+        texts = [f"{100 * values[x]:.1f}" if x in values else "" for x in known]
+        titles = [MEANS[key] for key in known]
+        rows.append({"model": name, **dict(zip(titles, texts, strict=True))})
+    return rows if known else []
