@@ -183,12 +183,6 @@ def normalized():
     return network(lambda inputs: block(stem(adapted(inputs))))
 
 
-def series():
-    inputs = keras.Input((6, 3))
-    x = norm("bn")(layers.Conv1D(8, 3, name="conv")(inputs))
-    return keras.Model(inputs, layers.Dense(5)(ops.mean(x, axis=1)))
-
-
 def vgg_with_one_activation(x):
     relu = layers.ReLU(name="relu")
     for level in (1, 2):

@@ -38,22 +38,6 @@ def test_channels_moved_within_the_model_leave_the_positions(move):
     np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
-def test_axes_permuted_between_layers_are_followed():
-    """Of these the format would be that of the layer before."""
-    inputs = keras.Input((6, 4, 2))
-    x = layers.ReLU()(layers.Permute((3, 1, 2))(inputs))
-    x = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
-    outputs = layers.Dense(3, use_bias=False)(x)
-    model = keras.Model(inputs, outputs)
-    model.set_weights([WEIGHTS])
-    x = np.abs(images(2, 6, 4, 2))
-    np.testing.assert_allclose(
-        explain.grad_cam(model, x, 0),
-        normalized(x @ WEIGHTS[:, 0]),
-        atol=1e-5,
-    )
-
-
 def _tokens(x):
     """The positions in one axis, and in two again."""
     x = layers.Dense(3)(layers.Reshape((24, 3))(conv(3, "conv")(x)))

@@ -10,7 +10,7 @@ from explain_checks import images, tiny
 from insertion_checks import conv, head, several_inputs_and_outputs
 from keras import layers, ops
 
-from cbam_keras import AttentionMonitor, explain, insert_attention, plotting
+from cbam_keras import explain, insert_attention
 
 X = images(2, 8, 8, 3)
 
@@ -35,6 +35,7 @@ def raises(error, text):
 
 REFUSED = [
     ({"images": X[:0]}, "not be empty ... images.shape=(0, 8, 8, 3)"),
+    ({"images": X * np.nan}, "must be finite numbers ... 384 that are NaN"),
     ({"images": X[0]}, "(B, 8, 8, 3) ... (8, 8, 3) ... images[None]"),
     ({"images": X[:, :7]}, "(B, 8, 8, 3) ... (2, 7, 8, 3)"),
     ({"images": np.moveaxis(X, -1, 1)}, "np.moveaxis(images, 1, -1)"),
@@ -183,32 +184,6 @@ def test_a_model_without_attention_has_no_maps():
     text = 'attention layers ... "plain" ... insert_attention'
     with raises(ValueError, text):
         explain.attention_maps(tiny(None, name="plain"), X)
-
-
-def _monitor(x):
-    watching = AttentionMonitor(x)
-    watching.set_model(tiny())
-    watching.on_train_begin()
-
-
-@pytest.mark.parametrize(
-    "take",
-    [
-        lambda x: explain.grad_cam(tiny(), x),
-        lambda x: plotting.plot_grad_cam(x, np.zeros(x.shape[:3])),
-        lambda x: plotting.plot_attention_maps(
-            x, {"gate": (np.ones((len(x), 4)), None)}
-        ),
-        _monitor,
-    ],
-    ids=["grad_cam", "plot_grad_cam", "plot_attention_maps", "monitor"],
-)
-def test_wrong_images_have_one_message(take):
-    x = X.copy()
-    x[0, 0, 0] = np.nan
-    text = "`images` must be finite numbers. Received: 3 that are NaN or inf"
-    with raises(ValueError, text):
-        take(x)
 
 
 def test_a_keras_that_records_graphs_otherwise_is_reported():

@@ -1,7 +1,5 @@
 """The images to explain: read from files, folders and datasets, and chosen."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from data_checks import builder
@@ -103,15 +101,6 @@ def test_the_split_is_that_of_training(few_digits):
     half = boxes[numbers] / 2
     outer = np.concatenate([np.floor(half[:, :2]), np.ceil(half[:, 2:])], 1)
     np.testing.assert_array_equal(shown(few, (24, 24))[1], outer)
-
-
-def test_a_box_that_is_cropped_away_keeps_a_pixel(tmp_path):
-    picture(tmp_path / "it.png", size=(10, 20))
-    examples = dataclasses.replace(
-        _explanations.from_paths([tmp_path / "it.png"], None, 0),
-        boxes=np.array([[2, 0, 6, 3]]),
-    )
-    np.testing.assert_array_equal(shown(examples, (20, 20))[1], [[4, 0, 12, 1]])
 
 
 def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):

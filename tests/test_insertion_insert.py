@@ -22,7 +22,6 @@ from insertion_checks import (
     paths,
     predictions,
     sequential,
-    series,
     several_inputs_and_outputs,
     shared_layer,
     siamese,
@@ -49,7 +48,6 @@ NETWORKS = {
     "layers_in_a_list": (layers_in_a_list, ["blocks"]),
     "lambda_layer": (lambda_layer, ["block_bn2"]),
     "normalized": (normalized, ["block_bn2"]),
-    "series": (series, ["bn"]),
 }
 
 
@@ -174,21 +172,6 @@ def test_output_changes_by_the_inserted_gate_and_nothing_else():
     # Sums in another order: float32 rounding.
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(found - predictions(old, x)[0]).max() > 0.1
-
-
-def test_shared_layer_shares_its_attention():
-    old = vary(shared_layer())
-    new = insert_attention(old, identity=False)
-    (gate,) = attention_of(new)
-    x = data_for(old)
-    shared = old.get_layer("shared")
-    larger = layers.UpSampling2D()(x)
-    expected = [
-        to_numpy(old.get_layer(name)(ops.mean(gate(shared(y)), axis=(1, 2))))
-        for name, y in [("predictions", x), ("more_predictions", larger)]
-    ]
-    for found, right in zip(predictions(new, x), expected, strict=True):
-        np.testing.assert_allclose(found, right, atol=1e-6 * abs(right).max())
 
 
 def test_dry_run_lists_the_places_and_changes_nothing():

@@ -96,19 +96,13 @@ def check_signal(axes, signal, values):
 
 
 def test_signals_are_lines_over_their_heat():
-    figure = plotting.plot_grad_cam(
-        SIGNALS,
-        {"baseline": 1 - SIGNAL_HEAT, "CBAM": SIGNAL_HEAT},
-        labels=["walk", "run"],
-        classes={"baseline": ["sit", "run"], "CBAM": ["run", "run"]},
-        probabilities={"baseline": [0.25, 0.75], "CBAM": [0, 1]},
-    )
-    shown = panels(figure)
+    heat_maps = {"baseline": 1 - SIGNAL_HEAT, "CBAM": SIGNAL_HEAT}
+    figure = plotting.plot_grad_cam(SIGNALS, heat_maps, labels=["a", "b"])
     assert names(figure) == ["baseline", "CBAM", "", ""]
-    assert [axes.get_ylabel() for axes in shown[::2]] == ["walk", "run"]
-    assert below(figure)[::2] == ["sit\nP = 0.25", "run\nP = 0.75"]
+    inputs = [axes for axes in figure.axes if not axes.images][:2]
+    assert [axes.get_xlabel() for axes in inputs] == ["a", "b"]
     for axes, signal, heat in zip(
-        shown[1::2], SIGNALS, SIGNAL_HEAT, strict=True
+        panels(figure)[1::2], SIGNALS, SIGNAL_HEAT, strict=True
     ):
         check_signal(axes, signal, heat)
 
@@ -120,22 +114,19 @@ def unit(volume):
 def test_volumes_are_slices_from_the_first_to_the_last():
     volumes = np.repeat(1000 * VOLUMES[..., None], 3, axis=-1)
     heat_maps = {"baseline": 1 - VOLUME_HEAT, "CBAM": VOLUME_HEAT}
-    chances = {"baseline": [0.1, 0.2], "CBAM": [0.3, 0.4]}
-    figure = plotting.plot_grad_cam(
-        volumes, heat_maps, labels=["a", "b"], probabilities=chances
-    )
+    figure = plotting.plot_grad_cam(volumes, heat_maps, labels=["a", "b"])
     shown, depths = panels(figure), range(0, 11, 2)
-    assert names(figure)[:6] == [f"Slice {depth}" for depth in depths]
-    assert [axes.get_ylabel() for axes in shown[::6]] == [
-        *("a\nbaseline\nP = 0.10", "a\nCBAM\nP = 0.30"),
-        *("b\nbaseline\nP = 0.20", "b\nCBAM\nP = 0.40"),
-    ]
-    places = itertools.product(range(B), heat_maps.values(), depths)
-    for axes, (i, heat, depth) in zip(shown, places, strict=True):
-        under, over = axes.images
+    labels = [f"{x}\nSlice {depth}" for x in "ab" for depth in depths]
+    assert below(figure)[::3] == labels
+    places = itertools.product(range(B), depths)
+    for row, (i, depth) in zip(np.reshape(shown, (-1, 3)), places, strict=True):
+        (first,) = row[0].images
+        under, over = row[2].images
         gray = unit(VOLUMES[i])[depth]
+        drawn = first.get_array().squeeze()
+        np.testing.assert_allclose(drawn, gray, atol=1e-6)
         np.testing.assert_allclose(under.get_array(), gray, atol=1e-6)
-        np.testing.assert_array_equal(over.get_array(), heat[i, depth])
+        np.testing.assert_array_equal(over.get_array(), VOLUME_HEAT[i, depth])
 
 
 # What cannot be drawn is refused.

@@ -61,13 +61,12 @@ def insert_attention(
     """Inserts attention into a trained network and keeps its predictions.
 
     Returns a new functional model with the layers of the given one, its
-    weights, and attention after the chosen layers. The given model is not
+    weights, and attention after the chosen layers; the given model is not
     modified. Every layer, of nested models too, is cloned from its config and
     keeps its name, dtype and `trainable`; all variables are copied by name and
     verified. Attention layers are named after the layer they follow, with
     `_attention` appended, take its data format and precision, and are
-    trainable even if that layer is frozen. If that layer gives an output of
-    the model, the output takes the attention's name.
+    trainable even if that layer is frozen.
 
     With `identity=True` the new model predicts what the old one did: bit for
     bit when run operation by operation, and up to rounding (at most a few
@@ -84,11 +83,10 @@ def insert_attention(
             function that takes a layer and returns a boolean. A string that
             equals the name of a layer selects only that layer. Layers of
             nested models are named `"backbone/conv1"`, or `"conv1"` if that
-            is unambiguous; layers inside other layers, such as
-            `TimeDistributed`, cannot be selected. Defaults to `None`: in a
-            residual network the end of every residual branch, before the
-            addition (and before stochastic depth or layer scale at the end of
-            the branch), otherwise the last layer at each resolution.
+            is unambiguous. Defaults to `None`: in a residual network the end
+            of every residual branch, before the addition (and before
+            stochastic depth or layer scale at the end of the branch),
+            otherwise the last layer at each resolution.
         identity: Boolean, whether the new layers initially return their input
             (`identity_init=True`). Defaults to `True`.
         dry_run: Boolean. If `True`, no model is built, and the places are
@@ -96,17 +94,15 @@ def insert_attention(
 
     Returns:
         A functional `keras.Model`, not compiled; or, with `dry_run`, a tuple
-        of `Place` (`.layer`, `.shape`, `.attention`, `.parameters`) that
-        prints as a table.
+        of `Place` that prints as a table.
 
     Raises:
-        TypeError: If `model` is not a `keras.Model`, or `attention` or
-            `after` has the wrong type.
+        TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
             no layer or one whose output is not a feature map, if a name is
-            taken, if the default places already have attention of
-            `cbam_keras`, if a layer cannot be cloned from its config, or if
-            `identity=True` and the attention layer has no `identity_init`.
+            taken, if the default places already have attention, if a layer
+            cannot be cloned from its config, or if `identity=True` and the
+            attention layer has no `identity_init`.
 
     Example:
         >>> old = keras.applications.MobileNetV2(
@@ -116,8 +112,6 @@ def insert_attention(
         >>> x = np.random.rand(2, 32, 32, 3)
         >>> bool(keras.ops.all(new(x) == old(x)))
         True
-        >>> len(insert_attention(old, dry_run=True))
-        10
     """
     _inspection.require_graph("model", model)
     _checks.boolean("identity", identity)

@@ -69,9 +69,8 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
 
     Each row shows the mean, a small point per seed and, with two seeds or
     more, the 95 % confidence interval of the difference to the first row of
-    the table. The interval is drawn relative to the line of the first row:
-    where it does not touch the line, the difference excludes zero. The
-    colours are those of the kinds of attention.
+    the table, drawn from its line: where it does not touch the line, the
+    difference excludes zero.
 
     Args:
         results: The results of `ablation.run`, or another object whose

@@ -57,7 +57,7 @@ def write(
     inches: float,
     size: float = style.LABEL,
 ) -> None:
-    """Writes the `"title"`, `"xlabel"` or `"ylabel"` of a panel in lines."""
+    """Writes the `"title"` or `"xlabel"` of a panel in lines."""
     lines = [style.wrap(text, inches, size, 3) for text in texts if text]
     setter = getattr(axes, f"set_{place}")
     setter("\n".join(lines), fontsize=size, parse_math=False)
@@ -67,14 +67,17 @@ def finish_grid(
     figure: Any, panels: np.ndarray, scale: dict[str, Any], label: str
 ) -> None:
     """Makes room for the texts of a grid, and adds the colour bar."""
+
+    def height_of(text):
+        return style.text_height(text.get_text(), text.get_fontsize())
+
     below = [
-        [_height(axes.title) + _height(axes.xaxis.label) for axes in row]
+        max(height_of(axes.title) + height_of(axes.xaxis.label) for axes in row)
         for row in panels
     ]
-    note = style.text_height(figure.get_supxlabel(), style.SMALL)
     width, height = figure.get_size_inches()
-    width += max(_height(axes.yaxis.label) for axes in panels[:, 0])
-    height += note + np.max(below, axis=1).sum()
+    height += style.text_height(figure.get_supxlabel(), style.SMALL)
+    height += sum(below)
     figure.set_size_inches(width, height)
     cm = _checks.require("matplotlib.cm", extra="plot")
     ticker = _checks.require("matplotlib.ticker", extra="plot")
@@ -87,13 +90,8 @@ def finish_grid(
     beside = [*panels[:rows].flat]
     bar = figure.colorbar(mappable, ax=beside, aspect=20, **place, **ticks)
     bar.set_label(label, fontsize=style.LABEL)
-    bar.outline.set(edgecolor=style.FRAME, linewidth=0.6)
-    bar.ax.tick_params(labelsize=style.SMALL, color=style.FRAME)
+    bar.ax.tick_params(labelsize=style.SMALL)
     bar.ax.set_facecolor(BACKGROUND)
-
-
-def _height(text):
-    return style.text_height(text.get_text(), text.get_fontsize())
 
 
 def luminance(images: np.ndarray) -> np.ndarray:

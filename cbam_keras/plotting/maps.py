@@ -37,9 +37,9 @@ def plot_grad_cam(
 
     Each row starts with the image; heat is drawn over it in grayscale. Give
     the maps of several networks by name to compare them side by side. Signals
-    are drawn as lines with their heat behind; volumes and videos as slices, a
-    row per volume and network, from the least value in black to the greatest
-    in white.
+    are drawn as lines with their heat behind; of volumes and videos up to 6
+    slices are drawn, a row each, from the least value of the volume in black
+    to the greatest in white.
 
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
@@ -82,64 +82,39 @@ def plot_grad_cam(
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
-    # By network and image: class and probability.
-    notes = {x: [*zip(classes[x], chances[x], strict=True)] for x in maps}
-    layout = {2: _signal_rows, 3: _image_rows, 4: _volume_rows}[len(shape)]
-    names, (width, height), rows = layout(samples, maps, notes, labels)
-    figure, panels = grid.new_grid(len(rows), names, width, height, title=title)
+    # Of each row, where a volume has one for each of some slices.
+    rows = [(i, ...) for i in range(count)]
+    if len(shape) == 4:
+        slices = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
+        rows = [(i, round(d)) for i in range(count) for d in slices]
+    side = 1.9 if len(rows) < 5 else 1.5
+    width, height = _panel_size(samples, side)
+    figure, panels = grid.new_grid(
+        len(rows), ["Input", *maps], width, height, title=title
+    )
     # Darker with the heat where there is no image below.
     colors = "Oranges" if len(shape) == 2 else style.heat_colors()
     scale = {"cmap": colors, "vmin": 0, "vmax": 1}
-    for line, (beside, cells) in zip(panels, rows, strict=True):
-        grid.write(line[0], "ylabel", beside, height)
-        for axes, (sample, heat, below) in zip(line, cells, strict=True):
-            grid.draw_sample(axes, sample, heat, **scale)
-            grid.write(axes, "xlabel", below, width)
-    if boxes is not None:
-        for line, box in zip(panels, boxes, strict=True):
+    for line, (i, depth) in zip(panels, rows, strict=True):
+        place = "" if depth is ... else f"Slice {depth}"
+        grid.draw_sample(line[0], samples[i, depth])
+        grid.write(line[0], "xlabel", [labels[i], place], width)
+        for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
+            grid.draw_sample(axes, samples[i, depth], heat[i, depth], **scale)
+            notes = [classes[name][i], chances[name][i]]
+            grid.write(axes, "xlabel", notes, width)
+        if boxes is not None:
             for axes in line:
-                grid.draw_box(axes, box)
+                grid.draw_box(axes, boxes[i])
     grid.finish_grid(figure, panels, scale, "Heat")
     return figure
 
 
-# Each returns the names of the columns, their size, and for each row the
-# texts beside it and its cells: what is drawn, the heat, the texts below.
-
-
-def _image_rows(images, maps, notes, labels):
-    """Returns a row per image: the image, then the heat of each network."""
-    names = ["Input", *maps]
-    side = 1.9 if len(images) < 5 else 1.5
-    rows = []
-    for i, image in enumerate(images):
-        heat = [(image, maps[name][i], notes[name][i]) for name in maps]
-        rows.append(([], [(image, None, [labels[i]]), *heat]))
-    return names, grid.panel_size(images.shape[1:], side), rows
-
-
-def _signal_rows(signals, maps, notes, labels):
-    """Returns a row per signal `(L, C)`, with the heat of each network."""
-    rows = [
-        (
-            [labels[i]],
-            [(signal, maps[name][i], notes[name][i]) for name in maps],
-        )
-        for i, signal in enumerate(signals)
-    ]
-    return [*maps], (min(6, grid.MAX_WIDTH / len(maps)), 1.3), rows
-
-
-def _volume_rows(volumes, maps, notes, labels):
-    """Returns a row per volume and network: slices from first to last."""
-    last = volumes.shape[1] - 1
-    slices = np.linspace(0, last, min(last + 1, MAX_SLICES)).round().astype(int)
-    rows = []
-    for i, name in itertools.product(range(len(volumes)), maps):
-        cells = [(volumes[i, d], maps[name][i, d], []) for d in slices]
-        rows.append(([labels[i], name, *notes[name][i]], cells))
-    size = grid.panel_size(volumes.shape[2:], 1.6)
-    return [f"Slice {depth}" for depth in slices], size, rows
+def _panel_size(samples, side):
+    """Returns the width and height of a panel, in inches."""
+    # Signals `(B, L, C)` are wide.
+    shape = (2, 5) if samples.ndim == 3 else samples.shape[-3:-1]
+    return grid.panel_size(shape, side)
 
 
 def plot_attention_maps(
@@ -188,10 +163,7 @@ def plot_attention_maps(
     if rank == 4:
         samples = samples[:, samples.shape[1] // 2]
     count = 1 + len(gates)
-    width, height = grid.panel_size(
-        (2, 5) if rank == 2 else samples.shape[1:3],
-        1.35 if count < 15 else 1.1,
-    )
+    width, height = _panel_size(samples, 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / grid.MAX_WIDTH)
     # The same number in each row, as far as they go.
     columns = math.ceil(count / rows)

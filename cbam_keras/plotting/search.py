@@ -164,11 +164,9 @@ def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
     cost. The trials on it are labelled with their numbers.
 
     Args:
-        trials: Sequence of objects with `number`, `values` (dictionary, whose
-            `"attention"` decides the colour), `outcome` (string; only
-            `"finished"` trials are drawn), `val_accuracy` (in [0, 1]),
-            `parameters` and `macs` (`None` if unknown), as in
-            `SearchResults.trials`.
+        trials: As in `plot_search`, with `number`, `parameters` and `macs`
+            (`None` if unknown); the value of `"attention"` decides the
+            colour.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
