@@ -117,9 +117,12 @@ def set_x_scale(axes: Any, values: Sequence[float], formatter: Any) -> None:
     """Makes the x axis logarithmic if the values span a factor of ten."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     locator: Any = ticker.MaxNLocator(4)
-    if 0 < 10 * min(values) < max(values):
+    low, high = min(values), max(values)
+    if 0 < 10 * low < high:
         axes.set_xscale("log")
-        locator = ticker.LogLocator(subs=(1, 3), numticks=6)
+        # No more labels than fit below a narrow panel.
+        steps = (1, 3) if high < 100 * low else (1,)
+        locator = ticker.LogLocator(subs=steps, numticks=8)
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(formatter)
