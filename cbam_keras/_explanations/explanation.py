@@ -110,7 +110,7 @@ def explain_files(
     if output.exists():
         # Other folders are made when all else is right.
         _files.output_folder(output)
-    explained = _explained(
+    content, arrays = _explained(
         networks, images, probabilities, class_names, class_index, settings
     )
     folder = _files.output_folder(output)
@@ -123,8 +123,8 @@ def explain_files(
         **(described or {}),
     }
     with _files.locked(folder / _files.LOCK):
-        _write(folder, *explained, settings, written, command)
-    return _tables(explained[0], settings.draw), folder
+        _write(folder, content, arrays, settings, written, command)
+    return _tables(content, settings.draw), folder
 
 
 def explain_run(
@@ -145,13 +145,13 @@ def explain_run(
     mistakes = sum(x.argmax(axis=1) != labels for x in probabilities.values())
     worst = np.argsort(-mistakes, kind="stable")[: settings.draw]
     probabilities = {name: x[worst] for name, x in probabilities.items()}
-    explained = _explained(
-        *(networks, images.take(worst), probabilities),
-        *(images.class_names, None, settings),
+    images = images.take(worst)
+    content, arrays = _explained(
+        networks, images, probabilities, images.class_names, None, settings
     )
     folder = _files.output_folder(output)
     written = {**dataclasses.asdict(settings), **described}
-    _write(folder, *explained, settings, written)
+    _write(folder, content, arrays, settings, written)
 
 
 def _sorted_paths(paths, dataset):
@@ -182,9 +182,7 @@ def _sorted_paths(paths, dataset):
         seed = sources[0]["seed"] if sources else 0
         sources = [{"name": dataset, "seed": seed}]
     names = {source.get("name") for source in sources}
-    if (images and dataset is not None) or len(names - {None}) + bool(
-        images
-    ) != 1:
+    if len(names - {None}) + bool(images) != 1:
         raise ValueError(
             "There must be images to explain, from one place: files, a "
             "folder, or --data NAME, e.g. --data cluttered_mnist. Received: "

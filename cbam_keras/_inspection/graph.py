@@ -91,7 +91,7 @@ def origin(tensor: Any) -> tuple[Any, Any]:
         history = tensor._keras_history
         node = history.operation._inbound_nodes[history.node_index]
     except AttributeError as error:
-        raise _checks.keras_without(error.name) from error
+        raise _checks.keras_without(str(error.name)) from error
     return history.operation, node
 
 

@@ -57,10 +57,11 @@ def attention_maps(
         )
         for start in range(0, len(images), batch_size)
     ]
-    return {
-        name: tuple(
+    joined = {}
+    for name in parts[0]:
+        channel, spatial = (
             None if maps[0] is None else np.concatenate(maps)
             for maps in zip(*(part[name] for part in parts), strict=True)
         )
-        for name in parts[0]
-    }
+        joined[name] = channel, spatial
+    return joined

@@ -86,7 +86,8 @@ def grad_cam(
     images, graph, index = read_model(
         model, images, output if head is None else head
     )
-    explained, chosen = graph.outputs[index], class_index
+    explained = graph.outputs[index]
+    chosen: Any = class_index
     if not callable(chosen):
         chosen = class_indices(chosen, len(images), model, explained)
     activation = _inspection.find_head(graph.steps, explained)

@@ -196,15 +196,15 @@ class _Network:
         beyond.append([x for x in self.graph.outputs if self.graph.maker(x)])
         for level, tensors in zip(levels, beyond, strict=False):
             last = self._common(tensors, above)
-            outputs = () if last is None else map(id, last.outputs)
-            result = not self.outputs.isdisjoint(outputs)
+            results = last.outputs if last is not None else ()
+            result = any(id(x) in self.outputs for x in results)
             while last is not None:
                 ends = last in level and not self._is_skipped(last)
                 # The head that computes the result comes after the features,
                 # and before what only reshapes it.
                 if ends and not (result and _is_head(last)):
                     break
-                if not ends and getattr(last.operation, "weights", ()):
+                if not ends and getattr(last.operation, "weights", False):
                     result = False
                 result = result and is_feature_map(last.outputs[0])
                 last = above[last]
