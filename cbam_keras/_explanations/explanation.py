@@ -211,7 +211,6 @@ def _probabilities(networks, images, settings):
 
 
 def _count_classes(probabilities, images, class_names):
-    """Returns how many classes networks, data and names have."""
     counts = {name: x.shape[1] for name, x in probabilities.items()}
     for name, names in {
         "the data": images.class_names,
@@ -381,7 +380,6 @@ def _in_size(maps, size):
 
 
 def _tables(content, drawn):
-    """Returns the predictions of some images, and means of all."""
     title = f"Predictions, {drawn} of {len(content['images'])} images"
     tables = {
         title: predictions(content, [*content["summary"]], drawn),

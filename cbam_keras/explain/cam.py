@@ -151,7 +151,6 @@ def _features_and_gradient(
 
 
 def _scores(logits, chosen):
-    """Returns the score of each image that is explained."""
     if not callable(chosen):
         if chosen is None:
             chosen = ops.argmax(logits, axis=-1)

@@ -110,7 +110,6 @@ def class_indices(
 
 
 def _head_index(model, head):
-    """Returns the index of an output among the outputs of a model."""
     names = list(getattr(model, "output_names", None) or [])
     structure = _inspection.structure(model)[1]
     if isinstance(structure, dict) and len(structure) == len(model.outputs):

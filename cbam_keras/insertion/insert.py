@@ -139,7 +139,6 @@ def insert_attention(
 
 
 def _warn_of_lost_settings(model):
-    """Warns of settings of a model that its clone does not have."""
     steps = ("train_step", "test_step", "predict_step", "compute_loss")
     kind = type(model)
     lost = [

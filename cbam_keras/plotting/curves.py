@@ -130,7 +130,6 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
 
 
 def _draw_table(axes, rows):
-    """Draws one table of an ablation, its first row on top."""
     baseline = rows[0].top1_error
     label = "mean of the first row"
     axes.axvline(baseline, color="0.35", ls="--", linewidth=1, label=label)

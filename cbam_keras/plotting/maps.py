@@ -111,7 +111,6 @@ def plot_grad_cam(
 
 
 def _panel_size(samples, side):
-    """Returns the width and height of a panel, in inches."""
     # Signals `(B, L, C)` are wide.
     shape = (2, 5) if samples.ndim == 3 else samples.shape[-3:-1]
     return grid.panel_size(shape, side)
@@ -206,7 +205,6 @@ def plot_attention_maps(
 
 
 def _limits(maps):
-    """Returns the ends of the colour scale."""
     low, high = min(map(np.min, maps)), max(map(np.max, maps))
     # Gates that start as the identity, at 1, reach up to 2.
     if 1 - TOLERANCE < low or 1 + TOLERANCE < high:
@@ -252,7 +250,6 @@ def _check_heat(heat_maps):
 
 
 def _check_gates(maps):
-    """Returns channel and spatial maps by layer."""
     pairs = maps.values() if isinstance(maps, Mapping) else ()
     if not any(x is not None for pair in pairs for x in pair):
         raise ValueError(

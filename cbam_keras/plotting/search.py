@@ -87,7 +87,6 @@ def plot_search(trials: Sequence[Any], title: str = "") -> Any:
 
 
 def _draw_effect(axes, name, trials, styles):
-    """Draws the accuracies of trials over one hyperparameter."""
     values = [trial.values[name] for trial in trials]
     axes.set_xlabel(style.wrap(name, WIDTH, 13, 2))
     style.style_axes(axes, "y")
@@ -232,7 +231,6 @@ def _draw_costs(axes, trials, key, styles):
 
 
 def _finished_trials(trials):
-    """Returns the trials that are finished, or raises if there are none."""
     finished = [trial for trial in trials if trial.outcome == "finished"]
     if not finished:
         raise ValueError(
@@ -252,13 +250,11 @@ def _attention_of(trial):
 
 
 def _attention_styles(trials):
-    """Returns a style for each kind of attention."""
     styles = style.styles_of(sorted({_attention_of(trial) for trial in trials}))
     return {kind: {**look, "linestyle": ""} for kind, look in styles.items()}
 
 
 def _draw_trials(axes, positions, trials, styles):
-    """Draws the accuracy of each trial over a position on the x axis."""
     for kind, look in styles.items():
         of_kind = [_attention_of(trial) == kind for trial in trials]
         x = np.compress(of_kind, positions)
