@@ -1,6 +1,5 @@
 """Places chosen by `after`; errors and warnings of `insert_attention`."""
 
-import functools
 import re
 
 import keras
@@ -67,21 +66,6 @@ def test_after_finds_layers(model, after, places):
     assert sorted(paths(found)) == sorted(places)
 
 
-def test_attention_follows_the_layers_of_after(model):
-    after = "body$|conv1$|conv3"
-    new = insert_attention(model, after=after)
-    assert_predicts_the_same(new, model, data_for(model))
-    for place in insert_attention(model, after=after, dry_run=True):
-        *models_around, name = place.layer.split("/")
-        graph = functools.reduce(keras.Model.get_layer, models_around, new)
-        gate = graph.get_layer(f"{name}_attention")
-        source = gate.input._keras_history.operation
-        assert source is graph.get_layer(name)
-        # Nothing else reads what the layer gives.
-        assert source.output.shape == gate.output.shape
-        assert len(source._outbound_nodes) == 1
-
-
 def test_more_attention_needs_after():
     once = insert_attention(vary(ours()))
     with pytest.raises(ValueError, match="stage1_block1_bn3_attention"):
@@ -113,13 +97,9 @@ def mlp():
     return keras.Model(inputs, layers.Dense(2)(x), name="mlp")
 
 
-class NoConfig(layers.Layer):
+class NoConfig(layers.Identity):
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, inputs):
-        return self.function(inputs)
 
 
 class LosingConfig(Blocks):

@@ -107,9 +107,6 @@ def explain_files(
     if any((output / name).exists() for name in RUNS):
         # A run is overwritten only if all files in its folder are its own.
         output /= study.EXPLANATIONS
-    if output.exists():
-        # Other folders are made when all else is right.
-        _files.output_folder(output)
     content, arrays = _explained(
         networks, images, probabilities, class_names, class_index, settings
     )
@@ -380,7 +377,8 @@ def _in_size(maps, size):
 
 
 def _tables(content, drawn):
-    title = f"Predictions, {drawn} of {len(content['images'])} images"
+    count = len(content["images"])
+    title = f"Predictions, {min(drawn, count)} of {count} images"
     tables = {
         title: predictions(content, [*content["summary"]], drawn),
         "Means over all images": means(content),

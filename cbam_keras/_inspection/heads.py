@@ -31,7 +31,11 @@ class Head:
         operation = self.step.operation
         if not hasattr(operation, "activation"):
             return args[0] if args else next(iter(kwargs.values()))
-        with attributes(operation, activation=keras.activations.linear):
+        layer, name = operation, "activation"
+        if isinstance(operation.activation, layers.Layer):
+            # PyTorch does not let a function take its place.
+            layer, name = operation.activation, "call"
+        with attributes(layer, **{name: lambda x, **_: x}):
             return operation(*args, **kwargs)
 
 
