@@ -335,7 +335,8 @@ def _maps(network, first, images, explained, settings):
     size = settings.batch_size
     total = -(-len(images) // size)
     batches = images.batches(size, network.size, first.size)
-    for part, seen, boxes in _terminal.watched(batches, total, network.name):
+    title = f"Explaining {network.name}"
+    for part, seen, boxes in _terminal.watched(batches, total, title):
         inputs = network.prepare(seen)
         try:
             heat = grad_cam(

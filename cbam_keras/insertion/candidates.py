@@ -139,12 +139,9 @@ class CandidatePlaces:
             changes["identity_init"] = True
         if config.get("data_format", place.data_format) != place.data_format:
             changes["data_format"] = place.data_format
-        policy = _policy(place)
-        if layer.dtype_policy != policy and (
+        if layer.dtype_policy == keras.config.dtype_policy():
             # The default of a new layer, not chosen by the user.
-            layer.dtype_policy == keras.config.dtype_policy()
-        ):
-            changes["dtype"] = policy
+            changes["dtype"] = _policy(place)
         if changes:
             layer = type(layer).from_config({**config, **changes})
         layer.build(place.shape)

@@ -76,7 +76,6 @@ def finish_grid(
         for row in panels
     ]
     width, height = figure.get_size_inches()
-    height += style.text_height(figure.get_supxlabel(), style.SMALL)
     height += sum(below)
     figure.set_size_inches(width, height)
     cm = _checks.require("matplotlib.cm", extra="plot")

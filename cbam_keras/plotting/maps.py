@@ -16,11 +16,6 @@ MAX_ROWS = 32
 MAX_SLICES = 6
 # Rounding may carry a value this far out of its range.
 TOLERANCE = 1e-3
-NOTES = (
-    "On the input: the spatial gate.",
-    "Curve: the channel gates, the largest first.",
-    "Numbers: the least and the greatest.",
-)
 
 
 def plot_grad_cam(
@@ -197,9 +192,6 @@ def plot_attention_maps(
         if not axes.has_data():
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
-    note = " ".join(itertools.compress(NOTES, (spatials, channels, True)))
-    note = style.wrap(note, figure.get_figwidth(), style.SMALL, 4)
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=style.SMALL)
     grid.finish_grid(figure, panels, scale, "Gate")
     return figure
 

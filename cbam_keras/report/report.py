@@ -311,7 +311,8 @@ def _looks(page, folder, content):
     }
     for name in names:
         captions[f"attention-{name.replace('/', '-')}.png"] = (
-            f"Attention of each layer of {name} on the first images."
+            f"Attention of each layer of {name} on the first images: the "
+            "spatial gate, and below it the channel gates, the largest first."
         )
     for file, caption in captions.items():
         if (folder / file).exists():
