@@ -142,11 +142,11 @@ def test_model_is_left_as_it_is():
     [
         (
             lambda: Subclassed(name="mine"),
-            '"mine" of type Subclassed, a subclassed',
+            '"mine" of type Subclassed',
         ),
         (
             lambda: keras.Sequential([layers.Dense(2)], name="mine"),
-            'shape of its input.*"mine".*not built.*keras.Input',
+            '"mine" of type Sequential.*keras.Input',
         ),
         (
             two_inputs,

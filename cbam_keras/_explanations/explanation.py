@@ -286,15 +286,15 @@ def _explained(
         explained = np.where(labels < 0, predicted, labels)
         if class_index is not None:
             explained[:] = class_index
-        numbers = np.arange(len(images))
+        every = np.arange(len(images))
         found = {
-            "probability": values[numbers, explained],
-            "predicted_probability": values[numbers, predicted],
+            "probability": values[every, explained],
+            "predicted_probability": values[every, predicted],
             **_maps(network, networks[0], images, explained, settings),
         }
-        boxes, seen = found.pop("boxes", None), found.pop("images")
+        shared = {x: found.pop(x) for x in ("images", "boxes") if x in found}
         if network is networks[0]:
-            arrays["images"] = seen[:draw]
+            arrays |= {key: array[:draw] for key, array in shared.items()}
         for number, row in enumerate(rows):
             row["models"][network.name] = {
                 "class": name_of(explained[number]),
@@ -307,13 +307,12 @@ def _explained(
                     if array.ndim == 1
                 },
             }
-        if boxes is not None and network is networks[0]:
-            arrays["boxes"] = boxes[:draw]
-            for row, box in zip(rows, boxes, strict=True):
+        if "boxes" in shared and network is networks[0]:
+            for row, box in zip(rows, shared["boxes"], strict=True):
                 row["box"] = box.tolist()
-            sides = boxes[:, 2:] - boxes[:, :2]
-            fraction = sides.prod(axis=1).mean() / np.prod(network.size)
-            content["box_fraction"] = float(fraction)
+            low, high = np.hsplit(shared["boxes"], 2)
+            areas = (high - low).prod(axis=1) / np.prod(network.size)
+            content["box_fraction"] = float(areas.mean())
         means = {
             "accuracy": (predicted == labels)[labels >= 0],
             "hit_rate": found.get("hit", ()),
