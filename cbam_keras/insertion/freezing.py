@@ -28,18 +28,16 @@ def freeze_batch_norm(model: keras.Model) -> int:
     """
     _checks.keras_3("model", model)
     layers = _inspection.layers_within(model)
-    attention = [layer for layer in layers if isinstance(layer, AttentionLayer)]
     gates = {
-        id(layer)
-        for outer in attention
-        for layer in _inspection.layers_within(outer)
-    }
-    frozen = [
-        layer
+        id(inner)
         for layer in layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and id(layer) not in gates
+        if isinstance(layer, AttentionLayer)
+        for inner in _inspection.layers_within(layer)
+    }
+    norms = [
+        x for x in layers if isinstance(x, keras.layers.BatchNormalization)
     ]
+    frozen = [layer for layer in norms if id(layer) not in gates]
     for layer in frozen:
         layer.trainable = False
     return len(frozen)

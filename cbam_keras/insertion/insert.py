@@ -130,7 +130,12 @@ def insert_attention(
     }
     if dry_run:
         return Places(
-            Place(place.path, place.shape, layer.name, _parameters(layer))
+            Place(
+                place.path,
+                place.shape,
+                layer.name,
+                sum(math.prod(x.shape) for x in layer.trainable_weights),
+            )
             for place, layer in zip(places, added.values(), strict=True)
         )
     result = copy_with(model, added)
@@ -155,7 +160,3 @@ def _warn_of_lost_settings(model):
             f'The new model is a plain functional one and lacks what "'
             f'{model.name}" has: {", ".join(lost)}'
         )
-
-
-def _parameters(layer):
-    return sum(math.prod(v.shape) for v in layer.trainable_weights)
