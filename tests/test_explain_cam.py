@@ -209,6 +209,16 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
     np.testing.assert_allclose(heat, normalized(means), atol=1e-5)
 
 
+def test_layers_that_are_computed_again_for_the_gradient_are_explained():
+    x = images(2, 6, 4, 2)
+    expected = explain.grad_cam(model_ending_in(HEADS["softmax"]), x, 1)
+    with keras.RematScope(mode="full"):
+        model = model_ending_in(dense_head(activation="softmax"))
+    np.testing.assert_allclose(
+        explain.grad_cam(model, x, 1), expected, atol=1e-6
+    )
+
+
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow",
     reason="TensorFlow has no channels_first convolutions on a CPU",

@@ -107,6 +107,9 @@ def explain_files(
     if any((output / name).exists() for name in RUNS):
         # A run is overwritten only if all files in its folder are its own.
         output /= study.EXPLANATIONS
+    if output.exists():
+        # Other folders are made when all else is right.
+        _files.output_folder(output)
     content, arrays = _explained(
         networks, images, probabilities, class_names, class_index, settings
     )

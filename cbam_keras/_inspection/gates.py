@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras._inspection.global_state import attributes
-from cbam_keras._inspection.graph import as_input
+from cbam_keras._inspection.graph import as_input, layers_within
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -60,9 +60,12 @@ def record_maps(
         return call(inputs, *args, **kwargs)
 
     with contextlib.ExitStack() as stack:
-        for layer in names:
-            call = functools.partial(record, layer, layer.call)
-            stack.enter_context(attributes(layer, call=call))
+        for layer in layers_within(model):
+            # With rematerialization Keras would trace a layer, not run it.
+            changed: dict[str, Any] = {"_remat_mode": None}
+            if layer in names:
+                changed["call"] = functools.partial(record, layer, layer.call)
+            stack.enter_context(attributes(layer, **changed))
         run_model(model, images)
     return recorded
 

@@ -35,7 +35,9 @@ class Head:
         if isinstance(operation.activation, layers.Layer):
             # PyTorch does not let a function take its place.
             layer, name = operation.activation, "call"
-        with attributes(layer, **{name: lambda x, **_: x}):
+        # With rematerialization it would run again for the gradient.
+        changed = {name: lambda x, **_: x, "_remat_mode": None}
+        with attributes(layer, **changed):
             return operation(*args, **kwargs)
 
 
