@@ -110,14 +110,14 @@ def _read(folder):
     try:
         if (folder / EXPLAINED).exists():
             content = json.loads((folder / EXPLAINED).read_text("utf-8"))
-            parts = (_explained_images, _looks)
+            parts = (_explained_images, _examples)
         else:
             content = study.read_content(folder)
             results = {"ablate": _tables, "tune": _search}
             parts = _question, results.get(content["kind"], _networks)
             parts += _unfinished, _figures
             if content["kind"] in ("train", "ablate", "tune"):
-                parts += (_looks,)
+                parts += (_examples,)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
@@ -285,7 +285,7 @@ def _figures(page, folder, content):
             page.figures.append(Figure.read(found[0], caption))
 
 
-def _looks(page, folder, content):
+def _examples(page, folder, content):
     """What the networks look at."""
     note = ""
     if "kind" in content:
