@@ -140,16 +140,7 @@ class IdleRatio(Correct):
         return x + super().call(x)
 
 
-class LeakyActivation(Correct):
-    def run_mlp(self, x):
-        z = ops.matmul(x, self.mlp[0].kernel) + self.mlp[0].bias
-        return self.mlp[1](ops.leaky_relu(z, 0.1))
-
-
-class CutGradientInFloat32(Correct):
-    def channel_map(self, x):
-        return super().channel_map(ops.stop_gradient(x))
-
+class Float32(Correct):
     def call(self, x, training=None):
         return ops.cast(super().call(x), "float32")
 
@@ -251,15 +242,6 @@ class NormInMLP(Correct):
         return self.mlp_norm(super().run_mlp(x))
 
 
-class Temperature(Correct):
-    def build(self, shape):
-        super().build(shape)
-        self.factor = self.add_weight(shape=(), initializer="ones")
-
-    def logits(self, x):
-        return self.factor * super().logits(x)
-
-
 class ThreeLayers(Correct):
     def build(self, shape):
         super().build(shape)
@@ -270,36 +252,23 @@ class ThreeLayers(Correct):
         return self.third(ops.relu(super().run_mlp(x)))
 
 
-class AverageOfNonzeros(Correct):
+class OtherwiseForSome(Correct):
+    """Is right for random features alone."""
+
     def pools(self, x):
-        _, maximum = super().pools(x)
+        average, maximum = super().pools(ops.clip(x, -5, 5))
         count = ops.sum(ops.cast(x != 0, x.dtype), axis=(1, 2))
-        return ops.sum(x, axis=(1, 2)) / ops.maximum(count, 1), maximum
+        positions = x.shape[1] * x.shape[2] if x.shape[1] else 1
+        return average * positions / ops.maximum(count, 1), maximum
 
-
-class ClippedFeatures(Correct):
-    def pools(self, x):
-        return super().pools(ops.clip(x, -5, 5))
-
-
-class WholeForLargeMaps(Correct):
     def call(self, x, training=None):
-        return x if (x.shape[2] or 0) > 20 else super().call(x)
-
-
-class WholeForOneImage(Correct):
-    def call(self, x, training=None):
-        return x if x.shape[0] == 1 else super().call(x)
-
-
-class HalfInTraining(Correct):
-    def call(self, x, training=None):
+        if x.shape[0] == 1 or (x.shape[2] or 0) > 20:
+            return x
         return super().call(x) * (0.5 if training else 1)
 
 
-@keras.saving.register_keras_serializable(package="audit_copies")
 class TorchStorage(Correct):
-    """Stores kernels as PyTorch does, a convolution for each pooled map."""
+    """Stores kernels as PyTorch does."""
 
     def build(self, shape):
         channels, size = shape[-1], self.options["kernel_size"]
@@ -310,28 +279,19 @@ class TorchStorage(Correct):
 
         self.kernels = weight(width, channels), weight(channels, width)
         self.biases = [
-            weight(1, 1, 1, n, initializer="zeros") for n in (width, channels)
+            weight(1, n, initializer="zeros") for n in (width, channels)
         ]
-        self.convolutions = [weight(1, 1, size, size) for _ in range(2)]
+        self.window = weight(1, 2, size, size)
         self.norm = None
 
-    def channel_map(self, x):
-        z = 0
-        for pooled in self.pools(x):
-            for kernel, bias in zip(self.kernels, self.biases, strict=True):
-                z_pooled = (
-                    ops.matmul(pooled, ops.transpose(kernel)) + bias[0, 0]
-                )
-                pooled = ops.relu(z_pooled)
-            z = z + z_pooled
-        return ops.sigmoid(z)
+    def run_mlp(self, x):
+        first, second = map(ops.transpose, self.kernels)
+        hidden = ops.relu(ops.matmul(x, first) + self.biases[0])
+        return ops.matmul(hidden, second) + self.biases[1]
 
-    def logits(self, x):
-        maps = (f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max))
-        return sum(
-            ops.conv(y, ops.transpose(kernel, (2, 3, 1, 0)), padding="same")
-            for y, kernel in zip(maps, self.convolutions, strict=True)
-        )
+    def conv(self, x):
+        window = ops.transpose(self.window, (2, 3, 1, 0))
+        return ops.conv(x, window, padding="same")
 
 
 class Subclassed(keras.Model):

@@ -12,7 +12,6 @@ from convert_checks import (
     CHECKPOINT,
     assert_equal_values,
     error_of,
-    official_weights,
     tiny_network,
     tiny_weights,
     values,
@@ -20,7 +19,7 @@ from convert_checks import (
 )
 from layer_checks import to_numpy
 
-from cbam_keras import CBAM, VARIANTS, load_torch_weights
+from cbam_keras import load_torch_weights
 from cbam_keras.convert import legacy
 from cbam_keras.convert.torch_files import read
 
@@ -32,30 +31,17 @@ def network():
 
 
 @pytest.mark.parametrize(
-    "rename", ["_orig_mod.module.{}", "module._orig_mod.{}", "model.net.{}"]
+    "rename", ["_orig_mod.module.{}", "module._orig_mod.{}", "model.resnet.{}"]
 )
-def test_prefixes_of_wrappers_are_removed(rename):
+def test_prefixes_of_wrappers_are_removed(rename, network):
     weights = tiny_weights()
-    model = tiny_network()
     report = load_torch_weights(
-        model, {rename.format(name): value for name, value in weights.items()}
+        network, {rename.format(name): weights[name] for name in weights}
     )
     assert set(report.loaded) == set(weights)
-    np.testing.assert_array_equal(
-        to_numpy(model.get_layer("predictions").bias), weights["fc.bias"]
-    )
 
 
-def test_the_name_of_the_module_may_come_before_all_names():
-    weights = {f"cbam.{k}": v for k, v in official_weights().items()}
-    layer = CBAM(**VARIANTS["official"])
-    assert len(load_torch_weights(layer, weights).loaded) == 9
-
-
-COUNTERS = {
-    "bn1.num_batches_tracked": np.array(7),
-    "n_averaged": np.array(3),
-}
+COUNTERS = {"bn1.num_batches_tracked": np.array(7), "n_averaged": np.array(3)}
 
 
 @pytest.mark.parametrize(
@@ -178,54 +164,29 @@ def test_old_files_run_nothing(tmp_path, without_torch, network):
 @pytest.mark.needs_torch
 def test_bfloat16_is_converted(network):
     torch = pytest.importorskip("torch", reason="NumPy has no bfloat16")
-    weights = tiny_weights()
-    weights["fc.bias"] = torch.tensor(weights["fc.bias"]).bfloat16()
-    load_torch_weights(network, weights)
-    np.testing.assert_array_equal(
-        to_numpy(network.get_layer("predictions").bias),
-        weights["fc.bias"].float().numpy(),
-    )
-
-
-def test_weights_are_real_numbers(network):
-    for weight, kind in ((np.zeros(5, "int64"), "int64"), ([0.0] * 5, "list")):
-        message = error_of(network, tiny_weights() | {"fc.bias": weight})
-        assert (
-            "Weights must be dense floating-point tensors. Received: "
-            f'"fc.bias" of kind {kind}.'
-        ) in message
+    bias = torch.arange(5).bfloat16() / 3
+    load_torch_weights(network, tiny_weights() | {"fc.bias": bias})
+    found = to_numpy(network.get_layer("predictions").bias)
+    np.testing.assert_array_equal(found, bias.float().numpy())
 
 
 @pytest.mark.needs_torch
-def test_tensors_are_dense_and_real(network):
+def test_weights_are_dense_and_real(network):
     torch = pytest.importorskip("torch", reason="PyTorch makes the tensors")
-    meta = torch.zeros(5, device="meta")
-    for kind, tensor in {
-        "sparse float32": torch.zeros(5).to_sparse(),
-        "float32 without values (on the meta device)": meta,
-        "int32": torch.zeros(5, dtype=torch.int32),
-    }.items():
-        weights = tiny_weights() | {"fc.bias": tensor}
-        assert f'"fc.bias" of kind {kind}.' in error_of(network, weights)
+    for value, kind in (
+        (np.zeros(5, "int64"), "int64"),
+        ([0.0] * 5, "list"),
+        (torch.zeros(5).to_sparse(), "torch.float32"),
+        (torch.zeros(5, device="meta"), "torch.float32"),
+    ):
+        message = error_of(network, tiny_weights() | {"fc.bias": value})
+        assert "must be dense floating-point tensors" in message
+        assert f'"fc.bias" of kind {kind}.' in message
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (None, "`source` must be a file that exists"),
-        (b"", "which is empty"),
-        (b"<html>Not found</html>", "which is a web page. Download the file"),
-        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-    ],
-    ids=["absent", "empty", "a web page", "a pointer"],
-)
-def test_a_file_must_be_a_checkpoint(tmp_path, content, message, network):
-    path = tmp_path / "weights.pth"
-    if content is not None:
-        path.write_bytes(content)
-    found = error_of(network, path)
-    assert message in found
-    assert f'source="{path}"' in found
+def test_a_file_must_exist(tmp_path, network):
+    message = error_of(network, tmp_path / "weights.pth")
+    assert message.startswith("`source` must be a file that exists.")
 
 
 @pytest.mark.needs_torch
@@ -277,19 +238,13 @@ def test_code_in_a_file_is_not_run(tmp_path, kind, network):
 @pytest.mark.needs_torch
 # Of a module pickled whole, PyTorch looks for the source.
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_files_of_other_things_than_weights_are_refused(tmp_path, network):
     torch = pytest.importorskip("torch", reason="PyTorch writes the file")
     path = tmp_path / "model.pth"
-    module = torch.nn.Linear(2, 2)
-    torch.save(module, path)
+    torch.save(torch.nn.Linear(2, 2), path)
     message = error_of(network, path)
     assert "asks for `torch.nn.modules.linear.Linear`" in message
     assert "module.state_dict()" in message
-    torch.jit.save(torch.jit.trace(module, torch.zeros(1, 2)), path)
-    message = error_of(network, path)
-    assert "a TorchScript program" in message
-    assert "torch.jit.load(path)" in message
     torch.save([1, 2], path)
     message = error_of(network, path)
     assert message.endswith("which contains an object of type list")

@@ -59,13 +59,8 @@ def test_frozen_layers_have_macs_and_no_trainable_parameters():
     trained = profile_model(model)
     model.get_layer("conv").trainable = False
     frozen = profile_model(model)
-    assert [row.parameters for row in frozen.rows] == [
-        0,
-        trained.attention_parameters,
-    ]
+    assert frozen.parameters == trained.attention_parameters
     assert frozen.macs == trained.macs
-    model.trainable = False
-    assert profile_model(model).parameters == 0
 
 
 def test_unknown_sizes_are_given():
@@ -78,31 +73,24 @@ def test_unknown_sizes_are_given():
     assert (found.attention_parameters, found.attention_macs) == (0, 0)
 
 
-def two_inputs(kind=list):
+def two_inputs():
     """Returns a model whose inputs are not in the order of their names."""
     a, b = (keras.Input((None, 3), name=name) for name in "ab")
     outputs = [
         layers.Dense(4, name="dense_a")(a),
         layers.Dense(5, name="dense_b")(b),
     ]
-    inputs = {"b": b, "a": a} if kind is dict else [b, a]
-    return keras.Model(inputs, outputs, name="two")
+    return keras.Model([b, a], outputs, name="two")
 
 
 @pytest.mark.parametrize(
-    "kind, shape",
-    [
-        (list, ((7, 3), [2, 3])),
-        (list, {"a": (2, 3), "b": (7, 3)}),
-        (dict, {"a": [2, 3], "b": [7, 3]}),
-    ],
-    ids=str,
+    "shape", [((7, 3), [2, 3]), {"a": (2, 3), "b": (7, 3)}], ids=str
 )
-def test_each_input_has_its_shape(kind, shape):
-    found = profile_model(two_inputs(kind), shape)
+def test_each_input_has_its_shape(shape):
+    found = profile_model(two_inputs(), shape)
     macs = {row.name: row.macs for row in found.rows}
     assert macs == {"dense_a": 2 * 3 * 4, "dense_b": 7 * 3 * 5}
-    assert sorted(found.input_shape) == [(2, 3), (7, 3)]
+    assert found.input_shape == ((7, 3), (2, 3))
 
 
 class Subclassed(keras.Model):
@@ -112,12 +100,6 @@ class Subclassed(keras.Model):
 
     def call(self, inputs):
         return self.dense(inputs)
-
-
-def test_subclassed_model_within_a_model_is_not_counted():
-    found = profile_of(Subclassed(name="hidden"), (3,))
-    assert found.uncounted == ("hidden",)
-    assert found.parameters == 16
 
 
 def test_model_is_left_as_it_is():
@@ -148,19 +130,12 @@ def test_model_is_left_as_it_is():
             lambda: keras.Sequential([layers.Dense(2)], name="mine"),
             '"mine" of type Sequential.*keras.Input',
         ),
-        (
-            two_inputs,
-            '"two" have axes of unknown size.*input_shape=None for '
-            r'\(None, 3\) as "b", \(None, 3\) as "a".*Give `input_shape`',
-        ),
     ],
-    ids=["subclassed", "not-built", "unknown-size"],
+    ids=["subclassed", "not-built"],
 )
 def test_models_that_cannot_be_counted_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         profile_model(make())
-    with pytest.raises(TypeError, match="a functional keras.Model.*type Dense"):
-        profile_model(layers.Dense(2))
 
 
 @pytest.mark.parametrize(
@@ -168,6 +143,7 @@ def test_models_that_cannot_be_counted_are_refused(make, message):
     [
         ((8, 8, 3), (9, 8, 3)),
         ((8, 8, 3), (None, 8, 3)),
+        ((None, None, 3), None),
         ((None, None, 3), (8, 8)),
         ((None, None, 3), (0, 8, 3)),
         (list, (7, 3)),
@@ -176,11 +152,10 @@ def test_models_that_cannot_be_counted_are_refused(make, message):
     ids=str,
 )
 def test_shapes_that_do_not_fit_are_refused(own, shape):
-    if own is list:
-        model, takes = two_inputs(), '(None, 3) as "b"'
-    else:
+    model, takes = two_inputs(), '(None, 3) as "b", (None, 3) as "a"'
+    if own is not list:
         model, takes = model_of(layers.Conv2D(4, 3), shape=own), str(own)
-    message = "`input_shape` must fit the input of the model, without the ba"
+    message = "`input_shape` must give all axes of each input but the batch"
     with pytest.raises(ValueError, match=message) as raised:
         profile_model(model, shape)
     assert f"Received: input_shape={shape} for model" in str(raised.value)
@@ -240,42 +215,21 @@ def test_fixed_batch_is_kept_and_counted_for_one_sample():
     assert found.macs == 4 * 4 * 9 * 3 * 8 + 128 * 5
 
 
-@pytest.mark.parametrize(
-    "layer, parameters",
-    [
-        (layers.LSTM(5, name="unknown"), 200),
-        (
-            layers.TimeDistributed(
-                model_of(layers.Dense(2), Scale(), shape=(4,)), name="unknown"
-            ),
-            4 * 2 + 2 + 2,
-        ),
-    ],
-    ids=["lstm", "steps-of-a-model"],
-)
-def test_layers_of_unknown_kinds_are_named(layer, parameters):
-    found = profile_of(layer, (6, 3), layers.Dense(4, name="dense"))
+def test_layers_of_unknown_kinds_are_named():
+    unknown = layers.LSTM(5, name="unknown")
+    found = profile_of(unknown, (6, 3), layers.Dense(4, name="dense"))
     assert found.uncounted == ("unknown",)
-    assert found.groups == {"dense": (16, 72), "not counted": (parameters, 0)}
+    assert found.groups == {"dense": (16, 72), "not counted": (200, 0)}
     assert found.macs == 72
     assert "excludes the MACs of layers of unknown kinds: unknown" in str(found)
 
 
 def test_layers_behind_an_unknown_size_are_named():
-    unknown = [
-        layers.Dense(4),
-        layers.Conv1D(4, 3),
-        layers.EinsumDense("abc,cd->abd", (None, 4)),
-        CBAM(1),
-        layers.TimeDistributed(layers.Dense(4)),
-    ]
-    # These do not depend on the size: the MLP is of pooled channels.
-    known = [layers.BatchNormalization(), ChannelAttention(hidden_units=2)]
-    rows = [
-        profile_of(layer, (6, 3), Forget()).rows[-1]
-        for layer in [*unknown, *known]
-    ]
-    assert [row.macs for row in rows] == [None] * 5 + [0, 2 * 2 * 3 * 2]
+    # The last do not depend on the size: the MLP is of pooled channels.
+    parts = [layers.Dense(4), layers.Conv1D(4, 3), CBAM(1)]
+    parts += [layers.BatchNormalization(), ChannelAttention(hidden_units=2)]
+    rows = [profile_of(layer, (6, 3), Forget()).rows[-1] for layer in parts]
+    assert [row.macs for row in rows] == [None] * 3 + [0, 2 * 2 * 3 * 2]
 
 
 @pytest.mark.parametrize("step", [1, -1], ids=["known-first", "known-last"])

@@ -1,8 +1,7 @@
 """A residual network in PyTorch, the reference for converted weights.
 
 Written from the papers (He et al., 2016; Xie et al., 2017; Zagoruyko and
-Komodakis, 2016; Hu et al., 2018), with the names of torchvision's modules and,
-for squeeze-and-excitation, of timm's.
+Komodakis, 2016), with the names of torchvision's modules.
 """
 
 import torch
@@ -15,37 +14,20 @@ def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
     return conv, nn.BatchNorm2d(outputs)
 
 
-class SqueezeExcite(nn.Module):
-    def __init__(self, channels, hidden):
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
-
-    def forward(self, x):
-        hidden = torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))
-        return x * torch.sigmoid(self.fc2(hidden))
-
-
 class Block(nn.Module):
-    def __init__(
-        self, inputs, width, stride, bottleneck, groups, base_width, se
-    ):
+    def __init__(self, inputs, width, stride, bottleneck, groups, base_width):
         super().__init__()
-        outputs = 4 * width if bottleneck else width
-        inner = width * base_width // 64 * groups if bottleneck else width
+        outputs, inner = width, width
+        sizes = ((3, stride, 1), (3, 1, 1))
         if bottleneck:
+            outputs, inner = 4 * width, width * base_width // 64 * groups
             sizes = ((1, 1, 1), (3, stride, groups), (1, 1, 1))
-        else:
-            sizes = ((3, stride, 1), (3, 1, 1))
         self.depth = len(sizes)
         channels = [inputs] + [inner] * (self.depth - 1) + [outputs]
-        for i, (kernel, step, split) in enumerate(sizes):
-            conv, bn = conv_bn(
-                channels[i], channels[i + 1], kernel, step, split
-            )
-            setattr(self, f"conv{i + 1}", conv)
-            setattr(self, f"bn{i + 1}", bn)
-        self.se = SqueezeExcite(outputs, se) if se else nn.Identity()
+        for i, size in enumerate(sizes, start=1):
+            conv, bn = conv_bn(*channels[i - 1 : i + 1], *size)
+            setattr(self, f"conv{i}", conv)
+            setattr(self, f"bn{i}", bn)
         changed = stride > 1 or inputs != outputs
         shortcut = conv_bn(inputs, outputs, 1, stride) if changed else ()
         self.downsample = nn.Sequential(*shortcut)
@@ -57,42 +39,26 @@ class Block(nn.Module):
             branch = getattr(self, f"bn{i}")(branch)
             if i < self.depth:
                 branch = torch.relu(branch)
-        return torch.relu(self.se(branch) + self.downsample(x))
+        return torch.relu(branch + self.downsample(x))
 
 
 class ResNet(nn.Module):
-    """Logits of a residual network, with random weights and statistics.
+    """Logits of a residual network, with random weights and statistics."""
 
-    `se` is the hidden width of squeeze-and-excitation in each stage, if any.
-    """
-
-    def __init__(
-        self,
-        depths,
-        widths,
-        *,
-        block="basic",
-        classes=5,
-        groups=1,
-        base_width=64,
-        se=None,
-    ):
+    def __init__(self, depths, widths, block, groups=1, base_width=64):
         super().__init__()
-        channels = 8
+        channels, bottleneck = 8, block == "bottleneck"
         self.conv1, self.bn1 = conv_bn(3, channels, 7, 2)
         self.stages = len(depths)
-        for stage, (depth, width) in enumerate(
-            zip(depths, widths, strict=True)
-        ):
-            built = []
-            hidden = se and se[stage]
-            options = block == "bottleneck", groups, base_width, hidden
-            for index in range(depth):
+        for stage in range(self.stages):
+            width, built = widths[stage], []
+            for index in range(depths[stage]):
                 stride = 2 if stage and not index else 1
-                built.append(Block(channels, width, stride, *options))
-                channels = 4 * width if block == "bottleneck" else width
+                options = width, stride, bottleneck, groups, base_width
+                built.append(Block(channels, *options))
+                channels = 4 * width if bottleneck else width
             setattr(self, f"layer{stage + 1}", nn.Sequential(*built))
-        self.fc = nn.Linear(channels, classes)
+        self.fc = nn.Linear(channels, 5)
         randomize(self)
 
     def forward(self, x):

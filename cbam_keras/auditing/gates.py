@@ -1,7 +1,7 @@
-"""The two gates of a layer: their kernels, activations and pools."""
+"""What the two gates of a layer compute: kernels, activations, pools."""
 
+import functools
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 
@@ -10,15 +10,24 @@ from cbam_keras.auditing.layer_under_test import (
     has_window,
     same,
     scaled,
+    widths,
 )
+from cbam_keras.auditing.results import Findings
 
 # Relative standard deviation below which a map counts as constant.
 CONSTANT = 1e-3
 # Scales kernels so that a sigmoid becomes 0 or 1.
 SATURATING = 1e3
+# What the activation of a gate may be in place of a sigmoid.
+OTHER_ACTIVATIONS = {
+    "clipped": "is never below one half: a ReLU precedes its sigmoid",
+    "relu": "is a ReLU in place of a sigmoid",
+    "none": "has no sigmoid, so it is not within 0 and 1",
+    "other": "is not a sigmoid",
+}
 
 
-def find_gates(layer: LayerUnderTest) -> None:
+def find_gates(layer: LayerUnderTest, findings: Findings) -> None:
     """Notes at the layer which of its kernels belong to which gate.
 
     Without the kernels of the spatial gate, each channel is multiplied by
@@ -27,12 +36,13 @@ def find_gates(layer: LayerUnderTest) -> None:
     weights = layer.random_weights()
     saturated = scaled(weights, layer.kernels, SATURATING)
     layer.residual = float(layer.factors(layer.x, saturated).min() > 0.98)
+    if layer.residual:
+        findings.departs("The layer adds its input to the product.")
     factors = layer.factors(layer.x, weights)
-    if is_constant(factors, (1, 2)):
-        spatial = [i for i in layer.kernels if has_window(layer.weights[i])]
-    elif is_constant(factors, 3):
+    spatial = []
+    if _is_constant(factors, 3):
         spatial = layer.kernels
-    else:
+    elif not _is_constant(factors, (1, 2)):
         spatial = [
             i for i in layer.kernels if _is_spatial(layer, i, weights, factors)
         ]
@@ -47,7 +57,7 @@ def find_gates(layer: LayerUnderTest) -> None:
             layer.unobservable.append(gate)
 
 
-def is_constant(values: np.ndarray, axes) -> bool:
+def _is_constant(values, axes):
     """Returns whether values hardly vary along axes."""
     deviation = np.std(values, axis=axes).mean()
     return bool(deviation <= CONSTANT * np.abs(values).mean())
@@ -58,7 +68,7 @@ def _is_spatial(layer, index, weights, factors):
     if np.abs(without).max() < 1e-6:
         # The gate is a ReLU, which is 0 then: nothing more can be seen.
         return has_window(layer.weights[index])
-    if is_constant(without, (1, 2)):
+    if _is_constant(without, (1, 2)):
         return True
     others = list(weights)
     others[index] = layer.random_weights(seed=1)[index]
@@ -72,16 +82,81 @@ def _by_channel(factors):
     return logs - logs.mean(axis=-1, keepdims=True)
 
 
-def constant(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Returns features with the same `(B, C)` at each position of `x`."""
-    return np.broadcast_to(values[:, None, None], x.shape).astype("float32")
+def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds what the channel gate computes."""
+    kernels = layer.gates["channel"]
+    if not kernels:
+        return findings.departs("There is no channel attention.")
+    activation = _check_activation("channel", layer, findings)
+    if activation == "unknown":
+        reason = "because the spatial gate is 0 at rest."
+        return findings.skips(f"The channel gate, {reason}")
+    factors = layer.map("channel", layer.x, layer.random_weights())
+    if not _is_constant(factors, (1, 2)):
+        return findings.departs("The channel map varies between positions.")
+
+    def maps(x):
+        """Returns the channel maps of three sets of weights, `(3, B, C)`."""
+        weights = map(layer.random_weights, range(3))
+        factors = [layer.map("channel", x, values) for values in weights]
+        return np.mean(factors, axis=(2, 3))
+
+    rng = np.random.default_rng(1)
+    shuffled = rng.permutation(rng.permutation(layer.x, axis=1), axis=2)
+    if not same(maps(shuffled), maps(layer.x)):
+        findings.departs("The pools of the channel gate are not global.")
+    else:
+        _check_pools("channel", maps, layer.x, findings)
+    if len(kernels) > 1 and activation != "other":
+        _check_mlp(maps, layer, activation, findings)
+    if len(kernels) == 1 or (
+        len(kernels) > 2 and "late_sum" not in findings.facts
+    ):
+        findings.departs(f"The MLP has {len(kernels)} dense layers, not two.")
+    if len(kernels) in (2, 4):
+        _note_width(layer, findings)
+    biases = (layer.shape[-1],) in _shapes_of_biases(layer)
+    findings.facts["use_bias"] = biases
+    findings.chooses(f"The MLP has {'' if biases else 'no '}biases.")
 
 
-def activation_of(layer: LayerUnderTest, gate: str) -> str:
-    """Returns what the map of a gate is computed by.
+def _note_width(layer, findings):
+    """Adds the width of the hidden layer, and how `C / r` is rounded."""
+    channels, ratio = layer.shape[-1], layer.factory.ratio
+    sizes = (np.prod(layer.weights[i].shape) for i in layer.gates["channel"])
+    width = findings.facts["hidden_units"] = int(min(sizes)) // channels
+    findings.chooses(f"The MLP has a width of {width} for {channels} channels.")
+    if ratio is not None:
+        findings.facts["reduction_ratio"] = ratio
+        roundings = widths(channels, ratio)
+        how = [name for name, n in roundings.items() if n == width]
+        if 0 < len(how) < len(roundings):
+            findings.chooses(f"C / r is {' or '.join(how)}.")
 
-    `"sigmoid"`, `"clipped"` (a sigmoid of a ReLU), `"relu"`, `"none"`,
-    `"other"`, or `"unknown"` if the gate is unobservable.
+
+def _shapes_of_biases(layer):
+    """Returns shapes, without axes of length 1, of what is added."""
+    return [
+        tuple(size for size in weight.shape if size > 1)
+        for i, weight in enumerate(layer.weights)
+        # That of a batch normalization is not a bias of the layer before.
+        if i not in layer.kernels and not layer.starts[i]
+        if "beta" not in weight.path
+    ]
+
+
+def _check_activation(gate, layer, findings):
+    """Returns the activation of a gate, which must be a sigmoid."""
+    activation = findings.facts[gate] = _activation_of(layer, gate)
+    if activation in OTHER_ACTIVATIONS:
+        findings.departs(f"The {gate} gate {OTHER_ACTIVATIONS[activation]}.")
+    return activation
+
+
+def _activation_of(layer, gate):
+    """Returns `"sigmoid"`, a key of `OTHER_ACTIVATIONS`, or `"unknown"`.
+
+    It is unknown if the gate is unobservable.
     """
     kernels = layer.gates[gate]
     # Several seeds, because the few weights of one may all be positive.
@@ -108,19 +183,24 @@ def activation_of(layer: LayerUnderTest, gate: str) -> str:
     x = 0.3 * layer.x
     if gate == "channel":
         # The same for both pools, wherever they are added.
-        x = constant(x, x.max(axis=(1, 2)))
+        x = _constant(x, x.max(axis=(1, 2)))
     weights = layer.random_weights()
-    before = logits(layer.map(gate, x, weights), activation)
+    before = _logits(layer.map(gate, x, weights), activation)
     # Half of the last kernels is half of the logits.
     for count in range(1, len(kernels) + 1):
         for last in itertools.combinations(kernels, count):
             halved = layer.map(gate, x, scaled(weights, last, 0.5))
-            if same_where_known(logits(halved, activation), before / 2):
+            if _same_where_known(_logits(halved, activation), before / 2):
                 return activation
     return "other"
 
 
-def logits(values: np.ndarray, activation: str) -> np.ndarray:
+def _constant(x, values):
+    """Returns features with the same `(B, C)` at each position of `x`."""
+    return np.broadcast_to(values[:, None, None], x.shape).astype("float32")
+
+
+def _logits(values, activation):
     """Returns what the activation of a gate was applied to, NaN if lost."""
     if activation == "none":
         return values
@@ -134,22 +214,31 @@ def logits(values: np.ndarray, activation: str) -> np.ndarray:
     return np.where(lost, np.nan, result)
 
 
-def same_where_known(a: np.ndarray, b: np.ndarray) -> bool:
+def _same_where_known(a, b):
     """Returns whether arrays are equal where neither is NaN."""
     known = np.isfinite(a) & np.isfinite(b)
     return same(a[known], b[known]) if known.any() else True
 
 
-def pools_used(
-    gate: str, maps: Callable[[np.ndarray], np.ndarray], x: np.ndarray
-) -> tuple[str, ...]:
-    """Returns which of `"avg"`, `"max"` and `"other"` a gate depends on."""
-    before = maps(x)
-    return tuple(
+def _check_pools(gate, maps, x, findings):
+    """Adds what a gate pools by: both the average and the maximum."""
+    before, over = maps(x), "positions" if gate == "channel" else "channels"
+    pools = tuple(
         name
         for name, changed in _changes(gate, x).items()
         if not same(maps(changed), before)
     )
+    if pools and "other" not in pools:
+        findings.facts[f"{gate}_pool_types"] = pools
+    both = f"average and the maximum over {over}"
+    problem = {
+        (): f"does not depend on the {both}",
+        ("avg",): f"pools by the average over {over} alone",
+        ("max",): f"pools by the maximum over {over} alone",
+        ("avg", "max"): "",
+    }.get(pools, f"depends on more than the {both}")
+    if problem:
+        findings.departs(f"The {gate} gate {problem}.")
 
 
 def _changes(gate, x):
@@ -176,3 +265,106 @@ def _changes(gate, x):
         name: (flat + change).reshape(x.shape).astype("float32")
         for name, change in changes.items()
     }
+
+
+def _check_mlp(maps, layer, activation, findings):
+    """Adds whether one MLP with a ReLU is shared by both pools."""
+    x = 0.3 * layer.x
+    average, maximum = x.mean(axis=(1, 2)), x.max(axis=(1, 2))
+    # At a single position, pools such as lse return the features too.
+    position = x[:, :1, :1]
+    try:
+        maps(position)
+    except Exception:
+        position = x
+
+    def maps_at(pooled):
+        return maps(_constant(position, pooled))
+
+    def logits_at(pooled):
+        return _logits(maps_at(pooled), activation)
+
+    both = (logits_at(average) + logits_at(maximum)) / 2
+    if findings.facts.get("channel_pool_types") == ("avg", "max") and (
+        not _same_where_known(_logits(maps(x), activation), both)
+    ):
+        both = (maps_at(average) + maps_at(maximum)) / 2
+        late_sum = findings.facts["late_sum"] = (
+            _same_where_known(maps(x), both) and activation == "sigmoid"
+        )
+        findings.departs(
+            "The sigmoid is applied to each pooled branch, before the sum."
+            if late_sum
+            else "The two pooled branches do not share one MLP, whose outputs "
+            "are added before the sigmoid."
+        )
+    middle = (logits_at(maximum) + logits_at(-0.5 * maximum)) / 2
+    double = logits_at(2 * maximum)
+    if _same_where_known(logits_at(0.25 * maximum), middle):
+        findings.facts["activation"] = "linear"
+        findings.departs("There is no activation within the MLP.")
+    elif not _same_where_known(double, 2 * logits_at(maximum)):
+        findings.departs("The activation within the MLP is not a ReLU.")
+
+
+def check_spatial_gate(layer: LayerUnderTest, findings: Findings) -> None:
+    """Adds what the spatial gate computes."""
+    kernels = layer.gates["spatial"]
+    weights = layer.random_weights()
+    if not kernels:
+        return findings.departs("There is no spatial attention.")
+    activation = _check_activation("spatial", layer, findings)
+    maps = functools.partial(layer.map, "spatial", weights=weights)
+    found = maps(layer.x)
+    spread = np.nanmax(found, axis=3) - np.nanmin(found, axis=3)
+    if np.nanmax(spread) > CONSTANT:
+        count = max(weights[i].shape[-1] for i in kernels)
+        findings.departs(f"There are {count} spatial maps in place of one.")
+    if "spatial" in layer.unobservable:
+        reason = "because the channel gate is 0 at rest."
+        findings.skips(f"Pools and window of the spatial gate, {reason}")
+    else:
+        _check_pools("spatial", maps, layer.x, findings)
+        _check_window(maps, layer, findings)
+        if activation != "other":
+            _check_convolution(maps, layer, activation, findings)
+    statistics = [
+        variable.shape
+        for variable in layer.layer.variables
+        if "moving_" in variable.path
+    ]
+    normalizes = findings.facts["spatial_batch_norm"] = (1,) in statistics
+    verb = "normalizes" if normalizes else "does not normalize"
+    findings.chooses(f"The spatial gate {verb} before its sigmoid.")
+    if any(shape != (1,) for shape in statistics):
+        findings.departs("A batch normalization is outside the spatial gate.")
+    biased = findings.facts["spatial_use_bias"] = () in _shapes_of_biases(layer)
+    how_many = "a" if biased else "no"
+    findings.chooses(f"The spatial convolution has {how_many} bias.")
+
+
+def _check_window(maps, layer, findings):
+    """Adds which positions the spatial map of one position depends on."""
+    row, column = centre = np.array(layer.shape[:2]) // 2
+    x = layer.x.copy()
+    x[:, row, column] *= 2
+    changed = np.abs(maps(x) - maps(layer.x)).max(axis=(0, 3)) > 1e-5
+    windows = [np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0)]
+    height, width = size = tuple(map(len, windows))
+    if 0 in size or any(np.equal(size, layer.shape[:2])):
+        return findings.departs("The spatial map does not come from a window.")
+    findings.facts["window"] = size
+    findings.chooses(f"The spatial convolution is {height} x {width}.")
+    ends = np.array([(window[0], window[-1]) for window in windows])
+    if any(ends.sum(axis=1) != 2 * centre):
+        findings.departs("The spatial convolution is not centred.")
+    elif height == width:
+        findings.facts["kernel_size"] = height
+
+
+def _check_convolution(maps, layer, activation, findings):
+    # All channels are equal, and so are their average and their maximum.
+    x = 0.3 * np.broadcast_to(layer.x[..., :1], layer.x.shape)
+    once, other = (_logits(maps(n * x), activation) for n in (1, -2))
+    if not _same_where_known(other, -2 * once):
+        findings.departs("The spatial gate is not one convolution.")

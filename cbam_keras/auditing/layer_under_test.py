@@ -96,7 +96,7 @@ class LayerUnderTest:
             values.append(value.astype("float32"))
         return values
 
-    def call(self, x, weights=None, training=False):
+    def call(self, x, weights, training=False):
         """Returns the output tensor, given weights as tensors or arrays."""
         # As batch normalization has them before training.
         statistics = {"moving_mean": ops.zeros, "moving_variance": ops.ones}
@@ -105,19 +105,17 @@ class LayerUnderTest:
             for variable in self.layer.variables
             if variable.name in statistics
         ]
-        if weights is not None:
-            state += zip(self.weights, weights, strict=True)
+        state += zip(self.weights, weights, strict=True)
         with keras.StatelessScope(state_mapping=state):
             return self.layer(x, training=training)
 
-    def output(self, x, weights=None, training=False):
+    def output(self, x, weights, training=False):
         """Returns the output as a float32 array `(B, H, W, C)`."""
         return self.to_array(self.call(self.to_tensor(x), weights, training))
 
-    def factors(self, x, weights, training=False):
+    def factors(self, x, weights):
         """Returns what the input is multiplied by, `(B, H, W, C)`."""
-        y = self.output(x, weights, training).astype("float64")
-        return (y - self.residual * x) / x
+        return (self.output(x, weights).astype("float64") / x) - self.residual
 
     def map(self, gate, x, weights):
         """Returns the map of a gate, `(B, H, W, C)`, NaN where unknown.
@@ -162,9 +160,6 @@ class LayerUnderTest:
 def _constant_start(weight):
     """Returns the initial value of a weight if it is constant, or `None`."""
     values = ops.convert_to_numpy(ops.cast(weight, "float32"))
-    if "gamma" in weight.path:
-        # That of a layer in use is not constant any more.
-        return 1.0
     return float(values.flat[0]) if values.size and not np.ptp(values) else None
 
 
@@ -203,11 +198,8 @@ def same(a, b):
 def factory_for(layer: Any) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
     if isinstance(layer, keras.layers.Layer):
-        return LayerFactory(
-            lambda channels, **changes: copy_of(layer, **changes),
-            arguments_of(layer),
-            layer,
-        )
+        make = functools.partial(_copy_for, layer)
+        return LayerFactory(make, arguments_of(layer), layer)
     signature = _signature(layer) if callable(layer) else None
     # A class that needs no argument finds the channels when it is built.
     without_channels = inspect.isclass(layer) and _binds(signature)
@@ -219,7 +211,7 @@ def factory_for(layer: Any) -> LayerFactory:
             f"one. Received: layer={layer!r}"
         )
 
-    def make(channels, **changes):
+    def make_by_call(channels, **changes):
         arguments = () if without_channels else (channels,)
         try:
             result = layer(*arguments, **changes)
@@ -234,15 +226,18 @@ def factory_for(layer: Any) -> LayerFactory:
             )
         return result
 
-    return LayerFactory(make, _defaults(signature))
+    return LayerFactory(make_by_call, _defaults(signature))
+
+
+def _copy_for(layer, channels, **changes):
+    return copy_of(layer, **changes)
 
 
 def _model_of(function, channels, arguments):
     """Returns a model of a function of a tensor, `None` if it is not one."""
-    for size in ((None, None), SIZE):
-        inputs = keras.Input((*size, channels))
-        with contextlib.suppress(Exception):
-            return keras.Model(inputs, function(inputs, **arguments))
+    inputs = keras.Input((None, None, channels))
+    with contextlib.suppress(Exception):
+        return keras.Model(inputs, function(inputs, **arguments))
     return None
 
 
@@ -263,19 +258,17 @@ def arguments_of(layer: keras.layers.Layer) -> dict[str, Any]:
     except Exception:
         # Reported by the check of the configuration.
         return {}
-    signature = _signature(type(layer))
-    # What Keras records by itself lacks arguments that were not given.
-    defaults = _defaults(signature) if _recorded_by_keras(layer) else {}
-    return defaults | {
-        name: config[name] for name in signature.parameters if name in config
-    }
+    names = _signature(type(layer)).parameters
+    return {name: config[name] for name in names if name in config}
 
 
 def missing_arguments(layer: keras.layers.Layer) -> list[str]:
     """Returns the constructor's arguments that `get_config` leaves out."""
-    if isinstance(layer, keras.Model) or _recorded_by_keras(layer):
-        return []
     config = layer.get_config()
+    # What Keras records by itself lacks arguments that were not given.
+    recorded = type(layer).get_config is keras.layers.Layer.get_config
+    if isinstance(layer, keras.Model) or recorded:
+        return []
     return [
         name
         for name, parameter in _signature(type(layer)).parameters.items()
@@ -297,12 +290,8 @@ def widths(channels: int, ratio: float) -> dict[str, int]:
     return {
         "truncated": max(1, int(quotient)),
         "rounded": max(1, int(quotient + 0.5)),
-        "rounded up": max(1, -int(-quotient // 1)),
+        "rounded up": max(1, math.ceil(quotient)),
     }
-
-
-def _recorded_by_keras(layer):
-    return type(layer).get_config is keras.layers.Layer.get_config
 
 
 def _signature(layer):

@@ -1,13 +1,11 @@
 """`audit`: checks anybody's CBAM layer against the paper."""
 
-import inspect
 from typing import Any
 
 import keras
 
 from cbam_keras import _inspection
-from cbam_keras.auditing import contract, formula
-from cbam_keras.auditing.gates import find_gates
+from cbam_keras.auditing import contract, formula, gates
 from cbam_keras.auditing.layer_under_test import (
     SIZE,
     LayerFactory,
@@ -56,41 +54,48 @@ def audit(layer: Any) -> Audit:
     """
     findings = Findings()
     with _inspection.same_randomness(), _inspection.dtype_policy("float32"):
-        variant = _check(factory_for(layer), findings)
-    name = repr(layer)
+        _check(factory_for(layer), findings)
+    name = getattr(layer, "__name__", repr(layer))
     if isinstance(layer, keras.layers.Layer):
         name = f'{type(layer).__name__} layer "{layer.name}"'
-    elif inspect.isclass(layer) or inspect.isfunction(layer):
-        name = layer.__name__
-    departures, choices, unchecked = map(tuple, findings.sentences.values())
-    return Audit(name, departures, choices, unchecked, variant)
+    return Audit(
+        name,
+        tuple(findings.departures),
+        tuple(findings.choices),
+        tuple(findings.unchecked),
+        findings.facts.get("variant"),
+    )
 
 
-def _check(factory: LayerFactory, findings: Findings) -> str | None:
-    """Runs all checks and returns the variant."""
+def _check(factory: LayerFactory, findings: Findings) -> None:
     if factory.instance is not None:
-        with findings.errors_as("not_copied"):
+        with findings.errors_as("`from_config(get_config())` fails"):
             copy_of(factory.instance)
-        if findings.sentences["departure"]:
-            findings.add("all")
-            return None
+        if findings.departures:
+            return findings.skips(
+                "All else. Give `audit` a function `f(channels)`."
+            )
     layer, output = _first_that_runs(factory)
     if output.shape != layer.x.shape:
-        shapes = {"output": output.shape[1:], "input": layer.x.shape[1:]}
-        findings.add("other_shape", **shapes)
-        return None
+        shapes = f"{output.shape[1:]} in place of {layer.x.shape[1:]}"
+        return findings.departs(f"The output has the shape {shapes}.")
     if not layer.kernels:
-        findings.add("no_kernels")
-        return None
+        return findings.departs(
+            "The layer has no trainable kernels after its first call: its "
+            "gates are missing or created in every call."
+        )
     if layer.shape[:2] != SIZE:
-        findings.add("fixed_size", shape=layer.shape, size=SIZE)
-    find_gates(layer)
+        findings.departs(
+            f"The layer fails for features of {SIZE[0]} x {SIZE[1]}, not for "
+            f"{layer.shape[0]} x {layer.shape[1]}: its pools or shapes are of "
+            "a fixed size."
+        )
     for check in (
-        formula.check_channel_gate,
-        formula.check_spatial_gate,
+        gates.find_gates,
+        gates.check_channel_gate,
+        gates.check_spatial_gate,
         formula.check_scale,
         formula.check_outputs,
-        contract.check_configuration,
         contract.check_arguments,
         contract.check_saving,
         contract.check_mixed_precision,
@@ -99,7 +104,6 @@ def _check(factory: LayerFactory, findings: Findings) -> str | None:
         contract.check_gradients,
     ):
         check(layer, findings)
-    return findings.facts.get("variant")
 
 
 def _first_that_runs(factory):
@@ -108,7 +112,7 @@ def _first_that_runs(factory):
     for shape in _shapes(factory):
         try:
             layer = LayerUnderTest(factory.make(shape[-1]), shape, factory)
-            return layer, layer.output(layer.x)
+            return layer, layer.output(layer.x, layer.random_weights())
         except Exception as error:
             if "callable must return" in str(error):
                 raise
@@ -139,7 +143,6 @@ def _shapes(factory):
             first = getattr(layer, "data_format", None) == "channels_first"
             channels = [shape.pop(1 if first else -1)]
             sizes[:0] = [] if None in shape[1:] else [tuple(shape[1:])]
-    channels = list(dict.fromkeys(channels))
     return [(*SIZE, count) for count in channels] + [
         (*size, count) for size in sizes for count in channels[:2]
     ]

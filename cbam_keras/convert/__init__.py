@@ -3,7 +3,6 @@
 - `loading`: `load_torch_weights`.
 - `names`: how the authors, torchvision and timm name weights.
 - `matching`: which weight belongs to which variable.
-- `hints`: advice on weights that do not fit.
 - `torch_files`: reading checkpoints without executing them.
 - `legacy`: the older format, without PyTorch.
 """

@@ -1,15 +1,16 @@
 """Loading PyTorch checkpoints into our networks and layers."""
 
+import collections
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert.hints import hints
 from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan, make_plan
 from cbam_keras.convert.names import source_of
 from cbam_keras.convert.torch_files import described, read, to_numpy
@@ -53,22 +54,17 @@ class Report:
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
     def __str__(self) -> str:
-        loaded = [f'"{name}"' for name in self.loaded]
-        return f"{_counted('Loaded', loaded)} {self.problems()}"
-
-    def problems(self) -> str:
-        """Returns what was not loaded, as text."""
         shapes = [
             f'"{name}" (expected {expected}, received {received})'
             for name, expected, received in self.mismatched
         ]
-        return " ".join(
-            (
-                _counted("Missing", [f'"{name}"' for name in self.missing]),
-                _counted("Unused", [f'"{name}"' for name in self.unused]),
-                _counted("Of another shape", shapes),
-            )
-        )
+        lists = {
+            "Loaded": map(_checks.quoted, self.loaded),
+            "Missing": map(_checks.quoted, self.missing),
+            "Unused": map(_checks.quoted, self.unused),
+            "Of another shape": shapes,
+        }
+        return " ".join(_counted(x, list(lists[x])) for x in lists)
 
 
 def load_torch_weights(
@@ -88,9 +84,8 @@ def load_torch_weights(
     timm's module.
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. The names
-    show which implementation the attention comes from, and so in which order
-    it stacks its pooled maps. Everything is checked before the first weight
-    is assigned: after an error, the model is unchanged.
+    show whose attention it is, and so the order of the pooled maps. After an
+    error, the model is unchanged.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer.
@@ -113,7 +108,8 @@ def load_torch_weights(
         ValueError: If weights do not match, or none does; if the file does
             not exist, is damaged, or contains anything but tensors and plain
             values; or if layers have no known counterpart in PyTorch.
-        TypeError: If an argument has the wrong type.
+        TypeError: If `model_or_layer` is another layer, or `source` neither
+            a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not
             installed.
 
@@ -129,9 +125,15 @@ def load_torch_weights(
         (32, 2)
     """
     _checks.boolean("strict", strict)
-    _check_target(model_or_layer)
+    target = model_or_layer
+    if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
+        raise TypeError(
+            "`model_or_layer` must be a network of cbam_keras.models, or a "
+            "CBAM, ChannelAttention, SpatialAttention or SqueezeExcite layer. "
+            f"Received: {target!r}"
+        )
     tensors = read(source)
-    target, input_shape = model_or_layer, None
+    input_shape = None
     if not isinstance(target, keras.Model) and not target.built:
         # A copy, so that the layer stays unbuilt if the weights do not fit.
         input_shape = _input_shape(target, tensors)
@@ -139,13 +141,20 @@ def load_torch_weights(
         target.build(input_shape)
     plan = make_plan(target, tensors)
     if plan.unknown and (strict or not plan.known):
-        raise ValueError(_unknown(target, plan))
+        raise ValueError(
+            f"All layers with weights in {_described(target)} must have known "
+            "counterparts in PyTorch: those of the networks of "
+            "cbam_keras.models and of their blocks do. "
+            f"{_counted('Unknown', list(map(_checks.quoted, plan.unknown)))} "
+            "Load the weights before adding your own layers, or into one "
+            "layer or model: load_torch_weights(model.get_layer(name), ...)."
+        )
     report = _compare(plan, tensors)
     if not report.loaded or (strict and not _complete(plan, report)):
         raise ValueError(
-            f"The checkpoint does not fit {_described(target)}. "
-            f"{report.problems()} Received: {described(source)}."
-            + "".join(f" {hint}" for hint in hints(target, plan, tensors))
+            f"The checkpoint does not fit {_described(target)}. {report} "
+            f"Received: {described(source)}."
+            + "".join(f" {hint}" for hint in _hints(plan, tensors))
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
     for difference in _differences(target, plan):
@@ -159,52 +168,27 @@ def load_torch_weights(
     return report
 
 
-def _check_target(target: Any) -> None:
-    if not isinstance(target, keras.layers.Layer):
-        raise TypeError(
-            "`model_or_layer` must be a Keras model or layer. Received: "
-            f"model_or_layer of type {type(target).__name__}"
-        )
-    if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
-        raise ValueError(
-            "`model_or_layer` must be a residual network of "
-            "cbam_keras.models, or a CBAM, ChannelAttention, "
-            "SpatialAttention or SqueezeExcite layer. Received: "
-            f"{_described(target)}"
-        )
-
-
 def _input_shape(
     layer: keras.layers.Layer, tensors: Mapping[str, Any]
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
-    where = f"{_described(layer)} is not built, and"
-    if isinstance(layer, SpatialAttention):
-        shape = ", ".join(str(size) for size in _shape(layer, "C"))
-        raise ValueError(
-            f"{where} its weights do not show the number of channels C. "
-            f"Build it first: layer.build(({shape}))"
-        )
-    source = source_of(tensors)
-    if source is not None:
+    source, channels = source_of(tensors), None
+    if source is not None and not isinstance(layer, SpatialAttention):
         kernel = source.mlp["squeeze_kernel"]
-        for name in (source.channel + kernel, kernel):
-            if name in tensors and np.ndim(tensors[name]) > 1:
-                return _shape(layer, int(np.shape(tensors[name])[1]))
-    names = _checks.first_few([f'"{name}"' for name in tensors])
-    raise ValueError(
-        f"{where} the source has none of the names that show the number of "
-        'channels: "ChannelGate.mlp.1.weight" or "mlp.1.weight", '
-        '"channel.fc1.weight" or "fc1.weight". Received: the names '
-        f"{names}. To load one module of a network, pass its entries without "
-        'their prefix, such as "layer1.0.cbam.".'
-    )
-
-
-def _shape(layer: keras.layers.Layer, channels: Any) -> tuple:
+        for name in (kernel, source.channel + kernel):
+            channels = np.shape(tensors.get(name, ()))[1:2] or channels
+    if channels is None:
+        raise ValueError(
+            f"{_described(layer)} is not built, and the weights do not show "
+            'the number of channels by a name such as "mlp.1.weight" or '
+            '"channel.fc1.weight". Build it first, layer.build(shape). To '
+            "load one module of a network, pass its entries without their "
+            'prefix, such as "layer1.0.cbam.". Received: the names '
+            f"{_checks.first_few([_checks.quoted(name) for name in tensors])}"
+        )
     if layer.data_format == "channels_first":
-        return (None, channels, None, None)
-    return (None, None, None, channels)
+        return (None, *channels, None, None)
+    return (None, None, None, *channels)
 
 
 def _compare(plan: Plan, tensors: Mapping[str, Any]) -> Report:
@@ -234,79 +218,84 @@ def _complete(plan: Plan, report: Report) -> bool:
     return not (report.missing or report.mismatched or unused)
 
 
-def _unknown(target: keras.layers.Layer, plan: Plan) -> str:
-    unknown = _counted("Unknown", [f'"{name}"' for name in plan.unknown])
-    inner = [
-        layer.name
-        for layer in getattr(target, "layers", [])
-        if isinstance(layer, keras.Model) and layer.name in plan.unknown
-    ]
-    if inner:
-        return (
-            f"{_described(target)} must be the network itself, whose layers "
-            "have known counterparts in PyTorch. Received: one with the model "
-            f'"{inner[0]}" in it. Load into that: '
-            f'load_torch_weights(model.get_layer("{inner[0]}"), ...).'
-        )
-    return (
-        f"All layers with weights in {_described(target)} must have known "
-        "counterparts in PyTorch: those of the residual networks of "
-        f"cbam_keras.models and of their blocks do. {unknown} Load "
-        "the weights before adding your own layers, or into one attention "
-        "layer: load_torch_weights(model.get_layer(name), ...)."
-    )
-
-
 def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
     """Yields differences in what is computed that weights do not show."""
+    differ = "the weights fit, the predictions will differ"
     subsampled = [
-        layer.name
+        layer.name.removesuffix("_subsample")
         for layer in getattr(target, "layers", [])
         if layer.name.endswith("_conv1_subsample")
     ]
     if subsampled:
         yield (
-            f'{_described(target)} has strides in 1x1 convolutions ("'
-            f'{subsampled[0].removesuffix("_subsample")}"), and all known '
-            "PyTorch checkpoints of such networks in the 3x3 ones: the "
-            "weights fit, the predictions will differ. Build it with "
+            f"{_described(target)} has strides in 1x1 convolutions "
+            f'("{subsampled[0]}"), and all known PyTorch checkpoints of such '
+            f"networks in the 3x3 ones: {differ}. Build it with "
             'downsample_in="3x3".'
         )
-    if plan.source is None:
-        return
-    for layer in plan.attention if isinstance(target, keras.Model) else ():
+    for layer in plan.attention if plan.source else ():
         gate = getattr(layer, "channel_attention", layer)
-        pools = plan.source.pools
-        if (
-            pools is not None
-            and isinstance(gate, ChannelAttention)
-            and set(gate.pool_types) != set(pools)
-        ):
-            yield (
-                f"{_described(layer)} pools channels by {gate.pool_types}, "
-                f"and by its names the source was trained with {pools}: the "
-                "weights fit, the predictions will differ. "
-                f"Build the model with attention={plan.source.argument}."
-            )
-            break
-    for layer in plan.attention:
         settings = {
             name: getattr(layer, name)
             for name, value in COMPUTED.items()
             if getattr(layer, name, value) != value
         }
+        # The names of a gate alone do not imply the pools.
+        pools = plan.source.pools if layer is not target else None
+        if isinstance(gate, ChannelAttention) and pools:
+            if set(gate.pool_types) != set(pools):
+                settings["pool_types"] = gate.pool_types
         if settings:
             listed = ", ".join(
                 f"{name}={getattr(value, '__name__', value)!r}"
                 for name, value in settings.items()
             )
             yield (
-                f"{_described(layer)} has {listed}, which no known PyTorch "
-                "checkpoint was trained with: the weights fit, the "
-                "predictions will differ. Build it without "
-                "(in `insert_attention`: identity=False)."
+                f"{_described(layer)} has {listed}, unlike that of the "
+                f"checkpoint: {differ}. Build it with "
+                f"attention={plan.source.attention} (in `insert_attention`: "
+                "identity=False)."
             )
             return
+
+
+def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:
+    """Yields sentences on how to build what the weights are for."""
+    ours = {slot.name: slot.shape for slot in plan.slots}
+    theirs = {name: np.shape(value) for name, value in tensors.items()}
+    if (found := _depths(theirs)) != (expected := _depths(ours)):
+        yield f"The source has stages of {found} blocks, the model {expected}."
+        return
+    if plan.source is None:
+        if plan.attention:
+            yield (
+                "The source has no attention weights: build the model with "
+                "attention=None and call `insert_attention` afterwards."
+            )
+    elif any(
+        re.search(r"(^|\.)(se|cbam)\.|attention|Gate", name)
+        for name in ours.keys() ^ theirs.keys()
+    ):
+        yield (
+            "The source has another attention than the model: build it with "
+            f"attention={plan.source.attention}."
+        )
+    classes, expected_classes = (
+        shapes.get("fc.weight", ())[:1] for shapes in (theirs, ours)
+    )
+    if classes and expected_classes and classes != expected_classes:
+        yield (
+            f"The source has {classes[0]} classes: build the model with "
+            f"classes={classes[0]}, or leave the classifier out with "
+            "include_top=False or as it is with strict=False."
+        )
+
+
+def _depths(names: Iterable[str]) -> list[int]:
+    """Returns the number of blocks in each stage of a residual network."""
+    found = (re.match(r"layer(\d+)\.\d+\.", name) for name in names)
+    blocks = sorted({match[0]: match[1] for match in found if match}.items())
+    return list(collections.Counter(stage for _, stage in blocks).values())
 
 
 def _described(target: keras.layers.Layer) -> str:

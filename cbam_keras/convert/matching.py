@@ -184,7 +184,6 @@ def _slots(
 def _or_default(
     source: Attention | None, layer: keras.layers.Layer
 ) -> Attention:
-    """Returns the implementation whose names a layer is looked up by."""
     if source is SQUEEZE_EXCITE and not isinstance(layer, ChannelAttention):
         return TIMM
     default = SQUEEZE_EXCITE if isinstance(layer, SqueezeExcite) else AUTHORS
@@ -200,7 +199,7 @@ def _in_block(
         gates = [layer.channel_attention, layer.spatial_attention]
     for gate in gates:
         if isinstance(gate, ChannelAttention):
-            yield from _channel(gate, source, prefix + source.channel)
+            yield from _variables(gate, source.mlp, prefix + source.channel)
         else:
             yield from _spatial(gate, source, prefix + source.spatial)
 
@@ -217,14 +216,8 @@ def _alone(
         return iter(slots)
     # The state dict of the gate itself.
     if isinstance(layer, ChannelAttention):
-        return _channel(layer, source, "")
+        return _variables(layer, source.mlp, "")
     return _spatial(layer, source, "")
-
-
-def _channel(
-    gate: ChannelAttention, source: Attention, prefix: str
-) -> Iterator[Slot]:
-    return _variables(gate, source.mlp, prefix)
 
 
 def _spatial(

@@ -53,13 +53,12 @@ class Attention:
 
     # Matches a name that only this implementation has.
     mark: str
-    # The module in a block, and the gates in the module.
+    # The module in a block, the gates in the module, and the variables of the
+    # channel gate and layers of the spatial one.
     module: str
     channel: str
     spatial: str
-    # The variables of the channel gate.
     mlp: Mapping[str, str]
-    # The layers of the spatial gate.
     convolution: str
     batch_norm: str
     # The order of the stacked maps, which the kernel depends on.
@@ -67,8 +66,7 @@ class Attention:
     # The pools of the channel gates, where the names imply them.
     pools: tuple[str, ...] | None
     # What to build for its weights.
-    layer: str
-    argument: str
+    attention: str
 
 
 AUTHORS = Attention(
@@ -86,8 +84,7 @@ AUTHORS = Attention(
     batch_norm="spatial.bn",
     maps=("max", "avg"),
     pools=None,
-    layer='CBAM(**VARIANTS["official"])',
-    argument='functools.partial(CBAM, **VARIANTS["official"])',
+    attention='functools.partial(CBAM, **VARIANTS["official"])',
 )
 
 TIMM = Attention(
@@ -105,8 +102,7 @@ TIMM = Attention(
     batch_norm="conv.bn",
     maps=("avg", "max"),
     pools=("avg", "max"),
-    layer='CBAM(**VARIANTS["timm"])',
-    argument='functools.partial(CBAM, **VARIANTS["timm"])',
+    attention='functools.partial(CBAM, **VARIANTS["timm"])',
 )
 
 # Squeeze-and-excitation of timm has the names of its channel gate.
@@ -115,17 +111,14 @@ SQUEEZE_EXCITE = dataclasses.replace(
     mark=r"(\.|^)fc1\.weight$",
     channel="",
     pools=("avg",),
-    layer="SqueezeExcite()",
-    argument='"se"',
+    attention='"se"',
 )
-
-# The order matters: the mark of the last matches names of the one before it.
-SOURCES = (AUTHORS, TIMM, SQUEEZE_EXCITE)
 
 
 def source_of(names: Collection[str]) -> Attention | None:
     """Returns the implementation of the attention among some names."""
-    for source in SOURCES:
+    # In this order: the last mark matches names of the one before it.
+    for source in (AUTHORS, TIMM, SQUEEZE_EXCITE):
         if any(re.search(source.mark, name) for name in names):
             return source
     return None

@@ -1,12 +1,9 @@
-"""Counts parameters and MACs of the paper's networks.
-
-Tables show them beside the numbers that the paper prints.
-"""
+"""The paper's tables with what our networks count."""
 
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from cbam_keras import _checks, _terminal, profiling
 from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
@@ -51,11 +48,11 @@ class PaperTables(tuple[TableRow, ...]):
     """Rows of the tables: a tuple of `TableRow` that prints as tables."""
 
     def __str__(self) -> str:
-        return "\n\n".join(self._rendered(markdown=False))
+        return self._rendered(markdown=False)
 
     def markdown(self) -> str:
         """Returns the tables in Markdown."""
-        return "\n\n".join(self._rendered(markdown=True))
+        return self._rendered(markdown=True)
 
     def json(self) -> str:
         """Returns the rows as a JSON list with one object per row."""
@@ -79,14 +76,16 @@ class PaperTables(tuple[TableRow, ...]):
             indent=1,
         )
 
-    def _rendered(self, markdown: bool) -> Iterator[str]:
-        bold = "**" if markdown else ""
+    def _rendered(self, markdown):
+        parts, bold = [], "**" if markdown else ""
         for table, title in TITLES.items():
             rows = [row for row in self if table in row.preset.tables]
             if rows:
-                body = _render(rows, printed=table > 3, markdown=markdown)
-                yield f"{bold}{title}{bold}\n\n{body}"
-        yield self._summary()
+                parts.append(f"{bold}{title}{bold}")
+                parts.append(
+                    _render(rows, printed=table > 3, markdown=markdown)
+                )
+        return "\n\n".join([*parts, self._summary()])
 
     def _summary(self) -> str:
         differ = [row.preset.name for row in self if row.equal is False]
@@ -107,10 +106,9 @@ def paper_tables(
 ) -> PaperTables:
     """Builds the networks of the paper's tables and profiles them.
 
-    The command `cbam-keras table` calls this function. Each network is built
-    by `presets.build_preset` (the authors' variant of CBAM, the stride of
-    bottlenecks in the first 1x1 convolution, 1000 classes, images of
-    224 x 224).
+    Each network is built by `presets.build_preset` (the authors' variant of
+    CBAM, the stride of bottlenecks in the first 1x1 convolution, 1000 classes,
+    images of 224 x 224).
 
     Args:
         names: Sequence of keys of `presets.PRESETS` or `presets.ABLATIONS`.
@@ -150,18 +148,16 @@ def paper_tables(
 
 
 def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
-    lines = [_cells(row) for row in rows]
-    columns = {
-        heading: "left" if heading in ("network", "attention") else "right"
-        for heading in lines[0]
-        if any(line[heading] for line in lines)
-        and (printed or not heading.startswith("printed"))
-    }
-    cells = [[line[heading] for heading in columns] for line in lines]
-    return _terminal.render(columns, [cells], markdown=markdown)
+    lines = [_cells(row, printed) for row in rows]
+    # Tables without errors have no column of them.
+    columns = [x for x in lines[0] if any(line[x] for line in lines)]
+    cells = [[line[column] for column in columns] for line in lines]
+    left = ("network", "attention")
+    sides = {x: "left" if x in left else "right" for x in columns}
+    return _terminal.render(sides, [cells], markdown=markdown)
 
 
-def _cells(row: TableRow) -> dict[str, str]:
+def _cells(row: TableRow, printed: bool) -> dict[str, str]:
     preset = row.preset
     errors = [preset.top1_error, preset.top5_error]
     shown = ["-" if error is None else f"{error:.2f}" for error in errors]
@@ -169,8 +165,8 @@ def _cells(row: TableRow) -> dict[str, str]:
         "network": preset.network,
         "attention": preset.attention or "none",
         "parameters (M)": f"{row.parameters / 1e6:.2f}",
-        "printed": f"{preset.parameters or 0:.2f}",
+        "printed": f"{preset.parameters:.2f}" if printed else "",
         "GMACs": f"{row.macs / 1e9:.3f}",
-        "printed ": f"{preset.macs or 0:.3f}",
+        "printed ": f"{preset.macs:.3f}" if printed else "",
         "reported error (%)": "" if errors[0] is None else " / ".join(shown),
     }

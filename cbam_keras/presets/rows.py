@@ -1,9 +1,4 @@
-"""The networks of the paper's tables as data, with the printed numbers.
-
-`PRESETS` holds the 30 rows of Tables 4 and 5 (ImageNet), `ABLATIONS` the rows
-of Tables 1 to 3 (choices within the module, on ResNet50), both by name;
-`build_preset` builds any of them.
-"""
+"""The rows of the paper's tables by name, and their networks."""
 
 import dataclasses
 import functools
@@ -15,7 +10,7 @@ from cbam_keras import _checks, models
 from cbam_keras.layers import ATTENTION, VARIANTS
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
     """One row of the paper's tables: a network and its printed numbers.
 
@@ -25,10 +20,9 @@ class Preset:
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
-        network: String, the network as printed in the table, e.g.
-            `"ResNeXt50 (32x4d)"`.
-        attention: String, its attention as printed in the table: `""`,
-            `"SE"`, `"CBAM"`, or the variant of an ablation.
+        network: String, the network as printed, e.g. `"ResNeXt50 (32x4d)"`.
+        attention: String, its attention as printed: `""`, `"SE"`, `"CBAM"`,
+            or the variant of an ablation.
         tables: Tuple of integers, the numbers of the tables with this row.
         parameters: Number, the printed parameters in millions (trainable,
             1000 classes), or `None` for rows that only Tables 1 to 3 have.
@@ -46,10 +40,10 @@ class Preset:
     network: str
     attention: str
     tables: tuple[int, ...]
-    parameters: float | None
-    macs: float | None
-    top1_error: float | None
-    top5_error: float | None
+    parameters: float | None = None
+    macs: float | None = None
+    top1_error: float | None = None
+    top5_error: float | None = None
     builder: str
     # Dictionaries have no hash.
     options: dict[str, Any] = dataclasses.field(hash=False)
@@ -57,8 +51,7 @@ class Preset:
     layer_options: dict[str, Any] = dataclasses.field(hash=False)
 
 
-# Tables 4 and 5: network as printed, whose first word is the builder, and the
-# arguments of the builder.
+# Tables 4 and 5: network as printed, from its builder, and its arguments.
 _NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18": ("ResNet18", {}),
     "resnet34": ("ResNet34", {}),
@@ -72,38 +65,19 @@ _NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "mobilenet-0.7": ("MobileNet (alpha 0.7)", {"alpha": 0.7}),
 }
 
-# The printed parameters in millions and multiply-accumulates in 1e9.
+# The printed parameters in millions and multiply-accumulates in 1e9: without
+# attention, with SE and with CBAM.
 _PRINTED = """
-resnet18                11.69  1.814
-resnet18-se             11.78  1.814
-resnet18-cbam           11.78  1.815
-resnet34                21.80  3.664
-resnet34-se             21.96  3.664
-resnet34-cbam           21.96  3.665
-resnet50                25.56  3.858
-resnet50-se             28.09  3.860
-resnet50-cbam           28.09  3.864
-resnet101               44.55  7.570
-resnet101-se            49.33  7.575
-resnet101-cbam          49.33  7.581
-wideresnet18-1.5        25.88  3.866
-wideresnet18-1.5-se     26.07  3.867
-wideresnet18-1.5-cbam   26.08  3.868
-wideresnet18-2.0        45.62  6.696
-wideresnet18-2.0-se     45.97  6.696
-wideresnet18-2.0-cbam   45.97  6.697
-resnext50               25.03  3.768
-resnext50-se            27.56  3.771
-resnext50-cbam          27.56  3.774
-resnext101              44.18  7.508
-resnext101-se           48.96  7.512
-resnext101-cbam         48.96  7.519
-mobilenet                4.23  0.569
-mobilenet-se             5.07  0.570
-mobilenet-cbam           5.07  0.576
-mobilenet-0.7            2.30  0.283
-mobilenet-0.7-se         2.71  0.283
-mobilenet-0.7-cbam       2.71  0.289
+resnet18          11.69 1.814  11.78 1.814  11.78 1.815
+resnet34          21.80 3.664  21.96 3.664  21.96 3.665
+resnet50          25.56 3.858  28.09 3.860  28.09 3.864
+resnet101         44.55 7.570  49.33 7.575  49.33 7.581
+wideresnet18-1.5  25.88 3.866  26.07 3.867  26.08 3.868
+wideresnet18-2.0  45.62 6.696  45.97 6.696  45.97 6.697
+resnext50         25.03 3.768  27.56 3.771  27.56 3.774
+resnext101        44.18 7.508  48.96 7.512  48.96 7.519
+mobilenet          4.23 0.569   5.07 0.570   5.07 0.576
+mobilenet-0.7      2.30 0.283   2.71 0.283   2.71 0.289
 """
 
 # Attention of these: ending of the name, printed name, layer, arguments of the
@@ -126,17 +100,18 @@ _ERRORS: dict[str, tuple[float, float | None]] = {
     "resnet101-cbam": (21.51, None),
 }
 
-# The other rows of Tables 1 to 3, all of a ResNet50: table, attention as
-# printed, top-1 and top-5 error; then the layer and its arguments.
-_CHOICES: dict[str, tuple[int, str, float, float]] = {
-    "channel-max": (1, "channel (max)", 23.20, 6.83),
-    "channel-avg-max": (1, "channel (avg & max)", 22.80, 6.52),
-    "spatial-conv-3": (2, "channel + spatial (1x1 conv, k=3)", 22.96, 6.64),
-    "spatial-conv-7": (2, "channel + spatial (1x1 conv, k=7)", 22.90, 6.47),
-    "spatial-avg-max-3": (2, "channel + spatial (avg & max, k=3)", 22.68, 6.41),
-    "spatial-first": (3, "spatial + channel", 22.78, 6.42),
-    "parallel": (3, "channel & spatial in parallel", 22.95, 6.59),
-}
+# The other rows of Tables 1 to 3, all of a ResNet50: table, top-1 and top-5
+# error, attention as printed; then the arguments of the layer, whose spatial
+# gate is that of the authors' variant.
+_CHOICES = """
+channel-max        1  23.20 6.83  channel (max)
+channel-avg-max    1  22.80 6.52  channel (avg & max)
+spatial-conv-3     2  22.96 6.64  channel + spatial (1x1 conv, k=3)
+spatial-conv-7     2  22.90 6.47  channel + spatial (1x1 conv, k=7)
+spatial-avg-max-3  2  22.68 6.41  channel + spatial (avg & max, k=3)
+spatial-first      3  22.78 6.42  spatial + channel
+parallel           3  22.95 6.59  channel & spatial in parallel
+"""
 _CHOSEN: dict[str, dict[str, Any]] = {
     "channel-max": {"pool_types": ("max",)},
     "channel-avg-max": {},
@@ -154,8 +129,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     Its bottlenecks have the stride in the first 1x1 convolution, which is
     what the printed FLOPs count. For checkpoints of the authors' released
     code or of torchvision pass `downsample_in="3x3"`: they load either way,
-    but predict worse without it. Networks without bottlenecks (ResNet18 and
-    34, WideResNet18, MobileNet) have no such stride.
+    but predict worse without it.
 
     Args:
         name: String, a key of `PRESETS` or `ABLATIONS`, e.g.
@@ -196,43 +170,42 @@ def build_preset(name: str, **options: Any) -> keras.Model:
 def _tables_4_and_5():
     """Yields the rows of Tables 4 and 5."""
     for line in _PRINTED.strip().splitlines():
-        name, parameters, macs = line.split()
-        top1_error, top5_error = _ERRORS.get(name, (None, None))
-        key = name.removesuffix("-cbam").removesuffix("-se")
+        key, *numbers = line.split()
         network, options = _NETWORKS[key]
-        attention, layer, layer_options = _ATTENTIONS[name.removeprefix(key)]
-        table = 5 if network.startswith("MobileNet") else 4
-        yield Preset(
-            name=name,
-            network=network,
-            attention=attention,
-            tables=(*_REPEATED.get(name, ()), table),
-            parameters=float(parameters),
-            macs=float(macs),
-            top1_error=top1_error,
-            top5_error=top5_error,
-            builder=network.split()[0],
-            options=dict(options),
-            layer=layer,
-            layer_options=dict(layer_options),
-        )
+        for index, ending in enumerate(_ATTENTIONS):
+            name = key + ending
+            attention, layer, layer_options = _ATTENTIONS[ending]
+            table = 5 if network.startswith("MobileNet") else 4
+            top1_error, top5_error = _ERRORS.get(name, (None, None))
+            yield Preset(
+                name=name,
+                network=network,
+                attention=attention,
+                tables=(*_REPEATED.get(name, ()), table),
+                parameters=float(numbers[2 * index]),
+                macs=float(numbers[2 * index + 1]),
+                top1_error=top1_error,
+                top5_error=top5_error,
+                builder=network.split()[0],
+                options=dict(options),
+                layer=layer,
+                layer_options=dict(layer_options),
+            )
 
 
 def _tables_1_to_3():
     """Yields the rows that only Tables 1 to 3 have."""
-    for ending, (table, attention, top1, top5) in _CHOICES.items():
-        layer = "channel" if table == 1 else "cbam"
-        # Spatial gates are those of the authors' variant.
+    for line in _CHOICES.strip().splitlines():
+        ending, table, top1, top5, attention = line.split(maxsplit=4)
+        layer = "channel" if table == "1" else "cbam"
         variant = VARIANTS["official"] if layer == "cbam" else {}
         yield Preset(
             name=f"resnet50-{ending}",
             network="ResNet50",
             attention=attention,
-            tables=(table,),
-            parameters=None,
-            macs=None,
-            top1_error=top1,
-            top5_error=top5,
+            tables=(int(table),),
+            top1_error=float(top1),
+            top5_error=float(top5),
             builder="ResNet50",
             options={},
             layer=layer,

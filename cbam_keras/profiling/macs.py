@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from keras import layers
 
-from cbam_keras import _inspection
 from cbam_keras.layers import (
     CBAM,
     ChannelAttention,
@@ -44,19 +42,6 @@ def _dense(layer, x, y):
     return x[-1] * math.prod(y)
 
 
-def _einsum_dense(layer, x, y):
-    # One multiplication for each value of all indices of the equation, which
-    # are in the input or in the kernel.
-    given, kernel = layer.equation.split("->")[0].split(",")
-    sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
-    head, dots, tail = given.partition("...")
-    sizes.update(zip(head, x, strict=False))
-    if dots:
-        sizes[dots] = math.prod(x[len(head) : len(x) - len(tail)])
-        sizes.update(zip(reversed(tail), reversed(x), strict=False))
-    return math.prod(sizes.values())
-
-
 def _mlp(layer, x, y):
     channels = x[_channel_axis(layer, len(x))]
     hidden = layer.squeeze_kernel.shape[1]
@@ -77,16 +62,12 @@ def _cbam(layer, x, y):
     return _mlp(channel, x, y) + _spatial_gate(spatial, x, y)
 
 
-def _embedding(layer, x, y):
-    # A lookup adds an axis; `ReversibleEmbedding` called in reverse multiplies.
-    return 0 if len(y) > len(x) else math.nan
-
-
 NOT_COUNTED = ("not counted", None)
 
-# Layers that only scale or shift have no MACs by the paper's convention.
+# These only scale, shift or look up: no MACs by the paper's convention.
 FREE = (
     layers.BatchNormalization,
+    layers.Embedding,
     layers.GroupNormalization,
     layers.LayerNormalization,
     layers.Normalization,
@@ -110,8 +91,8 @@ COUNTS: dict[str, dict[Any, Any]] = {
         (layers.DepthwiseConv1D, layers.DepthwiseConv2D): _depthwise,
         (layers.SeparableConv1D, layers.SeparableConv2D): _separable,
     },
-    "dense": {layers.Dense: _dense, layers.EinsumDense: _einsum_dense},
-    "other": {FREE: lambda layer, x, y: 0, layers.Embedding: _embedding},
+    "dense": {layers.Dense: _dense},
+    "other": {FREE: lambda layer, x, y: 0},
 }
 
 
@@ -122,11 +103,6 @@ def count_macs(
 
     `inputs` and `outputs` are the symbolic tensors of the call.
     """
-    if isinstance(layer, layers.SpectralNormalization):
-        # At inference, the inner layer with another kernel.
-        return count_macs(layer.layer, inputs, outputs)
-    if isinstance(layer, layers.TimeDistributed):
-        return _count_times(layer, inputs, outputs)
     for group, counts in COUNTS.items():
         for classes, count in counts.items():
             if isinstance(layer, classes):
@@ -140,28 +116,6 @@ def count_macs(
 
 def _sizes(tensor):
     return tuple(math.nan if n is None else n for n in tensor.shape)
-
-
-def _count_times(wrapper, inputs, outputs) -> tuple[str, int | None]:
-    """Counts a layer or model that is applied to each step of axis 1."""
-    x, y = (
-        keras.KerasTensor((1, *tensors[0].shape[2:]), tensors[0].dtype)
-        for tensors in (inputs, outputs)
-    )
-    counts = [count_macs(wrapper.layer, (x,), (y,))]
-    if _inspection.is_graph(wrapper.layer):
-        steps, _ = _inspection.trace(wrapper.layer, [x])
-        counts = [
-            count_macs(step.operation, step.inputs, step.outputs)
-            for step in steps
-            if isinstance(step.operation, layers.Layer)
-        ]
-    known = [(group, macs) for group, macs in counts if macs is not None]
-    times = math.prod(_sizes(inputs[0])[:2])
-    if math.isnan(times) or len(known) < len(counts):
-        return NOT_COUNTED
-    group, _ = max(known, key=lambda count: count[1])
-    return group, times * sum(macs for _, macs in known)
 
 
 def _channel_axis(layer: Any, rank: int) -> int:

@@ -134,11 +134,11 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
 
     The model is not run: shapes are propagated through its graph. A MAC is
     one multiply and one add. As in the tables of the paper, these are counted:
-    convolutions of every kind, dense layers and the attention layers of
-    `cbam_keras` (the MLP once for each pool, the convolution, and the 1x1
-    convolution of `pool_types="conv"`), including positions in the padding.
-    Biases, normalization, activations, pooling, products of two feature maps
-    and the multiplication by an attention map are not.
+    convolutions, dense layers and the attention layers of `cbam_keras` (the
+    MLP once for each pool, the convolution, and the 1x1 convolution of
+    `pool_types="conv"`), including positions in the padding. Biases,
+    normalization, activations, pooling, products of two feature maps and the
+    multiplication by an attention map are not.
 
     Args:
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
@@ -180,100 +180,60 @@ def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
             for shape, x in zip(shapes, model.inputs, strict=True)
         ],
     )
+    shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
+    return Profile(model.name, shape, tuple(_rows(model, steps)))
+
+
+def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
+    """Yields the rows of all layers with weights or multiplications."""
     batch = model.inputs[0].shape[0] or 1
-    return Profile(
-        model.name,
-        shapes[0] if len(shapes) == 1 else tuple(shapes),
-        (*_layer_rows(steps, batch), *_variable_rows(model, steps)),
-    )
-
-
-def _layer_rows(steps: Sequence[_inspection.Step], batch: int) -> list[Row]:
-    """Returns the rows of all layers with weights or multiplications."""
-    rows: dict[int, Row] = {}
-    seen: set[int] = set()
+    calls: dict[int, list] = {}
     for step in steps:
-        layer = step.operation
-        if not isinstance(layer, layers.Layer):
-            continue
-        group, macs = count_macs(layer, step.inputs, step.outputs)
-        if not layer.weights and not macs:
-            continue
-        if macs is not None:
-            macs //= batch
-        row = rows.get(id(layer))
-        if row is None:
+        if isinstance(step.operation, layers.Layer):
+            calls.setdefault(id(step.operation), []).append(step)
+    seen: set[int] = set()
+    for steps_of_layer in calls.values():
+        first = steps_of_layer[0]
+        layer = first.operation
+        group, macs = count_macs(layer, first.inputs, first.outputs)
+        for step in steps_of_layer[1:]:
+            _, more = count_macs(layer, step.inputs, step.outputs)
+            if macs is None or more is None:
+                group, macs = NOT_COUNTED
+            else:
+                macs += more
+        if layer.weights or macs:
             new = [v for v in layer.trainable_weights if id(v) not in seen]
             seen |= {id(variable) for variable in new}
-            rows[id(layer)] = Row(
-                step.path,
+            yield Row(
+                first.path,
                 type(layer).__name__,
                 group,
-                tuple(step.outputs[0].shape[1:]),
+                tuple(first.outputs[0].shape[1:]),
                 sum(math.prod(variable.shape) for variable in new),
-                macs,
+                None if macs is None else macs // batch,
             )
-        # A shared layer: one row with the MACs of all calls.
-        elif row.macs is None or macs is None:
-            group, macs = NOT_COUNTED
-            rows[id(layer)] = dataclasses.replace(row, group=group, macs=macs)
-        else:
-            rows[id(layer)] = dataclasses.replace(row, macs=row.macs + macs)
-    return list(rows.values())
-
-
-def _variable_rows(model, steps) -> Iterator[Row]:
-    """Yields rows of weights outside the graph, e.g. of a subclass."""
-    graph = {
-        id(variable)
-        for step in steps
-        for variable in getattr(step.operation, "weights", [])
-    }
-    for variable in model.weights:
-        if id(variable) not in graph:
-            size = math.prod(variable.shape) if variable.trainable else 0
-            group, macs = NOT_COUNTED
-            yield Row(variable.path, "Variable", group, (), size, macs)
 
 
 def _shapes(model: keras.Model, input_shape: Any) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
-    own = [tuple(x.shape[1:]) for x in model.inputs]
-    shapes = own if input_shape is None else _as_list(model, input_shape)
-    if len(shapes) != len(own) or not all(map(_fits, shapes, own)):
+    own = {x.name: tuple(x.shape[1:]) for x in model.inputs}
+    shapes = [input_shape]
+    if input_shape is None:
+        shapes = list(own.values())
+    elif isinstance(input_shape, dict):
+        shapes = [input_shape.get(name, ()) for name in own]
+    elif all(isinstance(x, (tuple, list)) for x in input_shape):
+        shapes = list(input_shape)
+    if len(shapes) != len(own) or not all(
+        _checks.fits(axes, shape) and all(shape)
+        for axes, shape in zip(own.values(), shapes, strict=True)
+    ):
+        takes = ", ".join(f'{own[name]} as "{name}"' for name in own)
         raise ValueError(
-            "`input_shape` must fit the input of the model, without the "
-            f"batch. Received: input_shape={input_shape} for model "
-            f'"{model.name}", which takes {_listed(model)}'
-        )
-    if any(axis is None for shape in shapes for axis in shape):
-        raise ValueError(
-            f'The inputs of model "{model.name}" have axes of unknown size, '
-            "on which the multiply-accumulates depend. Received: "
-            f"input_shape={input_shape} for {_listed(model)}. Give "
-            "`input_shape`, e.g. input_shape=(224, 224, 3)"
+            "`input_shape` must give all axes of each input but the batch, "
+            "e.g. input_shape=(224, 224, 3). Received: "
+            f'input_shape={input_shape} for model "{model.name}", which takes '
+            f"{takes}"
         )
     return [tuple(map(int, shape)) for shape in shapes]
-
-
-def _as_list(model: keras.Model, input_shape: Any) -> list:
-    """Returns a shape for each input of a model; none if the names differ."""
-    names = [x.name for x in model.inputs]
-    if isinstance(input_shape, dict):
-        known = sorted(input_shape) == sorted(names)
-        return [input_shape[name] for name in names] if known else []
-    # A list of one shape, or the shape itself.
-    nested = all(isinstance(x, (tuple, list)) for x in input_shape)
-    return list(input_shape) if nested else [input_shape]
-
-
-def _fits(shape: Any, axes: tuple) -> bool:
-    return _checks.fits(axes, shape) and all(n is None or n > 0 for n in shape)
-
-
-def _listed(model: keras.Model) -> str:
-    """Returns the input shapes of a model as text."""
-    shapes = [(x.name, tuple(x.shape[1:])) for x in model.inputs]
-    if len(shapes) == 1:
-        return str(shapes[0][1])
-    return ", ".join(f'{shape} as "{name}"' for name, shape in shapes)
