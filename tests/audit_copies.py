@@ -55,16 +55,17 @@ class Correct(layers.Layer):
 
     def make_mlp(self, channels):
         width, bias = self.width(channels), self.options["mlp_bias"]
-        mlp = [
-            layers.Dense(width, self.hidden, use_bias=bias),
-            layers.Dense(channels, use_bias=bias),
-        ]
-        mlp[0].build((None, channels))
-        mlp[1].build((None, width))
+        mlp = keras.Sequential(
+            [
+                layers.Dense(width, self.hidden, use_bias=bias),
+                layers.Dense(channels, use_bias=bias),
+            ]
+        )
+        mlp.build((None, channels))
         return mlp
 
     def run_mlp(self, x):
-        return self.mlp[1](self.mlp[0](x))
+        return self.mlp(x)
 
     def pools(self, x):
         return ops.mean(x, axis=(1, 2)), ops.max(x, axis=(1, 2))
@@ -89,12 +90,6 @@ class Correct(layers.Layer):
         return x * self.spatial_map(x, training)
 
 
-class SigmoidPerBranch(Correct):
-    def channel_map(self, x):
-        average, maximum = map(self.run_mlp, self.pools(x))
-        return ops.sigmoid(average) + ops.sigmoid(maximum)
-
-
 class TwoMLPs(Correct):
     def build(self, shape):
         super().build(shape)
@@ -102,7 +97,7 @@ class TwoMLPs(Correct):
 
     def channel_map(self, x):
         average, maximum = self.pools(x)
-        maximum = self.second[1](self.second[0](maximum))
+        maximum = self.second(maximum)
         return ops.sigmoid(self.run_mlp(average) + maximum)
 
 
@@ -174,7 +169,12 @@ class NoConfig(layers.Layer):
         return super().get_config()
 
 
-class ForgetsRatio(SigmoidPerBranch):
+class ForgetsRatio(Correct):
+    """Has a sigmoid for each pooled branch too."""
+
+    def channel_map(self, x):
+        return sum(map(ops.sigmoid, map(self.run_mlp, self.pools(x))))
+
     def get_config(self):
         config = super().get_config()
         del config["ratio"]
@@ -215,6 +215,10 @@ class NoSigmoidNorReLU(Correct):
 
 
 class PoolsOneAxis(Correct):
+    def run_mlp(self, x):
+        first, second = self.mlp.layers
+        return second(first(x))
+
     def call(self, x, training=None):
         pools = ops.mean(x, axis=1), ops.max(x, axis=1)
         x = x * ops.sigmoid(sum(map(self.run_mlp, pools)))[:, None]

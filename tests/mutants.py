@@ -101,7 +101,7 @@ convert/matching.py convert_loading
 - value = value[..., self.maps, :]
 + value = value[..., sorted(self.maps), :]
 convert/loading.py convert_errors
-- unused = set(report.unused)
+- unused = set(report.unused) - CLASSIFIER
 + unused = set()
 models/blocks.py models_resnet
 - if stride == 1:

@@ -39,7 +39,7 @@ def test_departures_set_the_exit_status(module, capsys, name, status, said):
     [
         ("no_such_module:CBAM", "No module named 'no_such_module'"),
         ("{}", "`layer` must be MODULE:CLASS"),
-        ("{}:no_channels", "takes the number of channels"),
+        ("{}:no_channels", "takes 0 positional arguments"),
     ],
     ids=["module", "no_colon", "function"],
 )

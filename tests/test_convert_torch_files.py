@@ -233,18 +233,3 @@ def test_code_in_a_file_is_not_run(tmp_path, kind, network):
     if kind != "pickle":
         torch.load(path, weights_only=False)
         assert marker.exists()
-
-
-@pytest.mark.needs_torch
-# Of a module pickled whole, PyTorch looks for the source.
-@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_files_of_other_things_than_weights_are_refused(tmp_path, network):
-    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
-    path = tmp_path / "model.pth"
-    torch.save(torch.nn.Linear(2, 2), path)
-    message = error_of(network, path)
-    assert "asks for `torch.nn.modules.linear.Linear`" in message
-    assert "module.state_dict()" in message
-    torch.save([1, 2], path)
-    message = error_of(network, path)
-    assert message.endswith("which contains an object of type list")

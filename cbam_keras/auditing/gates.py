@@ -52,6 +52,9 @@ def find_gates(layer: LayerUnderTest, findings: Findings) -> None:
     }
     at_rest = layer.factors(layer.x, scaled(weights, layer.kernels))
     layer.factor_at_rest = float(at_rest.mean())
+    if abs(layer.factor_at_rest - 1) < 0.005:
+        findings.facts["identity_init"] = True
+        findings.chooses("The gates are 1 at rest, as of 2 * sigmoid.")
     for gate in layer.gates:
         if np.abs(layer.map(gate, layer.x, weights)).max() < 1e-6:
             layer.unobservable.append(gate)
@@ -101,20 +104,14 @@ def check_channel_gate(layer: LayerUnderTest, findings: Findings) -> None:
         factors = [layer.map("channel", x, values) for values in weights]
         return np.mean(factors, axis=(2, 3))
 
-    rng = np.random.default_rng(1)
-    shuffled = rng.permutation(rng.permutation(layer.x, axis=1), axis=2)
-    if not same(maps(shuffled), maps(layer.x)):
-        findings.departs("The pools of the channel gate are not global.")
-    else:
-        _check_pools("channel", maps, layer.x, findings)
+    _check_pools("channel", maps, layer.x, findings)
     if len(kernels) > 1 and activation != "other":
         _check_mlp(maps, layer, activation, findings)
-    if len(kernels) == 1 or (
-        len(kernels) > 2 and "late_sum" not in findings.facts
-    ):
-        findings.departs(f"The MLP has {len(kernels)} dense layers, not two.")
+    # Four are those of two MLPs.
     if len(kernels) in (2, 4):
         _note_width(layer, findings)
+    else:
+        findings.departs(f"The MLP has {len(kernels)} dense layers, not two.")
     biases = (layer.shape[-1],) in _shapes_of_biases(layer)
     findings.facts["use_bias"] = biases
     findings.chooses(f"The MLP has {'' if biases else 'no '}biases.")
@@ -147,17 +144,14 @@ def _shapes_of_biases(layer):
 
 def _check_activation(gate, layer, findings):
     """Returns the activation of a gate, which must be a sigmoid."""
-    activation = findings.facts[gate] = _activation_of(layer, gate)
+    activation = _activation_of(gate, layer)
     if activation in OTHER_ACTIVATIONS:
         findings.departs(f"The {gate} gate {OTHER_ACTIVATIONS[activation]}.")
     return activation
 
 
-def _activation_of(layer, gate):
-    """Returns `"sigmoid"`, a key of `OTHER_ACTIVATIONS`, or `"unknown"`.
-
-    It is unknown if the gate is unobservable.
-    """
+def _activation_of(gate, layer):
+    """Returns a key above, `"sigmoid"`, or `"unknown"` if it cannot be seen."""
     kernels = layer.gates[gate]
     # Several seeds, because the few weights of one may all be positive.
     extremes = np.stack(
@@ -289,12 +283,9 @@ def _check_mlp(maps, layer, activation, findings):
         not _same_where_known(_logits(maps(x), activation), both)
     ):
         both = (maps_at(average) + maps_at(maximum)) / 2
-        late_sum = findings.facts["late_sum"] = (
-            _same_where_known(maps(x), both) and activation == "sigmoid"
-        )
         findings.departs(
             "The sigmoid is applied to each pooled branch, before the sum."
-            if late_sum
+            if activation == "sigmoid" and _same_where_known(maps(x), both)
             else "The two pooled branches do not share one MLP, whose outputs "
             "are added before the sigmoid."
         )
@@ -353,7 +344,6 @@ def _check_window(maps, layer, findings):
     height, width = size = tuple(map(len, windows))
     if 0 in size or any(np.equal(size, layer.shape[:2])):
         return findings.departs("The spatial map does not come from a window.")
-    findings.facts["window"] = size
     findings.chooses(f"The spatial convolution is {height} x {width}.")
     ends = np.array([(window[0], window[-1]) for window in windows])
     if any(ends.sum(axis=1) != 2 * centre):

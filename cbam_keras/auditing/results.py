@@ -100,10 +100,7 @@ class Findings:
 
 
 def first_line(error: Exception) -> str:
-    """Returns an error's type and its first informative line."""
+    """Returns an error's type and the beginning of its text."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Keras first says where the error was raised.
-    lines = [x for x in lines if not x.startswith("Exception encountered")]
-    line = textwrap.shorten(" ".join(lines[:1]), 160, placeholder=" ...")
-    return f"{type(error).__name__}: {line}".rstrip(": ")
+    text = f"{type(error).__name__}: {text}"
+    return textwrap.shorten(text, 200, placeholder=" ...")

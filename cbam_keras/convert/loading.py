@@ -24,7 +24,7 @@ COMPUTED = {
     "dilation_rate": 1,
     "identity_init": False,
 }
-# The classifier, ignored by networks built without one.
+# The classifier, ignored where the model has none.
 CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
 
@@ -54,17 +54,14 @@ class Report:
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
     def __str__(self) -> str:
-        shapes = [
-            f'"{name}" (expected {expected}, received {received})'
-            for name, expected, received in self.mismatched
-        ]
-        lists = {
-            "Loaded": map(_checks.quoted, self.loaded),
-            "Missing": map(_checks.quoted, self.missing),
-            "Unused": map(_checks.quoted, self.unused),
-            "Of another shape": shapes,
-        }
-        return " ".join(_counted(x, list(lists[x])) for x in lists)
+        return f"{_counted('Loaded', self.loaded)} {self._problems()}"
+
+    def _problems(self):
+        return (
+            f"{_counted('Missing', self.missing)} "
+            f"{_counted('Unused', self.unused)} "
+            f"{_counted('Of another shape', self.mismatched)}"
+        )
 
 
 def load_torch_weights(
@@ -140,20 +137,22 @@ def load_torch_weights(
         target = type(target).from_config(target.get_config())
         target.build(input_shape)
     plan = make_plan(target, tensors)
-    if plan.unknown and (strict or not plan.known):
+    if plan.unknown and strict:
         raise ValueError(
             f"All layers with weights in {_described(target)} must have known "
             "counterparts in PyTorch: those of the networks of "
             "cbam_keras.models and of their blocks do. "
-            f"{_counted('Unknown', list(map(_checks.quoted, plan.unknown)))} "
+            f"{_counted('Unknown', plan.unknown)} "
             "Load the weights before adding your own layers, or into one "
             "layer or model: load_torch_weights(model.get_layer(name), ...)."
         )
     report = _compare(plan, tensors)
-    if not report.loaded or (strict and not _complete(plan, report)):
+    unused = set(report.unused) - CLASSIFIER
+    misfits = report.missing or report.mismatched or unused
+    if not report.loaded or (strict and misfits):
         raise ValueError(
-            f"The checkpoint does not fit {_described(target)}. {report} "
-            f"Received: {described(source)}."
+            f"The checkpoint does not fit {_described(target)}. "
+            f"{report._problems()} Received: {described(source)}."
             + "".join(f" {hint}" for hint in _hints(plan, tensors))
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
@@ -211,13 +210,6 @@ def _compare(plan: Plan, tensors: Mapping[str, Any]) -> Report:
     )
 
 
-def _complete(plan: Plan, report: Report) -> bool:
-    unused = set(report.unused)
-    if "stem_conv" in plan.known and "predictions" not in plan.known:
-        unused -= CLASSIFIER
-    return not (report.missing or report.mismatched or unused)
-
-
 def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
     """Yields differences in what is computed that weights do not show."""
     differ = "the weights fit, the predictions will differ"
@@ -233,7 +225,10 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             f"networks in the 3x3 ones: {differ}. Build it with "
             'downsample_in="3x3".'
         )
-    for layer in plan.attention if plan.source else ():
+    source = plan.source
+    if source is None:
+        return
+    for layer in plan.attention:
         gate = getattr(layer, "channel_attention", layer)
         settings = {
             name: getattr(layer, name)
@@ -241,7 +236,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             if getattr(layer, name, value) != value
         }
         # The names of a gate alone do not imply the pools.
-        pools = plan.source.pools if layer is not target else None
+        pools = source.pools if layer is not target else None
         if isinstance(gate, ChannelAttention) and pools:
             if set(gate.pool_types) != set(pools):
                 settings["pool_types"] = gate.pool_types
@@ -253,7 +248,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             yield (
                 f"{_described(layer)} has {listed}, unlike that of the "
                 f"checkpoint: {differ}. Build it with "
-                f"attention={plan.source.attention} (in `insert_attention`: "
+                f"attention={source.attention} (in `insert_attention`: "
                 "identity=False)."
             )
             return
@@ -304,8 +299,15 @@ def _described(target: keras.layers.Layer) -> str:
     return f'{type(target).__name__} layer "{target.name}"'
 
 
-def _counted(label: str, items: Sequence[str]) -> str:
+def _counted(label: str, items: Sequence[Any]) -> str:
+    """Returns names, or what is mismatched, as text."""
     if not items:
         return f"{label} (0)."
-    first = _checks.first_few(items)
+    texts = [
+        f'"{item}"'
+        if isinstance(item, str)
+        else f'"{item[0]}" (expected {item[1]}, received {item[2]})'
+        for item in items
+    ]
+    first = _checks.first_few(texts)
     return f"{label} ({len(items)}): {first}{'' if '...' in first else '.'}"

@@ -83,17 +83,15 @@ class Plan:
     source: Attention | None
     slots: list[Slot]
     attention: list[keras.layers.Layer]
-    # Layers with weights that have no known counterpart, and those that do.
+    # Layers with weights that have no known counterpart.
     unknown: list[str]
-    known: list[str]
 
 
 def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
-    result = Plan(source_of(names), [], [], [], [])
+    result = Plan(source_of(names), [], [], [])
     if not isinstance(target, keras.Model):
         result.attention.append(target)
-        result.known.append(target.name)
         result.slots.extend(_alone(target, result.source, names))
         return result
     weighted = [layer for layer in target.layers if layer.weights]
@@ -105,13 +103,9 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
         slots = _slots(layer, modules.get(layer.name), result.source)
         if slots is None:
             result.unknown.append(layer.name)
-            slots = [
-                Slot(variable.path, variable) for variable in layer.weights
-            ]
-        else:
-            result.known.append(layer.name)
-            if isinstance(layer, ATTENTION_LAYERS):
-                result.attention.append(layer)
+            slots = [Slot(x.path, x) for x in layer.weights]
+        elif isinstance(layer, ATTENTION_LAYERS):
+            result.attention.append(layer)
         result.slots.extend(slots)
     return result
 
@@ -208,16 +202,15 @@ def _alone(
     layer: keras.layers.Layer,
     source: Attention | None,
     names: Collection[str],
-) -> Iterator[Slot]:
-    """Yields the slots of an attention layer that is the whole target."""
+) -> list[Slot]:
+    """Returns the slots of an attention layer that is the whole target."""
     source = _or_default(source, layer)
     slots = list(_in_block(layer, source, ""))
     if isinstance(layer, CBAM) or any(slot.name in names for slot in slots):
-        return iter(slots)
+        return slots
     # The state dict of the gate itself.
-    if isinstance(layer, ChannelAttention):
-        return _variables(layer, source.mlp, "")
-    return _spatial(layer, source, "")
+    source = dataclasses.replace(source, channel="", spatial="")
+    return list(_in_block(layer, source, ""))
 
 
 def _spatial(

@@ -14,29 +14,15 @@ from cbam_keras.convert import legacy
 
 # Keys of state dicts in training scripts, averaged weights last.
 HOLDERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "state_dict_ema",
-    "model_ema",
-)
+    "state_dict model_state_dict model_state model net network state_dict_ema "
+    "model_ema"
+).split()
 # Attributes that hold the network in a larger module, or the attention in a
 # block.
-HOLDING = {
-    "attention",
-    "backbone",
-    "base_model",
-    "cbam",
-    "encoder",
-    "model",
-    "net",
-    "network",
-    "resnet",
-    "se",
-}
+HOLDING = set(
+    "attention backbone base_model cbam encoder model net network resnet "
+    "se".split()
+)
 # Parts of names added by DataParallel, torch.compile and averaged models.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.
