@@ -1,7 +1,6 @@
 """What `audit` finds in right, wrong and our own layers."""
 
 import random
-import re
 
 import audit_copies as copies
 import keras
@@ -99,6 +98,7 @@ def test_departures_are_told_from_choices(layer, variant, departures, choices):
 
 
 WRONG = {
+    "AverageOnly": ["pools by the average over positions alone"],
     "TwoMLPs": ["do not share one MLP"],
     "ReluBeforeSigmoid": ["never below one half: a ReLU precedes"],
     "MoreInBothGates": ["is not a ReLU", "not one convolution"],
@@ -210,11 +210,3 @@ def test_nothing_of_the_users_is_changed():
 def test_what_is_no_layer_is_refused(layer, error, message):
     with pytest.raises(error, match=message):
         cbam_keras.audit(layer)
-
-
-def test_prints_as_a_table_with_a_verdict():
-    text = str(cbam_keras.audit(copies.AverageOnly))
-    assert "Audit of AverageOnly" in text
-    assert re.search("departure .*average over positions alone", text)
-    assert re.search("choice .*The MLP has biases", text)
-    assert text.endswith("One departure was found.")

@@ -100,25 +100,25 @@ def test_a_single_block_gives_its_outputs():
     )
 
 
-def test_a_gate_is_found_in_its_module_and_alone():
+@pytest.mark.parametrize(
+    "gate, part, removed",
+    [
+        (ChannelAttention(use_bias=False), "channel", "channel."),
+        (SpatialAttention(batch_norm=True), "spatial", ""),
+    ],
+    ids=["alone", "in its module"],
+)
+def test_a_gate_is_found(gate, part, removed):
     _, weights = stored("timm_cbam_c64")
     whole = TIMM()
     load_torch_weights(whole, weights)
-    channel = ChannelAttention(use_bias=False)
-    spatial = SpatialAttention(batch_norm=True)
-    for gate, part, removed in (
-        (channel, "channel", "channel."),
-        (spatial, "spatial", ""),
-    ):
-        own = {
-            key.removeprefix(removed): value
-            for key, value in weights.items()
-            if key.startswith(part)
-        }
-        gate.build((None, None, None, 64))
-        load_torch_weights(gate, own)
-        expected = getattr(whole, f"{part}_attention")
-        assert_equal_values(values(gate), values(expected))
+    own = [name for name in weights if name.startswith(part)]
+    gate.build((None, None, None, 64))
+    load_torch_weights(
+        gate, {name.removeprefix(removed): weights[name] for name in own}
+    )
+    expected = getattr(whole, f"{part}_attention")
+    assert_equal_values(values(gate), values(expected))
 
 
 @pytest.mark.every_backend

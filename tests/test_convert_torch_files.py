@@ -30,17 +30,6 @@ def network():
     return tiny_network()
 
 
-@pytest.mark.parametrize(
-    "rename", ["_orig_mod.module.{}", "module._orig_mod.{}", "model.resnet.{}"]
-)
-def test_prefixes_of_wrappers_are_removed(rename, network):
-    weights = tiny_weights()
-    report = load_torch_weights(
-        network, {rename.format(name): weights[name] for name in weights}
-    )
-    assert set(report.loaded) == set(weights)
-
-
 COUNTERS = {"bn1.num_batches_tracked": np.array(7), "n_averaged": np.array(3)}
 
 
@@ -50,10 +39,12 @@ COUNTERS = {"bn1.num_batches_tracked": np.array(7), "n_averaged": np.array(3)}
         lambda weights: {"model_state_dict": weights, "loss": np.zeros(())},
         lambda weights: {"model": {"state_dict": weights}, "model_ema": {}},
         lambda weights: weights | COUNTERS,
+        lambda weights: {f"_orig_mod.module.{x}": weights[x] for x in weights},
+        lambda weights: {f"model.resnet.{x}": weights[x] for x in weights},
     ],
-    ids=["beside", "nested", "counters"],
+    ids=["beside", "nested", "counters", "wrapped", "held"],
 )
-def test_nested_checkpoints_are_unwrapped(wrap, network):
+def test_checkpoints_are_unwrapped(wrap, network):
     weights = tiny_weights()
     report = load_torch_weights(network, wrap(weights))
     assert set(report.loaded) == set(weights)

@@ -15,10 +15,6 @@ from cbam_keras.auditing.results import Findings, first_line
 
 def check_saving(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds whether a saved model with the layer loads as an equal one."""
-    missing = tested.missing_arguments(layer.layer)
-    if missing:
-        names = ", ".join(missing)
-        findings.departs(f"`get_config` lacks the arguments {names}.")
     weights = layer.random_weights(biases=True)
     for weight, value in zip(layer.weights, weights, strict=True):
         weight.assign(value)
@@ -30,6 +26,10 @@ def check_saving(layer: LayerUnderTest, findings: Findings) -> None:
         findings.errors_as("A saved model with the layer does not load"),
         tempfile.TemporaryDirectory() as folder,
     ):
+        missing = tested.missing_arguments(layer.layer)
+        if missing:
+            names = ", ".join(missing)
+            findings.departs(f"`get_config` lacks the arguments {names}.")
         path = pathlib.Path(folder) / "model.keras"
         keras.Model(inputs, layer.layer(inputs)).save(path)
         model = keras.saving.load_model(path, objects, compile=False)
