@@ -5,7 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from data_checks import SPLITS, arrays, as_set, plain_json
+from data_checks import SPLITS, arrays, as_set, assert_same, plain_json
 
 from cbam_keras import data
 
@@ -38,9 +38,10 @@ def test_arrays_are_split_class_by_class_with_their_labels():
 def test_splits_of_the_user_stay_as_they_are(given):
     parts = {name: arrays(seed=i) for i, name in enumerate(("train", *given))}
     loaded = _whole(parts, seed=3)
-    for name in given:
-        np.testing.assert_array_equal(getattr(loaded, name)[0], parts[name][0])
-        np.testing.assert_array_equal(getattr(loaded, name)[1], parts[name][1])
+    assert_same(
+        [getattr(loaded, name) for name in given],
+        [parts[name] for name in given],
+    )
     kept = [as_set(getattr(loaded, s)[0]) for s in SPLITS if s not in given]
     assert set.union(*kept) == as_set(parts["train"][0])
     assert sum(map(len, kept)) == 70
@@ -49,15 +50,14 @@ def test_splits_of_the_user_stay_as_they_are(given):
 def test_two_pairs_are_for_training_and_testing():
     train, test = arrays(), arrays(seed=1)
     loaded = _whole(tuple((x, y[:, None]) for x, y in (train, test)))
-    np.testing.assert_array_equal(loaded.test[0], test[0])
+    assert_same([loaded.test], [test])
     assert loaded.sizes == {"train": 65, "validation": 5, "test": 70}
 
 
 def test_test_images_are_the_same_for_every_seed_and_fraction():
     first, other = _whole(arrays(), seed=0), _whole(arrays(), seed=1)
     half = _whole(arrays(), validation_fraction=0.5)
-    np.testing.assert_array_equal(first.test[0], other.test[0])
-    np.testing.assert_array_equal(first.test[0], half.test[0])
+    assert_same([first.test] * 2, [other.test, half.test])
     assert as_set(first.train[0]) != as_set(other.train[0])
     assert as_set(first.validation[0]) != as_set(other.validation[0])
 
@@ -75,27 +75,15 @@ def test_validation_fraction_is_of_the_training_images(fraction, validation):
 # Values.
 
 
-@pytest.mark.parametrize(
-    ("change", "dtype"),
-    [
-        (lambda x: x.astype("float64"), np.uint8),
-        (lambda x: x + np.float32(0) - (x > 9) / 2, np.float32),
-    ],
-    ids=["whole", "fractions"],
-)
-def test_values_are_kept_of_any_type(change, dtype):
-    images, labels = arrays()
-    given = change(images)
-    kept = _whole({"train": (images, labels), "test": (given, labels)}).test[0]
-    assert kept.dtype == dtype
-    np.testing.assert_array_equal(kept, given)
-
-
-def test_images_without_channels_get_one():
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_values_are_kept_of_any_type(dtype):
     images, labels = arrays(shape=(12, 10))
-    loaded = _whole((images, labels[:, None]))
+    given = images.astype(dtype) / (2 if dtype == "float32" else 1)
+    loaded = _whole({"train": (images, labels), "test": (given, labels)})
     assert loaded.image_shape == (12, 10, 1)
-    assert loaded.train[1].shape == (50,)
+    kept = loaded.test[0][..., 0]
+    assert kept.dtype == {"float64": "uint8"}.get(dtype, dtype)
+    np.testing.assert_array_equal(kept, given)
 
 
 # Descriptions.
@@ -126,11 +114,10 @@ def test_the_fingerprint_is_of_the_data_alone():
     first = data.load((images, labels)).fingerprint
     again = data.load((images.copy(), labels), seed=1, batch_size=4)
     assert again.fingerprint == first
-    images[3, 2, 1, 0] ^= 1
-    assert data.load((images, labels)).fingerprint != first
-    images[3, 2, 1, 0] ^= 1
     other = np.where(labels < 2, 1 - labels, labels)
     assert data.load((images, other)).fingerprint != first
+    images[3, 2, 1, 0] ^= 1
+    assert data.load((images, labels)).fingerprint != first
 
 
 # Fashion-MNIST by Keras.
@@ -160,7 +147,7 @@ def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", fail)
-    with pytest.raises(ValueError, match="URL fetch .*dataset-fashion-mnist"):
+    with pytest.raises(ValueError, match="dataset-fashion-mnist.*URL fetch"):
         data.load("fashion_mnist")
     with pytest.raises(ImportError, match="tensorflow_datasets"):
         data.load("fashion_mnist", data_dir="datasets")
@@ -169,79 +156,63 @@ def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
 # Mistakes.
 
 IMAGES, LABELS = arrays()
+BOTH = IMAGES, LABELS
 RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
 SPOILT = IMAGES.astype("float32")
 SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
 FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
+ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*other-tasks.md"
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "message"),
+    ("given", "message"),
     [
-        (IMAGES, TypeError, "`data` must be a string, a path or"),
-        ({"test": (IMAGES, LABELS)}, ValueError, 'must be "train" and'),
+        ({"test": BOTH}, 'must be "train" and'),
+        ({"train": BOTH, "tset": BOTH}, "with the keys .*tset"),
+        ((IMAGES[:0], LABELS[:0]), "images are empty"),
+        ((np.zeros((70, 3, 9, 9)), LABELS), r"np.moveaxis\(images, 1, -1\)"),
+        ((IMAGES, LABELS[:9]), "70 images, but 9 labels"),
+        ((IMAGES, np.eye(5)[LABELS]), ONE_HOT),
+        ((IMAGES, LABELS + 0.5), r": names, labels = np.unique\("),
+        ((IMAGES, LABELS.astype(str)), "of <U.*: names, labels"),
+        ((IMAGES, LABELS - 1), "labels from -1"),
+        ((IMAGES, LABELS * 2), 'fewer of class "1", "3", "5", ...'),
+        ((IMAGES, LABELS * 10**9), "to 4000000000, but 70"),
+        ((IMAGES, RARE), 'at least 3 images in "train".*class "0"'),
+        ((IMAGES / 255, LABELS), "Multiply them by 255"),
+        ((SPOILT, LABELS), r"in 2 images, the first .*\[7\]"),
         (
-            {"train": (IMAGES, LABELS), "tset": (IMAGES, LABELS)},
-            ValueError,
-            "Received: data with the keys .*tset",
-        ),
-        ((IMAGES, LABELS, LABELS), TypeError, r"arrays \(images, labels\)"),
-        ((IMAGES[:0], LABELS[:0]), ValueError, "images are empty"),
-        (
-            (np.zeros((70, 3, 9, 9)), LABELS),
-            ValueError,
-            r"np.moveaxis\(images, 1, -1\)",
-        ),
-        ((IMAGES, LABELS[:9]), ValueError, "70 images, but 9 labels"),
-        (
-            (IMAGES, np.eye(5)[LABELS]),
-            ValueError,
-            r"labels \(70, 5\) of float64.*argmax.*other-tasks.md",
-        ),
-        ((IMAGES, LABELS + 0.0), ValueError, r"of float64 .*: labels.astype"),
-        ((IMAGES, LABELS + 0.5), ValueError, r": names, labels = np.unique\("),
-        ((IMAGES, LABELS.astype(str)), ValueError, "of <U.*: names, labels"),
-        ((IMAGES, LABELS - 1), ValueError, "the label -1"),
-        ((IMAGES, LABELS * 2), ValueError, 'fewer of class "1", "3", "5", ...'),
-        ((IMAGES, LABELS * 10**9), ValueError, "to 4000000000, but only 70"),
-        ((IMAGES, RARE), ValueError, 'at least 3 images in "train".*class "0"'),
-        ((IMAGES / 255, LABELS), ValueError, "Multiply them by 255"),
-        ((SPOILT, LABELS), ValueError, r"in 2 images, the first .*\[7\]"),
-        (
-            {"train": (IMAGES, LABELS), "test": (IMAGES[:, 1:], LABELS)},
-            ValueError,
+            {"train": BOTH, "test": (IMAGES[:, 1:], LABELS)},
             r"one shape.*'test': \(11, 10, 3\)",
         ),
-        (
-            {"train": (IMAGES, LABELS), "test": FOUR},
-            ValueError,
-            'at least 1 images in "test".*class "4"',
-        ),
+        ({"train": BOTH, "test": FOUR}, '1 images in "test".*class "4"'),
     ],
 )
-def test_arrays_that_make_no_dataset_are_refused(given, error, message):
-    with pytest.raises(error, match=message) as caught:
+def test_arrays_that_make_no_dataset_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
         data.load(given)
-    assert "Received: " in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [IMAGES, (IMAGES, LABELS, LABELS)])
+def test_other_kinds_of_data_are_refused(given):
+    with pytest.raises(TypeError, match=r"a path or arrays \(images, labels\)"):
+        data.load(given)
 
 
 @pytest.mark.parametrize(
     ("argument", "value", "error", "message"),
     [
         ("batch_size", 0, ValueError, "a positive integer"),
-        ("validation_fraction", 0, ValueError, "a positive number"),
         ("validation_fraction", 1, ValueError, "lie between 0 and 1"),
         ("seed", 2**32, ValueError, "an integer from 0"),
         ("boxes", 1, TypeError, "True or False"),
         ("image_size", (8, "8"), ValueError, "a positive integer"),
         ("augment", "flop", ValueError, "one or several of"),
-        ("augment", ("flip", "flip"), ValueError, "one or several of"),
     ],
 )
 def test_a_wrong_argument_is_named(argument, value, error, message):
-    with pytest.raises(error, match=f"`{argument}` must .*{message}") as caught:
+    with pytest.raises(error, match=f"`{argument}` must .*{message}"):
         data.load("mnist5k", **{argument: value})
-    assert f"Received: {argument}={value!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,14 @@ from cbam_keras.data import loading
 PETS = ("cat", "dog")
 
 
-@pytest.fixture
-def from_files(monkeypatch):
-    """Images are decoded when they are needed, as of large datasets."""
-    monkeypatch.setattr(loading, "DECODED_BYTES", 0)
+@pytest.fixture(params=["memory", "files"])
+def source(request, monkeypatch):
+    """Images are decoded at once, or when they are needed."""
+    if request.param == "files":
+        monkeypatch.setattr(loading, "DECODED_BYTES", 0)
 
 
-def _splits(root, *names, **options):
-    return {
-        name: write_folder(root / name, seed=i, **options)
-        for i, name in enumerate(names)
-    }
+both_sources = pytest.mark.usefixtures("source")
 
 
 def _save(root, pictures, classes=PETS, **options):
@@ -53,36 +50,27 @@ def test_class_folders_are_divided_among_the_splits(tmp_path):
 
 
 def test_folders_of_splits_are_taken_as_they_are(tmp_path):
-    written = _splits(tmp_path, "Train", "VAL", "test", size=(9, 11))
-    whole = data.load(tmp_path, batch_size=None)
-    for split, folder in zip(whole, written, strict=True):
-        assert as_set(split[0]) == as_set(written[folder].values())
-
-
-@pytest.mark.parametrize(
-    ("folders", "sizes"),
-    [(("train", "test"), (18, 2, 20)), (("train", "valid"), (16, 20, 4))],
-    ids=lambda names: "+".join(map(str, names)),
-)
-def test_splits_that_are_missing_come_from_training(tmp_path, folders, sizes):
-    # Of different sizes, so that all are resized.
-    _splits(tmp_path, *folders)
-    loaded = data.load(tmp_path)
-    assert tuple(loaded.sizes.values()) == sizes
-    assert loaded.image_shape == (224, 224, 3)
+    written = [
+        write_folder(tmp_path / name, size=(9, 11), seed=seed)
+        for seed, name in enumerate(("Train", "VAL", "test"))
+    ]
+    for split, images in zip(
+        data.load(tmp_path, batch_size=None), written, strict=True
+    ):
+        assert as_set(split[0]) == as_set(images.values())
 
 
 def test_files_in_other_places_are_left_alone(tmp_path):
-    write_folder(tmp_path, size=(8, 8))
-    (tmp_path / "cat" / "notes.txt").write_text("soft")
-    (tmp_path / "cat" / ".hidden.png").write_text("")
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / "__MACOSX").mkdir()
-    (tmp_path / "cat" / "deep").mkdir()
-    (tmp_path / "cat" / "deep" / "first.png").write_bytes(b"")
+    # Of different sizes, so that all are resized.
+    write_folder(tmp_path)
+    for name in (".cache", "__MACOSX", "cat/deep"):
+        (tmp_path / name).mkdir()
+    for name in ("notes.txt", ".hidden.png", "deep/first.png"):
+        (tmp_path / "cat" / name).write_text("")
     images = data.load(tmp_path)
     assert images.skipped == ()
     assert sum(images.sizes.values()) == 20
+    assert images.image_shape == (224, 224, 3)
 
 
 def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
@@ -110,8 +98,7 @@ def _not_an_image(path):
         ({"": PETS}, pathlib.Path.unlink, 'images in "train".*class "dog"'),
         ({"": PETS}, _not_an_image, 'images in "train".*class "dog"'),
         ({"train": PETS, "test": PETS[:1]}, None, 'in "test".*class "dog"'),
-        ({"train": PETS[1:], "val": PETS}, None, 'in "train".*class "cat"'),
-        ({"train": PETS, "val": PETS, "valid": PETS}, None, "val, valid"),
+        ({"train": PETS, "val": PETS, "valid": PETS}, None, '"train", "val"'),
     ],
 )
 def test_folders_that_make_no_dataset_are_refused(
@@ -130,7 +117,6 @@ def test_folders_that_make_no_dataset_are_refused(
     ("name", "reason"),
     [
         ("./fashoin", 'no folder. Did you mean "fashion"?'),
-        ("~/nowhere", "where there is no folder"),
         (pathlib.Path("nowhere"), "where there is no folder"),
         ("./notes", "which is a file"),
     ],
@@ -139,9 +125,8 @@ def test_a_missing_folder_is_refused(tmp_path, monkeypatch, name, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fashion").mkdir()
     (tmp_path / "notes").write_text("")
-    with pytest.raises(ValueError, match="must be a folder that ex") as caught:
+    with pytest.raises(ValueError, match=f"must be a folder that.*{reason}"):
         data.load(name)
-    assert reason in str(caught.value)
 
 
 # Formats.
@@ -176,12 +161,8 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("source", ["memory", "files"])
-def test_files_of_every_format_are_read_as_pillow_reads_them(
-    tmp_path, source, request
-):
-    if source == "files":
-        request.getfixturevalue("from_files")
+@both_sources
+def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
     write_folder(tmp_path / "train", per_class=3, size=(24, 30))
     for name, (picture, options) in PICTURES.items():
         _save(tmp_path / "test", {name: picture}, **options)
@@ -214,13 +195,11 @@ UPRIGHT = {
 }
 
 
-@pytest.mark.parametrize("byte_order", ["<", ">"], ids=["little", "big"])
-def test_images_are_turned_as_the_camera_was_held(tmp_path, byte_order):
+def test_images_are_turned_as_the_camera_was_held(tmp_path):
     # Square, so that images of all orientations have one shape.
     square = SMOOTH.crop((0, 0, 24, 24))
     write_folder(tmp_path / "train", per_class=3, size=(24, 24))
     exif = Image.Exif()
-    exif.endian = byte_order
     for orientation in UPRIGHT:
         exif[0x0112] = orientation
         _save(tmp_path / "test", {f"{orientation}.jpg": square}, exif=exif)
@@ -230,51 +209,28 @@ def test_images_are_turned_as_the_camera_was_held(tmp_path, byte_order):
         np.testing.assert_array_equal(image, turn(stored))
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_a_damaged_orientation_leaves_the_image_as_it_is(tmp_path):
-    exif = b"Exif\0\0MM\0*\xff\xff\xff\xff"
-    _save(
-        tmp_path, dict.fromkeys(("0.jpg", "1.jpg", "2.jpg"), SMOOTH), exif=exif
-    )
-    assert data.load(tmp_path).image_shape == (24, 30, 3)
-
-
 # Sizes.
 
 
-@pytest.mark.parametrize("axis", [1, 2], ids=["down", "right"])
-def test_resizing_keeps_the_middle_at_the_right_scale(axis):
-    given, size = (110, 120), (160, 130)
-    # Grows by 2 a pixel. Linear in, linear out: the value tells the place.
-    ramp = 2 * np.indices(given)[axis - 1]
-    images = np.repeat(ramp[None, ..., None], 10, axis=0).astype("uint8")
-    loaded = data.load(
-        (images, np.arange(10) % 2), image_size=size, batch_size=None
-    )
-    image = loaded.test[0][0, ..., 0].astype("float64")
-    covered = [round(side * 256 / 224) for side in size]
-    pixel = min(given[0] / covered[0], given[1] / covered[1])
-    place = np.arange(size[axis - 1]) + 0.5 - size[axis - 1] / 2
-    expected = 2 * (given[axis - 1] / 2 + place * pixel - 0.5)
-    # At the borders there is nothing beyond to average with.
-    inner = slice(3, -3)
-    found = image.mean(axis=2 - axis)
-    np.testing.assert_allclose(found[inner], expected[inner], atol=0.51)
-
-
-def test_resizing_equals_pillows(tmp_path):
+@pytest.mark.parametrize(
+    ("size", "box"),
+    # The largest part of that ratio, from the middle; from 128 pixels on
+    # without a margin of 16 in 256.
+    [((12, 20), (0, 2.4, 32, 21.6)), ((140, 150), (4.75, 1.5, 27.25, 22.5))],
+)
+def test_resizing_equals_pillows(tmp_path, size, box):
     written = write_folder(tmp_path, per_class=3, size=(24, 32))
-    whole = data.load(tmp_path, image_size=(12, 20), batch_size=None)
-    # The largest part of that ratio, from the middle.
-    options = {"box": (0, 2.4, 32, 21.6), "resample": Image.Resampling.BILINEAR}
+    whole = data.load(tmp_path, image_size=size, batch_size=None)
+    options = {"box": box, "resample": Image.Resampling.BILINEAR}
     expected = {
-        np.asarray(Image.fromarray(x).resize((20, 12), **options)).tobytes()
+        np.asarray(Image.fromarray(x).resize(size[::-1], **options)).tobytes()
         for x in written.values()
     }
     assert set.union(*(as_set(images) for images, _ in whole)) == expected
 
 
-def test_images_of_the_right_size_are_left_alone(tmp_path, from_files):
+@both_sources
+def test_images_of_the_right_size_are_left_alone(tmp_path):
     # From 128 pixels on, others would lose their margin.
     written = write_folder(tmp_path, per_class=3, size=(130, 130))
     images = data.load(tmp_path, image_size=130)
@@ -301,26 +257,21 @@ def test_damaged_files_are_left_out_with_one_warning(tmp_path, monkeypatch):
     }
     for name, content in contents.items():
         (tmp_path / "dog" / name).write_bytes(content)
-    (tmp_path / "dog" / "link.png").symlink_to("nowhere.png")
-    with pytest.warns(UserWarning, match="6 images could not be") as caught:
+    with pytest.warns(UserWarning, match="5 images .*: dog/bomb.png, ") as seen:
         images = data.load(tmp_path, image_size=4)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    assert "left out: dog/bomb.png, dog/cut.jpg" in str(caught[0].message)
-    damaged = sorted(f"dog/{name}" for name in (*contents, "link.png"))
-    assert sorted(images.skipped) == damaged
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert images.skipped == tuple(f"dog/{name}" for name in contents)
     assert sum(images.sizes.values()) == 20
 
 
-@pytest.mark.parametrize("source", ["memory", "files"])
-def test_a_file_with_damaged_pixels_is_named(tmp_path, source, request):
-    if source == "files":
-        request.getfixturevalue("from_files")
+@both_sources
+def test_a_file_with_damaged_pixels_is_named(tmp_path):
     write_folder(tmp_path)
-    COLOUR.save(tmp_path / "dog" / "middle.png")
-    content = (tmp_path / "dog" / "middle.png").read_bytes()
-    damaged = content[:600] + content[900:]
-    (tmp_path / "dog" / "middle.png").write_bytes(damaged)
+    path = tmp_path / "dog" / "middle.png"
+    COLOUR.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:600] + content[900:])
     with pytest.raises(ValueError, match='middle.png" cannot be decoded'):
         for split in data.load(tmp_path, image_size=8, batch_size=4):
             epoch(split)

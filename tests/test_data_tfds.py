@@ -64,24 +64,16 @@ def test_a_generated_set_holds_its_images_with_their_labels(
     if is_large:
         declare_large(prepared)
     # What is read from disk has no known size.
-    options = {"data_dir": tmp_path, "image_size": (12, 16)}
-    loaded, other = (
-        data.load("alike", seed=seed, **options) for seed in (0, 1)
-    )
+    loaded = data.load("alike", data_dir=tmp_path, image_size=(12, 16))
     assert loaded.image_shape == (12, 16, 3)
     assert loaded.class_names == ("ant", "bee")
     assert tuple(loaded.sizes.values()) == (14, 2, 4)
-    assert loaded.fingerprint == other.fingerprint
-    orders = [
-        [
-            image.astype("uint8").tobytes() + bytes([label])
-            for split in each
-            for image, label in zip(*joined(epoch(split)), strict=True)
-        ]
-        for each in (loaded, other)
+    held = [
+        image.astype("uint8").tobytes() + bytes([label])
+        for split in loaded
+        for image, label in zip(*joined(epoch(split)), strict=True)
     ]
-    assert orders[0] != orders[1]
-    assert sorted(orders[0]) == sorted(
+    assert sorted(held) == sorted(
         example["image"].tobytes() + bytes([example["label"]])
         for example in examples
     )
@@ -90,21 +82,17 @@ def test_a_generated_set_holds_its_images_with_their_labels(
 @pytest.mark.parametrize(
     ("splits", "sizes"),
     [
-        ({"validation": {"count": 6}}, (16, 6, 4)),
+        ({"validation": _examples(6)}, (16, 6, 4)),
         # As ImageNet's: its validation is for testing.
         (
-            {
-                "validation": {"count": 8},
-                "test": {"count": 6, "secret": True},
-            },
+            {"validation": _examples(8), "test": _examples(6, secret=True)},
             (18, 2, 8),
         ),
     ],
     ids=["validation", "secret"],
 )
 def test_splits_that_are_missing_are_made(tmp_path, splits, sizes):
-    examples = {s: _examples(**given) for s, given in splits.items()}
-    examples["train"] = _examples(sizes=False)
+    examples = {**splits, "train": _examples(sizes=False)}
     prepared = builder("wasps", examples, tmp_path)
     loaded = data.load("wasps", data_dir=tmp_path, image_size=8)
     assert tuple(loaded.sizes.values()) == sizes
@@ -115,12 +103,8 @@ def test_splits_that_are_missing_are_made(tmp_path, splits, sizes):
         labels = joined(epoch(split))[1]
         assert len(labels) == size
         assert set(labels) <= {0, 1}
-
-
-def test_large_datasets_come_in_batches(tmp_path):
-    declare_large(builder("insects", {"train": _examples()}, tmp_path))
-    with pytest.raises(ValueError, match="more than 2 GiB need batches"):
-        data.load("insects", data_dir=tmp_path, batch_size=None)
+    with pytest.raises(ValueError, match="More than 2 GiB need batches"):
+        data.load("wasps", data_dir=tmp_path, batch_size=None)
 
 
 # Not there.
@@ -131,26 +115,22 @@ def test_a_set_that_is_not_prepared_says_what_to_do(tmp_path, attempts):
         data.load("cifar10", data_dir=tmp_path)
     for part in (str(tmp_path), "download=True", "--download", "data_dir="):
         assert part in str(caught.value)
-    with pytest.raises(ValueError, match="ILSVRC2012_img_train.tar") as caught:
-        data.load("imagenet2012", data_dir=tmp_path)
-    assert str(tmp_path / "downloads" / "manual") in str(caught.value)
     assert not attempts
-
-
-def test_a_failed_download_says_what_to_do(tmp_path, attempts):
-    with pytest.raises(ValueError, match=r"failed \(no network\)") as caught:
+    with pytest.raises(ValueError, match=r"failed \(no network\)"):
         data.load("cifar10", data_dir=tmp_path, download=True)
-    for part in (str(tmp_path), "with network access", "--data-dir"):
-        assert part in str(caught.value)
     assert len(attempts) == 1
 
 
-def test_files_downloaded_by_hand_must_be_there(tmp_path):
-    for options in ({}, {"manual_dir": tmp_path / "manual"}):
-        with pytest.raises(ValueError, match="by hand, into .*manual.*registe"):
-            data.load(
-                "imagenet2012", data_dir=tmp_path, download=True, **options
-            )
+@pytest.mark.parametrize("manual_dir", [None, "by_hand"])
+def test_files_downloaded_by_hand_must_be_there(tmp_path, manual_dir):
+    place = manual_dir or tmp_path / "downloads" / "manual"
+    with pytest.raises(ValueError, match=f"by hand, into {place} .*registe"):
+        data.load(
+            "imagenet2012",
+            data_dir=tmp_path,
+            manual_dir=manual_dir,
+            download=True,
+        )
 
 
 def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
@@ -170,7 +150,7 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
         ("cifra10", 'Did you mean "cifar10"?'),
         ("no/such/set", "where there is no folder (Parsing builder name"),
         ("mnsit", 'Did you mean "mnsitt"?'),
-        ("notes", 'Received: data="notes", which is a file'),
+        ("notes", "which is a file"),
         ("", 'Received: data=""'),
         ("imagenette/12px", "12px not found with version 1.0.0. Here are 10"),
         ("cifar10:99.0.0", "cannot be loaded at version 99.0.0"),
@@ -193,42 +173,28 @@ def test_unknown_names_are_refused_at_once(
     assert not attempts
 
 
-IMAGE, LABEL = tfds.features.Image(), tfds.features.ClassLabel(num_classes=2)
-PIXELS = np.zeros((4, 4, 3), "uint8")
-
-
-@pytest.mark.parametrize(
-    ("features", "values", "message"),
-    [
-        (
-            {"photo": IMAGE, "label": LABEL},
-            (PIXELS, 0),
-            'features "image", .*has .*photo.*image=None',
+def test_other_features_are_refused(tmp_path):
+    features = {
+        "image": tfds.features.Image(),
+        "label": tfds.features.Sequence(
+            tfds.features.ClassLabel(num_classes=2)
         ),
-        (
-            {"image": IMAGE, "label": tfds.features.Sequence(LABEL)},
-            (PIXELS, [0, 1]),
-            "one class per image.*label=Sequence",
-        ),
-    ],
-    ids=["names", "several"],
-)
-def test_other_features_are_refused(tmp_path, features, values, message):
-    example = dict(zip(features, values, strict=True))
+    }
+    example = {"image": np.zeros((4, 4, 3), "uint8"), "label": [0, 1]}
     builder("others", {"train": [example] * 3}, tmp_path, **features)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="one class per image.*Sequence"):
         data.load("others", data_dir=tmp_path)
 
 
 def test_features_are_checked_before_a_download(tmp_path, attempts):
-    with pytest.raises(ValueError, match='features "image", .*coco'):
+    with pytest.raises(ValueError, match='features "image", .*coco.*objects'):
         data.load("coco/2017", data_dir=tmp_path, download=True)
     assert not attempts
 
 
 def test_training_images_are_needed(tmp_path):
     builder("test", {"test": _examples(3)}, tmp_path)
-    with pytest.raises(ValueError, match='split "train".*which has test'):
+    with pytest.raises(ValueError, match='split "train".*test'):
         data.load("test", data_dir=tmp_path)
 
 

@@ -71,14 +71,11 @@ def ours(scenes, tmp_path_factory):
     losses.append(train_on(model, images, objects))
     file = tmp_path_factory.mktemp("detector") / "model.keras"
     model.save(file)
+    loaded = detection.load_model(file)
+    loaded.run_eagerly = True
     return types.SimpleNamespace(
-        model=model, biases=biases, losses=losses, file=file
+        model=model, biases=biases, losses=losses, file=file, loaded=loaded
     )
-
-
-@pytest.fixture(scope="module")
-def loaded(ours):
-    return detection.load_model(ours.file)
 
 
 @pytest.mark.every_backend
@@ -88,43 +85,37 @@ def test_training_begins_with_the_prior_on_the_classes_and_a_low_loss(ours):
     np.testing.assert_allclose(classes, -np.log(99), rtol=1e-4)
     # With the heads of KerasHub it begins at several hundred.
     assert 0.5 < ours.losses[0] < 10
+    # Without objects.
+    assert np.isfinite(ours.losses[1])
+    assert all(np.isfinite(w).all() for w in ours.model.get_weights())
 
 
 @pytest.mark.every_backend
-def test_a_saved_detector_gives_the_same_boxes(ours, loaded, scenes):
+def test_a_saved_detector_gives_the_same_boxes(ours, scenes):
     images = scenes.test[0][0]
-    found, expected = loaded.detect(images), ours.model.detect(images)
+    found, expected = ours.loaded.detect(images), ours.model.detect(images)
     assert (expected["labels"] >= 0).any()
     for key, value in expected.items():
         assert value.dtype in ("float32", "int32")
         np.testing.assert_array_equal(found[key], value)
 
 
-def test_a_saved_detector_is_compiled_as_it_was(ours, loaded, scenes):
-    found, expected = (
-        [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
-        for model in (loaded, ours.model)
-    )
-    for value, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(value, other)
-    loaded.run_eagerly = True
+def test_a_saved_detector_is_compiled_as_it_was(ours, scenes):
+    models = ours.loaded, ours.model
     losses = [
         keras.Model.test_on_batch(model, *scenes.train[2])[0]
-        for model in (loaded, ours.model)
+        for model in models
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    variables = [model.optimizer.variables for model in models]
+    for pair in zip(*variables, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, pair))
 
 
 def test_images_of_another_range_are_reported(ours, scenes):
     images = scenes.test[0][0]
     with pytest.warns(UserWarning, match=r"must be in \[0, 255\]"):
         ours.model.detect(images / 255)
-
-
-@pytest.mark.every_backend
-def test_images_without_objects_are_learned_from(ours):
-    assert np.isfinite(ours.losses[1])
-    assert all(np.isfinite(w).all() for w in ours.model.get_weights())
 
 
 FRESH = """

@@ -25,11 +25,12 @@ def objects(*images):
     return np.concatenate([table(0, [], np.zeros((0, 4))), *rows])
 
 
-def measured(truth, found, classes=1):
+def measured(truth, found, classes=1, area=np.nan):
     images = np.zeros((len(truth), 1, 1, 1), "uint8")
     sizes = np.full((len(truth), 2), SIZE)
-    records = Records(images, sizes, objects(*truth))
-    return evaluate(records, objects(*found), classes)
+    true = objects(*truth)
+    true["area"] = area
+    return evaluate(Records(images, sizes, true), objects(*found), classes)
 
 
 def test_a_false_detection_before_a_true_one_halves_the_precision():
@@ -55,41 +56,32 @@ def test_thresholds_count_up_to_the_overlap():
     assert result["map75"] == pytest.approx(0)
 
 
-BOTH = [(BOX, 0, 0.5), (OTHER, 0, 0.9)]
+TRUE = (BOX, 0, 1)
+FOUND, ELSEWHERE = (BOX, 0, 0.5), (OTHER, 0, 0.9)
 
 
 @pytest.mark.parametrize(
     ("truth", "found", "classes", "precision"),
     [
-        (
-            *(
-                [[(BOX, 0, 1), (OTHER, 1, 1)]],
-                [[(BOX, 0, 0.5), (OTHER, 0, 0.4)]],
-            ),
-            *(2, 0.5),
-        ),
+        ([[TRUE, (OTHER, 1, 1)]], [[FOUND, ELSEWHERE]], 2, 0.25),
         # Of confidence 0: a crowd, or difficult.
-        ([[(BOX, 0, 1), (OTHER, 0, 0)]], [BOTH], 1, 1),
-        ([[(BOX, 0, 1), (OTHER, 0, 0)]], [[(BOX, 0, 0.5)]], 1, 1),
-        ([[(BOX, 0, 1)]], [[]], 1, 0),
-        ([[(BOX, 0, 1)], []], [[(BOX, 0, 0.5)], [(BOX, 0, 0.9)]], 1, 0.5),
+        ([[TRUE, (OTHER, 0, 0)]], [[FOUND, ELSEWHERE]], 1, 1),
+        ([[TRUE, (OTHER, 0, 0)]], [[FOUND]], 1, 1),
+        ([[TRUE]], [[]], 1, 0),
+        ([[TRUE], []], [[FOUND], [ELSEWHERE]], 1, 0.5),
     ],
-    ids=["classes alike", "ignored", "unfound", "nothing", "empty image"],
+    ids=["other class", "ignored", "unfound", "nothing", "empty image"],
 )
 def test_precision_counts(truth, found, classes, precision):
     result = measured(truth, found, classes)
     assert result["map"] == pytest.approx(precision)
 
 
-def test_sizes_of_objects_are_by_the_area_of_the_annotation():
-    truth = objects([(OTHER, 0, 1)])
-    # Of 100 x 50 pixels.
-    for area, size in ((np.nan, "medium"), (800, "small")):
-        truth["area"] = area
-        images = np.zeros((1, 1, 1, 1), "uint8")
-        records = Records(images, np.array([SIZE]), truth)
-        result = evaluate(records, objects([(OTHER, 0, 0.9)]), 1)
-        assert result[size] == pytest.approx(1)
+# The box has 100 x 50 pixels.
+@pytest.mark.parametrize(("area", "size"), [(np.nan, "medium"), (800, "small")])
+def test_sizes_of_objects_are_by_the_area_of_the_annotation(area, size):
+    result = measured([[(OTHER, 0, 1)]], [[ELSEWHERE]], area=area)
+    assert result[size] == pytest.approx(1)
 
 
 # Anchors.

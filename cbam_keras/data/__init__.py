@@ -9,15 +9,16 @@
   random, shared by processes.
 """
 
-from cbam_keras.data.batches import AUGMENTATIONS
+from cbam_keras.data.batches import AUGMENTATIONS, check_augmentations
 from cbam_keras.data.decoding import (
     evaluation_box,
     headers,
     pil_decode,
     pil_resize,
+    threads,
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
-from cbam_keras.data.loading import ImageData, describe, load
+from cbam_keras.data.loading import ImageData, load
 from cbam_keras.data.records import SPLITS, Records, digest, stratified
 from cbam_keras.data.sources import (
     ENDINGS,

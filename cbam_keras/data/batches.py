@@ -4,30 +4,30 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import TRIES, crop, decode, threads
+from cbam_keras.data.decoding import TRIES, crop, pil_decode, threads
 from cbam_keras.data.records import DiskRecords, Records
 
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 # "crop" shifts by up to this fraction of a side.
 SHIFT = 8
-# Batches that are decoded ahead of the one asked for.
-PREFETCHED = 2
 # What random numbers are for, so that no two uses share a seed.
 FLIP_AND_CROP, RANDOM_CROP = 0, 2
+# Batches that are decoded ahead of the one asked for.
+PREFETCHED = 2
 
 
-@dataclasses.dataclass
-class _Epoch:
+class _Epoch(NamedTuple):
     """An epoch: its number, its order, images being decoded by batch."""
 
     number: int
     order: np.ndarray
-    pending: dict[int, list[Future]] = dataclasses.field(default_factory=dict)
+    pending: dict[int, list[Future]]
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -52,6 +52,7 @@ class Batches(keras.utils.PyDataset):
 
     def __post_init__(self):
         super().__init__()
+        self.cropped = "random_resized_crop" in self.augment
         self.weighted = False
         self._take_share(0, 1, 1)
 
@@ -81,9 +82,14 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         # One thread may read an epoch while another begins the next.
         epoch = self.epoch
-        positions = self.batches[index]
-        rows = self._rows(epoch, index)
-        images, labels = self._read(epoch, index, rows)
+        positions, rows = self.batches[index], self._rows(epoch, index)
+        if self.cropped or not self.records.decoded:
+            images, labels = self._read(epoch, index)
+        else:
+            images, labels = (
+                self.records.images[rows],
+                self.records.labels[rows],
+            )
         others = []
         if self.records.boxes is not None:
             others.append(self.records.boxes[rows])
@@ -107,7 +113,7 @@ class Batches(keras.utils.PyDataset):
         order = np.arange(len(self.records))
         if self.seed is not None:
             order = _shuffled(order, self.seed, epoch)
-        self.epoch = _Epoch(epoch, order)
+        self.epoch = _Epoch(epoch, order, {})
 
     def _rows(self, epoch, index):
         """Returns the records of a batch."""
@@ -116,37 +122,30 @@ class Batches(keras.utils.PyDataset):
     def _generator(self, epoch, use, number):
         return np.random.default_rng([self.seed, epoch.number, number, use])
 
-    def _read(self, epoch, index, rows):
-        """Returns images and labels, decoded in threads where needed."""
-        crops = "random_resized_crop" in self.augment
-        if self.records.decoded and not crops:
-            return self.records.images[rows], self.records.labels[rows]
-        ahead = range(index, min(index + PREFETCHED + 1, len(self)))
-        pending = {
-            batch: epoch.pending.pop(batch, None)
-            or [
-                threads().submit(self._image, epoch, position, row)
-                for position, row in zip(
-                    self.batches[batch], self._rows(epoch, batch), strict=True
+    def _read(self, epoch, index):
+        """Returns images and labels, decoded in threads."""
+        for ahead in range(index, min(index + PREFETCHED + 1, len(self))):
+            if ahead not in epoch.pending:
+                pairs = zip(
+                    self.batches[ahead], self._rows(epoch, ahead), strict=True
                 )
-            ]
-            for batch in ahead
-        }
-        read = [future.result() for future in pending.pop(index)]
-        epoch.pending = pending
+                epoch.pending[ahead] = [
+                    threads().submit(self._image, epoch, *pair)
+                    for pair in pairs
+                ]
+        read = [future.result() for future in epoch.pending.pop(index)]
         images, labels = zip(*read, strict=True)
         return np.stack(images), np.array(labels, "int32")
 
     def _image(self, epoch, position, row):
         image, label = self.records.read(row)
         if not self.records.decoded:
-            image = decode(image)
+            image = pil_decode(image, self.channels)
         draws = None
-        if "random_resized_crop" in self.augment:
+        if self.cropped:
             rng = self._generator(epoch, RANDOM_CROP, int(position))
             draws = rng.random((TRIES, 4), dtype="float32")
-        image = crop(image, self.size, draws)
-        return image[..., : self.channels], label
+        return crop(image, self.size, draws), label
 
 
 def _shuffled(order, seed, epoch):
@@ -166,12 +165,12 @@ def _shuffled(order, seed, epoch):
     return order
 
 
-def check_augmentations(augment: str | Sequence[str]) -> tuple[str, ...]:
+def check_augmentations(
+    augment: str | Sequence[str], known: Sequence[str] = AUGMENTATIONS
+) -> tuple[str, ...]:
     """Returns the names, in the order in which they are applied."""
-    if isinstance(augment, Sequence) and not augment:
-        return ()
-    chosen = _checks.subset("augment", augment, AUGMENTATIONS)
-    return tuple(name for name in AUGMENTATIONS if name in chosen)
+    chosen = _checks.subset("augment", augment, known) if augment else ()
+    return tuple(name for name in known if name in chosen)
 
 
 def flip_and_crop(

@@ -1,7 +1,6 @@
 """Decodes images and brings them to one size, with Pillow."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import io
@@ -22,12 +21,11 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 # width are exchanged.
 ORIENTATION = 0x0112
 
-# Markers in the last bytes of a whole file. A truncated file lacks them.
+# Markers in the last bytes of a file that is not truncated.
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 TAIL_BYTES = 4096
 
-# From this side on, evaluation takes a centre crop, as ImageNet's of 224 from
-# 256 pixels.
+# From this side on, evaluation takes 224/256 of each side, as on ImageNet.
 CROPPED_FROM = 128
 
 # Random resized crops: the least fraction of the area, the logarithm of the
@@ -40,8 +38,8 @@ TRIES = 10
 # Decoding.
 
 
-def decode(item: str | bytes) -> Any:
-    """Returns a file or an encoded image as an upright RGB image of Pillow."""
+def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
+    """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
@@ -53,20 +51,15 @@ def decode(item: str | bytes) -> Any:
                 # Pillow would clip instead of keeping the higher byte.
                 levels = (np.asarray(image) >> 8).astype("uint8")
                 image = pil.fromarray(levels)
-            if image.mode == "P" and "transparency" in image.info:
-                # Otherwise Pillow warns that it drops the transparency.
+            if image.mode == "P":
+                # Otherwise Pillow warns that it drops a transparency.
                 image = image.convert("RGBA")
-            return image.convert("RGB")
+            return np.asarray(image.convert("RGB"))[..., :channels]
     except (OSError, SyntaxError, ValueError) as error:
         name = f'"{item}"' if isinstance(item, str) else "of the dataset"
         raise ValueError(
             f"The image {name} cannot be decoded ({error}). Remove it"
         ) from error
-
-
-def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
-    """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
-    return np.asarray(decode(item))[..., :channels]
 
 
 def headers(
@@ -82,7 +75,7 @@ def _header(item):
         with _open(item) as file:
             image = pil.open(file, formats=FORMATS)
             width, height = image.size
-            if _orientation(image) >= 5:
+            if _orientation(image) in range(5, 9):
                 width, height = height, width
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             if END_MARKERS.get(image.format, b"") not in file.read():
@@ -101,13 +94,7 @@ def _open(item):
 def _orientation(image):
     """Returns the EXIF orientation from 1 to 8, where cameras write it."""
     # Of a PNG, Pillow would decode the whole image to find out.
-    if image.format not in ("JPEG", "MPO", "WEBP"):
-        return 1
-    # Pillow raises errors of many kinds; the image itself may be whole.
-    with contextlib.suppress(Exception):
-        orientation = image.getexif().get(ORIENTATION, 1)
-        return orientation if orientation in range(1, 9) else 1
-    return 1
+    return 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
 
 
 # Sizes.
@@ -116,11 +103,7 @@ def _orientation(image):
 def evaluation_box(
     height: float, width: float, size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Returns top, left, height and width of the centre crop of evaluation.
-
-    The largest box with the aspect ratio of `size`; from `CROPPED_FROM`
-    pixels on, 224/256 of each side of it.
-    """
+    """Returns top, left, height and width of the centre crop of evaluation."""
     factor = 256 / 224 if min(size) >= CROPPED_FROM else 1.0
     scale = min(
         height / round(factor * size[0]), width / round(factor * size[1])
@@ -134,10 +117,8 @@ def random_box(
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Returns top, left, height and width of a random resized crop.
 
-    As Szegedy et al., 2015, and torchvision: the first of ten boxes of 8 to
-    100 % of the area and an aspect ratio of 3:4 to 4:3 that lies in the
-    image, else the largest centre box of such a ratio. `draws` are `(10, 4)`
-    from [0, 1).
+    As torchvision: the first of ten boxes that lies in the image, else the
+    largest centre box of such a ratio. `draws` are `(10, 4)` from [0, 1).
     """
     area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
     ratio = np.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
@@ -160,46 +141,38 @@ def random_box(
 
 
 def pil_resize(
-    image: Any, box: Sequence[float], size: tuple[int, int]
+    image: np.ndarray, box: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
     """Returns a box of an image, `(top, left, height, width)`, resized."""
+    if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] != 3):
+        planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+        return np.stack([pil_resize(p, box, size) for p in planes], axis=-1)
     pil = _checks.require("PIL.Image", extra="data")
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.shape[-1] != 3:
-            planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-            resized = [
-                pil_resize(pil.fromarray(plane), box, size) for plane in planes
-            ]
-            return np.stack(resized, axis=-1)
-        image = pil.fromarray(image)
     top, left, height, width = map(float, box)
     # Rounding may leave the image, which Pillow refuses.
     top, left = max(top, 0.0), max(left, 0.0)
-    right = min(left + width, image.width)
-    bottom = min(top + height, image.height)
+    right = min(left + width, image.shape[1])
+    bottom = min(top + height, image.shape[0])
     bilinear = pil.Resampling.BILINEAR
     corners = (left, top, right, bottom)
-    return np.asarray(image.resize(size[::-1], bilinear, corners))
+    resized = pil.fromarray(image).resize(size[::-1], bilinear, corners)
+    return np.asarray(resized)
 
 
 def crop(
-    image: Any, size: tuple[int, int], draws: np.ndarray | None = None
+    image: np.ndarray, size: tuple[int, int], draws: np.ndarray | None = None
 ) -> np.ndarray:
     """Returns an image as evaluation sees it, or cropped at random."""
-    is_array = isinstance(image, np.ndarray)
-    height, width = image.shape[:2] if is_array else image.size[::-1]
-    if draws is None:
-        if (height, width) == size:
-            return np.asarray(image)
-        return pil_resize(image, evaluation_box(height, width, size), size)
-    box = random_box(np.float32(height), np.float32(width), draws)
-    top, left, height, width = map(int, box)
-    # Cropped first, so that pixels outside do not blend into the edge.
-    if is_array:
+    height, width = image.shape[:2]
+    if draws is not None:
+        box = random_box(np.float32(height), np.float32(width), draws)
+        top, left, height, width = map(int, box)
+        # Cropped first, so that pixels outside do not blend into the edge.
         image = image[top : top + height, left : left + width]
-    else:
-        image = image.crop((left, top, left + width, top + height))
-    return pil_resize(image, (0, 0, height, width), size)
+        return pil_resize(image, (0, 0, height, width), size)
+    if (height, width) == size:
+        return image
+    return pil_resize(image, evaluation_box(height, width, size), size)
 
 
 # Whole datasets.
@@ -237,8 +210,8 @@ def decode_all(
         return records
 
     def decoded(item):
-        item = item if records.decoded else decode(item)
-        return crop(item, size)[..., :channels]
+        image = item if records.decoded else pil_decode(item, channels)
+        return crop(image, size)
 
     count = len(records)
     dtype = records.images.dtype if records.decoded else "uint8"

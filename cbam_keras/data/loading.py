@@ -38,8 +38,8 @@ class ImageData:
         boxes: Boolean, whether batches hold boxes beside the labels.
         train: Training images for `fit`, a `keras.utils.PyDataset` in a new
             order each epoch; arrays if `batch_size` is `None`.
-        validation: Validation images, for `validation_data` of `fit`.
-        test: Test images, for `evaluate`. The same for every seed.
+        validation, test: The same of the other images, in one order. The
+            test images are the same for every seed.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash of the dataset.
@@ -72,7 +72,16 @@ class ImageData:
 
     def describe(self) -> dict[str, Any]:
         """Returns a description of the dataset, as plain JSON values."""
-        return describe(self)
+        return {
+            "name": self.name,
+            "sizes": dict(self.sizes),
+            "image_shape": list(self.image_shape),
+            "classes": len(self.class_names),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "augment": list(self.augment),
+            "fingerprint": self.fingerprint,
+        }
 
     def sharded(self, index: int, count: int, devices: int) -> "ImageData":
         """Returns the part of each batch that one process of several reads."""
@@ -81,20 +90,6 @@ class ImageData:
             for split in self.sizes
         }
         return dataclasses.replace(self, **shards)
-
-
-def describe(dataset: Any) -> dict[str, Any]:
-    """Returns what datasets of images have in common, as plain JSON values."""
-    return {
-        "name": dataset.name,
-        "sizes": dict(dataset.sizes),
-        "image_shape": list(dataset.image_shape),
-        "classes": len(dataset.class_names),
-        "batch_size": dataset.batch_size,
-        "seed": dataset.seed,
-        "augment": list(dataset.augment),
-        "fingerprint": dataset.fingerprint,
-    }
 
 
 def load(
@@ -134,10 +129,10 @@ def load(
               `validation` (or `val`, `valid`) and `test` of such class
               folders. Damaged files are left out, with a warning.
             - The name of a dataset of TensorFlow Datasets with the features
-              "image" and "label", such as `"cifar10"`. A folder of that name
+              "image" and "label", such as `"cifar10"`; a folder of that name
               comes first, unless `data_dir` is given. If its test labels are
-              secret, its split "validation" is used for testing.
-              `"fashion_mnist"` needs no preparation: Keras downloads it.
+              secret, its split "validation" is used for testing. Keras
+              downloads `"fashion_mnist"` where it is not prepared.
             Defaults to `"cluttered_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
@@ -147,21 +142,19 @@ def load(
         seed: Integer from 0, decides the validation images, the places of
             digits and fragments, and the order and augmentation of training
             images. Defaults to `0`.
-        boxes: Boolean, whether to also return the smallest box around the
-            ink of each digit, `(y_min, x_min, y_max, x_max)` in pixels,
-            maxima exclusive, where it is known. Such batches are not for
-            `fit`. Defaults to `False`.
+        boxes: Boolean, whether to also return the smallest box around each
+            embedded digit, `(y_min, x_min, y_max, x_max)` in pixels, maxima
+            exclusive. Such batches are not for `fit`. Defaults to `False`.
         image_size: Positive integer or `(H, W)`, the size in pixels to which
             other images are resized: a centre crop of that aspect ratio,
             from 128 pixels on with 224/256 of each side, as is standard for
             ImageNet, then bilinear with antialiasing. Defaults to `None`,
             the size of all images or, if they differ, 224.
-        augment: Strings, how to augment training images:
-            - `"flip"`: horizontal flip of half of the images.
-            - `"crop"`: shift by up to an eighth of each side.
-            - `"random_resized_crop"`: a crop of 8 to 100 % of the area with
-              an aspect ratio of 3:4 to 4:3, as is standard for ImageNet.
-            Defaults to `()`.
+        augment: One or several strings, how to augment training images:
+            `"flip"`, a horizontal flip of half of them; `"crop"`, a shift by
+            up to an eighth of each side; `"random_resized_crop"`, a crop of 8
+            to 100 % of the area with an aspect ratio of 3:4 to 4:3, as is
+            standard for ImageNet. Defaults to `()`.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to
             `None`, which means its default folder.
         manual_dir: Path of a folder of files downloaded by hand, for
@@ -190,10 +183,10 @@ def load(
         {'train': 3600, 'validation': 400, 'test': 1000}
 
     Reference:
-        LeCun, Bottou, Bengio and Haffner, 1998 (MNIST); Mnih, Heess, Graves
-        and Kavukcuoglu, 2014 (https://arxiv.org/abs/1406.6247), for the
-        cluttered digits; Szegedy et al., 2015
-        (https://arxiv.org/abs/1409.4842), for random resized crops.
+        Mnih, Heess, Graves and Kavukcuoglu, 2014
+        (https://arxiv.org/abs/1406.6247), for the cluttered digits; Szegedy
+        et al., 2015 (https://arxiv.org/abs/1409.4842), for random resized
+        crops.
     """
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
@@ -214,20 +207,17 @@ def load(
         data, validation_fraction, seed, data_dir, manual_dir, download
     )
     train = source.splits["train"]
+    is_large = isinstance(train, DiskRecords)
     for is_wrong, expected in (
         (boxes and (augment or size), "`boxes` need images as they are"),
         (boxes and train.boxes is None, "`boxes` need digits among clutter"),
         (augment and batch_size is None, "`augment` needs batches"),
-        (
-            isinstance(train, DiskRecords) and batch_size is None,
-            "Datasets of more than 2 GiB need batches",
-        ),
+        (is_large and batch_size is None, "More than 2 GiB need batches"),
     ):
         if is_wrong:
             raise ValueError(
-                f'{expected}. Received: "{source.name}", of images with '
-                f"{source.channels} channels, {batch_size=}, {boxes=}, "
-                f"{image_size=}, {augment=}"
+                f'{expected}. Received: "{source.name}", {batch_size=}, '
+                f"{boxes=}, {image_size=}, {augment=}"
             )
     if source.skipped:
         _checks.warn(

@@ -29,8 +29,8 @@ PATH_STARTS = (".", "~", "/", "\\")
 # Loaded by Keras where TensorFlow Datasets has not prepared it.
 FASHION = "fashion_mnist"
 FASHION_CLASSES = (
-    "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
-    "Ankle boot"
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal"),
+    *("Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 # File names of images that are read.
@@ -46,7 +46,8 @@ def find_source(
 ):
     """Returns the dataset that `name` stands for, with all three splits."""
     is_folder = _is_folder(name, data_dir)
-    if isinstance(name, str) and name not in EMBEDDED and not is_folder:
+    is_named = isinstance(name, str) and not is_folder
+    if is_named and name not in EMBEDDED:
         try:
             source = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
         except (ImportError, ValueError):
@@ -59,7 +60,7 @@ def find_source(
             "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
             f"Datasets. Received: {data_dir=!s}, {manual_dir=!s}"
         )
-    if isinstance(name, str) and not is_folder:
+    if is_named:
         return from_embedded(name, fraction, seed)
     source = from_folder(name) if is_folder else from_arrays(name)
     check_classes(source, f'data="{name}"' if is_folder else "arrays")
@@ -93,15 +94,14 @@ def from_keras() -> Source:
             arrays = keras.datasets.fashion_mnist.load_data()
     except Exception as error:
         raise ValueError(
-            "Keras could not download Fashion-MNIST, which needs network "
-            f'access. Received: data="{FASHION}" ({error}). Without it, copy '
-            "the four files of Debian's package dataset-fashion-mnist from "
-            "/usr/share/datasets/fashion-mnist to datasets/fashion-mnist in "
-            "Keras' home, ~/.keras or KERAS_HOME"
+            "Fashion-MNIST needs network access, or the four files of Debian's "
+            "package dataset-fashion-mnist, copied from /usr/share/datasets/"
+            "fashion-mnist to datasets/fashion-mnist in Keras' home, ~/.keras "
+            f'or KERAS_HOME. Received: data="{FASHION}" ({error})'
         ) from error
-    names = tuple(FASHION_CLASSES.split(", "))
-    source = from_arrays(arrays)
-    return dataclasses.replace(source, name=FASHION, class_names=names)
+    return dataclasses.replace(
+        from_arrays(arrays), name=FASHION, class_names=FASHION_CLASSES
+    )
 
 
 def from_arrays(arrays: Any) -> Source:
@@ -130,11 +130,9 @@ def from_arrays(arrays: Any) -> Source:
             f"images of the shapes {shapes}"
         )
     num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
-    hashed = [
-        item
-        for name, each in splits.items()
-        for item in (name, each.images, each.labels)
-    ]
+    hashed: list[Any] = []
+    for name, each in splits.items():
+        hashed += [name, each.images, each.labels]
     return Source(
         name="arrays",
         splits=splits,
@@ -175,36 +173,28 @@ def _records(split, arrays):
 
 def _problem(images, labels):
     """Returns what is wrong with arrays and how to mend it, if anything."""
-    kinds = images.dtype.kind + labels.dtype.kind
-    if images.ndim != 4 or not images.size or kinds[0] not in "iuf":
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
         return "the images are empty, of another shape or no numbers"
     count, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
         return "images = np.moveaxis(images, 1, -1) puts the channels last"
     if labels.shape[:1] != (count,):
         return f"{count} images, but {labels.size} labels"
-    if labels.shape not in ((count,), (count, 1)):
+    if labels.size != count:
         return (
             "one-hot labels become integers by np.argmax(labels, axis=-1); for "
-            "several labels per image, give images and labels to Keras' own "
-            "`fit`, see docs/guides/other-tasks.md"
+            "several labels per image see docs/guides/other-tasks.md"
         )
-    if kinds[1] == "f" and (labels == np.round(labels)).all():
-        return "labels.astype(int) makes integers of these labels"
-    if kinds[1] not in "iu":
+    if labels.dtype.kind not in "iu":
         return (
             "names, labels = np.unique(labels, return_inverse=True) numbers "
-            "the different values, if they are classes"
+            "the different values"
         )
-    if labels.min() < 0:
-        return f"there is the label {labels.min()}"
-    if labels.max() >= count:
+    if labels.min() < 0 or labels.max() >= count:
         return (
-            f"labels up to {labels.max()}, but only {count} images: each "
-            "class needs one to train, validate and test each"
+            f"labels from {labels.min()} to {labels.max()}, but {count} "
+            "images: each class needs one to train, validate and test each"
         )
-    if images.dtype == np.uint8:
-        return None
     lowest, highest = images.min(), images.max()
     if not np.isfinite([lowest, highest]).all():
         bad = ~np.isfinite(images).all(axis=(1, 2, 3))
@@ -212,7 +202,8 @@ def _problem(images, labels):
             f"NaN or infinite values in {bad.sum()} images, the first of them "
             f"images[{bad.argmax()}]"
         )
-    if lowest < 0 or highest > 255 or (kinds[0] == "f" and highest <= 1):
+    is_scaled = images.dtype.kind == "f" and highest <= 1
+    if lowest < 0 or highest > 255 or is_scaled:
         return (
             f"values from {lowest} to {highest}. Multiply them by 255, or "
             "leave out what has scaled them before"
@@ -242,15 +233,15 @@ def from_folder(path: str | os.PathLike) -> Source:
             file
             for folder in folders
             for file in sorted(folder.iterdir())
-            if file.suffix.lower() in ENDINGS and not _is_hidden(file.name)
+            if file.suffix.lower() in ENDINGS and not _is_hidden(file)
         ]
         labels = [class_names.index(file.parent.name) for file in files]
         images = np.array([str(file) for file in files], object)
         splits[split] = Records(images, np.array(labels, "int32"))
-        # A link may point to no file.
-        sizes = [f.stat().st_size if f.exists() else None for f in files]
-        names = [file.relative_to(root).as_posix() for file in files]
-        found += zip(names, sizes, strict=True)
+        found += [
+            (file.relative_to(root).as_posix(), file.stat().st_size)
+            for file in files
+        ]
     return readable(
         Source(
             name=root.resolve().name,
@@ -264,16 +255,16 @@ def from_folder(path: str | os.PathLike) -> Source:
 
 def _split_folders(root):
     """Returns the folder of each split. Only "train" if there are no such."""
-    folders = _folders(root)
-    splits = [SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders]
-    if "train" not in splits or None in splits:
+    found = {
+        SPLIT_FOLDERS.get(folder.name.lower()): folder
+        for folder in _folders(root)
+    }
+    if (
+        "train" not in found
+        or len(found) < len(_folders(root))
+        or None in found
+    ):
         return {"train": root}
-    if len(set(splits)) < len(splits):
-        raise ValueError(
-            "A folder must have one folder per split. Received: "
-            f'data="{root}" with {", ".join(f.name for f in folders)}'
-        )
-    found = dict(zip(splits, folders, strict=True))
     return {split: found[split] for split in SPLITS if split in found}
 
 
@@ -281,9 +272,9 @@ def _folders(root):
     return [
         path
         for path in sorted(root.iterdir())
-        if path.is_dir() and not _is_hidden(path.name)
+        if path.is_dir() and not _is_hidden(path)
     ]
 
 
-def _is_hidden(name):
-    return name.startswith((".", "__"))
+def _is_hidden(path):
+    return path.name.startswith((".", "__"))

@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import struct
-import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,14 +31,12 @@ def from_tfds(
 ) -> Source:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
     tfds, builder = prepared_builder(
-        name, _check_features, embedded, data_dir, download, manual_dir
+        name,
+        '"image", of uint8, and "label", one class per image',
+        _has_classes,
+        *(embedded, data_dir, download, manual_dir),
     )
     available, features = builder.info.splits, builder.info.features
-    if "train" not in available:
-        raise ValueError(
-            'A dataset must have the split "train". Received: '
-            f'data="{name}", which has {", ".join(map(str, available))}'
-        )
     used = [split for split in SPLITS if split in available]
     splits = {split: _disk_records(tfds, builder, split) for split in used}
     # Secret labels are stored as -1.
@@ -69,15 +66,28 @@ def from_tfds(
     return readable(source) if is_small and None in size else source
 
 
+def _has_classes(tfds, features):
+    image, label = features.get("image"), features.get("label")
+    return (
+        isinstance(image, tfds.features.Image)
+        and image.np_dtype == np.uint8
+        and isinstance(label, tfds.features.ClassLabel)
+    )
+
+
 def prepared_builder(
     name: str,
-    check: Callable[[Any, Any, str], None],
+    needed: str,
+    has_needed: Callable[[Any, dict[str, Any]], bool],
     embedded: Iterable[str],
     data_dir: str | os.PathLike | None,
     download: bool,
     manual_dir: str | os.PathLike | None = None,
 ) -> tuple[Any, Any]:
-    """Returns TensorFlow Datasets and the builder of a dataset on disk."""
+    """Returns TensorFlow Datasets and the builder of a dataset on disk.
+
+    `needed` says in words of which features `has_needed` returns true.
+    """
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
     except ImportError as error:
@@ -85,66 +95,54 @@ def prepared_builder(
         raise ImportError(message) from error
     builder = _find_builder(tfds, name, data_dir, embedded)
     # Before a download, which may take hours.
-    check(tfds, builder, name)
+    features = dict(builder.info.features.items())
+    if not has_needed(tfds, features):
+        kinds = {key: type(kind).__name__ for key, kind in features.items()}
+        raise ValueError(
+            f"A dataset must have the features {needed}. Received: "
+            f'data="{name}" with {kinds}'
+        )
     if not builder.is_prepared():
         _prepare(tfds, builder, name, manual_dir, download)
+    if "train" not in builder.info.splits:
+        raise ValueError(
+            'A dataset must have the split "train". Received: '
+            f'data="{name}" with {list(builder.info.splits)}'
+        )
     return tfds, builder
 
 
 def _find_builder(tfds, name, data_dir, embedded):
-    reason = ""
+    known, reason = list(embedded), ""
     # A name with a namespace would be looked up in the network.
     if name and not re.match(r"\w+:[a-zA-Z_]", name):
         try:
             # And so would others without `try_gcs`.
             return tfds.builder(name, data_dir=data_dir, try_gcs=False)
         except tfds.core.DatasetNotFoundError:
-            reason = f', data_dir="{data_dir}"' if data_dir else ""
-            reason += f", {no_folder(name)}"
-            if "Did you mean" not in reason:
-                known = tfds.list_builders(with_community_datasets=False)
-                reason += _checks.did_you_mean(
-                    name.split("/")[0], [*embedded, *known]
-                )
+            known += tfds.list_builders(with_community_datasets=False)
         except (ValueError, AssertionError) as error:
             # Such as an unknown configuration, with those that there are.
-            shortened = textwrap.shorten(str(error), 250)
-            reason = f", {no_folder(name)} ({shortened})"
+            reason = f" ({error})"
     listed = ", ".join(f'"{choice}"' for choice in embedded)
     raise ValueError(
         f"`data` must be one of {listed}, the name of a TensorFlow dataset "
-        "(with its configuration and version if it has several), an "
-        f'existing folder, or arrays. Received: data="{name}"{reason}'
+        "(with its configuration and version if it has several), an existing "
+        f'folder, or arrays. Received: data="{name}", '
+        f"{no_folder(name, known)}{reason}"
     )
 
 
-def no_folder(path: str | os.PathLike) -> str:
-    """Returns what is in place of a folder, or which has a similar name."""
+def no_folder(path: str | os.PathLike, names: Iterable[str] = ()) -> str:
+    """Returns what is in place of a folder, or what has a similar name."""
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         return "which is a file"
-    folders = []
+    folders: list[str] = []
     with contextlib.suppress(OSError):
         folders = [each.name for each in path.parent.iterdir() if each.is_dir()]
-    hint = _checks.did_you_mean(path.name, folders)
+    hint = _checks.did_you_mean(path.name, [*folders, *names])
     return f"where there is no folder{hint}"
-
-
-def _check_features(tfds, builder, name):
-    """Raises unless the dataset is one of images with one class each."""
-    features = dict(builder.info.features.items())
-    image, label = features.get("image"), features.get("label")
-    if not (
-        isinstance(image, tfds.features.Image)
-        and image.np_dtype == np.uint8
-        and isinstance(label, tfds.features.ClassLabel)
-    ):
-        raise ValueError(
-            'A dataset must have the features "image", an image of uint8, and '
-            '"label", a ClassLabel: one class per image. Received: '
-            f'data="{name}", which has {", ".join(map(str, features))}: '
-            f"image={image!r}, label={label!r}"
-        )
 
 
 def _prepare(tfds, builder, name, manual_dir, download):

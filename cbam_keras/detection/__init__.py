@@ -2,8 +2,8 @@
 
 - `pyramid`: `feature_pyramid`, `load_model`, backbones by name.
 - `detector`: KerasHub's detector with workarounds, and its anchors.
-- `loading`: `load_data`, which returns a `DetectionData`.
-- `sources`: scenes of digits, folders as COCO's, TensorFlow Datasets.
+- `loading`: `load_data`: folders as COCO's and TensorFlow Datasets, too.
+- `scenes`: the embedded scenes of digits.
 - `batches`: images with objects, and augmented batches of them.
 - `evaluation`: mean average precision, and a figure of detections.
 - `compare`: `compare`, `estimate`, `DetectionResults`, and the task

@@ -1,6 +1,5 @@
 """`Records`, images with their objects, and `Batches` of them for `fit`."""
 
-import concurrent.futures
 import dataclasses
 from typing import Any
 
@@ -78,9 +77,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 class Batches(keras.utils.PyDataset):
     """Batches of images with boxes, each a function of its epoch and number.
 
-    A batch is `(images, {"boxes", "labels"})`: float32 `(B, H, W, C)` in
-    [0, 255], float32 `(B, N, 4)` as `"xyxy"` in pixels and float32 `(B, N)`
-    with -1 where there is no object. `N` is the same in all batches. The last
+    See `DetectionData` for what they hold; `N` is the same in all. The last
     images of an epoch that fill no batch are left out, others in each epoch.
     """
 
@@ -98,11 +95,10 @@ class Batches(keras.utils.PyDataset):
         self.batch_size = min(batch_size, len(records))
         self.seed = seed
         self.layers = _layers_of(augment)
-        self.objects = records.learned
-        self.max_objects = np.bincount(self.objects["image"]).max()
-        self.starts = np.searchsorted(
-            self.objects["image"], np.arange(len(records) + 1)
-        )
+        learned = records.learned
+        ends = np.searchsorted(learned["image"], np.arange(1, len(records)))
+        self.objects = np.split(learned, ends)
+        self.max_objects = max(map(len, self.objects))
         self.set_epoch(0)
 
     def __len__(self) -> int:
@@ -111,19 +107,16 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict]:
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
-        images = self.images(rows)
-        boxes = np.empty((len(rows), self.max_objects, 4), "float32")
-        boxes[:] = PADDING
+        boxes = np.tile(np.float32(PADDING), (len(rows), self.max_objects, 1))
         labels = np.full((len(rows), self.max_objects), -1, "float32")
         for number, row in enumerate(rows):
-            objects = self.objects[slice(*self.starts[row : row + 2])]
+            objects = self.objects[row]
             boxes[number, : len(objects)] = scale_of(self.size) * objects["box"]
             labels[number, : len(objects)] = objects["label"]
+        images, objects = self.images(rows), {"boxes": boxes, "labels": labels}
         if self.layers:
-            images, boxes, labels = self._augmented(
-                images, boxes, labels, [self.seed, self.epoch, index]
-            )
-        return images, {"boxes": boxes, "labels": labels}
+            return self._augmented(images, objects, index)
+        return images, objects
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch + 1)
@@ -136,8 +129,7 @@ class Batches(keras.utils.PyDataset):
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Returns images of the records, resized: float32 `(n, H, W, C)`."""
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            return np.stack(list(pool.map(self._image, rows)))
+        return np.stack(list(data.threads().map(self._image, rows)))
 
     def _image(self, row):
         image = self.records.images[row]
@@ -148,13 +140,11 @@ class Batches(keras.utils.PyDataset):
             image = data.pil_resize(image, box, tuple(self.size))
         return image.astype("float32")
 
-    def _augmented(self, images, boxes, labels, seed):
+    def _augmented(self, images, objects, index):
         """Returns a batch, augmented; objects that have left have label -1."""
-        objects = {"boxes": boxes, "labels": labels}
         batch = {"images": images, "bounding_boxes": objects}
-        states = np.random.default_rng(seed).integers(
-            2**31, size=(len(self.layers), 2)
-        )
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        states = rng.integers(2**31, size=(len(self.layers), 2))
         for layer, state in zip(self.layers, states, strict=True):
             layer.generator.state.assign(state)
             batch = layer(batch, training=True)
@@ -162,7 +152,8 @@ class Batches(keras.utils.PyDataset):
         boxes, labels = (batch["bounding_boxes"][key] for key in objects)
         # Layers change padding too, and each backend differently.
         boxes = np.where(labels[..., None] < 0, np.float32(PADDING), boxes)
-        return batch["images"], boxes, labels.astype("float32")
+        objects = {"boxes": boxes, "labels": labels.astype("float32")}
+        return batch["images"], objects
 
 
 def _layers_of(augment):
@@ -176,8 +167,8 @@ def _layers_of(augment):
         "data_format": "channels_last",
         "seed": 0,
     }
-    moved = {"fill_mode": "constant", **options}
-    colour = {"value_range": (0, 255), **options}
+    moved = options | {"fill_mode": "constant"}
+    colour = options | {"value_range": (0, 255)}
     by_name = {
         "flip": [layers.RandomFlip("horizontal", **options)],
         "translate": [layers.RandomTranslation(SHIFT, SHIFT, **moved)],

@@ -21,7 +21,12 @@ from cbam_keras.detection.evaluation import (
     plot_detections,
 )
 from cbam_keras.detection.loading import DetectionData, load_data
-from cbam_keras.detection.pyramid import BACKBONES, levels_for, load_model
+from cbam_keras.detection.pyramid import (
+    BACKBONES,
+    late_module,
+    levels_for,
+    load_model,
+)
 from cbam_keras.recipes import Recipe, find_recipe
 
 # What is compared, and how the table calls it.
@@ -44,8 +49,7 @@ class Detection:
         self.backbone = _checks.one_of("backbone", backbone, BACKBONES)
         self.options = options
         # Needed only later, but checked before any work.
-        for module in ("keras_hub", "pycocotools.cocoeval"):
-            _checks.require(module, extra="detect")
+        _checks.require("pycocotools.cocoeval", extra="detect")
         # Of the last seed, and of each seed.
         self.loaded: DetectionData | None = None
         self.anchors: dict[int, Any] = {}
@@ -56,12 +60,9 @@ class Detection:
 
     def load(self, recipe: Recipe) -> DetectionData:
         by_recipe = {name: getattr(recipe, name) for name in study.BY_RECIPE}
-        # Needs KerasHub.
-        from cbam_keras.detection.detector import choose_anchors
-
         loaded = load_data(self.images, **by_recipe, **self.options)
         shape = loaded.image_shape
-        anchors = choose_anchors(
+        anchors = late_module().choose_anchors(
             loaded.train.records, shape[:2], *levels_for(self.backbone, shape)
         )
         self.anchors[recipe.seed] = anchors
@@ -72,9 +73,7 @@ class Detection:
         """Nothing: `build_detector` builds for the data."""
 
     def compile(self, model: Any, recipe: Recipe, data: DetectionData) -> None:
-        from cbam_keras.detection.detector import compile_detector
-
-        compile_detector(model, recipe, data)
+        late_module().compile_detector(model, recipe, data)
 
     def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
         found = detect_all(model, data.test)
@@ -101,17 +100,14 @@ class DetectionResults(_terminal.Tabular):
     and of their `precision`.
 
     Attributes:
-        data: String, the name of the dataset.
-        backbone: String, the name of the backbone.
+        data, backbone: Strings, the names of the dataset and the backbone.
         seeds: Tuple of integers.
         test_images: Integer, the number of test images.
         anchors: The anchors of the first seed, with the fraction of boxes
             that they cover.
         rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
             intersections over union from 0.5 to 0.95), `"map50"` and
-            `"map75"`, each with `values` by seed, `mean`, `deviation`,
-            `difference` to `"none"` paired by seed, its `interval`, and
-            `seeds_to_tell`, how many seeds would probably tell it from zero.
+            `"map75"`, each with the attributes of a row of `study.Results`.
         verdict: String, the differences in a sentence.
         runs: List of one entry per network and seed, in the order of
             training: `network`, `seed`, `parameters`, `precision` (mean
@@ -142,31 +138,28 @@ class DetectionResults(_terminal.Tabular):
         # Nothing of them is `None`.
         finished: Sequence[Any] = results.runs
         return cls(
-            runs=[
-                DetectorRun(
-                    network=outcome.variant,
-                    seed=outcome.seed,
-                    parameters=outcome.parameters,
-                    precision={k: outcome.metrics[k] for k in MEASURES},
-                    seconds_per_epoch=outcome.seconds_per_epoch,
-                    file=outcome.file,
-                )
-                for outcome in finished
-            ],
+            data=results.data,
+            backbone=backbone,
+            seeds=results.seeds,
+            test_images=results.test_images,
+            anchors=anchors,
             rows={
                 network: {key: measured[key][network] for key in HEADINGS}
                 for network in measured["map"]
             },
-            history=results.history,
-            anchors=anchors,
-            data=results.data,
-            backbone=backbone,
-            seeds=results.seeds,
-            test_images=results.sizes["test"],
             verdict=study.verdict(
                 measured["map"], BASELINE, HEADINGS["map"], digits=1
             ),
+            runs=[
+                DetectorRun(
+                    *(run.variant, run.seed, run.parameters),
+                    {key: run.metrics[key] for key in MEASURES},
+                    *(run.seconds_per_epoch, run.file),
+                )
+                for run in finished
+            ],
             output=results.output,
+            history=results.history,
         )
 
     def _records(self):
@@ -189,12 +182,10 @@ class DetectionResults(_terminal.Tabular):
             )
             for network, row in self.rows.items()
         ]
-        seeds = f"{len(self.seeds)} seeds"
-        if len(self.seeds) == 1:
-            seeds = f"seed {self.seeds[0]}"
+        seeds = ", ".join(map(str, self.seeds))
         title = (
             f"Mean average precision (%) on {self.test_images} test images of "
-            f"{self.data}, {seeds}"
+            f"{self.data}, seed {seeds}"
         )
         yield columns, [cells], title
 
@@ -240,10 +231,8 @@ def compare(
     The anchors are chosen from the training boxes of each seed. The detector
     after the last epoch is measured, once, on the test images. The output
     folder gets the files of `study.run`, and what the detectors of the first
-    seed find in some test images as `detections.png`.
-
-    The same call given again resumes; with more seeds or kinds of attention
-    it trains what is missing.
+    seed find in some test images as `detections.png`. The same call given
+    again resumes, as `study.run` does.
 
     Args:
         attentions: See `comparison.compare`. Defaults to
@@ -256,8 +245,7 @@ def compare(
         images: What `detection.load_data` takes. Defaults to
             `"digit_scenes"`.
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
-            `detection.load_data`, and several seeds replace its seed.
-            Defaults to `None`, which means
+            `detection.load_data`. Defaults to `None`, which means
             `Recipe(epochs=12, batch_size=16, learning_rate=0.002)`.
         layer_options: See `comparison.compare`. Defaults to `None`.
         data_options: Mapping of further arguments of `load_data`, as
@@ -326,16 +314,14 @@ def _study(
     """Returns the study of a comparison, after checking all arguments."""
     recipe = find_recipe(DEFAULT_RECIPE if recipe is None else recipe)
     task = Detection(images, backbone, **(data_options or {}))
-    # Needs KerasHub.
-    from cbam_keras.detection.detector import build_detector
-
+    build = late_module().build_detector
     layers = comparison.attention_layers(attentions, backbone, layer_options)
     return study.Study(
         task=task,
         variants=[
             study.Variant(
                 name,
-                functools.partial(build_detector, backbone, attention),
+                functools.partial(build, backbone, attention),
                 options,
             )
             for name, attention, options in layers
@@ -352,9 +338,8 @@ def _draw(task, results, folder):
     """Draws what the detectors of the first seed find, once."""
     seed = results.seeds[0]
     files = {o.variant: o.file for o in results.runs if o.seed == seed}
-    is_interrupted = len(results.outcomes) < len(results.variants) * len(
-        results.seeds
-    )
+    count = len(results.variants) * len(results.seeds)
+    is_interrupted = len(results.outcomes) < count
     if is_interrupted or folder.content.get("drawn") == [seed, *files]:
         return
     test = task.loaded.test

@@ -47,14 +47,14 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
     """Network with `pyramid_outputs`; see `detection.feature_pyramid`."""
 
     def __init__(self, network, levels: Mapping[str, str], **kwargs):
+        if isinstance(network, dict):
+            network = keras.saving.deserialize_keras_object(network)
         maps = {
             level: network.get_layer(levels[level]).output
             for level in sorted(levels)
         }
         super().__init__(
-            inputs=network.inputs[0],
-            outputs=maps[max(maps)],
-            **kwargs,
+            inputs=network.inputs[0], outputs=maps[max(maps)], **kwargs
         )
         self.network = network
         self.levels = dict(levels)
@@ -69,13 +69,6 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
             "levels": self.levels,
         }
 
-    @classmethod
-    def from_config(cls, config):
-        network = config["network"]
-        if isinstance(network, dict):
-            network = keras.saving.deserialize_keras_object(network)
-        return cls(**{**config, "network": network})
-
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class Detector(keras_hub.models.RetinaNetObjectDetector):
@@ -88,10 +81,8 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         self.label_encoder.dtype_policy = "float32"
         self.prediction_decoder.dtype_policy = "float32"
 
-    def fit(self, *args, **kwargs):
-        # KerasHub 0.32.0 turns what it gets into a `tf.data.Dataset`, also
-        # where TensorFlow is not the backend, and takes no `PyDataset`.
-        return keras.Model.fit(self, *args, **kwargs)
+    # KerasHub's takes no `PyDataset` (0.32.0).
+    fit = keras.Model.fit
 
     def compile_from_config(self, config):
         # KerasHub 0.32.0 does not compile a loaded detector, so that the
@@ -106,8 +97,9 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
     def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns boxes as `"xyxy"`, labels and confidence of a batch.
 
-        In place of `predict`: KerasHub 0.32.0 under TensorFlow fails as soon
-        as it sees a second batch size.
+        In place of `predict`, with which KerasHub 0.32.0 fails under
+        TensorFlow as soon as it sees a second batch size. No detection has
+        the label -1.
         """
         images = keras.ops.convert_to_numpy(images)
         if images.max(initial=0) <= 1 and images.any():
@@ -115,13 +107,12 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
                 "`images` must be in [0, 255], as in training. Received: "
                 f"images of at most {images.max():g}"
             )
-        outputs = keras.tree.map_structure(
+        outputs = {
             # Decoding multiplies them by float32.
-            lambda x: keras.ops.cast(x, "float32"),
-            self(images, training=False),
-        )
+            key: keras.ops.cast(output, "float32")
+            for key, output in self(images, training=False).items()
+        }
         decoded = self.decode_predictions(outputs, images)
-        # Suppression leaves boxes of no detection at -1.
         return {
             key: keras.ops.convert_to_numpy(decoded[key])
             for key in ("boxes", "labels", "confidence")
@@ -176,12 +167,9 @@ def choose_anchors(
         anchors = Anchors(min_level, max_level, factor, ratios)
         levels = anchors.generator()(np.zeros((1, *size, 1), "float32"))
         tiles = np.concatenate([np.asarray(level) for level in levels.values()])
-        best = np.concatenate(
-            [
-                overlaps(boxes[start : start + 50], tiles).max(axis=1)
-                for start in range(0, len(boxes), 50)
-            ]
-        )
+        # In parts, which need less memory.
+        parts = np.array_split(boxes, 10)
+        best = np.concatenate([overlaps(p, tiles).max(axis=1) for p in parts])
         coverage = float((best >= POSITIVE).mean())
         anchors = dataclasses.replace(anchors, coverage=coverage)
         # Of those that cover nearly as many, the ones that fit best.
@@ -190,9 +178,9 @@ def choose_anchors(
     if chosen.coverage < MIN_COVERAGE:
         _checks.warn(
             f"Only {chosen.coverage:.0%} of the boxes overlap an anchor by "
-            f"{POSITIVE} or more, so the remaining boxes contribute little to "
-            "training. They may be too small for images of "
-            f"{size[0]} x {size[1]} pixels: pass a larger image_size"
+            f"{POSITIVE} or more, and the others are hardly learned. They may "
+            f"be too small for images of {size[0]} x {size[1]} pixels: pass a "
+            "larger image_size"
         )
     return chosen
 
@@ -250,13 +238,12 @@ def _initialize_heads(detector, seed):
         (detector.box_head, 0.0),
         (detector.classification_head, float(np.log(PRIOR / (1 - PRIOR)))),
     ):
-        for layer in [*head.conv_layers, head.prediction_layer]:
-            last = layer is head.prediction_layer
-            deviation = 0.01
-            if not last:
-                deviation = np.sqrt(2 / np.prod(layer.kernel.shape[:-1]))
+        for layer in head.conv_layers:
+            deviation = np.sqrt(2 / np.prod(layer.kernel.shape[:-1]))
             layer.kernel.assign(rng.normal(0, deviation, layer.kernel.shape))
-            layer.bias.assign(np.full(layer.bias.shape, bias if last else 0.0))
+        last = head.prediction_layer
+        last.kernel.assign(rng.normal(0, 0.01, last.kernel.shape))
+        last.bias.assign(np.full(last.bias.shape, bias))
 
 
 def _losses(classes):

@@ -108,22 +108,24 @@ def plot_detections(
     records = batches.records
     count = min(IMAGES, len(records))
     images = batches.images(np.arange(count)).round().astype("uint8")
-    rows = {"truth": records.objects, **detections}
+    rows = {
+        name: objects[objects["confidence"] >= CONFIDENT]
+        for name, objects in detections.items()
+    }
+    rows = {"truth": records.objects, **rows}
     figure = plotting.new_figure(2 * count, 2.1 * len(rows), title)
     panels = figure.subplots(len(rows), count, squeeze=False)
     for line, (name, objects) in zip(panels, rows.items(), strict=True):
         is_truth = name == "truth"
+        color = plotting.TRUE_BOX if is_truth else plotting.FOUND_BOX
         for number, axes in enumerate(line):
             axes.imshow(images[number], cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             for one in objects[objects["image"] == number]:
                 text = plotting.wrap(class_names[one["label"]], 2, 6, 1)
-                color = plotting.TRUE_BOX
                 if not is_truth:
                     text += f" {one['confidence']:.2f}"
-                    color = plotting.FOUND_BOX
-                if is_truth or one["confidence"] >= CONFIDENT:
-                    _draw_box(axes, one["box"], images.shape[1:3], text, color)
+                _draw_box(axes, one["box"], images.shape[1:3], text, color)
         label = plotting.wrap(name, 2, 10, 2)
         line[0].set_ylabel(label, parse_math=False)
     for axes, item in zip(panels[0], records.images, strict=False):
@@ -134,18 +136,16 @@ def plot_detections(
 
 
 def _draw_box(axes, box, size, text, color):
-    height, width = size
     # Boxes may reach out of the image, even to infinity.
-    edges = np.clip(box, 0, 1) * [width, height, width, height]
-    left, top, right, bottom = edges
+    left, top, right, bottom = np.clip(box, 0, 1) * scale_of(size)
     plotting.draw_box(axes, (top, left, bottom, right), color)
-    in_left_half = left + right < width
+    in_left_half = left + right < size[1]
     axes.text(
         (left if in_left_half else right) - 0.5,
         top - 0.5,
         text,
         ha="left" if in_left_half else "right",
-        va="top" if top < 0.1 * height else "bottom",
+        va="top" if top < 0.1 * size[0] else "bottom",
         color="white",
         fontsize=6,
         bbox={"pad": 0.5, "color": color, "linewidth": 0},

@@ -1,73 +1,58 @@
 """`load_data`: images with boxes, from whichever source."""
 
 import dataclasses
+import json
+import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks, data
-from cbam_keras.detection.batches import AUGMENTATIONS, Batches
-from cbam_keras.detection.sources import (
-    digit_scenes,
-    from_coco_folder,
-    from_tfds,
+from cbam_keras._terminal import watched
+from cbam_keras.detection.batches import (
+    AUGMENTATIONS,
+    OBJECT,
+    Batches,
+    Records,
+    scale_of,
+    table,
 )
+from cbam_keras.detection.scenes import digit_scenes
 
 EMBEDDED = ("digit_scenes",)
 # The size to which images of different sizes are resized.
 SIDE = 320
+# Annotations round coordinates, in pixels.
+TOLERANCE = 1.0
+# Features of an object in TensorFlow Datasets that exclude it.
+IGNORED = ("is_difficult", "is_crowd")
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectionData:
+class DetectionData(data.ImageData):
     """Training and test images with boxes.
 
+    A `data.ImageData` whose `validation` is `None`, and whose `train` gives
+    batches for `fit`: images `(B, H, W, C)` in [0, 255], and a dictionary of
+    `"boxes"` `(B, N, 4)`, as `"xyxy"` in pixels, and `"labels"` `(B, N)`, -1
+    where there is no object. `test` gives such batches of the test images.
+
     Attributes:
-        name: String, the name of the dataset.
-        image_shape: Tuple `(H, W, C)`.
-        class_names: Tuple of strings, one per class, in label order.
-        sizes: Dictionary, the number of images of `"train"` and `"test"`.
-        seed: Integer, the seed that the images were loaded with.
-        augment: Tuple of strings, how training images are augmented.
-        train: Batches for `fit`, in a new order each epoch: images
-            `(B, H, W, C)` in [0, 255], and a dictionary of `"boxes"`
-            `(B, N, 4)`, as `"xyxy"` in pixels, and `"labels"` `(B, N)`, -1
-            where there is no object.
-        test: Batches of the test images, for `images` and `records`.
-        fingerprint: String, a short hash of the dataset.
         anchors: The anchors that `compare` chooses from the training boxes;
             `None` elsewhere.
-        validation: `None`: there are no validation images.
     """
 
-    name: str
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    sizes: dict[str, int]
-    seed: int
-    augment: tuple[str, ...]
-    train: Batches
-    test: Batches
-    fingerprint: str
     anchors: Any = None
-    # Read by the engine.
-    validation: None = None
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch."""
-        return self.train.batch_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets which epoch comes next, as a resumed run needs it."""
-        self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, Any]:
         """Returns a description of the dataset, as plain JSON values."""
-        anchors = self.anchors and {"anchors": dataclasses.asdict(self.anchors)}
-        return data.describe(self) | (anchors or {})
+        described = super().describe()
+        if self.anchors is not None:
+            described["anchors"] = dataclasses.asdict(self.anchors)
+        return described
 
 
 def load_data(
@@ -75,7 +60,7 @@ def load_data(
     *,
     batch_size: int = 16,
     image_size: int | tuple[int, int] | None = None,
-    augment: str | tuple[str, ...] = (),
+    augment: str | Sequence[str] = (),
     seed: int = 0,
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
@@ -89,12 +74,11 @@ def load_data(
     Args:
         name: `"digit_scenes"`, 4,000 training and 500 test scenes of 64x64
             pixels with one to three digits of several sizes among fragments
-            of others, from an installed package; the path of a folder with
-            COCO's annotations, `annotations/instances_train.json` beside the
-            folder `train`, and the same with val or test; or a dataset of
-            TensorFlow Datasets with boxes, as `"voc/2007"` or `"coco/2017"`,
-            whose encoded images are kept in memory. Defaults to
-            `"digit_scenes"`.
+            of others; the path of a folder with COCO's annotations,
+            `annotations/instances_train.json` beside the folder `train`, and
+            the same with val or test; or a dataset of TensorFlow Datasets
+            with boxes, as `"voc/2007"` or `"coco/2017"`, whose encoded images
+            are kept in memory. Defaults to `"digit_scenes"`.
         batch_size: Positive integer, images per batch. Defaults to `16`.
         image_size: Positive integer or `(H, W)`. Defaults to `None`, which
             means the size of all images, or 320 if they differ.
@@ -102,13 +86,10 @@ def load_data(
             (by up to a tenth), `"zoom"` (by up to a fifth) and `"colour"`
             (brightness and contrast), for training images; boxes move along.
             Defaults to `()`.
-        seed: Integer from 0 to `2**32 - 1`, of the order of images, of their
-            augmentation, and of the training scenes of `"digit_scenes"`.
-            Defaults to `0`.
-        data_dir: Path of the folder of TensorFlow Datasets. Defaults to
-            `None`, which means its own default.
-        download: Boolean, whether TensorFlow Datasets may download. Defaults
-            to `False`.
+        seed: Integer from 0, of the order of images, of their augmentation,
+            and of the training scenes of `"digit_scenes"`. Defaults to `0`.
+        data_dir: See `data.load`. Defaults to `None`.
+        download: See `data.load`. Defaults to `False`.
 
     Returns:
         A `DetectionData`.
@@ -126,9 +107,7 @@ def load_data(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     image_size = _checks.image_size("image_size", image_size)
-    if augment:
-        chosen = _checks.subset("augment", augment, AUGMENTATIONS)
-        augment = tuple(name for name in AUGMENTATIONS if name in chosen)
+    augment = data.check_augmentations(augment, AUGMENTATIONS)
     seed = _checks.seed("seed", seed)
     _checks.boolean("download", download)
     label = data.dataset_name(name)
@@ -136,13 +115,13 @@ def load_data(
     if name in EMBEDDED:
         splits, class_names = digit_scenes(seed)
     elif path.is_dir() or str(name).startswith(data.PATH_STARTS):
-        splits, class_names = from_coco_folder(path)
+        splits, class_names = _from_coco_folder(path)
     else:
-        splits, class_names = from_tfds(
-            label, data_dir=data_dir, download=download, embedded=EMBEDDED
-        )
+        splits, class_names = _from_tfds(label, data_dir, download)
+    content: list[Any] = [class_names]
     for split, records in splits.items():
-        labels = records.learned["label"]
+        objects, labels = records.objects, records.learned["label"]
+        content += [split, records.sizes, objects["box"], objects["label"]]
         if not len(labels) or labels.min() < 0:
             raise ValueError(
                 "A split must have at least one box that is not of a crowd or "
@@ -150,27 +129,187 @@ def load_data(
                 f'Received: name="{name}", split "{split}" with the labels '
                 f"{np.unique(labels).tolist()}"
             )
-    sizes = np.concatenate([records.sizes for records in splits.values()])
     if image_size is None:
-        image_size = SIDE
-        if (sizes == sizes[0]).all():
-            image_size = tuple(sizes[0].tolist())
+        sizes = {tuple(s) for r in splits.values() for s in r.sizes.tolist()}
+        image_size = sizes.pop() if len(sizes) == 1 else SIDE
     if isinstance(image_size, int):
         image_size = image_size, image_size
     images = splits["train"].images
     shape = (*image_size, images.shape[-1] if images.ndim == 4 else 3)
-    content: list[Any] = [class_names]
-    for split, records in splits.items():
-        objects = records.objects
-        content += [split, records.sizes, objects["box"], objects["label"]]
+    train = Batches(splits["train"], shape, batch_size, seed, augment)
     return DetectionData(
         name=label,
         image_shape=shape,
         class_names=class_names,
         sizes={split: len(records) for split, records in splits.items()},
+        batch_size=train.batch_size,
         seed=seed,
-        augment=tuple(augment),
-        train=Batches(splits["train"], shape, batch_size, seed, tuple(augment)),
+        boxes=True,
+        train=train,
+        validation=None,
         test=Batches(splits["test"], shape, batch_size, seed),
+        augment=augment,
         fingerprint=data.digest(*content),
     )
+
+
+# Folders as COCO has them.
+
+
+def _from_coco_folder(path):
+    """Returns the splits of a folder in COCO's layout, and its classes."""
+    train, test = _annotations(path, "train"), _annotations(path, "test", "val")
+    names: dict[Any, str] = {}
+    splits = {
+        "train": _coco_records(train, names),
+        "test": _coco_records(test, names),
+    }
+    return splits, tuple(names[identity] for identity in sorted(names))
+
+
+def _annotations(path, *prefixes):
+    """Returns the file for a folder that begins with the first prefix found."""
+    files: list[pathlib.Path] = []
+    for prefix in prefixes:
+        found = path.glob(f"annotations/instances_{prefix}*.json")
+        files = files or sorted(found)
+    if len(files) != 1:
+        raise ValueError(
+            "A folder of images with boxes must hold annotations/"
+            "instances_train.json beside a folder train/, and the same with "
+            "val or test (COCO's own train2017 and val2017 count too). "
+            f'Received: name="{path}" without a file for '
+            f"{' or '.join(prefixes)}, or with several: "
+            f"{_checks.first_few([file.name for file in files])}"
+        )
+    return files[0]
+
+
+def _coco_records(file, names):
+    """Returns the images of one file of annotations, with their objects.
+
+    `names` are those of the training images' categories by id, which the
+    first file fills in.
+    """
+    folder = file.parents[1] / file.stem.removeprefix("instances_")
+    numbers, paths, sizes, rows, entry = {}, [], [], [], None
+    try:
+        content = json.loads(file.read_text())
+        here: dict[Any, str] = {}
+        for entry in content["categories"]:
+            identity, name = entry["id"], entry["name"]
+            if not isinstance(name, str):
+                raise TypeError("the name must be text")
+            if identity in here or names.get(identity, name) != name:
+                raise ValueError(f"another category has the id {identity}")
+            here[identity] = name
+        names.update({} if names else here)
+        labels = {identity: i for i, identity in enumerate(sorted(names))}
+        for entry in content["images"]:
+            paths.append(str(folder / entry["file_name"]))
+        heads = data.headers(paths, f"Reading headers of {folder.name}")
+        for entry, head in zip(content["images"], heads, strict=True):
+            if head is None:
+                raise ValueError("the file is missing or truncated")
+            if head[:2] != (entry["height"], entry["width"]):
+                raise ValueError(
+                    "turned as its EXIF orientation says, the file is of "
+                    f"height {head[0]} and width {head[1]}"
+                )
+            if entry["id"] in numbers:
+                raise ValueError(f"another image has the id {entry['id']}")
+            numbers[entry["id"]] = len(numbers)
+            sizes.append(head[:2])
+        for entry in content["annotations"]:
+            number = numbers[entry["image_id"]]
+            label = labels[entry["category_id"]]
+            left, top, width, height = map(float, entry["bbox"])
+            high, wide = sizes[number]
+            for low, side, limit in (left, width, wide), (top, height, high):
+                end = low + side
+                inside = -TOLERANCE <= low and end <= limit + TOLERANCE
+                if not (inside and max(low, 0) < min(end, limit)):
+                    raise ValueError(
+                        "the box must have an area and lie in its image, of "
+                        f"height {high} and width {wide}"
+                    )
+            area = math.nan if entry.get("area") is None else entry["area"]
+            is_counted = not entry.get("iscrowd")
+            box = left, top, width, height
+            rows.append((number, label, is_counted, box, float(area)))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            "Annotations must be COCO's JSON: images, each with id, "
+            f'file_name (in "{folder}"), height and width; annotations, each '
+            "with the image_id of one of them, the category_id of a category "
+            "of the training images, and bbox, four numbers; categories, each "
+            f'with id and name. Received: {entry} in "{file}" '
+            f"({type(error).__name__}: {error})"
+        ) from error
+    objects = np.array(rows, OBJECT)
+    shapes = np.array(sizes, "int32").reshape(-1, 2)
+    limits = scale_of(shapes[objects["image"]])
+    boxes = objects["box"].astype("float32")
+    boxes[:, 2:] += boxes[:, :2]
+    objects["box"] = np.clip(boxes, 0, limits) / limits
+    objects = objects[np.argsort(objects["image"], kind="stable")]
+    return Records(np.array(paths, object), shapes, objects)
+
+
+# TensorFlow Datasets.
+
+
+def _from_tfds(name, data_dir, download):
+    """Returns the splits of a dataset of TensorFlow Datasets, and its classes.
+
+    If the test images have boxes, the validation images are used for
+    training, as is common for VOC; otherwise for testing, as for COCO.
+    """
+    tfds, builder = data.prepared_builder(
+        name,
+        '"image" and "objects" with "bbox" and "label"',
+        _has_boxes,
+        *(EMBEDDED, data_dir, download),
+    )
+    available = builder.info.splits
+    trained = [split for split in ("train", "validation") if split in available]
+    tested = _tfds_records(tfds, builder, [s for s in available if s == "test"])
+    if not len(tested.objects):
+        tested = _tfds_records(tfds, builder, trained[1:])
+        trained = trained[:1]
+    classes = builder.info.features["objects"]["label"].names
+    splits = {"train": _tfds_records(tfds, builder, trained), "test": tested}
+    return splits, tuple(map(str, classes))
+
+
+def _has_boxes(tfds, features):
+    objects = getattr(features.get("objects"), "feature", ())
+    return "image" in features and "bbox" in objects and "label" in objects
+
+
+def _tfds_records(tfds, builder, splits):
+    """Returns the images of one or several splits."""
+    images = []
+    objects = [table(0, [], np.zeros((0, 4)))]
+    for split in splits:
+        examples = builder.as_dataset(
+            split=split,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(try_autocache=False),
+        ).as_numpy_iterator()
+        total = builder.info.splits[split].num_examples
+        for example in watched(examples, total, f"Reading {split}"):
+            found = example["objects"]
+            top, left, bottom, right = found["bbox"].reshape(-1, 4).T
+            boxes = np.stack([left, top, right, bottom], axis=1)
+            ignored = np.zeros(len(boxes), bool)
+            for key in IGNORED:
+                ignored |= found.get(key, False)
+            area = found.get("area", math.nan)
+            rows = table(len(images), found["label"], boxes, ~ignored, area)
+            # Some annotations of COCO have no area.
+            objects.append(rows[(bottom > top) & (right > left)])
+            images.append(example["image"])
+    heads = data.headers(images, "Reading headers")
+    sizes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
+    return Records(np.array(images, object), sizes, np.concatenate(objects))

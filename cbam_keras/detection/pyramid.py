@@ -22,14 +22,15 @@ BACKBONES: dict[str, Any] = {
         widths=(32, 64, 128),
         stem_width=32,
     ),
-    **{
-        builder.__name__.lower(): builder
-        for builder in (
-            *(models.ResNet18, models.ResNet34, models.ResNet50),
-            *(models.ResNet101, models.ResNet152, models.WideResNet18),
-            *(models.ResNeXt50, models.ResNeXt101, models.MobileNet),
-        )
-    },
+    "resnet18": models.ResNet18,
+    "resnet34": models.ResNet34,
+    "resnet50": models.ResNet50,
+    "resnet101": models.ResNet101,
+    "resnet152": models.ResNet152,
+    "wideresnet18": models.WideResNet18,
+    "resnext50": models.ResNeXt50,
+    "resnext101": models.ResNeXt101,
+    "mobilenet": models.MobileNet,
 }
 # From this side on the detector is RetinaNet's: levels up to P7, and heads of
 # four layers. Below, its heads would be most of the work.
@@ -56,9 +57,8 @@ def feature_pyramid(
 
     Args:
         model: Functional `keras.Model`, with or without classifier, that
-            takes images `(H, W, C)`: a network of `cbam_keras.models`, of
-            `keras.applications`, or one with `insert_attention`. `H` and `W`
-            may be `None`, otherwise the coarsest stride must divide them.
+            takes images `(H, W, C)`. `H` and `W` may be `None`, otherwise the
+            coarsest stride must divide them.
         levels: Mapping of the levels to names of layers, as
             `{"P3": "stage2_block2_out"}`. Defaults to `None`, which means the
             last layer of each stride 4, 8, 16 and 32.
@@ -86,7 +86,6 @@ def feature_pyramid(
         P5 (2, 2, 512)
     """
     _inspection.require_graph("model", model)
-    _checks.require("keras_hub", extra="detect")
     strides = _strides(model)
     if levels is None:
         # The last layer of each.
@@ -105,13 +104,8 @@ def feature_pyramid(
     names = sorted(_checks.subset("levels", list(levels), STRIDES))
     chosen = {level: levels[level] for level in names}
     for level, name in chosen.items():
-        _checks.one_of("levels", name, strides)
-        if strides[name] != STRIDES[level]:
-            raise ValueError(
-                f"The layer of level {level} must have stride "
-                f"{STRIDES[level]}. Received: levels={chosen}, where layer "
-                f'"{name}" has stride {strides[name]:g}'
-            )
+        fitting = [k for k, s in strides.items() if s == STRIDES[level]]
+        _checks.one_of(f'levels["{level}"]', name, fitting)
     if int(max(chosen)[1]) - int(min(chosen)[1]) >= len(chosen):
         raise ValueError(
             "The levels of a pyramid must follow each other. Received: model "
@@ -122,7 +116,7 @@ def feature_pyramid(
         [model.get_layer(name).output for name in chosen.values()],
         name=model.name,
     )
-    return _late("PyramidBackbone")(
+    return late_module().PyramidBackbone(
         network, chosen, name=f"{model.name}_pyramid"
     )
 
@@ -143,7 +137,6 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     Raises:
         ImportError: If KerasHub is missing.
     """
-    _checks.require("keras_hub", extra="detect")
     with warnings.catch_warnings():
         # KerasHub's tasks warn that they are not compiled.
         for known in ("`compile.*was not called", "Skipping variable loading"):
@@ -186,24 +179,16 @@ def _strides(model):
             f'"{model.name}" with inputs of shape {shapes}'
         )
     maps: dict[str, Any] = {}
-    calls = [
-        (call.operation.name, call.outputs)
-        for call in _inspection.calls(model)
-        if isinstance(call.operation, keras.Layer)
-    ]
-    names = [name for name, _ in calls]
-    for name, outputs in calls:
+    for layer in model.layers:
         # A layer that is called twice has no single output.
-        if len(outputs) == names.count(name) == 1:
-            if len(outputs[0].shape) == 4:
-                maps[name] = outputs[0]
+        output = getattr(layer, "output", None)
+        if isinstance(output, keras.KerasTensor) and len(output.shape) == 4:
+            maps[layer.name] = output
     height, width = (SIDE if side is None else side for side in shapes[0][1:3])
     tensors = list(maps.values())
-    if None in shapes[0][1:3] and maps:
+    if None in shapes[0][1:3]:
         tensors = keras.Model(model.inputs[0], tensors).compute_output_spec(
-            keras.KerasTensor(
-                (1, height, width, shapes[0][3]), model.inputs[0].dtype
-            )
+            keras.KerasTensor((1, height, width, shapes[0][3]))
         )
     return {
         name: max(height / tensor.shape[1], width / tensor.shape[2])
@@ -213,25 +198,24 @@ def _strides(model):
     }
 
 
-def _late(name: str) -> Any:
-    """Returns a class of `detector`, which needs KerasHub."""
+def late_module() -> Any:
+    """Returns the module `detector`, which needs KerasHub."""
     _checks.require("keras_hub", extra="detect")
-    module = importlib.import_module("cbam_keras.detection.detector")
-    return getattr(module, name)
+    return importlib.import_module("cbam_keras.detection.detector")
 
 
-class _Placeholder:
+class _Late:
     """What Keras finds for a class of `detector` that is not imported yet."""
 
     def __init__(self, name: str):
         self.name = name
 
     def from_config(self, config: Any) -> keras.Model:
-        return _late(self.name).from_config(config)
+        return getattr(late_module(), self.name).from_config(config)
 
 
 # Importing `detector` replaces these.
 for _name in ("PyramidBackbone", "Detector"):
     keras.saving.get_custom_objects().setdefault(
-        f"cbam_keras>{_name}", _Placeholder(_name)
+        f"cbam_keras>{_name}", _Late(_name)
     )

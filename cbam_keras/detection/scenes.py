@@ -1,0 +1,86 @@
+"""Embedded scenes: digits of several sizes among clutter, with their boxes."""
+
+import functools
+
+import numpy as np
+
+from cbam_keras import data
+from cbam_keras.detection.batches import Records, overlaps, table
+
+# Sides in pixels: of a scene, and of a digit with the margin of its image.
+CANVAS = 64
+MIN_SIDE, MAX_SIDE = 22, 44
+# Fragments of other digits in each scene, and their side.
+FRAGMENTS, FRAGMENT = 8, 8
+MAX_DIGITS = 3
+# Two boxes overlap by at most this, as intersection over union.
+MAX_OVERLAP = 0.3
+# Darker pixels of a digit do not count for its box.
+INK = 32
+
+
+def digit_scenes(seed: int) -> tuple[dict[str, Records], tuple[str, ...]]:
+    """Returns the splits of `"digit_scenes"`, and the names of the classes."""
+    digits, labels = data.mnist_digits()
+    indices = data.stratified(labels, None, seed)
+    splits = {}
+    for split, seed_of_split, share in (("train", seed, 1), ("test", 0, 2)):
+        rows = indices[split]
+        rng = np.random.default_rng([seed_of_split, *split.encode()])
+        count = max(1, len(rows) // share)
+        splits[split] = _scenes(digits[rows], labels[rows], count, rng)
+    return splits, tuple(map(str, range(10)))
+
+
+def _scenes(digits, labels, count, rng):
+    """Returns records of `count` scenes of these digits."""
+    images = np.zeros((count, CANVAS, CANVAS, 1), "uint8")
+    objects = []
+    for number, canvas in enumerate(images[..., 0]):
+        for source in digits[rng.integers(len(digits), size=FRAGMENTS)]:
+            # From the middle of a digit, where the ink is.
+            y, x = rng.integers(4, source.shape[0] - 3 - FRAGMENT, size=2)
+            top, left = rng.integers(0, CANVAS - FRAGMENT + 1, size=2)
+            patch = source[y : y + FRAGMENT, x : x + FRAGMENT]
+            _overlay(canvas, patch, top, left)
+        boxes = np.zeros((0, 4), "float32")
+        kept = []
+        chosen = rng.integers(len(digits), size=rng.integers(1, MAX_DIGITS + 1))
+        for index in chosen:
+            box = _add_digit(canvas, digits[index], boxes, rng)
+            if box is not None:
+                boxes = np.concatenate([boxes, box[None]])
+                kept.append(labels[index])
+        objects.append(table(number, kept, boxes / CANVAS))
+    sizes = np.full((count, 2), CANVAS, "int32")
+    return Records(images, sizes, np.concatenate(objects))
+
+
+def _add_digit(canvas, digit, others, rng):
+    """Adds a digit, and returns its box; `None` where there is no room."""
+    side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
+    weights = _weights(digit.shape[0], side)
+    patch = np.rint(weights @ digit @ weights.T).astype("uint8")
+    rows, columns = (np.flatnonzero((patch >= INK).any(a)) for a in (1, 0))
+    extent = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    for _ in range(10):
+        top, left = rng.integers(0, CANVAS - side + 1, size=2)
+        box = np.array([left, top, left, top], "float32") + extent
+        if overlaps(box[None], others).max(initial=0) <= MAX_OVERLAP:
+            _overlay(canvas, patch, top, left)
+            return box
+    return None
+
+
+def _overlay(canvas, patch, top, left):
+    place = canvas[top : top + patch.shape[0], left : left + patch.shape[1]]
+    # Of overlapping pixels the brighter one stays.
+    np.maximum(place, patch, out=place)
+
+
+@functools.cache
+def _weights(old, new):
+    """Returns the matrix `(new, old)` of linear interpolation."""
+    position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    distance = np.abs(position[:, None] - np.arange(old))
+    return np.clip(1 - distance, 0, None)
