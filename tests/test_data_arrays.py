@@ -123,12 +123,7 @@ def test_the_fingerprint_is_of_the_data_alone():
 # Fashion-MNIST by Keras.
 
 
-@pytest.mark.parametrize("package", ["absent", "unprepared"])
-def test_fashion_mnist_is_loaded_by_keras(
-    monkeypatch, tmp_path, capsys, package
-):
-    if package == "absent":
-        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+def test_fashion_mnist_is_loaded_by_keras(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     small = tuple(arrays(8, 10, (28, 28), seed) for seed in range(2))
     loader = keras.datasets.fashion_mnist

@@ -18,8 +18,6 @@ from data_checks import (
 from cbam_keras import data
 from cbam_keras.data import decoding
 
-# What Keras does with batches, and in them.
-every_backend = pytest.mark.every_backend
 KINDS = {
     "plain": (),
     "pixels": ("crop", "flip"),
@@ -44,9 +42,10 @@ def _whole():
 
 @pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
 def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
+    options = {"boxes": boxes, "seed": 4}
     given = "cluttered_mnist" if boxes else arrays()
-    whole = data.load(given, boxes=boxes, seed=4, batch_size=None)
-    loaded = data.load(given, boxes=boxes, seed=4, batch_size=16)
+    whole = data.load(given, batch_size=None, **options)
+    loaded = data.load(given, batch_size=16, **options)
     for split, expected in zip(loaded, whole, strict=True):
         found = joined(epoch(split))
         assert len(found) == len(expected) == 2 + boxes
@@ -84,25 +83,6 @@ def test_batches_stay_what_they_were():
     assert code.hexdigest()[:12] == expected
 
 
-@every_backend
-def test_keras_takes_them():
-    loaded = _load("pixels")
-    inputs = keras.Input(loaded.image_shape)
-    outputs = keras.layers.Dense(5, "softmax")(keras.layers.Flatten()(inputs))
-    model = keras.Model(inputs, outputs)
-    # Of four batches, the last one smaller; PyTorch takes only one.
-    steps = 1 if keras.backend.backend() == "torch" else 3
-    options = {"steps_per_execution": steps, "metrics": ["accuracy"]}
-    model.compile("sgd", "sparse_categorical_crossentropy", **options)
-    options = {"validation_data": loaded.validation, "shuffle": False}
-    model.fit(loaded.train, epochs=2, verbose=0, **options)
-    assert len(model.predict(loaded.test, verbose=0)) == 15
-    found = model.evaluate(loaded.test, verbose=0)
-    images, labels = joined(epoch(loaded.test))
-    expected = model.evaluate(images, labels, batch_size=16, verbose=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
 # Order.
 
 
@@ -110,16 +90,12 @@ def test_keras_takes_them():
 def test_the_same_epochs_come_again_in_any_order(kind):
     first = _load(kind, seed=2**32 - 1)
     epochs = [epoch(first.train) for _ in range(3)]
-    # As after a crash; what was drawn before does not matter.
-    keras.utils.set_random_seed(5)
-    keras.random.uniform((3,))
-    drawn = np.random.get_state()[2]
+    # As after a crash.
     again = _load(kind, seed=2**32 - 1)
     for number in (2, 0):
         again.set_epoch(number)
         assert_same(epoch(again.train), epochs[number])
     assert_same(epoch(again.train), epochs[1])
-    assert np.random.get_state()[2] == drawn
 
 
 def test_epochs_and_seeds_are_augmented_differently():
@@ -203,14 +179,13 @@ def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     assert areas.max() > 0.9
     small = areas < 0.54
     assert abs(np.median(areas[small]) - 0.31) < 0.02
-    ratios = np.log((wide / high)[small])
-    assert np.abs(ratios).max() < np.log(4 / 3) + 0.02
     # Even for the logarithm, where all shapes fit.
+    ratios = np.log((wide / high)[small])
     assert abs(ratios.mean()) < 0.02
     assert abs(ratios.std() - 2 * np.log(4 / 3) / np.sqrt(12)) < 0.01
-    # Everywhere: at the middle on average.
-    assert abs((left + wide / 2).mean() - 200) < 5
-    assert abs((top + high / 2).mean() - 150) < 4
+    # At the middle on average.
+    centres = np.mean([top + high / 2, left + wide / 2], axis=1)
+    np.testing.assert_allclose(centres, [150, 200], atol=5)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +222,8 @@ def test_parts_make_up_the_batches_of_one_process(kind):
     [(16, 1, [16, 16, 16, 2]), (16, 4, [16] * 3), (12, 3, [12] * 4)],
 )
 def test_training_batches_divide_by_the_devices(batch_size, devices, sizes):
-    shared = _load(batch_size=batch_size).sharded(0, 1, devices)
-    assert len(shared.train) == len(sizes)
-    epochs = [epoch(shared.train) for _ in range(5)]
+    train = _load(batch_size=batch_size).sharded(0, 1, devices).train
+    epochs = [epoch(train) for _ in range(5)]
     assert [len(images) for images, _ in epochs[0]] == sizes
     # Those left out are others in each epoch.
     seen = [as_set(joined(batches)[0]) for batches in epochs]

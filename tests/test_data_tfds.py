@@ -18,6 +18,9 @@ tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 from cbam_keras import data  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+both_sizes = pytest.mark.parametrize(
+    "is_large", [False, True], ids=["memory", "disk"]
+)
 
 
 def _examples(count=20, secret=False, seed=0, sizes=True):
@@ -52,7 +55,7 @@ def attempts(monkeypatch):
 # From files on disk.
 
 
-@pytest.mark.parametrize("is_large", [False, True], ids=["memory", "disk"])
+@both_sizes
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_a_generated_set_holds_its_images_with_their_labels(
     tmp_path, file_format, is_large
@@ -79,32 +82,29 @@ def test_a_generated_set_holds_its_images_with_their_labels(
     )
 
 
-@pytest.mark.parametrize(
-    ("splits", "sizes"),
-    [
-        ({"validation": _examples(6)}, (16, 6, 4)),
-        # As ImageNet's: its validation is for testing.
-        (
-            {"validation": _examples(8), "test": _examples(6, secret=True)},
-            (18, 2, 8),
-        ),
-    ],
-    ids=["validation", "secret"],
-)
-def test_splits_that_are_missing_are_made(tmp_path, splits, sizes):
-    examples = {**splits, "train": _examples(sizes=False)}
+@both_sizes
+def test_validation_images_replace_test_images_of_secret_labels(
+    tmp_path, is_large
+):
+    """As ImageNet's."""
+    examples = {
+        "train": _examples(sizes=False),
+        "validation": _examples(8),
+        "test": _examples(6, secret=True),
+    }
     prepared = builder("wasps", examples, tmp_path)
+    if is_large:
+        declare_large(prepared)
     loaded = data.load("wasps", data_dir=tmp_path, image_size=8)
-    assert tuple(loaded.sizes.values()) == sizes
-    declare_large(prepared)
-    stream = data.load("wasps", data_dir=tmp_path, image_size=8)
-    assert tuple(stream.sizes.values()) == sizes
-    for split, size in zip(stream, sizes, strict=True):
-        labels = joined(epoch(split))[1]
-        assert len(labels) == size
-        assert set(labels) <= {0, 1}
+    assert tuple(loaded.sizes.values()) == (18, 2, 8)
+    labels = np.concatenate([joined(epoch(split))[1] for split in loaded])
+    assert np.bincount(labels).tolist() == [14, 14]
+
+
+def test_large_datasets_come_in_batches(tmp_path):
+    declare_large(builder("bees", {"train": _examples()}, tmp_path))
     with pytest.raises(ValueError, match="More than 2 GiB need batches"):
-        data.load("wasps", data_dir=tmp_path, batch_size=None)
+        data.load("bees", data_dir=tmp_path, batch_size=None)
 
 
 # Not there.
