@@ -4,14 +4,13 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import TRIES, crop, pil_decode, threads
-from cbam_keras.data.records import DiskRecords, Records
 
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 # "crop" shifts by up to this fraction of a side.
@@ -42,7 +41,8 @@ class Batches(keras.utils.PyDataset):
     augmentation.
     """
 
-    records: Records | DiskRecords
+    # `Records` or `DiskRecords`.
+    records: Any
     batch_size: int
     size: tuple[int, int]
     channels: int
@@ -83,13 +83,11 @@ class Batches(keras.utils.PyDataset):
         # One thread may read an epoch while another begins the next.
         epoch = self.epoch
         positions, rows = self.batches[index], self._rows(epoch, index)
-        if self.cropped or not self.records.decoded:
-            images, labels = self._read(epoch, index)
+        if self.records.decoded and not self.cropped:
+            images = self.records.images[rows]
+            labels = self.records.labels[rows]
         else:
-            images, labels = (
-                self.records.images[rows],
-                self.records.labels[rows],
-            )
+            images, labels = self._read(epoch, index)
         others = []
         if self.records.boxes is not None:
             others.append(self.records.boxes[rows])

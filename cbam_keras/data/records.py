@@ -96,7 +96,7 @@ def digest(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             code.update(f"{part.dtype}{part.shape}".encode())
-            code.update(np.ascontiguousarray(part))
+            code.update(part.tobytes())
         else:
             code.update(repr(part).encode())
     return code.hexdigest()[:16]

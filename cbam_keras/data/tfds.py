@@ -165,11 +165,9 @@ def _prepare(tfds, builder, name, manual_dir, download):
         "or pass data_dir= (--data-dir), the folder that holds it"
     )
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        root = str(builder.data_dir).removesuffix(builder.info.full_name)
         message += (
-            ". Its files must be downloaded by hand, into "
-            f"{manual_dir or os.path.join(root, 'downloads', 'manual')} "
-            "(manual_dir=, --manual-dir): "
+            ". Its files must be downloaded by hand into manual_dir= "
+            "(--manual-dir), or downloads/manual in that folder: "
             + " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         )
     raise ValueError(message)

@@ -107,7 +107,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict]:
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
-        boxes = np.tile(np.float32(PADDING), (len(rows), self.max_objects, 1))
+        padding = np.array(PADDING, "float32")
+        boxes = np.tile(padding, (len(rows), self.max_objects, 1))
         labels = np.full((len(rows), self.max_objects), -1, "float32")
         for number, row in enumerate(rows):
             objects = self.objects[row]
