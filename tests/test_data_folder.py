@@ -86,28 +86,20 @@ def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
 # Mistakes.
 
 
-def _not_an_image(path):
-    path.write_text("no")
-
-
 @pytest.mark.parametrize(
-    ("folders", "change", "message"),
+    ("folders", "message"),
     [
-        ({"": ()}, None, "a folder a folder of images for.*\\[\\]"),
-        ({"": ("cat",)}, None, "at least two classes.*\\['cat'\\]"),
-        ({"": PETS}, pathlib.Path.unlink, 'images in "train".*class "dog"'),
-        ({"": PETS}, _not_an_image, 'images in "train".*class "dog"'),
-        ({"train": PETS, "test": PETS[:1]}, None, 'in "test".*class "dog"'),
-        ({"train": PETS, "val": PETS, "valid": PETS}, None, '"train", "val"'),
+        ({"": ()}, "a folder a folder of images for.*\\[\\]"),
+        ({"": ("cat",)}, "at least two classes.*\\['cat'\\]"),
+        ({"": PETS, "cow/empty": ()}, 'images in "train".*class "cow"'),
+        ({"train": PETS, "test": PETS[:1]}, 'in "test".*class "dog"'),
+        ({"train": PETS, "val": PETS, "valid": PETS}, '"train", "val"'),
     ],
 )
-def test_folders_that_make_no_dataset_are_refused(
-    tmp_path, folders, change, message
-):
+def test_folders_that_make_no_dataset_are_refused(tmp_path, folders, message):
     for split, classes in folders.items():
+        (tmp_path / split).mkdir(parents=True, exist_ok=True)
         write_folder(tmp_path / split, classes=classes)
-    for path in (tmp_path / "dog").iterdir() if change else ():
-        change(path)
     with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path)
     assert f'Received: data="{tmp_path}"' in str(caught.value)

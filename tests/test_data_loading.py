@@ -22,21 +22,6 @@ def _whole(name="cluttered_mnist", **options):
     return data.load(name, batch_size=None, **options)
 
 
-# The digits themselves.
-
-
-def test_mnist5k_holds_the_digits_of_mnist():
-    images = _whole("mnist5k")
-    assert images.sizes == {"train": 3600, "validation": 400, "test": 1000}
-    kept = [as_set(split[0]) for split in images]
-    # All different, so the splits share none.
-    assert len(set.union(*kept)) == 5000
-    for pixels, labels in images:
-        assert (pixels.shape[1:], pixels.dtype) == ((28, 28, 1), np.uint8)
-        assert labels.dtype == np.int32
-        assert pixels.max() == 255
-
-
 def test_canvases_stay_what_they_were():
     """Those of version 0.1.0, which published figures are about."""
     images = _whole(seed=3, boxes=True)

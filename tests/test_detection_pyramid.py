@@ -25,12 +25,6 @@ def network(size=64):
 
 LEVELS = {
     "no sizes": (lambda: network(None), {"P2": 8, "P3": 16, "P4": 32}),
-    "MobileNet": (
-        lambda: models.MobileNet(
-            alpha=0.25, input_shape=(64, 64, 3), classes=3, attention="cbam"
-        ),
-        {"P2": 32, "P3": 64, "P4": 128, "P5": 256},
-    ),
     "attention inserted": (
         lambda: insert_attention(
             keras.applications.MobileNetV2(

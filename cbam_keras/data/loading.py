@@ -38,8 +38,8 @@ class ImageData:
         boxes: Boolean, whether batches hold boxes beside the labels.
         train: Training images for `fit`, a `keras.utils.PyDataset` in a new
             order each epoch; arrays if `batch_size` is `None`.
-        validation, test: The same of the other images, in one order. The
-            test images are the same for every seed.
+        validation: Validation images, for `validation_data` of `fit`.
+        test: Test images, for `evaluate`. The same for every seed.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash of the dataset.

@@ -100,14 +100,16 @@ class DetectionResults(_terminal.Tabular):
     and of their `precision`.
 
     Attributes:
-        data, backbone: Strings, the names of the dataset and the backbone.
+        data: String, the name of the dataset.
+        backbone: String, the name of the backbone.
         seeds: Tuple of integers.
         test_images: Integer, the number of test images.
         anchors: The anchors of the first seed, with the fraction of boxes
             that they cover.
         rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
             intersections over union from 0.5 to 0.95), `"map50"` and
-            `"map75"`, each with the attributes of a row of `study.Results`.
+            `"map75"`, each with `values` by seed, `mean`, `deviation`,
+            `difference`, `interval` and `seeds_to_tell` as in `study.Row`.
         verdict: String, the differences in a sentence.
         runs: List of one entry per network and seed, in the order of
             training: `network`, `seed`, `parameters`, `precision` (mean

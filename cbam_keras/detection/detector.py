@@ -81,8 +81,9 @@ class Detector(keras_hub.models.RetinaNetObjectDetector):
         self.label_encoder.dtype_policy = "float32"
         self.prediction_decoder.dtype_policy = "float32"
 
-    # KerasHub's takes no `PyDataset` (0.32.0).
-    fit = keras.Model.fit
+    def fit(self, *args, **kwargs):
+        # KerasHub's takes no `PyDataset` (0.32.0).
+        return keras.Model.fit(self, *args, **kwargs)
 
     def compile_from_config(self, config):
         # KerasHub 0.32.0 does not compile a loaded detector, so that the
