@@ -69,15 +69,16 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
 
 def batches_of(images, box, augment):
     """Returns batches of images with one box each, in pixels."""
-    count, side = images.shape[:2]
-    objects = table(np.arange(count), [0] * count, [np.divide(box, side)])
-    records = Records(images, np.full((count, 2), side), objects)
+    count, height, width = images.shape[:3]
+    box = np.divide(box, [width, height] * 2)
+    objects = table(np.arange(count), [0] * count, [box])
+    records = Records(images, np.full((count, 2), (height, width)), objects)
     return Batches(records, images.shape[1:], count, 0, (augment,))
 
 
 @pytest.mark.parametrize("name", detection.AUGMENTATIONS)
 def test_boxes_follow_the_pixels(name):
-    images = np.zeros((8, 50, 50, 1), "uint8")
+    images = np.zeros((8, 40, 50, 1), "uint8")
     images[:, 14:26, 12:22] = 200
     batches = batches_of(images, [12, 14, 22, 26], name)
     moved, objects = batches[0]
