@@ -164,8 +164,8 @@ tuning/results.py tuning_searching
 - -trial.val_accuracy,
 + trial.val_accuracy,
 tuning/results.py tuning_confirmation
-- key=lambda row: row.compared.validation_accuracy,
-+ key=lambda row: row.test_accuracy,
+- key=lambda row: row.compared.validation_accuracy)
++ key=lambda row: row.test_accuracy)
 detection/evaluation.py detection_evaluation
 - "iscrowd": int(confidence == 0),
 + "iscrowd": 0,

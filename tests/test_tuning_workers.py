@@ -73,7 +73,7 @@ def test_a_worker_that_dies_is_started_again_under_its_name(run):
 
 @pytest.mark.filterwarnings("ignore:.*It is started again")
 @pytest.mark.parametrize(
-    "endings", [{"worker-0": ["died"] * 9}, {"chief": ["died"]}]
+    "endings", [{"worker-0": ["died"] * 20}, {"chief": ["died"]}]
 )
 def test_processes_that_die_again_and_again_end_the_search(run, endings):
     with pytest.raises(RuntimeError, match="died.*the same call resumes"):

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
+import itertools
 import warnings
 
 import keras
 import pretended
 from networks import mlp as network
 
-from cbam_keras import data, plotting, tuning
+from cbam_keras import plotting, tuning
 from cbam_keras.training import Recipe
 
 # 70 training images: two steps per epoch.
@@ -27,28 +28,11 @@ def mlp(hp):
     return network(units, activation=activation, use_bias=bias is not False)
 
 
-def load_once():
-    """Returns `data.load`, which loads the same named data once."""
-    load, loaded = data.load, {}
-
-    @functools.wraps(load)
-    def loading(images, **options):
-        if not isinstance(images, str):
-            return load(images, **options)
-        key = images, repr(options)
-        if key not in loaded:
-            loaded[key] = load(images, **options)
-        return loaded[key]
-
-    return loading
-
-
 def without_training(patch):
     """Lets a search run through in less than a second."""
     from matplotlib.figure import Figure
 
     pretended.install(patch)
-    patch.setattr(data, "load", load_once())
     # Freeing memory takes longer than such a trial.
     clear = functools.partial(keras.utils.clear_session, free_memory=False)
     patch.setattr(keras.utils, "clear_session", clear)
@@ -67,6 +51,28 @@ def score(patch, accuracy, loss=None):
         return (loss(model) if loss else 1.0), accuracy(model) - lower
 
     patch.setattr(pretended, "numbers", numbers)
+
+
+def before_fit(patch, action):
+    """Calls a function of model and options before each training."""
+    fit = keras.Model.fit
+
+    def fitting(model, *arguments, **options):
+        action(model, options)
+        return fit(model, *arguments, **options)
+
+    patch.setattr(keras.Model, "fit", fitting)
+
+
+def fail(patch, is_failing, error=ZeroDivisionError):
+    """Lets trainings fail, from now on, by their number from 1."""
+    numbers = itertools.count(1)
+
+    def raise_if_failing(*_):
+        if is_failing(next(numbers)):
+            raise error("stop")
+
+    before_fit(patch, raise_if_failing)
 
 
 @contextlib.contextmanager

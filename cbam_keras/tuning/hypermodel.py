@@ -1,6 +1,5 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
-import contextlib
 import functools
 import types
 from collections.abc import Callable, Sequence
@@ -13,15 +12,9 @@ from cbam_keras import _checks, comparison, study
 from cbam_keras.layers import ATTENTION, CBAM
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe
-from cbam_keras.tuning.space import (
-    PAPER,
-    SE_REDUCTION_RATIO,
-    SHOWN_IF_CHANGED,
-    kinds_of,
-)
+from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
 
 REDUCTION_RATIOS = (2, 4, 8, 16)
-KINDS = ("none", *ATTENTION)
 # Hyperparameters of the layers, and the kinds of attention that have them.
 DIMENSIONS = {
     "reduction_ratio": ("se", "channel", "cbam"),
@@ -35,37 +28,32 @@ DIMENSIONS = {
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 
-    For `tuning.search`, or for KerasTuner's own tuners:
-    `keras_tuner.RandomSearch(CBAMHyperModel((28, 28, 1), 10),
-    objective="val_accuracy")`. Hyperparameters have the names of the
-    arguments below, and exist only where they matter: the kernel size where
-    the attention has a spatial gate, and so on.
-
-    The default space is CBAM with each of four reduction ratios and three
-    kernel sizes, and two controls: no attention, and squeeze-and-excitation
-    with one reduction ratio. These are 14 networks. Order, pools and learning
-    rate are fixed unless you give them values to choose from.
+    For `tuning.search`, or for KerasTuner's own tuners. Hyperparameters have
+    the names of the arguments below, and exist only where they matter: the
+    kernel size where the attention has a spatial gate, and so on. The default
+    space has 14 networks: CBAM with each of four reduction ratios and three
+    kernel sizes, no attention, and squeeze-and-excitation.
 
     Each dimension takes one value, which fixes it; a sequence to choose
-    from; or a function that takes the `keras_tuner.HyperParameters` and
-    returns the value, as `lambda hp: hp.Int("kernel_size", 3, 9, step=2)`,
-    or `lambda hp: hp.Float("learning_rate", 1e-3, 3e-2, sampling="log")` for
-    a range of learning rates.
+    from; or, except `attention`, a function that takes the
+    `keras_tuner.HyperParameters` and returns the value, as
+    `lambda hp: hp.Float("learning_rate", 1e-3, 3e-2, sampling="log")`.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255].
-            Defaults to `None`: `tuning.search` takes that of its dataset.
-        classes: Positive integer, number of classes. Defaults to `None`:
-            `tuning.search` takes that of its dataset.
+            Defaults to `None`, which means that of the dataset of
+            `tuning.search`.
+        classes: Positive integer, number of classes. Defaults to `None`,
+            likewise.
         model: Name of a network as for `comparison.compare`; or a function
             that takes what `attention=` takes (`None`, or a callable that
             takes `name=` and returns a layer) and returns a `keras.Model`, as
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
         attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
-            `"cbam"`, and layers of your own: a class, or in a sequence any
-            callable that takes `name` and returns a layer. These have no
-            hyperparameters. Defaults to `("none", "se", "cbam")`.
+            `"cbam"`, and layers of your own: classes, or callables that take
+            `name` and return a layer. These have no hyperparameters.
+            Defaults to `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of `"se"`, `"channel"` and
             `"cbam"`. Defaults to `None`, which means `(2, 4, 8, 16)`, and
             `4` for `"se"`.
@@ -80,10 +68,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `"cbam"`, likewise, or `"conv"`. Defaults to `"avg+max"`.
         learning_rate: Positive numbers. Defaults to `None`, which means that
             of the recipe in `tuning.search`, and 0.01 elsewhere.
-        identity_init: Boolean, whether attention layers return exactly their
-            input until they are trained, see `CBAM`, with a normalized
-            spatial gate, as those of `comparison.compare` do. Defaults to
-            `True`.
+        identity_init: Boolean, whether attention layers start as those of
+            `comparison.compare`, as the identity. Defaults to `True`.
         name: String. Defaults to `None`.
 
     Raises:
@@ -126,16 +112,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.model = model
         self.identity_init = _checks.boolean("identity_init", identity_init)
         self.fixes_se = reduction_ratio is None
-        if isinstance(attention, str | type):
+        if isinstance(attention, type):
             attention = (attention,)
-        self.layers: dict[str, Any] = dict(ATTENTION)
-        if not callable(attention):
-            # Checks layers that users give, and names them.
-            checked = comparison.attention_layers(attention, "", None)
-            attention = [name for name, *_ in checked]
-            self.layers |= {n: x for n, x, _ in checked if n not in KINDS}
-        values = {
-            "attention": attention,
+        # Checks layers that users give, and names them.
+        found = comparison.attention_layers(attention, "", None)
+        self.layers = {
+            name: ATTENTION.get(name, layer) for name, layer, _ in found
+        }
+        dimensions = {
             "reduction_ratio": reduction_ratio or REDUCTION_RATIOS,
             "kernel_size": kernel_size,
             "order": order,
@@ -144,7 +128,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "learning_rate": learning_rate,
         }
         self.options = {
-            name: _choices(name, value) for name, value in values.items()
+            "attention": tuple(self.layers),
+            **{name: _choices(name, x) for name, x in dimensions.items()},
         }
 
     def declare_hyperparameters(self, hp: Any) -> None:
@@ -161,11 +146,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `None`, or a callable that takes `name=` and returns a layer.
         """
         values = self._choose(hp)
-        if values["attention"] == "none":
+        kind = values["attention"]
+        if kind == "none":
             return None
-        return functools.partial(
-            self.layers[values["attention"]], **self._layer_options(values)
-        )
+        options = self._layer_options(values) if kind in ATTENTION else {}
+        return functools.partial(self.layers[kind], **options)
 
     def learning_rate_for(self, hp: Any) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -173,9 +158,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         Args:
             hp: A `keras_tuner.HyperParameters`.
         """
-        return float(
-            self._choose(hp)["learning_rate"] or PAPER["learning_rate"]
-        )
+        rate = self._choose(hp)["learning_rate"]
+        return float(rate or PAPER["learning_rate"])
 
     def network(self, hp: Any, images: Any = None) -> keras.Model:
         """Returns the network of these hyperparameters, not compiled.
@@ -193,10 +177,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if not shape or not classes:
             raise ValueError(
                 "A network known by name needs the shape of its images and "
-                "the number of classes. Received: input_shape="
-                f"{self.input_shape}, classes={self.classes}. Give both, as "
-                "CBAMHyperModel((28, 28, 1), 10), or call `tuning.search`, "
-                "which takes them from its data"
+                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
+                f"Received: input_shape={self.input_shape}, classes="
+                f"{self.classes}"
             )
         known = types.SimpleNamespace(
             image_shape=shape, class_names=range(classes)
@@ -216,38 +199,27 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         model = self.network(hp)
         # For its loss, which depends on how the network ends.
         study.compile_network(model, Recipe(), 1)
-        model.compile(
-            keras.optimizers.AdamW(
-                self.learning_rate_for(hp), weight_decay=1e-4
-            ),
-            loss=model.loss,
-            metrics=["accuracy"],
-        )
+        rate = self.learning_rate_for(hp)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)
+        model.compile(optimizer, model.loss, metrics=["accuracy"])
         return model
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         # First, so that a grid search goes through all else before it.
         rate = self._ask(hp, "learning_rate")
-        every = ("none", *self.layers)
-        kind = _checks.one_of("attention", self._ask(hp, "attention"), every)
+        kind = self._ask(hp, "attention")
         values = {"learning_rate": rate, "attention": kind}
-        # Where a function chooses the kind, there is no such hyperparameter.
-        known = kinds_of(hp)
         for name, kinds in DIMENSIONS.items():
             if name == "reduction_ratio" and self.fixes_se:
                 # No hyperparameter: KerasTuner mixes up two of one name.
                 kinds = kinds[1:]
-            possible = [k for k in known or every if k in kinds]
-            if not possible:
-                continue
-            scope: Any = contextlib.nullcontext()
-            if known:
-                scope = hp.conditional_scope("attention", possible)
-            with scope:
-                value = self._ask(hp, name, kind in kinds)
-            if kind in kinds:
-                values[name] = value
+            possible = [k for k in self.layers if k in kinds]
+            if possible:
+                with hp.conditional_scope("attention", possible):
+                    value = self._ask(hp, name, kind in kinds)
+                if kind in kinds:
+                    values[name] = value
         if kind == "se":
             values.setdefault("reduction_ratio", SE_REDUCTION_RATIO)
         return values
@@ -265,19 +237,15 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _layer_options(self, values):
         kind = values["attention"]
-        if kind not in ATTENTION:
-            # A layer that users give has its own defaults.
-            return {}
         options = {}
         for name in DIMENSIONS:
-            value = values.get(name)
-            if value is None:
-                continue
-            value = _as_argument(name, value)
+            value = _as_argument(name, values.get(name))
             # The values of the paper are the defaults of the layers.
-            if name in SHOWN_IF_CHANGED:
-                if value == _as_argument(name, PAPER[name]):
-                    continue
+            if value is None or (
+                name in SHOWN_IF_CHANGED
+                and value == _as_argument(name, PAPER[name])
+            ):
+                continue
             if kind != "cbam":
                 name = name.removeprefix(f"{kind}_")
             options[name] = value
@@ -285,10 +253,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
 
 def _default(name, options):
-    if name == "attention":
-        return next((a for a in ("none", "cbam") if a in options), options[0])
-    if isinstance(PAPER[name], str):
-        return PAPER[name] if PAPER[name] in options else options[0]
+    """Returns no attention, or else the value nearest to the paper's."""
+    if name in ("attention", *SHOWN_IF_CHANGED):
+        first = ("none", "cbam", PAPER.get(name))
+        return next((x for x in first if x in options), options[0])
     return min(options, key=lambda value: abs(value - PAPER[name]))
 
 
@@ -308,13 +276,13 @@ def _choices(name, value):
     for choice in chosen:
         if name == "learning_rate":
             _checks.positive_number(name, choice)
-        elif name != "attention":
+        else:
             CBAM(**{name: _as_argument(name, choice)})
     return tuple(chosen)
 
 
 def _as_argument(name, value):
     """Returns a value as layers take it, pools as a tuple."""
-    if name.endswith("pool_types") and value != "conv":
-        return tuple(value.split("+") if isinstance(value, str) else value)
+    if name.endswith("pool_types") and isinstance(value, str):
+        return "conv" if value == "conv" else tuple(value.split("+"))
     return value

@@ -1,10 +1,4 @@
-"""Results of a search: trials, the confirmation, a verdict, and their files.
-
-The highest accuracy of many trials is partly luck. So the best configurations
-and the controls are trained again, with seeds that the search did not use.
-One configuration is chosen by its validation accuracy over these seeds, and
-judged by its test accuracy.
-"""
+"""Results of a search: trials, the confirmation, a verdict, and their files."""
 
 import collections
 import dataclasses
@@ -21,7 +15,6 @@ from cbam_keras.tuning.space import PLAIN, label, name_of
 
 # How many trials the table shows.
 MAX_ROWS = 20
-CONFIRMATION = "confirmation"
 # How many configurations are confirmed, besides the controls.
 CANDIDATES = 2
 # Of the network in `best.keras`, what `best.json` holds beside the metrics.
@@ -34,8 +27,7 @@ class Trial:
 
     Attributes:
         number: Integer from 1.
-        values: Dictionary, hyperparameters to values, without those that
-            were not in use.
+        values: Dictionary, the hyperparameters in use to their values.
         outcome: String, `"finished"`, `"over budget"`, `"out of memory"`,
             `"diverged"` (the loss became NaN or infinite) or `"error"`.
         message: String, what went wrong, or `None`.
@@ -48,7 +40,7 @@ class Trial:
         parameters: Integer, trainable parameters, or `None`.
         macs: Integer, multiply-accumulates for one image, or `None` where
             they cannot be counted.
-        seconds: Number, of training and validation in this trial.
+        seconds: Number, of these epochs with their validation.
     """
 
     number: int
@@ -69,17 +61,15 @@ class Confirmed:
     """A configuration of a search, trained again from fresh seeds.
 
     Attributes:
-        trial: Integer, the number of the trial that tried it first.
+        trial: Integer, the number of its best trial.
         attention: The kind of attention, usually a string; `None` if no
             hyperparameter has that name.
         options: Dictionary, the keyword arguments of its attention layer, or
-            its hyperparameters if the search was not over a
-            `CBAMHyperModel`.
+            the hyperparameters of a search over something else.
         seeds: Tuple of integers, other seeds than that of the search.
         test_accuracy: Number in [0, 1], the mean over the seeds.
-        difference: Number, the mean over the seeds of its test accuracy
-            minus that of the network without attention; `None` for the
-            latter, and if there is none.
+        difference: Number, the mean difference in test accuracy to the
+            network without attention; `None` for the latter, and without one.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference; `None` like the difference, and for one seed.
         compared: The row of the comparison, with more of the same.
@@ -104,14 +94,14 @@ class SearchResults(_terminal.Tabular):
 
     Attributes:
         trials: Tuple of `Trial`, in the order they began.
-        best: The `Trial` of the chosen configuration: of those confirmed, no
-            attention included, the one of the highest mean validation
-            accuracy; without confirmation the best trial.
+        best: The `Trial` of the chosen configuration: of those confirmed, the
+            one of the highest mean validation accuracy; without confirmation
+            the best trial.
         test_accuracy: Number in [0, 1], of the network in `best.keras`: the
             training of that configuration which validates best.
         output: Path of the folder with all files.
         confirmation: Tuple of `Confirmed`: no attention, SE, and the best
-            few others, as far as they are in the space.
+            two others, as far as they are in the space.
         verdict: String, whether attention improves accuracy on this dataset;
             empty if no hyperparameter is named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
@@ -134,14 +124,12 @@ class SearchResults(_terminal.Tabular):
 
         `"trials"` has an object per trial: `"attention"`,
         `"reduction_ratio"`, `"kernel_size"` (`null` where it has none) and
-        its other hyperparameters, `"score"` (the validation accuracy in
-        [0, 1]), and what `Trial` holds. `"confirmation"` has one per
-        `Confirmed`, with its options. `"verdict"` is a string, and so is
-        `"code"`.
+        its other hyperparameters, `"score"` (the validation accuracy), and
+        what `Trial` holds. `"confirmation"` has one per `Confirmed`, with its
+        options.
         """
-        return json.dumps(
-            {**self._content(), "output": str(self.output)}, indent=2
-        )
+        content = {**self._content(), "output": str(self.output)}
+        return json.dumps(content, indent=2)
 
     def _content(self):
         names = ("attention", "reduction_ratio", "kernel_size")
@@ -189,32 +177,26 @@ class SearchResults(_terminal.Tabular):
         return "\n".join(filter(None, lines))
 
     def _tables(self):
-        rows = trial_rows(ranked(self.trials)[:MAX_ROWS])
-        columns = {**dict.fromkeys(rows[0], "right"), "values": "left"}
-        cells = [list(row.values()) for row in rows]
-        yield columns, [cells], f"Best trials in {self.output}"
-        if not self.confirmation:
-            return
-        rows = [
-            (
-                str(row.trial),
-                row.compared.network,
-                f"{100 * row.compared.validation_accuracy:.2f}",
-                row.compared.mean_cell(),
-                row.compared.difference_cell(),
-            )
-            for row in self.confirmation
-        ]
-        columns = {
-            "trial": "right",
-            "values": "left",
-            "val accuracy (%)": "right",
-            "test accuracy (%)": "right",
-            "difference to none": "right",
-        }
-        seeds = ", ".join(map(str, self.confirmation[0].seeds))
-        title = f"Confirmation: trained again, mean over seeds {seeds}"
-        yield columns, [rows], title
+        best = trial_rows(ranked(self.trials)[:MAX_ROWS])
+        tables = {f"Best trials in {self.output}": best}
+        if self.confirmation:
+            seeds = ", ".join(map(str, self.confirmation[0].seeds))
+            title = f"Confirmation: trained again, mean over seeds {seeds}"
+            tables[title] = [
+                {
+                    "trial": str(row.trial),
+                    "values": row.compared.network,
+                    "val accuracy (%)": _text(
+                        *("{:.2f}", row.compared.validation_accuracy, 100)
+                    ),
+                    "test accuracy (%)": row.compared.mean_cell(),
+                    "difference to none": row.compared.difference_cell(),
+                }
+                for row in self.confirmation
+            ]
+        for title, rows in tables.items():
+            columns = {**dict.fromkeys(rows[0], "right"), "values": "left"}
+            yield columns, [[list(row.values()) for row in rows]], title
 
 
 def _counted(trials):
@@ -241,7 +223,7 @@ def trials_in(content: dict[str, Any]) -> dict[str, Trial]:
     """Returns the trials in `results.json` by their names, in their order."""
     variants = content["settings"]["variants"]
     numbers = {name: number for number, name in enumerate(variants, 1)}
-    same = ("message", "best_epoch", "parameters", "macs")
+    same = ("message", "best_epoch", "parameters", "macs", "seconds")
     return {
         cell["variant"]: Trial(
             number=numbers[cell["variant"]],
@@ -250,7 +232,6 @@ def trials_in(content: dict[str, Any]) -> dict[str, Trial]:
             val_accuracy=cell["metrics"].get("val_accuracy"),
             val_loss=cell["metrics"].get("val_loss"),
             epochs=len(cell["history"]),
-            seconds=cell.get("seconds"),
             **{name: cell.get(name) for name in same},
         )
         for cell in content["cells"]
@@ -259,22 +240,22 @@ def trials_in(content: dict[str, Any]) -> dict[str, Trial]:
 
 def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
     """Returns the rows of a table of trials."""
-
-    def text(form, value, factor=1):
-        return "" if value is None else form.format(factor * value)
-
     return [
         {
             "trial": str(trial.number),
             "values": label(trial.values),
-            "val accuracy (%)": text("{:.2f}", trial.val_accuracy, 100),
+            "val accuracy (%)": _text("{:.2f}", trial.val_accuracy, 100),
             "epochs": str(trial.epochs),
-            "parameters": text("{:,}", trial.parameters),
-            "MMACs": text("{:,.4g}", trial.macs, 1e-6),
-            "seconds": text("{:.1f}", trial.seconds),
+            "parameters": _text("{:,}", trial.parameters),
+            "MMACs": _text("{:,.4g}", trial.macs, 1e-6),
+            "seconds": _text("{:.1f}", trial.seconds),
         }
         for trial in trials
     ]
+
+
+def _text(form, value, factor=1):
+    return "" if value is None else form.format(factor * value)
 
 
 def keep_networks(folder: Any, count: int) -> Any:
@@ -285,16 +266,22 @@ def keep_networks(folder: Any, count: int) -> Any:
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:
         if trials[cell["variant"]] not in best:
-            # A process may have died before it noted the file.
-            for file in (cell["file"], f"{cell['variant']}.keras"):
-                (folder.path / str(file)).unlink(missing_ok=True)
+            # Also if a process died before it noted the file.
+            file = folder.path / f"{cell['variant']}.keras"
+            file.unlink(missing_ok=True)
             cell["file"] = None
     folder.add(cells=cells)
     return trials
 
 
 def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
-    """Confirms a `Search` whose trials have ended, and writes its results."""
+    """Confirms a `Search` whose trials have ended, and writes its results.
+
+    The highest accuracy of many trials is partly luck. So the best
+    configurations and the controls are trained again, with fresh seeds. One
+    is chosen by its validation accuracy over these, and judged by its test
+    accuracy.
+    """
     with folder.locked():
         by_name = keep_networks(folder, search.keep)
     trials = tuple(by_name.values())
@@ -315,19 +302,18 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         with folder.locked():
             _write_trials(results, search.data.name)
             folder.add(trials=written)
-    names = {trial.number: name for name, trial in by_name.items()}
-    to_confirm = {names[t.number]: t for t in _to_confirm(finished)}
-    confirmed, missing, details = _confirm(search, folder, to_confirm, workers)
-    chosen = _best(confirmed)
-    best, place = finished[0], folder.path
-    if chosen is None:
-        details = study.Results.of(place, folder.content)
-    else:
-        place = place / CONFIRMATION
+    best, confirmed = finished[0], ()
+    if search.seeds:
+        again = _to_confirm(finished)
+        trained, confirmed = _confirm(search, folder, again, workers)
+        chosen = _best(confirmed)
         best = next(t for t in trials if t.number == chosen.trial)
-    name = names[best.number]
+        name = name_of(best.values)
+    else:
+        trained = study.Results.of(folder.path, folder.content)
+        name = next(name for name, trial in by_name.items() if trial is best)
     network = max(
-        (outcome for outcome in details.runs if outcome.variant == name),
+        (outcome for outcome in trained.runs if outcome.variant == name),
         key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
     )
     described = study.as_written(
@@ -338,13 +324,14 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
             **network.metrics,
         }
     )
-    best_file = folder.path / "best.keras"
+    file = trained.output / str(network.file)
     known = folder.content.get("best_network", {})
+    best_file = folder.path / "best.keras"
     if described.items() <= known.items() and best_file.exists():
         described = known
-    elif chosen is None:
+    elif not confirmed:
         # No trial was measured on the test images.
-        model = keras.saving.load_model(place / network.file)
+        model = keras.saving.load_model(file)
         described |= search.task.evaluate(model, search.data)
     layer = search.layer_of(best.values)
     results = dataclasses.replace(
@@ -352,14 +339,14 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         best=best,
         test_accuracy=described["test_accuracy"],
         confirmation=confirmed,
-        verdict=_verdict(search, trials, confirmed, chosen, missing),
+        verdict=_verdict(trials, confirmed),
         best_options=dict(layer.keywords) if layer else {},
         code=_code(layer) if search.is_ours else "",
     )
     with folder.locked():
         if described is not known:
             with _files.replacing(best_file) as beside:
-                shutil.copyfile(place / network.file, beside)
+                shutil.copyfile(file, beside)
             _files.write_json(folder.path / "best.json", described)
         folder.add(**results._content(), best_network=described)
     return results
@@ -379,74 +366,54 @@ def _write_trials(results, name):
 
 def _to_confirm(finished):
     """Returns the best trial of each control, then the best of the others."""
-    groups: dict[str, list[Trial]] = {"none": [], "se": [], "": []}
-    different = {}
+    different: dict[str, Trial] = {}
     for trial in finished:
         # Hyperband tries the same values for different numbers of epochs.
         different.setdefault(name_of(trial.values), trial)
-    for trial in different.values():
-        kind = trial.values.get("attention", "")
-        kind = "none" if kind in PLAIN else kind
-        groups[kind if kind in groups else ""].append(trial)
-    plain, se, others = groups.values()
+    trials = different.values()
+    plain = [t for t in trials if t.values.get("attention") in PLAIN]
+    se = [t for t in trials if t.values.get("attention") == "se"]
+    others = [t for t in trials if t not in [*plain, *se]]
     return [*plain[:1], *se[:1], *others[:CANDIDATES]]
 
 
 def _confirm(search, folder, trials, workers):
-    """Returns the `Confirmed`, sentences about failures, and all results."""
-    if not search.seeds:
-        return (), [], None
-    plain = [n for n, t in trials.items() if t.values.get("attention") in PLAIN]
-    results = study.run(
-        dataclasses.replace(
-            search.study,
-            task=search.task,
-            variants=[search.variant(t.values, n) for n, t in trials.items()],
-            seeds=search.seeds,
-            baseline=plain[0] if plain else None,
-            settings={},
-            kind="study",
-        ),
-        folder.path / CONFIRMATION,
-        workers=workers,
+    """Returns the `study.Results` of more seeds, and a `Confirmed` each."""
+    plain = [t for t in trials if t.values.get("attention") in PLAIN]
+    again = dataclasses.replace(
+        search.study,
+        task=search.task,
+        variants=[search.variant(trial.values) for trial in trials],
+        seeds=search.seeds,
+        baseline=name_of(plain[0].values) if plain else None,
+        settings={},
+        kind="study",
     )
-    failures = {r.variant: r.failures[0] for r in results.rows if r.failures}
-    if results.baseline in failures:
-        results = dataclasses.replace(results, baseline=None)
+    place = folder.path / "confirmation"
+    trained = study.run(again, place, workers=workers)
     confirmed = []
-    for row in results.rows:
-        if row.network in failures or not row.values:
-            continue
-        trial = trials[row.network]
-        attention = trial.values.get("attention")
+    for row, trial in zip(trained.rows, trials, strict=True):
         layer = search.layer_of(trial.values)
-        other = trial.values if attention is None else {}
-        confirmed.append(
-            Confirmed(
+        options = dict(layer.keywords if layer else trial.values)
+        options.pop("attention", None)
+        if row.values:
+            found = Confirmed(
                 trial=trial.number,
-                attention=attention,
-                options=dict(layer.keywords if layer else other),
-                seeds=search.seeds,
+                attention=trial.values.get("attention"),
+                options=options,
+                seeds=row.seeds,
                 test_accuracy=row.test_accuracy,
                 difference=row.difference,
                 interval=row.interval,
                 compared=dataclasses.replace(row, network=label(trial.values)),
             )
-        )
-    missing = [
-        f"{label(trials[name].values)} is left out: {failure}."
-        for name, failure in failures.items()
-    ]
-    return tuple(confirmed), missing, results
+            confirmed.append(found)
+    return trained, tuple(confirmed)
 
 
 def _best(confirmed):
     """Returns the configuration that validates best."""
-    return max(
-        confirmed,
-        key=lambda row: row.compared.validation_accuracy,
-        default=None,
-    )
+    return max(confirmed, key=lambda row: row.compared.validation_accuracy)
 
 
 def _code(layer):
@@ -459,11 +426,11 @@ def _code(layer):
     return f"{module}.{name}({', '.join(options)})"
 
 
-def _verdict(search, trials, confirmed, chosen, missing):
+def _verdict(trials, confirmed):
     """Returns whether attention improves accuracy, in a sentence or two."""
     if not any("attention" in trial.values for trial in trials):
         return ""
-    if not search.seeds:
+    if not confirmed:
         return (
             "Nothing is confirmed: the highest accuracy of several trials is "
             "partly luck, and no evidence for or against attention. "
@@ -478,15 +445,14 @@ def _verdict(search, trials, confirmed, chosen, missing):
             "attention improves accuracy here is not known."
         )
     else:
-        verdict = "Chosen by validation accuracy, "
-        row = chosen
-        if chosen not in with_attention:
-            verdict += "no attention: "
+        row, chosen = _best(confirmed), ""
+        if row not in with_attention:
+            chosen = "no attention: "
             # SE is a control.
             others = [r for r in with_attention if r.attention != "se"]
             row = _best(others or with_attention)
-        compared = row.compared
-        verdict += f"{study.judge(compared.network, compared, 'none')}."
+        judged = study.judge(row.compared.network, row.compared, "none")
+        verdict = f"Chosen by validation accuracy, {chosen}{judged}."
     if len(trials) == 1:
         verdict += " Only one configuration was tried."
-    return " ".join([verdict, *missing])
+    return verdict

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import itertools
 import math
 import os
@@ -40,24 +41,14 @@ MAX_TRIALS = 14
 
 
 class Classification(study.Classification):
-    """Classification by networks that may come compiled.
-
-    Those keep their optimizer and loss.
-    """
+    """Networks that come compiled keep their optimizer and loss."""
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
-        if not model.compiled:
+        if model.compiled:
+            given = model.optimizer, model.loss
+            model.compile(*given, weighted_metrics=["accuracy"])
+        else:
             super().compile(model, recipe, data)
-            return
-        model.compile(
-            model.optimizer,
-            model.loss,
-            weighted_metrics=["accuracy"],
-            run_eagerly=model.run_eagerly,
-            steps_per_execution=model.steps_per_execution,
-            jit_compile=model.jit_compile,
-            auto_scale_loss=False,
-        )
 
 
 class Trials(Classification):
@@ -71,59 +62,49 @@ class Trials(Classification):
 
 
 class Search:
-    """A search: its arguments (see `search`), checked, and its space."""
+    """A search: the arguments of `search`, checked, and its space."""
 
-    def __init__(
-        self,
-        hypermodel: Any = None,
-        images: Any = "crowded_mnist",
-        recipe: Recipe | str | None = None,
-        *,
-        algorithm: str = "random",
-        max_trials: int | None = None,
-        max_parameters: float | None = None,
-        max_macs: float | None = None,
-        confirm: int = 3,
-        keep: int = 3,
-        data_options: Mapping[str, Any] | None = None,
-    ):
+    def __init__(self, *positional: Any, **arguments: Any):
+        bound = inspect.signature(search).bind(*positional, **arguments)
+        bound.apply_defaults()
+        given = bound.arguments
+        self.algorithm = algorithm = given["algorithm"]
+        _checks.one_of("algorithm", algorithm, ALGORITHMS)
+        confirm = given["confirm"]
         if confirm != 0:
             confirm = _checks.positive_integer("confirm", confirm)
         # Some are needed only at the end, but checked before any work.
-        for package, extra, is_needed in (
-            ("keras_tuner", "tune", True),
-            ("matplotlib.figure", "plot", True),
-            ("rich.table", "all", True),
-            ("sklearn.gaussian_process", "tune", algorithm == "bayesian"),
-            ("scipy.stats", "tune", confirm > 1),
+        _checks.require("matplotlib.figure", extra="plot")
+        for package, is_needed in (
+            ("keras_tuner", True),
+            ("sklearn.gaussian_process", algorithm == "bayesian"),
+            ("scipy.stats", confirm > 1),
         ):
             if is_needed:
-                _checks.require(package, extra=extra)
+                _checks.require(package, extra="tune")
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-        self.hypermodel = CBAMHyperModel() if hypermodel is None else hypermodel
-        _check_hypermodel(self.hypermodel)
-        kind = type(self.hypermodel)
+        self.hypermodel = hypermodel = given["hypermodel"] or CBAMHyperModel()
+        kind = type(hypermodel)
         self.is_ours = getattr(kind, "build", None) is CBAMHyperModel.build
-        self._network: Any = getattr(self.hypermodel, "network", None)
-        if not self.is_ours:
-            build: Any = getattr(self.hypermodel, "build", self.hypermodel)
-            self._network = lambda hp, images: build(hp)
-        self.algorithm = _checks.one_of("algorithm", algorithm, ALGORITHMS)
-        self.max_trials = _max_trials(algorithm, max_trials)
-        self.keep = _checks.positive_integer("keep", keep)
-        budget = {"parameters": max_parameters, "macs": max_macs}
-        for key, value in budget.items():
-            if value is not None:
-                budget[key] = _checks.positive_number(f"max_{key}", value)
-        recipe = default_recipe(self.hypermodel) if recipe is None else recipe
-        self.recipe = find_recipe(recipe)
+        self._network = _network_of(hypermodel, self.is_ours)
+        self.max_trials = _max_trials(algorithm, given["max_trials"])
+        self.keep = _checks.positive_integer("keep", given["keep"])
+        budget = {}
+        for name in ("parameters", "macs"):
+            if (most := given[f"max_{name}"]) is not None:
+                budget[name] = _checks.positive_number(f"max_{name}", most)
+        recipe = given["recipe"]
+        self.recipe = find_recipe(
+            default_recipe(hypermodel) if recipe is None else recipe
+        )
         # Of the confirmation, other than that of the search.
         self.seeds = tuple(
             (self.recipe.seed + number) % 2**32
             for number in range(1, confirm + 1)
         )
-        self.task = Classification(images, **(data_options or {}))
+        options = given["data_options"] or {}
+        self.task = Classification(given["images"], **options)
         self.data = self.task.load(self.recipe)
         self.space = _hyperparameters({})
         network = self._explore()
@@ -132,10 +113,9 @@ class Search:
             # Several under different conditions may have one name.
             known = hyperparameters.setdefault(hp.name, [])
             known.append({"kind": type(hp).__name__, **hp.get_config()})
-        identity_init = getattr(self.hypermodel, "identity_init", None)
         # Its trials, if they are known before the first.
         self.study = study.Study(
-            Trials(images, **(data_options or {})),
+            Trials(given["images"], **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -143,7 +123,7 @@ class Search:
             settings={
                 "model": self.name,
                 "space": hyperparameters,
-                "identity_init": identity_init,
+                "identity_init": getattr(hypermodel, "identity_init", None),
                 "network": study.fingerprint(network),
                 "algorithm": algorithm,
                 "seed": self.recipe.seed,
@@ -263,12 +243,10 @@ def search(
     with no attention on the test images, paired by seed.
 
     The same call given again resumes, or returns the results; see
-    `training.train`. Only the best trials keep their networks, as
-    `<values>.keras`.
-
-    Several processes may make the same call on one folder with `"grid"`, and
-    with `"random"` unless the space has ranges. Other algorithms need
-    KerasTuner's own variables, see the guide "Many GPUs, clusters".
+    `training.train`. Several processes may make it on one folder with
+    `"grid"`, and with `"random"` unless the space has ranges. Other
+    algorithms need KerasTuner's own variables, see the guide "Many GPUs,
+    clusters".
 
     Args:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
@@ -280,13 +258,12 @@ def search(
             loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
             which means that of `comparison.compare`, with one epoch.
-        algorithm: `"random"` (no combination twice, so all of a small space;
-            each kind of attention as often as it has combinations; with
-            ranges, or more than 20,000 combinations, as KerasTuner draws
-            them); `"hyperband"` (many trials for a few epochs, the best third
-            of them for three times as many, and so on up to those of the
-            recipe); `"bayesian"` (Gaussian process); `"grid"` (all
-            combinations; 10 values for a range). Defaults to `"random"`.
+        algorithm: `"random"` (no combination twice; with ranges, or more than
+            20,000 combinations, as KerasTuner draws them); `"hyperband"`
+            (many trials for a few epochs, the best third of them for three
+            times as many, and so on up to those of the recipe); `"bayesian"`
+            (Gaussian process); `"grid"` (all combinations; 10 values for a
+            range). Defaults to `"random"`.
         max_trials: Positive integer, may be raised when the search is called
             again. Defaults to `None`, which means 14, the whole default
             space, for `"random"` and `"bayesian"` and all combinations for
@@ -295,12 +272,11 @@ def search(
             network may have. Defaults to `None`.
         max_macs: Positive number, the most multiply-accumulates for one
             image, see `profile_model`. Defaults to `None`.
-        confirm: Integer from 0, how many fresh seeds the best configurations
-            and the controls are trained with again; those after the seed of
+        confirm: Integer from 0, how many fresh seeds, those after the seed of
             the recipe. May be changed when the search is called again.
             Defaults to `3`.
         keep: Positive integer, how many of the best trials keep their
-            network. Defaults to `3`.
+            network, as `<values>.keras`. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
             Defaults to `None`, which means `runs/tune-<images>-<model>`.
         resume: See `study.run`. Defaults to `True`.
@@ -320,23 +296,12 @@ def search(
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
-    call = functools.partial(search, **locals())
+    arguments = locals()
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
     workers = _checks.positive_integer("workers", workers)
     study.check_tensorboard(tensorboard)
-    planned = Search(
-        hypermodel,
-        images,
-        recipe,
-        algorithm=algorithm,
-        max_trials=max_trials,
-        max_parameters=max_parameters,
-        max_macs=max_macs,
-        confirm=confirm,
-        keep=keep,
-        data_options=data_options,
-    )
+    planned = Search(**arguments)
     if output is None:
         output = study.default_output("tune", planned.task.name, planned.name)
     folder = study.StudyFolder(output, planned.study, planned.data)
@@ -359,6 +324,7 @@ def search(
             from cbam_keras.tuning import tuner
 
             study.print_if_few_steps(planned.recipe, planned.data)
+            call = functools.partial(search, **arguments)
             if not tuner.run(planned, folder, call, workers, tensorboard):
                 return None
         return report(planned, folder, workers)
@@ -381,6 +347,27 @@ def _build(network, values, data):
     return network(_hyperparameters(values), data)
 
 
+def _network_of(hypermodel, is_ours):
+    """Returns the function of hyperparameters and data that builds."""
+    from keras_tuner import HyperModel
+
+    if is_ours:
+        return hypermodel.network
+    build = hypermodel
+    if isinstance(hypermodel, HyperModel):
+        # A `fit` of its own would not be called.
+        is_known = type(hypermodel).fit is HyperModel.fit
+        build = hypermodel.build if is_known else None
+    if not callable(build) or isinstance(build, (type, keras.Model)):
+        raise TypeError(
+            "`hypermodel` must be a CBAMHyperModel, a keras_tuner.HyperModel "
+            "without a `fit` of its own, or a function that takes "
+            "HyperParameters and returns a model. Received: "
+            f"hypermodel={hypermodel!r}"
+        )
+    return lambda hp, images: build(hp)
+
+
 def _max_trials(algorithm, max_trials):
     if max_trials is None:
         return MAX_TRIALS if algorithm in ("random", "bayesian") else None
@@ -393,64 +380,34 @@ def _max_trials(algorithm, max_trials):
     return _checks.positive_integer("max_trials", max_trials)
 
 
-def _check_hypermodel(hypermodel):
-    from keras_tuner import HyperModel
-
-    if isinstance(hypermodel, HyperModel):
-        fits = type(hypermodel).fit is HyperModel.fit
-    else:
-        is_model = isinstance(hypermodel, (type, keras.Model))
-        fits = callable(hypermodel) and not is_model
-    if not fits:
-        raise TypeError(
-            "`hypermodel` must be a CBAMHyperModel, a keras_tuner.HyperModel "
-            "without a `fit` of its own, which would not be called as the "
-            "recipe trains, or a function that takes HyperParameters and "
-            f"returns a model. Received: hypermodel={hypermodel!r}"
-        )
-
-
 def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
     """Estimates how long `search` takes, by timing steps of one network.
 
     All trainings are counted as those of CBAM nearest to the paper's, or of
-    the network of the defaults, also if they are over the budget.
+    the network of the defaults.
     """
     with _inspection.same_randomness():
-        search = Search(**arguments)
-    points, epochs = count_points(search.space), search.recipe.epochs
-    trials = min(points, search.max_trials or points)
-    total = trials * epochs
-    if search.algorithm == "hyperband":
-        trials, total = _hyperband(epochs)
-        trials += len(controls(search.space))
-        total += len(controls(search.space)) * epochs
-    fixed = [k for k in kinds_of(search.space) if k in (*PLAIN, "se")]
-    again = min(points, len(fixed) + CANDIDATES) * len(search.seeds)
-    dearest = (controls(search.space) or [point(search.space).values])[-1]
-    planned = dataclasses.replace(
-        search.study,
-        task=Classification(search.data),
-        variants=[search.variant(dearest)],
+        planned = Search(**arguments)
+    space, epochs = planned.space, planned.recipe.epochs
+    points = count_points(space)
+    trials = min(points, planned.max_trials or points)
+    total, counted = trials * epochs, f"{trials:,} trials"
+    if planned.algorithm == "hyperband":
+        # So many brackets of about so many epochs.
+        brackets = 1 + math.log(epochs, 3)
+        total, counted = math.ceil(brackets**2 * epochs), "trials"
+    fixed = [kind for kind in kinds_of(space) if kind in (*PLAIN, "se")]
+    again = min(points, len(fixed) + CANDIDATES) * len(planned.seeds)
+    dearest = (controls(space) or [point(space).values])[-1]
+    one = dataclasses.replace(
+        planned.study,
+        task=Classification(planned.data),
+        variants=[planned.variant(dearest)],
         seeds=range(math.ceil(total / epochs) + again),
     )
     return dataclasses.replace(
-        study.estimate(planned, workers=workers),
-        about=f"{points:,} combinations, {trials:,} trials of {total:,} epochs "
-        f"in all, and {again:,} trainings of the confirmation. Each is "
-        "counted as this network:",
+        study.estimate(one, workers=workers),
+        about=f"{points:,} combinations, {counted} of {total:,} epochs in "
+        f"all, and {again:,} trainings of the confirmation. Each is counted "
+        "as this network:",
     )
-
-
-def _hyperband(most):
-    """Returns the trials of Hyperband, and their epochs in all."""
-    trials = epochs = 0
-    for bracket in range(1 + int(math.log(most, 3))):
-        size = math.ceil(1 + math.log(most, 3)) / (bracket + 1)
-        done = 0
-        for rest in range(bracket, -1, -1):
-            many, until = math.ceil(size * 3**rest), math.ceil(most / 3**rest)
-            trials += many
-            epochs += many * (until - done)
-            done = until
-    return trials, epochs

@@ -73,26 +73,22 @@ def controls(space: Any) -> list[dict[str, Any]]:
     ]
 
 
-def grid(space: Any) -> Iterator[dict[str, Any]]:
+def grid(space: Any, index: int = 0) -> Iterator[dict[str, Any]]:
     """Yields all points, defaults first, the last value varying fastest."""
-    space = space.copy()
-    space.values = {}
-
-    def combine(index):
-        if index == len(space.space):
-            yield dict(space.values)
-            return
-        hp = space.space[index]
-        if not space.is_active(hp):
-            yield from combine(index + 1)
-            return
-        others = [value for value in hp.values if value != hp.default]
-        for value in [hp.default, *others]:
-            space.values[hp.name] = value
-            yield from combine(index + 1)
-        del space.values[hp.name]
-
-    return combine(0)
+    if index == 0:
+        space = space.copy()
+        space.values = {}
+    if index == len(space.space):
+        yield dict(space.values)
+        return
+    hp = space.space[index]
+    if not space.is_active(hp):
+        yield from grid(space, index + 1)
+        return
+    for value in dict.fromkeys([hp.default, *hp.values]):
+        space.values[hp.name] = value
+        yield from grid(space, index + 1)
+    del space.values[hp.name]
 
 
 def shuffled(space: Any, seed: int) -> list[dict[str, Any]]:

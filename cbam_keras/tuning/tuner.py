@@ -1,12 +1,9 @@
 """Searches whose trials KerasTuner proposes, by one process or several.
 
-A search is resumed by running it again from its start, in a new folder of
-KerasTuner's. A trial is kept under its values in the output folder, so those
-that have been trained return at once, and the oracle proposes what it would
-have proposed.
+A search is resumed by running it again from its start: trials are kept under
+their values, so those that have been trained return at once.
 """
 
-import dataclasses
 import functools
 import os
 import random
@@ -31,17 +28,16 @@ CHIEF = "chief"
 STARTED = "CBAM_KERAS_WORKER"
 # Between two looks at the workers.
 SECONDS_BETWEEN_LOOKS = 0.2
-# How often a worker that died is started again.
-MAX_RESTARTS = 3
+# How often workers that died are started again.
+MAX_RESTARTS = 10
 
 
 def run(
     search: Any, folder: Any, call: Any, workers: int, tensorboard: bool
 ) -> bool:
-    """Runs the trials of a `Search` that its opened `StudyFolder` lacks.
+    """Runs the trials that a folder lacks, with workers by `call`.
 
-    `call` is the call of `search` that workers make, too. Returns whether
-    this process is to write the results.
+    Returns whether this process is to write the results.
     """
     most = search.max_trials or 0
     if folder.content.get("searched", -1) < most:
@@ -98,9 +94,10 @@ class Tuner(keras_tuner.Tuner):
         seed, values = search.recipe.seed, search.values_of(hp.values)
         hp.values |= {key: values[key] for key in hp.values if key in values}
         cell = name = name_of(values)
-        if "tuner/epochs" in hp.values:
+        epochs = hp.values.get("tuner/epochs")
+        if epochs:
             # The rounds of Hyperband go on training one network.
-            name = f"{cell}-epochs={hp.values['tuner/epochs']}"
+            name = f"{cell}-epochs={epochs}"
         with folder.claim(cell, seed):
             folder.refresh()
             outcome = folder.outcome(name, seed)
@@ -113,36 +110,19 @@ class Tuner(keras_tuner.Tuner):
                 settings["variants"] |= {name: variant.describe()}
                 folder.add(settings=settings)
             number = list(settings["variants"]).index(name) + 1
-            past = hp.values.get("tuner/initial_epoch", 0)
-            after = f", from epoch {past} on" if past else ""
-            print(f"Trial {number}: {label(values)}{after}", flush=True)
+            print(f"Trial {number}: {label(values)}", flush=True)
             path = folder.cell(cell, seed)
-            logs = (
-                [study.logs_of(folder.path, name)] if self.tensorboard else []
-            )
+            logs = [study.logs_of(folder.path, name)]
             with study.memory_freed():
                 outcome = study.train_cell(
-                    search.study,
-                    variant,
-                    seed,
-                    search.data,
-                    path,
-                    epochs=hp.values.get("tuner/epochs"),
-                    callbacks=logs,
+                    *(search.study, variant, seed, search.data, path),
+                    epochs=epochs,
+                    callbacks=logs if self.tensorboard else [],
                 )
-            rows = [row for row in outcome.history if row["epoch"] > past]
-            outcome = dataclasses.replace(
-                outcome, seconds=sum(row["seconds"] for row in rows)
-            )
             best = study.best_file(path) if outcome.finished else None
             folder.record(outcome, best)
         with folder.locked():
             keep_networks(folder, search.keep)
-        accuracy = outcome.metrics.get("val_accuracy")
-        ending = f" ({outcome.message})"
-        if outcome.finished:
-            ending = f", val accuracy {accuracy:.2%}"
-        print(f"Trial {number}: {outcome.status}{ending}", flush=True)
         return outcome
 
 
@@ -189,8 +169,7 @@ def run_workers(call: Any, output: Any, workers: int) -> None:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
     names = [CHIEF, *(f"worker-{number}" for number in range(workers))]
-    restarts = dict.fromkeys(names, MAX_RESTARTS)
-    restarts[CHIEF] = 0
+    restarts = MAX_RESTARTS
     running: dict[str, study.Worker] = {}
 
     def start(name):
@@ -211,14 +190,14 @@ def run_workers(call: Any, output: Any, workers: int) -> None:
                     continue
                 failure = worker.wait()
                 running.pop(name).end()
-                if failure and not restarts[name]:
+                if failure and (name == CHIEF or not restarts):
                     raise RuntimeError(
                         f'{failure}. All files in "{output}" are whole, and '
                         "the same call resumes"
                     )
                 if failure:
                     _checks.warn(f"{failure}. It is started again")
-                    restarts[name] -= 1
+                    restarts -= 1
                     start(name)
     finally:
         for worker in running.values():
