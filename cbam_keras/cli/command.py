@@ -23,16 +23,11 @@ HANDLERS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status.
+    """Runs the command line, by default that of the process.
 
-    Args:
-        arguments: Sequence of strings, the command line without the program.
-            Defaults to `None`, which means that of the process.
-
-    Returns:
-        0 on success, 2 after a user error, reported in one line on stderr, 1
-        if the work itself failed or an audit found departures, 130 after
-        Ctrl-C or SIGTERM.
+    Returns the exit status: 0 on success, 2 after a user error, reported in
+    one line on stderr, 1 if the work itself failed or an audit found
+    departures, 130 after Ctrl-C or SIGTERM.
     """
     from _cbam_keras_command import outline
 
@@ -48,11 +43,8 @@ def run(
 ) -> int:
     """Runs a subcommand and returns its exit status.
 
-    Args:
-        options: What `arguments` mean.
-        arguments: See `main`.
-        owns_process: Boolean, whether the process is the command, which
-            signals then end whatever it does. Defaults to `False`.
+    `owns_process` says that the process is the command, which signals then
+    end whatever it does.
     """
     options.arguments = arguments
     program = f"cbam-keras {options.command}"

@@ -1,8 +1,7 @@
 """Every option of the command: its name, value, default and help.
 
-Needs the standard library alone, since it is read before Keras is imported,
-so that help and mistakes take no seconds. A test compares names, defaults and
-choices with the functions that they are for.
+Read before Keras is imported, which takes seconds. A test compares names,
+defaults and choices with the functions that they are for.
 """
 
 import argparse
@@ -67,13 +66,12 @@ HELP = {
     "class": "the class to explain (default: the true one, as in the paper; "
     "if it is not known, the one that each model predicts)",
     "class_names": "a text file with a name per line, in the order of the "
-    "models' classes; the true classes of images are found by name (default: "
-    "the names in the results.json beside a model; without it the models are "
-    "assumed to have the order of the data, for folders the alphabetical one)",
+    "models' classes (default: those in the results.json beside a model, or "
+    "the order of the data, for folders the alphabetical one)",
     "confirm": "how many fresh seeds the best configurations and the controls "
     "are trained with again; 0 for none",
     "count": "how many images of the data, or of each folder, are chosen at "
-    "random, equally many of each class; files given by name are all explained",
+    "random, equally many of each class",
     "csv": "print CSV",
     "data": "mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
     "of TensorFlow Datasets such as cifar10, or a folder with a folder of "
@@ -93,8 +91,7 @@ HELP = {
     "hypermodel": "a function of your own, or a keras_tuner.HyperModel, with "
     "a search space of its own",
     "identity_init": "whether gates start at one and the spatial one is "
-    "normalized, instead of as in the paper, which was less accurate in "
-    "small networks (default: yes)",
+    "normalized, instead of as in the paper (default: yes)",
     "image_size": f"{SIZE} (default: as they are, or 224 where they differ)",
     "import": "a module that registers custom layers, imported first; repeat "
     "it for several",
@@ -121,8 +118,7 @@ HELP = {
     "output": "the folder for all files",
     "overwrite": "delete the run in the output folder and start again",
     "preprocess": "function applied to images (B, H, W, C) in [0, 255] before "
-    "a model gets them, e.g. keras.applications.resnet50:preprocess_input "
-    "(default: none, as for networks of cbam-keras train)",
+    "a model gets them, e.g. keras.applications.resnet50:preprocess_input",
     "process": "which of them this is, from 0",
     "processes": "how many processes there are, one per machine",
     "quiet": "print only the result, and warnings",
@@ -139,21 +135,16 @@ HELP = {
     "tables": "of the paper (default: 1 2 3 4)",
     "tensorboard": "write logs for TensorBoard",
     "workers": "train N networks at a time on this machine, each with its own "
-    "GPU or its share of the cores; on several machines, give the same "
-    "command on each, see docs/cluster",
+    "GPU or its share of the cores, see docs/guides/cluster.md",
 }
 
 
 def _add(group, names, *, own=None, aliases=(), **more):
-    """Adds options.
+    """Adds the options of these names.
 
-    Args:
-        group: A parser, or a group of one.
-        names: String, the names of options, separated by spaces.
-        own: String, what they take besides names, as `"MODULE:CLASS, ..."`.
-        aliases: Sequence of strings, other names.
-        **more: By the name of an option, the default that its help shows.
-            Otherwise keywords of `add_argument` for all.
+    `own` is what they take besides names, as `"MODULE:CLASS, ..."`; `more`
+    has by the name of an option the default that its help shows, and
+    otherwise keywords of `add_argument` for all.
     """
     shown = {name: more.pop(name) for name in names.split() if name in more}
     for name in names.split():
@@ -182,33 +173,28 @@ def _add(group, names, *, own=None, aliases=(), **more):
 
 def _name_or(kind, names):
     def check(text):
-        if ":" not in text and text not in names:
-            raise argparse.ArgumentTypeError(
-                f"invalid choice: {text!r} (choose from {', '.join(names)}, "
-                f"or {kind})"
-            )
-        return text
+        if ":" in text or text in names:
+            return text
+        listed = ", ".join([*names, f"or {kind}"])
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (choose from {listed})"
+        )
 
     return check
 
 
-# Options of earlier versions, and what to use in place of them.
-ON_EACH_NODE = (
-    "give the same command with the same --output on each node, or set "
-    "KerasTuner's environment variables, see docs/guides/cluster.md"
-)
-GONE = {
-    **dict.fromkeys(("--chief", "--worker", "--address", "--id"), ON_EACH_NODE),
-    "--stages": "attention is at all places or at none; others are searched "
-    "by a function of your own, --hypermodel",
-}
+# Options of earlier versions.
+GONE = ("--chief", "--worker", "--address", "--id", "--stages")
 
 
 class _Gone(argparse.Action):
     """Says what to use in place of an option of earlier versions."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(f"{option_string} is gone: {GONE[option_string]}")
+        parser.error(
+            f"{option_string} is gone: use --hypermodel for places, and for "
+            "several nodes KerasTuner's environment variables"
+        )
 
 
 def add_options(parser, command):
@@ -219,12 +205,7 @@ def add_options(parser, command):
     text = inspect.getdoc(function) or ""
     parser.description, _, parser.epilog = text.partition("\n\n")
     for action in parser._actions:
-        if str(action.default) not in (
-            "None",
-            "False",
-            "[]",
-            argparse.SUPPRESS,
-        ):
+        if action.default not in (None, False, [], argparse.SUPPRESS):
             action.help += f" (default: {action.default})"
 
 

@@ -65,16 +65,13 @@ def explain_for_report(
         "seed": options.seed or 0,
         "networks": {path.name: _hash(path) for path in networks},
     }
+    choice = options.data, "test", EXPLAINED_IMAGES, described["seed"]
     with _files.writing_to(output), contextlib.suppress(_files.InUse):
         with _files.locked(folder / _files.LOCK):
             if not _is_explained(folder, described):
                 try:
                     images = _explanations.from_data(
-                        options.data,
-                        described["split"],
-                        EXPLAINED_IMAGES,
-                        described["seed"],
-                        data_options_of(options),
+                        *choice, data_options_of(options)
                     )
                     _explanations.explain_run(
                         networks, images, folder, described

@@ -28,7 +28,7 @@ from cbam_keras.recipes import Recipe, find_recipe
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 # Arguments of runs that their estimates do not have.
-WRITING = "output resume overwrite tensorboard distribute keep".split()
+WRITING = "output resume overwrite tensorboard distribute".split()
 MACHINES = ("address", "processes", "process")
 
 
@@ -174,12 +174,9 @@ def _compared(options):
 
 
 def _attentions(options):
-    return [
-        imported("attention", name, "MODULE:CLASS, a layer class")
-        if ":" in name
-        else name
-        for name in options.attention or comparison.DEFAULT
-    ]
+    kind = "MODULE:CLASS, a layer class"
+    names = options.attention or comparison.DEFAULT
+    return [imported("attention", x, kind) if ":" in x else x for x in names]
 
 
 def _model(options):

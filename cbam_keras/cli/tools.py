@@ -20,11 +20,9 @@ def table(options: argparse.Namespace) -> None:
         folder = _files.output_folder(pathlib.Path(options.output))
     tables = presets.paper_tables(options.names or None, progress=True)
     if options.output is not None:
-        for name, text in (
-            ("tables.md", tables.markdown()),
-            ("tables.json", tables.json()),
-        ):
-            with _files.replacing(folder / name) as path:
+        texts = {"md": tables.markdown(), "json": tables.json()}
+        for ending, text in texts.items():
+            with _files.replacing(folder / f"tables.{ending}") as path:
                 path.write_text(text + "\n", encoding="utf-8")
     if options.json:
         print(tables.json())
@@ -51,9 +49,10 @@ def export(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     import_modules(options)
+    head, count, preprocess = options.head, options.count, options.preprocess
     given = vars(options) | {
-        "count": _count(options.count),
-        "head": _number_or_name(options.head),
+        "count": None if count == "all" else int(count),
+        "head": int(head) if head and head.isdecimal() else head,
     }
     fields = dataclasses.fields(_explanations.Settings)
     settings = _explanations.Settings(
@@ -66,8 +65,8 @@ def explain(options: argparse.Namespace) -> None:
             output=options.output,
             data_options=data_options_of(options),
             class_names=_lines(options.class_names),
-            preprocess=_function(options.preprocess),
-            described={"preprocess": options.preprocess},
+            preprocess=preprocess and imported("preprocess", preprocess),
+            described={"preprocess": preprocess},
             command=command_of(options),
         )
         if not options.no_report:
@@ -88,28 +87,3 @@ def _lines(file):
             f'Received: class_names="{file}" ({error})'
         ) from error
     return tuple(line.strip() for line in text.rstrip().splitlines())
-
-
-def _function(name):
-    if name is None:
-        return None
-    function = imported("preprocess", name)
-    if not callable(function):
-        raise ValueError(
-            "`preprocess` must be MODULE:FUNCTION. Received: "
-            f"preprocess={name!r}, which is of type {type(function).__name__}"
-        )
-    return function
-
-
-def _count(text):
-    """Returns the number of images, or `None` for all."""
-    if text == "all" or text.isdecimal():
-        return None if text == "all" else int(text)
-    raise ValueError(
-        f"`count` must be a positive integer, or all. Received: count={text!r}"
-    )
-
-
-def _number_or_name(head):
-    return int(head) if head and head.isdecimal() else head
