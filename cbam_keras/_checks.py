@@ -39,12 +39,9 @@ def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
 
 def momentum(name: str, value: Any) -> float:
     """Returns `value` as a `float`, or raises if it is not in [0, 1)."""
-    number = positive_number(name, value, or_zero=True)
-    if number >= 1:
-        raise ValueError(
-            f"`{name}` must be less than 1. Received: {name}={value!r}"
-        )
-    return number
+    if positive_number(name, value, or_zero=True) >= 1:
+        raise _wrong(name, value, "less than 1")
+    return float(value)
 
 
 def odd_integer(name: str, value: Any) -> int:
@@ -145,10 +142,8 @@ def keras_3(name: str, value: Any) -> None:
     if "tf_keras" in modules:
         raise TypeError(
             f"`{name}` is of Keras 2, and Keras 3 is needed. Received: "
-            f"{name} of type {type(value).__module__}."
-            f"{type(value).__name__}. Build and load models by `import keras` "
-            "in place of `import tf_keras`, and with `tf.keras` unset "
-            "TF_USE_LEGACY_KERAS"
+            f"{name} of type {type(value)}. Use `import keras` in place of "
+            "`import tf_keras`, and unset TF_USE_LEGACY_KERAS"
         )
 
 

@@ -1,7 +1,4 @@
-"""Training on several devices, each with its part of every batch.
-
-In one process under TensorFlow, in one or several under JAX.
-"""
+"""Training on several devices, each with its part of every batch."""
 
 import atexit
 import contextlib
@@ -20,8 +17,7 @@ class Distribution:
     """One of several processes that train a network together under JAX.
 
     For `train(distribute=)`. Every process makes the same call, except for
-    its own `process`. All need the same output folder: process 0 writes to it
-    and the others read from it.
+    its own `process`, with the same output folder, to which process 0 writes.
 
     Args:
         address: String, `"host:port"`, where the others reach process 0. The
@@ -47,15 +43,12 @@ class Distribution:
                 "`address` must be host:port, as node17:29400. Received: "
                 f"address={self.address!r}"
             )
-        processes = _checks.positive_integer("processes", self.processes)
-        process = _checks.seed("process", self.process)
-        if process >= processes:
+        _checks.positive_integer("processes", self.processes)
+        if _checks.seed("process", self.process) >= self.processes:
             raise ValueError(
                 "`process` must be an integer from 0 to `processes` - 1. "
-                f"Received: process={process}, processes={processes}"
+                f"Received: {self}"
             )
-        object.__setattr__(self, "processes", processes)
-        object.__setattr__(self, "process", process)
 
 
 class Devices:
@@ -97,9 +90,8 @@ class Devices:
             return images
         if images.batch_size % self.count:
             raise ValueError(
-                f"`batch_size` must be a multiple of the {self.count} "
-                "devices that share each batch. Received: batch_size="
-                f"{images.batch_size}"
+                f"`batch_size` must be a multiple of the {self.count} devices "
+                f"of each batch. Received: batch_size={images.batch_size}"
             )
         shared = images.sharded(self.index, self.processes, self.count)
         # Keras divides a loss by the number of all examples, including those
@@ -121,8 +113,7 @@ class _Weighted(keras.utils.PyDataset):
 
     def __init__(self, batches, factor):
         super().__init__()
-        self.batches = batches
-        self.factor = factor
+        self.batches, self.factor = batches, factor
 
     def __len__(self):
         return len(self.batches)
@@ -217,10 +208,8 @@ def find_devices(distribute: bool | Distribution) -> Devices:
         return SINGLE_DEVICE if jax.device_count() == 1 else _Parallel(jax)
     tf = _checks.require("tensorflow", extra="tensorflow")
     # There are several with GPUs, or when the processor is split.
-    devices = tf.config.list_logical_devices(
-        "GPU"
-    ) or tf.config.list_logical_devices("CPU")
-    names = [device.name for device in devices]
+    find = tf.config.list_logical_devices
+    names = [device.name for device in find("GPU") or find("CPU")]
     return SINGLE_DEVICE if len(names) == 1 else _Mirrored(names)
 
 
@@ -235,25 +224,18 @@ class _Connection:
 def connect(distribute: bool | Distribution) -> None:
     """Connects this process to the others, before it computes anything."""
     backend = keras.backend.backend()
-    if distribute and backend not in ("tensorflow", "jax"):
+    several = None
+    if not isinstance(distribute, bool) and distribute.processes > 1:
+        several = distribute
+    known = ("jax",) if several else ("jax", "tensorflow")
+    if distribute and backend not in known:
         raise ValueError(
-            "`distribute` needs the backend TensorFlow or JAX, since Keras "
-            "distributes batches only there. Received: distribute="
-            f"{distribute!r}, backend={backend!r}. Set KERAS_BACKEND=jax"
+            "`distribute` needs the backend JAX, or TensorFlow for the devices "
+            f"of one machine (distribute=True). Received: {distribute=}, "
+            f"{backend=}. Set KERAS_BACKEND=jax"
         )
-    if (
-        isinstance(distribute, bool)
-        or distribute.processes == 1
-        or distribute == _Connection.distribution
-    ):
+    if several is None or several == _Connection.distribution:
         return
-    if backend != "jax":
-        raise ValueError(
-            "Several processes can train one network only under JAX. "
-            f"Received: distribute={distribute!r}, backend={backend!r}. Set "
-            "KERAS_BACKEND=jax; distribute=True uses the devices of one "
-            "machine"
-        )
     jax = _checks.require("jax", extra="jax")
     # GPUs have collectives of their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -262,13 +244,13 @@ def connect(distribute: bool | Distribution) -> None:
         jax.config.update("jax_enable_preemption_service", False)
     atexit.register(_leave)
     jax.distributed.initialize(
-        distribute.address, distribute.processes, distribute.process
+        several.address, several.processes, several.process
     )
     _Connection.is_complete = False
     # The first computation makes the processes meet again, within two
     # minutes, which is too short where one has more to load.
     _wait_for_processes()
-    _Connection.distribution = distribute
+    _Connection.distribution = several
 
 
 def _wait_for_processes():

@@ -1,8 +1,6 @@
-"""Ctrl-C and SIGTERM stop a run, even if a library swallows the exception.
+"""Ctrl-C and SIGTERM stop a run, even if Keras swallows the exception.
 
-Keras swallows a `KeyboardInterrupt` where it tries something under a bare
-`except`, and one raised within a call of C++ may come out as another error. So
-a signal is noted, and raised again at the next batch.
+A signal is noted, and raised again at the next batch.
 """
 
 import contextlib
@@ -27,11 +25,8 @@ def noted() -> Iterator[None]:
     The second signal does what it would do without this context. Handlers set
     by the user are left alone, and outside the command so is SIGTERM.
     """
-    numbers = [
-        number
-        for number in SIGNALS
-        if signal.getsignal(number) == signal.default_int_handler
-    ]
+    default = signal.default_int_handler
+    numbers = [x for x in SIGNALS if signal.getsignal(x) == default]
     if not numbers or threading.current_thread() != threading.main_thread():
         # Within this context already, or where no handler can be set.
         yield
@@ -43,7 +38,7 @@ def noted() -> Iterator[None]:
 
     def note(*_):
         _State.noted = True
-        handle(signal.default_int_handler)
+        handle(default)
         raise KeyboardInterrupt
 
     try:
@@ -55,7 +50,7 @@ def noted() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        handle(signal.default_int_handler)
+        handle(default)
         _State.noted = False
 
 
@@ -66,10 +61,7 @@ def raise_if_noted() -> None:
 
 
 def watch() -> None:
-    """Makes SIGINT and SIGTERM interrupt this process, the command.
-
-    A signal that the process was started to ignore is still ignored.
-    """
+    """Makes SIGINT and SIGTERM interrupt this process, if not ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)

@@ -32,10 +32,7 @@ def hidden() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_retracing() -> Iterator[None]:
-    """Context without TensorFlow's warnings of retracing.
-
-    Every network is traced, and tracing counts by the name of Keras' function.
-    """
+    """Context without TensorFlow's warnings that each network is traced."""
     logger = logging.getLogger("tensorflow")
 
     def is_other(record):
@@ -141,14 +138,11 @@ def render_html(
 
 
 class Tabular:
-    """Mixin of results that notebooks show as tables, and pandas takes.
+    """Mixin of results that notebooks show as tables, and pandas takes."""
 
-    A subclass has `_tables`, which yields the arguments of `render_html`,
-    and `_records`, which returns a dictionary of plain values for each row of
-    the data frame. A `verdict` is shown below the tables.
-    """
-
+    # The arguments of `render_html` for each table.
     _tables: Callable[[], Iterable[tuple]]
+    # A dictionary of plain values for each row of the data frame.
     _records: Callable[[], list[dict[str, Any]]]
 
     def to_dataframe(self) -> Any:

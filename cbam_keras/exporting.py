@@ -44,16 +44,14 @@ class Exported:
 
     def __str__(self) -> str:
         if self.runtime is None:
-            chosen = FORMATS[self.format]
+            package = FORMATS[self.format].runtime.split(".")[0]
             return (
-                f"{self.path}: not compared with the model, as {chosen.title} "
-                "is not installed: pip install "
-                f"{chosen.runtime.split('.')[0]}"
+                f"{self.path}: not compared with the model, for which you "
+                f"would need: pip install {package}"
             )
         return (
             f"{self.path}: in {self.runtime}, outputs differ from those of "
-            f"the model by at most {self.difference:.1e}; the largest is "
-            f"{self.scale:.2g}"
+            f"the model by at most {self.difference:.1e} of {self.scale:.2g}"
         )
 
 
@@ -65,9 +63,9 @@ def export_model(
 ) -> Exported:
     """Exports a model, runs the result, and compares it with the model.
 
-    The result is run by the runtime of its format, if that is installed, on
-    random values in two batch sizes, and two image sizes where the model leaves
-    them open. If outputs differ, an error is raised and nothing is written.
+    The runtime of the format, if it is installed, runs the result on random
+    values in two batch sizes, and two image sizes where the model leaves them
+    open. If outputs differ, an error is raised and nothing is written.
 
     Args:
         model: Functional or Sequential `keras.Model` of one input.
@@ -94,7 +92,15 @@ def export_model(
     _inspection.require_graph("model", model)
     _check_backend(format, chosen, model)
     samples = _samples(model)
-    path = _check_output(output, format, chosen)
+    path = pathlib.Path(output)
+    if path.suffix != chosen.ending:
+        ending = chosen.ending or "the name of a folder, without an ending"
+        raise ValueError(
+            f'`output` must end in {ending} for format="{format}". '
+            f'Received: output="{path}"'
+        )
+    _check_new(path)
+    _files.output_folder(path.parent)
     tensors = (keras.ops.convert_to_tensor(sample) for sample in samples)
     expected = _arrays(
         model(_inspection.as_input(model, x), training=False) for x in tensors
@@ -136,30 +142,13 @@ def export_model(
     return Exported(path, format, runtime, difference, scale)
 
 
-def _check_output(output, format, chosen):
-    path = pathlib.Path(output)
-    if path.suffix != chosen.ending:
-        ending = chosen.ending or "the name of a folder, without an ending"
+def _check_new(path):
+    # Also a dangling link.
+    if os.path.lexists(path):
         raise ValueError(
-            f'`output` must end in {ending} for format="{format}". '
+            "`output` must not exist yet, so that nothing is overwritten. "
             f'Received: output="{path}"'
         )
-    _check_new(path)
-    _files.output_folder(path.parent)
-    return path
-
-
-def _check_new(path):
-    try:
-        # Finds a dangling link too.
-        path.lstat()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        problem = f"must be a path that can be written to ({error.strerror})"
-    else:
-        problem = "must not exist yet, so that nothing is overwritten"
-    raise ValueError(f'`output` {problem}. Received: output="{path}"')
 
 
 def _check_backend(format, chosen, model):
@@ -168,16 +157,14 @@ def _check_backend(format, chosen, model):
         known = " or ".join(chosen.packages)
         raise ValueError(
             f'format="{format}" is written under the backend {known}. '
-            f"Received: the backend {backend}. Save the model as .keras, "
-            f"which every backend loads, and set KERAS_BACKEND="
-            f"{next(iter(chosen.packages))}"
+            f"Received: the backend {backend}. Save the model as .keras, and "
+            f"load it with KERAS_BACKEND={next(iter(chosen.packages))}"
         )
     sizes = model.inputs[0].shape[1:]
     if None in sizes and backend != "tensorflow" and format != "torch":
         raise ValueError(
             f'Under the backend {backend}, format="{format}" needs a model '
-            f"whose image size is known. Received: {sizes}. Build it for one "
-            "size, or export it under the backend tensorflow"
+            f"whose image size is known. Received: {sizes}"
         )
     for package in chosen.packages[backend]:
         _checks.require(package, extra="export")
@@ -194,14 +181,12 @@ def _samples(model):
     shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
     rng = np.random.default_rng(0)
     shapes = [
-        [batch if shape[0] is None else shape[0]]
-        + [length if size is None else size for size in shape[1:]]
+        [shape[0] or batch, *(size or length for size in shape[1:])]
         for batch, length in SAMPLES
     ]
     if keras.backend.is_int_dtype(dtype):
-        # Images of 8 bits; others may be indices, of which most have two.
-        largest = 256 if dtype == "uint8" else 2
-        return [rng.integers(0, largest, x).astype(dtype) for x in shapes]
+        # They may be indices, of which most have two.
+        return [rng.integers(0, 2, x).astype(dtype) for x in shapes]
     return [rng.random(sizes).astype(dtype) for sizes in shapes]
 
 
@@ -217,7 +202,6 @@ def _runtime_of(chosen):
         importlib.import_module(chosen.runtime)
     except ImportError:
         return None
-    # Not that of the distribution, which may be called tensorflow-cpu.
     package = importlib.import_module(chosen.runtime.split(".")[0])
     return f"{chosen.title} {package.__version__.split('-')[0]}"
 
@@ -303,11 +287,7 @@ def _load_torch(path):
 
 
 class Format(NamedTuple):
-    """How a format is written by backends with packages, and run.
-
-    `title` is the name of its runtime, and `runtime` the package. `ending` is
-    that of its file, empty for a folder.
-    """
+    """A format: the packages that write it by backend, and what runs it."""
 
     title: str
     ending: str

@@ -33,10 +33,10 @@ class AttentionMonitor(keras.callbacks.Callback):
     write logs, such as `CSVLogger` and `TensorBoard`, after this one.
 
     Args:
-        images: Array `(B, H, W, C)` as the model takes it (for a model with
-            several inputs, a list or dictionary of arrays), of which the
-            first 32 images are used. Required for training, as Keras does not
-            give callbacks the data of `fit`. Defaults to `None`.
+        images: Array `(B, H, W, C)` as the model takes it (for several
+            inputs, a list or dictionary of arrays), of which the first 32
+            images are used. Required, as Keras does not give callbacks the
+            data of `fit`. Defaults to `None`.
 
     Raises:
         ValueError: When training begins, if the model has no attention
@@ -105,9 +105,7 @@ def _statistics(values, value_range):
 def _value_range(layer):
     """Returns the range of a gate's values, infinite where it has no end."""
     ends = layer.gate_activation(ops.convert_to_tensor([-1e4, 1e4]))
-    scale = layer._gate_scale or 1.0
-    low, high = (float(scale * x) for x in ops.convert_to_numpy(ends))
-    return (
-        low if abs(low) < 100 else -math.inf,
-        high if abs(high) < 100 else math.inf,
-    )
+    ends = (layer._gate_scale or 1.0) * ops.convert_to_numpy(ends)
+    return [
+        end if abs(end) < 100 else math.copysign(math.inf, end) for end in ends
+    ]

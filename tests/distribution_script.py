@@ -2,9 +2,9 @@
 
     python distribution_script.py OUTPUT DEVICES PROCESSES PROCESS ADDRESS
 
-PROCESSES is 0 for this one alone, which then takes all of DEVICES, or is not
-distributed at all where that is 0. With HOLD in the environment, the name of
-a file, training stands still after its first epoch until there is such a file.
+PROCESSES is 0 for this one alone, with DEVICES, or undistributed where that is
+0. With HOLD in the environment, the name of a file, training stands still after
+its first epoch until there is such a file.
 """
 
 import json
@@ -52,13 +52,11 @@ def main(output, devices, processes, process, address):
         )
     if keras.backend.backend() == "tensorflow" and int(devices) > 1:
         # JAX reads XLA_FLAGS.
-        import tensorflow as tf
+        from tensorflow import config
 
-        (processor,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(
-            processor,
-            [tf.config.LogicalDeviceConfiguration()] * int(devices),
-        )
+        (processor,) = config.list_physical_devices("CPU")
+        parts = [config.LogicalDeviceConfiguration()] * int(devices)
+        config.set_logical_device_configuration(processor, parts)
     digits.replace(digits.brighter_by_class)
     if "HOLD" in os.environ:
         hold(os.environ["HOLD"])

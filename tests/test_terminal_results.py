@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import cbam_keras
-from cbam_keras import detection, study
+from cbam_keras import study
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -18,7 +18,8 @@ EVIL = "<script>alert(1)</script>"
 ACCURACIES = {"none": 0.85, EVIL: 0.9, "se": 0.87}
 
 
-def of_study(seeds=(0, 7)):
+def of_study():
+    seeds = (0, 7)
     cells = tuple(
         study.Outcome(
             *(name, seed, "finished"),
@@ -35,20 +36,6 @@ def of_study(seeds=(0, 7)):
         *(OUTPUT, cells, tuple(ACCURACIES), seeds, "none", "test_accuracy"),
         *("test accuracy", EVIL, {"test": 100}),
     )
-
-
-def of_detection():
-    sizes = dict.fromkeys(("small", "medium", "large"))
-    outcome = study.Outcome(
-        *("none", 0, "finished"),
-        parameters=9000,
-        metrics={"map": 0.35, "map50": 0.6, "map75": 0.3, **sizes},
-    )
-    results = study.Results(
-        *(OUTPUT, (outcome,), ("none",), (0,), "none"),
-        *("map", "mAP", "photos", {"test": 100}),
-    )
-    return detection.DetectionResults.of(results, "small", None)
 
 
 def of_profile():
@@ -68,7 +55,6 @@ def of_audit():
     ("make", "column", "values"),
     [
         (of_study, "mean", [0.85, 0.9, 0.87]),
-        (of_detection, "map50", [0.6]),
         (of_profile, "macs", [512]),
         (of_audit, "finding", ["It departs.", "It is."]),
     ],

