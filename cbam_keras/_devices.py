@@ -54,10 +54,8 @@ class Distribution:
 class Devices:
     """The devices that train a network; by default one device of one process.
 
-    Attributes:
-        index: Integer, the number of this process.
-        processes: Integer, the number of processes.
-        count: Integer, the number of devices of all processes.
+    `index` is the number of this process, and `count` the number of devices
+    of all `processes`.
     """
 
     index = 0

@@ -343,6 +343,9 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
 ):
     output = tmp_path / "run"
     options = ["--attention", "none", "se", "--seeds", "2", "--resume"]
+    assert run("train", output, *options, "--no-report") == 0
+    assert not (output / "report.html").exists() and not explained
+    capsys.readouterr()
     assert run("train", output, *options) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -385,12 +388,6 @@ def test_a_search_explains_its_best_network(asked, explained, tmp_path):
         patch.setattr(tuning, "search", lambda hypermodel: results)
         assert run("tune", tmp_path, "--json", "--quiet") == 0
     assert explained == [["best"]]
-
-
-def test_without_a_report_nothing_is_explained(explained, tmp_path):
-    assert run("train", tmp_path, "--attention", "none", "--no-report") == 0
-    assert not (tmp_path / "report.html").exists()
-    assert not explained
 
 
 # Keras' own, which `pytest.warns` would show again.
