@@ -27,14 +27,8 @@ UNFINISHED = ".unfinished-"
 DAMAGED = ".damaged"
 # Lies in a folder while a process writes to it.
 LOCK = ".lock"
-# How long a lock may be held that is held for moments, in seconds.
-SECONDS_TO_WAIT = 60
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Damaged(ValueError):
-    """A file that a run depends on cannot be read."""
 
 
 @contextlib.contextmanager
@@ -76,15 +70,13 @@ def write_figure(path: str | os.PathLike, figure: Any) -> None:
         figure.savefig(beside, dpi=150)
 
 
-def quarantine(path: pathlib.Path, error: Exception | str) -> None:
+def quarantine(path: pathlib.Path, error: Exception) -> None:
     """Renames a file that cannot be read, with a warning."""
-    if isinstance(error, Exception):
-        # The advice of `Damaged` is not needed: the file is dealt with here.
-        error = str(error.__cause__ or error).strip().split("\n")[0]
     aside = path.with_name(path.name + DAMAGED)
     path.replace(aside)
+    reason = str(error).strip().split("\n")[0]
     _checks.warn(
-        f'"{path}" cannot be read ({error}). It is renamed to '
+        f'"{path}" cannot be read ({reason}). It is renamed to '
         f'"{aside.name}" and treated as missing'
     )
 
@@ -130,31 +122,31 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
 class InUse(ValueError):
     """Another process holds a lock."""
 
-    def __init__(self, path: str | os.PathLike, is_certain: bool = True):
-        self.holder = "another process"
+    def __init__(self, path: pathlib.Path, is_certain: bool = True):
+        holder = "another process"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            holder = json.loads(pathlib.Path(path).read_text())
-            self.holder = "process {process} on {host} since {since}".format(
-                **holder
-            )
-            is_certain = is_certain and holder["host"] == socket.gethostname()
+            found = json.loads(path.read_text())
+            holder = "process {process} on {host} since {since}".format(**found)
+            is_certain = is_certain and found["host"] == socket.gethostname()
         if not is_certain:
-            self.holder += (
+            holder += (
                 " (if that runs no more and the file system has not noticed, "
                 f'delete "{path}")'
             )
-        super().__init__(f'"{path}" is in use by {self.holder}')
+        super().__init__(f'"{path}" is in use by {holder}')
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
+def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     """Holds a lock that other processes respect, or raises `InUse`.
+
+    One that they hold for moments only is waited for, so many seconds.
 
     The operating system takes the lock from a process that ends, in whatever
     way, also on network file systems that support `flock`. Where there is no
     `flock`, the file itself counts, and a killed process leaves it behind.
     """
-    file = _opened(path)
+    file = _acquired(path, time.monotonic() + seconds)
     try:
         file.truncate(0)
         json.dump(
@@ -175,31 +167,26 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         file.close()
 
 
-def _opened(path):
+def _acquired(path, end):
     """Returns the file of a lock, which this process holds now."""
     while True:
         path.parent.mkdir(exist_ok=True)
         if path.is_symlink():
             path.unlink()
-        try:
-            file = open(path, "a+", opener=_open_no_link)
-        except FileNotFoundError:
-            # Another process has just deleted the empty folder.
-            continue
-        try:
-            _acquire(file, path)
-        except InUse:
-            file.close()
-            raise
-        # The process before deletes the file, perhaps after it was opened.
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.ExitStack() as stack:
+            # The process before deletes it, perhaps after it was opened.
+            stack.enter_context(contextlib.suppress(FileNotFoundError))
+            file = stack.enter_context(open(path, "a+"))
+            try:
+                _acquire(file, path)
+            except InUse:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.02)
+                continue
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                stack.pop_all()
                 return file
-        file.close()
-
-
-def _open_no_link(path, flags):
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _acquire(file, path):
@@ -214,19 +201,3 @@ def _acquire(file, path):
         pass
     if path.stat().st_size:
         raise InUse(path, is_certain=False)
-
-
-@contextlib.contextmanager
-def waiting_lock(path: pathlib.Path) -> Iterator[None]:
-    """Holds a lock, which others hold for moments only, after waiting."""
-    end = time.monotonic() + SECONDS_TO_WAIT
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(path))
-                break
-            except InUse:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
-        yield

@@ -1,17 +1,18 @@
 """The paper's comparisons on your own data, over several seeds.
 
-`ABLATIONS` holds the networks and `TABLES` says which table shows which. Both
-are the rows of Tables 1 to 4 as `cbam_keras.presets` has them, with any network
-instead of ResNet50. All spatial gates are the authors' variant,
-`VARIANTS["official"]`, with batch normalization in the gate.
+`ABLATIONS` holds the networks, the rows of the paper's Tables 1 to 4 in
+`cbam_keras.presets`, and `TABLES` says which table shows which. All spatial
+gates are the authors' variant, `VARIANTS["official"]`.
 """
 
 import dataclasses
 import functools
+import itertools
 import json
 import numbers
 import os
 import pathlib
+import statistics
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -57,11 +58,12 @@ ABLATIONS: dict[str, presets.Preset] = {
 }
 # The fraction of intervals that exclude zero by chance.
 BY_CHANCE = 1 - study.CONFIDENCE
-ONE_SEED = (
-    "One seed gives no interval: how much of a difference is chance is not "
-    "known. Several seeds (--seeds 3) give one."
-)
-TWO_SEEDS = "Two seeds are too few to tell a difference from chance."
+# Verdicts of too few seeds, by their number.
+TOO_FEW = {
+    1: "One seed gives no interval: how much of a difference is chance is not "
+    "known. Several seeds (--seeds 3) give one.",
+    2: "Two seeds are too few to tell a difference from chance.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +78,15 @@ class AblationRow:
         macs: Integer, its multiply-accumulates for one image.
         top1_errors: Tuple of numbers, the top-1 error on the test images in
             %, one per seed.
-        top1_error: Number, their mean.
-        top1_deviation: Number, their standard deviation (n - 1), or `None`
-            for one seed.
+        top1_error, top1_deviation: Numbers, their mean and standard
+            deviation (n - 1), which is `None` for one seed.
         difference: Number in %, the mean over the seeds of its error minus
             that of the table's first row, or `None` in that row.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference (Student's t over the seeds), or `None` in the first
             row and for one seed.
-        top5_errors: Tuple of numbers likewise, or `None` for data of up to
-            ten classes.
-        top5_error: Number, their mean, or `None`.
-        top5_deviation: Number, their standard deviation, or `None`.
+        top5_errors, top5_error, top5_deviation: Likewise, or `None` for data
+            of up to ten classes.
         seconds_per_epoch: Number, the median over the seeds.
     """
 
@@ -135,17 +134,14 @@ class AblationResults(_terminal.Tabular):
     @property
     def title(self) -> str:
         """The network, the data and the seeds in words."""
-        many = len(self.seeds)
-        return (
-            f"{self.rows[0].network} on {self.data}, "
-            f"{many} seed{'s' if many > 1 else ''}"
-        )
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        return f"{self.rows[0].network} on {self.data}, {seeds}"
 
     @property
     def verdict(self) -> str:
         """The differences in a sentence or two."""
-        if len(self.seeds) < 3:
-            return ONE_SEED if len(self.seeds) == 1 else TWO_SEEDS
+        if len(self.seeds) in TOO_FEW:
+            return TOO_FEW[len(self.seeds)]
         # Some are in two tables.
         compared = {
             (row.attention, rows[0].attention): row
@@ -166,21 +162,19 @@ class AblationResults(_terminal.Tabular):
         )
 
     def __str__(self) -> str:
-        parts = [
-            f"{title}\n\n{_terminal.render(columns, [cells])}\n\n"
-            f"{textwrap.fill(note, 100)}"
-            for title, columns, cells, note in self.tables()
-        ]
+        parts = []
+        for title, columns, cells, note in self.tables():
+            table = _terminal.render(columns, [cells])
+            parts += [title, table, textwrap.fill(note, 100)]
         verdict = textwrap.fill(self.verdict, 100)
         return "\n\n".join([*parts, verdict, f"All files are in {self.output}"])
 
     def markdown(self) -> str:
         """Returns the tables in Markdown."""
-        parts = [
-            f"**{title}**\n\n"
-            f"{_terminal.render(columns, [cells], markdown=True)}\n\n{note}"
-            for title, columns, cells, note in self.tables()
-        ]
+        parts = []
+        for title, columns, cells, note in self.tables():
+            table = _terminal.render(columns, [cells], markdown=True)
+            parts += [f"**{title}**", table, note]
         return "\n\n".join([*parts, self.verdict])
 
     def json(self) -> str:
@@ -197,39 +191,21 @@ class AblationResults(_terminal.Tabular):
 
     def tables(self) -> Iterator[tuple]:
         """Yields title, columns, cells and note of each table."""
-        top5 = self.rows[0].top5_error is not None
-        columns = {
-            "description": "left",
-            "parameters (M)": "right",
-            "GMACs": "right",
-            "top-1 error (%)": "right",
-            "difference (95 %)": "right",
-            **({"top-5 error (%)": "right"} if top5 else {}),
-            "s / epoch": "right",
-        }
         for rows in self._by_table():
-            table, cells = rows[0].table, []
-            for row in rows:
-                texts = [
-                    row.attention,
-                    f"{row.parameters / 1e6:#.4g}",
-                    f"{row.macs / 1e9:#.4g}",
-                    _spread(row.top1_error, row.top1_deviation),
-                    "" if row.difference is None else f"{row.difference:+.2f}",
-                ]
-                if row.interval is not None:
-                    low, high = row.interval
-                    texts[-1] += f" [{low:+.2f}, {high:+.2f}]"
-                if top5:
-                    texts.append(_spread(row.top5_error, row.top5_deviation))
-                cells.append([*texts, f"{row.seconds_per_epoch:.1f}"])
-            title = f"Table {table}: {TITLES[table]}, {self.title}"
-            note = (
+            cells = [_cells(row) for row in rows]
+            columns = {
+                **dict.fromkeys(cells[0], "right"),
+                "description": "left",
+            }
+            table = rows[0].table
+            yield (
+                f"Table {table}: {TITLES[table]}, {self.title}",
+                columns,
+                [list(row.values()) for row in cells],
                 "Mean and standard deviation over the seeds of the error on "
                 f"the same {self.test_images:,} test images; differences to "
-                f'"{rows[0].attention}", paired by seed.'
+                f'"{rows[0].attention}", paired by seed.',
             )
-            yield title, columns, cells, note
 
     def _tables(self):
         for title, columns, cells, _ in self.tables():
@@ -238,24 +214,37 @@ class AblationResults(_terminal.Tabular):
     def _records(self):
         records = []
         for row in self.rows:
-            record: dict[str, Any] = {}
-            for key, value in vars(row).items():
-                if key.endswith("_errors"):
-                    names = (f"{key[:-1]}_seed_{seed}" for seed in self.seeds)
-                    record |= dict(zip(names, value or (), strict=False))
-                elif key == "interval":
-                    low, high = value or (None, None)
-                    record |= {"interval_low": low, "interval_high": high}
-                else:
-                    record[key] = value
+            record = dict(vars(row))
+            low, high = record.pop("interval") or (None, None)
+            record |= {"interval_low": low, "interval_high": high}
+            for key in ("top1_error", "top5_error"):
+                names = (f"{key}_seed_{seed}" for seed in self.seeds)
+                errors = record.pop(f"{key}s") or ()
+                record |= dict(zip(names, errors, strict=False))
             records.append(record)
         return records
 
     def _by_table(self):
-        tables: dict[int, list[AblationRow]] = {}
-        for row in self.rows:
-            tables.setdefault(row.table, []).append(row)
-        return list(tables.values())
+        tables = itertools.groupby(self.rows, lambda row: row.table)
+        return [list(rows) for _, rows in tables]
+
+
+def _cells(row):
+    """Returns the cells of a row, by heading."""
+    difference = "" if row.difference is None else f"{row.difference:+.2f}"
+    if row.interval is not None:
+        low, high = row.interval
+        difference += f" [{low:+.2f}, {high:+.2f}]"
+    cells = {
+        "description": row.attention,
+        "parameters (M)": f"{row.parameters / 1e6:#.4g}",
+        "GMACs": f"{row.macs / 1e9:#.4g}",
+        "top-1 error (%)": _spread(row.top1_error, row.top1_deviation),
+        "difference (95 %)": difference,
+    }
+    if row.top5_error is not None:
+        cells["top-5 error (%)"] = _spread(row.top5_error, row.top5_deviation)
+    return {**cells, "s / epoch": f"{row.seconds_per_epoch:.1f}"}
 
 
 def _spread(mean, deviation):
@@ -271,25 +260,21 @@ class _TopFive(study.Classification):
         measured = super().evaluate(model, data)
         # With ten classes, it is right by chance half of the time.
         if len(data.class_names) > 10:
-            measured["top5_accuracy"] = _top5_accuracy(model, data)
+            measured["top5_accuracy"] = _top5_accuracy(model, data.test)
         return measured
 
 
-def _top5_accuracy(model, images):
+def _top5_accuracy(model, test):
     """Returns the fraction of test images with the class in the top 5."""
-    hits = total = 0
+    hits = []
     # A `for` over a PyDataset would not end.
-    batches = (images.test[index] for index in range(len(images.test)))
-    for pixels, labels, *_ in batches:
-        scores = np.asarray(model.predict_on_batch(np.asarray(pixels)))
-        labels = np.asarray(labels)
-        if labels.ndim > 1:
-            labels = labels.argmax(axis=-1)
+    for index in range(len(test)):
+        images, labels, *_ = test[index]
+        scores = np.asarray(model.predict_on_batch(np.asarray(images)))
         # The first of equal scores counts, as in top-1.
         first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
-        hits += int((first == labels[:, None]).any(axis=-1).sum())
-        total += len(labels)
-    return hits / total
+        hits += (first == np.asarray(labels)[:, None]).any(axis=-1).tolist()
+    return statistics.fmean(hits)
 
 
 def run(
@@ -311,14 +296,12 @@ def run(
 
     What `cbam-keras ablate` runs: Table 1 compares the pooling of the channel
     gate, Table 2 spatial gates after it, Table 3 the arrangement of the two,
-    and Table 4 no attention, SE and CBAM. All spatial gates are the authors'
-    variant, `VARIANTS["official"]`.
+    and Table 4 no attention, SE and CBAM.
 
-    Each network (10 in all tables) is trained once per seed, however many
-    tables show it. The output folder gets what `study.run` writes, and
-    `tables.md`, `tables.csv` and `ablation.png`. The same call given again
-    resumes, or returns the results; with more tables or seeds it trains what
-    is missing; see `study.run`.
+    Each of the 10 networks is trained once per seed, however many tables show
+    it. The output folder gets what `study.run` writes, and `tables.md`,
+    `tables.csv` and `ablation.png`. The same call given again resumes, or
+    trains what is missing; see `study.run`.
 
     Args:
         images: See `comparison.compare`. Defaults to `"crowded_mnist"`.
@@ -354,10 +337,6 @@ def run(
         ('none', 'se', 'cbam')
         >>> ablation.ABLATIONS["parallel"].attention
         'channel & spatial in parallel'
-        >>> ablation.run(tables=[4], seeds=0)
-        Traceback (most recent call last):
-        ...
-        ValueError: `seeds` must be a positive integer. Received: seeds=0
 
     Reference:
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
@@ -401,9 +380,10 @@ def _study(
     """Returns the study, the tables and the label of the network."""
     _checks.boolean("identity_init", identity_init)
     build, label = comparison.network_of(model)
-    tables = _check_tables(tables)
-    recipe = comparison.default_recipe(model) if recipe is None else recipe
-    recipe = find_recipe(recipe)
+    tables = [tables] if isinstance(tables, numbers.Integral) else tables
+    # In their order.
+    tables = sorted(_checks.subset("tables", tables, TABLES))
+    recipe = find_recipe(recipe or comparison.default_recipe(model))
     task = _TopFive(images, **(data_options or {}))
     shared = comparison.model_options(model)
     variants = []
@@ -426,27 +406,14 @@ def _study(
     return planned, tables, label
 
 
-def _check_tables(tables):
-    chosen = [tables] if isinstance(tables, numbers.Integral) else list(tables)
-    known = [table for table in TABLES if table in chosen]
-    if not known or len(known) != len(chosen):
-        raise ValueError(
-            "`tables` must be one or several of 1, 2, 3, 4, each at most "
-            f"once. Received: tables={tables!r}"
-        )
-    return known
-
-
 def _finish(results, folder, tables, network):
     """Writes the tables and the figure."""
     ablation = results_of(results, tables, network)
     folder.add(verdict=results.verdict, tables=tables)
     if not ablation.rows:
         return
-    for name, text in (
-        ("tables.md", ablation.markdown()),
-        ("tables.csv", ablation.csv()),
-    ):
+    texts = {"tables.md": ablation.markdown(), "tables.csv": ablation.csv()}
+    for name, text in texts.items():
         with _files.replacing(folder.path / name) as beside:
             beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     figure = plotting.plot_ablation(ablation, ablation.title)
@@ -480,35 +447,31 @@ def _rows(results, table, network):
     first = TABLES[table][0]
     baseline = _errors(results, first, "test_accuracy")
     for name in names:
-        row = by_name[name]
+        row, differences = by_name[name], None
         top1 = _errors(results, name, "test_accuracy")
         top5 = _errors(results, name, "top5_accuracy")
-        differences = None
         if name != first and first in names:
             pairs = zip(top1, baseline, strict=True)
             differences = [error - other for error, other in pairs]
         images = results.test_images
         errors = study.Measured.of(top1, differences, images, unit=100)
+        others = study.Measured.of(top5, None) if top5 else None
         yield AblationRow(
             table=table,
             network=network,
             attention=ABLATIONS[name].attention or "none",
             parameters=row.parameters,
             macs=row.macs,
-            **_spread_of("top1", errors),
+            top1_errors=errors.values,
+            top1_error=errors.mean,
+            top1_deviation=errors.deviation,
             difference=errors.difference,
             interval=errors.interval,
-            **_spread_of("top5", top5 and study.Measured.of(top5, None)),
+            top5_errors=others and others.values,
+            top5_error=others and others.mean,
+            top5_deviation=others and others.deviation,
             seconds_per_epoch=row.seconds_per_epoch,
         )
-
-
-def _spread_of(prefix, errors):
-    return {
-        f"{prefix}_errors": errors.values if errors else None,
-        f"{prefix}_error": errors.mean if errors else None,
-        f"{prefix}_deviation": errors.deviation if errors else None,
-    }
 
 
 def _errors(results, name, metric):

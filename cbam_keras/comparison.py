@@ -41,9 +41,8 @@ def compare(
 ) -> Comparison:
     """Trains one network without and with attention, under equal conditions.
 
-    What `cbam-keras train` runs. The same call given again resumes, or
-    returns the results; with more seeds or kinds of attention it trains what
-    is missing; see `study.run`.
+    What `cbam-keras train` runs. The same call given again resumes, or trains
+    what is missing; see `study.run`.
 
     The attention layers start as `VARIANTS["recommended"]` does, with which
     small networks were more accurate than with the paper's start, the layers'
@@ -59,12 +58,11 @@ def compare(
             `"small"` (78,000 parameters: stages of 16, 32 and 64 channels) or
             `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`,
             `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
-            `"mobilenet"`. For images of up to 96 pixels these have the small
-            stem. Each begins by scaling images from [0, 255] to [0, 1].
-            Or a function that takes `attention` and returns a `keras.Model`.
-            Defaults to `"tiny"`.
-        images: What `cbam_keras.data.load` takes: the name of a dataset,
-            the path of a folder, or arrays; for one seed also what it
+            `"mobilenet"`, with the small stem for images of up to 96 pixels.
+            Each first scales images from [0, 255] to [0, 1]. Or a function
+            that takes `attention` and returns a `keras.Model`. Defaults to
+            `"tiny"`.
+        images: What `cbam_keras.data.load` takes; for one seed also what it
             returned. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in
             `training.RECIPES`. Several seeds replace its seed. Defaults to
@@ -72,13 +70,12 @@ def compare(
             learning rate of 0.03 for the model `"tiny"`.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
-            that no layer takes is an error. Defaults to `None`. Not given,
-            they start as `VARIANTS["recommended"]` does, and
-            `reduction_ratio` is 4 for the model `"tiny"`, whose layers have
+            that no layer takes is an error. Defaults to `None`, which means a
+            `reduction_ratio` of 4 for the model `"tiny"`, whose layers have
             few channels.
         data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, except those of the recipe.
-            Defaults to `None`.
+            `{"download": True}`, except those of the recipe. Defaults to
+            `None`.
         seeds: Positive integer, how many seeds, from 0; or a sequence of
             different seeds. One seed is that of the recipe. Defaults to `1`.
         output: Path of a folder. Defaults to `None`, which means
@@ -146,17 +143,14 @@ def _study(
     build, label = network_of(model)
     recipe = find_recipe(default_recipe(model) if recipe is None else recipe)
     task = study.Classification(images, **(data_options or {}))
+    layers = attention_layers(attentions, model, layer_options)
     return study.Study(
         task=task,
         variants=[
             study.Variant(
-                name,
-                functools.partial(build, attention=attention),
-                options,
+                name, functools.partial(build, attention=layer), options
             )
-            for name, attention, options in attention_layers(
-                attentions, model, layer_options
-            )
+            for name, layer, options in layers
         ],
         seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
@@ -178,11 +172,9 @@ def seeds_of(
             "`images` must not be loaded yet: each seed splits them "
             f'differently. Received: loaded images of "{task.data.name}"'
         )
-    return (
-        found
-        if isinstance(seeds, Sequence) or len(found) > 1
-        else (recipe.seed,)
-    )
+    # A number of seeds, as 1, names none.
+    is_named = isinstance(seeds, Sequence) or len(found) > 1
+    return found if is_named else (recipe.seed,)
 
 
 def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
@@ -255,25 +247,23 @@ def attention_layers(
         )
     chosen = dict(layer_options or {})
     identity = bool(chosen.get("identity_init", True))
-    used: set[str] = set()
     layers: list[tuple[str, Any, dict[str, Any]]] = []
-    for name, attention in zip(names, attentions, strict=True):
-        if attention == BASELINE:
+    for name, layer in zip(names, attentions, strict=True):
+        if layer == BASELINE:
             layers.append((name, None, {}))
             continue
-        ours = isinstance(attention, str)
-        layer = ATTENTION[name] if ours else attention
-        accepted = inspect.signature(layer).parameters
+        # The user's own layers have their own defaults.
         options = {}
-        if ours:
-            # The user's own layers have their own defaults.
+        if isinstance(layer, str):
+            layer = ATTENTION[name]
             options = start_options(name, identity) | model_options(model)
+        accepted = inspect.signature(layer).parameters
         options = {k: v for k, v in (options | chosen).items() if k in accepted}
-        used.update(options)
         layer = functools.partial(layer, **options)
         # Raises for bad values before any work.
         make_attention(layer, name="gate")
         layers.append((name, layer, options))
+    used = {key for _, _, options in layers for key in options}
     unused = [key for key in chosen if key not in used]
     if unused:
         raise ValueError(

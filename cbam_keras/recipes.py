@@ -41,12 +41,10 @@ class Recipe:
         momentum: Number in [0, 1), of `"sgd"`. Defaults to `0.9`.
         schedule: `"cosine"`: warm-up over a tenth of all steps, then cosine
             decay to zero. `"step"`: the learning rate is divided by 10 every
-            `step_epochs`.
-            Defaults to `"cosine"`.
+            `step_epochs`. Defaults to `"cosine"`.
         step_epochs: Positive integer, of `"step"`. Defaults to `30`.
         augment: Sequence of strings, the augmentation of training images, as
-            `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to
-            `()`.
+            `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. Defaults to `None`, see `cbam_keras.data.load`.
 
@@ -156,8 +154,7 @@ RECIPES: dict[str, Recipe] = {
         image_size=224,
     ),
     # For images like CIFAR's. The numbers of github.com/kuangliu/
-    # pytorch-cifar; Zagoruyko and Komodakis, 2016, have the same with steps
-    # instead of the cosine. The warm-up is ours.
+    # pytorch-cifar; the warm-up is ours.
     "small_images": Recipe(
         epochs=200,
         batch_size=128,

@@ -32,25 +32,23 @@ def train(
     call given again resumes from the last finished epoch; with more networks
     or another seed it trains what is missing; see `study.run`.
 
-    With `distribute`, each batch is shared among devices. `batch_size` counts
-    over all of them, and so does batch normalization, so the results are
-    those of one device up to rounding, except for dropout under TensorFlow,
-    which draws on each device. If the last batch of an epoch does not divide
-    by the devices, its remainder is left out, other images in each epoch;
-    validation and test leave out none. A run may be resumed on another
-    number of devices.
+    With `distribute`, each batch is shared among devices. `batch_size` and
+    batch normalization count over all of them, so the results are those of
+    one device up to rounding, except for dropout under TensorFlow, which
+    draws on each device. What remains of the last batch of an epoch if it
+    does not divide by the devices is left out, other images in each epoch. A
+    run may be resumed on another number of devices.
 
     Args:
-        networks: A `keras.Model` that maps images to one value per class, or
-            a mapping of names to functions without arguments that return
-            such a model, called with the recipe's seed and precision. A model
-            is trained in place unless a checkpoint is resumed. Models are
-            compiled here; their outputs are probabilities if the last layer
-            ends in a softmax, otherwise logits.
-        images: What `cbam_keras.data.load` takes, which then gets batch size,
-            seed, augmentation and image size of the recipe; or what it
-            returned, with its own values of these. Defaults to
-            `"cluttered_mnist"`.
+        networks: A `keras.Model` that maps images to one value per class,
+            trained in place unless a checkpoint is resumed; or a mapping of
+            names to functions without arguments that return such a model,
+            called with the recipe's seed and precision. Models are compiled
+            here; their outputs are probabilities if the last layer ends in a
+            softmax, otherwise logits.
+        images: What `cbam_keras.data.load` takes, with batch size, seed,
+            augmentation and image size of the recipe; or what it returned,
+            with its own values of these. Defaults to `"cluttered_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
             `"imagenet"` or `"small_images"`. Defaults to `None`, which means
             `Recipe()`.
@@ -59,10 +57,10 @@ def train(
         overwrite: See `study.run`. Defaults to `False`.
         distribute: `True` shares each batch among all devices of this
             machine (TensorFlow, JAX). A `Distribution` shares it among
-            several processes, each of which makes this call, before JAX has
-            computed anything (JAX): all get the results, process 0 alone
-            writes and prints, and when one of them ends, all do. Requires
-            functions for `networks`, not a model. Defaults to `False`.
+            processes that all make this call, before JAX has computed
+            anything (JAX): all get the results, process 0 alone writes and
+            prints, and when one of them ends, all do. Requires functions for
+            `networks`. Defaults to `False`.
         tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
@@ -92,16 +90,12 @@ def train(
     recipe = find_recipe(recipe)
     settings = {}
     if isinstance(networks, keras.Model):
-        for name, value in (
-            ("mixed_precision", recipe.mixed_precision),
-            ("distribute", distribute),
-        ):
-            if value:
-                raise ValueError(
-                    f"`{name}` decides how a network is built, so it takes "
-                    f"functions that build, not a model. Received: {name}="
-                    f'{value!r}, networks=model "{networks.name}"'
-                )
+        if recipe.mixed_precision or distribute:
+            raise ValueError(
+                "`mixed_precision` and `distribute` decide how a network is "
+                "built, so they take functions that build, not a model. "
+                f'Received: networks=model "{networks.name}"'
+            )
         settings["layers"] = study.fingerprint(networks)
         model = networks
         networks = {model.name: lambda: model}

@@ -1,9 +1,9 @@
 """Programs that write output folders, called as users do; killed at files."""
 
 import contextlib
-import dataclasses
 import functools
 import io
+import itertools
 import json
 import operator
 import os
@@ -37,26 +37,11 @@ def units(hp):
 
 
 GIVEN = {
-    "train": {
-        "networks": {"linear": linear, "mlp": networks.mlp},
-        "images": "mnist5k",
-        "recipe": TWO,
-    },
-    "compare": {
-        "attentions": ["none", "se"],
-        "images": "mnist5k",
-        "recipe": TWO,
-        "seeds": [0, 1],
-    },
-    "ablate": {"images": "mnist5k", "recipe": TWO, "tables": [4], "seeds": [0]},
-    "tune": {
-        "hypermodel": units,
-        "images": "mnist5k",
-        "recipe": TWO,
-        "max_trials": 2,
-        "confirm": 1,
-    },
-    "detect": {"attentions": ["none"], "recipe": TWO, "seeds": [0]},
+    "train": {"networks": {"linear": linear, "mlp": networks.mlp}},
+    "compare": {"attentions": ["none", "se"], "seeds": [0, 1]},
+    "ablate": {"tables": [4], "seeds": [0]},
+    "tune": {"hypermodel": units, "max_trials": 2, "confirm": 1},
+    "detect": {"images": "digit_scenes", "attentions": ["none"], "seeds": [0]},
 }
 PROGRAMS = {
     "train": "training.train",
@@ -92,17 +77,13 @@ def quicken(patch):
 def call(name, output, **options):
     """Calls a program as a user does, and returns what it answers."""
     program = operator.attrgetter(PROGRAMS[name])(cbam_keras)
-    return answer(program(**{**GIVEN[name], **options}, output=output))
-
-
-def answer(results):
-    """Returns the results without what differs from run to run."""
-    if hasattr(results, "json"):
-        return without(json.loads(results.json()))
-    return without(dataclasses.asdict(results))
+    given = {"images": "mnist5k", "recipe": TWO, **GIVEN[name], **options}
+    results = program(**given, output=output)
+    return without(json.loads(results.json()))
 
 
 def without(value):
+    """Returns results without what differs from run to run."""
     if isinstance(value, dict):
         return {k: without(v) for k, v in value.items() if k not in VARYING}
     if isinstance(value, list | tuple):
@@ -124,14 +105,14 @@ def weights(folder):
     found = {}
     for path in folder.rglob("*.keras"):
         content = zipfile.ZipFile(path).read("model.weights.h5")
-        names: list[str] = []
+        values = found[str(path.relative_to(folder))] = {}
+
+        def note(name, item, values=values):
+            if isinstance(item, h5py.Dataset):
+                values[name] = item[()].tobytes()
+
         with h5py.File(io.BytesIO(content)) as file:
-            file.visit(names.append)
-            found[str(path.relative_to(folder))] = {
-                name: file[name][()].tobytes()
-                for name in names
-                if isinstance(file[name], h5py.Dataset)
-            }
+            file.visititems(note)
     return found
 
 
@@ -139,14 +120,13 @@ def weights(folder):
 def epochs():
     """Gives a list that grows by each epoch that is trained."""
     trained, fit = [], keras.Model.fit
-
-    class Note(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            trained.append(epoch)
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: trained.append(epoch)
+    )
 
     @functools.wraps(fit)
     def noting(model, *arguments, callbacks=(), **options):
-        return fit(model, *arguments, callbacks=[Note(), *callbacks], **options)
+        return fit(model, *arguments, callbacks=[note, *callbacks], **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", noting)
@@ -167,17 +147,16 @@ class Kill(NamedTuple):
 @contextlib.contextmanager
 def at_files(output, act):
     """Calls `act` with a count before each file of a folder gets its name."""
-    replace, calls = os.replace, []
+    replace, counts = os.replace, itertools.count(1)
 
     def replacing(source, target, **options):
         if pathlib.Path(target).is_relative_to(output):
-            calls.append(target)
-            act(len(calls), pathlib.Path(source))
+            act(next(counts), pathlib.Path(source))
         replace(source, target, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", replacing)
-        yield calls
+        yield
 
 
 def leave(output, source, copy):

@@ -149,7 +149,7 @@ study/cell.py study
 -     if over:
 +     if not over:
 study/run.py study
--         if len(failures) < len(outcomes):
+-         if results.runs:
 +         if failures:
 comparison.py comparison
 - for k, v in (options | chosen).items()

@@ -11,7 +11,7 @@ import pretended
 import pytest
 from data_checks import arrays
 from keras import layers
-from training_checks import KEYS, SHORT, linear, resnet
+from training_checks import KEYS, SHORT, linear
 
 from cbam_keras import data, study, training
 from cbam_keras.training import Recipe
@@ -35,9 +35,6 @@ def train(networks, output, recipe=SHORT, images="mnist5k", **options):
     return training.train(networks, images, recipe, output=output, **options)
 
 
-# Built.
-
-
 def test_every_network_starts_from_the_seed(tmp_path):
     both = {"first": linear, "second": linear}
 
@@ -56,8 +53,6 @@ def test_mixed_precision_is_the_policy_while_building():
         recipe = Recipe(mixed_precision=precision)
         model = study.build_seeded(linear, recipe)
         assert model.layers[-1].dtype_policy.name == f"mixed_{inside}"
-        with pytest.raises(ZeroDivisionError):
-            study.build_seeded(lambda: 1 / 0, recipe)
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
@@ -66,15 +61,12 @@ def test_a_model_given_is_trained_itself(tmp_path, capsys):
     before = model.get_weights()[0]
     results = train(model, tmp_path)
     assert np.abs(model.get_weights()[0] - before).max() > 0
-    assert [run.network for run in results.runs] == ["linear"]
-    assert (tmp_path / "linear.keras").is_file()
+    assert [run.file for run in results.runs] == ["linear.keras"]
     printed = capsys.readouterr().out
     assert "linear (1 of 1), 170 parameters, from the start" in printed
     with pytest.raises(ValueError, match="changed: layers was '"):
         train(linear(activation=None), tmp_path)
 
-
-# Compiled.
 
 logits = functools.partial(linear, activation=None)
 
@@ -93,9 +85,8 @@ def softmax(logits):
             np.asarray,
         ),
         (logits, softmax),
-        (lambda: resnet(classifier_activation=None), softmax),
     ],
-    ids=["softmax_layer", "in_a_model", "logits", "resnet_logits"],
+    ids=["softmax_layer", "in_a_model", "logits"],
 )
 def test_the_loss_is_the_cross_entropy(build, to_probabilities):
     model = build()
@@ -137,9 +128,6 @@ def test_nested_networks_have_a_fingerprint_of_their_own():
     assert one == same != other
 
 
-# Refused.
-
-
 def unfit(model, shape, output):
     """Returns the arguments of a test with a network, and the message."""
     text = f"input_shape=(None, {shape}), output_shape=(None, {output})"
@@ -153,60 +141,40 @@ unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
     ("networks", "error", "message"),
     [
         ([linear], TypeError, "a keras.Model or a mapping"),
-        ({1: linear}, TypeError, "a keras.Model or a mapping"),
         ({}, ValueError, "one or several with different names"),
-        ({"a/b": linear}, ValueError, "file names"),
         (lambda: None, TypeError, "must return a keras.Model"),
-        (lambda: unknown, ValueError, "known input shape"),
+        (lambda: unknown, ValueError, "functional or Sequential"),
         unfit(lambda: linear(shape=(32, 28, 1)), "32, 28, 1", "10"),
         unfit(lambda: linear(classes=9), "28, 28, 1", "9"),
-        unfit(lambda: resnet(include_top=False), "28, 28, 1", "28, 28, 4"),
     ],
 )
 def test_wrong_networks_are_refused(tmp_path, networks, error, message):
-    with pytest.raises(error, match=message) as caught:
+    with pytest.raises(error, match=message):
         train(networks, tmp_path)
-    assert "Received: " in str(caught.value)
-    if "input_shape=" in message:
-        expected = "take images of shape (28, 28, 1) and give 10 values"
-        assert expected in str(caught.value)
     # Another network may be written there.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_for_any_size_fits(tmp_path):
-    inputs = keras.Input((None, None, 1))
-    outputs = layers.Dense(10)(layers.GlobalAveragePooling2D()(inputs))
-    model = keras.Model(inputs, outputs)
-    assert train(model, tmp_path).runs[0].parameters == 20
-
-
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
-        ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),
+        ({"recipe": {"epochs": 1}}, TypeError, "`recipe` must be a Recipe or"),
         (
             {"recipe": Recipe(mixed_precision="float16")},
-            '`mixed_precision` decides how.*model "linear"',
+            *(ValueError, "decide how a network is"),
         ),
-        ({"distribute": True}, '`distribute` decides how.*model "linear"'),
+        ({"distribute": True}, ValueError, "decide how a network is"),
     ],
-    ids=str,
 )
-def test_arguments_that_do_not_fit_are_refused(tmp_path, options, message):
-    # A model, or a builder of one.
-    given = "model" in message
-    error, networks = (ValueError, linear()) if given else (TypeError, linear)
+def test_options_that_do_not_fit_a_model_are_refused(
+    tmp_path, options, error, message
+):
     with pytest.raises(error, match=message):
-        train(networks, **{"output": tmp_path / "run", **options})
-    assert not (tmp_path / "run").exists()
+        train(linear(), tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
-# Images.
-
-LOADED = Recipe(
-    batch_size=7, seed=3, augment=("flip",), image_size=(6, 5), epochs=1
-)
+LOADED = Recipe(1, 7, seed=3, augment=("flip",), image_size=(6, 5))
 
 
 def test_the_recipe_and_data_options_decide_how_images_are_loaded():
@@ -247,22 +215,15 @@ def test_images_and_options_that_do_not_fit_are_refused(
 ):
     with pytest.raises(ValueError, match=message):
         study.Classification(images(), **options)
-
-
-def test_other_images_are_refused(tmp_path):
     with pytest.raises(TypeError, match="`data` must be the name of a dataset"):
-        train(linear, tmp_path / "run", images=arrays()[0])
-    assert not (tmp_path / "run").exists()
+        study.Classification(arrays()[0])
 
 
 def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
-    many = Recipe(epochs=3, batch_size=5000)
-    train(linear, tmp_path / "a", many)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(
+    train(linear, tmp_path / "a", Recipe(epochs=3, batch_size=5000))
+    assert capsys.readouterr().out.startswith(
         "Few steps: 70 training images in batches of 5,000 are 1 per epoch, 3 "
         "in all."
     )
-    train(linear, tmp_path / "a", many)
     train(linear, tmp_path / "b", Recipe(epochs=1, batch_size=10))
     assert "Few steps" not in capsys.readouterr().out

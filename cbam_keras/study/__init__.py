@@ -4,8 +4,7 @@
 the confirmation of `tuning.search` are studies of certain variants; your own
 networks are variants like any other.
 
-- `study`: `Study`, `Variant`, `Budget`; `Classification`, and what a `Task`
-  does.
+- `study`: `Study`, `Variant`, `Budget`, `Task`, `Classification`.
 - `run`: `run`, which trains what is missing.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
@@ -26,7 +25,8 @@ from cbam_keras.study.cell import (
     memory_freed,
     train_cell,
 )
-from cbam_keras.study.content import DAMAGE, FORMAT, RESULTS, read_content
+from cbam_keras.study.checkpoints import DAMAGE
+from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,

@@ -17,8 +17,8 @@ from cbam_keras._fused import gradients_forgotten
 from cbam_keras.study import checkpoints
 from cbam_keras.study.checkpoints import (
     CheckpointEachEpoch,
-    Diverged,
     State,
+    Stopped,
     best_epoch,
     verbosity,
 )
@@ -31,20 +31,14 @@ from cbam_keras.study.networks import (
 from cbam_keras.study.study import Study, Variant
 
 FINISHED = "finished"
-DIVERGED = "diverged"
 OUT_OF_MEMORY = "out of memory"
-OVER_BUDGET = "over budget"
 ERROR = "error"
 # What the same call tries again.
 RETRIED = (ERROR, OUT_OF_MEMORY)
-# Names of classes, since only one backend is imported.
+# Names of classes, since only one backend is imported, and messages of JAX,
+# and of PyTorch on a CPU.
 NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
-# Messages of JAX, and of PyTorch on a CPU.
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
-
-
-class OverBudgetError(Exception):
-    """A network is larger than the budget allows."""
 
 
 class ChangedError(ValueError):
@@ -60,8 +54,7 @@ class Outcome:
         seed: Integer.
         status: String, `"finished"`, `"diverged"` (the loss became NaN or
             infinite), `"out of memory"`, `"over budget"` or `"error"`.
-        message: String, what went wrong, or `None`.
-        traceback: String, where it went wrong, or `None`.
+        message, traceback: Strings, what went wrong and where, or `None`.
         parameters: Integer, its trainable parameters, or `None`.
         macs: Integer, its multiply-accumulates for one image, or `None`.
         metrics: Dictionary of what was measured, on the test data and in the
@@ -131,9 +124,8 @@ def train_cell(
     data: Any,
     folder: pathlib.Path,
     *,
+    title: str = "",
     epochs: int | None = None,
-    announce: Callable[[int | None, int], None] = lambda *_: None,
-    after_epoch: Callable[[State], None] = lambda state: None,
     callbacks: Sequence[Any] = (),
     on_error: Callable[[Exception], Any] = lambda error: None,
     devices: Devices = SINGLE_DEVICE,
@@ -142,7 +134,8 @@ def train_cell(
 
     A network that cannot be built, diverges, runs out of memory or is over
     the budget gives an outcome with that status, and no error. A signal, a
-    full disk and another process that has ended are errors.
+    full disk and another process that has ended are errors. A `title` is
+    printed before the training.
     """
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.epochs if epochs is None else epochs
@@ -153,19 +146,15 @@ def train_cell(
         check_loads(model)
         study.task.compile(model, recipe, data)
         model, state = _resumed(model, variant, folder, epochs)
-        if devices.writes:
-            announce(known["parameters"], state.epochs)
+        if title and devices.writes:
+            done = state.epochs
+            start = f"after epoch {done}" if done else "from the start"
+            parameters = f"{known['parameters']:,} parameters"
+            print(f"{title}, {parameters}, {start}", flush=True)
         if state.epochs < epochs:
-
-            def save(state, model):
-                with devices.save_scope():
-                    checkpoints.save(folder, state, model, devices.writes)
-                after_epoch(state)
-                # No process starts an epoch before the last one is on disk.
-                devices.wait()
-
             checkpoint = CheckpointEachEpoch(
-                *(state, data, recipe.seed, study.task.metrics, save)
+                *(state, data, recipe.seed, study.task.metrics),
+                *(folder, devices),
             )
             with devices.fitting(model):
                 model.fit(
@@ -181,8 +170,9 @@ def train_cell(
                 )
         row = state.history[best_epoch(state.history) - 1]
         if not math.isfinite(row.get("val_loss", 0)):
-            raise Diverged(
-                f"The validation loss was {row['val_loss']} in the best epoch"
+            raise Stopped(
+                "diverged",
+                f"The validation loss was {row['val_loss']} in the best epoch",
             )
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
@@ -197,14 +187,12 @@ def train_cell(
         _process.raise_if_noted()
         if devices.processes > 1 or _files.is_unwritable(folder.parent, error):
             raise
-        if _status(error) == ERROR:
+        known["status"] = _status(error)
+        if known["status"] == ERROR:
             on_error(error)
         text = str(error).strip() or "no message"
-        known |= {
-            "status": _status(error),
-            "message": f"{type(error).__name__}: {text}",
-            "traceback": traceback.format_exc(),
-        }
+        known["message"] = f"{type(error).__name__}: {text}"
+        known["traceback"] = traceback.format_exc()
     final = checkpoints.load_state(folder)
     history = final.history if final is not None else []
     seconds = [row["seconds"] for row in history]
@@ -230,18 +218,18 @@ def best_file(folder: pathlib.Path) -> pathlib.Path | None:
 def _count(model, budget, data, known):
     """Counts parameters and multiply-accumulates, within the budget."""
     known["parameters"] = count_parameters(model)
-    limits = {} if budget is None else dataclasses.asdict(budget)
     known["macs"] = count_macs(model, data.image_shape)
+    limits = vars(budget) if budget is not None else {}
     if known["macs"] is None and limits.get("macs") is not None:
         # The error says what cannot be counted.
         known["macs"] = profiling.profile_model(model, data.image_shape).macs
     over = [
-        f"{known[key]:,} {word}, of at most {limits[key]:,.0f}"
-        for key, word in (("parameters", "parameters"), ("macs", "MACs"))
-        if limits.get(key) is not None and known[key] > limits[key]
+        f"{known[key]:,} {key.replace('mac', 'MAC')}, of at most {limit:,.0f}"
+        for key, limit in limits.items()
+        if limit is not None and known[key] > limit
     ]
     if over:
-        raise OverBudgetError("; ".join(over))
+        raise Stopped("over budget", "; ".join(over))
 
 
 def check_loads(model):
@@ -282,17 +270,14 @@ def _resumed(model, variant, folder, epochs):
 
 def _status(error):
     """Returns the status of a network whose training raised this error."""
-    if isinstance(error, OverBudgetError):
-        return OVER_BUDGET
-    if isinstance(error, Diverged):
-        return DIVERGED
-    if (
+    if isinstance(error, Stopped):
+        return error.status
+    is_memory = (
         isinstance(error, MemoryError)
         or type(error).__name__ in NO_MEMORY
         or any(message in str(error) for message in NO_MEMORY_MESSAGES)
-    ):
-        return OUT_OF_MEMORY
-    return ERROR
+    )
+    return OUT_OF_MEMORY if is_memory else ERROR
 
 
 @contextlib.contextmanager

@@ -8,24 +8,32 @@ import pathlib
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from cbam_keras import _files, _process
+from cbam_keras._devices import Devices
 
 # Set in a process that is one of several workers on this machine.
 WORKER = "CBAM_KERAS_WORKER"
 # What reading a damaged file raises.
-DAMAGE = (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile)
+DAMAGE = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError),
+    *(RecursionError, zipfile.BadZipFile),
+)
 # In the folder of a network. It names two checkpoints beside it, and is
 # written after them, so it never names a file that is not complete.
 STATE = "state.json"
 
 
-class Diverged(ArithmeticError):
-    """The loss became NaN or infinite."""
+class Stopped(Exception):
+    """Ends a training with a status of its own."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status = status
 
 
 @dataclasses.dataclass
@@ -97,7 +105,7 @@ def save(
 
 
 class CheckpointEachEpoch(keras.callbacks.Callback):
-    """Seeds each epoch, has the state saved after it, stops at a signal.
+    """Seeds each epoch, saves the state after it, and stops at a signal.
 
     Keras' `BackupAndRestore` does not do: it writes weights and JSON apart,
     and forgets the history, the best epoch and the states of random layers.
@@ -109,14 +117,16 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         data: Any,
         seed: int,
         metrics: Sequence[str],
-        after_epoch: Callable[[State, keras.Model], None],
+        folder: pathlib.Path,
+        devices: Devices,
     ):
         super().__init__()
         self.state = state
         self.data = data
         self.seed = seed
         self.metric_names = metrics
-        self.after_epoch = after_epoch
+        self.folder = folder
+        self.devices = devices
 
     def on_epoch_begin(self, epoch, logs=None):
         self.data.set_epoch(epoch)
@@ -137,11 +147,15 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             "seconds": time.perf_counter() - self.start,
         }
         if not math.isfinite(row["loss"]):
-            raise Diverged(
-                f"The training loss became {row['loss']} in epoch {epoch + 1}"
+            raise Stopped(
+                "diverged",
+                f"The training loss became {row['loss']} in epoch {epoch + 1}",
             )
         self.state.history.append(row)
-        self.after_epoch(self.state, self.model)
+        with self.devices.save_scope():
+            save(self.folder, self.state, self.model, self.devices.writes)
+        # No process starts an epoch before the last one is on disk.
+        self.devices.wait()
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:

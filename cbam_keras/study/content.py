@@ -15,25 +15,18 @@ from cbam_keras.study.study import check_name
 
 # Settings, outcomes and verdict of a run; earlier versions had other formats.
 RESULTS, FORMAT = "results.json", 2
-# What reading a damaged file raises.
-DAMAGE = (
-    *(OSError, ValueError, TypeError, AttributeError, LookupError),
-    RecursionError,
-)
-# The fields of a cell: their types, and whether they may be missing.
+# The types of what may be missing in a cell.
 NUMBER = (int, float)
-CELL: dict[str, tuple[Any, bool]] = {
-    "variant": (str, False),
-    "seed": (int, False),
-    "status": (str, False),
-    "message": (str, True),
-    "parameters": (int, True),
-    "macs": (int, True),
-    "metrics": (dict, True),
-    "best_epoch": (int, True),
-    "seconds_per_epoch": (NUMBER, True),
-    "file": (str, True),
-    "history": (list, True),
+CELL: dict[str, Any] = {
+    "status": str,
+    "message": str,
+    "parameters": int,
+    "macs": int,
+    "metrics": dict,
+    "best_epoch": int,
+    "seconds_per_epoch": NUMBER,
+    "file": str,
+    "history": list,
 }
 SEARCH = "search.json"
 # Where the results of a network with a seed are, by the kind of run.
@@ -58,15 +51,9 @@ def read_content(folder: pathlib.Path) -> dict[str, Any]:
         content = _classifiers(folder, content)
     elif content.get("format") != FORMAT:
         raise ValueError(f"a run of another kind, {content['kind']!r}")
-    check_content(content)
-    return content
-
-
-def check_content(content: dict[str, Any]) -> None:
-    """Raises a `ValueError` that names a field which is not as written."""
     settings = content["settings"]
     for name in ("command", "measure", "measure_name", "baseline"):
-        _check(name, content[name], str, optional=True)
+        _check(name, content[name], str)
     for name in ("variants", "data"):
         _check(f"settings.{name}", settings[name], dict)
     for name in ("seeds", "cells"):
@@ -74,33 +61,37 @@ def check_content(content: dict[str, Any]) -> None:
     for seed, described in settings["data"].items():
         for split, count in described["sizes"].items():
             _check(f"settings.data.{seed}.sizes.{split}", count, int)
-    for number, cell in enumerate(content["cells"]):
-        field = f"cells[{number}]"
-        _check(field, cell, dict)
-        for name, (kind, optional) in CELL.items():
-            _check(f"{field}.{name}", cell.get(name), kind, optional)
-        for name, value in (cell.get("metrics") or {}).items():
-            _check(f"{field}.metrics.{name}", value, NUMBER, True)
-        for row in cell.get("history") or ():
-            _check(f"{field}.history", row, dict)
+    cells = enumerate(content["cells"])
+    content["cells"] = [_checked(f"cells[{i}]", cell) for i, cell in cells]
+    for cell in content["cells"]:
         # They name files that are read, moved and deleted.
-        check_name(Outcome(**cell).variant)
-        _checks.seed(f"{field}.seed", cell["seed"])
+        check_name(cell["variant"])
+        _checks.seed("cells.seed", cell["seed"])
         if (
             cell["variant"] not in settings["variants"]
             or cell["seed"] not in content["seeds"]
         ):
-            raise ValueError(f"`{field}` is of no variant and seed of the run")
+            raise ValueError("a cell is of no variant and seed of the run")
+    return content
 
 
-def _check(field, value, kind, optional=False):
-    if value is None and optional:
+def _checked(field, cell):
+    """Returns a cell with all fields, if they are as written."""
+    for name, kind in CELL.items():
+        _check(f"{field}.{name}", cell.get(name), kind)
+    for name, value in (cell.get("metrics") or {}).items():
+        _check(f"{field}.metrics.{name}", value, NUMBER)
+    for row in cell.get("history") or ():
+        _check(f"{field}.history", row, dict)
+    return vars(Outcome(**cell))
+
+
+def _check(field, value, kind):
+    """Raises unless a value has a type and is finite, or is missing."""
+    if value is None:
         return
-    if (
-        not isinstance(value, kind)
-        or isinstance(value, bool)
-        or not (isinstance(value, str | list | dict) or math.isfinite(value))
-    ):
+    is_lost = isinstance(value, float) and not math.isfinite(value)
+    if is_lost or isinstance(value, bool) or not isinstance(value, kind):
         name = "a finite number" if kind == NUMBER else kind.__name__
         raise ValueError(
             f"`{field}` must be {name}. Received: {str(value)[:100]}"
@@ -108,17 +99,14 @@ def _check(field, value, kind, optional=False):
 
 
 def _read(path):
-    content = json.loads(path.read_bytes())
-    if not isinstance(content, dict):
-        raise ValueError("it holds no run")
-    return content
+    return json.loads(path.read_bytes())
 
 
 def _content(old, kind, data, networks, cells, **more):
     settings = {k: v for k, v in old["settings"].items() if k != "networks"}
     variants = {name: {} for name in networks}
     return {
-        "format": FORMAT,
+        "format": 1,
         "kind": kind,
         "command": old.get("command"),
         "settings": {**settings, "variants": variants, "data": data},
@@ -133,7 +121,7 @@ def _content(old, kind, data, networks, cells, **more):
     }
 
 
-def _cell(old, run, seed, name, metrics, place="."):
+def _cell(run, seed, metrics, place="."):
     return {
         "variant": run["network"],
         "seed": int(seed),
@@ -143,11 +131,6 @@ def _cell(old, run, seed, name, metrics, place="."):
         "best_epoch": run.get("best_epoch"),
         "seconds_per_epoch": run["seconds_per_epoch"],
         "file": f"{place}/{run['file']}".removeprefix("./"),
-        "history": [
-            {key: value for key, value in row.items() if key != "network"}
-            for row in old.get("history", ())
-            if row["network"] == name
-        ],
     }
 
 
@@ -170,20 +153,14 @@ def _classifiers(folder, old):
                         "val_accuracy": run["best_validation_accuracy"],
                         "test_accuracy": hits / images,
                     }
-                    cells.append(_cell(part, run, seed, name, metrics, place))
+                    cells.append(_cell(run, seed, metrics, place))
     kind = "study" if old["kind"] == "ablation" else "train"
     return _content(old, kind, data, names, cells)
 
 
 def _detectors(old):
     settings, runs = old["settings"], old["runs"]
-    cells = [
-        _cell(
-            *(old, run, run["seed"], f"{run['network']}-seed{run['seed']}"),
-            run["precision"],
-        )
-        for run in runs
-    ]
+    cells = [_cell(run, run["seed"], run["precision"]) for run in runs]
     seeds = [run["seed"] for run in runs] or [settings["data"].get("seed", 0)]
     return _content(
         *(old, "detect", {str(seed): settings["data"] for seed in seeds}),

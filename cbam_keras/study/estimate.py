@@ -4,7 +4,6 @@ import dataclasses
 import json
 import statistics
 import time
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +15,7 @@ from cbam_keras.study.networks import (
     count_macs,
     count_parameters,
 )
-from cbam_keras.study.study import Study, Variant
+from cbam_keras.study.study import Study
 
 # Timed steps end after so many, or after so many seconds if there are some.
 MAX_STEPS, MIN_STEPS, MAX_SECONDS = 30, 3, 2
@@ -82,7 +81,7 @@ class Estimate:
             {
                 "network": cost.network,
                 "parameters": f"{cost.parameters:,}",
-                **({} if cost.macs is None else {"MACs": f"{cost.macs:,}"}),
+                "MACs": "" if cost.macs is None else f"{cost.macs:,}",
                 "s / epoch": f"{cost.seconds_per_epoch:.1f}",
                 "epochs": str(self.epochs),
                 "trainings": str(self.times),
@@ -119,35 +118,37 @@ def estimate(study: Study, *, workers: int = 1) -> Estimate:
     workers = _checks.positive_integer("workers", workers)
     with _inspection.same_randomness():
         data = study.task.load(study.recipe_for(None, study.seeds[0]))
-        costs = tuple(
-            cost_of(study, variant, data)
-            for variant in _terminal.watched(
-                study.variants, len(study.variants), "Timing steps"
-            )
-        )
+        total = len(study.variants)
+        variants = _terminal.watched(study.variants, total, "Timing steps")
+        costs = tuple(_cost(study, variant, data) for variant in variants)
     return Estimate(costs, study.recipe.epochs, len(study.seeds), workers)
 
 
-def cost_of(study: Study, variant: Variant, data: Any) -> Cost:
+def _cost(study, variant, data):
     """Returns what training one variant takes, after a few timed steps."""
     start = time.perf_counter()
     seed = study.seeds[0]
     model = build_network(study, variant, seed, data)
     study.task.compile(model, study.recipe_for(variant, seed), data)
-    clock = _Clock()
+    ends = []
+
+    def note(batch, logs):
+        # Waits for a device that computes while Python goes on.
+        float(logs["loss"])
+        ends.append(time.perf_counter())
+        # The first two compile.
+        steps, seconds = len(ends) - 2, ends[-1] - ends[:2][-1]
+        is_enough = steps >= MIN_STEPS and seconds > MAX_SECONDS
+        model.stop_training = is_enough or steps >= MAX_STEPS
+
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
+    epochs = MAX_STEPS + 2
     data.set_epoch(0)
-    try:
-        # The clock stops it.
-        model.fit(
-            data.train,
-            epochs=MAX_STEPS + 2,
-            callbacks=[clock],
-            shuffle=False,
-            verbose=0,
-        )
-    finally:
-        data.set_epoch(0)
-    step = float(statistics.median(np.diff(clock.ends[1:])))
+    model.fit(
+        data.train, epochs=epochs, callbacks=[clock], shuffle=False, verbose=0
+    )
+    data.set_epoch(0)
+    step = float(statistics.median(np.diff(ends[1:])))
     forward = FORWARD * step / data.batch_size
     return Cost(
         network=variant.name,
@@ -156,24 +157,5 @@ def cost_of(study: Study, variant: Variant, data: Any) -> Cost:
         seconds_per_epoch=step * len(data.train)
         + forward * data.sizes.get("validation", 0),
         # The first steps compile.
-        seconds_once=clock.ends[1] - start + forward * data.sizes["test"],
+        seconds_once=ends[1] - start + forward * data.sizes["test"],
     )
-
-
-class _Clock(keras.callbacks.Callback):
-    """Notes when each step ends, and stops the training after a few."""
-
-    def __init__(self):
-        super().__init__()
-        self.ends = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        # Waits for a device that computes while Python goes on.
-        float(logs["loss"])
-        self.ends.append(time.perf_counter())
-        # The first two compile.
-        steps = len(self.ends) - 2
-        if steps >= MAX_STEPS or (
-            steps >= MIN_STEPS and self.ends[-1] - self.ends[1] > MAX_SECONDS
-        ):
-            self.model.stop_training = True

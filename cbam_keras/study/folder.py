@@ -10,18 +10,18 @@ import pathlib
 import re
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _process
-from cbam_keras._files import Damaged
 from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
-from cbam_keras.study.content import DAMAGE, FORMAT, RESULTS, check_content
+from cbam_keras.study.checkpoints import DAMAGE
+from cbam_keras.study.content import FORMAT, RESULTS, read_content
+from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 
 # The page about a run, and the subfolder with the explanations that it shows.
@@ -32,8 +32,8 @@ CELLS = ".cells"
 FILES = (
     *(RESULTS, REPORT, _files.LOCK, "history.csv", "curves.png"),
     *("comparison.png", "tables.md", "tables.csv", "ablation.png"),
-    *("detections.png", "detections.npz", "trials.csv", "best.json"),
-    *("best.keras", "effects.png", "pareto.png"),
+    *("detections.png", "trials.csv", "best.json", "best.keras"),
+    *("effects.png", "pareto.png"),
     *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
     *(f"{EXPLANATIONS}/{name}" for name in ("explain.json", "arrays.npz")),
     *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
@@ -44,8 +44,8 @@ FILES = (
 CONFIRMATION = "confirmation"
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
-# How long a file of another process may take to appear, in seconds.
-SECONDS_TO_APPEAR = 60
+# How long others may write beside `.cells`, in seconds.
+SECONDS_TO_WAIT = 60
 ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
@@ -100,9 +100,14 @@ class StudyFolder:
                 "data": {str(study.seeds[0]): description},
             }
         )
-        self.class_names = list(data.class_names)
-        # Where it is may change without being another dataset.
-        self.source = getattr(data, "source", None)
+        self.about = {
+            "measure": study.task.measure,
+            "measure_name": study.task.measure_name,
+            "baseline": study.baseline,
+            "class_names": list(data.class_names),
+            # Where it is may change without being another dataset.
+            "source": getattr(data, "source", None),
+        }
 
     @contextlib.contextmanager
     def opened(
@@ -131,7 +136,7 @@ class StudyFolder:
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this process may write beside `.cells`."""
-        return _files.waiting_lock(self.path / _files.LOCK)
+        return _files.locked(self.path / _files.LOCK, SECONDS_TO_WAIT)
 
     def claim(
         self, variant: str, seed: int
@@ -150,18 +155,14 @@ class StudyFolder:
             self.content = self._read()
 
     def join(self) -> None:
-        """Waits for the run that the writing process has begun."""
-        # A network file system may show a new file later.
-        for _ in range(SECONDS_TO_APPEAR):
-            with contextlib.suppress(FileNotFoundError):
-                self.content = self._compared(self._read())
-                return
-            time.sleep(1)
-        raise ValueError(
-            "`output` must be one folder that all processes share. Received: "
-            f'output="{self.path}", where this process cannot see what '
-            "process 0 has written"
-        )
+        """Joins the run that the writing process has begun."""
+        if not (self.path / RESULTS).exists():
+            raise ValueError(
+                "`output` must be one folder that all processes share. "
+                f'Received: output="{self.path}", where this process cannot '
+                "see what process 0 has written"
+            )
+        self.content = self._compared(self._read())
 
     def outcome(self, variant: str, seed: int) -> Outcome | None:
         """Returns the outcome of a cell that has been trained, or `None`."""
@@ -180,54 +181,42 @@ class StudyFolder:
         with self.locked():
             self.refresh()
             if best is not None:
-                name = f"{self._name(*key)}.keras"
+                name = self._name(*key)
                 with _files.replacing(self.path / name) as beside:
                     shutil.copyfile(best, beside)
                 outcome = dataclasses.replace(outcome, file=name)
-            cells = {
-                (cell["variant"], cell["seed"]): cell
-                for cell in self.content["cells"]
-            }
-            cells[key] = as_written(dataclasses.asdict(outcome))
+            self.content["cells"].append(
+                as_written(dataclasses.asdict(outcome))
+            )
             seeds = self.content["seeds"]
             variants = list(self.content["settings"]["variants"])
-            self.content["cells"] = sorted(
-                cells.values(),
+            self.content["cells"].sort(
                 key=lambda cell: (
                     seeds.index(cell["seed"]),
                     variants.index(cell["variant"]),
-                ),
+                )
             )
-            self.write_history()
+            history = Results.of(self.path, self.content).history
+            if history:
+                _files.write_csv(self.path / "history.csv", history)
             self._write()
         shutil.rmtree(self.cell(*key), ignore_errors=True)
 
     def add_data(self, seed: int, data: Any) -> None:
         """Adds the data of one more seed to the settings."""
         self.settings["data"] = {str(seed): as_written(data.describe())}
-        if not self.writes or str(seed) in self.content["settings"]["data"]:
-            self._compared(self.content)
-            return
-        with self.locked():
-            self.refresh()
-            self._compared(self.content)
-            self._grow()
-            self._write()
+        if self.writes:
+            with self.locked():
+                self.refresh()
+                self._compared(self.content)
+                self._grow()
+                self._write()
 
     def add(self, **values: Any) -> None:
         """Adds plain values to `results.json`, within `locked`."""
         self.refresh()
-        content = self.content | as_written(values)
-        if content != self.content:
-            self.content = content
-            self._write()
-
-    def write_history(self, unfinished: Sequence[Outcome] = ()) -> None:
-        """Writes the epochs of all cells as CSV, within `locked`."""
-        cells = [Outcome(**cell) for cell in self.content["cells"]]
-        rows = history_rows([*cells, *unfinished], self._several)
-        if rows:
-            _files.write_csv(self.path / "history.csv", rows)
+        self.content |= as_written(values)
+        self._write()
 
     def forget_if_untrained(self) -> None:
         """Deletes `results.json` if no network was trained for an epoch."""
@@ -236,26 +225,28 @@ class StudyFolder:
             if not any(cell["history"] for cell in self.content["cells"]):
                 (self.path / RESULTS).unlink(missing_ok=True)
 
-    @property
-    def _several(self):
-        return len(self.content["seeds"]) > 1
-
     def _name(self, variant, seed):
-        """Returns the name of the network of a cell."""
-        return f"{variant}-seed{seed}" if self._several else variant
+        """Returns the file of the network of a cell."""
+        several = len(self.content["seeds"]) > 1
+        return f"{variant}-seed{seed}.keras" if several else f"{variant}.keras"
 
     def _write(self):
         _files.write_json(self.path / RESULTS, self.content)
 
     def _begin(self, content, command, retry):
         """Writes what is known at the start, within `locked`."""
-        self.content = content or self._new()
-        before = json.dumps(content)
-        self.content["command"] = command or self.content["command"]
-        if self.source is not None:
-            self.content["source"] = self.source
-        if self.study.baseline is not None:
-            self.content["baseline"] = self.study.baseline
+        self.content = content or {
+            "format": FORMAT,
+            "kind": self.study.kind,
+            "command": None,
+            "settings": self.settings,
+            "versions": versions(),
+            **self.about,
+            "seeds": list(self.study.seeds),
+            "cells": [],
+        }
+        known = {"command": command, **self.about}
+        self.content |= {k: v for k, v in known.items() if v is not None}
         if retry:
             self.content["cells"] = [
                 cell
@@ -263,25 +254,7 @@ class StudyFolder:
                 if cell["status"] not in RETRIED
             ]
         self._grow()
-        if json.dumps(self.content) != before:
-            self._write()
-
-    def _new(self):
-        """Returns what `results.json` holds at first."""
-        return {
-            "format": FORMAT,
-            "kind": self.study.kind,
-            "command": None,
-            "settings": self.settings,
-            "versions": versions(),
-            "measure": self.study.task.measure,
-            "measure_name": self.study.task.measure_name,
-            "baseline": None,
-            "class_names": self.class_names,
-            "source": self.source,
-            "seeds": list(self.study.seeds),
-            "cells": [],
-        }
+        self._write()
 
     def _grow(self):
         """Adds more seeds and variants to the content."""
@@ -292,13 +265,11 @@ class StudyFolder:
         self.content["seeds"] = list(dict.fromkeys(seeds))
         for cell in self.content["cells"]:
             # One seed became several; or a process died in between.
-            name = f"{self._name(cell['variant'], cell['seed'])}.keras"
+            name = self._name(cell["variant"], cell["seed"])
             if cell["file"] not in (None, name):
+                before = self.path / f"{cell['variant']}.keras"
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(
-                        self.path / f"{cell['variant']}.keras",
-                        self.path / name,
-                    )
+                    os.replace(before, self.path / name)
                 cell["file"] = name
 
     def _check(self, resume, overwrite):
@@ -315,7 +286,7 @@ class StudyFolder:
                 raise self._refused(f"other files: {_checks.first_few(others)}")
             return None
         if overwrite:
-            self._check_files()
+            self._own_files()
             return None
         content = self._compared(self._read())
         if not resume:
@@ -328,27 +299,23 @@ class StudyFolder:
 
     def _read(self):
         """Returns the content of a run of this kind, settings unseen."""
-        text = (self.path / RESULTS).read_bytes()
         try:
-            content = json.loads(text)
-            kind, number = content["kind"], content.get("format")
-            if kind == self.study.kind and number == FORMAT:
-                check_content(content)
-                cells = (Outcome(**cell) for cell in content["cells"])
-                content["cells"] = [dict(vars(cell)) for cell in cells]
+            content = read_content(self.path)
+        except FileNotFoundError:
+            raise
         except DAMAGE as error:
-            raise Damaged(
+            raise ValueError(
                 f'The run in output="{self.path}" cannot be resumed: '
                 f"{RESULTS} is damaged ({type(error).__name__}: {error}). "
                 f"Put back a copy of it. {ADVICE}"
             ) from error
-        if number != FORMAT:
+        if content["format"] != FORMAT:
             raise self._refused(
                 "a run of an earlier version, which cannot be resumed; its "
                 "results can still be read and explained"
             )
-        if kind != self.study.kind:
-            raise self._refused(f"another run ({kind})")
+        if content["kind"] != self.study.kind:
+            raise self._refused(f"another run ({content['kind']})")
         return content
 
     def _compared(self, content):
@@ -378,37 +345,34 @@ class StudyFolder:
             f"which holds {held}"
         )
 
-    def _check_files(self):
+    def _own_files(self):
         """Returns all files, or raises unless a run of this kind wrote them."""
-        try:
-            content = json.loads((self.path / RESULTS).read_text())
-            kind, variants = content["kind"], content["settings"]["variants"]
-        except DAMAGE:
-            kind, variants = self.study.kind, ()
+        kind, names = self.study.kind, {*self.settings["variants"]}
+        with contextlib.suppress(*DAMAGE):
+            content = json.loads((self.path / RESULTS).read_bytes())
+            names |= {*content["settings"]["variants"]}
+            kind = content["kind"]
         if kind != self.study.kind:
             raise self._refused(f"another run ({kind})")
-        names = {*variants, *self.settings["variants"]}
-        with contextlib.suppress(*DAMAGE):
-            text = (self.path / CONFIRMATION / RESULTS).read_text()
-            names |= {*json.loads(text)["settings"]["variants"]}
-        patterns = [
-            *FILES,
-            *(
-                f"{glob.escape(name)}{end}.keras"
-                for name in names
-                for end in ("", "-seed[0-9]*")
-            ),
+        networks = [
+            f"{glob.escape(name)}{end}.keras"
+            for name in names
+            for end in ("", "-seed[0-9]*")
         ]
-        patterns += [f"{CONFIRMATION}/{pattern}" for pattern in patterns]
+        patterns = [
+            f"{place}/{pattern}"
+            for place in ("", f"/{CONFIRMATION}")
+            for pattern in (*FILES, *networks)
+        ]
         files = [
             path
             for path in sorted(self.path.rglob("*"))
             if path.is_symlink() or not path.is_dir()
         ]
         foreign = [
-            path.relative_to(self.path).as_posix()
-            for path in files
-            if not any(map(_ours_at(path.relative_to(self.path)), patterns))
+            path.as_posix()
+            for path in (file.relative_to(self.path) for file in files)
+            if not _fits(path, patterns)
         ]
         if foreign:
             raise ValueError(
@@ -421,32 +385,25 @@ class StudyFolder:
 
     def _clear(self):
         """Deletes all files of a run that no process works at."""
-        if not (self.path / RESULTS).exists():
+        results = self.path / RESULTS
+        if not results.exists():
             return
-        files = self._check_files()
+        files = self._own_files()
         with contextlib.ExitStack() as stack:
             # Those of a confirmation, too.
             for path in self.path.rglob(f"{CELLS}/*.lock"):
-                try:
-                    stack.enter_context(_files.locked(path))
-                except _files.InUse as error:
-                    raise ValueError(
-                        "A run is overwritten only while no process works "
-                        f'there. Received: output="{self.path}", in use by '
-                        f"{error.holder}. Wait until it has ended, or choose "
-                        "another folder"
-                    ) from error
+                stack.enter_context(_files.locked(path))
             # Killed on the way, the rest must not be taken for a run, and the
             # files that are left must still be known as ours.
             for path in self.path.rglob(f"{CELLS}/*/"):
                 shutil.rmtree(path)
-            self.content = self._new()
-            with contextlib.suppress(Damaged):
-                self.content = self._read() | {"cells": []}
-            self._write()
+            content = {}
+            with contextlib.suppress(*DAMAGE):
+                content = dict(json.loads(results.read_bytes()))
+            _files.write_json(results, {**content, "cells": []})
         folders = set()
         for path in files:
-            if path not in (self.path / RESULTS, self.path / _files.LOCK):
+            if path not in (results, self.path / _files.LOCK):
                 path.unlink(missing_ok=True)
                 folders |= set(path.relative_to(self.path).parents[:-1])
         # The innermost first. One may hold an empty folder of the user.
@@ -463,28 +420,13 @@ class StudyFolder:
             (self.path / CELLS).rmdir()
 
 
-def _ours_at(path):
-    """Returns a function that says whether a path fits a pattern."""
+def _fits(path, patterns):
+    """Returns whether a path fits one of some patterns from the root on."""
     # Unfinished or damaged, too; `*` ends at a folder.
     name = path.name.removeprefix(_files.UNFINISHED)
     name = name.removesuffix(_files.DAMAGED)
     place = pathlib.PurePosixPath("/", path.with_name(name))
-    return lambda pattern: place.match(f"/{pattern}")
-
-
-def history_rows(
-    outcomes: Sequence[Outcome], several: bool
-) -> list[dict[str, Any]]:
-    """Returns a row per network and epoch, with the seed if several."""
-    return [
-        {
-            **({"seed": outcome.seed} if several else {}),
-            "network": outcome.variant,
-            **row,
-        }
-        for outcome in outcomes
-        for row in outcome.history
-    ]
+    return any(place.match(pattern) for pattern in patterns)
 
 
 def default_output(command: str, data: str, model: str) -> pathlib.Path:

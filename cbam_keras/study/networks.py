@@ -39,19 +39,15 @@ def build_seeded(build, recipe):
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
     classes = len(images.class_names)
-    if getattr(model, "input_shape", None) is None:
-        raise ValueError(
-            "A network must be a functional or Sequential keras.Model with a "
-            f"known input shape. Received: {model!r} from the function for a "
-            "network"
-        )
-    fits = _checks.fits(model.input_shape[1:], images.image_shape)
+    shape = getattr(model, "input_shape", None) or ()
+    fits = _checks.fits(shape[1:], images.image_shape)
     if not fits or tuple(model.output_shape) != (None, classes):
         raise ValueError(
-            f'A network for the dataset "{images.name}" must take images '
-            f"of shape {images.image_shape} and give {classes} values. "
-            f'Received: model "{model.name}" with input_shape='
-            f"{model.input_shape}, output_shape={model.output_shape}"
+            f'A network for the dataset "{images.name}" must take images of '
+            f"shape {images.image_shape} and give {classes} values, as a "
+            "functional or Sequential keras.Model. Received: model "
+            f'"{model.name}" with input_shape={shape or None}, output_shape='
+            f"{getattr(model, 'output_shape', None)}"
         )
 
 

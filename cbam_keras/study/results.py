@@ -11,8 +11,8 @@ from typing import Any
 
 from cbam_keras import _terminal, plotting
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.content import DAMAGE, RESULTS, read_content
-from cbam_keras.study.folder import history_rows
+from cbam_keras.study.checkpoints import DAMAGE
+from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.statistics import Measured, verdict
 
 # What `json` holds of each training.
@@ -28,10 +28,10 @@ class Row(Measured):
     """One network over all seeds, compared with the baseline.
 
     Attributes:
-        values: Tuple of numbers, what the study compares, one per seed;
-            `test_accuracies` is the same.
-        mean: Number, their mean, or `None` if no training finished;
-            `test_accuracy` is the same.
+        values, test_accuracies: Tuple of numbers, what the study compares,
+            one per seed.
+        mean, test_accuracy: Number, their mean, or `None` if no training
+            finished.
         deviation: Number, their standard deviation (n - 1), or `None` for
             one seed.
         difference: Number, the mean over the seeds of its value minus that
@@ -44,7 +44,7 @@ class Row(Measured):
             difference from zero; `None` without an interval, if it excludes
             zero, and beyond 1,000.
         pairs: Integer, over how many seeds the difference is.
-        network: String, the name of the variant; `variant` is the same.
+        network, variant: String, the name of the variant.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
         validation_accuracy: Number in [0, 1], the mean over the seeds of the
@@ -90,8 +90,7 @@ class Results(_terminal.Tabular):
         output: Path of the output folder.
         outcomes: Tuple of `Outcome`, one per variant and seed that has been
             trained, in the order of training.
-        variants: Tuple of strings, all variants of the study.
-        seeds: Tuple of integers, all its seeds.
+        variants, seeds: Tuples of all variants (strings) and seeds.
         baseline: String, the variant that the others are compared with, or
             `None`.
         measure: String, the metric that is compared, as `"test_accuracy"`.
@@ -175,16 +174,47 @@ class Results(_terminal.Tabular):
     @property
     def rows(self) -> list[Row]:
         """A `Row` per variant, in the order of the study."""
+        nothing = Measured((), None)
         measured, validation = self.compared(), self.compared("val_accuracy")
-        return [
-            self._row(name, measured.get(name), validation.get(name))
-            for name in self.variants
-        ]
+        rows = []
+        for name in self.variants:
+            outcomes = [o for o in self.outcomes if o.variant == name]
+            finished = [o for o in outcomes if o.finished]
+            seconds: Any = [o.seconds_per_epoch for o in finished]
+            first = next(iter([*finished, *outcomes]), None)
+            rows.append(
+                Row(
+                    **vars(measured.get(name, nothing)),
+                    network=name,
+                    seeds=tuple(outcome.seed for outcome in finished),
+                    parameters=first and first.parameters,
+                    macs=first and first.macs,
+                    validation_accuracy=validation.get(name, nothing).mean,
+                    seconds_per_epoch=(
+                        statistics.median(seconds) if seconds else None
+                    ),
+                    failures=tuple(
+                        f"seed {o.seed}: {o.status} ({o.message})"
+                        for o in outcomes
+                        if not o.finished
+                    ),
+                )
+            )
+        return rows
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """A dictionary per network and epoch."""
-        return history_rows(self.outcomes, len(self.seeds) > 1)
+        several = len(self.seeds) > 1
+        return [
+            {
+                **({"seed": outcome.seed} if several else {}),
+                "network": outcome.variant,
+                **row,
+            }
+            for outcome in self.outcomes
+            for row in outcome.history
+        ]
 
     @property
     def test_images(self) -> int:
@@ -218,11 +248,11 @@ class Results(_terminal.Tabular):
             values = self.values(name, measure)
             shared = [seed for seed in values if seed in baseline]
             differences = [values[seed] - baseline[seed] for seed in shared]
+            if name == self.baseline:
+                differences = []
             if values:
                 compared[name] = Measured.of(
-                    list(values.values()),
-                    None if name == self.baseline else differences,
-                    images,
+                    list(values.values()), differences, images
                 )
         return compared
 
@@ -285,26 +315,6 @@ class Results(_terminal.Tabular):
         verdict = textwrap.fill(self.verdict, 100)
         return "\n\n".join(filter(None, [*tables, verdict]))
 
-    def _row(self, name, measured, validation):
-        outcomes = [o for o in self.outcomes if o.variant == name]
-        finished = [o for o in outcomes if o.finished]
-        first = (finished or outcomes or [None])[0]
-        seconds = [o.seconds_per_epoch for o in finished]
-        return Row(
-            **(vars(measured) if measured else {"values": (), "mean": None}),
-            network=name,
-            seeds=tuple(outcome.seed for outcome in finished),
-            parameters=first and first.parameters,
-            macs=first and first.macs,
-            validation_accuracy=validation and validation.mean,
-            seconds_per_epoch=statistics.median(seconds) if seconds else None,
-            failures=tuple(
-                f"seed {o.seed}: {o.status} ({o.message})"
-                for o in outcomes
-                if not o.finished
-            ),
-        )
-
     def _records(self):
         return [
             {
@@ -325,37 +335,28 @@ class Results(_terminal.Tabular):
         self, digits: int = 2, further: Mapping[str, str] | None = None
     ) -> list[dict[str, str]]:
         """Returns a row of text per network, by heading."""
-        measures = {
-            heading: found
-            for key, heading in (further or {}).items()
-            if (found := self.compared(key))
-        }
         baseline = f' to "{self.baseline}"' if self.baseline else ""
-        return [
-            {
+        table = []
+        for row in self.rows:
+            cells = {
                 "network": row.network,
                 "parameters": f"{row.parameters:,}" if row.parameters else "",
                 f"{self.measure_name} (%)": row.mean_cell(digits)
-                if row.values
-                else "; ".join(row.failures),
+                or "; ".join(row.failures),
                 f"difference{baseline}": row.difference_cell(digits),
-                **{
-                    heading: found[row.network].mean_cell(digits)
-                    if row.network in found
-                    else ""
-                    for heading, found in measures.items()
-                },
-                "s / epoch": f"{row.seconds_per_epoch:.1f}"
-                if row.seconds_per_epoch
-                else "",
             }
-            for row in self.rows
-        ]
+            for key, heading in (further or {}).items():
+                if found := self.compared(key):
+                    own = found.get(row.network)
+                    cells[heading] = own.mean_cell(digits) if own else ""
+            seconds = row.seconds_per_epoch
+            cells["s / epoch"] = f"{seconds:.1f}" if seconds else ""
+            table.append(cells)
+        return table
 
     def _tables(self):
-        rows = self.table()
+        rows, several = self.table(), len(self.seeds) > 1
         columns = {**dict.fromkeys(rows[0], "right"), "network": "left"}
-        title = f"Results in {self.output}"
-        if len(self.seeds) > 1:
-            title += f", {len(self.seeds)} seeds"
-        yield columns, [[list(row.values()) for row in rows]], title
+        seeds = f", {len(self.seeds)} seeds" if several else ""
+        cells = [list(row.values()) for row in rows]
+        yield columns, [cells], f"Results in {self.output}{seeds}"

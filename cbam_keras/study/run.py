@@ -4,23 +4,27 @@ import contextlib
 import functools
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _files
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
-from cbam_keras.study.cell import Outcome, best_file, memory_freed, train_cell
+from cbam_keras.study.cell import best_file, memory_freed, train_cell
+from cbam_keras.study.checkpoints import is_worker
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.folder import StudyFolder
 from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.workers import Worker, payload_of, take_turns
+from cbam_keras.study.workers import Worker, payload_of
 
 # The subfolder with a folder of logs for each network.
 LOGS = "tensorboard"
+# Between two attempts at what other processes work at.
+SECONDS_OF_WAITING = 0.5
 
 
 def run(
@@ -42,26 +46,25 @@ def run(
 
     The same call given again resumes from the last finished epoch, and ends
     as it would have without the interruption; with more seeds or variants it
-    trains what is missing. A call with other settings is refused, and the
-    error names what differs. A variant that cannot be built, diverges, runs
-    out of memory or is over the budget is recorded, and the others go on;
-    after an error or a lack of memory the same call tries it again.
+    trains what is missing. A call with other settings is refused. A variant
+    that cannot be built, diverges, runs out of memory or is over the budget
+    is recorded, and the others go on; after an error or a lack of memory the
+    same call tries it again.
 
-    Several processes may make the same call on one folder, on one machine or
-    on several that share it: each trains the next network that no other one
-    trains, and all return the results.
+    Several processes, also on several machines, may make the same call on one
+    folder: each trains the next network that no other one trains.
 
     Args:
         study: A `Study`.
         output: Path of a folder that is new, empty, or holds this run.
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
-        overwrite: Boolean, whether to start again: a run in the folder is
-            deleted, once all arguments and networks have been checked. A
-            folder that holds anything else is refused. Defaults to `False`.
+        overwrite: Boolean, whether to delete a run in the folder first, once
+            all arguments and networks have been checked. A folder that holds
+            anything else is refused. Defaults to `False`.
         workers: Positive integer, how many processes to start on this
             machine, each on a GPU of its own, or with its share of the
-            cores. What a study holds must be picklable then, by cloudpickle.
+            cores. cloudpickle must be able to pickle the study then.
             Defaults to `1`: this process trains.
         distribute: See `training.train`. Defaults to `False`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
@@ -85,9 +88,8 @@ def run(
     workers = _checks.positive_integer("workers", workers)
     if distribute and workers > 1:
         raise ValueError(
-            "`workers` train a network each, `distribute` one network on "
-            f"several devices. Received: workers={workers}, "
-            f"distribute={distribute!r}"
+            "`workers` train a network each, `distribute` one on several "
+            f"devices. Received: workers={workers}, distribute={distribute!r}"
         )
     check_tensorboard(tensorboard)
     if len(study.seeds) > 1:
@@ -112,17 +114,16 @@ def run(
                 # All of them train each network.
                 for variant, seed in trainings.missing():
                     stack.enter_context(folder.claim(variant.name, seed))
+            if trainings.missing():
+                print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
         devices.wait()
         if not devices.writes:
             folder.join()
-        if devices.writes and trainings.missing():
-            print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
         try:
             if workers > 1 and trainings.missing():
                 _run_workers(trainings, workers)
             else:
                 trainings.train_missing()
-            trainings.check_end()
         finally:
             results = Results.of(
                 folder.path,
@@ -133,6 +134,7 @@ def run(
             if finish is not None and devices.writes and results.runs:
                 with folder.locked():
                     finish(results, folder)
+        trainings.check_end(results)
         return results
 
 
@@ -191,31 +193,31 @@ class _Trainings:
 
     def train_missing(self):
         """Trains cell by cell, and waits for those of other processes."""
+        # A worker that waits takes over what another one leaves.
+        cells, silent = self.missing(), is_worker()
+        while cells:
+            busy = []
+            for cell in cells:
+                try:
+                    self._train_if_free(*cell)
+                except _files.InUse as error:
+                    busy.append(cell)
+                    reason = error
+            if len(busy) == len(cells):
+                if not silent:
+                    print(f"Waiting for other processes: {reason}", flush=True)
+                silent = True
+                time.sleep(SECONDS_OF_WAITING)
+            cells = busy
 
-        def train(cell):
-            variant, seed = cell
-            claimed = contextlib.nullcontext()
-            if self.devices.processes == 1:
-                claimed = self.folder.claim(variant.name, seed)
-            with claimed:
-                self.folder.refresh()
-                if self.folder.outcome(variant.name, seed) is None:
-                    self._train(variant, seed)
-
-        take_turns(self.missing(), train, self.folder.refresh)
-
-    def check_end(self):
+    def check_end(self, results):
         """Raises if no training finished, and warns of those that did not."""
-        outcomes = [
-            self.folder.outcome(variant.name, seed)
-            for variant, seed in self.study.cells
-        ]
         failures = [
             f'"{o.variant}" with seed {o.seed}: {o.status} ({o.message})'
-            for o in outcomes
+            for o in results.outcomes
             if not o.finished
         ]
-        if len(failures) < len(outcomes):
+        if results.runs:
             for failure in failures:
                 _checks.warn(f"A network is left out, {failure}")
             return
@@ -223,41 +225,34 @@ class _Trainings:
             self.folder.forget_if_untrained()
             raise self.errors[0]
         raise RuntimeError(
-            f"None of the {len(outcomes)} trainings finished, first "
+            f"None of the {len(failures)} trainings finished, first "
             f"{'; '.join(failures[:3])}. All are in "
             f'"{self.folder.path / RESULTS}". Fix the cause, and give the same '
             "call again"
         )
+
+    def _train_if_free(self, variant, seed):
+        """Trains a cell that no other process has trained, or `InUse`."""
+        claimed = contextlib.nullcontext()
+        if self.devices.processes == 1:
+            claimed = self.folder.claim(variant.name, seed)
+        with claimed:
+            self.folder.refresh()
+            if self.folder.outcome(variant.name, seed) is None:
+                self._train(variant, seed)
 
     def _train(self, variant, seed):
         data, folder = self.load(seed), self.folder
         folder.add_data(seed, data)
         cell = folder.cell(variant.name, seed)
         logs = self.tensorboard and self.devices.writes
-
-        def announce(parameters, epochs):
-            number = self.study.cells.index((variant, seed)) + 1
-            several = len(self.study.seeds) > 1
-            done = f"after epoch {epochs}" if epochs else "from the start"
-            print(
-                f"{variant.name}{f', seed {seed}' if several else ''} "
-                f"({number} of {len(self.study.cells)}), {parameters:,} "
-                f"parameters, {done}",
-                flush=True,
-            )
-
-        def after_epoch(state):
-            if self.devices.writes:
-                so_far = Outcome(variant.name, seed, "", history=state.history)
-                with folder.locked():
-                    folder.refresh()
-                    folder.write_history([so_far])
-
+        cells = self.study.cells
+        several = f", seed {seed}" if len(self.study.seeds) > 1 else ""
+        number = cells.index((variant, seed)) + 1
         with memory_freed(self.devices):
             outcome = train_cell(
                 *(self.study, variant, seed, self.devices.share(data), cell),
-                announce=announce,
-                after_epoch=after_epoch,
+                title=f"{variant.name}{several} ({number} of {len(cells)})",
                 callbacks=[logs_of(folder.path, cell.name)] if logs else [],
                 on_error=self.errors.append,
                 devices=self.devices,

@@ -23,7 +23,8 @@ class Measured:
     """
 
     values: tuple[float, ...]
-    mean: float
+    # A number, unless there are no values.
+    mean: Any
     deviation: float | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
@@ -41,35 +42,33 @@ class Measured:
         """Returns the statistics of values, one per seed.
 
         `differences` are those to the baseline for the seeds that both have,
-        `None` for the baseline itself. If the values are fractions (or with
-        `unit=100` percentages) of so many test `images`, the deviation of the
-        differences counts as at least that of drawing the images: a fraction
-        d of n images has the standard deviation sqrt(d (1 - d) / n).
+        if any. If the values are fractions (or with `unit=100` percentages)
+        of so many test `images`, the deviation of the differences counts as
+        at least that of drawing the images: a fraction d of n images has the
+        standard deviation sqrt(d (1 - d) / n).
         """
-        found: dict[str, Any] = {
-            "values": tuple(values),
-            "mean": statistics.fmean(values),
-        }
+        found: dict[str, Any] = {}
         if len(values) > 1:
             found["deviation"] = statistics.stdev(values)
+        pairs = len(differences or ())
         if differences:
             difference = statistics.fmean(differences)
-            found |= {"difference": difference, "pairs": len(differences)}
-            if len(differences) > 1:
-                spread = statistics.stdev(differences)
-                if images:
-                    part = min(abs(difference / unit), 1)
-                    drawn = unit * math.sqrt(part * (1 - part) / images)
-                    spread = max(spread, drawn)
-                reach = _reach(spread, len(differences))
-                found["interval"] = (difference - reach, difference + reach)
-                found["seeds_to_tell"] = _seeds_to_tell(
-                    difference, spread, len(differences)
-                )
-        return cls(**found)
+            found |= {"difference": difference, "pairs": pairs}
+        if differences and pairs > 1:
+            spread = statistics.stdev(differences)
+            if images:
+                part = min(abs(difference / unit), 1)
+                drawn = unit * math.sqrt(part * (1 - part) / images)
+                spread = max(spread, drawn)
+            reach = _reach(spread, pairs)
+            found["interval"] = (difference - reach, difference + reach)
+            found["seeds_to_tell"] = _seeds_to_tell(difference, spread, pairs)
+        return cls(tuple(values), statistics.fmean(values), **found)
 
     def mean_cell(self, digits: int = 2) -> str:
         """Returns mean and deviation in percent, for a table."""
+        if self.mean is None:
+            return ""
         text = f"{100 * self.mean:.{digits}f}"
         if self.deviation is None:
             return text
@@ -126,9 +125,8 @@ def verdict(
         ]
         return "; ".join(clauses) + "."
     changes = " and ".join(
-        f"{name} by {100 * measured.difference:+.{digits}f}"
-        for name, measured in networks.items()
-        if measured.difference is not None
+        f"{name} by {100 * (measured.difference or 0):+.{digits}f}"
+        for name, measured in others.items()
     )
     return (
         f"Compared with {baseline}, the {measure} changes with {changes} "
@@ -163,17 +161,14 @@ def judge(
             f"no difference seen between {network} and {baseline} in "
             f"{measure} over {seeds} seeds"
         )
-    interval = (
-        f"95 % interval {low:+.{digits}f} to {high:+.{digits}f} over "
-        f"{seeds} seeds"
-    )
+    ends = f"{low:+.{digits}f} to {high:+.{digits}f}"
+    interval = f"95 % interval {ends} over {seeds} seeds"
     if low <= 0 <= high:
-        many = "more than 1,000 seeds"
-        if measured.seeds_to_tell is not None:
-            many = f"about {measured.seeds_to_tell} seeds"
+        more = measured.seeds_to_tell
+        many = f"about {more}" if more else f"more than {MAX_SEEDS:,}"
         return (
             f"{differs}, which may be chance ({interval}; to show a "
-            f"difference of this size takes {many})"
+            f"difference of this size takes {many} seeds)"
         )
     if seeds < MIN_SEEDS:
         return f"{differs} ({interval}, which are too few to judge by)"

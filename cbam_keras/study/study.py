@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -57,8 +57,7 @@ class Classification:
     """Classification of images, measured by accuracy on the test images.
 
     Args:
-        data: What `cbam_keras.data.load` takes: the name of a dataset, the
-            path of a folder, or arrays; or what it returned, the same for
+        data: What `cbam_keras.data.load` takes, or returned: the same for
             every seed.
         options: Further arguments of `data.load`, as `download=True`, except
             those that a recipe decides.
@@ -80,20 +79,21 @@ class Classification:
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "options", options)
         _check_options(options)
-        if self.is_loaded:
-            if options:
-                raise ValueError(
-                    "`data_options` must be left out for images that are "
-                    f'loaded already. Received: images of "{data.name}", '
-                    f"data_options={options!r}"
-                )
-            if data.batch_size is None or data.boxes:
-                raise ValueError(
-                    "`data` must come in batches of images and labels only. "
-                    "Received: images loaded with batch_size="
-                    f"{data.batch_size}, boxes={data.boxes}"
-                )
-        elif not isinstance(data, str | os.PathLike | tuple | list | Mapping):
+        if self.is_loaded and options:
+            raise ValueError(
+                "`data_options` must be left out for images that are loaded "
+                f'already. Received: images of "{data.name}", data_options='
+                f"{options!r}"
+            )
+        if self.is_loaded and (data.batch_size is None or data.boxes):
+            raise ValueError(
+                "`data` must come in batches of images and labels only. "
+                f"Received: images loaded with batch_size={data.batch_size}, "
+                f"boxes={data.boxes}"
+            )
+        if not self.is_loaded and not isinstance(
+            data, str | os.PathLike | tuple | list | Mapping
+        ):
             raise TypeError(
                 "`data` must be the name of a dataset, the path of a folder, "
                 "arrays (images, labels) or what cbam_keras.data.load "
@@ -108,9 +108,8 @@ class Classification:
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is loaded."""
-        if self.is_loaded:
-            return self.data.name
-        return data.dataset_name(self.data)
+        known = self.is_loaded
+        return self.data.name if known else data.dataset_name(self.data)
 
     def load(self, recipe: Recipe) -> data.ImageData:
         if self.is_loaded:
@@ -132,19 +131,15 @@ class Classification:
 
 
 def _check_options(options):
-    known = [
-        name
-        for name in list(inspect.signature(data.load).parameters)[1:]
-        # `fit` would take boxes for sample weights.
-        if name not in (*BY_RECIPE, "boxes")
-    ]
     for name in options:
         if name in BY_RECIPE:
             raise ValueError(
                 f"`{name}` is an argument of the recipe. Received: "
                 f"data_options={options!r}"
             )
-        _checks.one_of("data_options", name, known)
+        # `fit` would take boxes for sample weights.
+        known = {*inspect.signature(data.load).parameters} - {"data", "boxes"}
+        _checks.one_of("data_options", name, sorted(known - {*BY_RECIPE}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,15 +148,14 @@ class Variant:
 
     Args:
         name: String, under which results and files are known.
-        build: Function that takes the data and returns a new network, not
-            compiled. It is called with the seed and the precision of the
-            recipe in effect. The data are what `Task.load` returns; those of
-            `Classification` have `image_shape` and `class_names`.
-        options: Mapping of plain values that tell this variant from others.
-            They are stored, and a resumed run must agree in them. Defaults
-            to none.
-        learning_rate: Positive number, in place of that of the recipe.
-            Defaults to `None`, which means that of the recipe.
+        build: Function that takes the data (what `Task.load` returns; that
+            of `Classification` has `image_shape` and `class_names`) and
+            returns a new network, not compiled. It is called with the seed
+            and the precision of the recipe in effect.
+        options: Mapping of plain values, stored, that a resumed run must
+            agree in. Defaults to none.
+        learning_rate: Positive number. Defaults to `None`, which means that
+            of the recipe.
 
     Raises:
         ValueError: If the name is not a valid file name.
@@ -201,8 +195,7 @@ class Study:
     """Named variants x seeds of one task, trained under equal conditions.
 
     Args:
-        task: A `Classification`, or any `Task`: loads the data, compiles and
-            measures networks.
+        task: A `Classification`, or any `Task`.
         variants: Sequence of `Variant`.
         seeds: Sequence of different integers. A seed decides the initial
             weights, which images are for validation, and their order; the
@@ -214,8 +207,8 @@ class Study:
         budget: A `Budget`. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must
             agree in. Defaults to none.
-        kind: String, what is written into the folder of the run, which
-            another kind of run does not resume. Defaults to `"study"`.
+        kind: String; a run is not resumed as one of another kind. Defaults
+            to `"study"`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, or if
@@ -249,7 +242,7 @@ class Study:
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
         object.__setattr__(self, "variants", variants)
-        object.__setattr__(self, "seeds", check_seeds(list(self.seeds)))
+        object.__setattr__(self, "seeds", check_seeds(self.seeds))
         object.__setattr__(self, "recipe", find_recipe(self.recipe))
 
     @property
@@ -259,14 +252,14 @@ class Study:
 
     def recipe_for(self, variant: Variant | None, seed: int) -> Recipe:
         """Returns the recipe of a variant with a seed."""
-        rate = variant.learning_rate if variant is not None else None
+        rate = variant and variant.learning_rate
         changed: dict[str, Any] = {"learning_rate": rate} if rate else {}
         return dataclasses.replace(self.recipe, seed=seed, **changed)
 
 
 def check_seeds(seeds: Any) -> tuple[int, ...]:
     """Returns the seeds of a number of seeds, or of a sequence."""
-    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+    if not isinstance(seeds, Iterable) or isinstance(seeds, str):
         return tuple(range(_checks.positive_integer("seeds", seeds)))
     different = tuple(_checks.seed("seeds", seed) for seed in seeds)
     if not different or len(set(different)) != len(different):

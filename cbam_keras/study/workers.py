@@ -2,21 +2,18 @@
 
 import contextlib
 import os
+import pickle
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from cbam_keras import _checks, _files
-from cbam_keras.study.checkpoints import WORKER, is_worker
+from cbam_keras import _checks
+from cbam_keras.study.checkpoints import WORKER
 
-# Between two attempts at what other processes work at.
-SECONDS_OF_WAITING = 0.5
 # What a process gets to end by itself.
 SECONDS_TO_END = 5.0
 # The last lines that are shown of a worker that failed.
@@ -24,40 +21,10 @@ MAX_LINES = 5
 COMMAND = "from cbam_keras.study.workers import work; work()"
 
 
-def take_turns(
-    items: Sequence[Any],
-    work: Callable[[Any], None],
-    refresh: Callable[[], None],
-) -> None:
-    """Calls `work` with each item, until none is in use by other processes.
-
-    `work` raises `InUse` if another process works at an item, and is called
-    again later; `refresh` reads what others have written meanwhile.
-    """
-    printed = False
-    while items:
-        busy = []
-        for item in items:
-            try:
-                work(item)
-            except _files.InUse as error:
-                busy.append(item)
-                reason = error
-        if len(busy) == len(items):
-            # A worker that waits takes over what another one leaves.
-            if not printed and not is_worker():
-                print(f"Waiting for other processes: {reason}", flush=True)
-                printed = True
-            time.sleep(SECONDS_OF_WAITING)
-            refresh()
-        items = busy
-
-
 def work() -> None:
     """Calls the function that a worker reads from its input."""
     stream = sys.stdin.buffer
-    (size,) = struct.unpack("!Q", stream.read(8))
-    content = stream.read(size)
+    paths, pickled = pickle.load(stream)
 
     def end_with_parent():
         # Returns when the other end is closed. Not by `stream`, whose lock
@@ -66,10 +33,8 @@ def work() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    cloudpickle = _checks.require("cloudpickle", extra="plot")
-    paths, pickled = cloudpickle.loads(content)
     sys.path[:0] = [path for path in paths if path not in sys.path]
-    cloudpickle.loads(pickled)()
+    pickle.loads(pickled)()
 
 
 class Worker:
@@ -103,7 +68,7 @@ class Worker:
         self.reader.start()
         stdin: Any = self.process.stdin
         with contextlib.suppress(BrokenPipeError):
-            stdin.write(struct.pack("!Q", len(payload)) + payload)
+            stdin.write(payload)
             stdin.flush()
 
     def _print(self):
@@ -149,7 +114,7 @@ def payload_of(function: Callable[[], None]) -> bytes:
             f"open files or models. Received: {type(error).__name__}: {error}"
         ) from error
     # The path first, by which the user's modules are imported.
-    return cloudpickle.dumps((list(sys.path), pickled))
+    return pickle.dumps((list(sys.path), pickled))
 
 
 def part_of_machine(
