@@ -18,9 +18,8 @@ class MomentumSGD(keras.optimizers.Optimizer):
         w = w - learning_rate * m
 
     `keras.optimizers.SGD(weight_decay=)` subtracts the decay from the
-    variable directly, without momentum, so the same value decays less by a
-    factor of about `1 - momentum`. It also keeps the learning rate in the
-    buffer, which makes a difference when the learning rate changes.
+    variable without momentum, so the same value decays less by a factor of
+    about `1 - momentum`, and keeps the learning rate in the buffer.
 
     Args:
         learning_rate: Number or schedule. Defaults to `0.1`.

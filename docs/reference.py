@@ -147,7 +147,8 @@ def _section(match):
     if title in EXPLAINED:
         # For MkDocs, an item after one of several paragraphs needs a gap.
         gap = "\n" * ("\n\n" in body)
-        body = re.sub(r"^\*{0,2}(\w+):", rf"{gap}- `\1`:", body, flags=re.M)
+        names = r"^\*{0,2}(\w+(?:, \w+)*):"
+        body = re.sub(names, rf"{gap}- `\1`:", body, flags=re.M)
     return f"**{title}**\n\n{body.strip()}\n\n"
 
 

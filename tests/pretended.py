@@ -74,6 +74,8 @@ def numbers(model, *key):
         float(np.sum(np.abs(weight), dtype="float64"))
         for weight in model.get_weights()
     )
+    if not np.isfinite(total):
+        return np.nan, 0.1
     step = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     # Rounded, as other backends and threads add in another order.
     text = repr((f"{total:.4g}", step, *key))

@@ -38,19 +38,12 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        results = compare(layer_options={"kernel_size": 3})
+        results = compare()
     return dataclasses.replace(results, output=folder / results.output)
 
 
 def written(folder):
     return json.loads((folder / "results.json").read_text())
-
-
-def config_of(folder, name):
-    """Returns what the attention layer of a saved network is made of."""
-    model = keras.saving.load_model(folder / f"{name}.keras")
-    layer = model.get_layer("stage1_block1_attention")
-    return {"kind": type(layer).__name__, **layer.get_config()}
 
 
 # What is trained.
@@ -68,33 +61,36 @@ def test_compare_trains_none_se_and_cbam_below_runs(compared):
     assert model.get_layer("rescale").scale == pytest.approx(1 / 255)
 
 
-def test_layers_start_as_the_identity_and_get_the_options_they_take(compared):
-    se, cbam = (config_of(compared.output, name) for name in NAMES[1:])
-    # The ratio is that of the network "tiny", which has few channels.
-    both = {"identity_init": True, "reduction_ratio": 4}
-    given = {
-        "spatial_batch_norm": True,
-        "spatial_batch_norm_momentum": 0.9,
-        "kernel_size": 3,
-    }
-    assert se.items() >= {**both, "kind": "SqueezeExcite"}.items()
-    assert cbam.items() >= {**both, **given, "kind": "CBAM"}.items()
-    variants = written(compared.output)["settings"]["variants"]
-    assert variants == {"none": {}, "se": both, "cbam": {**both, **given}}
+START = {
+    "identity_init": True,
+    "spatial_batch_norm": True,
+    "spatial_batch_norm_momentum": 0.9,
+}
+CHOSEN = {"identity_init": False, "reduction_ratio": 8}
 
 
-def test_layers_have_defaults_by_network(tmp_path, monkeypatch):
-    tiny = comparison.NETWORKS["tiny"]
-    monkeypatch.setitem(comparison.NETWORKS, "small", tiny)
-    compare(["channel", "spatial"], model="small", output=tmp_path / "a")
-    channel = {"identity_init": True, "reduction_ratio": 16}
-    spatial = {"identity_init": True, "batch_norm": True}
-    assert config_of(tmp_path / "a", "channel").items() >= channel.items()
-    assert config_of(tmp_path / "a", "spatial").items() >= spatial.items()
-    chosen = {"identity_init": False, "reduction_ratio": 8}
-    compare(["cbam"], layer_options=chosen, output=tmp_path / "b")
-    chosen["spatial_batch_norm"] = False
-    assert config_of(tmp_path / "b", "cbam").items() >= chosen.items()
+@pytest.mark.parametrize(
+    ("kind", "model", "given", "expected"),
+    [
+        # The ratio is that of the network "tiny", which has few channels.
+        ("se", "tiny", {}, {"identity_init": True, "reduction_ratio": 4}),
+        ("cbam", "tiny", {}, {**START, "reduction_ratio": 4}),
+        ("cbam", "small", {"kernel_size": 3}, {**START, "kernel_size": 3}),
+        ("cbam", "small", CHOSEN, CHOSEN),
+        ("channel", "small", {}, {"identity_init": True}),
+        (
+            *("spatial", "small", {}),
+            {name.removeprefix("spatial_"): START[name] for name in START},
+        ),
+    ],
+)
+def test_layers_start_as_the_identity_and_get_the_options_they_take(
+    kind, model, given, expected
+):
+    ((name, layer, options),) = comparison.attention_layers(kind, model, given)
+    assert (name, options) == (kind, expected)
+    config = layer(name="gate").get_config()
+    assert config.items() >= expected.items()
 
 
 @pytest.mark.parametrize(
@@ -127,8 +123,9 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     options = {"layer_options": {"negative_slope": 0.5}}
     results = compare(kinds, **options, output=tmp_path)
     assert [row.network for row in results.rows] == ["none", "LeakyReLU"]
-    config = config_of(tmp_path, "LeakyReLU")
-    assert (config["kind"], config["negative_slope"]) == ("LeakyReLU", 0.5)
+    model = keras.saving.load_model(tmp_path / "LeakyReLU.keras")
+    layer = model.get_layer("stage1_block1_attention")
+    assert layer.negative_slope == 0.5
     variants = written(tmp_path)["settings"]["variants"]
     assert variants["LeakyReLU"] == {"negative_slope": 0.5}
     with pytest.raises(TypeError, match="names, layer classes, or callables"):

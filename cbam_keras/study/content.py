@@ -9,15 +9,16 @@ import math
 import pathlib
 from typing import Any
 
-from cbam_keras import _checks
 from cbam_keras.study.cell import FINISHED, Outcome
 from cbam_keras.study.study import check_name
 
 # Settings, outcomes and verdict of a run; earlier versions had other formats.
 RESULTS, FORMAT = "results.json", 2
-# The types of what may be missing in a cell.
+# The types of what a cell holds.
 NUMBER = (int, float)
 CELL: dict[str, Any] = {
+    "variant": str,
+    "seed": int,
     "status": str,
     "message": str,
     "parameters": int,
@@ -66,7 +67,6 @@ def read_content(folder: pathlib.Path) -> dict[str, Any]:
     for cell in content["cells"]:
         # They name files that are read, moved and deleted.
         check_name(cell["variant"])
-        _checks.seed("cells.seed", cell["seed"])
         if (
             cell["variant"] not in settings["variants"]
             or cell["seed"] not in content["seeds"]
@@ -145,6 +145,8 @@ def _classifiers(folder, old):
             place = PLACES[old["kind"]].format(seed=seed, name=name)
             path = folder / place / RESULTS
             part = _read(path) if path.exists() else {"runs": ()}
+            history = part.get("history", ())
+            history = [row for row in history if row["network"] == name]
             for run in part["runs"]:
                 if run["network"] == name:
                     # Accuracies were stored as float32.
@@ -153,7 +155,8 @@ def _classifiers(folder, old):
                         "val_accuracy": run["best_validation_accuracy"],
                         "test_accuracy": hits / images,
                     }
-                    cells.append(_cell(run, seed, metrics, place))
+                    cell = _cell(run, seed, metrics, place)
+                    cells.append({**cell, "history": history})
     kind = "study" if old["kind"] == "ablation" else "train"
     return _content(old, kind, data, names, cells)
 

@@ -181,7 +181,7 @@ class Results(_terminal.Tabular):
             outcomes = [o for o in self.outcomes if o.variant == name]
             finished = [o for o in outcomes if o.finished]
             seconds: Any = [o.seconds_per_epoch for o in finished]
-            first = next(iter([*finished, *outcomes]), None)
+            first: Any = next(iter([*finished, *outcomes]), None)
             rows.append(
                 Row(
                     **vars(measured.get(name, nothing)),

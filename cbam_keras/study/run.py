@@ -141,11 +141,8 @@ def run(
 def _run_workers(trainings, workers):
     """Trains what is missing by several processes, and waits for them."""
     study, folder = trainings.study, trainings.folder
-    payload = payload_of(
-        functools.partial(
-            *(_work, study, folder.path.absolute(), trainings.tensorboard)
-        )
-    )
+    output, tensorboard = folder.path.absolute(), trainings.tensorboard
+    payload = payload_of(functools.partial(_work, study, output, tensorboard))
     with contextlib.ExitStack() as stack:
         processes = []
         for index in range(workers):

@@ -94,11 +94,8 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(SECONDS_TO_END)
         self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError), self.process:
+            self.reader.join()
         self.errors.close()
 
 
