@@ -176,7 +176,7 @@ def _acquired(path, end):
         with contextlib.ExitStack() as stack:
             # The process before deletes it, perhaps after it was opened.
             stack.enter_context(contextlib.suppress(FileNotFoundError))
-            file = stack.enter_context(open(path, "a+"))
+            file = stack.enter_context(open(path, "a+", opener=_open_no_link))
             try:
                 _acquire(file, path)
             except InUse:
@@ -187,6 +187,10 @@ def _acquired(path, end):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 stack.pop_all()
                 return file
+
+
+def _open_no_link(path, flags):
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _acquire(file, path):
