@@ -106,8 +106,8 @@ class SearchResults(_terminal.Tabular):
             empty if no hyperparameter is named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
             of `best`, if the search was over a `CBAMHyperModel`.
-        code: String, a line of code that makes this layer, or `None` without
-            attention; empty if the search was over something else.
+        code: String, a line of code that makes this layer; empty without
+            attention, or if the search was over something else.
     """
 
     trials: tuple[Trial, ...]
@@ -418,7 +418,7 @@ def _best(confirmed):
 
 def _code(layer):
     if layer is None:
-        return "None  # no attention"
+        return ""
     options = (f"{name}={value!r}" for name, value in layer.keywords.items())
     module, name = layer.func.__module__, layer.func.__name__
     if module.startswith("cbam_keras."):
