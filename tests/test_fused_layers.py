@@ -21,7 +21,6 @@ from layer_checks import (
     randomize,
     single_operations,
     to_numpy,
-    weights_of,
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
@@ -86,39 +85,6 @@ def test_frozen_layers_equal_single_operations(frozen):
     assert_equals_reference(layer, *arrays(), tolerance=1e-5)
 
 
-def state_after(layer, x, training):
-    before = weights_of(layer)
-    layer(x, training=training)
-    after = weights_of(layer)
-    layer.set_weights(before)
-    return after
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_training_moves_the_statistics_as_single_operations_do(order):
-    layer = built(cbam(spatial_batch_norm=True, order=order), SHAPE)
-    x, before = random_input(SHAPE), weights_of(layer)
-    found = state_after(layer, x, True)
-    with single_operations():
-        expected = state_after(layer, x, True)
-    assert_all_close(found, expected, 1e-6)
-    changed = [
-        variable.path.split("/")[-1]
-        for variable, a, b in zip(layer.variables, found, before, strict=True)
-        if not np.array_equal(a, b)
-    ]
-    assert changed == ["moving_mean", "moving_variance"]
-
-
-@pytest.mark.parametrize("training", [False, None])
-def test_inference_moves_no_weight(training):
-    layer = built(cbam(spatial_batch_norm=True), SHAPE)
-    before = weights_of(layer)
-    after = state_after(layer, random_input(SHAPE), training)
-    for a, b in zip(after, before, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def fitted(jit_compile, run_eagerly=False, **options):
     keras.utils.set_random_seed(1)
     model = model_of(cbam(**options), SHAPE[1:])
@@ -178,13 +144,27 @@ class HalvedMaps(CBAM):
         return 0.5 * channel_map, spatial_map
 
 
-class HalvedGate(CBAM):
+class Shifted(ChannelAttention):
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=training) + 1.0
+
+
+class Replaced(CBAM):
+    """Has a gate of another class."""
+
+    def __init__(self, gate, **kwargs):
+        super().__init__(4, 3, **kwargs)
+        self.gate = gate
+
     def build(self, input_shape):
         super().build(input_shape)
-        self.channel_attention = Halved(
-            4, dtype=self.dtype_policy, name="channel_attention"
-        )
+        self.channel_attention = self.gate(4, name="channel_attention")
         self.channel_attention.build(input_shape)
+
+
+class Doubled(CBAM):
+    def call(self, inputs, training=None):
+        return 2.0 * super().call(inputs, training=training)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +176,14 @@ class HalvedGate(CBAM):
         (functools.partial(CBAM, 4, 3, activation=twice), 1),
         (functools.partial(SpatialAttention, 3, gate_activation=twice), 0),
         (functools.partial(Halved, 4), 0),
-        (functools.partial(HalvedGate, 4, 3), 1),
+        (functools.partial(HalvedMaps, 4, 3, order="parallel"), 0),
+        (functools.partial(Replaced, Halved), 1),
+        (functools.partial(Replaced, Shifted), 1),
+        (functools.partial(Shifted, 4), 0),
+        (functools.partial(Doubled, 4, 3), 1),
     ],
-    ids=["lp", "lse", "conv", "activation", "gate", "map", "replaced gate"],
+    ids="lp lse conv activation gate map maps map-of-gate call-of-gate "
+    "call-of-channel call-of-module".split(),
 )
 def test_what_the_fast_path_does_not_know_takes_single_operations(make, known):
     # If only one of two gates is supported, that one is fused by itself.
@@ -207,16 +192,21 @@ def test_what_the_fast_path_does_not_know_takes_single_operations(make, known):
     assert len(calls) == known
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_maps_of_a_subclass_are_applied(training):
-    layer = built(HalvedMaps(4, 3, order="parallel"), SHAPE)
-    usual = built(CBAM(4, 3, order="parallel"), SHAPE)
-    x = random_input(SHAPE)
-    np.testing.assert_allclose(
-        output(layer, x, training=training),
-        0.5 * output(usual, x, training=training),
-        atol=1e-6,
-    )
+@pytest.mark.parametrize(
+    "layer_class, training, dtype",
+    [
+        (CBAM, True, "float64"),
+        (ChannelAttention, None, "int32"),
+        (SpatialAttention, False, "uint8"),
+    ],
+)
+def test_call_takes_arrays_of_any_dtype(layer_class, training, dtype):
+    layer = built(layer_class(), SHAPE)
+    values = np.abs(10 * random_input(SHAPE)).astype(dtype)
+    found = layer.call(values, training=training)
+    expected = output(layer, values.astype("float32"), training=training)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    np.testing.assert_allclose(to_numpy(found), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("is_built", [True, False])
@@ -288,16 +278,3 @@ def test_convolutions_equal_the_formula(shape, kernel_size, dilation_rate):
     for outputs, gradients in results:
         np.testing.assert_allclose(to_numpy(outputs[0]), expected, atol=1e-12)
         assert_all_close(gradients, results[0][1], 1e-12)
-
-
-@pytest.mark.parametrize(
-    "shape, expected",
-    [
-        ((1, 9, 128, 2), True),
-        ((1, 9, 129, 2), False),
-        ((1, 9, 2), False),
-        ((1, None, 9, 2), False),
-    ],
-)
-def test_images_of_known_sizes_are_convolved_by_rows(shape, expected):
-    assert rows.can_convolve(keras.KerasTensor(shape), 128) is expected

@@ -17,10 +17,7 @@ from fused_checks import (
 )
 from layer_checks import (
     assert_all_close,
-    assert_equals_reference,
     built,
-    fused_calls,
-    model_of,
     random_input,
     single_operations,
 )
@@ -96,15 +93,6 @@ def test_torch_transforms_it(kind, uses_fused):
     assert_function_equals_reference(
         lambda: torch_results(layer, kind), uses_fused
     )
-
-
-def test_torch_sees_that_the_input_was_changed():
-    layer = cbam()
-    x = arguments(layer)[0].requires_grad_() + 0
-    y = layer(x, training=True).sum()
-    x.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.backward()
 
 
 def kept_by_torch(layer):
@@ -223,23 +211,6 @@ def test_a_compiled_layer_is_one_graph(options, dynamic):
         assert_all_close(found, expected, 1e-5)
 
 
-@pytest.mark.exhaustive
-# PyTorch warns of what it finds in Keras.
-@pytest.mark.filterwarnings("ignore")
-def test_fit_with_jit_compile_equals_fit_without():
-    import torch
-
-    torch.compiler.reset()
-    x = random_input((8, *SHAPE[1:]))
-    found = []
-    for jit_compile in (True, False):
-        model = model_of(cbam(), SHAPE[1:])
-        model.compile("sgd", loss="mse", jit_compile=jit_compile)
-        model.fit(x, x[::-1], batch_size=4, shuffle=False, verbose=0)
-        found.append(model.get_weights())
-    assert_all_close(*found, 1e-5)
-
-
 # Private names of PyTorch may vanish: results stay, only speed goes.
 
 
@@ -248,21 +219,8 @@ def test_private_names_exist_and_have_safe_fallbacks(monkeypatch):
 
 
 def test_results_stay_where_a_private_name_is_gone(monkeypatch):
-    import torch
-
-    layer, x = cbam(), torch.tensor(random_input(SHAPE))
-
-    def total(x):
-        return (layer(x, training=True) ** 2).sum()
-
-    expected = torch.func.grad(total)(x)
+    layer = cbam()
     remove_private_name(monkeypatch, "torch_transforms")
-    assert_equals_reference(
-        *(layer, random_input(SHAPE), random_input(SHAPE, seed=5)),
-        # Sums in another order.
-        tolerance=1e-5,
+    assert_function_equals_reference(
+        lambda: torch_results(layer, "func.grad"), uses_fused=False
     )
-    with fused_calls() as calls:
-        found = torch.func.grad(total)(x)
-    assert not calls
-    np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-6)

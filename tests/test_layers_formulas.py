@@ -177,13 +177,6 @@ def test_hidden_width_is_rounded_half_up_or_given(channels, options, hidden):
     assert layer.excite_kernel.shape == (hidden, channels)
 
 
-def test_kernel_shape_follows_rank_and_pools():
-    layer = SpatialAttention(5, pool_types=("avg", "max", "lse"))
-    layer.build((None, 3, 4, 5, 16))
-    assert layer.kernel.shape == (5, 5, 5, 3, 1)
-    assert layer.bias is layer.batch_norm is layer.pool_kernel is None
-
-
 def test_lp_gradient_is_finite_on_empty_channels():
     layer = built(ChannelAttention(pool_types="lp"))
     x = random_input()
@@ -194,15 +187,6 @@ def test_lp_gradient_is_finite_on_empty_channels():
     assert all(np.abs(gradient).max() > 0 for gradient in found)
 
 
-def test_lse_is_stable_for_large_values():
-    layer = built(ChannelAttention(pool_types="lse"))
-    x = np.full((1, 3, 3, 16), 1e4, "float32")
-    expected = channel_map(layer, x.astype("float64"))
-    np.testing.assert_allclose(
-        to_numpy(layer.attention_map(x)), expected, atol=1e-5
-    )
-
-
 def test_kernels_of_one_initializer_differ():
     layer = ChannelAttention(
         hidden_units=16, kernel_initializer=keras.initializers.HeNormal()
@@ -211,20 +195,6 @@ def test_kernels_of_one_initializer_differ():
     assert not np.allclose(
         to_numpy(layer.squeeze_kernel), to_numpy(layer.excite_kernel)
     )
-
-
-def test_regularizers_count_both_layers_of_the_mlp():
-    layer = ChannelAttention(
-        kernel_regularizer=keras.regularizers.L2(1.0),
-        bias_regularizer=keras.regularizers.L1(1.0),
-        bias_initializer="ones",
-        hidden_units=2,
-    )
-    layer.build((None, 7, 5, 16))
-    kernels = [layer.squeeze_kernel, layer.excite_kernel]
-    expected = sum((to_numpy(kernel) ** 2).sum() for kernel in kernels)
-    found = sum(float(to_numpy(loss)) for loss in layer.losses)
-    assert found == pytest.approx(expected + 2 + 16, rel=1e-5)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -50,18 +50,6 @@ def test_layer_names_are_stable(network):
     assert len([name for name in rest if "attention" in name]) == 27
 
 
-def test_attention_comes_between_norm_and_relu(network):
-    block = "stage4_block6"
-    for norm, attention, relu in (
-        ("stem_bn", "stem_attention", "stem_relu"),
-        (f"{block}_bn1", f"{block}_attention1", f"{block}_relu1"),
-        (f"{block}_bn2", f"{block}_attention2", f"{block}_out"),
-    ):
-        gate = network.get_layer(attention)
-        assert gate.input is network.get_layer(norm).output
-        assert network.get_layer(relu).input is gate.output
-
-
 def test_widths_are_rounded_down():
     with without_values():
         model = models.MobileNet(
@@ -75,15 +63,6 @@ def test_widths_are_rounded_down():
     # And are at least 1.
     assert found == [1, 1, 1, 2, 5, 10]
     assert model.output_shape == (None, 3, 2, 10)
-
-
-def test_channels_first_follows_the_global_setting():
-    keras.config.set_image_data_format("channels_first")
-    with without_values():
-        model = tiny(
-            input_shape=(3, 16, 16), include_top=False, attention="cbam"
-        )
-    assert model.output_shape == (None, 128, 1, 1)
 
 
 def test_depthwise_convolutions_pad_as_pytorch():

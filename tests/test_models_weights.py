@@ -1,14 +1,13 @@
 """Weights of networks from files, and files that do not fit."""
 
 import shutil
-import zipfile
 
 import keras
 import networks
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import random_input, randomize
+from layer_checks import randomize
 
 from cbam_keras import CBAM
 
@@ -17,19 +16,29 @@ def tiny(depths=(1, 1), **options):
     return networks.resnet(depths, **options)
 
 
-@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
-def test_weights_are_read_from_a_file(ending, tmp_path):
+def save(model, path):
+    saves = model.save if path.suffix == ".keras" else model.save_weights
+    saves(path)
+
+
+@pytest.mark.parametrize(
+    "ending, options, saved",
+    [
+        (".keras", {"attention": "cbam"}, {}),
+        (".weights.h5", {"attention": "cbam"}, {}),
+        # A head without weights makes no difference.
+        (".keras", {"include_top": False}, {"pooling": "max"}),
+    ],
+)
+def test_weights_are_read_from_a_file(ending, options, saved, tmp_path):
     path = tmp_path / f"network{ending}"
-    model = randomize(tiny(attention="cbam"))
+    model = randomize(tiny(**options, **saved))
     # A file may hold the variables of an optimizer too.
     model.compile("adam", loss="mse")
-    save = model.save if ending == ".keras" else model.save_weights
-    save(path)
-    loaded = tiny(attention="cbam", weights=path)
-    x = random_input((2, 8, 8, 3))
-    np.testing.assert_array_equal(
-        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
-    )
+    save(model, path)
+    loaded = tiny(**options, weights=path).get_weights()
+    for found, expected in zip(loaded, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("ending", [".pth.tar", ".safetensors"])
@@ -51,18 +60,6 @@ def other_class(path):
     return path
 
 
-def damaged_member(path):
-    """Rewrites the archive with half of the weights inside."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    weights = members["model.weights.h5"]
-    members["model.weights.h5"] = weights[: len(weights) // 2]
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
 def damaged_h5(path):
     # Of this, h5py says "bad local heap signature" and not which file.
     path = path.with_name("network.weights.h5")
@@ -76,15 +73,14 @@ def damaged_h5(path):
     [
         (cut, "damaged, cut short.*not a zip"),
         (other_class, "which holds a Sequential"),
-        (damaged_member, "damaged, cut short"),
         (damaged_h5, 'network.weights.h5", which is damaged.*it again'),
         (
             lambda path: shutil.copy(path, path.with_suffix(".pkl")),
-            "ends in .keras, .weights.h5, .* or .safetensors",
+            "ends in one of .keras, .weights.h5, .*, .safetensors",
         ),
         (lambda path: path.with_name("nothing.pth"), "a file that exists"),
     ],
-    ids=["cut", "class", "member", "h5", "ending", "absent"],
+    ids=["cut", "class", "h5", "ending", "absent"],
 )
 def test_bad_weight_files_are_refused(spoil, message, tmp_path):
     path = tmp_path / "network.keras"
@@ -119,18 +115,6 @@ def test_weights_of_another_network_are_refused(
     ending, saved, built, message, tmp_path
 ):
     path = tmp_path / f"saved{ending}"
-    model = tiny(**saved)
-    (model.save if ending == ".keras" else model.save_weights)(path)
+    save(tiny(**saved), path)
     with pytest.raises(ValueError, match=f"(?s:{message})"):
         tiny(**built, weights=path)
-
-
-def test_a_pooled_head_makes_no_difference(tmp_path):
-    path = tmp_path / "saved.keras"
-    model = tiny(include_top=False, pooling="max")
-    model.save(path)
-    loaded = tiny(include_top=False, weights=path)
-    for found, expected in zip(
-        loaded.get_weights(), model.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)

@@ -3,9 +3,20 @@
 import math
 
 import keras
-from keras import layers, ops
+from keras import constraints, initializers, layers, ops, regularizers
 
 from cbam_keras import _checks
+
+# Arguments that are objects of Keras, or their names, and where those are.
+OBJECTS = {
+    "gate_activation": keras.activations,
+    "kernel_initializer": initializers,
+    "bias_initializer": initializers,
+    "kernel_regularizer": regularizers,
+    "bias_regularizer": regularizers,
+    "kernel_constraint": constraints,
+    "bias_constraint": constraints,
+}
 
 
 class AttentionLayer(layers.Layer):
@@ -20,31 +31,13 @@ class AttentionLayer(layers.Layer):
       one tensor for each entry of `pool_types`.
     """
 
-    def __init__(
-        self,
-        *,
-        use_bias,
-        gate_activation,
-        identity_init,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        bias_regularizer,
-        kernel_constraint,
-        bias_constraint,
-        data_format,
-        **kwargs,
-    ):
+    def __init__(self, *, use_bias, identity_init, data_format, **kwargs):
+        objects = {name: kwargs.pop(name) for name in OBJECTS}
         super().__init__(**kwargs)
+        for name, value in objects.items():
+            setattr(self, name, OBJECTS[name].get(value))
         self.use_bias = _checks.boolean("use_bias", use_bias)
-        self.gate_activation = keras.activations.get(gate_activation)
         self.identity_init = _checks.boolean("identity_init", identity_init)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
         self._gate_scale = (
@@ -63,29 +56,12 @@ class AttentionLayer(layers.Layer):
         return {
             **super().get_config(),
             "use_bias": self.use_bias,
-            "gate_activation": keras.activations.serialize(
-                self.gate_activation
-            ),
             "identity_init": self.identity_init,
-            "kernel_initializer": keras.initializers.serialize(
-                self.kernel_initializer
-            ),
-            "bias_initializer": keras.initializers.serialize(
-                self.bias_initializer
-            ),
-            "kernel_regularizer": keras.regularizers.serialize(
-                self.kernel_regularizer
-            ),
-            "bias_regularizer": keras.regularizers.serialize(
-                self.bias_regularizer
-            ),
-            "kernel_constraint": keras.constraints.serialize(
-                self.kernel_constraint
-            ),
-            "bias_constraint": keras.constraints.serialize(
-                self.bias_constraint
-            ),
             "data_format": self.data_format,
+            **{
+                name: module.serialize(getattr(self, name))
+                for name, module in OBJECTS.items()
+            },
         }
 
     @property

@@ -7,6 +7,7 @@ import keras
 from cbam_keras import _checks
 from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import (
+    OBJECTS,
     AttentionLayer,
     is_known,
     without_none,
@@ -42,24 +43,19 @@ class CBAM(AttentionLayer):
             `("avg", "max")`.
         spatial_pool_types: `pool_types` of `SpatialAttention`. Defaults to
             `("avg", "max")`.
-        hidden_units: Positive integer or `None`. The width of the hidden
-            layer of the channel gate. `None` means that `reduction_ratio`
-            decides. Defaults to `None`.
-        use_bias: Boolean, whether the MLP of the channel gate has biases.
-            Defaults to `True`.
-        spatial_use_bias: Boolean, whether the convolution of the spatial gate
-            has a bias. Defaults to `False`.
-        spatial_batch_norm: Boolean, whether the spatial gate normalizes
-            before its sigmoid, as the authors' code does. Defaults to
+        hidden_units: See `ChannelAttention`. Defaults to `None`.
+        use_bias: See `ChannelAttention`. Defaults to `True`.
+        spatial_use_bias: `use_bias` of `SpatialAttention`. Defaults to
             `False`.
+        spatial_batch_norm: `batch_norm` of `SpatialAttention`, as in the
+            authors' code. Defaults to `False`.
         spatial_batch_norm_momentum: `batch_norm_momentum` of
             `SpatialAttention`. Defaults to `0.99`.
-        activation: Activation of the hidden layer of the channel gate.
-            Defaults to `"relu"`.
+        activation: See `ChannelAttention`. Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained. Use it for layers inserted into trained
-            networks. See the gates. Defaults to `False`.
+            networks. Defaults to `False`.
         kernel_initializer: Initializer of all kernels. Defaults to
             `"glorot_uniform"`.
         bias_initializer: Initializer of all biases. Defaults to `"zeros"`.
@@ -74,8 +70,7 @@ class CBAM(AttentionLayer):
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Whether the batch normalization of the
-            spatial gate, if there is one, uses the statistics of the batch.
+        training: Boolean or `None`, see `SpatialAttention`.
         mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
             padded sequences, or `None`. Outputs where it is `True` do not
             depend on what is where it is `False`; Keras passes on the mask of
@@ -87,8 +82,8 @@ class CBAM(AttentionLayer):
         `C` must be known.
 
     Output shape:
-        The input shape. Once the layer is built, its gates are
-        `layer.channel_attention` and `layer.spatial_attention`.
+        The input shape. A built layer's gates are `layer.channel_attention`
+        and `layer.spatial_attention`.
 
     Raises:
         ValueError: If an argument is out of range, if the input is not of
@@ -177,18 +172,10 @@ class CBAM(AttentionLayer):
 
     def build(self, input_shape):
         self._check_input_shape(input_shape)
-        shared = {
-            "gate_activation": self.gate_activation,
-            "identity_init": self.identity_init,
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
-            "kernel_regularizer": self.kernel_regularizer,
-            "bias_regularizer": self.bias_regularizer,
-            "kernel_constraint": self.kernel_constraint,
-            "bias_constraint": self.bias_constraint,
-            "data_format": self.data_format,
-            "dtype": self.dtype_policy,
-        }
+        shared = {name: getattr(self, name) for name in OBJECTS}
+        shared["identity_init"] = self.identity_init
+        shared["data_format"] = self.data_format
+        shared["dtype"] = self.dtype_policy
         self.channel_attention = ChannelAttention(
             self.reduction_ratio,
             pool_types=self.channel_pool_types,
@@ -229,9 +216,8 @@ class CBAM(AttentionLayer):
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
-            training: Boolean or `None`. Whether batch normalization uses the
-                statistics of the batch.
-            mask: Boolean tensor or `None`, as the layer takes it.
+            training: As the layer takes it. Defaults to `None`.
+            mask: As the layer takes it. Defaults to `None`.
 
         Returns:
             Tuple of two tensors: the channel map `(B, 1, 1, C)` and the

@@ -161,8 +161,8 @@ class ChannelAttention(AttentionLayer):
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
-            training: Boolean or `None`. Has no effect.
-            mask: Boolean tensor or `None`, as the layer takes it.
+            training: As the layer takes it. Defaults to `None`.
+            mask: As the layer takes it. Defaults to `None`.
 
         Returns:
             Tensor `(B, 1, 1, C)`, or `(B, C, 1, 1)` if

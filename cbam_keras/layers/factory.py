@@ -1,6 +1,5 @@
 """`make_attention`: a layer from a name, class, callable or template."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -57,28 +56,13 @@ def make_attention(
         return type(attention).from_config(
             config if name is None else {**config, "name": name}
         )
-    if not callable(attention):
+    # What takes other arguments says so itself.
+    layer = attention(name=name) if callable(attention) else attention
+    if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
             "`attention` must be None, a name, a layer class, a layer, or a "
             "callable that takes `name` and returns a layer. Received: "
-            f"attention={attention!r} of type {type(attention).__name__}"
-        )
-    return _from_callable(attention, name)
-
-
-def _from_callable(attention, name):
-    try:
-        inspect.signature(attention).bind(name=name)
-    except TypeError as error:
-        raise TypeError(
-            "An `attention` that is callable must take `name` alone and "
-            f"return a layer, but {error}. Received: attention={attention!r}"
-        ) from error
-    layer = attention(name=name)
-    if not isinstance(layer, keras.layers.Layer):
-        raise TypeError(
-            "An `attention` that is callable must return a keras layer. "
-            f"Received: {layer!r} from attention={attention!r}"
+            f"attention={attention!r}, which gives {layer!r}"
         )
     if name is not None and layer.name != name:
         raise ValueError(

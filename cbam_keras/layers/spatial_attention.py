@@ -192,9 +192,8 @@ class SpatialAttention(AttentionLayer):
 
         Args:
             inputs: Floating-point tensor as the layer takes it.
-            training: Boolean or `None`. Whether batch normalization uses the
-                statistics of the batch.
-            mask: Boolean tensor or `None`, as the layer takes it.
+            training: As the layer takes it. Defaults to `None`.
+            mask: As the layer takes it. Defaults to `None`.
 
         Returns:
             Tensor `(B, H, W, 1)`, or `(B, 1, H, W)` if

@@ -30,27 +30,9 @@ def assemble(
 ) -> keras.Model:
     """Builds a network from its body, adding the input, head and weights.
 
-    Args:
-        body: Function from the image, a symbolic tensor, to the last feature
-            map. It is called after the other arguments have been checked.
-        include_top: See `ResNet`.
-        weights: See `ResNet`.
-        input_tensor: See `ResNet`.
-        input_shape: See `ResNet`.
-        pooling: See `ResNet`.
-        classes: See `ResNet`.
-        classifier_activation: See `ResNet`.
-        stem: See `ResNet`.
-        downsample_in: See `ResNet`. Only checked here; the body uses it.
-        name: String, the name of the model.
-
-    Returns:
-        A functional `keras.Model`.
-
-    Raises:
-        ValueError: If an argument is out of range, or if a weight file does
-            not fit.
-        TypeError: If an argument has the wrong type.
+    `body` is a function from the image, a symbolic tensor, to the last feature
+    map. It is called after the other arguments, those of `ResNet`, have been
+    checked; `downsample_in` and `stem` are for the body.
     """
     _checks.one_of("stem", stem, STEMS)
     _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
@@ -59,9 +41,7 @@ def assemble(
     classes = _checks.positive_integer("classes", classes)
     image = _image(input_tensor, input_shape, include_top, stem)
     x = _head(body(image), include_top, pooling, classes, classifier_activation)
-    inputs = [image]
-    if input_tensor is not None:
-        inputs = keras.utils.get_source_inputs(input_tensor)
+    inputs = keras.utils.get_source_inputs(image)
     # A model of a list of one takes its input in a list.
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
     if weights is not None:
@@ -71,6 +51,8 @@ def assemble(
 
 def _image(input_tensor, input_shape, include_top, stem):
     """Returns the input of the body: a new one, or `input_tensor`."""
+    data_format = keras.config.image_data_format()
+    channels_first = data_format == "channels_first"
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise TypeError(
@@ -88,21 +70,20 @@ def _image(input_tensor, input_shape, include_top, stem):
         input_shape = received
     elif input_shape is None:
         size = STEMS[stem] if include_top else None
-        input_shape = (size, size, 3)
-        if keras.config.image_data_format() == "channels_first":
-            input_shape = (3, size, size)
+        input_shape = (3, size, size) if channels_first else (size, size, 3)
     if not isinstance(input_shape, Sequence):
         raise TypeError(
             "`input_shape` must be a tuple, e.g. (224, 224, 3). Received: "
             f"input_shape={input_shape!r}"
         )
     input_shape = tuple(input_shape)
-    axis = 0 if keras.config.image_data_format() == "channels_first" else -1
-    if len(input_shape) != 3 or input_shape[axis] is None:
+    if (
+        len(input_shape) != 3
+        or input_shape[0 if channels_first else -1] is None
+    ):
         raise ValueError(
             "`input_shape` must have two spatial axes and a known number of "
-            f'channels, with data_format="'
-            f'{keras.config.image_data_format()}". Received: '
+            f'channels, with data_format="{data_format}". Received: '
             f"input_shape={input_shape}"
         )
     return keras.Input(input_shape) if input_tensor is None else input_tensor
@@ -111,12 +92,9 @@ def _image(input_tensor, input_shape, include_top, stem):
 def _head(x, include_top, pooling, classes, classifier_activation):
     if not include_top and pooling is None:
         return x
-    pool = (
-        layers.GlobalMaxPooling2D
-        if pooling == "max" and not include_top
-        else layers.GlobalAveragePooling2D
-    )
-    x = pool(name="head_pool")(x)
+    if not include_top and pooling == "max":
+        return layers.GlobalMaxPooling2D(name="head_pool")(x)
+    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
     if not include_top:
         return x
     half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")

@@ -1,8 +1,9 @@
 """Building blocks of the networks, with the names of all layers.
 
 Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
-`(B, C, H, W)`, depending on `keras.config.image_data_format()`. Layer names
-are API: weight maps, Grad-CAM and insertion rely on them.
+`(B, C, H, W)`, depending on `keras.config.image_data_format()`; a stride `s`
+gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM and
+insertion rely on them. `attention` is what `layers.make_attention` takes.
 """
 
 from typing import Any
@@ -23,20 +24,7 @@ def channels_of(x: Any) -> int:
 def conv(
     x: Any, filters: int, kernel_size: int, *, name: str, stride=1, groups=1
 ) -> Any:
-    """Convolves without bias, with PyTorch's padding.
-
-    Args:
-        x: Symbolic tensor `(B, H, W, C)`.
-        filters: Positive integer, the number of output channels.
-        kernel_size: Odd positive integer.
-        name: String, the name of the convolution layer.
-        stride: Positive integer. Defaults to `1`.
-        groups: Positive integer that divides `C` and `filters`. Defaults to
-            `1`.
-
-    Returns:
-        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), filters)`.
-    """
+    """Convolves without bias, with PyTorch's padding of an odd kernel."""
     if stride > 1 and kernel_size == 1:
         x = subsample(x, stride, name=f"{name}_subsample")
         stride = 1
@@ -56,17 +44,7 @@ def conv(
 def depthwise_conv(
     x: Any, kernel_size: int, *, name: str, stride: int = 1
 ) -> Any:
-    """Convolves each channel separately, with PyTorch's padding.
-
-    Args:
-        x: Symbolic tensor `(B, H, W, C)`.
-        kernel_size: Odd positive integer.
-        name: String, the name of the convolution layer.
-        stride: Positive integer. Defaults to `1`.
-
-    Returns:
-        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), C)`.
-    """
+    """Convolves each channel separately, with PyTorch's padding."""
     x, padding = _pad(x, kernel_size, stride, name)
     return layers.DepthwiseConv2D(
         kernel_size,
@@ -120,18 +98,7 @@ def attend(x: Any, attention: Any, *, name: str) -> Any:
 
 
 def stem_block(x: Any, width: int, kind: str) -> Any:
-    """Applies the first layers of a residual network.
-
-    Args:
-        x: Symbolic tensor `(B, H, W, C)`, the image.
-        width: Positive integer, the number of output channels.
-        kind: `"imagenet"` (7x7 convolution with stride 2, then 3x3 max
-            pooling with stride 2), `"small"` (3x3 convolution) or
-            `"strided"` (3x3 convolution with stride 2).
-
-    Returns:
-        Symbolic tensor `(B, H / s, W / s, width)`, where `s` is 4, 1 or 2.
-    """
+    """Applies the first layers of a residual network, see `ResNet`."""
     large = kind == "imagenet"
     stride = 1 if kind == "small" else 2
     x = conv(x, width, 7 if large else 3, stride=stride, name="stem_conv")
@@ -148,20 +115,9 @@ def basic_block(
 ) -> Any:
     """Applies two 3x3 convolutions with a shortcut around them.
 
-    The attention layer is at the end of the branch, after the last
-    normalization and before the addition (Figure 3 of the paper).
-
-    Args:
-        x: Symbolic tensor `(B, H, W, C)`.
-        width: Positive integer, the number of output channels.
-        name: String, prefix of all layer names, e.g. `"stage1_block1"`.
-        stride: Positive integer, stride of the first convolution. Defaults
-            to `1`.
-        attention: See `cbam_keras.layers.make_attention`. Defaults to
-            `None`.
-
-    Returns:
-        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), width)`.
+    The first has the stride. The attention layer is at the end of the branch,
+    after the last normalization and before the addition (Figure 3 of the
+    paper). `name` is the prefix of all layer names, e.g. `"stage1_block1"`.
     """
     shortcut = _shortcut(x, width, stride, name)
     x = conv(x, width, 3, stride=stride, name=f"{name}_conv1")
@@ -185,26 +141,10 @@ def bottleneck_block(
 ) -> Any:
     """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
 
-    The attention layer is at the end of the branch, after the last
-    normalization and before the addition.
-
-    Args:
-        x: Symbolic tensor `(B, H, W, C)`.
-        width: Positive integer. The block gives `4 * width` channels.
-        name: String, prefix of all layer names, e.g. `"stage1_block1"`.
-        stride: Positive integer. Defaults to `1`.
-        groups: Positive integer, the groups of the 3x3 convolution. Defaults
-            to `1`.
-        base_width: Positive integer. The inner convolutions have
-            `groups * floor(width * base_width / 64)` channels. Defaults to
-            `64`.
-        downsample_in: `"3x3"` or `"1x1"`, the convolution that carries the
-            stride. Defaults to `"3x3"`.
-        attention: See `cbam_keras.layers.make_attention`. Defaults to
-            `None`.
-
-    Returns:
-        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), 4 * width)`.
+    The block gives `4 * width` channels. `groups` divides the 3x3 convolution,
+    `base_width` scales the inner channels, and `downsample_in` says which
+    convolution has the stride, see `ResNet`. Attention and names are those of
+    `basic_block`.
     """
     inner = width * base_width // 64 * groups
     first, second = (stride, 1) if downsample_in == "1x1" else (1, stride)
@@ -225,20 +165,8 @@ def depthwise_separable_block(
 ) -> Any:
     """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
 
-    Each of the two is followed by an attention layer, between its
-    normalization and its ReLU.
-
-    Args:
-        x: Symbolic tensor `(B, H, W, C)`.
-        width: Positive integer, the number of output channels.
-        name: String, prefix of all layer names, e.g. `"stage1_block1"`.
-        stride: Positive integer, stride of the depthwise convolution.
-            Defaults to `1`.
-        attention: See `cbam_keras.layers.make_attention`. Defaults to
-            `None`.
-
-    Returns:
-        Symbolic tensor `(B, ceil(H / stride), ceil(W / stride), width)`.
+    The first has the stride. Each of the two is followed by an attention
+    layer, between its normalization and its ReLU.
     """
     x = depthwise_conv(x, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")

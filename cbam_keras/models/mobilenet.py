@@ -44,11 +44,9 @@ def MobileNet(
     following the residual blocks: the paper only says "after every
     convolution", and the authors' MobileNet is not released.
 
-    Padding and batch normalization are as in `ResNet`. Each resolution is a
-    stage, and layers are named `stem_conv`, `stem_attention`,
-    `stage2_block1_conv1` (depthwise), `stage2_block1_attention1`,
-    `stage2_block1_conv2` (pointwise), `stage2_block1_attention2`,
-    `stage2_block1_out`, `head_pool`, `predictions`, and so on.
+    Padding, batch normalization and names of layers are as in `ResNet`. Each
+    resolution is a stage; a block has `stage2_block1_conv1` (depthwise) and
+    `stage2_block1_attention1`, then `conv2` (pointwise) and `attention2`.
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.

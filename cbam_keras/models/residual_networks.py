@@ -1,35 +1,27 @@
 """The residual networks of the paper, from ResNet18 to ResNeXt101."""
 
+import functools
 import inspect
 import os
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ParamSpec
 
 import keras
 
 from cbam_keras import _checks
 from cbam_keras.models.resnet import WIDTHS, ResNet
 
-# Keeps the signature of a decorated builder, so that editors can help.
-Builder = TypeVar("Builder", bound=Callable[..., keras.Model])
+P = ParamSpec("P")
 
 
-def _documented(
-    name: str, summary: str, channels: int, reference: str, **arguments: str
-) -> Callable[[Builder], Builder]:
-    """Returns a decorator that names a builder and documents its signature.
+def _builder(
+    name: str, summary: str, channels: int, reference: str, **documented: str
+) -> Callable[[Callable[P, dict[str, Any]]], Callable[P, keras.Model]]:
+    """Makes a builder of a function that returns the arguments for `ResNet`.
 
-    Args:
-        name: String, the public name of the builder.
-        summary: String, what it builds.
-        channels: Positive integer, the channels of its last feature map.
-        reference: String, the publication of the network.
-        **arguments: Strings, documentation of arguments that `ResNet` does
-            not have.
-
-    Returns:
-        Function from a builder to that builder.
+    The types keep its signature, so that editors can help. `documented` are
+    the arguments that `ResNet` does not have.
     """
 
     def filled(text):
@@ -37,15 +29,23 @@ def _documented(
             text, 76, initial_indent=" " * 4, subsequent_indent=" " * 8
         )
 
-    def decorate(build: Builder) -> Builder:
+    def decorate(arguments):
+        signature = inspect.signature(arguments)
         args = "\n".join(
             filled(
-                f"{key}: {arguments.get(key, 'See `ResNet`.')} Defaults to "
+                f"{key}: {documented.get(key, 'See `ResNet`.')} Defaults to "
                 f"`{_checks.quoted(parameter.default)}`."
             )
-            for key, parameter in inspect.signature(build).parameters.items()
+            for key, parameter in signature.parameters.items()
         )
-        build.__name__ = build.__qualname__ = name
+        # Errors of wrong arguments name it.
+        arguments.__name__ = arguments.__qualname__ = name
+
+        @functools.wraps(arguments)
+        def build(*args, **kwargs):
+            return ResNet(**arguments(*args, **kwargs))
+
+        build.__signature__ = signature.replace(return_annotation=keras.Model)
         build.__doc__ = f"""Builds {name}: {summary}
 
 Args:
@@ -74,7 +74,7 @@ Reference:
 def _resnet(name, depths, block):
     """Returns the builder of a residual network of the default widths."""
 
-    @_documented(
+    @_builder(
         name,
         f"{sum(depths)} {block} blocks, {depths}.",
         2048 if block == "bottleneck" else 512,
@@ -93,22 +93,8 @@ def _resnet(name, depths, block):
         stem: str = "imagenet",
         downsample_in: str = "3x3",
         name: str = name.lower(),
-    ) -> keras.Model:
-        return ResNet(
-            depths,
-            block=block,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            attention=attention,
-            stem=stem,
-            downsample_in=downsample_in,
-            name=name,
-        )
+    ) -> dict[str, Any]:
+        return {**locals(), "depths": depths, "block": block}
 
     return build
 
@@ -116,7 +102,7 @@ def _resnet(name, depths, block):
 def _resnext(name, depths):
     """Returns the builder of a residual network with grouped convolutions."""
 
-    @_documented(
+    @_builder(
         name,
         f"{sum(depths)} bottleneck blocks with groups, {depths}.",
         2048,
@@ -138,23 +124,8 @@ def _resnext(name, depths):
         groups: int = 32,
         base_width: int = 4,
         name: str = name.lower(),
-    ) -> keras.Model:
-        return ResNet(
-            depths,
-            groups=groups,
-            base_width=base_width,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            attention=attention,
-            stem=stem,
-            downsample_in=downsample_in,
-            name=name,
-        )
+    ) -> dict[str, Any]:
+        return {**locals(), "depths": depths}
 
     return build
 
@@ -168,7 +139,7 @@ ResNeXt50 = _resnext("ResNeXt50", (3, 4, 6, 3))
 ResNeXt101 = _resnext("ResNeXt101", (3, 4, 23, 3))
 
 
-@_documented(
+@_builder(
     "WideResNet18",
     "8 wider basic blocks, (2, 2, 2, 2).",
     768,
@@ -191,21 +162,9 @@ def WideResNet18(
     downsample_in: str = "3x3",
     width_multiplier: float = 1.5,
     name: str = "wideresnet18",
-) -> keras.Model:
-    multiplier = _checks.positive_number("width_multiplier", width_multiplier)
-    return ResNet(
-        (2, 2, 2, 2),
-        block="basic",
-        widths=[max(1, int(multiplier * width)) for width in WIDTHS],
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        attention=attention,
-        stem=stem,
-        downsample_in=downsample_in,
-        name=name,
-    )
+) -> dict[str, Any]:
+    arguments = locals()
+    wider = arguments.pop("width_multiplier")
+    wider = _checks.positive_number("width_multiplier", wider)
+    arguments["widths"] = [max(1, int(wider * width)) for width in WIDTHS]
+    return {**arguments, "depths": (2, 2, 2, 2), "block": "basic"}

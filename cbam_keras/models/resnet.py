@@ -41,11 +41,9 @@ def ResNet(
     with it too. Convolutions are padded as in PyTorch, and batch normalization
     has PyTorch's epsilon (1e-5) and momentum (0.9 in Keras' convention), so
     that PyTorch checkpoints give the same numbers. There is no built-in
-    preprocessing: pass images as the network is trained on them.
-
-    Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
-    `stage2_block1_attention`, `stage2_block1_out`, `head_pool`,
-    `predictions`, and so on; stages and blocks are numbered from 1.
+    preprocessing. Layers are named `stem_conv`, `stage2_block1_conv1`,
+    `stage2_block1_bn1`, `stage2_block1_attention`, `stage2_block1_out`,
+    `head_pool`, `predictions`, and so on.
 
     Args:
         depths: Sequence of positive integers, the number of blocks of each
@@ -125,8 +123,7 @@ def ResNet(
     if len(depths) != len(widths):
         raise ValueError(
             "`depths` and `widths` must have the same length. Received: "
-            f"depths={depths} ({len(depths)} stages), widths={widths} "
-            f"({len(widths)} stages)"
+            f"depths={depths}, widths={widths}"
         )
     stem_width = _checks.positive_integer("stem_width", stem_width)
     block_function = _block(block, widths, groups, base_width, downsample_in)
@@ -204,8 +201,7 @@ def _per_stage(attention, stages):
         return [attention] * stages
     if len(attention) != stages:
         raise ValueError(
-            "A list of `attention` must have one entry per stage, None for "
-            f"no attention. Received: {len(attention)} entries for "
-            f"{stages} stages, attention={attention!r}"
+            "A list of `attention` must have one entry per stage. Received: "
+            f"{len(attention)} for {stages} stages, attention={attention!r}"
         )
-    return list(attention)
+    return attention

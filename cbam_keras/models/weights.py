@@ -32,16 +32,7 @@ DECISIVE = (
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Loads the weights of a file, of the same network or of PyTorch.
 
-    Args:
-        model: Functional `keras.Model`, newly built: after an error, its
-            weights are undefined.
-        path: A `.keras` or `.weights.h5` file saved from the same network, or
-            a PyTorch checkpoint, which goes to `load_torch_weights`.
-
-    Raises:
-        TypeError: If `path` is not a path.
-        ValueError: If the file does not exist, is of another kind, is
-            damaged, or was saved from another network.
+    After an error, the weights of `model`, newly built, are undefined.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
@@ -50,15 +41,11 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             "model first: cbam_keras.load_torch_weights(model, state_dict)"
         )
     path = os.fspath(path)
-    if not path.endswith(KERAS_ENDINGS + TORCH_ENDINGS):
-        endings = ", ".join(KERAS_ENDINGS + TORCH_ENDINGS[:-1])
+    endings = KERAS_ENDINGS + TORCH_ENDINGS
+    if not path.endswith(endings) or not os.path.isfile(path):
         raise ValueError(
-            f"`weights` must be None or a file that ends in {endings} or "
-            f'{TORCH_ENDINGS[-1]}. Received: weights="{path}"'
-        )
-    if not os.path.isfile(path):
-        raise ValueError(
-            f'`weights` must be a file that exists. Received: weights="{path}"'
+            "`weights` must be None or a file that exists and ends in one of "
+            f'{", ".join(endings)}. Received: weights="{path}"'
         )
     if path.endswith(TORCH_ENDINGS):
         load_torch_weights(model, path)
