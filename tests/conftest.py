@@ -37,10 +37,6 @@ def has_gpu():
     return torch.cuda.is_available()
 
 
-def has_torch():
-    return importlib.util.find_spec("torch") is not None
-
-
 def pytest_configure(config):
     # Else pytest-xdist starts with the files that hold most tests.
     config.option.loadscopereorder = False
@@ -53,7 +49,11 @@ def pytest_collection_modifyitems(config, items):
         deselect_marked(config, items, "exhaustive")
     backend = keras.backend.backend()
     skip_marked(items, "gpu", has_gpu, f"the {backend} backend sees no GPU")
-    skip_marked(items, "needs_torch", has_torch, "PyTorch is not installed")
+    skip_marked(
+        *(items, "needs_torch"),
+        functools.partial(importlib.util.find_spec, "torch"),
+        "PyTorch is not installed",
+    )
 
 
 def pytest_collection_finish():

@@ -21,12 +21,10 @@ SHAPE = (2, 6, 4, 16)
 
 # What functions of `private` answer where a private name is gone.
 FALLBACKS = {
-    "tensorflow": {
-        "tape_may_record": False,
-        "xla_compiles": True,
-        "is_branch": True,
-    },
-    "torch": {"torch_transforms": True},
+    "tape_may_record": False,
+    "xla_compiles": True,
+    "is_branch": True,
+    "torch_transforms": True,
 }
 
 
@@ -38,7 +36,7 @@ def skip_unless(backend):
 
 def remove_private_name(monkeypatch, function):
     """Lets a function answer as if what it looks up were gone."""
-    fallback = FALLBACKS[keras.backend.backend()][function]
+    fallback = FALLBACKS[function]
     monkeypatch.setattr(private, function, lambda *_: fallback)
 
 
@@ -48,7 +46,7 @@ def assert_private_name_has_a_fallback(monkeypatch, function):
     monkeypatch.setattr(private, "_find", lambda *names: asked.append(names))
     call = getattr(private, function)
     arguments = [None] * len(inspect.signature(call).parameters)
-    assert call(*arguments) is FALLBACKS[keras.backend.backend()][function]
+    assert call(*arguments) is FALLBACKS[function]
     # If it does not, the layers are right but slow: look for the new name.
     assert find(*asked[0]) is not None
     assert find("no.such.module", "name") is None

@@ -76,13 +76,7 @@ FAST, *COMPILED = MODES
 def call_and_gradients(layer, x, weighting, training=None, mode="eager"):
     """Returns what a call of a layer gives and changes, and its gradients.
 
-    Args:
-        layer: A built layer.
-        x: Array, the input.
-        weighting: Array of the shape of the output, its cotangent.
-        training: Boolean or `None`, as the layer takes it.
-        mode: String. How the backend runs it: `"eager"`; on TensorFlow also
-            `"graph"` and `"xla"`, on JAX also `"jit"`.
+    `weighting` is the cotangent of the output, `mode` one of `MODES`.
 
     Returns:
         Tuple of two lists of arrays: the output and the new values of
@@ -93,18 +87,16 @@ def call_and_gradients(layer, x, weighting, training=None, mode="eager"):
     rest = tensors(layer.non_trainable_variables)
     weighting = ops.convert_to_tensor(weighting)
 
-    def total(values, rest, weighting):
-        y, state = layer.stateless_call(
-            values[1:], rest, values[0], training=training
-        )
-        return ops.sum(y * ops.cast(weighting, y.dtype)), [y, *state]
+    def run(values, rest, weighting):
+        def total(values):
+            y, state = layer.stateless_call(
+                values[1:], rest, values[0], training=training
+            )
+            return ops.sum(y * ops.cast(weighting, y.dtype)), [y, *state]
 
-    run = {
-        "tensorflow": _with_tape,
-        "jax": _with_jax,
-        "torch": _with_autograd,
-    }[keras.backend.backend()]
-    found = run(total, mode)(values, rest, weighting)
+        return differentiate(total, values)
+
+    found = compiled(run, mode)(values, rest, weighting)
     return tuple([to_numpy(value) for value in part] for part in found)
 
 
@@ -114,54 +106,60 @@ def tensors(values):
     return [ops.convert_to_tensor(x, dtype=str(x.dtype)) for x in arrays]
 
 
-def _with_tape(total, mode):
-    import tensorflow as tf
+def differentiate(function, values, again=False):
+    """Returns what a function gives beside a scalar, and its gradients.
 
-    def run(values, rest, weighting):
+    `again` says whether the gradients by `values` are differentiated too.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        found, gradients = jax.value_and_grad(function, has_aux=True)(values)
+        return found[1], gradients
+    if backend == "tensorflow":
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             tape.watch(values)
-            result, outputs = total(values, rest, weighting)
-        return outputs, tape.gradient(
-            result, values, unconnected_gradients="zero"
-        )
-
-    if mode == "eager":
-        return run
-    return tf.function(run, jit_compile=mode == "xla", autograph=False)
-
-
-def _with_jax(total, mode):
-    import jax
-
-    def run(*arguments):
-        found, cotangents = jax.value_and_grad(total, has_aux=True)(*arguments)
-        return found[1], cotangents
-
-    return run if mode == "eager" else jax.jit(run)
-
-
-def _with_autograd(total, mode):
+            total, found = function(values)
+        gradients = tape.gradient(total, values, unconnected_gradients="zero")
+        return found, gradients
     import torch
 
-    def run(values, rest, weighting):
-        values = [value.detach().requires_grad_() for value in values]
-        result, outputs = total(values, rest, weighting)
-        return outputs, torch.autograd.grad(
-            result, values, allow_unused=True, materialize_grads=True
-        )
+    total, found = function([value.requires_grad_() for value in values])
+    gradients = torch.autograd.grad(
+        total,
+        values,
+        create_graph=again,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return found, gradients
 
-    return run
+
+def compiled(function, mode):
+    if mode == "eager":
+        return function
+    if mode == "jit":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    xla = mode == "xla"
+    return tf.function(function, jit_compile=xla, autograph=False)
 
 
 @contextlib.contextmanager
 def single_operations():
     """Turns the fused operation off, for results to compare with."""
+
+    def attend(passes, layer, x, training, formula):
+        return formula(x, training)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            decorator,
-            "attend",
-            lambda passes, layer, x, training, formula: formula(x, training),
-        )
+        patch.setattr(decorator, "attend", attend)
         yield
 
 
@@ -197,16 +195,11 @@ def assert_all_close(found, expected, tolerance, cast=False):
 
     `cast` allows other dtypes than expected.
     """
-    for index, (a, b) in enumerate(zip(found, expected, strict=True)):
+    for a, b in zip(found, expected, strict=True):
         assert cast or a.dtype == b.dtype
-        b = b.astype("float64")
-        np.testing.assert_allclose(
-            a.astype("float64"),
-            b,
-            rtol=0,
-            atol=tolerance * max(1, np.abs(b).max(initial=0)),
-            err_msg=f"array {index}",
-        )
+        a, b = a.astype("float64"), b.astype("float64")
+        scale = max(1, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
 def channels_last(x):

@@ -3,13 +3,9 @@
     python tests/mutants.py                # all, and a summary
     python tests/mutants.py rows insertion # those whose file matches a word
 
-Each mutant changes one line so that a user would be hurt. It is applied to a
-copy of the package, and the test file that owns the fact runs on it, at the
-default level (what `python -m pytest` selects). A mutant is caught if a test
-fails there and the same file passes on the unchanged package.
-
-A mutant whose code has moved names the new file; a mutant that is no longer
-possible is replaced by another.
+Each is applied to a copy of the package, and the test file that owns the fact
+runs on it, as `python -m pytest` does. It is caught if a test fails there and
+the same file passes on the unchanged package.
 """
 
 import argparse
@@ -83,7 +79,7 @@ _fused/operation.py fused_layers
 _fused/tensorflow_passes.py fused
 - index == pools.argmax, pools.max, zero
 + index == pools.argmax, 0 * pools.max, zero
-_fused/rows.py fused_layers
+_fused/rows.py fused
 - margin = size // 2 * dilation_rate
 + margin = size // 2
 insertion/copying.py insertion_copying
@@ -200,18 +196,6 @@ def parsed() -> Iterator[Mutant]:
             yield Mutant(file, f"test_{owner}.py", old[:-1], new[:-1])
 
 
-def apply(mutant: Mutant, copy: pathlib.Path) -> None:
-    """Applies a mutant to a copy of the repository."""
-    path = copy / "cbam_keras" / mutant.file
-    text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise SystemExit(
-            f"A mutant must change one place. Received: {mutant.file} with "
-            f"{text.count(mutant.old)} of {mutant.old!r}"
-        )
-    path.write_text(text.replace(mutant.old, mutant.new))
-
-
 def run(copy: pathlib.Path, owner: str) -> subprocess.CompletedProcess:
     """Runs a test file on the copy, in place of the installed package."""
     return subprocess.run(
@@ -220,11 +204,9 @@ def run(copy: pathlib.Path, owner: str) -> subprocess.CompletedProcess:
             *("-p", "no:cacheprovider", "-p", "no:xdist", f"tests/{owner}"),
         ],
         cwd=copy,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(copy),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        # A mutant may be as old and as long as what it replaces.
+        env=os.environ
+        | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -240,26 +222,21 @@ def main() -> int:
         for mutant in parsed()
         if not words or any(w in mutant.file + mutant.owner for w in words)
     ]
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
     missed = 0
+    ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__")
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "copy"
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).exists():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, copy / name)
+        shutil.copytree(ROOT, copy, ignore=ignored)
         owners = {mutant.owner for mutant in chosen}
         clean = {owner: run(copy, owner) for owner in owners}
         for mutant in chosen:
-            apply(mutant, copy)
+            path = copy / "cbam_keras" / mutant.file
+            text = path.read_text()
+            if text.count(mutant.old) != 1:
+                raise SystemExit(f"This must be in one place: {mutant}")
+            path.write_text(text.replace(mutant.old, mutant.new))
             done = run(copy, mutant.owner)
-            file = pathlib.Path("cbam_keras", mutant.file)
-            shutil.copyfile(ROOT / file, copy / file)
+            path.write_text(text)
             word = WORDS.get(done.returncode, "BROKEN")
             if clean[mutant.owner].returncode != PASSED:
                 word, done = "UNPROVED", clean[mutant.owner]

@@ -14,6 +14,8 @@ from layer_checks import (
     assert_equals_reference,
     built,
     call_and_gradients,
+    compiled,
+    differentiate,
     fused_calls,
     random_input,
     single_operations,
@@ -39,10 +41,7 @@ SWAPPED = {
 FIRST = {"data_format": "channels_first"}
 
 
-def cbam(**options):
-    return CBAM(**{"reduction_ratio": 4, "kernel_size": 3, **options})
-
-
+cbam = functools.partial(CBAM, 4, 3)
 SPATIAL_FIRST = {"order": "spatial_first"}
 PARALLEL = {"order": "parallel"}
 NORM = {"spatial_batch_norm": True}
@@ -50,6 +49,8 @@ OTHERS = {"activation": "tanh", "gate_activation": "hard_sigmoid"}
 IDENTITY = {"identity_init": True, "spatial_use_bias": True}
 CHANNEL = functools.partial(ChannelAttention, reduction_ratio=4)
 SPATIAL = functools.partial(SpatialAttention, kernel_size=3)
+# Wider than the features.
+WIDE = functools.partial(SpatialAttention, kernel_size=5)
 ODD = (1, 5, 7, 20)
 # By name: layers, their options, and shapes with the channels last.
 CASES = {
@@ -76,7 +77,7 @@ CASES = {
     "one channel, transposed": (cbam, FIRST, (2, 5, 3, 1)),
     "channel gate": (CHANNEL, {}, SHAPE),
     "channel gate, transposed": (CHANNEL, FIRST, SHAPE),
-    "spatial gate, dilated": (SPATIAL, {"dilation_rate": 2}, SHAPE),
+    "spatial gate, wide": (WIDE, {"dilation_rate": 2}, SHAPE),
     "spatial gate, batch norm": (SPATIAL, {"batch_norm": True} | FIRST, SHAPE),
     "squeeze and excite": (SqueezeExcite, {"reduction_ratio": 4}, SHAPE),
 }
@@ -90,6 +91,7 @@ CHOSEN = [
     "batch norm",
     "no bias",
     "one channel",
+    "spatial gate, wide",
 ]
 
 
@@ -122,14 +124,15 @@ def test_training_equals_single_operations(case, mode):
     assert len(calls) == 1
 
 
+def each_order(compiled, modes=COMPILED):
+    """Every order in the mode that is fast, and one of them in others."""
+    cases = [(order, FAST) for order in ORDERS]
+    cases += [(compiled, mode) for mode in modes]
+    return pytest.mark.parametrize("order, mode", cases)
+
+
 @float64
-@pytest.mark.parametrize(
-    "order, mode",
-    [
-        *((order, FAST) for order in ORDERS),
-        *(("spatial_first", mode) for mode in COMPILED),
-    ],
-)
+@each_order("spatial_first")
 def test_passes_for_other_devices_equal_single_operations(
     order, mode, monkeypatch
 ):
@@ -140,13 +143,7 @@ def test_passes_for_other_devices_equal_single_operations(
 
 
 @float64
-@pytest.mark.parametrize(
-    "order, mode",
-    [
-        *((order, FAST) for order in ORDERS),
-        *(("spatial_first", mode) for mode in COMPILED[-1:]),
-    ],
-)
+@each_order("spatial_first", COMPILED[-1:])
 def test_gradients_of_inference_equal_single_operations(order, mode):
     # As explanations take them: by operations with their own gradients.
     options = {"order": order, "spatial_batch_norm": True}
@@ -200,13 +197,7 @@ def test_one_of_equal_maxima_has_all_of_the_gradient(axes, mode):
     np.testing.assert_array_equal(found.sum(axes), expected)
 
 
-@pytest.mark.parametrize(
-    "order, mode",
-    [
-        *((order, FAST) for order in ORDERS),
-        *(("channel_first", mode) for mode in COMPILED),
-    ],
-)
+@each_order("channel_first")
 def test_nan_spreads_in_place_of_an_error(order, mode):
     # Then the loss shows that training diverged, as with any layer.
     layer, x = built(cbam(order=order), SHAPE), random_input(SHAPE)
@@ -230,38 +221,16 @@ def second_order(layer, x, weighting):
     def total(values):
         y, _ = layer.stateless_call(values[1:], rest, values[0], training=True)
         # Not linear in `y`, so that its gradient is differentiated too.
-        return ops.sum(y * y * ops.cast(weighting, y.dtype))
+        return ops.sum(y * y * ops.cast(weighting, y.dtype)), []
 
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
+    def squares(values):
+        _, found = differentiate(total, values, again=True)
+        return sum(ops.sum(gradient**2) for gradient in found), []
 
-        with tf.GradientTape() as outer:
-            outer.watch(values)
-            with tf.GradientTape() as inner:
-                inner.watch(values)
-                result = total(values)
-            gradients = inner.gradient(result, values)
-            squares = sum(ops.sum(gradient**2) for gradient in gradients)
-        found = outer.gradient(squares, values)
-    elif BACKEND == "jax":
-        import jax
+    def run(values):
+        return differentiate(squares, values)[1]
 
-        def squares(values):
-            return sum(
-                ops.sum(gradient**2) for gradient in jax.grad(total)(values)
-            )
-
-        found = jax.jit(jax.grad(squares))(values)
-    else:
-        import torch
-
-        values = [value.detach().requires_grad_() for value in values]
-        gradients = torch.autograd.grad(
-            total(values), values, create_graph=True
-        )
-        squares = sum(ops.sum(gradient**2) for gradient in gradients)
-        found = torch.autograd.grad(squares, values)
-    return [to_numpy(value) for value in found]
+    return [to_numpy(value) for value in compiled(run, FAST)(values)]
 
 
 @float64

@@ -4,9 +4,7 @@ import functools
 
 import keras
 import numpy as np
-import numpy_reference
 import pytest
-from keras import ops
 from layer_checks import (
     COMPILED,
     FAST,
@@ -24,7 +22,6 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
-from cbam_keras._fused import convolve, rows
 
 pytestmark = pytest.mark.every_backend
 
@@ -37,8 +34,7 @@ SWAPPED = {
 }
 
 
-def cbam(**options):
-    return CBAM(**{"reduction_ratio": 4, "kernel_size": 3, **options})
+cbam = functools.partial(CBAM, 4, 3)
 
 
 def arrays():
@@ -223,58 +219,3 @@ def test_gradients_reach_the_variable_of_an_activation(is_built):
     _, found = call_and_gradients(layer, x, weighting, True)
     alpha = layer.trainable_variables.index(activation.alpha)
     assert np.abs(found[1 + alpha]).max() > 0
-
-
-def test_random_activations_train():
-    layer = built(cbam(activation=keras.layers.Dropout(0.5, seed=1)), SHAPE)
-    _, gradients = call_and_gradients(layer, *arrays(), True)
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
-
-
-# The spatial gate's convolution.
-
-
-class Convolution(keras.layers.Layer):
-    """Convolves with a kernel of its own."""
-
-    def __init__(self, function, kernel, dilation_rate):
-        super().__init__(dtype="float64")
-        self.kernel = self.add_weight(
-            shape=kernel.shape, initializer=keras.initializers.Constant(kernel)
-        )
-        self.function, self.dilation_rate = function, dilation_rate
-        self.built = True
-
-    def call(self, inputs, training=None):
-        kernel = ops.convert_to_tensor(self.kernel)
-        return self.function(inputs, kernel, self.dilation_rate)
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    "shape, kernel_size, dilation_rate",
-    [
-        ((2, 6, 5, 2), 7, 1),
-        ((1, 1, 9, 2), 3, 2),
-        ((3, 4, 1, 1), 5, 1),
-        ((2, 5, 4, 3), 1, 3),
-        ((2, 6, 2), 3, 1),
-        ((1, 3, 4, 5, 2), 3, 2),
-    ],
-)
-def test_convolutions_equal_the_formula(shape, kernel_size, dilation_rate):
-    sizes = (kernel_size,) * (len(shape) - 2)
-    kernel = random_input((*sizes, shape[-1], 1), "float64", seed=1)
-    x = random_input(shape, "float64")
-    weighting = random_input((*shape[:-1], 1), "float64", seed=2)
-    results = [
-        call_and_gradients(
-            Convolution(function, kernel, dilation_rate), x, weighting
-        )
-        for function in (convolve, rows.convolve_by_rows)
-        if function is convolve or len(shape) == 4
-    ]
-    expected = numpy_reference.convolve(x, kernel, dilation_rate)
-    for outputs, gradients in results:
-        np.testing.assert_allclose(to_numpy(outputs[0]), expected, atol=1e-12)
-        assert_all_close(gradients, results[0][1], 1e-12)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from layer_checks import (
-    every_layer,
+    LAYERS,
     output,
     random_input,
     to_numpy,
@@ -23,65 +23,46 @@ from cbam_keras import (
     profile_model,
 )
 
-# A value of each argument that differs from the default, and the other
-# arguments it needs to show: with a single hidden unit, a ReLU may hide all.
-WIDE = {"hidden_units": 8}
-ONES = {"bias_initializer": "ones"}
-NEGATIVE = {"bias_initializer": keras.initializers.Constant(-1.0)}
-
-
-def shared(needed, with_bias):
-    return {
-        "gate_activation": ("tanh", needed),
-        "identity_init": (True, needed),
-        "kernel_initializer": ("ones", needed),
-        "bias_initializer": ("ones", with_bias),
-        "kernel_regularizer": ("l2", needed),
-        "bias_regularizer": ("l2", {**with_bias, **ONES}),
-        "kernel_constraint": ("unit_norm", needed),
-        "bias_constraint": ("non_neg", {**with_bias, **NEGATIVE}),
-        "data_format": ("channels_first", needed),
-    }
-
-
-SQUEEZE = {
-    **shared(WIDE, WIDE),
-    "reduction_ratio": (4, {}),
-    "hidden_units": (5, {}),
-    "use_bias": (False, WIDE),
-    "activation": ("tanh", WIDE),
+# Options with which every argument shows, and another value of each.
+BASE = {
+    SqueezeExcite: {"reduction_ratio": 2},
+    ChannelAttention: {"reduction_ratio": 2},
+    SpatialAttention: {"use_bias": True, "batch_norm": True},
+    CBAM: {"reduction_ratio": 2, "spatial_batch_norm": True},
 }
 CHANGES = {
-    SqueezeExcite: SQUEEZE,
-    ChannelAttention: {**SQUEEZE, "pool_types": (("avg", "lse"), WIDE)},
-    SpatialAttention: {
-        **shared({}, {"use_bias": True}),
-        "kernel_size": (3, {}),
-        "pool_types": (("max", "avg"), {}),
-        "use_bias": (True, {}),
-        "batch_norm": (True, {}),
-        "batch_norm_momentum": (0.9, {"batch_norm": True}),
-        "dilation_rate": (2, {}),
-    },
-    CBAM: {
-        **SQUEEZE,
-        "kernel_size": (3, {}),
-        "order": ("parallel", WIDE),
-        "channel_pool_types": ("avg", WIDE),
-        "spatial_pool_types": ("max", {}),
-        "spatial_use_bias": (True, {}),
-        "spatial_batch_norm": (True, {}),
-        "spatial_batch_norm_momentum": (0.9, {"spatial_batch_norm": True}),
-    },
+    "reduction_ratio": 4,
+    "hidden_units": 5,
+    "kernel_size": 3,
+    "dilation_rate": 2,
+    "order": "parallel",
+    "pool_types": "max",
+    "channel_pool_types": "avg",
+    "spatial_pool_types": ("max", "avg"),
+    "use_bias": False,
+    "spatial_use_bias": True,
+    "batch_norm": False,
+    "spatial_batch_norm": False,
+    "batch_norm_momentum": 0.9,
+    "spatial_batch_norm_momentum": 0.9,
+    "activation": "tanh",
+    "gate_activation": "tanh",
+    "identity_init": True,
+    "kernel_initializer": "ones",
+    "bias_initializer": "ones",
+    "kernel_regularizer": "l2",
+    "bias_regularizer": "l2",
+    "kernel_constraint": "unit_norm",
+    "bias_constraint": "non_neg",
+    "data_format": "channels_first",
 }
 
 
 @functools.cache
 def effect(layer_class, **options):
-    """Returns what a user sees: weights, output, losses, constraints,
-    moving averages."""
+    """Returns the shapes, output and losses, constraints, averages."""
     keras.utils.set_random_seed(7)
-    layer = layer_class(**options)
+    layer = layer_class(**{**BASE[layer_class], **options})
     # One shape for both data formats: no axis tells which is the channels.
     x = random_input((2, 8, 8, 8))
     result = output(layer, x)
@@ -96,19 +77,23 @@ def effect(layer_class, **options):
     return shapes, result, [to_numpy(value).tolist() for value in others]
 
 
-@every_layer
-def test_every_argument_changes_something(layer_class):
-    arguments = set(inspect.signature(layer_class).parameters) - {"kwargs"}
-    assert arguments == set(CHANGES[layer_class])
-
-    for argument, (value, needed) in CHANGES[layer_class].items():
-        shapes, result, others = effect(layer_class, **needed)
-        changed = effect(layer_class, **{**needed, argument: value})
-        assert (
-            shapes != changed[0]
-            or not np.allclose(result, changed[1], atol=1e-6)
-            or others != changed[2]
-        ), argument
+@pytest.mark.parametrize(
+    "layer_class, argument",
+    [
+        (layer_class, argument)
+        for layer_class in LAYERS
+        for argument in inspect.signature(layer_class).parameters
+        if argument != "kwargs"
+    ],
+)
+def test_every_argument_changes_something(layer_class, argument):
+    shapes, result, others = effect(layer_class)
+    changed = effect(layer_class, **{argument: CHANGES[argument]})
+    assert (
+        shapes != changed[0]
+        or not np.allclose(result, changed[1], atol=1e-6)
+        or others != changed[2]
+    )
 
 
 @pytest.mark.parametrize(

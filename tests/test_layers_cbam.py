@@ -21,10 +21,7 @@ pytestmark = pytest.mark.every_backend
 # The stored float32 outputs differ from float64 by rounding.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 # Keras' BatchNormalization computes in float32 under JAX and PyTorch.
-HAS_FLOAT64 = keras.backend.backend() == "tensorflow"
-each_dtype = pytest.mark.parametrize(
-    "dtype", ["float32", "float64"] if HAS_FLOAT64 else ["float32"]
-)
+DTYPES = [*TOLERANCE][: 1 + (keras.backend.backend() == "tensorflow")]
 
 
 def set_spatial(layer, weights, prefix):
@@ -56,7 +53,7 @@ def set_timm(layer, weights):
 
 
 # A block and a network: test_convert_loading.py.
-@each_dtype
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "name, options, set_weights",
     [

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from layer_checks import built, gradients, output, random_input, to_numpy
+from layer_checks import built, gradients, random_input, to_numpy
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 
@@ -51,25 +51,19 @@ def test_a_padded_sequence_gives_what_the_sequence_gives(name, training):
         built(layer_class(**options), (None, None, CHANNELS)) for _ in range(2)
     ]
     x = random_input((3, LENGTH, CHANNELS))
-    y = to_numpy(layers[0](x, training=training))
+    y = to_numpy(layers[0](x[:2], training=training))
+    # All of the third is masked.
     x, mask = padded(x)
+    mask = mask & [[True], [True], [False]]
     y_padded = to_numpy(layers[1](x, training=training, mask=mask))
-    np.testing.assert_allclose(y_padded[:, :LENGTH], y, atol=1e-6)
+    np.testing.assert_allclose(y_padded[:2, :LENGTH], y, atol=1e-6)
     assert np.isfinite(y_padded).all()
     # Moving averages too.
     for a, b in zip(*(layer.get_weights() for layer in layers), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_outputs_and_gradients_are_finite_where_all_is_masked(name):
-    layer_class, options = LAYERS[name]
-    layer = built(layer_class(**options), (None, None, CHANNELS))
-    x, mask = padded(random_input((2, LENGTH, CHANNELS)))
-    masked = Masked(layer, mask & [[True], [False]])
-    assert np.isfinite(output(masked, x)).all()
     weighting = random_input(x.shape, seed=1)
-    assert all(np.isfinite(g).all() for g in gradients(masked, x, weighting))
+    found = gradients(Masked(layers[1], mask), x, weighting)
+    assert all(np.isfinite(gradient).all() for gradient in found)
 
 
 def test_a_model_passes_its_mask_on():

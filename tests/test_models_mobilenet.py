@@ -13,26 +13,16 @@ from cbam_keras import models
 DEPTHS = (1, 2, 2, 6, 2)
 
 
-def tiny(**options):
+def tiny(alpha=0.125, input_shape=(16, 16, 3), **options):
     """A narrow network for 16 x 16 images."""
-    return models.MobileNet(
-        **{
-            "alpha": 0.125,
-            "stem": "small",
-            "input_shape": (16, 16, 3),
-            **options,
-        }
-    )
+    options["stem"] = "small"
+    return models.MobileNet(alpha=alpha, input_shape=input_shape, **options)
 
 
-@pytest.fixture(scope="module")
-def network():
+def test_layer_names_are_stable():
     with without_values():
-        return tiny(attention="se")
-
-
-def test_layer_names_are_stable(network):
-    # Attention comes after every convolution.
+        network = tiny(attention="se")
+    # Attention comes after every convolution, between its norm and its ReLU.
     expected = "stem_conv stem_bn stem_attention stem_relu".split()
     block = "conv1 bn1 attention1 relu1 conv2 bn2 attention2 out".split()
     expected += [
@@ -47,7 +37,7 @@ def test_layer_names_are_stable(network):
     assert pads == [f"stage{stage}_block1_conv1_pad" for stage in (2, 3, 4, 5)]
     rest = [name for name in found if name not in pads]
     assert rest == [*expected, "head_pool", "predictions"]
-    assert len([name for name in rest if "attention" in name]) == 27
+    assert " ".join(rest).count("attention") == 27
 
 
 def test_widths_are_rounded_down():

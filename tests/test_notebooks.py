@@ -23,16 +23,6 @@ CLEAN = {
     ("execute_result", None),
     ("display_data", None),
 }
-every_notebook = pytest.mark.parametrize(
-    "path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem
-)
-
-
-def read(path):
-    """Returns a notebook, valid by the format's own schema, and its code."""
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    return notebook, [x for x in notebook.cells if x.cell_type == "code"]
 
 
 def texts(output):
@@ -45,9 +35,13 @@ def texts(output):
     return output.get("text", "") + json.dumps(shown)
 
 
-@every_notebook
-def test_outputs_are_whole_clean_and_of_no_machine(path):
-    _, code = read(path)
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_it_is_whole_clean_of_no_machine_and_installs_in_colab(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [x for x in notebook.cells if x.cell_type == "code"]
     counts = [cell.execution_count for cell in code]
     assert counts == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
@@ -57,15 +51,10 @@ def test_outputs_are_whole_clean_and_of_no_machine(path):
     shown += [cell.source for cell in code]
     assert not [text for text in shown if MACHINE_PATH.search(text)]
     assert path.stat().st_size < MOST_BYTES
-
-
-@every_notebook
-def test_each_opens_in_colab_and_installs_where_needed(path):
-    notebook, (first, *others) = read(path)
     file = f"/blob/main/notebooks/{path.name}"
     address = REPOSITORY.replace("https://github.com", "/github") + file
     assert f"(https://colab.research.google.com{address})" in (
         notebook.cells[0].source
     )
-    assert f"@ git+{REPOSITORY}" in first.source
-    assert not any("pip install" in cell.source for cell in others)
+    assert f"@ git+{REPOSITORY}" in code[0].source
+    assert not any("pip install" in cell.source for cell in code[1:])

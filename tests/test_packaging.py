@@ -31,11 +31,10 @@ def test_the_citation_is_of_this_version():
     assert f"\nrepository-code: {REPOSITORY}\n" in text
 
 
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    """Returns the names in the sdist and in the wheel, as pip builds them."""
+def test_archives_hold_the_package_and_no_tests(tmp_path):
     pytest.importorskip("setuptools", minversion="77", reason="builds both")
-    folder = tmp_path_factory.mktemp("archives")
+    folder = tmp_path / "archives"
+    folder.mkdir()
     for name in (*FILES, "pyproject.toml", "MANIFEST.in", COMMAND):
         shutil.copy(ROOT / name, folder)
     for name in ("cbam_keras", "tests"):
@@ -54,22 +53,16 @@ def archives(tmp_path_factory):
     (sdist,), (wheel,) = folder.glob("dist/*.gz"), folder.glob("dist/*.whl")
     with tarfile.open(sdist) as archive:
         source = {name.partition("/")[2] for name in archive.getnames()}
-    with zipfile.ZipFile(wheel) as archive:
-        return source, set(archive.namelist())
-
-
-def modules():
-    return {
+    modules = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "cbam_keras").rglob("*.py")
     } | {COMMAND, *DATA}
-
-
-def test_archives_hold_the_package_and_no_tests(archives):
-    source, wheel = archives
-    folder = f"cbam_keras-{cbam_keras.__version__}.dist-info/"
-    assert {name for name in wheel if not name.startswith(folder)} == modules()
-    assert f"{folder}licenses/LICENSE" in wheel
-    assert modules() <= source
-    assert set(FILES) <= source
+    information = f"cbam_keras-{cbam_keras.__version__}.dist-info/"
+    with zipfile.ZipFile(wheel) as archive:
+        installed = set(archive.namelist())
+    assert f"{information}licenses/LICENSE" in installed
+    assert modules == {
+        name for name in installed if not name.startswith(information)
+    }
+    assert {*modules, *FILES} <= source
     assert not [name for name in source if name.startswith("tests")]
