@@ -39,8 +39,6 @@ SWAPPED = {
     "spatial_pool_types": ("max", "avg"),
 }
 FIRST = {"data_format": "channels_first"}
-
-
 cbam = functools.partial(CBAM, 4, 3)
 SPATIAL_FIRST = {"order": "spatial_first"}
 PARALLEL = {"order": "parallel"}

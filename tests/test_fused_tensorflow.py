@@ -60,11 +60,11 @@ def tensorflow_results(layer, kind):
 
     unknown = [tf.TensorSpec((None, None, None, 16))]
     function = {
-        "unknown sizes": tf.function(gradient, input_signature=unknown),
-        "vectorized map": lambda x: tf.vectorized_map(gradient, x[:, None]),
-        "persistent tape": both,
-        "persistent tape in a graph": tf.function(both),
-        "second derivative in a graph": tf.function(
+        "unknown-sizes": tf.function(gradient, input_signature=unknown),
+        "vectorized-map": lambda x: tf.vectorized_map(gradient, x[:, None]),
+        "persistent": both,
+        "persistent-in-a-graph": tf.function(both),
+        "second-in-a-graph": tf.function(
             lambda x: gradient_with_tape(lambda x: gradient(x) ** 2, x)
         ),
         "autograph": tf.function(with_method, autograph=True),
@@ -74,14 +74,8 @@ def tensorflow_results(layer, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "unknown sizes",
-        "vectorized map",
-        "persistent tape",
-        "persistent tape in a graph",
-        "second derivative in a graph",
-        "autograph",
-    ],
+    "unknown-sizes vectorized-map persistent persistent-in-a-graph "
+    "second-in-a-graph autograph".split(),
 )
 def test_tensorflow_transforms_it(kind):
     layer = cbam()
@@ -141,11 +135,12 @@ def test_graphs_of_training_alone_hold_gradients_and_compiled_passes(training):
 def test_predictions_of_keras_take_the_passes(monkeypatch):
     outputs = []
     output = operation.FusedOperation.output
-    monkeypatch.setattr(
-        operation.FusedOperation,
-        "output",
-        lambda *given: outputs.append(output(*given)) or outputs[-1],
-    )
+
+    def recorded(*given):
+        outputs.append(output(*given))
+        return outputs[-1]
+
+    monkeypatch.setattr(operation.FusedOperation, "output", recorded)
     x = random_input(SHAPE)
     model = model_of(cbam(), SHAPE[1:])
     with single_operations():

@@ -48,7 +48,7 @@ def torch_results(layer, kind):
         return [torch.func.vmap(call)(many)]
     if kind == "func.jvp":
         return torch.func.jvp(call, (x,), (many[0],))
-    if kind == "func.vmap of grad":
+    if kind == "func.vmap-of-grad":
         return [torch.func.vmap(torch.func.grad(total))(many)]
     if kind == "forward_ad":
         forward_ad = torch.autograd.forward_ad
@@ -66,27 +66,18 @@ def torch_results(layer, kind):
     return [*first, *torch.autograd.grad(y, x, many[0])]
 
 
-@pytest.mark.parametrize(
-    "kind, uses_fused",
-    [
-        ("no_grad", False),
-        ("func.grad", False),
-        ("func.vmap", False),
-        ("func.jvp", False),
-        ("func.vmap of grad", False),
-        ("forward_ad", False),
-        ("checkpoint", True),
-        ("is_grads_batched", True),
-        ("retain_graph", True),
-    ],
-)
-def test_torch_transforms_it(kind, uses_fused):
+FUSED = ["checkpoint", "is_grads_batched", "retain_graph"]
+OTHERS = "no_grad func.grad func.vmap func.jvp func.vmap-of-grad forward_ad"
+
+
+@pytest.mark.parametrize("kind", [*FUSED, *OTHERS.split()])
+def test_torch_transforms_it(kind):
     import torch.utils.checkpoint  # noqa: F401
 
     # PyTorch can't map a convolution of maps with the channels last.
     layer = built(ChannelAttention(4), SHAPE) if "vmap" in kind else cbam()
     assert_function_equals_reference(
-        lambda: torch_results(layer, kind), uses_fused
+        lambda: torch_results(layer, kind), uses_fused=kind in FUSED
     )
 
 

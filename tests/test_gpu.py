@@ -4,11 +4,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import assert_all_close, call_and_gradients, random_input
+from layer_checks import (
+    FAST,
+    assert_all_close,
+    call_and_gradients,
+    random_input,
+)
 
 from cbam_keras import CBAM
-
-BACKEND = keras.backend.backend()
 
 pytestmark = pytest.mark.gpu
 
@@ -27,8 +30,7 @@ def built(**options):
 def gradients(layer):
     """Returns the output, new statistics, and gradients, as NumPy."""
     x = images()
-    mode = "jit" if BACKEND == "jax" else "eager"
-    outputs, found = call_and_gradients(layer, x, x**2, True, mode)
+    outputs, found = call_and_gradients(layer, x, x**2, True, FAST)
     return [*outputs, *found]
 
 

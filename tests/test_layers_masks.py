@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 from layer_checks import built, gradients, random_input, to_numpy
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
@@ -98,9 +97,3 @@ def test_images_take_the_mask_of_their_positions(data_format):
     np.testing.assert_allclose(
         y[1, :2], called(wide[1:, :2])[0], rtol=1e-6, atol=1e-6
     )
-
-
-@pytest.mark.parametrize("shape", [(2, 7), (2, 5, 4, 1)])
-def test_a_mask_of_another_shape_is_refused(shape):
-    with pytest.raises(ValueError, match=r"at most \(2, 5, 4\)"):
-        CBAM(4)(random_input((2, 5, 4, 8)), mask=ops.ones(shape, "bool"))

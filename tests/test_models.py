@@ -13,8 +13,6 @@ from cbam_keras import models
 
 MEAN = np.array([0.485, 0.456, 0.406])
 DEVIATION = np.array([0.229, 0.224, 0.225])
-
-
 POSITIONAL = (
     "include_top weights input_tensor input_shape pooling classes "
     "classifier_activation"

@@ -110,22 +110,10 @@ class AttentionLayer(layers.Layer):
         """Returns a mask in the shape of the spatial map, or `None`."""
         if mask is None:
             return None
-        positions = list(inputs.shape)
-        channels = self._channel_axis(len(positions))
-        del positions[channels]
+        rank = len(inputs.shape)
+        channels = self._channel_axis(rank)
         mask = ops.cast(mask, "bool")
-        shape = tuple(mask.shape)
-        if len(shape) > len(positions) or any(
-            None not in sizes and sizes[0] != sizes[1]
-            for sizes in zip(shape, positions, strict=False)
-        ):
-            raise ValueError(
-                f'{type(self).__name__} layer "{self.name}" takes a boolean '
-                "`mask` of positions, with the axes of the input but the "
-                "channels, or the first of them: here at most "
-                f"{tuple(positions)}. Received: mask of shape {shape}"
-            )
-        last = tuple(range(len(shape), len(positions)))
+        last = tuple(range(len(mask.shape), rank - 1))
         mask = ops.expand_dims(ops.expand_dims(mask, last), channels)
         sizes = list(ops.shape(inputs))
         sizes[channels] = 1

@@ -31,9 +31,8 @@ class ChannelAttention(AttentionLayer):
             `"max"`, `"lp"` (the square root of the sum of squares) and
             `"lse"` (the logarithm of the sum of exponentials), over all
             spatial positions. Defaults to `("avg", "max")`.
-        hidden_units: Positive integer or `None`. The width of the hidden
-            layer. `None` means that `reduction_ratio` decides. Defaults to
-            `None`.
+        hidden_units: Positive integer, the width of the hidden layer, or
+            `None` to let `reduction_ratio` decide. Defaults to `None`.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
         activation: Activation of the hidden layer. `None` means linear.
@@ -170,9 +169,7 @@ class ChannelAttention(AttentionLayer):
             `identity_init`.
         """
         inputs = self._prepare(inputs)
-        rank = len(inputs.shape)
-        channels = self._channel_axis(rank)
-        axes = tuple(i for i in range(1, rank) if i != channels)
+        axes = self._position_axes(len(inputs.shape))
         mask = self._position_mask(mask, inputs)
         pooled = [
             pool(inputs, pool_type, axes, self._gate_dtype, mask=mask)
@@ -210,10 +207,12 @@ class ChannelAttention(AttentionLayer):
         logits = self._dense(
             x, self.excite_kernel, None if bias is None else len(pooled) * bias
         )
-        rank = self.input_spec.ndim
-        axis = self._channel_axis(rank)
-        axes = tuple(i for i in range(1, rank) if i != axis)
+        axes = self._position_axes(self.input_spec.ndim)
         return ops.expand_dims(self._gate(logits), axes)
+
+    def _position_axes(self, rank):
+        channels = self._channel_axis(rank)
+        return tuple(i for i in range(1, rank) if i != channels)
 
     def _dense(self, x, kernel, bias):
         x = x @ ops.cast(kernel, x.dtype)

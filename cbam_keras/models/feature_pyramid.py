@@ -21,7 +21,6 @@ def pyramid(model: keras.Model) -> keras.Model:
         list of `(B, H, W, C)`, one per stage, the largest map first.
 
     Raises:
-        TypeError: If `model` is not a `keras.Model`.
         ValueError: If the model has no layers of these names.
 
     Example:
@@ -29,11 +28,6 @@ def pyramid(model: keras.Model) -> keras.Model:
         >>> [shape[1:] for shape in model.output_shape]
         [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512)]
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a keras.Model. Received: model of type "
-            f"{type(model).__name__}"
-        )
     last: dict[int, keras.layers.Layer] = {}
     for layer in model.layers:
         if found := re.match(r"stage(\d+)_block\d+_", layer.name):
