@@ -140,9 +140,9 @@ class HalvedMaps(CBAM):
         return 0.5 * channel_map, spatial_map
 
 
-class Shifted(ChannelAttention):
+class DoubledGate(ChannelAttention):
     def call(self, inputs, training=None):
-        return super().call(inputs, training=training) + 1.0
+        return 2.0 * super().call(inputs, training=training)
 
 
 class Replaced(CBAM):
@@ -174,8 +174,8 @@ class Doubled(CBAM):
         (functools.partial(Halved, 4), 0),
         (functools.partial(HalvedMaps, 4, 3, order="parallel"), 0),
         (functools.partial(Replaced, Halved), 1),
-        (functools.partial(Replaced, Shifted), 1),
-        (functools.partial(Shifted, 4), 0),
+        (functools.partial(Replaced, DoubledGate), 1),
+        (functools.partial(DoubledGate, 4), 0),
         (functools.partial(Doubled, 4, 3), 1),
     ],
     ids="lp lse conv activation gate map maps map-of-gate call-of-gate "
