@@ -29,6 +29,11 @@ from cbam_keras.explain import (
 DEFAULT_SIZE = 224, 224
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
+TITLES = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam++": "Grad-CAM++",
+    "hires_cam": "HiResCAM",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -414,7 +419,7 @@ def _write(folder, content, arrays, settings, written, command=None):
         classes={x: [row["models"][x]["class"] for row in rows] for x in names},
         labels=labels,
         boxes=arrays.get("boxes"),
-        title=f"Heat maps, {settings.method}",
+        title=TITLES[settings.method],
     )
     _files.write_figure(folder / "grad_cam.png", figure)
     few = slice(ATTENTION_DRAWN)

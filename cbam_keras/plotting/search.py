@@ -148,10 +148,9 @@ def _draw_map(axes, trials):
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(
-        range(len(columns)), [style.wrap(x, 1, 10, 2) for x in columns]
-    )
-    axes.set_yticks(range(len(rows)), [style.wrap(x, 1, 10, 2) for x in rows])
+    for axis, values in (axes.xaxis, columns), (axes.yaxis, rows):
+        names = [f"no gate:\n{x}" if isinstance(x, str) else x for x in values]
+        axis.set_ticks(range(len(values)), names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
 
