@@ -81,7 +81,9 @@ class Estimate:
             {
                 "network": cost.network,
                 "parameters": f"{cost.parameters:,}",
-                "MACs": "" if cost.macs is None else f"{cost.macs:,}",
+                "MACs": "not counted"
+                if cost.macs is None
+                else f"{cost.macs:,}",
                 "s / epoch": f"{cost.seconds_per_epoch:.1f}",
                 "epochs": str(self.epochs),
                 "trainings": str(self.times),
