@@ -325,7 +325,7 @@ def _explained_images(page, folder, content):
     page.title = f"Explanation: {', '.join(models)}"
     page.question = "Where do the networks look, and are they right?"
     right = [
-        f"{name} is right about {found['accuracy']:.0%} of the images"
+        f"{name} is right about {100 * found['accuracy']:.0f} % of the images"
         for name, found in content["summary"].items()
         if "accuracy" in found
     ]
