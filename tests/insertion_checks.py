@@ -15,8 +15,6 @@ from cbam_keras import (
     SpatialAttention,
 )
 
-register = keras.saving.register_keras_serializable(package="tests")
-
 
 def conv(filters, name, size=3, **options):
     return layers.Conv2D(filters, size, padding="same", name=name, **options)
@@ -131,7 +129,7 @@ def operations():
     return network(body)
 
 
-@register
+@keras.saving.register_keras_serializable(package="tests")
 class Blocks(layers.Layer):
     """Has layers in a list, and weights of one shape without a name."""
 
@@ -164,23 +162,19 @@ def layers_in_a_list():
     return network(lambda inputs: Blocks(name="blocks")(stem(inputs)))
 
 
-def lambda_layer():
+def preprocessing():
+    adapted = layers.Normalization()
+    adapted.adapt(np.random.default_rng(2).normal(3, 2, (20, 8, 8, 3)))
+
     def body(inputs):
         scaled = layers.Lambda(
             lambda x, by: x * by,
             output_shape=(8, 8, 3),
             arguments={"by": 3.0},
-            name="scaled",
         )
-        return block(stem(scaled(inputs)))
+        return block(stem(scaled(adapted(inputs))))
 
     return network(body)
-
-
-def normalized():
-    adapted = layers.Normalization()
-    adapted.adapt(np.random.default_rng(2).normal(3, 2, (20, 8, 8, 3)))
-    return network(lambda inputs: block(stem(adapted(inputs))))
 
 
 def vgg_with_one_activation(x):
