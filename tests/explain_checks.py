@@ -5,7 +5,6 @@ import networks
 import numpy as np
 from insertion_checks import conv, vary
 from keras import layers
-from layer_checks import to_numpy
 
 
 def images(*shape, seed=0):
@@ -46,35 +45,6 @@ def normalized(heat):
     heat = np.maximum(heat, 0)
     peak = heat.max(axis=tuple(range(1, heat.ndim)), keepdims=True)
     return heat / np.where(peak == 0, 1, peak)
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class Offset(layers.Layer):
-    """Adds a number to each feature, by which a gradient can be measured."""
-
-    def build(self, shape):
-        self.offset = self.add_weight(
-            name="offset", shape=(1, *shape[1:]), initializer="zeros"
-        )
-
-    def call(self, inputs):
-        return inputs + self.offset
-
-
-def measured_gradient(model, image, class_index, step=1e-4):
-    """Returns what a class score gains by each feature of layer "offset"."""
-    offset = model.get_layer("offset").offset
-    gradient = np.zeros(offset.shape)
-    for place in np.ndindex(*offset.shape):
-        scores = []
-        for sign in (1, -1):
-            moved = np.zeros(offset.shape)
-            moved[place] = sign * step
-            offset.assign(moved)
-            scores.append(to_numpy(model(image))[0, class_index])
-        gradient[place] = (scores[0] - scores[1]) / (2 * step)
-    offset.assign(np.zeros(offset.shape))
-    return gradient
 
 
 def model_ending_in(end):

@@ -3,7 +3,6 @@
 import json
 
 import keras
-import networks
 import numpy as np
 from keras import layers
 from PIL import Image
@@ -45,13 +44,6 @@ def brightness(path, size=(8, 8)):
     # Not such that the logits sum to 1, as probabilities do.
     model.set_weights([np.array([[[[2.0, -2.0]]]]), np.array([0.0, 2.0])])
     model.save(path)
-
-
-def digit_network(path, attention=None):
-    """Saves a network of cluttered digits, with random weights."""
-    networks.resnet(
-        input_shape=(48, 48, 1), classes=10, attention=attention
-    ).save(path)
 
 
 def picture(path, seed=0, size=(8, 8), brightest=0):

@@ -83,18 +83,24 @@ def test_batches_go_through_the_model_once_and_do_not_change_the_maps():
             np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_layers_in_models_within_go_by_their_paths_where_names_repeat():
+def test_names_that_repeat_become_paths_and_calls_are_counted():
+    shared = CBAM(2, 3, name="shared")
+
     def body(name):
         inputs = keras.Input((8, 8, 4))
         return keras.Model(inputs, CBAM(2, 3, name="cbam")(inputs), name=name)
 
-    model = network(
-        lambda x: CBAM(2, 3, name="own")(
-            body("second")(body("first")(conv(4, "conv")(x)))
-        )
-    )
-    maps = explain.attention_maps(model, images(2, 8, 8, 3))
-    assert list(maps) == ["first/cbam", "second/cbam", "own"]
+    def features(x):
+        x = body("second")(body("first")(conv(4, "conv")(x)))
+        return shared(layers.AveragePooling2D(2)(shared(x)))
+
+    maps = explain.attention_maps(network(features), images(2, 8, 8, 3))
+    assert [(name, spatial.shape) for name, (_, spatial) in maps.items()] == [
+        ("first/cbam", (2, 8, 8)),
+        ("second/cbam", (2, 8, 8)),
+        ("shared", (2, 8, 8)),
+        ("shared#2", (2, 4, 4)),
+    ]
 
 
 class Block(layers.Layer):
@@ -133,16 +139,3 @@ def test_layers_of_ones_own_and_subclassed_models_are_looked_into():
     for one, other in zip(maps["attention"], expected, strict=True):
         other = to_numpy(other).reshape(one.shape)
         np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-def test_each_call_of_a_shared_layer_has_its_maps():
-    shared = CBAM(2, 3, name="shared")
-
-    def body(x):
-        x = conv(4, "conv")(x)
-        return shared(layers.AveragePooling2D(2)(shared(x)))
-
-    maps = explain.attention_maps(network(body), images(2, 8, 8, 3))
-    assert list(maps) == ["shared", "shared#2"]
-    assert maps["shared"][1].shape == (2, 8, 8)
-    assert maps["shared#2"][1].shape == (2, 4, 4)

@@ -30,59 +30,41 @@ def test_images_of_any_kind_become_colours(tmp_path):
     )
 
 
-def test_files_are_taken_all_and_folders_in_part(tmp_path):
-    files = [tmp_path / f"{number:02}.png" for number in range(12)]
-    for file in files:
-        picture(tmp_path / "all" / file.name)
-        picture(file)
-    examples = _explanations.from_paths([*files, tmp_path / "all"], 2, 0)
-    assert examples.names[:12] == list(map(str, files))
-    assert len(examples) == 14
-
-
-def test_images_are_found_in_subfolders_unless_they_cannot_be_read(tmp_path):
-    names = ["a/z.png", "b/c/x.PNG", "y.jpg"]
+def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
+    tmp_path,
+):
+    names = ["all/a/z.png", "all/b/c/x.PNG", "all/y.jpg", "1.png", "2.png"]
     for number, name in enumerate(names):
         picture(tmp_path / name, seed=number)
-    (tmp_path / "notes.txt").write_text("none")
-    whole = (tmp_path / "a" / "z.png").read_bytes()
-    examples = _explanations.from_paths([tmp_path], None, 0)
-    assert set(examples.names) == {str(tmp_path / name) for name in names}
-    assert dict(zip(examples.names, examples.groups, strict=True)) == {
-        str(tmp_path / "a/z.png"): "a",
-        str(tmp_path / "b/c/x.PNG"): "c",
-        # Directly in the folder that is given.
-        str(tmp_path / "y.jpg"): "",
+    (tmp_path / "all/notes.txt").write_text("none")
+    folder, *files = (tmp_path / name for name in ("all", "1.png", "2.png"))
+    whole = _explanations.from_paths([*files, folder], None, 0)
+    assert dict(zip(whole.names, whole.groups, strict=True)) == {
+        # Not in a folder of a class.
+        **{str(tmp_path / x): "" for x in ("1.png", "2.png", "all/y.jpg")},
+        str(folder / "a/z.png"): "a",
+        str(folder / "b/c/x.PNG"): "c",
     }
-    (tmp_path / "a" / "half.png").write_bytes(whole[:-20])
+    part = _explanations.from_paths([*files, folder], 1, 0)
+    assert part.names[:2] == list(map(str, files)) and len(part) == 3
+    (folder / "half.png").write_bytes(files[0].read_bytes()[:-20])
     with pytest.raises(ValueError, match="Received: .*half.png"):
-        _explanations.from_paths([tmp_path], None, 0)
+        _explanations.from_paths([folder], None, 0)
 
 
-@pytest.fixture(scope="module")
-def uneven(tmp_path_factory):
-    """Returns a folder with folders of 2, 3, 1, 4 and 30 images."""
-    folder = tmp_path_factory.mktemp("uneven")
-    for group, size in enumerate([2, 3, 1, 4, 30]):
+def test_images_are_spread_evenly_over_classes(tmp_path):
+    sizes = np.array([2, 3, 1, 4, 30])
+    for group, size in enumerate(sizes):
         for number in range(size):
-            picture(folder / str(group) / f"{number:02}.png", size=(1, 1))
-    return folder
-
-
-@pytest.mark.parametrize("count", [13, None])
-def test_images_are_spread_evenly_over_classes(uneven, count):
-    chosen = _explanations.from_paths([uneven], count, 0)
-    assert len(set(chosen.names)) == len(chosen) == (count or 40)
+            picture(tmp_path / str(group) / f"{number:02}.png", size=(1, 1))
+    chosen = _explanations.from_paths([tmp_path], 13, 0)
+    assert len(set(chosen.names)) == len(chosen) == 13
     counts = np.bincount(np.array(chosen.groups, int), minlength=5)
     # None has two more than another that has any left.
-    left = np.array([2, 3, 1, 4, 30]) - counts
-    assert counts.max() - counts[left > 0].min(initial=counts.max()) <= 1
-
-
-def test_a_smaller_choice_is_the_beginning_of_a_larger_one(uneven):
-    large = _explanations.from_paths([uneven], 20, 3)
-    assert _explanations.from_paths([uneven], 9, 3).names == large.names[:9]
-    assert _explanations.from_paths([uneven], 20, 4).names != large.names
+    assert counts.max() - counts[counts < sizes].min() <= 1
+    # A smaller choice is the beginning of a larger one.
+    assert _explanations.from_paths([tmp_path], 9, 0).names == chosen.names[:9]
+    assert _explanations.from_paths([tmp_path], 13, 4).names != chosen.names
 
 
 def test_the_split_is_that_of_training(few_digits):

@@ -1,65 +1,29 @@
 """The networks, the data and the classes of a run are found in its folder."""
 
-import json
+import re
 
-import keras
+import networks
+import numpy as np
 import pretended
 import pytest
 from data_checks import write_folder
 from explain_files_checks import (
     colours,
-    digit_network,
     explain,
     picture,
     written,
 )
-from keras import layers
-from report_checks import OLD_FOLDERS
+from report_checks import DATA, FOLDERS, OLD_FOLDERS, cell, run
 
 from cbam_keras import _files, cli, data, study, training
 from cbam_keras._explanations import networks_of
+from cbam_keras.explain import pointing_game
 
-
-def write_run(folder, *cells, kind="study", data="mnist5k", **content):
-    """Writes what a run says of itself, as far as it is read."""
-    keys = "variant", "seed", "status", "file"
-    described = {"3": {"name": data, "sizes": {}}}
-    content |= {
-        "format": 2,
-        "kind": kind,
-        **dict.fromkeys(("command", "measure", "measure_name", "baseline")),
-        "settings": {
-            "variants": {cell[0]: {} for cell in cells},
-            "data": described,
-        },
-        "seeds": [cell[1] for cell in cells],
-        "cells": [dict(zip(keys, cell, strict=True)) for cell in cells],
-    }
-    folder.mkdir(exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(content))
-    return folder
-
-
-def run_of(*cells, **content):
-    return lambda folder: write_run(folder, *cells, **content)
-
-
-NONE = "none", 0, "finished", "none.keras"
-SEEDS = run_of(
-    ("none", 3, "diverged", None),
-    ("se", 3, "finished", "se-seed3.keras"),
-    ("cbam", 3, "finished", "cbam-seed3.keras"),
-    ("none", 4, "finished", "none-seed4.keras"),
-)
-# What writes a run, its files, and those that are explained.
+# What writes a run, files there, and those of them that are explained.
 RUNS = {
-    "one seed": (run_of(NONE), "none other", "none"),
-    "several seeds": (
-        SEEDS,
-        "se-seed3 cbam-seed3 none-seed4",
-        "se-seed3 cbam-seed3",
-    ),
-    "search": (run_of(NONE, kind="tune"), "best none", "best"),
+    "one seed": (FOLDERS["train"], "none se other", "none se"),
+    "several seeds": (FOLDERS["seeds"], "none cbam se", "none cbam"),
+    "search": (FOLDERS["tune"], "best none", "best"),
     "old seeds": (
         OLD_FOLDERS["seeds"],
         "seed-0/none seed-0/cbam seed-1/none",
@@ -82,32 +46,55 @@ def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
 
 def test_a_run_of_detectors_is_refused(tmp_path):
     with pytest.raises(ValueError, match="which is one of detect"):
-        networks_of(write_run(tmp_path, kind="detect"))
+        networks_of(FOLDERS["detect"](tmp_path))
 
 
 def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
-    folder = write_run(tmp_path / "run", ("none", "x", "finished", "it.keras"))
-    (folder / "it.keras").touch()
+    folder = run(tmp_path / "run", "train", [{**cell("none"), "seed": "x"}])
     assert cli.main(["explain", str(folder)]) == 2
     message = capsys.readouterr().err
     assert "results.json cannot be read" in message
     assert "`cells[0].seed` must be int. Received: x" in message
 
 
-def test_a_folder_of_digits_is_explained_with_its_data(
+def test_heat_on_digits_is_compared_with_their_boxes(
     few_digits, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    cells = [(x, 0, "finished", f"{x}.keras") for x in ("none", "cbam")]
-    write_run(tmp_path / "digits", *cells, data="cluttered_mnist")
-    digit_network("digits/none.keras")
-    digit_network("digits/cbam.keras", "cbam")
-    assert cli.main(["explain", "digits", "--count", "2", "--quiet"]) == 0
-    out, err = capsys.readouterr()
-    assert out.endswith("Files in runs/explain-digits\n") and err == ""
-    content, _ = written("runs/explain-digits")
-    assert list(content["images"][0]["models"]) == ["none", "cbam"]
-    assert content["settings"]["data"] == "cluttered_mnist"
+    described = {**DATA, "name": "cluttered_mnist"}
+    run(tmp_path / "digits", "train", [cell("cbam")], data=described)
+    options = {"input_shape": (48, 48, 1), "classes": 10, "attention": "cbam"}
+    networks.resnet(**options).save("digits/cbam.keras")
+    given = ["--count", "all", "--draw", "6", "--batch-size", "10"]
+    assert cli.main(["explain", "digits", *given]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("Files in runs/explain-digits\n")
+    content, arrays = written("runs/explain-digits")
+    images, labels, boxes = data.load(
+        "cluttered_mnist", batch_size=None, boxes=True
+    ).test
+    names = [entry["image"] for entry in content["images"]]
+    places = [int(name.removeprefix("test ")) for name in names]
+    assert sorted(places) == list(range(len(images))) == list(range(20))
+    for entry, place in zip(content["images"], places, strict=True):
+        assert entry["box"] == boxes[place].tolist()
+        assert entry["true_class"] == str(labels[place])
+        assert entry["models"]["cbam"]["class"] == entry["true_class"]
+    drawn = places[:6]
+    np.testing.assert_array_equal(arrays["images"], images[drawn])
+    np.testing.assert_array_equal(arrays["boxes"], boxes[drawn])
+    rows = [entry["models"]["cbam"] for entry in content["images"]]
+    hits, energy = pointing_game(arrays["cbam/heat_maps"], boxes[drawn])
+    assert [row["hit"] for row in rows[:6]] == hits.tolist()
+    found = [row["energy"] for row in rows[:6]]
+    np.testing.assert_allclose(found, energy, atol=1e-5)
+    rate = content["summary"]["cbam"]["hit_rate"]
+    assert rate == pytest.approx(np.mean([row["hit"] for row in rows]))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    share = 100 * sides.prod(axis=1).mean() / 48**2
+    assert content["box_fraction"] == pytest.approx(share / 100)
+    assert "6 of 20 images" in out
+    assert re.search(rf"│ uniform heat .*{share:.1f} .*{share:.1f} ", out)
 
 
 @pytest.fixture
@@ -118,9 +105,7 @@ def trained(tmp_path, monkeypatch):
     pretended.install(monkeypatch)
 
     def build(data):
-        inputs = keras.Input(data.image_shape)
-        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
-        return keras.Model(inputs, layers.Dense(2)(x))
+        return networks.resnet(classes=2)
 
     def train(**options):
         task = study.Classification("pets", validation_fraction=0.3)
@@ -180,7 +165,7 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
 ):
     picture(here / "it.png")
     names = ["cat", "dog", "eel"]
-    write_run(here / "pets", NONE, data="pets", class_names=names)
+    run(here / "pets", "train", [cell("none")], class_names=names)
     colours("pets/none.keras")
     content, _ = explain("it.png", "pets", "--class", "eel")
     assert [entry["image"] for entry in content["images"]] == ["it.png"]
@@ -188,7 +173,7 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
     assert content["class_names"] == names
     assert content["images"][0]["models"]["none"]["class_index"] == 2
     # Another model has them in another order.
-    write_run(here / "more", NONE, data="pets", class_names=names[::-1])
+    run(here / "more", "train", [cell("none")], class_names=names[::-1])
     colours("more/none.keras")
     assert cli.main(["explain", "it.png", "pets", "more"]) == 2
     text = "same order to be compared. Received: cat, dog, eel; eel, dog, cat"

@@ -2,37 +2,91 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from plotting_checks import (
-    ABLATED,
-    HEAT,
-    IMAGES,
-    MAPS,
-    ROWS,
-    SIGNAL_HEAT,
-    SIGNALS,
-    TRIALS,
-    VOLUME_HEAT,
-    VOLUMES,
-    ablated,
-    rows_of,
-    trial,
-)
 
 from cbam_keras import plotting
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
+KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def rows_of(network, *epochs):
+    """Returns an epoch of a history for each four numbers."""
+    return [
+        {
+            "network": network,
+            "epoch": number,
+            **dict(zip(KEYS, values, strict=True)),
+        }
+        for number, values in enumerate(epochs, 1)
+    ]
+
+
+ROWS = [
+    *rows_of("none", (2.3, 0.1, 2.2, 0.12), (2.0, 0.2, 2.1, 0.18)),
+    *rows_of("cbam", (1.9, 0.3, 1.8, 0.35), (1.0, 0.6, 1.5, 0.5)),
+]
+
+
+def trial(number, accuracy, outcome="finished", cost=(1000, 50000), **values):
+    return SimpleNamespace(
+        number=number,
+        values=values,
+        outcome=outcome,
+        val_accuracy=accuracy,
+        parameters=cost[0],
+        macs=cost[1],
+    )
+
+
+CBAM = {"attention": "cbam", "reduction_ratio": 16, "kernel_size": 7}
+SMALL = {"attention": "cbam", "reduction_ratio": 8, "kernel_size": 3}
+TRIALS = [
+    trial(0, 0.80, attention="none", learning_rate=0.001),
+    trial(1, 0.90, **CBAM, order="parallel", learning_rate=0.02),
+    trial(2, 0.94, **CBAM, order="channel_first", learning_rate=0.01),
+    trial(3, 0.70, **SMALL, order="parallel", learning_rate=0.003),
+    trial(4, 0.85, attention="se", reduction_ratio=8, learning_rate=0.01),
+    trial(5, None, "diverged", attention="se", reduction_ratio=32),
+]
+
+
+def ablated(*rows):
+    """Returns the results of an ablation."""
+    return SimpleNamespace(
+        rows=[
+            SimpleNamespace(
+                table=table,
+                attention=attention,
+                top1_error=float(np.mean(errors)),
+                top1_errors=errors,
+                interval=interval,
+            )
+            for table, attention, errors, interval in rows
+        ]
+    )
+
+
+ABLATED = ablated(
+    (1, "none", (9.0, 8.0), None),
+    (1, "channel (avg & max)", (7.0, 8.0), (-7.35, 5.35)),
+    (4, "none", (9.0, 8.0), None),
+    (4, "SE", (7.0, 7.5), (-4.0, 1.5)),
+    (4, "CBAM", (6.5, 5.5), (-2.5, -2.5)),
+)
+
+IMAGES = np.zeros((2, 4, 5))
 FIGURES = {
     "history": (plotting.plot_history, ROWS),
     "search": (plotting.plot_search, TRIALS),
     "pareto": (plotting.plot_pareto, TRIALS),
     "ablation": (plotting.plot_ablation, ABLATED),
-    "images": (plotting.plot_grad_cam, IMAGES, HEAT),
-    "signals": (plotting.plot_grad_cam, SIGNALS, SIGNAL_HEAT),
-    "volumes": (plotting.plot_grad_cam, VOLUMES, VOLUME_HEAT),
-    "attention": (plotting.plot_attention_maps, IMAGES, MAPS),
+    "heat": (plotting.plot_grad_cam, IMAGES, IMAGES),
+    "gates": (plotting.plot_attention_maps, IMAGES, {"gate": (None, IMAGES)}),
 }
 
 
@@ -223,3 +277,107 @@ def test_one_table_of_an_ablation_is_drawn_into_given_axes():
     assert sorted(labels) == ["mean", "mean of the first row", "one seed"]
     with pytest.raises(ValueError, match="the rows of one table"):
         plotting.plot_ablation(ABLATED, ax=left)
+
+
+# The effect of each hyperparameter of a search.
+
+
+def points(axes):
+    """Returns the points of each kind of attention, by its label."""
+    return {
+        line.get_label(): line.get_xydata()
+        for line in axes.get_lines()
+        if line.get_label() not in ("mean", "Pareto front")
+    }
+
+
+def panel(figure, name):
+    """Returns the one panel with points over a hyperparameter."""
+    (found,) = (
+        axes
+        for axes in figure.axes
+        if axes.get_xlabel() == name and not axes.images
+    )
+    return found
+
+
+def ticks(axes):
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_each_hyperparameter_has_a_panel_of_the_finished_trials():
+    figure = plotting.plot_search(TRIALS)
+    counts = {
+        axes.get_xlabel(): sum(map(len, points(axes).values()))
+        for axes in figure.axes
+        if not axes.images
+    }
+    assert counts == {
+        "attention": 5,
+        "learning_rate": 5,
+        "reduction_ratio": 4,
+        "kernel_size": 3,
+        "order": 3,
+    }
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(texts) == ["cbam", "mean", "none", "se"]
+
+
+def test_a_choice_has_its_trials_over_its_name_and_their_mean():
+    axes = panel(plotting.plot_search(TRIALS), "order")
+    assert ticks(axes) == ["channel_\nfirst", "parallel"]
+    drawn = sorted((round(x), y) for x, y in points(axes)["cbam"])
+    assert drawn == [
+        (0, pytest.approx(94)),
+        (1, pytest.approx(70)),
+        (1, pytest.approx(90)),
+    ]
+    means = [line for line in axes.get_lines() if line.get_label() == "mean"]
+    assert [line.get_ydata() for line in means] == [
+        pytest.approx([94, 94]),
+        pytest.approx([80, 80]),
+    ]
+
+
+def test_numbers_stand_in_their_order_or_where_they_are():
+    figure = plotting.plot_search(TRIALS)
+    axes = panel(figure, "reduction_ratio")
+    assert ticks(axes) == ["8", "16"]
+    assert [round(x) for x, _ in points(axes)["se"]] == [0]
+    drawn = points(panel(figure, "learning_rate"))["cbam"]
+    np.testing.assert_allclose(drawn, [[0.02, 90], [0.01, 94], [0.003, 70]])
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [((0.001, 0.02), "log"), ((0.001, 0.009), "linear"), ((0, 5.0), "linear")],
+)
+def test_an_axis_is_logarithmic_from_a_factor_of_ten_on(values, scale):
+    trials = [trial(i, 0.5, rate=rate) for i, rate in enumerate(values)]
+    axes = panel(plotting.plot_search(trials), "rate")
+    assert axes.get_xscale() == scale
+
+
+def cells(figure):
+    """Returns the texts of the map, by kernel size and reduction ratio."""
+    (axes,) = (axes for axes in figure.axes if axes.images)
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    return {
+        (rows[int(y)], ticks(axes)[int(x)]): text.get_text().split("\n")
+        for text in axes.texts
+        for x, y in [text.get_position()]
+    }
+
+
+def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
+    # Kinds without a gate stand beside it, under their name.
+    spatial = trial(6, 0.6, attention="spatial", kernel_size=3)
+    assert cells(plotting.plot_search([*TRIALS, spatial])) == {
+        ("7", "16"): ["92.0 %", "n = 2"],
+        ("3", "8"): ["70.0 %", "n = 1"],
+        ("7", "8"): ["no trial"],
+        ("3", "16"): ["no trial"],
+        ("se", "8"): ["85.0 %", "n = 1"],
+        ("none", "none"): ["80.0 %", "n = 1"],
+        ("3", "spatial"): ["60.0 %", "n = 1"],
+    }

@@ -4,27 +4,37 @@ import itertools
 
 import numpy as np
 import pytest
-from plotting_checks import (
-    CHANNEL,
-    HEAT,
-    IMAGES,
-    MAPS,
-    SIGNAL_HEAT,
-    SIGNALS,
-    SPATIAL,
-    VOLUME_HEAT,
-    VOLUMES,
-    B,
-    H,
-    W,
-    below,
-    names,
-    panels,
-)
 
 from cbam_keras import plotting
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
+
+B, H, W = 2, 6, 9
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (B, H, W, 3), dtype="uint8")
+HEAT = {name: RNG.random((B, H, W)) for name in ("baseline", "SE", "CBAM")}
+CHANNEL, SPATIAL = RNG.random((B, 16)), RNG.random((B, 2, 3))
+MAPS = {
+    "stage1_attention": (CHANNEL, SPATIAL),
+    "stage2_attention": (CHANNEL[:, :7], SPATIAL[:, :1, :1]),
+}
+SIGNALS, SIGNAL_HEAT = RNG.normal(size=(B, 9, 3)), RNG.random((B, 9))
+VOLUMES, VOLUME_HEAT = RNG.normal(size=(B, 11, H, 5)), RNG.random((B, 11, H, 5))
+
+
+def panels(figure):
+    """Returns the axes that show images, row after row."""
+    shown = [axes for axes in figure.axes if axes.images]
+    return sorted(shown, key=lambda a: (-round(a.bbox.y1), a.bbox.x0))
+
+
+def below(figure):
+    return [axes.get_xlabel() for axes in panels(figure)]
+
+
+def names(figure):
+    """Returns the names over panels, as they were before broken to lines."""
+    return [axes.get_title().replace("\n", "") for axes in panels(figure)]
 
 
 def test_each_image_has_a_row_with_the_heat_of_each_network():

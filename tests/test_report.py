@@ -243,3 +243,24 @@ def test_the_page_of_another_program_is_kept(tmp_path):
     page.unlink()
     # Our own is replaced.
     assert report.write(page.parent) == report.write(page.parent) == page
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("command", FOLDERS)
+def test_a_page_opens_without_errors_and_fits(
+    command, width, browser, tmp_path
+):
+    file = report.write(FOLDERS[command](tmp_path / "run"))
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    problems, requests = [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for picture in page.query_selector_all("img"):
+        assert picture.evaluate("image => image.naturalWidth") > 0
+    page.close()
+    assert not problems
+    assert all(url.startswith(("data:", file.as_uri())) for url in requests)
