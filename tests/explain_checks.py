@@ -18,8 +18,8 @@ POOLS = {
 }
 
 
-def linear_network(weights, size=(6, 4)):
-    """A network whose class scores are weighed means of its channels.
+def linear_network(weights, size=(6, 4), of=keras.activations.linear):
+    """A network whose class scores are weighed means `of` its channels.
 
     Its features are its images, so the Grad-CAM of a class is, by the
     definition, what is above 0 of the channels weighed by `weights` of it.
@@ -27,7 +27,7 @@ def linear_network(weights, size=(6, 4)):
     weights = np.asarray(weights, "float32")
     inputs = keras.Input((*size, len(weights)))
     x = layers.Activation("linear", name="features")(inputs)
-    x = POOLS[len(size)]()(x)
+    x = POOLS[len(size)]()(of(x))
     outputs = layers.Dense(weights.shape[1], use_bias=False, name="out")(x)
     model = keras.Model(inputs, outputs)
     model.get_layer("out").set_weights([weights])

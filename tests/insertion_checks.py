@@ -177,14 +177,6 @@ def preprocessing():
     return network(body)
 
 
-def vgg_with_one_activation(x):
-    relu = layers.ReLU(name="relu")
-    for level in (1, 2):
-        x = relu(norm(f"bn{level}")(conv(4 * level, f"conv{level}")(x)))
-        x = layers.MaxPooling2D(2)(x)
-    return x
-
-
 def vary(model, seed=1):
     """Sets the weights of a network as if it were trained."""
     rng = np.random.default_rng(seed)
@@ -266,11 +258,3 @@ def attention_of(model):
 
 def paths(places):
     return [place.layer for place in places]
-
-
-def step(model, x, seed=3):
-    """Trains for one step on random targets."""
-    rng = np.random.default_rng(seed)
-    y = rng.normal(size=(len(x), *model.output.shape[1:]))
-    model.compile(keras.optimizers.SGD(0.01), loss="mse")
-    model.fit(x, y.astype("float32"), batch_size=len(x), verbose=0)

@@ -42,16 +42,6 @@ def cell(name, seed=0, **metrics):
     }
 
 
-def failed(name, seed=0):
-    return {
-        "variant": name,
-        "seed": seed,
-        "status": "diverged",
-        "message": f"The loss was nan {EVIL}",
-        "parameters": 9000,
-    }
-
-
 def run(folder, kind, cells, seeds=(0,), data=DATA, **more):
     """Writes `results.json`; `more` is what a kind of run adds to it."""
     content = {
@@ -86,7 +76,9 @@ def train(folder, names=NETWORKS):
 def seeds(folder):
     """With a network that failed, and one that is not trained yet."""
     cells = [cell(name, seed) for seed in (0, 1) for name in ("none", "cbam")]
-    cells += [cell("none", 2), failed("se")]
+    failed = {"variant": "se", "seed": 0, "status": "diverged"}
+    failed["message"] = f"The loss was nan {EVIL}"
+    cells += [cell("none", 2), failed]
     return run(folder, "study", cells, (0, 1, 2))
 
 
@@ -195,53 +187,46 @@ FOLDERS = {
 # Folders of earlier versions.
 
 
-def old_train(folder, seed=0, names=NETWORKS):
-    cells = [cell(name, seed) for name in names]
-    runs = [
-        {
-            "network": one["variant"],
-            # As float32, in which it was stored.
-            "test_accuracy": one["metrics"]["test_accuracy"] + 1e-8,
-            "best_validation_accuracy": 0.8,
-            **one,
-        }
-        for one in cells
-    ]
-    settings = {
+BY_SEED = {"0": DATA, "1": DATA}
+
+
+def old(folder, kind, data, seed=0, networks=tuple(NETWORKS), **content):
+    """Writes the results of a run; `content` differs between kinds."""
+    content["kind"] = kind
+    content["settings"] = {
         "model": "tiny",
-        "data": DATA,
+        "data": data,
         "recipe": {"seed": seed},
-        "networks": list(NETWORKS),
+        "networks": networks,
     }
-    history = [{"network": name, "epoch": 1, "loss": 0.5} for name in names]
-    content = {"kind": "training run", "settings": settings, "runs": runs}
-    dump(folder / "results.json", {**content, "history": history})
+    name = "search.json" if kind == "search" else "results.json"
+    dump(folder / name, content)
     return folder
 
 
-def old_settings(kind, **settings):
-    data = {str(seed): DATA for seed in (0, 1)}
-    return {
-        "kind": kind,
-        "settings": {"model": "tiny", "data": data, **settings},
-    }
+def old_train(folder, seed=0, names=NETWORKS):
+    runs = []
+    for name in names:
+        one = cell(name, seed) | {"network": name}
+        # As float32, in which it was stored.
+        one["test_accuracy"] = one["metrics"]["test_accuracy"] + 1e-8
+        one["best_validation_accuracy"] = 0.8
+        runs.append(one)
+    history = [{"network": name, "epoch": 1, "loss": 0.5} for name in names]
+    return old(folder, "training run", DATA, seed, runs=runs, history=history)
 
 
 def old_seeds(folder):
-    kind = "training over seeds"
-    dump(folder / "results.json", old_settings(kind, networks=list(NETWORKS)))
     old_train(folder / "seed-0")
     old_train(folder / "seed-1", 1, ["none"])
-    return folder
+    return old(folder, "training over seeds", BY_SEED)
 
 
 def old_ablate(folder):
-    content = old_settings("ablation", networks=dict.fromkeys(NETWORKS, "f"))
-    dump(folder / "results.json", {**content, "seeds": [0, 1]})
     for name in NETWORKS:
         for seed in (0, 1):
             old_train(folder / name / f"seed-{seed}", seed, [name])
-    return folder
+    return old(folder, "ablation", BY_SEED, seeds=[0, 1])
 
 
 def old_detect(folder):
@@ -249,21 +234,16 @@ def old_detect(folder):
         {**cell(name), "network": name, "precision": {"map": precision}}
         for name, precision in (("none", 0.35), ("cbam", 0.37))
     ]
-    content = old_settings("comparison of detectors")
-    content["settings"]["data"] = DATA
-    dump(folder / "results.json", {**content, "runs": runs})
-    return folder
+    kind = "comparison of detectors"
+    return old(folder, kind, DATA, networks=None, runs=runs)
 
 
 def old_tune(folder):
     """A search that was killed in its last trial."""
-    content = old_settings("search", recipe={"seed": 0})
-    content["settings"]["data"] = DATA
-    dump(folder / "search.json", content)
     for one in FOUND["trials"][:2]:
         number = one["number"]
         dump(folder / f"trial_{number:04d}" / "outcome.json", one)
-    return folder
+    return old(folder, "search", DATA)
 
 
 OLD_FOLDERS = {

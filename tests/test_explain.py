@@ -1,6 +1,5 @@
 """Class probabilities, the feature map explained, and the pointing game."""
 
-import keras
 import numpy as np
 import pytest
 from explain_checks import dense_head, images, linear_network, model_ending_in
@@ -62,10 +61,6 @@ LAST = {
     "one pixel": (
         lambda x: layers.Conv2D(4, 8)(conv(8, "last")(x)),
         "last",
-    ),
-    "nested model": (
-        lambda x: keras.Sequential([conv(8, "last")], name="body")(x),
-        "body/last",
     ),
 }
 

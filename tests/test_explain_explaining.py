@@ -102,46 +102,62 @@ def test_true_classes_are_found_by_name(unordered, images):
     assert content["class_names"] == sorted(unordered)
 
 
-def test_settings_reach_the_maps(here):
+def test_settings_reach_the_maps(here, monkeypatch):
     inputs = keras.Input((8, 8, 3))
     x = conv(4, "second")(conv(4, "first")(layers.Rescaling(1 / 255)(inputs)))
     x = layers.GlobalMaxPooling2D()(x)
     heads = [layers.Dense(n, name=f"head{n}")(x) for n in (3, 2)]
     model = vary(keras.Model(inputs, heads))
     model.save("both.keras")
-    image = picture(here / "it.png")[None].astype("float32")
+    (here / "mine_to_explain.py").write_text(
+        "def turn(images):\n"
+        "    images[:] = images[..., ::-1].copy()\n"
+        "    return images\n"
+    )
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    image = picture(here / "it.png", brightest=2)[None]
     content, arrays = explain(
         *("both.keras", "it.png", "--method", "hires_cam", "--class", "1"),
         *("--layer", "first", "--head", "head2"),
+        *("--preprocess", "mine_to_explain:turn"),
     )
     asked = {"method": "hires_cam", "layer": "first", "head": "head2"}
-    close(arrays["both/heat_maps"], grad_cam(model, image, 1, **asked))
+    turned = image[..., ::-1].astype("float32")
+    close(arrays["both/heat_maps"], grad_cam(model, turned, 1, **asked))
     assert arrays["both/probabilities"].shape == (1, 2)
+    # Those that are drawn are not changed.
+    np.testing.assert_array_equal(arrays["images"], image)
+    asked["preprocess"] = "mine_to_explain:turn"
     assert asked.items() <= content["settings"].items()
 
 
-def test_models_of_other_classes_and_sizes_stand_side_by_side(here, capsys):
+def test_models_of_other_classes_and_sizes_stand_side_by_side(here):
     # A square of one colour stays what it is in other sizes.
     image = np.zeros((8, 8, 3), "uint8")
     image[:4, :4, 0] = 200
     Image.fromarray(image).save("it.png")
-    colours("turned.h5", turned=1)
-    colours("large.keras", size=(16, 16))
-    content, arrays = explain(
-        "colours.keras", "turned.h5", "large.keras", "it.png"
-    )
+    paths = ["colours.keras", "turned/m.h5", "large/m.keras"]
+    (here / "turned").mkdir()
+    colours("turned/m.h5", turned=1)
+    (here / "large").mkdir()
+    colours("large/m.keras", size=(16, 16))
+    content, arrays = explain(*paths, "it.png")
+    assert [*content["models"].values()] == paths
     rows = content["images"][0]["models"]
-    indices = {name: rows[name]["class_index"] for name in rows}
-    assert indices == {"colours": 0, "turned": 1, "large": 0}
-    close(arrays["turned/probabilities"], as_colours(image[None], 1))
-    close(arrays["turned/heat_maps"], heat_of(image[None], 0))
+    # Models of one name go by their folders.
+    assert {name: rows[name]["class_index"] for name in rows} == {
+        f"{here.name}/colours": 0,
+        "turned/m": 1,
+        "large/m": 0,
+    }
+    close(arrays["turned/m/probabilities"], as_colours(image[None], 1))
+    close(arrays["turned/m/heat_maps"], heat_of(image[None], 0))
     # In the size of the first.
     assert arrays["images"].shape == (1, 8, 8, 3)
-    (heat,) = arrays["large/heat_maps"]
+    (heat,) = arrays["large/m/heat_maps"]
     assert heat.shape == (8, 8)
     assert heat[:3, :3].min() > 0.9
     assert heat[5:].max() == heat[:, 5:].max() == 0
-    assert re.search(r"colours +┃ turned +┃ large", capsys.readouterr().out)
 
 
 def test_attention_is_written_and_drawn(here):
@@ -192,18 +208,6 @@ def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
 # Models, and the images they take.
 
 
-def test_models_of_one_name_go_by_their_folders(here):
-    picture(here / "it.png")
-    paths = ["colours.keras", "s/m.keras", "t/m.h5"]
-    for path in paths[1:]:
-        (here / path).parent.mkdir(parents=True, exist_ok=True)
-        colours(path)
-    content, _ = explain(*paths, "it.png", "--no-report")
-    assert [*content["models"].values()] == paths
-    _, *names = content["models"]
-    assert names == ["s/m", "t/m"]
-
-
 def test_a_grey_model_gets_the_brightness_of_colours(here):
     brightness("grey.keras")
     image = picture(here / "it.png", brightest=1)
@@ -231,20 +235,3 @@ def test_models_of_any_size_get_images_of_one(here, given, expected):
         picture(here / name, size=size)
     _, arrays = explain("any.keras", *given, "--no-report")
     assert arrays["any/heat_maps"].shape[1:] == expected
-
-
-def test_images_are_preprocessed(here, monkeypatch):
-    (here / "mine_to_explain.py").write_text(
-        "def turn(images):\n"
-        "    images[:] = images[..., ::-1].copy()\n"
-        "    return images\n"
-    )
-    image = picture(here / "it.png", brightest=2)[None]
-    monkeypatch.setattr("sys.path", ["", *sys.path])
-    content, arrays = explain(
-        *("colours.keras", "it.png", "--preprocess", "mine_to_explain:turn")
-    )
-    # Those that are drawn are not changed.
-    np.testing.assert_array_equal(arrays["images"], image)
-    close(arrays["colours/probabilities"], as_colours(image[..., ::-1]))
-    assert content["settings"]["preprocess"] == "mine_to_explain:turn"

@@ -1,5 +1,6 @@
 """The networks, the data and the classes of a run are found in its folder."""
 
+import functools
 import re
 
 import networks
@@ -107,16 +108,13 @@ def trained(tmp_path, monkeypatch):
     def build(data):
         return networks.resnet(classes=2)
 
-    def train(**options):
-        task = study.Classification("pets", validation_fraction=0.3)
-        variants = (study.Variant("none", build),)
-        recipe = training.Recipe(epochs=1, batch_size=2)
-        study.run(
-            study.Study(task, variants, seeds=(3,), recipe=recipe),
-            tmp_path / "run",
-            **options,
-        )
-
+    described = study.Study(
+        task=study.Classification("pets", validation_fraction=0.3),
+        variants=(study.Variant("none", build),),
+        seeds=(3,),
+        recipe=training.Recipe(epochs=1, batch_size=2),
+    )
+    train = functools.partial(study.run, described, tmp_path / "run")
     train()
     monkeypatch.chdir("/")
     return tmp_path, train

@@ -1,5 +1,6 @@
 """Weights, state and frozen layers of a model after insertion."""
 
+import keras
 import numpy as np
 import pytest
 from insertion_checks import (
@@ -10,12 +11,21 @@ from insertion_checks import (
     layers_in_a_list,
     nested_twice,
     predictions,
-    step,
     vary,
 )
-from layer_checks import to_numpy, weights_of
+from keras import layers
+from layer_checks import random_input, to_numpy, weights_of
 
+from cbam_keras import CBAM, freeze_batch_norm
 from cbam_keras.insertion import insert_attention
+
+
+def step(model, x, seed=3):
+    """Trains for one step on random targets."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(len(x), *model.output.shape[1:]))
+    model.compile(keras.optimizers.SGD(0.01), loss="mse")
+    model.fit(x, y.astype("float32"), batch_size=len(x), verbose=0)
 
 
 @pytest.mark.parametrize("build", [nested_twice, layers_in_a_list])
@@ -27,43 +37,34 @@ def test_training_changes_all_of_the_new_model_and_nothing_of_the_old(build):
     new = insert_attention(old)
     trainable = [to_numpy(v) for v in new.trainable_variables]
     step(new, x)
-    changed, every = set(), set()
-    for variable, value in zip(new.trainable_variables, trainable, strict=True):
-        # The first factor of a gate waits for the last, which starts at zero.
-        layer = variable.path.rsplit("/", 1)[0]
-        every.add(layer)
-        if not np.array_equal(to_numpy(variable), value):
-            changed.add(layer)
-    assert changed == every
+    # The first factor of a gate waits for the last, which starts at zero.
+    owners = [v.path.rsplit("/", 1)[0] for v in new.trainable_variables]
+    assert set(owners) == {
+        owner
+        for owner, variable, value in zip(
+            owners, new.trainable_variables, trainable, strict=True
+        )
+        if not np.array_equal(to_numpy(variable), value)
+    }
     for found, expected in zip(weights_of(old), values, strict=True):
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(predictions(old, x), before)
 
 
-def freeze_variable(model):
-    model.get_layer("stem_conv").kernel.trainable = False
-
-
-def freeze_nested(model):
-    model.get_layer("outer").trainable = False
-
-
-def freeze_inside_a_layer(model):
-    for inner in model.get_layer("blocks").steps[:2]:
-        inner.trainable = False
-
-
 @pytest.mark.parametrize(
-    "build, freeze",
+    "build, parts",
     [
-        (nested_twice, freeze_variable),
-        (nested_twice, freeze_nested),
-        (layers_in_a_list, freeze_inside_a_layer),
+        (nested_twice, lambda model: [model]),
+        (nested_twice, lambda model: [model.get_layer("outer")]),
+        (nested_twice, lambda model: [model.get_layer("stem_conv").kernel]),
+        (layers_in_a_list, lambda model: model.get_layer("blocks").steps[:2]),
     ],
+    ids=["all", "nested model", "variable", "inside a layer"],
 )
-def test_frozen_stays_frozen_and_attention_trains(build, freeze):
+def test_frozen_stays_frozen_and_attention_trains(build, parts):
     old = vary(build())
-    freeze(old)
+    for part in parts(old):
+        part.trainable = False
     new = insert_attention(old)
     found = contents(new.trainable_variables)
     for gate in attention_of(new):
@@ -78,12 +79,8 @@ def test_frozen_network_trains_in_two_stages():
     old.trainable = False
     new = insert_attention(old)
     (gate,) = attention_of(new)
-    assert contents(new.trainable_variables) == contents(
-        gate.trainable_variables
-    )
-    x = data_for(old)
     before = contents(gate.variables)
-    step(new, x)
+    step(new, data_for(old))
     # Moving statistics too.
     assert_holds_all_of(new, old)
     assert contents(gate.variables) != before
@@ -92,8 +89,27 @@ def test_frozen_network_trains_in_two_stages():
     new.trainable = True
     found = contents(new.trainable_variables)
     assert found - contents(gate.trainable_variables) == trained
-    kernel = to_numpy(new.get_layer("stem_conv").kernel)
-    step(new, x)
-    assert not np.array_equal(
-        to_numpy(new.get_layer("stem_conv").kernel), kernel
-    )
+
+
+@pytest.mark.every_backend
+def test_averages_of_a_nested_backbone_do_not_change():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(image)
+    x = layers.BatchNormalization(name="inner")(x)
+    x = CBAM(2, spatial_batch_norm=True, name="gate")(x)
+    backbone = keras.Model(image, x, name="backbone")
+    inputs = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="outer")(inputs)
+    x = layers.GlobalAveragePooling2D()(backbone(x))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    model.trainable = False
+    model.trainable = True
+    assert freeze_batch_norm(model) == 2
+    model.compile("sgd", loss="mse")
+    gate = backbone.get_layer("gate").spatial_attention.batch_norm
+    norms = [model.get_layer("outer"), backbone.get_layer("inner"), gate]
+    before = [to_numpy(layer.moving_mean).copy() for layer in norms]
+    model.fit(random_input((8, 8, 8, 3)), np.zeros((8, 2)), verbose=0)
+    after = [to_numpy(layer.moving_mean) for layer in norms]
+    same = [np.array_equal(*pair) for pair in zip(before, after, strict=True)]
+    assert same == [True, True, False]

@@ -9,7 +9,6 @@ from insertion_checks import (
     norm,
     paths,
     stem,
-    vgg_with_one_activation,
 )
 from keras import layers
 
@@ -45,6 +44,14 @@ def vgg(x):
         x = layers.Conv2D(8, 3, activation="relu", name=f"conv{level}_1")(x)
         x = layers.Conv2D(8, 3, activation="relu", name=f"conv{level}_2")(x)
         x = layers.MaxPooling2D(2)(layers.Dropout(0.2)(x))
+    return x
+
+
+def vgg_with_one_activation(x):
+    relu = layers.ReLU(name="relu")
+    for level in (1, 2):
+        x = relu(norm(f"bn{level}")(conv(4 * level, f"conv{level}")(x)))
+        x = layers.MaxPooling2D(2)(x)
     return x
 
 
