@@ -152,10 +152,8 @@ def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
 
 IMAGES, LABELS = arrays()
 BOTH = IMAGES, LABELS
-RARE = np.where(np.arange(70) < 1, 0, 1 + np.arange(70) % 4)
 SPOILT = IMAGES.astype("float32")
 SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
-FOUR = (IMAGES[LABELS < 4], LABELS[LABELS < 4])
 ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*other-tasks.md"
 
 
@@ -168,19 +166,15 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*other-tasks.md"
         ((np.zeros((70, 3, 9, 9)), LABELS), r"np.moveaxis\(images, 1, -1\)"),
         ((IMAGES, LABELS[:9]), "70 images, but 9 labels"),
         ((IMAGES, np.eye(5)[LABELS]), ONE_HOT),
-        ((IMAGES, LABELS + 0.5), r": names, labels = np.unique\("),
-        ((IMAGES, LABELS.astype(str)), "of <U.*: names, labels"),
+        ((IMAGES, LABELS.astype(str)), r"of <U.*: names, labels = np.unique\("),
         ((IMAGES, LABELS - 1), "labels from -1"),
-        ((IMAGES, LABELS * 2), 'fewer of class "1", "3", "5", ...'),
-        ((IMAGES, LABELS * 10**9), "to 4000000000, but 70"),
-        ((IMAGES, RARE), 'at least 3 images in "train".*class "0"'),
+        ((IMAGES, LABELS * 2), '3 images in "train".*class "1", "3", "5", ...'),
         ((IMAGES / 255, LABELS), "Multiply them by 255"),
         ((SPOILT, LABELS), r"in 2 images, the first .*\[7\]"),
         (
             {"train": BOTH, "test": (IMAGES[:, 1:], LABELS)},
             r"one shape.*'test': \(11, 10, 3\)",
         ),
-        ({"train": BOTH, "test": FOUR}, '1 images in "test".*class "4"'),
     ],
 )
 def test_arrays_that_make_no_dataset_are_refused(given, message):
@@ -188,38 +182,22 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         data.load(given)
 
 
-@pytest.mark.parametrize("given", [IMAGES, (IMAGES, LABELS, LABELS)])
-def test_other_kinds_of_data_are_refused(given):
-    with pytest.raises(TypeError, match=r"a path or arrays \(images, labels\)"):
-        data.load(given)
-
-
 @pytest.mark.parametrize(
-    ("argument", "value", "error", "message"),
+    ("options", "error", "message"),
     [
-        ("batch_size", 0, ValueError, "a positive integer"),
-        ("validation_fraction", 1, ValueError, "lie between 0 and 1"),
-        ("seed", 2**32, ValueError, "an integer from 0"),
-        ("boxes", 1, TypeError, "True or False"),
-        ("image_size", (8, "8"), ValueError, "a positive integer"),
-        ("augment", "flop", ValueError, "one or several of"),
+        ({"data": IMAGES}, TypeError, r"a path or arrays \(images, labels\)"),
+        ({"boxes": 1}, TypeError, "`boxes` must be True or False"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be a positive int"),
+        ({"validation_fraction": 1}, ValueError, "must lie between 0 and 1"),
+        ({"seed": 2**32}, ValueError, "`seed` must be an integer from 0"),
+        ({"image_size": (8, "8")}, ValueError, "`image_size` must .*positive"),
+        ({"augment": "flop"}, ValueError, "`augment` must .*one or several of"),
+        ({"data_dir": "x"}, ValueError, "`data_dir` and .*only for .*_dir=x"),
+        ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
+        ({"boxes": True, "augment": "flip"}, ValueError, "`boxes` need images"),
+        ({"boxes": True}, ValueError, '`boxes` need digits.* "arrays"'),
     ],
 )
-def test_a_wrong_argument_is_named(argument, value, error, message):
-    with pytest.raises(error, match=f"`{argument}` must .*{message}"):
-        data.load("mnist5k", **{argument: value})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"data_dir": "x"}, "`data_dir` and .* only for .*data_dir=x"),
-        ({"manual_dir": "x"}, "`data_dir` and .* only for .*manual_dir=x"),
-        ({"augment": "flip", "batch_size": None}, "needs batches.*size=None"),
-        ({"boxes": True, "augment": "flip"}, "`boxes` need images as they"),
-        ({"boxes": True}, '`boxes` need digits.* "arrays"'),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        data.load(arrays(shape=(8, 8, 1)), **options)
+def test_wrong_arguments_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        data.load(**{"data": BOTH, **options})

@@ -14,6 +14,7 @@ from data_checks import (
     joined,
     together,
 )
+from networks import linear
 
 from cbam_keras import data
 from cbam_keras.data import decoding
@@ -81,6 +82,21 @@ def test_batches_stay_what_they_were():
         keras.backend.backend(), "5c1da57d875f"
     )
     assert code.hexdigest()[:12] == expected
+
+
+@pytest.mark.every_backend
+def test_keras_takes_them_one_or_several_at_a_time():
+    loaded = _load("pixels")
+    model = linear(shape=loaded.image_shape, classes=5)
+    # Of four batches, the last one smaller; PyTorch takes only one.
+    steps = 1 if keras.backend.backend() == "torch" else 3
+    loss = "sparse_categorical_crossentropy"
+    model.compile("sgd", loss, steps_per_execution=steps)
+    model.fit(loaded.train, validation_data=loaded.validation, verbose=0)
+    images, _ = joined(epoch(loaded.test))
+    expected = model.predict(images, verbose=0)
+    found = model.predict(loaded.test, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # Order.
@@ -172,7 +188,6 @@ def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     assert (boxes >= 0).all()
     assert (top + high <= 300).all()
     assert (left + wide <= 400).all()
-    np.testing.assert_array_equal(boxes, np.round(boxes))
     areas = high * wide / (300 * 400)
     # Uniform from 0.08 to 1, less what would not fit, of the largest.
     assert 0.079 < areas.min() < 0.09
@@ -183,9 +198,6 @@ def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     ratios = np.log((wide / high)[small])
     assert abs(ratios.mean()) < 0.02
     assert abs(ratios.std() - 2 * np.log(4 / 3) / np.sqrt(12)) < 0.01
-    # At the middle on average.
-    centres = np.mean([top + high / 2, left + wide / 2], axis=1)
-    np.testing.assert_allclose(centres, [150, 200], atol=5)
 
 
 @pytest.mark.parametrize(
@@ -228,20 +240,3 @@ def test_training_batches_divide_by_the_devices(batch_size, devices, sizes):
     # Those left out are others in each epoch.
     seen = [as_set(joined(batches)[0]) for batches in epochs]
     assert len(set.union(*seen)) == 50
-
-
-def test_evaluation_counts_every_image_once():
-    loaded = _load(batch_size=10)
-    shared = loaded.sharded(0, 1, 2)
-    for split in SPLITS[1:]:
-        batches = epoch(getattr(shared, split))
-        assert all(len(images) % 2 == 0 for images, _, _ in batches)
-        images, labels, weights = joined(batches)
-        assert set(weights) == {0, 1}
-        counted = weights > 0
-        assert_same(
-            [(images[counted], labels[counted])],
-            [joined(epoch(getattr(loaded, split)))],
-        )
-        # Copies, not zeros: batch normalization sees them, if nothing else.
-        assert images.std(axis=(1, 2, 3)).min() > 0

@@ -23,12 +23,12 @@ both_sizes = pytest.mark.parametrize(
 )
 
 
-def _examples(count=20, secret=False, seed=0, sizes=True):
-    rng = np.random.default_rng(seed)
+def _examples(count=20, secret=False, sizes=True):
+    rng = np.random.default_rng(0)
     return [
         {
-            "image": rng.integers(0, 256, (12 + number * sizes, 16, 3)).astype(
-                "uint8"
+            "image": rng.integers(
+                0, 256, (12 + number * sizes, 16, 3), "uint8"
             ),
             "label": -1 if secret else number % 2,
         }
@@ -142,12 +142,9 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
     ("name", "part"),
     [
         ("cifra10", 'Did you mean "cifar10"?'),
-        ("no/such/set", "where there is no folder (Parsing builder name"),
         ("mnsit", 'Did you mean "mnsitt"?'),
         ("notes", "which is a file"),
-        ("", 'Received: data=""'),
         ("imagenette/12px", "12px not found with version 1.0.0. Here are 10"),
-        ("cifar10:99.0.0", "cannot be loaded at version 99.0.0"),
         # Looking those up asks the network.
         ("huggingface:mnist", 'Received: data="huggingface:mnist"'),
     ],
@@ -167,21 +164,8 @@ def test_unknown_names_are_refused_at_once(
     assert not attempts
 
 
-def test_other_features_are_refused(tmp_path):
-    features = {
-        "image": tfds.features.Image(),
-        "label": tfds.features.Sequence(
-            tfds.features.ClassLabel(num_classes=2)
-        ),
-    }
-    example = {"image": np.zeros((4, 4, 3), "uint8"), "label": [0, 1]}
-    builder("others", {"train": [example] * 3}, tmp_path, **features)
-    with pytest.raises(ValueError, match="one class per image.*Sequence"):
-        data.load("others", data_dir=tmp_path)
-
-
 def test_features_are_checked_before_a_download(tmp_path, attempts):
-    with pytest.raises(ValueError, match='features "image", .*coco.*objects'):
+    with pytest.raises(ValueError, match="one class per image.*'objects'"):
         data.load("coco/2017", data_dir=tmp_path, download=True)
     assert not attempts
 

@@ -1,16 +1,14 @@
 """KerasHub's detector with what it does wrong worked around."""
 
-import os
-import pathlib
 import subprocess
 import sys
 import types
 
-import digits
 import keras
 import numpy as np
 import pytest
 from detection_checks import tiny_backbone
+from layer_checks import to_numpy
 
 from cbam_keras import detection, study, training
 from cbam_keras.detection.batches import PADDING
@@ -24,10 +22,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    with pytest.MonkeyPatch.context() as patch:
-        digits.replace(digits.few, patch.setattr)
-        yield detection.load_data(batch_size=8)
+def scenes(few_digits):
+    return detection.load_data(batch_size=8)
 
 
 def build(scenes, **options):
@@ -50,10 +46,6 @@ def build(scenes, **options):
     return made
 
 
-def bias_of(head):
-    return keras.ops.convert_to_numpy(head.prediction_layer.bias)
-
-
 def train_on(model, images, objects):
     # KerasHub's own takes no dictionaries.
     return float(keras.Model.train_on_batch(model, images, objects)[0])
@@ -63,7 +55,8 @@ def train_on(model, images, objects):
 def ours(scenes, tmp_path_factory):
     """A detector after two steps, what it began with, and its file."""
     model = build(scenes)
-    biases = bias_of(model.box_head), bias_of(model.classification_head)
+    heads = model.box_head, model.classification_head
+    biases = [to_numpy(head.prediction_layer.bias).copy() for head in heads]
     losses = [train_on(model, *scenes.train[0])]
     images, objects = scenes.train[1]
     objects["labels"][:] = -1
@@ -107,9 +100,9 @@ def test_a_saved_detector_is_compiled_as_it_was(ours, scenes):
         for model in models
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    variables = [model.optimizer.variables for model in models]
-    for pair in zip(*variables, strict=True):
-        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, pair))
+    states = [model.optimizer.variables for model in models]
+    for loaded, saved in zip(*states, strict=True):
+        np.testing.assert_array_equal(to_numpy(loaded), to_numpy(saved))
 
 
 def test_images_of_another_range_are_reported(ours, scenes):
@@ -132,14 +125,8 @@ np.savez("found.npz", **model.detect(np.load("images.npy")))
 def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
     images = scenes.test[0][0]
     np.save(tmp_path / "images.npy", images)
-    root = str(pathlib.Path(__file__).parents[1])
-    environment = {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
-    subprocess.run(
-        [sys.executable, "-c", FRESH, ours.file],
-        cwd=tmp_path,
-        env=os.environ | environment,
-        check=True,
-    )
+    command = [sys.executable, "-c", FRESH, ours.file]
+    subprocess.run(command, cwd=tmp_path, check=True)
     expected = ours.model.detect(images)
     with np.load(tmp_path / "found.npz") as found:
         np.testing.assert_array_equal(found["labels"], expected["labels"])
@@ -149,10 +136,8 @@ def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
 def targets(model):
     """Returns what the boxes of an image are turned into for training."""
     boxes = np.array([[[3.123, 7.456, 41.789, 40.123]]], "float32")
-    found, _ = model.label_encoder(
-        np.zeros((1, 64, 64, 1), "float32"), boxes, np.zeros((1, 1), "float32")
-    )
-    return keras.ops.convert_to_numpy(found)
+    images, labels = np.zeros((1, 64, 64, 1)), np.zeros((1, 1), "float32")
+    return to_numpy(model.label_encoder(images, boxes, labels)[0])
 
 
 def test_a_detector_works_in_half_precision(ours, scenes, tmp_path):

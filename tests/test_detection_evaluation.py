@@ -9,6 +9,9 @@ from cbam_keras.detection.evaluation import evaluate
 
 pytest.importorskip("pycocotools", reason="needs pycocotools")
 pytest.importorskip("keras_hub", reason="needs KerasHub")
+
+from cbam_keras.detection.detector import choose_anchors  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BOX, OTHER = (10, 10, 30, 30), (60, 20, 160, 70)
@@ -99,15 +102,9 @@ def one_box_each(sides, count=60, size=64):
     )
 
 
-def choose_anchors(records):
-    from cbam_keras.detection.detector import choose_anchors
-
-    return choose_anchors(records, (64, 64), 3, 4)
-
-
 def test_coverage_is_what_keras_computes():
     records = one_box_each([(20, 14), (30, 30), (40, 20)])
-    chosen = choose_anchors(records)
+    chosen = choose_anchors(records, (64, 64), 3, 4)
     levels = chosen.generator()(np.zeros((1, 64, 64, 1), "float32"))
     overlap = keras.utils.bounding_boxes.compute_iou(
         64 * records.objects["box"].astype("float32"),
@@ -123,4 +120,4 @@ def test_coverage_is_what_keras_computes():
 
 def test_boxes_that_no_anchor_covers_are_warned_of():
     with pytest.warns(UserWarning, match="Only 0% of the boxes.*image_size"):
-        choose_anchors(one_box_each([(2, 2)]))
+        choose_anchors(one_box_each([(2, 2)]), (64, 64), 3, 4)

@@ -1,6 +1,5 @@
 """The embedded scenes; batches, and augmentation that moves boxes along."""
 
-import digits
 import numpy as np
 import pytest
 from data_checks import plain_json
@@ -11,10 +10,8 @@ from cbam_keras.detection.batches import PADDING, Batches, Records, table
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    with pytest.MonkeyPatch.context() as patch:
-        digits.replace(digits.few, patch.setattr)
-        yield detection.load_data(batch_size=4)
+def scenes(few_digits):
+    return detection.load_data(batch_size=4)
 
 
 def test_scenes_have_digits_in_their_boxes(scenes):
@@ -31,7 +28,7 @@ def test_scenes_have_digits_in_their_boxes(scenes):
     assert 21 <= sides.min() < 24 and 42 < sides.max() <= 44
 
 
-def test_test_scenes_are_the_same_for_every_seed(scenes, few_digits):
+def test_test_scenes_are_the_same_for_every_seed(scenes):
     other = detection.load_data(seed=1)
     first, second = ((x.train.records, x.test.records) for x in (scenes, other))
     np.testing.assert_array_equal(first[1].images, second[1].images)

@@ -131,10 +131,12 @@ def test_networks_have_the_attention_and_the_options():
     assert not [x.name for x in plain.layers if "attention" in x.name]
 
 
-def test_unknown_and_fixed_options_are_refused():
-    near = '`name` must be one of .*Did you mean "resnet50-parallel"'
+def test_unknown_rows_and_fixed_options_are_refused():
+    near = 'must be one of .*Did you mean "resnet50-parallel"'
     with pytest.raises(ValueError, match=near):
         build_preset("resnet50-paralel")
+    with pytest.raises(ValueError, match=near):
+        reproduction.paper_tables(["resnet50-paralel"])
     with pytest.raises(TypeError, match="'clases'"):
         build_preset("resnet18", clases=5)
     with pytest.raises(TypeError, match="multiple values .* 'groups'"):
@@ -163,8 +165,3 @@ def test_a_row_that_differs_is_named():
     text = str(reproduction.PaperTables([row]))
     assert "0 of 1 rows" in text
     assert "others: resnet18." in text
-
-
-def test_an_unknown_row_is_refused():
-    with pytest.raises(ValueError, match='Did you mean "resnet50-cbam"'):
-        reproduction.paper_tables(["resnet50-cbm"])

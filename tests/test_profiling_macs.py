@@ -19,9 +19,9 @@ def profile_of(layer, shape):
 
 
 GELU = {"activation": "gelu"}
-MULTIPLIED = {"depth_multiplier": 2}
 SAME = {"padding": "same"}
 TWO = {"strides": 2}
+DOUBLED = {"strides": 2, "depth_multiplier": 2}
 # MACs, shape of the input, layer, its arguments. Of a convolution: positions of
 # the output, its filters, taps of the kernel, input channels of a group.
 CONVOLUTIONS = [
@@ -33,15 +33,9 @@ CONVOLUTIONS = [
     (12 * 4 * 9 * 6, (8, 7, 6), layers.Conv2D, (4, 3), {"dilation_rate": 2}),
     (7 * 5 * 4 * 9 * 3, (7, 5, 6), layers.Conv2D, (4, 3), SAME | {"groups": 2}),
     (2 * 2 * 4 * 27 * 2, (6, 5, 4, 2), layers.Conv3D, (4, 3), TWO),
-    (6 * 12 * 9, (7, 5, 6), layers.DepthwiseConv2D, (3,), TWO | MULTIPLIED),
+    (6 * 12 * 9, (7, 5, 6), layers.DepthwiseConv2D, (3,), DOUBLED),
     # The depthwise step, then the 1x1 convolution.
-    (
-        6 * 12 * (9 + 4),
-        (7, 5, 6),
-        layers.SeparableConv2D,
-        (4, 3),
-        TWO | MULTIPLIED,
-    ),
+    (6 * 12 * (9 + 4), (7, 5, 6), layers.SeparableConv2D, (4, 3), DOUBLED),
     # Every position of the input is multiplied by the whole kernel, whatever
     # the padding crops.
     (12 * 5 * 4 * 6, (4, 3, 5), layers.Conv2DTranspose, (4, (3, 2)), TWO),
@@ -51,19 +45,14 @@ CONVOLUTIONS = [
 # position the spatial kernel over the pooled maps, and the 1x1 convolution
 # where there is one.
 MLP = 24 * 6 + 6 * 24
+CONV = {"pool_types": ("max", "conv")}
 GATES = [
     (2 * MLP, (4, 5, 3, 24), ChannelAttention, (4,), {}),
     (2 * 2 * 24 * 5, (7, 24), ChannelAttention, (), {"hidden_units": 5}),
     (MLP, (7, 5, 24), SqueezeExcite, (4,), {}),
     (9 * 7 * 2, (9, 6), SpatialAttention, (), {}),
     (35 * 9 * 2, (7, 5, 6), SpatialAttention, (3,), {"dilation_rate": 2}),
-    (
-        24 * (27 * 2 + 6),
-        (2, 3, 4, 6),
-        SpatialAttention,
-        (3,),
-        {"pool_types": ("max", "conv")},
-    ),
+    (24 * (27 * 2 + 6), (2, 3, 4, 6), SpatialAttention, (3,), CONV),
     (2 * MLP + 35 * 9 * 2, (7, 5, 24), CBAM, (4, 3), {"order": "parallel"}),
     (MLP + 35 * 18, (7, 5, 24), CBAM, (4, 3), {"channel_pool_types": "avg"}),
 ]

@@ -10,15 +10,6 @@ from keras import layers, ops
 from cbam_keras import CBAM, ChannelAttention, profile_model
 
 
-@keras.saving.register_keras_serializable(package="test_profiling")
-class Scale(layers.Layer):
-    def build(self, input_shape):
-        self.factor = self.add_weight(shape=(input_shape[-1],))
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-
 class Forget(layers.Layer):
     """Hides the length of axis 1, as `ops.nonzero` does."""
 
@@ -93,15 +84,6 @@ def test_each_input_has_its_shape(shape):
     assert found.input_shape == ((7, 3), (2, 3))
 
 
-class Subclassed(keras.Model):
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.dense = layers.Dense(4)
-
-    def call(self, inputs):
-        return self.dense(inputs)
-
-
 def test_model_is_left_as_it_is():
     inputs = keras.Input((None, None, 3))
     conv = layers.Conv2D(3, 3, padding="same")
@@ -114,23 +96,11 @@ def test_model_is_left_as_it_is():
     assert conv.output is before
 
 
-@pytest.mark.parametrize(
-    "make, message",
-    [
-        (
-            lambda: Subclassed(name="mine"),
-            '"mine" of type Subclassed',
-        ),
-        (
-            lambda: keras.Sequential([layers.Dense(2)], name="mine"),
-            '"mine" of type Sequential.*keras.Input',
-        ),
-    ],
-    ids=["subclassed", "not-built"],
-)
-def test_models_that_cannot_be_counted_are_refused(make, message):
+@pytest.mark.parametrize("kind", [keras.Model, keras.Sequential])
+def test_models_without_a_graph_are_refused(kind):
+    message = f'"mine" of type {kind.__name__}.*keras.Input'
     with pytest.raises(ValueError, match=message):
-        profile_model(make())
+        profile_model(kind(name="mine"))
 
 
 @pytest.mark.parametrize(
@@ -141,50 +111,34 @@ def test_models_that_cannot_be_counted_are_refused(make, message):
         ((None, None, 3), None),
         ((None, None, 3), (8, 8)),
         ((None, None, 3), (0, 8, 3)),
-        (list, (7, 3)),
-        (list, {"a": (2, 3), "c": (7, 3)}),
+        (None, (7, 3)),
+        (None, {"a": (2, 3), "c": (7, 3)}),
     ],
     ids=str,
 )
 def test_shapes_that_do_not_fit_are_refused(own, shape):
     model, takes = two_inputs(), '(None, 3) as "b", (None, 3) as "a"'
-    if own is not list:
+    if own is not None:
         model, takes = model_of(layers.Conv2D(4, 3), shape=own), str(own)
-    message = "`input_shape` must give all axes of each input but the batch"
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(ValueError) as raised:
         profile_model(model, shape)
     assert f"Received: input_shape={shape} for model" in str(raised.value)
     assert takes in str(raised.value).partition("which takes ")[2]
 
 
-def cells(profile):
-    """Returns the table that a profile prints, as rows of strings."""
-    lines = str(profile).splitlines()
-    return [
-        [cell.strip() for cell in re.split("[│┃|]", line)[1:-1]]
-        for line in lines
-        if re.match("[│┃|]", line)
-    ]
-
-
 def test_profile_prints_rows_groups_and_total():
     # A layer without weights has no row.
-    parts = [inner(), layers.BatchNormalization(), layers.ReLU(), Scale()]
-    found = profile_model(model_of(*parts, shape=(8, 8, 3)))
-    assert str(found).splitlines()[0].strip() == "model, input (8, 8, 3)"
-    assert [row[1:] for row in cells(found)] == [
-        ["kind", "output shape", "parameters", "MACs"],
-        ["Conv2D", "(8, 8, 3)", "84", "5,184"],
-        ["CBAM", "(8, 8, 3)", "28", "1,164"],
-        ["BatchNormalization", "(8, 8, 3)", "6", "0"],
-        ["Scale", "(8, 8, 3)", "3", "not counted"],
-        ["", "", "84", "5,184"],
-        ["", "", "28", "1,164"],
-        ["", "", "6", "0"],
-        ["", "", "3", "?"],
-        ["", "", "121", "6,348"],
+    found = profile_model(model_of(inner(), layers.ReLU(), shape=(8, 8, 3)))
+    title, *lines = str(found).splitlines()
+    assert title.strip() == "model, input (8, 8, 3)"
+    rows = [re.split(" *│ *", line)[1:-1] for line in lines if "│" in line]
+    assert rows == [
+        ["inner/conv", "Conv2D", "(8, 8, 3)", "84", "5,184"],
+        ["inner/attention", "CBAM", "(8, 8, 3)", "28", "1,164"],
+        ["all: convolution", "", "", "84", "5,184"],
+        ["all: attention", "", "", "28", "1,164"],
+        ["total", "", "", "112", "6,348"],
     ]
-    assert [row[0] for row in cells(found)][1] == "inner/conv"
     assert (found.attention_parameters, found.attention_macs) == (28, 1164)
 
 
@@ -202,7 +156,9 @@ def test_layers_of_unknown_kinds_are_named():
     assert found.uncounted == ("unknown",)
     assert found.groups == {"dense": (16, 72), "not counted": (200, 0)}
     assert found.macs == 72
-    assert "excludes the MACs of layers of unknown kinds: unknown" in str(found)
+    text = str(found)
+    assert "excludes the MACs of layers of unknown kinds: unknown" in text
+    assert "not counted" in text
 
 
 def test_layers_behind_an_unknown_size_are_named():
@@ -211,13 +167,3 @@ def test_layers_behind_an_unknown_size_are_named():
     parts += [layers.BatchNormalization(), ChannelAttention(hidden_units=2)]
     rows = [profile_of(layer, (6, 3), Forget()).rows[-1] for layer in parts]
     assert [row.macs for row in rows] == [None] * 3 + [0, 2 * 2 * 3 * 2]
-
-
-@pytest.mark.parametrize("step", [1, -1], ids=["known-first", "known-last"])
-def test_shared_layer_with_one_unknown_call_is_named(step):
-    dense = layers.Dense(3, name="dense")
-    inputs = keras.Input((6, 3))
-    calls = [dense(x) for x in (inputs, Forget()(inputs))[::step]]
-    found = profile_model(keras.Model(inputs, calls))
-    assert found.uncounted == ("dense",)
-    assert found.groups == {"not counted": (12, 0)}
