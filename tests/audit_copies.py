@@ -10,59 +10,29 @@ from keras import layers, ops
 class Correct(layers.Layer):
     """What many write by hand, with Keras' layers and channels last."""
 
-    def __init__(
-        self,
-        ratio=16,
-        kernel_size=7,
-        *,
-        mlp_bias=True,
-        normalize=False,
-        rounds=False,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.options = {
-            "ratio": ratio,
-            "kernel_size": kernel_size,
-            "mlp_bias": mlp_bias,
-            "normalize": normalize,
-            "rounds": rounds,
-        }
-
-    def get_config(self):
-        return {**super().get_config(), **self.options}
-
     # What subclasses change.
     hidden, filters, gate = "relu", 1, staticmethod(ops.sigmoid)
 
+    def __init__(self, ratio=16, kernel_size=7, **kwargs):
+        super().__init__(**kwargs)
+        self.ratio, self.kernel_size = ratio, kernel_size
+
     def width(self, channels):
-        by_ratio = channels / self.options["ratio"]
-        return max(1, int(by_ratio + self.options["rounds"] / 2))
+        return max(1, int(channels / self.ratio))
 
     def build(self, shape):
         self.mlp = self.make_mlp(shape[-1])
         self.conv = layers.Conv2D(
-            self.filters,
-            self.options["kernel_size"],
-            padding="same",
-            use_bias=False,
+            self.filters, self.kernel_size, padding="same", use_bias=False
         )
-        self.conv.build((*shape[:-1], 2))
-        self.norm = None
-        if self.options["normalize"]:
-            self.norm = layers.BatchNormalization()
-            self.norm.build((*shape[:-1], 1))
 
     def make_mlp(self, channels):
-        width, bias = self.width(channels), self.options["mlp_bias"]
-        mlp = keras.Sequential(
+        return keras.Sequential(
             [
-                layers.Dense(width, self.hidden, use_bias=bias),
-                layers.Dense(channels, use_bias=bias),
+                layers.Dense(self.width(channels), self.hidden),
+                layers.Dense(channels),
             ]
         )
-        mlp.build((None, channels))
-        return mlp
 
     def run_mlp(self, x):
         return self.mlp(x)
@@ -74,20 +44,25 @@ class Correct(layers.Layer):
         average, maximum = self.pools(x)
         return self.gate(self.run_mlp(average) + self.run_mlp(maximum))
 
-    def logits(self, x):
+    def logits(self, x, training):
         average = ops.mean(x, axis=-1, keepdims=True)
         maximum = ops.max(x, axis=-1, keepdims=True)
         return self.conv(ops.concatenate([average, maximum], axis=-1))
 
-    def spatial_map(self, x, training=None):
-        z = self.logits(x)
-        if self.norm is not None:
-            z = self.norm(z, training=training)
-        return ops.sigmoid(z)
-
     def call(self, x, training=None):
         x = x * self.channel_map(x)[:, None, None]
-        return x * self.spatial_map(x, training)
+        return x * ops.sigmoid(self.logits(x, training))
+
+
+class Normalized(Correct):
+    """Has Keras' epsilon in its normalization, not PyTorch's."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.norm = layers.BatchNormalization()
+
+    def logits(self, x, training):
+        return self.norm(super().logits(x, training), training=training)
 
 
 class TwoMLPs(Correct):
@@ -97,8 +72,7 @@ class TwoMLPs(Correct):
 
     def channel_map(self, x):
         average, maximum = self.pools(x)
-        maximum = self.second(maximum)
-        return ops.sigmoid(self.run_mlp(average) + maximum)
+        return ops.sigmoid(self.mlp(average) + self.second(maximum))
 
 
 class AverageOnly(Correct):
@@ -119,10 +93,9 @@ class MoreInBothGates(Correct):
     def build(self, shape):
         super().build(shape)
         self.last = layers.Conv2D(1, 1, use_bias=False)
-        self.last.build((None, None, None, 4))
 
-    def logits(self, x):
-        return self.last(ops.relu(super().logits(x)))
+    def logits(self, x, training):
+        return self.last(ops.relu(super().logits(x, training)))
 
 
 class IdleRatio(Correct):
@@ -152,23 +125,6 @@ class ReturnsMap(Correct):
         return self.channel_map(x)
 
 
-class NoConfig(layers.Layer):
-    """Its `get_config` lacks the argument, which has no default."""
-
-    def __init__(self, ratio, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = Correct(ratio)
-
-    def build(self, shape):
-        self.inner.build(shape)
-
-    def call(self, x):
-        return self.inner(x)
-
-    def get_config(self):
-        return super().get_config()
-
-
 class ForgetsRatio(Correct):
     """Has a sigmoid for each pooled branch too."""
 
@@ -176,9 +132,15 @@ class ForgetsRatio(Correct):
         return sum(map(ops.sigmoid, map(self.run_mlp, self.pools(x))))
 
     def get_config(self):
-        config = super().get_config()
-        del config["ratio"]
-        return config
+        # Without the arguments, which Keras records for a class that has none.
+        return super().get_config()
+
+
+class NoConfig(ForgetsRatio):
+    """The argument that its `get_config` lacks has no default."""
+
+    def __init__(self, ratio, **kwargs):
+        super().__init__(ratio, **kwargs)
 
 
 class BuiltInCall(layers.Layer):
@@ -219,10 +181,12 @@ class PoolsOneAxis(Correct):
         first, second = self.mlp.layers
         return second(first(x))
 
+    def pools(self, x):
+        return ops.mean(x, axis=1), ops.max(x, axis=1)
+
     def call(self, x, training=None):
-        pools = ops.mean(x, axis=1), ops.max(x, axis=1)
-        x = x * ops.sigmoid(sum(map(self.run_mlp, pools)))[:, None]
-        return x * self.spatial_map(x)
+        x = x * self.channel_map(x)[:, None]
+        return x * ops.sigmoid(self.logits(x, training))
 
 
 class LayerScale(Correct):
@@ -240,7 +204,6 @@ class NormInMLP(Correct):
     def build(self, shape):
         super().build(shape)
         self.mlp_norm = layers.BatchNormalization()
-        self.mlp_norm.build((None, shape[-1]))
 
     def run_mlp(self, x):
         return self.mlp_norm(super().run_mlp(x))
@@ -250,7 +213,6 @@ class ThreeLayers(Correct):
     def build(self, shape):
         super().build(shape)
         self.third = layers.Dense(shape[-1])
-        self.third.build((None, shape[-1]))
 
     def run_mlp(self, x):
         return self.third(ops.relu(super().run_mlp(x)))
@@ -272,26 +234,18 @@ class OtherwiseForSome(Correct):
 
 
 class TorchStorage(Correct):
-    """Stores kernels as PyTorch does."""
+    """Stores kernels as PyTorch does, without biases."""
 
     def build(self, shape):
-        channels, size = shape[-1], self.options["kernel_size"]
+        channels, size = shape[-1], self.kernel_size
         width = self.width(channels)
-
-        def weight(*shape, initializer="he_normal"):
-            return self.add_weight(shape=shape, initializer=initializer)
-
-        self.kernels = weight(width, channels), weight(channels, width)
-        self.biases = [
-            weight(1, n, initializer="zeros") for n in (width, channels)
-        ]
-        self.window = weight(1, 2, size, size)
-        self.norm = None
+        self.first = self.add_weight(shape=(width, channels))
+        self.second = self.add_weight(shape=(channels, width))
+        self.window = self.add_weight(shape=(1, 2, size, size))
 
     def run_mlp(self, x):
-        first, second = map(ops.transpose, self.kernels)
-        hidden = ops.relu(ops.matmul(x, first) + self.biases[0])
-        return ops.matmul(hidden, second) + self.biases[1]
+        hidden = ops.relu(ops.matmul(x, ops.transpose(self.first)))
+        return ops.matmul(hidden, ops.transpose(self.second))
 
     def conv(self, x):
         window = ops.transpose(self.window, (2, 3, 1, 0))

@@ -41,15 +41,15 @@ def test_our_variants_are_recognized(name):
 @pytest.mark.parametrize(
     "layer, variant, departures, choices",
     [
-        (copies.Correct(mlp_bias=False), "luuuyi", [], ["MLP has no biases."]),
+        (copies.TorchStorage(), "luuuyi", [], ["MLP has no biases."]),
         (
-            copies.Correct(9, normalize=True),
+            copies.Normalized(9),
             None,
             [],
             ["normalizes before its sigmoid.", "C / r is truncated."],
         ),
         (
-            copies.Correct(9, 3, rounds=True),
+            CBAM(9, 3),
             "paper",
             [],
             ["MLP has biases.", "is rounded or rounded", "is 3 x 3."],
@@ -162,7 +162,6 @@ def test_wrong_copies_are_named_by_each_of_their_mistakes(name, parts):
 @pytest.mark.parametrize(
     "make, variant, unchecked",
     [
-        (lambda: copies.TorchStorage(ratio=8), "kobiso_keras", 0),
         (lambda: copies.block, "kobiso_keras", 0),
         (lambda: copies.functional, "kobiso_keras", 0),
         (lambda: copies.Subclassed, "kobiso_keras", 0),
@@ -172,7 +171,7 @@ def test_wrong_copies_are_named_by_each_of_their_mistakes(name, parts):
         (lambda: copies.LayerScale(ratio=8), None, 1),
         (lambda: lambda channels: CBAM(8), "kobiso_keras", 0),
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_right_layers_are_recognized_in_any_form(make, variant, unchecked):
     result = cbam_keras.audit(make())
