@@ -46,9 +46,16 @@ def tiny_network(attention=None, **options):
     return networks.resnet(attention=attention, **options)
 
 
-def tiny_weights(**options):
+def random_weights(shapes, seed):
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.uniform(0.1, 1, shape).astype("float32")
+        for name, shape in shapes.items()
+    }
+
+
+def tiny_weights():
     """Returns random weights for `tiny_network()`, by PyTorch's names."""
-    rng = np.random.default_rng(0)
     shapes = {
         "conv1.weight": (8, 3, 3, 3),
         "layer1.0.conv1.weight": (16, 8, 3, 3),
@@ -57,23 +64,14 @@ def tiny_weights(**options):
         "fc.weight": (5, 16),
         "fc.bias": (5,),
     }
-    for name, size in (
-        ("bn1", 8),
-        ("layer1.0.bn1", 16),
-        ("layer1.0.bn2", 16),
-        ("layer1.0.downsample.1", 16),
-    ):
-        for part in BN:
-            shapes[f"{name}.{part}"] = (size,)
-    return {
-        name: rng.uniform(0.1, 1, shape).astype("float32")
-        for name, shape in shapes.items()
-    } | options
+    shapes |= {f"bn1.{part}": (8,) for part in BN}
+    for name in ("bn1", "bn2", "downsample.1"):
+        shapes |= {f"layer1.0.{name}.{part}": (16,) for part in BN}
+    return random_weights(shapes, seed=0)
 
 
 def attention_weights(prefix="layer1.0.cbam.", channels=16, hidden=1):
     """Returns random weights of the authors' module."""
-    rng = np.random.default_rng(1)
     shapes = {
         "ChannelGate.mlp.1.weight": (hidden, channels),
         "ChannelGate.mlp.1.bias": (hidden,),
@@ -82,10 +80,8 @@ def attention_weights(prefix="layer1.0.cbam.", channels=16, hidden=1):
         "SpatialGate.spatial.conv.weight": (1, 2, 7, 7),
         **{f"SpatialGate.spatial.bn.{part}": (1,) for part in BN},
     }
-    return {
-        prefix + name: rng.uniform(0.1, 1, shape).astype("float32")
-        for name, shape in shapes.items()
-    }
+    shapes = {prefix + name: shape for name, shape in shapes.items()}
+    return random_weights(shapes, seed=1)
 
 
 def values(target):

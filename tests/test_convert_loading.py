@@ -10,6 +10,7 @@ from convert_checks import (
     assert_equal_values,
     attention_weights,
     official_weights,
+    random_weights,
     small_network,
     tiny_network,
     tiny_weights,
@@ -124,17 +125,14 @@ def test_a_gate_is_found(gate, part, removed):
 @pytest.mark.every_backend
 @pytest.mark.needs_torch
 def test_a_network_gives_the_logits_of_pytorch():
-    pytest.importorskip("torch", reason="PyTorch gives the expected values")
+    torch = pytest.importorskip("torch", reason="it gives expected values")
     import torch_reference
 
     network = torch_reference.ResNeXt()
     model = models.ResNet(
         (1, 2),
-        widths=torch_reference.WIDTHS,
-        groups=torch_reference.GROUPS,
-        base_width=torch_reference.BASE_WIDTH,
         block="bottleneck",
-        stem_width=8,
+        **torch_reference.OPTIONS,
         classes=5,
         classifier_activation=None,
         # One side is odd and one even at every stride.
@@ -143,24 +141,21 @@ def test_a_network_gives_the_logits_of_pytorch():
     report = load_torch_weights(model, network.state_dict())
     assert len(report.loaded) == len(model.weights)
     images = random_input((2, 35, 38, 3))
-    np.testing.assert_allclose(
-        model.predict(images, verbose=0),
-        torch_reference.logits(network, images),
-        atol=1e-5,
-    )
+    with torch.no_grad():
+        expected = network.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
+    found = model.predict(images, verbose=0)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
 def test_attention_inserted_later_is_found():
-    plain = tiny_network()
+    plain = tiny_network(classifier_activation=None)
     inserted = insert_attention(plain, OFFICIAL, identity=False)
-    built_in = tiny_network(OFFICIAL)
-    weights = tiny_weights() | attention_weights()
-    images = random_input((2, 8, 8, 3))
+    built_in = tiny_network(OFFICIAL, classifier_activation=None)
     found = []
     for model in (inserted, built_in):
-        load_torch_weights(model, weights)
-        found.append(model.predict(images, verbose=0))
-    np.testing.assert_allclose(*found, atol=1e-6)
+        load_torch_weights(model, tiny_weights() | attention_weights())
+        found.append(output(model, random_input((2, 8, 8, 3))))
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_attention_inserted_into_bottlenecks_is_found():
@@ -204,14 +199,12 @@ def test_a_layer_is_built_by_the_weights():
 
 
 def test_squeeze_and_excitation_is_loaded():
-    rng = np.random.default_rng(0)
     # timm writes dense layers as 1x1 convolutions.
-    weights = {
-        "fc1.weight": rng.random((2, 16, 1, 1), "float32"),
-        "fc1.bias": rng.random(2, "float32"),
-        "fc2.weight": rng.random((16, 2, 1, 1), "float32"),
-        "fc2.bias": rng.random(16, "float32"),
+    shapes = {
+        **{"fc1.weight": (2, 16, 1, 1), "fc1.bias": (2,)},
+        **{"fc2.weight": (16, 2, 1, 1), "fc2.bias": (16,)},
     }
+    weights = random_weights(shapes, seed=0)
     layer = SqueezeExcite(8)
     load_torch_weights(layer, weights)
     names = ("squeeze_kernel", "squeeze_bias", "excite_kernel", "excite_bias")

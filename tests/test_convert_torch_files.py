@@ -126,14 +126,7 @@ def test_old_files_are_read_as_pytorch_reads_them(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"size": 10**15},
-        {"size": -1},
-        {"size": 7},
-        {"stride": 4},
-        {"stride": -1},
-        {"storage": "VO\n"},
-    ],
+    [{"size": 10**15}, {"size": 7}, {"stride": 4}, {"storage": "VO\n"}],
     ids=str,
 )
 def test_old_files_are_checked(change, tmp_path, without_torch, network):
@@ -205,22 +198,16 @@ class Payload:
 
 
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
-def test_code_in_a_file_is_not_run(tmp_path, kind, network):
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_code_in_a_file_is_not_run(tmp_path, zipped, network):
     torch = pytest.importorskip("torch", reason="PyTorch writes the file")
-    marker = tmp_path / "marker"
-    path = tmp_path / "weights.pth"
+    marker, path = tmp_path / "marker", tmp_path / "weights.pth"
     content = {"state_dict": {"a": torch.zeros(2)}, "code": Payload(marker)}
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(Payload(marker), protocol=2))
-    else:
-        zipped = kind == "zip"
-        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     message = error_of(network, path)
     assert re.search(r"asks for `\w+\.system`", message)
     assert "It was not run." in message
     assert not marker.exists()
     # The payload works where it is allowed to.
-    if kind != "pickle":
-        torch.load(path, weights_only=False)
-        assert marker.exists()
+    torch.load(path, weights_only=False)
+    assert marker.exists()

@@ -7,7 +7,8 @@ torchvision's modules.
 import torch
 from torch import nn
 
-WIDTHS, GROUPS, BASE_WIDTH = (16, 32), 4, 32
+# The arguments of our network.
+OPTIONS = {"widths": (16, 32), "stem_width": 8, "groups": 4, "base_width": 32}
 
 
 def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
@@ -25,13 +26,13 @@ def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
 class Bottleneck(nn.Module):
     def __init__(self, inputs, width, stride):
         super().__init__()
-        inner = width * BASE_WIDTH // 64 * GROUPS
+        # Four groups of half of the width.
+        inner, outputs = 2 * width, 4 * width
         self.conv1, self.bn1 = conv_bn(inputs, inner, 1)
-        self.conv2, self.bn2 = conv_bn(inner, inner, 3, stride, GROUPS)
-        self.conv3, self.bn3 = conv_bn(inner, 4 * width, 1)
-        changed = stride > 1 or inputs != 4 * width
-        shortcut = conv_bn(inputs, 4 * width, 1, stride) if changed else ()
-        self.downsample = nn.Sequential(*shortcut)
+        self.conv2, self.bn2 = conv_bn(inner, inner, 3, stride, 4)
+        self.conv3, self.bn3 = conv_bn(inner, outputs, 1)
+        shortcut = conv_bn(inputs, outputs, 1, stride)
+        self.downsample = nn.Sequential(*shortcut if inputs != outputs else ())
 
     def forward(self, x):
         branch = torch.relu(self.bn1(self.conv1(x)))
@@ -44,21 +45,13 @@ class ResNeXt(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.conv1, self.bn1 = conv_bn(3, 8, 7, 2)
-        first, second = WIDTHS
-        self.layer1 = nn.Sequential(Bottleneck(8, first, 1))
+        self.layer1 = nn.Sequential(Bottleneck(8, 16, 1))
         self.layer2 = nn.Sequential(
-            Bottleneck(4 * first, second, 2), Bottleneck(4 * second, second, 1)
+            Bottleneck(64, 32, 2), Bottleneck(128, 32, 1)
         )
-        self.fc = nn.Linear(4 * second, 5)
+        self.fc = nn.Linear(128, 5)
 
     def forward(self, x):
         x = torch.relu(self.bn1(self.conv1(x)))
         x = nn.functional.max_pool2d(x, 3, 2, 1)
         return self.fc(self.layer2(self.layer1(x)).mean((2, 3)))
-
-
-def logits(network, images):
-    """Returns the logits of images `(B, H, W, 3)` as a NumPy array."""
-    with torch.no_grad():
-        x = torch.tensor(images.transpose(0, 3, 1, 2))
-        return network.eval()(x).numpy()
