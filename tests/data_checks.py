@@ -95,18 +95,7 @@ def builder(name, examples, folder, file_format=None, **features):
             raise NotImplementedError
 
     Generated.name = name
-    made = Generated(data_dir=folder)
-    made.download_and_prepare(file_format=file_format)
-    return made
-
-
-def declare_large(builder):
-    """Has a prepared dataset claim 3 GiB, which is too large for memory."""
-    path = pathlib.Path(builder.data_dir) / "dataset_info.json"
-    info = json.loads(path.read_text())
-    for split in info["splits"]:
-        split["numBytes"] = str(3 * 2**30)
-    path.write_text(json.dumps(info))
+    Generated(data_dir=folder).download_and_prepare(file_format=file_format)
 
 
 def plain_json(value):

@@ -9,7 +9,6 @@ from convert_checks import (
     TIMM,
     assert_equal_values,
     attention_weights,
-    official_weights,
     random_weights,
     small_network,
     tiny_network,
@@ -192,10 +191,12 @@ def test_frozen_layers_and_mixed_precision_take_weights():
 
 
 def test_a_layer_is_built_by_the_weights():
-    layer = OFFICIAL(data_format="channels_first")
-    load_torch_weights(layer, attention_weights("", channels=32, hidden=2))
-    assert layer.built
+    layer = OFFICIAL(data_format="channels_first", spatial_use_bias=True)
+    bias = {"SpatialGate.spatial.conv.bias": np.array([0.25], "float32")}
+    weights = attention_weights("", channels=32, hidden=2) | bias
+    load_torch_weights(layer, weights)
     assert layer(np.zeros((2, 32, 7, 5), "float32")).shape == (2, 32, 7, 5)
+    assert to_numpy(layer.spatial_attention.bias) == [0.25]
 
 
 def test_squeeze_and_excitation_is_loaded():
@@ -212,13 +213,3 @@ def test_squeeze_and_excitation_is_loaded():
         [to_numpy(getattr(layer, name)) for name in names],
         [value.squeeze().T for value in weights.values()],
     )
-
-
-def test_a_bias_of_the_spatial_gate_is_loaded():
-    bias = np.array([0.25], "float32")
-    layer = OFFICIAL(spatial_use_bias=True)
-    load_torch_weights(
-        layer,
-        official_weights() | {"SpatialGate.spatial.conv.bias": bias},
-    )
-    np.testing.assert_array_equal(to_numpy(layer.spatial_attention.bias), bias)

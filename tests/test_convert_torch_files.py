@@ -54,11 +54,7 @@ def test_checkpoints_are_unwrapped(wrap, network):
 @pytest.mark.needs_torch
 @pytest.mark.parametrize(
     "name, legacy",
-    [
-        ("weights.bin", False),
-        ("model_best.pth.tar", True),
-        ("weights.safetensors", False),
-    ],
+    [("a.bin", False), ("a.pth.tar", True), ("a.safetensors", False)],
 )
 def test_files_of_every_format_are_read(tmp_path, name, legacy):
     weights = tiny_weights()

