@@ -41,14 +41,21 @@ MAX_TRIALS = 14
 
 
 class Classification(study.Classification):
-    """Networks that come compiled keep their optimizer and loss."""
+    """Networks that come compiled keep how they are, but for the metrics."""
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
-        if model.compiled:
-            given = model.optimizer, model.loss
-            model.compile(*given, weighted_metrics=["accuracy"])
-        else:
+        if not model.compiled:
             super().compile(model, recipe, data)
+            return
+        model.compile(
+            model.optimizer,
+            model.loss,
+            weighted_metrics=["accuracy"],
+            run_eagerly=model.run_eagerly,
+            steps_per_execution=model.steps_per_execution,
+            jit_compile=model.jit_compile,
+            auto_scale_loss=False,
+        )
 
 
 class Trials(Classification):
