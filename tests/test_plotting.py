@@ -373,7 +373,7 @@ def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
         ("3", "8"): ["70.0 %", "n = 1"],
         ("7", "8"): ["no trial"],
         ("3", "16"): ["no trial"],
-        ("se", "8"): ["85.0 %", "n = 1"],
-        ("none", "none"): ["80.0 %", "n = 1"],
-        ("3", "spatial"): ["60.0 %", "n = 1"],
+        ("no gate:\nse", "8"): ["85.0 %", "n = 1"],
+        ("no gate:\nnone", "no gate:\nnone"): ["80.0 %", "n = 1"],
+        ("3", "no gate:\nspatial"): ["60.0 %", "n = 1"],
     }
