@@ -12,8 +12,8 @@ from cbam_keras.data import tfds
 
 def shown(examples, size=(8, 8)):
     """Returns all images as a model of that size gets them, and the boxes."""
-    ((_, images, boxes),) = examples.batches(1000, size, size)
-    return images, boxes
+    ((_, views),) = examples.batches(1000, [size], size)
+    return views[size]
 
 
 def test_images_of_any_kind_become_colours(tmp_path):

@@ -12,8 +12,8 @@ from cbam_keras import _checks, _files, _terminal, plotting, study
 from cbam_keras._explanations.images import Images, from_data, from_paths
 from cbam_keras._explanations.networks import (
     ENDINGS,
-    RUNS,
     class_names_beside,
+    is_run,
     load_networks,
     networks_of,
 )
@@ -109,7 +109,7 @@ def explain_files(
         first = next(path for path in paths if path not in image_paths)
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = pathlib.Path(output)
-    if any((output / name).exists() for name in RUNS):
+    if is_run(output):
         # A run is overwritten only if all files in its folder are its own.
         output /= study.EXPLANATIONS
     if output.exists():
@@ -169,7 +169,7 @@ def _sorted_paths(paths, dataset):
                 "Models, images and folders must exist. Received: "
                 f'"{path}", which does not'
             )
-        if any((path / name).exists() for name in RUNS):
+        if is_run(path):
             files, source = networks_of(path)
             networks += files
             sources.append(source)
@@ -198,21 +198,18 @@ def _sorted_paths(paths, dataset):
 
 def _probabilities(networks, images, settings):
     """Returns the class probabilities of all networks, by their names."""
-    size, first = settings.batch_size, networks[0].size
-    return {
-        network.name: np.concatenate(
-            [
-                class_probabilities(
-                    network.model,
-                    network.prepare(seen),
-                    head=settings.head,
-                    batch_size=size,
-                )
-                for _, seen, _ in images.batches(size, network.size, first)
-            ]
-        )
-        for network in networks
-    }
+    parts = collections.defaultdict(list)
+    size, sizes = settings.batch_size, {x.size for x in networks}
+    for _, views in images.batches(size, sizes, networks[0].size):
+        for network in networks:
+            probabilities = class_probabilities(
+                network.model,
+                network.prepare(views[network.size][0]),
+                head=settings.head,
+                batch_size=size,
+            )
+            parts[network.name].append(probabilities)
+    return {name: np.concatenate(part) for name, part in parts.items()}
 
 
 def _count_classes(probabilities, images, class_names):
@@ -288,17 +285,20 @@ def _explained(
         "summary": {},
         "images": rows,
     }
-    for network in networks:
-        values = probabilities[network.name]
-        predicted = values.argmax(axis=1)
-        explained = np.where(labels < 0, predicted, labels)
+    classes = {}
+    for name, values in probabilities.items():
+        classes[name] = np.where(labels < 0, values.argmax(axis=1), labels)
         if class_index is not None:
-            explained[:] = class_index
+            classes[name][:] = class_index
+    maps = _maps(networks, images, classes, settings)
+    for network in networks:
+        values, explained = probabilities[network.name], classes[network.name]
+        predicted = values.argmax(axis=1)
         every = np.arange(len(images))
         found = {
             "probability": values[every, explained],
             "predicted_probability": values[every, predicted],
-            **_maps(network, networks[0], images, explained, settings),
+            **maps[network.name],
         }
         shared = {x: found.pop(x) for x in ("images", "boxes") if x in found}
         if network is networks[0]:
@@ -336,20 +336,26 @@ def _explained(
     return content, arrays
 
 
-def _maps(network, first, images, explained, settings):
-    """Returns heat maps and gates, images and boxes of a network, as arrays."""
-    parts = collections.defaultdict(list)
-    size = settings.batch_size
-    total = -(-len(images) // size)
-    batches = images.batches(size, network.size, first.size)
-    title = f"Explaining {network.name}"
-    for part, seen, boxes in _terminal.watched(batches, total, title):
-        inputs = network.prepare(seen)
+def _maps(networks, images, classes, settings):
+    """Returns heat maps, gates, images and boxes by network, as arrays."""
+    parts = {x.name: collections.defaultdict(list) for x in networks}
+    size, sizes = settings.batch_size, {x.size for x in networks}
+    first = networks[0].size
+    work = (
+        (network, part, *views[network.size])
+        for part, views in images.batches(size, sizes, first)
+        for network in networks
+    )
+    total = -(-len(images) // size) * len(networks)
+    for network, part, seen, boxes in _terminal.watched(
+        work, total, "Explaining"
+    ):
+        found, inputs = parts[network.name], network.prepare(seen)
         try:
             heat = grad_cam(
                 network.model,
                 inputs,
-                explained[part],
+                classes[network.name][part],
                 settings.layer,
                 method=settings.method,
                 head=settings.head,
@@ -359,21 +365,24 @@ def _maps(network, first, images, explained, settings):
             error.args = (f"{error} (model {network.path})",)
             raise
         if boxes is not None:
-            parts["boxes"].append(boxes)
+            found["boxes"].append(boxes)
             hits, energy = pointing_game(heat, boxes)
-            parts["hit"].append(hits)
-            parts["energy"].append(energy)
+            found["hit"].append(hits)
+            found["energy"].append(energy)
         if part.start < settings.draw:
-            parts["images"].append(network.in_its_colors(seen))
-            parts["heat_maps"].append(_in_size(heat, first.size))
-            maps = (
+            found["images"].append(network.in_its_colors(seen))
+            found["heat_maps"].append(_in_size(heat, first))
+            gates = (
                 attention_maps(network.model, inputs) if network.gated else {}
             )
-            for layer, pair in maps.items():
+            for layer, pair in gates.items():
                 for gate, x in zip(("channel", "spatial"), pair, strict=True):
                     if x is not None:
-                        parts[f"attention/{layer}/{gate}"].append(x)
-    return {key: np.concatenate(part) for key, part in parts.items()}
+                        found[f"attention/{layer}/{gate}"].append(x)
+    return {
+        name: {key: np.concatenate(part) for key, part in found.items()}
+        for name, found in parts.items()
+    }
 
 
 def _in_size(maps, size):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,23 +50,29 @@ class Images:
         return np.array([indices.get(group, -1) for group in self.groups])
 
     def batches(
-        self, batch_size: int, size: tuple[int, int], cropped: tuple[int, int]
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Yields batches in a size, cropped as in evaluation in another one.
+        self,
+        batch_size: int,
+        sizes: Iterable[tuple[int, int]],
+        cropped: tuple[int, int],
+    ) -> Iterator[tuple[slice, dict[tuple[int, int], Any]]]:
+        """Yields batches in some sizes, cropped as in evaluation in `cropped`.
 
-        Each is a slice, its images, uint8 `(B, H, W, 3)`, and the boxes on
-        them, `None` if not known.
+        Each is a slice and, by size, its images, uint8 `(B, H, W, 3)`, and
+        the boxes on them, `None` if not known.
         """
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             images = [_read(item) for item in self.items[part]]
             crops = [_crop(image, cropped) for image in images]
-            pairs = zip(images, crops, strict=True)
-            seen = np.stack([data.pil_resize(*pair, size) for pair in pairs])
-            boxes = None if self.boxes is None else self.boxes[part]
-            if boxes is not None:
-                boxes = _moved(boxes, crops, size)
-            yield part, seen, boxes
+            views = {}
+            for size in sizes:
+                pairs = zip(images, crops, strict=True)
+                seen = [data.pil_resize(*pair, size) for pair in pairs]
+                boxes = None
+                if self.boxes is not None:
+                    boxes = _moved(self.boxes[part], crops, size)
+                views[size] = np.stack(seen), boxes
+            yield part, views
 
 
 def from_paths(

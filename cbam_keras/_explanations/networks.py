@@ -12,8 +12,6 @@ from cbam_keras import _checks, _inspection, data, study
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
-# A folder with one of these is that of a run.
-RUNS = (study.RESULTS, "search.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +115,12 @@ def _unique_names(paths):
     raise ValueError(
         f"Each model must be given once. Received: {_checks.first_few(files)}"
     )
+
+
+def is_run(folder: pathlib.Path) -> bool:
+    """Returns whether a folder is that of a run, of earlier versions too."""
+    files = study.RESULTS, "search.json"
+    return any((folder / name).exists() for name in files)
 
 
 def networks_of(
