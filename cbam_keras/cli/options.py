@@ -183,18 +183,23 @@ def _name_or(kind, names):
     return check
 
 
-# Options of earlier versions.
-GONE = ("--chief", "--worker", "--address", "--id", "--stages")
+# Options of earlier versions, and what to use in place of them.
+ON_EACH_NODE = (
+    "give the same command with the same --output on each node, or set "
+    "KerasTuner's environment variables, see docs/guides/cluster.md"
+)
+GONE = {
+    **dict.fromkeys(("--chief", "--worker", "--address", "--id"), ON_EACH_NODE),
+    "--stages": "other places are searched by a function of your own, "
+    "--hypermodel",
+}
 
 
 class _Gone(argparse.Action):
     """Says what to use in place of an option of earlier versions."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(
-            f"{option_string} is gone: use --hypermodel for places, and for "
-            "several nodes KerasTuner's environment variables"
-        )
+        parser.error(f"{option_string} is gone: {GONE[option_string]}")
 
 
 def add_options(parser, command):
