@@ -336,6 +336,11 @@ class Results(_terminal.Tabular):
     ) -> list[dict[str, str]]:
         """Returns a row of text per network, by heading."""
         baseline = f' to "{self.baseline}"' if self.baseline else ""
+        measures = {
+            heading: found
+            for key, heading in (further or {}).items()
+            if (found := self.compared(key))
+        }
         table = []
         for row in self.rows:
             cells = {
@@ -345,10 +350,9 @@ class Results(_terminal.Tabular):
                 or "; ".join(row.failures),
                 f"difference{baseline}": row.difference_cell(digits),
             }
-            for key, heading in (further or {}).items():
-                if found := self.compared(key):
-                    own = found.get(row.network)
-                    cells[heading] = own.mean_cell(digits) if own else ""
+            for heading, found in measures.items():
+                own = found.get(row.network)
+                cells[heading] = own.mean_cell(digits) if own else ""
             seconds = row.seconds_per_epoch
             cells["s / epoch"] = f"{seconds:.1f}" if seconds else ""
             table.append(cells)
