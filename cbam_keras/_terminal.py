@@ -2,9 +2,11 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import html
 import logging
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
 # Stand for the bytes of file names that are not UTF-8.
 SURROGATES = re.compile("[\ud800-\udfff]")
+# How a cell begins in a column of numbers.
+NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")
 
 _hidden = contextvars.ContextVar("hidden", default=False)
 
@@ -78,7 +82,6 @@ def render(
     columns: Mapping[str, Any],
     sections: Iterable[Iterable[Sequence[str]]],
     *,
-    title: str | None = None,
     markdown: bool = False,
 ) -> str:
     """Returns rows of strings as a table."""
@@ -92,12 +95,7 @@ def render(
         # In a notebook it would show an empty block.
         force_jupyter=False,
     )
-    shown = table.Table(
-        title=title,
-        # In Markdown an indent of four spaces means code.
-        title_justify="left" if markdown else "center",
-        box=box.MARKDOWN if markdown else box.HEAVY_HEAD,
-    )
+    shown = table.Table(box=box.MARKDOWN if markdown else box.HEAVY_HEAD)
     cell = _markdown_cell if markdown else readable
     for heading, side in columns.items():
         shown.add_column(cell(heading), justify=side, overflow="fold")
@@ -112,38 +110,77 @@ def render(
     return "\n".join(lines).strip("\n")
 
 
-def render_html(
-    columns: Mapping[str, str],
-    sections: Iterable[Iterable[Sequence[str]]],
-    title: str = "",
-) -> str:
-    """Returns rows of strings as a table for notebooks, see `render`."""
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of text with the same headings, and what stands around them."""
 
-    def line(tag, texts):
-        escaped = (html.escape(readable(text)) for text in texts)
-        # Aligned always: notebooks, and pages made of them, differ.
-        cells = "".join(
-            f'<{tag} style="text-align: {side}">{text}</{tag}>'
-            for text, side in zip(escaped, columns.values(), strict=True)
+    title: str
+    rows: Sequence[Mapping[str, str]]
+    # Below a line.
+    totals: Sequence[Mapping[str, str]] = ()
+    note: str = ""
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """The headings, and on which side of a column its cells are."""
+        return {
+            name: "right"
+            if all(NUMBER.match(row[name]) for row in self.rows)
+            else "left"
+            for name in [*self.rows, *self.totals][0]
+        }
+
+    def __str__(self) -> str:
+        table = render(self.sides, self._sections())
+        note = textwrap.fill(self.note, 100)
+        parts = (f"{readable(self.title)}\n{table}", note)
+        return "\n\n".join(filter(None, parts)).strip("\n")
+
+    def markdown(self) -> str:
+        """Returns the table in Markdown."""
+        table = render(self.sides, self._sections(), markdown=True)
+        return "\n\n".join(
+            filter(None, [f"**{self.title}**", table, self.note])
         )
-        return f"<tr>{cells}</tr>"
 
-    heading = f"<p><b>{html.escape(title)}</b></p>" if title else ""
-    bodies = "".join(
-        f"<tbody>{''.join(line('td', row) for row in section)}</tbody>"
-        for section in sections
-    )
-    head = f"<thead>{line('th', columns)}</thead>"
-    return f"{heading}<table>{head}{bodies}</table>"
+    def html(self) -> str:
+        """Returns the table for notebooks."""
+
+        def line(tag, texts):
+            escaped = (html.escape(readable(text)) for text in texts)
+            # Aligned always: notebooks, and pages made of them, differ.
+            cells = "".join(
+                f'<{tag} style="text-align: {side}">{text}</{tag}>'
+                for text, side in zip(escaped, self.sides.values(), strict=True)
+            )
+            return f"<tr>{cells}</tr>"
+
+        bodies = "".join(
+            f"<tbody>{''.join(line('td', row) for row in section)}</tbody>"
+            for section in self._sections()
+        )
+        texts = [
+            f"<p><b>{html.escape(self.title)}</b></p>",
+            f"<table><thead>{line('th', self.sides)}</thead>{bodies}</table>",
+            f"<p>{html.escape(self.note)}</p>" if self.note else "",
+        ]
+        return "".join(texts)
+
+    def _sections(self):
+        parts = self.rows, self.totals
+        return [[[*row.values()] for row in part] for part in parts if part]
 
 
 class Tabular:
-    """Mixin of results that notebooks show as tables, and pandas takes."""
+    """Mixin of results that print and show as tables, and pandas takes."""
 
-    # The arguments of `render_html` for each table.
-    _tables: Callable[[], Iterable[tuple]]
+    _tables: Callable[[], Iterable[Table]]
     # A dictionary of plain values for each row of the data frame.
     _records: Callable[[], list[dict[str, Any]]]
+
+    def __str__(self) -> str:
+        verdict = textwrap.fill(getattr(self, "verdict", ""), 100)
+        return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))
 
     def to_dataframe(self) -> Any:
         """Returns the result as a `pandas.DataFrame`.
@@ -172,7 +209,7 @@ class Tabular:
         return frame.to_latex(index=False, escape=True, **options)
 
     def _repr_html_(self) -> str:
-        shown = "".join(render_html(*table) for table in self._tables())
+        shown = "".join(table.html() for table in self._tables())
         verdict = html.escape(getattr(self, "verdict", ""))
         return f"{shown}<p>{verdict}</p>" if verdict else shown
 

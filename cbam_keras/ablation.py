@@ -13,7 +13,6 @@ import numbers
 import os
 import pathlib
 import statistics
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -162,20 +161,12 @@ class AblationResults(_terminal.Tabular):
         )
 
     def __str__(self) -> str:
-        parts = []
-        for title, columns, cells, note in self.tables():
-            table = _terminal.render(columns, [cells])
-            parts += [title, table, textwrap.fill(note, 100)]
-        verdict = textwrap.fill(self.verdict, 100)
-        return "\n\n".join([*parts, verdict, f"All files are in {self.output}"])
+        return f"{super().__str__()}\n\nAll files are in {self.output}"
 
     def markdown(self) -> str:
         """Returns the tables in Markdown."""
-        parts = []
-        for title, columns, cells, note in self.tables():
-            table = _terminal.render(columns, [cells], markdown=True)
-            parts += [f"**{title}**", table, note]
-        return "\n\n".join([*parts, self.verdict])
+        tables = [table.markdown() for table in self.tables()]
+        return "\n\n".join([*tables, self.verdict])
 
     def json(self) -> str:
         """Returns everything as a JSON object."""
@@ -189,27 +180,19 @@ class AblationResults(_terminal.Tabular):
             indent=1,
         )
 
-    def tables(self) -> Iterator[tuple]:
-        """Yields title, columns, cells and note of each table."""
+    def tables(self) -> Iterator[_terminal.Table]:
+        """Yields the tables of text that are printed."""
         for rows in self._by_table():
-            cells = [_cells(row) for row in rows]
-            columns = {
-                **dict.fromkeys(cells[0], "right"),
-                "description": "left",
-            }
             table = rows[0].table
-            yield (
+            yield _terminal.Table(
                 f"Table {table}: {TITLES[table]}, {self.title}",
-                columns,
-                [list(row.values()) for row in cells],
-                "Mean and standard deviation over the seeds of the error on "
-                f"the same {self.test_images:,} test images; differences to "
+                [_cells(row) for row in rows],
+                note="Mean and standard deviation over the seeds of the error "
+                f"on the same {self.test_images:,} test images; differences to "
                 f'"{rows[0].attention}", paired by seed.',
             )
 
-    def _tables(self):
-        for title, columns, cells, _ in self.tables():
-            yield columns, [cells], title
+    _tables = tables
 
     def _records(self):
         records = []

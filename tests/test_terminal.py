@@ -7,7 +7,7 @@ import pytest
 
 from cbam_keras import _terminal
 
-COLUMNS = {"network": "left", "MACs": "right", "note": "left"}
+HEADINGS = ("network", "MACs", "note")
 
 
 def cells(text):
@@ -16,8 +16,12 @@ def cells(text):
     return [[cell[1:-1] for cell in line] for line in lines if len(line) > 1]
 
 
-FIRST = [("plain", "1,814", ""), ("plain-se", "12", "a b")]
-SECOND = [("total", "1,826", "[bold] :smile:")]
+def table(*rows, title="[red]Costs", totals=()):
+    parts = (
+        [dict(zip(HEADINGS, row, strict=True)) for row in part]
+        for part in ([("plain", "1,814", ""), *rows], totals)
+    )
+    return _terminal.Table(title, *parts, note="All of them.")
 
 
 # In a terminal.
@@ -25,27 +29,27 @@ SECOND = [("total", "1,826", "[bold] :smile:")]
 
 def test_terminal_shows_all_of_a_row():
     name, number = "n" * 230, "1" * 15
-    text = _terminal.render(COLUMNS, [FIRST, [(name, number, "x")]])
+    text = str(table((name, number, "x")))
     assert max(map(len, text.splitlines())) <= 120
-    headings, plain, _, *folded = cells(text)
-    assert [cell.strip() for cell in headings] == list(COLUMNS)
+    headings, plain, *folded = cells(text)
+    assert [cell.strip() for cell in headings] == [*HEADINGS]
     # Numbers to the right.
     assert [plain[0].rstrip(), plain[1]] == ["plain", f"{'1,814':>15}"]
     assert "".join(row[0].strip() for row in folded) == name
     assert "".join(row[1].strip() for row in folded) == number
 
 
-@pytest.mark.parametrize("is_markdown", [False, True])
-def test_text_is_plain_wherever_it_is_printed(is_markdown, monkeypatch):
+@pytest.mark.parametrize("form", [str, _terminal.Table.markdown])
+def test_text_is_plain_wherever_it_is_printed(form, monkeypatch):
     console = pytest.importorskip("rich.console")
-    options = {"title": "[red]Costs", "markdown": is_markdown}
-    expected = _terminal.render(COLUMNS, [FIRST, SECOND], **options)
+    shown = table(totals=[("total", "1,826", "[bold] :smile:")])
+    expected = form(shown)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "20")
     # In a notebook nothing is shown besides.
     monkeypatch.setattr(console, "_is_jupyter", lambda: True)
     monkeypatch.setattr("rich.jupyter.display", None)
-    text = _terminal.render(COLUMNS, [FIRST, SECOND], **options)
+    text = form(shown)
     assert text == expected
     assert "\x1b" not in text
     assert "[red]Costs" in text and "[bold] :smile:" in text
@@ -57,16 +61,14 @@ def test_text_is_plain_wherever_it_is_printed(is_markdown, monkeypatch):
 
 def test_markdown_has_each_row_in_one_line_that_cells_do_not_break():
     wide = ("n" * 2000, "1", "a|b\ntwo lines")
-    text = _terminal.render(
-        COLUMNS, [FIRST, [wide]], title="Costs", markdown=True
-    )
+    text = table(wide, title="Costs").markdown()
     parser = pytest.importorskip("markdown_it", reason="reads the table back")
     html = parser.MarkdownIt("commonmark").enable("table").render(text)
     found = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", html)
-    expected = [*COLUMNS, *FIRST[0], *FIRST[1], *wide[:2], "a|b two lines"]
+    expected = [*HEADINGS, "plain", "1,814", "", *wide[:2], "a|b two lines"]
     assert found == expected
-    assert html.startswith("<p>Costs</p>\n<table>")
-    assert html.endswith("</table>\n")
+    assert html.startswith("<p><strong>Costs</strong></p>\n<table>")
+    assert html.endswith("</table>\n<p>All of them.</p>\n")
 
 
 # Bars that can be hidden.

@@ -396,19 +396,13 @@ def _in_size(maps, size):
 def _tables(content, drawn):
     count = len(content["images"])
     title = f"Predictions, {min(drawn, count)} of {count} images"
-    tables = {
-        title: predictions(content, [*content["summary"]], drawn),
-        "Means over all images": means(content),
-    }
-    return "\n\n".join(
-        _terminal.render(
-            dict.fromkeys(rows[0], "left"),
-            [[tuple(row.values()) for row in rows]],
-            title=title,
-        )
-        for title, rows in tables.items()
-        if rows
+    tables = (
+        _terminal.Table(
+            title, predictions(content, [*content["summary"]], drawn)
+        ),
+        _terminal.Table("Means over all images", means(content)),
     )
+    return "\n\n".join(str(table) for table in tables if table.rows)
 
 
 def _short(name):

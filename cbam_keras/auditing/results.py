@@ -47,14 +47,7 @@ class Audit(_terminal.Tabular):
         ]
 
     def _tables(self):
-        rows = [tuple(record.values()) for record in self._records()]
-        sections = [[row for row in rows if row[0] == kind] for kind in KINDS]
-        yield {"": "left", "finding": "left"}, sections, f"Audit of {self.name}"
-
-    def __str__(self) -> str:
-        ((columns, sections, title),) = self._tables()
-        table = _terminal.render(columns, sections, title=title)
-        return f"{table}\n\n{textwrap.fill(self.verdict, 100)}"
+        return [_terminal.Table(f"Audit of {self.name}", self._records())]
 
     @property
     def verdict(self) -> str:

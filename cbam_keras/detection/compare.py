@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import pathlib
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -172,31 +171,33 @@ class DetectionResults(_terminal.Tabular):
 
     def _tables(self):
         parameters = {run.network: run.parameters for run in self.runs}
-        columns = {"backbone": "left", "parameters": "right"}
-        columns |= dict.fromkeys(HEADINGS.values(), "right")
-        columns[f'difference to "{BASELINE}"'] = "right"
-        cells = [
-            (
-                f"{self.backbone} + {network}".removesuffix(f" + {BASELINE}"),
-                f"{parameters[network]:,}",
-                *(row[key].mean_cell(digits=1) for key in HEADINGS),
-                row["map"].difference_cell(digits=1),
+        rows = []
+        for network, row in self.rows.items():
+            name = f"{self.backbone} + {network}"
+            rows.append(
+                {
+                    "backbone": name.removesuffix(f" + {BASELINE}"),
+                    "parameters": f"{parameters[network]:,}",
+                    **{
+                        heading: row[key].mean_cell(digits=1)
+                        for key, heading in HEADINGS.items()
+                    },
+                    f'difference to "{BASELINE}"': row["map"].difference_cell(
+                        digits=1
+                    ),
+                }
             )
-            for network, row in self.rows.items()
-        ]
         seeds = ", ".join(map(str, self.seeds))
         title = (
             f"Mean average precision (%) on {self.test_images} test images of "
             f"{self.data}, seed {seeds}"
         )
-        yield columns, [cells], title
+        return [_terminal.Table(title, rows)]
 
     def __str__(self) -> str:
-        ((columns, sections, title),) = self._tables()
-        table = _terminal.render(columns, sections, title=title)
         return (
-            f"{table}\n\n{textwrap.fill(self.verdict, 100)}\nResults in "
-            f"{self.output}, detections in detections.png"
+            f"{super().__str__()}\nResults in {self.output}, detections in "
+            "detections.png"
         )
 
     def json(self) -> str:

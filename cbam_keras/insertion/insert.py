@@ -41,13 +41,16 @@ class Places(tuple[Place, ...]):
 
     def __str__(self) -> str:
         rows = [
-            (place.layer, str(place.shape), f"{place.parameters:,}")
+            {
+                "after": place.layer,
+                "shape": str(place.shape),
+                "added parameters": f"{place.parameters:,}",
+            }
             for place in self
         ]
-        return _terminal.render(
-            {"after": "left", "shape": "left", "added parameters": "right"},
-            [rows, [(f"{len(self)} places", "", f"{self.parameters:,}")]],
-        )
+        total = (f"{len(self)} places", "", f"{self.parameters:,}")
+        totals = [dict(zip(rows[0], total, strict=True))]
+        return str(_terminal.Table("", rows, totals))
 
 
 def insert_attention(

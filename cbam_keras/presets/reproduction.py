@@ -77,15 +77,19 @@ class PaperTables(tuple[TableRow, ...]):
         )
 
     def _rendered(self, markdown):
-        parts, bold = [], "**" if markdown else ""
+        tables = []
         for table, title in TITLES.items():
             rows = [row for row in self if table in row.preset.tables]
             if rows:
-                parts.append(f"{bold}{title}{bold}")
-                parts.append(
-                    _render(rows, printed=table > 3, markdown=markdown)
-                )
-        return "\n\n".join([*parts, self._summary()])
+                cells = [_cells(row, printed=table > 3) for row in rows]
+                # Tables without errors have no column of them.
+                empty = [x for x in cells[0] if not any(c[x] for c in cells)]
+                for row in cells:
+                    for name in empty:
+                        del row[name]
+                tables.append(_terminal.Table(title, cells))
+        texts = [x.markdown() if markdown else str(x) for x in tables]
+        return "\n\n".join([*texts, self._summary()])
 
     def _summary(self) -> str:
         differ = [row.preset.name for row in self if row.equal is False]
@@ -145,16 +149,6 @@ def paper_tables(
         TableRow(known[name], profile.parameters, profile.macs)
         for name, profile in profiles.items()
     )
-
-
-def _render(rows: list[TableRow], *, printed: bool, markdown: bool) -> str:
-    lines = [_cells(row, printed) for row in rows]
-    # Tables without errors have no column of them.
-    columns = [x for x in lines[0] if any(line[x] for line in lines)]
-    cells = [[line[column] for column in columns] for line in lines]
-    left = ("network", "attention")
-    sides = {x: "left" if x in left else "right" for x in columns}
-    return _terminal.render(sides, [cells], markdown=markdown)
 
 
 def _cells(row: TableRow, printed: bool) -> dict[str, str]:

@@ -97,36 +97,42 @@ class Profile(_terminal.Tabular):
 
     def _tables(self):
         rows = [
-            (
-                *(row.name, row.kind, str(row.output_shape)),
-                f"{row.parameters:,}",
-                "not counted" if row.macs is None else f"{row.macs:,}",
-            )
+            {
+                "layer": row.name,
+                "kind": row.kind,
+                "output shape": str(row.output_shape),
+                "parameters": f"{row.parameters:,}",
+                "MACs": "not counted" if row.macs is None else f"{row.macs:,}",
+            }
             for row in self.rows
         ]
-        groups = [
-            (f"all: {group}", "", "", f"{parameters:,}", f"{macs:,}")
-            for group, (parameters, macs) in self.groups.items()
-            if group != NOT_COUNTED[0]
-        ]
+        totals: dict[str, tuple[int, Any]] = {
+            f"all: {name}": sums for name, sums in self.groups.items()
+        }
+        totals["total"] = self.parameters, self.macs
+        note = ""
         if self.uncounted:
-            parameters, _ = self.groups[NOT_COUNTED[0]]
-            groups += [("all: not counted", "", "", f"{parameters:,}", "?")]
-        total = ("total", "", "", f"{self.parameters:,}", f"{self.macs:,}")
-        columns = dict.fromkeys(("layer", "kind", "output shape"), "left")
-        columns |= dict.fromkeys(("parameters", "MACs"), "right")
-        title = f"{self.model}, input {self.input_shape}"
-        yield columns, [rows, groups, [total]], title
-
-    def __str__(self) -> str:
-        ((columns, sections, title),) = self._tables()
-        text = _terminal.render(columns, sections, title=title)
-        if self.uncounted:
-            text += (
-                "\nThe total excludes the MACs of layers of unknown kinds: "
+            unknown = f"all: {NOT_COUNTED[0]}"
+            totals[unknown] = totals[unknown][0], "?"
+            note = (
+                "The total excludes the MACs of layers of unknown kinds: "
                 + ", ".join(self.uncounted)
             )
-        return text
+        yield _terminal.Table(
+            f"{self.model}, input {self.input_shape}",
+            rows,
+            [
+                {
+                    "layer": name,
+                    "kind": "",
+                    "output shape": "",
+                    "parameters": f"{parameters:,}",
+                    "MACs": macs if macs == "?" else f"{macs:,}",
+                }
+                for name, (parameters, macs) in totals.items()
+            ],
+            note,
+        )
 
 
 def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:

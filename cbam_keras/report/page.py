@@ -9,33 +9,12 @@ import dataclasses
 import hashlib
 import io
 import pathlib
-import re
-from collections.abc import Mapping, Sequence
 
 from cbam_keras import _checks
+from cbam_keras._terminal import Table
 
-NUMBER = re.compile(r"\s*[+-]?\d")
 # With which figures are drawn, in dots per inch.
 DPI = 150
-
-
-@dataclasses.dataclass
-class Table:
-    """A table whose rows all have the same headings, with a note below."""
-
-    title: str
-    rows: Sequence[Mapping[str, str]]
-    note: str = ""
-
-    @property
-    def sides(self) -> dict[str, str]:
-        """The headings, and on which side of a column its cells are."""
-        return {
-            name: "right"
-            if all(NUMBER.match(row[name] or "0") for row in self.rows)
-            else "left"
-            for name in self.rows[0]
-        }
 
 
 @dataclasses.dataclass(frozen=True)

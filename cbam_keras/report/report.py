@@ -14,7 +14,8 @@ from cbam_keras import (
     study,
     tuning,
 )
-from cbam_keras.report.page import Figure, Page, Table, render
+from cbam_keras._terminal import Table
+from cbam_keras.report.page import Figure, Page, render
 
 # Of explanations, and of searches by earlier versions.
 EXPLAINED, SEARCH = "explain.json", "search.json"
@@ -179,7 +180,8 @@ def _networks(page, folder, content):
     if len(seeds) > 1:
         title = f"Networks, mean over {len(seeds)} seeds"
         note += " In brackets: the 95 % interval of a difference."
-    page.tables.append(Table(title, finished.table(digits, MEASURES), note))
+    rows = finished.table(digits, MEASURES)
+    page.tables.append(Table(title, rows, note=note))
 
 
 def _tables(page, folder, content):
@@ -192,9 +194,7 @@ def _tables(page, folder, content):
     page.verdict = "Nothing is known yet: no table is finished."
     if results.rows:
         page.verdict = results.verdict
-        for title, columns, rows, note in results.tables():
-            cells = [dict(zip(columns, row, strict=True)) for row in rows]
-            page.tables.append(Table(title, cells, note))
+        page.tables += results.tables()
 
 
 def _search(page, folder, content):
@@ -227,7 +227,7 @@ def _confirmation(rows):
     return Table(
         f"Confirmation: trained again, mean over seeds {seeds}",
         cells,
-        "The highest of many accuracies is partly luck, so the best "
+        note="The highest of many accuracies is partly luck, so the best "
         "configurations and the controls are trained again from fresh seeds. "
         "The verdict is of these.",
     )
@@ -273,7 +273,9 @@ def _unfinished(page, folder, content):
     ]
     if failed:
         note = "They are left out of the means."
-        page.tables.append(Table("Networks that did not finish", failed, note))
+        page.tables.append(
+            Table("Networks that did not finish", failed, note=note)
+        )
 
 
 def _figures(page, folder, content):
@@ -303,7 +305,7 @@ def _examples(page, folder, content):
     if len(content["images"]) > MAX_IMAGES:
         note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
     rows = _explanations.predictions(content, names, MAX_IMAGES)
-    page.predictions = Table("Predictions", rows, note.strip())
+    page.predictions = Table("Predictions", rows, note=note.strip())
     captions = {
         "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
         "regions increase the score of the class that is explained: the true "

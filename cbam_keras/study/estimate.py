@@ -91,13 +91,11 @@ class Estimate:
             }
             for cost in self.costs
         ]
-        columns = {**dict.fromkeys(rows[0], "right"), "network": "left"}
-        table = _terminal.render(columns, [[[*row.values()] for row in rows]])
         where = "on this device"
         if self.workers > 1:
             where = f"with {self.workers} workers, each on a device like this"
-        about = f"{self.about}\n" if self.about else ""
-        return f"{about}{table}\nAbout {in_words(self.seconds)} {where}"
+        table = _terminal.Table(self.about, rows)
+        return f"{table}\nAbout {in_words(self.seconds)} {where}"
 
 
 def estimate(study: Study, *, workers: int = 1) -> Estimate:

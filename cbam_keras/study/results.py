@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -307,14 +306,6 @@ class Results(_terminal.Tabular):
             indent=1,
         )
 
-    def __str__(self) -> str:
-        tables = (
-            _terminal.render(columns, sections, title=title)
-            for columns, sections, title in self._tables()
-        )
-        verdict = textwrap.fill(self.verdict, 100)
-        return "\n\n".join(filter(None, [*tables, verdict]))
-
     def _records(self):
         return [
             {
@@ -359,8 +350,7 @@ class Results(_terminal.Tabular):
         return table
 
     def _tables(self):
-        rows, several = self.table(), len(self.seeds) > 1
-        columns = {**dict.fromkeys(rows[0], "right"), "network": "left"}
+        several = len(self.seeds) > 1
         seeds = f", {len(self.seeds)} seeds" if several else ""
-        cells = [list(row.values()) for row in rows]
-        yield columns, [cells], f"Results in {self.output}{seeds}"
+        title = f"Results in {self.output}{seeds}"
+        return [_terminal.Table(title, self.table())]

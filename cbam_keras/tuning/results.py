@@ -161,10 +161,7 @@ class SearchResults(_terminal.Tabular):
         return rows
 
     def __str__(self) -> str:
-        trials, *confirmation = (
-            _terminal.render(columns, sections, title=title)
-            for columns, sections, title in self._tables()
-        )
+        trials, *confirmation = map(str, self._tables())
         lines = [
             trials,
             _counted(self.trials),
@@ -178,25 +175,24 @@ class SearchResults(_terminal.Tabular):
 
     def _tables(self):
         best = trial_rows(ranked(self.trials)[:MAX_ROWS])
-        tables = {f"Best trials in {self.output}": best}
+        yield _terminal.Table(f"Best trials in {self.output}", best)
         if self.confirmation:
             seeds = ", ".join(map(str, self.confirmation[0].seeds))
-            title = f"Confirmation: trained again, mean over seeds {seeds}"
-            tables[title] = [
-                {
-                    "trial": str(row.trial),
-                    "values": row.compared.network,
-                    "val accuracy (%)": _text(
-                        *("{:.2f}", row.compared.validation_accuracy, 100)
-                    ),
-                    "test accuracy (%)": row.compared.mean_cell(),
-                    "difference to none": row.compared.difference_cell(),
-                }
-                for row in self.confirmation
-            ]
-        for title, rows in tables.items():
-            columns = {**dict.fromkeys(rows[0], "right"), "values": "left"}
-            yield columns, [[list(row.values()) for row in rows]], title
+            yield _terminal.Table(
+                f"Confirmation: trained again, mean over seeds {seeds}",
+                [
+                    {
+                        "trial": str(row.trial),
+                        "values": row.compared.network,
+                        "val accuracy (%)": _text(
+                            *("{:.2f}", row.compared.validation_accuracy, 100)
+                        ),
+                        "test accuracy (%)": row.compared.mean_cell(),
+                        "difference to none": row.compared.difference_cell(),
+                    }
+                    for row in self.confirmation
+                ],
+            )
 
 
 def _counted(trials):
