@@ -196,19 +196,25 @@ def _sorted_paths(paths, dataset):
     return networks, images, sources[0]
 
 
+def _batches(networks, images, settings):
+    """Yields each network with the slice, the images and boxes of a batch."""
+    size, sizes = settings.batch_size, {x.size for x in networks}
+    for part, views in images.batches(size, sizes, networks[0].size):
+        for network in networks:
+            yield network, part, *views[network.size]
+
+
 def _probabilities(networks, images, settings):
     """Returns the class probabilities of all networks, by their names."""
     parts = collections.defaultdict(list)
-    size, sizes = settings.batch_size, {x.size for x in networks}
-    for _, views in images.batches(size, sizes, networks[0].size):
-        for network in networks:
-            probabilities = class_probabilities(
-                network.model,
-                network.prepare(views[network.size][0]),
-                head=settings.head,
-                batch_size=size,
-            )
-            parts[network.name].append(probabilities)
+    for network, _, seen, _ in _batches(networks, images, settings):
+        probabilities = class_probabilities(
+            network.model,
+            network.prepare(seen),
+            head=settings.head,
+            batch_size=settings.batch_size,
+        )
+        parts[network.name].append(probabilities)
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
@@ -339,14 +345,8 @@ def _explained(
 def _maps(networks, images, classes, settings):
     """Returns heat maps, gates, images and boxes by network, as arrays."""
     parts = {x.name: collections.defaultdict(list) for x in networks}
-    size, sizes = settings.batch_size, {x.size for x in networks}
-    first = networks[0].size
-    work = (
-        (network, part, *views[network.size])
-        for part, views in images.batches(size, sizes, first)
-        for network in networks
-    )
-    total = -(-len(images) // size) * len(networks)
+    work = _batches(networks, images, settings)
+    total = -(-len(images) // settings.batch_size) * len(networks)
     for network, part, seen, boxes in _terminal.watched(
         work, total, "Explaining"
     ):
@@ -359,7 +359,7 @@ def _maps(networks, images, classes, settings):
                 settings.layer,
                 method=settings.method,
                 head=settings.head,
-                batch_size=size,
+                batch_size=settings.batch_size,
             )
         except (ValueError, TypeError) as error:
             error.args = (f"{error} (model {network.path})",)
@@ -371,7 +371,7 @@ def _maps(networks, images, classes, settings):
             found["energy"].append(energy)
         if part.start < settings.draw:
             found["images"].append(network.in_its_colors(seen))
-            found["heat_maps"].append(_in_size(heat, first))
+            found["heat_maps"].append(_in_size(heat, networks[0].size))
             gates = (
                 attention_maps(network.model, inputs) if network.gated else {}
             )
