@@ -17,7 +17,7 @@ from cbam_keras._explanations.networks import (
     load_networks,
     networks_of,
 )
-from cbam_keras._explanations.tables import means, predictions
+from cbam_keras._explanations.tables import means, predictions, short
 from cbam_keras.explain import (
     attention_maps,
     class_probabilities,
@@ -29,6 +29,9 @@ from cbam_keras.explain import (
 DEFAULT_SIZE = 224, 224
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
+GATES = "channel", "spatial"
+# What `explain.json` holds of each image and network, where it is known.
+NUMBERS = "probability", "predicted_probability", "hit", "energy"
 TITLES = {
     "grad_cam": "Grad-CAM",
     "grad_cam++": "Grad-CAM++",
@@ -99,10 +102,7 @@ def explain_files(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
     )
     probabilities = _probabilities(networks, images, settings)
-    classes = _count_classes(probabilities, images, class_names)
-    class_names = class_names or class_names_beside(files, classes)
-    if class_names is None:
-        class_names = _names_of(images, classes)
+    class_names, classes = _classes(files, images, probabilities, class_names)
     class_index = _class_index(settings.wanted, class_names, classes)
 
     if output is None:
@@ -218,34 +218,32 @@ def _probabilities(networks, images, settings):
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def _count_classes(probabilities, images, class_names):
+def _classes(files, images, probabilities, given):
+    """Returns the class names, `None` if not known, and how many there are."""
     counts = {name: x.shape[1] for name, x in probabilities.items()}
-    for name, names in {
+    for source, names in {
         "the data": images.class_names,
-        "--class-names": class_names,
+        "--class-names": given,
     }.items():
         if names is not None:
-            counts[name] = len(names)
-    if len(set(counts.values())) > 1:
+            counts[source] = len(names)
+    classes, *others = set(counts.values())
+    if others:
         raise ValueError(
             "Models, data and the file of --class-names must have the same "
             f"number of classes. Received: {counts}"
         )
-    return next(iter(counts.values()))
-
-
-def _names_of(images, classes):
-    """Returns the class names of networks that are known from images alone."""
+    names = given or class_names_beside(files, classes)
     # Folders are classes only if there is one for each class.
-    if len(images.folders) != classes or classes == 1:
-        return images.class_names
-    _checks.warn(
-        "It is assumed that class 0 of the models is the first folder in "
-        f"alphabetical order, and so on: {_checks.first_few(images.folders)}. "
-        "If they were trained with another order, give it with --class-names "
-        "FILE"
-    )
-    return images.folders
+    if names is None and len(images.folders) == classes > 1:
+        names = images.folders
+        _checks.warn(
+            "It is assumed that class 0 of the models is the first folder in "
+            f"alphabetical order, and so on: {_checks.first_few(names)}. "
+            "If they were trained with another order, give it with "
+            "--class-names FILE"
+        )
+    return names or images.class_names, classes
 
 
 def _class_index(wanted, class_names, classes):
@@ -275,8 +273,21 @@ def _explained(
     def name_of(index):
         return class_names[index] if class_names else f"class {index}"
 
-    draw, labels = settings.draw, images.labels(class_names)
-    arrays = {"names": np.array(images.names[:draw]), "labels": labels[:draw]}
+    labels, every = images.labels(class_names), np.arange(len(images))
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in probabilities.items():
+        predicted = values.argmax(axis=1)
+        explained = np.where(labels < 0, predicted, labels)
+        if class_index is not None:
+            explained[:] = class_index
+        found[name] = {
+            "probability": values[every, explained],
+            "predicted_probability": values[every, predicted],
+            "explained": explained,
+            "predicted": predicted,
+            "probabilities": values,
+        }
+    shared = _add_maps(found, networks, images, settings)
     rows: list[dict[str, Any]] = [
         {
             "image": name,
@@ -291,71 +302,53 @@ def _explained(
         "summary": {},
         "images": rows,
     }
-    classes = {}
-    for name, values in probabilities.items():
-        classes[name] = np.where(labels < 0, values.argmax(axis=1), labels)
-        if class_index is not None:
-            classes[name][:] = class_index
-    maps = _maps(networks, images, classes, settings)
-    for network in networks:
-        values, explained = probabilities[network.name], classes[network.name]
-        predicted = values.argmax(axis=1)
-        every = np.arange(len(images))
-        found = {
-            "probability": values[every, explained],
-            "predicted_probability": values[every, predicted],
-            **maps[network.name],
-        }
-        shared = {x: found.pop(x) for x in ("images", "boxes") if x in found}
-        if network is networks[0]:
-            arrays |= {key: array[:draw] for key, array in shared.items()}
+    for name, own in found.items():
+        explained, predicted = own["explained"], own["predicted"]
         for number, row in enumerate(rows):
-            row["models"][network.name] = {
+            row["models"][name] = {
                 "class": name_of(explained[number]),
                 "class_index": explained[number].item(),
                 "predicted_class": name_of(predicted[number]),
                 "predicted_class_index": predicted[number].item(),
-                **{
-                    key: array[number].item()
-                    for key, array in found.items()
-                    if array.ndim == 1
-                },
+                **{x: own[x][number].item() for x in NUMBERS if x in own},
             }
-        if "boxes" in shared and network is networks[0]:
-            for row, box in zip(rows, shared["boxes"], strict=True):
-                row["box"] = box.tolist()
-            low, high = np.hsplit(shared["boxes"], 2)
-            areas = (high - low).prod(axis=1) / np.prod(network.size)
-            content["box_fraction"] = float(areas.mean())
         means = {
             "accuracy": (predicted == labels)[labels >= 0],
-            "hit_rate": found.get("hit", ()),
-            "energy": found.get("energy", ()),
+            "hit_rate": own.get("hit", ()),
+            "energy": own.get("energy", ()),
         }
-        content["summary"][network.name] = {
+        content["summary"][name] = {
             key: float(np.mean(x)) for key, x in means.items() if len(x)
         }
-        found |= {"explained": explained, "predicted": predicted}
-        found["probabilities"] = values
-        for key, array in found.items():
-            arrays[f"{network.name}/{key}"] = array[:draw]
-    return content, arrays
+    if "boxes" in shared:
+        for row, box in zip(rows, shared["boxes"].tolist(), strict=True):
+            row["box"] = box
+        low, high = np.hsplit(shared["boxes"], 2)
+        areas = (high - low).prod(axis=1) / np.prod(networks[0].size)
+        content["box_fraction"] = float(areas.mean())
+    names = np.array(images.names[: settings.draw])
+    arrays = {"names": names, "labels": labels, **shared}
+    for name, own in found.items():
+        arrays |= {f"{name}/{key}": array for key, array in own.items()}
+    return content, {key: x[: settings.draw] for key, x in arrays.items()}
 
 
-def _maps(networks, images, classes, settings):
-    """Returns heat maps, gates, images and boxes by network, as arrays."""
+def _add_maps(found, networks, images, settings):
+    """Adds heat maps and gates by network; returns images and boxes."""
     parts = {x.name: collections.defaultdict(list) for x in networks}
+    shared = collections.defaultdict(list)
     work = _batches(networks, images, settings)
     total = -(-len(images) // settings.batch_size) * len(networks)
     for network, part, seen, boxes in _terminal.watched(
         work, total, "Explaining"
     ):
-        found, inputs = parts[network.name], network.prepare(seen)
+        own, inputs = parts[network.name], network.prepare(seen)
+        is_first = network is networks[0]
         try:
             heat = grad_cam(
                 network.model,
                 inputs,
-                classes[network.name][part],
+                found[network.name]["explained"][part],
                 settings.layer,
                 method=settings.method,
                 head=settings.head,
@@ -365,24 +358,25 @@ def _maps(networks, images, classes, settings):
             error.args = (f"{error} (model {network.path})",)
             raise
         if boxes is not None:
-            found["boxes"].append(boxes)
             hits, energy = pointing_game(heat, boxes)
-            found["hit"].append(hits)
-            found["energy"].append(energy)
+            own["hit"].append(hits)
+            own["energy"].append(energy)
+            if is_first:
+                shared["boxes"].append(boxes)
         if part.start < settings.draw:
-            found["images"].append(network.in_its_colors(seen))
-            found["heat_maps"].append(_in_size(heat, networks[0].size))
+            own["heat_maps"].append(_in_size(heat, networks[0].size))
+            if is_first:
+                shared["images"].append(network.in_its_colors(seen))
             gates = (
                 attention_maps(network.model, inputs) if network.gated else {}
             )
             for layer, pair in gates.items():
-                for gate, x in zip(("channel", "spatial"), pair, strict=True):
+                for gate, x in zip(GATES, pair, strict=True):
                     if x is not None:
-                        found[f"attention/{layer}/{gate}"].append(x)
-    return {
-        name: {key: np.concatenate(part) for key, part in found.items()}
-        for name, found in parts.items()
-    }
+                        own[f"attention/{layer}/{gate}"].append(x)
+    for name, own in parts.items():
+        found[name] |= {key: np.concatenate(x) for key, x in own.items()}
+    return {key: np.concatenate(x) for key, x in shared.items()}
 
 
 def _in_size(maps, size):
@@ -405,15 +399,10 @@ def _tables(content, drawn):
     return "\n\n".join(str(table) for table in tables if table.rows)
 
 
-def _short(name):
-    """Returns the name of an image with its own folder alone."""
-    return "/".join(pathlib.Path(name).parts[-2:])
-
-
 def _write(folder, content, arrays, settings, written, command=None):
     """Draws the heat maps and gates of networks, and writes everything."""
     rows = content["images"][: settings.draw]
-    labels = [row["true_class"] or _short(row["image"]) for row in rows]
+    labels = [row["true_class"] or short(row["image"]) for row in rows]
     names = [*content["models"]]
     figure = plotting.plot_grad_cam(
         arrays["images"],
@@ -427,14 +416,16 @@ def _write(folder, content, arrays, settings, written, command=None):
     _files.write_figure(folder / "grad_cam.png", figure)
     few = slice(ATTENTION_DRAWN)
     for name in names:
-        maps: dict[str, list] = {}
-        for key, array in arrays.items():
-            layer, _, gate = key.removeprefix(f"{name}/attention/").rpartition(
-                "/"
-            )
-            if key == f"{name}/attention/{layer}/{gate}":
-                pair = maps.setdefault(layer, [None, None])
-                pair[gate == "spatial"] = array[few]
+        prefix = f"{name}/attention/"
+        gates = {
+            key.removeprefix(prefix).rpartition("/")[::2]: array[few]
+            for key, array in arrays.items()
+            if key.startswith(prefix)
+        }
+        maps = {
+            layer: [gates.get((layer, gate)) for gate in GATES]
+            for layer, _ in gates
+        }
         if maps:
             figure = plotting.plot_attention_maps(
                 arrays["images"][few],

@@ -19,7 +19,7 @@ def predictions(
     rows = []
     for row in content["images"]:
         texts = {
-            "image": "/".join(pathlib.PurePath(row["image"]).parts[-2:]),
+            "image": short(row["image"]),
             "true class": row["true_class"] or "",
         }
         for name in networks:
@@ -31,6 +31,11 @@ def predictions(
         rows.append(texts)
     rows.sort(key=lambda texts: -sum(mark in texts[x] for x in networks))
     return rows[:most]
+
+
+def short(name: str) -> str:
+    """Returns the name of an image with its own folder alone."""
+    return "/".join(pathlib.PurePath(name).parts[-2:])
 
 
 def means(content: Mapping[str, Any]) -> list[dict[str, str]]:
