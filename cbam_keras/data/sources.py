@@ -255,15 +255,9 @@ def from_folder(path: str | os.PathLike) -> Source:
 
 def _split_folders(root):
     """Returns the folder of each split. Only "train" if there are no such."""
-    found = {
-        SPLIT_FOLDERS.get(folder.name.lower()): folder
-        for folder in _folders(root)
-    }
-    if (
-        "train" not in found
-        or len(found) < len(_folders(root))
-        or None in found
-    ):
+    folders = _folders(root)
+    found = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
+    if "train" not in found or None in found or len(found) < len(folders):
         return {"train": root}
     return {split: found[split] for split in SPLITS if split in found}
 
