@@ -12,7 +12,7 @@ from cbam_keras.data import tfds
 
 def shown(examples, size=(8, 8)):
     """Returns all images as a model of that size gets them, and the boxes."""
-    ((_, views),) = examples.batches(1000, [size], size)
+    ((_, views),) = examples.batches(1000, [size])
     return views[size]
 
 

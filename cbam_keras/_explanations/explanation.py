@@ -198,8 +198,8 @@ def _sorted_paths(paths, dataset):
 
 def _batches(networks, images, settings):
     """Yields each network with the slice, the images and boxes of a batch."""
-    size, sizes = settings.batch_size, {x.size for x in networks}
-    for part, views in images.batches(size, sizes, networks[0].size):
+    sizes = list(dict.fromkeys(x.size for x in networks))
+    for part, views in images.batches(settings.batch_size, sizes):
         for network in networks:
             yield network, part, *views[network.size]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,12 +50,9 @@ class Images:
         return np.array([indices.get(group, -1) for group in self.groups])
 
     def batches(
-        self,
-        batch_size: int,
-        sizes: Iterable[tuple[int, int]],
-        cropped: tuple[int, int],
+        self, batch_size: int, sizes: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[slice, dict[tuple[int, int], Any]]]:
-        """Yields batches in some sizes, cropped as in evaluation in `cropped`.
+        """Yields batches in some sizes, cropped as evaluation in the first.
 
         Each is a slice and, by size, its images, uint8 `(B, H, W, 3)`, and
         the boxes on them, `None` if not known.
@@ -63,7 +60,7 @@ class Images:
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             images = [_read(item) for item in self.items[part]]
-            crops = [_crop(image, cropped) for image in images]
+            crops = [_crop(image, sizes[0]) for image in images]
             views = {}
             for size in sizes:
                 pairs = zip(images, crops, strict=True)
