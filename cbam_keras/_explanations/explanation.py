@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks, _files, _terminal, plotting, study
+from cbam_keras import _checks, _files, _terminal, data, plotting, study
 from cbam_keras._explanations.images import Images, from_data, from_paths
 from cbam_keras._explanations.networks import (
     ENDINGS,
@@ -364,7 +364,9 @@ def _add_maps(found, networks, images, settings):
             if is_first:
                 shared["boxes"].append(boxes)
         if part.start < settings.draw:
-            own["heat_maps"].append(_in_size(heat, networks[0].size))
+            whole, size = (0, 0, *heat.shape[1:]), networks[0].size
+            resized = [data.pil_resize(one, whole, size) for one in heat]
+            own["heat_maps"].append(resized)
             if is_first:
                 shared["images"].append(network.in_its_colors(seen))
             gates = (
@@ -377,14 +379,6 @@ def _add_maps(found, networks, images, settings):
     for name, own in parts.items():
         found[name] |= {key: np.concatenate(x) for key, x in own.items()}
     return {key: np.concatenate(x) for key, x in shared.items()}
-
-
-def _in_size(maps, size):
-    """Returns heat maps `(B, H, W)` in another size."""
-    image = _checks.require("PIL.Image", extra="plot")
-    shape = size[::-1]
-    bilinear = image.Resampling.BILINEAR
-    return np.stack([image.fromarray(x).resize(shape, bilinear) for x in maps])
 
 
 def _tables(content, drawn):
