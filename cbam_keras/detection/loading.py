@@ -158,13 +158,11 @@ def load_data(
 
 def _from_coco_folder(path):
     """Returns the splits of a folder in COCO's layout, and its classes."""
-    train, test = _annotations(path, "train"), _annotations(path, "test", "val")
-    names: dict[Any, str] = {}
-    splits = {
-        "train": _coco_records(train, names),
-        "test": _coco_records(test, names),
-    }
-    return splits, tuple(names[identity] for identity in sorted(names))
+    files = _annotations(path, "train"), _annotations(path, "test", "val")
+    train, names = _coco_records(files[0], {})
+    test, _ = _coco_records(files[1], names)
+    classes = tuple(names[identity] for identity in sorted(names))
+    return {"train": train, "test": test}, classes
 
 
 def _annotations(path, *prefixes):
@@ -186,13 +184,12 @@ def _annotations(path, *prefixes):
 
 
 def _coco_records(file, names):
-    """Returns the images of one file of annotations, with their objects.
+    """Returns the images of a file with their objects, and category names.
 
-    `names` are those of the training images' categories by id, which the
-    first file fills in.
+    `names` are those of the training images by id, if they are known.
     """
     folder = file.parents[1] / file.stem.removeprefix("instances_")
-    numbers, paths, sizes, rows, entry = {}, [], [], [], None
+    known, paths, rows, entry = {}, [], [], None
     try:
         content = json.loads(file.read_text())
         here: dict[Any, str] = {}
@@ -203,7 +200,7 @@ def _coco_records(file, names):
             if identity in here or names.get(identity, name) != name:
                 raise ValueError(f"another category has the id {identity}")
             here[identity] = name
-        names.update({} if names else here)
+        names = names or here
         labels = {identity: i for i, identity in enumerate(sorted(names))}
         for entry in content["images"]:
             paths.append(str(folder / entry["file_name"]))
@@ -216,15 +213,13 @@ def _coco_records(file, names):
                     "turned as its EXIF orientation says, the file is of "
                     f"height {head[0]} and width {head[1]}"
                 )
-            if entry["id"] in numbers:
+            if entry["id"] in known:
                 raise ValueError(f"another image has the id {entry['id']}")
-            numbers[entry["id"]] = len(numbers)
-            sizes.append(head[:2])
+            known[entry["id"]] = len(known), *head[:2]
         for entry in content["annotations"]:
-            number = numbers[entry["image_id"]]
+            number, high, wide = known[entry["image_id"]]
             label = labels[entry["category_id"]]
             left, top, width, height = map(float, entry["bbox"])
-            high, wide = sizes[number]
             for low, side, limit in (left, width, wide), (top, height, high):
                 end = low + side
                 inside = -TOLERANCE <= low and end <= limit + TOLERANCE
@@ -247,13 +242,13 @@ def _coco_records(file, names):
             f"({type(error).__name__}: {error})"
         ) from error
     objects = np.array(rows, OBJECT)
-    shapes = np.array(sizes, "int32").reshape(-1, 2)
+    shapes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
     limits = scale_of(shapes[objects["image"]])
     boxes = objects["box"].astype("float32")
     boxes[:, 2:] += boxes[:, :2]
     objects["box"] = np.clip(boxes, 0, limits) / limits
     objects = objects[np.argsort(objects["image"], kind="stable")]
-    return Records(np.array(paths, object), shapes, objects)
+    return Records(np.array(paths, object), shapes, objects), names
 
 
 # TensorFlow Datasets.
