@@ -14,7 +14,6 @@ from cbam_keras import _checks, _files, _terminal, comparison, data, study
 from cbam_keras.comparison import BASELINE
 from cbam_keras.detection.evaluation import (
     IMAGES,
-    MEASURES,
     detect_all,
     evaluate,
     plot_detections,
@@ -153,8 +152,7 @@ class DetectionResults(_terminal.Tabular):
             ),
             runs=[
                 DetectorRun(
-                    *(run.variant, run.seed, run.parameters),
-                    {key: run.metrics[key] for key in MEASURES},
+                    *(run.variant, run.seed, run.parameters, run.metrics),
                     *(run.seconds_per_epoch, run.file),
                 )
                 for run in finished
