@@ -168,13 +168,13 @@ def _networks(page, folder, content):
     if not results.runs:
         page.verdict = "Nothing is known yet: no network is trained."
         return
-    baseline, measure = results.baseline, results.measure_name
     digits, seeds = 1 if content["kind"] == "detect" else 2, results.seeds
-    page.verdict = results.verdict
-    if baseline is not None:
-        compared = results.compared()
-        page.verdict = study.verdict(compared, baseline, measure, digits)
-    finished = dataclasses.replace(results, variants=tuple(results.compared()))
+    compared = results.compared()
+    if results.baseline is not None:
+        page.verdict = study.verdict(
+            compared, results.baseline, results.measure_name, digits
+        )
+    finished = dataclasses.replace(results, variants=tuple(compared))
     title = "Networks, one seed"
     note = f"Measured on the same {results.sizes['test']:,} test images."
     if len(seeds) > 1:
