@@ -66,7 +66,7 @@ def headers(
     items: Sequence[str | bytes], title: str
 ) -> list[tuple[int, int, bool] | None]:
     """Returns the height, the width and whether it is grey of each image."""
-    return list(watched(_in_threads(_header, items), len(items), title))
+    return list(in_threads(_header, items, title))
 
 
 def _header(item):
@@ -213,11 +213,9 @@ def decode_all(
         image = item if records.decoded else pil_decode(item, channels)
         return crop(image, size)
 
-    count = len(records)
     dtype = records.images.dtype if records.decoded else "uint8"
-    images = np.empty((count, *size, channels), dtype)
-    results = watched(_in_threads(decoded, records.images), count, title)
-    for row, image in enumerate(results):
+    images = np.empty((len(records), *size, channels), dtype)
+    for row, image in enumerate(in_threads(decoded, records.images, title)):
         images[row] = image
     return dataclasses.replace(records, images=images)
 
@@ -228,7 +226,8 @@ def threads() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 
-def _in_threads(function: Callable, items: Any) -> Iterator:
+def in_threads(function: Callable, items: Any, title: str) -> Iterator:
     """Maps in order, in threads. Keeps at most 1024 results in memory."""
-    for start in range(0, len(items), 1024):
-        yield from threads().map(function, items[start : start + 1024])
+    parts = (items[i : i + 1024] for i in range(0, len(items), 1024))
+    results = (x for part in parts for x in threads().map(function, part))
+    return watched(results, len(items), title)

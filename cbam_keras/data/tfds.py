@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._terminal import watched
-from cbam_keras.data.decoding import readable, threads
+from cbam_keras.data.decoding import in_threads, readable
 from cbam_keras.data.records import SPLITS, DiskRecords, Source, digest
 
 # Datasets of more bytes, as encoded images, are read from disk.
@@ -191,8 +190,7 @@ class _TFRecords:
         self.features = info.features
         self.decoders = decoders
         paths = info.splits[split].filepaths
-        indexed = threads().map(_record_places, paths)
-        indexed = watched(indexed, len(paths), f"Indexing {split}")
+        indexed = in_threads(_record_places, paths, f"Indexing {split}")
         self.places = [place for places in indexed for place in places]
 
     def __len__(self):
