@@ -35,9 +35,6 @@ LOG_RATIO = math.log(4 / 3)
 TRIES = 10
 
 
-# Decoding.
-
-
 def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
     """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
     pil = _checks.require("PIL.Image", extra="data")
@@ -95,9 +92,6 @@ def _orientation(image):
     """Returns the EXIF orientation from 1 to 8, where cameras write it."""
     # Of a PNG, Pillow would decode the whole image to find out.
     return 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
-
-
-# Sizes.
 
 
 def evaluation_box(
@@ -173,9 +167,6 @@ def crop(
     if (height, width) == size:
         return image
     return pil_resize(image, evaluation_box(height, width, size), size)
-
-
-# Whole datasets.
 
 
 def readable(source: Source) -> Source:

@@ -83,9 +83,6 @@ def dataset_name(name):
     return name if isinstance(name, str) else "arrays"
 
 
-# Arrays.
-
-
 def from_keras() -> Source:
     """Returns Fashion-MNIST, which Keras downloads and keeps."""
     try:
@@ -209,9 +206,6 @@ def _problem(images, labels):
             "leave out what has scaled them before"
         )
     return None
-
-
-# Folders.
 
 
 def from_folder(path: str | os.PathLike) -> Source:

@@ -153,9 +153,6 @@ def load_data(
     )
 
 
-# Folders as COCO has them.
-
-
 def _from_coco_folder(path):
     """Returns the splits of a folder in COCO's layout, and its classes."""
     files = _annotations(path, "train"), _annotations(path, "test", "val")
@@ -249,9 +246,6 @@ def _coco_records(file, names):
     objects["box"] = np.clip(boxes, 0, limits) / limits
     objects = objects[np.argsort(objects["image"], kind="stable")]
     return Records(np.array(paths, object), shapes, objects), names
-
-
-# TensorFlow Datasets.
 
 
 def _from_tfds(name, data_dir, download):
