@@ -22,10 +22,10 @@ PREFETCHED = 2
 
 
 class _Epoch(NamedTuple):
-    """An epoch: its number, its order, images being decoded by batch."""
+    """An epoch: its number, and by batch its records and what is decoded."""
 
     number: int
-    order: np.ndarray
+    rows: list[np.ndarray]
     pending: dict[int, list[Future]]
 
 
@@ -82,7 +82,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         # One thread may read an epoch while another begins the next.
         epoch = self.epoch
-        positions, rows = self.batches[index], self._rows(epoch, index)
+        positions, rows = self.batches[index], epoch.rows[index]
         if self.records.decoded and not self.cropped:
             images = self.records.images[rows]
             labels = self.records.labels[rows]
@@ -111,11 +111,8 @@ class Batches(keras.utils.PyDataset):
         order = np.arange(len(self.records))
         if self.seed is not None:
             order = _shuffled(order, self.seed, epoch)
-        self.epoch = _Epoch(epoch, order, {})
-
-    def _rows(self, epoch, index):
-        """Returns the records of a batch."""
-        return epoch.order[self.batches[index] % len(self.records)]
+        rows = [order[batch % len(order)] for batch in self.batches]
+        self.epoch = _Epoch(epoch, rows, {})
 
     def _generator(self, epoch, use, number):
         return np.random.default_rng([self.seed, epoch.number, number, use])
@@ -124,9 +121,7 @@ class Batches(keras.utils.PyDataset):
         """Returns images and labels, decoded in threads."""
         for ahead in range(index, min(index + PREFETCHED + 1, len(self))):
             if ahead not in epoch.pending:
-                pairs = zip(
-                    self.batches[ahead], self._rows(epoch, ahead), strict=True
-                )
+                pairs = zip(self.batches[ahead], epoch.rows[ahead], strict=True)
                 epoch.pending[ahead] = [
                     threads().submit(self._image, epoch, *pair)
                     for pair in pairs
