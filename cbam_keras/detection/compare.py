@@ -172,19 +172,14 @@ class DetectionResults(_terminal.Tabular):
         rows = []
         for network, row in self.rows.items():
             name = f"{self.backbone} + {network}"
-            rows.append(
-                {
-                    "backbone": name.removesuffix(f" + {BASELINE}"),
-                    "parameters": f"{parameters[network]:,}",
-                    **{
-                        heading: row[key].mean_cell(digits=1)
-                        for key, heading in HEADINGS.items()
-                    },
-                    f'difference to "{BASELINE}"': row["map"].difference_cell(
-                        digits=1
-                    ),
-                }
-            )
+            cells = {
+                "backbone": name.removesuffix(f" + {BASELINE}"),
+                "parameters": f"{parameters[network]:,}",
+            }
+            for key, heading in HEADINGS.items():
+                cells[heading] = row[key].mean_cell(1)
+            difference = row["map"].difference_cell(1)
+            rows.append({**cells, f'difference to "{BASELINE}"': difference})
         seeds = ", ".join(map(str, self.seeds))
         title = (
             f"Mean average precision (%) on {self.test_images} test images of "
