@@ -72,12 +72,12 @@ def explain_files(
     paths: Sequence[pathlib.Path],
     settings: Settings,
     *,
-    output: str | pathlib.Path | None = None,
-    data_options: Mapping[str, Any] | None = None,
-    class_names: Sequence[str] | None = None,
-    preprocess: Callable[[np.ndarray], Any] | None = None,
-    described: Mapping[str, Any] | None = None,
-    command: str | None = None,
+    output: str | pathlib.Path | None,
+    data_options: Mapping[str, Any],
+    class_names: Sequence[str] | None,
+    preprocess: Callable[[np.ndarray], Any] | None,
+    described: Mapping[str, Any],
+    command: str,
 ) -> tuple[str, pathlib.Path]:
     """Explains predictions, and writes and draws them into a folder.
 
@@ -95,9 +95,8 @@ def explain_files(
         images = from_paths(image_paths, settings.count, seed)
     else:
         fingerprint = source.pop("fingerprint", None)
-        options = {**source, **(data_options or {})}
         choice = dataset, settings.split, settings.count, seed
-        images = from_data(*choice, options, fingerprint)
+        images = from_data(*choice, {**source, **data_options}, fingerprint)
     networks = load_networks(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
     )
@@ -125,11 +124,13 @@ def explain_files(
         "split": None if dataset is None else settings.split,
         "count": len(images),
         "seed": seed,
-        **(described or {}),
+        **described,
     }
+    head = {"settings": written, "versions": study.versions()}
+    content = {**head, "command": command, **content}
     with _files.locked(folder / _files.LOCK):
-        _write(folder, content, arrays, settings, written, command)
-    return _tables(content, settings.draw), folder
+        _write(folder, content, arrays)
+    return _tables(content), folder
 
 
 def explain_run(
@@ -154,9 +155,9 @@ def explain_run(
     content, arrays = _explained(
         networks, images, probabilities, images.class_names, None, settings
     )
-    folder = _files.output_folder(output)
     written = {**dataclasses.asdict(settings), **described}
-    _write(folder, content, arrays, settings, written)
+    head = {"settings": written, "versions": study.versions()}
+    _write(_files.output_folder(output), {**head, **content}, arrays)
 
 
 def _sorted_paths(paths, dataset):
@@ -381,21 +382,20 @@ def _add_maps(found, networks, images, settings):
     return {key: np.concatenate(x) for key, x in shared.items()}
 
 
-def _tables(content, drawn):
-    count = len(content["images"])
-    title = f"Predictions, {min(drawn, count)} of {count} images"
+def _tables(content):
+    count, networks = len(content["images"]), [*content["models"]]
+    rows = predictions(content, networks, content["settings"]["draw"])
+    title = f"Predictions, {len(rows)} of {count} images"
     tables = (
-        _terminal.Table(
-            title, predictions(content, [*content["summary"]], drawn)
-        ),
+        _terminal.Table(title, rows),
         _terminal.Table("Means over all images", means(content)),
     )
     return "\n\n".join(str(table) for table in tables if table.rows)
 
 
-def _write(folder, content, arrays, settings, written, command=None):
+def _write(folder, content, arrays):
     """Draws the heat maps and gates of networks, and writes everything."""
-    rows = content["images"][: settings.draw]
+    rows = content["images"][: len(arrays["names"])]
     labels = [row["true_class"] or short(row["image"]) for row in rows]
     names = [*content["models"]]
     figure = plotting.plot_grad_cam(
@@ -405,7 +405,7 @@ def _write(folder, content, arrays, settings, written, command=None):
         classes={x: [row["models"][x]["class"] for row in rows] for x in names},
         labels=labels,
         boxes=arrays.get("boxes"),
-        title=TITLES[settings.method],
+        title=TITLES[content["settings"]["method"]],
     )
     _files.write_figure(folder / "grad_cam.png", figure)
     few = slice(ATTENTION_DRAWN)
@@ -431,8 +431,4 @@ def _write(folder, content, arrays, settings, written, command=None):
             _files.write_figure(folder / file, figure)
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **arrays)
-    command = {} if command is None else {"command": command}
-    versions = {"settings": written, "versions": study.versions()}
-    _files.write_json(
-        folder / "explain.json", {**versions, **command, **content}
-    )
+    _files.write_json(folder / "explain.json", content)
