@@ -18,15 +18,14 @@ ENDINGS = (".keras", ".h5")
 class Network:
     """A classifier from a file, and the images that it takes.
 
-    `size` is their height and width, `channels` is 1 or 3, and `preprocess` a
-    function of images in [0, 255], or `None`.
+    `size` is their height and width, and `preprocess` a function of images in
+    [0, 255], or `None`.
     """
 
     name: str
     path: pathlib.Path
     model: Any
     size: Any
-    channels: int
     preprocess: Callable[[np.ndarray], Any] | None
 
     @property
@@ -37,7 +36,7 @@ class Network:
 
     def in_its_colors(self, images: np.ndarray) -> np.ndarray:
         """Returns RGB images, in grayscale `(B, H, W, 1)` if it takes them."""
-        if self.channels == 3:
+        if self.model.inputs[0].shape[-1] == 3:
             return images
         luminance = images @ np.array([[0.299], [0.587], [0.114]])
         return luminance.round().astype("uint8")
@@ -72,11 +71,11 @@ def load_networks(
                 f'one or three channels. Received: "{path}", which takes '
                 f"{_checks.first_few(shapes)}"
             )
-        _, *size, channels = shapes[0]
+        size = shapes[0][1:3]
         if image_size is not None:
             # A network of another one raises an error.
-            size = [image_size, image_size]
-        networks.append(Network(name, path, model, size, channels, preprocess))
+            size = image_size, image_size
+        networks.append(Network(name, path, model, size, preprocess))
     fixed = [x.size for x in networks if None not in x.size] or [default_size]
     return [
         dataclasses.replace(
