@@ -108,11 +108,9 @@ def plot_detections(
     records = batches.records
     count = min(IMAGES, len(records))
     images = batches.images(np.arange(count)).round().astype("uint8")
-    rows = {
-        name: objects[objects["confidence"] >= CONFIDENT]
-        for name, objects in detections.items()
-    }
-    rows = {"truth": records.objects, **rows}
+    rows = {"truth": records.objects}
+    for name, objects in detections.items():
+        rows[name] = objects[objects["confidence"] >= CONFIDENT]
     figure = plotting.new_figure(2 * count, 2.1 * len(rows), title)
     panels = figure.subplots(len(rows), count, squeeze=False)
     for line, (name, objects) in zip(panels, rows.items(), strict=True):
