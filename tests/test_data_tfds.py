@@ -1,7 +1,6 @@
 """Datasets of TensorFlow Datasets, generated on disk and mocked."""
 
 import socket
-import sys
 
 import numpy as np
 import pytest
@@ -170,9 +169,3 @@ def test_training_images_are_needed(tmp_path):
     builder("test", {"test": _examples(3)}, tmp_path)
     with pytest.raises(ValueError, match='split "train".*test'):
         data.load("test", data_dir=tmp_path)
-
-
-def test_without_tfds_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match="extra `data`"):
-        data.load("cifar10")
