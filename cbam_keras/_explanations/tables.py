@@ -47,7 +47,10 @@ def means(content: Mapping[str, Any]) -> list[dict[str, str]]:
     known = [key for key in MEANS if any(key in x for x in summary.values())]
     rows = []
     for name, values in summary.items():
-        texts = [f"{100 * values[x]:.1f}" if x in values else "" for x in known]
-        titles = [MEANS[key] for key in known]
-        rows.append({"model": name, **dict(zip(titles, texts, strict=True))})
+        row = {"model": name}
+        for key in known:
+            row[MEANS[key]] = (
+                f"{100 * values[key]:.1f}" if key in values else ""
+            )
+        rows.append(row)
     return rows if known else []
