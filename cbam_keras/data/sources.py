@@ -216,10 +216,7 @@ def from_folder(path: str | os.PathLike) -> Source:
             "`data` must be a folder that exists, with a folder of images "
             f'per class. Received: data="{path}", {no_folder(root)}'
         )
-    classes = {
-        split: _folders(folder)
-        for split, folder in _split_folders(root).items()
-    }
+    classes = _class_folders(root)
     class_names = sorted({f.name for each in classes.values() for f in each})
     splits, found = {}, list[tuple]()
     for split, folders in classes.items():
@@ -247,13 +244,13 @@ def from_folder(path: str | os.PathLike) -> Source:
     )
 
 
-def _split_folders(root):
-    """Returns the folder of each split. Only "train" if there are no such."""
+def _class_folders(root):
+    """Returns the class folders of each split, of "train" if it has none."""
     folders = _folders(root)
     found = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
     if "train" not in found or None in found or len(found) < len(folders):
-        return {"train": root}
-    return {split: found[split] for split in SPLITS if split in found}
+        return {"train": folders}
+    return {split: _folders(found[split]) for split in SPLITS if split in found}
 
 
 def _folders(root):
