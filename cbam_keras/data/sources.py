@@ -245,7 +245,7 @@ def from_folder(path: str | os.PathLike) -> Source:
 
 
 def _class_folders(root):
-    """Returns the class folders of each split, of "train" if it has none."""
+    """Returns the class folders by split, all as "train" without any split."""
     folders = _folders(root)
     found = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
     if "train" not in found or None in found or len(found) < len(folders):
