@@ -60,7 +60,10 @@ class Images:
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             images = [_read(item) for item in self.items[part]]
-            crops = [_crop(image, sizes[0]) for image in images]
+            crops = [
+                data.evaluation_box(*image.shape[:2], sizes[0])
+                for image in images
+            ]
             views = {}
             for size in sizes:
                 pairs = zip(images, crops, strict=True)
@@ -184,14 +187,6 @@ def _read(item: Any) -> np.ndarray:
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], 3))
     return data.pil_decode(item, 3)
-
-
-def _crop(image, size):
-    """Returns top, left, height and width of the crop used in evaluation."""
-    height, width = map(float, image.shape[:2])
-    if (height, width) == size:
-        return 0.0, 0.0, height, width
-    return data.evaluation_box(height, width, size)
 
 
 def _moved(boxes, crops, size):

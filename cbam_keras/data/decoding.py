@@ -98,6 +98,8 @@ def evaluation_box(
     height: float, width: float, size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
     """Returns top, left, height and width of the centre crop of evaluation."""
+    if (height, width) == size:
+        return 0.0, 0.0, height, width
     factor = 256 / 224 if min(size) >= CROPPED_FROM else 1.0
     scale = min(
         height / round(factor * size[0]), width / round(factor * size[1])
@@ -165,6 +167,7 @@ def crop(
         image = image[top : top + height, left : left + width]
         return pil_resize(image, (0, 0, height, width), size)
     if (height, width) == size:
+        # Faster than a copy of the same size.
         return image
     return pil_resize(image, evaluation_box(height, width, size), size)
 
