@@ -126,11 +126,9 @@ def explain_files(
         "seed": seed,
         **described,
     }
-    head = {"settings": written, "versions": study.versions()}
-    content = {**head, "command": command, **content}
     with _files.locked(folder / _files.LOCK):
-        _write(folder, content, arrays)
-    return _tables(content), folder
+        _write(folder, written, content, arrays, command=command)
+    return _tables(content, settings.draw), folder
 
 
 def explain_run(
@@ -156,8 +154,7 @@ def explain_run(
         networks, images, probabilities, images.class_names, None, settings
     )
     written = {**dataclasses.asdict(settings), **described}
-    head = {"settings": written, "versions": study.versions()}
-    _write(_files.output_folder(output), {**head, **content}, arrays)
+    _write(_files.output_folder(output), written, content, arrays)
 
 
 def _sorted_paths(paths, dataset):
@@ -382,18 +379,16 @@ def _add_maps(found, networks, images, settings):
     return {key: np.concatenate(x) for key, x in shared.items()}
 
 
-def _tables(content):
-    count, networks = len(content["images"]), [*content["models"]]
-    rows = predictions(content, networks, content["settings"]["draw"])
-    title = f"Predictions, {len(rows)} of {count} images"
-    tables = (
-        _terminal.Table(title, rows),
-        _terminal.Table("Means over all images", means(content)),
-    )
-    return "\n\n".join(str(table) for table in tables if table.rows)
+def _tables(content, drawn):
+    rows = predictions(content, [*content["models"]], drawn)
+    title = f"Predictions, {len(rows)} of {len(content['images'])} images"
+    tables = [_terminal.Table(title, rows)]
+    if found := means(content):
+        tables.append(_terminal.Table("Means over all images", found))
+    return "\n\n".join(map(str, tables))
 
 
-def _write(folder, content, arrays):
+def _write(folder, settings, content, arrays, **more):
     """Draws the heat maps and gates of networks, and writes everything."""
     rows = content["images"][: len(arrays["names"])]
     labels = [row["true_class"] or short(row["image"]) for row in rows]
@@ -405,7 +400,7 @@ def _write(folder, content, arrays):
         classes={x: [row["models"][x]["class"] for row in rows] for x in names},
         labels=labels,
         boxes=arrays.get("boxes"),
-        title=TITLES[content["settings"]["method"]],
+        title=TITLES[settings["method"]],
     )
     _files.write_figure(folder / "grad_cam.png", figure)
     few = slice(ATTENTION_DRAWN)
@@ -431,4 +426,5 @@ def _write(folder, content, arrays):
             _files.write_figure(folder / file, figure)
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **arrays)
-    _files.write_json(folder / "explain.json", content)
+    head = {"settings": settings, "versions": study.versions(), **more}
+    _files.write_json(folder / "explain.json", {**head, **content})
