@@ -61,7 +61,7 @@ class Images:
             part = slice(start, start + batch_size)
             images = [_read(item) for item in self.items[part]]
             crops = [
-                data.evaluation_box(*image.shape[:2], sizes[0])
+                data.evaluation_box(image.shape[0], image.shape[1], sizes[0])
                 for image in images
             ]
             views = {}
