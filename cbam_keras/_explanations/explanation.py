@@ -159,8 +159,7 @@ def explain_run(
 
 def _sorted_paths(paths, dataset):
     """Returns the networks and images among paths, and options of data."""
-    networks: list[pathlib.Path] = []
-    images, sources = [], []
+    networks, images, sources = [], [], []
     for path in paths:
         if not path.exists():
             raise ValueError(
@@ -272,7 +271,7 @@ def _explained(
         return class_names[index] if class_names else f"class {index}"
 
     labels, every = images.labels(class_names), np.arange(len(images))
-    found: dict[str, dict[str, np.ndarray]] = {}
+    found = {}
     for name, values in probabilities.items():
         predicted = values.argmax(axis=1)
         explained = np.where(labels < 0, predicted, labels)
@@ -286,7 +285,7 @@ def _explained(
             "probabilities": values,
         }
     shared = _add_maps(found, networks, images, settings)
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "image": name,
             "true_class": name_of(label) if label >= 0 else None,
@@ -294,7 +293,7 @@ def _explained(
         }
         for name, label in zip(images.names, labels, strict=True)
     ]
-    content: dict[str, Any] = {
+    content = {
         "models": {x.name: str(x.path) for x in networks},
         "class_names": list(class_names) if class_names else None,
         "summary": {},

@@ -175,7 +175,6 @@ def _prepare(tfds, builder, name, manual_dir, download):
 def _disk_records(tfds, builder, split):
     """Returns the examples of a split, their images encoded."""
     decoders = {"image": tfds.decode.SkipDecoding()}
-    examples: Any
     if builder.info.file_format.value == "tfrecord":
         examples = _TFRecords(builder.info, split, decoders)
     else:

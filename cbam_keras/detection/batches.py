@@ -1,7 +1,6 @@
 """`Records`, images with their objects, and `Batches` of them for `fit`."""
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
@@ -163,7 +162,7 @@ def _layers_of(augment):
     `RandomCrop` is not among them: in Keras 3.15.1 it moves boxes along the
     wrong axis.
     """
-    options: dict[str, Any] = {
+    options = {
         "bounding_box_format": "xyxy",
         "data_format": "channels_last",
         "seed": 0,

@@ -164,7 +164,7 @@ def _from_coco_folder(path):
 
 def _annotations(path, *prefixes):
     """Returns the file for a folder that begins with the first prefix found."""
-    files: list[pathlib.Path] = []
+    files = []
     for prefix in prefixes:
         found = path.glob(f"annotations/instances_{prefix}*.json")
         files = files or sorted(found)
@@ -189,7 +189,7 @@ def _coco_records(file, names):
     known, paths, rows, entry = {}, [], [], None
     try:
         content = json.loads(file.read_text())
-        here: dict[Any, str] = {}
+        here = {}
         for entry in content["categories"]:
             identity, name = entry["id"], entry["name"]
             if not isinstance(name, str):

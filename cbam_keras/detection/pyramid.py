@@ -178,7 +178,7 @@ def _strides(model):
             "`model` must take images of shape (H, W, C). Received: model "
             f'"{model.name}" with inputs of shape {shapes}'
         )
-    maps: dict[str, Any] = {}
+    maps = {}
     for layer in model.layers:
         # A layer that is called twice has no single output.
         output = getattr(layer, "output", None)
