@@ -193,6 +193,13 @@ def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
     assert images.shape[1:] == (40, 40, 3)
 
 
+def test_damaged_datasets_are_named(tfds, tmp_path, monkeypatch):
+    prepare(tfds, tmp_path, "is_crowd", True)
+    monkeypatch.setattr("cbam_keras.data.headers", lambda *_: [None, None])
+    with pytest.raises(ValueError, match='"pets".*2 of whose images'):
+        detection.load_data("pets", data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("mnist", '"bbox" and "label"'), ("digit_scene", '"digit_scenes"')],

@@ -102,6 +102,22 @@ def test_true_classes_are_found_by_name(unordered, images):
     assert content["class_names"] == sorted(unordered)
 
 
+def test_classes_of_other_names_are_taken_in_their_order(unordered, here):
+    (here / "names.txt").write_text("x\ny\nz")
+    files = "--class-names", "names.txt", "--no-report"
+    with pytest.warns(
+        UserWarning, match="blue, green, red, .* of the models, x"
+    ):
+        content, arrays = explain("colours.keras", "--data", "./all", *files)
+    assert content["class_names"] == ["x", "y", "z"]
+    true = [entry["true_class"] for entry in content["images"]]
+    # The folders in alphabetical order.
+    colours = [{"x": 2, "y": 1, "z": 0}[name] for name in true]
+    predicted = arrays["colours/predicted"].tolist()
+    assert sorted(colours) == [0, 1, 2] and predicted == colours
+    assert content["summary"]["colours"]["accuracy"] == pytest.approx(1 / 3)
+
+
 def test_settings_reach_the_maps(here, monkeypatch):
     inputs = keras.Input((8, 8, 3))
     x = conv(4, "second")(conv(4, "first")(layers.Rescaling(1 / 255)(inputs)))

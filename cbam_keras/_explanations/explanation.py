@@ -103,6 +103,7 @@ def explain_files(
     probabilities = _probabilities(networks, images, settings)
     class_names, classes = _classes(files, images, probabilities, class_names)
     class_index = _class_index(settings.wanted, class_names, classes)
+    images = _named_alike(images, class_names)
 
     if output is None:
         first = next(path for path in paths if path not in image_paths)
@@ -241,6 +242,21 @@ def _classes(files, images, probabilities, given):
             "--class-names FILE"
         )
     return names or images.class_names, classes
+
+
+def _named_alike(images, class_names):
+    """Returns images whose classes have the names that the models know."""
+    own = images.class_names
+    if not own or {*own} & {*class_names}:
+        return images
+    _checks.warn(
+        f"The classes of the data, {_checks.first_few(own)}, have other names "
+        f"than those of the models, {_checks.first_few(class_names)}. It is "
+        "assumed that their order is the same. If it is not, give the names of "
+        "the data in the order of the models with --class-names FILE"
+    )
+    names = dict(zip(own, class_names, strict=True))
+    return dataclasses.replace(images, groups=[names[x] for x in images.groups])
 
 
 def _class_index(wanted, class_names, classes):

@@ -300,5 +300,11 @@ def _tfds_records(tfds, builder, splits):
             objects.append(rows[(bottom > top) & (right > left)])
             images.append(example["image"])
     heads = data.headers(images, "Reading headers")
+    if None in heads:
+        raise ValueError(
+            "The images of a dataset must be complete. Received: "
+            f'"{builder.name}" in {builder.data_dir}, {heads.count(None)} of '
+            "whose images cannot be read. Prepare it again"
+        )
     sizes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
     return Records(np.array(images, object), sizes, np.concatenate(objects))
