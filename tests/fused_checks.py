@@ -17,7 +17,13 @@ from layer_checks import (
 from cbam_keras import CBAM
 from cbam_keras._fused import private
 
+BACKEND = keras.backend.backend()
+ORDERS = ["channel_first", "spatial_first", "parallel"]
 SHAPE = (2, 6, 4, 16)
+SWAPPED = {
+    "channel_pool_types": ("max", "avg"),
+    "spatial_pool_types": ("max", "avg"),
+}
 
 # What functions of `private` answer where a private name is gone.
 FALLBACKS = {
@@ -30,7 +36,7 @@ FALLBACKS = {
 
 def skip_unless(backend):
     """Skips a whole file that is about another backend."""
-    if backend != keras.backend.backend():
+    if backend != BACKEND:
         pytest.skip(f"is about the {backend} backend", allow_module_level=True)
 
 

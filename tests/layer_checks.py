@@ -167,15 +167,14 @@ def single_operations():
 def fused_calls():
     """Yields a list, which grows by each call with a custom gradient."""
     calls = []
-    passes = decorator.backend_passes()
-    custom_vjp = passes.custom_vjp
+    custom_vjp = decorator.PASSES.custom_vjp
 
     def counted(*arguments):
         calls.append(None)
         return custom_vjp(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "custom_vjp", counted)
+        patch.setattr(decorator.PASSES, "custom_vjp", counted)
         yield calls
 
 

@@ -2,9 +2,9 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
+from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
 from keras import ops
 from layer_checks import (
     COMPILED,
@@ -28,16 +28,9 @@ from cbam_keras._fused import decorator
 
 pytestmark = pytest.mark.every_backend
 
-BACKEND = keras.backend.backend()
-ORDERS = ["channel_first", "spatial_first", "parallel"]
 float64 = pytest.mark.usefixtures("float64")
-SHAPE = (2, 6, 4, 16)
 AVG = {"channel_pool_types": "avg", "spatial_pool_types": "avg"}
 MAX = {"channel_pool_types": "max", "spatial_pool_types": "max"}
-SWAPPED = {
-    "channel_pool_types": ("max", "avg"),
-    "spatial_pool_types": ("max", "avg"),
-}
 FIRST = {"data_format": "channels_first"}
 cbam = functools.partial(CBAM, 4, 3)
 SPATIAL_FIRST = {"order": "spatial_first"}
@@ -135,7 +128,7 @@ def test_passes_for_other_devices_equal_single_operations(
     order, mode, monkeypatch
 ):
     # The code for other devices, run on this one.
-    monkeypatch.setattr(decorator.backend_passes(), "_on_cpu", lambda *_: False)
+    monkeypatch.setattr(decorator.PASSES, "_on_cpu", lambda *_: False)
     arrays = layer_and_arrays(cbam, {"order": order})
     assert_equals_reference(*arrays, mode=mode)
 

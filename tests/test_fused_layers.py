@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
 from layer_checks import (
     COMPILED,
     FAST,
@@ -24,15 +25,6 @@ from layer_checks import (
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
 
 pytestmark = pytest.mark.every_backend
-
-BACKEND = keras.backend.backend()
-ORDERS = ["channel_first", "spatial_first", "parallel"]
-SHAPE = (2, 6, 4, 16)
-SWAPPED = {
-    "channel_pool_types": ("max", "avg"),
-    "spatial_pool_types": ("max", "avg"),
-}
-
 
 cbam = functools.partial(CBAM, 4, 3)
 

@@ -108,11 +108,7 @@ class Backward(Protocol):
 
 
 class Passes(Protocol):
-    """What the module of a backend defines, in this order.
-
-    Attributes:
-        Backward: The backend's class of that name.
-    """
+    """What the module of a backend defines, in this order."""
 
     def supports(self, x: Tensor) -> bool:
         """Returns whether the passes can compute with this input, here."""

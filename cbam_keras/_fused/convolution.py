@@ -2,7 +2,8 @@
 
 import keras
 
-from cbam_keras._fused import decorator, rows
+from cbam_keras._fused import rows
+from cbam_keras._fused.decorator import PASSES
 
 
 def convolve(maps, kernel, dilation_rate):
@@ -16,7 +17,6 @@ def convolve(maps, kernel, dilation_rate):
     Returns:
         Tensor `(B, .., 1)`.
     """
-    passes = decorator.backend_passes()
-    if passes is None or isinstance(maps, keras.KerasTensor):
+    if PASSES is None or isinstance(maps, keras.KerasTensor):
         return rows.convolve(maps, kernel, dilation_rate)
-    return passes.convolve(maps, kernel, dilation_rate)
+    return PASSES.convolve(maps, kernel, dilation_rate)

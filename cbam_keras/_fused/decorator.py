@@ -33,30 +33,25 @@ def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
     def fused_call(self, inputs, training=None, mask=None):
         x = self._prepare(inputs)
-        passes = backend_passes()
         if (
-            passes is None
+            PASSES is None
             or mask is not None
             or isinstance(x, keras.KerasTensor)
-            or not passes.supports(x)
+            or not PASSES.supports(x)
             or not self._can_be_fused()
         ):
             return call(self, x, training, mask)
         formula = functools.partial(call, self)
-        return attend(passes, self, x, training, formula)
+        return attend(PASSES, self, x, training, formula)
 
     return fused_call
 
 
-def backend_passes():
-    """Returns the passes of the backend, or `None` if it has none."""
-    return _PASSES
-
-
-# Imported once and here: what compiles a call should not meet an import.
-_PASSES = None
+# The passes of the backend, or `None` if it has none. Imported once and here:
+# what compiles a call should not meet an import.
+PASSES = None
 
 if keras.config.backend() in ("tensorflow", "jax", "torch"):
-    _PASSES = importlib.import_module(
+    PASSES = importlib.import_module(
         f"cbam_keras._fused.{keras.config.backend()}_passes"
     )

@@ -20,6 +20,8 @@ from cbam_keras._fused.contract import Pooled, factors
 # the gradient are written out.
 _SHORT = 16
 
+reshape = jnp.reshape
+
 
 def supports(x):
     return True
@@ -43,10 +45,6 @@ def convolve(maps, kernel, dilation_rate):
     if compiles and _on_cpu() and rows.can_convolve(maps, rows.COMPILED_ROWS):
         return rows.convolve_by_rows(maps, kernel, dilation_rate)
     return rows.convolve(maps, kernel, dilation_rate)
-
-
-def reshape(x, shape):
-    return jnp.reshape(x, shape)
 
 
 def cast(x, dtype):

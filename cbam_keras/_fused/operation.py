@@ -36,14 +36,15 @@ def attend(passes, layer, x, training, formula):
     operation = FusedOperation(passes, layer, x, training)
     if not differentiated:
         return operation.output(x)
-    outputs = passes.custom_vjp(
+    y, *state = passes.custom_vjp(
         operation.forward,
         operation.backward,
         functools.partial(operation.formula, formula),
         (x, *weights),
     )
-    operation.assign(outputs[1:])
-    return outputs[0]
+    for variable, value in zip(operation.updated, state, strict=True):
+        variable.assign(value)
+    return y
 
 
 class FusedOperation:
@@ -58,15 +59,12 @@ class FusedOperation:
         # On TensorFlow, sizes unknown before the model runs are tensors.
         self.shape = ops.shape(x)
         first = layer.data_format == "channels_first"
-        self.space = tuple(self.shape[2:] if first else self.shape[1:-1])
+        space = self.shape[2:] if first else self.shape[1:-1]
         # Not from `x`, whose sizes PyTorch may compile as unknown.
-        axis = layer._channel_axis(len(x.shape))
-        self.channels = layer.input_spec.axes[axis]
-        self.map_shape = (1, *self.space) if first else (*self.space, 1)
-        positions = math.prod(self.space)
-        self.sizes = (
-            (self.channels, positions) if first else (positions, self.channels)
-        )
+        (self.channels,) = layer.input_spec.axes.values()
+        self.map_shape = (1, *space) if first else (*space, 1)
+        sizes = (math.prod(space), self.channels)
+        self.sizes = sizes[::-1] if first else sizes
         # The axis over which each gate pools, and the shape that this gives.
         self.axes = [
             1 if gate._pools_positions is not first else 2
@@ -128,11 +126,6 @@ class FusedOperation:
         dx = self.passes.reshape(dx, self.shape)
         return dx, *dweights1, *dweights2
 
-    def assign(self, state):
-        """Assigns the new values of the variables that the call updates."""
-        for variable, value in zip(self.updated, state, strict=True):
-            variable.assign(value)
-
     def _view(self, x):
         return self.passes.reshape(x, (-1, *self.sizes))
 
@@ -184,7 +177,7 @@ class FusedOperation:
 
     def _map_with_vjp(self, index, values, weights):
         """Returns the map of a gate, what it updates, and the map's vjp."""
-        gate, updated = self.gates[index], []
+        gate = self.gates[index]
 
         def map_and_state(values, weights):
             with _stateless([gate], weights) as scope:
@@ -194,12 +187,10 @@ class FusedOperation:
             changed = [
                 old is not new for old, new in zip(before, after, strict=True)
             ]
-            updated.extend(itertools.compress(gate.variables, changed))
+            self.updated.extend(itertools.compress(gate.variables, changed))
             return gate_map, list(itertools.compress(after, changed))
 
-        result = self.passes.vjp(map_and_state, values, weights)
-        self.updated.extend(updated)
-        return result
+        return self.passes.vjp(map_and_state, values, weights)
 
     def _map_vjp(self, index, residuals, dmap):
         """Returns the cotangents of a gate's pools and of its weights."""

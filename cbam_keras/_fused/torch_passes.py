@@ -12,6 +12,7 @@ from cbam_keras._fused import private
 from cbam_keras._fused.contract import Pooled
 
 _CONVOLUTIONS = functional.conv1d, functional.conv2d, functional.conv3d
+reshape, cast = torch.reshape, torch.Tensor.to
 
 # PyTorch 2.6 can't tell exports from `torch.compile`: treat both as exports.
 _is_exporting = getattr(
@@ -62,14 +63,6 @@ def convolve(maps, kernel, dilation_rate):
         dilation=dilation_rate,
     )
     return found.movedim(1, rank + 1)
-
-
-def reshape(x, shape):
-    return x.reshape(shape)
-
-
-def cast(x, dtype):
-    return x.to(dtype)
 
 
 def custom_vjp(forward, backward, formula, arguments):
