@@ -17,9 +17,9 @@ import pathlib
 import statistics
 
 import keras
-from keras import layers
 
-from cbam_keras import _terminal, data, insert_attention, models, training
+from cbam_keras import _terminal, data, insert_attention, training
+from cbam_keras.models.by_name import NETWORKS
 
 ARMS = {
     "no attention": lambda model: model,
@@ -27,20 +27,6 @@ ARMS = {
     "CBAM, random": functools.partial(insert_attention, identity=False),
 }
 EPOCHS, LEARNING_RATE = 2, 1e-3
-
-
-def pretrained(images):
-    """The network "small" of `cbam-keras train`, without attention."""
-    inputs = keras.Input(images.image_shape, name="images")
-    return models.ResNet(
-        (1, 1, 1),
-        block="basic",
-        widths=(16, 32, 64),
-        stem_width=16,
-        stem="small",
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        classes=len(images.class_names),
-    )
 
 
 def accuracy(model, images):
@@ -55,7 +41,7 @@ def measure(seed, output):
     first = output / f"seed{seed}-pretrained"
     resume = (first / "results.json").exists()
     training.train(
-        {"pretrained": functools.partial(pretrained, images)},
+        {"pretrained": functools.partial(NETWORKS["small"], images, None)},
         images,
         recipe,
         output=first,
@@ -94,27 +80,16 @@ def main():
     )
     options = parser.parse_args()
     measured = {seed: measure(seed, options.output) for seed in options.seeds}
-    (options.output / "insertion.json").write_text(
-        json.dumps(
-            {"versions": {"keras": keras.__version__}, "seeds": measured},
-            indent=1,
-        )
-    )
+    record = {"versions": {"keras": keras.__version__}, "seeds": measured}
+    text = json.dumps(record, indent=1)
+    (options.output / "insertion.json").write_text(text)
     rows = []
+    whens = {"start": "right after", "end": f"after {EPOCHS} more epochs"}
     for arm in ARMS:
-        for when, text in (
-            ("start", "right after"),
-            ("end", f"after {EPOCHS} more epochs"),
-        ):
+        for when, words in whens.items():
             values = [100 * measured[seed][arm][when] for seed in measured]
-            rows.append(
-                (
-                    arm,
-                    text,
-                    *(f"{value:.1f}" for value in values),
-                    f"{statistics.mean(values):.1f}",
-                )
-            )
+            values.append(statistics.mean(values))
+            rows.append((arm, words, *(f"{value:.1f}" for value in values)))
     columns = {"inserted": "left", "test accuracy in %": "left"}
     columns |= {f"seed {seed}": "right" for seed in measured}
     print(_terminal.render(columns | {"mean": "right"}, [rows], markdown=True))

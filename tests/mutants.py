@@ -100,10 +100,8 @@ convert/loading.py convert_errors
 - unused = set(report.unused) - CLASSIFIER
 + unused = set()
 models/blocks.py models_resnet
-- if stride == 1:
--         return x, 
+- if stride == 1 or padding == "same":
 + if stride >= 1:
-+         return x, 
 - x = attend(x, attention, name=f"{name}_attention")
 + shortcut = attend(shortcut, attention, name=f"{name}_attention")
 _files.py files

@@ -22,13 +22,23 @@ def channels_of(x: Any) -> int:
 
 
 def conv(
-    x: Any, filters: int, kernel_size: int, *, name: str, stride=1, groups=1
+    x: Any,
+    filters: int,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    groups: int = 1,
+    padding: str = "pytorch",
 ) -> Any:
-    """Convolves without bias, with PyTorch's padding of an odd kernel."""
+    """Convolves without bias, with padding of an odd kernel.
+
+    `padding` is `"pytorch"` or `"same"`, Keras' own.
+    """
     if stride > 1 and kernel_size == 1:
         x = subsample(x, stride, name=f"{name}_subsample")
         stride = 1
-    x, padding = _pad(x, kernel_size, stride, name)
+    x, padding = _pad(x, kernel_size, stride, name, padding)
     return layers.Conv2D(
         filters,
         kernel_size,
@@ -42,10 +52,10 @@ def conv(
 
 
 def depthwise_conv(
-    x: Any, kernel_size: int, *, name: str, stride: int = 1
+    x: Any, kernel_size: int, *, name: str, stride=1, padding="pytorch"
 ) -> Any:
-    """Convolves each channel separately, with PyTorch's padding."""
-    x, padding = _pad(x, kernel_size, stride, name)
+    """Convolves each channel separately, with padding as `conv`."""
+    x, padding = _pad(x, kernel_size, stride, name, padding)
     return layers.DepthwiseConv2D(
         kernel_size,
         strides=stride,
@@ -178,9 +188,9 @@ def depthwise_separable_block(
     return relu(x, name=f"{name}_out")
 
 
-def _pad(x, kernel_size, stride, name):
+def _pad(x, kernel_size, stride, name, padding):
     """Returns the padded input, and the `padding` of the convolution."""
-    if stride == 1:
+    if stride == 1 or padding == "same":
         return x, "same"
     # Keras' "same" pads only at the end when the size is even; PyTorch pads
     # both sides, and its checkpoints depend on it.

@@ -20,16 +20,12 @@ from cbam_keras.models.residual_networks import (
 from cbam_keras.models.resnet import ResNet
 
 
-def _three_stages(width, stem, images, attention):
-    """Builds a residual network of one basic block in each of three stages."""
-    build = functools.partial(
-        ResNet,
-        (1, 1, 1),
-        block="basic",
-        widths=(width, 2 * width, 4 * width),
-        stem_width=width,
+def _three_stages(width):
+    """Returns a builder of one basic block in each of three stages."""
+    widths = (width, 2 * width, 4 * width)
+    return functools.partial(
+        ResNet, (1, 1, 1), block="basic", widths=widths, stem_width=width
     )
-    return _network(build, images, attention, stem)
 
 
 def _network(build, images, attention, stem="small"):
@@ -45,8 +41,8 @@ def _network(build, images, attention, stem="small"):
 
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "tiny": functools.partial(_three_stages, 8, "strided"),
-    "small": functools.partial(_three_stages, 16, "small"),
+    "tiny": functools.partial(_network, _three_stages(8), stem="strided"),
+    "small": functools.partial(_network, _three_stages(16)),
     **{
         build.__name__.lower(): functools.partial(_network, build)
         for build in (

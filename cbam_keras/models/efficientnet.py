@@ -15,7 +15,8 @@ from cbam_keras.models.blocks import (
     attend,
     channel_axis,
     channels_of,
-    kaiming_normal,
+    conv,
+    depthwise_conv,
 )
 
 # Channels and kernel size of each block, by resolution. The inner widths are 6
@@ -97,7 +98,7 @@ def EfficientNetLite0(
 
     def body(x):
         stride = 1 if stem == "small" else 2
-        x = _conv(x, 32, 3, name="stem_conv", stride=stride)
+        x = conv(x, 32, 3, stride=stride, name="stem_conv", padding="same")
         x = _normalize(x, name="stem_bn", activation="stem_relu")
         for stage, blocks in enumerate(STAGES, 1):
             for index, (width, kernel_size) in enumerate(blocks, 1):
@@ -110,7 +111,7 @@ def EfficientNetLite0(
                     attention=attention,
                     name=f"stage{stage}_block{index}",
                 )
-        x = _conv(x, 1280, 1, name="head_conv")
+        x = conv(x, 1280, 1, name="head_conv")
         return _normalize(x, name="head_bn", activation="head_relu")
 
     return assemble(
@@ -131,35 +132,18 @@ def EfficientNetLite0(
 def _block(x, width, kernel_size, *, stride, expansion, attention, name):
     y = x
     if expansion > 1:
-        y = _conv(y, expansion * channels_of(x), 1, name=f"{name}_conv1")
+        y = conv(y, expansion * channels_of(x), 1, name=f"{name}_conv1")
         y = _normalize(y, name=f"{name}_bn1", activation=f"{name}_relu1")
-    y = layers.DepthwiseConv2D(
-        kernel_size,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=kaiming_normal(),
-        name=f"{name}_conv2",
-    )(y)
+    y = depthwise_conv(
+        y, kernel_size, stride=stride, name=f"{name}_conv2", padding="same"
+    )
     y = _normalize(y, name=f"{name}_bn2", activation=f"{name}_relu2")
-    y = _conv(y, width, 1, name=f"{name}_conv3")
+    y = conv(y, width, 1, name=f"{name}_conv3")
     y = _normalize(y, name=f"{name}_bn3")
     y = attend(y, attention, name=f"{name}_attention")
     if stride > 1 or channels_of(x) != width:
         return y
     return layers.Add(name=f"{name}_add")([y, x])
-
-
-def _conv(x, filters, kernel_size, *, name, stride=1):
-    return layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=kaiming_normal(),
-        name=name,
-    )(x)
 
 
 def _normalize(x, *, name, activation=None):
