@@ -18,27 +18,13 @@ from cbam_keras.layers import (
 from cbam_keras.monitor import AttentionMonitor
 from cbam_keras.profiling import profile_model
 
-# Imported on first access, as `cbam_keras.explain`.
-_MODULES = {
-    "ablation": "ablation",
-    "blocks": "models.blocks",
-    "cli": "cli",
-    "comparison": "comparison",
-    "data": "data",
-    "detection": "detection",
-    "explain": "explain",
-    "exporting": "exporting",
-    "layers": "layers",
-    "models": "models",
-    "plotting": "plotting",
-    "presets": "presets",
-    "profiling": "profiling",
-    "reproduction": "presets.reproduction",
-    "report": "report",
-    "study": "study",
-    "training": "training",
-    "tuning": "tuning",
-}
+# Imported on first access, as `cbam_keras.explain`, by their last names.
+_PATHS = """
+    ablation cli comparison data detection explain exporting layers models
+    models.blocks plotting presets presets.reproduction profiling report study
+    training tuning
+""".split()
+_MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
 
 __all__ = [
     "CBAM",

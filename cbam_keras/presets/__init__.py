@@ -8,11 +8,6 @@
 """
 
 from cbam_keras.presets.reproduction import paper_tables
-from cbam_keras.presets.rows import (
-    ABLATIONS,
-    PRESETS,
-    Preset,
-    build_preset,
-)
+from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
 
 __all__ = ["ABLATIONS", "PRESETS", "Preset", "build_preset"]

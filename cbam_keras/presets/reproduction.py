@@ -83,10 +83,8 @@ class PaperTables(tuple[TableRow, ...]):
             if rows:
                 cells = [_cells(row, printed=table > 3) for row in rows]
                 # Tables without errors have no column of them.
-                empty = [x for x in cells[0] if not any(c[x] for c in cells)]
-                for row in cells:
-                    for name in empty:
-                        del row[name]
+                filled = [x for x in cells[0] if any(c[x] for c in cells)]
+                cells = [{x: c[x] for x in filled} for c in cells]
                 tables.append(_terminal.Table(title, cells))
         texts = [x.markdown() if markdown else str(x) for x in tables]
         return "\n\n".join([*texts, self._summary()])

@@ -6,19 +6,14 @@ from typing import Any
 
 from keras import layers
 
-from cbam_keras.layers import (
-    CBAM,
-    ChannelAttention,
-    SpatialAttention,
-    SqueezeExcite,
-)
+from cbam_keras.layers import CBAM, ChannelAttention, SpatialAttention
 
 
 # In the functions below, `x` and `y` are the shapes of input and output for a
 # batch of one, with NaN for unknown sizes. The batch axis counts: a model may
 # fold other axes into it, e.g. windows.
 def _convolution(layer, x, y):
-    channels = x[_channel_axis(layer, len(x))] // layer.groups
+    channels = _channels(layer, x) // layer.groups
     return math.prod(layer.kernel_size) * channels * math.prod(y)
 
 
@@ -32,9 +27,8 @@ def _depthwise(layer, x, y):
 
 
 def _separable(layer, x, y):
-    axis = _channel_axis(layer, len(x))
-    between = x[axis] * layer.depth_multiplier
-    positions = math.prod(y) // y[axis]
+    between = _channels(layer, x) * layer.depth_multiplier
+    positions = math.prod(y) // _channels(layer, y)
     return positions * between * (math.prod(layer.kernel_size) + layer.filters)
 
 
@@ -43,13 +37,12 @@ def _dense(layer, x, y):
 
 
 def _mlp(layer, x, y):
-    channels = x[_channel_axis(layer, len(x))]
     hidden = layer.squeeze_kernel.shape[1]
-    return x[0] * len(layer.pool_types) * 2 * channels * hidden
+    return x[0] * len(layer.pool_types) * 2 * _channels(layer, x) * hidden
 
 
 def _spatial_gate(layer, x, y):
-    channels = x[_channel_axis(layer, len(x))]
+    channels = _channels(layer, x)
     positions = math.prod(x) // channels
     kernel = layer.kernel_size ** (len(x) - 2) * len(layer.pool_types)
     if "conv" in layer.pool_types:
@@ -62,7 +55,7 @@ def _cbam(layer, x, y):
     return _mlp(channel, x, y) + _spatial_gate(spatial, x, y)
 
 
-NOT_COUNTED = ("not counted", None)
+NOT_COUNTED: tuple[str, int | None] = ("not counted", None)
 
 # These only scale, shift or look up: no MACs by the paper's convention.
 FREE = (
@@ -81,7 +74,7 @@ TRANSPOSED = (
 )
 COUNTS: dict[str, dict[Any, Any]] = {
     "attention": {
-        (ChannelAttention, SqueezeExcite): _mlp,
+        ChannelAttention: _mlp,
         SpatialAttention: _spatial_gate,
         CBAM: _cbam,
     },
@@ -92,7 +85,6 @@ COUNTS: dict[str, dict[Any, Any]] = {
         (layers.SeparableConv1D, layers.SeparableConv2D): _separable,
     },
     "dense": {layers.Dense: _dense},
-    "other": {FREE: lambda layer, x, y: 0},
 }
 
 
@@ -109,7 +101,8 @@ def count_macs(
                 macs = count(layer, _sizes(inputs[0]), _sizes(outputs[0]))
                 return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
-    if type(layer).__name__ == "LayerScale" or not layer.weights:
+    scales = type(layer).__name__ == "LayerScale"
+    if scales or isinstance(layer, FREE) or not layer.weights:
         return "other", 0
     return NOT_COUNTED
 
@@ -118,5 +111,5 @@ def _sizes(tensor):
     return tuple(math.nan if n is None else n for n in tensor.shape)
 
 
-def _channel_axis(layer: Any, rank: int) -> int:
-    return 1 if layer.data_format == "channels_first" else rank - 1
+def _channels(layer, shape):
+    return shape[1 if layer.data_format == "channels_first" else -1]

@@ -106,18 +106,11 @@ class Profile(_terminal.Tabular):
             }
             for row in self.rows
         ]
-        totals: dict[str, tuple[int, Any]] = {
-            f"all: {name}": sums for name, sums in self.groups.items()
-        }
-        totals["total"] = self.parameters, self.macs
-        note = ""
-        if self.uncounted:
-            unknown = f"all: {NOT_COUNTED[0]}"
-            totals[unknown] = totals[unknown][0], "?"
-            note = (
-                "The total excludes the MACs of layers of unknown kinds: "
-                + ", ".join(self.uncounted)
-            )
+        totals = [(f"all: {name}", *sums) for name, sums in self.groups.items()]
+        totals.append(("total", self.parameters, self.macs))
+        unknown = f"all: {NOT_COUNTED[0]}"
+        note = "The total excludes the MACs of layers of unknown kinds: "
+        note += ", ".join(self.uncounted)
         yield _terminal.Table(
             f"{self.model}, input {self.input_shape}",
             rows,
@@ -127,11 +120,11 @@ class Profile(_terminal.Tabular):
                     "kind": "",
                     "output shape": "",
                     "parameters": f"{parameters:,}",
-                    "MACs": macs if macs == "?" else f"{macs:,}",
+                    "MACs": "?" if name == unknown else f"{macs:,}",
                 }
-                for name, (parameters, macs) in totals.items()
+                for name, parameters, macs in totals
             ],
-            note,
+            note if self.uncounted else "",
         )
 
 
@@ -201,13 +194,13 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
     for steps_of_layer in calls.values():
         first = steps_of_layer[0]
         layer = first.operation
-        group, macs = count_macs(layer, first.inputs, first.outputs)
-        for step in steps_of_layer[1:]:
-            _, more = count_macs(layer, step.inputs, step.outputs)
-            if macs is None or more is None:
-                group, macs = NOT_COUNTED
-            else:
-                macs += more
+        counts = [
+            count_macs(layer, step.inputs, step.outputs)
+            for step in steps_of_layer
+        ]
+        group, macs = NOT_COUNTED
+        if NOT_COUNTED not in counts:
+            group, macs = counts[0][0], sum(n or 0 for _, n in counts)
         if layer.weights or macs:
             new = [v for v in layer.trainable_weights if id(v) not in seen]
             seen |= {id(variable) for variable in new}
