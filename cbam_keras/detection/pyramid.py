@@ -22,15 +22,7 @@ BACKBONES: dict[str, Any] = {
         widths=(32, 64, 128),
         stem_width=32,
     ),
-    "resnet18": models.ResNet18,
-    "resnet34": models.ResNet34,
-    "resnet50": models.ResNet50,
-    "resnet101": models.ResNet101,
-    "resnet152": models.ResNet152,
-    "wideresnet18": models.WideResNet18,
-    "resnext50": models.ResNeXt50,
-    "resnext101": models.ResNeXt101,
-    "mobilenet": models.MobileNet,
+    **models.BUILDERS,
 }
 # From this side on the detector is RetinaNet's: levels up to P7, and heads of
 # four layers. Below, its heads would be most of the work.

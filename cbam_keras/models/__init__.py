@@ -11,7 +11,7 @@
 - `feature_pyramid`: a model that returns the feature map of each stage.
 """
 
-from cbam_keras.models.by_name import NETWORKS
+from cbam_keras.models.by_name import BUILDERS, NETWORKS
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet

@@ -40,21 +40,25 @@ def _network(build, images, attention, stem="small"):
     )
 
 
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    build.__name__.lower(): build
+    for build in (
+        ResNet18,
+        ResNet34,
+        ResNet50,
+        ResNet101,
+        ResNet152,
+        WideResNet18,
+        ResNeXt50,
+        ResNeXt101,
+        MobileNet,
+    )
+}
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "tiny": functools.partial(_network, _three_stages(8), stem="strided"),
     "small": functools.partial(_network, _three_stages(16)),
     **{
-        build.__name__.lower(): functools.partial(_network, build)
-        for build in (
-            ResNet18,
-            ResNet34,
-            ResNet50,
-            ResNet101,
-            ResNet152,
-            WideResNet18,
-            ResNeXt50,
-            ResNeXt101,
-            MobileNet,
-        )
+        name: functools.partial(_network, build)
+        for name, build in BUILDERS.items()
     },
 }
