@@ -142,8 +142,7 @@ def _draw_table(axes, rows):
                 markersize=8,
                 label="95 % interval of the difference to it",
             )
-        kind = style.kind_of(row.attention)
-        color = (style.STYLES[kind] if kind else style.OTHER_STYLES[0])["color"]
+        color = style.styles_of([row.attention])[row.attention]["color"]
         # Below the row, so that no point hides the mean, and equal ones below
         # each other.
         errors = row.top1_errors

@@ -83,12 +83,12 @@ def plot_grad_cam(
         slices = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
         rows = [(i, round(d)) for i in range(count) for d in slices]
     side = 1.9 if len(rows) < 5 else 1.5
-    width, height = _panel_size(samples, side)
+    width, height = grid.panel_size(samples, side)
     figure, panels = grid.new_grid(
         len(rows), ["Input", *maps], width, height, title=title
     )
     # Darker with the heat where there is no image below.
-    colors = "Oranges" if len(shape) == 2 else style.heat_colors()
+    colors = "Oranges" if len(shape) == 2 else style.transparent(*style.HEAT)
     scale = {"cmap": colors, "vmin": 0, "vmax": 1}
     for line, (i, depth) in zip(panels, rows, strict=True):
         place = "" if depth is ... else f"Slice {depth}"
@@ -103,12 +103,6 @@ def plot_grad_cam(
                 grid.draw_box(axes, boxes[i])
     grid.finish_grid(figure, panels, scale, "Heat")
     return figure
-
-
-def _panel_size(samples, side):
-    # Signals `(B, L, C)` are wide.
-    shape = (2, 5) if samples.ndim == 3 else samples.shape[-3:-1]
-    return grid.panel_size(shape, side)
 
 
 def plot_attention_maps(
@@ -157,7 +151,7 @@ def plot_attention_maps(
     if rank == 4:
         samples = samples[:, samples.shape[1] // 2]
     count = 1 + len(gates)
-    width, height = _panel_size(samples, 1.35 if count < 15 else 1.1)
+    width, height = grid.panel_size(samples, 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / grid.MAX_WIDTH)
     # The same number in each row, as far as they go.
     columns = math.ceil(count / rows)
@@ -167,7 +161,8 @@ def plot_attention_maps(
     figure, panels = grid.new_grid(
         len(samples) * rows, [""] * columns, width, *heights, title=title
     )
-    scale = {"cmap": style.gate_colors(), **_limits(channels + spatials)}
+    limits = _limits(channels + spatials)
+    scale = {"cmap": style.transparent(*style.GATES), **limits}
     for i, (tile, name) in itertools.product(
         range(len(samples)), enumerate(["Input", *gates])
     ):

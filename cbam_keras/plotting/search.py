@@ -249,15 +249,13 @@ def _attention_of(trial):
 
 
 def _attention_styles(trials):
-    styles = style.styles_of(sorted({_attention_of(trial) for trial in trials}))
-    return {kind: {**look, "linestyle": ""} for kind, look in styles.items()}
+    return style.styles_of(sorted({_attention_of(trial) for trial in trials}))
 
 
 def _draw_trials(axes, positions, trials, styles):
+    kinds = np.array([_attention_of(trial) for trial in trials])
+    points = np.array([positions, [100 * x.val_accuracy for x in trials]])
     for kind, look in styles.items():
-        of_kind = [_attention_of(trial) == kind for trial in trials]
-        x = np.compress(of_kind, positions)
-        y = [100 * trial.val_accuracy for trial in trials]
-        if any(of_kind):
-            points = x, np.compress(of_kind, y)
-            axes.plot(*points, **look, markersize=6, alpha=0.8, label=kind)
+        if kind in kinds:
+            look = {**look, "linestyle": "", "markersize": 6, "alpha": 0.8}
+            axes.plot(*points[:, kinds == kind], **look, label=kind)

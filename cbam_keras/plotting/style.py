@@ -29,6 +29,9 @@ OTHER_STYLES: tuple[dict[str, Any], ...] = (
     {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
 TRUE_BOX, FOUND_BOX = GREEN, VERMILION
+# Arguments of `transparent`: heat without the blackest quarter, which would
+# look like shadow.
+HEAT, GATES = ("inferno", 0.25, 0.85, 0.7), ("viridis", 0, 0.7, 0)
 # Of panels of images.
 FRAME = "0.75"
 # Font sizes in points.
@@ -60,18 +63,7 @@ def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def heat_colors() -> Any:
-    """Returns the colormap of heat maps over images."""
-    # Without the blackest quarter, which would look like shadow.
-    return _transparent("inferno", 0.25, 0.85, 0.7)
-
-
-def gate_colors() -> Any:
-    """Returns the colormap of attention maps over images."""
-    return _transparent("viridis", 0, 0.7, 0)
-
-
-def _transparent(name, first, alpha, power):
+def transparent(name: str, first: float, alpha: float, power: float) -> Any:
     """Returns a colormap from `first` of 1 on, more opaque towards its end."""
     matplotlib = _checks.require("matplotlib", extra="plot")
     colors = _checks.require("matplotlib.colors", extra="plot")
