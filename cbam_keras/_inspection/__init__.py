@@ -1,6 +1,6 @@
 """Looking into any Keras model.
 
-- `graph`: its graph as Keras records it: calls of operations.
+- `graph`: its graph as Keras records it: nodes, the calls of operations.
 - `steps`: the model traced step by step; the axes of its tensors.
 - `heads`: the operation that turns logits into probabilities.
 - `gates`: its attention layers and their maps.
@@ -17,10 +17,9 @@ from cbam_keras._inspection.gates import (
 from cbam_keras._inspection.global_state import dtype_policy, same_randomness
 from cbam_keras._inspection.graph import (
     as_input,
-    calls,
-    graphs,
     is_graph,
     layers_within,
+    nodes,
     origin,
     replay,
     require_graph,

@@ -1,24 +1,17 @@
 """The graph of a functional model as Keras records it: calls of operations.
 
-Keras' public way to read it, `clone_model`, copies the model.
+A node is one call of an operation (a layer, or a function of `keras.ops`), with
+`operation`, `arguments` and `outputs`. Keras' public way to read them,
+`clone_model`, copies the model.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from cbam_keras import _checks
-
-
-class Call(NamedTuple):
-    """One call of an operation (a layer, or a function of `keras.ops`)."""
-
-    operation: Any
-    args: tuple
-    kwargs: dict[str, Any]
-    outputs: tuple
 
 
 def require_model(name: str, model: Any, kind: str = "keras.Model") -> None:
@@ -84,37 +77,34 @@ def as_input(model: keras.Model, value: Any) -> Any:
     return keras.tree.pack_sequence_as(structure(model)[0], [value])
 
 
-def origin(tensor: Any) -> tuple[Any, Any]:
-    """Returns the operation that returned a symbolic tensor, and its node."""
+def origin(tensor: Any) -> Any:
+    """Returns the node that returned a symbolic tensor."""
     # Keras (as of 3.15) has no public way from a tensor to its call.
     try:
         history = tensor._keras_history
-        node = history.operation._inbound_nodes[history.node_index]
+        return history.operation._inbound_nodes[history.node_index]
     except AttributeError as error:
         raise _checks.keras_without(str(error.name)) from error
-    return history.operation, node
 
 
-def calls(model: keras.Model) -> list[Call]:
-    """Returns the calls of a model in an order in which they can run."""
+def nodes(model: keras.Model) -> list:
+    """Returns the nodes of a model in an order in which they can run."""
     known = {id(x) for x in model.inputs}
-    sorted_calls: list[Call] = []
+    found: list = []
     # Depth first, with a stack: deep networks exceed the recursion limit.
     stack = [(x, False) for x in reversed(model.outputs)]
     while stack:
         tensor, ready = stack.pop()
         if id(tensor) in known:
             continue
-        operation, node = origin(tensor)
+        node = origin(tensor)
         if not ready:
             stack.append((tensor, True))
             stack.extend((x, False) for x in reversed(node.input_tensors))
             continue
-        args, kwargs = node.arguments.args, node.arguments.kwargs
-        outputs = tuple(node.outputs)
-        sorted_calls.append(Call(operation, args, kwargs, outputs))
-        known |= {id(x) for x in outputs}
-    return sorted_calls
+        found.append(node)
+        known |= {id(x) for x in node.outputs}
+    return found
 
 
 def replay(
@@ -125,23 +115,13 @@ def replay(
     `inputs` are the values of `model.inputs`; returns those of its outputs.
     """
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
-    for recorded in calls(model):
+    for node in nodes(model):
         args, kwargs = keras.tree.map_structure(
             lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
-            (recorded.args, recorded.kwargs),
+            (node.arguments.args, node.arguments.kwargs),
         )
-        outputs = keras.tree.flatten(call(recorded.operation, *args, **kwargs))
+        outputs = keras.tree.flatten(call(node.operation, *args, **kwargs))
         values.update(
-            (id(x), y) for x, y in zip(recorded.outputs, outputs, strict=True)
+            (id(x), y) for x, y in zip(node.outputs, outputs, strict=True)
         )
     return [values[id(x)] for x in model.outputs]
-
-
-def graphs(model: keras.Model, prefix: str = "") -> Iterator[tuple]:
-    """Yields `(model, prefix of its paths)`, of nested models too."""
-    yield model, prefix
-    seen = set()
-    for call in calls(model):
-        if is_graph(call.operation) and id(call.operation) not in seen:
-            seen.add(id(call.operation))
-            yield from graphs(call.operation, f"{prefix}{call.operation.name}/")

@@ -26,7 +26,7 @@ class _CandidatePlace:
 
     path: str
     operation: Any
-    outputs: list[tuple]
+    outputs: list[list]
     data_format: str
 
     @property
@@ -54,17 +54,21 @@ class CandidatePlaces:
         self.name = model.name
         self.graph = _trace(model)
         self.places = {}
-        for nested, prefix in _inspection.graphs(model):
-            for call in _inspection.calls(nested):
-                operation = call.operation
-                if id(operation) not in self.places:
-                    self.places[id(operation)] = _CandidatePlace(
-                        prefix + operation.name,
-                        operation,
-                        [],
-                        self.graph.data_format(_last_within(operation)),
-                    )
-                self.places[id(operation)].outputs.append(call.outputs)
+        self._add(model)
+
+    def _add(self, model, prefix=""):
+        """Adds the operations of a model, then those of the models in it."""
+        nested = {}
+        for node in _inspection.nodes(model):
+            operation, path = node.operation, prefix + node.operation.name
+            data_format = self.graph.data_format(_last_within(operation))
+            place = _CandidatePlace(path, operation, [], data_format)
+            place = self.places.setdefault(id(operation), place)
+            place.outputs.append(node.outputs)
+            if _inspection.is_graph(operation):
+                nested[path] = operation
+        for path, operation in nested.items():
+            self._add(operation, f"{path}/")
 
     def default(self):
         """Returns the places for `after=None`."""
@@ -106,20 +110,20 @@ class CandidatePlaces:
                 and after(place.operation)
             ]
         else:
-            places = [self._only(name, after) for name in _names(after)]
+            places = self._listed(after)
         if not places:
             self._refuse(after, "which finds none", after)
         for place in places:
             if not place.takes_attention:
-                shapes = [
-                    tuple(x.shape) for call in place.outputs for x in call
-                ]
+                shapes = ", ".join(
+                    str(tuple(x.shape)) for call in place.outputs for x in call
+                )
                 self._refuse(
                     after,
                     f'which finds "{place.path}" with output of shape '
-                    f"{', '.join(map(str, shapes))}, not a feature map",
+                    f"{shapes}, not a feature map",
                 )
-        return list({id(place.operation): place for place in places}.values())
+        return list(dict.fromkeys(places))
 
     def attention(self, place, attention, identity):
         """Returns the built attention layer for a place."""
@@ -160,14 +164,24 @@ class CandidatePlaces:
             place for place in places if place.operation.name == name
         ]
 
-    def _only(self, name, after):
-        """Returns the place of one of several names."""
-        places = self._named(name)
-        if len(places) != 1:
-            paths = ", ".join(f'"{place.path}"' for place in places)
-            found = f"may be {paths}" if places else "finds none"
-            self._refuse(after, f"of which {name!r} {found}", name)
-        return places[0]
+    def _listed(self, after):
+        """Returns the places of a sequence of names, one for each."""
+        names = list(after) if isinstance(after, Iterable) else []
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                "`after` must be None, a regular expression, names of layers, "
+                "or a function that takes a layer and returns a boolean. "
+                f"Received: after={after!r}"
+            )
+        found = []
+        for name in names:
+            places = self._named(name)
+            if len(places) != 1:
+                paths = ", ".join(f'"{place.path}"' for place in places)
+                problem = f"may be {paths}" if places else "finds none"
+                self._refuse(after, f"of which {name!r} {problem}", name)
+            found += places
+        return found
 
     def _searched(self, pattern):
         try:
@@ -216,7 +230,7 @@ def _trace(model):
 def _last_within(operation):
     """Returns the operation that gives the output of a nested model."""
     while _inspection.is_graph(operation):
-        operation, _ = _inspection.origin(operation.outputs[0])
+        operation = _inspection.origin(operation.outputs[0]).operation
     return operation
 
 
@@ -232,14 +246,3 @@ def _policy(place):
         return policy
     half = dtype in ("float16", "bfloat16")
     return keras.dtype_policies.DTypePolicy(f"mixed_{dtype}" if half else dtype)
-
-
-def _names(after: Any) -> list[str]:
-    names = list(after) if isinstance(after, Iterable) else []
-    if not names or not all(isinstance(name, str) for name in names):
-        raise TypeError(
-            "`after` must be None, a regular expression, names of layers, or "
-            "a function that takes a layer and returns a boolean. Received: "
-            f"after={after!r}"
-        )
-    return names

@@ -63,7 +63,9 @@ def _clone_graph(graph, added, cloned):
             return outputs
         return keras.tree.map_structure(attention, outputs)
 
-    inputs = [_clone(_inspection.origin(x)[0]).output for x in graph.inputs]
+    inputs = [
+        _clone(_inspection.origin(x).operation).output for x in graph.inputs
+    ]
     outputs = _inspection.replay(graph, inputs, call)
     input_structure, output_structure = _inspection.structure(graph)
     return keras.Model(
