@@ -89,25 +89,24 @@ class Plan:
 
 def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
-    result = Plan(source_of(names), [], [], [])
+    source = source_of(names)
     if not isinstance(target, keras.Model):
-        result.attention.append(target)
-        result.slots.extend(_alone(target, result.source, names))
-        return result
+        return Plan(source, _alone(target, source, names), [target], [])
+    plan = Plan(source, [], [], [])
     weighted = [layer for layer in target.layers if layer.weights]
     modules = _modules([layer.name for layer in weighted], names)
     if any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
         # A MobileNet has layers of such names, but is not residual.
         modules = _lite_modules([layer.name for layer in weighted])
     for layer in weighted:
-        slots = _slots(layer, modules.get(layer.name), result.source)
+        slots = _slots(layer, modules.get(layer.name), source)
         if slots is None:
-            result.unknown.append(layer.name)
+            plan.unknown.append(layer.name)
             slots = [Slot(x.path, x) for x in layer.weights]
         elif isinstance(layer, ATTENTION_LAYERS):
-            result.attention.append(layer)
-        result.slots.extend(slots)
-    return result
+            plan.attention.append(layer)
+        plan.slots.extend(slots)
+    return plan
 
 
 def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:

@@ -35,16 +35,15 @@ def read(source: Any) -> dict[str, Any]:
     `source` is the path of a file, or a mapping of names to tensors, possibly
     nested in another one, as training scripts save it.
     """
+    content = source
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))
-    else:
-        content = source
-        if not isinstance(source, Mapping):
-            raise TypeError(
-                "`source` must be the path of a checkpoint or a mapping of "
-                "names to tensors, such as module.state_dict(). Received: "
-                f"source of type {type(source).__name__}"
-            )
+    elif not isinstance(source, Mapping):
+        raise TypeError(
+            "`source` must be the path of a checkpoint or a mapping of names "
+            "to tensors, such as module.state_dict(). Received: source of "
+            f"type {type(source).__name__}"
+        )
     return _clean(_state_dict(content, described(source)), described(source))
 
 
