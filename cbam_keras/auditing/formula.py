@@ -44,42 +44,51 @@ def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
         findings.facts["variant"] = _variant(layer, findings.facts)
 
 
-def _problem(layer, formula, x, factor, training):
+def _problem(layer, formula, x, factor=1, training=False):
     """Returns what is wrong with the outputs for `{kinds}`, or ""."""
-    weights = layer.random_weights(biases=True)
-    weights = scaled(weights, layer.kernels, factor)
+    weights = scaled(layer.random_weights(biases=True), layer.kernels, factor)
     try:
-        finite = np.isfinite(layer.output(x, weights, training)).all()
+        output = layer.output(x, weights, training)
     except Exception as error:
         return f"The layer fails for {{kinds}} ({first_line(error)})."
-    if not finite:
+    if not np.isfinite(output).all():
         return "The output is not finite for {kinds}."
-    if formula and not _same_outputs(layer, formula, x, factor, training):
-        return OTHER_OUTPUTS
-    return ""
+    if formula is None:
+        return ""
+    ours, places = formula
+    # Weights that the layer lacks are those that change nothing.
+    values = ours.random_weights()
+    for i, (source, axes) in places.items():
+        array = np.squeeze(weights[source]).transpose(axes)
+        values[i] = array.reshape(values[i].shape)
+    difference = np.abs(output - ours.output(x, values, training)).max()
+    tolerance = TOLERANCE
+    if ours.layer.spatial_batch_norm:
+        tolerance = TOLERANCE_WITH_NORMALIZATION
+    return "" if difference < tolerance * np.abs(x).max() else OTHER_OUTPUTS
 
 
 def _find_formula(layer, findings):
     """Returns a layer of ours with the same outputs, and where weights go."""
-    departs, fits = bool(findings.departures), False
-    for ours, places in _formulas(layer, findings.facts):
-        fits = True
-        if _same_outputs(layer, (ours, places), layer.x):
-            order, maps = ours.layer.order, ours.layer.spatial_pool_types
+    formula = None
+    for formula in _formulas(layer, findings.facts):
+        if not _problem(layer, formula, layer.x):
+            ours = formula[0].layer
+            order, maps = ours.order, ours.spatial_pool_types
             findings.facts |= {"order": order, "spatial_pool_types": maps}
             stacked = "; ".join(maps)
             findings.chooses(f"The pooled maps are stacked as [{stacked}].")
             if ORDERS[order]:
                 findings.departs(ORDERS[order])
-            return ours, places
-    if fits and not departs:
-        sentence = OTHER_OUTPUTS.format(kinds="random features")
-        findings.departs(sentence)
-    elif not departs:
-        findings.skips(
-            "Whether the outputs are those of the formula, because the weights "
-            "have other shapes."
-        )
+            return formula
+    if not findings.departures:
+        if formula:
+            findings.departs(OTHER_OUTPUTS.format(kinds="random features"))
+        else:
+            findings.skips(
+                "Whether the outputs are those of the formula, because the "
+                "weights have other shapes."
+            )
     return None
 
 
@@ -105,8 +114,9 @@ def _kinds(layer):
 
 def _formulas(layer, facts):
     """Yields layers of ours, and which of their weights the layer's are."""
-    known = {"hidden_units", "kernel_size", "spatial_pool_types"}
-    if layer.residual or not known | {"channel_pool_types"} <= set(facts):
+    known = {"hidden_units", "kernel_size"}
+    known |= {"channel_pool_types", "spatial_pool_types"}
+    if layer.residual or not known <= set(facts):
         return
     config, pools = CBAM().get_config(), facts["spatial_pool_types"]
     options = {key: facts[key] for key in facts if key in config}
@@ -138,23 +148,6 @@ def _arrangements(arrays, shapes, begun=()):
             if not taken and array.transpose(axes).shape == shape:
                 item = i, (len(begun), axes)
                 yield from _arrangements(arrays, shapes, (*begun, item))
-
-
-def _same_outputs(layer, formula, x, factor=1, training=False):
-    """Returns whether one of our layers gives the same with the weights."""
-    ours, places = formula
-    weights = scaled(layer.random_weights(biases=True), layer.kernels, factor)
-    arrays = list(map(np.squeeze, weights))
-    # Weights that the layer lacks are those that change nothing.
-    values = ours.random_weights()
-    for i, (source, axes) in places.items():
-        values[i] = arrays[source].transpose(axes).reshape(values[i].shape)
-    expected = ours.output(x, values, training)
-    difference = np.abs(layer.output(x, weights, training) - expected).max()
-    tolerance = TOLERANCE
-    if ours.layer.spatial_batch_norm:
-        tolerance = TOLERANCE_WITH_NORMALIZATION
-    return difference < tolerance * np.abs(x).max()
 
 
 def _variant(layer, facts):

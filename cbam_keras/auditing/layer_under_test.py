@@ -126,18 +126,16 @@ class LayerUnderTest:
         channel = np.where(np.abs(channel) < 1e-2, np.nan, channel)
         return self.factors(x, weights) / channel
 
-    def equals(self, layer):
-        """Returns whether a layer with the same weights gives the same."""
-        weights = self.random_weights(biases=True)
-        other = LayerUnderTest(layer, self.shape).output(self.x, weights)
-        return same(other, self.output(self.x, weights))
-
-    def changed(self, **change):
-        """Returns a copy of the layer with another value of an argument."""
+    def is_same_with(self, **change):
+        """Returns whether another value of an argument gives the same."""
         if set(change) <= set(self.factory.arguments):
-            return self.factory.make(self.shape[-1], **change)
-        # The function that makes it does not take this argument.
-        return copy_of(self.layer, **change)
+            copy = self.factory.make(self.shape[-1], **change)
+        else:
+            # The function that makes it does not take this argument.
+            copy = copy_of(self.layer, **change)
+        weights = self.random_weights(biases=True)
+        other = LayerUnderTest(copy, self.shape).output(self.x, weights)
+        return same(other, self.output(self.x, weights))
 
     def to_tensor(self, x):
         x = np.moveaxis(x, -1, 1) if self.channels_first else x
@@ -194,8 +192,11 @@ def same(a, b):
 def factory_for(layer: Any) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
     if isinstance(layer, keras.layers.Layer):
-        make = functools.partial(_copy_for, layer)
-        return LayerFactory(make, arguments_of(layer), layer)
+        return LayerFactory(
+            lambda _, **changes: copy_of(layer, **changes),
+            arguments_of(layer),
+            layer,
+        )
     if not callable(layer):
         raise TypeError(
             "`layer` must be a keras layer, or a callable that takes the "
@@ -226,10 +227,6 @@ def factory_for(layer: Any) -> LayerFactory:
         return result
 
     return LayerFactory(make_by_call, defaults)
-
-
-def _copy_for(layer, channels, **changes):
-    return copy_of(layer, **changes)
 
 
 def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:

@@ -65,7 +65,8 @@ class Audit(_terminal.Tabular):
 class Findings:
     """Sentences of each kind, and what was measured.
 
-    `facts` are mostly arguments of `CBAM` that give what the layer computes.
+    `departs`, `chooses` and `skips` add a sentence. `facts` are mostly
+    arguments of `CBAM` that give what the layer computes.
     """
 
     def __init__(self):
@@ -73,15 +74,9 @@ class Findings:
         self.choices: list[str] = []
         self.unchecked: list[str] = []
         self.facts: dict[str, Any] = {}
-
-    def departs(self, sentence: str) -> None:
-        self.departures.append(sentence)
-
-    def chooses(self, sentence: str) -> None:
-        self.choices.append(sentence)
-
-    def skips(self, sentence: str) -> None:
-        self.unchecked.append(sentence)
+        self.departs = self.departures.append
+        self.chooses = self.choices.append
+        self.skips = self.unchecked.append
 
     @contextlib.contextmanager
     def errors_as(self, problem: str) -> Iterator[None]:
