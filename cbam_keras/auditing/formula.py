@@ -113,7 +113,7 @@ def _kinds(layer):
 
 
 def _formulas(layer, facts):
-    """Yields layers of ours, and which of their weights the layer's are."""
+    """Yields layers of ours, and for their weights those of the layer."""
     known = {"hidden_units", "kernel_size"}
     known |= {"channel_pool_types", "spatial_pool_types"}
     if layer.residual or not known <= set(facts):
@@ -127,27 +127,23 @@ def _formulas(layer, facts):
         ours = LayerUnderTest(ours, layer.shape)
         values = list(map(np.squeeze, layer.random_weights()))
         shapes = [np.squeeze(value).shape for value in ours.random_weights()]
-        for places in _arrangements(values, shapes):
-            if set(ours.kernels) <= set(places):
+        if len(values) > len(shapes):
+            continue
+        # For each weight of the layer, which of ours it may be, and the order
+        # of its axes then.
+        fitting = [
+            [
+                (i, axes)
+                for i, shape in enumerate(shapes)
+                for axes in itertools.permutations(range(value.ndim))
+                if value.transpose(axes).shape == shape
+            ]
+            for value in values
+        ]
+        for chosen in itertools.product(*fitting):
+            places = {i: (j, axes) for j, (i, axes) in enumerate(chosen)}
+            if len(places) == len(values) and set(ours.kernels) <= set(places):
                 yield ours, places
-
-
-def _arrangements(arrays, shapes, begun=()):
-    """Yields each way to arrange arrays, whose axes may be in any order.
-
-    A way is a dictionary of positions in `shapes` to positions in `arrays`
-    and axes.
-    """
-    if len(begun) == len(arrays):
-        yield dict(begun)
-        return
-    array = arrays[len(begun)]
-    for i, shape in enumerate(shapes):
-        for axes in itertools.permutations(range(array.ndim)):
-            taken = i in dict(begun)
-            if not taken and array.transpose(axes).shape == shape:
-                item = i, (len(begun), axes)
-                yield from _arrangements(arrays, shapes, (*begun, item))
 
 
 def _variant(layer, facts):

@@ -215,15 +215,12 @@ def _alone(
 def _spatial(
     gate: SpatialAttention, source: Attention, prefix: str
 ) -> Iterator[Slot]:
-    maps = None
-    kernel = f"{prefix}{source.convolution}.weight"
     if set(gate.pool_types) == set(source.maps):
         maps = [source.maps.index(kind) for kind in gate.pool_types]
+        yield Slot(f"{prefix}{source.convolution}.weight", gate.kernel, maps)
     else:
-        # A kernel for other maps may have the same shape, but computes
-        # something else.
-        kernel = gate.kernel.path
-    yield Slot(kernel, gate.kernel, maps)
+        # One for other maps may have the same shape, but computes otherwise.
+        yield Slot(gate.kernel.path, gate.kernel)
     if gate.pool_kernel is not None:
         yield Slot(gate.pool_kernel.path, gate.pool_kernel)
     if gate.bias is not None:
