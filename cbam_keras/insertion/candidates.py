@@ -81,11 +81,8 @@ class CandidatePlaces:
             and not getattr(place.operation, "variables", ())
         }
         steps = default_places(self.graph, repeated)
-        places = [
-            self.places[operation]
-            for operation in dict.fromkeys(id(step.operation) for step in steps)
-            if self.places[operation].takes_attention
-        ]
+        found = dict.fromkeys(self.places[id(x.operation)] for x in steps)
+        places = [place for place in found if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
         if taken or not places:
             problem = "has no convolution that gives a feature map"

@@ -1,6 +1,5 @@
 """Heat maps and attention maps over images, signals and volumes."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -163,26 +162,25 @@ def plot_attention_maps(
     )
     limits = _limits(channels + spatials)
     scale = {"cmap": style.transparent(*style.GATES), **limits}
-    for i, (tile, name) in itertools.product(
-        range(len(samples)), enumerate(["Input", *gates])
-    ):
-        row = (i * rows + tile // columns) * len(heights)
-        stack = panels[row : row + len(heights), tile % columns]
-        grid.write(stack[0], "title", [name], width, style.SMALL)
-        if tile == 0:
-            grid.draw_sample(stack[0], samples[i])
-            grid.write(stack[0], "xlabel", [labels[i]], width)
-            continue
-        channel, spatial = (x if x is None else x[i] for x in gates[name])
-        if spatials:
-            _write_range(stack[0], spatial, "spatial")
-        if spatial is not None:
-            shown = spatial[len(spatial) // 2] if rank == 4 else spatial
-            grid.draw_sample(stack[0], samples[i], shown, **scale)
-        if channels:
-            _write_range(stack[-1], channel, "channel")
-        if channel is not None:
-            _draw_channels(stack[-1], channel, scale)
+    # Of each image the tiles, and of each tile the panels below each other.
+    blocks = panels.reshape(len(samples), rows, len(heights), columns)
+    tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
+    for i, (first, *others) in enumerate(tiles):
+        grid.write(first[0], "title", ["Input"], width, style.SMALL)
+        grid.draw_sample(first[0], samples[i])
+        grid.write(first[0], "xlabel", [labels[i]], width)
+        for stack, (name, pair) in zip(others, gates.items(), strict=False):
+            grid.write(stack[0], "title", [name], width, style.SMALL)
+            channel, spatial = (x if x is None else x[i] for x in pair)
+            if spatials:
+                _write_range(stack[0], spatial, "spatial")
+            if spatial is not None:
+                shown = spatial[len(spatial) // 2] if rank == 4 else spatial
+                grid.draw_sample(stack[0], samples[i], shown, **scale)
+            if channels:
+                _write_range(stack[-1], channel, "channel")
+            if channel is not None:
+                _draw_channels(stack[-1], channel, scale)
     for axes in panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")

@@ -51,15 +51,12 @@ def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     kinds = [kind_of(name) for name in names]
     unused = [style for kind, style in STYLES.items() if kind not in kinds]
     others = itertools.cycle([*OTHER_STYLES, *unused])
-    styles = {}
-    for number, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        if kind is None:
-            styles[name] = next(others)
-        elif kind in kinds[:number]:
+    free, styles = dict(STYLES), {}
+    for name, kind in zip(names, kinds, strict=True):
+        styles[name] = free.pop(kind) if kind in free else next(others)
+        if kind is not None:
             # Several of a kind differ in dashes and markers.
-            styles[name] = {**next(others), "color": STYLES[kind]["color"]}
-        else:
-            styles[name] = STYLES[kind]
+            styles[name] = {**styles[name], "color": STYLES[kind]["color"]}
     return styles
 
 
