@@ -86,13 +86,9 @@ def _read_file(path: str) -> Any:
         raise _damaged(path)
     # By content, since PyTorch's files have many endings: safetensors begins
     # with the length of its header, then the header in JSON.
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
-    return _read_torch(path, start)
-
-
-def _read_safetensors(path: str) -> Any:
-    # Its NumPy reader does not support bfloat16.
+    if start[8:9] != b"{":
+        return _read_torch(path, start)
+    # The NumPy reader of safetensors does not support bfloat16.
     _checks.require("torch", extra="torch")
     safetensors = _checks.require("safetensors.torch", extra="torch")
     try:
