@@ -83,9 +83,7 @@ def grad_cam(
     """
     weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, graph, index = read_model(
-        model, images, output if head is None else head
-    )
+    images, graph, index = read_model(model, images, head, output)
     explained = graph.outputs[index]
     chosen: Any = class_index
     if not callable(chosen):
@@ -95,11 +93,9 @@ def grad_cam(
     maps = []
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
+        scored = chosen[batch] if isinstance(chosen, np.ndarray) else chosen
         features, gradient = _features_and_gradient(
-            model,
-            images[batch],
-            chosen[batch] if isinstance(chosen, np.ndarray) else chosen,
-            *(graph, target, activation, index),
+            model, images[batch], scored, graph, target, activation, index
         )
         weighted = features * weigh(features, gradient)
         maps.append(np.maximum(weighted.sum(axis=-1), 0))

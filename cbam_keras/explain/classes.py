@@ -43,9 +43,7 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, graph, index = read_model(
-        model, images, output if head is None else head
-    )
+    images, graph, index = read_model(model, images, head, output)
     class_indices(None, len(images), model, graph.outputs[index])
     batches = []
     for start in range(0, len(images), batch_size):
@@ -65,9 +63,12 @@ def class_probabilities(
 
 
 def read_model(
-    model: keras.Model, images: Any, head: Any
+    model: keras.Model, images: Any, head: Any, output: Any
 ) -> tuple[np.ndarray, _inspection.Graph, int]:
-    """Returns checked images, the graph for them, and the index of a head."""
+    """Returns checked images, the graph for them, and the index of a head.
+
+    `output` is another name of `head`.
+    """
     _inspection.require_graph("model", model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -77,7 +78,8 @@ def read_model(
     images = _inspection.check_images(images, model)
     image = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
     graph = _inspection.Graph(model, [image])
-    return images, graph, _head_index(model, head)
+    index = _head_index(model, output if head is None else head)
+    return images, graph, index
 
 
 def class_indices(
