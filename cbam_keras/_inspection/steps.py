@@ -41,7 +41,8 @@ class Graph:
     def __init__(self, model: keras.Model, inputs: Sequence[Any]):
         self.inputs = list(inputs)
         self.steps, self.outputs = trace(model, inputs)
-        self.order = {step: i for i, step in enumerate(self.steps)}
+        # Inputs, whose maker is `None`, come before all steps.
+        self.order = {step: i for i, step in enumerate([None, *self.steps])}
         self._makers = {id(x): s for s in self.steps for x in s.outputs}
         self._users = collections.defaultdict(list)
         for step in self.steps:

@@ -42,8 +42,7 @@ class _CandidatePlace:
         ):
             return False
         axis = 1 if self.data_format == "channels_first" else -1
-        shapes = [call[0].shape for call in self.outputs]
-        channels = {(len(shape), shape[axis]) for shape in shapes}
+        channels = {(len(x.shape), x.shape[axis]) for (x,) in self.outputs}
         return len(channels) == 1 and self.shape[axis] is not None
 
 

@@ -82,10 +82,7 @@ class _Network:
         self.graph = graph
         self.repeated = repeated
         self.outputs = {id(x) for x in graph.outputs}
-
-    def _at(self, step):
-        """Returns the position of a step, -1 for `None`: an input."""
-        return -1 if step is None else self.graph.order[step]
+        self._at = graph.order.__getitem__
 
     def _size(self, step):
         """Returns the sizes of a feature map, `()` if one is unknown."""

@@ -121,8 +121,7 @@ def plot_attention_maps(
         maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
             spatial map `(B, h, w)`, `(B, l)` or `(B, d, h, w)`, either of
             which may be `None`, as `explain.attention_maps` returns.
-        labels: Sequence of `B` strings, e.g. the true classes, written below
-            the images. Defaults to `None`.
+        labels: See `plot_grad_cam`. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
