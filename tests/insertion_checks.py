@@ -24,11 +24,11 @@ def norm(name, **options):
     return layers.BatchNormalization(name=name, **options)
 
 
-def branch(x, name, filters=8, **options):
-    x = conv(filters, f"{name}_conv1", **options)(x)
+def branch(x, name):
+    x = conv(8, f"{name}_conv1")(x)
     x = norm(f"{name}_bn1")(x)
     x = layers.ReLU(name=f"{name}_relu1")(x)
-    x = conv(filters, f"{name}_conv2")(x)
+    x = conv(8, f"{name}_conv2")(x)
     return norm(f"{name}_bn2")(x)
 
 
@@ -39,8 +39,8 @@ def block(x, name="block"):
     )
 
 
-def stem(inputs, filters=8):
-    return layers.ReLU(name="stem_relu")(conv(filters, "stem_conv")(inputs))
+def stem(inputs):
+    return layers.ReLU(name="stem_relu")(conv(8, "stem_conv")(inputs))
 
 
 def head(x, name="predictions"):
