@@ -26,116 +26,99 @@ CHOICES = {
     "split": ("train", "validation", "test"),
 }
 BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
-# Those that take numbers, and others, with what the help shows for values.
-INTEGERS = """
-    batch_size confirm draw epochs image_size keep kernel_size max_trials
-    process processes reduction_ratio seed seeds tables workers
-""".split()
-NUMBERS = ("learning_rate", "max_macs", "max_parameters")
-VALUES = {
-    "address": "HOST:PORT",
-    "channel_pool_types": "POOLS",
-    "class": "NAME|INDEX",
-    "class_names": "FILE",
-    "count": "N|all",
-    "data": "NAME|FOLDER",
-    "data_dir": "DIR",
-    "head": "NAME|INDEX",
-    "hypermodel": "MODULE:FUNCTION",
-    "import": "MODULE",
-    "layer": "NAME",
-    "manual_dir": "DIR",
-    "output": "DIR",
-    "preprocess": "MODULE:FUNCTION",
-    "spatial_pool_types": "POOLS",
-}
+TYPES = {"N": int, "NUMBER": float}
 LAYER = "MODULE:CLASS, a layer of your own"
 # Keywords of `add_argument`.
 SEVERAL = {"action": "extend", "nargs": "+"}
 ON_OR_OFF = {"action": argparse.BooleanOptionalAction}
 MODULES = {"action": "append", "dest": "modules", "default": []}
 SIZE = "resize images to a square of that side, in pixels"
+# What an option takes, if anything, two blanks, and what it does.
 HELP = {
-    "address": "of process 0, if several machines train one network (JAX)",
-    "algorithm": "how the next trial is chosen: NAMES",
-    "attention": "what is compared: NAMES",
-    "augment": "augmentation of training images, one or several: NAMES",
-    "backbone": "the network below the detector: NAMES",
-    "batch_size": "images per step",
-    "channel_pool_types": "of the channel gate (default: avg+max)",
-    "class": "the class to explain (default: the true one, as in the paper; "
-    "if it is not known, the one that each model predicts)",
-    "class_names": "a text file with a name per line, in the order of the "
-    "models' classes (default: those in the results.json beside a model, or "
-    "the order of the data, for folders the alphabetical one)",
-    "confirm": "how many fresh seeds the best configurations and the controls "
-    "are trained with again; 0 for none",
-    "count": "how many images of the data, or of each folder, are chosen at "
-    "random, equally many of each class",
+    "address": "HOST:PORT  of process 0, if several machines train one network "
+    "(JAX)",
+    "algorithm": "NAME  how the next trial is chosen: NAMES",
+    "attention": "NAME  what is compared: NAMES",
+    "augment": "NAME  augmentation of training images, one or several: NAMES",
+    "backbone": "NAME  the network below the detector: NAMES",
+    "batch_size": "N  images per step",
+    "channel_pool_types": "POOLS  of the channel gate (default: avg+max)",
+    "class": "NAME|INDEX  the class to explain (default: the true one, as in "
+    "the paper; if it is not known, the one that each model predicts)",
+    "class_names": "FILE  a text file with a name per line, in the order of "
+    "the models' classes (default: those in the results.json beside a model, "
+    "or the order of the data, for folders the alphabetical one)",
+    "confirm": "N  how many fresh seeds the best configurations and the "
+    "controls are trained with again; 0 for none",
+    "count": "N|all  how many images of the data, or of each folder, are "
+    "chosen at random, equally many of each class",
     "csv": "print CSV",
-    "data": "mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
-    "of TensorFlow Datasets such as cifar10, or a folder with a folder of "
-    "images per class",
-    "data_dir": "the folder of TensorFlow Datasets (default: "
+    "data": "NAME|FOLDER  mnist5k, cluttered_mnist or crowded_mnist "
+    "(embedded), a dataset of TensorFlow Datasets such as cifar10, or a folder "
+    "with a folder of images per class",
+    "data_dir": "DIR  the folder of TensorFlow Datasets (default: "
     "~/tensorflow_datasets)",
     "distribute": "share each batch among all devices of this machine",
     "download": "download and prepare the dataset if necessary",
-    "draw": "how many images are drawn and kept as arrays; the others count "
+    "draw": "N  how many images are drawn and kept as arrays; the others count "
     "only in the means",
     "dry_run": "only print what would be trained and how long it would take, "
     "from a few timed steps",
-    "epochs": "epochs of each training",
-    "format": "NAMES; litert is the former TensorFlow Lite, and torch a "
+    "epochs": "N  epochs of each training",
+    "format": "NAME  NAMES; litert is the former TensorFlow Lite, and torch a "
     "program of torch.export",
-    "head": "the output to explain, for models with several",
-    "hypermodel": "a function of your own, or a keras_tuner.HyperModel, with "
-    "a search space of its own",
+    "head": "NAME|INDEX  the output to explain, for models with several",
+    "hypermodel": "MODULE:FUNCTION  a function of your own, or a "
+    "keras_tuner.HyperModel, with a search space of its own",
     "identity_init": "whether gates start at one and the spatial one is "
     "normalized, instead of as in the paper (default: yes)",
-    "image_size": f"{SIZE} (default: as they are, or 224 where they differ)",
-    "import": "a module that registers custom layers, imported first; repeat "
-    "it for several",
+    "image_size": f"N  {SIZE} (default: as they are, or 224 where they differ)",
+    "import": "MODULE  a module that registers custom layers, imported first; "
+    "repeat it for several",
     "json": "print the result as JSON, and the progress on stderr",
-    "keep": "how many of the best trials keep their weights",
-    "kernel_size": "of the spatial gate, odd",
-    "layer": "the layer whose output is explained, e.g. stage3_block2_out, or "
-    "backbone/conv5 in a nested model (default: the last feature map)",
-    "learning_rate": "the highest learning rate of the schedule",
-    "manual_dir": "the folder with archives that you download by hand, as for "
-    "imagenet2012",
+    "keep": "N  how many of the best trials keep their weights",
+    "kernel_size": "N  of the spatial gate, odd",
+    "layer": "NAME  the layer whose output is explained, e.g. "
+    "stage3_block2_out, or backbone/conv5 in a nested model (default: the last "
+    "feature map)",
+    "learning_rate": "NUMBER  the highest learning rate of the schedule",
+    "manual_dir": "DIR  the folder with archives that you download by hand, as "
+    "for imagenet2012",
     "markdown": "print Markdown",
-    "max_macs": "likewise, in multiply-accumulates of one image, as 1e9",
-    "max_parameters": "record larger networks as over budget, without "
+    "max_macs": "NUMBER  likewise, in multiply-accumulates of one image, as "
+    "1e9",
+    "max_parameters": "NUMBER  record larger networks as over budget, without "
     "training them",
-    "max_trials": "how many trials (default: 14; hyperband and grid end by "
+    "max_trials": "N  how many trials (default: 14; hyperband and grid end by "
     "themselves)",
-    "method": "how heat maps are computed: NAMES",
-    "mixed_precision": "compute in half precision: NAMES (float16 without a "
-    "value)",
-    "model": "the network: NAMES",
+    "method": "NAME  how heat maps are computed: NAMES",
+    "mixed_precision": "NAME  compute in half precision: NAMES (float16 "
+    "without a value)",
+    "model": "NAME  the network: NAMES",
     "no_report": "do not write the result as a page, report.html",
-    "order": "of CBAM's gates: NAMES (default: channel_first)",
-    "output": "the folder for all files",
+    "order": "NAME  of CBAM's gates: NAMES (default: channel_first)",
+    "output": "DIR  the folder for all files",
     "overwrite": "delete the run in the output folder and start again",
-    "preprocess": "function applied to images (B, H, W, C) in [0, 255] before "
-    "a model gets them, e.g. keras.applications.resnet50:preprocess_input",
-    "process": "which of them this is, from 0",
-    "processes": "how many processes there are, one per machine",
+    "preprocess": "MODULE:FUNCTION  function applied to images (B, H, W, C) in "
+    "[0, 255] before a model gets them, e.g. "
+    "keras.applications.resnet50:preprocess_input",
+    "process": "N  which of them this is, from 0",
+    "processes": "N  how many processes there are, one per machine",
     "quiet": "print only the result, and warnings",
-    "recipe": "NAMES: sets the options below unless given (default: the "
+    "recipe": "NAME  NAMES: sets the options below unless given (default: the "
     "values below)",
-    "reduction_ratio": "of the channel gate",
+    "reduction_ratio": "N  of the channel gate",
     "resume": "resume the run in the output folder, as is done without this "
     "option too",
-    "seed": "of everything random (default: 0)",
-    "seeds": "how many seeds, from 0; several give mean, deviation, and the "
+    "seed": "N  of everything random (default: 0)",
+    "seeds": "N  how many seeds, from 0; several give mean, deviation, and the "
     "interval of each difference",
-    "spatial_pool_types": "of the spatial gate (default: avg+max)",
-    "split": "the split of the data: NAMES",
-    "tables": "of the paper (default: 1 2 3 4)",
+    "spatial_pool_types": "POOLS  of the spatial gate (default: avg+max)",
+    "split": "NAME  the split of the data: NAMES",
+    "tables": "N  of the paper (default: 1 2 3 4)",
     "tensorboard": "write logs for TensorBoard",
-    "workers": "train N networks at a time on this machine, each with its own "
-    "GPU or its share of the cores, see docs/guides/cluster.md",
+    "workers": "N  train N networks at a time on this machine, each with its "
+    "own GPU or its share of the cores, see docs/guides/cluster.md",
 }
 
 
@@ -149,24 +132,19 @@ def _add(group, names, *, own=None, aliases=(), **more):
     shown = {name: more.pop(name) for name in names.split() if name in more}
     for name in names.split():
         choices = more.get("choices") or CHOICES.get(name, ())
-        value = {"help": HELP[name].replace("NAMES", ", ".join(choices))}
+        metavar, _, text = HELP[name].rpartition("  ")
+        value = {"help": text.replace("NAMES", ", ".join(choices))}
+        if metavar:
+            value |= {"metavar": metavar, "type": TYPES.get(metavar)}
+        else:
+            value |= {"action": "store_true"}
         if own:
             value["help"] += f"; or {own}"
             value["type"] = _name_or(own.split(",")[0], choices)
+        elif choices:
+            value["choices"] = choices
         if name in shown:
             value["help"] += f" (default: {shown[name]})"
-        if name in INTEGERS:
-            value |= {"type": int, "metavar": "N"}
-        elif name in NUMBERS:
-            value |= {"type": float, "metavar": "NUMBER"}
-        elif name in VALUES:
-            value |= {"metavar": VALUES[name]}
-        elif own:
-            value |= {"metavar": "NAME"}
-        elif choices:
-            value |= {"choices": choices, "metavar": "NAME"}
-        else:
-            value |= {"action": "store_true"}
         names_of = f"--{name.replace('_', '-')}", *aliases
         group.add_argument(*names_of, **value | more)
 
