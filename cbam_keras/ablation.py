@@ -13,6 +13,7 @@ import numbers
 import os
 import pathlib
 import statistics
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -325,15 +326,13 @@ def run(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
         (https://arxiv.org/abs/1807.06521).
     """
+    given = types.SimpleNamespace(**locals())
     _checks.require("matplotlib.figure", extra="plot")
-    planned, tables, label = _study(
-        images, model, tables, seeds, recipe, identity_init, data_options
-    )
-    if output is None:
-        output = study.default_output("ablate", planned.task.name, label)
+    planned, tables = _study(given)
+    label = planned.settings["model"]
     results = study.run(
         planned,
-        output,
+        study.default_output(planned) if output is None else output,
         resume=resume,
         overwrite=overwrite,
         workers=workers,
@@ -347,46 +346,42 @@ def estimate(
     *arguments: Any, workers: int = 1, **options: Any
 ) -> study.Estimate:
     """Estimates how long `run` takes on one device; writes nothing."""
-    planned, _, _ = _study(*arguments, **options)
-    return study.estimate(planned, workers=workers)
+    given = study.arguments_of(run, *arguments, **options)
+    return study.estimate(_study(given)[0], workers=workers)
 
 
-def _study(
-    images="crowded_mnist",
-    model="tiny",
-    tables=(1, 2, 3, 4),
-    seeds=3,
-    recipe=None,
-    identity_init=True,
-    data_options=None,
-):
-    """Returns the study, the tables and the label of the network."""
-    _checks.boolean("identity_init", identity_init)
-    build, label = comparison.network_of(model)
+def _study(given):
+    """Returns the study of the arguments of `run`, and its tables."""
+    start = _checks.boolean("identity_init", given.identity_init)
+    build, label = comparison.network_of(given.model)
+    tables = given.tables
     tables = [tables] if isinstance(tables, numbers.Integral) else tables
     # In their order.
     tables = sorted(_checks.subset("tables", tables, TABLES))
-    recipe = find_recipe(recipe or comparison.default_recipe(model))
-    task = _TopFive(images, **(data_options or {}))
-    shared = comparison.model_options(model)
+    recipe = find_recipe(given.recipe, comparison.default_recipe(given.model))
+    task = _TopFive(given.images, **(given.data_options or {}))
+    shared = comparison.model_options(given.model)
     variants = []
     for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
         preset, attention, options = ABLATIONS[name], None, {}
         if preset.layer is not None:
-            start = comparison.start_options(preset.layer, identity_init)
-            options = {**start, **shared, **preset.layer_options}
+            options = {
+                **comparison.start_options(preset.layer, start),
+                **shared,
+                **preset.layer_options,
+            }
             attention = functools.partial(ATTENTION[preset.layer], **options)
         built = functools.partial(build, attention=attention)
         variants.append(study.Variant(name, built, options))
     planned = study.Study(
         task=task,
         variants=variants,
-        seeds=comparison.seeds_of(seeds, recipe, task),
+        seeds=comparison.seeds_of(given.seeds, recipe, task),
         recipe=recipe,
-        settings={"model": label, "identity_init": identity_init},
+        settings={"model": label, "identity_init": start},
         kind="ablate",
     )
-    return planned, tables, label
+    return planned, tables
 
 
 def _finish(results, folder, tables, network):

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,18 +98,14 @@ def compare(
         ImportError: If a package for the data, the figure, or the intervals
             of several seeds (SciPy) is missing.
     """
+    given = types.SimpleNamespace(**locals())
     _checks.require("matplotlib.figure", extra="plot")
     # Before anything is computed.
     connect(distribute)
-    planned = _study(
-        attentions, model, images, recipe, layer_options, data_options, seeds
-    )
-    if output is None:
-        label = planned.settings["model"]
-        output = study.default_output("train", planned.task.name, label)
+    planned = _study(given)
     return study.run(
         planned,
-        output,
+        study.default_output(planned) if output is None else output,
         resume=resume,
         overwrite=overwrite,
         workers=workers,
@@ -127,23 +124,18 @@ def estimate(
     *arguments: Any, workers: int = 1, **options: Any
 ) -> study.Estimate:
     """Estimates how long `compare` takes on one device; writes nothing."""
-    return study.estimate(_study(*arguments, **options), workers=workers)
+    given = study.arguments_of(compare, *arguments, **options)
+    return study.estimate(_study(given), workers=workers)
 
 
-def _study(
-    attentions=DEFAULT,
-    model="tiny",
-    images="crowded_mnist",
-    recipe=None,
-    layer_options=None,
-    data_options=None,
-    seeds=1,
-):
-    """Returns the study of a comparison, after checking all arguments."""
-    build, label = network_of(model)
-    recipe = find_recipe(default_recipe(model) if recipe is None else recipe)
-    task = study.Classification(images, **(data_options or {}))
-    layers = attention_layers(attentions, model, layer_options)
+def _study(given):
+    """Returns the study of the arguments of `compare`, which it checks."""
+    build, label = network_of(given.model)
+    recipe = find_recipe(given.recipe, default_recipe(given.model))
+    task = study.Classification(given.images, **(given.data_options or {}))
+    layers = attention_layers(
+        given.attentions, given.model, given.layer_options
+    )
     return study.Study(
         task=task,
         variants=[
@@ -152,9 +144,9 @@ def _study(
             )
             for name, layer, options in layers
         ],
-        seeds=seeds_of(seeds, recipe, task),
+        seeds=seeds_of(given.seeds, recipe, task),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in attentions else None,
+        baseline=BASELINE if BASELINE in given.attentions else None,
         settings={"model": label},
         kind="train",
     )

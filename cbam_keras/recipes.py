@@ -166,10 +166,12 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def find_recipe(recipe: Recipe | str | None) -> Recipe:
+def find_recipe(
+    recipe: Recipe | str | None, default: Recipe = RECIPES["default"]
+) -> Recipe:
     """Returns a recipe, given itself or by its name in `RECIPES`."""
     if recipe is None:
-        return RECIPES["default"]
+        return default
     if isinstance(recipe, str):
         return RECIPES[_checks.one_of("recipe", recipe, RECIPES)]
     if not isinstance(recipe, Recipe):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import time
+import types
 
 import keras
 import pytest
@@ -210,5 +211,10 @@ def test_the_page_of_a_run_belongs_to_it(whole, tmp_path):
 
 
 def test_the_default_folder_is_one_below_runs():
-    folder = study.default_output("ablate", "my photos/small", "tiny")
+    planned = types.SimpleNamespace(
+        kind="ablate",
+        task=types.SimpleNamespace(name="my photos/small"),
+        settings={"model": "tiny"},
+    )
+    folder = study.default_output(planned)
     assert folder.parts == ("runs", "ablate-my-photos-small-tiny")

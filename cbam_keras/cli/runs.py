@@ -27,8 +27,6 @@ from cbam_keras.recipes import Recipe, find_recipe
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
-# Arguments of runs that their estimates do not have.
-WRITING = "output resume overwrite tensorboard distribute".split()
 MACHINES = ("address", "processes", "process")
 
 
@@ -128,12 +126,12 @@ def _run(
             f"Received: seed={options.seed}, seeds={options.seeds}"
         )
     fields = [field.name for field in dataclasses.fields(Recipe)]
-    name = vars(options).get("recipe")
     values = {
         **vars(options),
         "images": options.data,
         "recipe": dataclasses.replace(
-            find_recipe(name) if name else recipe, **given(options, fields)
+            find_recipe(vars(options).get("recipe"), recipe),
+            **given(options, fields),
         ),
         "data_options": data_options_of(options),
         "resume": True,
@@ -141,8 +139,6 @@ def _run(
     }
     passed = _arguments(start, values)
     if options.dry_run:
-        for name in WRITING:
-            passed.pop(name, None)
         with progress_of(options):
             estimated = estimate(**passed)
         print(estimated.json() if options.json else estimated)

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -263,16 +264,13 @@ def compare(
             `load_data` and `feature_pyramid`.
         ImportError: If a package is missing.
     """
+    given = types.SimpleNamespace(**locals())
     _checks.require("matplotlib.figure", extra="plot")
-    planned = _study(
-        attentions, backbone, images, recipe, layer_options, data_options, seeds
-    )
+    planned = _study(given)
     task: Any = planned.task
-    if output is None:
-        output = study.default_output("detect", task.name, backbone)
     results = study.run(
         planned,
-        output,
+        study.default_output(planned) if output is None else output,
         resume=resume,
         overwrite=overwrite,
         workers=workers,
@@ -285,33 +283,25 @@ def compare(
 
 
 def estimate(
-    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
-    *,
-    workers: int = 1,
-    **options: Any,
+    *arguments: Any, workers: int = 1, **options: Any
 ) -> study.Estimate:
     """Estimates how long `compare` takes on this device; writes nothing."""
-    planned = _study(attentions, **options)
+    planned = _study(study.arguments_of(compare, *arguments, **options))
     task: Any = planned.task
     times = study.estimate(planned, workers=workers)
     anchors = task.anchors[planned.seeds[0]]
     return dataclasses.replace(times, about=str(anchors))
 
 
-def _study(
-    attentions,
-    backbone="small",
-    images="digit_scenes",
-    recipe=None,
-    layer_options=None,
-    data_options=None,
-    seeds=1,
-):
-    """Returns the study of a comparison, after checking all arguments."""
-    recipe = find_recipe(DEFAULT_RECIPE if recipe is None else recipe)
-    task = Detection(images, backbone, **(data_options or {}))
+def _study(given):
+    """Returns the study of the arguments of `compare`, which it checks."""
+    backbone = given.backbone
+    recipe = find_recipe(given.recipe, DEFAULT_RECIPE)
+    task = Detection(given.images, backbone, **(given.data_options or {}))
     build = late_module().build_detector
-    layers = comparison.attention_layers(attentions, backbone, layer_options)
+    layers = comparison.attention_layers(
+        given.attentions, backbone, given.layer_options
+    )
     return study.Study(
         task=task,
         variants=[
@@ -322,9 +312,9 @@ def _study(
             )
             for name, attention, options in layers
         ],
-        seeds=comparison.seeds_of(seeds, recipe),
+        seeds=comparison.seeds_of(given.seeds, recipe),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in attentions else None,
+        baseline=BASELINE if BASELINE in given.attentions else None,
         settings={"model": backbone},
         kind="detect",
     )

@@ -54,6 +54,7 @@ from cbam_keras.study.study import (
     Study,
     Task,
     Variant,
+    arguments_of,
     check_seeds,
 )
 from cbam_keras.study.workers import Worker, payload_of

@@ -429,10 +429,12 @@ def _fits(path, patterns):
     return any(place.match(pattern) for pattern in patterns)
 
 
-def default_output(command: str, data: str, model: str) -> pathlib.Path:
+def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
+    task: Any = study.task
+    parts = (study.kind, task.name, study.settings["model"])
     # Configurations of a dataset are written "name/configuration".
-    parts = (re.sub(r"[^\w.+-]+", "-", p) for p in (command, data, model))
+    parts = (re.sub(r"[^\w.+-]+", "-", part) for part in parts)
     return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import os
 import re
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -255,6 +256,15 @@ class Study:
         rate = variant and variant.learning_rate
         changed: dict[str, Any] = {"learning_rate": rate} if rate else {}
         return dataclasses.replace(self.recipe, seed=seed, **changed)
+
+
+def arguments_of(
+    function: Callable[..., Any], *arguments: Any, **options: Any
+) -> types.SimpleNamespace:
+    """Returns all arguments of a call, also those that it leaves out."""
+    bound = inspect.signature(function).bind(*arguments, **options)
+    bound.apply_defaults()
+    return types.SimpleNamespace(**bound.arguments)
 
 
 def check_seeds(seeds: Any) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import inspect
 import itertools
 import math
 import os
@@ -72,12 +71,10 @@ class Search:
     """A search: the arguments of `search`, checked, and its space."""
 
     def __init__(self, *positional: Any, **arguments: Any):
-        bound = inspect.signature(search).bind(*positional, **arguments)
-        bound.apply_defaults()
-        given = bound.arguments
-        self.algorithm = algorithm = given["algorithm"]
+        given = study.arguments_of(search, *positional, **arguments)
+        self.algorithm = algorithm = given.algorithm
         _checks.one_of("algorithm", algorithm, ALGORITHMS)
-        confirm = given["confirm"]
+        confirm = given.confirm
         if confirm != 0:
             confirm = _checks.positive_integer("confirm", confirm)
         # Some are needed only at the end, but checked before any work.
@@ -91,27 +88,24 @@ class Search:
                 _checks.require(package, extra="tune")
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-        self.hypermodel = hypermodel = given["hypermodel"] or CBAMHyperModel()
+        self.hypermodel = hypermodel = given.hypermodel or CBAMHyperModel()
         kind = type(hypermodel)
         self.is_ours = getattr(kind, "build", None) is CBAMHyperModel.build
         self._network = _network_of(hypermodel, self.is_ours)
-        self.max_trials = _max_trials(algorithm, given["max_trials"])
-        self.keep = _checks.positive_integer("keep", given["keep"])
+        self.max_trials = _max_trials(algorithm, given.max_trials)
+        self.keep = _checks.positive_integer("keep", given.keep)
         budget = {}
         for name in ("parameters", "macs"):
-            if (most := given[f"max_{name}"]) is not None:
+            if (most := getattr(given, f"max_{name}")) is not None:
                 budget[name] = _checks.positive_number(f"max_{name}", most)
-        recipe = given["recipe"]
-        self.recipe = find_recipe(
-            default_recipe(hypermodel) if recipe is None else recipe
-        )
+        self.recipe = find_recipe(given.recipe, default_recipe(hypermodel))
         # Of the confirmation, other than that of the search.
         self.seeds = tuple(
             (self.recipe.seed + number) % 2**32
             for number in range(1, confirm + 1)
         )
-        options = given["data_options"] or {}
-        self.task = Classification(given["images"], **options)
+        options = given.data_options or {}
+        self.task = Classification(given.images, **options)
         self.data = self.task.load(self.recipe)
         self.space = _hyperparameters({})
         network = self._explore()
@@ -122,7 +116,7 @@ class Search:
             known.append({"kind": type(hp).__name__, **hp.get_config()})
         # Its trials, if they are known before the first.
         self.study = study.Study(
-            Trials(given["images"], **options),
+            Trials(given.images, **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -310,7 +304,7 @@ def search(
     study.check_tensorboard(tensorboard)
     planned = Search(**arguments)
     if output is None:
-        output = study.default_output("tune", planned.task.name, planned.name)
+        output = study.default_output(planned.study)
     folder = study.StudyFolder(output, planned.study, planned.data)
     if not planned.is_list:
         # They are known when they begin.
