@@ -7,7 +7,7 @@ import networks
 import pytest
 from networks import linear
 
-from cbam_keras.study import checkpoints
+from cbam_keras.study.checkpoints import CheckpointEachEpoch
 from cbam_keras.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -44,11 +44,11 @@ def hold(file):
 
     So there is time for a process to be killed.
     """
-    save = checkpoints.save
+    save = CheckpointEachEpoch.save
 
-    def saving(folder, state, model, writes):
-        save(folder, state, model, writes)
-        while writes and not pathlib.Path(file).exists():
+    def saving(checkpoint):
+        save(checkpoint)
+        while checkpoint.devices.writes and not pathlib.Path(file).exists():
             time.sleep(0.05)
 
-    checkpoints.save = saving
+    CheckpointEachEpoch.save = saving

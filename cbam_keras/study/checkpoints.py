@@ -82,28 +82,7 @@ def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
     return model
 
 
-def save(
-    folder: pathlib.Path, state: State, model: keras.Model, writes: bool
-) -> None:
-    """Saves `model` as the latest checkpoint, and as the best if it is."""
-    state.latest = f"epoch-{state.epochs}.keras"
-    if best_epoch(state.history) == state.epochs:
-        state.best = state.latest
-    if not writes:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with _files.replacing(folder / state.latest) as beside:
-        model.save(beside)
-    state.random = [
-        keras.ops.convert_to_numpy(variable).tolist()
-        for variable in _random_states(model)
-    ]
-    _files.write_json(folder / STATE, dataclasses.asdict(state))
-    for path in folder.glob("*.keras"):
-        if path.name not in (state.latest, state.best):
-            path.unlink()
-
-
+@dataclasses.dataclass(eq=False)
 class CheckpointEachEpoch(keras.callbacks.Callback):
     """Seeds each epoch, saves the state after it, and stops at a signal.
 
@@ -111,22 +90,15 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     and forgets the history, the best epoch and the states of random layers.
     """
 
-    def __init__(
-        self,
-        state: State,
-        data: Any,
-        seed: int,
-        metrics: Sequence[str],
-        folder: pathlib.Path,
-        devices: Devices,
-    ):
+    state: State
+    data: Any
+    seed: int
+    metric_names: Sequence[str]
+    folder: pathlib.Path
+    devices: Devices
+
+    def __post_init__(self):
         super().__init__()
-        self.state = state
-        self.data = data
-        self.seed = seed
-        self.metric_names = metrics
-        self.folder = folder
-        self.devices = devices
 
     def on_epoch_begin(self, epoch, logs=None):
         self.data.set_epoch(epoch)
@@ -153,9 +125,29 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             )
         self.state.history.append(row)
         with self.devices.save_scope():
-            save(self.folder, self.state, self.model, self.devices.writes)
+            self.save()
         # No process starts an epoch before the last one is on disk.
         self.devices.wait()
+
+    def save(self) -> None:
+        """Saves the latest checkpoint, which may be the best as well."""
+        state, folder = self.state, self.folder
+        state.latest = f"epoch-{state.epochs}.keras"
+        if best_epoch(state.history) == state.epochs:
+            state.best = state.latest
+        if not self.devices.writes:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with _files.replacing(folder / state.latest) as beside:
+            self.model.save(beside)
+        state.random = [
+            keras.ops.convert_to_numpy(variable).tolist()
+            for variable in _random_states(self.model)
+        ]
+        _files.write_json(folder / STATE, dataclasses.asdict(state))
+        for path in folder.glob("*.keras"):
+            if path.name not in (state.latest, state.best):
+                path.unlink()
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:
