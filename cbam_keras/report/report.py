@@ -239,7 +239,7 @@ def _trials(content):
         tuning.Trial(**{name: trial.get(name) for name in fields})
         for trial in content.get("trials", ())
     ]
-    trials = trials or [*tuning.trials_in(content).values()]
+    trials = trials or tuning.trials_in(content)
     trials.sort(key=lambda one: -(one.val_accuracy or 0))
     rows = [
         {**row, "outcome": ": ".join(filter(None, (x.outcome, x.message)))}

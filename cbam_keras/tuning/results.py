@@ -215,14 +215,13 @@ def ranked(trials: Iterable[Any]) -> list[Trial]:
     )
 
 
-def trials_in(content: dict[str, Any]) -> dict[str, Trial]:
-    """Returns the trials in `results.json` by their names, in their order."""
+def trials_in(content: dict[str, Any]) -> list[Trial]:
+    """Returns the trials in `results.json`, one per cell."""
     variants = content["settings"]["variants"]
-    numbers = {name: number for number, name in enumerate(variants, 1)}
     same = ("message", "best_epoch", "parameters", "macs", "seconds")
-    return {
-        cell["variant"]: Trial(
-            number=numbers[cell["variant"]],
+    return [
+        Trial(
+            number=[*variants].index(cell["variant"]) + 1,
             values=variants[cell["variant"]],
             outcome=cell["status"],
             val_accuracy=cell["metrics"].get("val_accuracy"),
@@ -231,7 +230,7 @@ def trials_in(content: dict[str, Any]) -> dict[str, Trial]:
             **{name: cell.get(name) for name in same},
         )
         for cell in content["cells"]
-    }
+    ]
 
 
 def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
@@ -258,16 +257,16 @@ def keep_networks(folder: Any, count: int) -> Any:
     """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
     trials = trials_in(folder.content)
-    best = ranked(trials.values())[:count]
+    best = ranked(trials)[:count]
     cells = [dict(cell) for cell in folder.content["cells"]]
-    for cell in cells:
-        if trials[cell["variant"]] not in best:
+    for cell, trial in zip(cells, trials, strict=True):
+        if trial not in best:
             # Also if a process died before it noted the file.
             file = folder.path / f"{cell['variant']}.keras"
             file.unlink(missing_ok=True)
             cell["file"] = None
     folder.add(cells=cells)
-    return trials
+    return tuple(trials)
 
 
 def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
@@ -279,8 +278,7 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
     accuracy.
     """
     with folder.locked():
-        by_name = keep_networks(folder, search.keep)
-    trials = tuple(by_name.values())
+        trials = keep_networks(folder, search.keep)
     finished = ranked(trials)
     if not finished:
         outcomes = [f"{trial.outcome} ({trial.message})" for trial in trials]
@@ -307,7 +305,7 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         name = name_of(best.values)
     else:
         trained = study.Results.of(folder.path, folder.content)
-        name = next(name for name, trial in by_name.items() if trial is best)
+        name = [*folder.content["settings"]["variants"]][best.number - 1]
     network = max(
         (outcome for outcome in trained.runs if outcome.variant == name),
         key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
@@ -320,31 +318,30 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
             **network.metrics,
         }
     )
-    file = trained.output / str(network.file)
     known = folder.content.get("best_network", {})
     best_file = folder.path / "best.keras"
-    if described.items() <= known.items() and best_file.exists():
-        described = known
-    elif not confirmed:
-        # No trial was measured on the test images.
-        model = keras.saving.load_model(file)
-        described |= search.task.evaluate(model, search.data)
+    if not (described.items() <= known.items() and best_file.exists()):
+        known, file = described, trained.output / str(network.file)
+        if not confirmed:
+            # No trial was measured on the test images.
+            model = keras.saving.load_model(file)
+            known |= search.task.evaluate(model, search.data)
+        with folder.locked():
+            with _files.replacing(best_file) as beside:
+                shutil.copyfile(file, beside)
+            _files.write_json(folder.path / "best.json", known)
     layer = search.layer_of(best.values)
     results = dataclasses.replace(
         results,
         best=best,
-        test_accuracy=described["test_accuracy"],
+        test_accuracy=known["test_accuracy"],
         confirmation=confirmed,
         verdict=_verdict(trials, confirmed),
         best_options=dict(layer.keywords) if layer else {},
         code=_code(layer) if search.is_ours else "",
     )
     with folder.locked():
-        if described is not known:
-            with _files.replacing(best_file) as beside:
-                shutil.copyfile(file, beside)
-            _files.write_json(folder.path / "best.json", described)
-        folder.add(**results._content(), best_network=described)
+        folder.add(**results._content(), best_network=known)
     return results
 
 
@@ -375,13 +372,13 @@ def _to_confirm(finished):
 
 def _confirm(search, folder, trials, workers):
     """Returns the `study.Results` of more seeds, and a `Confirmed` each."""
-    plain = [t for t in trials if t.values.get("attention") in PLAIN]
+    first = trials[0].values
     again = dataclasses.replace(
         search.study,
         task=search.task,
         variants=[search.variant(trial.values) for trial in trials],
         seeds=search.seeds,
-        baseline=name_of(plain[0].values) if plain else None,
+        baseline=name_of(first) if first.get("attention") in PLAIN else None,
         settings={},
         kind="study",
     )
