@@ -327,19 +327,10 @@ def run(
         (https://arxiv.org/abs/1807.06521).
     """
     given = types.SimpleNamespace(**locals())
-    _checks.require("matplotlib.figure", extra="plot")
     planned, tables = _study(given)
-    label = planned.settings["model"]
-    results = study.run(
-        planned,
-        study.default_output(planned) if output is None else output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        tensorboard=tensorboard,
-        finish=functools.partial(_finish, tables=tables, network=label),
-    )
-    return results_of(results, tables, label)
+    shown = {"tables": tables, "network": planned.settings["model"]}
+    finish = functools.partial(_finish, **shown)
+    return results_of(study.run_given(planned, given, finish), **shown)
 
 
 def estimate(

@@ -99,20 +99,9 @@ def compare(
             of several seeds (SciPy) is missing.
     """
     given = types.SimpleNamespace(**locals())
-    _checks.require("matplotlib.figure", extra="plot")
     # Before anything is computed.
     connect(distribute)
-    planned = _study(given)
-    return study.run(
-        planned,
-        study.default_output(planned) if output is None else output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        distribute=distribute,
-        tensorboard=tensorboard,
-        finish=_draw,
-    )
+    return study.run_given(_study(given), given, _draw)
 
 
 def _draw(results, folder):

@@ -265,18 +265,9 @@ def compare(
         ImportError: If a package is missing.
     """
     given = types.SimpleNamespace(**locals())
-    _checks.require("matplotlib.figure", extra="plot")
     planned = _study(given)
     task: Any = planned.task
-    results = study.run(
-        planned,
-        study.default_output(planned) if output is None else output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        tensorboard=tensorboard,
-        finish=functools.partial(_draw, task),
-    )
+    results = study.run_given(planned, given, functools.partial(_draw, task))
     return DetectionResults.of(
         results, backbone, task.anchors[results.seeds[0]]
     )

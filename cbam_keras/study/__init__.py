@@ -20,12 +20,11 @@ networks are variants like any other.
 from cbam_keras.study.cell import (
     FINISHED,
     Outcome,
-    best_file,
     check_loads,
     memory_freed,
     train_cell,
 )
-from cbam_keras.study.checkpoints import DAMAGE
+from cbam_keras.study.checkpoints import DAMAGE, is_worker
 from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
@@ -45,7 +44,7 @@ from cbam_keras.study.networks import (
     print_if_few_steps,
 )
 from cbam_keras.study.results import Results, Row
-from cbam_keras.study.run import check_tensorboard, logs_of, run
+from cbam_keras.study.run import check_tensorboard, logs_of, run, run_given
 from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
 from cbam_keras.study.study import (
     BY_RECIPE,

@@ -209,12 +209,6 @@ def train_cell(
     )
 
 
-def best_file(folder: pathlib.Path) -> pathlib.Path | None:
-    """Returns the checkpoint of the best epoch in the folder of a cell."""
-    state = checkpoints.load_state(folder)
-    return None if state is None else folder / str(state.best)
-
-
 def _count(model, budget, data, known):
     """Counts parameters and multiply-accumulates, within the budget."""
     known["parameters"] = count_parameters(model)

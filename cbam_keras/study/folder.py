@@ -19,7 +19,7 @@ import numpy as np
 from cbam_keras import _checks, _files, _process
 from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
-from cbam_keras.study.checkpoints import DAMAGE
+from cbam_keras.study.checkpoints import DAMAGE, load_state
 from cbam_keras.study.content import FORMAT, RESULTS, read_content
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
@@ -171,19 +171,18 @@ class StudyFolder:
                 return Outcome(**cell)
         return None
 
-    def record(
-        self, outcome: Outcome, best: pathlib.Path | None = None
-    ) -> None:
+    def record(self, outcome: Outcome, cell: pathlib.Path) -> None:
         """Adds an outcome, and deletes the checkpoints of its cell."""
         if not self.writes:
             return
         key = outcome.variant, outcome.seed
         with self.locked():
             self.refresh()
-            if best is not None:
+            if outcome.finished:
+                state: Any = load_state(cell)
                 name = self._name(*key)
                 with _files.replacing(self.path / name) as beside:
-                    shutil.copyfile(best, beside)
+                    shutil.copyfile(cell / state.best, beside)
                 outcome = dataclasses.replace(outcome, file=name)
             self.content["cells"].append(
                 as_written(dataclasses.asdict(outcome))
@@ -432,9 +431,9 @@ def _fits(path, patterns):
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
     task: Any = study.task
-    parts = (study.kind, task.name, study.settings["model"])
+    names = study.kind, task.name, study.settings["model"]
     # Configurations of a dataset are written "name/configuration".
-    parts = (re.sub(r"[^\w.+-]+", "-", part) for part in parts)
+    parts = (re.sub(r"[^\w.+-]+", "-", name) for name in names)
     return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
 
 

@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,10 @@ import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
-from cbam_keras.study.cell import best_file, memory_freed, train_cell
+from cbam_keras.study.cell import memory_freed, train_cell
 from cbam_keras.study.checkpoints import is_worker
 from cbam_keras.study.content import RESULTS
-from cbam_keras.study.folder import StudyFolder
+from cbam_keras.study.folder import StudyFolder, default_output
 from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
@@ -138,6 +139,20 @@ def run(
         return results
 
 
+def run_given(
+    study: Study,
+    given: types.SimpleNamespace,
+    finish: Callable[[Results, StudyFolder], None],
+) -> Results:
+    """Runs a study by the arguments of a function that runs one."""
+    # Needed only at the end, but checked before any work.
+    _checks.require("matplotlib.figure", extra="plot")
+    output = default_output(study) if given.output is None else given.output
+    names = "resume overwrite workers distribute tensorboard".split()
+    asked = {name: x for name, x in vars(given).items() if name in names}
+    return run(study, output, finish=finish, **asked)
+
+
 def _run_workers(trainings, workers):
     """Trains what is missing by several processes, and waits for them."""
     study, folder = trainings.study, trainings.folder
@@ -254,7 +269,7 @@ class _Trainings:
                 on_error=self.errors.append,
                 devices=self.devices,
             )
-        folder.record(outcome, best_file(cell) if outcome.finished else None)
+        folder.record(outcome, cell)
         # Each process goes on with what has been recorded.
         self.devices.wait()
         folder.refresh()

@@ -24,8 +24,6 @@ from cbam_keras.tuning.space import controls, label, name_of
 NAME = "KERASTUNER_TUNER_ID"
 HOST, PORT = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 CHIEF = "chief"
-# Of each worker that is started here.
-STARTED = "CBAM_KERAS_WORKER"
 # Between two looks at the workers.
 SECONDS_BETWEEN_LOOKS = 0.2
 # How often workers that died are started again.
@@ -52,7 +50,7 @@ def run(
                     raise error.__cause__ or error from None
     # As KerasTuner tells the chief from others.
     is_worker = HOST in os.environ and CHIEF not in os.environ.get(NAME, "")
-    if is_worker or STARTED in os.environ:
+    if is_worker or study.is_worker():
         return False
     with folder.locked():
         folder.add(searched=most)
@@ -119,8 +117,7 @@ class Tuner(keras_tuner.Tuner):
                     epochs=epochs,
                     callbacks=logs if self.tensorboard else [],
                 )
-            best = study.best_file(path) if outcome.finished else None
-            folder.record(outcome, best)
+            folder.record(outcome, path)
         with folder.locked():
             keep_networks(folder, search.keep)
         return outcome
