@@ -109,8 +109,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         _process.raise_if_noted()
 
-    def on_test_batch_end(self, batch, logs=None):
-        _process.raise_if_noted()
+    on_test_batch_end = on_train_batch_end
 
     def on_epoch_end(self, epoch, logs=None):
         row = {

@@ -171,39 +171,32 @@ class StudyFolder:
                 return Outcome(**cell)
         return None
 
-    def record(self, outcome: Outcome, cell: pathlib.Path) -> None:
-        """Adds an outcome, and deletes the checkpoints of its cell."""
+    def record(self, outcome: Outcome, trained: pathlib.Path) -> None:
+        """Adds what was `trained` in a folder, and deletes its checkpoints."""
         if not self.writes:
             return
         key = outcome.variant, outcome.seed
         with self.locked():
             self.refresh()
             if outcome.finished:
-                state: Any = load_state(cell)
+                state: Any = load_state(trained)
                 name = self._name(*key)
                 with _files.replacing(self.path / name) as beside:
-                    shutil.copyfile(cell / state.best, beside)
+                    shutil.copyfile(trained / state.best, beside)
                 outcome = dataclasses.replace(outcome, file=name)
-            self.content["cells"].append(
-                as_written(dataclasses.asdict(outcome))
-            )
-            seeds = self.content["seeds"]
-            variants = list(self.content["settings"]["variants"])
-            self.content["cells"].sort(
-                key=lambda cell: (
-                    seeds.index(cell["seed"]),
-                    variants.index(cell["variant"]),
-                )
-            )
-            history = Results.of(self.path, self.content).history
-            if history:
-                _files.write_csv(self.path / "history.csv", history)
+            cell = as_written(dataclasses.asdict(outcome))
+            self.content["cells"].append(cell)
+            results = Results.of(self.path, self.content)
+            # In the order of training.
+            self.content["cells"] = [vars(one) for one in results.outcomes]
+            if results.history:
+                _files.write_csv(self.path / "history.csv", results.history)
             self._write()
         shutil.rmtree(self.cell(*key), ignore_errors=True)
 
-    def add_data(self, seed: int, data: Any) -> None:
-        """Adds the data of one more seed to the settings."""
-        self.settings["data"] = {str(seed): as_written(data.describe())}
+    def add_settings(self, key: str, name: str, described: Any) -> None:
+        """Adds one more variant, or the data of one more seed."""
+        self.settings[key] = as_written({name: described})
         if self.writes:
             with self.locked():
                 self.refresh()

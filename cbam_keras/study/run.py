@@ -255,7 +255,7 @@ class _Trainings:
 
     def _train(self, variant, seed):
         data, folder = self.load(seed), self.folder
-        folder.add_data(seed, data)
+        folder.add_settings("data", str(seed), data.describe())
         cell = folder.cell(variant.name, seed)
         logs = self.tensorboard and self.devices.writes
         cells = self.study.cells

@@ -102,12 +102,9 @@ class Tuner(keras_tuner.Tuner):
             if outcome is not None:
                 return outcome
             variant = search.variant(values, name)
-            with folder.locked():
-                folder.refresh()
-                settings = dict(folder.content["settings"])
-                settings["variants"] |= {name: variant.describe()}
-                folder.add(settings=settings)
-            number = list(settings["variants"]).index(name) + 1
+            folder.add_settings("variants", name, variant.describe())
+            names = list(folder.content["settings"]["variants"])
+            number = names.index(name) + 1
             print(f"Trial {number}: {label(values)}", flush=True)
             path = folder.cell(cell, seed)
             logs = [study.logs_of(folder.path, name)]
