@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import keras
 
 from cbam_keras import _checks, _files, data, plotting, study
-from cbam_keras._devices import Distribution, connect
+from cbam_keras._devices import Distribution
 from cbam_keras.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study import Outcome as Run
 from cbam_keras.study import Results
@@ -109,8 +109,6 @@ def train(
         )
     # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    # Before anything is computed.
-    connect(distribute)
     return study.run(
         study.Study(
             task=study.Classification(images),
