@@ -338,7 +338,7 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
         confirmation=confirmed,
         verdict=_verdict(trials, confirmed),
         best_options=dict(layer.keywords) if layer else {},
-        code=_code(layer) if search.is_ours else "",
+        code=_code(layer),
     )
     with folder.locked():
         folder.add(**results._content(), best_network=known)
