@@ -333,12 +333,10 @@ def run(
     return results_of(study.run_given(planned, given, finish), **shown)
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `run` takes on one device; writes nothing."""
     given = study.arguments_of(run, *arguments, **options)
-    return study.estimate(_study(given)[0], workers=workers)
+    return study.estimate(_study(given)[0], workers=given.workers)
 
 
 def _study(given):

@@ -109,12 +109,10 @@ def _draw(results, folder):
     _files.write_figure(folder.path / "comparison.png", results.plot())
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `compare` takes on one device; writes nothing."""
     given = study.arguments_of(compare, *arguments, **options)
-    return study.estimate(_study(given), workers=workers)
+    return study.estimate(_study(given), workers=given.workers)
 
 
 def _study(given):

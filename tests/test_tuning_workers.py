@@ -100,7 +100,8 @@ def test_the_results_are_written_by_one_process(
         variables["KERASTUNER_ORACLE_IP"] = "node17"
     monkeypatch.setattr(tuner.Tuner, "__init__", lambda *_, **__: None)
     monkeypatch.setattr(tuner.Tuner, "search", lambda *_, **__: None)
-    search = Search(tuning_checks.mlp, "mnist5k", tuning_checks.ONE)
+    given = tuning_checks.mlp, "mnist5k", tuning_checks.ONE
+    search = Search(study.arguments_of(tuning.search, *given))
     folder = study.StudyFolder(tmp_path / "run", search.study, search.data)
     with folder.opened():
         for name, value in variables.items():

@@ -273,13 +273,12 @@ def compare(
     )
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `compare` takes on this device; writes nothing."""
-    planned = _study(study.arguments_of(compare, *arguments, **options))
+    given = study.arguments_of(compare, *arguments, **options)
+    planned = _study(given)
     task: Any = planned.task
-    times = study.estimate(planned, workers=workers)
+    times = study.estimate(planned, workers=given.workers)
     anchors = task.anchors[planned.seeds[0]]
     return dataclasses.replace(times, about=str(anchors))
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import os
+import types
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -70,8 +71,7 @@ class Trials(Classification):
 class Search:
     """A search: the arguments of `search`, checked, and its space."""
 
-    def __init__(self, *positional: Any, **arguments: Any):
-        given = study.arguments_of(search, *positional, **arguments)
+    def __init__(self, given: types.SimpleNamespace):
         self.algorithm = algorithm = given.algorithm
         _checks.one_of("algorithm", algorithm, ALGORITHMS)
         confirm = given.confirm
@@ -297,12 +297,12 @@ def search(
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
-    arguments = locals()
+    given = types.SimpleNamespace(**locals())
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
     workers = _checks.positive_integer("workers", workers)
     study.check_tensorboard(tensorboard)
-    planned = Search(**arguments)
+    planned = Search(given)
     if output is None:
         output = study.default_output(planned.study)
     folder = study.StudyFolder(output, planned.study, planned.data)
@@ -325,7 +325,7 @@ def search(
             from cbam_keras.tuning import tuner
 
             study.print_if_few_steps(planned.recipe, planned.data)
-            call = functools.partial(search, **arguments)
+            call = functools.partial(search, **vars(given))
             if not tuner.run(planned, folder, call, workers, tensorboard):
                 return None
         return report(planned, folder, workers)
@@ -381,14 +381,15 @@ def _max_trials(algorithm, max_trials):
     return _checks.positive_integer("max_trials", max_trials)
 
 
-def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
+def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `search` takes, by timing steps of one network.
 
     All trainings are counted as those of CBAM nearest to the paper's, or of
     the network of the defaults.
     """
+    given = study.arguments_of(search, *arguments, **options)
     with _inspection.same_randomness():
-        planned = Search(**arguments)
+        planned = Search(given)
     space, epochs = planned.space, planned.recipe.epochs
     points = count_points(space)
     trials = min(points, planned.max_trials or points)
@@ -407,7 +408,7 @@ def estimate(*, workers: int = 1, **arguments: Any) -> study.Estimate:
         seeds=range(math.ceil(total / epochs) + again),
     )
     return dataclasses.replace(
-        study.estimate(one, workers=workers),
+        study.estimate(one, workers=given.workers),
         about=f"{points:,} combinations, {counted} of {total:,} epochs in "
         f"all, and {again:,} trainings of the confirmation. Each is counted "
         "as this network:",
