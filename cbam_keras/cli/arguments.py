@@ -5,22 +5,22 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cbam_keras import _terminal
 
 
-def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
-    """Returns the options among these that the command line gives."""
-    values = {name: vars(options).get(name) for name in names}
-    return {name: v for name, v in values.items() if v is not None}
+def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Returns the values of these names that there are, and are not `None`."""
+    found = {name: values.get(name) for name in names}
+    return {name: v for name, v in found.items() if v is not None}
 
 
 def data_options_of(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `data.load` that are not in the recipe."""
     download = {"download": True} if options.download else {}
-    return given(options, ("data_dir", "manual_dir")) | download
+    return given(vars(options), ("data_dir", "manual_dir")) | download
 
 
 @contextlib.contextmanager

@@ -213,10 +213,7 @@ def train(parser):
     _add_model(parser)
     _add_compared(parser, "4 in the network tiny, otherwise 16")
     _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
-    _add_data(parser)
-    _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
-    group = _add_rare(parser, "data_dir manual_dir distribute")
-    _add(group, "address processes process")
+    _add_training(parser, "distribute address processes process")
 
 
 def ablate(parser):
@@ -233,9 +230,7 @@ def ablate(parser):
     _add_model(parser)
     _add(parser, "tables", **SEVERAL, metavar="TABLE")
     _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
-    _add_data(parser)
-    _add_training(parser, "2", "0.03 for the network tiny, otherwise 0.01")
-    group = _add_rare(parser, "data_dir manual_dir")
+    group = _add_training(parser, "")
     _add(group, "identity_init", **ON_OR_OFF)
 
 
@@ -304,9 +299,7 @@ def tune(parser):
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
     )
-    _add_data(parser)
-    _add_training(parser, "1")
-    group = _add_rare(parser, "data_dir manual_dir hypermodel keep")
+    group = _add_training(parser, "hypermodel keep", epochs="1", rate=None)
     _add(group, "identity_init", **ON_OR_OFF)
     for name in GONE:
         parser.add_argument(
@@ -444,18 +437,19 @@ def _add_run(parser, output, form="json", *, seeds):
     parser.set_defaults(seeds=seeds, workers=1)
 
 
-def _add_data(parser):
+def _add_training(
+    parser, rare, epochs="2", rate="0.03 for the network tiny, otherwise 0.01"
+):
+    """Adds what trainings of classifiers have alike, the rarely used last."""
     group = parser.add_argument_group("data")
     _add(group, "data download image_size")
     _add(group, "augment", **SEVERAL)
-    parser.set_defaults(data="crowded_mnist")
-
-
-def _add_training(parser, epochs, learning_rate=None):
     group = parser.add_argument_group("training")
     _add(group, "recipe epochs batch_size seed", epochs=epochs, batch_size="64")
-    if learning_rate:
-        _add(group, "learning_rate", learning_rate=learning_rate)
+    if rate is not None:
+        _add(group, "learning_rate", learning_rate=rate)
+    parser.set_defaults(data="crowded_mnist")
+    return _add_rare(parser, f"data_dir manual_dir {rare}")
 
 
 def _add_rare(parser, names):

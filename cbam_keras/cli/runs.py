@@ -131,7 +131,7 @@ def _run(
         "images": options.data,
         "recipe": dataclasses.replace(
             find_recipe(vars(options).get("recipe"), recipe),
-            **given(options, fields),
+            **given(vars(options), fields),
         ),
         "data_options": data_options_of(options),
         "resume": True,
@@ -157,15 +157,14 @@ def _run(
 
 def _arguments(function, values):
     """Returns the values that are among the arguments of a function."""
-    known = {x: values.get(x) for x in inspect.signature(function).parameters}
-    return {name: v for name, v in known.items() if v is not None}
+    return given(values, inspect.signature(function).parameters)
 
 
 def _compared(options):
     """Returns what is compared, and the options of its layers."""
     return {
         "attentions": _attentions(options),
-        "layer_options": given(options, LAYER_OPTIONS),
+        "layer_options": given(vars(options), LAYER_OPTIONS),
     }
 
 
@@ -182,7 +181,7 @@ def _model(options):
 
 
 def _distribution(options):
-    machines = given(options, MACHINES)
+    machines = given(vars(options), MACHINES)
     if not machines:
         return options.distribute
     missing = sorted(set(MACHINES) - set(machines))
