@@ -211,10 +211,7 @@ def test_the_page_of_a_run_belongs_to_it(whole, tmp_path):
 
 
 def test_the_default_folder_is_one_below_runs():
-    planned = types.SimpleNamespace(
-        kind="ablate",
-        task=types.SimpleNamespace(name="my photos/small"),
-        settings={"model": "tiny"},
-    )
-    folder = study.default_output(planned)
+    task = types.SimpleNamespace(name="my photos/small")
+    given = {"task": task, "kind": "ablate", "settings": {"model": "tiny"}}
+    folder = study.default_output(types.SimpleNamespace(**given))
     assert folder.parts == ("runs", "ablate-my-photos-small-tiny")
