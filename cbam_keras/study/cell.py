@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _files, _inspection, _process, profiling
+from cbam_keras import _checks, _files, _inspection, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten
 from cbam_keras.study import checkpoints
@@ -215,8 +215,12 @@ def _count(model, budget, data, known):
     known["macs"] = count_macs(model, data.image_shape)
     limits = vars(budget) if budget is not None else {}
     if known["macs"] is None and limits.get("macs") is not None:
-        # The error says what cannot be counted.
-        known["macs"] = profiling.profile_model(model, data.image_shape).macs
+        # Raises where nothing can be counted.
+        profile = profiling.profile_model(model, data.image_shape)
+        raise ValueError(
+            "A budget of MACs is for networks of layers that are counted. "
+            f"Received: {_checks.first_few(profile.uncounted)} of other kinds"
+        )
     over = [
         f"{known[key]:,} {key.replace('mac', 'MAC')}, of at most {limit:,.0f}"
         for key, limit in limits.items()
