@@ -183,8 +183,9 @@ class Budget:
     Args:
         parameters: Positive number, the most trainable parameters. Defaults
             to `None`, which means no limit.
-        macs: Positive number, the most multiply-accumulates for one image.
-            Defaults to `None`, which means no limit.
+        macs: Positive number, the most multiply-accumulates for one image,
+            for networks of layers that `profile_model` counts. Defaults to
+            `None`, which means no limit.
     """
 
     parameters: float | None = None

@@ -272,7 +272,8 @@ def search(
         max_parameters: Positive number, the most trainable parameters a
             network may have. Defaults to `None`.
         max_macs: Positive number, the most multiply-accumulates for one
-            image, see `profile_model`. Defaults to `None`.
+            image, for networks of layers that `profile_model` counts.
+            Defaults to `None`.
         confirm: Integer from 0, how many fresh seeds, those after the seed of
             the recipe. May be changed when the search is called again.
             Defaults to `3`.
