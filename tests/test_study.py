@@ -214,6 +214,20 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
     assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
 
 
+def test_epochs_leave_what_is_compiled(tmp_path, monkeypatch):
+    # TensorFlow forgets it with each seed of all generators.
+    seeded, seed_all = [], keras.utils.set_random_seed
+    monkeypatch.setattr(
+        keras.utils,
+        "set_random_seed",
+        lambda s: seeded.append(s) or seed_all(s),
+    )
+    recipe = dataclasses.replace(SHORT, epochs=3)
+    results = study.run(planned(NARROW, recipe=recipe), tmp_path)
+    assert len(results.history) == 3
+    assert seeded == [0]
+
+
 # Variants that fail.
 
 
