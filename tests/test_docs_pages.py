@@ -97,6 +97,7 @@ REPLACED = {
 # KerasTuner's own, of a name of the standard library.
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:getName:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.compile... was not called:UserWarning")
 @pytest.mark.parametrize(
     "file",
     [

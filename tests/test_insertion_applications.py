@@ -74,7 +74,7 @@ def classifier():
 
 
 # KerasHub compiles its classifiers.
-@pytest.mark.filterwarnings("ignore:Model .* is compiled:UserWarning")
+@pytest.mark.filterwarnings("ignore:The new model is a plain:UserWarning")
 @pytest.mark.parametrize(
     "name",
     [
