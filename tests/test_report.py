@@ -85,7 +85,10 @@ PARTS = {
         ],
         0,
     ),
-    "tune": (["cbam r=16 is ahead", "CBAM(reduction_ratio=16)", "+1.00 to"], 4),
+    "tune": (
+        ["r=16 is ahead", "CBAM(reduction_ratio=16)", "points [+1.00, +3.00]"],
+        4,
+    ),
     "ablate": (["Table 4: no attention", "Two seeds are too few"], 3),
     "detect": (["cbam by +2.0 and se by -1.0", "mAP@.5 (%)"], 1),
     "explain": (["none is right about 50 % of the images"], 2),

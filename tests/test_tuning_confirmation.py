@@ -139,7 +139,8 @@ def test_best_means_what_validates_best_when_trained_again(
 
 
 def test_results_print_and_read_as_json(confirmed):
-    text = str(confirmed)
+    # The verdict is wrapped.
+    text = " ".join(str(confirmed).split())
     parts = (confirmed.verdict, confirmed.code, "mean over seeds 1, 2")
     assert all(part in text for part in parts)
     content = json.loads(confirmed.json())

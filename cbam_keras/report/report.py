@@ -40,6 +40,11 @@ MEASURES = {
     "medium": "medium (%)",
     "large": "large (%)",
 }
+CONFIRMATION = (
+    "The highest of many accuracies is partly luck, so the best configurations "
+    "and the controls are trained again from fresh seeds. The verdict is of "
+    "these."
+)
 # Files with figures, and their captions.
 FIGURES = {
     "comparison.png": "Means, seeds, and the intervals of the differences to "
@@ -204,33 +209,9 @@ def _search(page, folder, content):
     if "verdict" not in content:
         page.missing.append(f"The search is not finished. {RESUME}")
     if rows := content.get("confirmation"):
-        page.tables.append(_confirmation(rows))
+        table = tuning.confirmation_table(rows)
+        page.tables.append(dataclasses.replace(table, note=CONFIRMATION))
     page.tables += _trials(content)
-
-
-def _confirmation(rows):
-    seeds = ", ".join(map(str, rows[0]["seeds"]))
-
-    def points(value):
-        return "" if value is None else f"{100 * value:+.2f}"
-
-    cells = [
-        {
-            "trial": str(row["trial"]),
-            "network": row["compared"]["network"],
-            "test accuracy (%)": points(row["test_accuracy"]).lstrip("+"),
-            "difference to none (points)": points(row["difference"]),
-            "95 % interval": " to ".join(map(points, row["interval"] or ())),
-        }
-        for row in rows
-    ]
-    return Table(
-        f"Confirmation: trained again, mean over seeds {seeds}",
-        cells,
-        note="The highest of many accuracies is partly luck, so the best "
-        "configurations and the controls are trained again from fresh seeds. "
-        "The verdict is of these.",
-    )
 
 
 def _trials(content):
@@ -283,8 +264,8 @@ def _figures(page, folder, content):
     for name, caption in FIGURES.items():
         # Of several seeds, curves once were in the folders of the seeds.
         paths = [folder / name, *sorted(folder.glob(f"seed-*/{name}"))]
-        if found := [path for path in paths if path.exists()]:
-            page.figures.append(Figure.read(found[0], caption))
+        if existing := [path for path in paths if path.exists()]:
+            page.figures.append(Figure.read(existing[0], caption))
 
 
 def _examples(page, folder, content):
@@ -327,9 +308,9 @@ def _explained_images(page, folder, content):
     page.title = f"Explanation: {', '.join(models)}"
     page.question = "Where do the networks look, and are they right?"
     right = [
-        f"{name} is right about {100 * found['accuracy']:.0f} % of the images"
-        for name, found in content["summary"].items()
-        if "accuracy" in found
+        f"{name} is right about {100 * summary['accuracy']:.0f} % of the images"
+        for name, summary in content["summary"].items()
+        if "accuracy" in summary
     ]
     page.verdict = "; ".join(right) or f"{len(images)} images are explained."
     if rows := _explanations.means(content):

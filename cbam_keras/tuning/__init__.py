@@ -14,6 +14,7 @@ from cbam_keras.tuning.results import (
     Confirmed,
     SearchResults,
     Trial,
+    confirmation_table,
     trial_rows,
     trials_in,
 )

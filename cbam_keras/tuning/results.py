@@ -5,7 +5,8 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -166,7 +167,7 @@ class SearchResults(_terminal.Tabular):
             trials,
             _counted(self.trials),
             *confirmation,
-            self.verdict,
+            textwrap.fill(self.verdict, 100),
             f"best.keras, best.json: {label(self.best.values)}, with a test "
             f"accuracy of {self.test_accuracy:.2%}.",
             f"To use it: {self.code}" if self.code else "",
@@ -177,22 +178,7 @@ class SearchResults(_terminal.Tabular):
         best = trial_rows(ranked(self.trials)[:MAX_ROWS])
         yield _terminal.Table(f"Best trials in {self.output}", best)
         if self.confirmation:
-            seeds = ", ".join(map(str, self.confirmation[0].seeds))
-            yield _terminal.Table(
-                f"Confirmation: trained again, mean over seeds {seeds}",
-                [
-                    {
-                        "trial": str(row.trial),
-                        "values": row.compared.network,
-                        "val accuracy (%)": _text(
-                            *("{:.2f}", row.compared.validation_accuracy, 100)
-                        ),
-                        "test accuracy (%)": row.compared.mean_cell(),
-                        "difference to none": row.compared.difference_cell(),
-                    }
-                    for row in self.confirmation
-                ],
-            )
+            yield confirmation_table(self._content()["confirmation"])
 
 
 def _counted(trials):
@@ -247,6 +233,33 @@ def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
         }
         for trial in trials
     ]
+
+
+def confirmation_table(rows: Sequence[Mapping[str, Any]]) -> _terminal.Table:
+    """Returns the table of a confirmation, as `results.json` holds it."""
+    seeds = ", ".join(map(str, rows[0]["seeds"]))
+    cells = []
+    for row in rows:
+        network = row["compared"]
+        measured = study.Measured(
+            values=(),
+            mean=row["test_accuracy"],
+            deviation=network.get("deviation"),
+            difference=row["difference"],
+            interval=row["interval"],
+        )
+        validation = network.get("validation_accuracy")
+        cells.append(
+            {
+                "trial": str(row["trial"]),
+                "values": network["network"],
+                "val accuracy (%)": _text("{:.2f}", validation, 100),
+                "test accuracy (%)": measured.mean_cell(),
+                "difference to none": measured.difference_cell(),
+            }
+        )
+    title = f"Confirmation: trained again, mean over seeds {seeds}"
+    return _terminal.Table(title, cells)
 
 
 def _text(form, value, factor=1):
