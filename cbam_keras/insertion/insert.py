@@ -48,7 +48,8 @@ class Places(tuple[Place, ...]):
             }
             for place in self
         ]
-        total = (f"{len(self)} places", "", f"{self.parameters:,}")
+        places = f"{len(self)} place{'s' * (len(self) != 1)}"
+        total = (places, "", f"{self.parameters:,}")
         totals = [dict(zip(rows[0], total, strict=True))]
         return str(_terminal.Table("", rows, totals))
 
