@@ -125,9 +125,9 @@ class InUse(ValueError):
     def __init__(self, path: pathlib.Path, is_certain: bool = True):
         holder = "another process"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_text())
-            holder = "process {process} on {host} since {since}".format(**found)
-            is_certain = is_certain and found["host"] == socket.gethostname()
+            lock = json.loads(path.read_text())
+            holder = "process {process} on {host} since {since}".format(**lock)
+            is_certain = is_certain and lock["host"] == socket.gethostname()
         if not is_certain:
             holder += (
                 " (if that runs no more and the file system has not noticed, "

@@ -326,30 +326,30 @@ def run(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
         (https://arxiv.org/abs/1807.06521).
     """
-    given = types.SimpleNamespace(**locals())
-    planned, tables = _study(given)
+    args = types.SimpleNamespace(**locals())
+    planned, tables = _study(args)
     shown = {"tables": tables, "network": planned.settings["model"]}
     finish = functools.partial(_finish, **shown)
-    return results_of(study.run_given(planned, given, finish), **shown)
+    return results_of(study.run_given(planned, args, finish), **shown)
 
 
 def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `run` takes on one device; writes nothing."""
-    given = study.arguments_of(run, *arguments, **options)
-    return study.estimate(_study(given)[0], workers=given.workers)
+    args = study.arguments_of(run, *arguments, **options)
+    return study.estimate(_study(args)[0], workers=args.workers)
 
 
-def _study(given):
+def _study(args):
     """Returns the study of the arguments of `run`, and its tables."""
-    start = _checks.boolean("identity_init", given.identity_init)
-    build, label = comparison.network_of(given.model)
-    tables = given.tables
+    start = _checks.boolean("identity_init", args.identity_init)
+    build, label = comparison.network_of(args.model)
+    tables = args.tables
     tables = [tables] if isinstance(tables, numbers.Integral) else tables
     # In their order.
     tables = sorted(_checks.subset("tables", tables, TABLES))
-    recipe = find_recipe(given.recipe, comparison.default_recipe(given.model))
-    task = _TopFive(given.images, **(given.data_options or {}))
-    shared = comparison.model_options(given.model)
+    recipe = find_recipe(args.recipe, comparison.default_recipe(args.model))
+    task = _TopFive(args.images, **(args.data_options or {}))
+    shared = comparison.model_options(args.model)
     variants = []
     for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
         preset, attention, options = ABLATIONS[name], None, {}
@@ -365,7 +365,7 @@ def _study(given):
     planned = study.Study(
         task=task,
         variants=variants,
-        seeds=comparison.seeds_of(given.seeds, recipe, task),
+        seeds=comparison.seeds_of(args.seeds, recipe, task),
         recipe=recipe,
         settings={"model": label, "identity_init": start},
         kind="ablate",

@@ -98,10 +98,10 @@ def compare(
         ImportError: If a package for the data, the figure, or the intervals
             of several seeds (SciPy) is missing.
     """
-    given = types.SimpleNamespace(**locals())
+    args = types.SimpleNamespace(**locals())
     # Before anything is computed.
     connect(distribute)
-    return study.run_given(_study(given), given, _draw)
+    return study.run_given(_study(args), args, _draw)
 
 
 def _draw(results, folder):
@@ -111,18 +111,16 @@ def _draw(results, folder):
 
 def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `compare` takes on one device; writes nothing."""
-    given = study.arguments_of(compare, *arguments, **options)
-    return study.estimate(_study(given), workers=given.workers)
+    args = study.arguments_of(compare, *arguments, **options)
+    return study.estimate(_study(args), workers=args.workers)
 
 
-def _study(given):
+def _study(args):
     """Returns the study of the arguments of `compare`, which it checks."""
-    build, label = network_of(given.model)
-    recipe = find_recipe(given.recipe, default_recipe(given.model))
-    task = study.Classification(given.images, **(given.data_options or {}))
-    layers = attention_layers(
-        given.attentions, given.model, given.layer_options
-    )
+    build, label = network_of(args.model)
+    recipe = find_recipe(args.recipe, default_recipe(args.model))
+    task = study.Classification(args.images, **(args.data_options or {}))
+    layers = attention_layers(args.attentions, args.model, args.layer_options)
     return study.Study(
         task=task,
         variants=[
@@ -131,9 +129,9 @@ def _study(given):
             )
             for name, layer, options in layers
         ],
-        seeds=seeds_of(given.seeds, recipe, task),
+        seeds=seeds_of(args.seeds, recipe, task),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in given.attentions else None,
+        baseline=BASELINE if BASELINE in args.attentions else None,
         settings={"model": label},
         kind="train",
     )
@@ -145,15 +143,15 @@ def seeds_of(
     task: study.Classification | None = None,
 ) -> tuple[int, ...]:
     """Returns the seeds of a run; a single one is that of the recipe."""
-    found = study.check_seeds(seeds)
-    if len(found) > 1 and task is not None and task.is_loaded:
+    checked = study.check_seeds(seeds)
+    if len(checked) > 1 and task is not None and task.is_loaded:
         raise TypeError(
             "`images` must not be loaded yet: each seed splits them "
             f'differently. Received: loaded images of "{task.data.name}"'
         )
     # A number of seeds, as 1, names none.
-    is_named = isinstance(seeds, Sequence) or len(found) > 1
-    return found if is_named else (recipe.seed,)
+    is_named = isinstance(seeds, Sequence) or len(checked) > 1
+    return checked if is_named else (recipe.seed,)
 
 
 def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:

@@ -208,11 +208,12 @@ def _runtime_of(chosen):
 
 def _compare(outputs, expected, tolerance, runtime):
     """Returns the largest difference of all outputs, or raises."""
-    shapes, own = ([x.shape for x in arrays] for arrays in (outputs, expected))
-    if shapes != own:
+    shapes = [x.shape for x in outputs]
+    wanted = [x.shape for x in expected]
+    if shapes != wanted:
         raise RuntimeError(
             f"In {runtime} the exported model must return arrays of the "
-            f"model's shapes, {own}. Received: {shapes}. Nothing is written"
+            f"model's shapes, {wanted}. Received: {shapes}. Nothing is written"
         )
     pairs = zip(outputs, expected, strict=True)
     difference = float(np.max([np.abs(x - y).max() for x, y in pairs]))

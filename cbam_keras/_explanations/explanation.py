@@ -216,12 +216,12 @@ def _probabilities(networks, images, settings):
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def _classes(files, images, probabilities, given):
+def _classes(files, images, probabilities, class_names):
     """Returns the class names, `None` if not known, and how many there are."""
     counts = {name: x.shape[1] for name, x in probabilities.items()}
     for source, names in {
         "the data": images.class_names,
-        "--class-names": given,
+        "--class-names": class_names,
     }.items():
         if names is not None:
             counts[source] = len(names)
@@ -231,7 +231,7 @@ def _classes(files, images, probabilities, given):
             "Models, data and the file of --class-names must have the same "
             f"number of classes. Received: {counts}"
         )
-    names = given or class_names_beside(files, classes)
+    names = class_names or class_names_beside(files, classes)
     # Folders are classes only if there is one for each class.
     if names is None and len(images.folders) == classes > 1:
         names = images.folders
@@ -246,17 +246,18 @@ def _classes(files, images, probabilities, given):
 
 def _named_alike(images, class_names):
     """Returns images whose classes have the names that the models know."""
-    own = images.class_names
-    if not own or {*own} & {*class_names}:
+    names = images.class_names
+    if not names or {*names} & {*class_names}:
         return images
     _checks.warn(
-        f"The classes of the data, {_checks.first_few(own)}, have other names "
-        f"than those of the models, {_checks.first_few(class_names)}. It is "
-        "assumed that their order is the same. If it is not, give the names of "
-        "the data in the order of the models with --class-names FILE"
+        f"The classes of the data, {_checks.first_few(names)}, have other "
+        f"names than those of the models, {_checks.first_few(class_names)}. It "
+        "is assumed that their order is the same. If it is not, give the names "
+        "of the data in the order of the models with --class-names FILE"
     )
-    names = dict(zip(own, class_names, strict=True))
-    return dataclasses.replace(images, groups=[names[x] for x in images.groups])
+    renamed = dict(zip(names, class_names, strict=True))
+    groups = [renamed[x] for x in images.groups]
+    return dataclasses.replace(images, groups=groups)
 
 
 def _class_index(wanted, class_names, classes):
@@ -287,20 +288,20 @@ def _explained(
         return class_names[index] if class_names else f"class {index}"
 
     labels, every = images.labels(class_names), np.arange(len(images))
-    found = {}
+    results = {}
     for name, values in probabilities.items():
         predicted = values.argmax(axis=1)
         explained = np.where(labels < 0, predicted, labels)
         if class_index is not None:
             explained[:] = class_index
-        found[name] = {
+        results[name] = {
             "probability": values[every, explained],
             "predicted_probability": values[every, predicted],
             "explained": explained,
             "predicted": predicted,
             "probabilities": values,
         }
-    shared = _add_maps(found, networks, images, settings)
+    shared = _add_maps(results, networks, images, settings)
     rows = [
         {
             "image": name,
@@ -315,20 +316,20 @@ def _explained(
         "summary": {},
         "images": rows,
     }
-    for name, own in found.items():
-        explained, predicted = own["explained"], own["predicted"]
+    for name, result in results.items():
+        explained, predicted = result["explained"], result["predicted"]
         for number, row in enumerate(rows):
             row["models"][name] = {
                 "class": name_of(explained[number]),
                 "class_index": explained[number].item(),
                 "predicted_class": name_of(predicted[number]),
                 "predicted_class_index": predicted[number].item(),
-                **{x: own[x][number].item() for x in NUMBERS if x in own},
+                **{x: result[x][number].item() for x in NUMBERS if x in result},
             }
         means = {
             "accuracy": (predicted == labels)[labels >= 0],
-            "hit_rate": own.get("hit", ()),
-            "energy": own.get("energy", ()),
+            "hit_rate": result.get("hit", ()),
+            "energy": result.get("energy", ()),
         }
         content["summary"][name] = {
             key: float(np.mean(x)) for key, x in means.items() if len(x)
@@ -341,12 +342,12 @@ def _explained(
         content["box_fraction"] = float(areas.mean())
     names = np.array(images.names[: settings.draw])
     arrays = {"names": names, "labels": labels, **shared}
-    for name, own in found.items():
-        arrays |= {f"{name}/{key}": array for key, array in own.items()}
+    for name, result in results.items():
+        arrays |= {f"{name}/{key}": array for key, array in result.items()}
     return content, {key: x[: settings.draw] for key, x in arrays.items()}
 
 
-def _add_maps(found, networks, images, settings):
+def _add_maps(results, networks, images, settings):
     """Adds heat maps and gates by network; returns images and boxes."""
     parts = {x.name: collections.defaultdict(list) for x in networks}
     shared = collections.defaultdict(list)
@@ -355,13 +356,13 @@ def _add_maps(found, networks, images, settings):
     for network, part, seen, boxes in _terminal.watched(
         work, total, "Explaining"
     ):
-        own, inputs = parts[network.name], network.prepare(seen)
+        lists, inputs = parts[network.name], network.prepare(seen)
         is_first = network is networks[0]
         try:
             heat = grad_cam(
                 network.model,
                 inputs,
-                found[network.name]["explained"][part],
+                results[network.name]["explained"][part],
                 settings.layer,
                 method=settings.method,
                 head=settings.head,
@@ -372,14 +373,14 @@ def _add_maps(found, networks, images, settings):
             raise
         if boxes is not None:
             hits, energy = pointing_game(heat, boxes)
-            own["hit"].append(hits)
-            own["energy"].append(energy)
+            lists["hit"].append(hits)
+            lists["energy"].append(energy)
             if is_first:
                 shared["boxes"].append(boxes)
         if part.start < settings.draw:
             whole, size = (0, 0, *heat.shape[1:]), networks[0].size
             resized = [data.pil_resize(one, whole, size) for one in heat]
-            own["heat_maps"].append(resized)
+            lists["heat_maps"].append(resized)
             if is_first:
                 shared["images"].append(network.in_its_colors(seen))
             gates = (
@@ -388,9 +389,9 @@ def _add_maps(found, networks, images, settings):
             for layer, pair in gates.items():
                 for gate, x in zip(GATES, pair, strict=True):
                     if x is not None:
-                        own[f"attention/{layer}/{gate}"].append(x)
-    for name, own in parts.items():
-        found[name] |= {key: np.concatenate(x) for key, x in own.items()}
+                        lists[f"attention/{layer}/{gate}"].append(x)
+    for name, lists in parts.items():
+        results[name] |= {key: np.concatenate(x) for key, x in lists.items()}
     return {key: np.concatenate(x) for key, x in shared.items()}
 
 
@@ -398,8 +399,8 @@ def _tables(content, drawn):
     rows = predictions(content, [*content["models"]], drawn)
     title = f"Predictions, {len(rows)} of {len(content['images'])} images"
     tables = [_terminal.Table(title, rows)]
-    if found := means(content):
-        tables.append(_terminal.Table("Means over all images", found))
+    if mean_rows := means(content):
+        tables.append(_terminal.Table("Means over all images", mean_rows))
     return "\n\n".join(map(str, tables))
 
 

@@ -166,18 +166,18 @@ def networks_of(
 
 def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
     """Returns the class names of the runs that networks belong to."""
-    found = set()
+    known = set()
     for folder in {path.parent for path in paths}:
         try:
-            found.add(tuple(study.read_content(folder).get("class_names", ())))
+            known.add(tuple(study.read_content(folder).get("class_names", ())))
         except study.DAMAGE:
             # That of no run.
             continue
-    found = {names for names in found if len(names) == classes}
-    if len(found) > 1:
-        listed = [_checks.first_few(names) for names in sorted(found)]
+    known = {names for names in known if len(names) == classes}
+    if len(known) > 1:
+        listed = [_checks.first_few(names) for names in sorted(known)]
         raise ValueError(
             "Models must have the same classes in the same order to be "
             f"compared. Received: {'; '.join(listed)}"
         )
-    return found.pop() if found else None
+    return known.pop() if known else None

@@ -23,9 +23,9 @@ def predictions(
             "true class": row["true_class"] or "",
         }
         for name in networks:
-            said = row["models"][name]
-            predicted = said["predicted_class"]
-            texts[name] = f"{predicted} ({said['predicted_probability']:.0%})"
+            answer = row["models"][name]
+            predicted = answer["predicted_class"]
+            texts[name] = f"{predicted} ({answer['predicted_probability']:.0%})"
             if row["true_class"] not in (None, predicted):
                 texts[name] += mark
         rows.append(texts)

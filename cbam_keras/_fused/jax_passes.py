@@ -211,23 +211,23 @@ def _max(x, gate_map, axis):
     lane = _first_true(lane_max == maximum, axis)
     # The elements of that lane, from `x`: then `product` is never written.
     index = jnp.arange(steps).reshape((-1, 1)[: 3 - axis]) * lanes + lane
-    found = jnp.take_along_axis(x, index, axis)
+    candidates = jnp.take_along_axis(x, index, axis)
     if gate_map is not None:
         flat = list(gate_map.shape)
         flat[axis] = steps * x.shape[3 - axis]
         gate_map = jnp.take_along_axis(gate_map, index.reshape(flat), axis)
-        found = found * gate_map.reshape(index.shape)
-    return maximum, _first_true(found == maximum, axis) * lanes + lane
+        candidates = candidates * gate_map.reshape(index.shape)
+    return maximum, _first_true(candidates == maximum, axis) * lanes + lane
 
 
-def _first_true(found, axis):
+def _first_true(condition, axis):
     """Returns the position along an axis of the first `True`.
 
     Faster than `argmax`, which XLA does not vectorize.
     """
-    size = found.shape[axis]
+    size = condition.shape[axis]
     order = jnp.arange(size, 0, -1, dtype="float32")
-    order = order.reshape((-1,) + (1,) * (found.ndim - 1 - axis))
+    order = order.reshape((-1,) + (1,) * (condition.ndim - 1 - axis))
     # At least 1, as nothing is equal to NaN.
-    last = jnp.max(jnp.where(found, order, 1), axis, keepdims=True)
+    last = jnp.max(jnp.where(condition, order, 1), axis, keepdims=True)
     return size - last.astype("int32")

@@ -244,10 +244,10 @@ def _max_over_axis_2_in_xla(x, gate_map, product, with_argmax):
     lane = tf.argmax(lane_max, 2, tf.int32)[..., None]
     # The elements of that lane, from `x`: then `product` is never written.
     index = tf.range(0, size, lanes) + lane
-    found = tf.gather(x, index, batch_dims=2)
+    candidates = tf.gather(x, index, batch_dims=2)
     if gate_map is not None:
-        found *= tf.gather(gate_map[:, 0], index, batch_dims=1)
-    step = tf.argmax(found, 2, tf.int32)[..., None]
+        candidates *= tf.gather(gate_map[:, 0], index, batch_dims=1)
+    step = tf.argmax(candidates, 2, tf.int32)[..., None]
     return maximum, step * lanes + lane
 
 
@@ -259,15 +259,15 @@ def _max_by_halves(x):
     return x
 
 
-def _first_true(found):
+def _first_true(condition):
     """Returns the position along axis 1 of the first `True`.
 
     Four times as fast as `argmax` outside XLA.
     """
-    size = tf.shape(found)[1]
+    size = tf.shape(condition)[1]
     order = tf.cast(tf.range(size, 0, -1), tf.float32)[:, None]
     # At least 1, as nothing is equal to NaN.
-    last = tf.reduce_max(tf.where(found, order, 1.0), 1, keepdims=True)
+    last = tf.reduce_max(tf.where(condition, order, 1.0), 1, keepdims=True)
     return size - tf.cast(last, tf.int32)
 
 

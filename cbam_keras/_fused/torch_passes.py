@@ -55,14 +55,14 @@ def convolve(maps, kernel, dilation_rate):
     # Contiguous: otherwise there is no gradient on a CPU for float64 and a
     # single image. Flattening copies it in this order.
     kernel = kernel.flatten().view(1, count, *sizes)
-    found = _CONVOLUTIONS[rank - 1](
+    convolved = _CONVOLUTIONS[rank - 1](
         # From -1, PyTorch would export a transposition that is not valid.
         maps.movedim(rank + 1, 1),
         kernel,
         padding="same",
         dilation=dilation_rate,
     )
-    return found.movedim(1, rank + 1)
+    return convolved.movedim(1, rank + 1)
 
 
 def custom_vjp(forward, backward, formula, arguments):
@@ -112,15 +112,15 @@ def _differentiable_vjp(ctx, dy, x, learned):
     ]
     wanted = [tensor for tensor in arguments if tensor.requires_grad]
     with torch.enable_grad():
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             ctx.formula(*arguments),
             wanted,
             dy,
             create_graph=True,
             allow_unused=True,
         )
-    found = iter(found)
-    return [next(found) if x.requires_grad else None for x in arguments]
+    gradients = iter(gradients)
+    return [next(gradients) if x.requires_grad else None for x in arguments]
 
 
 def vjp(function, values, weights):
@@ -226,5 +226,5 @@ def _max_over_axis_1(x):
     `torch.max` over axis 1.
     """
     row = x.transpose(1, 2).unsqueeze(2)
-    found = functional.max_pool2d_with_indices(row, (1, x.shape[1]))
-    return tuple(value.reshape(len(x), 1, -1) for value in found)
+    pooled = functional.max_pool2d_with_indices(row, (1, x.shape[1]))
+    return tuple(value.reshape(len(x), 1, -1) for value in pooled)

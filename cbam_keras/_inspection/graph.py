@@ -90,7 +90,7 @@ def origin(tensor: Any) -> Any:
 def nodes(model: keras.Model) -> list:
     """Returns the nodes of a model in an order in which they can run."""
     known = {id(x) for x in model.inputs}
-    found: list = []
+    ordered: list = []
     # Depth first, with a stack: deep networks exceed the recursion limit.
     stack = [(x, False) for x in reversed(model.outputs)]
     while stack:
@@ -102,9 +102,9 @@ def nodes(model: keras.Model) -> list:
             stack.append((tensor, True))
             stack.extend((x, False) for x in reversed(node.input_tensors))
             continue
-        found.append(node)
+        ordered.append(node)
         known |= {id(x) for x in node.outputs}
-    return found
+    return ordered
 
 
 def replay(

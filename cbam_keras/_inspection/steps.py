@@ -99,8 +99,8 @@ class Graph:
         all_axes: dict[int, tuple] = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
             known = (x for x in step.inputs if id(x) in all_axes)
-            found = (_axes_after(step, x, all_axes[id(x)]) for x in known)
-            axes = next(filter(None, found), None)
+            candidates = (_axes_after(step, x, all_axes[id(x)]) for x in known)
+            axes = next(filter(None, candidates), None)
             if axes is not None and len(step.outputs) == 1:
                 all_axes[id(step.outputs[0])] = axes
         return all_axes

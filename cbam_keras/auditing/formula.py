@@ -32,15 +32,15 @@ TOLERANCE, TOLERANCE_WITH_NORMALIZATION = 2e-4, 2e-3
 def check_outputs(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds outputs that are not those of the formula, and the variant."""
     formula = _find_formula(layer, findings)
-    found: dict[str, list[str]] = {}
+    kinds_by_problem: dict[str, list[str]] = {}
     for kind, features_of_kind in _kinds(layer).items():
         problem = _problem(layer, formula, *features_of_kind)
-        found.setdefault(problem, []).append(kind)
-    found.pop("", None)
-    for problem, kinds in found.items():
+        kinds_by_problem.setdefault(problem, []).append(kind)
+    kinds_by_problem.pop("", None)
+    for problem, kinds in kinds_by_problem.items():
         sentence = problem.replace("{kinds}", ", ".join(kinds))
         findings.departs(sentence)
-    if formula and OTHER_OUTPUTS not in found:
+    if formula and OTHER_OUTPUTS not in kinds_by_problem:
         findings.facts["variant"] = _variant(layer, findings.facts)
 
 

@@ -306,8 +306,8 @@ def check_spatial_gate(layer: LayerUnderTest, findings: Findings) -> None:
         return findings.departs("There is no spatial attention.")
     activation = _check_activation("spatial", layer, findings)
     maps = functools.partial(layer.map, "spatial", weights=weights)
-    found = maps(layer.x)
-    spread = np.nanmax(found, axis=3) - np.nanmin(found, axis=3)
+    gate = maps(layer.x)
+    spread = np.nanmax(gate, axis=3) - np.nanmin(gate, axis=3)
     if np.nanmax(spread) > CONSTANT:
         count = max(weights[i].shape[-1] for i in kernels)
         findings.departs(f"There are {count} spatial maps in place of one.")

@@ -39,10 +39,10 @@ class Audit(_terminal.Tabular):
     variant: str | None
 
     def _records(self):
-        found = (self.departures, self.choices, self.unchecked)
+        sentences_by_kind = (self.departures, self.choices, self.unchecked)
         return [
             {"kind": kind, "finding": sentence}
-            for kind, sentences in zip(KINDS, found, strict=True)
+            for kind, sentences in zip(KINDS, sentences_by_kind, strict=True)
             for sentence in sentences
         ]
 

@@ -11,16 +11,16 @@ from typing import Any
 from cbam_keras import _terminal
 
 
-def given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def selected(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Returns the values of these names that there are, and are not `None`."""
-    found = {name: values.get(name) for name in names}
-    return {name: v for name, v in found.items() if v is not None}
+    named = {name: values.get(name) for name in names}
+    return {name: v for name, v in named.items() if v is not None}
 
 
 def data_options_of(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `data.load` that are not in the recipe."""
     download = {"download": True} if options.download else {}
-    return given(vars(options), ("data_dir", "manual_dir")) | download
+    return selected(vars(options), ("data_dir", "manual_dir")) | download
 
 
 @contextlib.contextmanager
@@ -50,8 +50,8 @@ def imported(
         sys.path.insert(0, os.getcwd())
     module, _, attribute = name.partition(":")
     try:
-        found = importlib.import_module(module)
-        return getattr(found, attribute) if ":" in kind else found
+        content = importlib.import_module(module)
+        return getattr(content, attribute) if ":" in kind else content
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"`{option}` must be {kind} that is installed or in this folder. "

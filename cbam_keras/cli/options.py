@@ -122,10 +122,10 @@ HELP = {
 }
 
 
-def _add(group, names, *, own=None, aliases=(), **more):
+def _add(group, names, *, other=None, aliases=(), **more):
     """Adds the options of these names.
 
-    `own` is what they take besides names, as `"MODULE:CLASS, ..."`; `more`
+    `other` is what they take besides names, as `"MODULE:CLASS, ..."`; `more`
     has by the name of an option the default that its help shows, and
     otherwise keywords of `add_argument` for all.
     """
@@ -138,9 +138,9 @@ def _add(group, names, *, own=None, aliases=(), **more):
             value |= {"metavar": metavar, "type": TYPES.get(metavar)}
         else:
             value |= {"action": "store_true"}
-        if own:
-            value["help"] += f"; or {own}"
-            value["type"] = _name_or(own.split(",")[0], choices)
+        if other:
+            value["help"] += f"; or {other}"
+            value["type"] = _name_or(other.split(",")[0], choices)
         elif choices:
             value["choices"] = choices
         if name in shown:
@@ -289,7 +289,7 @@ def tune(parser):
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
     )
-    _add(group, "attention", own=LAYER, **SEVERAL, attention="none se cbam")
+    _add(group, "attention", other=LAYER, **SEVERAL, attention="none se cbam")
     _add(
         group,
         "reduction_ratio kernel_size order channel_pool_types "
@@ -414,12 +414,12 @@ def explain(parser):
 
 def _add_model(parser):
     text = "a function of your own that takes `attention` and returns a "
-    _add(parser, "model", own=f"MODULE:FUNCTION, {text}keras.Model")
+    _add(parser, "model", other=f"MODULE:FUNCTION, {text}keras.Model")
     parser.set_defaults(model="tiny")
 
 
 def _add_compared(parser, ratio):
-    _add(parser, "attention", own=LAYER, **SEVERAL, attention="none se cbam")
+    _add(parser, "attention", other=LAYER, **SEVERAL, attention="none se cbam")
     group = parser.add_argument_group("attention layers")
     names = "reduction_ratio kernel_size order"
     _add(group, names, reduction_ratio=ratio, kernel_size="7")

@@ -14,9 +14,9 @@ from typing import Any
 from cbam_keras import ablation, comparison, detection, training, tuning
 from cbam_keras.cli.arguments import (
     data_options_of,
-    given,
     imported,
     progress_of,
+    selected,
 )
 from cbam_keras.cli.reports import (
     explain_for_report,
@@ -131,7 +131,7 @@ def _run(
         "images": options.data,
         "recipe": dataclasses.replace(
             find_recipe(vars(options).get("recipe"), recipe),
-            **given(vars(options), fields),
+            **selected(vars(options), fields),
         ),
         "data_options": data_options_of(options),
         "resume": True,
@@ -157,14 +157,14 @@ def _run(
 
 def _arguments(function, values):
     """Returns the values that are among the arguments of a function."""
-    return given(values, inspect.signature(function).parameters)
+    return selected(values, inspect.signature(function).parameters)
 
 
 def _compared(options):
     """Returns what is compared, and the options of its layers."""
     return {
         "attentions": _attentions(options),
-        "layer_options": given(vars(options), LAYER_OPTIONS),
+        "layer_options": selected(vars(options), LAYER_OPTIONS),
     }
 
 
@@ -181,7 +181,7 @@ def _model(options):
 
 
 def _distribution(options):
-    machines = given(vars(options), MACHINES)
+    machines = selected(vars(options), MACHINES)
     if not machines:
         return options.distribute
     missing = sorted(set(MACHINES) - set(machines))

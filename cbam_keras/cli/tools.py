@@ -50,13 +50,13 @@ def export(options: argparse.Namespace) -> None:
 def explain(options: argparse.Namespace) -> None:
     import_modules(options)
     head, count, preprocess = options.head, options.count, options.preprocess
-    given = vars(options) | {
+    values = vars(options) | {
         "count": None if count == "all" else int(count),
         "head": int(head) if head and head.isdecimal() else head,
     }
     fields = dataclasses.fields(_explanations.Settings)
     settings = _explanations.Settings(
-        **{field.name: given[field.name] for field in fields}
+        **{field.name: values[field.name] for field in fields}
     )
     with progress_of(options):
         explanation, folder = _explanations.explain_files(

@@ -258,8 +258,8 @@ def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences on how to build what the weights are for."""
     ours = {slot.name: slot.shape for slot in plan.slots}
     theirs = {name: np.shape(value) for name, value in tensors.items()}
-    if (found := _depths(theirs)) != (expected := _depths(ours)):
-        yield f"The source has stages of {found} blocks, the model {expected}."
+    if (depths := _depths(theirs)) != (expected := _depths(ours)):
+        yield f"The source has stages of {depths} blocks, the model {expected}."
         return
     if plan.source is None:
         if plan.attention:
@@ -288,8 +288,8 @@ def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:
 
 def _depths(names: Iterable[str]) -> list[int]:
     """Returns the number of blocks in each stage of a residual network."""
-    found = (re.match(r"layer(\d+)\.\d+\.", name) for name in names)
-    blocks = sorted({match[0]: match[1] for match in found if match}.items())
+    matches = (re.match(r"layer(\d+)\.\d+\.", name) for name in names)
+    blocks = sorted({match[0]: match[1] for match in matches if match}.items())
     return list(collections.Counter(stage for _, stage in blocks).values())
 
 

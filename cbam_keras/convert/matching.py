@@ -114,13 +114,13 @@ def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
 
     The module of an attention layer is the block that contains it.
     """
-    found = {name: NETWORK[name] for name in ours if name in NETWORK}
+    modules = {name: NETWORK[name] for name in ours if name in NETWORK}
     parts = {
         name: (match[1], match[2])
         for name in ours
         if name not in NETWORK and (match := _PART.fullmatch(name))
     }
-    alone = not found and len({block for block, _ in parts.values()}) == 1
+    alone = not modules and len({block for block, _ in parts.values()}) == 1
     for name, (block, part) in parts.items():
         numbers = _NUMBERED.fullmatch(block)
         module = ""
@@ -132,28 +132,28 @@ def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
         elif numbers is None and not alone:
             continue
         if part in BLOCK:
-            found[name] = module + BLOCK[part]
+            modules[name] = module + BLOCK[part]
         elif part == "attention" or (
             # Inserted after the last normalization of the branch.
             part == f"bn{3 if f'{block}_conv3' in ours else 2}_attention"
             and f"{block}_attention" not in ours
         ):
-            found[name] = module
-    return found
+            modules[name] = module
+    return modules
 
 
 def _lite_modules(ours: list[str]) -> dict[str, str]:
     """Returns the modules of EfficientNet-Lite by the names of our layers."""
     if "head_conv" not in ours:
         return {}
-    found = {name: LITE_NETWORK[name] for name in ours if name in LITE_NETWORK}
+    names = {name: LITE_NETWORK[name] for name in ours if name in LITE_NETWORK}
     blocks: dict[str, int] = {}
     for name in ours:
         block, _, part = name.rpartition("_")
         if part in LITE_BLOCK and block.startswith("stage"):
             number = blocks.setdefault(block, len(blocks))
-            found[name] = f"_blocks.{number}.{LITE_BLOCK[part]}"
-    return found
+            names[name] = f"_blocks.{number}.{LITE_BLOCK[part]}"
+    return names
 
 
 def _slots(

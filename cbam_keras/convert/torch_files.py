@@ -140,7 +140,7 @@ def _damaged(path: str) -> ValueError:
 
 def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
     """Returns the innermost mapping that holds the tensors."""
-    found = f"an object of type {type(content).__name__}"
+    kind = f"an object of type {type(content).__name__}"
     if isinstance(content, Mapping):
         for holder in HOLDERS:
             if isinstance(content.get(holder), Mapping):
@@ -148,11 +148,11 @@ def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
         if any(map(_is_tensor, content.values())):
             return content
         keys = [_checks.quoted(key) for key in content]
-        found = f"a mapping with the keys {_checks.first_few(keys)}"
+        kind = f"a mapping with the keys {_checks.first_few(keys)}"
     raise ValueError(
         "`source` must contain a state dict: PyTorch tensors or NumPy arrays "
         'by name, at the top level or under "state_dict" or "model". '
-        f"Received: {received}, which contains {found}"
+        f"Received: {received}, which contains {kind}"
     )
 
 

@@ -176,16 +176,16 @@ def readable(source: Source) -> Source:
     """Returns encoded images that can be read, with shape and channels."""
     splits, skipped, heads = {}, [], set[Any]()
     for split, records in source.splits.items():
-        found = headers(records.images, f"Reading headers of {split}")
-        bad = [row for row, head in enumerate(found) if head is None]
-        splits[split] = records.take(np.delete(np.arange(len(found)), bad))
+        sizes = headers(records.images, f"Reading headers of {split}")
+        bad = [row for row, head in enumerate(sizes) if head is None]
+        splits[split] = records.take(np.delete(np.arange(len(sizes)), bad))
         skipped += [
             os.path.relpath(records.images[row], source.root)
             if source.root
             else f"{split} {row}"
             for row in bad
         ]
-        heads |= {*found} - {None}
+        heads |= {*sizes} - {None}
     shapes = {head[:2] for head in heads}
     return dataclasses.replace(
         source,

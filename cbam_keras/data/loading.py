@@ -276,9 +276,9 @@ def _where(data, source, data_dir, manual_dir, validation_fraction):
     """Returns the arguments of `load` to find the same images again."""
     if not isinstance(data, str | os.PathLike):
         return None
-    found = {"name": os.path.abspath(source.root) if source.root else data}
+    arguments = {"name": os.path.abspath(source.root) if source.root else data}
     folders = {"data_dir": data_dir, "manual_dir": manual_dir}
     for option, folder in folders.items():
         if folder is not None:
-            found[option] = os.path.abspath(os.path.expanduser(folder))
-    return {**found, "validation_fraction": validation_fraction}
+            arguments[option] = os.path.abspath(os.path.expanduser(folder))
+    return {**arguments, "validation_fraction": validation_fraction}

@@ -218,7 +218,7 @@ def from_folder(path: str | os.PathLike) -> Source:
         )
     classes = _class_folders(root)
     class_names = sorted({f.name for each in classes.values() for f in each})
-    splits, found = {}, list[tuple]()
+    splits, described = {}, list[tuple]()
     for split, folders in classes.items():
         files = [
             file
@@ -229,7 +229,7 @@ def from_folder(path: str | os.PathLike) -> Source:
         labels = [class_names.index(file.parent.name) for file in files]
         images = np.array([str(file) for file in files], object)
         splits[split] = Records(images, np.array(labels, "int32"))
-        found += [
+        described += [
             (file.relative_to(root).as_posix(), file.stat().st_size)
             for file in files
         ]
@@ -238,7 +238,7 @@ def from_folder(path: str | os.PathLike) -> Source:
             name=root.resolve().name,
             splits=splits,
             class_names=tuple(class_names),
-            fingerprint=digest(found),
+            fingerprint=digest(described),
             root=root,
         )
     )
@@ -247,10 +247,10 @@ def from_folder(path: str | os.PathLike) -> Source:
 def _class_folders(root):
     """Returns the class folders by split, all as "train" without any split."""
     folders = _folders(root)
-    found = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
-    if "train" not in found or None in found or len(found) < len(folders):
+    parts = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
+    if "train" not in parts or None in parts or len(parts) < len(folders):
         return {"train": folders}
-    return {split: _folders(found[split]) for split in SPLITS if split in found}
+    return {split: _folders(parts[split]) for split in SPLITS if split in parts}
 
 
 def _folders(root):

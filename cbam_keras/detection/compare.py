@@ -75,8 +75,8 @@ class Detection:
         late_module().compile_detector(model, recipe, data)
 
     def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
-        found = detect_all(model, data.test)
-        return evaluate(data.test.records, found, len(data.class_names))
+        detections = detect_all(model, data.test)
+        return evaluate(data.test.records, detections, len(data.class_names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,10 +264,10 @@ def compare(
             `load_data` and `feature_pyramid`.
         ImportError: If a package is missing.
     """
-    given = types.SimpleNamespace(**locals())
-    planned = _study(given)
+    args = types.SimpleNamespace(**locals())
+    planned = _study(args)
     task: Any = planned.task
-    results = study.run_given(planned, given, functools.partial(_draw, task))
+    results = study.run_given(planned, args, functools.partial(_draw, task))
     return DetectionResults.of(
         results, backbone, task.anchors[results.seeds[0]]
     )
@@ -275,22 +275,22 @@ def compare(
 
 def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """Estimates how long `compare` takes on this device; writes nothing."""
-    given = study.arguments_of(compare, *arguments, **options)
-    planned = _study(given)
+    args = study.arguments_of(compare, *arguments, **options)
+    planned = _study(args)
     task: Any = planned.task
-    times = study.estimate(planned, workers=given.workers)
+    times = study.estimate(planned, workers=args.workers)
     anchors = task.anchors[planned.seeds[0]]
     return dataclasses.replace(times, about=str(anchors))
 
 
-def _study(given):
+def _study(args):
     """Returns the study of the arguments of `compare`, which it checks."""
-    backbone = given.backbone
-    recipe = find_recipe(given.recipe, DEFAULT_RECIPE)
-    task = Detection(given.images, backbone, **(given.data_options or {}))
+    backbone = args.backbone
+    recipe = find_recipe(args.recipe, DEFAULT_RECIPE)
+    task = Detection(args.images, backbone, **(args.data_options or {}))
     build = late_module().build_detector
     layers = comparison.attention_layers(
-        given.attentions, backbone, given.layer_options
+        args.attentions, backbone, args.layer_options
     )
     return study.Study(
         task=task,
@@ -302,9 +302,9 @@ def _study(given):
             )
             for name, attention, options in layers
         ],
-        seeds=comparison.seeds_of(given.seeds, recipe),
+        seeds=comparison.seeds_of(args.seeds, recipe),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in given.attentions else None,
+        baseline=BASELINE if BASELINE in args.attentions else None,
         settings={"model": backbone},
         kind="detect",
     )
@@ -319,11 +319,11 @@ def _draw(task, results, folder):
     if is_interrupted or folder.content.get("drawn") == [seed, *files]:
         return
     test = task.loaded.test
-    found = {
+    detections = {
         name: detect_all(load_model(folder.path / file), test, IMAGES)
         for name, file in files.items()
     }
     title = f"{results.data}, {task.backbone}, seed {seed}"
-    figure = plot_detections(test, found, task.loaded.class_names, title)
+    figure = plot_detections(test, detections, task.loaded.class_names, title)
     _files.write_figure(folder.path / "detections.png", figure)
     folder.add(drawn=[seed, *files])

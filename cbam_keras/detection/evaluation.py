@@ -28,7 +28,7 @@ def detect_all(
 ) -> np.ndarray:
     """Returns the detections in all images, or the first, as `OBJECT`."""
     count = count or len(batches.records)
-    found = []
+    tables = []
     starts = range(0, count, batches.batch_size)
     for start in watched(starts, len(starts), "Detecting"):
         # The last batch is filled, so that all have one shape.
@@ -39,8 +39,8 @@ def detect_all(
             outputs[key][kept] for key in ("labels", "boxes", "confidence")
         )
         boxes = boxes / scale_of(batches.size)
-        found.append(table(rows[kept.nonzero()[0]], labels, boxes, confidence))
-    return np.concatenate(found)
+        tables.append(table(rows[kept.nonzero()[0]], labels, boxes, confidence))
+    return np.concatenate(tables)
 
 
 def evaluate(

@@ -166,8 +166,8 @@ def _annotations(path, *prefixes):
     """Returns the file for a folder that begins with the first prefix found."""
     files = []
     for prefix in prefixes:
-        found = path.glob(f"annotations/instances_{prefix}*.json")
-        files = files or sorted(found)
+        matches = path.glob(f"annotations/instances_{prefix}*.json")
+        files = files or sorted(matches)
     if len(files) != 1:
         raise ValueError(
             "A folder of images with boxes must hold annotations/"
@@ -288,14 +288,14 @@ def _tfds_records(tfds, builder, splits):
         ).as_numpy_iterator()
         total = builder.info.splits[split].num_examples
         for example in watched(examples, total, f"Reading {split}"):
-            found = example["objects"]
-            top, left, bottom, right = found["bbox"].reshape(-1, 4).T
+            truth = example["objects"]
+            top, left, bottom, right = truth["bbox"].reshape(-1, 4).T
             boxes = np.stack([left, top, right, bottom], axis=1)
             ignored = np.zeros(len(boxes), bool)
             for key in IGNORED:
-                ignored |= found.get(key, False)
-            area = found.get("area", math.nan)
-            rows = table(len(images), found["label"], boxes, ~ignored, area)
+                ignored |= truth.get(key, False)
+            area = truth.get("area", math.nan)
+            rows = table(len(images), truth["label"], boxes, ~ignored, area)
             # Some annotations of COCO have no area.
             objects.append(rows[(bottom > top) & (right > left)])
             images.append(example["image"])

@@ -35,15 +35,15 @@ def find_target(graph: Graph, output: Any, layer: Any) -> FeatureMap:
     maps = [x for x in _feature_maps(graph) if x.step in leading]
     if layer is not None:
         steps = _named(graph.steps, layer)
-        found = [x for x in maps if x.step in steps]
+        candidates = [x for x in maps if x.step in steps]
     else:
         steps = graph.steps
         maps = [x for x in maps if x.tensor is not output]
         # A single channel is the map of a spatial gate rather than a feature
         # map, except in toy networks.
         several = [x for x in maps if x.tensor.shape[x.channel] > 1]
-        found = several or maps
-    if not found:
+        candidates = several or maps
+    if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'"{maps[-1].step.path}"' if maps else "none"
         raise ValueError(
@@ -54,7 +54,7 @@ def find_target(graph: Graph, output: Any, layer: Any) -> FeatureMap:
             f"feature map is {last}. Permuted axes are followed through "
             "layers.Permute, not through Lambda or a layer of your own"
         )
-    return found[-1]
+    return candidates[-1]
 
 
 def _feature_maps(graph):

@@ -80,8 +80,8 @@ class CandidatePlaces:
             and not getattr(place.operation, "variables", ())
         }
         steps = default_places(self.graph, repeated)
-        found = dict.fromkeys(self.places[id(x.operation)] for x in steps)
-        places = [place for place in found if place.takes_attention]
+        chosen = dict.fromkeys(self.places[id(x.operation)] for x in steps)
+        places = [place for place in chosen if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
         if taken or not places:
             problem = "has no convolution that gives a feature map"
@@ -169,15 +169,15 @@ class CandidatePlaces:
                 "or a function that takes a layer and returns a boolean. "
                 f"Received: after={after!r}"
             )
-        found = []
+        listed = []
         for name in names:
             places = self._named(name)
             if len(places) != 1:
                 paths = ", ".join(f'"{place.path}"' for place in places)
                 problem = f"may be {paths}" if places else "finds none"
                 self._refuse(after, f"of which {name!r} {problem}", name)
-            found += places
-        return found
+            listed += places
+        return listed
 
     def _searched(self, pattern):
         try:

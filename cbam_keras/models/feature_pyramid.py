@@ -30,8 +30,8 @@ def pyramid(model: keras.Model) -> keras.Model:
     """
     last: dict[int, keras.layers.Layer] = {}
     for layer in model.layers:
-        if found := re.match(r"stage(\d+)_block\d+_", layer.name):
-            last[int(found[1])] = layer
+        if match := re.match(r"stage(\d+)_block\d+_", layer.name):
+            last[int(match[1])] = layer
     if not last:
         raise ValueError(
             "`model` must have layers named stage1_block1_out and so on, as "

@@ -87,8 +87,8 @@ def _difference(model: keras.Model, path: str) -> str:
     if path.endswith(".weights.h5"):
         count = _count_variables(path)
         # The loader ignores weights for which the model has no layer.
-        own = len(model.variables)
-        return f"has {count} variables, not {own}" * (count > own)
+        expected = len(model.variables)
+        return f"has {count} variables, not {expected}" * (count > expected)
     with zipfile.ZipFile(path) as archive:
         saved = json.loads(archive.read("config.json"))
     if saved["class_name"] != "Functional":
@@ -118,10 +118,10 @@ def _decisive(configs: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _count_variables(path: str) -> int:
     import h5py  # A dependency of Keras, needed here alone.
 
-    found = []
+    hits = []
     with h5py.File(path, "r") as file:
         # Next to "layers" a file may hold the variables of an optimizer.
         file["layers"].visititems(
-            lambda name, item: found.append(isinstance(item, h5py.Dataset))
+            lambda name, item: hits.append(isinstance(item, h5py.Dataset))
         )
-    return sum(found)
+    return sum(hits)

@@ -43,10 +43,10 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
         panels, ("loss", "accuracy"), (1, 100), strict=True
     ):
         for name, look in styles.items():
-            found = [row for row in rows if row["network"] == name]
-            epochs = [row["epoch"] for row in found]
-            validation = [scale * row[f"val_{key}"] for row in found]
-            training = [scale * row[key] for row in found]
+            history = [row for row in rows if row["network"] == name]
+            epochs = [row["epoch"] for row in history]
+            validation = [scale * row[f"val_{key}"] for row in history]
+            training = [scale * row[key] for row in history]
             thick = {**look, "linewidth": 2, "markersize": 5}
             axes.plot(epochs, validation, **thick, label=f"{name}, validation")
             thin = {**look, "linewidth": 1, "alpha": 0.6, "mfc": "none"}

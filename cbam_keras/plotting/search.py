@@ -126,8 +126,8 @@ def _draw_map(axes, trials):
         for keys in zip(*cells, strict=True)
     )
     means = np.full((len(rows), len(columns)), np.nan)
-    for (row, column), found in cells.items():
-        means[rows.index(row), columns.index(column)] = _mean(found)
+    for (row, column), trials_of_cell in cells.items():
+        means[rows.index(row), columns.index(column)] = _mean(trials_of_cell)
     # Wide enough, and not up to an outlier.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
     reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
@@ -136,9 +136,9 @@ def _draw_map(axes, trials):
     size = 9 if len(columns) < 8 else 7
     for (y, x), mean in np.ndenumerate(means):
         color, text = "0.3", "no trial"
-        if found := cells.get((rows[y], columns[x])):
+        if trials_of_cell := cells.get((rows[y], columns[x])):
             color = "black" if image.norm(mean) > 0.5 else "white"
-            text = f"{mean:.1f} %\nn = {len(found)}"
+            text = f"{mean:.1f} %\nn = {len(trials_of_cell)}"
         elif isinstance(rows[y], str) or isinstance(columns[x], str):
             continue
         axes.text(x, y, text, color=color, size=size, ha="center", va="center")

@@ -216,19 +216,19 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
 
 def _shapes(model: keras.Model, input_shape: Any) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
-    own = {x.name: tuple(x.shape[1:]) for x in model.inputs}
+    known = {x.name: tuple(x.shape[1:]) for x in model.inputs}
     shapes = [input_shape]
     if input_shape is None:
-        shapes = list(own.values())
+        shapes = list(known.values())
     elif isinstance(input_shape, dict):
-        shapes = [input_shape.get(name, ()) for name in own]
+        shapes = [input_shape.get(name, ()) for name in known]
     elif all(isinstance(x, (tuple, list)) for x in input_shape):
         shapes = list(input_shape)
-    if len(shapes) != len(own) or not all(
+    if len(shapes) != len(known) or not all(
         _checks.fits(axes, shape) and all(shape)
-        for axes, shape in zip(own.values(), shapes, strict=True)
+        for axes, shape in zip(known.values(), shapes, strict=True)
     ):
-        takes = ", ".join(f'{own[name]} as "{name}"' for name in own)
+        takes = ", ".join(f'{known[name]} as "{name}"' for name in known)
         raise ValueError(
             "`input_shape` must give all axes of each input but the batch, "
             "e.g. input_shape=(224, 224, 3). Received: "

@@ -177,9 +177,9 @@ def _search(folder, old):
     settings = old["settings"]
     data = {str(settings["recipe"]["seed"]): settings["data"]}
     if (folder / RESULTS).exists():
-        found = _read(folder / RESULTS)
+        results = _read(folder / RESULTS)
     else:
         paths = sorted(folder.glob("trial_*/outcome.json"))
         trials = {int(path.parent.name[6:]): _read(path) for path in paths}
-        found = {"trials": [{"number": n, **t} for n, t in trials.items()]}
-    return _content(old, "tune", data, (), [], **found)
+        results = {"trials": [{"number": n, **t} for n, t in trials.items()]}
+    return _content(old, "tune", data, (), [], **results)

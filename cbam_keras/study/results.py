@@ -328,9 +328,9 @@ class Results(_terminal.Tabular):
         """Returns a row of text per network, by heading."""
         baseline = f' to "{self.baseline}"' if self.baseline else ""
         measures = {
-            heading: found
+            heading: compared
             for key, heading in (further or {}).items()
-            if (found := self.compared(key))
+            if (compared := self.compared(key))
         }
         table = []
         for row in self.rows:
@@ -341,9 +341,9 @@ class Results(_terminal.Tabular):
                 or "; ".join(row.failures),
                 f"difference{baseline}": row.difference_cell(digits),
             }
-            for heading, found in measures.items():
-                own = found.get(row.network)
-                cells[heading] = own.mean_cell(digits) if own else ""
+            for heading, compared in measures.items():
+                measured = compared.get(row.network)
+                cells[heading] = measured.mean_cell(digits) if measured else ""
             seconds = row.seconds_per_epoch
             cells["s / epoch"] = f"{seconds:.1f}" if seconds else ""
             table.append(cells)

@@ -141,15 +141,15 @@ def run(
 
 def run_given(
     study: Study,
-    given: types.SimpleNamespace,
+    args: types.SimpleNamespace,
     finish: Callable[[Results, StudyFolder], None],
 ) -> Results:
     """Runs a study by the arguments of a function that runs one."""
     # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    output = default_output(study) if given.output is None else given.output
+    output = default_output(study) if args.output is None else args.output
     names = "resume overwrite workers distribute tensorboard".split()
-    asked = {name: x for name, x in vars(given).items() if name in names}
+    asked = {name: x for name, x in vars(args).items() if name in names}
     return run(study, output, finish=finish, **asked)
 
 

@@ -47,13 +47,13 @@ class Measured:
         at least that of drawing the images: a fraction d of n images has the
         standard deviation sqrt(d (1 - d) / n).
         """
-        found: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if len(values) > 1:
-            found["deviation"] = statistics.stdev(values)
+            more["deviation"] = statistics.stdev(values)
         pairs = len(differences or ())
         if differences:
             difference = statistics.fmean(differences)
-            found |= {"difference": difference, "pairs": pairs}
+            more |= {"difference": difference, "pairs": pairs}
         if differences and pairs > 1:
             spread = statistics.stdev(differences)
             if images:
@@ -61,9 +61,9 @@ class Measured:
                 drawn = unit * math.sqrt(part * (1 - part) / images)
                 spread = max(spread, drawn)
             reach = _reach(spread, pairs)
-            found["interval"] = (difference - reach, difference + reach)
-            found["seeds_to_tell"] = _seeds_to_tell(difference, spread, pairs)
-        return cls(tuple(values), statistics.fmean(values), **found)
+            more["interval"] = (difference - reach, difference + reach)
+            more["seeds_to_tell"] = _seeds_to_tell(difference, spread, pairs)
+        return cls(tuple(values), statistics.fmean(values), **more)
 
     def mean_cell(self, digits: int = 2) -> str:
         """Returns mean and deviation in percent, for a table."""

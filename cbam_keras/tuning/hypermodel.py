@@ -115,9 +115,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if isinstance(attention, type):
             attention = (attention,)
         # Checks layers that users give, and names them.
-        found = comparison.attention_layers(attention, "", None)
+        layers = comparison.attention_layers(attention, "", None)
         self.layers = {
-            name: ATTENTION.get(name, layer) for name, layer, _ in found
+            name: ATTENTION.get(name, layer) for name, layer, _ in layers
         }
         dimensions = {
             "reduction_ratio": reduction_ratio or REDUCTION_RATIOS,

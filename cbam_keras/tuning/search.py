@@ -71,10 +71,10 @@ class Trials(Classification):
 class Search:
     """A search: the arguments of `search`, checked, and its space."""
 
-    def __init__(self, given: types.SimpleNamespace):
-        self.algorithm = algorithm = given.algorithm
+    def __init__(self, args: types.SimpleNamespace):
+        self.algorithm = algorithm = args.algorithm
         _checks.one_of("algorithm", algorithm, ALGORITHMS)
-        confirm = given.confirm
+        confirm = args.confirm
         if confirm != 0:
             confirm = _checks.positive_integer("confirm", confirm)
         # Some are needed only at the end, but checked before any work.
@@ -88,24 +88,24 @@ class Search:
                 _checks.require(package, extra="tune")
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-        self.hypermodel = hypermodel = given.hypermodel or CBAMHyperModel()
+        self.hypermodel = hypermodel = args.hypermodel or CBAMHyperModel()
         kind = type(hypermodel)
         self.is_ours = getattr(kind, "build", None) is CBAMHyperModel.build
         self._network = _network_of(hypermodel, self.is_ours)
-        self.max_trials = _max_trials(algorithm, given.max_trials)
-        self.keep = _checks.positive_integer("keep", given.keep)
+        self.max_trials = _max_trials(algorithm, args.max_trials)
+        self.keep = _checks.positive_integer("keep", args.keep)
         budget = {}
         for name in ("parameters", "macs"):
-            if (most := getattr(given, f"max_{name}")) is not None:
+            if (most := getattr(args, f"max_{name}")) is not None:
                 budget[name] = _checks.positive_number(f"max_{name}", most)
-        self.recipe = find_recipe(given.recipe, default_recipe(hypermodel))
+        self.recipe = find_recipe(args.recipe, default_recipe(hypermodel))
         # Of the confirmation, other than that of the search.
         self.seeds = tuple(
             (self.recipe.seed + number) % 2**32
             for number in range(1, confirm + 1)
         )
-        options = given.data_options or {}
-        self.task = Classification(given.images, **options)
+        options = args.data_options or {}
+        self.task = Classification(args.images, **options)
         self.data = self.task.load(self.recipe)
         self.space = _hyperparameters({})
         network = self._explore()
@@ -116,7 +116,7 @@ class Search:
             known.append({"kind": type(hp).__name__, **hp.get_config()})
         # Its trials, if they are known before the first.
         self.study = study.Study(
-            Trials(given.images, **options),
+            Trials(args.images, **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -298,12 +298,12 @@ def search(
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
-    given = types.SimpleNamespace(**locals())
+    args = types.SimpleNamespace(**locals())
     _checks.boolean("resume", resume)
     _checks.boolean("overwrite", overwrite)
     workers = _checks.positive_integer("workers", workers)
     study.check_tensorboard(tensorboard)
-    planned = Search(given)
+    planned = Search(args)
     if output is None:
         output = study.default_output(planned.study)
     folder = study.StudyFolder(output, planned.study, planned.data)
@@ -326,7 +326,7 @@ def search(
             from cbam_keras.tuning import tuner
 
             study.print_if_few_steps(planned.recipe, planned.data)
-            call = functools.partial(search, **vars(given))
+            call = functools.partial(search, **vars(args))
             if not tuner.run(planned, folder, call, workers, tensorboard):
                 return None
         return report(planned, folder, workers)
@@ -388,9 +388,9 @@ def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     All trainings are counted as those of CBAM nearest to the paper's, or of
     the network of the defaults.
     """
-    given = study.arguments_of(search, *arguments, **options)
+    args = study.arguments_of(search, *arguments, **options)
     with _inspection.same_randomness():
-        planned = Search(given)
+        planned = Search(args)
     space, epochs = planned.space, planned.recipe.epochs
     points = count_points(space)
     trials = min(points, planned.max_trials or points)
@@ -409,7 +409,7 @@ def estimate(*arguments: Any, **options: Any) -> study.Estimate:
         seeds=range(math.ceil(total / epochs) + again),
     )
     return dataclasses.replace(
-        study.estimate(one, workers=given.workers),
+        study.estimate(one, workers=args.workers),
         about=f"{points:,} combinations, {counted} of {total:,} epochs in "
         f"all, and {again:,} trainings of the confirmation. Each is counted "
         "as this network:",
