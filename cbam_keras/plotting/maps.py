@@ -87,7 +87,7 @@ def plot_grad_cam(
         len(rows), ["Input", *maps], width, height, title=title
     )
     # Darker with the heat where there is no image below.
-    colors = "Oranges" if len(shape) == 2 else style.transparent(*style.HEAT)
+    colors = "Oranges" if len(shape) == 2 else style.transparent(**style.HEAT)
     scale = {"cmap": colors, "vmin": 0, "vmax": 1}
     for line, (i, depth) in zip(panels, rows, strict=True):
         place = "" if depth is ... else f"Slice {depth}"
@@ -160,7 +160,7 @@ def plot_attention_maps(
         len(samples) * rows, [""] * columns, width, *heights, title=title
     )
     limits = _limits(channels + spatials)
-    scale = {"cmap": style.transparent(*style.GATES), **limits}
+    scale = {"cmap": style.transparent(**style.GATES), **limits}
     # Of each image the tiles, and of each tile the panels below each other.
     blocks = panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))

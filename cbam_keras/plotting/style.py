@@ -31,7 +31,8 @@ OTHER_STYLES: tuple[dict[str, Any], ...] = (
 TRUE_BOX, FOUND_BOX = GREEN, VERMILION
 # Arguments of `transparent`: heat without the blackest quarter, which would
 # look like shadow.
-HEAT, GATES = ("inferno", 0.25, 0.85, 0.7), ("viridis", 0, 0.7, 0)
+HEAT: dict[str, Any] = {"name": "inferno", "first": 0.25, "alpha": 0.85}
+GATES: dict[str, Any] = {"name": "viridis", "alpha": 0.7, "power": 0}
 # Of panels of images.
 FRAME = "0.75"
 # Font sizes in points.
@@ -60,7 +61,9 @@ def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def transparent(name: str, first: float, alpha: float, power: float) -> Any:
+def transparent(
+    name: str, alpha: float, first: float = 0, power: float = 0.7
+) -> Any:
     """Returns a colormap from `first` of 1 on, more opaque towards its end."""
     matplotlib = _checks.require("matplotlib", extra="plot")
     colors = _checks.require("matplotlib.colors", extra="plot")

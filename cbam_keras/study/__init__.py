@@ -24,7 +24,7 @@ from cbam_keras.study.cell import (
     memory_freed,
     train_cell,
 )
-from cbam_keras.study.checkpoints import DAMAGE, is_worker
+from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
@@ -56,7 +56,7 @@ from cbam_keras.study.study import (
     arguments_of,
     check_seeds,
 )
-from cbam_keras.study.workers import Worker, payload_of
+from cbam_keras.study.workers import Worker, is_worker, payload_of
 
 __all__ = [
     "Budget",

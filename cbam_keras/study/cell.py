@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pathlib
 import statistics
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +21,6 @@ from cbam_keras.study.checkpoints import (
     State,
     Stopped,
     best_epoch,
-    verbosity,
 )
 from cbam_keras.study.networks import (
     build_network,
@@ -29,6 +29,7 @@ from cbam_keras.study.networks import (
     fingerprint,
 )
 from cbam_keras.study.study import Study, Variant
+from cbam_keras.study.workers import is_worker
 
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
@@ -166,7 +167,7 @@ def train_cell(
                     # The data shuffle themselves, by seed and epoch.
                     shuffle=False,
                     # Of several processes one prints.
-                    verbose=verbosity() if devices.writes else 0,
+                    verbose=_verbosity() if devices.writes else 0,
                 )
         row = state.history[best_epoch(state.history) - 1]
         if not math.isfinite(row.get("val_loss", 0)):
@@ -264,6 +265,15 @@ def _resumed(model, variant, folder, epochs):
         return model, state
     latest = checkpoints.load_latest(folder, state)
     return start if latest is None else (latest, state)
+
+
+def _verbosity():
+    """Returns `verbose` of `fit`: log files cannot show a progress bar."""
+    if is_worker():
+        # The epochs of several would be mixed.
+        return 0
+    interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return 1 if interactive else 2
 
 
 def _status(error):

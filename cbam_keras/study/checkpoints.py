@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import random
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
@@ -18,8 +16,6 @@ import numpy as np
 from cbam_keras import _checks, _files, _process
 from cbam_keras._devices import Devices
 
-# Set in a process that is one of several workers on this machine.
-WORKER = "CBAM_KERAS_WORKER"
 # What reading a damaged file raises.
 DAMAGE = (
     *(OSError, ValueError, TypeError, AttributeError, LookupError),
@@ -178,17 +174,3 @@ def _random_states(model):
         for variable in model.variables
         if id(variable) not in kept and "seed_generator" in variable.path
     ]
-
-
-def is_worker() -> bool:
-    """Returns whether this process is one of several workers."""
-    return WORKER in os.environ
-
-
-def verbosity() -> int:
-    """Returns `verbose` of `fit`: log files cannot show a progress bar."""
-    if is_worker():
-        # The epochs of several would be mixed.
-        return 0
-    interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
-    return 1 if interactive else 2

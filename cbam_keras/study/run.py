@@ -14,13 +14,12 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
 from cbam_keras.study.cell import memory_freed, train_cell
-from cbam_keras.study.checkpoints import is_worker
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.folder import StudyFolder, default_output
 from cbam_keras.study.networks import build_network, print_if_few_steps
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.workers import Worker, payload_of
+from cbam_keras.study.workers import Worker, is_worker, payload_of
 
 # The subfolder with a folder of logs for each network.
 LOGS = "tensorboard"

@@ -12,13 +12,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.study.checkpoints import WORKER
 
+# Set in a process that is one of several workers on this machine.
+WORKER = "CBAM_KERAS_WORKER"
 # What a process gets to end by itself.
 SECONDS_TO_END = 5.0
 # The last lines that are shown of a worker that failed.
 MAX_LINES = 5
 COMMAND = "from cbam_keras.study.workers import work; work()"
+
+
+def is_worker() -> bool:
+    """Returns whether this process is one of several workers."""
+    return WORKER in os.environ
 
 
 def work() -> None:
