@@ -151,7 +151,7 @@ comparison.py comparison
 ablation.py ablation
 - differences = [error - other for error, other in pairs]
 + differences = [other - error for error, other in pairs]
-data/records.py data_arrays
+data/splits.py data_arrays
 - np.random.default_rng(0), np.random
 + np.random.default_rng(seed), np.random
 tuning/results.py tuning_searching

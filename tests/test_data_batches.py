@@ -17,7 +17,7 @@ from data_checks import (
 from networks import linear
 
 from cbam_keras import data
-from cbam_keras.data import decoding
+from cbam_keras.data import augmentation
 
 KINDS = {
     "plain": (),
@@ -178,7 +178,7 @@ def test_crops_shift_by_up_to_an_eighth_and_mirror_the_margin():
 
 def _random_boxes(height, width, draws):
     sides = np.float32(height), np.float32(width)
-    return np.array([decoding.random_box(*sides, draw) for draw in draws])
+    return np.array([augmentation.random_box(*sides, draw) for draw in draws])
 
 
 def test_random_resized_crops_have_the_areas_and_ratios_of_inception():

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cbam_keras.detection.batches import Records, table
+from cbam_keras.detection.batches import Examples, table
 from cbam_keras.detection.evaluation import evaluate
 
 pytest.importorskip("pycocotools", reason="needs pycocotools")
@@ -33,7 +33,7 @@ def measured(truth, found, classes=1, area=np.nan):
     sizes = np.full((len(truth), 2), SIZE)
     true = objects(*truth)
     true["area"] = area
-    return evaluate(Records(images, sizes, true), objects(*found), classes)
+    return evaluate(Examples(images, sizes, true), objects(*found), classes)
 
 
 def test_a_false_detection_before_a_true_one_halves_the_precision():
@@ -90,23 +90,23 @@ def test_sizes_of_objects_are_by_the_area_of_the_annotation(area, size):
 
 
 def one_box_each(sides, count=60, size=64):
-    """Returns records of one box an image, of these `(height, width)`."""
+    """Returns examples of one box an image, of these `(height, width)`."""
     rng = np.random.default_rng(0)
     sides = np.array([sides[i % len(sides)] for i in range(count)], "float32")
     low = rng.uniform(0, size - sides)[:, ::-1]
     boxes = np.concatenate([low, low + sides[:, ::-1]], axis=1) / size
     rows = table(np.arange(count), np.zeros(count), boxes)
-    return Records(
+    return Examples(
         np.zeros((count, 1, 1, 1), "uint8"), np.full((count, 2), size), rows
     )
 
 
 def test_coverage_is_what_keras_computes():
-    records = one_box_each([(20, 14), (30, 30), (40, 20)])
-    chosen = choose_anchors(records, (64, 64), 3, 4)
+    examples = one_box_each([(20, 14), (30, 30), (40, 20)])
+    chosen = choose_anchors(examples, (64, 64), 3, 4)
     levels = chosen.generator()(np.zeros((1, 64, 64, 1), "float32"))
     overlap = keras.utils.bounding_boxes.compute_iou(
-        64 * records.objects["box"].astype("float32"),
+        64 * examples.objects["box"].astype("float32"),
         keras.ops.concatenate(list(levels.values())),
         "xyxy",
     )

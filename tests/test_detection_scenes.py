@@ -6,7 +6,7 @@ from data_checks import plain_json
 from detection_checks import bright_box
 
 from cbam_keras import data, detection
-from cbam_keras.detection.batches import PADDING, Batches, Records, table
+from cbam_keras.detection.batches import PADDING, Batches, Examples, table
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def test_scenes_have_digits_in_their_boxes(scenes):
     assert scenes.sizes == {"train": 80, "test": 10}
     assert scenes.image_shape == (64, 64, 1)
     assert plain_json(scenes.describe()) == scenes.describe()
-    objects = scenes.train.records.objects
+    objects = scenes.train.examples.objects
     assert set(np.bincount(objects["image"])) == {1, 2, 3}
     assert set(objects["label"]) == set(range(10))
     boxes = objects["box"]
@@ -30,15 +30,17 @@ def test_scenes_have_digits_in_their_boxes(scenes):
 
 def test_test_scenes_are_the_same_for_every_seed(scenes):
     other = detection.load_data(seed=1)
-    first, second = ((x.train.records, x.test.records) for x in (scenes, other))
+    first, second = (
+        (x.train.examples, x.test.examples) for x in (scenes, other)
+    )
     np.testing.assert_array_equal(first[1].images, second[1].images)
     assert first[0].images.shape == second[0].images.shape
     assert (first[0].images != second[0].images).any()
 
 
 def test_scenes_are_what_they_were(scenes):
-    records = scenes.train.records
-    parts = records.images, records.objects["box"], records.objects["label"]
+    examples = scenes.train.examples
+    parts = examples.images, examples.objects["box"], examples.objects["label"]
     assert data.digest(*parts) == "fe0be6cf8a45fa38"
 
 
@@ -52,8 +54,8 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
     images, objects = scenes.train[1]
     assert images.shape == (4, 64, 64, 1) and images.dtype == "float32"
     rows = orders[0][4:8]
-    assert (images == scenes.train.records.images[rows]).all()
-    known = scenes.train.records.objects
+    assert (images == scenes.train.examples.images[rows]).all()
+    known = scenes.train.examples.objects
     for row, boxes, labels in zip(rows, *objects.values(), strict=True):
         own = known[known["image"] == row]
         np.testing.assert_array_equal(labels[: len(own)], own["label"])
@@ -69,8 +71,8 @@ def batches_of(images, box, augment):
     count, height, width = images.shape[:3]
     box = np.divide(box, [width, height] * 2)
     objects = table(np.arange(count), [0] * count, [box])
-    records = Records(images, np.full((count, 2), (height, width)), objects)
-    return Batches(records, images.shape[1:], count, 0, (augment,))
+    examples = Examples(images, np.full((count, 2), (height, width)), objects)
+    return Batches(examples, images.shape[1:], count, 0, (augment,))
 
 
 @pytest.mark.parametrize("name", detection.AUGMENTATIONS)

@@ -36,7 +36,7 @@ def test_a_folder_of_coco_is_read(tmp_path):
         expected = scale * [left, top, left + width, top + height]
         np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
         np.testing.assert_allclose(bright_box(image[..., 0]), expected, atol=1)
-    assert loaded.test.records.objects["confidence"].tolist() == [1, 0, 1]
+    assert loaded.test.examples.objects["confidence"].tolist() == [1, 0, 1]
 
 
 def test_images_may_have_no_boxes_and_boxes_an_area(tmp_path):
@@ -48,7 +48,7 @@ def test_images_may_have_no_boxes_and_boxes_an_area(tmp_path):
     loaded = detection.load_data(path, image_size=32, batch_size=2)
     _, objects = loaded.train[0]
     assert sorted(objects["labels"].ravel()) == [-1, 1]
-    areas = loaded.train.records.objects["area"]
+    areas = loaded.train.examples.objects["area"]
     np.testing.assert_array_equal(areas, [np.nan, 77])
 
 
@@ -174,10 +174,10 @@ def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
     loaded = detection.load_data("pets", data_dir=tmp_path, image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": trained, "test": 2}
-    records = loaded.test.records
+    examples = loaded.test.examples
     # The order of the images is that of the files.
-    row = int(np.bincount(records.objects["image"]).argmax())
-    objects = records.objects[records.objects["image"] == row]
+    row = int(np.bincount(examples.objects["image"]).argmax())
+    objects = examples.objects[examples.objects["image"] == row]
     left, top, width, height = OBJECTS[0][0]
     np.testing.assert_allclose(
         objects["box"][0] * [30, 20, 30, 20],
@@ -188,7 +188,7 @@ def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
     # The second is difficult, or a crowd.
     assert objects["confidence"].tolist() == [1, 0]
     assert objects["area"].tolist() == [5, 5]
-    assert records.sizes[row].tolist() == [20, 30]
+    assert examples.sizes[row].tolist() == [20, 30]
     images, _ = loaded.train[0]
     assert images.shape[1:] == (40, 40, 3)
 

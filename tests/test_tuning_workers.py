@@ -6,7 +6,7 @@ import pytest
 import tuning_checks
 
 from cbam_keras import study, tuning
-from cbam_keras.tuning import tuner
+from cbam_keras.tuning import tuner, workers
 from cbam_keras.tuning.search import Search
 
 pytestmark = pytest.mark.usefixtures("few_digits", "quick")
@@ -45,20 +45,20 @@ def run(monkeypatch):
         monkeypatch.setattr(Worker, "endings", endings)
         monkeypatch.setattr(Worker, "started", [])
         monkeypatch.setattr(Worker, "ended", [])
-        tuner.run_workers(tuning.search, pathlib.Path("run"), 2)
+        workers.run_workers(tuning.search, pathlib.Path("run"), 2)
         return Worker.started
 
     monkeypatch.setattr(study, "Worker", Worker)
-    monkeypatch.setattr(tuner, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0)
     return run
 
 
 def test_trials_that_follow_from_others_have_a_chief(run):
-    chief, *workers = run()
-    names = [own["KERASTUNER_TUNER_ID"] for own in (chief, *workers)]
+    chief, *others = run()
+    names = [own["KERASTUNER_TUNER_ID"] for own in (chief, *others)]
     assert names == ["chief", "worker-0", "worker-1"]
     assert chief["CUDA_VISIBLE_DEVICES"] == ""
-    ports = {own["KERASTUNER_ORACLE_PORT"] for own in (chief, *workers)}
+    ports = {own["KERASTUNER_ORACLE_PORT"] for own in (chief, *others)}
     assert len(ports) == 1
     # When the workers have ended, so has the search.
     assert sorted(Worker.ended) == sorted(names)

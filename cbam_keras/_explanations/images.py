@@ -128,35 +128,35 @@ def from_data(
     """Returns `count` images of a split of a dataset, of a fingerprint."""
     options = {"validation_fraction": 0.1, **options}
     fraction = options.pop("validation_fraction")
-    source = data.find_source(name, fraction, seed, **options)
-    if fingerprint not in (None, source.fingerprint):
+    dataset = data.find_dataset(name, fraction, seed, **options)
+    if fingerprint not in (None, dataset.fingerprint):
         raise ValueError(
             "The data of a run must be as they were, or its test images may "
             f'be others. Received: "{name}", which has changed since. Give '
             "--data to explain it as it is"
         )
-    records = source.splits[split]
-    if not isinstance(records, data.Records):
+    examples = dataset.splits[split]
+    if not isinstance(examples, data.Examples):
         if count is None:
             raise ValueError(
                 "`count` must be a number for a dataset that is too large for "
                 f'memory. Received: count=all, data="{name}"'
             )
-        total = min(len(records), max(READ_OF_LARGE, count))
-        records = records.load(total, "Reading")
-    numbers = balanced_sample(records.labels, count, seed)
-    records = records.take(numbers)
+        total = min(len(examples), max(READ_OF_LARGE, count))
+        examples = examples.load(total, "Reading")
+    numbers = balanced_sample(examples.labels, count, seed)
+    examples = examples.take(numbers)
     return Images(
         names=[
             item if isinstance(item, str) else f"{split} {number}"
-            for item, number in zip(records.images, numbers, strict=True)
+            for item, number in zip(examples.images, numbers, strict=True)
         ],
-        items=records.images,
-        groups=[source.class_names[label] for label in records.labels],
-        class_names=source.class_names,
-        folders=source.class_names if source.root else (),
-        boxes=records.boxes,
-        size=source.shape,
+        items=examples.images,
+        groups=[dataset.class_names[label] for label in examples.labels],
+        class_names=dataset.class_names,
+        folders=dataset.class_names if dataset.root else (),
+        boxes=examples.boxes,
+        size=dataset.shape,
     )
 
 

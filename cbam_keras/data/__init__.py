@@ -3,13 +3,15 @@
 - `loading`: `load`, and `ImageData`, which it returns.
 - `sources`: arrays, folders, and which source a name stands for.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
-- `records`: images and labels before batching, and how they are split.
+- `examples`: images and labels, before resizing and batching.
+- `splits`: how they are split.
 - `decoding`: encoded images to arrays of one size.
-- `batches`: records as a dataset for `fit`: shuffled, flipped and cropped at
-  random, shared by processes.
+- `augmentation`: random flips, shifts and crops.
+- `batches`: examples as a dataset for `fit`: shuffled, augmented, shared by
+  processes.
 """
 
-from cbam_keras.data.batches import AUGMENTATIONS, check_augmentations
+from cbam_keras.data.augmentation import AUGMENTATIONS, check_augmentations
 from cbam_keras.data.decoding import (
     evaluation_box,
     headers,
@@ -18,14 +20,15 @@ from cbam_keras.data.decoding import (
     threads,
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
+from cbam_keras.data.examples import SPLITS, Examples, digest
 from cbam_keras.data.loading import ImageData, load
-from cbam_keras.data.records import SPLITS, Records, digest, stratified
 from cbam_keras.data.sources import (
     ENDINGS,
     PATH_STARTS,
     dataset_name,
-    find_source,
+    find_dataset,
 )
+from cbam_keras.data.splits import stratified
 from cbam_keras.data.tfds import prepared_builder
 
 __all__ = ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"]

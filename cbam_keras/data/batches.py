@@ -1,8 +1,7 @@
-"""`Batches`: records as a `PyDataset` for `fit`, on every backend."""
+"""`Batches`: examples as a `PyDataset` for `fit`, on every backend."""
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -10,11 +9,9 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import TRIES, crop, pil_decode, threads
+from cbam_keras.data.augmentation import TRIES, flip_and_crop
+from cbam_keras.data.decoding import crop, pil_decode, threads
 
-AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
-# "crop" shifts by up to this fraction of a side.
-SHIFT = 8
 # What random numbers are for, so that no two uses share a seed.
 FLIP_AND_CROP, RANDOM_CROP = 0, 2
 # Batches that are decoded ahead of the one asked for.
@@ -22,7 +19,7 @@ PREFETCHED = 2
 
 
 class _Epoch(NamedTuple):
-    """An epoch: its number, and by batch its records and what is decoded."""
+    """An epoch: its number, and by batch its examples and what is decoded."""
 
     number: int
     rows: list[np.ndarray]
@@ -31,7 +28,7 @@ class _Epoch(NamedTuple):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Batches(keras.utils.PyDataset):
-    """Batches of records, each a function of the epoch and its number.
+    """Batches of examples, each a function of the epoch and its number.
 
     The random numbers of an image follow from the seed, the epoch and its
     position, and from nothing that was drawn before. So a resumed run sees
@@ -41,8 +38,8 @@ class Batches(keras.utils.PyDataset):
     augmentation.
     """
 
-    # `Records` or `DiskRecords`.
-    records: Any
+    # `Examples` or `DiskExamples`.
+    examples: Any
     batch_size: int
     size: tuple[int, int]
     channels: int
@@ -67,8 +64,8 @@ class Batches(keras.utils.PyDataset):
         """Sets the positions in an epoch that each batch of a process reads."""
         # Every batch divides by the devices: training drops images for that,
         # others in each epoch, evaluation repeats some.
-        total = len(self.records) // devices * devices
-        if total < len(self.records) and self.seed is None:
+        total = len(self.examples) // devices * devices
+        if total < len(self.examples) and self.seed is None:
             total += devices
         self.batches = []
         for start in range(0, total, self.batch_size):
@@ -83,21 +80,21 @@ class Batches(keras.utils.PyDataset):
         # One thread may read an epoch while another begins the next.
         epoch = self.epoch
         positions, rows = self.batches[index], epoch.rows[index]
-        if self.records.decoded and not self.cropped:
-            images = self.records.images[rows]
-            labels = self.records.labels[rows]
+        if self.examples.decoded and not self.cropped:
+            images = self.examples.images[rows]
+            labels = self.examples.labels[rows]
         else:
             images, labels = self._read(epoch, index)
         others = []
-        if self.records.boxes is not None:
-            others.append(self.records.boxes[rows])
+        if self.examples.boxes is not None:
+            others.append(self.examples.boxes[rows])
         if self.augment:
             rng = self._generator(epoch, FLIP_AND_CROP, index)
             draws = rng.random((self.batch_size, 3), dtype="float32")
             draws = draws[positions % self.batch_size]
             images = flip_and_crop(images, draws, self.augment)
         if self.weighted:
-            others.append((positions < len(self.records)).astype("float32"))
+            others.append((positions < len(self.examples)).astype("float32"))
         images = images.astype("float32")
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
@@ -108,7 +105,7 @@ class Batches(keras.utils.PyDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next."""
-        order = np.arange(len(self.records))
+        order = np.arange(len(self.examples))
         if self.seed is not None:
             order = _shuffled(order, self.seed, epoch)
         rows = [order[batch % len(order)] for batch in self.batches]
@@ -131,8 +128,8 @@ class Batches(keras.utils.PyDataset):
         return np.stack(images), np.array(labels, "int32")
 
     def _image(self, epoch, position, row):
-        image, label = self.records.read(row)
-        if not self.records.decoded:
+        image, label = self.examples.read(row)
+        if not self.examples.decoded:
             image = pil_decode(image, self.channels)
         draws = None
         if self.cropped:
@@ -156,37 +153,3 @@ def _shuffled(order, seed, epoch):
         return shuffled.numpy()
     np.random.default_rng([seed, epoch]).shuffle(order)
     return order
-
-
-def check_augmentations(
-    augment: str | Sequence[str], known: Sequence[str] = AUGMENTATIONS
-) -> tuple[str, ...]:
-    """Returns the names, in the order in which they are applied."""
-    chosen = _checks.subset("augment", augment, known) if augment else ()
-    return tuple(name for name in known if name in chosen)
-
-
-def flip_and_crop(
-    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
-) -> np.ndarray:
-    """Flips and shifts a batch, each image by its draws `(B, 3)`."""
-    # Keras' `RandomFlip` draws for a whole batch, of which a process may hold
-    # some rows, and its `RandomCrop` crops all images alike.
-    if "crop" in augment:
-        height, width = images.shape[1:3]
-        margins = height // SHIFT, width // SHIFT
-        padding = ((0, 0), (margins[0],) * 2, (margins[1],) * 2, (0, 0))
-        padded = np.pad(images, padding, mode="symmetric")
-        # The first row and column kept, from 0 to twice the margin.
-        top, left = (
-            (draws[:, axis] * (2 * margin + 1)).astype("int32")
-            for axis, margin in enumerate(margins, 1)
-        )
-        every = np.arange(len(images))[:, None, None]
-        rows = (top[:, None] + np.arange(height))[:, :, None]
-        columns = (left[:, None] + np.arange(width))[:, None, :]
-        images = padded[every, rows, columns]
-    if "flip" in augment:
-        flipped = draws[:, 0, None, None, None] < 0.5
-        images = np.where(flipped, images[:, :, ::-1], images)
-    return images

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import io
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
-from cbam_keras.data.records import Records, Source
+from cbam_keras.data.augmentation import random_box
+from cbam_keras.data.examples import Dataset, Examples
 
 # Pillow reads many more formats, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
@@ -27,12 +27,6 @@ TAIL_BYTES = 4096
 
 # From this side on, evaluation takes 224/256 of each side, as on ImageNet.
 CROPPED_FROM = 128
-
-# Random resized crops: the least fraction of the area, the logarithm of the
-# largest aspect ratio, and how many boxes are drawn to find one that fits.
-LEAST_AREA = 0.08
-LOG_RATIO = math.log(4 / 3)
-TRIES = 10
 
 
 def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
@@ -108,34 +102,6 @@ def evaluation_box(
     return (height - box[0]) / 2, (width - box[1]) / 2, *box
 
 
-def random_box(
-    height: np.float32, width: np.float32, draws: np.ndarray
-) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Returns top, left, height and width of a random resized crop.
-
-    As torchvision: the first of ten boxes that lies in the image, else the
-    largest centre box of such a ratio. `draws` are `(10, 4)` from [0, 1).
-    """
-    area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
-    ratio = np.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
-    heights = np.round(np.sqrt(area / ratio))
-    widths = np.round(np.sqrt(area * ratio))
-    fits = (heights >= 1) & (heights <= height)
-    fits &= (widths >= 1) & (widths <= width)
-    if fits.any():
-        first = fits.argmax()
-        high, wide = heights[first], widths[first]
-        down, right = draws[first, 2:]
-    else:
-        high = min(height, np.round(width * 4 / 3))
-        wide = min(width, np.round(height * 4 / 3))
-        down = right = np.float32(0.5)
-    # Rounding may reach the excluded end.
-    top = min(np.floor(down * (height - high + 1)), height - high)
-    left = min(np.floor(right * (width - wide + 1)), width - wide)
-    return top, left, high, wide
-
-
 def pil_resize(
     image: np.ndarray, box: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
@@ -172,46 +138,46 @@ def crop(
     return pil_resize(image, evaluation_box(height, width, size), size)
 
 
-def readable(source: Source) -> Source:
+def readable(dataset: Dataset) -> Dataset:
     """Returns encoded images that can be read, with shape and channels."""
     splits, skipped, heads = {}, [], set[Any]()
-    for split, records in source.splits.items():
-        sizes = headers(records.images, f"Reading headers of {split}")
+    for split, examples in dataset.splits.items():
+        sizes = headers(examples.images, f"Reading headers of {split}")
         bad = [row for row, head in enumerate(sizes) if head is None]
-        splits[split] = records.take(np.delete(np.arange(len(sizes)), bad))
+        splits[split] = examples.take(np.delete(np.arange(len(sizes)), bad))
         skipped += [
-            os.path.relpath(records.images[row], source.root)
-            if source.root
+            os.path.relpath(examples.images[row], dataset.root)
+            if dataset.root
             else f"{split} {row}"
             for row in bad
         ]
         heads |= {*sizes} - {None}
     shapes = {head[:2] for head in heads}
     return dataclasses.replace(
-        source,
+        dataset,
         splits=splits,
         shape=shapes.pop() if len(shapes) == 1 else None,
-        channels=source.channels or (1 if all(h[2] for h in heads) else 3),
-        skipped=(*skipped, *source.skipped),
+        channels=dataset.channels or (1 if all(h[2] for h in heads) else 3),
+        skipped=(*skipped, *dataset.skipped),
     )
 
 
 def decode_all(
-    records: Records, size: tuple[int, int], channels: int, title: str
-) -> Records:
+    examples: Examples, size: tuple[int, int], channels: int, title: str
+) -> Examples:
     """Returns images decoded in memory, at one size."""
-    if records.images.shape[1:3] == size:
-        return records
+    if examples.images.shape[1:3] == size:
+        return examples
 
     def decoded(item):
-        image = item if records.decoded else pil_decode(item, channels)
+        image = item if examples.decoded else pil_decode(item, channels)
         return crop(image, size)
 
-    dtype = records.images.dtype if records.decoded else "uint8"
-    images = np.empty((len(records), *size, channels), dtype)
-    for row, image in enumerate(in_threads(decoded, records.images, title)):
+    dtype = examples.images.dtype if examples.decoded else "uint8"
+    images = np.empty((len(examples), *size, channels), dtype)
+    for row, image in enumerate(in_threads(decoded, examples.images, title)):
         images[row] = image
-    return dataclasses.replace(records, images=images)
+    return dataclasses.replace(examples, images=images)
 
 
 @functools.cache

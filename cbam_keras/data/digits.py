@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.records import Records, Source, digest, stratified
+from cbam_keras.data.examples import Dataset, Examples, digest
+from cbam_keras.data.splits import stratified
 
 # Sides in pixels.
 CANVAS = 48
@@ -20,13 +21,13 @@ EMBEDDED: dict[str, Any] = {
 }
 
 
-def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
+def from_embedded(name: str, validation_fraction: float, seed: int) -> Dataset:
     """Returns an embedded dataset."""
     digits, labels = mnist_digits()
     splits = {}
     for split, rows in stratified(labels, validation_fraction, seed).items():
         if EMBEDDED[name] is None:
-            splits[split] = Records(digits[rows][..., None], labels[rows])
+            splits[split] = Examples(digits[rows][..., None], labels[rows])
             continue
         fragments, canvases = EMBEDDED[name]
         # The test images are the same for every seed.
@@ -35,8 +36,8 @@ def from_embedded(name: str, validation_fraction: float, seed: int) -> Source:
         )
         shown = np.repeat(rows, canvases[split])
         images, boxes = cluttered(digits[rows], digits[shown], fragments, rng)
-        splits[split] = Records(images[..., None], labels[shown], boxes)
-    return Source(
+        splits[split] = Examples(images[..., None], labels[shown], boxes)
+    return Dataset(
         name=name,
         splits=splits,
         class_names=tuple(map(str, range(10))),

@@ -10,10 +10,11 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.batches import Batches, check_augmentations
+from cbam_keras.data.augmentation import check_augmentations
+from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import decode_all
-from cbam_keras.data.records import SPLITS, DiskRecords, Records
-from cbam_keras.data.sources import find_source
+from cbam_keras.data.examples import SPLITS, DiskExamples, Examples
+from cbam_keras.data.sources import find_dataset
 
 # The size to which images of different sizes are resized, as on ImageNet.
 SIDE = 224
@@ -203,11 +204,11 @@ def load(
     size = _checks.image_size("image_size", image_size)
     if isinstance(size, int):
         size = (size, size)
-    source = find_source(
+    dataset = find_dataset(
         data, validation_fraction, seed, data_dir, manual_dir, download
     )
-    train = source.splits["train"]
-    is_large = isinstance(train, DiskRecords)
+    train = dataset.splits["train"]
+    is_large = isinstance(train, DiskExamples)
     for is_wrong, expected in (
         (boxes and (augment or size), "`boxes` need images as they are"),
         (boxes and train.boxes is None, "`boxes` need digits among clutter"),
@@ -216,67 +217,68 @@ def load(
     ):
         if is_wrong:
             raise ValueError(
-                f'{expected}. Received: "{source.name}", {batch_size=}, '
+                f'{expected}. Received: "{dataset.name}", {batch_size=}, '
                 f"{boxes=}, {image_size=}, {augment=}"
             )
-    if source.skipped:
+    if dataset.skipped:
         _checks.warn(
-            f"{len(source.skipped)} images could not be read and are left "
-            f"out: {_checks.first_few(source.skipped)}"
+            f"{len(dataset.skipped)} images could not be read and are left "
+            f"out: {_checks.first_few(dataset.skipped)}"
         )
-    size = size or source.shape or (SIDE, SIDE)
-    num_images = sum(map(len, source.splits.values()))
-    num_bytes = num_images * math.prod(size) * source.channels
+    size = size or dataset.shape or (SIDE, SIDE)
+    num_images = sum(map(len, dataset.splits.values()))
+    num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
     channels_first = keras.config.image_data_format() == "channels_first"
     datasets: dict[str, Any] = {}
-    for split, records in source.splits.items():
+    for split, examples in dataset.splits.items():
         if not boxes:
-            records = dataclasses.replace(records, boxes=None)
+            examples = dataclasses.replace(examples, boxes=None)
         # Random resized crops are taken from the images as they are.
         cropped = split == "train" and "random_resized_crop" in augment
-        decodable = isinstance(records, Records) and not cropped
-        if decodable and (records.decoded or is_small):
+        decodable = isinstance(examples, Examples) and not cropped
+        if decodable and (examples.decoded or is_small):
             title = f"Preparing {split}"
-            records = decode_all(records, size, source.channels, title)
+            examples = decode_all(examples, size, dataset.channels, title)
         if batch_size is None:
-            images = records.images
+            images = examples.images
             if channels_first:
                 images = np.moveaxis(images, -1, 1)
-            others = (records.boxes,) if boxes else ()
-            datasets[split] = (images, records.labels, *others)
+            others = (examples.boxes,) if boxes else ()
+            datasets[split] = (images, examples.labels, *others)
             continue
         datasets[split] = Batches(
-            records,
+            examples,
             batch_size=batch_size,
             size=size,
-            channels=source.channels,
+            channels=dataset.channels,
             seed=seed if split == "train" else None,
             augment=augment if split == "train" else (),
             channels_first=channels_first,
         )
-    channels = (source.channels,)
+    channels = (dataset.channels,)
     return ImageData(
-        name=source.name,
+        name=dataset.name,
         image_shape=channels + size if channels_first else size + channels,
-        class_names=source.class_names,
-        sizes={split: len(source.splits[split]) for split in SPLITS},
+        class_names=dataset.class_names,
+        sizes={split: len(dataset.splits[split]) for split in SPLITS},
         batch_size=batch_size,
         seed=seed,
         boxes=boxes,
         augment=augment,
-        skipped=source.skipped,
-        fingerprint=source.fingerprint,
-        source=_where(data, source, data_dir, manual_dir, validation_fraction),
+        skipped=dataset.skipped,
+        fingerprint=dataset.fingerprint,
+        source=_where(data, dataset, data_dir, manual_dir, validation_fraction),
         **datasets,
     )
 
 
-def _where(data, source, data_dir, manual_dir, validation_fraction):
+def _where(data, dataset, data_dir, manual_dir, validation_fraction):
     """Returns the arguments of `load` to find the same images again."""
     if not isinstance(data, str | os.PathLike):
         return None
-    arguments = {"name": os.path.abspath(source.root) if source.root else data}
+    root = dataset.root
+    arguments = {"name": os.path.abspath(root) if root else data}
     folders = {"data_dir": data_dir, "manual_dir": manual_dir}
     for option, folder in folders.items():
         if folder is not None:

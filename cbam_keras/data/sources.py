@@ -13,14 +13,8 @@ import numpy as np
 
 from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.records import (
-    SPLITS,
-    Records,
-    Source,
-    check_classes,
-    completed,
-    digest,
-)
+from cbam_keras.data.examples import SPLITS, Dataset, Examples, digest
+from cbam_keras.data.splits import check_classes, completed
 from cbam_keras.data.tfds import from_tfds, no_folder
 
 # What paths begin with, and names of datasets never.
@@ -41,7 +35,7 @@ SPLIT_FOLDERS = {name: name for name in SPLITS}
 SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
 
 
-def find_source(
+def find_dataset(
     name, fraction, seed, data_dir=None, manual_dir=None, download=False
 ):
     """Returns the dataset that `name` stands for, with all three splits."""
@@ -49,12 +43,12 @@ def find_source(
     is_named = isinstance(name, str) and not is_folder
     if is_named and name not in EMBEDDED:
         try:
-            source = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
+            dataset = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
         except (ImportError, ValueError):
             if name != FASHION or data_dir is not None or download:
                 raise
-            source = from_keras()
-        return completed(source, fraction, seed)
+            dataset = from_keras()
+        return completed(dataset, fraction, seed)
     if data_dir is not None or manual_dir is not None:
         raise ValueError(
             "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
@@ -62,9 +56,9 @@ def find_source(
         )
     if is_named:
         return from_embedded(name, fraction, seed)
-    source = from_folder(name) if is_folder else from_arrays(name)
-    check_classes(source, f'data="{name}"' if is_folder else "arrays")
-    return completed(source, fraction, seed)
+    dataset = from_folder(name) if is_folder else from_arrays(name)
+    check_classes(dataset, f'data="{name}"' if is_folder else "arrays")
+    return completed(dataset, fraction, seed)
 
 
 def _is_folder(name, data_dir=None):
@@ -83,7 +77,7 @@ def dataset_name(name):
     return name if isinstance(name, str) else "arrays"
 
 
-def from_keras() -> Source:
+def from_keras() -> Dataset:
     """Returns Fashion-MNIST, which Keras downloads and keeps."""
     try:
         # A progress bar is not among the results on standard output.
@@ -101,7 +95,7 @@ def from_keras() -> Source:
     )
 
 
-def from_arrays(arrays: Any) -> Source:
+def from_arrays(arrays: Any) -> Dataset:
     """Returns arrays of images and labels as a dataset."""
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
@@ -130,7 +124,7 @@ def from_arrays(arrays: Any) -> Source:
     hashed: list[Any] = []
     for name, each in splits.items():
         hashed += [name, each.images, each.labels]
-    return Source(
+    return Dataset(
         name="arrays",
         splits=splits,
         class_names=tuple(map(str, range(num_classes))),
@@ -165,7 +159,7 @@ def _records(split, arrays):
     whole = images.astype("uint8", copy=False)
     if images.dtype.kind == "f" and (whole != images).any():
         whole = images.astype("float32")
-    return Records(whole, labels.ravel().astype("int32"))
+    return Examples(whole, labels.ravel().astype("int32"))
 
 
 def _problem(images, labels):
@@ -208,7 +202,7 @@ def _problem(images, labels):
     return None
 
 
-def from_folder(path: str | os.PathLike) -> Source:
+def from_folder(path: str | os.PathLike) -> Dataset:
     """Returns a folder of class folders, or of splits of those, as paths."""
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
@@ -228,13 +222,13 @@ def from_folder(path: str | os.PathLike) -> Source:
         ]
         labels = [class_names.index(file.parent.name) for file in files]
         images = np.array([str(file) for file in files], object)
-        splits[split] = Records(images, np.array(labels, "int32"))
+        splits[split] = Examples(images, np.array(labels, "int32"))
         described += [
             (file.relative_to(root).as_posix(), file.stat().st_size)
             for file in files
         ]
     return readable(
-        Source(
+        Dataset(
             name=root.resolve().name,
             splits=splits,
             class_names=tuple(class_names),

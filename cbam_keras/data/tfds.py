@@ -15,7 +15,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import in_threads, readable
-from cbam_keras.data.records import SPLITS, DiskRecords, Source, digest
+from cbam_keras.data.examples import SPLITS, Dataset, DiskExamples, digest
 
 # Datasets of more bytes, as encoded images, are read from disk.
 IN_MEMORY_BYTES = 2 * 2**30
@@ -27,7 +27,7 @@ def from_tfds(
     data_dir: str | os.PathLike | None,
     manual_dir: str | os.PathLike | None,
     download: bool,
-) -> Source:
+) -> Dataset:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
     tfds, builder = prepared_builder(
         name,
@@ -37,7 +37,7 @@ def from_tfds(
     )
     available, features = builder.info.splits, builder.info.features
     used = [split for split in SPLITS if split in available]
-    splits = {split: _disk_records(tfds, builder, split) for split in used}
+    splits = {split: _disk_examples(tfds, builder, split) for split in used}
     # Secret labels are stored as -1.
     if "test" in splits and splits["test"].read(0)[1] < 0:
         del splits["test"]
@@ -47,11 +47,11 @@ def from_tfds(
     is_small = num_bytes <= IN_MEMORY_BYTES
     if is_small:
         splits = {
-            split: records.load(len(records), f"Reading {split}")
-            for split, records in splits.items()
+            split: examples.load(len(examples), f"Reading {split}")
+            for split, examples in splits.items()
         }
     *size, channels = features["image"].shape
-    source = Source(
+    dataset = Dataset(
         name=name,
         splits=splits,
         class_names=tuple(map(str, features["label"].names)),
@@ -62,7 +62,7 @@ def from_tfds(
         shape=None if None in size else tuple(size),
         channels=channels or 3,
     )
-    return readable(source) if is_small and None in size else source
+    return readable(dataset) if is_small and None in size else dataset
 
 
 def _has_classes(tfds, features):
@@ -172,14 +172,14 @@ def _prepare(tfds, builder, name, manual_dir, download):
     raise ValueError(message)
 
 
-def _disk_records(tfds, builder, split):
+def _disk_examples(tfds, builder, split):
     """Returns the examples of a split, their images encoded."""
     decoders = {"image": tfds.decode.SkipDecoding()}
     if builder.info.file_format.value == "tfrecord":
         examples = _TFRecords(builder.info, split, decoders)
     else:
         examples = builder.as_data_source(split=split, decoders=decoders)
-    return DiskRecords(examples, np.arange(len(examples)))
+    return DiskExamples(examples, np.arange(len(examples)))
 
 
 class _TFRecords:

@@ -1,4 +1,4 @@
-"""`Records`, images with their objects, and `Batches` of them for `fit`."""
+"""`Examples`, images with their objects, and `Batches` of them for `fit`."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ OBJECT = np.dtype(
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class Examples:
     """Images of one split, and the objects in them."""
 
     # Arrays `(N, H, W, C)`; or paths as strings, or encoded images as bytes.
@@ -82,26 +82,26 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        records: Records,
+        examples: Examples,
         image_shape: tuple[int, int, int],
         batch_size: int,
         seed: int,
         augment: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.records = records
+        self.examples = examples
         *self.size, self.channels = image_shape
-        self.batch_size = min(batch_size, len(records))
+        self.batch_size = min(batch_size, len(examples))
         self.seed = seed
         self.layers = _layers_of(augment)
-        learned = records.learned
-        ends = np.searchsorted(learned["image"], np.arange(1, len(records)))
+        learned = examples.learned
+        ends = np.searchsorted(learned["image"], np.arange(1, len(examples)))
         self.objects = np.split(learned, ends)
         self.max_objects = max(map(len, self.objects))
         self.set_epoch(0)
 
     def __len__(self) -> int:
-        return len(self.records) // self.batch_size
+        return len(self.examples) // self.batch_size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict]:
         start = index * self.batch_size
@@ -125,14 +125,14 @@ class Batches(keras.utils.PyDataset):
         """Sets which epoch comes next."""
         self.epoch = epoch
         rng = np.random.default_rng([self.seed, epoch])
-        self.order = rng.permutation(len(self.records))
+        self.order = rng.permutation(len(self.examples))
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Returns images of the records, resized: float32 `(n, H, W, C)`."""
+        """Returns images of the examples, resized: float32 `(n, H, W, C)`."""
         return np.stack(list(data.threads().map(self._image, rows)))
 
     def _image(self, row):
-        image = self.records.images[row]
+        image = self.examples.images[row]
         if isinstance(image, str | bytes):
             image = data.pil_decode(image, self.channels)
         if list(image.shape[:2]) != self.size:

@@ -62,7 +62,7 @@ class Detection:
         loaded = load_data(self.images, **by_recipe, **self.options)
         shape = loaded.image_shape
         anchors = late_module().choose_anchors(
-            loaded.train.records, shape[:2], *levels_for(self.backbone, shape)
+            loaded.train.examples, shape[:2], *levels_for(self.backbone, shape)
         )
         self.anchors[recipe.seed] = anchors
         self.loaded = dataclasses.replace(loaded, anchors=anchors)
@@ -76,7 +76,7 @@ class Detection:
 
     def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
         detections = detect_all(model, data.test)
-        return evaluate(data.test.records, detections, len(data.class_names))
+        return evaluate(data.test.examples, detections, len(data.class_names))
 
 
 @dataclasses.dataclass(frozen=True)

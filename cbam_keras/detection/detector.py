@@ -14,7 +14,7 @@ import keras_hub
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.detection.batches import Records, overlaps, scale_of
+from cbam_keras.detection.batches import Examples, overlaps, scale_of
 from cbam_keras.detection.loading import DetectionData
 from cbam_keras.detection.pyramid import LARGE, build_backbone
 from cbam_keras.recipes import Recipe
@@ -154,10 +154,10 @@ class Anchors:
 
 
 def choose_anchors(
-    records: Records, size: tuple[int, int], min_level: int, max_level: int
+    examples: Examples, size: tuple[int, int], min_level: int, max_level: int
 ) -> Anchors:
     """Returns the anchors that cover most boxes; warns if they are few."""
-    boxes = records.learned["box"] * scale_of(size)
+    boxes = examples.learned["box"] * scale_of(size)
     rows = np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES))
     boxes = boxes[rows.astype(int)]
     widths, heights = (boxes[:, 2:] - boxes[:, :2]).T

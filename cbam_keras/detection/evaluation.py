@@ -11,7 +11,7 @@ import numpy as np
 
 from cbam_keras import _checks, plotting
 from cbam_keras._terminal import watched
-from cbam_keras.detection.batches import Batches, Records, scale_of, table
+from cbam_keras.detection.batches import Batches, Examples, scale_of, table
 
 # What COCO measures, in its order: over intersections over union from 0.5 to
 # 0.95, at 0.5 (as VOC) and at 0.75; then the first of objects of less than
@@ -27,7 +27,7 @@ def detect_all(
     detector: Any, batches: Batches, count: int | None = None
 ) -> np.ndarray:
     """Returns the detections in all images, or the first, as `OBJECT`."""
-    count = count or len(batches.records)
+    count = count or len(batches.examples)
     tables = []
     starts = range(0, count, batches.batch_size)
     for start in watched(starts, len(starts), "Detecting"):
@@ -44,15 +44,15 @@ def detect_all(
 
 
 def evaluate(
-    records: Records, detections: np.ndarray, classes: int
+    examples: Examples, detections: np.ndarray, classes: int
 ) -> dict[str, float | None]:
     """Returns the mean average precision of detections over the classes."""
     cocoeval = _checks.require("pycocotools.cocoeval", extra="detect")
     # It prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = cocoeval.COCOeval(
-            _dataset(records, records.objects, classes),
-            _dataset(records, detections, classes),
+            _dataset(examples, examples.objects, classes),
+            _dataset(examples, detections, classes),
             "bbox",
         )
         evaluation.evaluate()
@@ -65,15 +65,15 @@ def evaluate(
     }
 
 
-def _dataset(records, objects, classes):
+def _dataset(examples, objects, classes):
     """Returns objects as pycocotools has them, in pixels of the originals."""
     coco = _checks.require("pycocotools.coco", extra="detect").COCO()
-    scales = scale_of(records.sizes)[objects["image"]]
+    scales = scale_of(examples.sizes)[objects["image"]]
     boxes = objects["box"].astype("float32") * scales
     boxes[:, 2:] -= boxes[:, :2]
     # Ids from 1: 0 would count as no match.
     coco.dataset = {
-        "images": [{"id": number} for number in range(len(records))],
+        "images": [{"id": number} for number in range(len(examples))],
         "categories": [{"id": number} for number in range(classes)],
         "annotations": [
             {
@@ -105,10 +105,10 @@ def plot_detections(
     `detections` maps networks to what `detect_all` returns. The names of
     files stand above their images.
     """
-    records = batches.records
-    count = min(IMAGES, len(records))
+    examples = batches.examples
+    count = min(IMAGES, len(examples))
     images = batches.images(np.arange(count)).round().astype("uint8")
-    rows = {"truth": records.objects}
+    rows = {"truth": examples.objects}
     for name, objects in detections.items():
         rows[name] = objects[objects["confidence"] >= CONFIDENT]
     figure = plotting.new_figure(2 * count, 2.1 * len(rows), title)
@@ -126,7 +126,7 @@ def plot_detections(
                 _draw_box(axes, one["box"], images.shape[1:3], text, color)
         label = plotting.wrap(name, 2, 10, 2)
         line[0].set_ylabel(label, parse_math=False)
-    for axes, item in zip(panels[0], records.images, strict=False):
+    for axes, item in zip(panels[0], examples.images, strict=False):
         if isinstance(item, str):
             name = plotting.wrap(pathlib.PurePath(item).name, 2, 8, 2)
             axes.set_title(name, fontsize=8, parse_math=False)

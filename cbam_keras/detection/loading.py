@@ -16,7 +16,7 @@ from cbam_keras.detection.batches import (
     AUGMENTATIONS,
     OBJECT,
     Batches,
-    Records,
+    Examples,
     scale_of,
     table,
 )
@@ -119,9 +119,9 @@ def load_data(
     else:
         splits, class_names = _from_tfds(label, data_dir, download)
     content: list[Any] = [class_names]
-    for split, records in splits.items():
-        objects, labels = records.objects, records.learned["label"]
-        content += [split, records.sizes, objects["box"], objects["label"]]
+    for split, examples in splits.items():
+        objects, labels = examples.objects, examples.learned["label"]
+        content += [split, examples.sizes, objects["box"], objects["label"]]
         if not len(labels) or labels.min() < 0:
             raise ValueError(
                 "A split must have at least one box that is not of a crowd or "
@@ -141,7 +141,7 @@ def load_data(
         name=label,
         image_shape=shape,
         class_names=class_names,
-        sizes={split: len(records) for split, records in splits.items()},
+        sizes={split: len(examples) for split, examples in splits.items()},
         batch_size=train.batch_size,
         seed=seed,
         boxes=True,
@@ -156,8 +156,8 @@ def load_data(
 def _from_coco_folder(path):
     """Returns the splits of a folder in COCO's layout, and its classes."""
     files = _annotations(path, "train"), _annotations(path, "test", "val")
-    train, names = _coco_records(files[0], {})
-    test, _ = _coco_records(files[1], names)
+    train, names = _coco_examples(files[0], {})
+    test, _ = _coco_examples(files[1], names)
     classes = tuple(names[identity] for identity in sorted(names))
     return {"train": train, "test": test}, classes
 
@@ -180,7 +180,7 @@ def _annotations(path, *prefixes):
     return files[0]
 
 
-def _coco_records(file, names):
+def _coco_examples(file, names):
     """Returns the images of a file with their objects, and category names.
 
     `names` are those of the training images by id, if they are known.
@@ -245,7 +245,7 @@ def _coco_records(file, names):
     boxes[:, 2:] += boxes[:, :2]
     objects["box"] = np.clip(boxes, 0, limits) / limits
     objects = objects[np.argsort(objects["image"], kind="stable")]
-    return Records(np.array(paths, object), shapes, objects), names
+    return Examples(np.array(paths, object), shapes, objects), names
 
 
 def _from_tfds(name, data_dir, download):
@@ -262,12 +262,13 @@ def _from_tfds(name, data_dir, download):
     )
     available = builder.info.splits
     trained = [split for split in ("train", "validation") if split in available]
-    tested = _tfds_records(tfds, builder, [s for s in available if s == "test"])
-    if not len(tested.objects):
-        tested = _tfds_records(tfds, builder, trained[1:])
+    tested = [split for split in available if split == "test"]
+    test = _tfds_examples(tfds, builder, tested)
+    if not len(test.objects):
+        test = _tfds_examples(tfds, builder, trained[1:])
         trained = trained[:1]
     classes = builder.info.features["objects"]["label"].names
-    splits = {"train": _tfds_records(tfds, builder, trained), "test": tested}
+    splits = {"train": _tfds_examples(tfds, builder, trained), "test": test}
     return splits, tuple(map(str, classes))
 
 
@@ -276,7 +277,7 @@ def _has_boxes(tfds, features):
     return "image" in features and "bbox" in objects and "label" in objects
 
 
-def _tfds_records(tfds, builder, splits):
+def _tfds_examples(tfds, builder, splits):
     """Returns the images of one or several splits."""
     images = []
     objects = [table(0, [], np.zeros((0, 4)))]
@@ -307,4 +308,4 @@ def _tfds_records(tfds, builder, splits):
             "whose images cannot be read. Prepare it again"
         )
     sizes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
-    return Records(np.array(images, object), sizes, np.concatenate(objects))
+    return Examples(np.array(images, object), sizes, np.concatenate(objects))

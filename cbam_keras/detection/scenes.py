@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from cbam_keras import data
-from cbam_keras.detection.batches import Records, overlaps, table
+from cbam_keras.detection.batches import Examples, overlaps, table
 
 # Sides in pixels: of a scene, and of a digit with the margin of its image.
 CANVAS = 64
@@ -19,7 +19,7 @@ MAX_OVERLAP = 0.3
 INK = 32
 
 
-def digit_scenes(seed: int) -> tuple[dict[str, Records], tuple[str, ...]]:
+def digit_scenes(seed: int) -> tuple[dict[str, Examples], tuple[str, ...]]:
     """Returns the splits of `"digit_scenes"`, and the names of the classes."""
     digits, labels = data.mnist_digits()
     indices = data.stratified(labels, None, seed)
@@ -33,7 +33,7 @@ def digit_scenes(seed: int) -> tuple[dict[str, Records], tuple[str, ...]]:
 
 
 def _scenes(digits, labels, count, rng):
-    """Returns records of `count` scenes of these digits."""
+    """Returns examples of `count` scenes of these digits."""
     images = np.zeros((count, CANVAS, CANVAS, 1), "uint8")
     objects = []
     for number, canvas in enumerate(images[..., 0]):
@@ -53,7 +53,7 @@ def _scenes(digits, labels, count, rng):
                 kept.append(labels[index])
         objects.append(table(number, kept, boxes / CANVAS))
     sizes = np.full((count, 2), CANVAS, "int32")
-    return Records(images, sizes, np.concatenate(objects))
+    return Examples(images, sizes, np.concatenate(objects))
 
 
 def _add_digit(canvas, digit, others, rng):

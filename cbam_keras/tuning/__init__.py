@@ -3,7 +3,8 @@
 - `search`: `search`, its arguments, and how long it takes.
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: points of its space: listed, drawn, named.
-- `tuner`: trials that KerasTuner proposes, by one process or several.
+- `tuner`: trials that KerasTuner proposes.
+- `workers`: its chief and workers, as processes on this machine.
 - `results`: results of a search, its confirmation and its verdict.
 """
 

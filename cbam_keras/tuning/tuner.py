@@ -4,11 +4,9 @@ A search is resumed by running it again from its start: trials are kept under
 their values, so those that have been trained return at once.
 """
 
-import functools
 import os
 import random
 import shutil
-import socket
 import tempfile
 import time
 import warnings
@@ -19,15 +17,7 @@ import keras_tuner
 from cbam_keras import _checks, study
 from cbam_keras.tuning.results import keep_networks
 from cbam_keras.tuning.space import controls, label, name_of
-
-# KerasTuner's variables: the name of a process, where the chief is.
-NAME = "KERASTUNER_TUNER_ID"
-HOST, PORT = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
-CHIEF = "chief"
-# Between two looks at the workers.
-SECONDS_BETWEEN_LOOKS = 0.2
-# How often workers that died are started again.
-MAX_RESTARTS = 10
+from cbam_keras.tuning.workers import CHIEF, HOST, NAME, run_workers
 
 
 def run(
@@ -152,47 +142,3 @@ def _oracle_of(search):
         max_consecutive_failed_trials=10**9,
         **options,
     )
-
-
-def run_workers(call: Any, output: Any, workers: int) -> None:
-    """Runs the trials by KerasTuner's chief and workers, and waits for them."""
-    payload = study.payload_of(
-        functools.partial(call, output=output, overwrite=False, workers=1)
-    )
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    names = [CHIEF, *(f"worker-{number}" for number in range(workers))]
-    restarts = MAX_RESTARTS
-    running: dict[str, study.Worker] = {}
-
-    def start(name):
-        variables = {NAME: name, HOST: "127.0.0.1", PORT: port}
-        if name == CHIEF:
-            # It computes nothing; accelerators are for the workers.
-            variables["CUDA_VISIBLE_DEVICES"] = ""
-        index = max(names.index(name) - 1, 0)
-        running[name] = study.Worker(index, workers, payload, variables)
-
-    try:
-        for name in names:
-            start(name)
-        while running.keys() - {CHIEF}:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            for name, worker in list(running.items()):
-                if worker.process.poll() is None:
-                    continue
-                failure = worker.wait()
-                running.pop(name).end()
-                if failure and (name == CHIEF or not restarts):
-                    raise RuntimeError(
-                        f'{failure}. All files in "{output}" are whole, and '
-                        "the same call resumes"
-                    )
-                if failure:
-                    _checks.warn(f"{failure}. It is started again")
-                    restarts -= 1
-                    start(name)
-    finally:
-        for worker in running.values():
-            worker.end()

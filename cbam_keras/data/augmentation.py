@@ -1,0 +1,79 @@
+"""Random flips, shifts and crops of training images."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cbam_keras import _checks
+
+AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
+# "crop" shifts by up to this fraction of a side.
+SHIFT = 8
+# Random resized crops: the least fraction of the area, the logarithm of the
+# largest aspect ratio, and how many boxes are drawn to find one that fits.
+LEAST_AREA = 0.08
+LOG_RATIO = math.log(4 / 3)
+TRIES = 10
+
+
+def check_augmentations(
+    augment: str | Sequence[str], known: Sequence[str] = AUGMENTATIONS
+) -> tuple[str, ...]:
+    """Returns the names, in the order in which they are applied."""
+    chosen = _checks.subset("augment", augment, known) if augment else ()
+    return tuple(name for name in known if name in chosen)
+
+
+def random_box(
+    height: np.float32, width: np.float32, draws: np.ndarray
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Returns top, left, height and width of a random resized crop.
+
+    As torchvision: the first of ten boxes that lies in the image, else the
+    largest centre box of such a ratio. `draws` are `(10, 4)` from [0, 1).
+    """
+    area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
+    ratio = np.exp(LOG_RATIO * (2 * draws[:, 1] - 1))
+    heights = np.round(np.sqrt(area / ratio))
+    widths = np.round(np.sqrt(area * ratio))
+    fits = (heights >= 1) & (heights <= height)
+    fits &= (widths >= 1) & (widths <= width)
+    if fits.any():
+        first = fits.argmax()
+        high, wide = heights[first], widths[first]
+        down, right = draws[first, 2:]
+    else:
+        high = min(height, np.round(width * 4 / 3))
+        wide = min(width, np.round(height * 4 / 3))
+        down = right = np.float32(0.5)
+    # Rounding may reach the excluded end.
+    top = min(np.floor(down * (height - high + 1)), height - high)
+    left = min(np.floor(right * (width - wide + 1)), width - wide)
+    return top, left, high, wide
+
+
+def flip_and_crop(
+    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
+) -> np.ndarray:
+    """Flips and shifts a batch, each image by its draws `(B, 3)`."""
+    # Keras' `RandomFlip` draws for a whole batch, of which a process may hold
+    # some rows, and its `RandomCrop` crops all images alike.
+    if "crop" in augment:
+        height, width = images.shape[1:3]
+        margins = height // SHIFT, width // SHIFT
+        padding = ((0, 0), (margins[0],) * 2, (margins[1],) * 2, (0, 0))
+        padded = np.pad(images, padding, mode="symmetric")
+        # The first row and column kept, from 0 to twice the margin.
+        top, left = (
+            (draws[:, axis] * (2 * margin + 1)).astype("int32")
+            for axis, margin in enumerate(margins, 1)
+        )
+        every = np.arange(len(images))[:, None, None]
+        rows = (top[:, None] + np.arange(height))[:, :, None]
+        columns = (left[:, None] + np.arange(width))[:, None, :]
+        images = padded[every, rows, columns]
+    if "flip" in augment:
+        flipped = draws[:, 0, None, None, None] < 0.5
+        images = np.where(flipped, images[:, :, ::-1], images)
+    return images
