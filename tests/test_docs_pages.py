@@ -170,6 +170,16 @@ def test_tests_and_scripts_named_in_prose_exist():
     assert offences(wrong) == {}
 
 
+def test_each_test_file_is_the_owner_of_a_fact():
+    heading, end = "## Who owns a fact", "\n## "
+    section = _read("CONTRIBUTING.md").split(heading)[1].split(end)[0]
+    owners = re.findall(r"\|([^|]+)\|\n", section)
+    named = sorted(name for cell in owners for name in cell.split("`")[1::2])
+    files = [path.stem for path in ROOT.glob("tests/test_*.py")]
+    # The head of the table names the beginning of all.
+    assert named == sorted(["tests/test_...", *(x[5:] for x in files)])
+
+
 def test_the_reference_is_what_its_script_writes():
     # Run `python docs/reference.py` after a change of docstrings.
     script = "docs/reference.py"
