@@ -6,6 +6,10 @@ from keras import layers
 
 from cbam_keras import CBAM, cli, exporting
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch writes no SavedModel"
+)
+
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):

@@ -24,6 +24,11 @@ from cbam_keras import CBAM, SqueezeExcite
 from cbam_keras._explanations import explain_run, from_data
 from cbam_keras.explain import attention_maps, grad_cam
 
+# Of PyTorch, which `pytest.warns` gives out again.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+
 
 def close(array, expected, atol=1e-5):
     np.testing.assert_allclose(array, expected, atol=atol)
