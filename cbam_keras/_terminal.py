@@ -132,8 +132,7 @@ class Table:
 
     def __str__(self) -> str:
         table = render(self.sides, self._sections())
-        note = textwrap.fill(self.note, 100)
-        parts = (f"{readable(self.title)}\n{table}", note)
+        parts = (f"{readable(self.title)}\n{table}", wrapped(self.note))
         return "\n\n".join(filter(None, parts)).strip("\n")
 
     def markdown(self) -> str:
@@ -179,7 +178,7 @@ class Tabular:
     _records: Callable[[], list[dict[str, Any]]]
 
     def __str__(self) -> str:
-        verdict = textwrap.fill(getattr(self, "verdict", ""), 100)
+        verdict = wrapped(getattr(self, "verdict", ""))
         return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))
 
     def to_dataframe(self) -> Any:
@@ -212,6 +211,11 @@ class Tabular:
         shown = "".join(table.html() for table in self._tables())
         verdict = html.escape(getattr(self, "verdict", ""))
         return f"{shown}<p>{verdict}</p>" if verdict else shown
+
+
+def wrapped(text: str) -> str:
+    """Returns a text in lines of at most 100 characters."""
+    return textwrap.fill(text, 100)
 
 
 def readable(text: Any) -> str:

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -167,7 +166,7 @@ class SearchResults(_terminal.Tabular):
             trials,
             _counted(self.trials),
             *confirmation,
-            textwrap.fill(self.verdict, 100),
+            _terminal.wrapped(self.verdict),
             f"best.keras, best.json: {label(self.best.values)}, with a test "
             f"accuracy of {self.test_accuracy:.2%}.",
             f"To use it: {self.code}" if self.code else "",
@@ -178,7 +177,9 @@ class SearchResults(_terminal.Tabular):
         best = trial_rows(ranked(self.trials)[:MAX_ROWS])
         yield _terminal.Table(f"Best trials in {self.output}", best)
         if self.confirmation:
-            yield confirmation_table(self._content()["confirmation"])
+            yield confirmation_table(
+                [dataclasses.asdict(row) for row in self.confirmation]
+            )
 
 
 def _counted(trials):
