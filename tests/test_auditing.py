@@ -122,7 +122,8 @@ WRONG = {
             "StaticSize",
             ["Height and width must be known in advance"],
             marks=pytest.mark.skipif(
-                IS_TRACED_BY_SIZE, reason="what it does is right then"
+                IS_TRACED_BY_SIZE,
+                reason="other backends trace a model for each size",
             ),
         ),
     ],

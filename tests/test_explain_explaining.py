@@ -19,15 +19,11 @@ from explain_files_checks import (
 from insertion_checks import conv, vary
 from keras import layers
 from PIL import Image
+from tuning_checks import warned
 
 from cbam_keras import CBAM, SqueezeExcite
 from cbam_keras._explanations import explain_run, from_data
 from cbam_keras.explain import attention_maps, grad_cam
-
-# Of PyTorch, which `pytest.warns` gives out again.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)
 
 
 def close(array, expected, atol=1e-5):
@@ -102,7 +98,7 @@ def test_true_classes_are_found_by_name(unordered, images):
     true = [entry["true_class"] for entry in content["images"]]
     assert [unordered[label] for label in arrays["labels"]] == true
     # The order is that of folders, unless it is known.
-    with pytest.warns(UserWarning, match=ASSUMED):
+    with warned(ASSUMED):
         content, _ = explain("colours.keras", *images, "--no-report")
     assert content["class_names"] == sorted(unordered)
 
@@ -110,9 +106,7 @@ def test_true_classes_are_found_by_name(unordered, images):
 def test_classes_of_other_names_are_taken_in_their_order(unordered, here):
     (here / "names.txt").write_text("x\ny\nz")
     files = "--class-names", "names.txt", "--no-report"
-    with pytest.warns(
-        UserWarning, match="blue, green, red, .* of the models, x"
-    ):
+    with warned("blue, green, red, .* of the models, x"):
         content, arrays = explain("colours.keras", "--data", "./all", *files)
     assert content["class_names"] == ["x", "y", "z"]
     true = [entry["true_class"] for entry in content["images"]]

@@ -86,7 +86,11 @@ PARTS = {
         0,
     ),
     "tune": (
-        ["r=16 is ahead", "CBAM(reduction_ratio=16)", "points [+1.00, +3.00]"],
+        [
+            "cbam r=16 is ahead",
+            "CBAM(reduction_ratio=16)",
+            "+2.00 points [+1.00, +3.00]",
+        ],
         4,
     ),
     "ablate": (["Table 4: no attention", "Two seeds are too few"], 3),

@@ -65,7 +65,7 @@ def test_trials_that_follow_from_others_have_a_chief(run):
 
 
 def test_a_worker_that_dies_is_started_again_under_its_name(run):
-    with tuning_checks.warned("worker-1 died. It is started again"):
+    with tuning_checks.warned(r"worker-1 died\. It is started again"):
         started = run(**{"worker-1": ["died", "died"]})
     names = [own["KERASTUNER_TUNER_ID"] for own in started]
     assert names.count("worker-1") == 3

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import re
 import warnings
 
 import keras
@@ -76,8 +77,8 @@ def fail(patch, is_failing, error=ZeroDivisionError):
 
 
 @contextlib.contextmanager
-def warned(text):
-    """Gives the warnings that hold a text, of which there must be one.
+def warned(pattern):
+    """Gives the warnings that match, of which there must be one.
 
     `pytest.warns` would raise those of Keras that are ignored elsewhere.
     """
@@ -85,8 +86,11 @@ def warned(text):
     with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter("always")
         yield found
-    found += [str(w.message) for w in reported if text in str(w.message)]
-    assert found, [str(w.message) for w in reported]
+    texts = [
+        str(w.message) for w in reported if issubclass(w.category, UserWarning)
+    ]
+    found += [text for text in texts if re.search(pattern, text)]
+    assert found, texts
 
 
 def search(output, algorithm="random", recipe=ONE, **options):
