@@ -20,7 +20,7 @@ from cbam_keras.data.decoding import (
     threads,
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
-from cbam_keras.data.examples import SPLITS, Examples, digest
+from cbam_keras.data.examples import Examples, digest
 from cbam_keras.data.loading import ImageData, load
 from cbam_keras.data.sources import (
     ENDINGS,
@@ -28,7 +28,7 @@ from cbam_keras.data.sources import (
     dataset_name,
     find_dataset,
 )
-from cbam_keras.data.splits import stratified
+from cbam_keras.data.splits import SPLITS, stratified
 from cbam_keras.data.tfds import prepared_builder
 
 __all__ = ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"]

@@ -142,16 +142,16 @@ def readable(dataset: Dataset) -> Dataset:
     """Returns encoded images that can be read, with shape and channels."""
     splits, skipped, heads = {}, [], set[Any]()
     for split, examples in dataset.splits.items():
-        sizes = headers(examples.images, f"Reading headers of {split}")
-        bad = [row for row, head in enumerate(sizes) if head is None]
-        splits[split] = examples.take(np.delete(np.arange(len(sizes)), bad))
+        split_heads = headers(examples.images, f"Reading headers of {split}")
+        bad = [row for row, head in enumerate(split_heads) if head is None]
+        splits[split] = examples.take(np.delete(np.arange(len(examples)), bad))
         skipped += [
             os.path.relpath(examples.images[row], dataset.root)
             if dataset.root
             else f"{split} {row}"
             for row in bad
         ]
-        heads |= {*sizes} - {None}
+        heads |= {*split_heads} - {None}
     shapes = {head[:2] for head in heads}
     return dataclasses.replace(
         dataset,

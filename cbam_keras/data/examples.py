@@ -9,8 +9,6 @@ import numpy as np
 
 from cbam_keras._terminal import watched
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclasses.dataclass(frozen=True)
 class Examples:

@@ -13,8 +13,9 @@ from cbam_keras import _checks
 from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import decode_all
-from cbam_keras.data.examples import SPLITS, DiskExamples, Examples
+from cbam_keras.data.examples import DiskExamples, Examples
 from cbam_keras.data.sources import find_dataset
+from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
 SIDE = 224

@@ -13,8 +13,8 @@ import numpy as np
 
 from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import SPLITS, Dataset, Examples, digest
-from cbam_keras.data.splits import check_classes, completed
+from cbam_keras.data.examples import Dataset, Examples, digest
+from cbam_keras.data.splits import SPLITS, check_classes, completed
 from cbam_keras.data.tfds import from_tfds, no_folder
 
 # What paths begin with, and names of datasets never.

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import SPLITS, Dataset, DiskExamples
+from cbam_keras.data.examples import Dataset, DiskExamples
 
+SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
 # test images.
 TEST_FRACTION = 0.2

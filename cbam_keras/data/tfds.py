@@ -15,7 +15,8 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import in_threads, readable
-from cbam_keras.data.examples import SPLITS, Dataset, DiskExamples, digest
+from cbam_keras.data.examples import Dataset, DiskExamples, digest
+from cbam_keras.data.splits import SPLITS
 
 # Datasets of more bytes, as encoded images, are read from disk.
 IN_MEMORY_BYTES = 2 * 2**30
