@@ -164,8 +164,10 @@ detection/evaluation.py detection_evaluation
 - "iscrowd": int(confidence == 0),
 + "iscrowd": 0,
 detection/batches.py detection_scenes
-- scale_of(self.size) * objects["box"]
-+ self.size[0] * objects["box"]
+- scale_of(self.size) * moved[seen]
++ self.size[0] * moved[seen]
+- (boxes - [left, top, left, top]) / side
++ boxes - [left, top, left, top]
 report/page.py report
 - autoescape=True,
 + autoescape=False,

@@ -1,6 +1,10 @@
 """Batches: order, augmentation and sharding."""
 
 import hashlib
+import os
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -70,18 +74,45 @@ def test_channels_first_moves_axes_alone():
     np.testing.assert_array_equal(images, np.moveaxis(whole, -1, 1))
 
 
-def test_batches_stay_what_they_were():
-    """Those of version 0.1.0 under JAX and PyTorch."""
-    loaded = _load("pixels", seed=3).sharded(1, 2, 4)
+# TensorFlow shuffles by its own random numbers.
+@pytest.mark.parametrize(
+    ("kind", "of_tensorflow", "expected"),
+    [
+        ("pixels", "618dac1ffa03", "5c1da57d875f"),
+        ("boxes", "ae616d31dc49", "3b4b5cb74bc1"),
+    ],
+)
+def test_batches_stay_what_they_were(kind, of_tensorflow, expected):
+    """Pixels those of version 0.1.0 under JAX and PyTorch."""
+    loaded = _load(kind, seed=3).sharded(1, 2, 4)
     code = hashlib.sha256()
     for _ in range(2):
         for part in joined(epoch(loaded.train)):
             code.update(part.tobytes())
-    # TensorFlow shuffles by its own random numbers.
-    expected = {"tensorflow": "618dac1ffa03"}.get(
-        keras.backend.backend(), "5c1da57d875f"
-    )
+    if keras.backend.backend() == "tensorflow":
+        expected = of_tensorflow
     assert code.hexdigest()[:12] == expected
+
+
+@pytest.mark.slow
+def test_all_stays_what_it_was_on_another_cpu():
+    """One with few instructions for NumPy, its BLAS and the C library."""
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    environment = {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(simd["found"]),
+        "OPENBLAS_CORETYPE": "Prescott",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
+    }
+    command = (
+        "-m pytest -q -k stay_what_they_were test_data_batches.py "
+        "test_data_loading.py test_detection_scenes.py"
+    )
+    subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=pathlib.Path(__file__).parent,
+        env={**os.environ, **environment},
+        check=True,
+    )
 
 
 @pytest.mark.every_backend

@@ -1,16 +1,20 @@
 """`Examples`, images with their objects, and `Batches` of them for `fit`."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
 from cbam_keras import data
 
 AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
 # Fractions: of the side, of the size, of the range of values.
 SHIFT, ZOOM, COLOUR = 0.1, 0.2, 0.2
+# What a shifted and zoomed image may show beyond each edge.
+MARGIN = SHIFT + ZOOM / 2
+# How often one is drawn: flip, two shifts, zoom, brightness and contrast.
+DRAWS = 6
 # Where there is no object. It lies outside the image, so that it matches no
 # anchor, and has an area, so that its logarithm is finite.
 PADDING = (-2.0, -2.0, -1.0, -1.0)
@@ -93,7 +97,7 @@ class Batches(keras.utils.PyDataset):
         *self.size, self.channels = image_shape
         self.batch_size = min(batch_size, len(examples))
         self.seed = seed
-        self.layers = _layers_of(augment)
+        self.augment = augment
         learned = examples.learned
         ends = np.searchsorted(learned["image"], np.arange(1, len(examples)))
         self.objects = np.split(learned, ends)
@@ -106,17 +110,24 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict]:
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
-        padding = np.array(PADDING, "float32")
-        boxes = np.tile(padding, (len(rows), self.max_objects, 1))
+        draws: Any = [None] * len(rows)
+        if self.augment:
+            rng = np.random.default_rng([self.seed, self.epoch, index])
+            draws = 2 * rng.random((len(rows), DRAWS)) - 1
+        read = [*data.threads().map(self._read, rows, draws)]
+        boxes = np.tile(
+            np.array(PADDING, "float32"), (len(rows), self.max_objects, 1)
+        )
         labels = np.full((len(rows), self.max_objects), -1, "float32")
         for number, row in enumerate(rows):
-            objects = self.objects[row]
-            boxes[number, : len(objects)] = scale_of(self.size) * objects["box"]
-            labels[number, : len(objects)] = objects["label"]
-        images, objects = self.images(rows), {"boxes": boxes, "labels": labels}
-        if self.layers:
-            return self._augmented(images, objects, index)
-        return images, objects
+            moved = read[number][1]
+            # Others have left the image.
+            seen = (moved[:, 2:] > moved[:, :2]).all(axis=1)
+            count = seen.sum()
+            boxes[number, :count] = scale_of(self.size) * moved[seen]
+            labels[number, :count] = self.objects[row]["label"][seen]
+        images = np.stack([image for image, _ in read])
+        return images, {"boxes": boxes, "labels": labels}
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch + 1)
@@ -129,53 +140,43 @@ class Batches(keras.utils.PyDataset):
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Returns images of the examples, resized: float32 `(n, H, W, C)`."""
-        return np.stack(list(data.threads().map(self._image, rows)))
+        read = data.threads().map(self._read, rows)
+        return np.stack([image for image, _ in read])
 
-    def _image(self, row):
-        image = self.examples.images[row]
+    def _read(self, row, draws=None):
+        """Returns an image, resized, and the boxes in it, as fractions."""
+        image, boxes = self.examples.images[row], self.objects[row]["box"]
+        size = tuple(self.size)
         if isinstance(image, str | bytes):
             image = data.pil_decode(image, self.channels)
-        if list(image.shape[:2]) != self.size:
-            box = (0, 0, *image.shape[:2])
-            image = data.pil_resize(image, box, tuple(self.size))
-        return image.astype("float32")
-
-    def _augmented(self, images, objects, index):
-        """Returns a batch, augmented; objects that have left have label -1."""
-        batch = {"images": images, "bounding_boxes": objects}
-        rng = np.random.default_rng([self.seed, self.epoch, index])
-        states = rng.integers(2**31, size=(len(self.layers), 2))
-        for layer, state in zip(self.layers, states, strict=True):
-            layer.generator.state.assign(state)
-            batch = layer(batch, training=True)
-        batch = keras.tree.map_structure(keras.ops.convert_to_numpy, batch)
-        boxes, labels = (batch["bounding_boxes"][key] for key in objects)
-        # Layers change padding too, and each backend differently.
-        boxes = np.where(labels[..., None] < 0, np.float32(PADDING), boxes)
-        objects = {"boxes": boxes, "labels": labels.astype("float32")}
-        return batch["images"], objects
+        if draws is not None:
+            image, boxes = _augmented(image, boxes, size, draws, self.augment)
+        elif image.shape[:2] != size:
+            image = data.pil_resize(image, (0, 0, *image.shape[:2]), size)
+        return image.astype("float32"), boxes
 
 
-def _layers_of(augment):
-    """Returns the layers of Keras that augment images with their boxes.
-
-    `RandomCrop` is not among them: in Keras 3.15.1 it moves boxes along the
-    wrong axis.
-    """
-    options = {
-        "bounding_box_format": "xyxy",
-        "data_format": "channels_last",
-        "seed": 0,
-    }
-    moved = options | {"fill_mode": "constant"}
-    colour = options | {"value_range": (0, 255)}
-    by_name = {
-        "flip": [layers.RandomFlip("horizontal", **options)],
-        "translate": [layers.RandomTranslation(SHIFT, SHIFT, **moved)],
-        "zoom": [layers.RandomZoom((-ZOOM, ZOOM), **moved)],
-        "colour": [
-            layers.RandomBrightness(COLOUR, **colour),
-            layers.RandomContrast(COLOUR, **colour),
-        ],
-    }
-    return [layer for name in augment for layer in by_name[name]]
+def _augmented(image, boxes, size, draws, augment):
+    """Returns an image, resized, and its boxes; `draws` are from [-1, 1)."""
+    # Not by Keras' layers, whose floats round as the CPU and the backend do.
+    flip, down, right, zoom, brightness, contrast = draws
+    # The square of the image, of side 1, that is shown.
+    side = 1 + ZOOM * zoom * ("zoom" in augment)
+    top, left = (
+        (1 - side) / 2 - SHIFT * shift * ("translate" in augment)
+        for shift in (down, right)
+    )
+    height, width = image.shape[:2]
+    high, wide = (int(MARGIN * length) + 1 for length in (height, width))
+    padded = np.pad(image, ((high, high), (wide, wide), (0, 0)))
+    box = high + top * height, wide + left * width, side * height, side * width
+    image = data.pil_resize(padded, box, size)
+    boxes = np.clip((boxes - [left, top, left, top]) / side, 0, 1)
+    if "flip" in augment and flip < 0:
+        image = image[:, ::-1]
+        boxes = np.abs(boxes[:, [2, 1, 0, 3]] - [1, 0, 1, 0])
+    if "colour" in augment:
+        mean = image.mean(axis=(0, 1))
+        image = (image - mean) * (1 + COLOUR * contrast) + mean
+        image = np.clip(image + 255 * COLOUR * brightness, 0, 255)
+    return image, boxes

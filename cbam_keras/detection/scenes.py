@@ -60,7 +60,9 @@ def _add_digit(canvas, digit, others, rng):
     """Adds a digit, and returns its box; `None` where there is no room."""
     side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
     weights = _weights(digit.shape[0], side)
-    patch = np.rint(weights @ digit @ weights.T).astype("uint8")
+    # Sums of integers: those of floats round as the CPU adds them up.
+    patch = np.rint(weights @ digit @ weights.T / (2 * side) ** 2)
+    patch = patch.astype("uint8")
     rows, columns = (np.flatnonzero((patch >= INK).any(a)) for a in (1, 0))
     extent = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     for _ in range(10):
@@ -80,7 +82,9 @@ def _overlay(canvas, patch, top, left):
 
 @functools.cache
 def _weights(old, new):
-    """Returns the matrix `(new, old)` of linear interpolation."""
-    position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    distance = np.abs(position[:, None] - np.arange(old))
-    return np.clip(1 - distance, 0, None)
+    """Returns `(new, old)` weights of linear interpolation, times `2 * new`."""
+    unit = 2 * new
+    position = (2 * np.arange(new) + 1) * old - new
+    position = np.clip(position, 0, (old - 1) * unit)
+    distance = np.abs(position[:, None] - np.arange(old) * unit)
+    return np.clip(unit - distance, 0, None)
