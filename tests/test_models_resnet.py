@@ -5,7 +5,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import random_input, randomize
+from layer_checks import random_input, randomize, to_numpy
 from networks import without_values
 
 from cbam_keras import CBAM, models, profile_model
@@ -25,23 +25,26 @@ def windows(x, size, stride):
 
 
 @pytest.mark.every_backend
-def test_strided_convolutions_pad_as_pytorch():
-    model = randomize(tiny(include_top=False, input_shape=(9, 8, 3)))
-    block = "stage2_block1"
-    convs = [
-        model.get_layer(f"{block}_{name}")
-        for name in ("conv1", "shortcut_conv")
-    ]
-    part = keras.Model(
-        model.get_layer("stage1_block1_out").output,
-        [conv.output for conv in convs],
-    )
-    x = random_input((2, 9, 8, 4))
-    for found, conv in zip(part.predict(x, verbose=0), convs, strict=True):
-        kernel = np.asarray(conv.get_weights()[0])
-        seen = windows(x, len(kernel), stride=2)
-        expected = np.einsum("bhwcij,ijcf->bhwf", seen, kernel)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_strided_layers_pad_as_pytorch():
+    options = {"stem": "imagenet", "input_shape": (32, 33, 3)}
+    model = randomize(tiny(include_top=False, **options))
+    for source, name in (
+        (model.layers[0].name, "stem_conv"),
+        ("stem_relu", "stem_pool"),
+        ("stage1_block1_out", "stage2_block1_conv1"),
+        ("stage1_block1_out", "stage2_block1_shortcut_conv"),
+    ):
+        start, layer = model.get_layer(source).output, model.get_layer(name)
+        # One side is even and one is odd; nothing is below 0 after a ReLU.
+        x = abs(random_input((2, *start.shape[1:])))
+        if name == "stem_pool":
+            expected = windows(x, 3, stride=2).max(axis=(4, 5))
+        else:
+            kernel = to_numpy(layer.kernel)
+            seen = windows(x, len(kernel), stride=2)
+            expected = np.einsum("bhwcij,ijcf->bhwf", seen, kernel)
+        found = to_numpy(keras.Model(start, layer.output)(x))
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.every_backend
@@ -118,10 +121,16 @@ def test_attention_is_a_list_per_stage_or_a_template_for_each_block():
 
 
 def test_initial_weights_have_the_authors_spread():
-    model = networks.resnet(widths=(128,), include_top=False)
-    kernel = model.get_layer("stage1_block1_conv2").get_weights()[0]
+    options = {"widths": (64, 128), "classes": 500}
+    model = networks.resnet((1, 1), **options)
+    kernel = model.get_layer("stage2_block1_conv1").get_weights()[0]
     # Kaiming normal, fan out: variance 2 / (3 * 3 * 128).
-    assert kernel.std() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
+    spread = (2 / (9 * 128)) ** 0.5
+    assert kernel.std() == pytest.approx(spread, rel=0.02)
+    # Not cut off, as Keras' own are at 2.3 deviations.
+    assert abs(kernel).max() > 3 * spread
+    kernel = model.get_layer("predictions").get_weights()[0]
+    assert kernel.std() == pytest.approx((2 / 128) ** 0.5, rel=0.02)
 
 
 NO_TOP = {"include_top": False}
@@ -132,6 +141,7 @@ NO_TOP = {"include_top": False}
     [
         ({}, (224, 224, 3), (1000,)),
         ({"stem": "small", "classes": 7}, (32, 32, 3), (7,)),
+        ({"stem": "strided"}, (64, 64, 3), (1000,)),
         (NO_TOP, (None, None, 3), (None, None, 512)),
         (NO_TOP | {"pooling": "avg"}, (None, None, 3), (512,)),
         (

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import math
+import random
 import statistics
 
 import digits
@@ -24,6 +25,7 @@ SGD = dataclasses.replace(
     SMALL, optimizer="sgd", learning_rate=0.5, schedule="step", step_epochs=2
 )
 
+LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1)
 HALF = dataclasses.replace(SGD, mixed_precision="float16", learning_rate=0.05)
 
 
@@ -158,27 +160,44 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
 # Resuming; more in test_resuming.py.
 
 
+def draw():
+    """Draws from the global generators, as PyTorch's dropout does."""
+    drawn = [random.random(), np.random.rand()]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        drawn.append(float(torch.rand(())))
+    return drawn
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "dtype"),
-    [(SMALL, "float32"), (HALF, "float16")],
+    [(LAST_SEED, "float32"), (HALF, "float16")],
     ids=["adamw", "sgd_in_float16"],
 )
 def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
     def build():
         return linear(layers.Dropout(0.5), layers.Dense(10), activation="relu")
 
-    def stop(count, source):
-        # In the second epoch.
-        if source.name.endswith("-2.keras"):
-            raise Killed
+    def note(count, source):
+        if "epoch-" in source.name:
+            drawn.append(draw())
+            if len(drawn) == 5:
+                raise Killed
 
-    networks = {"network": build}
+    networks, drawn = {"network": build}, []
     train = functools.partial(training.train, networks, "mnist5k", recipe)
-    expected, cut = train(output=tmp_path / "whole"), tmp_path / "cut"
-    with pytest.raises(Killed), at_files(cut, stop):
-        train(output=cut)
-    assert numbers(train(output=cut)) == close(expected)
+    cut = tmp_path / "cut"
+    with at_files(tmp_path, note):
+        expected = train(output=tmp_path / "whole")
+        with pytest.raises(Killed):
+            train(output=cut)
+        assert numbers(train(output=cut)) == close(expected)
+    one, two, three, *again = drawn
+    assert again == [one, two, two, three]
+    # No epoch draws what another one has drawn.
+    assert len({*one, *two, *three}) == 3 * len(one)
     saved = keras.saving.load_model(cut / "network.keras")
     assert saved.layers[-1].compute_dtype == dtype
     assert saved.layers[-1].variable_dtype == "float32"
