@@ -70,8 +70,10 @@ def builder(name, examples, folder, file_format=None, **features):
     """
     import tensorflow_datasets as tfds
 
+    first, *_ = next(iter(examples.values()))
+    channels = first["image"].shape[-1]
     given = features or {
-        "image": tfds.features.Image(shape=(None, None, 3)),
+        "image": tfds.features.Image(shape=(None, None, channels)),
         "label": tfds.features.ClassLabel(names=["ant", "bee"]),
     }
 

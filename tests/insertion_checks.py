@@ -9,11 +9,7 @@ import numpy as np
 from keras import layers, ops
 from layer_checks import to_numpy
 
-from cbam_keras import (
-    CBAM,
-    ChannelAttention,
-    SpatialAttention,
-)
+from cbam_keras import CBAM, ChannelAttention, SpatialAttention
 
 
 def conv(filters, name, size=3, **options):
@@ -168,9 +164,7 @@ def preprocessing():
 
     def body(inputs):
         scaled = layers.Lambda(
-            lambda x, by: x * by,
-            output_shape=(8, 8, 3),
-            arguments={"by": 3.0},
+            lambda x, by: x * by, output_shape=(8, 8, 3), arguments={"by": 3.0}
         )
         return block(stem(scaled(adapted(inputs))))
 

@@ -104,6 +104,35 @@ models/blocks.py models_resnet
 + if stride >= 1:
 - x = attend(x, attention, name=f"{name}_attention")
 + shortcut = attend(shortcut, attention, name=f"{name}_attention")
+- layers.ZeroPadding2D(1, name="stem_pool_pad")
++ layers.ZeroPadding2D(((0, 2), (0, 2)), name="stem_pool_pad")
+- stride=stride, name="stem_conv")
++ stride=stride, name="stem_conv", padding="same")
+- mode="fan_out", distribution="untruncated_normal"
++ mode="fan_in", distribution="untruncated_normal"
+- distribution="untruncated_normal"
++ distribution="truncated_normal"
+models/assembly.py models_resnet
+- kernel_initializer="he_normal",
++ kernel_initializer="glorot_uniform",
+- "strided": 64}
++ "strided": 32}
+models/efficientnet.py models_efficientnet
+- name="stem_conv", padding="same")
++ name="stem_conv")
+- name=f"{name}_conv2", padding="same"
++ name=f"{name}_conv2"
+models/by_name.py comparison
+- max(images.image_shape) > 96
++ max(images.image_shape) > 64
+models/weights.py models_weights
+-     "order",
++     "padding",
+-     "gate_activation",
++     "padding",
+optimizers.py recipes
+- config.update(momentum=self.momentum, l2_decay=self.l2_decay)
++ config.update(l2_decay=self.l2_decay)
 _files.py files
 - raise InUse(path) from None
 + return
@@ -127,6 +156,8 @@ study/checkpoints.py training
 + if path.name != state.latest:
 - variable.assign(value)
 + variable.assign(variable)
+- _seed_generators((self.seed + epoch) % 2**32)
++ _seed_generators(self.seed)
 study/networks.py study_networks
 - keras.utils.set_random_seed(recipe.seed)
 + keras.utils.set_random_seed(0)
@@ -142,6 +173,15 @@ study/study.py comparison
 study/cell.py study
 -     if over:
 +     if not over:
+- if not math.isfinite(row.get("val_loss", 0)):
++ if False:
+- known[key] > limit
++ known[key] >= limit
+- ("RESOURCE_EXHAUSTED", "can't allocate memory")
++ ("RESOURCE_EXHAUSTED",)
+study/estimate.py study_estimate
+- seconds_per_epoch=step * len(data.train)
++ seconds_per_epoch=step * data.batch_size
 study/run.py study
 -         if results.runs:
 +         if failures:
@@ -154,6 +194,23 @@ ablation.py ablation
 data/splits.py data_arrays
 - np.random.default_rng(0), np.random
 + np.random.default_rng(seed), np.random
+data/splits.py data_tfds
+- round(validation_fraction * (count - tested))
++ round(validation_fraction * count)
+data/tfds.py data_tfds
+- channels=channels or 3,
++ channels=3,
+data/decoding.py data_arrays
+- dtype = examples.images.dtype if examples.decoded else "uint8"
++ dtype = "uint8"
+data/decoding.py data_folder
+- in range(5, 9)
++ in range(5, 8)
+data/batches.py data_batches
+- epoch.pending.pop(index)
++ epoch.pending[index]
+- self.examples.read(row)
++ self.examples.read(position)
 tuning/results.py tuning_searching
 - -trial.val_accuracy,
 + trial.val_accuracy,

@@ -97,7 +97,7 @@ def test_layers_start_as_the_identity_and_get_the_options_they_take(
     ("side", "parameters", "kernel", "stride"),
     # With a classifier of 10 classes on one grey channel; images of more than
     # 96 pixels have a stem with stride 2 and 7x7 kernels in place of 3x3.
-    [(28, 77754, 3, 1), (97, 77754 + 16 * (49 - 9), 7, 2)],
+    [(96, 77754, 3, 1), (97, 77754 + 16 * (49 - 9), 7, 2)],
 )
 def test_networks_are_built_for_the_data(side, parameters, kernel, stride):
     images = SimpleNamespace(image_shape=(side, side, 1), class_names=range(10))

@@ -63,10 +63,7 @@ def test_the_authors_checkpoint_gives_their_outputs():
     "name, layer",
     [
         ("official_cbam_c32_r16", OFFICIAL()),
-        (
-            "official_cbam_c64_r8_avgonly",
-            OFFICIAL(8, channel_pool_types="avg"),
-        ),
+        ("official_cbam_c64_r8_avgonly", OFFICIAL(8, channel_pool_types="avg")),
         ("timm_cbam_c64", TIMM()),
         # The order of our maps makes no difference to what is computed.
         ("official_cbam_c32_r16", OFFICIAL(spatial_pool_types=("avg", "max"))),
@@ -185,8 +182,7 @@ def test_frozen_layers_and_mixed_precision_take_weights():
     kernel = model.get_layer("stage1_block1_conv1").kernel
     assert not model.trainable_variables
     np.testing.assert_array_equal(
-        to_numpy(kernel),
-        weights["layer1.0.conv1.weight"].transpose(2, 3, 1, 0),
+        to_numpy(kernel), weights["layer1.0.conv1.weight"].transpose(2, 3, 1, 0)
     )
 
 

@@ -81,8 +81,10 @@ def test_validation_fraction_is_of_the_training_images(fraction, validation):
 def test_values_are_kept_of_any_type(divisor, dtype):
     images, labels = arrays(shape=(12, 10))
     given = images / divisor
-    loaded = _whole({"train": (images, labels), "test": (given, labels)})
+    splits = {"train": (images, labels), "test": (given, labels)}
+    loaded = _whole(splits)
     assert loaded.image_shape == (12, 10, 1)
+    assert _whole(splits, image_size=6).test[0].dtype == dtype
     kept = loaded.test[0][..., 0]
     assert kept.dtype == dtype
     np.testing.assert_array_equal(kept, given)

@@ -120,9 +120,9 @@ SMOOTH = Image.fromarray(np.kron(NOISE[::6, ::6], np.ones((6, 6, 1), "uint8")))
 ALPHA = Image.fromarray(np.concatenate([NOISE, NOISE[..., :1]], axis=-1))
 PALETTE = COLOUR.quantize(16)
 WEBP = {"lossless": True, "exact": True}
-# Held upright, by the orientation in its EXIF data.
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
+# Held upright, by the orientation in their EXIF data.
+RIGHT, LEFT = Image.Exif(), Image.Exif()
+RIGHT[0x0112], LEFT[0x0112] = 6, 8
 # Pillow's image by the name of its file, and how it is saved.
 PICTURES = {
     "alpha.png": (ALPHA, {}),
@@ -138,12 +138,10 @@ PICTURES = {
     # Lossy, so compared with the stored pixels.
     "plain.jpg": (SMOOTH, {}),
     "plain.png": (COLOUR, {}),
-    "turned.jpg": (SMOOTH.rotate(90, expand=True), {"exif": TURNED}),
+    "turned_left.jpg": (SMOOTH.rotate(-90, expand=True), {"exif": LEFT}),
+    "turned_right.jpg": (SMOOTH.rotate(90, expand=True), {"exif": RIGHT}),
     # Only the higher byte is kept.
-    "wide.png": (
-        Image.fromarray(NOISE[..., 0].astype("uint16") * 256 + 7),
-        {},
-    ),
+    "wide.png": (Image.fromarray(NOISE[..., 0].astype("uint16") * 256 + 7), {}),
 }
 
 
@@ -158,8 +156,8 @@ def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
         if name.endswith(".jpg"):
             expected = Image.open(tmp_path / "test" / "cat" / name)
         expected = np.asarray(expected.convert("RGB"))
-        if name == "turned.jpg":
-            expected = np.rot90(expected, -1)
+        if name.startswith("turned"):
+            expected = np.rot90(expected, 1 if "left" in name else -1)
         np.testing.assert_array_equal(image, expected, err_msg=name)
 
 

@@ -37,15 +37,6 @@ def test_canvases_stay_what_they_were():
 
 
 @each_name
-def test_splits_are_stratified(grey_digits, name):
-    images = _whole(name)
-    # Of 20 digits per class, 4 test; of the other 16, a tenth validates.
-    expected = np.multiply((14, 2, 4), COPIES[name]).tolist()
-    counts = [np.bincount(split[1]).tolist() for split in images]
-    assert counts == [[count] * 10 for count in expected]
-
-
-@each_name
 def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
     first, again, other = (_whole(name, seed=seed) for seed in (3, 3, 1))
     assert_same(first, again)

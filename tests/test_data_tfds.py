@@ -26,12 +26,12 @@ def place(request):
         request.getfixturevalue("large")
 
 
-def _examples(count=20, secret=False, sizes=True):
+def _examples(count=20, secret=False, sizes=True, channels=3):
     rng = np.random.default_rng(0)
     return [
         {
             "image": rng.integers(
-                0, 256, (12 + number * sizes, 16, 3), "uint8"
+                0, 256, (12 + number * sizes, 16, channels), "uint8"
             ),
             "label": -1 if secret else number % 2,
         }
@@ -58,17 +58,20 @@ def attempts(monkeypatch):
 # From files on disk.
 
 
-@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+@pytest.mark.parametrize(
+    ("file_format", "channels"), [("tfrecord", 3), ("array_record", 1)]
+)
 def test_a_generated_set_holds_its_images_with_their_labels(
-    tmp_path, file_format, place
+    tmp_path, file_format, channels, place
 ):
-    examples = _examples(sizes=False)
+    examples = _examples(sizes=False, channels=channels)
     builder("alike", {"train": examples}, tmp_path, file_format)
     # What is read from disk has no known size.
-    loaded = data.load("alike", data_dir=tmp_path, image_size=(12, 16))
-    assert loaded.image_shape == (12, 16, 3)
+    options = {"image_size": (12, 16), "validation_fraction": 0.25}
+    loaded = data.load("alike", data_dir=tmp_path, **options)
+    assert loaded.image_shape == (12, 16, channels)
     assert loaded.class_names == ("ant", "bee")
-    assert tuple(loaded.sizes.values()) == (14, 2, 4)
+    assert tuple(loaded.sizes.values()) == (12, 4, 4)
     held = [
         image.astype("uint8").tobytes() + bytes([label])
         for split in loaded
@@ -151,8 +154,7 @@ def test_unknown_names_are_refused_at_once(
     (tmp_path / "mnsitt").mkdir()
     (tmp_path / "notes").write_text("")
     with pytest.raises(
-        ValueError,
-        match='`data` must be one of "mnist5k", "cluttered_mnist", ',
+        ValueError, match='`data` must be one of "mnist5k", "cluttered_mnist", '
     ) as caught:
         data.load(name)
     assert part in str(caught.value)

@@ -58,10 +58,7 @@ def _gate_beside(x):
 
 LAST = {
     "gate beside": (_gate_beside, "last"),
-    "one pixel": (
-        lambda x: layers.Conv2D(4, 8)(conv(8, "last")(x)),
-        "last",
-    ),
+    "one pixel": (lambda x: layers.Conv2D(4, 8)(conv(8, "last")(x)), "last"),
 }
 
 

@@ -8,12 +8,7 @@ import numpy as np
 import pretended
 import pytest
 from data_checks import write_folder
-from explain_files_checks import (
-    colours,
-    explain,
-    picture,
-    written,
-)
+from explain_files_checks import colours, explain, picture, written
 from report_checks import DATA, FOLDERS, OLD_FOLDERS, cell, run
 
 from cbam_keras import _files, cli, data, study, training

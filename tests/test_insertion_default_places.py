@@ -2,14 +2,7 @@
 
 import keras
 import pytest
-from insertion_checks import (
-    branch,
-    conv,
-    network,
-    norm,
-    paths,
-    stem,
-)
+from insertion_checks import branch, conv, network, norm, paths, stem
 from keras import layers
 
 from cbam_keras.insertion import insert_attention

@@ -6,12 +6,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from layer_checks import (
-    LAYERS,
-    output,
-    random_input,
-    to_numpy,
-)
+from layer_checks import LAYERS, output, random_input, to_numpy
 
 from cbam_keras import (
     CBAM,

@@ -63,6 +63,8 @@ def test_counts_equal_the_published_ones():
     assert profile.parameters == 4_652_008
     assert profile.macs == 385_187_552
     assert model.output_shape == (None, 1000)
+    # Padding is Keras' own, not PyTorch's.
+    assert not [x for x in model.layers if x.name.endswith("_pad")]
 
 
 def test_attention_ends_every_branch():

@@ -80,7 +80,14 @@ def test_bad_weight_files_are_refused(spoil, message, tmp_path):
 
 
 BOTTLENECK = {"block": "bottleneck"}
-SWAPPED = CBAM(spatial_pool_types=("max", "avg"))
+# Of equal shapes, but what they compute differs.
+UNLIKE = (
+    {"spatial_pool_types": ("max", "avg")},
+    {"order": "parallel"},
+    {"activation": "gelu"},
+    {"gate_activation": "hard_sigmoid"},
+    {"identity_init": True},
+)
 LIKE = (
     'must come from a network like "resnet". Received: weights=.*, which '
     "(does not fit|has).*Build the model with the arguments of"
@@ -95,11 +102,13 @@ OTHER = "which has other layers: stage"
         # Keras' loader would ignore what is left over.
         (".keras", {"attention": "cbam"}, {}, LIKE),
         (".weights.h5", {}, {"include_top": False}, LIKE),
-        # Of equal shapes.
-        (".keras", {"attention": "cbam"}, {"attention": SWAPPED}, OTHER),
         (".keras", BOTTLENECK, BOTTLENECK | {"downsample_in": "1x1"}, OTHER),
+        *(
+            (".keras", {"attention": "cbam"}, {"attention": CBAM(**x)}, OTHER)
+            for x in UNLIKE
+        ),
     ],
-    ids=["widths", "attention", "top", "order of maps", "stride"],
+    ids=["widths", "attention", "top", "stride", *(str(x) for x in UNLIKE)],
 )
 def test_weights_of_another_network_are_refused(
     ending, saved, built, message, tmp_path

@@ -9,12 +9,7 @@ from explain_checks import images
 from insertion_checks import vary
 from keras import layers
 
-from cbam_keras import (
-    CBAM,
-    AttentionMonitor,
-    SpatialAttention,
-    explain,
-)
+from cbam_keras import CBAM, AttentionMonitor, SpatialAttention, explain
 
 X, Y = images(40, 8, 8, 3), np.arange(40) % 5
 SMALL = X[:, :2, :3, :1].repeat(4, -1)

@@ -18,11 +18,7 @@ PROGRESS_BAR = re.compile(r"[\b\x1b]|\\u001b|\d/\d+ \S*━")
 # Photographs take most of it.
 MOST_BYTES = 1_100_000
 # No error, and nothing on standard error.
-CLEAN = {
-    ("stream", "stdout"),
-    ("execute_result", None),
-    ("display_data", None),
-}
+CLEAN = {("stream", "stdout"), ("execute_result", None), ("display_data", None)}
 
 
 def texts(output):

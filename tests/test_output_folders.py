@@ -8,14 +8,7 @@ import types
 
 import keras
 import pytest
-from folder_checks import (
-    Killed,
-    call,
-    epochs,
-    every_program,
-    files,
-    weights,
-)
+from folder_checks import Killed, call, epochs, every_program, files, weights
 from networks import linear
 
 from cbam_keras import study, training

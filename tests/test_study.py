@@ -257,6 +257,7 @@ FAILING = (
     ("error", raising(KeyError("stage9")), "KeyError: 'stage9'"),
     ("error", uncounted, "einsum of other kinds"),
     ("out of memory", raising(ResourceExhaustedError("OOM")), "OOM"),
+    ("out of memory", raising(RuntimeError("can't allocate memory")), "can't"),
     ("diverged", diverging, "The training loss became nan in epoch 1"),
     ("over budget", functools.partial(narrow, filters=99), "at most 1,000"),
 )
@@ -269,7 +270,8 @@ def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
     failing = planned(
         *(study.Variant("bad", build), NARROW),
         baseline="narrow",
-        budget=study.Budget(parameters=1000, macs=1e6),
+        # As many as the narrow network has.
+        budget=study.Budget(parameters=1000, macs=6124),
     )
     with pytest.warns(UserWarning, match=f'out, "bad" with seed 0: {status}'):
         results = study.run(failing, tmp_path)
@@ -292,7 +294,9 @@ def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
             assert not trained
 
 
-def test_if_all_fail_the_error_is_raised_and_nothing_is_left(tmp_path):
+def test_if_all_fail_the_error_is_raised_and_nothing_is_left(
+    tmp_path, monkeypatch
+):
     wrong = study.Variant("bad", raising(KeyError("stage9")))
     with pytest.raises(KeyError, match="stage9"):
         study.run(planned(wrong), tmp_path)
@@ -300,6 +304,13 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(tmp_path):
     lost = study.Variant("lost", diverging)
     with pytest.raises(RuntimeError, match="None of the 1 trainings finished"):
         study.run(planned(lost), tmp_path)
+
+    def numbers(model, *key):
+        return (np.nan if "validation" in key else 1.0), 0.5
+
+    monkeypatch.setattr(pretended, "numbers", numbers)
+    with pytest.raises(RuntimeError, match="The validation loss was nan"):
+        study.run(planned(NARROW), tmp_path, overwrite=True)
 
 
 # Folders that others have written.

@@ -1,9 +1,13 @@
 """Estimates of how long a study takes."""
 
 import dataclasses
+import itertools
 import random
+import sys
+import types
 
 import numpy as np
+import pytest
 from networks import linear, mlp
 
 from cbam_keras import data, study, training
@@ -14,8 +18,12 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
     few_digits, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    # A single batch per epoch, in another order each.
-    images = data.load("mnist5k", batch_size=1000)
+    # Every step takes a second.
+    clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
+    module = sys.modules[study.estimate.__module__]
+    monkeypatch.setattr(module, "time", clock)
+    # Two batches per epoch, in another order each.
+    images = data.load("mnist5k", batch_size=40)
 
     def seen():
         labels = [labels for _, labels in images.train]
@@ -48,7 +56,10 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
         *(("linear", 170, 160), ("mlp", 64, 52))
     ]
     for cost in found.costs:
-        assert cost.seconds_per_epoch > 0 and cost.seconds_once > 0
+        # Two steps, and 10 images at a third of the time; two steps that
+        # compile, and 20 images.
+        assert cost.seconds_per_epoch == pytest.approx(2 + 10 / 40 / 3)
+        assert cost.seconds_once == pytest.approx(2 + 20 / 40 / 3)
     assert (found.epochs, found.times, found.workers) == (3, 2, 4)
 
 

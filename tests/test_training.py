@@ -160,16 +160,6 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
 # Resuming; more in test_resuming.py.
 
 
-def draw():
-    """Draws from the global generators, as PyTorch's dropout does."""
-    drawn = [random.random(), np.random.rand()]
-    if keras.backend.backend() == "torch":
-        import torch
-
-        drawn.append(float(torch.rand(())))
-    return drawn
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "dtype"),
@@ -182,7 +172,12 @@ def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
 
     def note(count, source):
         if "epoch-" in source.name:
-            drawn.append(draw())
+            drawn.append([random.random(), np.random.rand()])
+            if keras.backend.backend() == "torch":
+                import torch
+
+                # As its dropout does.
+                drawn[-1].append(float(torch.rand(())))
             if len(drawn) == 5:
                 raise Killed
 
