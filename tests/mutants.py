@@ -139,6 +139,10 @@ _files.py files
 study/folder.py output_folders
 -         if foreign:
 +         if not foreign:
+- for path in self.path.rglob(f"{CELLS}/*.lock"):
++ for path in self.path.glob(f"{CELLS}/*.lock"):
+- names |= {*content["settings"]["variants"]}
++ pass
 study/folder.py resuming
 -         if changed:
 -             raise ValueError(

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import keras
 import networks
-import numpy as np
 import pretended
 import pytest
 from training_checks import SHORT
@@ -130,18 +129,6 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     assert variants["LeakyReLU"] == {"negative_slope": 0.5}
     with pytest.raises(TypeError, match="names, layer classes, or callables"):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
-
-
-def test_arrays_are_compared(tmp_path):
-    images = (np.zeros((40, 8, 8, 1), "uint8"), np.arange(40) % 2)
-    results = compare(["se"], images=images, output=tmp_path)
-    assert results.data == "arrays"
-    model = keras.saving.load_model(results.output / "se.keras")
-    shapes = (model.input_shape, model.output_shape)
-    assert shapes == ((None, 8, 8, 1), (None, 2))
-    # Nor is there a difference to what is not trained.
-    assert results.rows[0].difference is None
-    assert results.verdict == ""
 
 
 def test_loaded_images_have_one_seed(tmp_path):

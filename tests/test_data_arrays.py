@@ -14,9 +14,6 @@ def _whole(given, **options):
     return data.load(data=given, batch_size=None, **options)
 
 
-# Splits.
-
-
 def test_arrays_are_split_class_by_class_with_their_labels():
     loaded = _whole(arrays())
     # Of 14 images of each class, a fifth tests; a tenth of 11 validates.
@@ -72,9 +69,6 @@ def test_validation_fraction_is_of_the_training_images(fraction, validation):
     assert loaded.sizes["train"] == 5 * (11 - validation)
 
 
-# Values.
-
-
 @pytest.mark.parametrize(
     ("divisor", "dtype"), [(1.0, "uint8"), (np.float32(2), "float32")]
 )
@@ -88,9 +82,6 @@ def test_values_are_kept_of_any_type(divisor, dtype):
     kept = loaded.test[0][..., 0]
     assert kept.dtype == dtype
     np.testing.assert_array_equal(kept, given)
-
-
-# Descriptions.
 
 
 def test_a_description_is_plain_json():
@@ -124,9 +115,6 @@ def test_the_fingerprint_is_of_the_data_alone():
     assert data.load((images, labels)).fingerprint != first
 
 
-# Fashion-MNIST by Keras.
-
-
 def test_fashion_mnist_is_loaded_by_keras(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     small = tuple(arrays(8, 10, (28, 28), seed) for seed in range(2))
@@ -151,8 +139,6 @@ def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
     with pytest.raises(ImportError, match="_datasets.*extra `data`"):
         data.load("fashion_mnist", data_dir="datasets")
 
-
-# Mistakes.
 
 IMAGES, LABELS = arrays()
 BOTH = IMAGES, LABELS

@@ -42,9 +42,6 @@ def _whole():
     return data.load(arrays(), batch_size=None)
 
 
-# What they hold.
-
-
 @pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
 def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
     options = {"boxes": boxes, "seed": 4}
@@ -130,9 +127,6 @@ def test_keras_takes_them_one_or_several_at_a_time():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-# Order.
-
-
 @pytest.mark.parametrize("kind", ["pixels", "boxes"])
 def test_the_same_epochs_come_again_in_any_order(kind):
     first = _load(kind, seed=2**32 - 1)
@@ -159,9 +153,6 @@ def test_epochs_and_seeds_are_augmented_differently():
     assert (drawn[0] != drawn[2]).any()
 
 
-# Augmentation: only of training images, and in range.
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_images_alone_change_and_stay_floats_to_255(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -174,9 +165,6 @@ def test_training_images_alone_change_and_stay_floats_to_255(kind):
     for name in SPLITS[1:]:
         found = joined(epoch(getattr(loaded, name)))
         assert_same([found], [getattr(whole, name)])
-
-
-# What each does.
 
 
 def _places(augment, **options):
@@ -246,9 +234,6 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
     draws = np.full((1, 10, 4), 0.999, "float32")
     (box,) = _random_boxes(*sides, draws)
     np.testing.assert_allclose(box, expected, atol=1)
-
-
-# Sharding: several processes together read what a single one reads.
 
 
 @pytest.mark.parametrize("kind", ["pixels", "boxes"])

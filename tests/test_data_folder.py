@@ -31,9 +31,6 @@ def _save(root, pictures, classes=PETS, **options):
             picture.save(root / label / name, **options)
 
 
-# Layouts.
-
-
 def test_class_folders_are_divided_among_the_splits(tmp_path):
     written = write_folder(tmp_path / "pets", size=(9, 11))
     whole = data.load(tmp_path / "pets", batch_size=None)
@@ -82,9 +79,6 @@ def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
     assert data.load(tmp_path / "second").fingerprint != first
 
 
-# Mistakes.
-
-
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
@@ -110,8 +104,6 @@ def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=message):
         data.load(tmp_path / "fashoin")
 
-
-# Formats.
 
 NOISE = np.random.default_rng(3).integers(0, 256, (24, 30, 3)).astype("uint8")
 GREY = Image.fromarray(NOISE[..., 0])
@@ -167,9 +159,6 @@ def test_grey_images_alone_have_one_channel(tmp_path):
     assert data.load(tmp_path).image_shape == (24, 30, 1)
 
 
-# Sizes.
-
-
 @pytest.mark.parametrize(
     ("size", "box"),
     # The largest part of that ratio, from the middle; from 128 pixels on
@@ -194,9 +183,6 @@ def test_images_of_the_right_size_are_left_alone(tmp_path):
     images = data.load(tmp_path, image_size=130)
     found = joined(epoch(images.train))[0].astype("uint8")
     assert as_set(found) < as_set(written.values())
-
-
-# What cannot be read.
 
 
 def test_damaged_files_are_left_out_with_one_warning(tmp_path, monkeypatch):

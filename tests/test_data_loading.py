@@ -33,9 +33,6 @@ def test_canvases_stay_what_they_were():
     assert images.sizes == {"train": 7200, "validation": 400, "test": 1000}
 
 
-# Splits.
-
-
 @each_name
 def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
     first, again, other = (_whole(name, seed=seed) for seed in (3, 3, 1))
@@ -43,9 +40,6 @@ def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
     assert_same([first.test], [other.test])
     for one, another in zip([*first][:2], [*other][:2], strict=True):
         assert as_set(one[0]) != as_set(another[0])
-
-
-# Canvases and boxes.
 
 
 @each_name

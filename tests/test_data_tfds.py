@@ -55,9 +55,6 @@ def attempts(monkeypatch):
     return found
 
 
-# From files on disk.
-
-
 @pytest.mark.parametrize(
     ("file_format", "channels"), [("tfrecord", 3), ("array_record", 1)]
 )
@@ -103,9 +100,6 @@ def test_large_datasets_come_in_batches(tmp_path, large):
     builder("bees", {"train": _examples()}, tmp_path)
     with pytest.raises(ValueError, match="More than 2 GiB need batches"):
         data.load("bees", data_dir=tmp_path, batch_size=None)
-
-
-# Not there.
 
 
 def test_a_set_that_is_not_prepared_says_what_to_do(tmp_path, attempts):

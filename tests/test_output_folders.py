@@ -1,5 +1,6 @@
 """Output folders: what else is in them, overwriting, locks, links, names."""
 
+import itertools
 import os
 import re
 import shutil
@@ -48,6 +49,8 @@ def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
     output, expected = whole(name)
     shutil.copytree(output, tmp_path / "run")
     options = {"recipe": training.Recipe(epochs=1, batch_size=20)}
+    if name == "train":
+        options["networks"] = {"other": linear}
     call(name, tmp_path / "run", **options, overwrite=True)
     call(name, tmp_path / "new", **options)
     assert set(files(tmp_path / "run")) == set(files(tmp_path / "new"))
@@ -124,13 +127,13 @@ def test_nothing_is_overwritten_for_a_mistake(options, message, whole):
 # one stands for another process, which a subprocess shows in test_files.py.
 
 
-def within_the_first_training(name, output, act):
-    """Calls a program, which calls `act` when it begins to train."""
-    fit, acts = keras.Model.fit, [act]
+def within_a_training(name, output, act, number=1):
+    """Calls a program, which calls `act` when it begins the nth training."""
+    fit, numbers = keras.Model.fit, itertools.count(1)
 
     def nested(model, *arguments, **options):
-        if acts:
-            acts.pop()()
+        if next(numbers) == number:
+            act()
         return fit(model, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -138,8 +141,13 @@ def within_the_first_training(name, output, act):
         return call(name, output)
 
 
-@pytest.mark.parametrize("name", ["train", "tune"])
-def test_a_run_is_not_overwritten_while_a_process_works_there(name, tmp_path):
+# The third training of a search is one of its confirmation.
+@pytest.mark.parametrize(
+    ("name", "number"), [("train", 1), ("tune", 1), ("tune", 3)]
+)
+def test_a_run_is_not_overwritten_while_a_process_works_there(
+    name, number, tmp_path
+):
     refused = []
 
     def overwrite():
@@ -147,7 +155,7 @@ def test_a_run_is_not_overwritten_while_a_process_works_there(name, tmp_path):
             call(name, tmp_path / "run", overwrite=True)
         refused.append(name)
 
-    within_the_first_training(name, tmp_path / "run", overwrite)
+    within_a_training(name, tmp_path / "run", overwrite, number)
     assert refused
 
 
@@ -164,7 +172,7 @@ def test_processes_share_the_networks_of_a_run(
             call("compare", tmp_path / "run")
 
     with epochs() as trained:
-        found = within_the_first_training("compare", tmp_path / "run", share)
+        found = within_a_training("compare", tmp_path / "run", share)
     output, expected = whole("compare")
     assert found == expected
     assert weights(tmp_path / "run") == weights(output)

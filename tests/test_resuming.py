@@ -110,7 +110,7 @@ def test_a_finished_run_is_not_trained_again(name, whole):
 @pytest.mark.parametrize(
     ("name", "fewer", "more", "count"),
     [
-        ("train", {"networks": {"linear": linear}}, {}, 2),
+        ("train", {"networks": {"mlp": networks.mlp}}, {}, 2),
         ("compare", {"seeds": 1}, {"seeds": [0, 1]}, 4),
         ("compare", {"seeds": [0, 1]}, {"seeds": [1, 2, 0]}, 4),
         ("ablate", {"tables": [4]}, {"tables": [1, 4]}, 4),
@@ -129,6 +129,8 @@ def test_more_of_the_same_trains_what_is_missing(
         found = call(name, tmp_path / "run", **more)
     assert len(trained) == count
     assert found == call(name, tmp_path / "whole", **more)
+    # Those of one seed have another name now.
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
 OTHER = dataclasses.replace(TWO, epochs=3)

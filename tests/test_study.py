@@ -15,7 +15,7 @@ import numpy as np
 import pretended
 import pytest
 from data_checks import arrays
-from folder_checks import epochs, files, weights
+from folder_checks import epochs, files
 from keras import layers
 from training_checks import SHORT
 
@@ -152,24 +152,6 @@ def test_results_are_drawn_and_written_for_tables(ran):
         pd.read_csv(io.StringIO(ran.csv())), ran.to_dataframe()
     )
     assert "narrow & 3 & " in ran.latex()
-
-
-# More of the same.
-
-
-def test_more_seeds_and_variants_train_what_is_missing(tmp_path):
-    study.run(planned(NARROW), tmp_path)
-    before = weights(tmp_path)["narrow.keras"]
-    more = planned(WIDE, NARROW, seeds=(1, 0), baseline="narrow")
-    with epochs() as trained:
-        results = study.run(more, tmp_path)
-    assert len(trained) == 3
-    kept = weights(tmp_path)
-    names = {f"{o.variant}-seed{o.seed}.keras" for o in results.outcomes}
-    assert (len(names), set(kept)) == (4, names)
-    assert {outcome.file for outcome in results.outcomes} == names
-    assert kept["narrow-seed0.keras"] == before
-    assert [row.variant for row in results.rows] == ["wide", "narrow"]
 
 
 def test_a_variant_has_a_learning_rate_of_its_own(tmp_path):
