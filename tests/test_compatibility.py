@@ -52,6 +52,8 @@ def cells():
             for data_format in FORMATS:
                 cell = policy, mode, data_format
                 marks = [] if cell == USUAL else [pytest.mark.exhaustive]
+                if policy.startswith("mixed_"):
+                    marks.append(pytest.mark.half_precision)
                 yield pytest.param(*cell, marks=marks, id="-".join(cell))
 
 
@@ -109,6 +111,8 @@ def test_a_cell(policy, mode, data_format, tmp_path, request):
     shared = os.environ.get("COMPATIBILITY")
     folder = pathlib.Path(shared) if shared else tmp_path
     expected = reason_of(policy, mode, data_format)
+    if expected == "yes (3)":
+        request.getfixturevalue("bfloat16_or_its_error")
     if expected == "not run":
         pytest.skip("docs/compatibility.md says that it was not run")
     if not expected.startswith("yes"):

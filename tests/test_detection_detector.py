@@ -133,6 +133,7 @@ def test_detections_are_the_same_in_a_fresh_process(ours, scenes, tmp_path):
         np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
 
 
+@pytest.mark.half_precision
 def test_a_detector_works_in_half_precision(scenes, tmp_path):
     made = build(scenes, mixed_precision="float16")
     assert made.box_head.compute_dtype == "float16"

@@ -144,6 +144,7 @@ def test_a_nested_model_has_the_maps_of_the_flat_one():
         np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
+@pytest.mark.half_precision
 def test_gradients_too_small_for_half_precision_are_not_lost():
     keras.config.set_dtype_policy("mixed_float16")
     x = images(2, 6, 4, 2)

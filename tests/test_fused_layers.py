@@ -33,6 +33,8 @@ def arrays():
     return random_input(SHAPE), random_input(SHAPE, seed=5)
 
 
+@pytest.mark.half_precision
+@pytest.mark.usefixtures("bfloat16_or_its_error")
 @pytest.mark.parametrize(
     "policy, order, mode",
     [

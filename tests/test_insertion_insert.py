@@ -59,9 +59,10 @@ def test_network_predicts_to_the_bit_what_it_did(build, places):
     assert_predicts_the_same(new, old, data_for(old))
 
 
+@pytest.mark.half_precision
 @pytest.mark.parametrize(
     "build, policy",
-    [(small, "mixed_float16"), (operations, "bfloat16"), (small, "float64")],
+    [(small, "mixed_float16"), (operations, "float16"), (small, "float64")],
 )
 def test_attention_takes_the_precision_of_the_network(build, policy, request):
     if policy == "float64":

@@ -172,6 +172,8 @@ def test_gradients_equal_finite_differences(variant):
 
 
 @every_backend
+@pytest.mark.half_precision
+@pytest.mark.usefixtures("bfloat16_or_its_error")
 @pytest.mark.parametrize(
     "variant, policy",
     [
@@ -200,6 +202,7 @@ def test_mixed_precision_keeps_weights_and_is_near_float32(variant, policy):
 
 
 @every_backend
+@pytest.mark.half_precision
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_computes_gates_with_weights_of_float32(policy):
     layer = ChannelAttention(
@@ -219,6 +222,7 @@ def test_mixed_precision_computes_gates_with_weights_of_float32(policy):
 
 
 @every_backend
+@pytest.mark.half_precision
 @pytest.mark.parametrize("variant", ["lp-lse", "conv-bias", "CBAM", "identity"])
 def test_large_float16_values_give_finite_gates(variant):
     layer = built(made(variant, dtype="float16"), (1, 32, 32, 16))
@@ -229,6 +233,8 @@ def test_large_float16_values_give_finite_gates(variant):
 
 
 @every_backend
+@pytest.mark.half_precision
+@pytest.mark.usefixtures("bfloat16_or_its_error")
 @pytest.mark.parametrize(
     "variant, policy",
     [

@@ -128,20 +128,19 @@ def test_variant_adds_the_parameters_of_its_code(name):
     )
 
 
+@pytest.mark.half_precision
 @pytest.mark.parametrize("is_built", [True, False])
 def test_a_new_policy_reaches_the_gates(is_built):
     x = random_input((2, 5, 4, 8))
     layer = CBAM(2, 3, order="parallel")
-    wanted = built(
-        CBAM(2, 3, order="parallel", dtype="mixed_bfloat16"), x.shape
-    )
+    wanted = built(CBAM(2, 3, order="parallel", dtype="mixed_float16"), x.shape)
     if is_built:
         layer.build(x.shape)
-    layer.dtype_policy = "mixed_bfloat16"
+    layer.dtype_policy = "mixed_float16"
     layer(x)
     layer.set_weights(wanted.get_weights())
     y = layer(x)
-    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(y.dtype) == "float16"
     np.testing.assert_array_equal(
         to_numpy(keras.ops.cast(y, "float32")),
         to_numpy(keras.ops.cast(wanted(x), "float32")),

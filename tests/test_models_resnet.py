@@ -64,8 +64,9 @@ def test_channels_first_predicts_the_same():
 
 
 @pytest.mark.every_backend
+@pytest.mark.half_precision
 def test_classifier_gives_float32_probabilities_in_mixed_precision():
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy("mixed_float16")
     result = tiny().predict(random_input((2, 8, 8, 3)), verbose=0)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result.sum(axis=-1), 1, atol=1e-5)

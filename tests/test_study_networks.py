@@ -13,7 +13,7 @@ from data_checks import arrays
 from keras import layers
 from training_checks import KEYS, SHORT, linear
 
-from cbam_keras import data, study, training
+from cbam_keras import comparison, data, study, training, tuning
 from cbam_keras.training import Recipe
 
 
@@ -54,6 +54,36 @@ def test_mixed_precision_is_the_policy_while_building():
         model = study.build_seeded(linear, recipe)
         assert model.layers[-1].dtype_policy.name == f"mixed_{inside}"
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("given", ["float16", None])
+def test_a_precision_that_fails_is_refused_before_any_work(
+    tmp_path, monkeypatch, given
+):
+    def fail(*args, **kwargs):
+        calls.append(args)
+        raise OSError("no such convolution")
+
+    monkeypatch.setattr(keras.ops, "conv", fail)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    wanted = f"in {given or 'bfloat16'} on .*mixed_precision={given!r}, the"
+    recipe, calls = Recipe(mixed_precision=given), []
+    # The data would be read next.
+    options = {"images": tmp_path / "missing", "output": tmp_path / "run"}
+    study.precision_error.cache_clear()
+    try:
+        for start in comparison.compare, comparison.estimate, tuning.search:
+            with pytest.raises(ValueError, match=wanted) as caught:
+                start(recipe=recipe, **options)
+            assert isinstance(caught.value.__cause__, OSError)
+        # GPUs are for the workers.
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        study.check_precision(recipe, workers=2)
+    finally:
+        study.precision_error.cache_clear()
+    # It is tried once.
+    assert len(calls) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_given_is_trained_itself(tmp_path, capsys):

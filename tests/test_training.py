@@ -1,5 +1,6 @@
 """Real trainings: what they write, and that they resume exactly."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -17,7 +18,7 @@ from folder_checks import Killed, at_files
 from keras import layers
 from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
 
-from cbam_keras import data, training
+from cbam_keras import data, study, training
 
 pytestmark = pytest.mark.every_backend
 
@@ -155,6 +156,19 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
     assert "epoch_loss" in events.Tags()["tensors"]
+
+
+@pytest.mark.half_precision
+def test_bfloat16_trains_or_is_refused_before_any_work(tmp_path):
+    recipe = dataclasses.replace(SMALL, epochs=1, mixed_precision="bfloat16")
+    refused = contextlib.nullcontext()
+    if study.precision_error("bfloat16"):
+        refused = pytest.raises(ValueError, match="Train in float32, on a GPU")
+    with refused:
+        training.train(NETWORKS, "mnist5k", recipe, output=tmp_path / "run")
+    assert any(tmp_path.iterdir()) == (
+        study.precision_error("bfloat16") is None
+    )
 
 
 # Resuming; more in test_resuming.py.

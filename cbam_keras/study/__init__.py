@@ -39,8 +39,10 @@ from cbam_keras.study.folder import (
 from cbam_keras.study.networks import (
     build_seeded,
     check_network,
+    check_precision,
     compile_network,
     fingerprint,
+    precision_error,
     print_if_few_steps,
 )
 from cbam_keras.study.results import Results, Row

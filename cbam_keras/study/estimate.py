@@ -12,6 +12,7 @@ from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras._terminal import in_words
 from cbam_keras.study.networks import (
     build_network,
+    check_precision,
     count_macs,
     count_parameters,
 )
@@ -116,6 +117,7 @@ def estimate(study: Study, *, workers: int = 1) -> Estimate:
         ValueError: If an argument or a network does not fit.
     """
     workers = _checks.positive_integer("workers", workers)
+    check_precision(study.recipe)
     with _inspection.same_randomness():
         data = study.task.load(study.recipe_for(None, study.seeds[0]))
         total = len(study.variants)

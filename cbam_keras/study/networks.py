@@ -4,11 +4,14 @@ import functools
 import hashlib
 import json
 import math
+import os
 
 import keras
+from keras import ops
 
-from cbam_keras import _checks, _inspection, profiling
+from cbam_keras import _checks, _inspection, explain, profiling
 from cbam_keras.recipes import DTYPES
+from cbam_keras.study.workers import accelerators
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
@@ -34,6 +37,42 @@ def build_seeded(build, recipe):
             f"{model!r}"
         )
     return model
+
+
+def check_precision(recipe, workers=1):
+    """Raises if this machine cannot train in the half precision asked for."""
+    with _inspection.dtype_policy(DTYPES[recipe.mixed_precision]):
+        policy = keras.config.dtype_policy()
+    dtype = policy.compute_dtype
+    # A trial here would take memory of the GPUs that are for the workers.
+    if workers > 1 and accelerators(os.environ):
+        return
+    if dtype in ("float16", "bfloat16") and (error := precision_error(dtype)):
+        raise ValueError(
+            f"Training in {dtype} needs convolutions, which "
+            f"{keras.backend.backend()} cannot compute in {dtype} on this "
+            f"machine. Received: mixed_precision={recipe.mixed_precision!r}, "
+            f'the dtype policy "{policy.name}". Train in float32, on a GPU, or '
+            "with KERAS_BACKEND=jax"
+        ) from error
+
+
+@functools.cache
+def precision_error(dtype):
+    """Returns how a small convolution and its gradient fail, or `None`."""
+
+    def run(watch):
+        # Images and kernel in one, so that the gradient is that of both.
+        x = watch(ops.ones((3, 3, 1, 1), dtype))
+        y = ops.conv(x, x, padding="same", data_format="channels_last")
+        return ops.sum(ops.cast(y, "float32")), x
+
+    try:
+        _, gradient = explain.gradient_at(run, (3, 3, 1, 1))
+        # Waits for it.
+        ops.convert_to_numpy(ops.cast(gradient, "float32"))
+    except Exception as error:
+        return error
 
 
 def check_network(model, images):

@@ -16,7 +16,11 @@ from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
 from cbam_keras.study.cell import memory_freed, train_cell
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.folder import StudyFolder, default_output
-from cbam_keras.study.networks import build_network, print_if_few_steps
+from cbam_keras.study.networks import (
+    build_network,
+    check_precision,
+    print_if_few_steps,
+)
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.workers import Worker, is_worker, payload_of
@@ -79,7 +83,8 @@ def run(
     Raises:
         ValueError: If an argument is out of range; if the output folder
             cannot be written, holds something else or is in use; if the run
-            in it has other settings or is damaged.
+            in it has other settings or is damaged; if this machine cannot
+            compute in the half precision asked for.
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
     """
@@ -96,6 +101,7 @@ def run(
         # Needed only at the end, but checked before any work.
         _checks.require("scipy.stats", extra="plot")
     devices = find_devices(distribute)
+    check_precision(study.recipe, workers)
     trainings = _Trainings(study, output, devices, tensorboard)
     folder = trainings.folder
     with contextlib.ExitStack() as stack:

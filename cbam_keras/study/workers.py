@@ -124,7 +124,7 @@ def part_of_machine(
     index: int, workers: int, environment: Mapping[str, str]
 ) -> dict[str, str]:
     """Returns the variables that give a worker its part of the machine."""
-    if devices := _accelerators(environment):
+    if devices := accelerators(environment):
         part = {}
         if workers > len(devices):
             # Else the first on a device would take all of its memory.
@@ -139,7 +139,7 @@ def part_of_machine(
     return {k: v for k, v in part.items() if k not in environment} | alone
 
 
-def _accelerators(environment):
+def accelerators(environment: Mapping[str, str]) -> list[str]:
     """Returns the GPUs that may be used, as CUDA names them."""
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:

@@ -34,6 +34,7 @@ from cbam_keras.tuning.space import (
     point,
     shuffled,
 )
+from cbam_keras.tuning.workers import CHIEF, NAME
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
@@ -104,6 +105,9 @@ class Search:
             (self.recipe.seed + number) % 2**32
             for number in range(1, confirm + 1)
         )
+        if CHIEF not in os.environ.get(NAME, ""):
+            # Which trains nothing.
+            study.check_precision(self.recipe, args.workers)
         options = args.data_options or {}
         self.task = Classification(args.images, **options)
         self.data = self.task.load(self.recipe)
