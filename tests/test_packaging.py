@@ -1,6 +1,7 @@
 """What users install: metadata, and what the archives hold."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,13 @@ def test_the_citation_is_of_this_version():
     text = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {cbam_keras.__version__}\n" in text
     assert f"\nrepository-code: {REPOSITORY}\n" in text
+
+
+def test_ruff_is_the_same_before_a_commit_and_in_the_checks():
+    dev = PROJECT["optional-dependencies"]["dev"]
+    (pin,) = (name for name in dev if name.startswith("ruff"))
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r'"(ruff.*)"', hooks) == [pin]
 
 
 def test_archives_hold_the_package_and_no_tests(tmp_path):
