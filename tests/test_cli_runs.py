@@ -41,7 +41,7 @@ RECIPES = {
     "train": RECIPE,
     "ablate": RECIPE,
     "detect": detection.DEFAULT_RECIPE,
-    "tune": dataclasses.replace(RECIPE, epochs=1),
+    "tune": RECIPE,
 }
 # Options that are not passed on as they are.
 OTHERWISE = """

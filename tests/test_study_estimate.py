@@ -1,5 +1,6 @@
 """Estimates of how long a study takes."""
 
+import argparse
 import dataclasses
 import itertools
 import random
@@ -11,7 +12,9 @@ import pytest
 from networks import linear, mlp
 
 from cbam_keras import data, study, training
+from cbam_keras.cli import reports
 from cbam_keras.study import Cost, Estimate
+from cbam_keras.study.checkpoints import State
 
 
 def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
@@ -55,11 +58,14 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
     assert [(c.network, c.parameters, c.macs) for c in found.costs] == [
         *(("linear", 170, 160), ("mlp", 64, 52))
     ]
-    for cost in found.costs:
-        # Two steps, and 10 images at a third of the time; two steps that
-        # compile, and 20 images.
-        assert cost.seconds_per_epoch == pytest.approx(2 + 10 / 40 / 3)
-        assert cost.seconds_once == pytest.approx(2 + 20 / 40 / 3)
+    plain, timed = found.costs
+    # Two steps, and 10 images at a third of the time; one step from the start,
+    # two that compile, and 20 images.
+    assert timed.seconds_per_epoch == pytest.approx(2 + 10 / 40 / 3)
+    assert timed.seconds_once == pytest.approx(2 + 20 / 40 / 3)
+    # It has taken long enough by then: as fast per multiply-accumulate.
+    assert plain.seconds_per_epoch == timed.seconds_per_epoch * 160 / 52
+    assert plain.seconds_once == timed.seconds_once
     assert (found.epochs, found.times, found.workers) == (3, 2, 4)
 
 
@@ -77,3 +83,35 @@ def test_the_total_is_over_networks_epochs_times_and_workers():
     assert cells == ["b", "20", "3,000", "60.0", "4", "3", "741"]
     alone = dataclasses.replace(found, workers=1)
     assert str(alone).splitlines()[-1] == "About 19 minutes on this device"
+
+
+def test_a_command_says_how_long_what_is_left_takes(
+    few_digits, tmp_path, monkeypatch, capsys
+):
+    module = sys.modules[study.run.__module__]
+    costs = (Cost("a", 10, 1000, 30.0, 5.0), Cost("b", 20, 3000, 20.0, 7.0))
+    monkeypatch.setattr(module, "costs_of", lambda study, data: costs)
+    monkeypatch.setattr(module, "STEPS_WORTH_TIMING", 0)
+    options = argparse.Namespace(no_report=True, quiet=False, arguments=[])
+
+    def said(*names):
+        planned = study.Study(
+            task=study.Classification("mnist5k"),
+            variants=[
+                study.Variant(name, lambda _: linear()) for name in names
+            ],
+            recipe=training.Recipe(epochs=2),
+        )
+        with reports.reported(options):
+            study.run(planned, tmp_path)
+        printed = capsys.readouterr().out.splitlines()
+        return [line for line in printed if line.startswith("About")]
+
+    assert said("a") == ["About 65 seconds on this device"]
+    assert said("a") == []
+    # As if it had been interrupted after an epoch.
+    half = State("", history=[{}])
+    monkeypatch.setattr(module, "load_state", lambda folder: half)
+    assert said("a", "b") == ["About 27 seconds on this device"]
+    options.quiet = True
+    assert said("a", "b", "c") == []

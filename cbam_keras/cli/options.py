@@ -199,8 +199,8 @@ def train(parser):
     """Trains a network without attention, with SE and with CBAM under equal
     conditions and ends with a table, a sentence on the differences, and the
     command that draws where the networks look. The same command given again
-    resumes. Without arguments: a tiny ResNet on crowded digits, about two
-    minutes on a CPU.
+    resumes. Without arguments: a tiny ResNet on crowded digits, about a
+    minute on a CPU.
 
     examples:
       cbam-keras train
@@ -299,7 +299,7 @@ def tune(parser):
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
     )
-    group = _add_training(parser, "hypermodel keep", epochs="1", rate=None)
+    group = _add_training(parser, "hypermodel keep", rate=None)
     _add(group, "identity_init", **ON_OR_OFF)
     for name in GONE:
         parser.add_argument(
@@ -438,14 +438,14 @@ def _add_run(parser, output, form="json", *, seeds):
 
 
 def _add_training(
-    parser, rare, epochs="2", rate="0.03 for the network tiny, otherwise 0.01"
+    parser, rare, rate="0.03 for the network tiny, otherwise 0.01"
 ):
     """Adds what trainings of classifiers have alike, the rarely used last."""
     group = parser.add_argument_group("data")
     _add(group, "data download image_size")
     _add(group, "augment", **SEVERAL)
     group = parser.add_argument_group("training")
-    _add(group, "recipe epochs batch_size seed", epochs=epochs, batch_size="64")
+    _add(group, "recipe epochs batch_size seed", epochs="1", batch_size="64")
     if rate is not None:
         _add(group, "learning_rate", learning_rate=rate)
     parser.set_defaults(data="crowded_mnist")

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cbam_keras import _checks, _explanations, _files, report, study
+from cbam_keras._terminal import in_words
 from cbam_keras.cli.arguments import data_options_of
 from cbam_keras.report import MAX_NETWORKS
 
 # Of so many test images, the page shows those that networks get wrong.
 EXPLAINED_IMAGES = 64
+# About so long for small networks, on two cores of a CPU.
+SECONDS_OF_REPORT = 10
 
 
 @contextlib.contextmanager
@@ -23,8 +26,16 @@ def reported(options: argparse.Namespace) -> Iterator[None]:
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
+
+    def announce(seconds):
+        if not options.no_report:
+            seconds += SECONDS_OF_REPORT
+        print(f"About {in_words(seconds)} on this device", flush=True)
+
     with study.started_by(
-        command_of(options), None if options.no_report else write_report
+        command_of(options),
+        None if options.quiet else announce,
+        None if options.no_report else write_report,
     ):
         yield
 

@@ -152,7 +152,8 @@ def train_cell(
             start = f"after epoch {done}" if done else "from the start"
             parameters = f"{known['parameters']:,} parameters"
             print(f"{title}, {parameters}, {start}", flush=True)
-        if state.epochs < epochs:
+        is_trained = state.epochs < epochs
+        if is_trained:
             checkpoint = CheckpointEachEpoch(
                 *(state, data, recipe.seed, study.task.metrics),
                 *(folder, devices),
@@ -177,8 +178,9 @@ def train_cell(
             )
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
-        best = keras.saving.load_model(folder / str(state.best))
-        metrics |= study.task.evaluate(best, data)
+        if not (is_trained and state.best == state.latest):
+            model = keras.saving.load_model(folder / str(state.best))
+        metrics |= study.task.evaluate(model, data)
         known |= {"best_epoch": row["epoch"], "metrics": metrics}
         known["status"] = FINISHED
     except ChangedError:

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import statistics
 import time
+from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras._terminal import in_words
+from cbam_keras.study.cell import memory_freed
 from cbam_keras.study.networks import (
     build_network,
     check_precision,
@@ -20,6 +22,12 @@ from cbam_keras.study.study import Study
 
 # Timed steps end after so many, or after so many seconds if there are some.
 MAX_STEPS, MIN_STEPS, MAX_SECONDS = 30, 3, 2
+# Seconds after which no further variant is timed.
+SECONDS_OF_TIMING = 5
+# TensorFlow traces a large network for longer than a few of its steps take, so
+# from so many multiply-accumulates per batch steps are timed eagerly, with a
+# part of the images of a batch.
+MACS_PER_STEP, PART = 10**10, 1 / 4
 # What a step without gradients takes of one with them, in computation.
 FORWARD = 1 / 3
 
@@ -33,6 +41,10 @@ class Cost:
     macs: int | None
     seconds_per_epoch: float
     seconds_once: float
+
+    def seconds_of(self, epochs: int) -> float:
+        """Returns the seconds of a training of so many epochs."""
+        return self.seconds_once + epochs * self.seconds_per_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +74,7 @@ class Estimate:
 
     def seconds_of(self, cost: Cost) -> float:
         """Returns the seconds of one variant, with all seeds."""
-        once = cost.seconds_once + self.epochs * cost.seconds_per_epoch
-        return self.times * once
+        return self.times * cost.seconds_of(self.epochs)
 
     def json(self) -> str:
         """Returns the estimate as JSON."""
@@ -100,10 +111,12 @@ class Estimate:
 
 
 def estimate(study: Study, *, workers: int = 1) -> Estimate:
-    """Estimates how long `run` takes, by timing a few steps of each variant.
+    """Estimates how long `run` takes, by timing a few steps.
 
     Writes nothing, and leaves the random states as they are. The steps are
-    those of training; validation and test count a third per image.
+    those of training; validation and test count a third per image. Once this
+    has taken five seconds, variants are not timed, but taken to be as fast per
+    multiply-accumulate as one that was.
 
     Args:
         study: A `Study`.
@@ -120,18 +133,56 @@ def estimate(study: Study, *, workers: int = 1) -> Estimate:
     check_precision(study.recipe)
     with _inspection.same_randomness():
         data = study.task.load(study.recipe_for(None, study.seeds[0]))
-        total = len(study.variants)
-        variants = _terminal.watched(study.variants, total, "Timing steps")
-        costs = tuple(_cost(study, variant, data) for variant in variants)
+        costs = costs_of(study, data)
     return Estimate(costs, study.recipe.epochs, len(study.seeds), workers)
 
 
-def _cost(study, variant, data):
-    """Returns what training one variant takes, after a few timed steps."""
+def costs_of(study: Study, data: Any) -> tuple[Cost, ...]:
+    """Returns what training each variant takes, in their order."""
     start = time.perf_counter()
-    seed = study.seeds[0]
-    model = build_network(study, variant, seed, data)
-    study.task.compile(model, study.recipe_for(variant, seed), data)
+    costs: list[Cost] = []
+    # Attention comes last, and is the slowest.
+    variants = study.variants[::-1]
+    for variant in _terminal.watched(variants, len(variants), "Timing steps"):
+        timed = [cost for cost in costs if cost.macs]
+        is_long = time.perf_counter() - start > SECONDS_OF_TIMING
+        like = timed[-1] if timed and is_long else None
+        with memory_freed():
+            costs.append(_cost(study, variant, data, like))
+    return tuple(reversed(costs))
+
+
+def _cost(study, variant, data, like):
+    """Returns what a variant takes, by its own steps or `like` another."""
+    start = time.perf_counter()
+    recipe = study.recipe_for(variant, study.seeds[0])
+    model = build_network(study, variant, recipe.seed, data)
+    macs = count_macs(model, data.image_shape)
+    if like is not None and macs is not None:
+        seconds_per_epoch = like.seconds_per_epoch * macs / like.macs
+        seconds_once = like.seconds_once
+    else:
+        study.task.compile(model, recipe, data)
+        is_large = macs is not None and macs * data.batch_size > MACS_PER_STEP
+        if is_large and keras.backend.backend() == "tensorflow":
+            compiled, step = _eager_step(model, data)
+        else:
+            compiled, step = _step(model, data)
+        forward = FORWARD * step / data.batch_size
+        seconds_per_epoch = step * len(data.train)
+        seconds_per_epoch += forward * data.sizes.get("validation", 0)
+        seconds_once = compiled - start + forward * data.sizes["test"]
+    return Cost(
+        network=variant.name,
+        parameters=count_parameters(model),
+        macs=macs,
+        seconds_per_epoch=seconds_per_epoch,
+        seconds_once=seconds_once,
+    )
+
+
+def _step(model, data):
+    """Returns when the model was compiled, and the seconds of a step."""
     ends = []
 
     def note(batch, logs):
@@ -150,14 +201,19 @@ def _cost(study, variant, data):
         data.train, epochs=epochs, callbacks=[clock], shuffle=False, verbose=0
     )
     data.set_epoch(0)
-    step = float(statistics.median(np.diff(ends[1:])))
-    forward = FORWARD * step / data.batch_size
-    return Cost(
-        network=variant.name,
-        parameters=count_parameters(model),
-        macs=count_macs(model, data.image_shape),
-        seconds_per_epoch=step * len(data.train)
-        + forward * data.sizes.get("validation", 0),
-        # The first steps compile.
-        seconds_once=ends[1] - start + forward * data.sizes["test"],
-    )
+    return ends[1], float(statistics.median(np.diff(ends[1:])))
+
+
+def _eager_step(model, data):
+    model.run_eagerly = True
+    count = max(1, round(PART * data.batch_size))
+    batch = [
+        keras.tree.map_structure(lambda array: array[:count], part)
+        for part in data.train[0]
+    ]
+    # The first one prepares convolutions for this shape.
+    model.train_on_batch(*batch)
+    start = time.perf_counter()
+    model.train_on_batch(*batch)
+    seconds = time.perf_counter() - start
+    return start, seconds / len(batch[0]) * data.batch_size

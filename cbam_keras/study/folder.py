@@ -50,16 +50,21 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
-_NOBODY = None, None
+_NOBODY = None, None, None
 _caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
 
 
 @contextlib.contextmanager
 def started_by(
-    command: str | None, on_end: Callable[[pathlib.Path], Any] | None
+    command: str | None,
+    on_begin: Callable[[float], Any] | None,
+    on_end: Callable[[pathlib.Path], Any] | None,
 ) -> Iterator[None]:
-    """Context of runs that a command starts, which is noted in the results."""
-    token = _caller.set((command, on_end))
+    """Context of runs that a command starts, which is noted in the results.
+
+    `on_begin` takes about how many seconds the run takes, `on_end` its folder.
+    """
+    token = _caller.set((command, on_begin, on_end))
     try:
         yield
     finally:
@@ -82,6 +87,7 @@ class StudyFolder:
         self.study = study
         self.writes = writes
         self.content: dict[str, Any] = {}
+        self.on_begin: Callable[[float], Any] | None = None
         description = data.describe()
         recipe = dataclasses.asdict(study.recipe)
         # The description of the data has the size of images.
@@ -117,7 +123,7 @@ class StudyFolder:
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        command, on_end = _caller.get()
+        command, self.on_begin, on_end = _caller.get()
         with _files.writing_to(self.path), _process.noted():
             with self.locked():
                 # Another process may have changed it in the meantime.

@@ -11,10 +11,12 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks, _files, _inspection
 from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
 from cbam_keras.study.cell import memory_freed, train_cell
+from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
+from cbam_keras.study.estimate import costs_of
 from cbam_keras.study.folder import StudyFolder, default_output
 from cbam_keras.study.networks import (
     build_network,
@@ -25,6 +27,8 @@ from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.workers import Worker, is_worker, payload_of
 
+# Fewer take hardly longer than to estimate how long they take.
+STEPS_WORTH_TIMING = 300
 # The subfolder with a folder of logs for each network.
 LOGS = "tensorboard"
 # Between two attempts at what other processes work at.
@@ -122,6 +126,12 @@ def run(
                     stack.enter_context(folder.claim(variant.name, seed))
             if trainings.missing():
                 print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
+                if (
+                    folder.on_begin
+                    and devices is SINGLE_DEVICE
+                    and workers == 1
+                ):
+                    trainings.announce()
         devices.wait()
         if not devices.writes:
             folder.join()
@@ -207,6 +217,26 @@ class _Trainings:
             for variant, seed in self.study.cells
             if self.folder.outcome(variant.name, seed) is None
         ]
+
+    def announce(self):
+        """Says how long this takes, unless timing would take as long."""
+        study, data = self.study, self.load(self.study.seeds[0])
+        left = []
+        for variant, seed in self.missing():
+            state = load_state(self.folder.cell(variant.name, seed))
+            done = 0 if state is None else state.epochs
+            left.append((variant.name, study.recipe.epochs - done))
+        if len(data.train) * sum(n for _, n in left) < STEPS_WORTH_TIMING:
+            return
+        try:
+            with _inspection.same_randomness():
+                costs = {cost.network: cost for cost in costs_of(study, data)}
+        except Exception:
+            # Recorded where the network is trained.
+            return
+        self.folder.on_begin(
+            sum(costs[name].seconds_of(epochs) for name, epochs in left)
+        )
 
     def train_missing(self):
         """Trains cell by cell, and waits for those of other processes."""

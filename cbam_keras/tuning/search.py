@@ -262,7 +262,7 @@ def search(
         images: See `training.train`. Fresh seeds split again what is not
             loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
-            which means that of `comparison.compare`, with one epoch.
+            which means that of `comparison.compare`.
         algorithm: `"random"` (no combination twice; with ranges, or more than
             20,000 combinations, as KerasTuner draws them); `"hyperband"`
             (many trials for a few epochs, the best third of them for three
@@ -315,6 +315,10 @@ def search(
         # They are known when they begin.
         folder.settings["variants"] = {}
     with folder.opened(resume=resume, overwrite=overwrite, retry=False):
+        if folder.on_begin and workers == 1 and not folder.content["cells"]:
+            # A network that fails is recorded as it is trained.
+            with contextlib.suppress(Exception):
+                folder.on_begin(_estimate(planned, workers).seconds)
         if planned.is_list:
             with warnings.catch_warnings():
                 # The results count those that failed.
@@ -338,8 +342,7 @@ def search(
 
 def default_recipe(hypermodel: Any) -> Recipe:
     """Returns what `recipe=None` means for a search."""
-    model = getattr(hypermodel, "model", None)
-    return dataclasses.replace(comparison.default_recipe(model), epochs=1)
+    return comparison.default_recipe(getattr(hypermodel, "model", None))
 
 
 def _hyperparameters(values):
@@ -394,7 +397,10 @@ def estimate(*arguments: Any, **options: Any) -> study.Estimate:
     """
     args = study.arguments_of(search, *arguments, **options)
     with _inspection.same_randomness():
-        planned = Search(args)
+        return _estimate(Search(args), args.workers)
+
+
+def _estimate(planned, workers):
     space, epochs = planned.space, planned.recipe.epochs
     points = count_points(space)
     trials = min(points, planned.max_trials or points)
@@ -413,7 +419,7 @@ def estimate(*arguments: Any, **options: Any) -> study.Estimate:
         seeds=range(math.ceil(total / epochs) + again),
     )
     return dataclasses.replace(
-        study.estimate(one, workers=args.workers),
+        study.estimate(one, workers=workers),
         about=f"{points:,} combinations, {counted} of {total:,} epochs in "
         f"all, and {again:,} trainings of the confirmation. Each is counted "
         "as this network:",
