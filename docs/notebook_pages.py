@@ -8,9 +8,10 @@ from mkdocs.structure.files import File
 from nbconvert import MarkdownExporter
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
-# Nothing is fetched when a page is read.
-BADGE = re.compile(r"\[!\[(Open In Colab)\]\([^)]+\)\]")
+# Links from notebooks to notebooks, and from pages to notebooks. In the site
+# the folder of notebooks is in that of the pages.
 OTHER = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
+FROM_PAGE = re.compile(r"\]\(\.\./((?:\.\./)*notebooks/\w+)\.ipynb\)")
 
 
 # Before the search looks at the files.
@@ -21,7 +22,7 @@ def on_files(files, config):
         body, resources = MarkdownExporter().from_filename(
             str(path), {"output_files_dir": path.stem}
         )
-        body = OTHER.sub(r"](\1.md)", BADGE.sub(r"[\1]", body))
+        body = OTHER.sub(r"](\1.md)", body).replace("](../docs/", "](../")
         body = body.replace("![png]", "![What the cell above draws]")
         added = {f"{path.stem}.md": body, **resources["outputs"]}
         for name, content in added.items():
@@ -29,3 +30,8 @@ def on_files(files, config):
                 File.generated(config, f"notebooks/{name}", content=content)
             )
     return files
+
+
+def on_page_markdown(markdown, **kwargs):
+    """Lets links to notebooks lead to their pages."""
+    return FROM_PAGE.sub(r"](\1.md)", markdown)

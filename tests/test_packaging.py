@@ -15,7 +15,6 @@ import cbam_keras
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REPOSITORY = PROJECT["urls"]["Repository"]
 # Imported before the package.
 COMMAND = "_cbam_keras_command.py"
 # What else than modules is installed.
@@ -29,7 +28,15 @@ FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 def test_the_citation_is_of_this_version():
     text = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {cbam_keras.__version__}\n" in text
-    assert f"\nrepository-code: {REPOSITORY}\n" in text
+
+
+def test_nothing_is_installed_from_an_address():
+    # Nobody here owns one, so somebody else could.
+    files = [ROOT / name for name in (*FILES, "pyproject.toml", "mkdocs.yml")]
+    files += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    address = re.compile(r"git\+http|git clone|github\.com/cbam", re.I)
+    assert not [path for path in files if address.search(path.read_text())]
+    assert "urls" not in PROJECT
 
 
 def test_ruff_is_the_same_before_a_commit_and_in_the_checks():
