@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+import unittest.mock
 
 import keras
 import numpy as np
@@ -60,14 +61,11 @@ def test_mixed_precision_is_the_policy_while_building():
 def test_a_precision_that_fails_is_refused_before_any_work(
     tmp_path, monkeypatch, given
 ):
-    def fail(*args, **kwargs):
-        calls.append(args)
-        raise OSError("no such convolution")
-
-    monkeypatch.setattr(keras.ops, "conv", fail)
+    conv = unittest.mock.Mock(side_effect=OSError("no such convolution"))
+    monkeypatch.setattr(keras.ops, "conv", conv)
     keras.config.set_dtype_policy("mixed_bfloat16")
     wanted = f"in {given or 'bfloat16'} on .*mixed_precision={given!r}, the"
-    recipe, calls = Recipe(mixed_precision=given), []
+    recipe = Recipe(mixed_precision=given)
     # The data would be read next.
     options = {"images": tmp_path / "missing", "output": tmp_path / "run"}
     study.precision_error.cache_clear()
@@ -82,7 +80,7 @@ def test_a_precision_that_fails_is_refused_before_any_work(
     finally:
         study.precision_error.cache_clear()
     # It is tried once.
-    assert len(calls) == 1
+    conv.assert_called_once()
     assert not list(tmp_path.iterdir())
 
 
