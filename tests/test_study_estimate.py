@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import random
 import sys
-import types
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from networks import linear, mlp
 from cbam_keras import data, study, training
 from cbam_keras.cli import reports
 from cbam_keras.study import Cost, Estimate
-from cbam_keras.study.checkpoints import State
 
 
 def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
@@ -22,7 +21,7 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
 ):
     monkeypatch.chdir(tmp_path)
     # Every step takes a second.
-    clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
     module = sys.modules[study.estimate.__module__]
     monkeypatch.setattr(module, "time", clock)
     # Two batches per epoch, in another order each.
@@ -110,7 +109,7 @@ def test_a_command_says_how_long_what_is_left_takes(
     assert said("a") == ["About 65 seconds on this device"]
     assert said("a") == []
     # As if it had been interrupted after an epoch.
-    half = State("", history=[{}])
+    half = SimpleNamespace(epochs=1)
     monkeypatch.setattr(module, "load_state", lambda folder: half)
     assert said("a", "b") == ["About 27 seconds on this device"]
     options.quiet = True
