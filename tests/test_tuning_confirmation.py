@@ -222,6 +222,26 @@ def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
     json.loads(found.json())
 
 
+@keras.saving.register_keras_serializable(package="code")
+class Gate(cbam_keras.CBAM):
+    __module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("attention", "code"),
+    [
+        (Gate, "Gate("),
+        (lambda name: Gate(name=name), ""),
+        ("none", ""),
+    ],
+    ids=["main", "lambda", "none"],
+)
+def test_code_is_what_can_be_run(attention, code, quick, tmp_path):
+    found = search(tmp_path, space(attention=(attention,)), confirm=0)
+    assert found.code[: len(code) or None] == code
+    assert ("To use it" in str(found)) == bool(code)
+
+
 def test_without_confirmation_the_best_trial_is_taken(quick, tmp_path):
     hypermodel = space(attention="spatial", kernel_size=(3, 5))
     found = search(tmp_path, hypermodel, confirm=0)

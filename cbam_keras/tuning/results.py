@@ -107,7 +107,8 @@ class SearchResults(_terminal.Tabular):
         best_options: Dictionary, the keyword arguments of the attention layer
             of `best`, if the search was over a `CBAMHyperModel`.
         code: String, a line of code that makes this layer; empty without
-            attention, or if the search was over something else.
+            attention, for a layer that no code can import, such as one of a
+            lambda, or if the search was over something else.
     """
 
     trials: tuple[Trial, ...]
@@ -424,13 +425,16 @@ def _best(confirmed):
 
 
 def _code(layer):
-    if layer is None:
+    name = getattr(layer and layer.func, "__qualname__", "<object>")
+    if "<" in name:
+        # No code imports a lambda, or what is defined within a function.
         return ""
     options = (f"{name}={value!r}" for name, value in layer.keywords.items())
-    module, name = layer.func.__module__, layer.func.__name__
+    module = layer.func.__module__
     if module.startswith("cbam_keras."):
         module = "cbam_keras"
-    return f"{module}.{name}({', '.join(options)})"
+    path = name if module == "__main__" else f"{module}.{name}"
+    return f"{path}({', '.join(options)})"
 
 
 def _verdict(trials, confirmed):
