@@ -1,6 +1,5 @@
 """Estimates of how long a study takes."""
 
-import argparse
 import dataclasses
 import itertools
 import random
@@ -12,7 +11,6 @@ import pytest
 from networks import linear, mlp
 
 from cbam_keras import data, study, training
-from cbam_keras.cli import reports
 from cbam_keras.study import Cost, Estimate
 
 
@@ -85,13 +83,13 @@ def test_the_total_is_over_networks_epochs_times_and_workers():
 
 
 def test_a_command_says_how_long_what_is_left_takes(
-    few_digits, tmp_path, monkeypatch, capsys
+    few_digits, tmp_path, monkeypatch
 ):
     module = sys.modules[study.run.__module__]
     costs = (Cost("a", 10, 1000, 30.0, 5.0), Cost("b", 20, 3000, 20.0, 7.0))
     monkeypatch.setattr(module, "costs_of", lambda study, data: costs)
     monkeypatch.setattr(module, "STEPS_WORTH_TIMING", 0)
-    options = argparse.Namespace(no_report=True, quiet=False, arguments=[])
+    seconds = []
 
     def said(*names):
         planned = study.Study(
@@ -101,16 +99,14 @@ def test_a_command_says_how_long_what_is_left_takes(
             ],
             recipe=training.Recipe(epochs=2),
         )
-        with reports.reported(options):
+        seconds.clear()
+        with study.started_by(None, seconds.append, None):
             study.run(planned, tmp_path)
-        printed = capsys.readouterr().out.splitlines()
-        return [line for line in printed if line.startswith("About")]
+        return seconds
 
-    assert said("a") == ["About 65 seconds on this device"]
+    assert said("a") == [65]
     assert said("a") == []
     # As if it had been interrupted after an epoch.
     half = SimpleNamespace(epochs=1)
     monkeypatch.setattr(module, "load_state", lambda folder: half)
-    assert said("a", "b") == ["About 27 seconds on this device"]
-    options.quiet = True
-    assert said("a", "b", "c") == []
+    assert said("a", "b") == [27]
