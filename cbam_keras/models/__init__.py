@@ -15,7 +15,10 @@ from cbam_keras.models.by_name import BUILDERS, NETWORKS
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
-from cbam_keras.models.preprocessing import preprocess_input
+from cbam_keras.models.preprocessing import (
+    preprocess_efficientnet_lite0,
+    preprocess_input,
+)
 from cbam_keras.models.residual_networks import (
     ResNet18,
     ResNet34,
@@ -40,6 +43,7 @@ __all__ = [
     "ResNet101",
     "ResNet152",
     "WideResNet18",
+    "preprocess_efficientnet_lite0",
     "preprocess_input",
     "pyramid",
 ]

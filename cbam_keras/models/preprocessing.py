@@ -43,6 +43,39 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         >>> print(preprocess_input(white)[0, 0, 0])
         [2.2489083 2.4285715 2.64     ]
     """
+    return _standardized(images, data_format, 255, MEAN, DEVIATION)
+
+
+def preprocess_efficientnet_lite0(
+    images: Any, data_format: str | None = None
+) -> Any:
+    """Preprocesses images as the weights of `EfficientNetLite0` expect.
+
+    `(images - 127) / 128`, as the authors do.
+
+    Args:
+        images: See `preprocess_input`.
+        data_format: See `preprocess_input`. Defaults to `None`.
+
+    Returns:
+        See `preprocess_input`.
+
+    Raises:
+        ValueError: See `preprocess_input`.
+        TypeError: See `preprocess_input`.
+
+    Example:
+        >>> white = np.full((2, 32, 32, 3), 255, "uint8")
+        >>> print(preprocess_efficientnet_lite0(white)[0, 0, 0])
+        [1. 1. 1.]
+
+    Reference:
+        https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+    """
+    return _standardized(images, data_format, 1, 3 * (127,), 3 * (128,))
+
+
+def _standardized(images, data_format, scale, mean, deviation):
     data_format = _checks.data_format(data_format)
     if not hasattr(images, "shape"):
         raise TypeError(
@@ -58,14 +91,14 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
             f"of shape {shape}"
         )
     per_channel = (3,) if axis == -1 else (3, 1, 1)
-    mean = np.array(MEAN, "float32").reshape(per_channel)
-    deviation = np.array(DEVIATION, "float32").reshape(per_channel)
+    mean = np.array(mean, "float32").reshape(per_channel)
+    deviation = np.array(deviation, "float32").reshape(per_channel)
     if isinstance(images, np.ndarray):
         # In place on the copy, to save memory.
         images = images.astype("float32")
-        images /= 255
+        images /= scale
         images -= mean
         images /= deviation
         return images
-    images = ops.cast(images, "float32") / 255
+    images = ops.cast(images, "float32") / scale
     return ops.divide(ops.subtract(images, mean), deviation)
