@@ -127,6 +127,12 @@ def test_a_verdict_is_a_clause(found, clause):
         assert verdict(networks, "none") == f"{clause}."
 
 
+def test_a_verdict_of_one_seed_lists_all_networks():
+    found = Measured.of((0.5,), (0.01,))
+    said = verdict(dict.fromkeys("abc", found), "none")
+    assert "changes with a by +1.00, b by +1.00 and c by +1.00 points" in said
+
+
 def test_a_verdict_names_the_measure():
     found = Measured.of((0.342, 0.33, 0.336), (-0.01, -0.01, -0.01))
     assert judge("cbam", found, "none", "mAP@.5", digits=1) == (

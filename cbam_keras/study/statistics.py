@@ -124,12 +124,13 @@ def verdict(
             for name, measured in others.items()
         ]
         return "; ".join(clauses) + "."
-    changes = " and ".join(
+    *changes, last = (
         f"{name} by {100 * (measured.difference or 0):+.{digits}f}"
         for name, measured in others.items()
     )
+    listed = f"{', '.join(changes)} and {last}" if changes else last
     return (
-        f"Compared with {baseline}, the {measure} changes with {changes} "
+        f"Compared with {baseline}, the {measure} changes with {listed} "
         "points; a single seed gives no estimate of the variation between "
         "seeds. Several seeds (--seeds 3 on the command line, seeds=3 in "
         "Python) give an interval."
