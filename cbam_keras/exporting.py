@@ -93,13 +93,7 @@ def export_model(
     _check_backend(format, chosen, model)
     samples = _samples(model)
     path = pathlib.Path(output)
-    if path.suffix != chosen.ending:
-        ending = chosen.ending or "the name of a folder, without an ending"
-        raise ValueError(
-            f'`output` must end in {ending} for format="{format}". '
-            f'Received: output="{path}"'
-        )
-    _check_new(path)
+    check_output(path, format)
     _files.output_folder(path.parent)
     tensors = (keras.ops.convert_to_tensor(sample) for sample in samples)
     expected = _arrays(
@@ -140,6 +134,18 @@ def export_model(
         for file in files:
             os.rename(file, path.with_name(file.name))
     return Exported(path, format, runtime, difference, scale)
+
+
+def check_output(path: pathlib.Path, format: str) -> None:
+    """Raises if the result cannot have this path, or it exists."""
+    if path.suffix != FORMATS[format].ending:
+        ending = FORMATS[format].ending
+        ending = ending or "the name of a folder, without an ending"
+        raise ValueError(
+            f'`output` must end in {ending} for format="{format}". '
+            f'Received: output="{path}"'
+        )
+    _check_new(path)
 
 
 def _check_new(path):

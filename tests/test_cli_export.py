@@ -48,3 +48,12 @@ def test_options_reach_the_export(file, capsys, option, said):
     assert said in printed.err
     assert printed.err.count("\n") == 1
     assert [path.name for path in file.parent.iterdir()] == ["model.keras"]
+
+
+def test_an_output_that_exists_is_told_before_the_model_is_loaded(
+    tmp_path, capsys
+):
+    (tmp_path / "model.onnx").touch()
+    model = str(tmp_path / "model.keras")
+    assert cli.main(["export", model, "--format", "onnx"]) == 2
+    assert "`output` must not exist yet" in capsys.readouterr().err

@@ -40,9 +40,10 @@ def audit(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> None:
     import_modules(options)
     path = pathlib.Path(options.model).expanduser()
-    output = options.output
-    if output is None:
-        output = path.with_suffix(exporting.FORMATS[options.format].ending)
+    ending = exporting.FORMATS[options.format].ending
+    output = pathlib.Path(options.output or path.with_suffix(ending))
+    # Before any work.
+    exporting.check_output(output, options.format)
     model = _explanations.load_model(path)
     print(exporting.export_model(model, output, format=options.format))
 
