@@ -135,12 +135,11 @@ def import_quietly(level: str = "1") -> None:
     """Imports Keras with its backend, without what TensorFlow logs then.
 
     TensorFlow writes some lines before it reads its own log level, so they are
-    caught. A log level set by the user is kept. Level "1" is without
+    caught, unless the user has set level "0". Level "1" is without
     information, and "3" also without warnings and errors.
     """
-    if LEVEL in os.environ or "keras" in sys.modules:
+    if "keras" in sys.modules or os.environ.setdefault(LEVEL, level) == "0":
         return
-    os.environ[LEVEL] = level
     with without_noise():
         import keras
 

