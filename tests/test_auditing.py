@@ -51,7 +51,12 @@ def test_our_variants_are_recognized(name):
         (SpatialAttention, None, ["no channel attention"], []),
         (CBAM(order="spatial_first"), None, ["spatial gate comes before"], []),
         (CBAM(order="parallel"), None, ["in parallel"], []),
-        (CBAM(channel_pool_types=POOLS), None, ["more than the average"], []),
+        (
+            CBAM(channel_pool_types=POOLS),
+            None,
+            ["by the average and the maximum over positions alone"],
+            [],
+        ),
         (CBAM(spatial_pool_types="max"), None, ["by the maximum over"], []),
         (
             CBAM(gate_activation="hard_sigmoid"),

@@ -405,13 +405,21 @@ class Killing(study.Classification):
         return images
 
 
+@keras.saving.register_keras_serializable("here")
+class Script(layers.ReLU):
+    """As if a script defined it."""
+
+    __module__ = "__main__"
+
+
 @pytest.mark.slow
 def test_a_worker_takes_over_from_one_that_is_killed(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    script = study.Variant("script", lambda x: narrow(x, attention=[Script()]))
     both = planned(
-        *(NARROW, GATED),
+        *(NARROW, script),
         task=Killing(arrays(per_class=10)),
         seeds=(0, 1),
         recipe=training.Recipe(epochs=2, batch_size=10),

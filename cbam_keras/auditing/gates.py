@@ -122,7 +122,10 @@ def _note_width(layer, findings):
     channels, ratio = layer.shape[-1], layer.factory.ratio
     sizes = (np.prod(layer.weights[i].shape) for i in layer.gates["channel"])
     width = findings.facts["hidden_units"] = int(min(sizes)) // channels
-    findings.chooses(f"The MLP has a width of {width} for {channels} channels.")
+    given = "" if ratio is None else f" and a ratio of {ratio}"
+    findings.chooses(
+        f"The MLP has a width of {width} for {channels} channels{given}."
+    )
     if ratio is not None:
         findings.facts["reduction_ratio"] = ratio
         roundings = widths(channels, ratio)
@@ -230,7 +233,7 @@ def _check_pools(gate, maps, x, findings):
         ("avg",): f"pools by the average over {over} alone",
         ("max",): f"pools by the maximum over {over} alone",
         ("avg", "max"): "",
-    }.get(pools, f"depends on more than the {both}")
+    }.get(pools, f"does not pool by the {both} alone")
     if problem:
         findings.departs(f"The {gate} gate {problem}.")
 

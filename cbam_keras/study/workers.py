@@ -1,6 +1,7 @@
 """Processes that share work: on one machine, or on one folder."""
 
 import contextlib
+import functools
 import os
 import pickle
 import signal
@@ -10,6 +11,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import keras
 
 from cbam_keras import _checks
 
@@ -108,8 +111,16 @@ class Worker:
 def payload_of(function: Callable[[], None]) -> bytes:
     """Returns a function without arguments as workers get it."""
     cloudpickle = _checks.require("cloudpickle", extra="plot")
+    # cloudpickle copies classes of `__main__`, and does not register them.
+    registered = {
+        name: value
+        for name, value in keras.saving.get_custom_objects().items()
+        if value.__module__ == "__main__" and ">" in name
+    }
     try:
-        pickled = cloudpickle.dumps(function)
+        pickled = cloudpickle.dumps(
+            functools.partial(_registered, registered, function)
+        )
     except Exception as error:
         raise TypeError(
             "`workers` need a study that can be given to other processes: "
@@ -118,6 +129,14 @@ def payload_of(function: Callable[[], None]) -> bytes:
         ) from error
     # The path first, by which the user's modules are imported.
     return pickle.dumps((list(sys.path), pickled))
+
+
+def _registered(objects, function):
+    """Calls a function with these objects registered."""
+    for full_name, value in objects.items():
+        package, _, name = full_name.partition(">")
+        keras.saving.register_keras_serializable(package, name)(value)
+    function()
 
 
 def part_of_machine(
