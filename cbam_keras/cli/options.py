@@ -161,25 +161,6 @@ def _name_or(kind, names):
     return check
 
 
-# Options of earlier versions, and what to use in place of them.
-ON_EACH_NODE = (
-    "give the same command with the same --output on each node, or set "
-    "KerasTuner's environment variables, see docs/guides/cluster.md"
-)
-GONE = {
-    **dict.fromkeys(("--chief", "--worker", "--address", "--id"), ON_EACH_NODE),
-    "--stages": "other places are searched by a function of your own, "
-    "--hypermodel",
-}
-
-
-class _Gone(argparse.Action):
-    """Says what to use in place of an option of earlier versions."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(f"{option_string} is gone: {GONE[option_string]}")
-
-
 def add_options(parser, command):
     """Adds the options of a subcommand, and its description and examples."""
     parser.usage = "%(prog)s [options]"
@@ -301,10 +282,6 @@ def tune(parser):
     )
     group = _add_training(parser, "hypermodel keep", rate=None)
     _add(group, "identity_init", **ON_OR_OFF)
-    for name in GONE:
-        parser.add_argument(
-            name, action=_Gone, nargs="?", help=argparse.SUPPRESS
-        )
     parser.set_defaults(algorithm="random", confirm=3, keep=3)
 
 
