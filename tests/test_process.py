@@ -219,7 +219,6 @@ MAIN = "import sys, _cbam_keras_command; sys.exit(_cbam_keras_command.main())"
         ("trian", 2, 'Did you mean "train"?'),
         ("train --epoch 3", 2, 'Did you mean "--epochs"?'),
         ("tune --attention spacial", 2, 'Did you mean "spatial"?'),
-        ("tune --worker 10.0.0.1:8765", 2, "KerasTuner's environment variable"),
         ("train --model resnet19", 2, 'Did you mean "resnet18"?'),
     ],
 )
