@@ -5,7 +5,9 @@ import contextlib
 import dataclasses
 import os
 import re
+import subprocess
 import sys
+from collections.abc import Mapping
 
 import keras
 
@@ -262,3 +264,37 @@ def _leave():
         sys.stderr.flush()
         # JAX's own exit would wait for processes that may be gone.
         os._exit(1)
+
+
+def part_of_machine(
+    index: int, workers: int, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the variables that give a worker its part of the machine."""
+    if devices := accelerators(environment):
+        part = {}
+        if workers > len(devices):
+            # Else the first on a device would take all of its memory.
+            part["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+            part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
+    else:
+        threads = str(max(1, (os.cpu_count() or 1) // workers))
+        names = "OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"
+        part = {f"{name}_THREADS": threads for name in names}
+        alone = {}
+    return {k: v for k, v in part.items() if k not in environment} | alone
+
+
+def accelerators(environment: Mapping[str, str]) -> list[str]:
+    """Returns the GPUs that may be used, as CUDA names them."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = [line for line in listed.stdout.splitlines() if line[:4] == "GPU "]
+    return [str(index) for index in range(len(lines))]

@@ -167,6 +167,17 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
         file.close()
 
 
+def is_locked(path: pathlib.Path) -> bool:
+    """Returns whether a process that has not ended holds a lock."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path):
+            return False
+    except InUse:
+        return True
+
+
 def _acquired(path, end):
     """Returns the file of a lock, which this process holds now."""
     while True:

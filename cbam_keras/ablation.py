@@ -13,8 +13,8 @@ import numbers
 import os
 import pathlib
 import statistics
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import keras
@@ -32,7 +32,14 @@ from cbam_keras import (
 from cbam_keras.layers import ATTENTION
 from cbam_keras.recipes import Recipe, find_recipe
 
-__all__ = ["ABLATIONS", "TABLES", "AblationResults", "AblationRow", "run"]
+__all__ = [
+    "ABLATIONS",
+    "TABLES",
+    "AblationResults",
+    "AblationRow",
+    "plan",
+    "run",
+]
 
 # The paper's Table 2 adds spatial gates to the last channel gate of Table 1,
 # which therefore comes first, as the baseline.
@@ -261,6 +268,75 @@ def _top5_accuracy(model, test):
     return statistics.fmean(hits)
 
 
+def plan(
+    images: Any = "crowded_mnist",
+    *,
+    model: str | Callable[[Any], keras.Model] = "tiny",
+    tables: Sequence[int] = (1, 2, 3, 4),
+    seeds: int | Sequence[int] = 3,
+    recipe: Recipe | str | None = None,
+    identity_init: bool = True,
+    data_options: Mapping[str, Any] | None = None,
+) -> study.Study:
+    """Plans the comparisons of the paper's Tables 1 to 4 on any dataset.
+
+    Table 1 compares the pooling of the channel gate, Table 2 spatial gates
+    after it, Table 3 the arrangement of the two, and Table 4 no attention, SE
+    and CBAM. Each of the 10 networks is trained once per seed, however many
+    tables show it.
+
+    Args:
+        images: See `comparison.plan`. Defaults to `"crowded_mnist"`.
+        model: String, a network of `comparison.plan`; or a function that
+            takes `attention`, as the builders of `cbam_keras.models` do, and
+            returns a classifier of the images. Defaults to `"tiny"`.
+        tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
+        seeds: See `comparison.plan`. Defaults to `3`.
+        recipe: See `comparison.plan`. Defaults to `None`.
+        identity_init: Boolean, whether all attention layers start as
+            `VARIANTS["recommended"]` does, as those of `comparison.plan` do.
+            `False` is the start of the paper. Defaults to `True`.
+        data_options: See `comparison.plan`. Defaults to `None`.
+
+    Returns:
+        A `study.Study`, for `study.run` and `study.estimate`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package for the data or the figure is missing.
+    """
+    # Needed only at the end, but checked before any work.
+    _checks.require("matplotlib.figure", extra="plot")
+    _checks.boolean("identity_init", identity_init)
+    build, label = comparison.network_of(model)
+    tables = _in_order(tables)
+    recipe = find_recipe(recipe, comparison.default_recipe(model))
+    task = _TopFive(images, **(data_options or {}))
+    shared = comparison.model_options(model)
+    variants = []
+    for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
+        preset, attention, options = ABLATIONS[name], None, {}
+        if preset.layer is not None:
+            options = {
+                **comparison.start_options(preset.layer, identity_init),
+                **shared,
+                **preset.layer_options,
+            }
+            attention = functools.partial(ATTENTION[preset.layer], **options)
+        built = functools.partial(build, attention=attention)
+        variants.append(study.Variant(name, built, options))
+    return study.Study(
+        task=task,
+        variants=variants,
+        seeds=comparison.seeds_of(seeds, recipe, task),
+        recipe=recipe,
+        settings={"model": label, "identity_init": identity_init},
+        kind="ablate",
+        finish=functools.partial(_finish, tables=tables, network=label),
+    )
+
+
 def run(
     images: Any = "crowded_mnist",
     *,
@@ -273,47 +349,31 @@ def run(
     resume: bool = True,
     overwrite: bool = False,
     workers: int = 1,
+    executor: Executor | None = None,
     tensorboard: bool = False,
     data_options: Mapping[str, Any] | None = None,
 ) -> AblationResults:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 
-    What `cbam-keras ablate` runs: Table 1 compares the pooling of the channel
-    gate, Table 2 spatial gates after it, Table 3 the arrangement of the two,
-    and Table 4 no attention, SE and CBAM.
-
-    Each of the 10 networks is trained once per seed, however many tables show
-    it. The output folder gets what `study.run` writes, and `tables.md`,
-    `tables.csv` and `ablation.png`. The same call given again resumes, or
-    trains what is missing; see `study.run`.
+    What `cbam-keras ablate` runs: `study.run(plan(...), output)`. The output
+    folder gets what `study.run` writes, and `tables.md`, `tables.csv` and
+    `ablation.png`. The same call given again resumes, or trains what is
+    missing.
 
     Args:
-        images: See `comparison.compare`. Defaults to `"crowded_mnist"`.
-        model: String, a network of `comparison.compare`; or a function that
-            takes `attention`, as the builders of `cbam_keras.models` do, and
-            returns a classifier of the images. Defaults to `"tiny"`.
-        tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
-        seeds: See `comparison.compare`. Defaults to `3`.
-        recipe: See `comparison.compare`. Defaults to `None`.
-        identity_init: Boolean, whether all attention layers start as
-            `VARIANTS["recommended"]` does, as those of `comparison.compare`
-            do. `False` is the start of the paper. Defaults to `True`.
+        images, model, tables, seeds, recipe, identity_init, data_options: See
+            `plan`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/ablate-<images>-<model>`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        tensorboard: See `study.run`. Defaults to `False`.
-        data_options: See `comparison.compare`. Defaults to `None`.
+        resume, overwrite, workers, executor, tensorboard: See `study.run`.
 
     Returns:
         An `AblationResults`.
 
     Raises:
-        ValueError: If an argument is out of range, see also `study.run`.
+        ValueError: If an argument is out of range, see `plan`, `study.run`.
         TypeError: If an argument is of a wrong kind.
-        ImportError: If a package for the data, the figure, or the intervals
-            (SciPy) is missing.
+        ImportError: If a package is missing.
 
     Example:
         >>> from cbam_keras import ablation
@@ -326,51 +386,38 @@ def run(
         Woo, Park, Lee and Kweon, 2018, Tables 1 to 4
         (https://arxiv.org/abs/1807.06521).
     """
-    args = types.SimpleNamespace(**locals())
-    planned, tables = _study(args)
-    shown = {"tables": tables, "network": planned.settings["model"]}
-    finish = functools.partial(_finish, **shown)
-    return results_of(study.run_given(planned, args, finish), **shown)
-
-
-def estimate(*arguments: Any, **options: Any) -> study.Estimate:
-    """Estimates how long `run` takes on one device; writes nothing."""
-    args = study.arguments_of(run, *arguments, **options)
-    return study.estimate(_study(args)[0], workers=args.workers)
-
-
-def _study(args):
-    """Returns the study of the arguments of `run`, and its tables."""
-    start = _checks.boolean("identity_init", args.identity_init)
-    build, label = comparison.network_of(args.model)
-    tables = args.tables
-    tables = [tables] if isinstance(tables, numbers.Integral) else tables
-    # In their order.
-    tables = sorted(_checks.subset("tables", tables, TABLES))
-    recipe = find_recipe(args.recipe, comparison.default_recipe(args.model))
-    task = _TopFive(args.images, **(args.data_options or {}))
-    shared = comparison.model_options(args.model)
-    variants = []
-    for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
-        preset, attention, options = ABLATIONS[name], None, {}
-        if preset.layer is not None:
-            options = {
-                **comparison.start_options(preset.layer, start),
-                **shared,
-                **preset.layer_options,
-            }
-            attention = functools.partial(ATTENTION[preset.layer], **options)
-        built = functools.partial(build, attention=attention)
-        variants.append(study.Variant(name, built, options))
-    planned = study.Study(
-        task=task,
-        variants=variants,
-        seeds=comparison.seeds_of(args.seeds, recipe, task),
+    planned = plan(
+        images,
+        model=model,
+        tables=tables,
+        seeds=seeds,
         recipe=recipe,
-        settings={"model": label, "identity_init": start},
-        kind="ablate",
+        identity_init=identity_init,
+        data_options=data_options,
     )
-    return planned, tables
+    results = study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        tensorboard=tensorboard,
+    )
+    return results_of(results, _in_order(tables), planned.settings["model"])
+
+
+def estimate(
+    *arguments: Any, workers: int = 1, **options: Any
+) -> study.Estimate:
+    """Estimates how long `run` takes, by the arguments of `plan`."""
+    return study.estimate(plan(*arguments, **options), workers=workers)
+
+
+def _in_order(tables):
+    """Returns the numbers of tables, checked, in the order of the paper."""
+    chosen = [tables] if isinstance(tables, numbers.Integral) else tables
+    return sorted(_checks.subset("tables", chosen, TABLES))
 
 
 def _finish(results, folder, tables, network):

@@ -3,8 +3,8 @@
 import functools
 import inspect
 import os
-import types
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from cbam_keras.layers import ATTENTION, VARIANTS, make_attention
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe, find_recipe
 
-__all__ = ["NETWORKS", "Comparison", "compare"]
+__all__ = ["NETWORKS", "Comparison", "compare", "plan"]
 
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
@@ -24,7 +24,7 @@ DEFAULT = (BASELINE, "se", "cbam")
 Comparison = study.Results
 
 
-def compare(
+def plan(
     attentions: Sequence[Any] = DEFAULT,
     *,
     model: Any = "tiny",
@@ -33,17 +33,8 @@ def compare(
     layer_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     seeds: int | Sequence[int] = 1,
-    output: str | os.PathLike | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    workers: int = 1,
-    distribute: bool | Distribution = False,
-    tensorboard: bool = False,
-) -> Comparison:
-    """Trains one network without and with attention, under equal conditions.
-
-    What `cbam-keras train` runs. The same call given again resumes, or trains
-    what is missing; see `study.run`.
+) -> study.Study:
+    """Plans to train one network without and with attention, and compare.
 
     The attention layers start as `VARIANTS["recommended"]` does, with which
     small networks were more accurate than with the paper's start, the layers'
@@ -79,48 +70,22 @@ def compare(
             `None`.
         seeds: Positive integer, how many seeds, from 0; or a sequence of
             different seeds. One seed is that of the recipe. Defaults to `1`.
-        output: Path of a folder. Defaults to `None`, which means
-            `runs/train-<images>-<model>`. A folder of images counts by its
-            own name.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        distribute: See `training.train`. Defaults to `False`.
-        tensorboard: See `training.train`. Defaults to `False`.
 
     Returns:
-        A `Comparison`.
+        A `study.Study`, for `study.run` and `study.estimate`.
 
     Raises:
-        ValueError: If an argument is out of range, see also
-            `training.train` and `data.load`.
-        TypeError: If `images` are loaded already and there are several seeds.
-        ImportError: If a package for the data, the figure, or the intervals
-            of several seeds (SciPy) is missing.
+        ValueError: If an argument is out of range, see also `data.load`.
+        TypeError: If an argument is of a wrong kind, or if `images` are
+            loaded already and there are several seeds.
+        ImportError: If a package for the data or the figures is missing.
     """
-    args = types.SimpleNamespace(**locals())
-    # Before anything is computed.
-    connect(distribute)
-    return study.run_given(_study(args), args, _draw)
-
-
-def _draw(results, folder):
-    training.draw_curves(results, folder)
-    _files.write_figure(folder.path / "comparison.png", results.plot())
-
-
-def estimate(*arguments: Any, **options: Any) -> study.Estimate:
-    """Estimates how long `compare` takes on one device; writes nothing."""
-    args = study.arguments_of(compare, *arguments, **options)
-    return study.estimate(_study(args), workers=args.workers)
-
-
-def _study(args):
-    """Returns the study of the arguments of `compare`, which it checks."""
-    build, label = network_of(args.model)
-    recipe = find_recipe(args.recipe, default_recipe(args.model))
-    task = study.Classification(args.images, **(args.data_options or {}))
-    layers = attention_layers(args.attentions, args.model, args.layer_options)
+    # Needed only at the end, but checked before any work.
+    _checks.require("matplotlib.figure", extra="plot")
+    build, label = network_of(model)
+    recipe = find_recipe(recipe, default_recipe(model))
+    task = study.Classification(images, **(data_options or {}))
+    layers = attention_layers(attentions, model, layer_options)
     return study.Study(
         task=task,
         variants=[
@@ -129,12 +94,88 @@ def _study(args):
             )
             for name, layer, options in layers
         ],
-        seeds=seeds_of(args.seeds, recipe, task),
+        seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in args.attentions else None,
+        baseline=BASELINE if BASELINE in attentions else None,
         settings={"model": label},
         kind="train",
+        finish=_draw,
     )
+
+
+def compare(
+    attentions: Sequence[Any] = DEFAULT,
+    *,
+    model: Any = "tiny",
+    images: Any = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    layer_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 1,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
+    distribute: bool | Distribution = False,
+    tensorboard: bool = False,
+) -> Comparison:
+    """Trains one network without and with attention, under equal conditions.
+
+    What `cbam-keras train` runs: `study.run(plan(...), output)`. The output
+    folder gets what `study.run` writes, `curves.png` and `comparison.png`.
+    The same call given again resumes, or trains what is missing.
+
+    Args:
+        attentions, model, images, recipe, layer_options, data_options, seeds:
+            See `plan`.
+        output: Path of a folder. Defaults to `None`, which means
+            `runs/train-<images>-<model>`. A folder of images counts by its
+            own name.
+        resume, overwrite, workers, executor, tensorboard: See `study.run`.
+        distribute: See `training.train`. Defaults to `False`.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ValueError: If an argument is out of range, see `plan`, `study.run`.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package is missing.
+    """
+    # Before anything is computed.
+    connect(distribute)
+    planned = plan(
+        attentions,
+        model=model,
+        images=images,
+        recipe=recipe,
+        layer_options=layer_options,
+        data_options=data_options,
+        seeds=seeds,
+    )
+    return study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        distribute=distribute,
+        tensorboard=tensorboard,
+    )
+
+
+def estimate(
+    *arguments: Any, workers: int = 1, **options: Any
+) -> study.Estimate:
+    """Estimates how long `compare` takes, by the arguments of `plan`."""
+    return study.estimate(plan(*arguments, **options), workers=workers)
+
+
+def _draw(results, folder):
+    training.draw_curves(results, folder)
+    _files.write_figure(folder.path / "comparison.png", results.plot())
 
 
 def seeds_of(

@@ -120,13 +120,13 @@ def train(
             recipe=recipe,
             settings=settings,
             kind="train",
+            finish=draw_curves,
         ),
         output,
         resume=resume,
         overwrite=overwrite,
         distribute=distribute,
         tensorboard=tensorboard,
-        finish=draw_curves,
     )
 
 

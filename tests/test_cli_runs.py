@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import functools
 import inspect
 import json
 import re
 import sys
+import types
 
 import keras_tuner
 import pretended
@@ -37,6 +37,12 @@ RUNS = {
     "detect": (detection, "compare"),
     "tune": (tuning, "search"),
 }
+PLANS = {
+    "train": (comparison, "plan"),
+    "ablate": (ablation, "plan"),
+    "detect": (detection, "plan"),
+    "tune": (tuning, "Search"),
+}
 RECIPE = comparison.default_recipe("tiny")
 RECIPES = {
     "train": RECIPE,
@@ -46,9 +52,8 @@ RECIPES = {
 }
 # Options that are not passed on as they are.
 OTHERWISE = """
-    address attention chief command csv data dry_run help hypermodel id json
-    markdown model no_report process processes quiet recipe resume seed stages
-    worker
+    address attention command csv data dry_run help hypermodel json markdown
+    model no_report process processes quiet recipe resume scheduler seed
 """.split()
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -83,22 +88,28 @@ class Results:
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Returns what a run is started with, in place of running."""
+    """Returns what is planned and run, in place of running."""
     calls = {}
+    settings = types.SimpleNamespace(settings={"model": "tiny"})
 
-    def replace(module, name, progress):
-        # With its signature, by which arguments are passed on.
-        @functools.wraps(getattr(module, name))
-        def start(**arguments):
-            calls.update(arguments)
-            print(progress)
-            return Results()
+    def replace(module, name, result, progress=""):
+        signature = inspect.signature(getattr(module, name))
+
+        def start(*arguments, **options):
+            bound = signature.bind(*arguments, **options)
+            calls.update(bound.arguments)
+            print(progress, end="")
+            return result
 
         monkeypatch.setattr(module, name, start)
 
-    for module, name in RUNS.values():
-        replace(module, name, "progress")
-        replace(module, "estimate", "a step")
+    monkeypatch.setattr("cbam_keras.cli.runs.connect", lambda _: None)
+    for module, name in PLANS.values():
+        replace(module, name, settings)
+    for module in (ablation, detection):
+        replace(module, "results_of", Results())
+    replace(study, "run", Results(), "progress\n")
+    replace(study, "estimate", Results(), "a step\n")
     return calls
 
 
@@ -154,7 +165,7 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
         ("train --model json:dumps", {"model": json.dumps}),
         (
             "ablate --model json:dumps --resume",
-            {"recipe": comparison.default_recipe(None), "resume": True},
+            {"recipe": comparison.default_recipe(None), "overwrite": False},
         ),
         ("detect", {"images": "digit_scenes", "recipe": RECIPES["detect"]}),
         ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
@@ -174,7 +185,8 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
     asked.clear()
     assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
-    only = {"resume", "overwrite", "tensorboard", "distribute"}
+    only = {"output", "overwrite", "tensorboard", "distribute", "executor"}
+    only |= {"results", "tables", "network", "planned"}
     assert started.keys() - asked.keys() <= only
     for arguments in (started, asked):
         arguments.pop("hypermodel", None)
@@ -389,7 +401,7 @@ def test_a_search_explains_its_best_network(asked, explained, tmp_path):
     results = Results()
     results.output = tmp_path
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "search", lambda hypermodel: results)
+        patch.setattr(study, "run", lambda *_, **__: results)
         assert run("tune", tmp_path, "--json", "--quiet") == 0
     assert explained == [["best"]]
 

@@ -216,12 +216,12 @@ def test_commands_and_options_in_prose_exist():
 
     def wrong(file, text):
         # Without those of other programs.
-        others = r"^.*(sbatch|srun|SBATCH|kubectl|mkdocs|pytest|pip).*$"
+        others = r"^.*(dask|helm|nthreads|gpus=1|mkdocs|pytest|pip).*$"
         text = re.sub(others, "", text, flags=re.M)
         named = re.findall(OPTION, text)
         return {*named, *re.findall(r"cbam-keras ([a-z]+)\b", text)} - known
 
-    cluster = ("docs/cluster/slurm.sh", "docs/cluster/kubernetes.yaml")
+    cluster = ("docs/cluster/slurm.py", "docs/cluster/kubernetes.yaml")
     assert offences(wrong, [*PAGES, *cluster]) == {}
 
 

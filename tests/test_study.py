@@ -1,11 +1,13 @@
 """`study`: named variants x seeds; resuming is in test_resuming.py."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import io
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import signal
 import threading
@@ -20,6 +22,7 @@ from keras import layers
 from training_checks import SHORT
 
 from cbam_keras import CBAM, data, study, training
+from cbam_keras.study import worker
 
 pd = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -361,6 +364,7 @@ def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path):
 
 
 LOCK = threading.Lock()
+POOL = concurrent.futures.ThreadPoolExecutor()
 HELD = study.Variant("held", lambda data: narrow(data, LOCK))
 
 
@@ -369,6 +373,8 @@ HELD = study.Variant("held", lambda data: narrow(data, LOCK))
     [
         (NARROW, {"distribute": True}, ValueError, "one on several devices"),
         (NARROW, {"workers": 0}, ValueError, "`workers` must be a positive"),
+        (NARROW, {"executor": 2}, TypeError, "a concurrent.futures.Executor"),
+        (NARROW, {"executor": POOL}, ValueError, "so `workers` must be 1"),
         (HELD, {}, TypeError, "can be given to other processes"),
     ],
 )
@@ -379,12 +385,56 @@ def test_workers_that_cannot_be_are_refused(
         study.run(planned(variant), tmp_path, **{"workers": 2, **options})
 
 
-def test_if_all_workers_die_the_same_call_resumes(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:.*is tried again")
+def test_a_network_whose_workers_die_again_and_again_is_an_error(
+    tmp_path, monkeypatch
+):
     dying = "import os; os.kill(os.getpid(), 9)"
     with monkeypatch.context() as patch:
-        patch.setattr("cbam_keras.study.workers.COMMAND", dying)
-        with pytest.raises(RuntimeError, match="Worker 2 ended by SIGKILL"):
+        patch.setattr("_cbam_keras_worker.CHILD", dying)
+        with pytest.raises(RuntimeError, match="WorkerDied.*by SIGKILL"):
             study.run(planned(NARROW), tmp_path, workers=2)
+    (cell,) = content_of(tmp_path)["cells"]
+    assert cell["status"] == "error"
+    # What failed so is tried again.
+    assert study.run(planned(NARROW), tmp_path).runs
+
+
+class Without(concurrent.futures.Executor):
+    """Its workers are without the file, or the version, of the study."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def submit(self, function, folder, token, *arguments):
+        path = pathlib.Path(folder, ".cells", f"{token}.study")
+        self.change(path)
+        future = concurrent.futures.Future()
+        try:
+            worker._unpickled(pathlib.Path(folder), token)
+        except ValueError as error:
+            future.set_exception(error)
+        return future
+
+
+def change_version(path):
+    versions, *others = pickle.loads(path.read_bytes())
+    versions["cbam_keras"] = "0.0.1"
+    path.write_bytes(pickle.dumps((versions, *others)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pathlib.Path.unlink, "one folder that all workers share"),
+        (change_version, "the versions of the process.*cbam_keras 0.0.1"),
+    ],
+)
+def test_a_worker_of_another_folder_or_version_ends_the_run(
+    change, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        study.run(planned(NARROW), tmp_path, executor=Without(change))
     assert study.run(planned(NARROW), tmp_path).runs
 
 
@@ -413,7 +463,7 @@ class Script(layers.ReLU):
 
 
 @pytest.mark.slow
-def test_a_worker_takes_over_from_one_that_is_killed(
+def test_what_a_killed_worker_trained_is_resumed_by_another(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
@@ -424,10 +474,10 @@ def test_a_worker_takes_over_from_one_that_is_killed(
         seeds=(0, 1),
         recipe=training.Recipe(epochs=2, batch_size=10),
     )
-    with pytest.warns(UserWarning, match="ended by SIGKILL.*took over"):
+    with pytest.warns(UserWarning, match="is tried again.*ended by SIGKILL"):
         found = study.run(both, tmp_path / "shared", workers=2)
     assert statuses(found) == ["finished"] * 4
-    assert "after epoch 1" in capsys.readouterr().out
+    assert "script-seed1: epoch 2, val_accuracy" in capsys.readouterr().out
     alone = study.run(both, tmp_path / "alone")
     # Other threads, so sums in another order.
     for one, other in zip(found.history, alone.history, strict=True):

@@ -67,16 +67,20 @@ def test_a_precision_that_fails_is_refused_before_any_work(
     wanted = f"in {given or 'bfloat16'} on .*mixed_precision={given!r}, the"
     recipe = Recipe(mixed_precision=given)
     # The data would be read next.
-    options = {"images": tmp_path / "missing", "output": tmp_path / "run"}
+    images, output = tmp_path / "missing", {"output": tmp_path / "run"}
     study.precision_error.cache_clear()
     try:
-        for start in comparison.compare, comparison.estimate, tuning.search:
+        for start, options in (
+            (comparison.compare, output),
+            (comparison.estimate, {}),
+            (tuning.search, output),
+        ):
             with pytest.raises(ValueError, match=wanted) as caught:
-                start(recipe=recipe, **options)
+                start(images=images, recipe=recipe, **options)
             assert isinstance(caught.value.__cause__, OSError)
         # GPUs are for the workers.
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        study.check_precision(recipe, workers=2)
+        assert not study.RunOptions(workers=2).computes_here
     finally:
         study.precision_error.cache_clear()
     # It is tried once.

@@ -127,6 +127,8 @@ def timed(monkeypatch):
     """Lets an epoch take 4 seconds, and the rest of a training 1."""
 
     def estimate(planned, workers):
+        if isinstance(planned, tuning.Search):
+            return planned.estimate(workers=workers)
         assert len(planned.variants) == 1
         cost = study.Cost(planned.variants[0].name, 100, 1000, 4.0, 1.0)
         epochs, seeds = planned.recipe.epochs, len(planned.seeds)

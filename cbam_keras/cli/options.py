@@ -110,6 +110,9 @@ HELP = {
     "reduction_ratio": "N  of the channel gate",
     "resume": "resume the run in the output folder, as is done without this "
     "option too",
+    "scheduler": "ADDRESS  train by the workers of a Dask scheduler, as "
+    "tcp://host:8786, or the file that it has written; all must see the output "
+    "folder",
     "seed": "N  of everything random (default: 0)",
     "seeds": "N  how many seeds, from 0; several give mean, deviation, and the "
     "interval of each difference",
@@ -407,8 +410,9 @@ def _add_run(parser, output, form="json", *, seeds):
     """Adds what runs have alike; `form` are forms of the result."""
     if seeds is not None:
         _add(parser, "seeds")
-    names = "workers dry_run output quiet no_report"
+    names = "dry_run output quiet no_report"
     _add(parser, names, output=output)
+    _add(parser.add_mutually_exclusive_group(), "workers scheduler")
     _add(parser.add_mutually_exclusive_group(), "overwrite resume")
     _add(parser.add_mutually_exclusive_group(), form)
     parser.set_defaults(seeds=seeds, workers=1)

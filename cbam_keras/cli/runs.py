@@ -1,17 +1,28 @@
 """The subcommands `train`, `tune`, `ablate` and `detect`.
 
-An option is the argument of the same name of the function that a subcommand
-calls, or a field of the recipe.
+Each makes a plan of its options, and runs it or estimates how long it takes.
 """
 
 import argparse
+import contextlib
 import dataclasses
-import inspect
+import logging
+import pathlib
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
-from cbam_keras import ablation, comparison, detection, training, tuning
+from cbam_keras import (
+    _checks,
+    ablation,
+    comparison,
+    detection,
+    study,
+    training,
+    tuning,
+)
+from cbam_keras._devices import connect
 from cbam_keras.cli.arguments import (
     data_options_of,
     imported,
@@ -27,6 +38,8 @@ from cbam_keras.recipes import Recipe, find_recipe
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
+# Those that are dimensions of the space of a search, besides.
+SPACE_OPTIONS = ("channel_pool_types", "spatial_pool_types", "learning_rate")
 MACHINES = ("address", "processes", "process")
 
 
@@ -41,13 +54,22 @@ def train(options: argparse.Namespace) -> None:
             "`dry_run` times steps on one device. Received: dry_run=True, "
             f"distribute={distribute!r}"
         )
+    # Before anything is computed.
+    connect(distribute)
     model = _model(options)
+    planned = comparison.plan(
+        _attentions(options),
+        model=model,
+        images=options.data,
+        recipe=_recipe(options, comparison.default_recipe(model)),
+        layer_options=selected(vars(options), LAYER_OPTIONS),
+        data_options=data_options_of(options),
+        seeds=_seeds(options),
+    )
     _run(
         options,
-        comparison.compare,
-        comparison.estimate,
-        comparison.default_recipe(model),
-        {**_compared(options), "model": model, "distribute": distribute},
+        planned,
+        distribute=distribute,
         shown=shown,
         explained=lambda results: list(first_networks(results).values()),
     )
@@ -67,24 +89,41 @@ def ablate(options: argparse.Namespace) -> None:
         return [files[name] for name in names if name in files]
 
     model = _model(options)
+    tables = options.tables or list(ablation.TABLES)
+    planned = ablation.plan(
+        options.data,
+        model=model,
+        tables=tables,
+        seeds=_seeds(options),
+        recipe=_recipe(options, comparison.default_recipe(model)),
+        identity_init=options.identity_init is not False,
+        data_options=data_options_of(options),
+    )
     _run(
         options,
-        ablation.run,
-        ablation.estimate,
-        comparison.default_recipe(model),
-        {"model": model},
+        planned,
+        results_of=lambda results: ablation.results_of(
+            results, sorted(tables), planned.settings["model"]
+        ),
         shown=shown,
         explained=explained,
     )
 
 
 def detect(options: argparse.Namespace) -> None:
+    planned = detection.plan(
+        _attentions(options),
+        backbone=options.backbone,
+        images=options.data,
+        recipe=_recipe(options, detection.DEFAULT_RECIPE),
+        layer_options=selected(vars(options), LAYER_OPTIONS),
+        data_options=data_options_of(options),
+        seeds=_seeds(options),
+    )
     _run(
         options,
-        detection.compare,
-        detection.estimate,
-        detection.DEFAULT_RECIPE,
-        _compared(options),
+        planned,
+        results_of=lambda results: detection.results_of(planned, results),
     )
 
 
@@ -92,62 +131,65 @@ def tune(options: argparse.Namespace) -> None:
     if options.hypermodel is not None:
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
-        values = vars(options) | {"model": _model(options)}
-        values["attention"] = _attentions(options)
-        space = _arguments(tuning.CBAMHyperModel, values)
-        hypermodel = tuning.CBAMHyperModel(**space)
+        space = selected(vars(options), (*LAYER_OPTIONS, *SPACE_OPTIONS))
+        hypermodel = tuning.CBAMHyperModel(
+            model=_model(options), attention=_attentions(options), **space
+        )
     if isinstance(options.learning_rate, list):
         # Of the search space, and not the recipe's.
         options.learning_rate = None
+    planned = tuning.Search(
+        hypermodel,
+        options.data,
+        _recipe(options, tuning.default_recipe(hypermodel)),
+        algorithm=options.algorithm,
+        max_trials=options.max_trials,
+        max_parameters=options.max_parameters,
+        max_macs=options.max_macs,
+        confirm=options.confirm,
+        keep=options.keep,
+        data_options=data_options_of(options),
+    )
     _run(
         options,
-        tuning.search,
-        tuning.estimate,
-        tuning.default_recipe(hypermodel),
-        {"hypermodel": hypermodel},
+        planned,
         explained=lambda results: [results.output / "best.keras"],
     )
 
 
 def _run(
     options: argparse.Namespace,
-    start: Callable[..., Any],
-    estimate: Callable[..., Any],
-    recipe: Recipe,
-    arguments: Mapping[str, Any],
+    planned: study.Study | tuning.Search,
     *,
+    distribute: bool | training.Distribution = False,
+    results_of: Callable[[Any], Any] = lambda results: results,
     shown: Callable[[Any], Any] = lambda results: results,
-    explained: Callable[[Any], Any] | None = None,
+    explained: Callable[[Any], Sequence[pathlib.Path]] | None = None,
 ) -> None:
-    """Runs what a command asks for, and prints the result; or estimates it."""
-    if options.seeds not in (None, 1) and vars(options).get("seed") is not None:
-        raise ValueError(
-            "Several seeds are counted from 0, so `seed` is for one. "
-            f"Received: seed={options.seed}, seeds={options.seeds}"
-        )
-    fields = [field.name for field in dataclasses.fields(Recipe)]
-    values = {
-        **vars(options),
-        "images": options.data,
-        "recipe": dataclasses.replace(
-            find_recipe(vars(options).get("recipe"), recipe),
-            **selected(vars(options), fields),
-        ),
-        "data_options": data_options_of(options),
-        "resume": True,
-        **arguments,
-    }
-    passed = _arguments(start, values)
+    """Runs a plan, and prints the results; or estimates it."""
     if options.dry_run:
         with progress_of(options):
-            estimated = estimate(**passed)
+            estimated = study.estimate(planned, workers=options.workers)
         print(estimated.json() if options.json else estimated)
         return
-    with progress_of(options), reported(options):
-        results = start(**passed)
-    # Of several processes that train one network the first one prints; a
-    # worker of KerasTuner has no results.
-    if getattr(values.get("distribute"), "process", 0) or results is None:
+    with (
+        progress_of(options),
+        reported(options),
+        _executor(options) as executor,
+    ):
+        results = results_of(
+            study.run(
+                planned,
+                options.output,
+                overwrite=options.overwrite,
+                workers=options.workers,
+                executor=executor,
+                distribute=distribute,
+                tensorboard=options.tensorboard,
+            )
+        )
+    # Of several processes that train one network the first one prints.
+    if isinstance(distribute, training.Distribution) and distribute.process:
         return
     print(results.json() if options.json else shown(results), flush=True)
     if explained is not None and not options.no_report:
@@ -155,20 +197,52 @@ def _run(
             explain_for_report(options, results.output, explained(results))
 
 
-def _arguments(function, values):
-    """Returns the values that are among the arguments of a function."""
-    return selected(values, inspect.signature(function).parameters)
+@contextlib.contextmanager
+def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
+    """Gives the executor of a Dask scheduler, if there is to be one."""
+    if options.scheduler is None:
+        yield None
+        return
+    distributed = _checks.require("distributed", extra="cluster")
+    address = options.scheduler
+    where = {"address": address}
+    if pathlib.Path(address).is_file():
+        where = {"scheduler_file": address}
+    try:
+        client = distributed.Client(**where, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "`scheduler` must be the address of a Dask scheduler that runs, "
+            "as tcp://host:8786, or the file that it has written. Received: "
+            f'scheduler="{address}" ({error})'
+        ) from error
+    # Of a scheduler that is lost, the run says what to do.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with client:
+        if "dashboard" in client.scheduler_info()["services"]:
+            print(f"Dashboard: {client.dashboard_link}", flush=True)
+        yield client.get_executor()
 
 
-def _compared(options):
-    """Returns what is compared, and the options of its layers."""
-    return {
-        "attentions": _attentions(options),
-        "layer_options": selected(vars(options), LAYER_OPTIONS),
-    }
+def _recipe(options: argparse.Namespace, default: Recipe) -> Recipe:
+    """Returns the recipe that the options ask for."""
+    recipe = find_recipe(vars(options).get("recipe"), default)
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    return dataclasses.replace(recipe, **selected(vars(options), fields))
 
 
-def _attentions(options):
+def _seeds(options: argparse.Namespace) -> int:
+    """Returns how many seeds there are."""
+    if options.seeds != 1 and vars(options).get("seed") is not None:
+        raise ValueError(
+            "Several seeds are counted from 0, so `seed` is for one. "
+            f"Received: seed={options.seed}, seeds={options.seeds}"
+        )
+    return options.seeds
+
+
+def _attentions(options: argparse.Namespace) -> list[Any]:
+    """Returns what is compared: names, and layer classes of the user."""
     kind = "MODULE:CLASS, a layer class"
     names = options.attention or comparison.DEFAULT
     return [imported("attention", x, kind) if ":" in x else x for x in names]

@@ -17,6 +17,8 @@ from cbam_keras.detection.compare import (
     DetectionResults,
     compare,
     estimate,
+    plan,
+    results_of,
 )
 from cbam_keras.detection.loading import EMBEDDED, DetectionData, load_data
 from cbam_keras.detection.pyramid import (
@@ -34,4 +36,5 @@ __all__ = [
     "feature_pyramid",
     "load_data",
     "load_model",
+    "plan",
 ]

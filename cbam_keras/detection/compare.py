@@ -5,8 +5,8 @@ import functools
 import json
 import os
 import pathlib
-import types
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import keras
@@ -52,6 +52,11 @@ class Detection:
         # Of the last seed, and of each seed.
         self.loaded: DetectionData | None = None
         self.anchors: dict[int, Any] = {}
+
+    @property
+    def about(self) -> str:
+        """What an estimate says besides: the anchors of the first seed."""
+        return str(next(iter(self.anchors.values()), ""))
 
     def __getstate__(self):
         # Each process loads the data itself.
@@ -201,6 +206,80 @@ class DetectionResults(_terminal.Tabular):
         return json.dumps(content, indent=1)
 
 
+def plan(
+    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
+    *,
+    backbone: str = "small",
+    images: str | os.PathLike = "digit_scenes",
+    recipe: Recipe | str | None = None,
+    layer_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 1,
+) -> study.Study:
+    """Plans to train detectors on one backbone without and with attention.
+
+    The detector is RetinaNet as KerasHub has
+    it, on `feature_pyramid`. For images of less than 256 pixels it has the
+    levels from P3 on whose feature maps have four rows and columns or more,
+    and no layers in its heads but the last; for larger ones it has P3 to P7
+    and heads of four layers, as in its paper. Suppression does not tell
+    classes apart: of two objects that overlap by more than half, one is lost.
+
+    The anchors are chosen from the training boxes of each seed. The detector
+    after the last epoch is measured, once, on the test images.
+
+    Args:
+        attentions: See `comparison.plan`. Defaults to
+            `("none", "se", "cbam")`.
+        backbone: String, `"small"` (a ResNet of two basic blocks in each of
+            three stages of 32, 64 and 128 channels), `"resnet18"`,
+            `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
+            `"wideresnet18"`, `"resnext50"`, `"resnext101"` or
+            `"mobilenet"`. Defaults to `"small"`.
+        images: What `detection.load_data` takes. Defaults to
+            `"digit_scenes"`.
+        recipe: A `training.Recipe`, or the name of one; `augment` is that of
+            `detection.load_data`. Defaults to `None`, which means
+            `Recipe(epochs=12, batch_size=16, learning_rate=0.002)`.
+        layer_options: See `comparison.plan`. Defaults to `None`.
+        data_options: Mapping of further arguments of `load_data`, as
+            `{"download": True}`, except those of the recipe. Defaults to
+            `None`.
+        seeds: See `comparison.plan`. Defaults to `1`.
+
+    Returns:
+        A `study.Study`, for `study.run` and `study.estimate`.
+
+    Raises:
+        ValueError: If an argument is out of range; see also `load_data` and
+            `feature_pyramid`.
+        ImportError: If a package is missing.
+    """
+    # Needed only at the end, but checked before any work.
+    _checks.require("matplotlib.figure", extra="plot")
+    recipe = find_recipe(recipe, DEFAULT_RECIPE)
+    task = Detection(images, backbone, **(data_options or {}))
+    build = late_module().build_detector
+    layers = comparison.attention_layers(attentions, backbone, layer_options)
+    return study.Study(
+        task=task,
+        variants=[
+            study.Variant(
+                name,
+                functools.partial(build, backbone, attention),
+                options,
+            )
+            for name, attention, options in layers
+        ],
+        seeds=comparison.seeds_of(seeds, recipe),
+        recipe=recipe,
+        baseline=BASELINE if BASELINE in attentions else None,
+        settings={"model": backbone},
+        kind="detect",
+        finish=functools.partial(_draw, task),
+    )
+
+
 def compare(
     attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
     *,
@@ -214,100 +293,66 @@ def compare(
     resume: bool = True,
     overwrite: bool = False,
     workers: int = 1,
+    executor: Executor | None = None,
     tensorboard: bool = False,
 ) -> DetectionResults:
     """Trains detectors on one backbone without and with attention.
 
-    What `cbam-keras detect` runs. The detector is RetinaNet as KerasHub has
-    it, on `feature_pyramid`. For images of less than 256 pixels it has the
-    levels from P3 on whose feature maps have four rows and columns or more,
-    and no layers in its heads but the last; for larger ones it has P3 to P7
-    and heads of four layers, as in its paper. Suppression does not tell
-    classes apart: of two objects that overlap by more than half, one is lost.
-
-    The anchors are chosen from the training boxes of each seed. The detector
-    after the last epoch is measured, once, on the test images. The output
-    folder gets the files of `study.run`, and what the detectors of the first
+    What `cbam-keras detect` runs: `study.run(plan(...), output)`. The output
+    folder gets what `study.run` writes, and what the detectors of the first
     seed find in some test images as `detections.png`. The same call given
-    again resumes, as `study.run` does.
+    again resumes.
 
     Args:
-        attentions: See `comparison.compare`. Defaults to
-            `("none", "se", "cbam")`.
-        backbone: String, `"small"` (a ResNet of two basic blocks in each of
-            three stages of 32, 64 and 128 channels), `"resnet18"`,
-            `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
-            `"wideresnet18"`, `"resnext50"`, `"resnext101"` or
-            `"mobilenet"`. Defaults to `"small"`.
-        images: What `detection.load_data` takes. Defaults to
-            `"digit_scenes"`.
-        recipe: A `training.Recipe`, or the name of one; `augment` is that of
-            `detection.load_data`. Defaults to `None`, which means
-            `Recipe(epochs=12, batch_size=16, learning_rate=0.002)`.
-        layer_options: See `comparison.compare`. Defaults to `None`.
-        data_options: Mapping of further arguments of `load_data`, as
-            `{"download": True}`, except those of the recipe. Defaults to
-            `None`.
-        seeds: See `comparison.compare`. Defaults to `1`.
+        attentions, backbone, images, recipe, layer_options, data_options,
+            seeds: See `detection.plan`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/detect-<images>-<backbone>`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        tensorboard: See `study.run`. Defaults to `False`.
+        resume, overwrite, workers, executor, tensorboard: See `study.run`.
 
     Returns:
         A `DetectionResults`.
 
     Raises:
-        ValueError: If an argument is out of range; see also `study.run`,
-            `load_data` and `feature_pyramid`.
+        ValueError: If an argument is out of range, see `plan`, `study.run`.
         ImportError: If a package is missing.
     """
-    args = types.SimpleNamespace(**locals())
-    planned = _study(args)
-    task: Any = planned.task
-    results = study.run_given(planned, args, functools.partial(_draw, task))
-    return DetectionResults.of(
-        results, backbone, task.anchors[results.seeds[0]]
-    )
-
-
-def estimate(*arguments: Any, **options: Any) -> study.Estimate:
-    """Estimates how long `compare` takes on this device; writes nothing."""
-    args = study.arguments_of(compare, *arguments, **options)
-    planned = _study(args)
-    task: Any = planned.task
-    times = study.estimate(planned, workers=args.workers)
-    anchors = task.anchors[planned.seeds[0]]
-    return dataclasses.replace(times, about=str(anchors))
-
-
-def _study(args):
-    """Returns the study of the arguments of `compare`, which it checks."""
-    backbone = args.backbone
-    recipe = find_recipe(args.recipe, DEFAULT_RECIPE)
-    task = Detection(args.images, backbone, **(args.data_options or {}))
-    build = late_module().build_detector
-    layers = comparison.attention_layers(
-        args.attentions, backbone, args.layer_options
-    )
-    return study.Study(
-        task=task,
-        variants=[
-            study.Variant(
-                name,
-                functools.partial(build, backbone, attention),
-                options,
-            )
-            for name, attention, options in layers
-        ],
-        seeds=comparison.seeds_of(args.seeds, recipe),
+    planned = plan(
+        attentions,
+        backbone=backbone,
+        images=images,
         recipe=recipe,
-        baseline=BASELINE if BASELINE in args.attentions else None,
-        settings={"model": backbone},
-        kind="detect",
+        layer_options=layer_options,
+        data_options=data_options,
+        seeds=seeds,
     )
+    results = study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        tensorboard=tensorboard,
+    )
+    return results_of(planned, results)
+
+
+def results_of(
+    planned: study.Study, results: study.Results
+) -> DetectionResults:
+    """Returns the results of a plan as those of detectors."""
+    task: Any = planned.task
+    return DetectionResults.of(
+        results, task.backbone, task.anchors[results.seeds[0]]
+    )
+
+
+def estimate(
+    *arguments: Any, workers: int = 1, **options: Any
+) -> study.Estimate:
+    """Estimates how long `compare` takes, by the arguments of `plan`."""
+    return study.estimate(plan(*arguments, **options), workers=workers)
 
 
 def _draw(task, results, folder):

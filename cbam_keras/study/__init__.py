@@ -11,7 +11,8 @@ networks are variants like any other.
 - `networks`: networks built, checked and compiled.
 - `folder`: the output folder, its locks and settings.
 - `content`: `results.json`, checked, and that of earlier versions.
-- `workers`: several processes that share work.
+- `executor`: networks trained by the workers of an executor.
+- `worker`: the process in which such a worker trains.
 - `results`: `Results`: rows, a table, a verdict.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
@@ -27,6 +28,7 @@ from cbam_keras.study.cell import (
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, estimate
+from cbam_keras.study.executor import count_workers, executor_of, pool_of
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
@@ -46,7 +48,7 @@ from cbam_keras.study.networks import (
     print_if_few_steps,
 )
 from cbam_keras.study.results import Results, Row
-from cbam_keras.study.run import check_tensorboard, logs_of, run, run_given
+from cbam_keras.study.run import RunOptions, logs_of, run
 from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
 from cbam_keras.study.study import (
     BY_RECIPE,
@@ -55,10 +57,8 @@ from cbam_keras.study.study import (
     Study,
     Task,
     Variant,
-    arguments_of,
     check_seeds,
 )
-from cbam_keras.study.workers import Worker, is_worker, payload_of
 
 __all__ = [
     "Budget",
@@ -67,6 +67,7 @@ __all__ = [
     "Outcome",
     "Results",
     "Row",
+    "RunOptions",
     "Study",
     "Task",
     "Variant",

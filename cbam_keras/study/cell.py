@@ -29,7 +29,6 @@ from cbam_keras.study.networks import (
     fingerprint,
 )
 from cbam_keras.study.study import Study, Variant
-from cbam_keras.study.workers import is_worker
 
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
@@ -271,9 +270,6 @@ def _resumed(model, variant, folder, epochs):
 
 def _verbosity():
     """Returns `verbose` of `fit`: log files cannot show a progress bar."""
-    if is_worker():
-        # The epochs of several would be mixed.
-        return 0
     interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
     return 1 if interactive else 2
 

@@ -110,7 +110,7 @@ class Estimate:
         return f"{table}\nAbout {in_words(self.seconds)} {where}"
 
 
-def estimate(study: Study, *, workers: int = 1) -> Estimate:
+def estimate(study: Any, *, workers: int = 1) -> Estimate:
     """Estimates how long `run` takes, by timing a few steps.
 
     Writes nothing, and leaves the random states as they are. The steps are
@@ -119,7 +119,7 @@ def estimate(study: Study, *, workers: int = 1) -> Estimate:
     multiply-accumulate as one that was.
 
     Args:
-        study: A `Study`.
+        study: A `Study`, or a `tuning.Search`.
         workers: Positive integer, how many workers will share the trainings,
             each on a device of its own. Defaults to `1`.
 
@@ -130,11 +130,19 @@ def estimate(study: Study, *, workers: int = 1) -> Estimate:
         ValueError: If an argument or a network does not fit.
     """
     workers = _checks.positive_integer("workers", workers)
+    if not isinstance(study, Study):
+        return study.estimate(workers=workers)
     check_precision(study.recipe)
     with _inspection.same_randomness():
         data = study.task.load(study.recipe_for(None, study.seeds[0]))
         costs = costs_of(study, data)
-    return Estimate(costs, study.recipe.epochs, len(study.seeds), workers)
+    return Estimate(
+        costs,
+        study.recipe.epochs,
+        times=len(study.seeds),
+        workers=workers,
+        about=getattr(study.task, "about", ""),
+    )
 
 
 def costs_of(study: Study, data: Any) -> tuple[Cost, ...]:

@@ -35,6 +35,7 @@ FILES = (
     *("detections.png", "trials.csv", "best.json", "best.keras"),
     *("effects.png", "pareto.png"),
     *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
+    f"{CELLS}/*.study",
     *(f"{EXPLANATIONS}/{name}" for name in ("explain.json", "arrays.npz")),
     *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
     *(f"{EXPLANATIONS}/{name}" for name in (REPORT, _files.LOCK)),
@@ -410,10 +411,14 @@ class StudyFolder:
                 (self.path / folder).rmdir()
 
     def _tidy(self):
-        """Deletes checkpoints that a process left which died at the end."""
+        """Deletes what processes left that died before they could."""
         for cell in self.content["cells"]:
             folder = self.cell(cell["variant"], cell["seed"])
             shutil.rmtree(folder, ignore_errors=True)
+        for path in self.path.glob(f"{CELLS}/*.study"):
+            # Its process was killed before it could delete it.
+            if not _files.is_locked(path.with_suffix(".lock")):
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (self.path / CELLS).rmdir()
 
@@ -430,7 +435,9 @@ def _fits(path, patterns):
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
     task: Any = study.task
-    names = study.kind, task.name, study.settings["model"]
+    names = [study.kind, task.name]
+    if "model" in study.settings:
+        names.append(study.settings["model"])
     # Configurations of a dataset are written "name/configuration".
     parts = (re.sub(r"[^\w.+-]+", "-", name) for name in names)
     return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)

@@ -4,14 +4,12 @@ import functools
 import hashlib
 import json
 import math
-import os
 
 import keras
 from keras import ops
 
 from cbam_keras import _checks, _inspection, explain, profiling
 from cbam_keras.recipes import DTYPES
-from cbam_keras.study.workers import accelerators
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
@@ -39,15 +37,12 @@ def build_seeded(build, recipe):
     return model
 
 
-def check_precision(recipe, workers=1):
+def check_precision(recipe):
     """Raises if this machine cannot train in the half precision asked for."""
     with _inspection.dtype_policy(DTYPES[recipe.mixed_precision]):
         policy = keras.config.dtype_policy()
     dtype = policy.compute_dtype
-    # A trial here would take memory of the GPUs that are for the workers.
-    if dtype not in DTYPES or (workers > 1 and accelerators(os.environ)):
-        return
-    if error := precision_error(dtype):
+    if dtype in DTYPES and (error := precision_error(dtype)):
         raise ValueError(
             f"Training in {dtype} needs convolutions, which "
             f"{keras.backend.backend()} cannot compute in {dtype} on this "

@@ -1,22 +1,29 @@
 """`run`: trains what a study lacks, and returns its results."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
 import time
-import types
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, Protocol
 
 import keras
 
 from cbam_keras import _checks, _files, _inspection
-from cbam_keras._devices import SINGLE_DEVICE, Distribution, find_devices
+from cbam_keras._devices import (
+    SINGLE_DEVICE,
+    Distribution,
+    accelerators,
+    find_devices,
+)
 from cbam_keras.study.cell import memory_freed, train_cell
 from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import costs_of
+from cbam_keras.study.executor import executor_of, pool_of
 from cbam_keras.study.folder import StudyFolder, default_output
 from cbam_keras.study.networks import (
     build_network,
@@ -25,7 +32,6 @@ from cbam_keras.study.networks import (
 )
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.workers import Worker, is_worker, payload_of
 
 # Fewer take hardly longer than to estimate how long they take.
 STEPS_WORTH_TIMING = 300
@@ -35,17 +41,86 @@ LOGS = "tensorboard"
 SECONDS_OF_WAITING = 0.5
 
 
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Where and by what a study is run, see `run`.
+
+    Raises:
+        ValueError: If an argument is out of range, or does not fit another.
+        ImportError: If a package is missing.
+    """
+
+    output: str | os.PathLike | None = None
+    resume: bool = True
+    overwrite: bool = False
+    workers: int = 1
+    executor: Executor | None = None
+    distribute: bool | Distribution = False
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.boolean("resume", self.resume)
+        _checks.boolean("overwrite", self.overwrite)
+        _checks.positive_integer("workers", self.workers)
+        executor = self.executor
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(
+                "`executor` must be a concurrent.futures.Executor, as "
+                "dask.distributed.Client(...).get_executor(). Received: "
+                f"executor={executor!r}"
+            )
+        if executor is not None and self.workers > 1:
+            raise ValueError(
+                "`executor` has workers of its own, so `workers` must be 1. "
+                f"Received: workers={self.workers}, executor={executor!r}"
+            )
+        if self.distribute and not self.trains_here:
+            raise ValueError(
+                "`workers` train a network each, `distribute` one on several "
+                f"devices. Received: workers={self.workers}, "
+                f"executor={executor!r}, distribute={self.distribute!r}"
+            )
+        if not self.trains_here:
+            _checks.require("cloudpickle", extra="cluster")
+        if _checks.boolean("tensorboard", self.tensorboard):
+            if keras.backend.backend() != "tensorflow":
+                raise ValueError(
+                    "`tensorboard` needs the TensorFlow backend. Received: "
+                    f"tensorboard=True under {keras.backend.backend()}"
+                )
+            _checks.require("tensorboard", extra="tune")
+
+    @property
+    def trains_here(self) -> bool:
+        """Whether this process trains."""
+        return self.workers == 1 and self.executor is None
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether this process may compute as those that train do."""
+        # A trial here would take memory of the GPUs that are for workers.
+        shares_cores = self.executor is None and not accelerators(os.environ)
+        return self.trains_here or shares_cores
+
+
+class Plan(Protocol):
+    """What can be run besides a `Study`, as `tuning.Search`."""
+
+    def run(self, options: RunOptions) -> Any:
+        """Trains what is missing, and returns the results."""
+
+
 def run(
-    study: Study,
-    output: str | os.PathLike,
+    study: Study | Plan,
+    output: str | os.PathLike | None = None,
     *,
     resume: bool = True,
     overwrite: bool = False,
     workers: int = 1,
+    executor: Executor | None = None,
     distribute: bool | Distribution = False,
     tensorboard: bool = False,
-    finish: Callable[[Results, StudyFolder], None] | None = None,
-) -> Results:
+) -> Any:
     """Trains each variant with each seed, and compares them.
 
     The output folder gets `results.json`, `history.csv`, and the network of
@@ -63,26 +138,27 @@ def run(
     folder: each trains the next network that no other one trains.
 
     Args:
-        study: A `Study`.
+        study: A `Study`, or a `tuning.Search`.
         output: Path of a folder that is new, empty, or holds this run.
+            Defaults to `None`, which means `runs/<kind>-<data>-<model>`.
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
         overwrite: Boolean, whether to delete a run in the folder first, once
             all arguments and networks have been checked. A folder that holds
             anything else is refused. Defaults to `False`.
-        workers: Positive integer, how many processes to start on this
-            machine, each on a GPU of its own, or with its share of the
-            cores. cloudpickle must be able to pickle the study then.
-            Defaults to `1`: this process trains.
+        workers: Positive integer, how many processes train on this machine,
+            each on a GPU of its own, or with its share of the cores.
+            cloudpickle must be able to pickle the study then. Defaults to
+            `1`: this process trains.
+        executor: A `concurrent.futures.Executor`, whose workers train in its
+            place, as `dask.distributed.Client(...).get_executor()`. All of
+            them must see the output folder. Defaults to `None`.
         distribute: See `training.train`. Defaults to `False`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
-        finish: Function of the results and the `StudyFolder` that writes
-            further files, with the folder locked, also when the run is
-            interrupted. Defaults to `None`.
 
     Returns:
-        A `Results`.
+        A `Results`; of a search a `tuning.SearchResults`.
 
     Raises:
         ValueError: If an argument is out of range; if the output folder
@@ -92,21 +168,31 @@ def run(
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
     """
-    _checks.boolean("resume", resume)
-    _checks.boolean("overwrite", overwrite)
-    workers = _checks.positive_integer("workers", workers)
-    if distribute and workers > 1:
-        raise ValueError(
-            "`workers` train a network each, `distribute` one on several "
-            f"devices. Received: workers={workers}, distribute={distribute!r}"
-        )
-    check_tensorboard(tensorboard)
+    options = RunOptions(
+        output=output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        distribute=distribute,
+        tensorboard=tensorboard,
+    )
+    if isinstance(study, Study):
+        return _run(study, options)
+    return study.run(options)
+
+
+def _run(study, options):
+    output, overwrite = options.output, options.overwrite
+    if output is None:
+        output = default_output(study)
     if len(study.seeds) > 1:
         # Needed only at the end, but checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    devices = find_devices(distribute)
-    check_precision(study.recipe, workers)
-    trainings = _Trainings(study, output, devices, tensorboard)
+    devices = find_devices(options.distribute)
+    if options.computes_here:
+        check_precision(study.recipe)
+    trainings = _Trainings(study, output, devices, options.tensorboard)
     folder = trainings.folder
     with contextlib.ExitStack() as stack:
         stack.enter_context(devices.scope())
@@ -118,7 +204,7 @@ def run(
                 build_network(study, variant, seed, shared)
         if devices.writes:
             stack.enter_context(
-                folder.opened(resume=resume, overwrite=overwrite)
+                folder.opened(resume=options.resume, overwrite=overwrite)
             )
             if devices.processes > 1:
                 # All of them train each network.
@@ -126,20 +212,19 @@ def run(
                     stack.enter_context(folder.claim(variant.name, seed))
             if trainings.missing():
                 print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
-                if (
-                    folder.on_begin
-                    and devices is SINGLE_DEVICE
-                    and workers == 1
-                ):
+                is_alone = devices is SINGLE_DEVICE and options.trains_here
+                if folder.on_begin and is_alone:
                     trainings.announce()
         devices.wait()
         if not devices.writes:
             folder.join()
         try:
-            if workers > 1 and trainings.missing():
-                _run_workers(trainings, workers)
-            else:
-                trainings.train_missing()
+            workers = executor_of(options.workers, options.executor)
+            with workers as executor:
+                if executor is None:
+                    trainings.train_missing()
+                elif trainings.missing():
+                    trainings.train_by(executor)
         finally:
             results = Results.of(
                 folder.path,
@@ -147,53 +232,26 @@ def run(
                 [variant.name for variant in study.variants],
                 study.seeds,
             )
-            if finish is not None and devices.writes and results.runs:
+            if study.finish is not None and devices.writes and results.runs:
                 with folder.locked():
-                    finish(results, folder)
+                    study.finish(results, folder)
         trainings.check_end(results)
         return results
 
 
-def run_given(
-    study: Study,
-    args: types.SimpleNamespace,
-    finish: Callable[[Results, StudyFolder], None],
-) -> Results:
-    """Runs a study by the arguments of a function that runs one."""
-    # Needed only at the end, but checked before any work.
-    _checks.require("matplotlib.figure", extra="plot")
-    output = default_output(study) if args.output is None else args.output
-    names = "resume overwrite workers distribute tensorboard".split()
-    asked = {name: x for name, x in vars(args).items() if name in names}
-    return run(study, output, finish=finish, **asked)
-
-
-def _run_workers(trainings, workers):
-    """Trains what is missing by several processes, and waits for them."""
-    study, folder = trainings.study, trainings.folder
-    output, tensorboard = folder.path.absolute(), trainings.tensorboard
-    payload = payload_of(functools.partial(_work, study, output, tensorboard))
-    with contextlib.ExitStack() as stack:
-        processes = []
-        for index in range(workers):
-            processes.append(Worker(index, workers, payload))
-            stack.callback(processes[-1].end)
-        failures = [text for worker in processes if (text := worker.wait())]
-    folder.refresh()
-    if trainings.missing():
-        raise RuntimeError(
-            f'{"; ".join(failures)}. All files in "{folder.path}" are '
-            "whole, and the same call resumes"
-        )
-    for text in failures:
-        _checks.warn(f"{text}. The other workers took over")
-
-
-def _work(study, output, tensorboard):
-    """Does the part of one worker: trains until nothing is left."""
+def _trainer_of(
+    study: Study, output: pathlib.Path, tensorboard: bool
+) -> Callable[[str, int], None]:
+    """Returns the function by which workers train a network of a study."""
     trainings = _Trainings(study, output, SINGLE_DEVICE, tensorboard)
-    with trainings.folder.opened(retry=False):
-        trainings.train_missing()
+    trainings.folder.join()
+    variants = {variant.name: variant for variant in study.variants}
+
+    def train(variant, seed):
+        with _files.writing_to(output):
+            trainings.train_if_free(variants[variant], seed)
+
+    return train
 
 
 class _Trainings:
@@ -240,13 +298,12 @@ class _Trainings:
 
     def train_missing(self):
         """Trains cell by cell, and waits for those of other processes."""
-        # A worker that waits takes over what another one leaves.
-        cells, silent = self.missing(), is_worker()
+        cells, silent = self.missing(), False
         while cells:
             busy = []
             for cell in cells:
                 try:
-                    self._train_if_free(*cell)
+                    self.train_if_free(*cell)
                 except _files.InUse as error:
                     busy.append(cell)
                     reason = error
@@ -256,6 +313,18 @@ class _Trainings:
                 silent = True
                 time.sleep(SECONDS_OF_WAITING)
             cells = busy
+
+    def train_by(self, executor):
+        """Lets the workers of an executor train what is missing."""
+        study = dataclasses.replace(self.study, finish=None)
+        output = self.folder.path.absolute()
+        make = functools.partial(_trainer_of, study, output, self.tensorboard)
+        cells = [(variant.name, seed) for variant, seed in self.missing()]
+        with pool_of(executor, self.folder, make) as pool:
+            for cell in cells:
+                pool.submit(*cell)
+            for cell in cells:
+                pool.outcome(*cell)
 
     def check_end(self, results):
         """Raises if no training finished, and warns of those that did not."""
@@ -278,7 +347,7 @@ class _Trainings:
             "call again"
         )
 
-    def _train_if_free(self, variant, seed):
+    def train_if_free(self, variant, seed):
         """Trains a cell that no other process has trained, or `InUse`."""
         claimed = contextlib.nullcontext()
         if self.devices.processes == 1:
@@ -308,17 +377,6 @@ class _Trainings:
         # Each process goes on with what has been recorded.
         self.devices.wait()
         folder.refresh()
-
-
-def check_tensorboard(tensorboard: Any) -> None:
-    """Raises unless logs can be written, if they are asked for."""
-    if _checks.boolean("tensorboard", tensorboard):
-        if keras.backend.backend() != "tensorflow":
-            raise ValueError(
-                "`tensorboard` needs the TensorFlow backend. Received: "
-                f"tensorboard=True under {keras.backend.backend()}"
-            )
-        _checks.require("tensorboard", extra="tune")
 
 
 def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:

@@ -4,15 +4,18 @@ import dataclasses
 import inspect
 import os
 import re
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.networks import check_network, compile_network
+
+if TYPE_CHECKING:
+    from cbam_keras.study.folder import StudyFolder
+    from cbam_keras.study.results import Results
 
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
@@ -211,6 +214,9 @@ class Study:
             agree in. Defaults to none.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
+        finish: Function of the results and the output folder that writes
+            further files into it, also when the run is interrupted. Defaults
+            to `None`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, or if
@@ -227,6 +233,7 @@ class Study:
     budget: Budget | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kind: str = "study"
+    finish: "Callable[[Results, StudyFolder], None] | None" = None
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
@@ -257,15 +264,6 @@ class Study:
         rate = variant and variant.learning_rate
         changed: dict[str, Any] = {"learning_rate": rate} if rate else {}
         return dataclasses.replace(self.recipe, seed=seed, **changed)
-
-
-def arguments_of(
-    function: Callable[..., Any], *arguments: Any, **options: Any
-) -> types.SimpleNamespace:
-    """Returns all arguments of a call, also those that it leaves out."""
-    bound = inspect.signature(function).bind(*arguments, **options)
-    bound.apply_defaults()
-    return types.SimpleNamespace(**bound.arguments)
 
 
 def check_seeds(seeds: Any) -> tuple[int, ...]:

@@ -1,10 +1,9 @@
 """Search for the best attention with KerasTuner.
 
-- `search`: `search`, its arguments, and how long it takes.
+- `search`: `Search`, `search`, and how long it takes.
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: points of its space: listed, drawn, named.
 - `tuner`: trials that KerasTuner proposes.
-- `workers`: its chief and workers, as processes on this machine.
 - `results`: results of a search, its confirmation and its verdict.
 """
 
@@ -21,6 +20,7 @@ from cbam_keras.tuning.results import (
 )
 from cbam_keras.tuning.search import (
     ALGORITHMS,
+    Search,
     default_recipe,
     estimate,
     search,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CBAMHyperModel",
     "Confirmed",
+    "Search",
     "SearchResults",
     "Trial",
     "search",

@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import keras
@@ -284,7 +285,9 @@ def keep_networks(folder: Any, count: int) -> Any:
     return tuple(trials)
 
 
-def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
+def report(
+    search: Any, folder: study.StudyFolder, executor: Executor | None = None
+) -> SearchResults:
     """Confirms a `Search` whose trials have ended, and writes its results.
 
     The highest accuracy of many trials is partly luck. So the best
@@ -314,7 +317,7 @@ def report(search: Any, folder: Any, workers: int = 1) -> SearchResults:
     best, confirmed = finished[0], ()
     if search.seeds:
         again = _to_confirm(finished)
-        trained, confirmed = _confirm(search, folder, again, workers)
+        trained, confirmed = _confirm(search, folder, again, executor)
         chosen = _best(confirmed)
         best = next(t for t in trials if t.number == chosen.trial)
         name = name_of(best.values)
@@ -385,20 +388,21 @@ def _to_confirm(finished):
     return [*plain[:1], *se[:1], *others[:CANDIDATES]]
 
 
-def _confirm(search, folder, trials, workers):
+def _confirm(search, folder, trials, executor):
     """Returns the `study.Results` of more seeds, and a `Confirmed` each."""
     first = trials[0].values
     again = dataclasses.replace(
-        search.study,
+        search.trials,
         task=search.task,
         variants=[search.variant(trial.values) for trial in trials],
         seeds=search.seeds,
         baseline=name_of(first) if first.get("attention") in PLAIN else None,
         settings={},
         kind="study",
+        finish=None,
     )
     place = folder.path / "confirmation"
-    trained = study.run(again, place, workers=workers)
+    trained = study.run(again, place, executor=executor)
     confirmed = []
     for row, trial in zip(trained.rows, trials, strict=True):
         layer = search.layer_of(trial.values)

@@ -6,14 +6,15 @@ import functools
 import itertools
 import math
 import os
-import types
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _inspection, comparison, study
+from cbam_keras.data import ImageData
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.tuning.results import (
     CANDIDATES,
@@ -34,7 +35,6 @@ from cbam_keras.tuning.space import (
     point,
     shuffled,
 )
-from cbam_keras.tuning.workers import CHIEF, NAME
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
@@ -69,71 +69,235 @@ class Trials(Classification):
         return {}
 
 
+@dataclasses.dataclass(frozen=True)
 class Search:
-    """A search: the arguments of `search`, checked, and its space."""
+    """A search for the best network: what is tried, how, and how long.
 
-    def __init__(self, args: types.SimpleNamespace):
-        self.algorithm = algorithm = args.algorithm
-        _checks.one_of("algorithm", algorithm, ALGORITHMS)
-        confirm = args.confirm
-        if confirm != 0:
-            confirm = _checks.positive_integer("confirm", confirm)
+    For `study.run` and `study.estimate`. Every trial is trained by the recipe,
+    with its seed. The first trials are no attention, squeeze-and-excitation,
+    and CBAM nearest to the paper's, as far as they are in the space; then the
+    algorithm chooses. Trials that fail are recorded, see `study.run`.
+
+    The highest of many accuracies is partly luck. So the two best
+    configurations, no attention and SE are then trained again from fresh
+    seeds. The configuration that validates best over these seeds is compared
+    with no attention on the test images, paired by seed.
+
+    Args:
+        hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
+            or a function that takes `keras_tuner.HyperParameters` and
+            returns a `keras.Model`. One of the latter that comes compiled
+            keeps its optimizer and loss. Defaults to `None`, which means
+            `CBAMHyperModel()`.
+        images: See `training.train`. Fresh seeds split again what is not
+            loaded yet. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
+            which means that of `comparison.compare`.
+        algorithm: `"random"` (no combination twice; with ranges, or more than
+            20,000 combinations, as KerasTuner draws them); `"hyperband"`
+            (many trials for a few epochs, the best third of them for three
+            times as many, and so on up to those of the recipe); `"bayesian"`
+            (Gaussian process); `"grid"` (all combinations; 10 values for a
+            range). Defaults to `"random"`.
+        max_trials: Positive integer, may be raised when the search is called
+            again. Defaults to `None`, which means 14, the whole default
+            space, for `"random"` and `"bayesian"` and all combinations for
+            `"grid"`. How many `"hyperband"` runs follows from the epochs.
+        max_parameters: Positive number, the most trainable parameters a
+            network may have. Defaults to `None`.
+        max_macs: Positive number, the most multiply-accumulates for one
+            image, for networks of layers that `profile_model` counts.
+            Defaults to `None`.
+        confirm: Integer from 0, how many fresh seeds, those after the seed of
+            the recipe. May be changed when the search is called again.
+            Defaults to `3`.
+        keep: Positive integer, how many of the best trials keep their
+            network, as `<values>.keras`. Defaults to `3`.
+        data_options: Mapping of further arguments of `cbam_keras.data.load`.
+            Defaults to `None`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package is missing.
+    """
+
+    # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
+    hypermodel: Any = None
+    images: Any = "crowded_mnist"
+    recipe: Any = None
+    _: dataclasses.KW_ONLY
+    algorithm: str = "random"
+    max_trials: int | None = None
+    max_parameters: float | None = None
+    max_macs: float | None = None
+    confirm: int = 3
+    keep: int = 3
+    data_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
+        if self.confirm != 0:
+            _checks.positive_integer("confirm", self.confirm)
+        _checks.positive_integer("keep", self.keep)
+        for name in ("max_parameters", "max_macs"):
+            if (most := getattr(self, name)) is not None:
+                _checks.positive_number(name, most)
         # Some are needed only at the end, but checked before any work.
         _checks.require("matplotlib.figure", extra="plot")
         for package, is_needed in (
             ("keras_tuner", True),
-            ("sklearn.gaussian_process", algorithm == "bayesian"),
-            ("scipy.stats", confirm > 1),
+            ("sklearn.gaussian_process", self.algorithm == "bayesian"),
+            ("scipy.stats", self.confirm > 1),
         ):
             if is_needed:
                 _checks.require(package, extra="tune")
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-        self.hypermodel = hypermodel = args.hypermodel or CBAMHyperModel()
-        kind = type(hypermodel)
-        self.is_ours = getattr(kind, "build", None) is CBAMHyperModel.build
-        self._network = _network_of(hypermodel, self.is_ours)
-        self.max_trials = _max_trials(algorithm, args.max_trials)
-        self.keep = _checks.positive_integer("keep", args.keep)
-        budget = {}
-        for name in ("parameters", "macs"):
-            if (most := getattr(args, f"max_{name}")) is not None:
-                budget[name] = _checks.positive_number(f"max_{name}", most)
-        self.recipe = find_recipe(args.recipe, default_recipe(hypermodel))
-        # Of the confirmation, other than that of the search.
-        self.seeds = tuple(
+        hypermodel = self.hypermodel or CBAMHyperModel()
+        object.__setattr__(self, "hypermodel", hypermodel)
+        trials = _max_trials(self.algorithm, self.max_trials)
+        object.__setattr__(self, "max_trials", trials)
+        recipe = find_recipe(self.recipe, default_recipe(hypermodel))
+        object.__setattr__(self, "recipe", recipe)
+        # Checks them.
+        _network_of(hypermodel, self.is_ours)
+        _ = self.task
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each process loads the data itself.
+        return {k: v for k, v in vars(self).items() if k != "data"}
+
+    def run(self, options: study.RunOptions) -> SearchResults:
+        """Runs the search; see `study.run`."""
+        if options.distribute:
+            raise ValueError(
+                "A search trains each network on one device. Received: "
+                f"distribute={options.distribute!r}"
+            )
+        if options.computes_here:
+            study.check_precision(self.recipe)
+        output = options.output
+        if output is None:
+            output = study.default_output(self.trials)
+        folder = self.folder(output)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(
+                folder.opened(
+                    resume=options.resume,
+                    overwrite=options.overwrite,
+                    retry=False,
+                )
+            )
+            if (
+                folder.on_begin
+                and options.trains_here
+                and not folder.content["cells"]
+            ):
+                # A network that fails is recorded as it is trained.
+                with contextlib.suppress(Exception):
+                    folder.on_begin(self.estimate().seconds)
+            # One for the trials and the confirmation.
+            executor = stack.enter_context(
+                study.executor_of(options.workers, options.executor)
+            )
+            self._run_trials(folder, executor, options.tensorboard)
+            return report(self, folder, executor)
+
+    def estimate(self, *, workers: int = 1) -> study.Estimate:
+        """Estimates how long the search takes; see `study.estimate`."""
+        with _inspection.same_randomness():
+            return _estimate(self, workers)
+
+    def folder(self, output: str | os.PathLike) -> study.StudyFolder:
+        """Returns the output folder of the search."""
+        folder = study.StudyFolder(output, self.trials, self.data)
+        if not self.is_list:
+            # Variants are known when they begin.
+            folder.settings["variants"] = {}
+        return folder
+
+    def _run_trials(self, folder, executor, tensorboard):
+        if not self.is_list:
+            from cbam_keras.tuning import tuner
+
+            study.print_if_few_steps(self.recipe, self.data)
+            tuner.run(self, folder, executor, tensorboard)
+            return
+        with warnings.catch_warnings():
+            # The results count those that failed.
+            warnings.filterwarnings("ignore", "A network is left out")
+            study.run(
+                self.trials,
+                folder.path,
+                executor=executor,
+                tensorboard=tensorboard,
+            )
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the hypermodel builds as `CBAMHyperModel` does."""
+        from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
+        build = getattr(type(self.hypermodel), "build", None)
+        return build is CBAMHyperModel.build
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the confirmation, other than that of the search."""
+        return tuple(
             (self.recipe.seed + number) % 2**32
-            for number in range(1, confirm + 1)
+            for number in range(1, self.confirm + 1)
         )
-        if CHIEF not in os.environ.get(NAME, ""):
-            # Which trains nothing.
-            study.check_precision(self.recipe, args.workers)
-        options = args.data_options or {}
-        self.task = Classification(args.images, **options)
-        self.data = self.task.load(self.recipe)
-        self.space = _hyperparameters({})
-        network = self._explore()
+
+    @functools.cached_property
+    def task(self) -> Classification:
+        """The task of the confirmation."""
+        return Classification(self.images, **(self.data_options or {}))
+
+    @functools.cached_property
+    def data(self) -> ImageData:
+        """The data of the trials."""
+        return self.task.load(self.recipe)
+
+    @functools.cached_property
+    def _explored(self):
+        """The space, and a network of its defaults."""
+        space = _hyperparameters({})
+        return space, self._explore(space)
+
+    @property
+    def space(self) -> Any:
+        """The `HyperParameters` that the networks ask for."""
+        return self._explored[0]
+
+    @functools.cached_property
+    def trials(self) -> study.Study:
+        """The trials as a study, as far as they are known at the start."""
         hyperparameters: dict[str, list[Any]] = {}
         for hp in self.space.space:
             # Several under different conditions may have one name.
             known = hyperparameters.setdefault(hp.name, [])
             known.append({"kind": type(hp).__name__, **hp.get_config()})
-        # Its trials, if they are known before the first.
-        self.study = study.Study(
-            Trials(args.images, **options),
+        budget = study.Budget(self.max_parameters, self.max_macs)
+        return study.Study(
+            Trials(self.images, **(self.data_options or {})),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
-            budget=study.Budget(**budget),
+            budget=budget,
             settings={
                 "model": self.name,
                 "space": hyperparameters,
-                "identity_init": getattr(hypermodel, "identity_init", None),
-                "network": study.fingerprint(network),
-                "algorithm": algorithm,
+                "identity_init": getattr(
+                    self.hypermodel, "identity_init", None
+                ),
+                "network": self._explored[1],
+                "algorithm": self.algorithm,
                 "seed": self.recipe.seed,
             },
             kind="tune",
+            finish=functools.partial(_keep, count=self.keep),
         )
 
     @property
@@ -180,7 +344,8 @@ class Search:
         if self.is_ours and self.hypermodel.options["learning_rate"]:
             # A function may compute it from other hyperparameters.
             rate = self.hypermodel.learning_rate_for(_hyperparameters(values))
-        build = functools.partial(_build, self._network, values)
+        network = _network_of(self.hypermodel, self.is_ours)
+        build = functools.partial(_build, network, values)
         return study.Variant(name or name_of(values), build, values, rate)
 
     def _points(self):
@@ -190,31 +355,32 @@ class Search:
             every = shuffled(self.space, self.recipe.seed)
         return itertools.islice(every, self.max_trials if self.is_list else 1)
 
-    def _explore(self):
-        """Finds the space, and returns the network of the defaults."""
+    def _explore(self, space):
+        """Fills the space; returns the fingerprint of the defaults' network."""
+        build_network = _network_of(self.hypermodel, self.is_ours)
 
         def ask(hp):
-            build = functools.partial(self._network, hp, self.data)
+            build = functools.partial(build_network, hp, self.data)
             return study.build_seeded(build, self.recipe)
 
-        network = ask(self.space)
+        network = ask(space)
         study.check_network(network, self.data)
         study.check_loads(network)
         if self.is_ours:
             ask = self.hypermodel.attention_for
         # What networks ask for under a condition is found by changing one
         # value at a time. The list grows.
-        for hp in self.space.space:
+        for hp in space.space:
             met = {parent.name: parent.values[0] for parent in hp.conditions}
             # Of a range the end.
             is_range = hasattr(hp, "max_value")
             for value in [hp.max_value] if is_range else hp.values:
-                probe = point(self.space, **{**met, hp.name: value})
+                probe = point(space, **{**met, hp.name: value})
                 # A trial with these values records the error.
                 with contextlib.suppress(Exception):
                     ask(probe)
-                self.space.merge(probe.space, overwrite=False)
-        return network
+                space.merge(probe.space, overwrite=False)
+        return study.fingerprint(network)
 
 
 def search(
@@ -232,69 +398,26 @@ def search(
     resume: bool = True,
     overwrite: bool = False,
     workers: int = 1,
+    executor: Executor | None = None,
     tensorboard: bool = False,
     data_options: Mapping[str, Any] | None = None,
-) -> SearchResults | None:
+) -> SearchResults:
     """Searches for the best network and reports whether attention pays off.
 
-    What `cbam-keras tune` runs. Every trial is trained by the recipe, with
-    its seed. The first trials are no attention, squeeze-and-excitation, and
-    CBAM nearest to the paper's, as far as they are in the space; then the
-    algorithm chooses. Trials that fail are recorded, see `study.run`.
-
-    The highest of many accuracies is partly luck. So the two best
-    configurations, no attention and SE are then trained again from fresh
-    seeds. The configuration that validates best over these seeds is compared
-    with no attention on the test images, paired by seed.
-
-    The same call given again resumes, or returns the results; see
-    `training.train`. Several processes may make it on one folder with
-    `"grid"`, and with `"random"` unless the space has ranges. Other
-    algorithms need KerasTuner's own variables, see the guide "Many GPUs,
-    clusters".
+    What `cbam-keras tune` runs: `study.run(Search(...), output)`. The same
+    call given again resumes, or returns the results; see `training.train`.
+    With the algorithms `"bayesian"` and `"hyperband"`, trials depend on the
+    results of those before, and so on the number of workers.
 
     Args:
-        hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
-            or a function that takes `keras_tuner.HyperParameters` and
-            returns a `keras.Model`. One of the latter that comes compiled
-            keeps its optimizer and loss. Defaults to `None`, which means
-            `CBAMHyperModel()`.
-        images: See `training.train`. Fresh seeds split again what is not
-            loaded yet. Defaults to `"crowded_mnist"`.
-        recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
-            which means that of `comparison.compare`.
-        algorithm: `"random"` (no combination twice; with ranges, or more than
-            20,000 combinations, as KerasTuner draws them); `"hyperband"`
-            (many trials for a few epochs, the best third of them for three
-            times as many, and so on up to those of the recipe); `"bayesian"`
-            (Gaussian process); `"grid"` (all combinations; 10 values for a
-            range). Defaults to `"random"`.
-        max_trials: Positive integer, may be raised when the search is called
-            again. Defaults to `None`, which means 14, the whole default
-            space, for `"random"` and `"bayesian"` and all combinations for
-            `"grid"`. How many `"hyperband"` runs follows from the epochs.
-        max_parameters: Positive number, the most trainable parameters a
-            network may have. Defaults to `None`.
-        max_macs: Positive number, the most multiply-accumulates for one
-            image, for networks of layers that `profile_model` counts.
-            Defaults to `None`.
-        confirm: Integer from 0, how many fresh seeds, those after the seed of
-            the recipe. May be changed when the search is called again.
-            Defaults to `3`.
-        keep: Positive integer, how many of the best trials keep their
-            network, as `<values>.keras`. Defaults to `3`.
+        hypermodel, images, recipe, algorithm, max_trials, max_parameters,
+            max_macs, confirm, keep, data_options: See `Search`.
         output: Path of a folder that is new, empty, or holds this search.
             Defaults to `None`, which means `runs/tune-<images>-<model>`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        tensorboard: See `study.run`. Defaults to `False`.
-        data_options: Mapping of further arguments of `cbam_keras.data.load`.
-            Defaults to `None`.
+        resume, overwrite, workers, executor, tensorboard: See `study.run`.
 
     Returns:
-        A `SearchResults`; `None` in a process that KerasTuner's variables
-        make one of several workers.
+        A `SearchResults`.
 
     Raises:
         ValueError: If an argument is out of range, see also `study.run`.
@@ -302,42 +425,42 @@ def search(
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
-    args = types.SimpleNamespace(**locals())
-    _checks.boolean("resume", resume)
-    _checks.boolean("overwrite", overwrite)
-    workers = _checks.positive_integer("workers", workers)
-    study.check_tensorboard(tensorboard)
-    planned = Search(args)
-    if output is None:
-        output = study.default_output(planned.study)
-    folder = study.StudyFolder(output, planned.study, planned.data)
-    if not planned.is_list:
-        # They are known when they begin.
-        folder.settings["variants"] = {}
-    with folder.opened(resume=resume, overwrite=overwrite, retry=False):
-        if folder.on_begin and workers == 1 and not folder.content["cells"]:
-            # A network that fails is recorded as it is trained.
-            with contextlib.suppress(Exception):
-                folder.on_begin(_estimate(planned, workers).seconds)
-        if planned.is_list:
-            with warnings.catch_warnings():
-                # The results count those that failed.
-                warnings.filterwarnings("ignore", "A network is left out")
-                study.run(
-                    planned.study,
-                    folder.path,
-                    workers=workers,
-                    tensorboard=tensorboard,
-                    finish=lambda _, inner: keep_networks(inner, keep),
-                )
-        else:
-            from cbam_keras.tuning import tuner
+    planned = Search(
+        hypermodel,
+        images,
+        recipe,
+        algorithm=algorithm,
+        max_trials=max_trials,
+        max_parameters=max_parameters,
+        max_macs=max_macs,
+        confirm=confirm,
+        keep=keep,
+        data_options=data_options,
+    )
+    return study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        tensorboard=tensorboard,
+    )
 
-            study.print_if_few_steps(planned.recipe, planned.data)
-            call = functools.partial(search, **vars(args))
-            if not tuner.run(planned, folder, call, workers, tensorboard):
-                return None
-        return report(planned, folder, workers)
+
+def estimate(
+    *arguments: Any, workers: int = 1, **options: Any
+) -> study.Estimate:
+    """Estimates how long `search` takes, by the arguments of `Search`.
+
+    All trainings are counted as those of CBAM nearest to the paper's, or of
+    the network of the defaults.
+    """
+    return study.estimate(Search(*arguments, **options), workers=workers)
+
+
+def _keep(results, folder, count):
+    keep_networks(folder, count)
 
 
 def default_recipe(hypermodel: Any) -> Recipe:
@@ -389,17 +512,6 @@ def _max_trials(algorithm, max_trials):
     return _checks.positive_integer("max_trials", max_trials)
 
 
-def estimate(*arguments: Any, **options: Any) -> study.Estimate:
-    """Estimates how long `search` takes, by timing steps of one network.
-
-    All trainings are counted as those of CBAM nearest to the paper's, or of
-    the network of the defaults.
-    """
-    args = study.arguments_of(search, *arguments, **options)
-    with _inspection.same_randomness():
-        return _estimate(Search(args), args.workers)
-
-
 def _estimate(planned, workers):
     space, epochs = planned.space, planned.recipe.epochs
     points = count_points(space)
@@ -413,7 +525,7 @@ def _estimate(planned, workers):
     again = min(points, len(fixed) + CANDIDATES) * len(planned.seeds)
     dearest = (controls(space) or [point(space).values])[-1]
     one = dataclasses.replace(
-        planned.study,
+        planned.trials,
         task=Classification(planned.data),
         variants=[planned.variant(dearest)],
         seeds=range(math.ceil(total / epochs) + again),

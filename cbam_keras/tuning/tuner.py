@@ -1,113 +1,182 @@
-"""Searches whose trials KerasTuner proposes, by one process or several.
+"""Searches whose trials KerasTuner proposes: its oracle, asked and told.
 
 A search is resumed by running it again from its start: trials are kept under
-their values, so those that have been trained return at once.
+their values, so those that have been trained return at once. The oracle is
+told of the trials in the order that it proposed them, so that the next ones
+do not depend on which worker is faster.
 """
 
-import os
+import collections
+import functools
+import pathlib
 import random
 import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import keras_tuner
 
-from cbam_keras import _checks, study
+from cbam_keras import _checks, _files, study
 from cbam_keras.tuning.results import keep_networks
+from cbam_keras.tuning.search import Search
 from cbam_keras.tuning.space import controls, label, name_of
-from cbam_keras.tuning.workers import CHIEF, HOST, NAME, run_workers
+
+# How Hyperband says for how many epochs a trial is trained.
+EPOCHS = "tuner/epochs"
+# Between two looks at a trial that another process trains.
+SECONDS_OF_WAITING = 0.5
 
 
 def run(
-    search: Any, folder: Any, call: Any, workers: int, tensorboard: bool
-) -> bool:
-    """Runs the trials that a folder lacks, with workers by `call`.
-
-    Returns whether this process is to write the results.
-    """
+    search: Search,
+    folder: study.StudyFolder,
+    executor: Executor | None,
+    tensorboard: bool,
+) -> None:
+    """Runs the trials that a folder lacks, as many at a time as workers."""
     most = search.max_trials or 0
     if folder.content.get("searched", -1) < most:
-        if workers > 1 and HOST not in os.environ:
-            run_workers(call, folder.path.absolute(), workers)
+        if executor is None:
+            trials = _Trials(search, folder, tensorboard)
+            _run(search, trials, 1)
         else:
-            with tempfile.TemporaryDirectory() as scratch:
-                tuner = Tuner(search, folder, tensorboard, scratch)
-                try:
-                    tuner.search(verbose=0)
-                except keras_tuner.errors.FatalError as error:
-                    raise error.__cause__ or error from None
-    # As KerasTuner tells the chief from others.
-    is_worker = HOST in os.environ and CHIEF not in os.environ.get(NAME, "")
-    if is_worker or study.is_worker():
-        return False
+            output = folder.path.absolute()
+            make = functools.partial(_trainer_of, search, output, tensorboard)
+            with study.pool_of(executor, folder, make) as pool:
+                trials = _Trials(search, folder, tensorboard, pool)
+                _run(search, trials, study.count_workers(executor))
     with folder.locked():
         folder.add(searched=most)
     # Rounds of Hyperband went on training these.
     shutil.rmtree(folder.cell("", 0).parent, ignore_errors=True)
-    return True
 
 
-class Tuner(keras_tuner.Tuner):
-    """KerasTuner's loop over trials; a chief hands them out to workers."""
+def _run(search, trials, workers):
+    """Asks the oracle for trials, and tells it how they ended."""
+    with tempfile.TemporaryDirectory() as scratch:
+        oracle = _oracle_of(search)
+        # Gives the oracle its folder. The space is known, and nothing built.
+        keras_tuner.Tuner(oracle, lambda hp: None, directory=scratch)
+        oracle.verbose = 0
+        # By the name that KerasTuner knows a worker by.
+        free = [f"worker-{number}" for number in range(workers)]
+        running: collections.deque = collections.deque()
+        while True:
+            if free:
+                proposed = oracle.create_trial(free[-1])
+                if proposed.status == "RUNNING":
+                    trials.begin(proposed.hyperparameters)
+                    running.append((proposed, free.pop()))
+                    continue
+            if not running:
+                # It proposes no more.
+                return
+            trial, worker = running.popleft()
+            _tell(oracle, trial, trials.outcome(trial.hyperparameters))
+            free.append(worker)
 
-    def __init__(self, search, folder, tensorboard, scratch):
-        super().__init__(_oracle_of(search), directory=scratch, overwrite=True)
-        self.wanted, self.folder = search, folder
+
+def _tell(oracle, trial, outcome):
+    trial.status = "COMPLETED"
+    accuracy = outcome.metrics.get("val_accuracy")
+    if not outcome.finished and EPOCHS in trial.hyperparameters.values:
+        # Hyperband would leave out a round if a trial has failed.
+        accuracy = -1.0
+    elif not outcome.finished:
+        trial.status, trial.message = "FAILED", outcome.message
+    if accuracy is not None:
+        oracle.update_trial(trial.trial_id, {"val_accuracy": accuracy})
+    oracle.end_trial(trial)
+
+
+class _Trials:
+    """The trials of a search, trained here or by the workers of a pool."""
+
+    def __init__(self, search, folder, tensorboard, pool=None):
+        self.search, self.folder, self.pool = search, folder, pool
         self.tensorboard = tensorboard
+        self.seed = search.recipe.seed
 
-    def pre_create_trial(self):
-        if HOST in os.environ:
-            # A worker asks again and again while there is nothing to do.
-            time.sleep(0.1)
+    def begin(self, hp):
+        """Begins a trial, unless it has been trained."""
+        values, name = self._named(hp)
+        variant = self.search.variant(values, name)
+        self.folder.add_settings("variants", name, variant.describe())
+        if self.folder.outcome(name, self.seed) is not None:
+            return
+        names = list(self.folder.content["settings"]["variants"])
+        number = names.index(name) + 1
+        print(f"Trial {number}: {label(values)}", flush=True)
+        if self.pool is not None:
+            epochs = hp.values.get(EPOCHS)
+            self.pool.submit(name, self.seed, values, epochs)
 
-    def run_trial(self, trial, *args, **kwargs):
-        hp = trial.hyperparameters
-        try:
-            outcome = self._outcome(hp)
-        except Exception as error:
-            # Not a failure of the trial: it ends the search.
-            raise keras_tuner.errors.FatalError(str(error)) from error
-        if outcome.finished:
-            return {"val_accuracy": outcome.metrics["val_accuracy"]}
-        if "tuner/epochs" in hp.values:
-            # Hyperband would leave out a round if a trial has failed.
-            return {"val_accuracy": -1.0}
-        raise keras_tuner.errors.FailedTrialError(outcome.message)
-
-    def _outcome(self, hp):
-        """Returns the outcome of a trial, trained if it has not been."""
-        search, folder = self.wanted, self.folder
-        seed, values = search.recipe.seed, search.values_of(hp.values)
+    def outcome(self, hp):
+        """Returns the outcome of a trial, which may be trained only now."""
+        values, name = self._named(hp)
         hp.values |= {key: values[key] for key in hp.values if key in values}
-        cell = name = name_of(values)
-        epochs = hp.values.get("tuner/epochs")
-        if epochs:
-            # The rounds of Hyperband go on training one network.
-            name = f"{cell}-epochs={epochs}"
+        if self.pool is not None:
+            outcome = self.pool.outcome(name, self.seed)
+        else:
+            self._train_here(name, values, hp.values.get(EPOCHS))
+            outcome = self.folder.outcome(name, self.seed)
+        with self.folder.locked():
+            keep_networks(self.folder, self.search.keep)
+        return outcome
+
+    def train(self, name, seed, values, epochs):
+        """Trains a trial that has not been, or raises `InUse`."""
+        search, folder = self.search, self.folder
+        # The rounds of Hyperband go on training one network.
+        cell = name_of(values)
         with folder.claim(cell, seed):
             folder.refresh()
-            outcome = folder.outcome(name, seed)
-            if outcome is not None:
-                return outcome
-            variant = search.variant(values, name)
-            folder.add_settings("variants", name, variant.describe())
-            names = list(folder.content["settings"]["variants"])
-            number = names.index(name) + 1
-            print(f"Trial {number}: {label(values)}", flush=True)
+            if folder.outcome(name, seed) is not None:
+                return
             path = folder.cell(cell, seed)
             logs = [study.logs_of(folder.path, name)]
             with study.memory_freed():
                 outcome = study.train_cell(
-                    *(search.study, variant, seed, search.data, path),
+                    *(search.trials, search.variant(values, name), seed),
+                    *(search.data, path),
                     epochs=epochs,
                     callbacks=logs if self.tensorboard else [],
                 )
             folder.record(outcome, path)
-        with folder.locked():
-            keep_networks(folder, search.keep)
-        return outcome
+
+    def _train_here(self, name, values, epochs):
+        while self.folder.outcome(name, self.seed) is None:
+            try:
+                self.train(name, self.seed, values, epochs)
+            except _files.InUse:
+                # By another process that runs this search.
+                time.sleep(SECONDS_OF_WAITING)
+                self.folder.refresh()
+
+    def _named(self, hp):
+        """Returns the values that decide on a network, and its name."""
+        values = self.search.values_of(hp.values)
+        name, epochs = name_of(values), hp.values.get(EPOCHS)
+        return values, f"{name}-epochs={epochs}" if epochs else name
+
+
+def _trainer_of(
+    search: Search, output: pathlib.Path, tensorboard: bool
+) -> Callable[..., None]:
+    """Returns the function by which workers train a trial."""
+    folder = search.folder(output)
+    folder.join()
+    trials = _Trials(search, folder, tensorboard)
+
+    def train(*trial):
+        with _files.writing_to(output):
+            trials.train(*trial)
+
+    return train
 
 
 def _oracle_of(search):
