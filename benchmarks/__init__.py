@@ -6,7 +6,7 @@ inform and never gate: no test and no check depends on what they measure.
 
 - `layers`, `networks`, `memory`, `building`: run by `python -m benchmarks`.
 - `input_pipeline`, `insertion`, `monitor`: run by themselves.
-- `when_it_helps`, `real_images`: accuracy without and with attention.
+- `when_it_helps`: accuracy without and with attention.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
 - `measured.md`, `exports.md`: results that the documentation has no room for.

@@ -1,10 +1,9 @@
-"""The tables and figures of `docs/when-it-helps.md`.
+"""The tables and the figure of `docs/when-it-helps.md`.
 
     python -m benchmarks.when_it_helps_report --output docs/figures
 
-Prints the stored results of `benchmarks.when_it_helps` as Markdown: the
-learning rates, the studies, each network compared with the first of its
-study and paired by seed, and what the gates do. Draws the differences.
+Prints the results of `benchmarks.when_it_helps` as Markdown: one table per
+experiment, with differences paired by seed, and what the gates do.
 """
 
 import argparse
@@ -18,49 +17,62 @@ import numpy as np
 
 from benchmarks import timing
 from benchmarks.arguments import positive_integer
-from benchmarks.digit_networks import build
 from benchmarks.when_it_helps import (
     CANVASES,
-    NONE,
-    RATES,
-    STUDIES,
-    TUNING_SEEDS,
-    stored,
-    study_of,
+    EXPERIMENTS,
+    MAIN,
+    Digits,
+    outcomes,
 )
 from cbam_keras import _terminal, profile_model, study
-from cbam_keras.plotting import style
 
-TABLE = {
-    "network": "left",
-    "parameters": "right",
-    "seeds": "right",
-    "training accuracy": "right",
-    "test error (%)": "right",
-    "difference (95 %)": "right",
-    "ahead": "right",
+MEASURES = {
+    "test_accuracy": "test accuracy (%)",
+    "pointing": "maximum in the box (%)",
+    "heat_in_box": "heat in the box (%)",
 }
 
 
-def difference(rows, baseline):
+class DigitResults(study.Results):
+    """Results whose intervals count the test digits as drawn at random, too.
+
+    Several canvases show one digit.
+    """
+
+    def compared(self, measure=None):
+        compared = super().compared(measure)
+        baseline = self.values(self.baseline, "right")
+        if (measure or self.measure) == "test_accuracy":
+            for name, measured in compared.items():
+                own = self.values(name, "right")
+                shared = [seed for seed in own if seed in baseline]
+                if measured.interval is None:
+                    continue
+                mean, reach = difference(
+                    [own[seed] for seed in shared],
+                    [baseline[seed] for seed in shared],
+                )
+                compared[name] = dataclasses.replace(
+                    measured, interval=(mean - reach, mean + reach)
+                )
+        return compared
+
+
+def difference(own, other):
     """Returns mean and interval of the difference in test accuracy.
 
-    Seeds and test digits are both counted as drawn at random: several
-    canvases show one digit.
-
     Args:
-        rows: List of results, one per seed.
-        baseline: List of results of the same seeds.
+        own: List of strings, one per seed: for each test digit, on how many
+            of its canvases it is recognized.
+        other: List of the same, of the baseline.
     """
     own, other = (
-        np.array([[int(n) for n in row["right"]] for row in side])
-        for side in (rows, baseline)
+        np.array([[int(n) for n in right] for right in side])
+        for side in (own, other)
     )
     table = (own - other) / CANVASES["test"]
     seeds, many = table.shape
     mean = table.mean()
-    if seeds < 2:
-        return mean, None
     by_seed, by_digit = table.mean(axis=1), table.mean(axis=0)
     rest = table - by_seed[:, None] - by_digit[None, :] + mean
     residual = (rest**2).sum() / ((seeds - 1) * (many - 1))
@@ -75,126 +87,76 @@ def difference(rows, baseline):
     return mean, float(quantile) * math.sqrt(max(variance, 0))
 
 
-def tables(found):
-    """Returns the tables by their titles.
-
-    Args:
-        found: Results by arm and seed, see `stored`.
-    """
-    main = STUDIES["main"].values()
-    made = {
-        name: _study(arms, found)
-        for name, arms in STUDIES.items()
-        # Others repeat what the main study has.
-        if arms is STUDIES["main"]
-        or any(
-            _has_several(arm, found)
-            for arm in [*arms.values()][1:]
-            if arm not in main
-        )
-    }
-    rates = ("main", "12 fragments, 2 canvases, 2 epochs")
-    return {
-        **{
-            f"{name}, learning rates": table
-            for name in rates
-            if (table := _rates(STUDIES.get(name, {}), found))
-        },
-        **{
-            name: _terminal.render(TABLE, [rows], markdown=True)
-            for name, rows in made.items()
-        },
-        **{
-            f"gates of {name}": _gates(arm, found)
-            for name, arm in STUDIES["main"].items()
-            if arm.attention == "cbam" and _looked_at(arm, found)
-        },
-        "hidden units": _hidden(STUDIES.get("reduction ratio", {}), found),
-    }
-
-
-def _has_several(arm, found):
-    """Returns whether there are two seeds, and thus an interval."""
-    return len(paired(arm, arm, found)[0]) > 1
-
-
-def paired(arm, first, found):
-    """Returns the results of an arm and of the first, of the same seeds."""
-    seeds = sorted(
-        seed
-        for own, seed in found
-        if own == arm and (first, seed) in found and seed not in TUNING_SEEDS
-    )
-    return (
-        [found[arm, seed] for seed in seeds],
-        [found[first, seed] for seed in seeds],
+def results(name):
+    """Returns the results of an experiment, as far as it has been trained."""
+    experiment = EXPERIMENTS[name]
+    task = experiment.task
+    kind = DigitResults if isinstance(task, Digits) else study.Results
+    return kind(
+        output=pathlib.Path(name),
+        outcomes=tuple(outcomes(name)),
+        variants=tuple(variant.name for variant in experiment.variants),
+        seeds=experiment.seeds,
+        baseline=experiment.baseline,
+        measure=task.measure,
+        measure_name=task.measure_name,
+        data=task.name,
+        sizes={"test": task.test_images},
     )
 
 
-def _study(arms, found):
-    first = next(iter(arms.values()))
-    made = []
-    for name, arm in arms.items():
-        rows, baseline = paired(arm, first, found)
-        if _has_several(arm, found):
-            made.append(_line(name, rows, None if arm == first else baseline))
-    return made
+def table(name):
+    """Returns an experiment as Markdown: one line per variant."""
+    found = results(name)
+    if found.baseline is None:
+        return rates(found)
+    columns = {"network": "left", "parameters": "right", "seeds": "right"}
+    lines = [
+        [row.network, f"{row.parameters:,}", str(len(row.seeds))]
+        for row in found.rows
+    ]
+    for measure, words in MEASURES.items():
+        compared = found.compared(measure)
+        if not compared:
+            continue
+        columns |= {words: "right", f"difference in {words}"[:-4]: "right"}
+        for line in lines:
+            measured = compared[line[0]]
+            line += [f"{100 * measured.mean:.2f}", with_reach(measured)]
+    return _terminal.render(columns, [lines], markdown=True)
 
 
-def _line(name, rows, baseline):
-    compared, ahead = "", ""
-    if baseline:
-        mean, reach = difference(rows, baseline)
-        # Of errors.
-        compared = f"{-100 * mean:+.2f}"
-        if reach is not None:
-            compared += f" ± {100 * reach:.2f}"
-        wins = sum(
-            own["test_accuracy"] > other["test_accuracy"]
-            for own, other in zip(rows, baseline, strict=True)
-        )
-        ahead = f"{wins} of {len(rows)}"
-    errors = [100 * (1 - row["test_accuracy"]) for row in rows]
-    return (
-        name,
-        f"{rows[0]['parameters']:,}",
-        str(len(rows)),
-        f"{np.mean([row['train_accuracy'] for row in rows]):.1%}",
-        f"{np.mean(errors):.2f}",
-        compared,
-        ahead,
-    )
-
-
-def _rates(arms, found):
-    """Returns the mean validation accuracy by learning rate, where known."""
-    rows = []
-    for name, arm in arms.items():
-        means = []
-        for rate in RATES:
-            own = dataclasses.replace(arm, learning_rate=rate)
-            accuracies = [
-                100 * found[own, seed]["validation_accuracy"]
-                for seed in TUNING_SEEDS
-                if (own, seed) in found
-            ]
-            means.append(f"{np.mean(accuracies):.1f}" if accuracies else "")
-        if any(means):
-            rows.append((name, *means))
-    if not rows:
+def with_reach(measured):
+    """Returns a difference and half the width of its interval, in points."""
+    if measured.interval is None:
         return ""
-    columns = {"network": "left", **{str(rate): "right" for rate in RATES}}
-    return _terminal.render(columns, [rows], markdown=True)
+    reach = measured.interval[1] - measured.difference
+    return f"{100 * measured.difference:+.2f} ± {100 * reach:.2f}"
 
 
-def _looked_at(arm, found):
-    """Returns the gates of all seeds: a list of stages each."""
-    rows, _ = paired(arm, arm, found)
-    return [row["gates"] for row in rows if row.get("gates")]
+def rates(found):
+    """Returns loss and accuracy on validation images by learning rate."""
+    accuracies, losses = (
+        found.compared("val_accuracy"),
+        found.compared("val_loss"),
+    )
+    columns, lines = {"network": "left"}, {}
+    for variant, accuracy in accuracies.items():
+        name, _, rate = variant.rpartition("-")
+        columns[rate] = "right"
+        cell = f"{accuracy.mean:.1%}"
+        if variant in losses:
+            cell = f"{losses[variant].mean:.4f}, {cell}"
+        lines.setdefault(name, {})[rate] = cell
+    cells = [
+        (name, *(line.get(rate, "") for rate in [*columns][1:]))
+        for name, line in lines.items()
+    ]
+    return _terminal.render(columns, [cells], markdown=True)
 
 
-def _gates(arm, found):
-    """Returns what the gates of each stage do, the mean over seeds."""
+def gates(name):
+    """Returns what the gates of one network do on digits, mean over seeds."""
     columns = {
         "stage": "right",
         "mean of the channel map": "right",
@@ -203,98 +165,58 @@ def _gates(arm, found):
         "mean of the spatial map": "right",
         "deviation among positions": "right",
     }
-    stages = zip(*_looked_at(arm, found), strict=True)
+    found = results("digits").values(name, "gates").values()
+    # In the first trainings they were not looked at.
+    found = [seen for seen in found if seen]
     rows = []
-    for number, seen in enumerate(stages, start=1):
-        means = [
-            np.mean([gate[kind] for gate in seen], axis=0)
-            for kind in ("channel", "spatial")
-        ]
-        rows.append((f"{number}", *(f"{x:.2f}" for x in np.concatenate(means))))
+    for number, seen in enumerate(zip(*found, strict=True), start=1):
+        means = np.mean([[*g["channel"], *g["spatial"]] for g in seen], axis=0)
+        rows.append((str(number), *(f"{mean:.2f}" for mean in means)))
     return _terminal.render(columns, [rows], markdown=True)
 
 
-def _hidden(arms, found):
-    """Returns how many hidden units of each stage never fire."""
-    rows = []
-    for name, arm in arms.items():
-        looked_at = _looked_at(arm, found)
-        if looked_at:
-            cells = [
-                f"{np.mean([gate['dead'] for gate in seen]):.1f} of "
-                f"{seen[0]['hidden']}"
-                for seen in zip(*looked_at, strict=True)
-            ]
-            rows.append((name, *cells))
-    columns = {"network": "left"}
-    columns |= {f"stage {stage}": "right" for stage in (1, 2, 3)}
-    return _terminal.render(columns, [rows], markdown=True)
+def tables():
+    """Returns all tables by their titles."""
+    attended = ("cbam-not-normalized", "cbam", "cbam-paper")
+    return {
+        **{name: table(name) for name in EXPERIMENTS},
+        **{f"gates of {name}": gates(name) for name in attended},
+    }
 
 
 def costs(repeats):
-    """Returns parameters, MACs and the time of a step of the main study.
+    """Returns parameters, MACs and the time of a step of small networks.
 
     Steps of training are timed by turns, relative to the first network.
     """
-    arms = STUDIES["main"]
-    main = study_of(list(arms.values()), (0,))
-    images = main.task.load(main.recipe)
+    experiment = EXPERIMENTS["digits"]
+    task, recipe = experiment.task, experiment.recipe
+    images = task.load(recipe)
     x, y = next(iter(images.train))
-    rows, functions = {}, {}
     # Too small to change the weights while steps are timed.
-    recipe = dataclasses.replace(main.recipe, learning_rate=1e-6)
-    for name, arm in arms.items():
-        model = build(arm, images)
-        main.task.compile(model, recipe, images)
-        rows[name] = profile_model(model)
-        functions[name] = functools.partial(model.train_on_batch, x, y)
+    recipe = dataclasses.replace(recipe, learning_rate=1e-6)
+    profiles, functions = {}, {}
+    for variant in experiment.variants[: len(MAIN)]:
+        model = variant.build(images)
+        task.compile(model, recipe, images)
+        profiles[variant.name] = profile_model(model)
+        functions[variant.name] = functools.partial(model.train_on_batch, x, y)
     seconds = {
         name: statistics.median(each)
         for name, each in timing.by_turns(functions, repeats).items()
     }
-    first = seconds[next(iter(seconds))]
     cells = [
         (
             name,
             f"{profile.parameters:,}",
             f"{profile.macs / 1e6:.2f}",
-            f"{seconds[name] / first:.2f}",
+            f"{seconds[name] / seconds['none']:.2f}",
         )
-        for name, profile in rows.items()
+        for name, profile in profiles.items()
     ]
     columns = {"network": "left"}
     columns |= dict.fromkeys(["parameters", "MMACs", "time of a step"], "right")
     return _terminal.render(columns, [cells], markdown=True)
-
-
-def draw_differences(found):
-    """Draws the differences of the main study and of other starts."""
-    arms = STUDIES["main"] | STUDIES["start"]
-    points = [
-        (name, *difference(*both))
-        for name, arm in arms.items()
-        if arm != NONE and len((both := paired(arm, NONE, found))[0]) > 1
-    ]
-    points.sort(key=lambda point: point[1])
-    names, gains, reaches = zip(*points, strict=True)
-    figure = style.new_figure(7.5, 0.4 * len(points) + 1, "")
-    axes = figure.subplots()
-    axes.errorbar(
-        -100 * np.array(gains),
-        names,
-        xerr=100 * np.array(reaches),
-        color="#0072B2",
-        marker="o",
-        linestyle="none",
-        capsize=3,
-    )
-    axes.axvline(0, color="0.4", linewidth=1)
-    axes.set_xlabel(
-        "Difference in test error to no attention (percentage points)\n"
-        "with 95 % intervals; left is better"
-    )
-    style.style_axes(axes, "x")
-    return figure
 
 
 def main():
@@ -303,19 +225,18 @@ def main():
     parser.add_argument(
         "--steps",
         type=positive_integer,
-        help="time so many training steps of the networks of the main "
-        "study, by turns",
+        help="time so many training steps instead",
     )
     options = parser.parse_args()
     if options.steps:
         print(costs(options.steps))
         return
-    found = stored()
-    for title, table in tables(found).items():
-        print(f"**{title}**\n\n{table}\n")
+    for title, text in tables().items():
+        print(f"**{title}**\n\n{text}\n")
     if options.output:
-        figure = draw_differences(found)
-        figure.savefig(options.output / "when-it-helps.png", dpi=150)
+        main = dataclasses.replace(results("digits"), variants=tuple(MAIN))
+        figure = main.plot()
+        figure.savefig(options.output / "when-it-helps.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Draws `docs/figures/first-sight.png`: photographs, and articles of clothing.
 
-python -m benchmarks.real_images articles
-python docs/first_sight.py runs/real-images/articles
+python -m benchmarks.when_it_helps articles
+python docs/first_sight.py runs/when-it-helps/articles
 """
 
 import pathlib
@@ -12,7 +12,7 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from benchmarks.real_images import arrays
+from benchmarks.when_it_helps import arrays
 from cbam_keras import explain, insert_attention, models, plotting
 from cbam_keras.plotting import style
 
