@@ -4,8 +4,9 @@
 itself too, for example `python -m benchmarks.layers --mode jax`. Benchmarks
 inform and never gate: no test and no check depends on what they measure.
 
-- `layers`, `networks`, `memory`, `building`: run by `python -m benchmarks`.
-- `input_pipeline`, `insertion`, `monitor`: run by themselves.
+- `layers`, `networks`, `memory`, `building`, `small_network`, `monitor`,
+  `input_pipeline`, `exports`: run by `python -m benchmarks`, too.
+- `insertion`: attention inserted into a trained network.
 - `when_it_helps`: accuracy without and with attention.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.

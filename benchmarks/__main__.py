@@ -1,7 +1,8 @@
 """Runs benchmarks one after the other: `python -m benchmarks`, in a clone.
 
 Each script runs in a process of its own in each mode, with the options that
-it takes. Their tables are printed, and gathered in `bench.md`.
+are not those of this command. Their tables are printed, and gathered in
+`bench.md`.
 """
 
 import argparse
@@ -13,37 +14,29 @@ import sys
 
 from benchmarks import arguments
 
-# The scripts, and the options that they take besides those of all.
+# By script: options that are enough to see that it runs.
 SCRIPTS = {
-    "layers": ("shapes", "dtype"),
-    "networks": ("models", "batch_size", "dtype"),
-    "memory": ("models", "batch_size", "dtype"),
-    "building": (),
+    "layers": "--shapes 1x4x4x16 2x4x4x16 --repeats 2",
+    "networks": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 2",
+    "memory": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 1 "
+    "--blocks-shape 2x4x4x16 --layer-shape 2x4x4x16",
+    "building": "--repeats 1",
+    "small_network": "--repeats 1",
+    "monitor": "--repeats 2",
+    "input_pipeline": "--batch-size 2 --repeats 1",
+    "exports": "--repeats 2",
 }
-# Enough to see that a script runs.
-QUICK = {
-    "layers": ["--shapes", "1x4x4x16", "2x4x4x16", "--repeats", "2"],
-    "networks": [
-        *("--models", "ResNet18", "--batch-size", "2"),
-        *("--image-size", "32", "--repeats", "2"),
-    ],
-    "memory": [
-        *("--models", "ResNet18", "--batch-size", "2"),
-        *("--image-size", "32", "--repeats", "1"),
-        *("--blocks-shape", "2x4x4x16", "--layer-shape", "2x4x4x16"),
-    ],
-    "building": ["--repeats", "1"],
-}
+WITH_COMPILED = ("networks", "memory", "small_network")
 
 
 def parse(command=None):
-    """Returns the options of a command line; exits if one is wrong."""
+    """Returns the options, and those of the scripts; exits if one is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures the speed and memory of our layers and "
-        "networks, beside code that computes the same, in one process.",
-        # An option that is not given keeps the default of each script.
-        argument_default=argparse.SUPPRESS,
+        "networks, beside code that computes the same, in one process. "
+        "Further options are those of the scripts, which "
+        "`python -m benchmarks.NAME --help` lists.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -62,40 +55,23 @@ def parse(command=None):
         f"{arguments.COMPILED})",
     )
     parser.add_argument("--output", type=pathlib.Path, default=arguments.OUTPUT)
-    parser.add_argument("--repeats", type=arguments.positive_integer)
-    arguments.add_shapes(parser, argparse.SUPPRESS)
-    arguments.add_models(parser, argparse.SUPPRESS)
-    arguments.add_batch_size(parser, argparse.SUPPRESS)
-    arguments.add_dtype(parser, argparse.SUPPRESS)
     parser.add_argument(
         "--quick",
         action="store_true",
-        default=False,
         help="tiny shapes and few repeats, to see that it runs",
     )
-    options = parser.parse_args(command)
-    _check(parser, options)
-    return options
-
-
-def _check(parser, options):
+    options, further = parser.parse_known_args(command)
     for name in options.names:
         if name not in SCRIPTS:
             parser.error(f"`{name}` is none of {', '.join(SCRIPTS)}")
-    taken = {option for name in options.names for option in SCRIPTS[name]}
-    for option in ("shapes", "models", "batch_size", "dtype"):
-        if option in options and option not in taken:
-            takers = [name for name in SCRIPTS if option in SCRIPTS[name]]
-            parser.error(f"`{option}` is an option of {' and '.join(takers)}")
-    options.mode = vars(options).get("mode") or [
-        mode for mode in arguments.MODES if is_installed(mode)
-    ]
-    for mode in options.mode:
+        if arguments.COMPILED in (options.mode or ()):
+            if name not in WITH_COMPILED:
+                parser.error(f"`{name}` has no mode {arguments.COMPILED}")
+    for mode in options.mode or ():
         if not is_installed(mode):
             parser.error(f"mode {mode} needs the package {backend(mode)}")
-    for name in options.names:
-        if arguments.COMPILED in options.mode and "models" not in SCRIPTS[name]:
-            parser.error(f"`{name}` has no mode {arguments.COMPILED}")
+    options.mode = options.mode or list(filter(is_installed, arguments.MODES))
+    return options, further
 
 
 def backend(mode):
@@ -106,49 +82,29 @@ def is_installed(mode):
     return importlib.util.find_spec(backend(mode)) is not None
 
 
-def command_of(name, mode, options):
-    """Returns the command that runs a script with the options it takes."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--mode", mode]
-    command += ["--output", str(options.output)]
-    command += QUICK[name] if options.quick else []
-    # After those of `--quick`, since the last one counts.
-    for option in (*SCRIPTS[name], "repeats"):
-        if option in options:
-            command.append("--" + option.replace("_", "-"))
-            command += _texts(getattr(options, option))
-    return command
-
-
-def _texts(value):
-    """Returns the words of a command line that give an option its value."""
-    if isinstance(value, list):
-        return [text for each in value for text in _texts(each)]
-    if isinstance(value, tuple):
-        return ["x".join(map(str, value))]
-    return [str(value)]
-
-
-def write_tables(output, runs):
-    """Writes the tables of all finished runs into one file."""
-    parts = [(output / f"{run}.md").read_text(encoding="utf-8") for run in runs]
-    (output / "bench.md").write_text(
-        "# Benchmarks\n\n" + "\n".join(parts), encoding="utf-8"
-    )
-
-
 def main(command=None):
-    options = parse(command)
-    finished, failed = [], []
+    options, further = parse(command)
+    tables, failed = [], []
     for name in options.names:
         for mode in options.mode:
-            environment = {**os.environ, "KERAS_BACKEND": backend(mode)}
+            quick = SCRIPTS[name].split() if options.quick else []
             sys.stdout.flush()
             done = subprocess.run(
-                command_of(name, mode, options), env=environment
+                [
+                    *(sys.executable, "-m", f"benchmarks.{name}"),
+                    *("--mode", mode, "--output", options.output),
+                    # Of an option given twice, the last counts.
+                    *(*quick, *further),
+                ],
+                env={**os.environ, "KERAS_BACKEND": backend(mode)},
             )
-            (failed if done.returncode else finished).append(f"{name}-{mode}")
-            if finished:
-                write_tables(options.output, finished)
+            if done.returncode:
+                failed.append(f"{name}-{mode}")
+                continue
+            tables.append((options.output / f"{name}-{mode}.md").read_text())
+            (options.output / "bench.md").write_text(
+                "# Benchmarks\n\n" + "\n".join(tables)
+            )
     for run in failed:
         print(f"python -m benchmarks: {run} failed", file=sys.stderr)
     return 1 if failed else 0

@@ -26,70 +26,56 @@ import keras
 from benchmarks import arguments, results, timing
 from cbam_keras import _terminal, insert_attention, models
 
-# Of each part: the title of what it costs without, then with.
+# What is compared: the title of what it costs without, then with.
 PARTS = {
     "build ResNet101": ("without", "with CBAM"),
     "EfficientNetB0": ("copy", "insert CBAM"),
     "save ResNet50": ("without", "with CBAM"),
     "load ResNet50": ("without", "with CBAM"),
-    "import": ("keras", "keras and cbam_keras"),
+    "import": ("keras", "keras, cbam_keras"),
 }
 
 
-def imported(statement):
-    subprocess.run([sys.executable, "-c", statement], check=True)
-
-
-def functions_of_parts(folder):
-    """Returns a function for each of the two sides of each part."""
+def pairs_of_functions(folder):
+    """Returns two functions for each part: without, then with."""
     photographs = keras.applications.EfficientNetB0(weights=None)
-    build = {"without": None, "with CBAM": "cbam"}
     functions = {
-        ("build ResNet101", side): functools.partial(
-            models.ResNet101, attention=attention
-        )
-        for side, attention in build.items()
+        "EfficientNetB0": [
+            functools.partial(keras.models.clone_model, photographs),
+            functools.partial(insert_attention, photographs),
+        ]
     }
-    functions["EfficientNetB0", "copy"] = functools.partial(
-        keras.models.clone_model, photographs
-    )
-    functions["EfficientNetB0", "insert CBAM"] = functools.partial(
-        insert_attention, photographs
-    )
-    for side, attention in build.items():
+    for attention, packages in ((None, "keras"), ("cbam", "keras, cbam_keras")):
         network = models.ResNet50(attention=attention)
         path = folder / f"{attention}.keras"
         network.save(path)
-        functions["save ResNet50", side] = functools.partial(network.save, path)
-        functions["load ResNet50", side] = functools.partial(
-            keras.models.load_model, path
-        )
-    for side, statement in (
-        ("keras", "import keras"),
-        ("keras and cbam_keras", "import keras; import cbam_keras"),
-    ):
-        functions["import", side] = functools.partial(imported, statement)
+        load = keras.models.load_model
+        command = [sys.executable, "-c", f"import {packages}"]
+        for part, function in {
+            "build ResNet101": functools.partial(
+                models.ResNet101, attention=attention
+            ),
+            "save ResNet50": functools.partial(network.save, path),
+            "load ResNet50": functools.partial(load, path),
+            "import": functools.partial(subprocess.run, command, check=True),
+        }.items():
+            functions.setdefault(part, []).append(function)
     return functions
 
 
 def measure(repeats):
     """Returns the seconds of each part, without and with."""
     with tempfile.TemporaryDirectory() as folder:
-        functions = functions_of_parts(pathlib.Path(folder))
+        functions = {
+            (part, side): function
+            for part, pair in pairs_of_functions(pathlib.Path(folder)).items()
+            for side, function in zip(PARTS[part], pair, strict=True)
+        }
         seconds = timing.by_turns(functions, repeats)
-    parts = {}
-    for part, (without, having) in PARTS.items():
-        sides = {
-            side: timing.spread(seconds[part, side])
-            for side in (without, having)
-        }
-        low, high = sides[without]["median"], sides[having]["median"]
-        parts[part] = {
-            "seconds": sides,
-            "added": high - low,
-            "ratio": high / low,
-        }
-    return parts
+    return {
+        part: {side: timing.spread(seconds[part, side]) for side in sides}
+        for part, sides in PARTS.items()
+    }
 
 
 def table(parts):
@@ -97,16 +83,16 @@ def table(parts):
     columns = {"": "left", "what": "left", "ms (10 to 90 %)": "right"}
     columns |= {"added ms": "right", "ratio": "right"}
     sections = []
-    for part, found in parts.items():
-        (without, base), (having, measured) = found["seconds"].items()
+    for part, sides in parts.items():
+        without, having = (measured["median"] for measured in sides.values())
+        added = timing.digits(1000 * (having - without))
+        compared = [("", ""), (added, f"{having / without:.2f}")]
         sections.append(
             [
-                (part, without, timing.milliseconds(base), "", ""),
-                (
-                    *(part, having, timing.milliseconds(measured)),
-                    timing.digits(1000 * found["added"]),
-                    f"{found['ratio']:.2f}",
-                ),
+                (part, side, timing.milliseconds(measured), *cells)
+                for (side, measured), cells in zip(
+                    sides.items(), compared, strict=True
+                )
             ]
         )
     return _terminal.render(columns, sections, markdown=True)

@@ -1,29 +1,36 @@
 """Speed of the input pipeline, beside the speed of training.
 
-    python -m benchmarks.input_pipeline --output runs/input_pipeline
+    python -m benchmarks.input_pipeline --mode torch
 
 Writes JPEG files of 500 x 375 to a temporary folder and measures how many
 images per second are read, decoded and augmented at 224 x 224, and how many
 `models.ResNet50` trains on at that size, by turns in one process. Also
 measures small images in memory with the usual augmentation. Prints medians
-and ranges, and writes all rates to `input_pipeline.json` in the output
-folder, for the backend of `KERAS_BACKEND`.
+and ranges, and writes all rates to `input_pipeline-MODE.json` in the output
+folder.
 """
 
-import argparse
 import os
+import sys
+
+from benchmarks import modes
+
+os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
+
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
 
-import keras
 import numpy as np
 from PIL import Image
 
-from cbam_keras import _files, _terminal, data, models
+from benchmarks import arguments, results
+from cbam_keras import _terminal, data, models
 
+IMAGES = 300
+# Of each measurement.
+SECONDS = 4
 SIDE = 224
 RECIPES = {
     "decode, random resized crop": ("random_resized_crop",),
@@ -52,7 +59,7 @@ def write_photographs(folder, count):
         Image.fromarray(image.astype("uint8")).save(path, quality=90)
 
 
-def served(images, seconds):
+def served(images):
     """Returns how many images per second a dataset yields."""
     count, epoch, start = 0, 0, None
     while True:
@@ -62,17 +69,10 @@ def served(images, seconds):
                 start = time.perf_counter()
                 continue
             count += len(batch[0])
-            if time.perf_counter() - start > seconds:
+            if time.perf_counter() - start > SECONDS:
                 return count / (time.perf_counter() - start)
         epoch += 1
         images.set_epoch(epoch)
-
-
-def network():
-    """Returns ResNet50, compiled as for training."""
-    model = models.ResNet50(input_shape=(SIDE, SIDE, 3), classes=2)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    return model
 
 
 def trained(model, batch, steps):
@@ -85,76 +85,54 @@ def trained(model, batch, steps):
 
 def measure(options, folder):
     """Returns the rates of every pipeline and of the network, by turns."""
-    write_photographs(folder, options.images)
+    write_photographs(folder, IMAGES)
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (10_000, 32, 32, 3)).astype("uint8")
+    size = options.batch_size
     datasets = {
         title: data.load(
-            folder,
-            batch_size=options.batch_size,
-            image_size=SIDE,
-            augment=augment,
+            folder, batch_size=size, image_size=SIDE, augment=augment
         )
         for title, augment in RECIPES.items()
     }
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (10_000, 32, 32, 3)).astype("uint8")
-    for title, augment in SMALL.items():
-        datasets[title] = data.load(
+    datasets |= {
+        title: data.load(
             (small, np.arange(10_000) % 10), batch_size=128, augment=augment
         )
-    model = network()
-    batch = (
-        rng.uniform(0, 255, (options.batch_size, SIDE, SIDE, 3)),
-        np.arange(options.batch_size) % 2,
-    )
-    batch = (batch[0].astype("float32"), batch[1])
+        for title, augment in SMALL.items()
+    }
+    model = models.ResNet50(input_shape=(SIDE, SIDE, 3), classes=2)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    images = rng.uniform(0, 255, (size, SIDE, SIDE, 3)).astype("float32")
+    batch = images, np.arange(size) % 2
     trained(model, batch, 2)
     rates = {title: [] for title in ("ResNet50, training", *datasets)}
-    for _ in range(options.rounds):
+    for _ in range(options.repeats):
         rates["ResNet50, training"].append(trained(model, batch, 4))
         for title, images in datasets.items():
-            rates[title].append(served(images, options.seconds))
+            rates[title].append(served(images))
     return rates
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--seconds", type=float, default=4, help="for each measurement"
-    )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/input_pipeline"),
-    )
+    parser = arguments.parser(__doc__.splitlines()[0], repeats=5)
+    arguments.add_batch_size(parser, 8)
     options = parser.parse_args()
-    output = _files.output_folder(options.output)
     with tempfile.TemporaryDirectory() as folder:
         rates = measure(options, pathlib.Path(folder))
-    _files.write_json(
-        output / "input_pipeline.json",
-        {
-            "versions": {
-                "keras": keras.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "backend": keras.backend.backend(),
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "batch_size": options.batch_size,
-            "images_per_second": rates,
-        },
-    )
     rows = [
         (title, *(f"{f(values):,.0f}" for f in (statistics.median, min, max)))
         for title, values in rates.items()
     ]
     columns = {"images per second": "left", "median": "right"}
     columns |= {"lowest": "right", "highest": "right"}
-    print(_terminal.render(columns, [rows], markdown=True))
+    table = _terminal.render(columns, [rows], markdown=True)
+    record = {
+        **results.conditions(options),
+        "batch_size": options.batch_size,
+        "images_per_second": rates,
+    }
+    results.write("input_pipeline", options, record, [table])
 
 
 if __name__ == "__main__":

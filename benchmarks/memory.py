@@ -131,14 +131,19 @@ def all_accounted(options):
     """Returns XLA's account of the blocks and of each network, by arm."""
     shape = options.blocks_shape
     images = networks.batch(options.batch_size, options.image_size)[0]
-    named = f"{BLOCKS} blocks, {'x'.join(map(str, shape))}"
-    found = {named: {}, **{name: {} for name in options.models}}
-    for arm in ARMS:
-        blocks = residual_blocks(shape, arm)
-        found[named][arm] = accounted(blocks, np.zeros(shape, "float32"))
-        for name in options.models:
-            network = networks.compiled(name, arm, options)
-            found[name][arm] = accounted(network, images)
+    found = {
+        f"{BLOCKS} blocks, {'x'.join(map(str, shape))}, XLA's account": {
+            arm: accounted(
+                residual_blocks(shape, arm), np.zeros(shape, "float32")
+            )
+            for arm in ARMS
+        }
+    }
+    for name in options.models:
+        found[f"{name}, XLA's account"] = {
+            arm: accounted(networks.compiled(name, arm, options), images)
+            for arm in ARMS
+        }
     return found
 
 
@@ -189,54 +194,47 @@ def table(title, arms):
     """Returns bytes by arm as a Markdown table, in MiB."""
     columns = {title: "left", "MiB": "right", "added MiB": "right"}
     columns["of what naive adds"] = "right"
-    ratio = timing.ratio_text(timing.added_ratio(arms))
-    rows = [
-        (
-            arm,
-            f"{size / 2**20:.1f}",
-            "" if arm == "none" else f"{(size - arms['none']) / 2**20:.1f}",
-            ratio if arm == "cbam" else "",
+    rows = []
+    for arm, size in arms.items():
+        added = f"{(size - arms['none']) / 2**20:.1f}"
+        ratio = timing.ratio_text(timing.added_ratio(arms))
+        rows.append(
+            (
+                *(arm, f"{size / 2**20:.1f}"),
+                *(
+                    "" if arm == "none" else added,
+                    ratio if arm == "cbam" else "",
+                ),
+            )
         )
-        for arm, size in arms.items()
-    ]
     return _terminal.render(columns, [rows], markdown=True)
 
 
 def measure(options):
-    """Returns what is measured in this mode, and its tables."""
-    record, tables = {"steps": [], "account": [], "kept": None}, []
-
-    def note(kind, name, where, arms):
-        ratio = timing.added_ratio(arms)
-        record[kind].append(
-            {"of": name, "bytes": arms, "added_by_cbam_over_naive": ratio}
-            | ({"where": where} if kind == "steps" else {})
-        )
-        tables.append(table(f"{name}, {where}", arms))
-
+    """Returns bytes by what is measured and by arm."""
+    found = {}
     for name in options.models:
-        found = grown_in_children(name)
-        for where, text in (
-            ("resident", "peak of steps"),
-            ("on_device", "peak on the GPU"),
-        ):
-            if found["none"][where] is not None:
-                arms = {arm: sizes[where] for arm, sizes in found.items()}
-                note("steps", name, text, arms)
+        grown = grown_in_children(name)
+        found[f"{name}, peak of steps"] = {
+            arm: sizes["resident"] for arm, sizes in grown.items()
+        }
+        if grown["none"]["on_device"] is not None:
+            found[f"{name}, peak on the GPU"] = {
+                arm: sizes["on_device"] for arm, sizes in grown.items()
+            }
     if options.mode == "jax":
-        for name, arms in all_accounted(options).items():
-            note("account", name, "XLA's account", arms)
-    if options.mode == "torch":
-        shape = options.layer_shape
-        sizes = {"cbam": kept(CBAM(), shape), "naive": kept(NaiveCBAM(), shape)}
-        ratio = sizes["cbam"] / sizes["naive"]
-        record["kept"] = {"shape": shape, "bytes": sizes, "ratio": ratio}
-        tables.append(
-            f"One layer at {'x'.join(map(str, shape))} keeps "
-            f"{sizes['cbam'] / 2**20:.1f} MiB for its gradient, naive "
-            f"{sizes['naive'] / 2**20:.1f} MiB: {ratio:.2f} of it."
-        )
-    return record, tables
+        found |= all_accounted(options)
+    return found
+
+
+def kept_by_layers(shape):
+    """Returns what one layer keeps for its gradient, and a sentence of it."""
+    sizes = {"cbam": kept(CBAM(), shape), "naive": kept(NaiveCBAM(), shape)}
+    ours, naive = (f"{size / 2**20:.1f} MiB" for size in sizes.values())
+    return sizes, (
+        f"One layer at {'x'.join(map(str, shape))} keeps {ours} for its "
+        f"gradient, naive {naive}: {sizes['cbam'] / sizes['naive']:.2f} of it."
+    )
 
 
 def main():
@@ -264,14 +262,18 @@ def main():
     if options.child is not None:
         print(json.dumps(grown(options)))
         return
-    record, tables = measure(options)
+    found = measure(options)
     record = {
         **results.conditions(options),
         "batch_size": options.batch_size,
         "dtype": options.dtype,
         "image_size": options.image_size,
-        **record,
+        "bytes": found,
     }
+    tables = [table(title, arms) for title, arms in found.items()]
+    if options.mode == "torch":
+        record["kept"], sentence = kept_by_layers(options.layer_shape)
+        tables.append(sentence)
     tables.append(networks.sizes(options))
     results.write("memory", options, record, tables)
 

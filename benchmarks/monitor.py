@@ -1,103 +1,81 @@
 """What does `AttentionMonitor` cost?
 
-    python -m benchmarks.monitor --output runs/monitor
+    python -m benchmarks.monitor --mode jax --repeats 4
 
-Trains the small network with CBAM on the cluttered digits, and measures in
-each epoch how much of it the monitor takes: the same epoch has both times, so
-what else the machine does meets both. The first epoch, in which some backends
-compile, is reported separately. Prints a table and writes what is in it to
-`monitor.json` in the output folder, for the backend of `KERAS_BACKEND`.
+Trains the small network with CBAM on the cluttered digits, and measures how
+long each epoch takes and the monitor after it, so what else the machine does
+meets both. The first epoch, in which some backends compile, is reported
+separately. Prints a table, and writes what is in it to `monitor-MODE.json` in
+the output folder.
 """
 
-import argparse
 import os
-import pathlib
-import platform
+import sys
+
+from benchmarks import modes
+
+os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
+
 import statistics
 import time
 
-import keras
-
-from cbam_keras import AttentionMonitor, _files, _terminal, data, study
+from benchmarks import arguments, results
+from cbam_keras import AttentionMonitor, _terminal, data
 from cbam_keras.models.by_name import NETWORKS
 
 
-class Timed(AttentionMonitor):
-    """A monitor that notes how long it takes, and its epochs."""
-
-    def __init__(self, images):
-        super().__init__(images)
-        self.own, self.epochs = [], []
-
-    def on_train_begin(self, logs=None):
-        start = time.perf_counter()
-        super().on_train_begin(logs)
-        self.before = time.perf_counter() - start
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        end = time.perf_counter()
-        super().on_epoch_end(epoch, logs)
-        self.own.append(time.perf_counter() - end + self.before)
-        self.before = 0
-        self.epochs.append(time.perf_counter() - self.start)
-
-
-def measure(model, epochs):
+def measure(epochs):
     """Returns the seconds of the monitor and of all, for each epoch."""
     images = data.load("cluttered_mnist")
-    network = NETWORKS[model](images, "cbam")
+    network = NETWORKS["small"](images, "cbam")
     network.compile("sgd", "sparse_categorical_crossentropy")
-    monitor = Timed(images.validation[0][0])
-    network.fit(
-        images.train,
-        validation_data=images.validation,
-        epochs=epochs,
-        verbose=0,
-        shuffle=False,
-        callbacks=[monitor],
-    )
-    return monitor.own, monitor.epochs
+    monitor = AttentionMonitor(images.validation[0][0])
+    monitor.set_model(network)
+    own, whole = [], []
+    for epoch in range(epochs):
+        start = time.perf_counter()
+        network.fit(
+            images.train,
+            validation_data=images.validation,
+            verbose=0,
+            shuffle=False,
+        )
+        trained = time.perf_counter()
+        if epoch == 0:
+            monitor.on_train_begin()
+        monitor.on_epoch_end(epoch, {})
+        end = time.perf_counter()
+        own.append(end - trained)
+        whole.append(end - start)
+    return own, whole
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="small", choices=NETWORKS)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path("runs/monitor")
-    )
-    options = parser.parse_args()
-    output = _files.output_folder(options.output)
-    own, epochs = measure(options.model, options.epochs)
-    _files.write_json(
-        output / "monitor.json",
-        {
-            "versions": study.versions(),
-            "backend": keras.backend.backend(),
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "model": options.model,
-            "monitor_seconds": own,
-            "epoch_seconds": epochs,
-        },
-    )
-    shares = [100 * a / b for a, b in zip(own, epochs, strict=True)]
+def table(own, whole):
+    """Returns the seconds and shares as a Markdown table."""
+    shares = [100 * a / b for a, b in zip(own, whole, strict=True)]
+    others = [statistics.median(x[1:]) for x in (own, whole, shares)]
     rows = [
         (title, *(f"{number:.2f}" for number in numbers))
         for title, numbers in (
-            ("first", (own[0], epochs[0], shares[0])),
-            (
-                "median of the others",
-                [statistics.median(x[1:]) for x in (own, epochs, shares)],
-            ),
+            ("first", (own[0], whole[0], shares[0])),
+            ("median of the others", others),
         )
     ]
     columns = {"epoch": "left", "monitor (s)": "right", "epoch (s)": "right"}
     columns |= {"share (%)": "right"}
-    print(_terminal.render(columns, [rows], markdown=True))
+    return _terminal.render(columns, [rows], markdown=True)
+
+
+def main():
+    parser = arguments.parser(__doc__.splitlines()[0], repeats=6)
+    options = parser.parse_args()
+    own, whole = measure(max(options.repeats, 2))
+    record = {
+        **results.conditions(options),
+        "monitor_seconds": own,
+        "epoch_seconds": whole,
+    }
+    results.write("monitor", options, record, [table(own, whole)])
 
 
 if __name__ == "__main__":

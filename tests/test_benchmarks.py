@@ -11,9 +11,11 @@ import pytest
 from layer_checks import built, output, random_input, stored
 
 from benchmarks import __main__ as command
-from benchmarks import naive
+from benchmarks import arguments, naive
 from cbam_keras import CBAM
 
+# Those of docs/guides/speed.md; the others take long, or need other packages.
+SCRIPTS = ("layers", "networks", "memory", "building")
 ROOT = pathlib.Path(__file__).parent.parent
 MODE = {"tensorflow": "tensorflow-graph"}.get(
     keras.backend.backend(), keras.backend.backend()
@@ -56,7 +58,7 @@ def test_the_authors_module_computes_our_official_variant():
 def test_every_script_runs_at_its_smallest_size(tmp_path):
     subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks", *command.SCRIPTS),
+            *(sys.executable, "-m", "benchmarks", *SCRIPTS),
             *("--mode", MODE, "--quick", "--output", tmp_path),
         ],
         check=True,
@@ -66,9 +68,7 @@ def test_every_script_runs_at_its_smallest_size(tmp_path):
     record = json.loads((tmp_path / f"layers-{MODE}.json").read_text())
     for row in record["shapes"]:
         assert {"copy", "CBAM", "naive CBAM", "SE"} <= set(row["entries"])
-    tables = [
-        (tmp_path / f"{name}-{MODE}.md").read_text() for name in command.SCRIPTS
-    ]
+    tables = [(tmp_path / f"{name}-{MODE}.md").read_text() for name in SCRIPTS]
     text = (tmp_path / "bench.md").read_text()
     assert text == "# Benchmarks\n\n" + "\n".join(tables)
 
@@ -77,15 +77,32 @@ def test_every_script_runs_at_its_smallest_size(tmp_path):
     ("given", "message"),
     [
         ("layer", "`layer` is none of layers, networks, memory, building"),
-        ("--shapes 1x2x3", "must be BxHxWxC"),
-        ("--repeats 0", "must be a positive integer. Received: '0'"),
-        ("--models ResNet18", "is an option of networks and memory"),
         ("--mode torch-compile", "`layers` has no mode torch-compile"),
     ],
 )
-def test_wrong_options_are_refused(monkeypatch, capsys, given, message):
+def test_wrong_names_and_modes_are_refused(monkeypatch, capsys, given, message):
     monkeypatch.setattr(command, "is_installed", lambda mode: True)
     with pytest.raises(SystemExit) as caught:
         command.parse(given.split())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--shapes 1x2x3", "must be BxHxWxC"),
+        ("--repeats 0", "must be a positive integer. Received: '0'"),
+        ("--models ResNet18", "unrecognized arguments: --models ResNet18"),
+    ],
+)
+def test_scripts_refuse_wrong_options_that_are_passed_on(
+    capsys, given, message
+):
+    _, further = command.parse(["layers", "--mode", MODE, *given.split()])
+    parser = arguments.parser("Measures.", repeats=1)
+    arguments.add_shapes(parser, [])
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--mode", MODE, *further])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
