@@ -8,7 +8,7 @@ consists of.
 
 import os
 import pickle
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def _tensor(storage, offset, shape, strides, *rest):
     return np.ndarray(shape, storage.dtype, storage, width * offset, steps)
 
 
-NAMES: dict[str, Any] = {
+NAMES: dict[str, Callable | np.dtype] = {
     "collections.OrderedDict": dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda data, *rest: data,
@@ -59,7 +59,7 @@ class _Unpickler(pickle._Unpickler):
         return self.storages[key]
 
 
-def load(path: str) -> Any:
+def load(path: str) -> object:
     """Returns the content, with arrays; of errors there are many kinds."""
     with open(path, "rb") as file:
         for _ in START, "protocol", "sizes":

@@ -299,7 +299,7 @@ def _described(target: keras.layers.Layer) -> str:
     return f'{type(target).__name__} layer "{target.name}"'
 
 
-def _counted(label: str, items: Sequence[Any]) -> str:
+def _counted(label: str, items: Sequence) -> str:
     """Returns names, or what is mismatched, as text."""
     if not items:
         return f"{label} (0)."

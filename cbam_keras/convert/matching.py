@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -43,7 +42,7 @@ class Slot:
     """A variable and the name of its value in PyTorch."""
 
     name: str
-    variable: Any
+    variable: keras.Variable
     # For a spatial kernel: the index in PyTorch of each of our maps.
     maps: list[int] | None = None
     # A depthwise kernel has its two last axes in PyTorch's order.

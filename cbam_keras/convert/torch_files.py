@@ -29,13 +29,13 @@ WRAPPERS = {"module", "_orig_mod"}
 COUNTERS = {"num_batches_tracked", "n_averaged"}
 
 
-def read(source: Any) -> dict[str, Any]:
+def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
     """Returns the tensors of a checkpoint by their names, unwrapped.
 
     `source` is the path of a file, or a mapping of names to tensors, possibly
     nested in another one, as training scripts save it.
     """
-    content = source
+    content: object = source
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))
     elif not isinstance(source, Mapping):
@@ -47,7 +47,7 @@ def read(source: Any) -> dict[str, Any]:
     return _clean(_state_dict(content, described(source)), described(source))
 
 
-def described(source: Any) -> str:
+def described(source: str | os.PathLike | Mapping) -> str:
     """Returns the description of a source for messages."""
     if isinstance(source, Mapping):
         return f"source=<a mapping of {len(source)} entries>"
@@ -75,7 +75,7 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
     return np.array(value, wide)
 
 
-def _read_file(path: str) -> Any:
+def _read_file(path: str) -> object:
     if not os.path.isfile(path):
         raise ValueError(
             f'`source` must be a file that exists. Received: source="{path}"'
@@ -97,7 +97,7 @@ def _read_file(path: str) -> Any:
         raise _damaged(path) from error
 
 
-def _read_torch(path: str, start: bytes) -> Any:
+def _read_torch(path: str, start: bytes) -> object:
     try:
         torch = _checks.require("torch", extra="torch")
     except ImportError:
@@ -138,7 +138,7 @@ def _damaged(path: str) -> ValueError:
     )
 
 
-def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
+def _state_dict(content: object, received: str) -> Mapping[str, Any]:
     """Returns the innermost mapping that holds the tensors."""
     kind = f"an object of type {type(content).__name__}"
     if isinstance(content, Mapping):
@@ -156,7 +156,7 @@ def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
     )
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     # PyTorch is imported wherever one of its tensors exists.
     torch = sys.modules.get("torch")
     return isinstance(value, np.ndarray) or (

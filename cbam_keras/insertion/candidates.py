@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 from keras import layers
@@ -25,7 +24,7 @@ class _CandidatePlace:
     """
 
     path: str
-    operation: Any
+    operation: keras.Operation
     outputs: list[list]
     data_format: str
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import keras
 
@@ -56,8 +55,11 @@ class Places(tuple[Place, ...]):
 
 def insert_attention(
     model: keras.Model,
-    attention: Any = "cbam",
-    after: str | Iterable[str] | Callable[[Any], bool] | None = None,
+    attention: str | Callable[..., keras.layers.Layer] = "cbam",
+    after: str
+    | Iterable[str]
+    | Callable[[keras.layers.Layer], bool]
+    | None = None,
     identity: bool = True,
     *,
     dry_run: bool = False,

@@ -1,10 +1,10 @@
 """Assembling a network: input, body, head and weights."""
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
-from keras import layers
+from keras import KerasTensor, layers
 
 from cbam_keras import _checks
 from cbam_keras.models.blocks import DOWNSAMPLE_IN
@@ -15,15 +15,15 @@ STEMS = {"imagenet": 224, "small": 32, "strided": 64}
 
 
 def assemble(
-    body: Callable[[Any], Any],
+    body: Callable[[KerasTensor], KerasTensor],
     *,
     include_top: bool,
-    weights: Any,
-    input_tensor: Any,
-    input_shape: Any,
+    weights: str | os.PathLike | None,
+    input_tensor: KerasTensor | None,
+    input_shape: Sequence[int | None] | None,
     pooling: str | None,
     classes: int,
-    classifier_activation: Any,
+    classifier_activation: str | Callable | None,
     stem: str,
     downsample_in: str,
     name: str,

@@ -6,23 +6,25 @@ gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM and
 insertion rely on them. `attention` is what `layers.make_attention` takes.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
-from keras import layers
+from keras import KerasTensor, layers
 
 from cbam_keras.layers import make_attention
 
 DOWNSAMPLE_IN = ("3x3", "1x1")
+# One kind of attention: a name, or a layer class, template or function.
+Attention = str | Callable[..., layers.Layer] | None
 
 
-def channels_of(x: Any) -> int:
+def channels_of(x: KerasTensor) -> int:
     """Returns the number of channels of a feature map."""
     return x.shape[channel_axis()]
 
 
 def conv(
-    x: Any,
+    x: KerasTensor,
     filters: int,
     kernel_size: int,
     *,
@@ -30,7 +32,7 @@ def conv(
     stride: int = 1,
     groups: int = 1,
     padding: str = "pytorch",
-) -> Any:
+) -> KerasTensor:
     """Convolves without bias, with padding of an odd kernel.
 
     `padding` is `"pytorch"` or `"same"`, Keras' own.
@@ -52,8 +54,8 @@ def conv(
 
 
 def depthwise_conv(
-    x: Any, kernel_size: int, *, name: str, stride=1, padding="pytorch"
-) -> Any:
+    x: KerasTensor, kernel_size: int, *, name: str, stride=1, padding="pytorch"
+) -> KerasTensor:
     """Convolves each channel separately, with padding as `conv`."""
     x, padding = _pad(x, kernel_size, stride, name, padding)
     return layers.DepthwiseConv2D(
@@ -69,7 +71,7 @@ def depthwise_conv(
     )(x)
 
 
-def subsample(x: Any, stride: int, *, name: str) -> Any:
+def subsample(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
     """Keeps every `stride`-th row and column, as a strided 1x1 convolution.
 
     The gradient of a 1x1 convolution with stride 2 crashes the process on
@@ -79,7 +81,7 @@ def subsample(x: Any, stride: int, *, name: str) -> Any:
     return layers.MaxPooling2D(1, strides=stride, name=name)(x)
 
 
-def batch_norm(x: Any, *, name: str) -> Any:
+def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
     """Applies batch normalization with PyTorch's epsilon and momentum."""
     # PyTorch's momentum 0.1 is Keras' 0.9: PyTorch's weighs the new value.
     return layers.BatchNormalization(
@@ -87,12 +89,12 @@ def batch_norm(x: Any, *, name: str) -> Any:
     )(x)
 
 
-def relu(x: Any, *, name: str) -> Any:
+def relu(x: KerasTensor, *, name: str) -> KerasTensor:
     """Applies a ReLU as a separate layer."""
     return layers.Activation("relu", name=name)(x)
 
 
-def attend(x: Any, attention: Any, *, name: str) -> Any:
+def attend(x: KerasTensor, attention: Attention, *, name: str) -> KerasTensor:
     """Applies a new attention layer, or nothing if `attention` is `None`."""
     layer = make_attention(attention, name=name)
     if layer is None:
@@ -107,7 +109,7 @@ def attend(x: Any, attention: Any, *, name: str) -> Any:
     return y
 
 
-def stem_block(x: Any, width: int, kind: str) -> Any:
+def stem_block(x: KerasTensor, width: int, kind: str) -> KerasTensor:
     """Applies the first layers of a residual network, see `ResNet`."""
     large = kind == "imagenet"
     stride = 1 if kind == "small" else 2
@@ -121,8 +123,13 @@ def stem_block(x: Any, width: int, kind: str) -> Any:
 
 
 def basic_block(
-    x: Any, width: int, *, name: str, stride: int = 1, attention: Any = None
-) -> Any:
+    x: KerasTensor,
+    width: int,
+    *,
+    name: str,
+    stride: int = 1,
+    attention: Attention = None,
+) -> KerasTensor:
     """Applies two 3x3 convolutions with a shortcut around them.
 
     The first has the stride. The attention layer is at the end of the branch,
@@ -139,7 +146,7 @@ def basic_block(
 
 
 def bottleneck_block(
-    x: Any,
+    x: KerasTensor,
     width: int,
     *,
     name: str,
@@ -147,8 +154,8 @@ def bottleneck_block(
     groups: int = 1,
     base_width: int = 64,
     downsample_in: str = "3x3",
-    attention: Any = None,
-) -> Any:
+    attention: Attention = None,
+) -> KerasTensor:
     """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
 
     The block gives `4 * width` channels. `groups` divides the 3x3 convolution,
@@ -171,8 +178,13 @@ def bottleneck_block(
 
 
 def depthwise_separable_block(
-    x: Any, width: int, *, name: str, stride: int = 1, attention: Any = None
-) -> Any:
+    x: KerasTensor,
+    width: int,
+    *,
+    name: str,
+    stride: int = 1,
+    attention: Attention = None,
+) -> KerasTensor:
     """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
 
     The first has the stride. Each of the two is followed by an attention

@@ -3,8 +3,7 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers
@@ -12,6 +11,7 @@ from keras import layers
 from cbam_keras import _checks
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
+    Attention,
     attend,
     channel_axis,
     channels_of,
@@ -34,13 +34,13 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 def EfficientNetLite0(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
-    input_tensor: Any = None,
+    input_tensor: keras.KerasTensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
-    classifier_activation: Any = "softmax",
+    classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: Any = None,
+    attention: Attention = None,
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     name: str = "efficientnetlite0",

@@ -1,14 +1,14 @@
 """MobileNet with attention after every convolution."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 
 from cbam_keras import _checks
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
+    Attention,
     attend,
     batch_norm,
     conv,
@@ -23,13 +23,13 @@ STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 def MobileNet(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
-    input_tensor: Any = None,
+    input_tensor: keras.KerasTensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
-    classifier_activation: Any = "softmax",
+    classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: Any = None,
+    attention: Attention = None,
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     alpha: float = 1.0,

@@ -1,55 +1,29 @@
 """The residual networks of the paper, from ResNet18 to ResNeXt101."""
 
-import functools
-import inspect
 import os
-import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
 
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.models.blocks import Attention
 from cbam_keras.models.resnet import WIDTHS, ResNet
 
-P = ParamSpec("P")
-
-
-def _builder(
-    name: str, summary: str, channels: int, reference: str, **documented: str
-) -> Callable[[Callable[P, dict[str, Any]]], Callable[P, keras.Model]]:
-    """Makes a builder of a function that returns the arguments for `ResNet`.
-
-    The types keep its signature, so that editors can help. `documented` are
-    the arguments that `ResNet` does not have.
-    """
-
-    def filled(text):
-        return textwrap.fill(
-            text, 76, initial_indent=" " * 4, subsequent_indent=" " * 8
-        )
-
-    def decorate(arguments):
-        signature = inspect.signature(arguments)
-        args = "\n".join(
-            filled(
-                f"{key}: {documented.get(key, 'See `ResNet`.')} Defaults to "
-                f"`{_checks.quoted(parameter.default)}`."
-            )
-            for key, parameter in signature.parameters.items()
-        )
-        # Errors of wrong arguments name it.
-        arguments.__name__ = arguments.__qualname__ = name
-
-        @functools.wraps(arguments)
-        def build(*args, **kwargs):
-            return ResNet(**arguments(*args, **kwargs))
-
-        build.__signature__ = signature.replace(return_annotation=keras.Model)
-        build.__doc__ = f"""Builds {name}: {summary}
+# What the builders have in common; `further` are arguments of their own.
+DOCSTRING = """Builds {name}: {summary}
 
 Args:
-{args}
+    include_top: See `ResNet`. Defaults to `True`.
+    weights: See `ResNet`. Defaults to `None`.
+    input_tensor: See `ResNet`. Defaults to `None`.
+    input_shape: See `ResNet`. Defaults to `None`.
+    pooling: See `ResNet`. Defaults to `None`.
+    classes: See `ResNet`. Defaults to `1000`.
+    classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+    attention: See `ResNet`. Defaults to `None`.
+    stem: See `ResNet`. Defaults to `"imagenet"`.
+    downsample_in: See `ResNet`. Defaults to `"3x3"`.
+{further}    name: See `ResNet`. Defaults to `"{lower_name}"`.
 
 Returns:
     A functional `keras.Model`, see `ResNet`.
@@ -66,67 +40,110 @@ Example:
 Reference:
     {reference}.
 """
-        return build
-
-    return decorate
 
 
-def _resnet(name, depths, block):
+def _document(build, name, summary, channels, reference, further=""):
+    """Names a builder, for errors and pickle, and gives it a docstring."""
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = DOCSTRING.format(
+        name=name,
+        summary=summary,
+        channels=channels,
+        reference=reference,
+        further=further,
+        lower_name=name.lower(),
+    )
+
+
+def _resnet(network, depths, block):
     """Returns the builder of a residual network of the default widths."""
 
-    @_builder(
-        name,
+    def build(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: str | Callable | None = "softmax",
+        *,
+        attention: Attention | Sequence[Attention] = None,
+        stem: str = "imagenet",
+        downsample_in: str = "3x3",
+        name: str = network.lower(),
+    ) -> keras.Model:
+        return ResNet(
+            depths,
+            block=block,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            attention=attention,
+            stem=stem,
+            downsample_in=downsample_in,
+            name=name,
+        )
+
+    _document(
+        build,
+        network,
         f"{sum(depths)} {block} blocks, {depths}.",
         2048 if block == "bottleneck" else 512,
         "He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385)",
     )
-    def build(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: Any = None,
-        input_shape: Sequence[int | None] | None = None,
-        pooling: str | None = None,
-        classes: int = 1000,
-        classifier_activation: Any = "softmax",
-        *,
-        attention: Any = None,
-        stem: str = "imagenet",
-        downsample_in: str = "3x3",
-        name: str = name.lower(),
-    ) -> dict[str, Any]:
-        return {**locals(), "depths": depths, "block": block}
-
     return build
 
 
-def _resnext(name, depths):
+def _resnext(network, depths):
     """Returns the builder of a residual network with grouped convolutions."""
 
-    @_builder(
-        name,
-        f"{sum(depths)} bottleneck blocks with groups, {depths}.",
-        2048,
-        "Xie, Girshick, Dollár, Tu and He, 2017 "
-        "(https://arxiv.org/abs/1611.05431)",
-    )
     def build(
         include_top: bool = True,
         weights: str | os.PathLike | None = None,
-        input_tensor: Any = None,
+        input_tensor: keras.KerasTensor | None = None,
         input_shape: Sequence[int | None] | None = None,
         pooling: str | None = None,
         classes: int = 1000,
-        classifier_activation: Any = "softmax",
+        classifier_activation: str | Callable | None = "softmax",
         *,
-        attention: Any = None,
+        attention: Attention | Sequence[Attention] = None,
         stem: str = "imagenet",
         downsample_in: str = "3x3",
         groups: int = 32,
         base_width: int = 4,
-        name: str = name.lower(),
-    ) -> dict[str, Any]:
-        return {**locals(), "depths": depths}
+        name: str = network.lower(),
+    ) -> keras.Model:
+        return ResNet(
+            depths,
+            groups=groups,
+            base_width=base_width,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            attention=attention,
+            stem=stem,
+            downsample_in=downsample_in,
+            name=name,
+        )
 
+    _document(
+        build,
+        network,
+        f"{sum(depths)} bottleneck blocks with groups, {depths}.",
+        2048,
+        "Xie, Girshick, Dollár, Tu and He, 2017 "
+        "(https://arxiv.org/abs/1611.05431)",
+        "    groups: See `ResNet`. Defaults to `32`.\n"
+        "    base_width: See `ResNet`. Defaults to `4`.\n",
+    )
     return build
 
 
@@ -139,32 +156,48 @@ ResNeXt50 = _resnext("ResNeXt50", (3, 4, 6, 3))
 ResNeXt101 = _resnext("ResNeXt101", (3, 4, 23, 3))
 
 
-@_builder(
-    "WideResNet18",
-    "8 wider basic blocks, (2, 2, 2, 2).",
-    768,
-    "Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146)",
-    width_multiplier="Positive number. Multiplies the 64, 128, 256 and 512 "
-    "channels of the stages, rounded down. The stem keeps its 64 channels, as "
-    "the parameters printed in the CBAM paper require.",
-)
 def WideResNet18(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
-    input_tensor: Any = None,
+    input_tensor: keras.KerasTensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
-    classifier_activation: Any = "softmax",
+    classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: Any = None,
+    attention: Attention | Sequence[Attention] = None,
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     width_multiplier: float = 1.5,
     name: str = "wideresnet18",
-) -> dict[str, Any]:
-    arguments = locals()
-    wider = arguments.pop("width_multiplier")
-    wider = _checks.positive_number("width_multiplier", wider)
-    arguments["widths"] = [max(1, int(wider * width)) for width in WIDTHS]
-    return {**arguments, "depths": (2, 2, 2, 2), "block": "basic"}
+) -> keras.Model:
+    wider = _checks.positive_number("width_multiplier", width_multiplier)
+    return ResNet(
+        (2, 2, 2, 2),
+        block="basic",
+        widths=[max(1, int(wider * width)) for width in WIDTHS],
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        attention=attention,
+        stem=stem,
+        downsample_in=downsample_in,
+        name=name,
+    )
+
+
+_document(
+    WideResNet18,
+    "WideResNet18",
+    "8 wider basic blocks, (2, 2, 2, 2).",
+    768,
+    "Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146)",
+    "    width_multiplier: Positive number. Multiplies the 64, 128, 256 and\n"
+    "        512 channels of the stages, rounded down. The stem keeps its 64\n"
+    "        channels, as the parameters printed in the CBAM paper require.\n"
+    "        Defaults to `1.5`.\n",
+)

@@ -2,14 +2,18 @@
 
 import functools
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 
 from cbam_keras import _checks
 from cbam_keras.models.assembly import assemble
-from cbam_keras.models.blocks import basic_block, bottleneck_block, stem_block
+from cbam_keras.models.blocks import (
+    Attention,
+    basic_block,
+    bottleneck_block,
+    stem_block,
+)
 
 BLOCKS = ("basic", "bottleneck")
 WIDTHS = (64, 128, 256, 512)
@@ -25,12 +29,12 @@ def ResNet(
     base_width: int = 64,
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
-    input_tensor: Any = None,
+    input_tensor: keras.KerasTensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
-    classifier_activation: Any = "softmax",
-    attention: Any = None,
+    classifier_activation: str | Callable | None = "softmax",
+    attention: Attention | Sequence[Attention] = None,
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     name: str = "resnet",

@@ -5,7 +5,6 @@ import os
 import warnings
 import zipfile
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 
@@ -106,7 +105,7 @@ def _difference(model: keras.Model, path: str) -> str:
     return f"has other layers: {_checks.first_few(differ)}" if differ else ""
 
 
-def _decisive(configs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _decisive(configs: Iterable[dict]) -> dict[str, dict]:
     """Returns the arguments that decide what is computed, by layer."""
     return {
         config["name"]: {key: config[key] for key in DECISIVE if key in config}

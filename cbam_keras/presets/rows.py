@@ -46,13 +46,13 @@ class Preset:
     top5_error: float | None = None
     builder: str
     # Dictionaries have no hash.
-    options: dict[str, Any] = dataclasses.field(hash=False)
+    options: dict = dataclasses.field(hash=False)
     layer: str | None
-    layer_options: dict[str, Any] = dataclasses.field(hash=False)
+    layer_options: dict = dataclasses.field(hash=False)
 
 
 # Tables 4 and 5: network as printed, from its builder, and its arguments.
-_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+_NETWORKS: dict[str, tuple[str, dict]] = {
     "resnet18": ("ResNet18", {}),
     "resnet34": ("ResNet34", {}),
     "resnet50": ("ResNet50", {}),
@@ -82,7 +82,7 @@ mobilenet-0.7      2.30 0.283   2.71 0.283   2.71 0.289
 
 # Attention of these: ending of the name, printed name, layer, arguments of the
 # layer. The printed parameters require the authors' variant.
-_ATTENTIONS: dict[str, tuple[str, str | None, Any]] = {
+_ATTENTIONS: dict[str, tuple[str, str | None, dict]] = {
     "": ("", None, {}),
     "-se": ("SE", "se", {}),
     "-cbam": ("CBAM", "cbam", VARIANTS["official"]),
@@ -112,7 +112,7 @@ spatial-avg-max-3  2  22.68 6.41  channel + spatial (avg & max, k=3)
 spatial-first      3  22.78 6.42  spatial + channel
 parallel           3  22.95 6.59  channel & spatial in parallel
 """
-_CHOSEN: dict[str, dict[str, Any]] = {
+_CHOSEN: dict[str, dict] = {
     "channel-max": {"pool_types": ("max",)},
     "channel-avg-max": {},
     "spatial-conv-3": {"spatial_pool_types": ("conv",), "kernel_size": 3},
@@ -158,7 +158,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     presets = {**PRESETS, **ABLATIONS}
     preset = presets[_checks.one_of("name", name, presets)]
     build = getattr(models, preset.builder)
-    attention: Any = None
+    attention = None
     if preset.layer is not None:
         attention = functools.partial(
             ATTENTION[preset.layer], **preset.layer_options

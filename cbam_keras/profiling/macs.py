@@ -1,9 +1,9 @@
 """Multiply-accumulates of one call of a layer."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+import keras
 from keras import layers
 
 from cbam_keras.layers import CBAM, ChannelAttention, SpatialAttention
@@ -72,7 +72,7 @@ TRANSPOSED = (
     layers.Conv2DTranspose,
     layers.Conv3DTranspose,
 )
-COUNTS: dict[str, dict[Any, Any]] = {
+COUNTS: dict[str, dict[type | tuple[type, ...], Callable]] = {
     "attention": {
         ChannelAttention: _mlp,
         SpatialAttention: _spatial_gate,
@@ -89,7 +89,9 @@ COUNTS: dict[str, dict[Any, Any]] = {
 
 
 def count_macs(
-    layer: Any, inputs: Sequence[Any], outputs: Sequence[Any]
+    layer: layers.Layer,
+    inputs: Sequence[keras.KerasTensor],
+    outputs: Sequence[keras.KerasTensor],
 ) -> tuple[str, int | None]:
     """Returns the group of a layer and the MACs of a call, or `NOT_COUNTED`.
 

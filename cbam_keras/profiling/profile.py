@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 from keras import layers
@@ -128,7 +127,9 @@ class Profile(_terminal.Tabular):
         )
 
 
-def profile_model(model: keras.Model, input_shape: Any = None) -> Profile:
+def profile_model(
+    model: keras.Model, input_shape: Sequence | Mapping | None = None
+) -> Profile:
     """Counts trainable parameters and multiply-accumulates of a model.
 
     The model is not run: shapes are propagated through its graph. A MAC is
@@ -214,16 +215,20 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
             )
 
 
-def _shapes(model: keras.Model, input_shape: Any) -> list[tuple]:
+def _shapes(
+    model: keras.Model, input_shape: Sequence | Mapping | None
+) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
     known = {x.name: tuple(x.shape[1:]) for x in model.inputs}
-    shapes = [input_shape]
+    shapes: list[Sequence]
     if input_shape is None:
         shapes = list(known.values())
-    elif isinstance(input_shape, dict):
+    elif isinstance(input_shape, Mapping):
         shapes = [input_shape.get(name, ()) for name in known]
     elif all(isinstance(x, (tuple, list)) for x in input_shape):
         shapes = list(input_shape)
+    else:
+        shapes = [input_shape]
     if len(shapes) != len(known) or not all(
         _checks.fits(axes, shape) and all(shape)
         for axes, shape in zip(known.values(), shapes, strict=True)
