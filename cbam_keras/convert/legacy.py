@@ -1,4 +1,4 @@
-"""Reading files in PyTorch's format of before version 1.6 without PyTorch.
+"""Reads files in PyTorch's format from before version 1.6, without PyTorch.
 
 Such a file is a row of pickles: a magic number, the protocol, the sizes of
 types, the content, whose tensors refer to storages, and the keys of these. The
@@ -16,7 +16,7 @@ START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 def _tensor(storage, offset, shape, strides, *rest):
-    # NumPy refuses what reaches out of the storage.
+    # NumPy refuses views that exceed the storage.
     width = storage.itemsize
     steps = [width * stride for stride in strides]
     return np.ndarray(shape, storage.dtype, storage, width * offset, steps)
@@ -60,7 +60,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load(path: str) -> object:
-    """Returns the content, with arrays; of errors there are many kinds."""
+    """Returns the content, with arrays; damaged files raise many errors."""
     with open(path, "rb") as file:
         for _ in START, "protocol", "sizes":
             _Unpickler(file).load()

@@ -218,7 +218,7 @@ def _spatial(
         maps = [source.maps.index(kind) for kind in gate.pool_types]
         yield Slot(f"{prefix}{source.convolution}.weight", gate.kernel, maps)
     else:
-        # One for other maps may have the same shape, but computes otherwise.
+        # A kernel for other maps may have the same shape.
         yield Slot(gate.kernel.path, gate.kernel)
     if gate.pool_kernel is not None:
         yield Slot(gate.pool_kernel.path, gate.pool_kernel)

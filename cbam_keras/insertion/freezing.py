@@ -1,4 +1,4 @@
-"""Batch normalization of a trained network, left as it is."""
+"""Freezing the batch normalization of a trained network."""
 
 import keras
 
@@ -11,9 +11,10 @@ def freeze_batch_norm(model: keras.Model) -> int:
 
     Frozen layers normalize by their moving averages, which do not change.
     Models within the model are searched too, and those of its layers that
-    hold others. The gates of attention layers keep theirs: what was inserted
-    has averages yet to find. Compile the model afterwards, and call this again
-    where `trainable` of the whole model was set after it.
+    hold others. That of attention layers stays
+    trainable, since inserted gates must still find their averages. Compile the
+    model afterwards, and call this again after setting `trainable` of the
+    whole model.
 
     Args:
         model: A `keras.Model`, which is changed in place.

