@@ -2,12 +2,10 @@
 
     python -m benchmarks.input_pipeline --mode torch
 
-Writes JPEG files of 500 x 375 to a temporary folder and measures how many
-images per second are read, decoded and augmented at 224 x 224, and how many
-`models.ResNet50` trains on at that size, by turns in one process. Also
-measures small images in memory with the usual augmentation. Prints medians
-and ranges, and writes all rates to `input_pipeline-MODE.json` in the output
-folder.
+Measures by turns how many images per second are read from JPEG files of
+500 x 375, decoded and augmented at 224 x 224, how many of 32 x 32 are augmented
+in memory, and how many `models.ResNet50` trains on at 224 x 224. Prints a
+table, and writes all rates to `input_pipeline-MODE.json` in the output folder.
 """
 
 import os
@@ -17,6 +15,7 @@ from benchmarks import modes
 
 os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
+import functools
 import pathlib
 import statistics
 import tempfile
@@ -25,27 +24,19 @@ import time
 import numpy as np
 from PIL import Image
 
-from benchmarks import arguments, results
-from cbam_keras import _terminal, data, models
+from benchmarks import arguments, networks, results
+from cbam_keras import _terminal, data
 
 IMAGES = 300
 # Of each measurement.
 SECONDS = 4
-SIDE = 224
-RECIPES = {
-    "decode, random resized crop": ("random_resized_crop",),
-    "decode, random resized crop, flip": ("random_resized_crop", "flip"),
-}
-SMALL = {
-    "32 x 32 in memory": (),
-    "32 x 32 in memory, crop, flip": ("crop", "flip"),
-}
+STEPS = 4
 
 
-def write_photographs(folder, count):
+def write_photographs(folder):
     """Writes JPEG files as detailed as photographs, in two classes."""
     rng = np.random.default_rng(0)
-    for number in range(count):
+    for number in range(IMAGES):
         # Large shapes, small ones, and sensor noise.
         image = np.zeros((375, 500, 3))
         for side, height in ((8, 120), (40, 50), (120, 20)):
@@ -75,51 +66,55 @@ def served(images):
         images.set_epoch(epoch)
 
 
-def trained(model, batch, steps):
+def trained(model, images, labels):
     """Returns how many images per second a network trains on, from memory."""
     start = time.perf_counter()
-    for _ in range(steps):
-        model.train_on_batch(*batch)
-    return steps * len(batch[0]) / (time.perf_counter() - start)
+    for _ in range(STEPS):
+        networks.train(model, images, labels)
+    return STEPS * len(labels) / (time.perf_counter() - start)
 
 
-def measure(options, folder):
-    """Returns the rates of every pipeline and of the network, by turns."""
-    write_photographs(folder, IMAGES)
-    rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (10_000, 32, 32, 3)).astype("uint8")
-    size = options.batch_size
+def measurements(folder, options):
+    """Returns a function for each rate, by title."""
+    write_photographs(folder)
+    load = functools.partial(
+        data.load, folder, batch_size=options.batch_size, image_size=224
+    )
+    small = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3))
+    small = small.astype("uint8"), np.arange(10_000) % 10
     datasets = {
-        title: data.load(
-            folder, batch_size=size, image_size=SIDE, augment=augment
-        )
-        for title, augment in RECIPES.items()
+        "decode, random resized crop": load(augment=("random_resized_crop",)),
+        "decode, random resized crop, flip": load(
+            augment=("random_resized_crop", "flip")
+        ),
+        "32 x 32 in memory": data.load(small, batch_size=128, augment=()),
+        "32 x 32 in memory, crop, flip": data.load(
+            small, batch_size=128, augment=("crop", "flip")
+        ),
     }
-    datasets |= {
-        title: data.load(
-            (small, np.arange(10_000) % 10), batch_size=128, augment=augment
-        )
-        for title, augment in SMALL.items()
+    model = networks.compiled("ResNet50", "none", options)
+    batch = networks.batch(options.batch_size, options.image_size)
+    trained(model, *batch)
+    return {
+        "ResNet50, training": functools.partial(trained, model, *batch),
+        **{
+            title: functools.partial(served, images)
+            for title, images in datasets.items()
+        },
     }
-    model = models.ResNet50(input_shape=(SIDE, SIDE, 3), classes=2)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    images = rng.uniform(0, 255, (size, SIDE, SIDE, 3)).astype("float32")
-    batch = images, np.arange(size) % 2
-    trained(model, batch, 2)
-    rates = {title: [] for title in ("ResNet50, training", *datasets)}
-    for _ in range(options.repeats):
-        rates["ResNet50, training"].append(trained(model, batch, 4))
-        for title, images in datasets.items():
-            rates[title].append(served(images))
-    return rates
 
 
 def main():
     parser = arguments.parser(__doc__.splitlines()[0], repeats=5)
     arguments.add_batch_size(parser, 8)
+    parser.set_defaults(image_size=224, dtype="float32")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rates = measure(options, pathlib.Path(folder))
+        functions = measurements(pathlib.Path(folder), options)
+        rates = {title: [] for title in functions}
+        for _ in range(options.repeats):
+            for title, function in functions.items():
+                rates[title].append(function())
     rows = [
         (title, *(f"{f(values):,.0f}" for f in (statistics.median, min, max)))
         for title, values in rates.items()
@@ -127,11 +122,7 @@ def main():
     columns = {"images per second": "left", "median": "right"}
     columns |= {"lowest": "right", "highest": "right"}
     table = _terminal.render(columns, [rows], markdown=True)
-    record = {
-        **results.conditions(options),
-        "batch_size": options.batch_size,
-        "images_per_second": rates,
-    }
+    record = {**results.conditions(options), "images_per_second": rates}
     results.write("input_pipeline", options, record, [table])
 
 

@@ -156,19 +156,13 @@ def arrays(name):
     return *made, boxes
 
 
-@keras.saving.register_keras_serializable("benchmarks")
-def one_plus_sigmoid(x):
-    """The gate of BAM and of Residual Attention Networks."""
-    return 1 + keras.ops.sigmoid(x)
-
-
-def small_network(images, attention=None, width=8, change=None):
-    """Returns a network of about 20,000 parameters, with any weights changed.
+def small_network(images, attention=None, width=8):
+    """Returns a network of about 20,000 parameters.
 
     `width` is that of the first of three stages; with 8 it is `"tiny"`.
     """
     inputs = keras.Input(images.image_shape)
-    model = models.ResNet(
+    return models.ResNet(
         (1, 1, 1),
         block="basic",
         widths=(width, 2 * width, 4 * width),
@@ -178,32 +172,6 @@ def small_network(images, attention=None, width=8, change=None):
         classes=len(images.class_names),
         attention=attention,
     )
-    for layer in model.layers if change is not None else ():
-        change(layer)
-    return model
-
-
-def zero_gamma(layer):
-    """Starts each block as its shortcut."""
-    if layer.name.endswith("_bn2"):
-        layer.gamma.assign(np.zeros(layer.gamma.shape))
-
-
-def open_gates(layer):
-    """Starts each gate at sigmoid(2) = 0.88, by its last bias."""
-    if isinstance(layer, layers.CBAM):
-        # The MLP's counts once for each of both pools.
-        bias = layer.channel_attention.excite_bias
-        bias.assign(np.ones(bias.shape))
-        bias = layer.spatial_attention.bias
-        bias.assign(np.full(bias.shape, 2))
-
-
-def zero_spatial_gamma(layer):
-    """Starts the spatial gate's normalization as the authors' code does."""
-    if isinstance(layer, layers.CBAM):
-        gamma = layer.spatial_attention.batch_norm.gamma
-        gamma.assign(np.zeros(gamma.shape))
 
 
 def cbam(reduction_ratio=4, **options):
@@ -215,7 +183,6 @@ def cbam(reduction_ratio=4, **options):
 SPATIAL = functools.partial(
     layers.SpatialAttention, **comparison.start_options("spatial")
 )
-PAPER = functools.partial(layers.CBAM, 4)
 NOT_NORMALIZED = functools.partial(layers.CBAM, 4, identity_init=True)
 SE = functools.partial(layers.SqueezeExcite, 4, identity_init=True)
 CHANNEL = functools.partial(layers.ChannelAttention, 4, identity_init=True)
@@ -227,26 +194,13 @@ NETWORKS = {
     "spatial": {"attention": SPATIAL},
     "cbam": {"attention": cbam()},
     "cbam-not-normalized": {"attention": NOT_NORMALIZED},
-    "cbam-paper": {"attention": PAPER},
+    "cbam-paper": {"attention": functools.partial(layers.CBAM, 4)},
     "none-wide": {"width": 10},
     "channel": {"attention": CHANNEL},
     "spatial-first": {"attention": cbam(order="spatial_first")},
     "parallel": {"attention": cbam(order="parallel")},
     **{f"cbam-r{r}": {"attention": cbam(r)} for r in (2, 8, 16)},
     **{f"cbam-k{k}": {"attention": cbam(kernel_size=k)} for k in (3, 5)},
-    "none-zero-gamma": {"change": zero_gamma},
-    "se-paper": {"attention": functools.partial(layers.SqueezeExcite, 4)},
-    "cbam-open": {
-        "attention": functools.partial(PAPER, spatial_use_bias=True),
-        "change": open_gates,
-    },
-    "cbam-authors": {
-        "attention": functools.partial(PAPER, spatial_batch_norm=True),
-        "change": zero_spatial_gamma,
-    },
-    "cbam-one-plus": {
-        "attention": functools.partial(PAPER, gate_activation=one_plus_sigmoid)
-    },
 }
 LARGER_NETWORKS = {
     "none": {"width": 16},
