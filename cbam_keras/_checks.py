@@ -8,43 +8,48 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TypeGuard, TypeVar
 
 import keras
 
+Value = TypeVar("Value")
 
-def positive_integer(name: str, value: Any) -> int:
+
+def positive_integer(name: str, value: object) -> int:
     """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
     if not _is_integer(value) or value < 1:
         raise _wrong(name, value, "a positive integer")
     return int(value)
 
 
-def seed(name: str, value: Any) -> int:
+def seed(name: str, value: object) -> int:
     """Returns `value` as an `int`, or raises if it is not a seed of NumPy."""
     if not _is_integer(value) or not 0 <= int(value) < 2**32:
         raise _wrong(name, value, "an integer from 0 to 2**32 - 1")
     return int(value)
 
 
-def positive_number(name: str, value: Any, *, or_zero: bool = False) -> float:
+def positive_number(
+    name: str, value: object, *, or_zero: bool = False
+) -> float:
     """Returns `value` as a `float`, or raises if it is not a number > 0."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    in_range = is_number and 0 <= value < math.inf
-    if not in_range or (value == 0 and not or_zero):
-        kind = "a number from 0" if or_zero else "a positive number"
-        raise _wrong(name, value, kind)
-    return float(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        number = float(value)
+        if 0 < number < math.inf or (number == 0 and or_zero):
+            return number
+    kind = "a number from 0" if or_zero else "a positive number"
+    raise _wrong(name, value, kind)
 
 
-def momentum(name: str, value: Any) -> float:
+def momentum(name: str, value: object) -> float:
     """Returns `value` as a `float`, or raises if it is not in [0, 1)."""
-    if positive_number(name, value, or_zero=True) >= 1:
+    number = positive_number(name, value, or_zero=True)
+    if number >= 1:
         raise _wrong(name, value, "less than 1")
-    return float(value)
+    return number
 
 
-def odd_integer(name: str, value: Any) -> int:
+def odd_integer(name: str, value: object) -> int:
     """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:
         reason = 'so that the convolution has a centre and "same" padding is '
@@ -53,7 +58,7 @@ def odd_integer(name: str, value: Any) -> int:
     return int(value)
 
 
-def image_size(name: str, value: Any) -> int | tuple[int, int] | None:
+def image_size(name: str, value: object) -> int | tuple[int, int] | None:
     """Returns one side or `(H, W)` as plain integers, or `None` as it is."""
     if value is None or (_is_integer(value) and value >= 1):
         return value if value is None else int(value)
@@ -64,7 +69,7 @@ def image_size(name: str, value: Any) -> int | tuple[int, int] | None:
     raise _wrong(name, value, "a positive integer or two, (H, W)")
 
 
-def boolean(name: str, value: Any) -> bool:
+def boolean(name: str, value: object) -> bool:
     """Returns `value`, or raises if it is neither `True` nor `False`."""
     if not isinstance(value, bool):
         raise TypeError(
@@ -73,7 +78,7 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
-def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
+def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     """Returns `value`, or raises and lists `choices` if it is not in them."""
     choices = list(choices)
     if not any(value is choice or value == choice for choice in choices):
@@ -85,7 +90,7 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
     return value
 
 
-def subset(name: str, value: Any, choices: Iterable[str]) -> tuple[str, ...]:
+def subset(name: str, value: object, choices: Iterable[str]) -> tuple[str, ...]:
     """Returns `value`, one or several strings, as a tuple of distinct ones."""
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
@@ -109,19 +114,21 @@ def fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
     )
 
 
-def data_format(value: Any) -> str:
+def data_format(value: str | None) -> str:
     """Returns `value`, or Keras' global setting when it is `None`."""
     if value is None:
         return keras.config.image_data_format()
     return one_of("data_format", value, ("channels_last", "channels_first"))
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """Returns strings in double quotes and anything else by its `repr`."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def did_you_mean(value: Any, choices: Iterable[Any], most: int = 1) -> str:
+def did_you_mean(
+    value: object, choices: Iterable[object], most: int = 1
+) -> str:
     """Returns a hint at the choices closest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]
     lower = {name.lower(): name for name in reversed(names)}
@@ -130,13 +137,13 @@ def did_you_mean(value: Any, choices: Iterable[Any], most: int = 1) -> str:
     return f". Did you mean {listed}?" if near else ""
 
 
-def first_few(items: Sequence[Any], most: int = 3) -> str:
+def first_few(items: Sequence[object], most: int = 3) -> str:
     """Returns the first of `items` as text, with "..." if there are more."""
     listed = ", ".join(str(item) for item in items[:most])
     return listed + (", ..." if len(items) > most else "")
 
 
-def keras_3(name: str, value: Any) -> None:
+def keras_3(name: str, value: object) -> None:
     """Raises if `value` is a tensor, layer or model of Keras 2."""
     modules = {kind.__module__.split(".")[0] for kind in type(value).__mro__}
     if "tf_keras" in modules:
@@ -188,6 +195,6 @@ def _wrong(name, value, kind):
     return ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}")
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     # bool is an Integral too, but `reduction_ratio=True` is an error.
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

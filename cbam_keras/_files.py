@@ -10,7 +10,7 @@ import pathlib
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _checks
@@ -49,13 +49,15 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
+def write_json(path: str | os.PathLike, value: object) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def write_csv(path: str | os.PathLike, rows: Sequence[dict[str, Any]]) -> None:
+def write_csv(
+    path: str | os.PathLike, rows: Sequence[Mapping[str, object]]
+) -> None:
     """Writes rows as CSV, with the columns of all, whole or not at all."""
     names = dict.fromkeys(name for row in rows for name in row)
     with replacing(path) as beside, beside.open("w", newline="") as file:

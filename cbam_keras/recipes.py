@@ -1,7 +1,6 @@
 """`Recipe`: how a network is trained, and its optimizer."""
 
 import dataclasses
-from typing import Any
 
 import keras
 
@@ -70,7 +69,7 @@ class Recipe:
     image_size: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        checked: dict[str, Any] = {
+        checked: dict[str, object] = {
             "seed": _checks.seed("seed", self.seed),
             "image_size": _checks.image_size("image_size", self.image_size),
         }
