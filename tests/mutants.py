@@ -211,8 +211,8 @@ data/decoding.py data_folder
 - in range(5, 9)
 + in range(5, 8)
 data/batches.py data_batches
-- epoch.pending.pop(index)
-+ epoch.pending[index]
+- if self.share and self.seed is None:
++ if self.share:
 - self.examples.read(row)
 + self.examples.read(position)
 tuning/results.py tuning_searching

@@ -29,6 +29,10 @@ from cbam_keras.data.sources import (
     find_dataset,
 )
 from cbam_keras.data.splits import SPLITS, stratified
-from cbam_keras.data.tfds import prepared_builder
+from cbam_keras.data.tfds import (
+    ensure_prepared,
+    find_builder,
+    wrong_features,
+)
 
 __all__ = ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"]

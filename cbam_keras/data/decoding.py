@@ -6,7 +6,6 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +28,10 @@ TAIL_BYTES = 4096
 CROPPED_FROM = 128
 
 
-def pil_decode(item: str | bytes, channels: int) -> np.ndarray:
+def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
     """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
+    if isinstance(item, np.ndarray):
+        return item
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
@@ -121,10 +122,14 @@ def pil_resize(
     return np.asarray(resized)
 
 
-def crop(
-    image: np.ndarray, size: tuple[int, int], draws: np.ndarray | None = None
+def read_image(
+    item: str | bytes | np.ndarray,
+    size: tuple[int, int],
+    channels: int,
+    draws: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns an image as evaluation sees it, or cropped at random."""
+    image = pil_decode(item, channels)
     height, width = image.shape[:2]
     if draws is not None:
         box = random_box(np.float32(height), np.float32(width), draws)
@@ -138,46 +143,43 @@ def crop(
     return pil_resize(image, evaluation_box(height, width, size), size)
 
 
+def read_all(
+    examples: Examples, size: tuple[int, int], channels: int, title: str
+) -> Examples:
+    """Returns images in memory, as evaluation sees them."""
+    if examples.images.shape[1:3] == size:
+        return examples
+    dtype = examples.images.dtype if examples.decoded else "uint8"
+    images = np.empty((len(examples), *size, channels), dtype)
+    prepared = functools.partial(read_image, size=size, channels=channels)
+    for row, image in enumerate(in_threads(prepared, examples.images, title)):
+        images[row] = image
+    return dataclasses.replace(examples, images=images)
+
+
 def readable(dataset: Dataset) -> Dataset:
     """Returns encoded images that can be read, with shape and channels."""
-    splits, skipped, heads = {}, [], set[Any]()
+    splits, skipped = {}, []
+    found: set[tuple[int, int, bool]] = set()
     for split, examples in dataset.splits.items():
-        split_heads = headers(examples.images, f"Reading headers of {split}")
-        bad = [row for row, head in enumerate(split_heads) if head is None]
-        splits[split] = examples.take(np.delete(np.arange(len(examples)), bad))
-        skipped += [
-            os.path.relpath(examples.images[row], dataset.root)
-            if dataset.root
-            else f"{split} {row}"
-            for row in bad
-        ]
-        heads |= {*split_heads} - {None}
-    shapes = {head[:2] for head in heads}
+        heads = headers(examples.images, f"Reading headers of {split}")
+        is_bad = np.array([head is None for head in heads], bool)
+        splits[split] = examples.take(np.flatnonzero(~is_bad))
+        found.update(head for head in heads if head is not None)
+        for row in np.flatnonzero(is_bad):
+            name = f"{split} {row}"
+            if dataset.root:
+                name = os.path.relpath(examples.images[row], dataset.root)
+            skipped.append(name)
+    shapes = {(height, width) for height, width, _ in found}
+    is_grey = all(grey for _, _, grey in found)
     return dataclasses.replace(
         dataset,
         splits=splits,
         shape=shapes.pop() if len(shapes) == 1 else None,
-        channels=dataset.channels or (1 if all(h[2] for h in heads) else 3),
-        skipped=(*skipped, *dataset.skipped),
+        channels=dataset.channels or (1 if is_grey else 3),
+        skipped=tuple(skipped),
     )
-
-
-def decode_all(
-    examples: Examples, size: tuple[int, int], channels: int, title: str
-) -> Examples:
-    """Returns images decoded in memory, at one size."""
-    if examples.images.shape[1:3] == size:
-        return examples
-
-    def decoded(item):
-        image = item if examples.decoded else pil_decode(item, channels)
-        return crop(image, size)
-
-    dtype = examples.images.dtype if examples.decoded else "uint8"
-    images = np.empty((len(examples), *size, channels), dtype)
-    for row, image in enumerate(in_threads(decoded, examples.images, title)):
-        images[row] = image
-    return dataclasses.replace(examples, images=images)
 
 
 @functools.cache
@@ -186,7 +188,9 @@ def threads() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 
-def in_threads(function: Callable, items: Any, title: str) -> Iterator:
+def in_threads(
+    function: Callable, items: np.ndarray | Sequence, title: str
+) -> Iterator:
     """Maps in order, in threads. Keeps at most 1024 results in memory."""
     parts = (items[i : i + 1024] for i in range(0, len(items), 1024))
     results = (x for part in parts for x in threads().map(function, part))

@@ -1,7 +1,5 @@
 """Embedded datasets: MNIST's digits, plain and cluttered."""
 
-from typing import Any
-
 import numpy as np
 
 from cbam_keras import _checks
@@ -13,7 +11,7 @@ CANVAS = 48
 FRAGMENT = 8
 # By name: how many fragments clutter a canvas, and how many canvases show each
 # digit of a split.
-EMBEDDED: dict[str, Any] = {
+EMBEDDED: dict[str, tuple[int, dict[str, int]] | None] = {
     "mnist5k": None,
     "cluttered_mnist": (4, {"train": 2, "validation": 1, "test": 1}),
     # Several test canvases a digit, since 1,000 tell no half point apart.
@@ -25,15 +23,15 @@ def from_embedded(name: str, validation_fraction: float, seed: int) -> Dataset:
     """Returns an embedded dataset."""
     digits, labels = mnist_digits()
     splits = {}
+    clutter = EMBEDDED[name]
     for split, rows in stratified(labels, validation_fraction, seed).items():
-        if EMBEDDED[name] is None:
+        if clutter is None:
             splits[split] = Examples(digits[rows][..., None], labels[rows])
             continue
-        fragments, canvases = EMBEDDED[name]
+        fragments, canvases = clutter
         # The test images are the same for every seed.
-        rng = np.random.default_rng(
-            [0 if split == "test" else seed, *split.encode()]
-        )
+        seed_of_split = 0 if split == "test" else seed
+        rng = np.random.default_rng([seed_of_split, *split.encode()])
         shown = np.repeat(rows, canvases[split])
         images, boxes = cluttered(digits[rows], digits[shown], fragments, rng)
         splits[split] = Examples(images[..., None], labels[shown], boxes)

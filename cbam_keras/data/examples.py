@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Examples:
     def decoded(self) -> bool:
         return self.images.dtype != object
 
-    def read(self, row: int) -> tuple[Any, int]:
+    def read(self, row: int) -> tuple[np.ndarray | str | bytes, int]:
         return self.images[row], self.labels[row]
 
     def take(self, rows: np.ndarray) -> "Examples":
@@ -42,7 +43,7 @@ class Examples:
 class DiskExamples:
     """Images of one split that are read from disk, each with its label."""
 
-    examples: Sequence[Any]
+    examples: Sequence[Mapping]
     rows: np.ndarray
     boxes: None = None
     decoded: bool = False
@@ -74,16 +75,17 @@ class Dataset:
     """
 
     name: str
+    # `DiskExamples` where they are too large for memory.
     splits: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str
     shape: tuple[int, int] | None = None
     channels: int = 0
     skipped: tuple[str, ...] = ()
-    root: Any = None
+    root: pathlib.Path | None = None
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: object) -> str:
     """Returns a short hash of strings, numbers and arrays."""
     code = hashlib.sha256()
     for part in parts:

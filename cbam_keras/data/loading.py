@@ -12,8 +12,8 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.decoding import decode_all
-from cbam_keras.data.examples import DiskExamples, Examples
+from cbam_keras.data.decoding import read_all
+from cbam_keras.data.examples import DiskExamples
 from cbam_keras.data.sources import find_dataset
 from cbam_keras.data.splits import SPLITS
 
@@ -56,15 +56,16 @@ class ImageData:
     batch_size: int | None
     seed: int
     boxes: bool
+    # Arrays, or batches, which each kind of data has its own class of.
     train: Any
     validation: Any
     test: Any
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
-    source: dict[str, Any] | None = None
+    source: dict[str, object] | None = None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
 
     def set_epoch(self, epoch: int) -> None:
@@ -72,7 +73,7 @@ class ImageData:
         if self.batch_size is not None:
             self.train.set_epoch(epoch)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Returns a description of the dataset, as plain JSON values."""
         return {
             "name": self.name,
@@ -162,7 +163,7 @@ def load(
         manual_dir: Path of a folder of files downloaded by hand, for
             datasets that need that. Defaults to `None`, which means
             `downloads/manual` in the folder of TensorFlow Datasets.
-        download: Boolean, whether to download and prepare a dataset of
+        download: Boolean, whether to download and read_image a dataset of
             TensorFlow Datasets if necessary. Defaults to `False`.
 
     Returns:
@@ -203,8 +204,6 @@ def load(
     _checks.boolean("download", download)
     augment = check_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
-    if isinstance(size, int):
-        size = (size, size)
     dataset = find_dataset(
         data, validation_fraction, seed, data_dir, manual_dir, download
     )
@@ -226,37 +225,35 @@ def load(
             f"{len(dataset.skipped)} images could not be read and are left "
             f"out: {_checks.first_few(dataset.skipped)}"
         )
-    size = size or dataset.shape or (SIDE, SIDE)
+    size = size or dataset.shape or SIDE
+    if isinstance(size, int):
+        size = size, size
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
     channels_first = keras.config.image_data_format() == "channels_first"
-    datasets: dict[str, Any] = {}
+    splits = {}
     for split, examples in dataset.splits.items():
+        split_augment = augment if split == "train" else ()
         if not boxes:
             examples = dataclasses.replace(examples, boxes=None)
         # Random resized crops are taken from the images as they are.
-        cropped = split == "train" and "random_resized_crop" in augment
-        decodable = isinstance(examples, Examples) and not cropped
-        if decodable and (examples.decoded or is_small):
+        is_kept = is_large or "random_resized_crop" in split_augment
+        if not is_kept and (examples.decoded or is_small):
             title = f"Preparing {split}"
-            examples = decode_all(examples, size, dataset.channels, title)
+            examples = read_all(examples, size, dataset.channels, title)
         if batch_size is None:
-            images = examples.images
-            if channels_first:
-                images = np.moveaxis(images, -1, 1)
-            others = (examples.boxes,) if boxes else ()
-            datasets[split] = (images, examples.labels, *others)
-            continue
-        datasets[split] = Batches(
-            examples,
-            batch_size=batch_size,
-            size=size,
-            channels=dataset.channels,
-            seed=seed if split == "train" else None,
-            augment=augment if split == "train" else (),
-            channels_first=channels_first,
-        )
+            splits[split] = _whole(examples, channels_first)
+        else:
+            splits[split] = Batches(
+                examples,
+                batch_size=batch_size,
+                size=size,
+                channels=dataset.channels,
+                seed=seed if split == "train" else None,
+                augment=split_augment,
+                channels_first=channels_first,
+            )
     channels = (dataset.channels,)
     return ImageData(
         name=dataset.name,
@@ -266,12 +263,24 @@ def load(
         batch_size=batch_size,
         seed=seed,
         boxes=boxes,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
         augment=augment,
         skipped=dataset.skipped,
         fingerprint=dataset.fingerprint,
         source=_where(data, dataset, data_dir, manual_dir, validation_fraction),
-        **datasets,
     )
+
+
+def _whole(examples, channels_first):
+    """Returns a split as arrays."""
+    images = examples.images
+    if channels_first:
+        images = np.moveaxis(images, -1, 1)
+    if examples.boxes is None:
+        return images, examples.labels
+    return images, examples.labels, examples.boxes
 
 
 def _where(data, dataset, data_dir, manual_dir, validation_fraction):

@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,15 +30,23 @@ def from_tfds(
     download: bool,
 ) -> Dataset:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
-    tfds, builder = prepared_builder(
-        name,
-        '"image", of uint8, and "label", one class per image',
-        _has_classes,
-        *(embedded, data_dir, download, manual_dir),
-    )
-    available, features = builder.info.splits, builder.info.features
+    builder = find_builder(name, embedded, data_dir)
+    tfds = _checks.require("tensorflow_datasets", extra="data")
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
+    if not (
+        isinstance(image, tfds.features.Image)
+        and image.np_dtype == np.uint8
+        and isinstance(label, tfds.features.ClassLabel)
+    ):
+        needed = '"image", of uint8, and "label", one class per image'
+        raise wrong_features(name, needed, features)
+    ensure_prepared(name, builder, download, manual_dir)
+    available = builder.info.splits
     used = [split for split in SPLITS if split in available]
-    splits = {split: _disk_examples(tfds, builder, split) for split in used}
+    splits: dict[str, Any] = {
+        split: _disk_examples(builder, split) for split in used
+    }
     # Secret labels are stored as -1.
     if "test" in splits and splits["test"].read(0)[1] < 0:
         del splits["test"]
@@ -47,73 +55,32 @@ def from_tfds(
     num_bytes = sum(available[split].num_bytes or 0 for split in used)
     is_small = num_bytes <= IN_MEMORY_BYTES
     if is_small:
-        splits = {
-            split: examples.load(len(examples), f"Reading {split}")
-            for split, examples in splits.items()
-        }
-    *size, channels = features["image"].shape
+        for split, examples in splits.items():
+            splits[split] = examples.load(len(examples), f"Reading {split}")
+    *size, channels = image.shape
+    counts = [(split, available[split].num_examples) for split in used]
     dataset = Dataset(
         name=name,
         splits=splits,
-        class_names=tuple(map(str, features["label"].names)),
-        fingerprint=digest(
-            builder.info.full_name,
-            [(split, available[split].num_examples) for split in used],
-        ),
+        class_names=tuple(map(str, label.names)),
+        fingerprint=digest(builder.info.full_name, counts),
         shape=None if None in size else tuple(size),
         channels=channels or 3,
     )
     return readable(dataset) if is_small and None in size else dataset
 
 
-def _has_classes(tfds, features):
-    image, label = features.get("image"), features.get("label")
-    return (
-        isinstance(image, tfds.features.Image)
-        and image.np_dtype == np.uint8
-        and isinstance(label, tfds.features.ClassLabel)
-    )
-
-
-def prepared_builder(
-    name: str,
-    needed: str,
-    has_needed: Callable[[Any, dict[str, Any]], bool],
-    embedded: Iterable[str],
-    data_dir: str | os.PathLike | None,
-    download: bool,
-    manual_dir: str | os.PathLike | None = None,
-) -> tuple[Any, Any]:
-    """Returns TensorFlow Datasets and the builder of a dataset on disk.
-
-    `needed` says in words of which features `has_needed` returns true.
-    """
+def find_builder(
+    name: str, embedded: Iterable[str], data_dir: str | os.PathLike | None
+) -> Any:
+    """Returns the builder of a dataset, which may not be on disk yet."""
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
     except ImportError as error:
         message = f'Received: data="{name}", {no_folder(name)}. {error}'
         raise ImportError(message) from error
-    builder = _find_builder(tfds, name, data_dir, embedded)
-    # Before a download, which may take hours.
-    features = dict(builder.info.features.items())
-    if not has_needed(tfds, features):
-        kinds = {key: type(kind).__name__ for key, kind in features.items()}
-        raise ValueError(
-            f"A dataset must have the features {needed}. Received: "
-            f'data="{name}" with {kinds}'
-        )
-    if not builder.is_prepared():
-        _prepare(tfds, builder, name, manual_dir, download)
-    if "train" not in builder.info.splits:
-        raise ValueError(
-            'A dataset must have the split "train". Received: '
-            f'data="{name}" with {list(builder.info.splits)}'
-        )
-    return tfds, builder
-
-
-def _find_builder(tfds, name, data_dir, embedded):
     known, reason = list(embedded), ""
+    listed = ", ".join(f'"{choice}"' for choice in known)
     # A name with a namespace would be looked up in the network.
     if name and not re.match(r"\w+:[a-zA-Z_]", name):
         try:
@@ -124,12 +91,22 @@ def _find_builder(tfds, name, data_dir, embedded):
         except (ValueError, AssertionError) as error:
             # Such as an unknown configuration, with those that there are.
             reason = f" ({error})"
-    listed = ", ".join(f'"{choice}"' for choice in embedded)
     raise ValueError(
         f"`data` must be one of {listed}, the name of a TensorFlow dataset "
         "(with its configuration and version if it has several), an existing "
         f'folder, or arrays. Received: data="{name}", '
         f"{no_folder(name, known)}{reason}"
+    )
+
+
+def wrong_features(
+    name: str, needed: str, features: Mapping[str, object]
+) -> ValueError:
+    """Returns the error for a dataset of other features."""
+    kinds = {key: type(kind).__name__ for key, kind in features.items()}
+    return ValueError(
+        f"A dataset must have the features {needed}. Received: "
+        f'data="{name}" with {kinds}'
     )
 
 
@@ -145,10 +122,26 @@ def no_folder(path: str | os.PathLike, names: Iterable[str] = ()) -> str:
     return f"where there is no folder{hint}"
 
 
-def _prepare(tfds, builder, name, manual_dir, download):
-    """Downloads and prepares a dataset, or says what is missing."""
+def ensure_prepared(
+    name: str,
+    builder: Any,
+    download: bool,
+    manual_dir: str | os.PathLike | None = None,
+) -> None:
+    """Downloads and prepares a dataset if needed, or says what is missing."""
+    if not builder.is_prepared():
+        _download(name, builder, download, manual_dir)
+    if "train" not in builder.info.splits:
+        raise ValueError(
+            'A dataset must have the split "train". Received: '
+            f'data="{name}" with {list(builder.info.splits)}'
+        )
+
+
+def _download(name, builder, download, manual_dir):
     reason = "download=False"
     if download:
+        tfds = _checks.require("tensorflow_datasets", extra="data")
         config = tfds.download.DownloadConfig(
             manual_dir=manual_dir and os.path.expanduser(manual_dir),
             try_download_gcs=False,
@@ -173,8 +166,9 @@ def _prepare(tfds, builder, name, manual_dir, download):
     raise ValueError(message)
 
 
-def _disk_examples(tfds, builder, split):
+def _disk_examples(builder, split):
     """Returns the examples of a split, their images encoded."""
+    tfds = _checks.require("tensorflow_datasets", extra="data")
     decoders = {"image": tfds.decode.SkipDecoding()}
     if builder.info.file_format.value == "tfrecord":
         examples = _TFRecords(builder.info, split, decoders)

@@ -254,31 +254,30 @@ def _from_tfds(name, data_dir, download):
     If the test images have boxes, the validation images are used for
     training, as is common for VOC; otherwise for testing, as for COCO.
     """
-    tfds, builder = data.prepared_builder(
-        name,
-        '"image" and "objects" with "bbox" and "label"',
-        _has_boxes,
-        *(EMBEDDED, data_dir, download),
-    )
+    builder = data.find_builder(name, EMBEDDED, data_dir)
+    features = dict(builder.info.features.items())
+    described = getattr(features.get("objects"), "feature", ())
+    if not (
+        "image" in features and "bbox" in described and "label" in described
+    ):
+        needed = '"image" and "objects" with "bbox" and "label"'
+        raise data.wrong_features(name, needed, features)
+    data.ensure_prepared(name, builder, download)
     available = builder.info.splits
     trained = [split for split in ("train", "validation") if split in available]
     tested = [split for split in available if split == "test"]
-    test = _tfds_examples(tfds, builder, tested)
+    test = _tfds_examples(builder, tested)
     if not len(test.objects):
-        test = _tfds_examples(tfds, builder, trained[1:])
+        test = _tfds_examples(builder, trained[1:])
         trained = trained[:1]
-    classes = builder.info.features["objects"]["label"].names
-    splits = {"train": _tfds_examples(tfds, builder, trained), "test": test}
+    classes = described["label"].names
+    splits = {"train": _tfds_examples(builder, trained), "test": test}
     return splits, tuple(map(str, classes))
 
 
-def _has_boxes(tfds, features):
-    objects = getattr(features.get("objects"), "feature", ())
-    return "image" in features and "bbox" in objects and "label" in objects
-
-
-def _tfds_examples(tfds, builder, splits):
+def _tfds_examples(builder, splits):
     """Returns the images of one or several splits."""
+    tfds = _checks.require("tensorflow_datasets", extra="data")
     images = []
     objects = [table(0, [], np.zeros((0, 4)))]
     for split in splits:
