@@ -225,8 +225,8 @@ detection/evaluation.py detection_evaluation
 - "iscrowd": int(confidence == 0),
 + "iscrowd": 0,
 detection/batches.py detection_scenes
-- scale_of(self.size) * moved[seen]
-+ self.size[0] * moved[seen]
+- scale_of(self.size) * moved[number]
++ self.size[0] * moved[number]
 - (boxes - [left, top, left, top]) / side
 + boxes - [left, top, left, top]
 report/page.py report

@@ -10,7 +10,7 @@ from cbam_keras.detection.evaluation import evaluate
 pytest.importorskip("pycocotools", reason="needs pycocotools")
 pytest.importorskip("keras_hub", reason="needs KerasHub")
 
-from cbam_keras.detection.detector import choose_anchors  # noqa: E402
+from cbam_keras.detection.anchors import choose_anchors  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -113,7 +113,7 @@ LATE = {
     "_fused.jax_passes": {"jax"},
     "_fused.tensorflow_passes": {"tensorflow"},
     "_fused.torch_passes": {"torch"},
-    "detection.detector": {"keras_hub"},
+    "detection.hub": {"keras_hub"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }
@@ -214,9 +214,9 @@ INSIDE = """
     _devices _explanations _files _fused _fused.decorator _fused.operation
     _fused.private _fused.rows _process _terminal cli.options convert.legacy
     convert.matching convert.torch_files data.augmentation data.digits
-    data.loading data.tfds detection.batches detection.detector
-    detection.evaluation models.by_name optimizers study.checkpoints
-    study.worker
+    data.loading data.tfds detection.anchors detection.batches
+    detection.detector detection.evaluation models.by_name optimizers
+    study.checkpoints tuning.search tuning.tuner tuning.workers
 """.split()
 
 

@@ -1,7 +1,9 @@
 """Object detection by KerasHub, which it needs, on networks with attention.
 
+- `hub`: KerasHub's backbone and detector with workarounds, imported late.
 - `pyramid`: `feature_pyramid`, `load_model`, backbones by name.
-- `detector`: KerasHub's detector with workarounds, and its anchors.
+- `anchors`: anchors chosen by the boxes of a dataset.
+- `detector`: detectors built and compiled.
 - `loading`: `load_data`: folders as COCO's and TensorFlow Datasets, too.
 - `scenes`: the embedded scenes of digits.
 - `batches`: images with objects, and augmented batches of them.

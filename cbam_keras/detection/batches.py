@@ -1,7 +1,6 @@
 """`Examples`, images with their objects, and `Batches` of them for `fit`."""
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
@@ -77,6 +76,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return common / (areas[0][:, None] + areas[1] - common)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Batches(keras.utils.PyDataset):
     """Batches of images with boxes, each a function of its epoch and number.
 
@@ -84,22 +84,19 @@ class Batches(keras.utils.PyDataset):
     images of an epoch that fill no batch are left out, others in each epoch.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        image_shape: tuple[int, int, int],
-        batch_size: int,
-        seed: int,
-        augment: tuple[str, ...] = (),
-    ):
+    examples: Examples
+    image_shape: tuple[int, int, int]
+    batch_size: int
+    seed: int
+    augment: tuple[str, ...] = ()
+
+    def __post_init__(self):
         super().__init__()
-        self.examples = examples
-        *self.size, self.channels = image_shape
-        self.batch_size = min(batch_size, len(examples))
-        self.seed = seed
-        self.augment = augment
-        learned = examples.learned
-        ends = np.searchsorted(learned["image"], np.arange(1, len(examples)))
+        self.size = tuple(self.image_shape[:2])
+        self.batch_size = min(self.batch_size, len(self.examples))
+        learned = self.examples.learned
+        following = np.arange(1, len(self.examples))
+        ends = np.searchsorted(learned["image"], following)
         self.objects = np.split(learned, ends)
         self.max_objects = max(map(len, self.objects))
         self.set_epoch(0)
@@ -110,24 +107,21 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict]:
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
-        draws: Any = [None] * len(rows)
-        if self.augment:
-            rng = np.random.default_rng([self.seed, self.epoch, index])
-            draws = 2 * rng.random((len(rows), DRAWS)) - 1
-        read = [*data.threads().map(self._read, rows, draws)]
-        boxes = np.tile(
-            np.array(PADDING, "float32"), (len(rows), self.max_objects, 1)
-        )
-        labels = np.full((len(rows), self.max_objects), -1, "float32")
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        draws = 2 * rng.random((len(rows), DRAWS)) - 1
+        read = data.threads().map(self._read, rows, draws)
+        images, moved = zip(*read, strict=True)
+        shape = len(rows), self.max_objects
+        boxes = np.tile(np.array(PADDING, "float32"), (*shape, 1))
+        labels = np.full(shape, -1, "float32")
         for number, row in enumerate(rows):
-            moved = read[number][1]
+            low, high = np.hsplit(moved[number], 2)
             # Others have left the image.
-            seen = (moved[:, 2:] > moved[:, :2]).all(axis=1)
+            seen = (high > low).all(axis=1)
             count = seen.sum()
-            boxes[number, :count] = scale_of(self.size) * moved[seen]
+            boxes[number, :count] = scale_of(self.size) * moved[number][seen]
             labels[number, :count] = self.objects[row]["label"][seen]
-        images = np.stack([image for image, _ in read])
-        return images, {"boxes": boxes, "labels": labels}
+        return np.stack(images), {"boxes": boxes, "labels": labels}
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch + 1)
@@ -146,13 +140,14 @@ class Batches(keras.utils.PyDataset):
     def _read(self, row, draws=None):
         """Returns an image, resized, and the boxes in it, as fractions."""
         image, boxes = self.examples.images[row], self.objects[row]["box"]
-        size = tuple(self.size)
-        if isinstance(image, str | bytes):
-            image = data.pil_decode(image, self.channels)
-        if draws is not None:
-            image, boxes = _augmented(image, boxes, size, draws, self.augment)
-        elif image.shape[:2] != size:
-            image = data.pil_resize(image, (0, 0, *image.shape[:2]), size)
+        image = data.pil_decode(image, self.image_shape[2])
+        if self.augment and draws is not None:
+            image, boxes = _augmented(
+                image, boxes, self.size, draws, self.augment
+            )
+        elif image.shape[:2] != self.size:
+            whole = (0, 0, *image.shape[:2])
+            image = data.pil_resize(image, whole, self.size)
         return image.astype("float32"), boxes
 
 

@@ -13,6 +13,8 @@ import keras
 
 from cbam_keras import _checks, _files, _terminal, comparison, data, study
 from cbam_keras.comparison import BASELINE
+from cbam_keras.detection.anchors import choose_anchors
+from cbam_keras.detection.detector import build_detector, compile_detector
 from cbam_keras.detection.evaluation import (
     IMAGES,
     detect_all,
@@ -22,7 +24,6 @@ from cbam_keras.detection.evaluation import (
 from cbam_keras.detection.loading import DetectionData, load_data
 from cbam_keras.detection.pyramid import (
     BACKBONES,
-    late_module,
     levels_for,
     load_model,
 )
@@ -48,7 +49,8 @@ class Detection:
         self.backbone = _checks.one_of("backbone", backbone, BACKBONES)
         self.options = options
         # Needed only later, but checked before any work.
-        _checks.require("pycocotools.cocoeval", extra="detect")
+        for package in ("keras_hub", "pycocotools.cocoeval"):
+            _checks.require(package, extra="detect")
         # Of the last seed, and of each seed.
         self.loaded: DetectionData | None = None
         self.anchors: dict[int, Any] = {}
@@ -66,7 +68,7 @@ class Detection:
         by_recipe = {name: getattr(recipe, name) for name in study.BY_RECIPE}
         loaded = load_data(self.images, **by_recipe, **self.options)
         shape = loaded.image_shape
-        anchors = late_module().choose_anchors(
+        anchors = choose_anchors(
             loaded.train.examples, shape[:2], *levels_for(self.backbone, shape)
         )
         self.anchors[recipe.seed] = anchors
@@ -77,7 +79,7 @@ class Detection:
         """Nothing: `build_detector` builds for the data."""
 
     def compile(self, model: Any, recipe: Recipe, data: DetectionData) -> None:
-        late_module().compile_detector(model, recipe, data)
+        compile_detector(model, recipe, data)
 
     def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
         detections = detect_all(model, data.test)
@@ -259,14 +261,13 @@ def plan(
     _checks.require("matplotlib.figure", extra="plot")
     recipe = find_recipe(recipe, DEFAULT_RECIPE)
     task = Detection(images, backbone, **(data_options or {}))
-    build = late_module().build_detector
     layers = comparison.attention_layers(attentions, backbone, layer_options)
     return study.Study(
         task=task,
         variants=[
             study.Variant(
                 name,
-                functools.partial(build, backbone, attention),
+                functools.partial(build_detector, backbone, attention),
                 options,
             )
             for name, attention, options in layers

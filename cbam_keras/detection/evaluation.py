@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from cbam_keras import _checks, plotting
@@ -24,7 +25,7 @@ IMAGES = 6
 
 
 def detect_all(
-    detector: Any, batches: Batches, count: int | None = None
+    detector: keras.Model, batches: Batches, count: int | None = None
 ) -> np.ndarray:
     """Returns the detections in all images, or the first, as `OBJECT`."""
     count = count or len(batches.examples)

@@ -6,12 +6,12 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks, data
 from cbam_keras._terminal import watched
+from cbam_keras.detection.anchors import Anchors
 from cbam_keras.detection.batches import (
     AUGMENTATIONS,
     OBJECT,
@@ -45,9 +45,9 @@ class DetectionData(data.ImageData):
             `None` elsewhere.
     """
 
-    anchors: Any = None
+    anchors: Anchors | None = None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Returns a description of the dataset, as plain JSON values."""
         described = super().describe()
         if self.anchors is not None:
@@ -118,7 +118,7 @@ def load_data(
         splits, class_names = _from_coco_folder(path)
     else:
         splits, class_names = _from_tfds(label, data_dir, download)
-    content: list[Any] = [class_names]
+    content: list[object] = [class_names]
     for split, examples in splits.items():
         objects, labels = examples.objects, examples.learned["label"]
         content += [split, examples.sizes, objects["box"], objects["label"]]
@@ -130,8 +130,9 @@ def load_data(
                 f"{np.unique(labels).tolist()}"
             )
     if image_size is None:
-        sizes = {tuple(s) for r in splits.values() for s in r.sizes.tolist()}
-        image_size = sizes.pop() if len(sizes) == 1 else SIDE
+        sizes = np.concatenate([each.sizes for each in splits.values()])
+        is_same = (sizes == sizes[0]).all()
+        image_size = tuple(sizes[0].tolist()) if is_same else SIDE
     if isinstance(image_size, int):
         image_size = image_size, image_size
     images = splits["train"].images

@@ -5,7 +5,8 @@ import importlib
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from keras import layers
 
 from cbam_keras import _checks, _inspection, models
 
-BACKBONES: dict[str, Any] = {
+BACKBONES: dict[str, Callable[..., keras.Model]] = {
     # Of 0.7 million parameters, for scenes of 64 pixels.
     "small": functools.partial(
         models.ResNet,
@@ -108,7 +109,7 @@ def feature_pyramid(
         [model.get_layer(name).output for name in chosen.values()],
         name=model.name,
     )
-    return late_module().PyramidBackbone(
+    return import_hub().PyramidBackbone(
         network, chosen, name=f"{model.name}_pyramid"
     )
 
@@ -136,7 +137,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         return keras.saving.load_model(path)
 
 
-def build_backbone(name: str, image_shape: Any, attention: Any) -> keras.Model:
+def build_backbone(
+    name: str, image_shape: Sequence[int], attention: Any
+) -> keras.Model:
     """Returns one of `BACKBONES` for images in [0, 255]."""
     inputs = keras.Input(image_shape, name="images")
     network = BACKBONES[name](
@@ -147,7 +150,7 @@ def build_backbone(name: str, image_shape: Any, attention: Any) -> keras.Model:
     return feature_pyramid(network)
 
 
-def levels_for(name: str, image_shape: Any) -> tuple[int, int]:
+def levels_for(name: str, image_shape: Sequence[int]) -> tuple[int, int]:
     """Returns the finest and the coarsest level of a detector."""
     side = min(image_shape[:2])
     backbone = build_backbone(name, image_shape, None)
@@ -177,36 +180,34 @@ def _strides(model):
         if isinstance(output, keras.KerasTensor) and len(output.shape) == 4:
             maps[layer.name] = output
     height, width = (SIDE if side is None else side for side in shapes[0][1:3])
-    tensors = list(maps.values())
-    if None in shapes[0][1:3]:
-        tensors = keras.Model(model.inputs[0], tensors).compute_output_spec(
-            keras.KerasTensor((1, height, width, shapes[0][3]))
-        )
-    return {
-        name: max(height / tensor.shape[1], width / tensor.shape[2])
-        for name, tensor in zip(maps, tensors, strict=True)
+    image = keras.KerasTensor((1, height, width, shapes[0][3]))
+    outputs = keras.Model(model.inputs[0], maps).compute_output_spec(image)
+    strides = {}
+    for name in maps:
+        _, high, wide, _ = outputs[name].shape
         # Pooled over all positions, as in a gate.
-        if tuple(tensor.shape[1:3]) != (1, 1)
-    }
+        if (high, wide) != (1, 1):
+            strides[name] = max(height / high, width / wide)
+    return strides
 
 
-def late_module() -> Any:
-    """Returns the module `detector`, which needs KerasHub."""
+def import_hub() -> ModuleType:
+    """Returns the module `hub`, which needs KerasHub."""
     _checks.require("keras_hub", extra="detect")
-    return importlib.import_module("cbam_keras.detection.detector")
+    return importlib.import_module("cbam_keras.detection.hub")
 
 
 class _Late:
-    """What Keras finds for a class of `detector` that is not imported yet."""
+    """What Keras finds for a class of `hub` that is not imported yet."""
 
     def __init__(self, name: str):
         self.name = name
 
-    def from_config(self, config: Any) -> keras.Model:
-        return getattr(late_module(), self.name).from_config(config)
+    def from_config(self, config: dict) -> keras.Model:
+        return getattr(import_hub(), self.name).from_config(config)
 
 
-# Importing `detector` replaces these.
+# Importing `hub` replaces these.
 for _name in ("PyramidBackbone", "Detector"):
     keras.saving.get_custom_objects().setdefault(
         f"cbam_keras>{_name}", _Late(_name)
