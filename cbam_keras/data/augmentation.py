@@ -64,18 +64,18 @@ def flip_and_crop(
     # some rows, and its `RandomCrop` crops all images alike.
     if "crop" in augment:
         height, width = images.shape[1:3]
-        margins = height // SHIFT, width // SHIFT
-        padding = ((0, 0), (margins[0],) * 2, (margins[1],) * 2, (0, 0))
-        padded = np.pad(images, padding, mode="symmetric")
+        down, right = height // SHIFT, width // SHIFT
+        edges = ((0, 0), (down, down), (right, right), (0, 0))
+        padded = np.pad(images, edges, mode="symmetric")
         # The first row and column kept, from 0 to twice the margin.
-        top, left = (
-            (draws[:, axis] * (2 * margin + 1)).astype("int32")
-            for axis, margin in enumerate(margins, 1)
+        top = (draws[:, 1] * (2 * down + 1)).astype("int32")
+        left = (draws[:, 2] * (2 * right + 1)).astype("int32")
+        images = np.stack(
+            [
+                image[y : y + height, x : x + width]
+                for image, y, x in zip(padded, top, left, strict=True)
+            ]
         )
-        every = np.arange(len(images))[:, None, None]
-        rows = (top[:, None] + np.arange(height))[:, :, None]
-        columns = (left[:, None] + np.arange(width))[:, None, :]
-        images = padded[every, rows, columns]
     if "flip" in augment:
         flipped = draws[:, 0, None, None, None] < 0.5
         images = np.where(flipped, images[:, :, ::-1], images)

@@ -1,6 +1,7 @@
 """Embedded datasets: MNIST's digits, plain and cluttered."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from cbam_keras import _checks
 from cbam_keras.data.examples import Dataset, Examples, digest
@@ -72,8 +73,8 @@ def cluttered(sources, objects, fragments, rng):
     places = drawn[:, fragments:-2].reshape(len(objects), fragments, 4)
     for index in range(fragments):
         y, x, top, left = places[:, index].T
-        cut = _windows(drawn[:, index], y, x, FRAGMENT)
-        _overlay(canvases, sources[cut], top, left)
+        cut = sliding_window_view(sources, (FRAGMENT, FRAGMENT), axis=(1, 2))
+        _overlay(canvases, cut[drawn[:, index], y, x], top, left)
     top, left = drawn[:, -2:].T
     # Of overlapping pixels the brighter one stays, so the object is whole.
     _overlay(canvases, objects, top, left)
@@ -88,15 +89,8 @@ def cluttered(sources, objects, fragments, rng):
 
 
 def _overlay(canvases, patches, top, left):
-    where = _windows(np.arange(len(canvases)), top, left, patches.shape[1])
-    canvases[where] = np.maximum(canvases[where], patches)
-
-
-def _windows(images, top, left, side):
-    """Returns the index of a square window in each of these images."""
-    offsets = np.arange(side)
-    return (
-        images[:, None, None],
-        (top[:, None] + offsets)[:, :, None],
-        (left[:, None] + offsets)[:, None, :],
+    places = sliding_window_view(
+        canvases, patches.shape[1:], axis=(1, 2), writeable=True
     )
+    where = np.arange(len(canvases)), top, left
+    places[where] = np.maximum(places[where], patches)
