@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from cbam_keras import data
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -15,6 +17,11 @@ def arrays(per_class=14, classes=5, shape=(12, 10, 3), seed=0):
     labels = rng.permutation(np.repeat(np.arange(classes), per_class))
     images = rng.integers(0, 256, (len(labels), *shape)).astype("uint8")
     return images, labels
+
+
+def whole(given, **options):
+    """Loads the splits of a dataset as arrays."""
+    return data.load(given, batch_size=None, **options)
 
 
 def epoch(split):

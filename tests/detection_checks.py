@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cbam_keras import models
+from cbam_keras.detection.batches import Examples, table
 
 # Two images of different sizes, as (height, width), and the boxes of each in
 # pixels: left, top, width, height.
@@ -64,6 +65,15 @@ def write_coco(root, splits=("train", "val"), change=None):
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(content))
     return root
+
+
+def one_box_each(boxes, size, images=None):
+    """Returns examples with a box, as fractions, in each of the images."""
+    count = len(boxes)
+    if images is None:
+        images = np.zeros((count, 1, 1, 1), "uint8")
+    objects = table(np.arange(count), [0] * count, boxes)
+    return Examples(images, np.full((count, 2), size), objects)
 
 
 def bright_box(image):

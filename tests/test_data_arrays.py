@@ -5,17 +5,13 @@ import sys
 import keras
 import numpy as np
 import pytest
-from data_checks import SPLITS, arrays, as_set, assert_same, plain_json
+from data_checks import SPLITS, arrays, as_set, assert_same, plain_json, whole
 
 from cbam_keras import data
 
 
-def _whole(given, **options):
-    return data.load(data=given, batch_size=None, **options)
-
-
 def test_arrays_are_split_class_by_class_with_their_labels():
-    loaded = _whole(arrays())
+    loaded = whole(arrays())
     # Of 14 images of each class, a fifth tests; a tenth of 11 validates.
     counts = [np.bincount(labels).tolist() for _, labels in loaded]
     assert counts == [[10] * 5, [1] * 5, [3] * 5]
@@ -34,7 +30,7 @@ def test_arrays_are_split_class_by_class_with_their_labels():
 @pytest.mark.parametrize("given", [("test",), SPLITS[1:]])
 def test_splits_of_the_user_stay_as_they_are(given):
     parts = {name: arrays(seed=i) for i, name in enumerate(("train", *given))}
-    loaded = _whole(parts, seed=3)
+    loaded = whole(parts, seed=3)
     assert_same(
         [getattr(loaded, name) for name in given],
         [parts[name] for name in given],
@@ -44,16 +40,9 @@ def test_splits_of_the_user_stay_as_they_are(given):
     assert sum(map(len, kept)) == 70
 
 
-def test_two_pairs_are_for_training_and_testing():
-    train, test = arrays(), arrays(seed=1)
-    loaded = _whole(tuple((x, y[:, None]) for x, y in (train, test)))
-    assert_same([loaded.test], [test])
-    assert loaded.sizes == {"train": 65, "validation": 5, "test": 70}
-
-
 def test_test_images_are_the_same_for_every_seed_and_fraction():
-    first, other = _whole(arrays(), seed=0), _whole(arrays(), seed=1)
-    half = _whole(arrays(), validation_fraction=0.5)
+    first, other = whole(arrays(), seed=0), whole(arrays(), seed=1)
+    half = whole(arrays(), validation_fraction=0.5)
     assert_same([first.test] * 2, [other.test, half.test])
     assert as_set(first.train[0]) != as_set(other.train[0])
     assert as_set(first.validation[0]) != as_set(other.validation[0])
@@ -64,7 +53,7 @@ def test_test_images_are_the_same_for_every_seed_and_fraction():
     ("fraction", "validation"), [(0.5, 6), (1e-6, 1), (1 - 1e-6, 10)]
 )
 def test_validation_fraction_is_of_the_training_images(fraction, validation):
-    loaded = _whole(arrays(), validation_fraction=fraction)
+    loaded = whole(arrays(), validation_fraction=fraction)
     assert loaded.sizes["validation"] == 5 * validation
     assert loaded.sizes["train"] == 5 * (11 - validation)
 
@@ -76,9 +65,9 @@ def test_values_are_kept_of_any_type(divisor, dtype):
     images, labels = arrays(shape=(12, 10))
     given = images / divisor
     splits = {"train": (images, labels), "test": (given, labels)}
-    loaded = _whole(splits)
+    loaded = whole(splits)
     assert loaded.image_shape == (12, 10, 1)
-    assert _whole(splits, image_size=6).test[0].dtype == dtype
+    assert whole(splits, image_size=6).test[0].dtype == dtype
     kept = loaded.test[0][..., 0]
     assert kept.dtype == dtype
     np.testing.assert_array_equal(kept, given)
@@ -117,15 +106,18 @@ def test_the_fingerprint_is_of_the_data_alone():
 
 def test_fashion_mnist_is_loaded_by_keras(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    small = tuple(arrays(8, 10, (28, 28), seed) for seed in range(2))
+    train, test = (arrays(8, 10, (28, 28), seed) for seed in range(2))
+    # Two pairs, with labels of either shape.
+    pairs = train, (test[0], test[1][:, None])
     loader = keras.datasets.fashion_mnist
-    monkeypatch.setattr(loader, "load_data", lambda: print("100 %") or small)
-    loaded = _whole("fashion_mnist")
+    monkeypatch.setattr(loader, "load_data", lambda: print("100 %") or pairs)
+    loaded = whole("fashion_mnist")
     assert loaded.name == "fashion_mnist"
     assert loaded.class_names[9] == "Ankle boot"
     # That is for results.
     assert "100 %" not in capsys.readouterr().out
-    np.testing.assert_array_equal(loaded.test[0][..., 0], small[1][0])
+    assert_same([loaded.test], [(test[0][..., None], test[1])])
+    assert loaded.sizes == {"train": 70, "validation": 10, "test": 80}
 
 
 def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):

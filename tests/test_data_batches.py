@@ -17,6 +17,7 @@ from data_checks import (
     epoch,
     joined,
     together,
+    whole,
 )
 from networks import linear
 
@@ -38,17 +39,12 @@ def _load(kind="plain", **options):
     return data.load(arrays(), **options)
 
 
-def _whole():
-    return data.load(arrays(), batch_size=None)
-
-
 @pytest.mark.parametrize("boxes", [False, True], ids=["plain", "boxes"])
 def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
     options = {"boxes": boxes, "seed": 4}
     given = "cluttered_mnist" if boxes else arrays()
-    whole = data.load(given, batch_size=None, **options)
     loaded = data.load(given, batch_size=16, **options)
-    for split, expected in zip(loaded, whole, strict=True):
+    for split, expected in zip(loaded, whole(given, **options), strict=True):
         found = joined(epoch(split))
         assert len(found) == len(expected) == 2 + boxes
         assert (found[0].dtype, found[1].dtype) == (np.float32, np.int32)
@@ -61,14 +57,14 @@ def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
 
 
 def test_channels_first_moves_axes_alone():
-    last, whole = epoch(_load("pixels").train), _whole().test[0]
+    last, kept = epoch(_load("pixels").train), whole(arrays()).test[0]
     keras.config.set_image_data_format("channels_first")
     loaded = _load("pixels")
     assert loaded.image_shape == (3, 12, 10)
     first = epoch(loaded.train)
     assert_same([(np.moveaxis(x, 1, -1), y) for x, y in first], last)
-    images = _whole().test[0]
-    np.testing.assert_array_equal(images, np.moveaxis(whole, -1, 1))
+    images = whole(arrays()).test[0]
+    np.testing.assert_array_equal(images, np.moveaxis(kept, -1, 1))
 
 
 # TensorFlow shuffles by its own random numbers.
@@ -154,7 +150,7 @@ def test_epochs_and_seeds_are_augmented_differently():
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_images_alone_change_and_stay_floats_to_255(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    loaded, whole = _load(kind), _whole()
+    loaded, kept = _load(kind), whole(arrays())
     images, labels = joined(epoch(loaded.train))
     assert images.dtype == np.float32
     assert images.shape[1:] == loaded.image_shape == (12, 10, 3)
@@ -162,7 +158,7 @@ def test_training_images_alone_change_and_stay_floats_to_255(kind):
     assert labels.dtype == np.int32
     for name in SPLITS[1:]:
         found = joined(epoch(getattr(loaded, name)))
-        assert_same([found], [getattr(whole, name)])
+        assert_same([found], [getattr(kept, name)])
 
 
 def _places(augment, **options):
@@ -236,14 +232,14 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
 
 @pytest.mark.parametrize("kind", ["pixels", "boxes"])
 def test_parts_make_up_the_batches_of_one_process(kind):
-    whole = _load(kind).sharded(0, 1, 4)
+    one = _load(kind).sharded(0, 1, 4)
     parts = [_load(kind).sharded(i, 2, 4) for i in range(2)]
-    second = [epoch(whole.train) for _ in range(2)][1]
+    second = [epoch(one.train) for _ in range(2)][1]
     for part in parts:
         part.set_epoch(1)
     assert_same(together(parts, "train"), second)
     for split in SPLITS[1:]:
-        assert_same(together(parts, split), epoch(getattr(whole, split)))
+        assert_same(together(parts, split), epoch(getattr(one, split)))
 
 
 @pytest.mark.parametrize(

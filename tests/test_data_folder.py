@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from data_checks import as_set, epoch, joined, write_folder
+from data_checks import as_set, epoch, joined, whole, write_folder
 from PIL import Image
 
 from cbam_keras import data
@@ -33,15 +33,15 @@ def _save(root, pictures, classes=PETS, **options):
 
 def test_class_folders_are_divided_among_the_splits(tmp_path):
     written = write_folder(tmp_path / "pets", size=(9, 11))
-    whole = data.load(tmp_path / "pets", batch_size=None)
-    assert whole.name == "pets"
-    assert whole.sizes == {"train": 14, "validation": 2, "test": 4}
-    assert whole.class_names == ("cat", "dog")
-    assert whole.image_shape == (9, 11, 3)
-    kept = [as_set(split[0]) for split in whole]
+    loaded = whole(tmp_path / "pets")
+    assert loaded.name == "pets"
+    assert loaded.sizes == {"train": 14, "validation": 2, "test": 4}
+    assert loaded.class_names == PETS
+    assert loaded.image_shape == (9, 11, 3)
+    kept = [as_set(split[0]) for split in loaded]
     assert set.union(*kept) == as_set(written.values())
     labels = {i.tobytes(): "dog" in name for name, i in written.items()}
-    for images, given in whole:
+    for images, given in loaded:
         assert [labels[image.tobytes()] for image in images] == given.tolist()
 
 
@@ -50,9 +50,7 @@ def test_folders_of_splits_are_taken_as_they_are(tmp_path):
         write_folder(tmp_path / name, size=(9, 11), seed=seed)
         for seed, name in enumerate(("Train", "VAL", "test"))
     ]
-    for split, images in zip(
-        data.load(tmp_path, batch_size=None), written, strict=True
-    ):
+    for split, images in zip(whole(tmp_path), written, strict=True):
         assert as_set(split[0]) == as_set(images.values())
 
 
@@ -167,13 +165,13 @@ def test_grey_images_alone_have_one_channel(tmp_path):
 )
 def test_resizing_equals_pillows(tmp_path, size, box):
     written = write_folder(tmp_path, per_class=3, size=(24, 32))
-    whole = data.load(tmp_path, image_size=size, batch_size=None)
+    loaded = whole(tmp_path, image_size=size)
     options = {"box": box, "resample": Image.Resampling.BILINEAR}
     expected = {
         np.asarray(Image.fromarray(x).resize(size[::-1], **options)).tobytes()
         for x in written.values()
     }
-    assert set.union(*(as_set(images) for images, _ in whole)) == expected
+    assert set.union(*(as_set(images) for images, _ in loaded)) == expected
 
 
 @both_sources
@@ -187,15 +185,15 @@ def test_images_of_the_right_size_are_left_alone(tmp_path):
 
 def test_damaged_files_are_left_out_with_one_warning(tmp_path, monkeypatch):
     write_folder(tmp_path, size=(8, 8))
-    whole, jpeg = io.BytesIO(), io.BytesIO()
-    COLOUR.save(whole, "PNG")
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    COLOUR.save(png, "PNG")
     COLOUR.save(jpeg, "JPEG")
     # Twice as many pixels are an error of Pillow's.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     contents = {
-        "bomb.png": whole.getvalue(),
+        "bomb.png": png.getvalue(),
         "cut.jpg": jpeg.getvalue()[:-200],
-        "cut.png": whole.getvalue()[:-200],
+        "cut.png": png.getvalue()[:-200],
         "empty.png": b"",
         "text.jpg": b"<html>not found</html>",
     }

@@ -5,7 +5,7 @@ import hashlib
 import digits
 import numpy as np
 import pytest
-from data_checks import SPLITS, as_set, assert_same
+from data_checks import SPLITS, as_set, assert_same, whole
 
 from cbam_keras import data
 
@@ -18,13 +18,9 @@ COPIES = {
 each_name = pytest.mark.parametrize("name", COPIES)
 
 
-def _whole(name="cluttered_mnist", **options):
-    return data.load(name, batch_size=None, **options)
-
-
 def test_canvases_stay_what_they_were():
     """Those of version 0.1.0, which published figures are about."""
-    images = _whole(seed=3, boxes=True)
+    images = whole("cluttered_mnist", seed=3, boxes=True)
     code = hashlib.sha256()
     for split in images:
         for array in split:
@@ -35,7 +31,7 @@ def test_canvases_stay_what_they_were():
 
 @each_name
 def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
-    first, again, other = (_whole(name, seed=seed) for seed in (3, 3, 1))
+    first, again, other = (whole(name, seed=seed) for seed in (3, 3, 1))
     assert_same(first, again)
     assert_same([first.test], [other.test])
     for one, another in zip([*first][:2], [*other][:2], strict=True):
@@ -46,7 +42,7 @@ def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
 def test_every_digit_is_shown_with_its_label(grey_digits, name):
     classes = digits.grey()[1]
     split_of = data.stratified(classes, 0.1, seed=0)
-    loaded = _whole(name, boxes=name != "mnist5k")
+    loaded = whole(name, boxes=name != "mnist5k")
     for split, copies in zip(SPLITS, COPIES[name], strict=True):
         images, labels, *boxes = getattr(loaded, split)
         boxes = boxes[0] if boxes else [(0, 0, 28, 28)] * len(images)

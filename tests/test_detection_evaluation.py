@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from detection_checks import one_box_each
 
 from cbam_keras.detection.batches import Examples, table
 from cbam_keras.detection.evaluation import evaluate
@@ -89,20 +90,17 @@ def test_sizes_of_objects_are_by_the_area_of_the_annotation(area, size):
 # Anchors.
 
 
-def one_box_each(sides, count=60, size=64):
+def boxes_of(sides, count=60, size=64):
     """Returns examples of one box an image, of these `(height, width)`."""
     rng = np.random.default_rng(0)
     sides = np.array([sides[i % len(sides)] for i in range(count)], "float32")
     low = rng.uniform(0, size - sides)[:, ::-1]
     boxes = np.concatenate([low, low + sides[:, ::-1]], axis=1) / size
-    rows = table(np.arange(count), np.zeros(count), boxes)
-    return Examples(
-        np.zeros((count, 1, 1, 1), "uint8"), np.full((count, 2), size), rows
-    )
+    return one_box_each(boxes, size)
 
 
 def test_coverage_is_what_keras_computes():
-    examples = one_box_each([(20, 14), (30, 30), (40, 20)])
+    examples = boxes_of([(20, 14), (30, 30), (40, 20)])
     chosen = choose_anchors(examples, (64, 64), 3, 4)
     levels = chosen.generator()(np.zeros((1, 64, 64, 1), "float32"))
     overlap = keras.utils.bounding_boxes.compute_iou(
@@ -119,4 +117,4 @@ def test_coverage_is_what_keras_computes():
 
 def test_boxes_that_no_anchor_covers_are_warned_of():
     with pytest.warns(UserWarning, match="Only 0% of the boxes.*image_size"):
-        choose_anchors(one_box_each([(2, 2)]), (64, 64), 3, 4)
+        choose_anchors(boxes_of([(2, 2)]), (64, 64), 3, 4)

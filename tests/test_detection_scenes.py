@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from data_checks import plain_json
-from detection_checks import bright_box
+from detection_checks import bright_box, one_box_each
 
 from cbam_keras import data, detection
-from cbam_keras.detection.batches import PADDING, Batches, Examples, table
+from cbam_keras.detection.batches import PADDING, Batches
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,8 @@ def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
 def batches_of(images, box, augment):
     """Returns batches of images with one box each, in pixels."""
     count, height, width = images.shape[:3]
-    box = np.divide(box, [width, height] * 2)
-    objects = table(np.arange(count), [0] * count, [box])
-    examples = Examples(images, np.full((count, 2), (height, width)), objects)
+    boxes = np.tile(np.divide(box, [width, height] * 2), (count, 1))
+    examples = one_box_each(boxes, (height, width), images)
     return Batches(examples, images.shape[1:], count, 0, (augment,))
 
 
