@@ -216,7 +216,7 @@ INSIDE = """
     convert.matching convert.torch_files data.augmentation data.digits
     data.loading data.tfds detection.anchors detection.batches
     detection.detector detection.evaluation models.by_name optimizers
-    study.checkpoints tuning.search tuning.tuner tuning.workers
+    study.checkpoints study.worker
 """.split()
 
 
