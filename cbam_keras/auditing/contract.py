@@ -40,8 +40,8 @@ def check_saving(layer: LayerUnderTest, findings: Findings) -> None:
 
 def check_arguments(layer: LayerUnderTest, findings: Findings) -> None:
     """Adds arguments that do nothing, or not what they say."""
-    channels, width = layer.shape[-1], findings.facts.get("hidden_units")
-    size = findings.facts.get("kernel_size")
+    channels, size = layer.shape[-1], findings.facts.get("kernel_size")
+    width = findings.facts.get("hidden_units")
     arguments = tested.arguments_of(layer.layer) | layer.factory.arguments
     # Floats such as epsilon and momentum change too little to be seen, and the
     # features have the number of channels anyway.
@@ -99,12 +99,11 @@ def check_mixed_precision(layer: LayerUnderTest, findings: Findings) -> None:
         findings.errors_as("The layer fails in mixed precision"),
         _inspection.dtype_policy("mixed_float16"),
     ):
-        copy = layer.factory.make(layer.shape[-1])
+        half = LayerUnderTest(layer.factory, layer.shape)
         # The layers of a model keep their dtype when it is copied.
         fixed = isinstance(layer.factory.instance, keras.Model)
-        if fixed or copy.compute_dtype != "float16":
+        if fixed or half.layer.compute_dtype != "float16":
             return findings.skips("Mixed precision: the layer fixes its dtype.")
-        half = LayerUnderTest(copy, layer.shape)
         y = half.call(half.to_tensor(half.x), half.random_weights(biases=True))
         dtype = keras.backend.standardize_dtype(y.dtype)
         if dtype != "float16":

@@ -8,6 +8,7 @@ from cbam_keras import _inspection
 from cbam_keras.auditing.layer_under_test import (
     SIZE,
     LayerUnderTest,
+    factory_for,
     features,
     scaled,
     widths,
@@ -123,8 +124,8 @@ def _formulas(layer, facts):
     options["use_bias"] = True
     for order, maps in itertools.product(ORDERS, itertools.permutations(pools)):
         options |= {"order": order, "spatial_pool_types": maps}
-        ours = CBAM(**options, data_format="channels_last")
-        ours = LayerUnderTest(ours, layer.shape)
+        factory = factory_for(CBAM(**options, data_format="channels_last"))
+        ours = LayerUnderTest(factory, layer.shape)
         values = list(map(np.squeeze, layer.random_weights()))
         shapes = [np.squeeze(value).shape for value in ours.random_weights()]
         if len(values) > len(shapes):

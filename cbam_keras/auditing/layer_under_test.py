@@ -22,13 +22,21 @@ SIZE = (15, 13)
 class LayerFactory:
     """Makes copies of a layer, which itself is left as it is.
 
-    `make` takes the number of channels, and values in place of those in
+    `call` takes the number of channels, and values in place of those in
     `arguments`. `instance` is the layer if `audit` received one.
     """
 
-    make: Callable[..., keras.layers.Layer]
+    call: Callable[..., keras.Layer]
+    # Values of any kind, as the layer takes them.
     arguments: dict[str, Any]
-    instance: Any = None
+    instance: keras.Layer | None = None
+
+    def make(self, channels: int, **changes: Any) -> keras.Layer:
+        """Returns a copy for features of so many channels."""
+        if set(changes) <= set(self.arguments):
+            return self.call(channels, **changes)
+        # The function that makes it does not take this argument.
+        return copy_of(self.call(channels), **changes)
 
     @property
     def ratio(self) -> int | None:
@@ -38,7 +46,7 @@ class LayerFactory:
 
 
 class LayerUnderTest:
-    """A layer that is run with chosen weights, without changing its state.
+    """A copy of a layer that is run with weights of our choice.
 
     Of its `weights`, moving statistics excluded, `kernels` are the indices of
     those with several axes, and `gates` those of the `"channel"` and the
@@ -48,14 +56,10 @@ class LayerUnderTest:
     """
 
     def __init__(
-        self,
-        layer: keras.layers.Layer,
-        shape: tuple[int, int, int],
-        factory: Any = None,
+        self, factory: LayerFactory, shape: tuple[int, int, int], **changes: Any
     ):
-        self.layer = layer
-        self.shape = shape
-        self.factory = factory
+        self.factory, self.shape = factory, shape
+        self.layer = layer = factory.make(shape[-1], **changes)
         data_format = getattr(layer, "data_format", None)
         self.channels_first = data_format == "channels_first"
         self.x = features(*shape)
@@ -128,14 +132,9 @@ class LayerUnderTest:
 
     def is_same_with(self, **change):
         """Returns whether another value of an argument gives the same."""
-        if set(change) <= set(self.factory.arguments):
-            copy = self.factory.make(self.shape[-1], **change)
-        else:
-            # The function that makes it does not take this argument.
-            copy = copy_of(self.layer, **change)
         weights = self.random_weights(biases=True)
-        other = LayerUnderTest(copy, self.shape).output(self.x, weights)
-        return same(other, self.output(self.x, weights))
+        other = LayerUnderTest(self.factory, self.shape, **change)
+        return same(other.output(self.x, weights), self.output(self.x, weights))
 
     def to_tensor(self, x):
         x = np.moveaxis(x, -1, 1) if self.channels_first else x
@@ -191,12 +190,12 @@ def same(a, b):
 
 def factory_for(layer: Any) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
-    if isinstance(layer, keras.layers.Layer):
-        return LayerFactory(
-            lambda _, **changes: copy_of(layer, **changes),
-            arguments_of(layer),
-            layer,
-        )
+    if isinstance(layer, keras.Layer):
+
+        def copy(channels, **changes):
+            return copy_of(layer, **changes)
+
+        return LayerFactory(copy, arguments_of(layer), layer)
     if not callable(layer):
         raise TypeError(
             "`layer` must be a keras layer, or a callable that takes the "
@@ -213,23 +212,23 @@ def factory_for(layer: Any) -> LayerFactory:
     # A class that needs no argument finds the channels when it is built.
     alone = inspect.isclass(layer) and len(defaults) == len(parameters)
 
-    def make_by_call(channels, **changes):
+    def call(channels, **changes):
         try:
-            result = layer(*([] if alone else [channels]), **changes)
+            result = layer(**changes) if alone else layer(channels, **changes)
         except Exception:
             # It may be a function of a tensor.
             inputs = keras.Input((None, None, channels))
             with contextlib.suppress(Exception):
                 return keras.Model(inputs, layer(inputs, **changes))
             raise
-        if not isinstance(result, keras.layers.Layer):
+        if not isinstance(result, keras.Layer):
             raise TypeError(f"it returns {result!r} in place of a keras layer")
         return result
 
-    return LayerFactory(make_by_call, defaults)
+    return LayerFactory(call, defaults)
 
 
-def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
+def copy_of(layer: keras.Layer, **changes: Any) -> keras.Layer:
     """Returns a layer of the same configuration, without the weights."""
     if isinstance(layer, keras.Model) and not changes:
         return keras.models.clone_model(layer)
@@ -239,7 +238,7 @@ def copy_of(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
     return type(layer).from_config({**config, **changes})
 
 
-def arguments_of(layer: keras.layers.Layer) -> dict[str, Any]:
+def arguments_of(layer: keras.Layer) -> dict[str, Any]:
     """Returns the arguments of a layer's constructor and their values."""
     try:
         config = layer.get_config()
@@ -250,7 +249,7 @@ def arguments_of(layer: keras.layers.Layer) -> dict[str, Any]:
     return {name: config[name] for name in names if name in config}
 
 
-def missing_arguments(layer: keras.layers.Layer) -> list[str]:
+def missing_arguments(layer: keras.Layer) -> list[str]:
     """Returns the constructor's arguments that `get_config` leaves out."""
     # What Keras records by itself lacks arguments that were not given.
     recorded = type(layer).get_config is keras.layers.Layer.get_config

@@ -56,7 +56,7 @@ def audit(layer: Any) -> Audit:
     with _inspection.same_randomness(), _inspection.dtype_policy("float32"):
         _check(factory_for(layer), findings)
     name = getattr(layer, "__name__", repr(layer))
-    if isinstance(layer, keras.layers.Layer):
+    if isinstance(layer, keras.Layer):
         name = f'{type(layer).__name__} layer "{layer.name}"'
     return Audit(
         name,
@@ -110,7 +110,7 @@ def _first_that_runs(factory):
     errors = []
     for shape in _shapes(factory):
         try:
-            layer = LayerUnderTest(factory.make(shape[-1]), shape, factory)
+            layer = LayerUnderTest(factory, shape)
             return layer, layer.output(layer.x, layer.random_weights())
         except Exception as error:
             errors.append(error)
