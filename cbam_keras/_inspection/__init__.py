@@ -9,6 +9,7 @@
 """
 
 from cbam_keras._inspection.gates import (
+    Maps,
     attention_layers,
     record_maps,
     run_model,
@@ -16,6 +17,7 @@ from cbam_keras._inspection.gates import (
 )
 from cbam_keras._inspection.global_state import dtype_policy, same_randomness
 from cbam_keras._inspection.graph import (
+    Tensor,
     as_input,
     is_graph,
     layers_within,
@@ -26,12 +28,11 @@ from cbam_keras._inspection.graph import (
     require_model,
     structure,
 )
-from cbam_keras._inspection.heads import Head, find_head, kind_of_head
-from cbam_keras._inspection.images import check_images, number_array
-from cbam_keras._inspection.steps import (
-    Graph,
-    Step,
-    is_feature_map,
-    trace,
-    walk,
+from cbam_keras._inspection.heads import (
+    Head,
+    find_head,
+    kind_of_head,
+    without_activation,
 )
+from cbam_keras._inspection.images import check_images, number_array
+from cbam_keras._inspection.steps import Graph, Step, is_feature_map, walk

@@ -3,14 +3,13 @@
 import contextlib
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from cbam_keras._inspection.global_state import attributes
-from cbam_keras._inspection.graph import as_input, layers_within
+from cbam_keras._inspection.graph import Tensor, as_input, layers_within
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -34,7 +33,7 @@ def attention_layers(model: keras.Model) -> dict[AttentionLayer, str]:
     }
 
 
-def run_model(model: keras.Model, images: Any) -> Any:
+def run_model(model: keras.Model, images: Tensor) -> Tensor:
     """Returns the outputs of a model in inference, without gradients."""
     if not keras.tree.is_nested(images):
         images = as_input(model, images)
@@ -47,7 +46,7 @@ def run_model(model: keras.Model, images: Any) -> Any:
 
 
 def record_maps(
-    model: keras.Model, images: Any, names: Mapping[AttentionLayer, str]
+    model: keras.Model, images: Tensor, names: Mapping[AttentionLayer, str]
 ) -> dict[str, Maps]:
     """Runs a model and returns the maps of its gates, in the order they run."""
     recorded: dict[str, Maps] = {}
@@ -62,10 +61,10 @@ def record_maps(
     with contextlib.ExitStack() as stack:
         for layer in layers_within(model):
             # With rematerialization Keras would trace a layer, not run it.
-            changed: dict[str, Any] = {"_remat_mode": None}
+            stack.enter_context(attributes(layer, _remat_mode=None))
             if layer in names:
-                changed["call"] = functools.partial(record, layer, layer.call)
-            stack.enter_context(attributes(layer, **changed))
+                call = functools.partial(record, layer, layer.call)
+                stack.enter_context(attributes(layer, call=call))
         run_model(model, images)
     return recorded
 
@@ -100,6 +99,6 @@ def _maps(layer, inputs):
     return channel, spatial
 
 
-def to_float32(tensor: Any) -> np.ndarray:
+def to_float32(tensor: Tensor) -> np.ndarray:
     """Returns a tensor of any float type as a float32 array."""
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))

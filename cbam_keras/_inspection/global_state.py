@@ -3,14 +3,13 @@
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
 
 
 @contextlib.contextmanager
-def dtype_policy(policy: Any = None) -> Iterator[None]:
+def dtype_policy(policy: str | None = None) -> Iterator[None]:
     """Sets the global dtype policy; `None` only restores it at the end."""
     before = keras.config.dtype_policy()
     try:
@@ -33,7 +32,7 @@ def same_randomness() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def attributes(layer: Any, **values: Any) -> Iterator[None]:
+def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
     """Sets attributes of a layer, which hide those of its class."""
     before = {x: vars(layer)[x] for x in values if x in vars(layer)}
     try:

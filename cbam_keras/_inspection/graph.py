@@ -13,6 +13,10 @@ import keras
 
 from cbam_keras import _checks
 
+# A tensor of the backend or a symbolic one, or several of them nested: they
+# have no class in common.
+Tensor = Any
+
 
 def require_model(name: str, model: Any, kind: str = "keras.Model") -> None:
     """Raises unless `model` is a model."""
@@ -36,7 +40,7 @@ def require_graph(name: str, model: Any) -> None:
         )
 
 
-def is_graph(layer: Any) -> bool:
+def is_graph(layer: keras.Operation) -> bool:
     """Returns whether a layer is a model whose graph can be read."""
     if isinstance(layer, keras.Sequential):
         # Called with several inputs it has no graph and loops over its layers.
@@ -51,34 +55,34 @@ def is_graph(layer: Any) -> bool:
 
 
 @functools.cache
-def _functional_class() -> Any:
+def _functional_class() -> type[keras.Model]:
     """Returns the class of functional models, which Keras does not export."""
     x = keras.Input((1,), name="input")
     y = keras.layers.Identity(name="identity")(x)
     return type(keras.Model(x, y, name="model"))
 
 
-def layers_within(layer: keras.layers.Layer) -> list:
+def layers_within(layer: keras.Layer) -> list[keras.Layer]:
     """Returns a layer and the layers inside it, outer ones first."""
     return list(layer._flatten_layers())
 
 
-def structure(model: keras.Model) -> tuple[Any, Any]:
+def structure(model: keras.Model) -> tuple[Tensor, Tensor]:
     """Returns inputs and outputs of a model in their nested structure."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
 
 
-def as_input(model: keras.Model, value: Any) -> Any:
+def as_input(model: keras.Model, value: Tensor) -> Tensor:
     """Returns a value in the structure of a model's one input, as a list."""
     if not is_graph(model) or len(model.inputs) != 1:
         return value
     return keras.tree.pack_sequence_as(structure(model)[0], [value])
 
 
-def origin(tensor: Any) -> Any:
-    """Returns the node that returned a symbolic tensor."""
+def origin(tensor: keras.KerasTensor) -> Any:
+    """Returns the node, of a private class, that returned a tensor."""
     # Keras (as of 3.15) has no public way from a tensor to its call.
     try:
         history = tensor._keras_history
@@ -108,8 +112,8 @@ def nodes(model: keras.Model) -> list:
 
 
 def replay(
-    model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any]
-) -> list[Any]:
+    model: keras.Model, inputs: Sequence[Tensor], call: Callable[..., Tensor]
+) -> list[Tensor]:
     """Runs the graph of a model with `call(operation, *args, **kwargs)`.
 
     `inputs` are the values of `model.inputs`; returns those of its outputs.

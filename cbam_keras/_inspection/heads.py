@@ -1,14 +1,13 @@
 """The head of a model: logits, or probabilities computed from them."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import layers
 
 from cbam_keras._inspection.global_state import attributes
-from cbam_keras._inspection.steps import Step
+from cbam_keras._inspection.graph import Tensor
+from cbam_keras._inspection.steps import Graph, Step
 
 # Operations that keep the values, between an activation and the output.
 _KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
@@ -23,25 +22,27 @@ class Head:
     """
 
     kind: str | None
-    step: Any
-    logits: Any
-
-    def without(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the operation of the step without its activation."""
-        operation = self.step.operation
-        if not hasattr(operation, "activation"):
-            return args[0] if args else next(iter(kwargs.values()))
-        layer, name = operation, "activation"
-        if isinstance(operation.activation, layers.Layer):
-            # PyTorch does not let a function take its place.
-            layer, name = operation.activation, "call"
-        # With rematerialization it would run again for the gradient.
-        changed = {name: lambda x, **_: x, "_remat_mode": None}
-        with attributes(layer, **changed):
-            return operation(*args, **kwargs)
+    step: Step | None
+    logits: keras.KerasTensor
 
 
-def kind_of_head(operation: Any) -> str | None:
+def without_activation(
+    operation: keras.Operation, *args: Tensor, **kwargs: Tensor
+) -> Tensor:
+    """Calls an operation that turns logits into probabilities, up to those."""
+    if not hasattr(operation, "activation"):
+        return args[0] if args else next(iter(kwargs.values()))
+    layer, name = operation, "activation"
+    if isinstance(operation.activation, layers.Layer):
+        # PyTorch does not let a function take its place.
+        layer, name = operation.activation, "call"
+    # With rematerialization it would run again for the gradient.
+    changed = {name: lambda x, **_: x, "_remat_mode": None}
+    with attributes(layer, **changed):
+        return operation(*args, **kwargs)
+
+
+def kind_of_head(operation: keras.Operation) -> str | None:
     """Returns `"softmax"` or `"sigmoid"` if an operation ends in one."""
     # A layer may have a layer as its activation, or call a function.
     parts = [operation, getattr(operation, "activation", None)]
@@ -56,11 +57,10 @@ def kind_of_head(operation: Any) -> str | None:
     return None
 
 
-def find_head(steps: Sequence[Step], output: Any) -> Head:
+def find_head(graph: Graph, output: keras.KerasTensor) -> Head:
     """Returns the head through which a model computes one of its outputs."""
-    makers = {id(x): step for step in steps for x in step.outputs}
     kind, head, tensor = None, None, output
-    while step := makers.get(id(tensor)):
+    while step := graph.maker(tensor):
         operation = step.operation
         activation = getattr(operation, "activation", None)
         only_activates = isinstance(operation, layers.Activation)

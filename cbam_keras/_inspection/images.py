@@ -1,16 +1,18 @@
 """Arrays of numbers, and images that a model takes."""
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks
 
 
-def number_array(name: str, value: Any, *, booleans: bool = False) -> Any:
+def number_array(
+    name: str, value: ArrayLike, *, booleans: bool = False
+) -> np.ndarray:
     """Returns an array, tensor or nested lists as an array of finite numbers.
 
     `name` is what errors call it. With `booleans` they count as numbers.
@@ -35,7 +37,7 @@ def number_array(name: str, value: Any, *, booleans: bool = False) -> Any:
     return array
 
 
-def check_images(images: Any, model: keras.Model) -> np.ndarray:
+def check_images(images: ArrayLike, model: keras.Model) -> np.ndarray:
     """Returns images as an array that a model takes."""
     if isinstance(images, dict) and len(images) == 1:
         # By the name of the input, as `fit` also takes them.

@@ -4,12 +4,11 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 from keras import layers
 
-from cbam_keras._inspection.graph import is_graph, replay, structure
+from cbam_keras._inspection.graph import Tensor, is_graph, replay, structure
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
 # All different, to tell the axes of a permuted tensor by their sizes.
@@ -27,37 +26,57 @@ class Step:
     """
 
     path: str
-    operation: Any
-    inputs: tuple
-    outputs: tuple
+    operation: keras.Operation
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
 
 
 class Graph:
     """The steps of a model in an order in which they can run.
 
-    `inputs` are flat `keras.KerasTensor`s, with which it is traced.
+    It is traced with `inputs`, flat symbolic tensors: only shapes are
+    propagated, nothing runs.
     """
 
-    def __init__(self, model: keras.Model, inputs: Sequence[Any]):
+    def __init__(self, model: keras.Model, inputs: Sequence[keras.KerasTensor]):
         self.inputs = list(inputs)
-        self.steps, self.outputs = trace(model, inputs)
+        self.steps: list[Step] = []
+        self._makers: dict[int, Step] = {}
+        self._users: dict[int, list[Step]] = collections.defaultdict(list)
+        self.outputs = walk(model, inputs, self._add)
         # Inputs, whose maker is `None`, come before all steps.
         self.order = {step: i for i, step in enumerate([None, *self.steps])}
-        self._makers = {id(x): s for s in self.steps for x in s.outputs}
-        self._users = collections.defaultdict(list)
-        for step in self.steps:
-            for x in step.inputs:
-                self._users[id(x)].append(step)
 
-    def maker(self, tensor: Any) -> Step | None:
+    def _add(self, path, operation, *args, **kwargs):
+        """Adds the step of a call, and returns its outputs."""
+        inputs = keras.tree.flatten((args, kwargs))
+        outputs = operation.compute_output_spec(*args, **kwargs)
+        step = Step(
+            path,
+            operation,
+            inputs=tuple(filter(keras.utils.is_keras_tensor, inputs)),
+            # New tensors, since an operation may return its input.
+            outputs=tuple(
+                keras.KerasTensor(x.shape, x.dtype)
+                for x in keras.tree.flatten(outputs)
+            ),
+        )
+        self.steps.append(step)
+        for x in step.inputs:
+            self._users[id(x)].append(step)
+        for x in step.outputs:
+            self._makers[id(x)] = step
+        return step.outputs
+
+    def maker(self, tensor: keras.KerasTensor) -> Step | None:
         """Returns the step that computes a tensor, `None` for an input."""
         return self._makers.get(id(tensor))
 
-    def users(self, tensor: Any) -> list[Step]:
+    def users(self, tensor: keras.KerasTensor) -> list[Step]:
         """Returns the steps that take a tensor."""
         return self._users[id(tensor)]
 
-    def ancestors(self, tensor: Any) -> set[Step]:
+    def ancestors(self, tensor: keras.KerasTensor) -> set[Step]:
         """Returns the steps that a tensor is computed from."""
         steps: set[Step] = set()
         tensors = [tensor]
@@ -68,7 +87,7 @@ class Graph:
                 tensors.extend(step.inputs)
         return steps
 
-    def data_format(self, operation: Any) -> str:
+    def data_format(self, operation: keras.Operation) -> str:
         """Returns that of an operation or, if it has none, of its input."""
         default = keras.config.image_data_format()
         return self._formats.get(id(operation), default)
@@ -85,7 +104,7 @@ class Graph:
                 formats[id(x)] = data_format
         return formats
 
-    def axes(self, tensor: Any) -> tuple[int | None, ...] | None:
+    def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
         """Returns which axes of the (first) input the axes of a tensor are.
 
         An axis that was inserted is `None`, and so is the result if the axes
@@ -127,10 +146,10 @@ class Graph:
 
 def walk(
     model: keras.Model,
-    inputs: Sequence[Any],
-    call: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    call: Callable[..., Tensor],
     prefix: str = "",
-) -> list[Any]:
+) -> list[Tensor]:
     """Runs the graph of a model, those of nested models included.
 
     `call` gets the path of an operation, the operation, and its arguments.
@@ -147,31 +166,7 @@ def walk(
     return replay(model, inputs, visit)
 
 
-def trace(
-    model: keras.Model, inputs: Sequence[Any]
-) -> tuple[list[Step], list[Any]]:
-    """Returns the steps of a model for flat symbolic inputs, and its outputs.
-
-    Only shapes are propagated; nothing runs.
-    """
-    steps: list[Step] = []
-
-    def call(path, operation, *args, **kwargs):
-        tensors = keras.tree.flatten((args, kwargs))
-        tensors = tuple(filter(keras.utils.is_keras_tensor, tensors))
-        outputs = operation.compute_output_spec(*args, **kwargs)
-        # New tensors, since an operation may return its input.
-        outputs = tuple(
-            keras.KerasTensor(x.shape, x.dtype)
-            for x in keras.tree.flatten(outputs)
-        )
-        steps.append(Step(path, operation, tensors, outputs))
-        return outputs
-
-    return steps, walk(model, inputs, call)
-
-
-def is_feature_map(tensor: Any) -> bool:
+def is_feature_map(tensor: keras.KerasTensor) -> bool:
     """Returns whether a tensor has positions and channels."""
     return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
 

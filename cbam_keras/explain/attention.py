@@ -1,16 +1,15 @@
 """The attention maps of every attention layer of a model."""
 
-from typing import Any
-
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
 
 
 def attention_maps(
-    model: keras.Model, images: Any, *, batch_size: int = 32
-) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
+    model: keras.Model, images: ArrayLike, *, batch_size: int = 32
+) -> dict[str, _inspection.Maps]:
     """Returns the attention maps of every attention layer for some images.
 
     The model runs in inference mode. Attention layers are found wherever they

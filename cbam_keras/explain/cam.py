@@ -1,13 +1,15 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
+from cbam_keras._inspection import Tensor
 from cbam_keras.explain.classes import class_indices, read_model
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
@@ -15,9 +17,9 @@ from cbam_keras.explain.targets import find_target
 
 def grad_cam(
     model: keras.Model,
-    images: Any,
-    class_index: int | Sequence[int] | Callable[[Any], Any] | None = None,
-    layer: str | keras.layers.Layer | None = None,
+    images: ArrayLike,
+    class_index: int | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
+    layer: str | keras.Layer | None = None,
     *,
     method: str = "grad_cam",
     head: int | str | None = None,
@@ -85,15 +87,15 @@ def grad_cam(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, graph, index = read_model(model, images, head, output)
     explained = graph.outputs[index]
-    chosen: Any = class_index
-    if not callable(chosen):
-        chosen = class_indices(chosen, len(images), model, explained)
-    activation = _inspection.find_head(graph.steps, explained)
+    classes = None
+    if not callable(class_index):
+        classes = class_indices(class_index, len(images), model, explained)
+    activation = _inspection.find_head(graph, explained)
     target = find_target(graph, activation.logits, layer)
     maps = []
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
-        scored = chosen[batch] if isinstance(chosen, np.ndarray) else chosen
+        scored = class_index if classes is None else classes[batch]
         features, gradient = _features_and_gradient(
             model, images[batch], scored, graph, target, activation, index
         )
@@ -124,7 +126,9 @@ def _features_and_gradient(
         def call(path, operation, *args, **kwargs):
             step = next(steps)
             if step is activation.step:
-                operation = activation.without
+                operation = functools.partial(
+                    _inspection.without_activation, operation
+                )
             if isinstance(step.operation, keras.layers.Layer):
                 kwargs["training"] = False
             outputs = operation(*args, **kwargs)

@@ -1,16 +1,17 @@
 """Class probabilities, and the class that is explained."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
 
 
 def class_probabilities(
     model: keras.Model,
-    images: Any,
+    images: ArrayLike,
     *,
     head: int | str | None = None,
     output: int | str | None = None,
@@ -53,7 +54,7 @@ def class_probabilities(
     values = np.concatenate(batches)
     sums = np.abs(values.sum(axis=1) - 1)
     positive = values.shape[1] > 1 and values.min() >= 0
-    activation = _inspection.find_head(graph.steps, graph.outputs[index]).kind
+    activation = _inspection.find_head(graph, graph.outputs[index]).kind
     if activation or (positive and sums.max() < 1e-3):
         return values
     if values.shape[1] == 1:
@@ -63,7 +64,10 @@ def class_probabilities(
 
 
 def read_model(
-    model: keras.Model, images: Any, head: Any, output: Any
+    model: keras.Model,
+    images: ArrayLike,
+    head: int | str | None,
+    output: int | str | None,
 ) -> tuple[np.ndarray, _inspection.Graph, int]:
     """Returns checked images, the graph for them, and the index of a head.
 
@@ -83,7 +87,10 @@ def read_model(
 
 
 def class_indices(
-    class_index: Any, count: int, model: keras.Model, output: Any
+    class_index: int | Sequence[int] | None,
+    count: int,
+    model: keras.Model,
+    output: keras.KerasTensor,
 ) -> np.ndarray | None:
     """Returns an index per image, or `None` for the predicted classes."""
     shape = tuple(output.shape)

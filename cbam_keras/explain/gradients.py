@@ -1,15 +1,16 @@
 """The gradient of a scalar at an intermediate tensor, on each backend."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
+from cbam_keras._inspection import Tensor
+
 
 def gradient_at(
-    run: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
+    run: Callable[[Callable[[Tensor], Tensor]], tuple[Tensor, Tensor]],
     shape: tuple[int, ...],
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """Returns an intermediate tensor and the gradient of a scalar at it.
 
     `run` takes a function `watch`, replaces the tensor `x`, of `shape`, by

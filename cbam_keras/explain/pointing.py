@@ -1,11 +1,12 @@
 """The pointing game: the fraction of heat inside boxes."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def pointing_game(heat_maps: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+def pointing_game(
+    heat_maps: ArrayLike, boxes: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Measures whether heat lies on the object, given a box around it.
 
     Args:

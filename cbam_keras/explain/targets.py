@@ -1,7 +1,6 @@
 """The feature map of a network that is explained."""
 
 import dataclasses
-from typing import Any
 
 import keras
 
@@ -22,11 +21,13 @@ class FeatureMap:
     input_axes: tuple[int, ...]
 
     @property
-    def tensor(self) -> Any:
+    def tensor(self) -> keras.KerasTensor:
         return self.step.outputs[0]
 
 
-def find_target(graph: Graph, output: Any, layer: Any) -> FeatureMap:
+def find_target(
+    graph: Graph, output: keras.KerasTensor, layer: str | keras.Layer | None
+) -> FeatureMap:
     """Returns the feature map of a layer that leads to an output.
 
     Without a layer it is the last one with several channels.

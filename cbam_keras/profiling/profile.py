@@ -173,13 +173,11 @@ def profile_model(
     """
     _inspection.require_graph("model", model)
     shapes = _shapes(model, input_shape)
-    steps, _ = _inspection.trace(
-        model,
-        [
-            keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
-            for shape, x in zip(shapes, model.inputs, strict=True)
-        ],
-    )
+    inputs = [
+        keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
+        for shape, x in zip(shapes, model.inputs, strict=True)
+    ]
+    steps = _inspection.Graph(model, inputs).steps
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
     return Profile(model.name, shape, tuple(_rows(model, steps)))
 

@@ -121,8 +121,8 @@ def compile_network(model, recipe, steps_per_epoch):
 def _ends_in_softmax(model):
     if not _inspection.is_graph(model):
         return _inspection.kind_of_head(model.layers[-1]) == "softmax"
-    steps, outputs = _inspection.trace(model, model.inputs)
-    return _inspection.find_head(steps, outputs[0]).kind == "softmax"
+    graph = _inspection.Graph(model, model.inputs)
+    return _inspection.find_head(graph, graph.outputs[0]).kind == "softmax"
 
 
 def count_parameters(model):
