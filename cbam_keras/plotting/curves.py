@@ -1,15 +1,37 @@
 """Training curves, and the test errors of ablations."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
+
+class AblationRow(Protocol):
+    """What is drawn of a row of an ablation, see `plot_ablation`."""
+
+    table: int
+    attention: str
+    top1_error: float
+    top1_errors: Sequence[float]
+    interval: Sequence[float] | None
+
+
+class Ablation(Protocol):
+    """The results of an ablation."""
+
+    rows: Sequence[AblationRow]
+
+
+def plot_history(
+    rows: Sequence[Mapping[str, Any]], title: str = ""
+) -> "Figure":
     """Draws loss and accuracy over the epochs, a colour per network.
 
     Args:
@@ -64,7 +86,9 @@ def plot_history(rows: Sequence[dict[str, Any]], title: str = "") -> Any:
     return figure
 
 
-def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
+def plot_ablation(
+    results: Ablation, title: str = "", *, ax: "Axes | None" = None
+) -> "Figure | Axes":
     """Draws the test errors of an ablation, a panel per table.
 
     Each row shows the mean, a small point per seed and, with two seeds or
@@ -97,6 +121,7 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
         ... )
         >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
     """
+    artist = _checks.require("matplotlib.artist", extra="plot")
     tables: dict = {}
     for row in results.rows:
         tables.setdefault(row.table, []).append(row)
@@ -110,23 +135,26 @@ def plot_ablation(results: Any, title: str = "", *, ax: Any = None) -> Any:
             f"Received: rows of tables {', '.join(map(str, tables))}"
         )
     heights = [len(rows) + 1.2 for rows in tables.values()]
+    titles = [f"Table {table}" for table in tables]
     if ax is None:
         figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
         panels = figure.subplots(
             len(tables), sharex=True, squeeze=False, height_ratios=heights
-        )[:, 0]
+        )
+        panels = panels[:, 0]
     else:
-        figure, panels = ax, [ax]
-    for axes, (table, rows) in zip(panels, tables.items(), strict=True):
+        panels, titles = np.array([ax]), [title or titles[0]]
+    for axes, rows, name in zip(panels, tables.values(), titles, strict=True):
         _draw_table(axes, rows)
-        name = (ax and title) or f"Table {table}"
         axes.set_title(name, loc="left", fontsize=10)
     panels[-1].set_xlabel("Top-1 error (%)")
-    options = {} if ax is None else {"loc": "best", "ncols": 1, "fontsize": 8}
-    for handle in style.add_legend(figure, panels, **options).legend_handles:
-        # Of all rows, whose colours differ.
-        handle.set_color("0.35")
-    return figure
+    if ax is None:
+        legend = style.add_legend(figure, panels)
+    else:
+        legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
+    # Of all rows, whose colours differ.
+    artist.setp(legend.legend_handles, color="0.35")
+    return figure if ax is None else ax
 
 
 def _draw_table(axes, rows):

@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
 
 # Inches: the widest grid, the room for the colour bar, its greatest height,
 # and the space between panels.
@@ -30,14 +36,14 @@ def panel_size(samples: np.ndarray, side: float) -> tuple[float, float]:
 
 def new_grid(
     rows: int, names: Sequence[str], width: float, *heights: float, title: str
-) -> tuple[Any, np.ndarray]:
+) -> tuple["Figure", np.ndarray]:
     """Returns a figure and its panels, with a name over each column.
 
     Each row has a panel of each height below the other, in inches.
     """
     height = rows * sum(x + GAP for x in heights)
     figure = style.new_figure(len(names) * width + BAR_ROOM, height, title)
-    figure.get_layout_engine().set(w_pad=GAP / 2, h_pad=GAP / 2)
+    figure.set_layout_engine("constrained", w_pad=GAP / 2, h_pad=GAP / 2)
     panels = figure.subplots(
         rows * len(heights),
         len(names),
@@ -53,7 +59,7 @@ def new_grid(
 
 
 def write(
-    axes: Any,
+    axes: "Axes",
     place: str,
     texts: Sequence[str],
     inches: float,
@@ -66,7 +72,7 @@ def write(
 
 
 def finish_grid(
-    figure: Any, panels: np.ndarray, scale: dict[str, Any], label: str
+    figure: "Figure", panels: np.ndarray, scale: "ScalarMappable", label: str
 ) -> None:
     """Makes room for the texts of a grid, and adds the colour bar."""
 
@@ -80,16 +86,19 @@ def finish_grid(
     width, height = figure.get_size_inches()
     height += sum(below)
     figure.set_size_inches(width, height)
-    cm = _checks.require("matplotlib.cm", extra="plot")
     ticker = _checks.require("matplotlib.ticker", extra="plot")
-    mappable = cm.ScalarMappable(cmap=scale["cmap"])
-    mappable.set_clim(scale["vmin"], scale["vmax"])
     # Beside the first rows of a high figure.
     rows = math.ceil(BAR_HEIGHT * len(panels) / height)
-    place = {"fraction": 0.2 / width, "pad": 0.1 / width, "panchor": False}
-    ticks = {"ticks": ticker.MaxNLocator(4), "format": "{x:g}"}
-    beside = [*panels[:rows].flat]
-    bar = figure.colorbar(mappable, ax=beside, aspect=20, **place, **ticks)
+    bar = figure.colorbar(
+        scale,
+        ax=[*panels[:rows].flat],
+        fraction=0.2 / width,
+        pad=0.1 / width,
+        panchor=False,
+        aspect=20,
+        ticks=ticker.MaxNLocator(4),
+        format="{x:g}",
+    )
     bar.set_label(label, fontsize=style.LABEL)
     bar.ax.tick_params(labelsize=style.SMALL)
     bar.ax.set_facecolor(BACKGROUND)
@@ -103,25 +112,26 @@ def luminance(images: np.ndarray) -> np.ndarray:
 
 
 def draw_sample(
-    axes: Any,
+    axes: "Axes",
     sample: np.ndarray,
     values: np.ndarray | None = None,
-    **scale: Any,
+    scale: "ScalarMappable | None" = None,
 ) -> None:
     """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map or without.
 
-    The map, of any size, lies over the image in grayscale or behind the
-    channels of the signal.
+    The map, of any size and in the colours of a scale, lies over the image in
+    grayscale or behind the channels of the signal.
     """
     if sample.ndim == 2:
         _draw_signal(axes, sample, values, scale)
-    elif values is None:
+    elif values is None or scale is None:
         axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
     else:
         # Pale, so that colours can be seen on black and white.
-        pale = {"cmap": "gray", "vmin": -0.3, "vmax": 1.3}
-        drawn = axes.imshow(luminance(sample), **pale)
-        axes.imshow(values, **scale, extent=drawn.get_extent())
+        gray = luminance(sample)
+        drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
+        over = axes.imshow(values, cmap=scale.cmap, extent=drawn.get_extent())
+        over.set_clim(*scale.get_clim())
 
 
 def _draw_signal(axes, signal, values, scale):
@@ -131,7 +141,7 @@ def _draw_signal(axes, signal, values, scale):
     if values is None:
         axes.set_facecolor("white")
     else:
-        draw_stripes(axes, values, scale, extent=limits)
+        draw_stripes(axes, values, scale, limits)
     # White edges, to be seen on dark colours too.
     for channel in signal.T:
         axes.plot(channel, color="white", linewidth=2.6)
@@ -140,14 +150,25 @@ def _draw_signal(axes, signal, values, scale):
 
 
 def draw_stripes(
-    axes: Any, values: np.ndarray, scale: dict[str, Any], **options: Any
+    axes: "Axes",
+    values: np.ndarray,
+    scale: "ScalarMappable",
+    extent: tuple[float, float, float, float],
+    **options: Any,
 ) -> None:
-    """Draws values `(N,)` as vertical stripes."""
-    options |= {"aspect": "auto", "interpolation": "nearest"}
-    axes.imshow(values[None], **scale, **options)
+    """Draws values `(N,)` as vertical stripes in the colours of a scale."""
+    drawn = axes.imshow(
+        values[None],
+        cmap=scale.cmap,
+        extent=extent,
+        aspect="auto",
+        interpolation="nearest",
+        **options,
+    )
+    drawn.set_clim(*scale.get_clim())
 
 
-def draw_box(axes: Any, box: Sequence[float], color: str = "white") -> None:
+def draw_box(axes: "Axes", box: ArrayLike, color: str = "white") -> None:
     """Draws a box `y_min, x_min, y_max, x_max` of pixels, around them."""
     effects = _checks.require("matplotlib.patheffects", extra="plot")
     patches = _checks.require("matplotlib.patches", extra="plot")

@@ -1,13 +1,18 @@
 """Heat maps and attention maps over images, signals and volumes."""
 
+import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
 from cbam_keras.plotting import grid, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # With more images the figures cannot be read.
 MAX_ROWS = 32
@@ -18,15 +23,15 @@ TOLERANCE = 1e-3
 
 
 def plot_grad_cam(
-    images: Any,
-    heat_maps: Any,
+    images: ArrayLike,
+    heat_maps: ArrayLike | Mapping[str, ArrayLike],
     *,
-    probabilities: Any = None,
-    classes: Any = None,
-    labels: Any = None,
-    boxes: Any = None,
+    probabilities: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    labels: Sequence[object] | None = None,
+    boxes: Sequence[ArrayLike] | None = None,
     title: str = "",
-) -> Any:
+) -> "Figure":
     """Draws heat maps over images, a row per image and a column per network.
 
     Each row starts with the image; heat is drawn over it in grayscale. Give
@@ -72,29 +77,31 @@ def plot_grad_cam(
     maps = _check_heat(heat_maps)
     shape = next(iter(maps.values())).shape
     samples, count = _check_samples(images, shape), shape[0]
-    labels = _texts("labels", labels, count)
+    names = _texts("labels", labels, count)
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
-    # Of each row, where a volume has one for each of some slices.
-    rows = [(i, ...) for i in range(count)]
+    # Of each row: a volume has one for each of some slices.
+    slices: list = [...]
     if len(shape) == 4:
-        slices = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
-        rows = [(i, round(d)) for i in range(count) for d in slices]
+        places = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
+        slices = [round(place) for place in places]
+    rows = list(itertools.product(range(count), slices))
     side = 1.9 if len(rows) < 5 else 1.5
     width, height = grid.panel_size(samples, side)
     figure, panels = grid.new_grid(
         len(rows), ["Input", *maps], width, height, title=title
     )
-    # Darker with the heat where there is no image below.
-    colors = "Oranges" if len(shape) == 2 else style.transparent(**style.HEAT)
-    scale = {"cmap": colors, "vmin": 0, "vmax": 1}
+    scale = style.heat_colors()
+    if len(shape) == 2:
+        # Darker with the heat, since there is no image below.
+        scale = style.color_scale("Oranges", 0, 1)
     for line, (i, depth) in zip(panels, rows, strict=True):
         place = "" if depth is ... else f"Slice {depth}"
         grid.draw_sample(line[0], samples[i, depth])
-        grid.write(line[0], "xlabel", [labels[i], place], width)
+        grid.write(line[0], "xlabel", [names[i], place], width)
         for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
-            grid.draw_sample(axes, samples[i, depth], heat[i, depth], **scale)
+            grid.draw_sample(axes, samples[i, depth], heat[i, depth], scale)
             notes = [classes[name][i], chances[name][i]]
             grid.write(axes, "xlabel", notes, width)
         if boxes is not None:
@@ -105,8 +112,12 @@ def plot_grad_cam(
 
 
 def plot_attention_maps(
-    images: Any, maps: Any, *, labels: Any = None, title: str = ""
-) -> Any:
+    images: ArrayLike,
+    maps: Mapping[str, Sequence[ArrayLike | None]],
+    *,
+    labels: Sequence[object] | None = None,
+    title: str = "",
+) -> "Figure":
     """Draws the attention maps of a model, a block per image.
 
     Each block starts with the image. A tile per layer follows, in the order
@@ -145,7 +156,7 @@ def plot_attention_maps(
     rank = spatials[0].ndim if spatials else np.ndim(images) - 1
     shape = len([*spatials, *channels][0]), *[None] * (rank - 1)
     samples = _check_samples(images, shape)
-    labels = _texts("labels", labels, len(samples))
+    names = _texts("labels", labels, len(samples))
     if rank == 4:
         samples = samples[:, samples.shape[1] // 2]
     count = 1 + len(gates)
@@ -159,15 +170,14 @@ def plot_attention_maps(
     figure, panels = grid.new_grid(
         len(samples) * rows, [""] * columns, width, *heights, title=title
     )
-    limits = _limits(channels + spatials)
-    scale = {"cmap": style.transparent(**style.GATES), **limits}
+    scale = style.gate_colors(*_limits(channels + spatials))
     # Of each image the tiles, and of each tile the panels below each other.
     blocks = panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
     for i, (first, *others) in enumerate(tiles):
         grid.write(first[0], "title", ["Input"], width, style.SMALL)
         grid.draw_sample(first[0], samples[i])
-        grid.write(first[0], "xlabel", [labels[i]], width)
+        grid.write(first[0], "xlabel", [names[i]], width)
         for stack, (name, pair) in zip(others, gates.items(), strict=False):
             grid.write(stack[0], "title", [name], width, style.SMALL)
             channel, spatial = (x if x is None else x[i] for x in pair)
@@ -175,7 +185,7 @@ def plot_attention_maps(
                 _write_range(stack[0], spatial, "spatial")
             if spatial is not None:
                 shown = spatial[len(spatial) // 2] if rank == 4 else spatial
-                grid.draw_sample(stack[0], samples[i], shown, **scale)
+                grid.draw_sample(stack[0], samples[i], shown, scale)
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
@@ -194,18 +204,18 @@ def _limits(maps):
     if 1 - TOLERANCE < low or 1 + TOLERANCE < high:
         high = max(2, high)
     high = high if high > 1 + TOLERANCE else 1
-    return {"vmin": min(0, low), "vmax": high}
+    return min(0, low), high
 
 
 def _draw_channels(axes, values, scale):
     """Draws values as a curve, the largest first, coloured below."""
-    limits = scale["vmin"], scale["vmax"]
+    limits = scale.get_clim()
     values = np.sort(values)[::-1]
     look = {"fill": True, "facecolor": grid.BACKGROUND, "edgecolor": "0.2"}
     curve = axes.stairs(values, baseline=limits[0], linewidth=0.8, **look)
     extent = (0, len(values), *limits)
     options = {"clip_path": curve, "zorder": curve.get_zorder()}
-    grid.draw_stripes(axes, values, scale, extent=extent, **options)
+    grid.draw_stripes(axes, values, scale, extent, **options)
     axes.set(xlim=(0, len(values)), ylim=limits, facecolor="white")
 
 

@@ -1,13 +1,16 @@
 """Searches: the effects of hyperparameters, and accuracy against cost."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
@@ -18,7 +21,16 @@ MIN_RANGE = 10
 WIDTH, HEIGHT = 3.4, 2.9
 
 
-def plot_search(trials: Sequence[Any], title: str = "") -> Any:
+class Trial(Protocol):
+    """What is drawn of a trial, see `plot_search` and `plot_pareto`."""
+
+    # Hyperparameters of any kind.
+    values: Mapping[str, Any]
+    outcome: str
+    val_accuracy: float | None
+
+
+def plot_search(trials: Sequence[Trial], title: str = "") -> "Figure":
     """Draws the effect of each hyperparameter of a search on the accuracy.
 
     There is a panel per hyperparameter that varies, with a point per finished
@@ -155,7 +167,7 @@ def _draw_map(axes, trials):
     axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
 
 
-def plot_pareto(trials: Sequence[Any], title: str = "") -> Any:
+def plot_pareto(trials: Sequence[Trial], title: str = "") -> "Figure":
     """Draws the accuracy of the trials of a search against their cost.
 
     The line is the Pareto front: no other trial is as accurate at a lower

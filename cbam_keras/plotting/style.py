@@ -3,36 +3,39 @@
 import itertools
 import re
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cbam_keras import _checks, _terminal
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.ticker import Formatter
+
+# Arguments of matplotlib's `plot`.
+Style = dict[str, Any]
+
 # Okabe and Ito's palette, which colour-blind people can distinguish.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PINK, ORANGE, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
 # Markers and dashes distinguish them in black and white.
-STYLES: dict[str, dict[str, Any]] = {
-    kind: {"color": color, "linestyle": dashes, "marker": marker}
-    for kind, color, dashes, marker in (
-        ("none", BLUE, "-", "o"),
-        ("se", VERMILION, "--", "s"),
-        ("cbam", GREEN, "-.", "^"),
-        ("channel", PINK, ":", "D"),
-        ("spatial", ORANGE, (0, (5, 1)), "v"),
-    )
+STYLES: dict[str, Style] = {
+    "none": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "se": {"color": VERMILION, "linestyle": "--", "marker": "s"},
+    "cbam": {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    "channel": {"color": PINK, "linestyle": ":", "marker": "D"},
+    "spatial": {"color": ORANGE, "linestyle": (0, (5, 1)), "marker": "v"},
 }
-OTHER_STYLES: tuple[dict[str, Any], ...] = (
+OTHER_STYLES: tuple[Style, ...] = (
     {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
     {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
 TRUE_BOX, FOUND_BOX = GREEN, VERMILION
-# Arguments of `transparent`: heat without the blackest quarter, which would
-# look like shadow.
-HEAT: dict[str, Any] = {"name": "inferno", "first": 0.25, "alpha": 0.85}
-GATES: dict[str, Any] = {"name": "viridis", "alpha": 0.7, "power": 0}
 # Of panels of images.
 FRAME = "0.75"
 # Font sizes in points.
@@ -47,7 +50,7 @@ def kind_of(name: str) -> str | None:
     return next((kind for kind in STYLES if kind in words), None)
 
 
-def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def styles_of(names: Sequence[str]) -> dict[str, Style]:
     """Returns a style for each name, in the colour of its kind of attention."""
     kinds = [kind_of(name) for name in names]
     unused = [style for kind, style in STYLES.items() if kind not in kinds]
@@ -61,18 +64,32 @@ def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def transparent(
-    name: str, alpha: float, first: float = 0, power: float = 0.7
-) -> Any:
-    """Returns a colormap from `first` of 1 on, more opaque towards its end."""
+def heat_colors() -> "ScalarMappable":
+    """Returns the colours of heat from 0 to 1, over images."""
     matplotlib = _checks.require("matplotlib", extra="plot")
-    colors = _checks.require("matplotlib.colors", extra="plot")
-    table = matplotlib.colormaps[name](np.linspace(first, 1, 256))
-    table[:, 3] = alpha * np.linspace(0, 1, 256) ** power
-    return colors.ListedColormap(table)
+    # Without the blackest quarter, which would look like shadow.
+    table = matplotlib.colormaps["inferno"](np.linspace(0.25, 1, 256))
+    table[:, 3] = 0.85 * np.linspace(0, 1, 256) ** 0.7
+    return color_scale(matplotlib.colors.ListedColormap(table), 0, 1)
 
 
-def new_figure(width: float, height: float, title: str) -> Any:
+def gate_colors(low: float, high: float) -> "ScalarMappable":
+    """Returns the colours of the values of gates, over images."""
+    matplotlib = _checks.require("matplotlib", extra="plot")
+    table = matplotlib.colormaps["viridis"](np.linspace(0, 1, 256))
+    table[:, 3] = 0.7
+    return color_scale(matplotlib.colors.ListedColormap(table), low, high)
+
+
+def color_scale(colors: Any, low: float, high: float) -> "ScalarMappable":
+    """Returns a colormap, or that of a name, from one value to another."""
+    cm = _checks.require("matplotlib.cm", extra="plot")
+    scale = cm.ScalarMappable(cmap=colors)
+    scale.set_clim(low, high)
+    return scale
+
+
+def new_figure(width: float, height: float, title: str) -> "Figure":
     """Returns an empty figure of a size in inches, the title not counted."""
     title = wrap(title, width, TITLE, 4)
     # Without pyplot nothing opens a window and no global state is touched.
@@ -86,14 +103,16 @@ def new_figure(width: float, height: float, title: str) -> Any:
     return figure
 
 
-def style_axes(axes: Any, grid: str) -> None:
+def style_axes(axes: "Axes", grid: Literal["x", "y", "both"]) -> None:
     """Draws a light grid along `"x"`, `"y"` or `"both"` and two spines."""
     axes.grid(alpha=0.3, axis=grid)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure: Any, panels: Any, **options: Any) -> Any:
+def add_legend(
+    figure: "Figure | Axes", panels: Iterable["Axes"], **options: Any
+) -> "Legend":
     """Puts one legend for all panels below them, and returns it."""
     handles: dict = {}
     for axes in panels:
@@ -105,10 +124,12 @@ def add_legend(figure: Any, panels: Any, **options: Any) -> Any:
     return figure.legend(handles.values(), handles, frameon=False, **options)
 
 
-def set_x_scale(axes: Any, values: Sequence[float], formatter: Any) -> None:
+def set_x_scale(
+    axes: "Axes", values: Sequence[float], formatter: "Formatter | str"
+) -> None:
     """Makes the x axis logarithmic if the values span a factor of ten."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")
-    locator: Any = ticker.MaxNLocator(4)
+    locator = ticker.MaxNLocator(4)
     low, high = min(values), max(values)
     if 0 < 10 * low < high:
         axes.set_xscale("log")
@@ -127,7 +148,7 @@ class _Wrapper(textwrap.TextWrapper):
     wordsep_re = re.compile(r"(\s+)|(?<=[_/+-])")
 
 
-def wrap(text: Any, inches: float, size: float, max_lines: int) -> str:
+def wrap(text: object, inches: float, size: float, max_lines: int) -> str:
     """Returns a text in lines that fit a width at a font size in points."""
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
