@@ -236,8 +236,8 @@ cli/runs.py cli_runs
 - ("reduction_ratio", "kernel_size", "order", "identity_init")
 + ("reduction_ratio", "order", "identity_init")
 explain/cam.py explain_cam
-- (np.arange(length) + 0.5) * (last + 1) / length - 0.5
-+ np.arange(length) * (last + 1) / length
+- (np.arange(length) + 0.5) * count / length - 0.5
++ np.arange(length) * count / length
 explain/pointing.py explain
 - (y_min <= y) & (y < y_max)
 + (y_min <= y) & (y <= y_max)

@@ -2,16 +2,18 @@
 
 import collections
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _files, _terminal, data, plotting, study
 from cbam_keras._explanations.images import Images, from_data, from_paths
 from cbam_keras._explanations.networks import (
     ENDINGS,
+    Source,
     class_names_beside,
     is_run,
     load_networks,
@@ -73,10 +75,10 @@ def explain_files(
     settings: Settings,
     *,
     output: str | pathlib.Path | None,
-    data_options: Mapping[str, Any],
+    data_options: Mapping[str, object],
     class_names: Sequence[str] | None,
-    preprocess: Callable[[np.ndarray], Any] | None,
-    described: Mapping[str, Any],
+    preprocess: Callable[[np.ndarray], ArrayLike] | None,
+    described: Mapping[str, object],
     command: str,
 ) -> tuple[str, pathlib.Path]:
     """Explains predictions, and writes and draws them into a folder.
@@ -88,15 +90,18 @@ def explain_files(
     # Before any work, although it is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
     files, image_paths, source = _sorted_paths(paths, settings.data)
-    dataset, seed = source.pop("name"), source.pop("seed")
-    if settings.seed is not None:
-        seed = settings.seed
-    if dataset is None:
+    seed = source.seed if settings.seed is None else settings.seed
+    if source.name is None:
         images = from_paths(image_paths, settings.count, seed)
     else:
-        fingerprint = source.pop("fingerprint", None)
-        choice = dataset, settings.split, settings.count, seed
-        images = from_data(*choice, {**source, **data_options}, fingerprint)
+        images = from_data(
+            source.name,
+            settings.split,
+            settings.count,
+            seed,
+            {**source.options, **data_options},
+            source.fingerprint,
+        )
     networks = load_networks(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
     )
@@ -121,8 +126,8 @@ def explain_files(
     folder = _files.output_folder(output)
     written = {
         **dataclasses.asdict(settings),
-        "data": dataset,
-        "split": None if dataset is None else settings.split,
+        "data": source.name,
+        "split": None if source.name is None else settings.split,
         "count": len(images),
         "seed": seed,
         **described,
@@ -136,7 +141,7 @@ def explain_run(
     models: Sequence[pathlib.Path],
     images: Images,
     output: pathlib.Path,
-    described: Mapping[str, Any],
+    described: Mapping[str, object],
 ) -> None:
     """Explains the images that most networks of a run get wrong.
 
@@ -158,8 +163,10 @@ def explain_run(
     _write(_files.output_folder(output), written, content, arrays)
 
 
-def _sorted_paths(paths, dataset):
-    """Returns the networks and images among paths, and options of data."""
+def _sorted_paths(
+    paths: Sequence[pathlib.Path], dataset: str | None
+) -> tuple[list[pathlib.Path], list[pathlib.Path], Source]:
+    """Returns the networks and images among paths, and the data to explain."""
     networks, images, sources = [], [], []
     for path in paths:
         if not path.exists():
@@ -182,10 +189,10 @@ def _sorted_paths(paths, dataset):
             f"{_checks.first_few(images) or 'none'}"
         )
     if images or dataset is not None:
-        seed = sources[0]["seed"] if sources else 0
-        sources = [{"name": dataset, "seed": seed}]
-    names = {source.get("name") for source in sources}
-    if len(names - {None}) + bool(images) != 1:
+        seed = sources[0].seed if sources else 0
+        sources = [Source(dataset, seed)]
+    names = {source.name for source in sources} - {None}
+    if len(names) + bool(images) != 1:
         raise ValueError(
             "There must be images to explain, from one place: files, a "
             "folder, or --data NAME, e.g. --data cluttered_mnist. Received: "
@@ -194,26 +201,41 @@ def _sorted_paths(paths, dataset):
     return networks, images, sources[0]
 
 
-def _batches(networks, images, settings):
-    """Yields each network with the slice, the images and boxes of a batch."""
+def _of_batches(networks, images, settings, compute, title):
+    """Returns arrays by network and key, those of all batches joined.
+
+    `compute` returns arrays by key, of a network, the slice of a batch, its
+    images at the size of the network, and the boxes on them.
+    """
+    parts = {x.name: collections.defaultdict(list) for x in networks}
     sizes = list(dict.fromkeys(x.size for x in networks))
-    for part, views in images.batches(settings.batch_size, sizes):
+    batches = images.batches(settings.batch_size, sizes)
+    total = math.ceil(len(images) / settings.batch_size)
+    for part, views in _terminal.watched(batches, total, title):
         for network in networks:
-            yield network, part, *views[network.size]
+            arrays = compute(network, part, *views[network.size])
+            for key, array in arrays.items():
+                parts[network.name][key].append(array)
+    return {
+        name: {key: np.concatenate(x) for key, x in arrays.items()}
+        for name, arrays in parts.items()
+    }
 
 
 def _probabilities(networks, images, settings):
     """Returns the class probabilities of all networks, by their names."""
-    parts = collections.defaultdict(list)
-    for network, _, seen, _ in _batches(networks, images, settings):
+
+    def compute(network, part, seen, boxes):
         probabilities = class_probabilities(
             network.model,
             network.prepare(seen),
             head=settings.head,
             batch_size=settings.batch_size,
         )
-        parts[network.name].append(probabilities)
-    return {name: np.concatenate(part) for name, part in parts.items()}
+        return {"probabilities": probabilities}
+
+    found = _of_batches(networks, images, settings, compute, "Predicting")
+    return {name: arrays["probabilities"] for name, arrays in found.items()}
 
 
 def _classes(files, images, probabilities, class_names):
@@ -283,17 +305,14 @@ def _explained(
     The class `class_index` is explained; if it is `None`, the true class
     where it is known, else the predicted one. The first network sets sizes.
     """
-
-    def name_of(index):
-        return class_names[index] if class_names else f"class {index}"
-
-    labels, every = images.labels(class_names), np.arange(len(images))
+    labels = images.labels(class_names)
     results = {}
     for name, values in probabilities.items():
         predicted = values.argmax(axis=1)
         explained = np.where(labels < 0, predicted, labels)
         if class_index is not None:
             explained[:] = class_index
+        every = np.arange(len(images))
         results[name] = {
             "probability": values[every, explained],
             "predicted_probability": values[every, predicted],
@@ -301,7 +320,38 @@ def _explained(
             "predicted": predicted,
             "probabilities": values,
         }
-    shared = _add_maps(results, networks, images, settings)
+    first = networks[0]
+    maps = _maps(networks, images, results, settings)
+    shared = {
+        key: maps[first.name].pop(key)
+        for key in ("boxes", "images")
+        if key in maps[first.name]
+    }
+    for name, arrays in maps.items():
+        results[name] |= arrays
+    content = _content(images, results, labels, class_names)
+    content["models"] = {x.name: str(x.path) for x in networks}
+    if "boxes" in shared:
+        for row, box in zip(
+            content["images"], shared["boxes"].tolist(), strict=True
+        ):
+            row["box"] = box
+        low, high = np.hsplit(shared["boxes"], 2)
+        areas = (high - low).prod(axis=1) / np.prod(first.size)
+        content["box_fraction"] = float(areas.mean())
+    names = np.array(images.names[: settings.draw])
+    arrays = {"names": names, "labels": labels, **shared}
+    for name, result in results.items():
+        arrays |= {f"{name}/{key}": array for key, array in result.items()}
+    return content, {key: x[: settings.draw] for key, x in arrays.items()}
+
+
+def _content(images, results, labels, class_names):
+    """Returns the rows of images and the means of `explain.json`."""
+
+    def name_of(index):
+        return class_names[index] if class_names else f"class {index}"
+
     rows = [
         {
             "image": name,
@@ -310,12 +360,7 @@ def _explained(
         }
         for name, label in zip(images.names, labels, strict=True)
     ]
-    content = {
-        "models": {x.name: str(x.path) for x in networks},
-        "class_names": list(class_names) if class_names else None,
-        "summary": {},
-        "images": rows,
-    }
+    summary = {}
     for name, result in results.items():
         explained, predicted = result["explained"], result["predicted"]
         for number, row in enumerate(rows):
@@ -331,33 +376,22 @@ def _explained(
             "hit_rate": result.get("hit", ()),
             "energy": result.get("energy", ()),
         }
-        content["summary"][name] = {
+        summary[name] = {
             key: float(np.mean(x)) for key, x in means.items() if len(x)
         }
-    if "boxes" in shared:
-        for row, box in zip(rows, shared["boxes"].tolist(), strict=True):
-            row["box"] = box
-        low, high = np.hsplit(shared["boxes"], 2)
-        areas = (high - low).prod(axis=1) / np.prod(networks[0].size)
-        content["box_fraction"] = float(areas.mean())
-    names = np.array(images.names[: settings.draw])
-    arrays = {"names": names, "labels": labels, **shared}
-    for name, result in results.items():
-        arrays |= {f"{name}/{key}": array for key, array in result.items()}
-    return content, {key: x[: settings.draw] for key, x in arrays.items()}
+    return {
+        "class_names": list(class_names) if class_names else None,
+        "summary": summary,
+        "images": rows,
+    }
 
 
-def _add_maps(results, networks, images, settings):
-    """Adds heat maps and gates by network; returns images and boxes."""
-    parts = {x.name: collections.defaultdict(list) for x in networks}
-    shared = collections.defaultdict(list)
-    work = _batches(networks, images, settings)
-    total = -(-len(images) // settings.batch_size) * len(networks)
-    for network, part, seen, boxes in _terminal.watched(
-        work, total, "Explaining"
-    ):
-        lists, inputs = parts[network.name], network.prepare(seen)
-        is_first = network is networks[0]
+def _maps(networks, images, results, settings):
+    """Returns heat maps and gates by network, of the first also the images."""
+    first = networks[0]
+
+    def compute(network, part, seen, boxes):
+        inputs, arrays = network.prepare(seen), {}
         try:
             heat = grad_cam(
                 network.model,
@@ -372,27 +406,24 @@ def _add_maps(results, networks, images, settings):
             error.args = (f"{error} (model {network.path})",)
             raise
         if boxes is not None:
-            hits, energy = pointing_game(heat, boxes)
-            lists["hit"].append(hits)
-            lists["energy"].append(energy)
-            if is_first:
-                shared["boxes"].append(boxes)
-        if part.start < settings.draw:
-            whole, size = (0, 0, *heat.shape[1:]), networks[0].size
-            resized = [data.pil_resize(one, whole, size) for one in heat]
-            lists["heat_maps"].append(resized)
-            if is_first:
-                shared["images"].append(network.in_its_colors(seen))
-            gates = (
-                attention_maps(network.model, inputs) if network.gated else {}
-            )
-            for layer, pair in gates.items():
-                for gate, x in zip(GATES, pair, strict=True):
-                    if x is not None:
-                        lists[f"attention/{layer}/{gate}"].append(x)
-    for name, lists in parts.items():
-        results[name] |= {key: np.concatenate(x) for key, x in lists.items()}
-    return {key: np.concatenate(x) for key, x in shared.items()}
+            arrays["hit"], arrays["energy"] = pointing_game(heat, boxes)
+            if network is first:
+                arrays["boxes"] = boxes
+        if part.start >= settings.draw:
+            return arrays
+        whole = 0, 0, *heat.shape[1:]
+        resized = [data.pil_resize(one, whole, first.size) for one in heat]
+        arrays["heat_maps"] = resized
+        if network is first:
+            arrays["images"] = network.in_its_colors(seen)
+        if network.gated:
+            for layer, pair in attention_maps(network.model, inputs).items():
+                for gate, values in zip(GATES, pair, strict=True):
+                    if values is not None:
+                        arrays[f"attention/{layer}/{gate}"] = values
+        return arrays
+
+    return _of_batches(networks, images, settings, compute, "Explaining")
 
 
 def _tables(content, drawn):

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,10 @@ from cbam_keras import _checks, data
 # Of a dataset that does not fit into memory, this many images are read to
 # choose from, so that all classes are likely among them.
 READ_OF_LARGE = 1000
+
+
+# Images, uint8 `(B, H, W, 3)`, and the boxes on them, `None` if not known.
+View = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Images:
     """
 
     names: Sequence[str]
-    items: Sequence[Any]
+    items: Sequence[str | bytes | np.ndarray]
     groups: Sequence[str]
     class_names: tuple[str, ...] | None = None
     folders: tuple[str, ...] = ()
@@ -34,7 +37,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.items)
 
-    def take(self, numbers: Any) -> "Images":
+    def take(self, numbers: np.ndarray) -> "Images":
         """Returns some of the images, in the order of the numbers."""
         return dataclasses.replace(
             self,
@@ -51,11 +54,10 @@ class Images:
 
     def batches(
         self, batch_size: int, sizes: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[slice, dict[tuple[int, int], Any]]]:
-        """Yields batches in some sizes, cropped as evaluation in the first.
+    ) -> Iterator[tuple[slice, dict[tuple[int, int], View]]]:
+        """Yields slices and their images in each size.
 
-        Each is a slice and, by size, its images, uint8 `(B, H, W, 3)`, and
-        the boxes on them, `None` if not known.
+        They are cropped as for evaluation in the first size.
         """
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
@@ -122,12 +124,12 @@ def from_data(
     split: str,
     count: int | None,
     seed: int,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     fingerprint: str | None = None,
 ) -> Images:
     """Returns `count` images of a split of a dataset, of a fingerprint."""
-    options = {"validation_fraction": 0.1, **options}
-    fraction = options.pop("validation_fraction")
+    options = dict(options)
+    fraction = options.pop("validation_fraction", 0.1)
     dataset = data.find_dataset(name, fraction, seed, **options)
     if fingerprint not in (None, dataset.fingerprint):
         raise ValueError(
@@ -161,7 +163,7 @@ def from_data(
 
 
 def balanced_sample(
-    groups: Sequence[Any], count: int | None, seed: int
+    groups: Sequence[str] | np.ndarray, count: int | None, seed: int
 ) -> np.ndarray:
     """Returns the indices of `count` images, equally many of each group.
 
@@ -182,7 +184,7 @@ def balanced_sample(
     return np.sort(chosen) if len(values) == 1 else chosen
 
 
-def _read(item: Any) -> np.ndarray:
+def _read(item: str | bytes | np.ndarray) -> np.ndarray:
     """Returns an image as uint8 `(H, W, 3)`."""
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], 3))

@@ -2,16 +2,30 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection, data, study
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The dataset to explain, `None` where a run does not say which it was.
+
+    `fingerprint` is that of the data of a run, and `options` are those of
+    `data.load`.
+    """
+
+    name: str | None
+    seed: int
+    fingerprint: str | None = None
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +38,9 @@ class Network:
 
     name: str
     path: pathlib.Path
-    model: Any
-    size: Any
-    preprocess: Callable[[np.ndarray], Any] | None
+    model: keras.Model
+    size: tuple[int, int]
+    preprocess: Callable[[np.ndarray], ArrayLike] | None
 
     @property
     def gated(self) -> bool:
@@ -54,16 +68,16 @@ def load_networks(
     paths: Sequence[pathlib.Path],
     image_size: int | None,
     default_size: tuple[int, int],
-    preprocess: Callable[[np.ndarray], Any] | None = None,
+    preprocess: Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> list[Network]:
     """Returns the networks in files.
 
     Networks that take images of any size get those of `image_size`, else of
     the size of the first network with a fixed one, else of `default_size`.
     """
-    networks = []
-    for path, name in zip(paths, _unique_names(paths), strict=True):
-        model = load_model(path)
+    names = _unique_names(paths)
+    models = list(map(load_model, paths))
+    for path, model in zip(paths, models, strict=True):
         shapes = [tuple(x.shape) for x in model.inputs]
         if len(shapes) > 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3):
             raise ValueError(
@@ -71,18 +85,18 @@ def load_networks(
                 f'one or three channels. Received: "{path}", which takes '
                 f"{_checks.first_few(shapes)}"
             )
-        size = shapes[0][1:3]
-        if image_size is not None:
-            # A network of another one raises an error.
-            size = image_size, image_size
+    sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
+    if image_size is not None:
+        # A network of another one raises an error.
+        sizes = [(image_size, image_size)] * len(models)
+    fixed = next((size for size in sizes if None not in size), default_size)
+    networks = []
+    for name, path, model, (height, width) in zip(
+        names, paths, models, sizes, strict=True
+    ):
+        size = height or fixed[0], width or fixed[1]
         networks.append(Network(name, path, model, size, preprocess))
-    fixed = [x.size for x in networks if None not in x.size] or [default_size]
-    return [
-        dataclasses.replace(
-            x, size=tuple(a or b for a, b in zip(x.size, fixed[0], strict=True))
-        )
-        for x in networks
-    ]
+    return networks
 
 
 def load_model(path: pathlib.Path) -> keras.Model:
@@ -122,13 +136,11 @@ def is_run(folder: pathlib.Path) -> bool:
     return any((folder / name).exists() for name in files)
 
 
-def networks_of(
-    folder: pathlib.Path,
-) -> tuple[list[pathlib.Path], dict[str, Any]]:
-    """Returns the networks of the run in a folder, and options of its data.
+def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
+    """Returns the networks of the run in a folder, and its data.
 
     Of a search it is the best network, of several seeds those of the first
-    seed. Options have no `"name"` where a run does not say where its data are.
+    seed.
     """
     try:
         run = study.read_content(folder)
@@ -154,17 +166,20 @@ def networks_of(
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    seed, known = next(iter(run["settings"]["data"].items()))
-    options = {"seed": cells[0].seed if cells else int(seed)}
+    first_seed, known = next(iter(run["settings"]["data"].items()))
+    seed = cells[0].seed if cells else int(first_seed)
     if run.get("source"):
-        options |= {"fingerprint": known.get("fingerprint")} | run["source"]
-    elif known["name"] in data.EMBEDDED:
-        # A run of an earlier version.
-        options["name"] = known["name"]
-    return files, options
+        options = dict(run["source"])
+        name = options.pop("name")
+        return files, Source(name, seed, known.get("fingerprint"), options)
+    # A run of an earlier version.
+    is_embedded = known["name"] in data.EMBEDDED
+    return files, Source(known["name"] if is_embedded else None, seed)
 
 
-def class_names_beside(paths: Sequence[pathlib.Path], classes: int) -> Any:
+def class_names_beside(
+    paths: Sequence[pathlib.Path], classes: int
+) -> tuple[str, ...] | None:
     """Returns the class names of the runs that networks belong to."""
     known = set()
     for folder in {path.parent for path in paths}:

@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# JSON.
+Content = Mapping[str, Any]
 MEANS = {
     "accuracy": "accuracy (%)",
     "hit_rate": "maximum in the box (%)",
@@ -12,7 +14,7 @@ MEANS = {
 
 
 def predictions(
-    content: Mapping[str, Any], networks: Sequence[str], most: int
+    content: Content, networks: Sequence[str], most: int
 ) -> list[dict[str, str]]:
     """Returns a row for each of the images that most networks get wrong."""
     mark = " \N{MULTIPLICATION SIGN}"
@@ -38,7 +40,7 @@ def short(name: str) -> str:
     return "/".join(pathlib.PurePath(name).parts[-2:])
 
 
-def means(content: Mapping[str, Any]) -> list[dict[str, str]]:
+def means(content: Content) -> list[dict[str, str]]:
     """Returns a row per network, none where no true class or box is known."""
     summary = dict(content["summary"])
     if "box_fraction" in content:

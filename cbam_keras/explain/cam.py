@@ -189,26 +189,11 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
 
 def _resize(maps, size):
     """Returns heat maps `(B, ...)` of a size, each with the maximum 1."""
-    # Divided before, since float32 may not hold the values.
-    maps = _divide_by_maximum(maps).astype("float32")
     for axis, length in enumerate(size, 1):
-        maps = _interpolate(maps, axis, length)
-    # And after, since resizing may miss the maximum.
-    return _divide_by_maximum(maps)
-
-
-def _interpolate(maps, axis, length):
-    """Returns maps resized linearly along an axis, centres to centres."""
-    last = maps.shape[axis] - 1
-    places = (np.arange(length) + 0.5) * (last + 1) / length - 0.5
-    places = np.clip(places, 0, last)
-    lower = places.astype(int)
-    upper = np.minimum(lower + 1, last)
-    share = (places - lower).astype(maps.dtype)
-    share = share.reshape(-1, *[1] * (maps.ndim - axis - 1))
-    return maps.take(lower, axis) * (1 - share) + maps.take(upper, axis) * share
-
-
-def _divide_by_maximum(maps):
+        count = maps.shape[axis]
+        # Linearly, centres to centres.
+        places = (np.arange(length) + 0.5) * count / length - 0.5
+        interpolate = functools.partial(np.interp, places, range(count))
+        maps = np.apply_along_axis(interpolate, axis, maps)
     maximum = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
-    return maps / np.where(maximum == 0, 1, maximum)
+    return (maps / np.where(maximum == 0, 1, maximum)).astype("float32")
