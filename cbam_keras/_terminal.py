@@ -8,11 +8,14 @@ import logging
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import keras
 
 from cbam_keras import _checks
+
+if TYPE_CHECKING:
+    import pandas
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
@@ -79,7 +82,7 @@ def watched(items: Iterable, total: int, title: str) -> Iterator:
 
 
 def render(
-    columns: Mapping[str, Any],
+    columns: Mapping[str, Literal["left", "right"]],
     sections: Iterable[Iterable[Sequence[str]]],
     *,
     markdown: bool = False,
@@ -121,7 +124,7 @@ class Table:
     note: str = ""
 
     @property
-    def sides(self) -> dict[str, str]:
+    def sides(self) -> dict[str, Literal["left", "right"]]:
         """The headings, and on which side of a column its cells are."""
         return {
             name: "right"
@@ -175,13 +178,13 @@ class Tabular:
 
     _tables: Callable[[], Iterable[Table]]
     # A dictionary of plain values for each row of the data frame.
-    _records: Callable[[], list[dict[str, Any]]]
+    _records: Callable[[], list[dict[str, object]]]
 
     def __str__(self) -> str:
         verdict = wrapped(getattr(self, "verdict", ""))
         return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))
 
-    def to_dataframe(self) -> Any:
+    def to_dataframe(self) -> "pandas.DataFrame":
         """Returns the result as a `pandas.DataFrame`.
 
         The rows and units are described at the class.
@@ -203,9 +206,9 @@ class Tabular:
             ImportError: If pandas or Jinja is not installed.
         """
         _checks.require("jinja2", extra="plot")
-        options: dict[str, Any] = {"float_format": "%.4f", "na_rep": ""}
-        frame = self.to_dataframe()
-        return frame.to_latex(index=False, escape=True, **options)
+        return self.to_dataframe().to_latex(
+            index=False, escape=True, float_format="%.4f", na_rep=""
+        )
 
     def _repr_html_(self) -> str:
         shown = "".join(table.html() for table in self._tables())
@@ -218,7 +221,7 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, 100)
 
 
-def readable(text: Any) -> str:
+def readable(text: object) -> str:
     """Returns text that can be printed, drawn and written as UTF-8."""
     return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", str(text))
 

@@ -27,11 +27,10 @@ class LayerFactory:
     """
 
     call: Callable[..., keras.Layer]
-    # Values of any kind, as the layer takes them.
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     instance: keras.Layer | None = None
 
-    def make(self, channels: int, **changes: Any) -> keras.Layer:
+    def make(self, channels: int, **changes: object) -> keras.Layer:
         """Returns a copy for features of so many channels."""
         if set(changes) <= set(self.arguments):
             return self.call(channels, **changes)
@@ -56,7 +55,10 @@ class LayerUnderTest:
     """
 
     def __init__(
-        self, factory: LayerFactory, shape: tuple[int, int, int], **changes: Any
+        self,
+        factory: LayerFactory,
+        shape: tuple[int, int, int],
+        **changes: object,
     ):
         self.factory, self.shape = factory, shape
         self.layer = layer = factory.make(shape[-1], **changes)
@@ -228,7 +230,7 @@ def factory_for(layer: Any) -> LayerFactory:
     return LayerFactory(call, defaults)
 
 
-def copy_of(layer: keras.Layer, **changes: Any) -> keras.Layer:
+def copy_of(layer: keras.Layer, **changes: object) -> keras.Layer:
     """Returns a layer of the same configuration, without the weights."""
     if isinstance(layer, keras.Model) and not changes:
         return keras.models.clone_model(layer)
@@ -238,7 +240,7 @@ def copy_of(layer: keras.Layer, **changes: Any) -> keras.Layer:
     return type(layer).from_config({**config, **changes})
 
 
-def arguments_of(layer: keras.Layer) -> dict[str, Any]:
+def arguments_of(layer: keras.Layer) -> dict[str, object]:
     """Returns the arguments of a layer's constructor and their values."""
     try:
         config = layer.get_config()

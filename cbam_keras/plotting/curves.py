@@ -1,16 +1,12 @@
 """Training curves, and the test errors of ablations."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 class AblationRow(Protocol):
@@ -31,7 +27,7 @@ class Ablation(Protocol):
 
 def plot_history(
     rows: Sequence[Mapping[str, Any]], title: str = ""
-) -> "Figure":
+) -> "style.Figure":
     """Draws loss and accuracy over the epochs, a colour per network.
 
     Args:
@@ -87,8 +83,8 @@ def plot_history(
 
 
 def plot_ablation(
-    results: Ablation, title: str = "", *, ax: "Axes | None" = None
-) -> "Figure | Axes":
+    results: Ablation, title: str = "", *, ax: "style.Axes | None" = None
+) -> "style.Figure | style.Axes":
     """Draws the test errors of an ablation, a panel per table.
 
     Each row shows the mean, a small point per seed and, with two seeds or

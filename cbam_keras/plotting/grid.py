@@ -2,18 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
 
 # Inches: the widest grid, the room for the colour bar, its greatest height,
 # and the space between panels.
@@ -36,7 +31,7 @@ def panel_size(samples: np.ndarray, side: float) -> tuple[float, float]:
 
 def new_grid(
     rows: int, names: Sequence[str], width: float, *heights: float, title: str
-) -> tuple["Figure", np.ndarray]:
+) -> tuple["style.Figure", np.ndarray]:
     """Returns a figure and its panels, with a name over each column.
 
     Each row has a panel of each height below the other, in inches.
@@ -59,7 +54,7 @@ def new_grid(
 
 
 def write(
-    axes: "Axes",
+    axes: "style.Axes",
     place: str,
     texts: Sequence[str],
     inches: float,
@@ -72,7 +67,10 @@ def write(
 
 
 def finish_grid(
-    figure: "Figure", panels: np.ndarray, scale: "ScalarMappable", label: str
+    figure: "style.Figure",
+    panels: np.ndarray,
+    scale: "style.ScalarMappable",
+    label: str,
 ) -> None:
     """Makes room for the texts of a grid, and adds the colour bar."""
 
@@ -112,10 +110,10 @@ def luminance(images: np.ndarray) -> np.ndarray:
 
 
 def draw_sample(
-    axes: "Axes",
+    axes: "style.Axes",
     sample: np.ndarray,
     values: np.ndarray | None = None,
-    scale: "ScalarMappable | None" = None,
+    scale: "style.ScalarMappable | None" = None,
 ) -> None:
     """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map or without.
 
@@ -150,9 +148,9 @@ def _draw_signal(axes, signal, values, scale):
 
 
 def draw_stripes(
-    axes: "Axes",
+    axes: "style.Axes",
     values: np.ndarray,
-    scale: "ScalarMappable",
+    scale: "style.ScalarMappable",
     extent: tuple[float, float, float, float],
     **options: Any,
 ) -> None:
@@ -168,7 +166,7 @@ def draw_stripes(
     drawn.set_clim(*scale.get_clim())
 
 
-def draw_box(axes: "Axes", box: ArrayLike, color: str = "white") -> None:
+def draw_box(axes: "style.Axes", box: ArrayLike, color: str = "white") -> None:
     """Draws a box `y_min, x_min, y_max, x_max` of pixels, around them."""
     effects = _checks.require("matplotlib.patheffects", extra="plot")
     patches = _checks.require("matplotlib.patches", extra="plot")

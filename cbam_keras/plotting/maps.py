@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,13 +10,12 @@ from numpy.typing import ArrayLike
 from cbam_keras import _checks, _inspection
 from cbam_keras.plotting import grid, style
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 # With more images the figures cannot be read.
 MAX_ROWS = 32
 # Slices of a volume that fit beside each other.
 MAX_SLICES = 6
+# Of the colours of heat: none where there is none.
+OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
 # Rounding may carry a value this far out of its range.
 TOLERANCE = 1e-3
 
@@ -31,7 +29,7 @@ def plot_grad_cam(
     labels: Sequence[object] | None = None,
     boxes: Sequence[ArrayLike] | None = None,
     title: str = "",
-) -> "Figure":
+) -> "style.Figure":
     """Draws heat maps over images, a row per image and a column per network.
 
     Each row starts with the image; heat is drawn over it in grayscale. Give
@@ -92,10 +90,11 @@ def plot_grad_cam(
     figure, panels = grid.new_grid(
         len(rows), ["Input", *maps], width, height, title=title
     )
-    scale = style.heat_colors()
+    # Without the blackest quarter, which would look like shadow.
+    scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
         # Darker with the heat, since there is no image below.
-        scale = style.color_scale("Oranges", 0, 1)
+        scale = style.color_scale("Oranges", (0, 1))
     for line, (i, depth) in zip(panels, rows, strict=True):
         place = "" if depth is ... else f"Slice {depth}"
         grid.draw_sample(line[0], samples[i, depth])
@@ -117,7 +116,7 @@ def plot_attention_maps(
     *,
     labels: Sequence[object] | None = None,
     title: str = "",
-) -> "Figure":
+) -> "style.Figure":
     """Draws the attention maps of a model, a block per image.
 
     Each block starts with the image. A tile per layer follows, in the order
@@ -170,7 +169,9 @@ def plot_attention_maps(
     figure, panels = grid.new_grid(
         len(samples) * rows, [""] * columns, width, *heights, title=title
     )
-    scale = style.gate_colors(*_limits(channels + spatials))
+    scale = style.color_scale(
+        "viridis", _limits(channels + spatials), alpha=0.7
+    )
     # Of each image the tiles, and of each tile the panels below each other.
     blocks = panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))

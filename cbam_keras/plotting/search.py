@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.plotting import style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
@@ -30,7 +27,7 @@ class Trial(Protocol):
     val_accuracy: float | None
 
 
-def plot_search(trials: Sequence[Trial], title: str = "") -> "Figure":
+def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
     """Draws the effect of each hyperparameter of a search on the accuracy.
 
     There is a panel per hyperparameter that varies, with a point per finished
@@ -167,7 +164,7 @@ def _draw_map(axes, trials):
     axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
 
 
-def plot_pareto(trials: Sequence[Trial], title: str = "") -> "Figure":
+def plot_pareto(trials: Sequence[Trial], title: str = "") -> "style.Figure":
     """Draws the accuracy of the trials of a search against their cost.
 
     The line is the Pareto front: no other trial is as accurate at a lower

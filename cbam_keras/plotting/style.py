@@ -64,28 +64,22 @@ def styles_of(names: Sequence[str]) -> dict[str, Style]:
     return styles
 
 
-def heat_colors() -> "ScalarMappable":
-    """Returns the colours of heat from 0 to 1, over images."""
+def color_scale(
+    name: str,
+    limits: tuple[float, float],
+    first: float = 0,
+    alpha: float | np.ndarray = 1,
+) -> "ScalarMappable":
+    """Returns a colormap over a range of values.
+
+    It begins at `first` of 1; `alpha` are the opacities of its 256 colours.
+    """
     matplotlib = _checks.require("matplotlib", extra="plot")
-    # Without the blackest quarter, which would look like shadow.
-    table = matplotlib.colormaps["inferno"](np.linspace(0.25, 1, 256))
-    table[:, 3] = 0.85 * np.linspace(0, 1, 256) ** 0.7
-    return color_scale(matplotlib.colors.ListedColormap(table), 0, 1)
-
-
-def gate_colors(low: float, high: float) -> "ScalarMappable":
-    """Returns the colours of the values of gates, over images."""
-    matplotlib = _checks.require("matplotlib", extra="plot")
-    table = matplotlib.colormaps["viridis"](np.linspace(0, 1, 256))
-    table[:, 3] = 0.7
-    return color_scale(matplotlib.colors.ListedColormap(table), low, high)
-
-
-def color_scale(colors: Any, low: float, high: float) -> "ScalarMappable":
-    """Returns a colormap, or that of a name, from one value to another."""
     cm = _checks.require("matplotlib.cm", extra="plot")
-    scale = cm.ScalarMappable(cmap=colors)
-    scale.set_clim(low, high)
+    table = matplotlib.colormaps[name](np.linspace(first, 1, 256))
+    table[:, 3] = alpha
+    scale = cm.ScalarMappable(cmap=matplotlib.colors.ListedColormap(table))
+    scale.set_clim(*limits)
     return scale
 
 
