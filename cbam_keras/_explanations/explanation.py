@@ -321,26 +321,21 @@ def _explained(
             "probabilities": values,
         }
     first = networks[0]
-    maps = _maps(networks, images, results, settings)
-    shared = {
-        key: maps[first.name].pop(key)
-        for key in ("boxes", "images")
-        if key in maps[first.name]
-    }
-    for name, arrays in maps.items():
-        results[name] |= arrays
+    for name, found in _maps(networks, images, results, settings).items():
+        results[name] |= found
+    arrays = {"names": np.array(images.names), "labels": labels}
+    for key in ("boxes", "images"):
+        if key in results[first.name]:
+            arrays[key] = results[first.name].pop(key)
     content = _content(images, results, labels, class_names)
     content["models"] = {x.name: str(x.path) for x in networks}
-    if "boxes" in shared:
-        for row, box in zip(
-            content["images"], shared["boxes"].tolist(), strict=True
-        ):
+    if "boxes" in arrays:
+        boxes = arrays["boxes"]
+        for row, box in zip(content["images"], boxes.tolist(), strict=True):
             row["box"] = box
-        low, high = np.hsplit(shared["boxes"], 2)
+        low, high = np.hsplit(boxes, 2)
         areas = (high - low).prod(axis=1) / np.prod(first.size)
         content["box_fraction"] = float(areas.mean())
-    names = np.array(images.names[: settings.draw])
-    arrays = {"names": names, "labels": labels, **shared}
     for name, result in results.items():
         arrays |= {f"{name}/{key}": array for key, array in result.items()}
     return content, {key: x[: settings.draw] for key, x in arrays.items()}

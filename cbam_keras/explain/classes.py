@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
@@ -57,10 +58,8 @@ def class_probabilities(
     activation = _inspection.find_head(graph, graph.outputs[index]).kind
     if activation or (positive and sums.max() < 1e-3):
         return values
-    if values.shape[1] == 1:
-        return np.exp(-np.logaddexp(0, -values))
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    function = ops.sigmoid if values.shape[1] == 1 else ops.softmax
+    return ops.convert_to_numpy(function(values))
 
 
 def read_model(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,77 +28,148 @@ def panel_size(samples: np.ndarray, side: float) -> tuple[float, float]:
     return side * ratio**0.5 + GAP, side / ratio**0.5
 
 
-def new_grid(
-    rows: int, names: Sequence[str], width: float, *heights: float, title: str
-) -> tuple["style.Figure", np.ndarray]:
-    """Returns a figure and its panels, with a name over each column.
+class Grid:
+    """Panels of images in rows and columns, with maps in one scale of colours.
 
-    Each row has a panel of each height below the other, in inches.
+    Each of the rows has a panel of each of the heights below the other, in
+    `panels` too; `names` are written over the columns. Sizes are in inches.
     """
-    height = rows * sum(x + GAP for x in heights)
-    figure = style.new_figure(len(names) * width + BAR_ROOM, height, title)
-    figure.set_layout_engine("constrained", w_pad=GAP / 2, h_pad=GAP / 2)
-    panels = figure.subplots(
-        rows * len(heights),
-        len(names),
-        squeeze=False,
-        height_ratios=heights * rows,
-    )
-    for axes in panels.flat:
-        axes.set(xticks=[], yticks=[], facecolor=BACKGROUND)
-        axes.spines[:].set(color=style.FRAME, linewidth=0.6)
-    for axes, name in zip(panels[0], names, strict=True):
-        write(axes, "title", [name], width)
-    return figure, panels
 
+    def __init__(
+        self,
+        rows: int,
+        names: Sequence[str],
+        width: float,
+        heights: Sequence[float],
+        scale: "style.ScalarMappable",
+        title: str,
+    ):
+        self.width, self.scale = width, scale
+        self.figure = style.new_figure(
+            len(names) * width + BAR_ROOM,
+            rows * sum(height + GAP for height in heights),
+            title,
+        )
+        space = {"w_pad": GAP / 2, "h_pad": GAP / 2}
+        self.figure.set_layout_engine("constrained", **space)
+        self.panels = self.figure.subplots(
+            rows * len(heights),
+            len(names),
+            squeeze=False,
+            height_ratios=[*heights] * rows,
+        )
+        for axes in self.panels.flat:
+            axes.set(xticks=[], yticks=[], facecolor=BACKGROUND)
+            axes.spines[:].set(color=style.FRAME, linewidth=0.6)
+        for axes, name in zip(self.panels[0], names, strict=True):
+            self.write_above(axes, name)
 
-def write(
-    axes: "style.Axes",
-    place: str,
-    texts: Sequence[str],
-    inches: float,
-    size: float = style.LABEL,
-) -> None:
-    """Writes the `"title"` or `"xlabel"` of a panel in lines."""
-    lines = [style.wrap(text, inches, size, 3) for text in texts if text]
-    setter = getattr(axes, f"set_{place}")
-    setter("\n".join(lines), fontsize=size, parse_math=False)
+    def write_above(
+        self, axes: "style.Axes", name: str, size: float = style.LABEL
+    ) -> None:
+        """Writes the name of a panel."""
+        text = style.wrap(name, self.width, size, 3)
+        axes.set_title(text, fontsize=size, parse_math=False)
 
+    def write_below(self, axes: "style.Axes", *texts: str) -> None:
+        """Writes texts, each in lines of its own."""
+        size = style.LABEL
+        lines = [style.wrap(x, self.width, size, 3) for x in texts if x]
+        axes.set_xlabel("\n".join(lines), fontsize=size, parse_math=False)
 
-def finish_grid(
-    figure: "style.Figure",
-    panels: np.ndarray,
-    scale: "style.ScalarMappable",
-    label: str,
-) -> None:
-    """Makes room for the texts of a grid, and adds the colour bar."""
+    def draw(
+        self,
+        axes: "style.Axes",
+        sample: np.ndarray,
+        values: np.ndarray | None = None,
+    ) -> None:
+        """Draws an image `(H, W, C)` or a signal `(L, C)`, and a map of it.
 
-    def height_of(text):
-        return style.text_height(text.get_text(), text.get_fontsize())
+        The map, of any size, lies over the image in grayscale or behind the
+        channels of the signal.
+        """
+        if sample.ndim == 2:
+            self._draw_signal(axes, sample, values)
+        elif values is None:
+            axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
+        else:
+            # Pale, so that colours can be seen on black and white.
+            gray = luminance(sample)
+            drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
+            self._draw_map(axes, values, extent=drawn.get_extent())
 
-    below = [
-        max(height_of(axes.title) + height_of(axes.xaxis.label) for axes in row)
-        for row in panels
-    ]
-    width, height = figure.get_size_inches()
-    height += sum(below)
-    figure.set_size_inches(width, height)
-    ticker = _checks.require("matplotlib.ticker", extra="plot")
-    # Beside the first rows of a high figure.
-    rows = math.ceil(BAR_HEIGHT * len(panels) / height)
-    bar = figure.colorbar(
-        scale,
-        ax=[*panels[:rows].flat],
-        fraction=0.2 / width,
-        pad=0.1 / width,
-        panchor=False,
-        aspect=20,
-        ticks=ticker.MaxNLocator(4),
-        format="{x:g}",
-    )
-    bar.set_label(label, fontsize=style.LABEL)
-    bar.ax.tick_params(labelsize=style.SMALL)
-    bar.ax.set_facecolor(BACKGROUND)
+    def _draw_map(self, axes, values, **options):
+        drawn = axes.imshow(values, cmap=self.scale.cmap, **options)
+        drawn.set_clim(*self.scale.get_clim())
+
+    def _draw_signal(self, axes, signal, values):
+        low, high = signal.min(), signal.max()
+        margin = 0.08 * (high - low) or 1
+        limits = (-0.5, len(signal) - 0.5, low - margin, high + margin)
+        if values is None:
+            axes.set_facecolor("white")
+        else:
+            options = {"aspect": "auto", "interpolation": "nearest"}
+            self._draw_map(axes, values[None], extent=limits, **options)
+        # White edges, to be seen on dark colours too.
+        for channel in signal.T:
+            axes.plot(channel, color="white", linewidth=2.6)
+            axes.plot(channel, color="0.1", linewidth=1.1)
+        axes.axis(limits)
+
+    def draw_sorted(self, axes: "style.Axes", values: np.ndarray) -> None:
+        """Draws values as a curve, the largest first, coloured below."""
+        low, high = self.scale.get_clim()
+        values = np.sort(values)[::-1]
+        curve = axes.stairs(
+            values,
+            baseline=low,
+            fill=True,
+            facecolor=BACKGROUND,
+            edgecolor="0.2",
+            linewidth=0.8,
+        )
+        self._draw_map(
+            axes,
+            values[None],
+            extent=(0, len(values), low, high),
+            aspect="auto",
+            interpolation="nearest",
+            clip_path=curve,
+            zorder=curve.get_zorder(),
+        )
+        axes.set(xlim=(0, len(values)), ylim=(low, high), facecolor="white")
+
+    def finish(self, label: str) -> "style.Figure":
+        """Returns the figure, with room for the texts and a colour bar."""
+        ticker = _checks.require("matplotlib.ticker", extra="plot")
+
+        def height_of(text):
+            return style.text_height(text.get_text(), text.get_fontsize())
+
+        width, height = self.figure.get_size_inches()
+        for row in self.panels:
+            height += max(
+                height_of(axes.title) + height_of(axes.xaxis.label)
+                for axes in row
+            )
+        self.figure.set_size_inches(width, height)
+        # Beside the first rows of a high figure.
+        rows = math.ceil(BAR_HEIGHT * len(self.panels) / height)
+        bar = self.figure.colorbar(
+            self.scale,
+            ax=[*self.panels[:rows].flat],
+            fraction=0.2 / width,
+            pad=0.1 / width,
+            panchor=False,
+            aspect=20,
+            ticks=ticker.MaxNLocator(4),
+            format="{x:g}",
+        )
+        bar.set_label(label, fontsize=style.LABEL)
+        bar.ax.tick_params(labelsize=style.SMALL)
+        bar.ax.set_facecolor(BACKGROUND)
+        return self.figure
 
 
 def luminance(images: np.ndarray) -> np.ndarray:
@@ -107,63 +177,6 @@ def luminance(images: np.ndarray) -> np.ndarray:
     if images.shape[-1] == 1:
         return images[..., 0]
     return images @ np.array([0.299, 0.587, 0.114])
-
-
-def draw_sample(
-    axes: "style.Axes",
-    sample: np.ndarray,
-    values: np.ndarray | None = None,
-    scale: "style.ScalarMappable | None" = None,
-) -> None:
-    """Draws an image `(H, W, C)` or a signal `(L, C)`, with a map or without.
-
-    The map, of any size and in the colours of a scale, lies over the image in
-    grayscale or behind the channels of the signal.
-    """
-    if sample.ndim == 2:
-        _draw_signal(axes, sample, values, scale)
-    elif values is None or scale is None:
-        axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
-    else:
-        # Pale, so that colours can be seen on black and white.
-        gray = luminance(sample)
-        drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
-        over = axes.imshow(values, cmap=scale.cmap, extent=drawn.get_extent())
-        over.set_clim(*scale.get_clim())
-
-
-def _draw_signal(axes, signal, values, scale):
-    low, high = signal.min(), signal.max()
-    margin = 0.08 * (high - low) or 1
-    limits = (-0.5, len(signal) - 0.5, low - margin, high + margin)
-    if values is None:
-        axes.set_facecolor("white")
-    else:
-        draw_stripes(axes, values, scale, limits)
-    # White edges, to be seen on dark colours too.
-    for channel in signal.T:
-        axes.plot(channel, color="white", linewidth=2.6)
-        axes.plot(channel, color="0.1", linewidth=1.1)
-    axes.axis(limits)
-
-
-def draw_stripes(
-    axes: "style.Axes",
-    values: np.ndarray,
-    scale: "style.ScalarMappable",
-    extent: tuple[float, float, float, float],
-    **options: Any,
-) -> None:
-    """Draws values `(N,)` as vertical stripes in the colours of a scale."""
-    drawn = axes.imshow(
-        values[None],
-        cmap=scale.cmap,
-        extent=extent,
-        aspect="auto",
-        interpolation="nearest",
-        **options,
-    )
-    drawn.set_clim(*scale.get_clim())
 
 
 def draw_box(axes: "style.Axes", box: ArrayLike, color: str = "white") -> None:

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.plotting import grid, style
+from cbam_keras.plotting import style
+from cbam_keras.plotting.grid import (
+    MAX_WIDTH,
+    Grid,
+    draw_box,
+    luminance,
+    panel_size,
+)
 
 # With more images the figures cannot be read.
 MAX_ROWS = 32
@@ -86,28 +93,26 @@ def plot_grad_cam(
         slices = [round(place) for place in places]
     rows = list(itertools.product(range(count), slices))
     side = 1.9 if len(rows) < 5 else 1.5
-    width, height = grid.panel_size(samples, side)
-    figure, panels = grid.new_grid(
-        len(rows), ["Input", *maps], width, height, title=title
-    )
+    width, height = panel_size(samples, side)
     # Without the blackest quarter, which would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
         # Darker with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
-    for line, (i, depth) in zip(panels, rows, strict=True):
+    columns = ["Input", *maps]
+    grid = Grid(len(rows), columns, width, [height], scale, title)
+    for line, (i, depth) in zip(grid.panels, rows, strict=True):
+        sample = samples[i, depth]
         place = "" if depth is ... else f"Slice {depth}"
-        grid.draw_sample(line[0], samples[i, depth])
-        grid.write(line[0], "xlabel", [names[i], place], width)
+        grid.draw(line[0], sample)
+        grid.write_below(line[0], names[i], place)
         for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
-            grid.draw_sample(axes, samples[i, depth], heat[i, depth], scale)
-            notes = [classes[name][i], chances[name][i]]
-            grid.write(axes, "xlabel", notes, width)
+            grid.draw(axes, sample, heat[i, depth])
+            grid.write_below(axes, classes[name][i], chances[name][i])
         if boxes is not None:
             for axes in line:
-                grid.draw_box(axes, boxes[i])
-    grid.finish_grid(figure, panels, scale, "Heat")
-    return figure
+                draw_box(axes, boxes[i])
+    return grid.finish("Heat")
 
 
 def plot_attention_maps(
@@ -159,44 +164,41 @@ def plot_attention_maps(
     if rank == 4:
         samples = samples[:, samples.shape[1] // 2]
     count = 1 + len(gates)
-    width, height = grid.panel_size(samples, 1.35 if count < 15 else 1.1)
-    rows = math.ceil(count * width / grid.MAX_WIDTH)
+    width, height = panel_size(samples, 1.35 if count < 15 else 1.1)
+    rows = math.ceil(count * width / MAX_WIDTH)
     # The same number in each row, as far as they go.
     columns = math.ceil(count / rows)
     # Without spatial maps the curves are as high as the image.
     heights = [height] * bool(spatials)
     heights += [0.36 if spatials else height] * bool(channels)
-    figure, panels = grid.new_grid(
-        len(samples) * rows, [""] * columns, width, *heights, title=title
-    )
-    scale = style.color_scale(
-        "viridis", _limits(channels + spatials), alpha=0.7
-    )
+    limits = _limits(channels + spatials)
+    scale = style.color_scale("viridis", limits, alpha=0.7)
+    lines = len(samples) * rows
+    grid = Grid(lines, [""] * columns, width, heights, scale, title)
     # Of each image the tiles, and of each tile the panels below each other.
-    blocks = panels.reshape(len(samples), rows, len(heights), columns)
+    blocks = grid.panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
     for i, (first, *others) in enumerate(tiles):
-        grid.write(first[0], "title", ["Input"], width, style.SMALL)
-        grid.draw_sample(first[0], samples[i])
-        grid.write(first[0], "xlabel", [names[i]], width)
+        grid.write_above(first[0], "Input", style.SMALL)
+        grid.draw(first[0], samples[i])
+        grid.write_below(first[0], names[i])
         for stack, (name, pair) in zip(others, gates.items(), strict=False):
-            grid.write(stack[0], "title", [name], width, style.SMALL)
+            grid.write_above(stack[0], name, style.SMALL)
             channel, spatial = (x if x is None else x[i] for x in pair)
             if spatials:
                 _write_range(stack[0], spatial, "spatial")
             if spatial is not None:
                 shown = spatial[len(spatial) // 2] if rank == 4 else spatial
-                grid.draw_sample(stack[0], samples[i], shown, scale)
+                grid.draw(stack[0], samples[i], shown)
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
-                _draw_channels(stack[-1], channel, scale)
-    for axes in panels.flat:
+                grid.draw_sorted(stack[-1], channel)
+    for axes in grid.panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
-    grid.finish_grid(figure, panels, scale, "Gate")
-    return figure
+    return grid.finish("Gate")
 
 
 def _limits(maps):
@@ -206,18 +208,6 @@ def _limits(maps):
         high = max(2, high)
     high = high if high > 1 + TOLERANCE else 1
     return min(0, low), high
-
-
-def _draw_channels(axes, values, scale):
-    """Draws values as a curve, the largest first, coloured below."""
-    limits = scale.get_clim()
-    values = np.sort(values)[::-1]
-    look = {"fill": True, "facecolor": grid.BACKGROUND, "edgecolor": "0.2"}
-    curve = axes.stairs(values, baseline=limits[0], linewidth=0.8, **look)
-    extent = (0, len(values), *limits)
-    options = {"clip_path": curve, "zorder": curve.get_zorder()}
-    grid.draw_stripes(axes, values, scale, extent, **options)
-    axes.set(xlim=(0, len(values)), ylim=limits, facecolor="white")
 
 
 def _write_range(axes, values, kind):
@@ -281,7 +271,7 @@ def _check_samples(images, shape):
     if rank == 2:
         return array
     if rank == 4:
-        array = grid.luminance(array)[..., None]
+        array = luminance(array)[..., None]
         low = array.min(axis=(1, 2, 3, 4), keepdims=True)
         span = np.ptp(array, axis=(1, 2, 3, 4), keepdims=True)
         # A volume of a single value is black.
