@@ -75,11 +75,6 @@ class TwoMLPs(Correct):
         return ops.sigmoid(self.mlp(average) + self.second(maximum))
 
 
-class AverageOnly(Correct):
-    def channel_map(self, x):
-        return ops.sigmoid(self.run_mlp(self.pools(x)[0]))
-
-
 class ReluBeforeSigmoid(Correct):
     def gate(self, z):
         return ops.sigmoid(ops.relu(z))

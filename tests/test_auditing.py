@@ -58,6 +58,7 @@ def test_our_variants_are_recognized(name):
             [],
         ),
         (CBAM(spatial_pool_types="max"), None, ["by the maximum over"], []),
+        (CBAM(channel_pool_types="avg"), None, ["by the average over"], []),
         (
             CBAM(gate_activation="hard_sigmoid"),
             None,
@@ -68,7 +69,7 @@ def test_our_variants_are_recognized(name):
         (CBAM(identity_init=True), "paper", [], ["are 1 at rest"]),
         (CBAM(hidden_units=6), "paper", [], ["width of 6 for "]),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_departures_are_told_from_choices(layer, variant, departures, choices):
     result = cbam_keras.audit(layer)
@@ -79,7 +80,6 @@ def test_departures_are_told_from_choices(layer, variant, departures, choices):
 
 
 WRONG = {
-    "AverageOnly": ["pools by the average over positions alone"],
     "TwoMLPs": ["do not share one MLP"],
     "ReluBeforeSigmoid": ["never below one half: a ReLU precedes"],
     "MoreInBothGates": ["is not a ReLU", "not one convolution"],
