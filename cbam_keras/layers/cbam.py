@@ -73,7 +73,7 @@ class CBAM(AttentionLayer):
         training: Boolean or `None`, see `SpatialAttention`.
         mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
             padded sequences, or `None`. Outputs where it is `True` do not
-            depend on what is where it is `False`; Keras passes on the mask of
+            depend on inputs where it is `False`; Keras passes on the mask of
             `Masking` and `Embedding`.
 
     Input shape:

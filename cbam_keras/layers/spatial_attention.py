@@ -53,9 +53,9 @@ class SpatialAttention(AttentionLayer):
             is built, the attribute `batch_norm` is the `BatchNormalization`
             layer or `None`. Defaults to `False`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
-            averages. That of the network's other normalizations is best, and
-            in trainings of few steps a small one. Defaults to `0.99`, as in
-            the authors' code.
+            averages. Use that of the network's other normalizations, and a
+            small one in short trainings. Defaults to `0.99`, as in the
+            authors' code.
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
