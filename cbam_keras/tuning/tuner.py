@@ -100,14 +100,18 @@ class _Trials:
         self.search, self.folder, self.pool = search, folder, pool
         self.tensorboard = tensorboard
         self.seed = search.recipe.seed
+        # The names of those that have not been trained before.
+        self.begun: set[str] = set()
 
     def begin(self, hp):
         """Begins a trial, unless it has been trained."""
         values, name = self._named(hp)
-        variant = self.search.variant(values, name)
-        self.folder.add_settings("variants", name, variant.describe())
+        self.folder.refresh()
         if self.folder.outcome(name, self.seed) is not None:
             return
+        self.begun.add(name)
+        variant = self.search.variant(values, name)
+        self.folder.add_settings("variants", name, variant.describe())
         names = list(self.folder.content["settings"]["variants"])
         number = names.index(name) + 1
         print(f"Trial {number}: {label(values)}", flush=True)
@@ -119,6 +123,8 @@ class _Trials:
         """Returns the outcome of a trial, which may be trained only now."""
         values, name = self._named(hp)
         hp.values |= {key: values[key] for key in hp.values if key in values}
+        if name not in self.begun:
+            return self.folder.outcome(name, self.seed)
         if self.pool is not None:
             outcome = self.pool.outcome(name, self.seed)
         else:
