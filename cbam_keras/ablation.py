@@ -361,11 +361,20 @@ def run(
     missing.
 
     Args:
-        images, model, tables, seeds, recipe, identity_init, data_options: See
-            `plan`.
+        images: See `plan`. Defaults to `"crowded_mnist"`.
+        model: See `plan`. Defaults to `"tiny"`.
+        tables: See `plan`. Defaults to `(1, 2, 3, 4)`.
+        seeds: See `plan`. Defaults to `3`.
+        recipe: See `plan`. Defaults to `None`.
+        identity_init: See `plan`. Defaults to `True`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/ablate-<images>-<model>`.
-        resume, overwrite, workers, executor, tensorboard: See `study.run`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        executor: See `study.run`. Defaults to `None`.
+        tensorboard: See `study.run`. Defaults to `False`.
+        data_options: See `plan`. Defaults to `None`.
 
     Returns:
         An `AblationResults`.

@@ -127,13 +127,22 @@ def compare(
     The same call given again resumes, or trains what is missing.
 
     Args:
-        attentions, model, images, recipe, layer_options, data_options, seeds:
-            See `plan`.
+        attentions: See `plan`. Defaults to `("none", "se", "cbam")`.
+        model: See `plan`. Defaults to `"tiny"`.
+        images: See `plan`. Defaults to `"crowded_mnist"`.
+        recipe: See `plan`. Defaults to `None`.
+        layer_options: See `plan`. Defaults to `None`.
+        data_options: See `plan`. Defaults to `None`.
+        seeds: See `plan`. Defaults to `1`.
         output: Path of a folder. Defaults to `None`, which means
-            `runs/train-<images>-<model>`. A folder of images counts by its
-            own name.
-        resume, overwrite, workers, executor, tensorboard: See `study.run`.
+            `runs/train-<images>-<model>`. A folder of images counts by its own
+            name.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        executor: See `study.run`. Defaults to `None`.
         distribute: See `training.train`. Defaults to `False`.
+        tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
         A `Comparison`.

@@ -15,7 +15,7 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command import LEVEL, outline
-from cbam_keras import cli, comparison, presets
+from cbam_keras import cli, presets, study
 
 RUNS = ["train", "tune", "ablate", "detect"]
 COMMANDS = [*RUNS, "table", "explain", "audit", "export"]
@@ -85,20 +85,20 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
 @pytest.mark.parametrize("error", [ValueError, RuntimeError])
 def test_a_bug_is_not_swallowed(monkeypatch, error):
     failing = mock.Mock(side_effect=error("a bug"))
-    monkeypatch.setattr(comparison, "compare", failing)
+    monkeypatch.setattr(study, "run", failing)
     with pytest.raises(error, match="a bug"):
         cli.main(["train"])
 
 
 def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
     interrupted = mock.Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr(comparison, "compare", interrupted)
+    monkeypatch.setattr(study, "run", interrupted)
     assert cli.main(["train", "--overwrite"]) == 130
     assert capsys.readouterr().err == (
         "cbam-keras train: interrupted; the same command without --overwrite "
         "resumes from here\n"
     )
-    monkeypatch.setattr(comparison, "estimate", interrupted)
+    monkeypatch.setattr(study, "estimate", interrupted)
     assert cli.main(["train", "--dry-run"]) == 130
     assert capsys.readouterr().err == "cbam-keras train: interrupted\n"
 
@@ -107,7 +107,7 @@ def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
 
 
 def test_a_warning_is_one_line_and_comes_once(monkeypatch, capsys):
-    def work(**arguments):
+    def work(*arguments, **options):
         for _ in range(3):
             # What Python prints, unless pytest collects it.
             warning = UserWarning("Few steps.\nTrain longer")
@@ -115,7 +115,7 @@ def test_a_warning_is_one_line_and_comes_once(monkeypatch, capsys):
             sys.stderr.write(text)
         return Results()
 
-    monkeypatch.setattr(comparison, "compare", work)
+    monkeypatch.setattr(study, "run", work)
     assert cli.main(["train", "--no-report"]) == 0
     errors = capsys.readouterr().err
     assert errors == "cbam-keras train: warning: Few steps. Train longer\n"

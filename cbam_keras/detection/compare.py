@@ -305,11 +305,20 @@ def compare(
     again resumes.
 
     Args:
-        attentions, backbone, images, recipe, layer_options, data_options,
-            seeds: See `detection.plan`.
+        attentions: See `detection.plan`. Defaults to `("none", "se", "cbam")`.
+        backbone: See `detection.plan`. Defaults to `"small"`.
+        images: See `detection.plan`. Defaults to `"digit_scenes"`.
+        recipe: See `detection.plan`. Defaults to `None`.
+        layer_options: See `detection.plan`. Defaults to `None`.
+        data_options: See `detection.plan`. Defaults to `None`.
+        seeds: See `detection.plan`. Defaults to `1`.
         output: Path of a folder. Defaults to `None`, which means
             `runs/detect-<images>-<backbone>`.
-        resume, overwrite, workers, executor, tensorboard: See `study.run`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        executor: See `study.run`. Defaults to `None`.
+        tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
         A `DetectionResults`.

@@ -43,7 +43,16 @@ SECONDS_OF_WAITING = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Where and by what a study is run, see `run`.
+    """Where and by what a study is run.
+
+    Args:
+        output: See `study.run`. Defaults to `None`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        executor: See `study.run`. Defaults to `None`.
+        distribute: See `training.train`. Defaults to `False`.
+        tensorboard: See `study.run`. Defaults to `False`.
 
     Raises:
         ValueError: If an argument is out of range, or does not fit another.

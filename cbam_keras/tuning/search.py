@@ -410,11 +410,23 @@ def search(
     results of those before, and so on the number of workers.
 
     Args:
-        hypermodel, images, recipe, algorithm, max_trials, max_parameters,
-            max_macs, confirm, keep, data_options: See `Search`.
+        hypermodel: See `Search`. Defaults to `None`.
+        images: See `Search`. Defaults to `"crowded_mnist"`.
+        recipe: See `Search`. Defaults to `None`.
+        algorithm: See `Search`. Defaults to `"random"`.
+        max_trials: See `Search`. Defaults to `None`.
+        max_parameters: See `Search`. Defaults to `None`.
+        max_macs: See `Search`. Defaults to `None`.
+        confirm: See `Search`. Defaults to `3`.
+        keep: See `Search`. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
             Defaults to `None`, which means `runs/tune-<images>-<model>`.
-        resume, overwrite, workers, executor, tensorboard: See `study.run`.
+        resume: See `study.run`. Defaults to `True`.
+        overwrite: See `study.run`. Defaults to `False`.
+        workers: See `study.run`. Defaults to `1`.
+        executor: See `study.run`. Defaults to `None`.
+        tensorboard: See `study.run`. Defaults to `False`.
+        data_options: See `Search`. Defaults to `None`.
 
     Returns:
         A `SearchResults`.
