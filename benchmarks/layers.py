@@ -41,6 +41,10 @@ OF_ONE_IMAGE = 4
 BOUNDS = {"forward": (3 + 1) / 2, modes.TRAINING_STEP: (7 + 2) / 2}
 LAYERS = {"CBAM": CBAM, "naive CBAM": NaiveCBAM, "SE": SqueezeExcite}
 COPY = "copy"
+# What `torch.compile` should take at most, forward and backward, of the time
+# of these. More is a regression.
+COMPILED = "CBAM, torch.compile"
+AT_MOST = {"CBAM": 0.7, "authors, torch.compile": 0.6}
 
 
 def ours(mode, shape, dtype, x, cotangent):
@@ -65,7 +69,7 @@ def ours(mode, shape, dtype, x, cotangent):
             import torch
 
             compiled = torch.compile(layer, dynamic=False)
-            steps["CBAM, torch.compile"] = modes.layer_steps(
+            steps[COMPILED] = modes.layer_steps(
                 mode, compiled, variables, x, cotangent
             )
     return steps
@@ -181,6 +185,26 @@ def measure(options, shape, notes):
     }
 
 
+def compiled_ratios(rows):
+    """Returns sentences on what compiling the layer takes, if it was."""
+    sentences = []
+    for other, most in AT_MOST.items():
+        entries = [row["entries"] for row in rows]
+        if not all({COMPILED, other} <= set(entry) for entry in entries):
+            continue
+        ratio = timing.geometric_mean(
+            entry[COMPILED][modes.TRAINING_STEP]["median"]
+            / entry[other][modes.TRAINING_STEP]["median"]
+            for entry in entries
+        )
+        verdict = "REGRESSION" if ratio > most else "good"
+        sentences.append(
+            f"{COMPILED}, over {other}, {modes.TRAINING_STEP}: {ratio:.2f}, "
+            f"at most {most} is expected: {verdict}."
+        )
+    return sentences
+
+
 def table(rows, kind):
     """Returns the times of one kind as a Markdown table."""
     columns = {"shape": "left", kind: "left", "ms (10 to 90 %)": "right"}
@@ -237,7 +261,8 @@ def main():
     end = "Geometric mean of naive over ours, first "
     end += f"{len(rows[:STAGES])} shapes: {listed}."
     tables = [table(rows, kind) for kind in BOUNDS]
-    results.write("layers", options, record, [*tables, end, *sorted(notes)])
+    texts = [*tables, end, *compiled_ratios(rows), *sorted(notes)]
+    results.write("layers", options, record, texts)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,27 @@ def test_a_compiled_layer_is_one_graph(dynamic):
         assert_all_close(found, expected, 1e-5)
 
 
+def test_nothing_that_a_compiler_cannot_fuse_is_compiled():
+    import torch
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    torch.compiler.reset()
+    called = set()
+
+    def record(graph, inputs):
+        called.update(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    x = torch.tensor(random_input(SHAPE), requires_grad=True)
+    backend = aot_autograd(fw_compiler=record, bw_compiler=record)
+    call = functools.partial(cbam().call, training=True)
+    torch.compile(call, backend=backend, fullgraph=True)(x).sum().backward()
+    assert {"aten.amax.default", "aten.mm.default"} <= called
+    # PyTorch's own kernels are neither fused nor fast with one map.
+    assert not [name for name in called if "conv" in name or "pool" in name]
+
+
 # Private names of PyTorch may vanish: results stay, only speed goes.
 
 

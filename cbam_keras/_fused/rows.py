@@ -38,12 +38,9 @@ def convolve_by_rows(maps, kernel, dilation_rate):
     _, height, width, count = maps.shape
     size = kernel.shape[0]
     margin = size // 2 * dilation_rate
-    # Where column `i` of a row, times the kernel at `j`, adds to column `o`.
-    column = ops.arange(width, dtype="int32")
-    offset = ops.arange(size, dtype="int32") * dilation_rate - margin
-    band = column[:, None, None] == column + offset[:, None]
-    band = ops.cast(band, kernel.dtype)
-    bands = ops.einsum("ijo,yjm->imyo", band, kernel[..., 0])
+    bands = ops.einsum(
+        "ijo,yjm->imyo", band(width, kernel, dilation_rate), kernel[..., 0]
+    )
     bands = ops.reshape(bands, (width * count, size * width))
     rows = ops.reshape(maps, (-1, width * count)) @ bands
     rows = ops.reshape(rows, (-1, height, size, width))
@@ -51,3 +48,12 @@ def convolve_by_rows(maps, kernel, dilation_rate):
     starts = enumerate(range(0, 2 * margin + 1, dilation_rate))
     added = [rows[:, start : start + height, y] for y, start in starts]
     return sum(added)[..., None]
+
+
+def band(width, kernel, dilation_rate):
+    """Returns where column `i`, times the kernel at `j`, adds to column `o`."""
+    size = kernel.shape[0]
+    column = ops.arange(width, dtype="int32")
+    offset = (ops.arange(size, dtype="int32") - size // 2) * dilation_rate
+    places = column[:, None, None] == column + offset[:, None]
+    return ops.cast(places, kernel.dtype)

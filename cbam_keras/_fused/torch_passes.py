@@ -8,7 +8,7 @@ one, measured on two cores at (16, 56, 56, 256).
 import torch
 from torch.nn import functional
 
-from cbam_keras._fused import private
+from cbam_keras._fused import private, rows
 from cbam_keras._fused.contract import Pooled
 
 _CONVOLUTIONS = functional.conv1d, functional.conv2d, functional.conv3d
@@ -49,6 +49,12 @@ def fuses_inference():
 
 
 def convolve(maps, kernel, dilation_rate):
+    if (
+        _compiles()
+        and _on_cpu(maps)
+        and rows.can_convolve(maps, rows.COMPILED_ROWS)
+    ):
+        return _convolve_compiled(maps, kernel, dilation_rate)
     *sizes, count, _ = kernel.shape
     rank = len(sizes)
     kernel = kernel.permute(rank + 1, rank, *range(rank))
@@ -63,6 +69,28 @@ def convolve(maps, kernel, dilation_rate):
         dilation=dilation_rate,
     )
     return convolved.movedim(1, rank + 1)
+
+
+def _convolve_compiled(maps, kernel, dilation_rate):
+    """Convolves by a product per row of the kernel.
+
+    The compiler fuses nothing with a convolution, and PyTorch's own, compiled,
+    takes more than all of the layer. With the one product of
+    `rows.convolve_by_rows`, a step of the layer takes twice as long.
+    """
+    _, height, width, count = maps.shape
+    size = len(kernel)
+    margin = size // 2 * dilation_rate
+    band = rows.band(width, kernel, dilation_rate)
+    bands = torch.einsum("ijo,yjm->yimo", band, kernel[..., 0])
+    bands = bands.reshape(size, width * count, width)
+    padded = functional.pad(maps, (0, 0, 0, 0, margin, margin)).flatten(2)
+    starts = range(0, 2 * margin + 1, dilation_rate)
+    products = [
+        padded[:, start : start + height] @ bands[y]
+        for y, start in enumerate(starts)
+    ]
+    return sum(products)[..., None]
 
 
 def custom_vjp(forward, backward, formula, arguments):
