@@ -184,8 +184,8 @@ study/cell.py study
 - ("RESOURCE_EXHAUSTED", "can't allocate memory")
 + ("RESOURCE_EXHAUSTED",)
 study/estimate.py study_estimate
-- seconds_per_epoch=step * len(data.train)
-+ seconds_per_epoch=step * data.batch_size
+- seconds_per_epoch = step * len(data.train)
++ seconds_per_epoch = step * data.batch_size
 study/run.py study
 -         if results.runs:
 +         if failures:
@@ -244,6 +244,17 @@ explain/pointing.py explain
 plotting/maps.py plotting_maps
 - high = max(2, high)
 + high = max(1, high)
+tuning/tuner.py tuning_workers
+- trial, worker = running.popleft()
++ trial, worker = running.pop()
+- if free:
++ if free and not running:
+study/executor.py study
+- if self.attempts[key] <= RETRIES and not is_killed:
++ if False:
+study/worker.py study
+- if versions != VERSIONS:
++ if not versions:
 """
 
 

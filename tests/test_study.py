@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import shutil
 import signal
+import sys
 import threading
 
 import keras
@@ -436,6 +437,56 @@ def test_a_worker_of_another_folder_or_version_ends_the_run(
     with pytest.raises(ValueError, match=message):
         study.run(planned(NARROW), tmp_path, executor=Without(change))
     assert study.run(planned(NARROW), tmp_path).runs
+
+
+class Failing(concurrent.futures.Executor):
+    """Its tasks end in an error."""
+
+    def __init__(self, error):
+        self.error, self.attempts = error, []
+
+    def submit(self, function, folder, token, backend, arguments, attempt):
+        self.attempts.append(attempt)
+        future = concurrent.futures.Future()
+        future.set_exception(self.error)
+        return future
+
+
+FULL = RuntimeError("can no longer be written to")
+
+
+@pytest.mark.filterwarnings("ignore:.*is tried again")
+@pytest.mark.parametrize(
+    ("error", "message", "attempts"),
+    [
+        # Of a scheduler that is lost.
+        (concurrent.futures.CancelledError(), "the same call resumes", [1]),
+        (concurrent.futures.BrokenExecutor("ended"), r"tasks \(ended\)", [1]),
+        # Of one worker whose disk is full.
+        (FULL, "can no longer be written to", [1, 2, 3, 4]),
+    ],
+)
+def test_an_executor_that_fails_ends_the_run(
+    error, message, attempts, tmp_path
+):
+    executor = Failing(error)
+    with pytest.raises(RuntimeError, match=message):
+        study.run(planned(NARROW), tmp_path, executor=executor)
+    assert executor.attempts == attempts
+    assert content_of(tmp_path)["cells"] == []
+    assert not list(tmp_path.glob(".cells/*.study"))
+    assert study.run(planned(NARROW), tmp_path).runs
+
+
+def test_a_worker_ends_with_the_process_that_runs_the_study(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", 0.01)
+    # In place of ending this process.
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    watch, lock = worker._Watch(), tmp_path / "token.lock"
+    with watch.training(lock), pytest.raises(SystemExit):
+        watch.run()
 
 
 class Killing(study.Classification):
