@@ -167,7 +167,7 @@ def _name_or(kind, names):
 def add_options(parser, command):
     """Adds the options of a subcommand, and its description and examples."""
     parser.usage = "%(prog)s [options]"
-    function = globals()[command]
+    function = COMMANDS[command]
     function(parser)
     text = inspect.getdoc(function) or ""
     parser.description, _, parser.epilog = text.partition("\n\n")
@@ -438,3 +438,15 @@ def _add_rare(parser, names):
     _add(group, "mixed_precision", nargs="?", const="float16")
     _add(group, f"tensorboard {names}")
     return group
+
+
+COMMANDS = {
+    "train": train,
+    "tune": tune,
+    "ablate": ablate,
+    "table": table,
+    "explain": explain,
+    "detect": detect,
+    "audit": audit,
+    "export": export,
+}
