@@ -245,8 +245,6 @@ plotting/maps.py plotting_maps
 - high = max(2, high)
 + high = max(1, high)
 tuning/tuner.py tuning_workers
-- trial, worker = running.popleft()
-+ trial, worker = running.pop()
 - if free:
 + if free and not running:
 study/executor.py study
