@@ -452,6 +452,31 @@ class Failing(concurrent.futures.Executor):
         return future
 
 
+class Here(concurrent.futures.Executor):
+    """Trains in this process."""
+
+    def submit(self, function, folder, token, backend, arguments, attempt):
+        worker._unpickled(pathlib.Path(folder), token)()(*arguments)
+        future = concurrent.futures.Future()
+        future.set_result(True)
+        return future
+
+
+class Partly(study.Classification):
+    """Measures something that there may be no number of."""
+
+    def evaluate(self, model, data):
+        return {"test_accuracy": 0.5, "small_objects": None}
+
+
+def test_what_has_no_number_is_not_printed(tmp_path, capsys):
+    partly = planned(NARROW, task=Partly(arrays(per_class=10)))
+    assert study.run(partly, tmp_path, executor=Here()).runs
+    printed = capsys.readouterr().out
+    assert "narrow, seed 0: " in printed
+    assert ", test_accuracy 0.5000\n" in printed
+
+
 FULL = RuntimeError("can no longer be written to")
 
 

@@ -56,6 +56,22 @@ def test_one_worker_trains_the_very_trials_of_this_process(tmp_path, algorithm):
     assert trials(tmp_path / "worker", Workers(1), algorithm) == alone
 
 
+def alike(hp):
+    """Returns one network for values that are the same as written."""
+    hp.Float("rate", 0.1, 0.1 + 1e-9, sampling="linear")
+    return tuning_checks.network(4)
+
+
+def test_a_network_that_is_proposed_twice_is_trained_once(tmp_path, slow_looks):
+    found = tuning_checks.search(
+        *(tmp_path, "bayesian"),
+        hypermodel=alike,
+        executor=slow_looks,
+        max_trials=3,
+    )
+    assert len(found.trials) == 1
+
+
 @pytest.fixture
 def slow_looks(monkeypatch):
     """Lets what is left be trained where the search waits for it."""

@@ -213,5 +213,6 @@ def _result(outcome):
     """Returns in a few words how a training ended."""
     if not outcome.finished:
         return f"{outcome.status} ({outcome.message})"
-    numbers = [f"{key} {x:.4f}" for key, x in outcome.metrics.items()]
-    return ", ".join(numbers)
+    # Of detection there may be no number.
+    measured = {k: x for k, x in outcome.metrics.items() if x is not None}
+    return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())

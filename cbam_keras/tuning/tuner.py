@@ -1,8 +1,8 @@
-"""Searches whose trials KerasTuner proposes: its oracle, asked and told.
+"""Searches whose trials KerasTuner's oracle proposes.
 
 A search is resumed by running it again from its start: trials are kept under
-their values, so those that have been trained return at once. The oracle is
-told of the trials in the order that it proposed them, so that the next ones
+their values, so those that have been trained return at once. The oracle
+learns of the trials in the order that it proposed them, so that the next ones
 do not depend on which worker is faster.
 """
 
@@ -56,7 +56,7 @@ def run(
 
 
 def _run(search, trials, workers):
-    """Asks the oracle for trials, and tells it how they ended."""
+    """Asks the oracle for trials, and reports to it how they ended."""
     with tempfile.TemporaryDirectory() as scratch:
         oracle = _oracle_of(search)
         # Gives the oracle its folder. The space is known, and nothing built.
@@ -76,11 +76,11 @@ def _run(search, trials, workers):
                 # It proposes no more.
                 return
             trial, worker = running.popleft()
-            _tell(oracle, trial, trials.outcome(trial.hyperparameters))
+            _report(oracle, trial, trials.outcome(trial.hyperparameters))
             free.append(worker)
 
 
-def _tell(oracle, trial, outcome):
+def _report(oracle, trial, outcome):
     trial.status = "COMPLETED"
     accuracy = outcome.metrics.get("val_accuracy")
     if not outcome.finished and EPOCHS in trial.hyperparameters.values:
@@ -106,6 +106,9 @@ class _Trials:
     def begin(self, hp):
         """Begins a trial, unless it has been trained."""
         values, name = self._named(hp)
+        if name in self.begun:
+            # The oracle proposes some networks twice.
+            return
         self.folder.refresh()
         if self.folder.outcome(name, self.seed) is not None:
             return
