@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _inspection
+from cbam_keras._fused import FOR_ONNX
 
 __all__ = ["Exported", "export_model"]
 
@@ -114,7 +115,13 @@ def export_model(
             # Of the converters; what they write is compared below.
             warnings.simplefilter("ignore")
             name = str(unfinished)
-            model.export(name, format=keras_format, verbose=False, **options)
+            token = FOR_ONNX.set(format == "onnx")
+            try:
+                model.export(
+                    name, format=keras_format, verbose=False, **options
+                )
+            finally:
+                FOR_ONNX.reset(token)
         runtime = _runtime_of(chosen)
         difference = None
         if runtime is not None:

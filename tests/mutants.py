@@ -80,8 +80,10 @@ _fused/tensorflow_passes.py fused
 - index == pools.argmax, pools.max, zero
 + index == pools.argmax, 0 * pools.max, zero
 _fused/rows.py fused
-- margin = size // 2 * dilation_rate
-+ margin = size // 2
+- rows = ops.pad(rows, ((0, 0), (margin, margin)
++ rows = ops.pad(rows, ((0, 0), (margin, 0)
+- tall + dilation_rate, width
++ tall + 1, width
 insertion/copying.py insertion_copying
 - copy.trainable = inner.trainable
 + copy.trainable = True

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import numpy_reference
 import pytest
 from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
 from keras import ops
@@ -24,7 +25,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras._fused import decorator
+from cbam_keras._fused import decorator, rows
 
 pytestmark = pytest.mark.every_backend
 
@@ -245,3 +246,12 @@ def test_second_derivatives_equal_single_operations(make, options):
     # Keras' batch normalization computes in float32 on PyTorch.
     single = BACKEND == "torch" and options.get("spatial_batch_norm")
     assert_all_close(found, expected, 1e-6 if single else 1e-10)
+
+
+@pytest.mark.parametrize("dilation_rate", [1, 2])
+@pytest.mark.parametrize("by", ["convolve_by_rows", "convolve_to_rows"])
+def test_convolution_by_rows(by, dilation_rate):
+    maps, kernel = random_input((2, 5, 8, 2)), random_input((7, 7, 2, 1))
+    convolved = getattr(rows, by)(*tensors([maps, kernel]), dilation_rate)
+    expected = numpy_reference.convolve(maps, kernel, dilation_rate)
+    assert_all_close([to_numpy(convolved)], [expected], 1e-5, cast=True)

@@ -2,7 +2,7 @@
 
 - `decorator`: `fused`, which a layer puts on its `call`.
 - `convolution`: `convolve`, the convolution of the spatial gate.
-- `rows`: the same by products of matrices.
+- `rows`: the same by its rows.
 - `operation`: the gates of a layer as one operation, forward and backward.
 - `contract`: its formulas, and what a backend supplies for it.
 - `tensorflow_passes`, `jax_passes`, `torch_passes`: one backend each.
@@ -12,5 +12,6 @@
 from cbam_keras._fused.convolution import convolve
 from cbam_keras._fused.decorator import fused
 from cbam_keras._fused.private import gradients_forgotten
+from cbam_keras._fused.rows import FOR_ONNX
 
-__all__ = ["convolve", "fused", "gradients_forgotten"]
+__all__ = ["FOR_ONNX", "convolve", "fused", "gradients_forgotten"]

@@ -82,20 +82,18 @@ class PoolCotangents(NamedTuple):
 class Backward(Protocol):
     """The passes of the gradient, each called once, in this order.
 
-    `map2` is `None` and `dmap2` is not called if there is one gate. `to_dp`
-    and `to_dx` are lists of cotangents that `pools_vjp` adds to `dp` and `dx`.
+    Each returns the cotangent of that name. `map2` is `None` and `dmap2` is
+    not called if there is one gate. `axis` is what the gate pools over;
+    `to_dp` and `to_dx` are what `pools_vjp` adds to `dp` and to `dx`.
     """
 
-    def __init__(self, dy: Tensor, x: Tensor) -> None:
-        """Takes `dy` and `x` of shape `(B, M, N)`."""
+    def __init__(self, dy: Tensor, x: Tensor) -> None: ...
 
-    def dmap2(self, map1: Tensor, axis: int) -> Tensor:
-        """Returns the cotangent of `map2`, of a gate that pools over `axis`."""
+    def dmap2(self, map1: Tensor, axis: int) -> Tensor: ...
 
     def dmap1(
         self, map2: Tensor, to_dp: list[PoolCotangents], axis: int
-    ) -> Tensor:
-        """Returns the cotangent of `map1`, of a gate that pools over `axis`."""
+    ) -> Tensor: ...
 
     def dx(
         self,
@@ -103,12 +101,17 @@ class Backward(Protocol):
         map2: Tensor,
         to_dp: list[PoolCotangents],
         to_dx: list[PoolCotangents],
-    ) -> Tensor:
-        """Returns the cotangent of `x`, of shape `(B, M, N)`."""
+    ) -> Tensor: ...
 
 
 class Passes(Protocol):
-    """What the module of a backend defines, in this order."""
+    """What the module of a backend defines, in this order.
+
+    Also `reshape(x, shape)` and `cast(x, dtype)` of the backend, and
+    `convolve`, which does what `convolution.convolve` says.
+    """
+
+    Backward: Callable[[Tensor, Tensor], Any]
 
     def supports(self, x: Tensor) -> bool:
         """Returns whether the passes can compute with this input, here."""
@@ -125,17 +128,6 @@ class Passes(Protocol):
     def fuses_inference(self) -> bool:
         """Returns whether the passes are also used where `needs_gradient` is
         `False`, and not the formula."""
-
-    def convolve(
-        self, maps: Tensor, kernel: Tensor, dilation_rate: int
-    ) -> Tensor:
-        """Returns what `convolution.convolve` does."""
-
-    def reshape(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
-        """Returns `x` in another shape."""
-
-    def cast(self, x: Tensor, dtype: Any) -> Tensor:
-        """Returns `x` in another dtype of this backend."""
 
     def custom_vjp(
         self,
@@ -164,13 +156,9 @@ class Passes(Protocol):
         values: list[Tensor],
         weights: Sequence[Tensor],
     ) -> tuple[Tensor, list[Tensor], Callable[..., Any]]:
-        """Returns `function(values, weights)`, and the vjp of its first result.
-
-        Returns:
-            Tuple of the map, the state (which has no gradient), and a
-            function from the cotangent of the map to those of `values` and of
-            `weights`, two sequences.
-        """
+        """Returns the map and the state of `function(values, weights)`, and a
+        function from the cotangent of the map to two sequences, those of
+        `values` and of `weights`. The state has no gradient."""
 
     def pool(
         self,
@@ -181,15 +169,10 @@ class Passes(Protocol):
         dtype: str,
         with_argmax: bool,
     ) -> Pooled:
-        """Returns the pools of `x`, or of `x * gate_map`.
+        """Returns the pools of `x`, or of `x * gate_map`, over an axis.
 
-        Args:
-            x: Tensor `(B, M, N)`.
-            gate_map: Map of the gate before, or `None`.
-            axis: `1` or `2`, the axis to pool over.
-            pool_types: `"avg"` for the sum, `"max"` for maximum and argmax.
-            dtype: String, the dtype of sum and maximum.
-            with_argmax: Boolean, whether the argmax is needed.
+        `"avg"` in `pool_types` asks for the sum, `"max"` for the maximum and,
+        `with_argmax`, its argmax. `dtype` is that of sum and maximum.
         """
 
     def scale(self, product: Tensor, gate_map: Tensor, x: Tensor) -> Tensor:
@@ -198,8 +181,6 @@ class Passes(Protocol):
         `product` is not used afterwards unless it is `x`, so its memory may
         be used for the result.
         """
-
-    Backward: Callable[[Tensor, Tensor], Any]
 
 
 def factors(size: int) -> tuple[int, int]:

@@ -11,23 +11,13 @@ from cbam_keras._fused.operation import attend
 
 
 def fused(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs the `call` of an attention layer as one operation where possible.
+    """Runs the `call` of an `AttentionLayer` as one operation if possible.
 
-    The decorated function is the formula of the layer. It runs as written
-    while a model is built from symbolic tensors, with a mask, where the
-    backend has no fused passes or they do not support the input, and where the
-    layer says that the operation does not compute what it does
-    (`_can_be_fused`).
-
-    Either way `inputs` are cast to the layer's `compute_dtype` first.
-
-    Args:
-        call: Method `call(self, inputs, training=None, mask=None)` of an
-            `AttentionLayer`. `self._gates()` are the gates to apply, in
-            order. Two gates pool different axes.
-
-    Returns:
-        Method with the same signature.
+    `call` is the formula of the layer. It runs as written while a model is
+    built from symbolic tensors, with a mask, where the backend has no fused
+    passes or they do not support the input, and where the operation would not
+    compute what the layer does (`_can_be_fused`). Either way `inputs` are cast
+    to the layer's `compute_dtype` first.
     """
 
     @functools.wraps(call)

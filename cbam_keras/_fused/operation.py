@@ -15,8 +15,8 @@ def attend(passes, layer, x, training, formula):
 
     Args:
         passes: Module that fulfils `contract.Passes`.
-        layer: Built attention layer. `layer._gates()` are one or two gates in
-            the order in which they are applied.
+        layer: Built attention layer, of one gate or of two that pool
+            different axes.
         x: Tensor as the layer takes it, in its `compute_dtype`.
         training: Boolean or `None`, as the layer takes it. If `False`, no
             gradient is expected: it is right, but not faster. If `None`, it
@@ -130,11 +130,8 @@ class FusedOperation:
         return self.passes.reshape(x, (-1, *self.sizes))
 
     def _apply(self, x, map_of, with_argmax):
-        """Returns the output and the residuals of each gate.
-
-        `map_of` gives the map of a gate and its vjp, from the gate's index
-        and the pooled values.
-        """
+        """Returns the output, and the residuals of each gate, whose map and
+        vjp `map_of` gives from its index and the pooled values."""
         product, residuals = x, []
         for index, gate in enumerate(self.gates):
             chained = index > 0 and not self.parallel

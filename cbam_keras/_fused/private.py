@@ -1,8 +1,7 @@
 """Private functions of TensorFlow and PyTorch, each with a fallback.
 
-Nothing else in the fused operation touches such names. Where one of them is
-gone, its function here returns the answer that is always right and sometimes
-slower.
+Where a name is gone, its function here returns the answer that is always right
+and sometimes slower.
 """
 
 import contextlib

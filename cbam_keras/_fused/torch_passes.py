@@ -65,7 +65,8 @@ def convolve(maps, kernel, dilation_rate):
         # From -1, PyTorch would export a transposition that is not valid.
         maps.movedim(rank + 1, 1),
         kernel,
-        padding="same",
+        # As numbers: with "same", it takes longer.
+        padding=[size // 2 * dilation_rate for size in sizes],
         dilation=dilation_rate,
     )
     return convolved.movedim(1, rank + 1)

@@ -193,19 +193,18 @@ class ChannelAttention(AttentionLayer):
 
     def _map_from_pools(self, pooled, training):
         """Returns the map, given one `(B, C)` per entry of `pool_types`."""
-        count = len(pooled)
-        # All pools by one product, each a part of the batch.
-        x = pooled[0] if count == 1 else ops.concatenate(pooled)
-        x = self.activation(
-            self._dense(x, self.squeeze_kernel, self.squeeze_bias)
-        )
-        if count > 1:
-            # The second layer is linear, so its inputs are added first.
-            hidden = self.squeeze_kernel.shape[1]
-            x = ops.sum(ops.reshape(x, (count, -1, hidden)), axis=0)
+        hidden = [
+            self.activation(
+                self._dense(x, self.squeeze_kernel, self.squeeze_bias)
+            )
+            for x in pooled
+        ]
+        # The second layer is linear, so its inputs are added first.
         bias = self.excite_bias
         logits = self._dense(
-            x, self.excite_kernel, None if bias is None else len(pooled) * bias
+            sum(hidden[1:], start=hidden[0]),
+            self.excite_kernel,
+            None if bias is None else len(pooled) * bias,
         )
         axes = self._position_axes(self.input_spec.ndim)
         return ops.expand_dims(self._gate(logits), axes)
