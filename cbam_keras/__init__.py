@@ -5,7 +5,7 @@ import sys
 
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
-    from _cbam_keras_command import import_quietly
+    from cbam_keras._quiet import import_quietly
 
     import_quietly()
 

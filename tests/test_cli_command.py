@@ -14,8 +14,9 @@ from test_cli_runs import Results
 from test_packaging import PROJECT
 
 import cbam_keras
-from _cbam_keras_command import LEVEL, outline
 from cbam_keras import cli, presets, study
+from cbam_keras._quiet import LEVEL
+from cbam_keras.cli.options import outline
 
 RUNS = ["train", "tune", "ablate", "detect"]
 COMMANDS = [*RUNS, "table", "explain", "audit", "export"]

@@ -12,7 +12,6 @@ import keras_tuner
 import pretended
 import pytest
 
-from _cbam_keras_command import outline
 from cbam_keras import (
     _explanations,
     ablation,
@@ -29,6 +28,7 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.cli import options
+from cbam_keras.cli.options import outline
 from cbam_keras.layers import CBAM, SqueezeExcite
 
 RUNS = {
@@ -116,7 +116,7 @@ def asked(monkeypatch):
 @pytest.mark.parametrize("command", RUNS)
 def test_an_option_reaches_the_argument_of_its_name(asked, command):
     parser = argparse.ArgumentParser()
-    options.add_options(parser, command)
+    getattr(options, command)(parser)
     actions = {action.dest: action for action in parser._actions}
     elsewhere = set(OTHERWISE)
     if command == "tune":

@@ -18,7 +18,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it: so the library, the
 # layers and what looks at networks, from nothing of the laboratory below it.
 ORDER = """
-    _version _process _checks _fused optimizers _files _terminal
+    _version _quiet _process _checks _fused optimizers _files _terminal
     layers convert _inspection plotting models insertion profiling presets
     explain monitor auditing exporting
 
@@ -212,7 +212,8 @@ def test_public_paths_hold():
 # fact. Anything else they import from the root, or by the door of a folder.
 INSIDE = """
     _devices _explanations _files _fused _fused.decorator _fused.operation
-    _fused.private _fused.rows _process _terminal cli.options convert.legacy
+    _fused.private _fused.rows _process _quiet _terminal cli.options
+    convert.legacy
     convert.matching convert.torch_files data.augmentation data.digits
     data.loading data.tfds detection.anchors detection.batches
     detection.detector detection.evaluation models.by_name optimizers

@@ -19,9 +19,9 @@ import pytest
 from networks import linear
 
 import _cbam_keras_command
-from cbam_keras import _process, cli, training
+from cbam_keras import _process, _quiet, cli, training
 
-LEVEL = _cbam_keras_command.LEVEL
+LEVEL = _quiet.LEVEL
 
 
 @pytest.fixture(autouse=True)
@@ -119,10 +119,10 @@ def test_an_interrupted_command_ends_in_one_line(
 
 COMMAND = """
 import sys
+sys.argv[0] = "-m"
+import cbam_keras
 sys.argv[0] = "cbam-keras"
-import _cbam_keras_command
-_cbam_keras_command.import_quietly()
-import digits, networks
+import _cbam_keras_command, digits, networks
 digits.replace(digits.few)
 networks.replace_tiny()
 sys.exit(_cbam_keras_command.main())
@@ -182,7 +182,7 @@ def start(tmp_path):
     (package / "cli").mkdir(parents=True)
     for name in ("__init__.py", "cli/__init__.py"):
         (package / name).touch()
-    for name in ("_version.py", "cli/options.py"):
+    for name in ("_version.py", "_quiet.py", "cli/options.py"):
         shutil.copy(source.parent / name, package / name)
     shutil.copy(_cbam_keras_command.__file__, tmp_path)
     (tmp_path / "keras.py").write_text(
@@ -244,7 +244,7 @@ def test_the_import_of_keras_can_be_interrupted(start, number):
 
 @pytest.mark.parametrize(("gpus", "shown"), [([], 4), (["/dev/nvidia0"], 3)])
 def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
-    monkeypatch.setattr(_cbam_keras_command.glob, "glob", lambda pattern: gpus)
+    monkeypatch.setattr(_quiet.glob, "glob", lambda pattern: gpus)
     lines = (
         b"WARNING: All log messages before absl::InitializeLog() is called",
         b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
@@ -254,7 +254,7 @@ def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
         b"Traceback (most recent call last):",
     )
     # Also what was written before an error.
-    with contextlib.suppress(KeyError), _cbam_keras_command.without_noise():
+    with contextlib.suppress(KeyError), _quiet.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
         raise KeyError
     found = capfd.readouterr().err.encode()
@@ -264,8 +264,8 @@ def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
 def test_the_log_level_of_the_user_is_respected(monkeypatch):
     monkeypatch.setenv(LEVEL, "0")
     monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setattr(_cbam_keras_command, "without_noise", pytest.fail)
-    _cbam_keras_command.import_quietly()
+    monkeypatch.setattr(_quiet, "without_noise", pytest.fail)
+    _quiet.import_quietly()
     assert os.environ[LEVEL] == "0"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cbam_keras import _process, _terminal
 from cbam_keras.cli import runs, tools
+from cbam_keras.cli.options import outline
 
 HANDLERS = {
     "train": runs.train,
@@ -29,8 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one line on stderr, 1 if the work itself failed or an audit found
     departures, 130 after Ctrl-C or SIGTERM.
     """
-    from _cbam_keras_command import outline
-
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     return run(outline().parse_args(arguments), arguments)
 

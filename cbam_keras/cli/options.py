@@ -5,7 +5,13 @@ defaults and choices with the functions that they are for.
 """
 
 import argparse
+import contextlib
+import difflib
 import inspect
+import pathlib
+import re
+import runpy
+from typing import Any
 
 NETWORKS = (
     *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
@@ -125,6 +131,74 @@ HELP = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations and reports errors in one line.
+
+    Attributes:
+        anywhere: String, the name of positional arguments that may also stand
+            between options, where argparse would not recognize them.
+    """
+
+    anywhere: str | None = None
+
+    def __init__(self, **options: Any):
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        options, rest = super().parse_known_args(args, namespace)
+        if self.anywhere is not None:
+            loose = [word for word in rest if word[:1] != "-"]
+            found = [*getattr(options, self.anywhere), *loose]
+            setattr(options, self.anywhere, found)
+            rest = [word for word in rest if word[:1] == "-"]
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options, rest
+
+    def error(self, message):
+        known = [name for a in self._actions for name in a.option_strings]
+        wrong = re.search(r"unrecognized arguments: .*?(-\S*)", message)
+        choice = re.search(r"choice: '(.*?)' \(choose from (.*)\)", message)
+        if choice:
+            wrong, known = choice, re.findall(r"[^\s,']+", choice[2])
+        near = difflib.get_close_matches(wrong[1], known, 1) if wrong else ()
+        hint = f'. Did you mean "{near[0]}"?' if near else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
+
+
+def outline() -> Parser:
+    """Returns the parser of the command line."""
+    # Importing the package would import Keras.
+    version = runpy.run_path(
+        str(pathlib.Path(__file__).parents[1] / "_version.py")
+    )["__version__"]
+    parser = Parser(
+        prog="cbam-keras",
+        description="CBAM attention for Keras: train, tune, compare, explain.",
+        epilog="examples:\n  cbam-keras train\n  cbam-keras train --help\n"
+        "  cbam-keras explain runs/train-crowded_mnist-tiny\n",
+    )
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    for function, text in COMMANDS.items():
+        command = commands.add_parser(function.__name__, help=text)
+        _add_options(command, function)
+    with contextlib.suppress(ImportError):
+        import shtab
+
+        shtab.add_argument_to(parser)
+        for action in (
+            a for c in commands.choices.values() for a in c._actions
+        ):
+            # Paths, as far as they are not names.
+            if action.metavar and not (action.choices or action.type):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return parser
+
+
 def _add(group, names, *, other=None, aliases=(), **more):
     """Adds the options of these names.
 
@@ -164,10 +238,9 @@ def _name_or(kind, names):
     return check
 
 
-def add_options(parser, command):
+def _add_options(parser, function):
     """Adds the options of a subcommand, and its description and examples."""
     parser.usage = "%(prog)s [options]"
-    function = COMMANDS[command]
     function(parser)
     text = inspect.getdoc(function) or ""
     parser.description, _, parser.epilog = text.partition("\n\n")
@@ -440,13 +513,14 @@ def _add_rare(parser, names):
     return group
 
 
+# With what the list of commands says.
 COMMANDS = {
-    "train": train,
-    "tune": tune,
-    "ablate": ablate,
-    "table": table,
-    "explain": explain,
-    "detect": detect,
-    "audit": audit,
-    "export": export,
+    train: "train a network without and with attention, and compare",
+    tune: "search reduction ratio and kernel size, and confirm the best",
+    ablate: "run the paper's comparisons on your own data, over seeds",
+    table: "count the networks of the paper's tables beside what is printed",
+    explain: "see what networks look at: Grad-CAM and attention maps",
+    detect: "train a detector without and with attention, and compare",
+    audit: "check anybody's CBAM layer against the paper",
+    export: "export a model to another format, and compare the result",
 }

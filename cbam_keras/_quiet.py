@@ -1,0 +1,58 @@
+"""Imports Keras without what TensorFlow logs then, in a file without imports
+of this package, as the command runs it by its path."""
+
+import contextlib
+import glob
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Lines of level "I", for information, with what introduces or continues them.
+NOISE = (
+    rb"I\d{4} ",
+    rb"WARNING: All log messages before absl::InitializeLog",
+    rb"To enable the following instructions:",
+)
+# An error only for those who have a GPU.
+NO_GPU = rb"E\d{4} .*failed call to cuInit"
+
+
+def import_quietly(level: str = "1") -> None:
+    """Imports Keras with its backend, without what TensorFlow logs then.
+
+    TensorFlow writes some lines before it reads its own log level, so they are
+    caught, unless the user has set level "0". Level "1" is without
+    information, and "3" also without warnings and errors.
+    """
+    if "keras" in sys.modules or os.environ.setdefault(LEVEL, level) == "0":
+        return
+    with without_noise():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # Looks for GPUs, and logs if there are none.
+            tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+    """Context in which stderr is caught; at its end all but noise follows."""
+    noise = NOISE if glob.glob("/dev/nvidia*") else (*NOISE, NO_GPU)
+    errors = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(errors, 2)
+            os.close(errors)
+            caught.seek(0)
+            for line in caught:
+                # Written at once: the process may be ended by a signal.
+                if not any(re.match(pattern, line) for pattern in noise):
+                    os.write(2, line)
