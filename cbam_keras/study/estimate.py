@@ -189,6 +189,25 @@ def _cost(study, variant, data, like):
     )
 
 
+class _FirstBatches(keras.utils.PyDataset):
+    """Few batches of a dataset as an epoch.
+
+    An epoch that is stopped within would leave the thread that reads ahead,
+    and TensorFlow logs an error when that finds its function gone.
+    """
+
+    def __init__(self, batches):
+        super().__init__(batches.workers, max_queue_size=batches.max_queue_size)
+        self.batches = batches
+
+    def __len__(self):
+        # Two that compile.
+        return min(MIN_STEPS + 2, len(self.batches))
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
 def _step(model, data):
     """Returns when the model was compiled, and the seconds of a step."""
     ends = []
@@ -197,18 +216,23 @@ def _step(model, data):
         # Waits for a device that computes while Python goes on.
         float(logs["loss"])
         ends.append(time.perf_counter())
-        # The first two compile.
+
+    def stop(epoch, logs):
         steps, seconds = len(ends) - 2, ends[-1] - ends[:2][-1]
         is_enough = steps >= MIN_STEPS and seconds > MAX_SECONDS
         model.stop_training = is_enough or steps >= MAX_STEPS
 
-    clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
-    epochs = MAX_STEPS + 2
-    data.set_epoch(0)
-    model.fit(
-        data.train, epochs=epochs, callbacks=[clock], shuffle=False, verbose=0
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=stop, on_train_batch_end=note
     )
     data.set_epoch(0)
+    model.fit(
+        _FirstBatches(data.train),
+        epochs=MAX_STEPS + 2,
+        callbacks=[clock],
+        shuffle=False,
+        verbose=0,
+    )
     return ends[1], float(statistics.median(np.diff(ends[1:])))
 
 
