@@ -6,13 +6,15 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import keras
 
 Value = TypeVar("Value")
+# Arguments by name, passed on to what checks them.
+Options = Mapping[str, Any]
 
 
 def positive_integer(name: str, value: object) -> int:

@@ -20,6 +20,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+# An object in a file, or to be written: what it holds is checked elsewhere.
+Json = dict[str, Any]
 # Begins the name of a file that is being written, or was when the process
 # was killed.
 UNFINISHED = ".unfinished-"

@@ -13,11 +13,9 @@ import numbers
 import os
 import pathlib
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any
 
-import keras
 import numpy as np
 
 from cbam_keras import (
@@ -29,6 +27,8 @@ from cbam_keras import (
     presets,
     study,
 )
+from cbam_keras._checks import Options
+from cbam_keras.data import Images
 from cbam_keras.layers import ATTENTION
 from cbam_keras.recipes import Recipe, find_recipe
 
@@ -269,14 +269,14 @@ def _top5_accuracy(model, test):
 
 
 def plan(
-    images: Any = "crowded_mnist",
+    images: Images = "crowded_mnist",
     *,
-    model: str | Callable[[Any], keras.Model] = "tiny",
+    model: comparison.Network = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: Recipe | str | None = None,
     identity_init: bool = True,
-    data_options: Mapping[str, Any] | None = None,
+    data_options: Options | None = None,
 ) -> study.Study:
     """Plans the comparisons of the paper's Tables 1 to 4 on any dataset.
 
@@ -338,9 +338,9 @@ def plan(
 
 
 def run(
-    images: Any = "crowded_mnist",
+    images: Images = "crowded_mnist",
     *,
-    model: str | Callable[[Any], keras.Model] = "tiny",
+    model: comparison.Network = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: Recipe | str | None = None,
@@ -351,7 +351,7 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     tensorboard: bool = False,
-    data_options: Mapping[str, Any] | None = None,
+    data_options: Options | None = None,
 ) -> AblationResults:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 
@@ -413,12 +413,12 @@ def run(
         executor=executor,
         tensorboard=tensorboard,
     )
-    return results_of(results, _in_order(tables), planned.settings["model"])
+    return results_of(
+        results, _in_order(tables), str(planned.settings["model"])
+    )
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
     """Estimates how long `run` takes, by the arguments of `plan`."""
     return study.estimate(plan(*arguments, **options), workers=workers)
 

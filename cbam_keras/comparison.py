@@ -3,15 +3,16 @@
 import functools
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _files, study, training
+from cbam_keras._checks import Options
 from cbam_keras._devices import Distribution, connect
-from cbam_keras.layers import ATTENTION, VARIANTS, make_attention
+from cbam_keras.data import Images
+from cbam_keras.layers import ATTENTION, VARIANTS, MakeLayer, make_attention
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe, find_recipe
 
@@ -20,18 +21,24 @@ __all__ = ["NETWORKS", "Comparison", "compare", "plan"]
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
 
+Attentions = Sequence[str | MakeLayer]
+# By its name, or what builds it with an attention.
+Network = str | Callable[[MakeLayer | None], keras.Model]
+# Name, value of `attention=` and options of a kind of layer.
+Layer = tuple[str, MakeLayer | None, dict[str, object]]
+
 
 Comparison = study.Results
 
 
 def plan(
-    attentions: Sequence[Any] = DEFAULT,
+    attentions: Attentions = DEFAULT,
     *,
-    model: Any = "tiny",
-    images: Any = "crowded_mnist",
+    model: Network = "tiny",
+    images: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    data_options: Mapping[str, Any] | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
 ) -> study.Study:
     """Plans to train one network without and with attention, and compare.
@@ -104,13 +111,13 @@ def plan(
 
 
 def compare(
-    attentions: Sequence[Any] = DEFAULT,
+    attentions: Attentions = DEFAULT,
     *,
-    model: Any = "tiny",
-    images: Any = "crowded_mnist",
+    model: Network = "tiny",
+    images: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    data_options: Mapping[str, Any] | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
     output: str | os.PathLike | None = None,
     resume: bool = True,
@@ -175,9 +182,7 @@ def compare(
     )
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
     """Estimates how long `compare` takes, by the arguments of `plan`."""
     return study.estimate(plan(*arguments, **options), workers=workers)
 
@@ -197,14 +202,14 @@ def seeds_of(
     if len(checked) > 1 and task is not None and task.is_loaded:
         raise TypeError(
             "`images` must not be loaded yet: each seed splits them "
-            f'differently. Received: loaded images of "{task.data.name}"'
+            f'differently. Received: loaded images of "{task.name}"'
         )
     # A number of seeds, as 1, names none.
     is_named = isinstance(seeds, Sequence) or len(checked) > 1
     return checked if is_named else (recipe.seed,)
 
 
-def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
+def start_options(kind: str, identity_init: bool = True) -> dict[str, object]:
     """Returns how layers of a kind start unless options say otherwise.
 
     Small networks were more accurate with gates that start at one, and may
@@ -222,7 +227,7 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, Any]:
     return {"identity_init": True}
 
 
-def network_of(model: Any) -> tuple[Any, str]:
+def network_of(model: Network) -> tuple[Callable, str]:
     """Returns a function of a dataset and `attention`, and what to call it."""
     if isinstance(model, str):
         return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
@@ -236,7 +241,7 @@ def network_of(model: Any) -> tuple[Any, str]:
     return lambda images, attention: model(attention), label
 
 
-def model_options(model: Any) -> dict[str, Any]:
+def model_options(model: object) -> dict[str, object]:
     """Returns options of attention layers that differ for one network.
 
     Of the 8, 16 and 32 channels of `"tiny"`, the ratio of the layers would
@@ -245,7 +250,7 @@ def model_options(model: Any) -> dict[str, Any]:
     return {"reduction_ratio": 4} if model == "tiny" else {}
 
 
-def default_recipe(model: Any) -> Recipe:
+def default_recipe(model: object) -> Recipe:
     """Returns what `recipe=None` means for a network, given by name or not.
 
     In one epoch the network `"tiny"` underfits the default images. Of four
@@ -256,8 +261,8 @@ def default_recipe(model: Any) -> Recipe:
 
 
 def attention_layers(
-    attentions: Sequence[Any], model: str, layer_options: Any
-) -> list[tuple[str, Any, dict[str, Any]]]:
+    attentions: Attentions, model: object, layer_options: Options | None
+) -> list[Layer]:
     """Returns name, value of `attention=` and options of each kind."""
     if isinstance(attentions, str):
         attentions = [attentions]
@@ -274,7 +279,7 @@ def attention_layers(
         )
     chosen = dict(layer_options or {})
     identity = bool(chosen.get("identity_init", True))
-    layers: list[tuple[str, Any, dict[str, Any]]] = []
+    layers: list[Layer] = []
     for name, layer in zip(names, attentions, strict=True):
         if layer == BASELINE:
             layers.append((name, None, {}))

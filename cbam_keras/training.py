@@ -17,7 +17,7 @@ __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
 
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
-    images: str | os.PathLike | data.ImageData = "cluttered_mnist",
+    images: data.Images = "cluttered_mnist",
     recipe: Recipe | str | None = None,
     *,
     output: str | os.PathLike,

@@ -1,11 +1,10 @@
 """What `explain.json` holds, as rows of text."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-# JSON.
-Content = Mapping[str, Any]
+from cbam_keras._files import Json
+
 MEANS = {
     "accuracy": "accuracy (%)",
     "hit_rate": "maximum in the box (%)",
@@ -14,7 +13,7 @@ MEANS = {
 
 
 def predictions(
-    content: Content, networks: Sequence[str], most: int
+    content: Json, networks: Sequence[str], most: int
 ) -> list[dict[str, str]]:
     """Returns a row for each of the images that most networks get wrong."""
     mark = " \N{MULTIPLICATION SIGN}"
@@ -40,7 +39,7 @@ def short(name: str) -> str:
     return "/".join(pathlib.PurePath(name).parts[-2:])
 
 
-def means(content: Content) -> list[dict[str, str]]:
+def means(content: Json) -> list[dict[str, str]]:
     """Returns a row per network, none where no true class or box is known."""
     summary = dict(content["summary"])
     if "box_fraction" in content:

@@ -18,7 +18,7 @@ from cbam_keras import _checks
 Tensor = Any
 
 
-def require_model(name: str, model: Any, kind: str = "keras.Model") -> None:
+def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
     """Raises unless `model` is a model."""
     _checks.keras_3(name, model)
     if not isinstance(model, keras.Model):
@@ -28,7 +28,7 @@ def require_model(name: str, model: Any, kind: str = "keras.Model") -> None:
         )
 
 
-def require_graph(name: str, model: Any) -> None:
+def require_graph(name: str, model: keras.Model) -> None:
     """Raises unless `model` has a graph that can be read."""
     require_model(name, model, "functional keras.Model")
     if not is_graph(model):

@@ -6,7 +6,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -190,7 +189,7 @@ def same(a, b):
     return bool(np.abs(a - b).max(initial=0) <= 1e-2 * max(np.std(b), 1e-3))
 
 
-def factory_for(layer: Any) -> LayerFactory:
+def factory_for(layer: object) -> LayerFactory:
     """Returns a factory for a layer, a class of layers or a function."""
     if isinstance(layer, keras.Layer):
 

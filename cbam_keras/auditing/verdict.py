@@ -1,7 +1,5 @@
 """`audit`: checks anybody's CBAM layer against the paper."""
 
-from typing import Any
-
 import keras
 
 from cbam_keras import _inspection
@@ -21,7 +19,7 @@ FIXED_SIZES = (7, 14, 16, 28, 32, 56, 64, 112, 128, 224)
 CHANNELS = 32
 
 
-def audit(layer: Any) -> Audit:
+def audit(layer: object) -> Audit:
     """Checks anybody's CBAM layer against the paper.
 
     The layer is run with weights and features that tell its parts apart, and

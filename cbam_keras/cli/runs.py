@@ -103,7 +103,7 @@ def ablate(options: argparse.Namespace) -> None:
         options,
         planned,
         results_of=lambda results: ablation.results_of(
-            results, sorted(tables), planned.settings["model"]
+            results, sorted(tables), str(planned.settings["model"])
         ),
         shown=shown,
         explained=explained,

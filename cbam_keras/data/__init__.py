@@ -21,7 +21,7 @@ from cbam_keras.data.decoding import (
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
 from cbam_keras.data.examples import Examples, digest
-from cbam_keras.data.loading import ImageData, load
+from cbam_keras.data.loading import ImageData, Images, load
 from cbam_keras.data.sources import (
     ENDINGS,
     PATH_STARTS,

@@ -95,8 +95,13 @@ class ImageData:
         return dataclasses.replace(self, **shards)
 
 
+# What `load` takes, and what a study takes: that, or loaded images.
+Source = str | os.PathLike | Sequence | Mapping
+Images = Source | ImageData
+
+
 def load(
-    data: str | os.PathLike | Sequence | Mapping = "cluttered_mnist",
+    data: Source = "cluttered_mnist",
     *,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,

@@ -121,7 +121,7 @@ def from_arrays(arrays: Any) -> Dataset:
             f"images of the shapes {shapes}"
         )
     num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
-    hashed: list[Any] = []
+    hashed: list[object] = []
     for name, each in splits.items():
         hashed += [name, each.images, each.labels]
     return Dataset(

@@ -5,15 +5,16 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, cast
 
 import keras
 
 from cbam_keras import _checks, _files, _terminal, comparison, data, study
-from cbam_keras.comparison import BASELINE
-from cbam_keras.detection.anchors import choose_anchors
+from cbam_keras._checks import Options
+from cbam_keras.comparison import BASELINE, Attentions
+from cbam_keras.detection.anchors import Anchors, choose_anchors
 from cbam_keras.detection.detector import build_detector, compile_detector
 from cbam_keras.detection.evaluation import (
     IMAGES,
@@ -53,7 +54,7 @@ class Detection:
             _checks.require(package, extra="detect")
         # Of the last seed, and of each seed.
         self.loaded: DetectionData | None = None
-        self.anchors: dict[int, Any] = {}
+        self.anchors: dict[int, Anchors] = {}
 
     @property
     def about(self) -> str:
@@ -78,7 +79,9 @@ class Detection:
     def check(self, model: keras.Model, data: DetectionData) -> None:
         """Nothing: `build_detector` builds for the data."""
 
-    def compile(self, model: Any, recipe: Recipe, data: DetectionData) -> None:
+    def compile(
+        self, model: keras.Model, recipe: Recipe, data: DetectionData
+    ) -> None:
         compile_detector(model, recipe, data)
 
     def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
@@ -130,16 +133,16 @@ class DetectionResults(_terminal.Tabular):
     backbone: str
     seeds: tuple[int, ...]
     test_images: int
-    anchors: Any
+    anchors: Anchors
     rows: dict[str, dict[str, study.Measured]]
     verdict: str
     runs: list[DetectorRun]
     output: pathlib.Path
-    history: list[dict[str, Any]]
+    history: list[dict[str, object]]
 
     @classmethod
     def of(
-        cls, results: study.Results, backbone: str, anchors: Any
+        cls, results: study.Results, backbone: str, anchors: Anchors
     ) -> "DetectionResults":
         """Returns the results of a study of detectors."""
         measured = {key: results.compared(key) for key in HEADINGS}
@@ -209,13 +212,13 @@ class DetectionResults(_terminal.Tabular):
 
 
 def plan(
-    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
+    attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
     backbone: str = "small",
     images: str | os.PathLike = "digit_scenes",
     recipe: Recipe | str | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    data_options: Mapping[str, Any] | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
 ) -> study.Study:
     """Plans to train detectors on one backbone without and with attention.
@@ -282,13 +285,13 @@ def plan(
 
 
 def compare(
-    attentions: Sequence[Any] = (BASELINE, "se", "cbam"),
+    attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
     backbone: str = "small",
     images: str | os.PathLike = "digit_scenes",
     recipe: Recipe | str | None = None,
-    layer_options: Mapping[str, Any] | None = None,
-    data_options: Mapping[str, Any] | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
     output: str | os.PathLike | None = None,
     resume: bool = True,
@@ -352,15 +355,13 @@ def results_of(
     planned: study.Study, results: study.Results
 ) -> DetectionResults:
     """Returns the results of a plan as those of detectors."""
-    task: Any = planned.task
+    task = cast(Detection, planned.task)
     return DetectionResults.of(
         results, task.backbone, task.anchors[results.seeds[0]]
     )
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
     """Estimates how long `compare` takes, by the arguments of `plan`."""
     return study.estimate(plan(*arguments, **options), workers=workers)
 

@@ -1,6 +1,6 @@
 """RetinaNet of KerasHub: built on a backbone, initialized, compiled."""
 
-from typing import Any, cast
+from typing import cast
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ from cbam_keras import _checks
 from cbam_keras.detection.anchors import Anchors
 from cbam_keras.detection.loading import DetectionData
 from cbam_keras.detection.pyramid import LARGE, build_backbone, import_hub
+from cbam_keras.layers import MakeLayer
 from cbam_keras.recipes import Recipe
 
 # What a class is given before anything has been learned (Lin et al., 2017).
@@ -20,7 +21,7 @@ CONFIDENCE = 0.05
 
 
 def build_detector(
-    backbone: str, attention: Any, images: DetectionData
+    backbone: str, attention: MakeLayer | None, images: DetectionData
 ) -> keras.Model:
     """Returns a new detector, with the anchors of the images."""
     keras_hub = _checks.require("keras_hub", extra="detect")

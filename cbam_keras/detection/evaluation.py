@@ -5,7 +5,6 @@ import io
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -100,7 +99,7 @@ def plot_detections(
     detections: Mapping[str, np.ndarray],
     class_names: Sequence[str],
     title: str,
-) -> Any:
+) -> "plotting.style.Figure":
     """Draws the first images, with their objects and confident detections.
 
     `detections` maps networks to what `detect_all` returns. The names of

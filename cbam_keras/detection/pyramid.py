@@ -7,12 +7,12 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 import keras
 from keras import layers
 
 from cbam_keras import _checks, _inspection, models
+from cbam_keras.layers import MakeLayer
 
 BACKBONES: dict[str, Callable[..., keras.Model]] = {
     # Of 0.7 million parameters, for scenes of 64 pixels.
@@ -138,7 +138,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 
 def build_backbone(
-    name: str, image_shape: Sequence[int], attention: Any
+    name: str, image_shape: Sequence[int], attention: MakeLayer | None
 ) -> keras.Model:
     """Returns one of `BACKBONES` for images in [0, 255]."""
     inputs = keras.Input(image_shape, name="images")

@@ -13,7 +13,7 @@ is for training from scratch.
 from cbam_keras.layers.attention_layer import AttentionLayer
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention
-from cbam_keras.layers.factory import ATTENTION, make_attention
+from cbam_keras.layers.factory import ATTENTION, MakeLayer, make_attention
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import SpatialAttention
 from cbam_keras.layers.squeeze_excite import SqueezeExcite

@@ -1,6 +1,6 @@
 """`make_attention`: a layer from a name, class, callable or template."""
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
 
@@ -10,6 +10,8 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.spatial_attention import SpatialAttention
 from cbam_keras.layers.squeeze_excite import SqueezeExcite
 
+# A layer class, template or function.
+MakeLayer = Callable[..., keras.layers.Layer]
 ATTENTION = {
     "cbam": CBAM,
     "se": SqueezeExcite,
@@ -19,7 +21,7 @@ ATTENTION = {
 
 
 def make_attention(
-    attention: Any, name: str | None = None
+    attention: str | MakeLayer | None, name: str | None = None
 ) -> keras.layers.Layer | None:
     """Returns a new attention layer, or `None` for no attention.
 

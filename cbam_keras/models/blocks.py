@@ -6,16 +6,14 @@ gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM and
 insertion rely on them. `attention` is what `layers.make_attention` takes.
 """
 
-from collections.abc import Callable
-
 import keras
 from keras import KerasTensor, layers
 
-from cbam_keras.layers import make_attention
+from cbam_keras.layers import MakeLayer, make_attention
 
 DOWNSAMPLE_IN = ("3x3", "1x1")
 # One kind of attention: a name, or a layer class, template or function.
-Attention = str | Callable[..., layers.Layer] | None
+Attention = str | MakeLayer | None
 
 
 def channels_of(x: KerasTensor) -> int:

@@ -54,6 +54,7 @@ from cbam_keras.study.study import (
     BY_RECIPE,
     Budget,
     Classification,
+    Data,
     Study,
     Task,
     Variant,

@@ -8,7 +8,6 @@ import statistics
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import keras
 
@@ -28,7 +27,7 @@ from cbam_keras.study.networks import (
     count_parameters,
     fingerprint,
 )
-from cbam_keras.study.study import Study, Variant
+from cbam_keras.study.study import Data, Study, Variant
 
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
@@ -78,12 +77,12 @@ class Outcome:
     traceback: str | None = dataclasses.field(default=None, repr=False)
     parameters: int | None = None
     macs: int | None = None
-    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
     best_epoch: int | None = None
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
     file: str | None = None
-    history: list[dict[str, Any]] = dataclasses.field(
+    history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False
     )
 
@@ -107,12 +106,12 @@ class Outcome:
         return self.variant
 
     @property
-    def test_accuracy(self) -> Any:
+    def test_accuracy(self) -> float | None:
         """Number in [0, 1], of the network after `best_epoch`, or `None`."""
         return self.metrics.get("test_accuracy")
 
     @property
-    def best_validation_accuracy(self) -> Any:
+    def best_validation_accuracy(self) -> float | None:
         """Number in [0, 1], of the best epoch, or `None`."""
         return self.metrics.get("val_accuracy")
 
@@ -121,13 +120,13 @@ def train_cell(
     study: Study,
     variant: Variant,
     seed: int,
-    data: Any,
+    data: Data,
     folder: pathlib.Path,
     *,
     title: str = "",
     epochs: int | None = None,
-    callbacks: Sequence[Any] = (),
-    on_error: Callable[[Exception], Any] = lambda error: None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    on_error: Callable[[Exception], object] = lambda error: None,
     devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -139,7 +138,7 @@ def train_cell(
     """
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.epochs if epochs is None else epochs
-    known: dict[str, Any] = {}
+    known: _files.Json = {}
     try:
         model = build_network(study, variant, seed, data)
         _count(model, study.budget, data, known)

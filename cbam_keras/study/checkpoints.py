@@ -8,13 +8,13 @@ import random
 import time
 import zipfile
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _process
 from cbam_keras._devices import Devices
+from cbam_keras.study.study import Data
 
 # What reading a damaged file raises.
 DAMAGE = (
@@ -39,11 +39,11 @@ class State:
     """State of one network under training."""
 
     fingerprint: str
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     latest: str | None = None
     best: str | None = None
     # Of random layers, whose states a `.keras` file does not hold.
-    random: list[Any] = dataclasses.field(default_factory=list)
+    random: list[object] = dataclasses.field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -89,7 +89,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     """
 
     state: State
-    data: Any
+    data: Data
     seed: int
     metric_names: Sequence[str]
     folder: pathlib.Path
@@ -158,12 +158,12 @@ def _seed_generators(seed):
         _checks.require("torch", extra="torch").manual_seed(seed)
 
 
-def best_epoch(history: Sequence[dict[str, Any]]) -> int:
+def best_epoch(history: Sequence[dict[str, float]]) -> int:
     """Returns the epoch with the best validation accuracy, from 1."""
     if history and "val_accuracy" not in history[-1]:
-        return history[-1]["epoch"]
+        return int(history[-1]["epoch"])
     best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
-    return best["epoch"]
+    return int(best["epoch"])
 
 
 def _random_states(model):

@@ -7,8 +7,8 @@ not resumed, but its results are read; those of an ablation as of a study.
 import json
 import math
 import pathlib
-from typing import Any
 
+from cbam_keras._files import Json
 from cbam_keras.study.cell import FINISHED, Outcome
 from cbam_keras.study.study import check_name
 
@@ -16,7 +16,7 @@ from cbam_keras.study.study import check_name
 RESULTS, FORMAT = "results.json", 2
 # The types of what a cell holds.
 NUMBER = (int, float)
-CELL: dict[str, Any] = {
+CELL: dict[str, type | tuple[type, ...]] = {
     "variant": str,
     "seed": int,
     "status": str,
@@ -38,7 +38,7 @@ PLACES = {
 }
 
 
-def read_content(folder: pathlib.Path) -> dict[str, Any]:
+def read_content(folder: pathlib.Path) -> Json:
     """Returns what `results.json` in a folder holds, or would hold now.
 
     Raises one of `DAMAGE`, which names the field that is damaged.

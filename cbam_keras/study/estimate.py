@@ -4,7 +4,7 @@ import dataclasses
 import json
 import statistics
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -18,7 +18,10 @@ from cbam_keras.study.networks import (
     count_macs,
     count_parameters,
 )
-from cbam_keras.study.study import Study
+from cbam_keras.study.study import Data, Study
+
+if TYPE_CHECKING:
+    from cbam_keras.study.run import Plan
 
 # Timed steps end after so many, or after so many seconds if there are some.
 MAX_STEPS, MIN_STEPS, MAX_SECONDS = 30, 3, 2
@@ -110,7 +113,7 @@ class Estimate:
         return f"{table}\nAbout {in_words(self.seconds)} {where}"
 
 
-def estimate(study: Any, *, workers: int = 1) -> Estimate:
+def estimate(study: "Study | Plan", *, workers: int = 1) -> Estimate:
     """Estimates how long `run` takes, by timing a few steps.
 
     Writes nothing, and leaves the random states as they are. The steps are
@@ -132,20 +135,21 @@ def estimate(study: Any, *, workers: int = 1) -> Estimate:
     workers = _checks.positive_integer("workers", workers)
     if not isinstance(study, Study):
         return study.estimate(workers=workers)
-    check_precision(study.recipe)
+    recipe = study.recipe_for(None, study.seeds[0])
+    check_precision(recipe)
     with _inspection.same_randomness():
-        data = study.task.load(study.recipe_for(None, study.seeds[0]))
+        data = study.task.load(recipe)
         costs = costs_of(study, data)
     return Estimate(
         costs,
-        study.recipe.epochs,
+        recipe.epochs,
         times=len(study.seeds),
         workers=workers,
         about=getattr(study.task, "about", ""),
     )
 
 
-def costs_of(study: Study, data: Any) -> tuple[Cost, ...]:
+def costs_of(study: Study, data: Data) -> tuple[Cost, ...]:
     """Returns what training each variant takes, in their order."""
     start = time.perf_counter()
     costs: list[Cost] = []

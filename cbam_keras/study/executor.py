@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
 
 import keras
 
@@ -94,7 +93,7 @@ class Pool:
         self.busy: list[tuple[str, int]] = []
         self.epochs = {name: len(rows) for name, rows in self._histories()}
 
-    def submit(self, variant: str, seed: int, *arguments: Any) -> None:
+    def submit(self, variant: str, seed: int, *arguments: object) -> None:
         """Lets a worker train a network, by what its trainer takes."""
         self.arguments[variant, seed] = arguments
         self.attempts[variant, seed] = 0

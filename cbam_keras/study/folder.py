@@ -5,13 +5,14 @@ import contextvars
 import dataclasses
 import glob
 import json
+import operator
 import os
 import pathlib
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import cast
 
 import keras
 import numpy as np
@@ -19,10 +20,10 @@ import numpy as np
 from cbam_keras import _checks, _files, _process
 from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
-from cbam_keras.study.checkpoints import DAMAGE, load_state
+from cbam_keras.study.checkpoints import DAMAGE, State, load_state
 from cbam_keras.study.content import FORMAT, RESULTS, read_content
 from cbam_keras.study.results import Results
-from cbam_keras.study.study import Study
+from cbam_keras.study.study import Data, Study
 
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
@@ -58,8 +59,8 @@ _caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
 @contextlib.contextmanager
 def started_by(
     command: str | None,
-    on_begin: Callable[[float], Any] | None,
-    on_end: Callable[[pathlib.Path], Any] | None,
+    on_begin: Callable[[float], object] | None,
+    on_end: Callable[[pathlib.Path], object] | None,
 ) -> Iterator[None]:
     """Context of runs that a command starts, which is noted in the results.
 
@@ -82,15 +83,20 @@ class StudyFolder:
     """
 
     def __init__(
-        self, output: Any, study: Study, data: Any, *, writes: bool = True
+        self,
+        output: str | os.PathLike,
+        study: Study,
+        data: Data,
+        *,
+        writes: bool = True,
     ):
         self.path = pathlib.Path(output)
         self.study = study
         self.writes = writes
-        self.content: dict[str, Any] = {}
-        self.on_begin: Callable[[float], Any] | None = None
+        self.content: _files.Json = {}
+        self.on_begin: Callable[[float], object] | None = None
         description = data.describe()
-        recipe = dataclasses.asdict(study.recipe)
+        recipe = dataclasses.asdict(study.recipe_for(None, 0))
         # The description of the data has the size of images.
         for name in ("seed", "image_size"):
             del recipe[name]
@@ -186,10 +192,10 @@ class StudyFolder:
         with self.locked():
             self.refresh()
             if outcome.finished:
-                state: Any = load_state(trained)
+                state = cast(State, load_state(trained))
                 name = self._name(*key)
                 with _files.replacing(self.path / name) as beside:
-                    shutil.copyfile(trained / state.best, beside)
+                    shutil.copyfile(trained / str(state.best), beside)
                 outcome = dataclasses.replace(outcome, file=name)
             cell = as_written(dataclasses.asdict(outcome))
             self.content["cells"].append(cell)
@@ -201,7 +207,7 @@ class StudyFolder:
             self._write()
         shutil.rmtree(self.cell(*key), ignore_errors=True)
 
-    def add_settings(self, key: str, name: str, described: Any) -> None:
+    def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
         self.settings[key] = as_written({name: described})
         if self.writes:
@@ -211,7 +217,7 @@ class StudyFolder:
                 self._grow()
                 self._write()
 
-    def add(self, **values: Any) -> None:
+    def add(self, **values: object) -> None:
         """Adds plain values to `results.json`, within `locked`."""
         self.refresh()
         self.content |= as_written(values)
@@ -434,16 +440,16 @@ def _fits(path, patterns):
 
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
-    task: Any = study.task
-    names = [study.kind, task.name]
+    # Those of users may have none.
+    names = [study.kind, operator.attrgetter("name")(study.task)]
     if "model" in study.settings:
-        names.append(study.settings["model"])
+        names.append(str(study.settings["model"]))
     # Configurations of a dataset are written "name/configuration".
     parts = (re.sub(r"[^\w.+-]+", "-", name) for name in names)
     return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
 
 
-def as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
+def as_written(settings: Mapping[str, object]) -> _files.Json:
     """Returns settings as they will read from a file, tuples as lists."""
     return json.loads(json.dumps(settings, default=_plain))
 

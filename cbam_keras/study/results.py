@@ -6,9 +6,8 @@ import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from cbam_keras import _terminal, plotting
+from cbam_keras import _files, _terminal, plotting
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
@@ -71,7 +70,7 @@ class Row(Measured):
         return self.values
 
     @property
-    def test_accuracy(self) -> Any:
+    def test_accuracy(self) -> float | None:
         """The mean of the values."""
         return self.mean
 
@@ -141,7 +140,7 @@ class Results(_terminal.Tabular):
     def of(
         cls,
         path: pathlib.Path,
-        content: dict[str, Any],
+        content: _files.Json,
         variants: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> "Results":
@@ -179,15 +178,15 @@ class Results(_terminal.Tabular):
         for name in self.variants:
             outcomes = [o for o in self.outcomes if o.variant == name]
             finished = [o for o in outcomes if o.finished]
-            seconds: Any = [o.seconds_per_epoch for o in finished]
-            first: Any = next(iter([*finished, *outcomes]), None)
+            seconds = [s for o in finished if (s := o.seconds_per_epoch)]
+            first = next(iter([*finished, *outcomes]), None)
             rows.append(
                 Row(
                     **vars(measured.get(name, nothing)),
                     network=name,
                     seeds=tuple(outcome.seed for outcome in finished),
-                    parameters=first and first.parameters,
-                    macs=first and first.macs,
+                    parameters=first.parameters if first else None,
+                    macs=first.macs if first else None,
                     validation_accuracy=validation.get(name, nothing).mean,
                     seconds_per_epoch=(
                         statistics.median(seconds) if seconds else None
@@ -202,7 +201,7 @@ class Results(_terminal.Tabular):
         return rows
 
     @property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, object]]:
         """A dictionary per network and epoch."""
         several = len(self.seeds) > 1
         return [
@@ -230,10 +229,10 @@ class Results(_terminal.Tabular):
     def values(self, variant: str | None, measure: str) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""
         return {
-            outcome.seed: outcome.metrics[measure]
+            outcome.seed: value
             for outcome in self.runs
             if outcome.variant == variant
-            and outcome.metrics.get(measure) is not None
+            and (value := outcome.metrics.get(measure)) is not None
         }
 
     def compared(self, measure: str | None = None) -> dict[str, Measured]:
@@ -255,9 +254,9 @@ class Results(_terminal.Tabular):
                 )
         return compared
 
-    def plot(self) -> Any:
+    def plot(self) -> "plotting.style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals."""
-        rows: list[Any] = [row for row in self.rows if row.values]
+        rows = [row for row in self.rows if row.values]
         names = [row.network for row in rows]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()
@@ -267,13 +266,14 @@ class Results(_terminal.Tabular):
             accuracies = [100 * value for value in row.values]
             color = styles[row.network]["color"]
             axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
-            axes.plot(100 * row.mean, place, "o", c=color)
-            if row.interval is not None:
-                start = row.mean - row.difference
+            mean = statistics.fmean(row.values)
+            axes.plot(100 * mean, place, "o", c=color)
+            if row.interval is not None and row.difference is not None:
+                start = mean - row.difference
                 ends = [100 * (start + end) for end in row.interval]
                 axes.plot(ends, [place, place], "k|-")
             if row.network == self.baseline:
-                axes.axvline(100 * row.mean, c="0.35", ls="--", lw=1)
+                axes.axvline(100 * mean, c="0.35", ls="--", lw=1)
         axes.set_yticks(range(len(rows)), names, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(

@@ -22,7 +22,7 @@ from cbam_keras._devices import (
 from cbam_keras.study.cell import memory_freed, train_cell
 from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
-from cbam_keras.study.estimate import costs_of
+from cbam_keras.study.estimate import Estimate, costs_of
 from cbam_keras.study.executor import executor_of, pool_of
 from cbam_keras.study.folder import StudyFolder, default_output
 from cbam_keras.study.networks import (
@@ -114,6 +114,9 @@ class RunOptions:
 
 class Plan(Protocol):
     """What can be run besides a `Study`, as `tuning.Search`."""
+
+    def estimate(self, *, workers: int) -> Estimate:
+        """Estimates how long it takes."""
 
     def run(self, options: RunOptions) -> Any:
         """Trains what is missing, and returns the results."""

@@ -4,9 +4,9 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cbam_keras import _checks
+from cbam_keras._files import Json
 
 CONFIDENCE = 0.95
 # Beyond so many seeds a difference matters to nobody.
@@ -23,8 +23,8 @@ class Measured:
     """
 
     values: tuple[float, ...]
-    # A number, unless there are no values.
-    mean: Any
+    # `None` if there are no values.
+    mean: float | None
     deviation: float | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
@@ -47,7 +47,7 @@ class Measured:
         at least that of drawing the images: a fraction d of n images has the
         standard deviation sqrt(d (1 - d) / n).
         """
-        more: dict[str, Any] = {}
+        more: Json = {}
         if len(values) > 1:
             more["deviation"] = statistics.stdev(values)
         pairs = len(differences or ())

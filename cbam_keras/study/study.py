@@ -5,11 +5,12 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import keras
 
 from cbam_keras import _checks, data
+from cbam_keras.data import ImageData, Images
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.networks import check_network, compile_network
 
@@ -21,7 +22,32 @@ if TYPE_CHECKING:
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
 
-class Task(Protocol):
+class Data(Protocol):
+    """What every study asks of its data, see `Task.load`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def train(self) -> keras.utils.PyDataset: ...
+    @property
+    def validation(self) -> keras.utils.PyDataset | None: ...
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def image_shape(self) -> tuple[int, ...]: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def describe(self) -> dict[str, object]: ...
+
+
+# The data of one kind of task.
+Loaded = TypeVar("Loaded", bound=Data)
+
+
+class Task(Protocol[Loaded]):
     """Loads the data of a study, compiles its networks and measures them.
 
     Attributes:
@@ -37,7 +63,7 @@ class Task(Protocol):
     @property
     def metrics(self) -> Sequence[str]: ...
 
-    def load(self, recipe: Recipe) -> Any:
+    def load(self, recipe: Recipe) -> Loaded:
         """Returns the data for the seed and batch size of a recipe.
 
         They have `name`, `train` and `validation` (or `None`) for `fit`,
@@ -46,13 +72,13 @@ class Task(Protocol):
         that a resumed run must agree in.
         """
 
-    def check(self, model: keras.Model, data: Any) -> None:
+    def check(self, model: keras.Model, data: Loaded) -> None:
         """Raises a `ValueError` if a network does not fit the data."""
 
-    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
+    def compile(self, model: keras.Model, recipe: Recipe, data: Loaded) -> None:
         """Compiles a network."""
 
-    def evaluate(self, model: keras.Model, data: Any) -> dict[str, float]:
+    def evaluate(self, model: keras.Model, data: Loaded) -> dict[str, float]:
         """Returns what is measured on the test data."""
 
 
@@ -72,30 +98,31 @@ class Classification:
             cannot be trained on.
     """
 
-    data: Any
-    options: Mapping[str, Any]
+    data: Images
+    options: _checks.Options
 
     measure = "test_accuracy"
     measure_name = "test accuracy"
     metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
 
-    def __init__(self, data: Any, **options: Any):
+    def __init__(self, data: Images, **options: object):
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "options", options)
         _check_options(options)
-        if self.is_loaded and options:
+        loaded = data if isinstance(data, ImageData) else None
+        if loaded and options:
             raise ValueError(
                 "`data_options` must be left out for images that are loaded "
-                f'already. Received: images of "{data.name}", data_options='
+                f'already. Received: images of "{loaded.name}", data_options='
                 f"{options!r}"
             )
-        if self.is_loaded and (data.batch_size is None or data.boxes):
+        if loaded and (loaded.batch_size is None or loaded.boxes):
             raise ValueError(
                 "`data` must come in batches of images and labels only. "
-                f"Received: images loaded with batch_size={data.batch_size}, "
-                f"boxes={data.boxes}"
+                f"Received: images loaded with batch_size={loaded.batch_size}, "
+                f"boxes={loaded.boxes}"
             )
-        if not self.is_loaded and not isinstance(
+        if not loaded and not isinstance(
             data, str | os.PathLike | tuple | list | Mapping
         ):
             raise TypeError(
@@ -107,27 +134,28 @@ class Classification:
     @property
     def is_loaded(self) -> bool:
         """Whether the data are loaded already, for one seed."""
-        return isinstance(self.data, data.ImageData)
+        return isinstance(self.data, ImageData)
 
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is loaded."""
-        known = self.is_loaded
-        return self.data.name if known else data.dataset_name(self.data)
+        if isinstance(self.data, ImageData):
+            return self.data.name
+        return data.dataset_name(self.data)
 
-    def load(self, recipe: Recipe) -> data.ImageData:
-        if self.is_loaded:
+    def load(self, recipe: Recipe) -> ImageData:
+        if isinstance(self.data, ImageData):
             return self.data
         by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
         return data.load(self.data, **by_recipe, **self.options)
 
-    def check(self, model: keras.Model, data: Any) -> None:
+    def check(self, model: keras.Model, data: Data) -> None:
         check_network(model, data)
 
-    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
+    def compile(self, model: keras.Model, recipe: Recipe, data: Data) -> None:
         compile_network(model, recipe, len(data.train))
 
-    def evaluate(self, model: keras.Model, data: Any) -> dict[str, float]:
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         _, accuracy = model.evaluate(data.test, verbose=0)
         # Computed in float32: the fraction that was meant.
         images = data.sizes["test"]
@@ -147,7 +175,7 @@ def _check_options(options):
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant:
+class Variant(Generic[Loaded]):
     """One of the networks that a study compares.
 
     Args:
@@ -166,14 +194,14 @@ class Variant:
     """
 
     name: str
-    build: Callable[[Any], keras.Model]
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    build: Callable[[Loaded], keras.Model]
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Returns what a resumed run must agree in."""
         rate = {"learning_rate": self.learning_rate}
         return {**self.options, **(rate if self.learning_rate else {})}
@@ -228,10 +256,10 @@ class Study:
     variants: Sequence[Variant]
     seeds: Sequence[int] = (0,)
     # A `Recipe`, once the study has been made.
-    recipe: Any = None
+    recipe: Recipe | str | None = None
     baseline: str | None = None
     budget: Budget | None = None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     kind: str = "study"
     finish: "Callable[[Results, StudyFolder], None] | None" = None
 
@@ -262,11 +290,12 @@ class Study:
     def recipe_for(self, variant: Variant | None, seed: int) -> Recipe:
         """Returns the recipe of a variant with a seed."""
         rate = variant and variant.learning_rate
-        changed: dict[str, Any] = {"learning_rate": rate} if rate else {}
-        return dataclasses.replace(self.recipe, seed=seed, **changed)
+        recipe = find_recipe(self.recipe)
+        rate = rate or recipe.learning_rate
+        return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
 
 
-def check_seeds(seeds: Any) -> tuple[int, ...]:
+def check_seeds(seeds: object) -> tuple[int, ...]:
     """Returns the seeds of a number of seeds, or of a sequence."""
     if not isinstance(seeds, Iterable) or isinstance(seeds, str):
         return tuple(range(_checks.positive_integer("seeds", seeds)))
@@ -279,7 +308,7 @@ def check_seeds(seeds: Any) -> tuple[int, ...]:
     return different
 
 
-def check_name(name: Any) -> None:
+def check_name(name: object) -> None:
     """Raises unless a variant may have this name, which files get too."""
     if (
         not isinstance(name, str)

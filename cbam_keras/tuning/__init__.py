@@ -7,7 +7,7 @@
 - `results`: results of a search, its confirmation and its verdict.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
 from cbam_keras.tuning.results import (
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type:
     # A subclass of KerasTuner's, which is optional.
     if name == "CBAMHyperModel":
         _checks.require("keras_tuner", extra="tune")

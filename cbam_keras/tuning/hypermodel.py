@@ -3,17 +3,20 @@
 import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import keras_tuner
+from keras_tuner import HyperParameters
 
 from cbam_keras import _checks, comparison, study
-from cbam_keras.layers import ATTENTION, CBAM
+from cbam_keras.data import ImageData
+from cbam_keras.layers import ATTENTION, CBAM, MakeLayer
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe
 from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
 
+# One value, several, or what asks for it.
+Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
 REDUCTION_RATIOS = (2, 4, 8, 16)
 # Hyperparameters of the layers, and the kinds of attention that have them.
 DIMENSIONS = {
@@ -91,14 +94,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         input_shape: Sequence[int | None] | None = None,
         classes: int | None = None,
         *,
-        model: str | Callable[[Any], keras.Model] = "tiny",
-        attention: Any = ("none", "se", "cbam"),
-        reduction_ratio: Any = None,
-        kernel_size: Any = (3, 5, 7),
-        order: Any = PAPER["order"],
-        channel_pool_types: Any = PAPER["channel_pool_types"],
-        spatial_pool_types: Any = PAPER["spatial_pool_types"],
-        learning_rate: Any = None,
+        model: comparison.Network = "tiny",
+        attention: comparison.Attentions | type = ("none", "se", "cbam"),
+        reduction_ratio: Dimension = None,
+        kernel_size: Dimension = (3, 5, 7),
+        order: Dimension = PAPER["order"],
+        channel_pool_types: Dimension = PAPER["channel_pool_types"],
+        spatial_pool_types: Dimension = PAPER["spatial_pool_types"],
+        learning_rate: Dimension = None,
         identity_init: bool = True,
         name: str | None = None,
     ):
@@ -132,11 +135,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             **{name: _choices(name, x) for name, x in dimensions.items()},
         }
 
-    def declare_hyperparameters(self, hp: Any) -> None:
+    def declare_hyperparameters(self, hp: HyperParameters) -> None:
         """Registers the whole space, without building a network."""
         self._choose(hp)
 
-    def attention_for(self, hp: Any) -> Any:
+    def attention_for(self, hp: HyperParameters) -> MakeLayer | None:
         """Returns what `attention=` takes, for your own build function.
 
         Args:
@@ -147,12 +150,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         values = self._choose(hp)
         kind = values["attention"]
-        if kind == "none":
+        layer = self.layers[kind]
+        if layer is None:
             return None
         options = self._layer_options(values) if kind in ATTENTION else {}
-        return functools.partial(self.layers[kind], **options)
+        return functools.partial(layer, **options)
 
-    def learning_rate_for(self, hp: Any) -> float:
+    def learning_rate_for(self, hp: HyperParameters) -> float:
         """Returns the learning rate of these hyperparameters.
 
         Args:
@@ -161,7 +165,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         rate = self._choose(hp)["learning_rate"]
         return float(rate or PAPER["learning_rate"])
 
-    def network(self, hp: Any, images: Any = None) -> keras.Model:
+    def network(
+        self, hp: HyperParameters, images: ImageData | None = None
+    ) -> keras.Model:
         """Returns the network of these hyperparameters, not compiled.
 
         Args:
@@ -186,7 +192,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         )
         return NETWORKS[self.model](known, attention)
 
-    def build(self, hp: Any) -> keras.Model:
+    def build(self, hp: HyperParameters) -> keras.Model:
         """Returns the network of these hyperparameters, compiled.
 
         Args:

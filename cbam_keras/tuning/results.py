@@ -5,14 +5,17 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from cbam_keras import _files, _terminal, plotting, study
-from cbam_keras.tuning.space import PLAIN, label, name_of
+from cbam_keras.tuning.space import PLAIN, Value, Values, label, name_of
+
+if TYPE_CHECKING:
+    from cbam_keras.tuning.search import Search
 
 # How many trials the table shows.
 MAX_ROWS = 20
@@ -45,7 +48,7 @@ class Trial:
     """
 
     number: int
-    values: dict[str, Any]
+    values: Values
     outcome: str
     message: str | None
     val_accuracy: float | None
@@ -77,13 +80,13 @@ class Confirmed:
     """
 
     trial: int
-    attention: Any
-    options: dict[str, Any]
+    attention: Value | None
+    options: dict[str, object]
     seeds: tuple[int, ...]
     test_accuracy: float
     difference: float | None
     interval: tuple[float, float] | None
-    compared: Any
+    compared: study.Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +121,7 @@ class SearchResults(_terminal.Tabular):
     output: pathlib.Path
     confirmation: tuple[Confirmed, ...] = ()
     verdict: str = ""
-    best_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best_options: dict[str, object] = dataclasses.field(default_factory=dict)
     code: str = ""
 
     def json(self) -> str:
@@ -191,20 +194,18 @@ def _counted(trials):
     return f"{total} trial{'s' * (total != 1)}: {each}."
 
 
-def ranked(trials: Iterable[Any]) -> list[Trial]:
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """Returns the trials that finished, the best first."""
-    return sorted(
-        (trial for trial in trials if trial.outcome == study.FINISHED),
-        key=lambda trial: (
-            -trial.val_accuracy,
-            trial.val_loss,
-            trial.parameters,
-            trial.number,
-        ),
-    )
+    finished = (trial for trial in trials if trial.outcome == study.FINISHED)
+    return sorted(finished, key=_rank)
 
 
-def trials_in(content: dict[str, Any]) -> list[Trial]:
+def _rank(trial):
+    costs = trial.val_loss, trial.parameters, trial.number
+    return -trial.val_accuracy, *costs
+
+
+def trials_in(content: _files.Json) -> list[Trial]:
     """Returns the trials in `results.json`, one per cell."""
     variants = content["settings"]["variants"]
     same = ("message", "best_epoch", "parameters", "macs", "seconds")
@@ -238,7 +239,7 @@ def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
     ]
 
 
-def confirmation_table(rows: Sequence[Mapping[str, Any]]) -> _terminal.Table:
+def confirmation_table(rows: Sequence[_files.Json]) -> _terminal.Table:
     """Returns the table of a confirmation, as `results.json` holds it."""
     seeds = ", ".join(map(str, rows[0]["seeds"]))
     cells = []
@@ -269,7 +270,7 @@ def _text(form, value, factor=1):
     return "" if value is None else form.format(factor * value)
 
 
-def keep_networks(folder: Any, count: int) -> Any:
+def keep_networks(folder: study.StudyFolder, count: int) -> tuple[Trial, ...]:
     """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
     trials = trials_in(folder.content)
@@ -286,7 +287,9 @@ def keep_networks(folder: Any, count: int) -> Any:
 
 
 def report(
-    search: Any, folder: study.StudyFolder, executor: Executor | None = None
+    search: "Search",
+    folder: study.StudyFolder,
+    executor: Executor | None = None,
 ) -> SearchResults:
     """Confirms a `Search` whose trials have ended, and writes its results.
 

@@ -7,14 +7,14 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _inspection, comparison, study
-from cbam_keras.data import ImageData
+from cbam_keras._checks import Options
+from cbam_keras.data import ImageData, Images
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.tuning.results import (
     CANDIDATES,
@@ -26,6 +26,7 @@ from cbam_keras.tuning.space import (
     MAX_LISTED,
     PLAIN,
     SE_REDUCTION_RATIO,
+    Values,
     canonical,
     controls,
     count_points,
@@ -44,7 +45,9 @@ MAX_TRIALS = 14
 class Classification(study.Classification):
     """Networks that come compiled keep how they are, but for the metrics."""
 
-    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
+    def compile(
+        self, model: keras.Model, recipe: Recipe, data: study.Data
+    ) -> None:
         if not model.compiled:
             super().compile(model, recipe, data)
             return
@@ -65,7 +68,7 @@ class Trials(Classification):
     measure = "val_accuracy"
     measure_name = "validation accuracy"
 
-    def evaluate(self, model: keras.Model, data: Any) -> dict[str, Any]:
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         return {}
 
 
@@ -124,7 +127,8 @@ class Search:
 
     # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
     hypermodel: Any = None
-    images: Any = "crowded_mnist"
+    images: Images = "crowded_mnist"
+    # A `Recipe`, once the search has been made.
     recipe: Any = None
     _: dataclasses.KW_ONLY
     algorithm: str = "random"
@@ -133,7 +137,7 @@ class Search:
     max_macs: float | None = None
     confirm: int = 3
     keep: int = 3
-    data_options: Mapping[str, Any] | None = None
+    data_options: Options | None = None
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
@@ -164,7 +168,7 @@ class Search:
         _network_of(hypermodel, self.is_ours)
         _ = self.task
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Each process loads the data itself.
         return {k: v for k, v in vars(self).items() if k != "data"}
 
@@ -274,7 +278,7 @@ class Search:
     @functools.cached_property
     def trials(self) -> study.Study:
         """The trials as a study, as far as they are known at the start."""
-        hyperparameters: dict[str, list[Any]] = {}
+        hyperparameters: dict[str, list[object]] = {}
         for hp in self.space.space:
             # Several under different conditions may have one name.
             known = hyperparameters.setdefault(hp.name, [])
@@ -303,7 +307,7 @@ class Search:
     @property
     def name(self) -> str:
         """The name of the hypermodel, which a folder can have."""
-        model: Any = getattr(self.hypermodel, "model", self.hypermodel)
+        model = getattr(self.hypermodel, "model", self.hypermodel)
         if not isinstance(model, str):
             model = getattr(model, "__name__", type(model).__name__)
         return "".join(c if c.isalnum() else "_" for c in model)
@@ -322,25 +326,23 @@ class Search:
             and count_points(self.space) <= MAX_LISTED
         )
 
-    def values_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def values_of(self, values: Values) -> Values:
         """Returns the values of a trial that decide on its network."""
         if self.is_ours and self.hypermodel.fixes_se:
             if values.get("attention") == "se":
                 values = {**values, "reduction_ratio": SE_REDUCTION_RATIO}
         return canonical(values)
 
-    def layer_of(self, values: Mapping[str, Any]) -> Any:
+    def layer_of(self, values: Values) -> functools.partial | None:
         """Returns the attention layer of a trial, not yet called, if any."""
         if not self.is_ours:
             return None
         return self.hypermodel.attention_for(_hyperparameters(values))
 
-    def variant(
-        self, values: Mapping[str, Any], name: str | None = None
-    ) -> study.Variant:
+    def variant(self, values: Values, name: str | None = None) -> study.Variant:
         """Returns a trial as a variant of a study."""
         values = self.values_of(values)
-        rate = values.get("learning_rate")
+        rate: Any = values.get("learning_rate")
         if self.is_ours and self.hypermodel.options["learning_rate"]:
             # A function may compute it from other hyperparameters.
             rate = self.hypermodel.learning_rate_for(_hyperparameters(values))
@@ -350,7 +352,7 @@ class Search:
 
     def _points(self):
         """Returns the points of a list; the defaults, if it is none."""
-        every: Any = grid(self.space)
+        every = grid(self.space)
         if self.is_list and self.algorithm == "random":
             every = shuffled(self.space, self.recipe.seed)
         return itertools.islice(every, self.max_trials if self.is_list else 1)
@@ -385,7 +387,7 @@ class Search:
 
 def search(
     hypermodel: Any = None,
-    images: Any = "crowded_mnist",
+    images: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     *,
     algorithm: str = "random",
@@ -400,7 +402,7 @@ def search(
     workers: int = 1,
     executor: Executor | None = None,
     tensorboard: bool = False,
-    data_options: Mapping[str, Any] | None = None,
+    data_options: Options | None = None,
 ) -> SearchResults:
     """Searches for the best network and reports whether attention pays off.
 
@@ -460,9 +462,7 @@ def search(
     )
 
 
-def estimate(
-    *arguments: Any, workers: int = 1, **options: Any
-) -> study.Estimate:
+def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
     """Estimates how long `search` takes, by the arguments of `Search`.
 
     All trainings are counted as those of CBAM nearest to the paper's, or of
@@ -475,7 +475,7 @@ def _keep(results, folder, count):
     keep_networks(folder, count)
 
 
-def default_recipe(hypermodel: Any) -> Recipe:
+def default_recipe(hypermodel: object) -> Recipe:
     """Returns what `recipe=None` means for a search."""
     return comparison.default_recipe(getattr(hypermodel, "model", None))
 

@@ -5,13 +5,20 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from keras_tuner import HyperParameters
+
+# Of a hyperparameter, and of all of a trial by name.
+Value = str | int | float
+Values = dict[str, Value]
+
 # The layer of the paper, where the search begins.
-PAPER: dict[str, Any] = {
+PAPER: Values = {
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
@@ -40,7 +47,7 @@ MAX_NAME = 60
 MAX_LISTED = 20_000
 
 
-def kinds_of(space: Any) -> list[Any]:
+def kinds_of(space: "HyperParameters") -> list[Value]:
     """Returns the values of the hyperparameter `"attention"`, if it exists."""
     for hp in space.space:
         if hp.name == "attention":
@@ -48,7 +55,7 @@ def kinds_of(space: Any) -> list[Any]:
     return []
 
 
-def point(space: Any, **values: Any) -> Any:
+def point(space: "HyperParameters", **values: Value) -> "HyperParameters":
     """Returns the hyperparameters with these values, else their defaults."""
     space = space.copy()
     space.values = {}
@@ -58,12 +65,12 @@ def point(space: Any, **values: Any) -> Any:
     return space
 
 
-def count_points(space: Any) -> int:
+def count_points(space: "HyperParameters") -> int:
     """Returns how many points a space has, as far as they can be listed."""
     return sum(1 for _ in itertools.islice(grid(space), MAX_LISTED + 1))
 
 
-def controls(space: Any) -> list[dict[str, Any]]:
+def controls(space: "HyperParameters") -> list[Values]:
     """Returns the points that a search over attention begins with."""
     kinds = kinds_of(space)
     return [
@@ -73,7 +80,7 @@ def controls(space: Any) -> list[dict[str, Any]]:
     ]
 
 
-def grid(space: Any, index: int = 0) -> Iterator[dict[str, Any]]:
+def grid(space: "HyperParameters", index: int = 0) -> Iterator[Values]:
     """Yields all points, defaults first, the last value varying fastest."""
     if index == 0:
         space = space.copy()
@@ -91,7 +98,7 @@ def grid(space: Any, index: int = 0) -> Iterator[dict[str, Any]]:
     del space.values[hp.name]
 
 
-def shuffled(space: Any, seed: int) -> list[dict[str, Any]]:
+def shuffled(space: "HyperParameters", seed: int) -> list[Values]:
     """Returns all points in a random order, controls or defaults first."""
     first = controls(space) or [point(space).values]
     others = [values for values in grid(space) if values not in first]
@@ -99,7 +106,7 @@ def shuffled(space: Any, seed: int) -> list[dict[str, Any]]:
     return [*first, *others]
 
 
-def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+def canonical(values: Values) -> Values:
     """Returns the values that decide on a network, as all processes see them.
 
     KerasTuner sends them to other processes in another order, and in single
@@ -116,7 +123,7 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def name_of(values: Mapping[str, Any]) -> str:
+def name_of(values: Values) -> str:
     """Returns the name of a point, which files can have."""
     text = label(values).replace(" ", "-")
     name = re.sub(r"[^\w.+=-]+", "-", text)
@@ -126,7 +133,7 @@ def name_of(values: Mapping[str, Any]) -> str:
     return f"{name[:MAX_NAME]}-{digest[:8]}"
 
 
-def label(values: Mapping[str, Any]) -> str:
+def label(values: Values) -> str:
     """Returns the values of a trial in a few words."""
     words = []
     # The learning rate, which every trial has, last.

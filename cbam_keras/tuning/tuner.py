@@ -16,14 +16,13 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
 
 import keras_tuner
 
 from cbam_keras import _checks, _files, study
 from cbam_keras.tuning.results import keep_networks
 from cbam_keras.tuning.search import Search
-from cbam_keras.tuning.space import controls, label, name_of
+from cbam_keras.tuning.space import Values, controls, label, name_of
 
 # How Hyperband says for how many epochs a trial is trained.
 EPOCHS = "tuner/epochs"
@@ -175,7 +174,7 @@ class _Trials:
 
 def _trainer_of(
     search: Search, output: pathlib.Path, tensorboard: bool
-) -> Callable[..., None]:
+) -> Callable[[str, int, Values, int | None], None]:
     """Returns the function by which workers train a trial."""
     folder = search.folder(output)
     folder.join()
@@ -191,8 +190,8 @@ def _trainer_of(
 def _oracle_of(search):
     """Returns KerasTuner's oracle, which begins with the controls."""
     first = controls(search.space)
-    options: dict[str, Any] = {"max_trials": search.max_trials}
-    kind: Any = keras_tuner.oracles.RandomSearchOracle
+    options = {"max_trials": search.max_trials}
+    kind = keras_tuner.oracles.RandomSearchOracle
     if search.algorithm == "bayesian":
         kind = keras_tuner.oracles.BayesianOptimizationOracle
         options["num_initial_points"] = max(4, search.max_trials // 4)
