@@ -26,8 +26,6 @@ Attentions = Sequence[str | MakeLayer]
 Network = str | Callable[[MakeLayer | None], keras.Model]
 # Name, value of `attention=` and options of a kind of layer.
 Layer = tuple[str, MakeLayer | None, dict[str, object]]
-
-
 Comparison = study.Results
 
 

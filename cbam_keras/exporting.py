@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -307,7 +307,7 @@ class Format(NamedTuple):
     ending: str
     packages: Mapping[str, tuple[str, ...]]
     runtime: str
-    load: Callable[[pathlib.Path], Callable[[np.ndarray], Any]]
+    load: Callable[[pathlib.Path], Callable[[np.ndarray], object]]
 
 
 ONNX = {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx", "onnxscript")}

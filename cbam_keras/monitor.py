@@ -1,7 +1,6 @@
 """A callback that logs what attention gates do while a network trains."""
 
 import math
-from typing import Any
 
 import keras
 from keras import ops
@@ -58,7 +57,7 @@ class AttentionMonitor(keras.callbacks.Callback):
         True
     """
 
-    def __init__(self, images: Any = None):
+    def __init__(self, images: object = None):
         super().__init__()
         self.images = images
 

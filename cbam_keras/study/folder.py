@@ -440,7 +440,7 @@ def _fits(path, patterns):
 
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
-    # Those of users may have none.
+    # Not all tasks of users have one.
     names = [study.kind, operator.attrgetter("name")(study.task)]
     if "model" in study.settings:
         names.append(str(study.settings["model"]))

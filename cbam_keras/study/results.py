@@ -178,7 +178,8 @@ class Results(_terminal.Tabular):
         for name in self.variants:
             outcomes = [o for o in self.outcomes if o.variant == name]
             finished = [o for o in outcomes if o.finished]
-            seconds = [s for o in finished if (s := o.seconds_per_epoch)]
+            each = [outcome.seconds_per_epoch for outcome in finished]
+            seconds = [one for one in each if one is not None]
             first = next(iter([*finished, *outcomes]), None)
             rows.append(
                 Row(

@@ -150,7 +150,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         values = self._choose(hp)
         kind = values["attention"]
-        layer = self.layers[kind]
+        layer = None if kind == "none" else self.layers[kind]
         if layer is None:
             return None
         options = self._layer_options(values) if kind in ATTENTION else {}
