@@ -23,9 +23,6 @@ def attend(passes, layer, x, training, formula):
             depends on whether the backend records one.
         formula: Function of `x` and `training` that computes the same by
             single operations.
-
-    Returns:
-        Tensor of the shape of `x`.
     """
     weights = [
         variable.value for gate in layer._gates() for variable in gate.variables

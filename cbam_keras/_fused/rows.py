@@ -34,9 +34,8 @@ def convolve(maps, kernel, dilation_rate):
 def convolve_to_rows(maps, kernel, dilation_rate):
     """Returns what `convolve` does for `(B, H, W, M)`, for ONNX.
 
-    Each row of the kernel gives a channel, of which row `y` is to be added
-    `y * dilation_rate` positions later. That is where it is once the channels
-    are read as if each were `dilation_rate` positions longer.
+    Row `y` of the kernel gives a channel, added `y * dilation_rate` positions
+    later: channels are read as if they were `dilation_rate` positions longer.
     """
     _, height, width, _ = maps.shape
     size = kernel.shape[0]

@@ -172,7 +172,7 @@ def judge(
             f"difference of this size takes {many} seeds)"
         )
     if seeds < MIN_SEEDS:
-        return f"{differs} ({interval}, which are too few to judge by)"
+        return f"{differs} ({interval}; too few seeds to judge)"
     word = "ahead of" if points > 0 else "behind"
     return (
         f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
