@@ -110,8 +110,7 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
         (
             Measured.of((0.9, 0.9), (0.1, 0.1)),
             "cbam differs from none by +10.00 points of test accuracy (95 % "
-            "interval +10.00 to +10.00 over 2 seeds, which are too few to "
-            "judge by)",
+            "interval +10.00 to +10.00 over 2 seeds; too few seeds to judge)",
         ),
         (
             Measured.of(CBAM, [0.0] * 4, 100),

@@ -47,7 +47,8 @@ def convolve_to_rows(maps, kernel, dilation_rate):
     channels = ops.reshape(channels, (-1, size * tall * width))
     channels = ops.pad(channels, ((0, 0), (0, size * dilation_rate * width)))
     longer = ops.reshape(channels, (-1, size, tall + dilation_rate, width))
-    return ops.sum(longer[:, :, :height], 1)[..., None]
+    added = ops.sum(longer[:, :, :height], 1, keepdims=True)
+    return ops.moveaxis(added, 1, -1)
 
 
 def can_convolve(maps, widest=math.inf):
