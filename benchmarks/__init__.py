@@ -8,7 +8,25 @@ inform and never gate: no test and no check depends on what they measure.
   `input_pipeline`, `exports`: run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
 - `when_it_helps`: accuracy without and with attention.
+- `workers`: what training in several processes costs.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
 - `measured.md`, `exports.md`: results that the documentation has no room for.
 """
+
+import argparse
+import os
+
+from benchmarks import arguments
+
+# The mode of a script selects the backend, before anything imports Keras.
+_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+_parser.add_argument("--mode")
+_mode = _parser.parse_known_args()[0].mode
+if _mode in arguments.NETWORK_MODES:
+    os.environ["KERAS_BACKEND"] = arguments.backend_of(_mode)
+    # Messages of no use here, and all of a GPU's memory taken in advance, so
+    # that two frameworks could not be measured in one process.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

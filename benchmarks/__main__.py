@@ -7,7 +7,6 @@ are not those of this command. Their tables are printed, and gathered in
 
 import argparse
 import importlib.util
-import os
 import pathlib
 import subprocess
 import sys
@@ -18,12 +17,11 @@ from benchmarks import arguments
 SCRIPTS = {
     "layers": "--shapes 1x4x4x16 2x4x4x16 --repeats 2",
     "networks": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 2",
-    "memory": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 1 "
-    "--blocks-shape 2x4x4x16 --layer-shape 2x4x4x16",
+    "memory": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 1",
     "building": "--repeats 1",
     "small_network": "--repeats 1",
     "monitor": "--repeats 2",
-    "input_pipeline": "--batch-size 2 --repeats 1",
+    "input_pipeline": "--repeats 1",
     "exports": "--repeats 2",
 }
 WITH_COMPILED = ("networks", "memory", "small_network")
@@ -69,17 +67,14 @@ def parse(command=None):
                 parser.error(f"`{name}` has no mode {arguments.COMPILED}")
     for mode in options.mode or ():
         if not is_installed(mode):
-            parser.error(f"mode {mode} needs the package {backend(mode)}")
+            backend = arguments.backend_of(mode)
+            parser.error(f"mode {mode} needs the package {backend}")
     options.mode = options.mode or list(filter(is_installed, arguments.MODES))
     return options, further
 
 
-def backend(mode):
-    return mode.partition("-")[0]
-
-
 def is_installed(mode):
-    return importlib.util.find_spec(backend(mode)) is not None
+    return importlib.util.find_spec(arguments.backend_of(mode)) is not None
 
 
 def main(command=None):
@@ -95,8 +90,7 @@ def main(command=None):
                     *("--mode", mode, "--output", options.output),
                     # Of an option given twice, the last counts.
                     *(*quick, *further),
-                ],
-                env={**os.environ, "KERAS_BACKEND": backend(mode)},
+                ]
             )
             if done.returncode:
                 failed.append(f"{name}-{mode}")

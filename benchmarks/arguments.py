@@ -13,6 +13,10 @@ NETWORKS = ("ResNet18", "ResNet50", "MobileNet")
 OUTPUT = pathlib.Path("runs/bench")
 
 
+def backend_of(mode: str) -> str:
+    return mode.partition("-")[0]
+
+
 def positive_integer(text: str) -> int:
     """Returns the positive integer that a text gives."""
     if not text.isdecimal() or int(text) < 1:
@@ -22,23 +26,10 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
-def shape_of(text: str) -> tuple[int, ...]:
-    """Returns the shape that a text such as `"16x56x56x256"` gives."""
-    parts = text.split("x")
-    shape = tuple(int(part) if part.isdecimal() else 0 for part in parts)
-    # The naive layer divides the channels by 16.
-    if len(shape) != 4 or min(shape) < 1 or shape[-1] < 16:
-        raise argparse.ArgumentTypeError(
-            "must be BxHxWxC: images, height, width and at least 16 "
-            f"channels, as 16x56x56x256. Received: {text!r}"
-        )
-    return shape
-
-
-def parser(description, repeats, modes=MODES):
+def parser(docstring, repeats, modes=MODES):
     """Returns a parser of the options that every script takes."""
     parser = argparse.ArgumentParser(
-        description=description,
+        description=docstring.partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -58,37 +49,16 @@ def parser(description, repeats, modes=MODES):
     return parser
 
 
-def add_shapes(parser, default):
-    parser.add_argument(
-        "--shapes",
-        nargs="+",
-        type=shape_of,
-        default=default,
-        metavar="BxHxWxC",
-        help="of the features",
+def network_parser(docstring, repeats, models, batch_size, image_size):
+    """Returns a parser for scripts that train networks."""
+    parsed = parser(docstring, repeats, NETWORK_MODES)
+    parsed.add_argument(
+        "--models", nargs="+", choices=(*NETWORKS, "tiny"), default=models
     )
-
-
-def add_models(parser, default):
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=NETWORKS,
-        default=default,
-        help="the networks",
-    )
-
-
-def add_dtype(parser, default):
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default=default, help="Keras' dtype policy"
-    )
-
-
-def add_batch_size(parser, default):
-    parser.add_argument(
-        "--batch-size",
-        type=positive_integer,
-        default=default,
-        help="images per step",
-    )
+    parsed.add_argument("--dtype", choices=DTYPES, default="float32")
+    for name, default in (
+        ("--batch-size", batch_size),
+        ("--image-size", image_size),
+    ):
+        parsed.add_argument(name, type=positive_integer, default=default)
+    return parsed

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 
 class ChannelGate(nn.Module):
-    def __init__(self, channels, reduction_ratio=16):
+    def __init__(self, channels):
         super().__init__()
-        hidden = channels // reduction_ratio
+        hidden = channels // 16
         self.mlp = nn.Sequential(
             nn.Flatten(),
             nn.Linear(channels, hidden),
@@ -28,11 +28,9 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    def __init__(self, kernel_size=7):
+    def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(
-            2, 1, kernel_size, padding=kernel_size // 2, bias=False
-        )
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
         # PyTorch's momentum is one minus that of Keras.
         self.bn = nn.BatchNorm2d(1, eps=1e-5, momentum=0.01)
 
@@ -48,10 +46,10 @@ class AuthorsCBAM(nn.Module):
     `test_the_authors_module_computes_our_official_variant` shows.
     """
 
-    def __init__(self, channels, reduction_ratio=16, kernel_size=7):
+    def __init__(self, channels):
         super().__init__()
-        self.channel_gate = ChannelGate(channels, reduction_ratio)
-        self.spatial_gate = SpatialGate(kernel_size)
+        self.channel_gate = ChannelGate(channels)
+        self.spatial_gate = SpatialGate()
 
     def forward(self, x):
         return self.spatial_gate(self.channel_gate(x))

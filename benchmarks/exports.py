@@ -3,16 +3,9 @@
     python -m benchmarks.exports --mode torch --output runs/bench
 
 Exports the networks `tiny` and `small` without attention, with SE and with
-CBAM, and runs them by turns on one core. Prints a table, and writes what is
-in it to `exports-MODE.json` in the output folder.
+CBAM, and runs them by turns on one core. Prints tables, and writes what is
+in them to `exports-MODE.json` in the output folder.
 """
-
-import os
-import sys
-
-from benchmarks import modes
-
-os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
 import functools
 import pathlib
@@ -24,19 +17,17 @@ import onnx
 import onnxruntime
 
 from benchmarks import arguments, results, timing
-from cbam_keras import _terminal, exporting
+from cbam_keras import exporting
 from cbam_keras.models import by_name
 
 ARMS = {"none": None, "SE": "se", "CBAM": "cbam"}
-BATCHES = (1, 16)
 IMAGES = types.SimpleNamespace(
     image_shape=(32, 32, 3), class_names=[str(digit) for digit in range(10)]
 )
 
 
-def exported(network, arm, folder):
+def exported(network, arm, path):
     """Returns the number of nodes of an exported network, and a session."""
-    path = pathlib.Path(folder) / f"{network}-{arm}.onnx"
     model = by_name.NETWORKS[network](IMAGES, ARMS[arm])
     exporting.export_model(model, path, format="onnx")
     options = onnxruntime.SessionOptions()
@@ -48,56 +39,26 @@ def exported(network, arm, folder):
     return sum(kind != "Constant" for kind in kinds), session
 
 
-def measure(repeats):
-    """Returns a row for each network, batch size and kind of attention."""
-    rows = []
-    for network in ("tiny", "small"):
-        with tempfile.TemporaryDirectory() as folder:
-            arms = {arm: exported(network, arm, folder) for arm in ARMS}
-        for batch in BATCHES:
-            images = np.random.default_rng(0).random((batch, 32, 32, 3))
-            inputs = {"images": (255 * images).astype("float32")}
-            functions = {
-                arm: functools.partial(session.run, None, inputs)
-                for arm, (_, session) in arms.items()
-            }
-            seconds = timing.by_turns(functions, repeats)
-            base = timing.spread(seconds["none"])["median"]
-            for arm, (nodes, _) in arms.items():
-                found = timing.spread(seconds[arm])
-                rows.append(
-                    {
-                        "network": network,
-                        "batch": batch,
-                        "attention": arm,
-                        "nodes": nodes,
-                        "seconds": found,
-                        "ratio": found["median"] / base,
-                    }
-                )
-    return rows
-
-
-def table(rows):
-    columns = {"network": "left", "batch": "right", "attention": "left"}
-    columns |= {"nodes": "right", "ms (10 to 90 %)": "right", "ratio": "right"}
-    cells = [
-        (
-            *(row["network"], str(row["batch"]), row["attention"]),
-            *(str(row["nodes"]), timing.milliseconds(row["seconds"])),
-            f"{row['ratio']:.2f}",
-        )
-        for row in rows
-    ]
-    return _terminal.render(columns, [cells], markdown=True)
-
-
 def main():
-    parser = arguments.parser(__doc__.splitlines()[0], repeats=200)
-    options = parser.parse_args()
-    rows = measure(options.repeats)
-    record = {**results.conditions(options, [onnxruntime]), "rows": rows}
-    results.write("exports", options, record, [table(rows)])
+    options = arguments.parser(__doc__, repeats=200).parse_args()
+    nodes, functions = [], {}
+    for network in ("tiny", "small"):
+        for arm in ARMS:
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "network.onnx"
+                count, session = exported(network, arm, path)
+            nodes.append({"network": network, "kind": arm, "nodes": str(count)})
+            for batch in (1, 16):
+                images = np.random.default_rng(0).random((batch, 32, 32, 3))
+                inputs = {"images": (255 * images).astype("float32")}
+                functions[f"{network}, batch of {batch}", arm] = (
+                    functools.partial(session.run, None, inputs)
+                )
+    rows = timing.compared(functions, options.repeats)
+    rows.sort(key=lambda row: row["what"])
+    tables = [results.table(nodes), results.times(rows)]
+    record = {"nodes": nodes, "rows": rows}
+    results.write("exports", options, record, tables, [onnxruntime])
 
 
 if __name__ == "__main__":

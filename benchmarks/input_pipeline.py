@@ -3,19 +3,11 @@
     python -m benchmarks.input_pipeline --mode torch
 
 Measures by turns how many images per second are read from JPEG files of
-500 x 375, decoded and augmented at 224 x 224, how many of 32 x 32 are augmented
-in memory, and how many `models.ResNet50` trains on at 224 x 224. Prints a
-table, and writes all rates to `input_pipeline-MODE.json` in the output folder.
+500 x 375, decoded, cropped and flipped at 224 x 224, and how many
+`models.ResNet50` trains on at 224 x 224. Prints a table, and writes all rates
+to `input_pipeline-MODE.json` in the output folder.
 """
 
-import os
-import sys
-
-from benchmarks import modes
-
-os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
-
-import functools
 import pathlib
 import statistics
 import tempfile
@@ -25,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import arguments, networks, results
-from cbam_keras import _terminal, data
+from cbam_keras import data
 
 IMAGES = 300
 # Of each measurement.
@@ -74,56 +66,42 @@ def trained(model, images, labels):
     return STEPS * len(labels) / (time.perf_counter() - start)
 
 
-def measurements(folder, options):
-    """Returns a function for each rate, by title."""
+def measure(folder, options):
+    """Returns the rates of each round, by what is measured."""
     write_photographs(folder)
-    load = functools.partial(
-        data.load, folder, batch_size=options.batch_size, image_size=224
+    images = data.load(
+        folder,
+        batch_size=options.batch_size,
+        image_size=options.image_size,
+        augment=("random_resized_crop", "flip"),
     )
-    small = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3))
-    small = small.astype("uint8"), np.arange(10_000) % 10
-    datasets = {
-        "decode, random resized crop": load(augment=("random_resized_crop",)),
-        "decode, random resized crop, flip": load(
-            augment=("random_resized_crop", "flip")
-        ),
-        "32 x 32 in memory": data.load(small, batch_size=128, augment=()),
-        "32 x 32 in memory, crop, flip": data.load(
-            small, batch_size=128, augment=("crop", "flip")
-        ),
-    }
     model = networks.compiled("ResNet50", "none", options)
-    batch = networks.batch(options.batch_size, options.image_size)
+    batch = networks.batch(options)
     trained(model, *batch)
-    return {
-        "ResNet50, training": functools.partial(trained, model, *batch),
-        **{
-            title: functools.partial(served, images)
-            for title, images in datasets.items()
-        },
-    }
+    training, reading = [], []
+    for _ in range(options.repeats):
+        training.append(trained(model, *batch))
+        reading.append(served(images))
+    return {"ResNet50, training": training, "decode, crop, flip": reading}
 
 
 def main():
-    parser = arguments.parser(__doc__.splitlines()[0], repeats=5)
-    arguments.add_batch_size(parser, 8)
-    parser.set_defaults(image_size=224, dtype="float32")
+    parser = arguments.parser(__doc__, repeats=5)
+    parser.set_defaults(batch_size=8, image_size=224, dtype="float32")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        functions = measurements(pathlib.Path(folder), options)
-        rates = {title: [] for title in functions}
-        for _ in range(options.repeats):
-            for title, function in functions.items():
-                rates[title].append(function())
+        rates = measure(pathlib.Path(folder), options)
     rows = [
-        (title, *(f"{f(values):,.0f}" for f in (statistics.median, min, max)))
+        {
+            "images per second": title,
+            "median": f"{statistics.median(values):,.0f}",
+            "lowest": f"{min(values):,.0f}",
+            "highest": f"{max(values):,.0f}",
+        }
         for title, values in rates.items()
     ]
-    columns = {"images per second": "left", "median": "right"}
-    columns |= {"lowest": "right", "highest": "right"}
-    table = _terminal.render(columns, [rows], markdown=True)
-    record = {**results.conditions(options), "images_per_second": rates}
-    results.write("input_pipeline", options, record, [table])
+    record = {"images_per_second": rates}
+    results.write("input_pipeline", options, record, [results.table(rows)])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import statistics
 
 import keras
 
-from cbam_keras import _terminal, insert_attention, study, training
+from benchmarks import results
+from cbam_keras import insert_attention, study, training
 from cbam_keras.models.by_name import NETWORKS
 
 RUNS = pathlib.Path("runs/insertion")
@@ -65,21 +66,21 @@ def accuracy(variant, seed):
 
 def main():
     study.run(PRETRAINED, RUNS / "pretrained")
-    results = study.run(FINETUNED, RUNS / "finetuned")
+    found = study.run(FINETUNED, RUNS / "finetuned")
     rows = []
     for variant in FINETUNED.variants:
         start = [accuracy(variant, seed) for seed in SEEDS]
-        end = list(results.values(variant.name, "test_accuracy").values())
+        end = list(found.values(variant.name, "test_accuracy").values())
         for when, values in (
             ("right after", start),
             (f"after {EPOCHS} more epochs", end),
         ):
-            cells = [*values, statistics.mean(values)]
-            cells = [f"{100 * value:.1f}" for value in cells]
-            rows.append((variant.name, when, *cells))
-    columns = {"inserted": "left", "test accuracy in %": "left"}
-    columns |= {f"seed {seed}": "right" for seed in SEEDS}
-    print(_terminal.render(columns | {"mean": "right"}, [rows], markdown=True))
+            row = {"inserted": variant.name, "test accuracy in %": when}
+            for seed, value in zip(SEEDS, values, strict=True):
+                row[f"seed {seed}"] = f"{100 * value:.1f}"
+            row["mean"] = f"{100 * statistics.mean(values):.1f}"
+            rows.append(row)
+    print(results.table(rows))
 
 
 if __name__ == "__main__":

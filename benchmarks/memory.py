@@ -4,33 +4,27 @@
 
 Measures by what the peak of a process grows in a few steps of training, in a
 process of its own for each kind of attention. In mode `jax` XLA's own account
-of the step is printed too, and in mode `torch` what one layer keeps for its
-gradient. Prints tables, and writes what is in them to `memory-MODE.json` in
-the output folder.
+of a step of four blocks is printed too, and in mode `torch` what one layer
+keeps for its gradient. Prints tables, and writes what is in them to
+`memory-MODE.json` in the output folder.
 """
-
-import os
-import sys
-
-from benchmarks import modes
-
-os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
 
 import argparse
 import gc
 import json
 import resource
 import subprocess
+import sys
 
 import keras
 import numpy as np
 
-from benchmarks import arguments, networks, results, timing
-from benchmarks.naive import ARMS, NaiveCBAM
-from cbam_keras import CBAM, _terminal
+from benchmarks import arguments, modes, networks, results
+from benchmarks.naive import ARMS
 from cbam_keras.layers import make_attention
 
-BLOCKS = 4
+BLOCKS, BLOCKS_SHAPE = 4, (16, 28, 28, 256)
+LAYER_SHAPE = (16, 28, 28, 512)
 
 
 def peak_resident():
@@ -56,56 +50,50 @@ def peak_on_device():
     return torch.cuda.max_memory_allocated()
 
 
-def grown(options):
+def grown(name, arm, options):
     """Returns by what the peaks grow in steps, in this process."""
-    name, arm = options.child
     network = networks.compiled(name, arm, options)
-    images, labels = networks.batch(options.batch_size, options.image_size)
+    images, labels = networks.batch(options)
     before = peak_resident()
     for _ in range(options.repeats):
         networks.train(network, images, labels)
     return {
         "resident": peak_resident() - before,
-        "on_device": peak_on_device(),
+        "on the GPU": peak_on_device(),
     }
 
 
-def grown_in_children(name):
-    """Returns what `grown` does, of each arm in a process of its own.
+def grown_in_a_child(name, arm):
+    """Returns what `grown` does, in a process of its own.
 
     On Linux a child inherits the peak of its parent, so this process must run
     no network before: a child's own start then needs more.
     """
-    arms = {}
-    for arm in ARMS:
-        command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
-        command += ["--child", name, arm]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise SystemExit(f"memory: {name} with attention={arm} failed")
-        arms[arm] = json.loads(done.stdout.splitlines()[-1])
-        print(f"measured {name}, {arm}", file=sys.stderr, flush=True)
-    return arms
+    command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
+    command += ["--child", name, arm]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    print(f"measured {name}, {arm}", file=sys.stderr, flush=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def residual_blocks(shape, attention):
+def residual_blocks(arm):
     """Returns blocks of convolution, normalization, ReLU and attention."""
-    x = inputs = keras.Input(shape[1:])
+    x = inputs = keras.Input(BLOCKS_SHAPE[1:])
     for _ in range(BLOCKS):
-        y = keras.layers.Conv2D(shape[-1], 3, padding="same", use_bias=False)(x)
+        y = keras.layers.Conv2D(
+            BLOCKS_SHAPE[-1], 3, padding="same", use_bias=False
+        )(x)
         y = keras.layers.BatchNormalization()(y)
         y = keras.layers.ReLU()(y)
-        layer = make_attention(ARMS[attention])
+        layer = make_attention(ARMS[arm])
         y = y if layer is None else layer(y)
         x = keras.layers.Add()([x, y])
     return keras.Model(inputs, x)
 
 
-def accounted(network, images):
+def accounted(network):
     """Returns the bytes that XLA sets aside for values within a step."""
     import jax
-
-    fixed = [variable.value for variable in network.non_trainable_variables]
 
     def loss(weights, fixed, images):
         outputs, fixed = network.stateless_call(
@@ -123,31 +111,13 @@ def accounted(network, images):
         ], fixed
 
     weights = [variable.value for variable in network.trainable_variables]
+    fixed = [variable.value for variable in network.non_trainable_variables]
+    images = np.zeros(BLOCKS_SHAPE, "float32")
     analysis = step.lower(weights, fixed, images).compile().memory_analysis()
     return analysis.temp_size_in_bytes
 
 
-def all_accounted(options):
-    """Returns XLA's account of the blocks and of each network, by arm."""
-    shape = options.blocks_shape
-    images = networks.batch(options.batch_size, options.image_size)[0]
-    found = {
-        f"{BLOCKS} blocks, {'x'.join(map(str, shape))}, XLA's account": {
-            arm: accounted(
-                residual_blocks(shape, arm), np.zeros(shape, "float32")
-            )
-            for arm in ARMS
-        }
-    }
-    for name in options.models:
-        found[f"{name}, XLA's account"] = {
-            arm: accounted(networks.compiled(name, arm, options), images)
-            for arm in ARMS
-        }
-    return found
-
-
-def kept(layer, shape):
+def kept(layer):
     """Returns the bytes that a layer keeps for its gradient, input included.
 
     What autograd saves, and what objects in Python hold besides, each storage
@@ -155,8 +125,8 @@ def kept(layer, shape):
     """
     import torch
 
-    layer.build(shape)
-    x = keras.ops.convert_to_tensor(np.ones(shape, "float32"))
+    layer.build(LAYER_SHAPE)
+    x = keras.ops.convert_to_tensor(np.ones(LAYER_SHAPE, "float32"))
     x.requires_grad_()
     weights = _storages(variable.value for variable in layer.variables)
     before = _storages(_live_tensors())
@@ -190,92 +160,52 @@ def _storages(tensors):
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
-def table(title, arms):
-    """Returns bytes by arm as a Markdown table, in MiB."""
-    columns = {title: "left", "MiB": "right", "added MiB": "right"}
-    columns["of what naive adds"] = "right"
-    rows = []
-    for arm, size in arms.items():
-        added = f"{(size - arms['none']) / 2**20:.1f}"
-        ratio = timing.ratio_text(timing.added_ratio(arms))
-        rows.append(
-            (
-                *(arm, f"{size / 2**20:.1f}"),
-                *(
-                    "" if arm == "none" else added,
-                    ratio if arm == "cbam" else "",
-                ),
-            )
-        )
-    return _terminal.render(columns, [rows], markdown=True)
-
-
 def measure(options):
     """Returns bytes by what is measured and by arm."""
     found = {}
     for name in options.models:
-        grown = grown_in_children(name)
-        found[f"{name}, peak of steps"] = {
-            arm: sizes["resident"] for arm, sizes in grown.items()
-        }
-        if grown["none"]["on_device"] is not None:
-            found[f"{name}, peak on the GPU"] = {
-                arm: sizes["on_device"] for arm, sizes in grown.items()
-            }
+        grown = {arm: grown_in_a_child(name, arm) for arm in ARMS}
+        for where in ("resident", "on the GPU"):
+            sizes = {arm: sizes[where] for arm, sizes in grown.items()}
+            if sizes["none"] is not None:
+                found[f"{name}, peak of steps, {where}"] = sizes
     if options.mode == "jax":
-        found |= all_accounted(options)
+        title = f"{BLOCKS} blocks, {'x'.join(map(str, BLOCKS_SHAPE))}"
+        found[f"{title}, XLA's account"] = {
+            arm: accounted(residual_blocks(arm)) for arm in ARMS
+        }
+    if options.mode == "torch":
+        title = f"one layer, {'x'.join(map(str, LAYER_SHAPE))}"
+        found[f"{title}, kept for its gradient"] = {
+            arm: kept(make_attention(ARMS[arm])) for arm in ("cbam", "naive")
+        }
     return found
 
 
-def kept_by_layers(shape):
-    """Returns what one layer keeps for its gradient, and a sentence of it."""
-    sizes = {"cbam": kept(CBAM(), shape), "naive": kept(NaiveCBAM(), shape)}
-    ours, naive = (f"{size / 2**20:.1f} MiB" for size in sizes.values())
-    return sizes, (
-        f"One layer at {'x'.join(map(str, shape))} keeps {ours} for its "
-        f"gradient, naive {naive}: {sizes['cbam'] / sizes['naive']:.2f} of it."
-    )
+def table(title, arms):
+    """Returns bytes by arm as a Markdown table, in MiB."""
+    base = arms.get("none")
+    rows = []
+    for arm, size in arms.items():
+        row = {title: arm, "MiB": f"{size / 2**20:.1f}"}
+        if base is not None:
+            row["added MiB"] = f"{(size - base) / 2**20:.1f}"
+        rows.append(row)
+    return results.table(rows)
 
 
 def main():
-    parser = arguments.parser(
-        __doc__.splitlines()[0], 3, arguments.NETWORK_MODES
-    )
-    arguments.add_models(parser, ["ResNet50"])
-    arguments.add_batch_size(parser, 8)
-    arguments.add_dtype(parser, "float32")
-    parser.add_argument(
-        "--image-size", type=arguments.positive_integer, default=224
-    )
-    for name, shape in (("blocks", "28x28x256"), ("layer", "28x28x512")):
-        parser.add_argument(
-            f"--{name}-shape",
-            type=arguments.shape_of,
-            default=arguments.shape_of(f"16x{shape}"),
-            metavar="BxHxWxC",
-        )
+    parser = arguments.network_parser(__doc__, 3, ["ResNet50"], 8, 224)
     # What a child process measures.
-    parser.add_argument(
-        "--child", nargs=2, default=None, help=argparse.SUPPRESS
-    )
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        print(json.dumps(grown(options)))
+        print(json.dumps(grown(*options.child, options)))
         return
     found = measure(options)
-    record = {
-        **results.conditions(options),
-        "batch_size": options.batch_size,
-        "dtype": options.dtype,
-        "image_size": options.image_size,
-        "bytes": found,
-    }
     tables = [table(title, arms) for title, arms in found.items()]
-    if options.mode == "torch":
-        record["kept"], sentence = kept_by_layers(options.layer_shape)
-        tables.append(sentence)
     tables.append(networks.sizes(options))
-    results.write("memory", options, record, tables)
+    results.write("memory", options, {"bytes": found}, tables)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,6 @@
-"""How a benchmark computes: its backend, and whether XLA compiles.
-
-Imported before Keras, since it determines the backend.
-"""
-
-import argparse
-import os
-
-# Messages of no use here, and all of a GPU's memory taken in advance, so that
-# two frameworks could not be measured in one process.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+"""How a benchmark computes: on which device, and what compiles."""
 
 TRAINING_STEP = "forward and backward"
-
-
-def backend_of(arguments):
-    """Returns the backend of the `--mode` on a command line."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--mode", default="")
-    mode = parser.parse_known_args(arguments)[0].mode
-    backend = mode.partition("-")[0]
-    # The script's own parser rejects a mode that does not exist.
-    known = backend in ("tensorflow", "jax", "torch")
-    return backend if known else "tensorflow"
 
 
 def on_gpu():
@@ -82,12 +59,13 @@ def layer_steps(mode, function, variables, x, cotangent):
     """
     if mode == "jax":
         return _jax_steps(function, variables, x, cotangent)
+    weights = [variable.value for variable in variables]
     if mode == "torch":
-        return _torch_steps(function, variables, x, cotangent)
-    return _tensorflow_steps(mode, function, variables, x, cotangent)
+        return torch_steps(function, weights, x, cotangent)
+    return _tensorflow_steps(mode, function, weights, x, cotangent)
 
 
-def _tensorflow_steps(mode, function, variables, x, cotangent):
+def _tensorflow_steps(mode, function, weights, x, cotangent):
     import tensorflow as tf
 
     # TensorFlow takes the functions of several shapes for one retraced.
@@ -105,9 +83,9 @@ def _tensorflow_steps(mode, function, variables, x, cotangent):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = function(x, training=True)
-        wanted = [x, *(variable.value for variable in variables)]
         # With the output, which a compiler else leaves out.
-        return y, tape.gradient(y, wanted, output_gradients=cotangent)
+        gradients = tape.gradient(y, [x, *weights], output_gradients=cotangent)
+        return y, gradients
 
     return lambda: wait(forward(x)), lambda: wait(both(x, cotangent))
 
@@ -137,18 +115,20 @@ def _jax_steps(function, variables, x, cotangent):
     )
 
 
-def _torch_steps(function, variables, x, cotangent):
+def torch_steps(function, weights, x, cotangent):
+    """Returns what `layer_steps` does, also of functions without Keras."""
     import torch
 
     watched = x.clone().requires_grad_()
-    wanted = [watched, *(variable.value for variable in variables)]
 
     def forward():
         with torch.no_grad():
-            wait(function(x, training=False))
+            function(x, training=False)
+        wait_for_torch()
 
     def both():
         y = function(watched, training=True)
-        wait(torch.autograd.grad(y, wanted, cotangent))
+        torch.autograd.grad(y, [watched, *weights], cotangent)
+        wait_for_torch()
 
     return forward, both

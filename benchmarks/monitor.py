@@ -9,18 +9,11 @@ separately. Prints a table, and writes what is in it to `monitor-MODE.json` in
 the output folder.
 """
 
-import os
-import sys
-
-from benchmarks import modes
-
-os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
-
 import statistics
 import time
 
 from benchmarks import arguments, results
-from cbam_keras import AttentionMonitor, _terminal, data
+from cbam_keras import AttentionMonitor, data
 from cbam_keras.models.by_name import NETWORKS
 
 
@@ -31,7 +24,7 @@ def measure(epochs):
     network.compile("sgd", "sparse_categorical_crossentropy")
     monitor = AttentionMonitor(images.validation[0][0])
     monitor.set_model(network)
-    own, whole = [], []
+    measured = []
     for epoch in range(epochs):
         start = time.perf_counter()
         network.fit(
@@ -45,37 +38,27 @@ def measure(epochs):
             monitor.on_train_begin()
         monitor.on_epoch_end(epoch, {})
         end = time.perf_counter()
-        own.append(end - trained)
-        whole.append(end - start)
-    return own, whole
+        measured.append((end - trained, end - start))
+    return measured
 
 
-def table(own, whole):
-    """Returns the seconds and shares as a Markdown table."""
-    shares = [100 * a / b for a, b in zip(own, whole, strict=True)]
-    others = [statistics.median(x[1:]) for x in (own, whole, shares)]
-    rows = [
-        (title, *(f"{number:.2f}" for number in numbers))
-        for title, numbers in (
-            ("first", (own[0], whole[0], shares[0])),
-            ("median of the others", others),
-        )
-    ]
-    columns = {"epoch": "left", "monitor (s)": "right", "epoch (s)": "right"}
-    columns |= {"share (%)": "right"}
-    return _terminal.render(columns, [rows], markdown=True)
+def row(title, seconds):
+    """Returns medians of the seconds of some epochs."""
+    own, whole = map(statistics.median, zip(*seconds, strict=True))
+    return {
+        "epoch": title,
+        "monitor (s)": f"{own:.2f}",
+        "epoch (s)": f"{whole:.2f}",
+        "share (%)": f"{100 * own / whole:.2f}",
+    }
 
 
 def main():
-    parser = arguments.parser(__doc__.splitlines()[0], repeats=6)
-    options = parser.parse_args()
-    own, whole = measure(max(options.repeats, 2))
-    record = {
-        **results.conditions(options),
-        "monitor_seconds": own,
-        "epoch_seconds": whole,
-    }
-    results.write("monitor", options, record, [table(own, whole)])
+    options = arguments.parser(__doc__, repeats=6).parse_args()
+    seconds = measure(max(options.repeats, 2))
+    rows = [row("first", seconds[:1]), row("median of the others", seconds[1:])]
+    record = {"seconds_of_monitor_and_epoch": seconds}
+    results.write("monitor", options, record, [results.table(rows)])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from keras import layers, ops
 
+from cbam_keras import CBAM, SpatialAttention, SqueezeExcite
+
 
 class NaiveCBAM(layers.Layer):
     """Computes what `CBAM` does, each formula by an operation of its own.
@@ -13,15 +15,12 @@ class NaiveCBAM(layers.Layer):
     Args:
         reduction_ratio: Positive integer, divides `C` to give the width of
             the hidden layer. Defaults to `16`.
-        kernel_size: Odd positive integer, the side of the convolution.
-            Defaults to `7`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, reduction_ratio=16, kernel_size=7, **kwargs):
+    def __init__(self, reduction_ratio=16, **kwargs):
         super().__init__(**kwargs)
         self.reduction_ratio = reduction_ratio
-        self.kernel_size = kernel_size
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -31,7 +30,7 @@ class NaiveCBAM(layers.Layer):
         self.excite = layers.Dense(channels, dtype=policy)
         self.conv = layers.Conv2D(
             1,
-            self.kernel_size,
+            7,
             padding="same",
             use_bias=False,
             activation="sigmoid",
@@ -57,8 +56,8 @@ class NaiveCBAM(layers.Layer):
 # What builders of networks take as `attention=`.
 ARMS = {
     "none": None,
-    "se": "se",
-    "spatial": "spatial",
-    "cbam": "cbam",
+    "se": SqueezeExcite,
+    "spatial": SpatialAttention,
+    "cbam": CBAM,
     "naive": NaiveCBAM,
 }

@@ -9,40 +9,49 @@ Prints a table, and writes what is in it to `networks-MODE.json` in the output
 folder.
 """
 
-import os
-import sys
-
-from benchmarks import modes
-
-os.environ["KERAS_BACKEND"] = modes.backend_of(sys.argv)
-
 import functools
+import sys
 
 import keras
 import numpy as np
 
-from benchmarks import arguments, results, timing
+from benchmarks import arguments, modes, results, timing
 from benchmarks.naive import ARMS
-from cbam_keras import _terminal, models
-
-CLASSES = 1000
-KINDS = ("training", "inference")
+from cbam_keras import models
 
 
-def compiled(name, attention, options):
+def tiny(width=8, **options):
+    """Returns a residual network that has about 20,000 parameters.
+
+    `width` is that of the first of three stages; with 8 it is the `"tiny"` of
+    `cbam-keras train`.
+    """
+    return models.ResNet(
+        (1, 1, 1),
+        block="basic",
+        widths=(width, 2 * width, 4 * width),
+        stem_width=width,
+        stem="strided",
+        **options,
+    )
+
+
+def compiled(name, arm, options):
     """Returns a network, ready to be trained."""
     keras.config.set_dtype_policy(options.dtype)
-    network = getattr(models, name)(
+    attention = ARMS[arm]
+    build, classes = getattr(models, name, tiny), 1000
+    if build is tiny:
+        classes = 10
+        # Its stages have few channels.
+        if arm in ("se", "cbam", "naive"):
+            attention = functools.partial(attention, 4)
+    network = build(
         input_shape=(options.image_size, options.image_size, 3),
-        classes=CLASSES,
+        classes=classes,
         classifier_activation=None,
-        attention=ARMS[attention],
+        attention=attention,
     )
-    return ready(network, options.mode)
-
-
-def ready(network, mode):
-    """Returns a network after compiling it for training."""
     network.compile(
         optimizer=keras.optimizers.SGD(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -51,17 +60,17 @@ def ready(network, mode):
             "tensorflow-graph": False,
             "tensorflow-xla": True,
             arguments.COMPILED: True,
-        }.get(mode, "auto"),
+        }.get(options.mode, "auto"),
     )
     return network
 
 
-def batch(batch_size, image_size):
+def batch(options):
     """Returns random images and labels, where the backend computes."""
     rng = np.random.default_rng(0)
-    shape = (batch_size, image_size, image_size, 3)
+    shape = (options.batch_size, options.image_size, options.image_size, 3)
     images = rng.standard_normal(shape, "float32")
-    labels = np.arange(batch_size, dtype="int32") % CLASSES
+    labels = np.arange(options.batch_size, dtype="int32") % 10
     return tuple(map(keras.ops.convert_to_tensor, (images, labels)))
 
 
@@ -71,58 +80,25 @@ def train(network, images, labels):
     modes.wait(network.trainable_variables[0].value)
 
 
-def measure(options, name):
+def measure(name, options):
     """Returns the times of one network with each kind of attention."""
-    images, labels = batch(options.batch_size, options.image_size)
-    functions = {}
-    for arm in ARMS:
-        network = compiled(name, arm, options)
-        functions[arm, "training"] = functools.partial(
+    keras.utils.set_random_seed(0)
+    images, labels = batch(options)
+    networks = {arm: compiled(name, arm, options) for arm in ARMS}
+    functions = {
+        (f"{name}, training", arm): functools.partial(
             train, network, images, labels
         )
-        functions[arm, "inference"] = functools.partial(
+        for arm, network in networks.items()
+    }
+    for arm, network in networks.items():
+        functions[f"{name}, inference", arm] = functools.partial(
             network.predict_on_batch, images
         )
-    seconds = timing.by_turns(functions, options.repeats)
-    row = {"model": name}
-    for kind in KINDS:
-        arms = {arm: timing.spread(seconds[arm, kind]) for arm in ARMS}
-        medians = {arm: measured["median"] for arm, measured in arms.items()}
-        for arm, measured in arms.items():
-            measured["added"] = medians[arm] - medians["none"]
-            measured["added_percent"] = (
-                100 * measured["added"] / medians["none"]
-            )
-        row[kind] = {
-            "arms": arms,
-            "added_by_cbam_over_naive": timing.added_ratio(medians),
-        }
-    return row
-
-
-def table(rows):
-    """Returns the times of all networks as a Markdown table."""
-    columns = {"network": "left", "": "left", "attention": "left"}
-    columns |= {"ms (10 to 90 %)": "right", "added ms": "right"}
-    columns |= {"added %": "right", "of what naive adds": "right"}
-    sections = []
-    for row in rows:
-        for kind in KINDS:
-            ratio = row[kind]["added_by_cbam_over_naive"]
-            section = [
-                (
-                    *(row["model"], kind, arm),
-                    timing.milliseconds(measured),
-                    ""
-                    if arm == "none"
-                    else timing.digits(1000 * measured["added"]),
-                    "" if arm == "none" else f"{measured['added_percent']:.1f}",
-                    timing.ratio_text(ratio) if arm == "cbam" else "",
-                )
-                for arm, measured in row[kind]["arms"].items()
-            ]
-            sections.append(section)
-    return _terminal.render(columns, sections, markdown=True)
+    rows = timing.compared(functions, options.repeats)
+    keras.utils.clear_session()
+    print(f"measured {name}", file=sys.stderr, flush=True)
+    return rows
 
 
 def sizes(options):
@@ -133,32 +109,13 @@ def sizes(options):
     )
 
 
-def main():
-    parser = arguments.parser(
-        __doc__.splitlines()[0], 10, arguments.NETWORK_MODES
-    )
-    arguments.add_models(parser, list(arguments.NETWORKS))
-    arguments.add_batch_size(parser, 8)
-    arguments.add_dtype(parser, "float32")
-    parser.add_argument(
-        "--image-size", type=arguments.positive_integer, default=224
-    )
-    options = parser.parse_args()
-    rows = []
-    for name in options.models:
-        keras.utils.set_random_seed(0)
-        rows.append(measure(options, name))
-        keras.utils.clear_session()
-        print(f"measured {name}", file=sys.stderr, flush=True)
-    record = {
-        **results.conditions(options),
-        "batch_size": options.batch_size,
-        "dtype": options.dtype,
-        "image_size": options.image_size,
-        "networks": rows,
-    }
-    results.write("networks", options, record, [table(rows), sizes(options)])
+def main(title, docstring, *defaults):
+    """Measures the networks that the command line names."""
+    options = arguments.network_parser(docstring, *defaults).parse_args()
+    rows = [row for name in options.models for row in measure(name, options)]
+    texts = [results.times(rows), sizes(options)]
+    results.write(title, options, {"rows": rows}, texts)
 
 
 if __name__ == "__main__":
-    main()
+    main("networks", __doc__, 10, list(arguments.NETWORKS), 8, 224)

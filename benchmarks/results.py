@@ -6,45 +6,64 @@ import platform
 
 import keras
 
-from benchmarks import modes
-from cbam_keras import _files, study
+from benchmarks import modes, timing
+from cbam_keras import _files, _terminal, study
 
 
-def conditions(options, packages=()):
-    """Returns what the numbers depend on: versions, device, cores, threads.
+def write(name, options, record, tables, packages=()):
+    """Prints tables, and writes them and a record into the output folder.
 
     Args:
+        name: String, that of the benchmark.
         options: The parsed command line.
+        record: Dictionary of what was measured.
+        tables: List of strings.
         packages: Modules besides the backend that were measured.
     """
     versions = study.versions()
     versions |= {package.__name__: package.__version__ for package in packages}
-    return {
-        "mode": options.mode,
+    conditions = {
+        **vars(options),
         "versions": versions,
         "devices": _devices(),
         "cores": _cores(),
         "threads": _threads(packages),
-        "repeats": options.repeats,
     }
-
-
-def write(name, options, record, tables):
-    """Prints tables, and writes them and a record into the output folder."""
-    text = "\n\n".join((_heading(name, record), *tables)) + "\n"
+    folder = _files.output_folder(conditions.pop("output"))
+    text = "\n\n".join((_heading(name, conditions), *tables)) + "\n"
     print(text, flush=True)
-    folder = _files.output_folder(options.output)
     stem = f"{name}-{options.mode}"
-    _files.write_json(folder / f"{stem}.json", {"benchmark": name, **record})
+    record = {"benchmark": name, **conditions, **record}
+    _files.write_json(folder / f"{stem}.json", record)
     with _files.replacing(folder / f"{stem}.md") as path:
         path.write_text(text, encoding="utf-8")
 
 
-def _heading(name, record):
-    versions = ", ".join(
-        f"{package} {version}"
-        for package, version in record["versions"].items()
+def table(rows):
+    """Returns rows of text, by their headings, as a Markdown table."""
+    sides = _terminal.Table("", rows).sides
+    cells = [list(row.values()) for row in rows]
+    return _terminal.render(sides, [cells], markdown=True)
+
+
+def times(rows):
+    """Returns what `timing.compared` does as a Markdown table."""
+    return table(
+        [
+            {
+                "what": row["what"],
+                "kind": row["kind"],
+                "ms (10 to 90 %)": timing.milliseconds(row),
+                "added ms": timing.digits(1000 * row["added"]),
+                "ratio": f"{row['ratio']:.2f}",
+            }
+            for row in rows
+        ]
     )
+
+
+def _heading(name, record):
+    versions = ", ".join(map(" ".join, record["versions"].items()))
     return (
         f"## {name}, {record['mode']}\n\n"
         f"{', '.join(record['devices'])}; {record['cores']} cores. {versions}."

@@ -1,6 +1,5 @@
 """Timing of functions that are called in turn."""
 
-import math
 import random
 import statistics
 import time
@@ -11,7 +10,7 @@ WARM_UP = 2
 
 
 def by_turns(functions, repeats):
-    """Returns the seconds of each call of each function, warmed up.
+    """Returns the median and two percentiles of the seconds of each function.
 
     Each round calls all of them, so that other load on the machine affects
     all, in a new random order: the threads of a framework stay busy for a
@@ -28,20 +27,32 @@ def by_turns(functions, repeats):
             start = time.perf_counter()
             functions[name]()
             seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def spread(seconds):
-    """Returns the median, and the 10th and 90th percentiles."""
     return {
-        "median": statistics.median(seconds),
-        "percentile_10": float(np.percentile(seconds, 10)),
-        "percentile_90": float(np.percentile(seconds, 90)),
+        name: {
+            "median": statistics.median(each),
+            "percentile_10": float(np.percentile(each, 10)),
+            "percentile_90": float(np.percentile(each, 90)),
+        }
+        for name, each in seconds.items()
     }
 
 
-def geometric_mean(numbers):
-    return math.exp(statistics.fmean(map(math.log, numbers)))
+def compared(functions, repeats):
+    """Returns the times of functions, and what they add to the first.
+
+    Args:
+        functions: Dictionary of functions by what is measured and by the
+            kind, as `("training", "cbam")`. The first kind of each is what
+            the others are compared with.
+        repeats: Positive integer, the number of rounds.
+    """
+    rows, bases = [], {}
+    for (what, kind), row in by_turns(functions, repeats).items():
+        base = bases.setdefault(what, row["median"])
+        added, ratio = row["median"] - base, row["median"] / base
+        more = {"added": added, "ratio": ratio}
+        rows.append({"what": what, "kind": kind, **row, **more})
+    return rows
 
 
 def milliseconds(measured):
@@ -56,16 +67,3 @@ def milliseconds(measured):
 def digits(number):
     """Returns a number with three digits, or all before the point."""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
-
-
-def added_ratio(values, arm="cbam", other="naive", base="none"):
-    """Returns what one arm adds to the base, over what another one adds.
-
-    `None` where the other adds nothing that could be measured.
-    """
-    added = values[other] - values[base]
-    return (values[arm] - values[base]) / added if added > 0 else None
-
-
-def ratio_text(ratio):
-    return "unknown" if ratio is None else f"{ratio:.2f}"

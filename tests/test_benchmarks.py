@@ -11,7 +11,7 @@ import pytest
 from layer_checks import built, output, random_input, stored
 
 from benchmarks import __main__ as command
-from benchmarks import arguments, naive
+from benchmarks import layers, naive
 from cbam_keras import CBAM
 
 # Those of docs/guides/speed.md; the others take long, or need other packages.
@@ -97,12 +97,11 @@ def test_wrong_names_and_modes_are_refused(monkeypatch, capsys, given, message):
     ],
 )
 def test_scripts_refuse_wrong_options_that_are_passed_on(
-    capsys, given, message
+    monkeypatch, capsys, given, message
 ):
     _, further = command.parse(["layers", "--mode", MODE, *given.split()])
-    parser = arguments.parser("Measures.", repeats=1)
-    arguments.add_shapes(parser, [])
+    monkeypatch.setattr(sys, "argv", ["layers", "--mode", MODE, *further])
     with pytest.raises(SystemExit) as caught:
-        parser.parse_args(["--mode", MODE, *further])
+        layers.main()
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
