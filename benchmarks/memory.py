@@ -101,15 +101,7 @@ def accounted(network):
         )
         return keras.ops.mean(outputs * outputs), fixed
 
-    @jax.jit
-    def step(weights, fixed, images):
-        (_, fixed), gradients = jax.value_and_grad(loss, has_aux=True)(
-            weights, fixed, images
-        )
-        return [
-            w - 1e-3 * d for w, d in zip(weights, gradients, strict=True)
-        ], fixed
-
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     weights = [variable.value for variable in network.trainable_variables]
     fixed = [variable.value for variable in network.non_trainable_variables]
     images = np.zeros(BLOCKS_SHAPE, "float32")
@@ -126,10 +118,9 @@ def kept(layer):
     import torch
 
     layer.build(LAYER_SHAPE)
+    before = living()
     x = keras.ops.convert_to_tensor(np.ones(LAYER_SHAPE, "float32"))
     x.requires_grad_()
-    weights = _storages(variable.value for variable in layer.variables)
-    before = _storages(_live_tensors())
     saved = []
 
     def pack(tensor):
@@ -137,25 +128,19 @@ def kept(layer):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        y = layer(x, training=True)
-    output = _storages([y])
-    live = _storages(_live_tensors())
-    kept = {key: live[key] for key in set(live) - set(before)}
-    kept |= _storages(saved)
-    # The output belongs to what comes next, unless it is needed here too.
-    for key in {*weights, *(set(output) - set(_storages(saved)))}:
-        kept.pop(key, None)
-    return sum(kept.values())
+        # The output belongs to what comes next, unless it is saved here, too.
+        graph = layer(x, training=True).grad_fn
+    after = living()
+    assert graph is not None
+    return sum(size for key, size in after.items() if key not in before)
 
 
-def _live_tensors():
+def living():
+    """Returns the bytes of all storages that tensors in Python have."""
     import torch
 
     gc.collect()
-    return [x for x in gc.get_objects() if type(x) is torch.Tensor]
-
-
-def _storages(tensors):
+    tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
     storages = [tensor.untyped_storage() for tensor in tensors]
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 

@@ -11,11 +11,10 @@ import dataclasses
 import functools
 import math
 import pathlib
-import statistics
 
 import numpy as np
 
-from benchmarks import timing
+from benchmarks import results, timing
 from benchmarks.arguments import positive_integer
 from benchmarks.when_it_helps import (
     CANVASES,
@@ -24,13 +23,21 @@ from benchmarks.when_it_helps import (
     Digits,
     outcomes,
 )
-from cbam_keras import _terminal, profile_model, study
+from cbam_keras import profile_model, study
 
 MEASURES = {
-    "test_accuracy": "test accuracy (%)",
-    "pointing": "maximum in the box (%)",
-    "heat_in_box": "heat in the box (%)",
+    "test_accuracy": "test accuracy",
+    "pointing": "maximum in the box",
+    "heat_in_box": "heat in the box",
 }
+# What is known of the gates of a stage.
+GATES = (
+    "mean of the channel map",
+    "deviation among channels",
+    "among images",
+    "mean of the spatial map",
+    "deviation among positions",
+)
 
 
 class DigitResults(study.Results):
@@ -41,13 +48,13 @@ class DigitResults(study.Results):
 
     def compared(self, measure=None):
         compared = super().compared(measure)
+        if measure not in (None, self.measure):
+            return compared
         baseline = self.values(self.baseline, "right")
-        if (measure or self.measure) == "test_accuracy":
-            for name, measured in compared.items():
+        for name, measured in compared.items():
+            if measured.interval is not None:
                 own = self.values(name, "right")
                 shared = [seed for seed in own if seed in baseline]
-                if measured.interval is None:
-                    continue
                 mean, reach = difference(
                     [own[seed] for seed in shared],
                     [baseline[seed] for seed in shared],
@@ -87,7 +94,7 @@ def difference(own, other):
     return mean, float(quantile) * math.sqrt(max(variance, 0))
 
 
-def results(name):
+def trained(name):
     """Returns the results of an experiment, as far as it has been trained."""
     experiment = EXPERIMENTS[name]
     task = experiment.task
@@ -107,72 +114,57 @@ def results(name):
 
 def table(name):
     """Returns an experiment as Markdown: one line per variant."""
-    found = results(name)
+    found = trained(name)
     if found.baseline is None:
         return rates(found)
-    columns = {"network": "left", "parameters": "right", "seeds": "right"}
-    lines = [
-        [row.network, f"{row.parameters:,}", str(len(row.seeds))]
+    lines = {
+        row.network: {
+            "network": row.network,
+            "parameters": f"{row.parameters:,}",
+            "seeds": str(len(row.seeds)),
+        }
         for row in found.rows
-    ]
+    }
     for measure, words in MEASURES.items():
-        compared = found.compared(measure)
-        if not compared:
-            continue
-        columns |= {words: "right", f"difference in {words}"[:-4]: "right"}
-        for line in lines:
-            measured = compared[line[0]]
-            line += [f"{100 * measured.mean:.2f}", with_reach(measured)]
-    return _terminal.render(columns, [lines], markdown=True)
-
-
-def with_reach(measured):
-    """Returns a difference and half the width of its interval, in points."""
-    if measured.interval is None:
-        return ""
-    reach = measured.interval[1] - measured.difference
-    return f"{100 * measured.difference:+.2f} ± {100 * reach:.2f}"
+        for variant, measured in found.compared(measure).items():
+            reach = ""
+            if measured.interval is not None:
+                half = 100 * (measured.interval[1] - measured.difference)
+                reach = f"{100 * measured.difference:+.2f} ± {half:.2f}"
+            lines[variant][f"{words} (%)"] = f"{100 * measured.mean:.2f}"
+            lines[variant][f"difference in {words}"] = reach
+    return results.table(list(lines.values()))
 
 
 def rates(found):
     """Returns loss and accuracy on validation images by learning rate."""
-    accuracies, losses = (
-        found.compared("val_accuracy"),
-        found.compared("val_loss"),
-    )
-    columns, lines = {"network": "left"}, {}
-    for variant, accuracy in accuracies.items():
+    losses = found.compared("val_loss")
+    lines, columns = {}, {}
+    for variant, accuracy in found.compared("val_accuracy").items():
         name, _, rate = variant.rpartition("-")
-        columns[rate] = "right"
         cell = f"{accuracy.mean:.1%}"
         if variant in losses:
             cell = f"{losses[variant].mean:.4f}, {cell}"
-        lines.setdefault(name, {})[rate] = cell
-    cells = [
-        (name, *(line.get(rate, "") for rate in [*columns][1:]))
-        for name, line in lines.items()
-    ]
-    return _terminal.render(columns, [cells], markdown=True)
+        lines.setdefault(name, {"network": name})[rate] = cell
+        columns[rate] = ""
+    # The same columns for each, also without a cell.
+    return results.table(
+        [{"network": name} | columns | line for name, line in lines.items()]
+    )
 
 
 def gates(name):
     """Returns what the gates of one network do on digits, mean over seeds."""
-    columns = {
-        "stage": "right",
-        "mean of the channel map": "right",
-        "deviation among channels": "right",
-        "among images": "right",
-        "mean of the spatial map": "right",
-        "deviation among positions": "right",
-    }
-    found = results("digits").values(name, "gates").values()
+    found = trained("digits").values(name, "gates").values()
     # In the first trainings they were not looked at.
     found = [seen for seen in found if seen]
     rows = []
     for number, seen in enumerate(zip(*found, strict=True), start=1):
         means = np.mean([[*g["channel"], *g["spatial"]] for g in seen], axis=0)
-        rows.append((str(number), *(f"{mean:.2f}" for mean in means)))
-    return _terminal.render(columns, [rows], markdown=True)
+        cells = (f"{mean:.2f}" for mean in means)
+        row = dict(zip(GATES, cells, strict=True))
+        rows.append({"stage": str(number)} | row)
+    return results.table(rows)
 
 
 def tables():
@@ -200,27 +192,24 @@ def costs(repeats):
         model = variant.build(images)
         task.compile(model, recipe, images)
         profiles[variant.name] = profile_model(model)
-        functions[variant.name] = functools.partial(model.train_on_batch, x, y)
-    seconds = {
-        name: statistics.median(each)
-        for name, each in timing.by_turns(functions, repeats).items()
-    }
-    cells = [
-        (
-            name,
-            f"{profile.parameters:,}",
-            f"{profile.macs / 1e6:.2f}",
-            f"{seconds[name] / seconds['none']:.2f}",
+        functions["step", variant.name] = functools.partial(
+            model.train_on_batch, x, y
         )
-        for name, profile in profiles.items()
-    ]
-    columns = {"network": "left"}
-    columns |= dict.fromkeys(["parameters", "MMACs", "time of a step"], "right")
-    return _terminal.render(columns, [cells], markdown=True)
+    return results.table(
+        [
+            {
+                "network": row["kind"],
+                "parameters": f"{profiles[row['kind']].parameters:,}",
+                "MMACs": f"{profiles[row['kind']].macs / 1e6:.2f}",
+                "time of a step": f"{row['ratio']:.2f}",
+            }
+            for row in timing.compared(functions, repeats)
+        ]
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=pathlib.Path, metavar="DIR")
     parser.add_argument(
         "--steps",
@@ -234,7 +223,7 @@ def main():
     for title, text in tables().items():
         print(f"**{title}**\n\n{text}\n")
     if options.output:
-        main = dataclasses.replace(results("digits"), variants=tuple(MAIN))
+        main = dataclasses.replace(trained("digits"), variants=tuple(MAIN))
         figure = main.plot()
         figure.savefig(options.output / "when-it-helps.png", dpi=110)
 
