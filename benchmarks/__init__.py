@@ -1,8 +1,10 @@
 """Speed and memory of the layers, measured in a clone.
 
 `python -m benchmarks --help` describes the whole, and each script runs by
-itself too, for example `python -m benchmarks.layers --mode jax`. Benchmarks
-inform and never gate: no test and no check depends on what they measure.
+itself too, for example `python -m benchmarks.layers --mode jax`. It prints
+tables, and writes them and all numbers to `layers-jax.md` and `.json` in the
+output folder. Benchmarks inform and never gate: no test and no check depends
+on what they measure.
 
 - `layers`, `networks`, `memory`, `building`, `small_network`, `monitor`,
   `input_pipeline`, `exports`: run by `python -m benchmarks`, too.

@@ -24,7 +24,6 @@ SCRIPTS = {
     "input_pipeline": "--repeats 1",
     "exports": "--repeats 2",
 }
-WITH_COMPILED = ("networks", "memory", "small_network")
 
 
 def parse(command=None):
@@ -62,9 +61,6 @@ def parse(command=None):
     for name in options.names:
         if name not in SCRIPTS:
             parser.error(f"`{name}` is none of {', '.join(SCRIPTS)}")
-        if arguments.COMPILED in (options.mode or ()):
-            if name not in WITH_COMPILED:
-                parser.error(f"`{name}` has no mode {arguments.COMPILED}")
     for mode in options.mode or ():
         if not is_installed(mode):
             backend = arguments.backend_of(mode)

@@ -39,7 +39,7 @@ class SpatialGate(nn.Module):
         return x * torch.sigmoid(self.bn(self.conv(torch.cat(maps, dim=1))))
 
 
-class AuthorsCBAM(nn.Module):
+class AuthorsCBAM(nn.Sequential):
     """Weighs channels, then positions, of a tensor `(B, C, H, W)`.
 
     The same as `CBAM(**VARIANTS["official"])` where 16 divides `C`, as
@@ -50,6 +50,3 @@ class AuthorsCBAM(nn.Module):
         super().__init__()
         self.channel_gate = ChannelGate(channels)
         self.spatial_gate = SpatialGate()
-
-    def forward(self, x):
-        return self.spatial_gate(self.channel_gate(x))

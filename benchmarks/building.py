@@ -5,8 +5,7 @@
 Measures by turns: building ResNet101 with and without CBAM; inserting CBAM
 into EfficientNetB0 and copying it; saving and loading ResNet50 with and
 without CBAM; and fresh interpreters that import Keras, or Keras and this
-package. Prints a table, and writes what is in it to `building-MODE.json` in
-the output folder.
+package.
 """
 
 import functools
@@ -23,27 +22,24 @@ from cbam_keras import insert_attention, models
 
 def functions(folder):
     """Returns what is timed, without and then with attention."""
-    inserted_into = keras.applications.EfficientNetB0(weights=None)
-    found = {
-        ("EfficientNetB0", "copy"): functools.partial(
-            keras.models.clone_model, inserted_into
-        ),
-        ("EfficientNetB0", "insert CBAM"): functools.partial(
-            insert_attention, inserted_into
-        ),
-    }
+    found = {}
+    plain = keras.applications.EfficientNetB0(weights=None)
+    for kind, function in {
+        "copy": keras.models.clone_model,
+        "insert CBAM": insert_attention,
+    }.items():
+        found["EfficientNetB0", kind] = functools.partial(function, plain)
     for kind, attention in {"without": None, "with CBAM": "cbam"}.items():
         network = models.ResNet50(attention=attention)
         path = folder / f"{attention}.keras"
         network.save(path)
-        for what, function in {
-            "build ResNet101": functools.partial(
-                models.ResNet101, attention=attention
-            ),
-            "save ResNet50": functools.partial(network.save, path),
-            "load ResNet50": functools.partial(keras.models.load_model, path),
-        }.items():
-            found[what, kind] = function
+        found["build ResNet101", kind] = functools.partial(
+            models.ResNet101, attention=attention
+        )
+        found["save ResNet50", kind] = functools.partial(network.save, path)
+        found["load ResNet50", kind] = functools.partial(
+            keras.models.load_model, path
+        )
     for packages in ("keras", "keras, cbam_keras"):
         command = [sys.executable, "-c", f"import {packages}"]
         found["import", packages] = functools.partial(

@@ -3,8 +3,7 @@
     python -m benchmarks.exports --mode torch --output runs/bench
 
 Exports the networks `tiny` and `small` without attention, with SE and with
-CBAM, and runs them by turns on one core. Prints tables, and writes what is
-in them to `exports-MODE.json` in the output folder.
+CBAM, and runs them by turns on one core.
 """
 
 import functools

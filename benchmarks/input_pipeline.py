@@ -1,11 +1,9 @@
-"""Speed of the input pipeline, beside the speed of training.
+"""How fast are photographs read?
 
     python -m benchmarks.input_pipeline --mode torch
 
-Measures by turns how many images per second are read from JPEG files of
-500 x 375, decoded, cropped and flipped at 224 x 224, and how many
-`models.ResNet50` trains on at 224 x 224. Prints a table, and writes all rates
-to `input_pipeline-MODE.json` in the output folder.
+Measures how many JPEG files of 500 x 375 are read, decoded, cropped and
+flipped at 224 x 224 per second, and the time of the processor for each.
 """
 
 import pathlib
@@ -16,13 +14,10 @@ import time
 import numpy as np
 from PIL import Image
 
-from benchmarks import arguments, networks, results
+from benchmarks import arguments, results
 from cbam_keras import data
 
 IMAGES = 300
-# Of each measurement.
-SECONDS = 4
-STEPS = 4
 
 
 def write_photographs(folder):
@@ -42,66 +37,42 @@ def write_photographs(folder):
         Image.fromarray(image.astype("uint8")).save(path, quality=90)
 
 
-def served(images):
-    """Returns how many images per second a dataset yields."""
-    count, epoch, start = 0, 0, None
-    while True:
-        for batch in images.train:
-            if start is None:
-                # The first batch of a dataset warms it up.
-                start = time.perf_counter()
-                continue
+def epoch(images):
+    """Returns images per second, and milliseconds of the processor for one."""
+    count = 0
+    for number, batch in enumerate(images.train):
+        if number == 0:
+            # The first batch waits for the others to be started.
+            start, processor = time.perf_counter(), time.process_time()
+        else:
             count += len(batch[0])
-            if time.perf_counter() - start > SECONDS:
-                return count / (time.perf_counter() - start)
-        epoch += 1
-        images.set_epoch(epoch)
-
-
-def trained(model, images, labels):
-    """Returns how many images per second a network trains on, from memory."""
-    start = time.perf_counter()
-    for _ in range(STEPS):
-        networks.train(model, images, labels)
-    return STEPS * len(labels) / (time.perf_counter() - start)
-
-
-def measure(folder, options):
-    """Returns the rates of each round, by what is measured."""
-    write_photographs(folder)
-    images = data.load(
-        folder,
-        batch_size=options.batch_size,
-        image_size=options.image_size,
-        augment=("random_resized_crop", "flip"),
-    )
-    model = networks.compiled("ResNet50", "none", options)
-    batch = networks.batch(options)
-    trained(model, *batch)
-    training, reading = [], []
-    for _ in range(options.repeats):
-        training.append(trained(model, *batch))
-        reading.append(served(images))
-    return {"ResNet50, training": training, "decode, crop, flip": reading}
+    seconds = time.perf_counter() - start
+    return count / seconds, 1000 * (time.process_time() - processor) / count
 
 
 def main():
-    parser = arguments.parser(__doc__, repeats=5)
-    parser.set_defaults(batch_size=8, image_size=224, dtype="float32")
-    options = parser.parse_args()
+    options = arguments.parser(__doc__, repeats=10).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rates = measure(pathlib.Path(folder), options)
+        write_photographs(pathlib.Path(folder))
+        images = data.load(
+            folder,
+            batch_size=8,
+            image_size=224,
+            augment=("random_resized_crop", "flip"),
+        )
+        measured = [epoch(images) for _ in range(options.repeats)]
+    speeds, times = zip(*measured, strict=True)
+    columns = {"images per second": speeds, "ms of the processor each": times}
     rows = [
         {
-            "images per second": title,
-            "median": f"{statistics.median(values):,.0f}",
-            "lowest": f"{min(values):,.0f}",
-            "highest": f"{max(values):,.0f}",
+            "measured": title,
+            "median": f"{statistics.median(values):.1f}",
+            "lowest": f"{min(values):.1f}",
+            "highest": f"{max(values):.1f}",
         }
-        for title, values in rates.items()
+        for title, values in columns.items()
     ]
-    record = {"images_per_second": rates}
-    results.write("input_pipeline", options, record, [results.table(rows)])
+    results.write("input_pipeline", options, columns, [results.table(rows)])
 
 
 if __name__ == "__main__":

@@ -31,14 +31,9 @@ def inserted(change, images):
     return change(keras.saving.load_model(path, compile=False))
 
 
+PLAIN = functools.partial(NETWORKS["small"], attention=None)
 PRETRAINED = study.Study(
-    DIGITS,
-    [
-        study.Variant(
-            "pretrained", functools.partial(NETWORKS["small"], attention=None)
-        )
-    ],
-    seeds=SEEDS,
+    DIGITS, [study.Variant("pretrained", PLAIN)], seeds=SEEDS
 )
 FINETUNED = study.Study(
     DIGITS,
@@ -69,17 +64,17 @@ def main():
     found = study.run(FINETUNED, RUNS / "finetuned")
     rows = []
     for variant in FINETUNED.variants:
-        start = [accuracy(variant, seed) for seed in SEEDS]
-        end = list(found.values(variant.name, "test_accuracy").values())
-        for when, values in (
-            ("right after", start),
-            (f"after {EPOCHS} more epochs", end),
-        ):
-            row = {"inserted": variant.name, "test accuracy in %": when}
-            for seed, value in zip(SEEDS, values, strict=True):
-                row[f"seed {seed}"] = f"{100 * value:.1f}"
-            row["mean"] = f"{100 * statistics.mean(values):.1f}"
-            rows.append(row)
+        measured = {
+            "right after": {seed: accuracy(variant, seed) for seed in SEEDS},
+            f"after {EPOCHS} more epochs": found.values(
+                variant.name, "test_accuracy"
+            ),
+        }
+        for when, values in measured.items():
+            cells = {f"seed {seed}": values[seed] for seed in SEEDS}
+            cells["mean"] = statistics.mean(cells.values())
+            cells = {name: f"{100 * x:.1f}" for name, x in cells.items()}
+            rows.append({"inserted": variant.name, "accuracy": when} | cells)
     print(results.table(rows))
 
 

@@ -5,8 +5,7 @@
 Measures forward (as in `predict`) and forward and backward (as in `fit`) of
 our CBAM and SE, of the naive layer, and where PyTorch is installed
 of the authors' formulation in it, all by turns in one process. The unit is a
-copy, `x * 1.5`: what no layer that reads and writes its input can beat. Prints
-a table, and writes what is in it to `layers-MODE.json` in the output folder.
+copy, `x * 1.5`: what no layer that reads and writes its input can beat.
 """
 
 import argparse
@@ -22,9 +21,9 @@ from benchmarks.naive import NaiveCBAM
 from cbam_keras import CBAM, SqueezeExcite
 
 SHAPES = (
-    *("16x56x56x256", "16x28x28x512", "16x14x14x1024", "16x7x7x2048"),
-    "64x32x32x64",
-    *("1x56x56x256", "1x28x28x512", "1x14x14x1024", "1x7x7x2048"),
+    *((16, 56, 56, 256), (16, 28, 28, 512), (16, 14, 14, 1024)),
+    *((16, 7, 7, 2048), (64, 32, 32, 64), (1, 56, 56, 256)),
+    *((1, 28, 28, 512), (1, 14, 14, 1024), (1, 7, 7, 2048)),
 )
 # Over these the geometric mean is taken: the stages of ResNet50.
 STAGES = 4
@@ -45,13 +44,11 @@ AT_MOST = {OURS: 0.7, AUTHORS[1]: 0.6}
 
 def shape_of(text):
     """Returns the shape that a text such as `"16x56x56x256"` gives."""
-    parts = text.split("x")
-    shape = tuple(int(part) if part.isdecimal() else 0 for part in parts)
+    shape = tuple(map(int, text.split("x")))
     # The layers divide the channels by 16.
     if len(shape) != 4 or min(shape) < 1 or shape[-1] < 16:
         raise argparse.ArgumentTypeError(
-            "must be BxHxWxC: images, height, width and at least 16 "
-            f"channels, as 16x56x56x256. Received: {text!r}"
+            f"must be BxHxWxC, with at least 16 channels. Received: {text!r}"
         )
     return shape
 
@@ -89,9 +86,9 @@ def authors(mode, x, cotangent):
 
     from benchmarks.authors import AuthorsCBAM
 
-    if modes.on_gpu() and not torch.cuda.is_available():
+    if modes.gpus() and not torch.cuda.is_available():
         return {}
-    device = "cuda" if modes.on_gpu() else "cpu"
+    device = "cuda" if modes.gpus() else "cpu"
     tensors = [
         torch.tensor(value.transpose(0, 3, 1, 2).copy(), device=device)
         for value in (x, cotangent)
@@ -182,7 +179,7 @@ def main():
         "--shapes",
         nargs="+",
         type=shape_of,
-        default=[shape_of(shape) for shape in SHAPES],
+        default=SHAPES,
         metavar="BxHxWxC",
         help="of the features",
     )

@@ -5,13 +5,11 @@
 Measures by what the peak of a process grows in a few steps of training, in a
 process of its own for each kind of attention. In mode `jax` XLA's own account
 of a step of four blocks is printed too, and in mode `torch` what one layer
-keeps for its gradient. Prints tables, and writes what is in them to
-`memory-MODE.json` in the output folder.
+keeps for its gradient.
 """
 
 import argparse
 import gc
-import json
 import resource
 import subprocess
 import sys
@@ -27,16 +25,11 @@ BLOCKS, BLOCKS_SHAPE = 4, (16, 28, 28, 256)
 LAYER_SHAPE = (16, 28, 28, 512)
 
 
-def peak_resident():
-    """Returns the highest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def peak_on_device():
-    """Returns the highest memory taken on the GPU so far, or `None`."""
-    if not modes.on_gpu():
-        return None
+def peak():
+    """Returns the most bytes taken so far, on the GPU if there is one."""
+    if not modes.gpus():
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return resident if sys.platform == "darwin" else resident * 1024
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -51,16 +44,13 @@ def peak_on_device():
 
 
 def grown(name, arm, options):
-    """Returns by what the peaks grow in steps, in this process."""
+    """Returns by what the peak grows in steps, in this process."""
     network = networks.compiled(name, arm, options)
     images, labels = networks.batch(options)
-    before = peak_resident()
+    before = peak()
     for _ in range(options.repeats):
         networks.train(network, images, labels)
-    return {
-        "resident": peak_resident() - before,
-        "on the GPU": peak_on_device(),
-    }
+    return peak() - before
 
 
 def grown_in_a_child(name, arm):
@@ -73,7 +63,7 @@ def grown_in_a_child(name, arm):
     command += ["--child", name, arm]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     print(f"measured {name}, {arm}", file=sys.stderr, flush=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return int(done.stdout.splitlines()[-1])
 
 
 def residual_blocks(arm):
@@ -149,11 +139,9 @@ def measure(options):
     """Returns bytes by what is measured and by arm."""
     found = {}
     for name in options.models:
-        grown = {arm: grown_in_a_child(name, arm) for arm in ARMS}
-        for where in ("resident", "on the GPU"):
-            sizes = {arm: sizes[where] for arm, sizes in grown.items()}
-            if sizes["none"] is not None:
-                found[f"{name}, peak of steps, {where}"] = sizes
+        found[f"{name}, growth of the peak"] = {
+            arm: grown_in_a_child(name, arm) for arm in ARMS
+        }
     if options.mode == "jax":
         title = f"{BLOCKS} blocks, {'x'.join(map(str, BLOCKS_SHAPE))}"
         found[f"{title}, XLA's account"] = {
@@ -169,14 +157,17 @@ def measure(options):
 
 def table(title, arms):
     """Returns bytes by arm as a Markdown table, in MiB."""
-    base = arms.get("none")
-    rows = []
-    for arm, size in arms.items():
-        row = {title: arm, "MiB": f"{size / 2**20:.1f}"}
-        if base is not None:
-            row["added MiB"] = f"{(size - base) / 2**20:.1f}"
-        rows.append(row)
-    return results.table(rows)
+    base = arms.get("none", 0)
+    return results.table(
+        [
+            {
+                title: arm,
+                "MiB": f"{size / 2**20:.1f}",
+                "added MiB": f"{(size - base) / 2**20:.1f}",
+            }
+            for arm, size in arms.items()
+        ]
+    )
 
 
 def main():
@@ -185,11 +176,10 @@ def main():
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        print(json.dumps(grown(*options.child, options)))
+        print(grown(*options.child, options))
         return
     found = measure(options)
     tables = [table(title, arms) for title, arms in found.items()]
-    tables.append(networks.sizes(options))
     results.write("memory", options, {"bytes": found}, tables)
 
 

@@ -3,22 +3,27 @@
 TRAINING_STEP = "forward and backward"
 
 
-def on_gpu():
-    """Returns whether the backend computes on a GPU."""
+def gpus():
+    """Returns the names of the GPUs that the backend computes on."""
     import keras
 
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.config.list_physical_devices("GPU"))
+        return [
+            tf.config.experimental.get_device_details(device)["device_name"]
+            for device in tf.config.list_physical_devices("GPU")
+        ]
     if backend == "jax":
         import jax
 
-        return jax.default_backend() == "gpu"
+        found = [x for x in jax.devices() if x.platform == "gpu"]
+        return [device.device_kind for device in found]
     import torch
 
-    return torch.cuda.is_available()
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_name(index) for index in range(count)]
 
 
 def wait(values):

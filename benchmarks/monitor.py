@@ -5,8 +5,7 @@
 Trains the small network with CBAM on the cluttered digits, and measures how
 long each epoch takes and the monitor after it, so what else the machine does
 meets both. The first epoch, in which some backends compile, is reported
-separately. Prints a table, and writes what is in it to `monitor-MODE.json` in
-the output folder.
+separately.
 """
 
 import statistics

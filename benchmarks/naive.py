@@ -11,11 +11,6 @@ class NaiveCBAM(layers.Layer):
     A plain Keras layer of shared `Dense` and `Conv2D` children, for
     `channels_last` alone. It is what one gets by writing down the formulas.
     `test_the_naive_layer_computes_what_ours_does` shows that it is an equal.
-
-    Args:
-        reduction_ratio: Positive integer, divides `C` to give the width of
-            the hidden layer. Defaults to `16`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, reduction_ratio=16, **kwargs):
@@ -43,14 +38,12 @@ class NaiveCBAM(layers.Layer):
     def call(self, inputs):
         average = ops.mean(inputs, axis=(1, 2), keepdims=True)
         maximum = ops.max(inputs, axis=(1, 2), keepdims=True)
-        logits = self._mlp(average) + self._mlp(maximum)
+        logits = self.excite(self.squeeze(average))
+        logits = logits + self.excite(self.squeeze(maximum))
         x = inputs * ops.sigmoid(logits)
         average = ops.mean(x, axis=-1, keepdims=True)
         maximum = ops.max(x, axis=-1, keepdims=True)
         return x * self.conv(ops.concatenate([average, maximum], axis=-1))
-
-    def _mlp(self, x):
-        return self.excite(self.squeeze(x))
 
 
 # What builders of networks take as `attention=`.

@@ -5,8 +5,6 @@
 Measures a step of training and a batch of inference of whole networks without
 attention, with SE, the spatial gate, CBAM and the naive CBAM, through Keras'
 own `train_on_batch` and `predict_on_batch`, all by turns in one process.
-Prints a table, and writes what is in it to `networks-MODE.json` in the output
-folder.
 """
 
 import functools
@@ -101,20 +99,11 @@ def measure(name, options):
     return rows
 
 
-def sizes(options):
-    """Returns what is measured in a sentence."""
-    return (
-        f"Batches of {options.batch_size} images of {options.image_size} "
-        f"pixels in {options.dtype}."
-    )
-
-
 def main(title, docstring, *defaults):
     """Measures the networks that the command line names."""
     options = arguments.network_parser(docstring, *defaults).parse_args()
     rows = [row for name in options.models for row in measure(name, options)]
-    texts = [results.times(rows), sizes(options)]
-    results.write(title, options, {"rows": rows}, texts)
+    results.write(title, options, {"rows": rows}, [results.times(rows)])
 
 
 if __name__ == "__main__":

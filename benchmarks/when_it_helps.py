@@ -17,6 +17,7 @@ import pathlib
 import keras
 import numpy as np
 
+from benchmarks import networks
 from benchmarks.arguments import positive_integer
 from cbam_keras import (
     comparison,
@@ -53,10 +54,8 @@ class Digits(study.Classification):
 
     def load(self, recipe):
         fragments, canvases = map(int, self.name.split("-")[1:])
-        digits.EMBEDDED[self.name] = (
-            fragments,
-            {"train": canvases, **CANVASES},
-        )
+        canvases = {"train": canvases, **CANVASES}
+        digits.EMBEDDED[self.name] = fragments, canvases
         return super().load(recipe)
 
     def evaluate(self, model, data):
@@ -85,20 +84,18 @@ def gates(model, images):
     if not any(isinstance(layer, layers.CBAM) for layer in model.layers):
         return []
     maps = explain.attention_maps(model, images)
-    return [
-        {
-            "channel": [
-                float(channel.mean()),
-                float(channel.mean(axis=0).std()),
-                float(channel.std(axis=0).mean()),
-            ],
-            "spatial": [
-                float(spatial.mean()),
-                float(spatial.std(axis=(1, 2)).mean()),
-            ],
-        }
-        for channel, spatial in maps.values()
-    ]
+    found = []
+    for channel, spatial in maps.values():
+        means = channel.mean(), channel.mean(axis=0).std()
+        among = channel.std(axis=0).mean()
+        positions = spatial.mean(), spatial.std(axis=(1, 2)).mean()
+        found.append(
+            {
+                "channel": [float(x) for x in (*means, among)],
+                "spatial": [float(x) for x in positions],
+            }
+        )
+    return found
 
 
 class Articles(study.Classification):
@@ -156,21 +153,13 @@ def arrays(name):
     return *made, boxes
 
 
-def small_network(images, attention=None, width=8):
-    """Returns a network of about 20,000 parameters.
-
-    `width` is that of the first of three stages; with 8 it is `"tiny"`.
-    """
+def small_network(images, **options):
+    """Returns a network of about 20,000 parameters for a dataset."""
     inputs = keras.Input(images.image_shape)
-    return models.ResNet(
-        (1, 1, 1),
-        block="basic",
-        widths=(width, 2 * width, 4 * width),
-        stem_width=width,
-        stem="strided",
+    return networks.tiny(
         input_tensor=keras.layers.Rescaling(1 / 255)(inputs),
         classes=len(images.class_names),
-        attention=attention,
+        **options,
     )
 
 
@@ -209,25 +198,21 @@ LARGER_NETWORKS = {
 }
 
 
-def variants(names, networks=NETWORKS, rate=None, suffix=""):
+def variants(names, options=NETWORKS, rate=None, suffix=""):
     """Returns variants, with another learning rate than the study's."""
     return [
         study.Variant(
             name + suffix,
-            functools.partial(small_network, **networks[name]),
+            functools.partial(small_network, **options[name]),
             learning_rate=rate,
         )
         for name in names
     ]
 
 
-def from_scratch(
-    task, compared, seeds, epochs=2, learning_rate=0.03, baseline="none"
-):
+def from_scratch(task, compared, seeds, epochs=2, rate=0.03, baseline="none"):
     """Returns a study of small networks."""
-    recipe = training.Recipe(
-        epochs=epochs, batch_size=64, learning_rate=learning_rate
-    )
+    recipe = training.Recipe(epochs=epochs, batch_size=64, learning_rate=rate)
     return study.Study(
         task, compared, seeds=seeds, recipe=recipe, baseline=baseline
     )
@@ -245,7 +230,7 @@ def rates(task, names, tried, seeds):
 INSERTED = {
     "none": None,
     "spatial": SPATIAL,
-    "cbam": functools.partial(layers.CBAM, **layers.VARIANTS["recommended"]),
+    "cbam": cbam(16),
     "cbam-not-normalized": "cbam",
 }
 
@@ -277,21 +262,19 @@ def unfrozen(name, images):
     return model
 
 
-def fine_tuned(builders, learning_rate):
+def fine_tuned(builders, rate):
     """Returns a study of EfficientNet-Lite0, by functions that build it."""
     return study.Study(
         FewerTestImages("fashion-2000"),
         [study.Variant(name, build) for name, build in builders.items()],
         seeds=range(3),
-        recipe=training.Recipe(
-            epochs=2, batch_size=32, learning_rate=learning_rate
-        ),
+        recipe=training.Recipe(epochs=2, batch_size=32, learning_rate=rate),
         baseline="none",
     )
 
 
 # Those of the first table of `when_it_helps.md`.
-MAIN = [*NETWORKS][:7]
+MAIN = tuple(NETWORKS)[:7]
 STARTS = ["none", "cbam", "cbam-not-normalized"]
 FEW = ["none", "spatial", "cbam", "none-wide"]
 RATES = (0.003, 0.01, 0.03, 0.1)
@@ -308,7 +291,7 @@ EXPERIMENTS = {
         DIGITS,
         variants(["none", "se", "cbam-not-normalized"]),
         range(5),
-        learning_rate=0.01,
+        rate=0.01,
     ),
     "digits-larger": from_scratch(
         DIGITS, variants(LARGER_NETWORKS, LARGER_NETWORKS), range(3)
@@ -347,11 +330,11 @@ EXPERIMENTS = {
             name: functools.partial(pretrained, attention)
             for name, attention in INSERTED.items()
         },
-        learning_rate=0.003,
+        rate=0.003,
     ),
     "tuned-stage2": fine_tuned(
         {name: functools.partial(unfrozen, name) for name in STARTS},
-        learning_rate=0.0003,
+        rate=0.0003,
     ),
 }
 

@@ -14,15 +14,8 @@ import pathlib
 
 import numpy as np
 
-from benchmarks import results, timing
+from benchmarks import results, timing, when_it_helps
 from benchmarks.arguments import positive_integer
-from benchmarks.when_it_helps import (
-    CANVASES,
-    EXPERIMENTS,
-    MAIN,
-    Digits,
-    outcomes,
-)
 from cbam_keras import profile_model, study
 
 MEASURES = {
@@ -77,7 +70,7 @@ def difference(own, other):
         np.array([[int(n) for n in right] for right in side])
         for side in (own, other)
     )
-    table = (own - other) / CANVASES["test"]
+    table = (own - other) / when_it_helps.CANVASES["test"]
     seeds, many = table.shape
     mean = table.mean()
     by_seed, by_digit = table.mean(axis=1), table.mean(axis=0)
@@ -96,12 +89,13 @@ def difference(own, other):
 
 def trained(name):
     """Returns the results of an experiment, as far as it has been trained."""
-    experiment = EXPERIMENTS[name]
+    experiment = when_it_helps.EXPERIMENTS[name]
     task = experiment.task
-    kind = DigitResults if isinstance(task, Digits) else study.Results
+    is_digits = isinstance(task, when_it_helps.Digits)
+    kind = DigitResults if is_digits else study.Results
     return kind(
         output=pathlib.Path(name),
-        outcomes=tuple(outcomes(name)),
+        outcomes=tuple(when_it_helps.outcomes(name)),
         variants=tuple(variant.name for variant in experiment.variants),
         seeds=experiment.seeds,
         baseline=experiment.baseline,
@@ -161,9 +155,10 @@ def gates(name):
     rows = []
     for number, seen in enumerate(zip(*found, strict=True), start=1):
         means = np.mean([[*g["channel"], *g["spatial"]] for g in seen], axis=0)
-        cells = (f"{mean:.2f}" for mean in means)
-        row = dict(zip(GATES, cells, strict=True))
-        rows.append({"stage": str(number)} | row)
+        row = {"stage": str(number)}
+        for heading, mean in zip(GATES, means, strict=True):
+            row[heading] = f"{mean:.2f}"
+        rows.append(row)
     return results.table(rows)
 
 
@@ -171,7 +166,7 @@ def tables():
     """Returns all tables by their titles."""
     attended = ("cbam-not-normalized", "cbam", "cbam-paper")
     return {
-        **{name: table(name) for name in EXPERIMENTS},
+        **{name: table(name) for name in when_it_helps.EXPERIMENTS},
         **{f"gates of {name}": gates(name) for name in attended},
     }
 
@@ -181,14 +176,14 @@ def costs(repeats):
 
     Steps of training are timed by turns, relative to the first network.
     """
-    experiment = EXPERIMENTS["digits"]
+    experiment = when_it_helps.EXPERIMENTS["digits"]
     task, recipe = experiment.task, experiment.recipe
     images = task.load(recipe)
     x, y = next(iter(images.train))
     # Too small to change the weights while steps are timed.
     recipe = dataclasses.replace(recipe, learning_rate=1e-6)
     profiles, functions = {}, {}
-    for variant in experiment.variants[: len(MAIN)]:
+    for variant in experiment.variants[: len(when_it_helps.MAIN)]:
         model = variant.build(images)
         task.compile(model, recipe, images)
         profiles[variant.name] = profile_model(model)
@@ -223,7 +218,8 @@ def main():
     for title, text in tables().items():
         print(f"**{title}**\n\n{text}\n")
     if options.output:
-        main = dataclasses.replace(trained("digits"), variants=tuple(MAIN))
+        digits = trained("digits")
+        main = dataclasses.replace(digits, variants=when_it_helps.MAIN)
         figure = main.plot()
         figure.savefig(options.output / "when-it-helps.png", dpi=110)
 

@@ -15,24 +15,14 @@ import subprocess
 import tempfile
 import time
 
-import keras
-
 from cbam_keras import study
+from cbam_keras.models.by_name import NETWORKS
 
 WORKERS = 2
 
 
-def build(data):
-    return keras.Sequential(
-        [
-            keras.Input(data.image_shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(len(data.class_names)),
-        ]
-    )
-
-
 def planned():
+    build = functools.partial(NETWORKS["tiny"], attention=None)
     variants = [study.Variant("nothing", build)]
     task = study.Classification("mnist5k")
     return study.Study(task, variants, seeds=range(1000))
@@ -69,9 +59,11 @@ def executors(is_dask):
     from dask.distributed import Client, LocalCluster
 
     options = {"threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(n_workers=WORKERS, **options) as cluster:
-        with Client(cluster) as client:
-            yield client.get_executor()
+    with (
+        LocalCluster(n_workers=WORKERS, **options) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client.get_executor()
 
 
 def main():

@@ -73,18 +73,11 @@ def test_every_script_runs_at_its_smallest_size(tmp_path):
     assert text == "# Benchmarks\n\n" + "\n".join(tables)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("layer", "`layer` is none of layers, networks, memory, building"),
-        ("--mode torch-compile", "`layers` has no mode torch-compile"),
-    ],
-)
-def test_wrong_names_and_modes_are_refused(monkeypatch, capsys, given, message):
-    monkeypatch.setattr(command, "is_installed", lambda mode: True)
+def test_wrong_names_are_refused(capsys):
     with pytest.raises(SystemExit) as caught:
-        command.parse(given.split())
+        command.parse(["layer"])
     assert caught.value.code == 2
+    message = "`layer` is none of layers, networks, memory, building"
     assert message in capsys.readouterr().err
 
 
@@ -92,6 +85,7 @@ def test_wrong_names_and_modes_are_refused(monkeypatch, capsys, given, message):
     ("given", "message"),
     [
         ("--shapes 1x2x3", "must be BxHxWxC"),
+        ("--mode torch-compile", "invalid choice: 'torch-compile'"),
         ("--repeats 0", "must be a positive integer. Received: '0'"),
         ("--models ResNet18", "unrecognized arguments: --models ResNet18"),
     ],
@@ -99,8 +93,8 @@ def test_wrong_names_and_modes_are_refused(monkeypatch, capsys, given, message):
 def test_scripts_refuse_wrong_options_that_are_passed_on(
     monkeypatch, capsys, given, message
 ):
-    _, further = command.parse(["layers", "--mode", MODE, *given.split()])
-    monkeypatch.setattr(sys, "argv", ["layers", "--mode", MODE, *further])
+    given = ["layers", "--mode", MODE, *given.split()]
+    monkeypatch.setattr(sys, "argv", given)
     with pytest.raises(SystemExit) as caught:
         layers.main()
     assert caught.value.code == 2
