@@ -19,11 +19,7 @@ from cbam_keras import models
 
 
 def tiny(width=8, **options):
-    """Returns a residual network that has about 20,000 parameters.
-
-    `width` is that of the first of three stages; with 8 it is the `"tiny"` of
-    `cbam-keras train`.
-    """
+    """Returns the network `"tiny"` of `cbam-keras train`, or a wider one."""
     return models.ResNet(
         (1, 1, 1),
         block="basic",
@@ -78,22 +74,25 @@ def train(network, images, labels):
     modes.wait(network.trainable_variables[0].value)
 
 
+def predict(network, images, labels):
+    network.predict_on_batch(images)
+
+
 def measure(name, options):
     """Returns the times of one network with each kind of attention."""
     keras.utils.set_random_seed(0)
-    images, labels = batch(options)
+    data = batch(options)
     networks = {arm: compiled(name, arm, options) for arm in ARMS}
-    functions = {
-        (f"{name}, training", arm): functools.partial(
-            train, network, images, labels
-        )
-        for arm, network in networks.items()
-    }
-    for arm, network in networks.items():
-        functions[f"{name}, inference", arm] = functools.partial(
-            network.predict_on_batch, images
-        )
-    rows = timing.compared(functions, options.repeats)
+    rows = []
+    # One after the other: right after a step, a prediction takes longer.
+    for kind, function in (("training", train), ("inference", predict)):
+        functions = {
+            (f"{name}, {kind}", arm): functools.partial(
+                function, network, *data
+            )
+            for arm, network in networks.items()
+        }
+        rows += timing.compared(functions, options.repeats)
     keras.utils.clear_session()
     print(f"measured {name}", file=sys.stderr, flush=True)
     return rows
