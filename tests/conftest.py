@@ -117,19 +117,6 @@ def browser():
 
 
 @pytest.fixture
-def bfloat16_or_its_error(request):
-    """Expects the backend's error of bfloat16, where a trial fails."""
-    from cbam_keras import study
-
-    dtype = request.node.callspec.params["policy"].removeprefix("mixed_")
-    if dtype == "bfloat16" and study.precision_error(dtype):
-        # Of oneDNN; the mark is strict.
-        error = pytest.RaisesExc(Exception, match="could not create a")
-        reason = "this CPU has no convolution in bfloat16"
-        request.applymarker(pytest.mark.xfail(raises=error, reason=reason))
-
-
-@pytest.fixture
 def float64():
     """Lets the backend compute in float64, which JAX must enable."""
     if keras.backend.backend() != "jax":

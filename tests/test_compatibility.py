@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cbam_keras import CBAM
+from cbam_keras import CBAM, study
 
 BACKEND = keras.backend.backend()
 NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
@@ -111,8 +111,11 @@ def test_a_cell(policy, mode, data_format, tmp_path, request):
     shared = os.environ.get("COMPATIBILITY")
     folder = pathlib.Path(shared) if shared else tmp_path
     expected = reason_of(policy, mode, data_format)
-    if expected == "yes (3)":
-        request.getfixturevalue("bfloat16_or_its_error")
+    if expected == "yes (3)" and study.precision_error("bfloat16"):
+        # Of oneDNN, in the network's own convolution; the mark is strict.
+        error = pytest.RaisesExc(Exception, match="could not create a")
+        reason = "this CPU has no convolution in bfloat16"
+        request.applymarker(pytest.mark.xfail(raises=error, reason=reason))
     if expected == "not run":
         pytest.skip("docs/compatibility.md says that it was not run")
     if not expected.startswith("yes"):

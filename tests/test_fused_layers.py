@@ -34,7 +34,6 @@ def arrays():
 
 
 @pytest.mark.half_precision
-@pytest.mark.usefixtures("bfloat16_or_its_error")
 @pytest.mark.parametrize(
     "policy, order, mode",
     [

@@ -173,7 +173,6 @@ def test_gradients_equal_finite_differences(variant):
 
 @every_backend
 @pytest.mark.half_precision
-@pytest.mark.usefixtures("bfloat16_or_its_error")
 @pytest.mark.parametrize(
     "variant, policy",
     [
@@ -234,7 +233,6 @@ def test_large_float16_values_give_finite_gates(variant):
 
 @every_backend
 @pytest.mark.half_precision
-@pytest.mark.usefixtures("bfloat16_or_its_error")
 @pytest.mark.parametrize(
     "variant, policy",
     [
