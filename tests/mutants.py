@@ -146,6 +146,8 @@ study/folder.py output_folders
 - names |= {*content["settings"]["variants"]}
 + pass
 study/folder.py resuming
+- cell["file"] = name
++ pass
 -         if changed:
 -             raise ValueError(
 +         if not changed:
@@ -153,8 +155,6 @@ study/folder.py resuming
 study/folder.py study
 - if cell["status"] not in RETRIED
 + if True
-- cell["file"] = name
-+ pass
 study/checkpoints.py training
 - key=lambda row: (row["val_accuracy"], -row["val_loss"])
 + key=lambda row: (row["val_accuracy"], row["val_loss"])
