@@ -213,9 +213,8 @@ def test_public_paths_hold():
 INSIDE = """
     _devices _explanations _files _fused _fused.decorator _fused.operation
     _fused.private _fused.rows _process _quiet _terminal cli.options
-    convert.legacy
-    convert.matching convert.torch_files data.augmentation data.digits
-    data.loading data.tfds detection.anchors detection.batches
+    convert.legacy convert.matching convert.torch_files data.augmentation
+    data.digits data.loading data.tfds detection.anchors detection.batches
     detection.detector detection.evaluation models.by_name optimizers
     study.checkpoints study.worker
 """.split()
