@@ -84,6 +84,16 @@ _fused/rows.py fused
 + rows = ops.pad(rows, ((0, 0), (margin, 0)
 - tall + dilation_rate, width
 + tall + 1, width
+_inspection/steps.py insertion_insert
+- channels |= self._expected
++ pass
+- return -1 if place == len(order) - 1 else place
++ return axis
+_inspection/steps.py insertion_candidates
+- times += isinstance(operation, layers.TimeDistributed)
++ times += 0
+- if any(_is_permuted(x, y) for x in step.inputs):
++ if False:
 insertion/copying.py insertion_copying
 - copy.trainable = inner.trainable
 + copy.trainable = True

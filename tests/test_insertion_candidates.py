@@ -20,7 +20,7 @@ from insertion_checks import (
     stem,
     vary,
 )
-from keras import layers
+from keras import layers, ops
 
 from cbam_keras.insertion import insert_attention
 
@@ -105,6 +105,18 @@ def outside_variable():
     return model
 
 
+def frames():
+    each = conv(4, "conv", data_format="channels_first")
+    inputs = keras.Input((7, 3, 8, 6))
+    return keras.Model(inputs, layers.TimeDistributed(each)(inputs))
+
+
+def moved_out_of_sight():
+    inputs = keras.Input((8, 6, 4))
+    moved = layers.Lambda(lambda x: ops.moveaxis(x, -1, 1), name="moved")
+    return keras.Model(inputs, moved(conv(4, "conv")(inputs)))
+
+
 WRONG = [
     (
         small,
@@ -119,6 +131,12 @@ WRONG = [
         {"after": "predictions_pool"},
         r'finds "predictions_pool" with .* shape \(None, 8\)',
     ),
+    (
+        frames,
+        {"after": "time_distributed"},
+        r"\(None, 7, 4, 8, 6\), not a feature map with its channels first or",
+    ),
+    (moved_out_of_sight, {"after": "moved"}, "its channels first or last"),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
         small,

@@ -94,6 +94,64 @@ def test_attention_takes_the_data_format_of_its_place(after):
         assert_predicts_the_same(new, old, data_for(old))
 
 
+class Transposed(layers.Layer):
+    def call(self, inputs):
+        return ops.transpose(inputs, (0, 2, 3, 1))
+
+
+def first_conv(filters):
+    return conv(filters, None, data_format="channels_first")
+
+
+# 4 channels, of images of 8 x 6: where they are, and what moved them there.
+MOVED = {
+    "Permute": (
+        "channels_last",
+        lambda x: layers.Permute((2, 3, 1), name="moved")(first_conv(4)(x)),
+    ),
+    "transpose": (
+        "channels_last",
+        lambda x: ops.transpose(first_conv(4)(x), (0, 2, 3, 1)),
+    ),
+    "to the front": (
+        "channels_first",
+        lambda x: layers.Permute((3, 1, 2), name="moved")(conv(4, "conv")(x)),
+    ),
+    "as a sequence": (
+        "channels_last",
+        lambda x: layers.Permute((2, 1), name="moved")(
+            layers.Reshape((4, 48))(first_conv(4)(x))
+        ),
+    ),
+    "own layer": (
+        "channels_last",
+        lambda x: conv(5, "next")(Transposed(name="moved")(first_conv(4)(x))),
+    ),
+    "before convolutions": (
+        "channels_first",
+        lambda x: first_conv(5)(layers.ReLU(name="moved")(x)),
+    ),
+    "before Permute": (
+        "channels_first",
+        lambda x: conv(5, "next")(
+            layers.Permute((2, 3, 1))(layers.ReLU(name="moved")(x))
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("default", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("data_format, body", MOVED.values(), ids=MOVED)
+def test_attention_is_of_channels_wherever_they_are(data_format, body, default):
+    shape = (8, 6, 4) if body is MOVED["to the front"][1] else (4, 8, 6)
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, body(inputs))
+    keras.config.set_image_data_format(default)
+    (layer,) = attention_of(insert_attention(model, after="moved|transpose"))
+    assert layer.data_format == data_format
+    assert layer.channel_attention.excite_bias.shape == (4,)
+
+
 def test_attention_stays_channels_last_under_another_default():
     old = vary(small())
     keras.config.set_image_data_format("channels_first")

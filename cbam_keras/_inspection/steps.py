@@ -13,8 +13,6 @@ from cbam_keras._inspection.graph import Tensor, is_graph, replay, structure
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
 # All different, to tell the axes of a permuted tensor by their sizes.
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
-# Classes of layers whose second input axis is time begin with these.
-_OF_FRAMES = ("TimeDistributed", "ConvLSTM")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,22 +85,60 @@ class Graph:
                 tensors.extend(step.inputs)
         return steps
 
-    def data_format(self, operation: keras.Operation) -> str:
-        """Returns that of an operation or, if it has none, of its input."""
-        default = keras.config.image_data_format()
-        return self._formats.get(id(operation), default)
+    def channel_axis(self, tensor: keras.KerasTensor) -> int | None:
+        """Returns which axis of a tensor has the channels, -1 for the last.
+
+        `None` if a layer that cannot be followed has moved it.
+        """
+        return self._channels.get(id(tensor))
 
     @functools.cached_property
-    def _formats(self):
-        """The data formats of operations and tensors, by their ids."""
-        default = keras.config.image_data_format()
-        formats: dict[int, str] = {}
+    def _channels(self):
+        """The axes of the channels, by the ids of tensors."""
+        first = keras.config.image_data_format() == "channels_first"
+        channels = {id(x): 1 if first else -1 for x in self.inputs}
+        channels |= self._expected
         for step in self.steps:
-            inherited = [formats.get(id(x), default) for x in step.inputs]
-            data_format = _format_of_layer(step) or [*inherited, default][0]
-            for x in (step.operation, *step.outputs):
-                formats[id(x)] = data_format
-        return formats
+            for y in step.outputs:
+                channels[id(y)] = self._channel_axis_after(step, y, channels)
+        return channels
+
+    def _channel_axis_after(self, step, y, channels):
+        own = _own_channel_axis(step.operation, y)
+        if own is not None or not step.inputs:
+            return own
+        for x in step.inputs:
+            axis, order = channels[id(x)], _order(step, x, y)
+            if axis is not None and order is not None:
+                return _moved(axis, order)
+        if id(y) in self._expected:
+            return self._expected[id(y)]
+        if any(_is_permuted(x, y) for x in step.inputs):
+            return None
+        # A reshape leaves the channels in the first or the last place.
+        return channels[id(step.inputs[0])]
+
+    @functools.cached_property
+    def _expected(self):
+        """The axes in which the next layers with a data format take channels.
+
+        By the ids of tensors: `None` if a tensor has no such axis yet.
+        """
+        expected: dict[int, int | None] = {}
+        # Backwards, so that the first layer that takes a tensor decides.
+        for step in reversed(self.steps):
+            for x in step.inputs:
+                axis = _own_channel_axis(step.operation, x)
+                if axis is not None:
+                    expected[id(x)] = axis
+                    continue
+                for y in step.outputs[:1]:
+                    order = _order(step, x, y)
+                    if order is not None and expected.get(id(y)) is not None:
+                        axis = order[expected[id(y)]]
+                        last = axis == len(x.shape) - 1
+                        expected[id(x)] = -1 if last else axis
+        return expected
 
     def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
         """Returns which axes of the (first) input the axes of a tensor are.
@@ -124,24 +160,17 @@ class Graph:
                 all_axes[id(step.outputs[0])] = axes
         return all_axes
 
-    @functools.cached_property
+    @property
     def positions(self) -> tuple[int, ...] | None:
         """The axes of the input that are positions, `None` if not known."""
-        for step in self.steps:
-            data_format = _format_of_layer(step)
-            axes = self.axes(step.inputs[0]) if step.inputs else None
-            if data_format is None or axes is None:
-                continue
-            channel = len(axes) - 1
-            if data_format == "channels_first":
-                name = type(step.operation).__name__
-                channel = 2 if name.startswith(_OF_FRAMES) else 1
-            return tuple(
-                axis
-                for place, axis in enumerate(axes)
-                if place not in (0, channel) and axis is not None
-            )
-        return None
+        image = self.inputs[0]
+        if id(image) not in self._expected:
+            return None
+        places = list(range(len(image.shape)))
+        channel = self._expected[id(image)]
+        if channel is not None:
+            del places[channel]
+        return tuple(places[1:])
 
 
 def walk(
@@ -179,17 +208,25 @@ def _in_order(model, args, kwargs):
     return keras.tree.flatten(inputs)
 
 
-def _format_of_layer(step):
-    """Returns the data format that an operation has itself, or `None`."""
-    operation = step.operation
-    if isinstance(operation, layers.TimeDistributed):
+def _own_channel_axis(operation, tensor):
+    """Returns where an operation has the channels of an input or output.
+
+    `None` if it has no data format.
+    """
+    rank, times = len(tensor.shape), 0
+    while isinstance(operation, layers.Wrapper):
+        times += isinstance(operation, layers.TimeDistributed)
         operation = operation.layer
-    if isinstance(operation, layers.BatchNormalization):
-        axis, rank = operation.axis, len(step.outputs[0].shape)
-        if rank > 2:
-            last = axis in (-1, rank - 1)
-            return "channels_last" if last else "channels_first"
-    return getattr(operation, "data_format", None)
+    if isinstance(operation, layers.BatchNormalization) and rank - times > 2:
+        last = operation.axis in (-1, rank - times - 1)
+        return -1 if last else operation.axis % (rank - times) + times
+    data_format = getattr(operation, "data_format", None)
+    if data_format == "channels_first":
+        # The output of a ConvLSTM may lack the axis of time.
+        cell = getattr(operation, "cell", None)
+        times += cell is not None and rank == cell.rank + 3
+        return 1 + times
+    return -1 if data_format == "channels_last" else None
 
 
 def _permutation(step):
@@ -202,23 +239,53 @@ def _permutation(step):
     return [_SIZES.index(size) for size in permuted.shape]
 
 
-def _axes_after(step, x, axes):
-    """Returns the axes of the output of a step, from those of one input."""
+def _is_permuted(x, y):
+    """Returns whether two tensors have the same sizes in another order."""
+    before, after = tuple(x.shape), tuple(y.shape)
+    return before != after and sorted(map(str, before)) == sorted(
+        map(str, after)
+    )
+
+
+def _order(step, x, y):
+    """Returns the axes of an input of a step in their order in an output.
+
+    An axis that was inserted is `None`, and so is the result if the axes
+    cannot be followed.
+    """
     order = _permutation(step)
     if order:
-        return tuple(axes[axis] for axis in order)
-    before, after = tuple(x.shape), tuple(step.outputs[0].shape)
+        return order
+    before, after = tuple(x.shape), tuple(y.shape)
+    same = list(range(len(before)))
     if len(after) == len(before) + 1:
         # An axis of size 1 was inserted, the last one where there are several.
         for place in reversed(range(1, len(after))):
             if (*before[:place], 1, *before[place:]) == after:
-                return (*axes[:place], None, *axes[place:])
+                return [*same[:place], None, *same[place:]]
     if len(after) != len(before):
         return None
     # The same sizes in another order are permuted axes, unless by a layer
     # whose data format says otherwise.
-    permuted = sorted(map(str, before)) == sorted(map(str, after)) and (
-        not _format_of_layer(step)
+    permuted = _is_permuted(x, y) and (
+        _own_channel_axis(step.operation, y) is None
     )
     reshapes = type(step.operation).__name__ in ("Lambda", "Reshape")
-    return None if before != after and (permuted or reshapes) else axes
+    return None if before != after and (permuted or reshapes) else same
+
+
+def _moved(axis, order):
+    """Returns where an axis is in another order, -1 for the last place."""
+    rank = len(order) - order.count(None)
+    if order == list(range(rank)):
+        return axis
+    place = order.index(axis % rank)
+    return -1 if place == len(order) - 1 else place
+
+
+def _axes_after(step, x, axes):
+    """Returns the axes of the output of a step, from those of one input."""
+    order = _order(step, x, step.outputs[0])
+    if order is None:
+        return None
+    return tuple(None if place is None else axes[place] for place in order)

@@ -65,17 +65,15 @@ def _feature_maps(graph):
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
             continue
         shape = step.outputs[0].shape
-        first = graph.data_format(step.operation) == "channels_first"
-        channel = 1 if first else len(shape) - 1
+        channel = graph.channel_axis(step.outputs[0])
+        if channel is None:
+            continue
+        channel %= len(shape)
         axes = graph.axes(step.outputs[0])
         if axes is None:
             # In the order of the input, as after Reshape layers.
             axes = positions
         else:
-            if positions is not None:
-                others = [x for x in axes if x not in positions]
-                # The batch and the channels.
-                channel = axes.index(others[-1]) if len(others) == 2 else 0
             axes = tuple(x for i, x in enumerate(axes) if i not in (0, channel))
         sides = shape[1:channel] + shape[channel + 1 :]
         if (

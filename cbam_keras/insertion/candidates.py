@@ -1,5 +1,6 @@
 """The places in a model where attention can go."""
 
+import collections
 import dataclasses
 import re
 from collections.abc import Iterable
@@ -20,13 +21,14 @@ SIZE = 256
 class _CandidatePlace:
     """An operation of a model, after which attention may go.
 
-    `outputs` has the outputs of each of its calls.
+    `outputs` has the outputs of each of its calls, whose channels are the
+    first or the last axis by `data_format`, `None` if another.
     """
 
     path: str
     operation: keras.Operation
     outputs: list[list]
-    data_format: str
+    data_format: str | None
 
     @property
     def shape(self):
@@ -35,7 +37,7 @@ class _CandidatePlace:
     @property
     def takes_attention(self):
         """Whether each call returns one feature map of the same channels."""
-        if any(
+        if self.data_format is None or any(
             len(call) != 1 or not _inspection.is_feature_map(call[0])
             for call in self.outputs
         ):
@@ -51,6 +53,11 @@ class CandidatePlaces:
     def __init__(self, model):
         self.name = model.name
         self.graph = _trace(model)
+        self.channels = collections.defaultdict(set)
+        for step in self.graph.steps:
+            for x in step.outputs:
+                axis = self.graph.channel_axis(x)
+                self.channels[id(step.operation)].add(axis)
         self.places = {}
         self._add(model)
 
@@ -59,7 +66,9 @@ class CandidatePlaces:
         nested = {}
         for node in _inspection.nodes(model):
             operation, path = node.operation, prefix + node.operation.name
-            data_format = self.graph.data_format(_last_within(operation))
+            axes = self.channels[id(_last_within(operation))]
+            formats = {(1,): "channels_first", (-1,): "channels_last"}
+            data_format = formats.get(tuple(axes))
             place = _CandidatePlace(path, operation, [], data_format)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
@@ -116,7 +125,8 @@ class CandidatePlaces:
                 self._refuse(
                     after,
                     f'which finds "{place.path}" with output of shape '
-                    f"{shapes}, not a feature map",
+                    f"{shapes}, not a feature map with its channels first or "
+                    "last",
                 )
         return list(dict.fromkeys(places))
 

@@ -87,14 +87,16 @@ class _Network:
     def _size(self, step):
         """Returns the sizes of a feature map, `()` if one is unknown."""
         shape = step.outputs[0].shape
-        axes = shape[2:] if self._channels_first(step) else shape[1:-1]
-        return () if None in axes else tuple(axes)
+        channel = self.graph.channel_axis(step.outputs[0])
+        if channel is None or len(shape) < 3:
+            return ()
+        sizes = list(shape)
+        del sizes[channel]
+        return () if None in sizes[1:] else tuple(sizes[1:])
 
     def _channels(self, step):
-        return step.outputs[0].shape[1 if self._channels_first(step) else -1]
-
-    def _channels_first(self, step):
-        return self.graph.data_format(step.operation) == "channels_first"
+        channel = self.graph.channel_axis(step.outputs[0])
+        return step.outputs[0].shape[channel]
 
     def _is_skipped(self, step):
         """Returns whether a step only drops, scales or repeats."""
