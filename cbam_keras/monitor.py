@@ -67,15 +67,17 @@ class AttentionMonitor(keras.callbacks.Callback):
                 "`images` must be given, an array (B, H, W, C). Received: "
                 "images=None. Use AttentionMonitor(images=...)"
             )
-        self._names = _inspection.attention_layers(self.model)
-        self._ranges = {
-            name: _value_range(layer) for layer, name in self._names.items()
-        }
         self.batch = keras.tree.map_structure(
             lambda x: x[:MAX_IMAGES] if hasattr(x, "shape") else x, self.images
         )
-        if len(self.model.inputs or ()) == 1:
+        # Subclassed models have no `inputs`.
+        inputs = getattr(self.model, "inputs", None) or ()
+        if len(inputs) == 1 or not keras.tree.is_nested(self.batch):
             self.batch = _inspection.check_images(self.batch, self.model)
+        self._names = _inspection.attention_layers(self.model, self.batch)
+        self._ranges = {
+            name: _value_range(layer) for layer, name in self._names.items()
+        }
 
     def on_epoch_end(self, epoch, logs=None):
         maps = _inspection.record_maps(self.model, self.batch, self._names)

@@ -115,6 +115,37 @@ def test_models_of_several_inputs_are_watched():
     assert 0 < logs["gate/channel_mean"] < 1
 
 
+class Lazy(keras.Model):
+    """Makes its layers when it is built."""
+
+    def build(self, input_shape):
+        self.network = keras.Sequential(parts())
+
+    def call(self, inputs):
+        return self.network(inputs)
+
+
+def parts():
+    gate = CBAM(1, 3, name="gate")
+    pool = layers.GlobalAveragePooling2D()
+    return [layers.Conv2D(4, 3), gate, pool, layers.Dense(5)]
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    "build", [Lazy, lambda: keras.Sequential(parts())], ids=["own", "sequence"]
+)
+def test_models_without_known_inputs_are_watched(build):
+    model = build()
+    model.compile("sgd", "mse")
+    fit = {"x": X, "y": np.eye(5)[Y], "verbose": 0}
+    history = model.fit(**fit, callbacks=[AttentionMonitor(X)]).history
+    channel, _ = explain.attention_maps(model, X[:32])["gate"]
+    assert history["gate/channel_mean"] == [pytest.approx(channel.mean())]
+    with pytest.raises(ValueError, match="finite"):
+        begin(AttentionMonitor(X * np.nan), build())
+
+
 BAD = {
     "channels": (X[..., :1], ValueError, r"\(B, 8, 8, 3\).*\(32, 8, 8, 1\)"),
     "nothing": (None, ValueError, r"Use AttentionMonitor\(images=\.\.\.\)"),

@@ -16,8 +16,16 @@ from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 Maps = tuple[np.ndarray | None, np.ndarray | None]
 
 
-def attention_layers(model: keras.Model) -> dict[AttentionLayer, str]:
-    """Returns the attention layers of a model, with a name for each."""
+def attention_layers(
+    model: keras.Model, images: Tensor
+) -> dict[AttentionLayer, str]:
+    """Returns the attention layers of a model, with a name for each.
+
+    A model that is not built yet is built by running it on some images.
+    """
+    if not model.built:
+        # Layers may create their sublayers only when they are built.
+        run_model(model, images)
     paths = _paths(model)
     if not paths:
         raise ValueError(

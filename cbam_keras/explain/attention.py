@@ -46,10 +46,7 @@ def attention_maps(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     _inspection.require_model("model", model)
     images = _inspection.check_images(images, model)
-    if not model.built:
-        # Layers may create their sublayers only when they are built.
-        _inspection.run_model(model, images[:1])
-    names = _inspection.attention_layers(model)
+    names = _inspection.attention_layers(model, images[:1])
     parts = [
         _inspection.record_maps(
             model, images[start : start + batch_size], names
