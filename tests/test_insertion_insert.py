@@ -94,6 +94,33 @@ def test_attention_takes_the_data_format_of_its_place(after):
         assert_predicts_the_same(new, old, data_for(old))
 
 
+class Gate(layers.Layer):
+    """A gate without what Keras does not ask for."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(8, activation="sigmoid")
+
+    def call(self, inputs):
+        return inputs * self.dense(inputs)
+
+
+class BuiltGate(Gate):
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+
+@pytest.mark.parametrize("kind", [Gate, BuiltGate])
+def test_a_gate_of_ones_own_needs_only_a_call(kind):
+    old = vary(small())
+    (place,) = insert_attention(old, kind, identity=False, dry_run=True)
+    assert place.parameters == 8 * 8 + 8
+    new = insert_attention(old, kind, identity=False)
+    gate = new.get_layer("block_bn2_attention")
+    gate.set_weights([np.zeros((8, 8)), np.full((8,), 30.0)])
+    assert_predicts_the_same(new, old, data_for(old))
+
+
 class Transposed(layers.Layer):
     def call(self, inputs):
         return ops.transpose(inputs, (0, 2, 3, 1))

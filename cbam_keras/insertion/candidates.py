@@ -153,13 +153,18 @@ class CandidatePlaces:
             changes["dtype"] = _policy(place)
         if changes:
             layer = type(layer).from_config({**config, **changes})
-        layer.build(place.shape)
-        shape = layer.compute_output_shape(place.shape)
-        if tuple(shape) != place.shape:
+        # Keras builds layers without their own `build` by their `call`.
+        if type(layer).build is not layers.Layer.build:
+            layer.build(place.shape)
+        features = keras.KerasTensor(place.shape, layer.compute_dtype)
+        outputs = keras.tree.flatten(layer.compute_output_spec(features))
+        shapes = [tuple(x.shape) for x in outputs]
+        if shapes != [place.shape]:
             raise ValueError(
                 "`attention` must give layers that keep the shape. Received: "
                 f"attention={attention!r}, whose {type(layer).__name__} turns "
-                f'{place.shape} after layer "{place.path}" into {tuple(shape)}'
+                f'{place.shape} after layer "{place.path}" into '
+                f"{_checks.first_few(shapes)}"
             )
         return layer
 
