@@ -65,6 +65,33 @@ def body_model(name="body", channels=8, body=block):
     return keras.Model(inputs, body(inputs), name=name)
 
 
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.network = [
+            *(conv(8, "first"), layers.ReLU(), conv(8, "second")),
+            *(layers.GlobalAveragePooling2D(), layers.Dense(5)),
+        ]
+
+    def call(self, inputs):
+        for layer in self.network:
+            inputs = layer(inputs)
+        return inputs
+
+
+def subclassed():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, Subclassed(name="own")(inputs))
+
+
+def wrapped():
+    """Returns a network for videos, of one for images."""
+    images = body_model("backbone", 3, lambda x: head(block(stem(x)), "vector"))
+    inputs = keras.Input((7, 8, 8, 3))
+    x = layers.TimeDistributed(images, name="frames")(inputs)
+    return keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
+
+
 def nested_twice():
     inner = body_model()
     outer_inputs = keras.Input((8, 8, 8))

@@ -100,6 +100,19 @@ insertion/copying.py insertion_copying
 insertion/candidates.py insertion_insert
 - changes["identity_init"] = True
 + changes["identity_init"] = False
+- if type(layer).build is not layers.Layer.build:
++ if True:
+insertion/candidates.py insertion_candidates
+- if shapes != [place.shape]:
++ if not shapes:
+- if taken or wrapped or not places:
++ if taken or not places:
+monitor.py monitor
+- if len(inputs) == 1 or not keras.tree.is_nested(self.batch):
++ if len(inputs) == 1:
+_inspection/gates.py monitor
+- if not model.built:
++ if False:
 insertion/default_places.py insertion_default_places
 - while self._is_skipped(step) and len(step.inputs) == 1:
 + while False:

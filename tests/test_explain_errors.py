@@ -7,7 +7,13 @@ import keras
 import numpy as np
 import pytest
 from explain_checks import images, tiny
-from insertion_checks import conv, head, several_inputs_and_outputs
+from insertion_checks import (
+    conv,
+    head,
+    several_inputs_and_outputs,
+    subclassed,
+    wrapped,
+)
 from keras import layers, ops
 
 from cbam_keras import explain, insert_attention
@@ -141,7 +147,22 @@ MODELS = {
         'one layer ... "first/conv", "second/conv"',
     ),
     "several inputs": (several_inputs_and_outputs, {}, "one input ... with 3"),
-    "no graph": (keras.Model, {}, "functional ... type Model"),
+    "no graph": (
+        keras.Model,
+        {},
+        "functional ... type Model ... keras.Model(inputs, model.call(inputs))",
+    ),
+    "called": (subclassed, {}, "feature map ... model.call(inputs)"),
+    "wrapped": (
+        wrapped,
+        {"images": X[:, None].repeat(7, 1)},
+        'feature map ... "frames" wraps model "backbone" ... inner model first',
+    ),
+    "within a wrapped one": (
+        wrapped,
+        {"images": X[:, None].repeat(7, 1), "layer": "stem_conv"},
+        "layer='stem_conv'. Layer \"frames\" wraps",
+    ),
     "not built": (keras.Sequential, {}, "functional ... keras.Input"),
 }
 

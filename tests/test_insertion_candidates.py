@@ -18,7 +18,9 @@ from insertion_checks import (
     paths,
     small,
     stem,
+    subclassed,
     vary,
+    wrapped,
 )
 from keras import layers, ops
 
@@ -162,6 +164,13 @@ WRONG = [
         r"kernel\" of shape \(3, 3, 8, 8\), which the clone lacks",
     ),
     (outside_variable, {}, "with 1 others: network/temperature"),
+    (wrapped, {}, '"frames" wraps model "backbone".*do the inner model first'),
+    (wrapped, {"after": "stem_conv"}, 'finds none. Layer "frames" wraps'),
+    (
+        subclassed,
+        {},
+        r'"own" of type Subclassed.*Model\(inputs, model.call\(inputs\)\)',
+    ),
     (networks.mlp, {}, 'model "mlp".* no convolution'),
     (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
     (small, {"after": 5}, "Received: after=5"),

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from insertion_checks import (
+    Subclassed,
     assert_holds_all_of,
     assert_predicts_the_same,
     attention_of,
@@ -119,6 +120,15 @@ def test_a_gate_of_ones_own_needs_only_a_call(kind):
     gate = new.get_layer("block_bn2_attention")
     gate.set_weights([np.zeros((8, 8)), np.full((8,), 30.0)])
     assert_predicts_the_same(new, old, data_for(old))
+
+
+def test_a_subclassed_network_takes_attention_by_its_call():
+    own, inputs = Subclassed(), keras.Input((8, 8, 3))
+    model = vary(keras.Model(inputs, own.call(inputs)))
+    new = insert_attention(model)
+    assert len(attention_of(new)) == 1
+    x = data_for(model)
+    np.testing.assert_array_equal(predictions(new, x)[0], to_numpy(own(x)))
 
 
 class Transposed(layers.Layer):

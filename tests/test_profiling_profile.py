@@ -149,6 +149,15 @@ def test_layers_of_unknown_kinds_are_named():
     assert "excludes the MACs of layers of unknown kinds: unknown" in str(found)
 
 
+def test_models_that_are_not_reached_are_warned_of():
+    with pytest.warns(UserWarning, match='"frames" wraps model "inner".*first'):
+        found = profile_of(
+            layers.TimeDistributed(inner(), name="frames"), (7, 8, 8, 3)
+        )
+    assert found.uncounted == ("frames",)
+    assert found.groups == {"not counted": (112, 0)}
+
+
 def test_layers_behind_an_unknown_size_are_named():
     unknown = layers.Lambda(ops.copy, output_shape=(None, 3))
     # The last do not depend on the size: the MLP is of pooled channels.

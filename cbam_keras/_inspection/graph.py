@@ -32,11 +32,13 @@ def require_graph(name: str, model: keras.Model) -> None:
     """Raises unless `model` has a graph that can be read."""
     require_model(name, model, "functional keras.Model")
     if not is_graph(model):
+        how = "Write keras.Model(inputs, model.call(inputs)) with inputs = "
+        if type(model).call is keras.Sequential.call:
+            how = "Begin it with "
         raise ValueError(
             f"`{name}` must be a functional keras.Model, whose graph is known, "
             f'or a built Sequential. Received: model "{model.name}" of type '
-            f"{type(model).__name__}. Make it one with keras.Model(inputs, "
-            "outputs), or begin it with keras.Input(shape)"
+            f"{type(model).__name__}. {how}keras.Input(shape)"
         )
 
 

@@ -85,6 +85,37 @@ class Graph:
                 tensors.extend(step.inputs)
         return steps
 
+    @property
+    def wrappers(self) -> list[Step]:
+        """The steps of layers such as `TimeDistributed` around a model."""
+        return [
+            step
+            for step in self.steps
+            if isinstance(step.operation, layers.Wrapper)
+            and isinstance(step.operation.layer, keras.Model)
+        ]
+
+    def unreached(self) -> str:
+        """Returns a sentence on the first model whose layers are no steps.
+
+        Empty if there is none.
+        """
+        for step in self.wrappers:
+            return (
+                f'Layer "{step.path}" wraps model "{step.operation.layer.name}"'
+                ", whose layers are not reached: do the inner model first, by "
+                "itself"
+            )
+        for step in self.steps:
+            if isinstance(step.operation, keras.Model):
+                return (
+                    f'Model "{step.path}" of type '
+                    f"{type(step.operation).__name__} is subclassed, and its "
+                    "layers are not reached: write keras.Model(inputs, "
+                    "model.call(inputs)) in place of model(inputs)"
+                )
+        return ""
+
     def channel_axis(self, tensor: keras.KerasTensor) -> int | None:
         """Returns which axis of a tensor has the channels, -1 for the last.
 

@@ -35,7 +35,7 @@ def find_target(
     leading = graph.ancestors(output)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
     if layer is not None:
-        steps = _named(graph.steps, layer)
+        steps = _named(graph, layer)
         candidates = [x for x in maps if x.step in steps]
     else:
         steps = graph.steps
@@ -46,14 +46,17 @@ def find_target(
         candidates = several or maps
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
-        last = f'"{maps[-1].step.path}"' if maps else "none"
+        last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
+        hint = graph.unreached() or (
+            "Permuted axes are followed through layers.Permute, not through "
+            "Lambda or a layer of your own"
+        )
         raise ValueError(
             "`layer` must return a feature map with several positions along "
             "each axis of the images, on the way to the output that is "
             f"explained. Received: layer={getattr(layer, 'name', layer)!r}, "
-            f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}. The last "
-            f"feature map is {last}. Permuted axes are followed through "
-            "layers.Permute, not through Lambda or a layer of your own"
+            f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
+            f"{hint}"
         )
     return candidates[-1]
 
@@ -85,8 +88,9 @@ def _feature_maps(graph):
             yield FeatureMap(step, channel, axes)
 
 
-def _named(steps, layer):
+def _named(graph, layer):
     """Returns the steps of a layer, found by its name or itself."""
+    steps = graph.steps
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _inspection.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
@@ -109,8 +113,10 @@ def _named(steps, layer):
     if not named:
         name = getattr(layer, "name", layer)
         names = [step.path.split("/")[-1] for step in steps]
+        hint = graph.unreached()
+        hint = f". {hint}" if hint else _checks.did_you_mean(name, names, 5)
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
-            f"layer={name!r}{_checks.did_you_mean(name, names, 5)}"
+            f"layer={name!r}{hint}"
         )
     return named

@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.insertion.default_places import default_places
+from cbam_keras.insertion.default_places import convolves, default_places
 from cbam_keras.layers import AttentionLayer, make_attention
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
@@ -91,9 +91,12 @@ class CandidatePlaces:
         chosen = dict.fromkeys(self.places[id(x.operation)] for x in steps)
         places = [place for place in chosen if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
-        if taken or not places:
+        wrapped = any(map(convolves, self.graph.wrappers))
+        if taken or wrapped or not places:
             problem = "has no convolution that gives a feature map"
-            if taken:
+            if wrapped:
+                problem = "has convolutions in a wrapped model"
+            elif taken:
                 problem = f'already has attention, e.g. "{taken[0].path}"'
             raise ValueError(
                 "`after` must say where attention goes in model "
@@ -219,7 +222,9 @@ class CandidatePlaces:
         paths = [f'"{x.path}"' for x in places if x.takes_attention]
         # The last ones: attention is more likely wanted at deep features.
         listed = "..., " * (len(paths) > 20) + ", ".join(paths[-20:])
-        return f"Layers that can take attention ({len(paths)}): {listed}"
+        hint = self.graph.unreached()
+        hint = f"{hint}. " if hint else ""
+        return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
 
 
 def _trace(model):

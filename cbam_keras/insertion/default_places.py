@@ -47,7 +47,7 @@ def _kind(step: Step) -> str:
     return type(step.operation).__name__
 
 
-def _convolves(step):
+def convolves(step: Step) -> bool:
     """Returns whether a step is a convolution or contains one."""
     inner = [step.operation]
     if isinstance(step.operation, layers.Layer):
@@ -155,13 +155,13 @@ class _Network:
             len(size) == len(full)
             and max(size, default=1) > 1
             and _ratio(full, size) >= STRIDE
-            for size in map(self._size, filter(_convolves, region))
+            for size in map(self._size, filter(convolves, region))
         )
 
     def _branches(self, addition, region):
         """Yields the ends of the branches, of more convolutions than one."""
         sides = [
-            (x, sum(map(_convolves, self.graph.ancestors(x) & region)))
+            (x, sum(map(convolves, self.graph.ancestors(x) & region)))
             for x in addition.inputs
         ]
         fewest = min(count for _, count in sides)
@@ -242,7 +242,7 @@ class _Network:
         Sizes that differ only by a border, such as 149 and 147, are one.
         """
         steps = self.graph.steps
-        ranks = [len(s.outputs[0].shape) for s in steps if _convolves(s)]
+        ranks = [len(s.outputs[0].shape) for s in steps if convolves(s)]
         if not ranks:
             return []
         rank = max(set(ranks), key=ranks.count)
@@ -264,4 +264,4 @@ class _Network:
                 levels.append(set())
             levels[-1] |= sizes[size]
             before = size
-        return [level for level in levels if any(map(_convolves, level))]
+        return [level for level in levels if any(map(convolves, level))]

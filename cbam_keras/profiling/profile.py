@@ -142,7 +142,9 @@ def profile_model(
 
     Args:
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
-            layers of nested models are counted one by one.
+            layers of nested models are counted one by one. A subclassed model,
+            or one in a wrapper such as `TimeDistributed`, is not counted, with
+            a warning.
         input_shape: Shape of the input without the batch, e.g.
             `(224, 224, 3)`. For several inputs, a list of shapes in the order
             of `model.inputs`, or a dictionary by input name. Defaults to
@@ -177,9 +179,11 @@ def profile_model(
         keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
         for shape, x in zip(shapes, model.inputs, strict=True)
     ]
-    steps = _inspection.Graph(model, inputs).steps
+    graph = _inspection.Graph(model, inputs)
+    if graph.unreached():
+        _checks.warn(f"This profile is not complete. {graph.unreached()}")
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
-    return Profile(model.name, shape, tuple(_rows(model, steps)))
+    return Profile(model.name, shape, tuple(_rows(model, graph.steps)))
 
 
 def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
