@@ -155,6 +155,8 @@ models/weights.py models_weights
 +     "padding",
 -     "gate_activation",
 +     "padding",
+- if any(isinstance(layer, AttentionLayer) for layer in model.layers):
++ if True:
 optimizers.py recipes
 - config.update(momentum=self.momentum, l2_decay=self.l2_decay)
 + config.update(l2_decay=self.l2_decay)

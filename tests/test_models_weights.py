@@ -93,6 +93,8 @@ LIKE = (
     "(does not fit|has).*Build the model with the arguments of"
 )
 OTHER = "which has other layers: stage"
+INSERT = "saved without attention, .*attention=None and call `insert_attention`"
+GATED = {"attention": "cbam"}
 
 
 @pytest.mark.parametrize(
@@ -100,15 +102,22 @@ OTHER = "which has other layers: stage"
     [
         (".keras", {}, {"widths": (4, 16)}, LIKE),
         # Keras' loader would ignore what is left over.
-        (".keras", {"attention": "cbam"}, {}, LIKE),
+        (".keras", GATED, {}, LIKE + "((?!insert_attention).)*$"),
+        (".keras", {}, GATED, INSERT),
+        (".weights.h5", {}, GATED, INSERT),
         (".weights.h5", {}, {"include_top": False}, LIKE),
         (".keras", BOTTLENECK, BOTTLENECK | {"downsample_in": "1x1"}, OTHER),
-        *(
-            (".keras", {"attention": "cbam"}, {"attention": CBAM(**x)}, OTHER)
-            for x in UNLIKE
-        ),
+        *((".keras", GATED, {"attention": CBAM(**x)}, OTHER) for x in UNLIKE),
     ],
-    ids=["widths", "attention", "top", "stride", *(str(x) for x in UNLIKE)],
+    ids=[
+        "widths",
+        "attention",
+        "plain",
+        "plain h5",
+        "top",
+        "stride",
+        *(str(x) for x in UNLIKE),
+    ],
 )
 def test_weights_of_another_network_are_refused(
     ending, saved, built, message, tmp_path

@@ -10,6 +10,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.convert import load_torch_weights
+from cbam_keras.layers import AttentionLayer
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
@@ -59,11 +60,17 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             f"kind ({error}). Copy or download it again"
         ) from error
     if problem:
+        hint = ""
+        if any(isinstance(layer, AttentionLayer) for layer in model.layers):
+            hint = (
+                ". If it was saved without attention, build the model with "
+                "attention=None and call `insert_attention` afterwards"
+            )
         raise ValueError(
             f'`weights` must come from a network like "{model.name}". '
             f'Received: weights="{path}", which {problem}. Build the model '
             "with the arguments of the one that was saved: depth, width, "
-            "classes, attention"
+            f"classes, attention{hint}"
         )
 
 
