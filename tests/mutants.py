@@ -262,6 +262,9 @@ report/page.py report
 cli/runs.py cli_runs
 - ("reduction_ratio", "kernel_size", "order", "identity_init")
 + ("reduction_ratio", "order", "identity_init")
+_checks.py explain_cam
+- kwargs[name] = kwargs.pop(former)
++ kwargs.pop(former)
 explain/cam.py explain_cam
 - (np.arange(length) + 0.5) * count / length - 0.5
 + np.arange(length) * count / length

@@ -15,6 +15,7 @@ from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
 
+@_checks.former_names(output="head")
 def grad_cam(
     model: keras.Model,
     images: ArrayLike,
@@ -23,7 +24,6 @@ def grad_cam(
     *,
     method: str = "grad_cam",
     head: int | str | None = None,
-    output: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes which parts of an image, signal or volume support a class.
@@ -57,7 +57,6 @@ def grad_cam(
         head: Name, key or index of the output to explain, for models with
             several; in dictionaries the index is that of the sorted keys.
             Defaults to `None`, which means the only one.
-        output: Another name of `head`. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
@@ -85,7 +84,7 @@ def grad_cam(
     """
     weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, graph, index = read_model(model, images, head, output)
+    images, graph, index = read_model(model, images, head)
     explained = graph.outputs[index]
     classes = None
     if not callable(class_index):

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from cbam_keras import _checks, _inspection
 
 
+@_checks.former_names(output="head")
 def class_probabilities(
     model: keras.Model,
     images: ArrayLike,
     *,
     head: int | str | None = None,
-    output: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Returns the probability that a classifier assigns to each class.
@@ -24,7 +24,6 @@ def class_probabilities(
         model: See `grad_cam`.
         images: See `grad_cam`.
         head: See `grad_cam`. Defaults to `None`.
-        output: Another name of `head`. Defaults to `None`.
         batch_size: See `grad_cam`. Defaults to `32`.
 
     Returns:
@@ -45,7 +44,7 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, graph, index = read_model(model, images, head, output)
+    images, graph, index = read_model(model, images, head)
     class_indices(None, len(images), model, graph.outputs[index])
     batches = []
     for start in range(0, len(images), batch_size):
@@ -63,15 +62,9 @@ def class_probabilities(
 
 
 def read_model(
-    model: keras.Model,
-    images: ArrayLike,
-    head: int | str | None,
-    output: int | str | None,
+    model: keras.Model, images: ArrayLike, head: int | str | None
 ) -> tuple[np.ndarray, _inspection.Graph, int]:
-    """Returns checked images, the graph for them, and the index of a head.
-
-    `output` is another name of `head`.
-    """
+    """Returns checked images, the graph for them, and the index of a head."""
     _inspection.require_graph("model", model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -81,7 +74,7 @@ def read_model(
     images = _inspection.check_images(images, model)
     image = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
     graph = _inspection.Graph(model, [image])
-    index = _head_index(model, output if head is None else head)
+    index = _head_index(model, head)
     return images, graph, index
 
 
