@@ -259,6 +259,14 @@ detection/batches.py detection_scenes
 report/page.py report
 - autoescape=True,
 + autoescape=False,
+cli/arguments.py cli_audit
+- if ":" in kind and not (module and attribute):
++ if False:
+cli/tools.py cli_audit
+- if name.endswith(".keras"):
++ if False:
+- departures |= bool(result.departures)
++ departures = bool(result.departures)
 cli/runs.py cli_runs
 - ("reduction_ratio", "kernel_size", "order", "identity_init")
 + ("reduction_ratio", "order", "identity_init")

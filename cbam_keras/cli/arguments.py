@@ -46,9 +46,14 @@ def imported(
     option: str, name: str, kind: str = "MODULE:FUNCTION, a function"
 ) -> Any:
     """Returns the object of a name like `"module:function"`, or a module."""
+    module, _, attribute = name.partition(":")
+    if ":" in kind and not (module and attribute):
+        # An import would run any file of that name.
+        raise ValueError(
+            f"`{option}` must be {kind}. Received: {option}={name!r}"
+        )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    module, _, attribute = name.partition(":")
     try:
         content = importlib.import_module(module)
         return getattr(content, attribute) if ":" in kind else content

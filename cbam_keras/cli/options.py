@@ -385,15 +385,18 @@ def audit(parser):
 
     examples:
       cbam-keras audit my_model:CBAMBlock
+      cbam-keras audit runs/mine/cbam.keras
     """
-    parser.usage += " MODULE:CLASS"
+    parser.usage += " MODULE:CLASS|MODEL"
     parser.add_argument(
         "layer",
-        metavar="MODULE:CLASS",
+        metavar="MODULE:CLASS|MODEL",
         help="a class of layers, or a function that takes the number of "
         "channels and returns a layer, or of a tensor that calls layers, in a "
-        "module that is installed or in this folder",
+        "module that is installed or in this folder, which is imported; or a "
+        "model (.keras), whose attention layers are taken",
     )
+    _add(parser, "import", **MODULES)
 
 
 def export(parser):

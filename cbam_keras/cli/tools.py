@@ -4,7 +4,16 @@ import argparse
 import dataclasses
 import pathlib
 
-from cbam_keras import _explanations, _files, auditing, exporting, presets
+import keras
+
+from cbam_keras import (
+    _explanations,
+    _files,
+    _inspection,
+    auditing,
+    exporting,
+    presets,
+)
 from cbam_keras.cli.arguments import (
     data_options_of,
     import_modules,
@@ -31,10 +40,47 @@ def table(options: argparse.Namespace) -> None:
 
 
 def audit(options: argparse.Namespace) -> int:
-    layer = imported("layer", options.layer, "MODULE:CLASS, a class of layers,")
-    result = auditing.audit(layer)
-    print(result)
-    return 1 if result.departures else 0
+    import_modules(options)
+    name, departures = options.layer, False
+    if name.endswith(".keras"):
+        layers = _gates_of(pathlib.Path(name).expanduser())
+    else:
+        kind = "a file that ends in .keras, or MODULE:CLASS, a class of layers"
+        if ":" in name:
+            source = f"{name.partition(':')[0]}, from this folder or installed"
+            print(f"Importing {source}", flush=True)
+        layers = [imported("layer", name, kind)]
+    for layer in layers:
+        result = auditing.audit(layer)
+        print(result)
+        departures |= bool(result.departures)
+    return int(departures)
+
+
+def _gates_of(path: pathlib.Path) -> list[keras.Layer]:
+    """Returns the attention layers of a model, one of each configuration.
+
+    They are those that are not Keras' own and keep the shape of features.
+    """
+    model = _explanations.load_model(path)
+    gates: dict[str, keras.Layer] = {}
+    for step in _inspection.Graph(model, model.inputs).steps:
+        kind = type(step.operation)
+        shapes = [tuple(x.shape) for x in step.inputs + step.outputs]
+        if (
+            isinstance(step.operation, keras.Layer)
+            and not kind.__module__.startswith("keras.")
+            and len(shapes[0]) == 4
+            and shapes == shapes[:1] * 2
+        ):
+            config = {**step.operation.get_config(), "name": None}
+            gates.setdefault(f"{kind} {config}", step.operation)
+    if not gates:
+        raise ValueError(
+            "A model must have attention layers to be audited, which keep the "
+            f'shape of features (B, H, W, C). Received: "{path}" without any'
+        )
+    return list(gates.values())
 
 
 def export(options: argparse.Namespace) -> None:
