@@ -12,6 +12,7 @@ from layer_checks import (
     built,
     call_and_gradients,
     every_layer,
+    model_of,
     output,
     random_input,
     randomize,
@@ -46,13 +47,6 @@ VARIANTS = {
     ),
     "identity": (CBAM, {"identity_init": True}),
 }
-# BatchNormalization itself computes in float32 under JAX and PyTorch.
-FLOAT64 = [
-    name
-    for name, (_, options) in VARIANTS.items()
-    if not {"batch_norm", "spatial_batch_norm"} & set(options)
-    or keras.backend.backend() == "tensorflow"
-]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -127,6 +121,30 @@ def test_height_and_width_may_be_unknown():
             assert np.isfinite(found).all()
 
 
+@every_backend
+@pytest.mark.parametrize(
+    "variant", ["CBAM", "lp-lse", "conv-bias", "batch-norm", "spatial-first"]
+)
+def test_an_empty_batch_is_computed_and_changes_nothing(variant):
+    layer = built(made(variant))
+    averages = [to_numpy(v) for v in layer.non_trainable_variables]
+    x = random_input((0, *SHAPE[1:]))
+    mask = np.ones(x.shape[:-1], "bool")
+    (y, *state), gradients = call_and_gradients(layer, x, x, training=True)
+    outputs = (
+        y,
+        output(layer, x, mask=mask),
+        model_of(layer).predict_on_batch(x),
+    )
+    assert [found.shape for found in outputs] == [x.shape] * 3
+    if isinstance(layer, SpatialAttention):
+        assert tuple(layer.attention_map(x).shape) == (*x.shape[:-1], 1)
+    # Not NaN either, which would reach all weights.
+    assert not any(gradient.any() for gradient in gradients)
+    for found, average in zip(state, averages, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-6)
+
+
 @every_layer
 def test_data_format_follows_the_global_setting(layer_class):
     keras.config.set_image_data_format("channels_first")
@@ -138,7 +156,7 @@ def test_data_format_follows_the_global_setting(layer_class):
 
 @every_backend
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("variant", FLOAT64)
+@every_variant
 def test_gradients_equal_finite_differences(variant):
     shape = (2, 3, 4, 6)
     layer = built(made(variant, dtype="float64"), shape)

@@ -43,6 +43,9 @@ def fuses_inference():
 
 
 def convolve(maps, kernel, dilation_rate):
+    if maps.shape[0] == 0:
+        # The convolution of nothing, on a CPU, has the shape of its input.
+        return maps @ kernel[(0,) * (len(maps.shape) - 2)]
     arguments = maps, kernel, dilation_rate
     if rows.can_convolve(maps, _widest_rows()):
         return _compiled_call(rows.convolve_by_rows, *arguments)

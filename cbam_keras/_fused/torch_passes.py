@@ -256,4 +256,4 @@ def _max_over_axis_1(x):
     """
     row = x.transpose(1, 2).unsqueeze(2)
     pooled = functional.max_pool2d_with_indices(row, (1, x.shape[1]))
-    return tuple(value.reshape(len(x), 1, -1) for value in pooled)
+    return tuple(value.view(len(x), 1, x.shape[2]) for value in pooled)

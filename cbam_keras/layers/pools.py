@@ -23,10 +23,16 @@ def _avg_pool(x, axis, keepdims):
     return total / ops.cast(size, "float64")
 
 
+def _max_pool(x, axis, keepdims):
+    # On TensorFlow, `ops.amax` refuses an empty batch, whose sum is as empty.
+    reduce = ops.sum if x.shape[0] == 0 else ops.amax
+    return reduce(x, axis=axis, keepdims=keepdims)
+
+
 # The pools that `pool_types` may name.
 POOLS = {
     "avg": _avg_pool,
-    "max": ops.amax,
+    "max": _max_pool,
     "lp": _lp_pool,
     "lse": ops.logsumexp,
 }
@@ -51,5 +57,5 @@ def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
         return ops.where(count > 0, pooled, ops.zeros_like(pooled))
     if pool_type == "max":
         # A maximum is exact in any precision: cast the small result.
-        return ops.cast(ops.amax(x, axis=axis, keepdims=keepdims), dtype)
+        return ops.cast(_max_pool(x, axis, keepdims), dtype)
     return POOLS[pool_type](ops.cast(x, dtype), axis=axis, keepdims=keepdims)
