@@ -6,6 +6,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from layer_checks import LAYERS, output, random_input, to_numpy
 
 from cbam_keras import (
@@ -120,9 +121,35 @@ def test_bad_values_are_refused_at_once(layer_class, argument, value, error):
         layer_class(**{argument: value})
 
 
-def test_a_gate_that_cannot_be_the_identity_is_refused():
-    with pytest.raises(ValueError, match="identity_init.*power of two"):
-        CBAM(identity_init=True, gate_activation="tanh")
+@pytest.mark.every_backend
+@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize(
+    "activation, cause",
+    [
+        ("tanh", "is 0.0 at 0"),
+        ("softmax", "is not elementwise"),
+        ("glu", "is not elementwise"),
+        (keras.layers.Softmax(axis=0), "is not elementwise"),
+        (lambda x: 0.5 + x * ops.mean(x), "is not elementwise"),
+    ],
+    ids=["tanh", "softmax", "glu", "layer", "mean"],
+)
+def test_a_gate_that_cannot_be_the_identity_is_refused(
+    layer_class, activation, cause
+):
+    with pytest.raises(ValueError, match=f"power of two.*which {cause}"):
+        layer_class(identity_init=True, gate_activation=activation)
+
+
+def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
+    x = random_input()
+    for activation in (
+        "hard_sigmoid",
+        "exponential",
+        lambda x: 1 + ops.tanh(x),
+    ):
+        layer = CBAM(4, identity_init=True, gate_activation=activation)
+        np.testing.assert_array_equal(output(layer, x), x)
 
 
 @pytest.mark.parametrize(

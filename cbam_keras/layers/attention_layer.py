@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import constraints, initializers, layers, ops, regularizers
 
 from cbam_keras import _checks
@@ -17,6 +18,11 @@ OBJECTS = {
     "kernel_constraint": constraints,
     "bias_constraint": constraints,
 }
+
+# An elementwise activation gives four of these numbers, 0 among them, the same
+# values without the others.
+PROBE = np.arange(-7, 17, dtype="float32").reshape(4, 6)
+PROBED = slice(0, 2), slice(1, 3)
 
 
 class AttentionLayer(layers.Layer):
@@ -191,14 +197,23 @@ def _identity_scale(activation):
     """Returns the factor that makes the value of `activation` at 0 a 1."""
     if activation is keras.activations.sigmoid:
         return 2.0
-    at_zero = float(ops.convert_to_numpy(activation(ops.zeros((1,))))[0])
+    alone, among_others = (
+        ops.convert_to_numpy(activation(ops.convert_to_tensor(values)))
+        for values in (PROBE[PROBED], PROBE)
+    )
+    at_zero = float(alone[1, 0])
+    if among_others.shape != PROBE.shape or not np.allclose(
+        alone, among_others[PROBED]
+    ):
+        cause = "is not elementwise"
     # Only a power of two gives exactly 1, in every precision.
-    if at_zero <= 0 or math.frexp(at_zero)[0] != 0.5:
-        raise ValueError(
-            "`identity_init` needs a `gate_activation` whose value at 0 is "
-            'a power of two, such as "sigmoid" (0.5), so that the scaled gate '
-            "is exactly 1 there. Received: gate_activation="
-            f"{getattr(activation, '__name__', activation)!r}, which is "
-            f"{at_zero} at 0"
-        )
-    return 1.0 / at_zero
+    elif at_zero > 0 and math.frexp(at_zero)[0] == 0.5:
+        return 1.0 / at_zero
+    else:
+        cause = f"is {at_zero} at 0"
+    raise ValueError(
+        "`identity_init` needs an elementwise `gate_activation` whose value "
+        'at 0 is a power of two, such as "sigmoid" (0.5), so that the scaled '
+        "gate is exactly 1 there. Received: gate_activation="
+        f"{getattr(activation, '__name__', activation)!r}, which {cause}"
+    )
