@@ -52,3 +52,37 @@ def test_template_gives_a_fresh_layer_each_time():
 def test_mistakes_are_reported(attention, error, message):
     with pytest.raises(error, match=message):
         make_attention(attention, name="gate")
+
+
+class Closed(keras.layers.Layer):
+    """Takes no arguments of Keras."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.width = width
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+class Needy(keras.layers.Layer):
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize(
+    "attention, message",
+    [
+        (Closed, r"takes \*\*kwargs.*Received: the class Closed\(width=3\)"),
+        (Closed(), r"takes \*\*kwargs.*Received: the class Closed\(width=3\)"),
+        (functools.partial(Closed, 4), r"takes \*\*kwargs.*class Closed"),
+        (Needy, "argument: 'width'"),
+        (lambda: CBAM(), "unexpected keyword argument 'name'"),
+    ],
+    ids=["class", "template", "partial", "other-argument", "function"],
+)
+def test_a_class_without_arguments_of_keras_is_told_to_take_them(
+    attention, message
+):
+    with pytest.raises(TypeError, match=message):
+        make_attention(attention, name="gate")

@@ -1,5 +1,7 @@
 """`make_attention`: a layer from a name, class, callable or template."""
 
+import contextlib
+import inspect
 from collections.abc import Callable
 
 import keras
@@ -39,7 +41,8 @@ def make_attention(
     Raises:
         ValueError: If the name of an attention is unknown, or if a callable
             does not pass `name` on to its layer.
-        TypeError: If `attention` is none of the above.
+        TypeError: If `attention` is none of the above, or of a class whose
+            `__init__` takes no `**kwargs`.
 
     Example:
         >>> make_attention("se", name="gate").name
@@ -55,11 +58,14 @@ def make_attention(
     if isinstance(attention, keras.layers.Layer):
         config = attention.get_config()
         config.pop("name", None)
-        return type(attention).from_config(
-            config if name is None else {**config, "name": name}
-        )
-    # What takes other arguments says so itself.
-    layer = attention(name=name) if callable(attention) else attention
+        if name is not None:
+            config["name"] = name
+        with _refusal_explained(type(attention)):
+            return type(attention).from_config(config)
+    layer = attention
+    if callable(attention):
+        with _refusal_explained(getattr(attention, "func", attention)):
+            layer = attention(name=name)
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
             "`attention` must be None, a name, a layer class, a layer, or a "
@@ -73,3 +79,23 @@ def make_attention(
             f'place of "{name}" from attention={attention!r}'
         )
     return layer
+
+
+@contextlib.contextmanager
+def _refusal_explained(kind):
+    """Says what is missing in a class that does not take Keras' arguments."""
+    try:
+        yield
+    except TypeError as error:
+        if not inspect.isclass(kind):
+            # What takes other arguments says so itself.
+            raise
+        arguments = inspect.signature(kind).parameters.values()
+        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+            raise
+        raise TypeError(
+            "`attention` must be a layer whose `__init__` takes **kwargs, the "
+            "`name`, `dtype` and `trainable` of Keras. Received: the class "
+            f"{kind.__name__}{inspect.signature(kind)}. Add **kwargs to its "
+            "`__init__`, and pass them to `super().__init__(**kwargs)`"
+        ) from error
