@@ -19,10 +19,15 @@ Function = TypeVar("Function", bound=Callable)
 Options = Mapping[str, Any]
 
 
-def positive_integer(name: str, value: object) -> int:
-    """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
+def positive_integer(
+    name: str, value: object, instead: int | None = None
+) -> int:
+    """Returns `value` as an `int`, or raises if it is not an integer >= 1.
+
+    `instead` is what the error says to write, if that is known.
+    """
     if not _is_integer(value) or value < 1:
-        raise _wrong(name, value, "a positive integer")
+        raise _wrong(name, value, "a positive integer", instead)
     return int(value)
 
 
@@ -53,12 +58,13 @@ def momentum(name: str, value: object) -> float:
     return number
 
 
-def odd_integer(name: str, value: object) -> int:
+def odd_integer(name: str, value: object, instead: int | None = None) -> int:
     """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:
         reason = 'so that the convolution has a centre and "same" padding is '
         kind = f"an odd positive integer, {reason}symmetric"
-        raise _wrong(name, value, kind)
+        instead = instead if instead and instead % 2 else None
+        raise _wrong(name, value, kind, instead)
     return int(value)
 
 
@@ -216,8 +222,11 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def _wrong(name, value, kind):
-    return ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}")
+def _wrong(name, value, kind, instead=None):
+    fix = "" if instead in (None, value) else f". Write {name}={instead}"
+    return ValueError(
+        f"`{name}` must be {kind}. Received: {name}={value!r}{fix}"
+    )
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import numpy_reference
 import pytest
-from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
+from fused_checks import ORDERS, SHAPE, SWAPPED
 from keras import ops
 from layer_checks import (
     COMPILED,

@@ -121,6 +121,34 @@ def test_bad_values_are_refused_at_once(layer_class, argument, value, error):
         layer_class(**{argument: value})
 
 
+@pytest.mark.parametrize(
+    "layer_class, options, instead",
+    [
+        (CBAM, {"ratio": 8}, "reduction_ratio=8"),
+        (CBAM, {"reduction": 16}, "reduction_ratio=16"),
+        (ChannelAttention, {"r": 4}, "reduction_ratio=4"),
+        (SqueezeExcite, {"se_ratio": 0.25}, "reduction_ratio=4"),
+        (SqueezeExcite, {"reduction_ratio": 0.25}, "reduction_ratio=4"),
+        (CBAM, {"rd_ratio": 1 / 16}, "reduction_ratio=16"),
+        (ChannelAttention, {"rd_channels": 6}, "hidden_units=6"),
+        (SpatialAttention, {"kernel": [3, 3]}, "kernel_size=3"),
+        (CBAM, {"spatial_kernel_size": 7}, "kernel_size=7"),
+        (CBAM, {"kernel_size": (7, 7)}, "kernel_size=7"),
+    ],
+)
+def test_what_others_call_an_argument_is_named_in_our_words(
+    layer_class, options, instead
+):
+    with pytest.raises(ValueError, match=f"Received: .*. Write {instead}$"):
+        layer_class(**options)
+
+
+@pytest.mark.parametrize("size", [4, (4, 4), (3, 5), ([3], [3, 3]), ()])
+def test_no_size_is_proposed_that_would_be_refused(size):
+    with pytest.raises(ValueError, match="odd positive.*Received: [^W]*$"):
+        CBAM(kernel_size=size)
+
+
 @pytest.mark.every_backend
 @pytest.mark.parametrize("layer_class", LAYERS)
 @pytest.mark.parametrize(

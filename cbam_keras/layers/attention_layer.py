@@ -1,5 +1,6 @@
 """`AttentionLayer`, the base class: shared arguments and input checks."""
 
+import inspect
 import math
 
 import keras
@@ -17,6 +18,17 @@ OBJECTS = {
     "bias_regularizer": regularizers,
     "kernel_constraint": constraints,
     "bias_constraint": constraints,
+}
+
+# What other libraries and tutorials call our arguments.
+OTHER_NAMES = {
+    **dict.fromkeys(
+        ("ratio", "reduction", "r", "reduction_rate", "reduction_factor"),
+        "reduction_ratio",
+    ),
+    **dict.fromkeys(("rd_ratio", "se_ratio"), "reduction_ratio"),
+    **dict.fromkeys(("rd_channels", "squeeze_channels"), "hidden_units"),
+    **dict.fromkeys(("kernel", "spatial_kernel_size"), "kernel_size"),
 }
 
 # An elementwise activation gives four of these numbers, 0 among them, the same
@@ -39,6 +51,7 @@ class AttentionLayer(layers.Layer):
 
     def __init__(self, *, use_bias, identity_init, data_format, **kwargs):
         objects = {name: kwargs.pop(name) for name in OBJECTS}
+        _refuse_other_names(type(self), kwargs)
         super().__init__(**kwargs)
         for name, value in objects.items():
             setattr(self, name, OBJECTS[name].get(value))
@@ -191,6 +204,30 @@ def without_none(**options):
     A user's gate or `attention_map` need not take what is not used.
     """
     return {k: value for k, value in options.items() if value is not None}
+
+
+def integer_in(value):
+    """Returns the integer that other libraries write so, or `None`.
+
+    That is 7 for `(7, 7)`, and 4 for the fraction 0.25.
+    """
+    if isinstance(value, tuple | list) and value:
+        same = all(side == value[0] for side in value)
+        return integer_in(value[0]) if same else None
+    if isinstance(value, float) and 0 < value < 1:
+        return round(1 / value)
+    return value if isinstance(value, int) else None
+
+
+def _refuse_other_names(layer_class, options):
+    for name, value in options.items():
+        ours = OTHER_NAMES.get(name)
+        if ours in inspect.signature(layer_class).parameters:
+            raise ValueError(
+                f"{layer_class.__name__} takes `{ours}`, not `{name}`. "
+                f"Received: {name}={value!r}. Write {ours}="
+                f"{integer_in(value) or value!r}"
+            )
 
 
 def _identity_scale(activation):

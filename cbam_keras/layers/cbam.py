@@ -9,6 +9,7 @@ from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import (
     OBJECTS,
     AttentionLayer,
+    integer_in,
     is_known,
     without_none,
 )
@@ -144,9 +145,11 @@ class CBAM(AttentionLayer):
             **kwargs,
         )
         self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
+            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
         )
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.kernel_size = _checks.odd_integer(
+            "kernel_size", kernel_size, integer_in(kernel_size)
+        )
         self.order = _checks.one_of("order", order, ORDERS)
         self.channel_pool_types = _checks.subset(
             "channel_pool_types", channel_pool_types, POOLS

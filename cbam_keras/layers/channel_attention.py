@@ -5,7 +5,11 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras._fused import fused
-from cbam_keras.layers.attention_layer import AttentionLayer, without_none
+from cbam_keras.layers.attention_layer import (
+    AttentionLayer,
+    integer_in,
+    without_none,
+)
 from cbam_keras.layers.pools import POOLS, pool
 
 
@@ -125,7 +129,7 @@ class ChannelAttention(AttentionLayer):
             **kwargs,
         )
         self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
+            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
         )
         self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
         if hidden_units is not None:

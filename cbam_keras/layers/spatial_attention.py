@@ -7,7 +7,11 @@ from keras import layers, ops
 
 from cbam_keras import _checks
 from cbam_keras._fused import convolve, fused
-from cbam_keras.layers.attention_layer import AttentionLayer, without_none
+from cbam_keras.layers.attention_layer import (
+    AttentionLayer,
+    integer_in,
+    without_none,
+)
 from cbam_keras.layers.pools import POOLS, pool
 
 # What the spatial gate can pool the channels at a position by.
@@ -186,7 +190,9 @@ class SpatialAttention(AttentionLayer):
             data_format=data_format,
             **kwargs,
         )
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self.kernel_size = _checks.odd_integer(
+            "kernel_size", kernel_size, integer_in(kernel_size)
+        )
         self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
         self.dilation_rate = _checks.positive_integer(
             "dilation_rate", dilation_rate
