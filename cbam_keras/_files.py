@@ -10,6 +10,7 @@ import pathlib
 import socket
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives a temporary path, which replaces `path` if no error is raised.
 
     Both have the same suffix, which Keras and others choose the format by.
+    After a power cut `path` holds the old content or the new one, and what was
+    replaced before it is new.
     """
     path = pathlib.Path(path)
     beside = path.with_name(UNFINISHED + path.name)
@@ -46,9 +49,23 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         beside.unlink()
     try:
         yield beside
+        with open(beside, "r+b") as file:
+            os.fsync(file.fileno())
         os.replace(beside, path)
+        _write_names(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _write_names(folder):
+    """Returns when the names in a folder are on the disk."""
+    # Windows opens no folders, and some network file systems do not sync them.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
@@ -83,6 +100,11 @@ def quarantine(path: pathlib.Path, error: Exception) -> None:
         f'"{path}" cannot be read ({reason}). It is renamed to '
         f'"{aside.name}" and treated as missing'
     )
+
+
+def is_torn(path: pathlib.Path) -> bool:
+    """Returns whether a file is what a power cut has left of an archive."""
+    return path.exists() and not zipfile.is_zipfile(path)
 
 
 def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:

@@ -5,6 +5,8 @@ import dataclasses
 import errno
 import functools
 import json
+import os
+import pathlib
 import resource
 import shutil
 
@@ -221,6 +223,83 @@ def test_a_damaged_checkpoint_is_named_and_the_run_can_be_finished(
     with pytest.warns(UserWarning, match=f"{path}. cannot be read"):
         assert call(name, output) == whole(name)[1]
     assert list(output.rglob("*.damaged")) == []
+
+
+# A power cut: what was written and not written through is empty or torn.
+
+
+@pytest.mark.parametrize("length", [0, 40])
+@pytest.mark.parametrize("name", ["train", "compare", "tune"])
+def test_networks_that_a_power_cut_has_torn_are_trained_again(
+    name, length, whole, tmp_path
+):
+    output, expected = whole(name)
+    copy = shutil.copytree(output, tmp_path / "run")
+    for path in copy.rglob("*.keras"):
+        path.write_bytes(path.read_bytes()[:length])
+    with pytest.warns(UserWarning, match="not a whole archive.*trained again"):
+        assert call(name, copy) == expected
+    assert weights(copy) == weights(output)
+    assert set(files(copy)) == set(files(output))
+
+
+def test_a_finished_training_with_an_empty_checkpoint_begins_again(
+    whole, tmp_path
+):
+    output = tmp_path / "run"
+
+    def stop(count, source):
+        # Both epochs are trained, and nothing is recorded.
+        if source.name.endswith("linear.keras"):
+            raise Killed
+
+    with pytest.raises(Killed), at_files(output, stop):
+        call("train", output)
+    for path in output.rglob("epoch-*.keras"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="keras. cannot be read"):
+        assert call("train", output) == whole("train")[1]
+
+
+def test_files_are_written_through_in_the_order_of_their_names(
+    tmp_path, monkeypatch
+):
+    fsync, replace, calls = os.fsync, os.replace, []
+
+    def noting_fsync(descriptor):
+        inode = os.fstat(descriptor)
+        paths = [*tmp_path.rglob("*"), tmp_path]
+        calls.extend(
+            ("sync", path)
+            for path in paths
+            if os.path.samestat(path.stat(), inode)
+        )
+        fsync(descriptor)
+
+    def noting_replace(source, target):
+        calls.append(("replace", pathlib.Path(source), pathlib.Path(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    call("train", tmp_path / "run")
+    replaced = [call for call in calls if call[0] == "replace"]
+    assert calls == [
+        step
+        for _, source, target in replaced
+        for step in (
+            ("sync", source),
+            ("replace", source, target),
+            ("sync", target.parent),
+        )
+    ]
+    names = [target.name for _, _, target in replaced]
+    # A state names its checkpoints, and results their networks.
+    for named, naming in (
+        ("epoch-1.keras", "state.json"),
+        ("linear.keras", "results.json"),
+    ):
+        assert naming in names[names.index(named) :][:3]
 
 
 # A disk that is full, and the command.

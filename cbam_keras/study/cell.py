@@ -7,6 +7,7 @@ import pathlib
 import statistics
 import sys
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -176,7 +177,7 @@ def train_cell(
             )
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
-        if not (is_trained and state.best == state.latest):
+        if is_trained and state.best != state.latest:
             model = keras.saving.load_model(folder / str(state.best))
         metrics |= study.task.evaluate(model, data)
         known |= {"best_epoch": row["epoch"], "metrics": metrics}
@@ -259,12 +260,15 @@ def _resumed(model, variant, folder, epochs):
             f'Received: folder="{folder}", changed: the layers of network '
             f'"{variant.name}"'
         )
-    if not (folder / str(state.best)).exists():
+    best = folder / str(state.best)
+    if _files.is_torn(best):
+        _files.quarantine(best, zipfile.BadZipFile("not a whole archive"))
+    if not best.exists():
         return start
-    if state.epochs >= epochs:
-        return model, state
-    latest = checkpoints.load_latest(folder, state)
-    return start if latest is None else (latest, state)
+    is_finished = state.epochs >= epochs
+    load = checkpoints.load_best if is_finished else checkpoints.load_latest
+    loaded = load(folder, state)
+    return start if loaded is None else (loaded, state)
 
 
 def _verbosity():

@@ -65,19 +65,29 @@ def load_state(folder: pathlib.Path) -> State | None:
     return state
 
 
+def load_best(folder: pathlib.Path, state: State) -> keras.Model | None:
+    """Returns the model of the best epoch, or `None` if it is damaged."""
+    return _loaded(folder / str(state.best))
+
+
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
-    """Returns the model of the last epoch with its optimizer."""
-    path = folder / str(state.latest)
-    try:
-        model = keras.saving.load_model(path)
-    except DAMAGE as error:
-        if path.exists():
-            _files.quarantine(path, error)
+    """Returns the model of the last epoch with its optimizer, or `None`."""
+    model = _loaded(folder / str(state.latest))
+    if model is None:
         return None
     states = zip(_random_states(model), state.random, strict=True)
     for variable, value in states:
         variable.assign(value)
     return model
+
+
+def _loaded(path):
+    try:
+        return keras.saving.load_model(path)
+    except DAMAGE as error:
+        if path.exists():
+            _files.quarantine(path, error)
+        return None
 
 
 @dataclasses.dataclass(eq=False)

@@ -259,6 +259,15 @@ class StudyFolder:
                 if cell["status"] not in RETRIED
             ]
         self._grow()
+        for cell in [*self.content["cells"]]:
+            if cell["file"] and _files.is_torn(self.path / cell["file"]):
+                self.content["cells"].remove(cell)
+                # A search that has ended lacks a trial now.
+                self.content.pop("searched", None)
+                _checks.warn(
+                    f'"{self.path / cell["file"]}" is not a whole archive, '
+                    "as after a power cut. Its network is trained again"
+                )
         self._write()
 
     def _grow(self):

@@ -341,7 +341,8 @@ def report(
     )
     known = folder.content.get("best_network", {})
     best_file = folder.path / "best.keras"
-    if not (described.items() <= known.items() and best_file.exists()):
+    is_there = best_file.exists() and not _files.is_torn(best_file)
+    if not (described.items() <= known.items() and is_there):
         known, file = described, trained.output / str(network.file)
         if not confirmed:
             # No trial was measured on the test images.
