@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import weakref
 
 import keras
 import numpy as np
@@ -214,6 +215,50 @@ def test_epochs_leave_what_is_compiled(tmp_path, monkeypatch):
     assert seeded == [0]
 
 
+class Mine(layers.GlobalAveragePooling2D):
+    """A layer of the user's, known within a scope alone."""
+
+
+def in_scope(data):
+    pooled = keras.Input(data.image_shape)
+    outputs = layers.Dense(10, "softmax")(Mine()(pooled))
+    return keras.Model(pooled, outputs)
+
+
+@pytest.mark.every_backend
+def test_what_the_user_has_set_stays_set(tmp_path):
+    devices = keras.distribution.DataParallel(devices=["cpu:0"])
+    keras.distribution.set_distribution(devices)
+    keras.config.disable_traceback_filtering()
+    both = [study.Variant(name, in_scope) for name in ("first", "second")]
+    try:
+        with keras.saving.custom_object_scope({"Mine": Mine}):
+            results = study.run(planned(*both), tmp_path)
+            assert keras.saving.get_registered_object("Mine") is Mine
+        assert statuses(results) == ["finished"] * 2
+        assert keras.distribution.distribution() is devices
+        assert not keras.config.is_traceback_filtering_enabled()
+    finally:
+        keras.distribution.set_distribution(None)
+        keras.config.enable_traceback_filtering()
+
+
+def test_layers_have_the_names_that_they_would_have_without_a_run(tmp_path):
+    names = []
+
+    def noting(data):
+        model = narrow(data)
+        names.append([layer.name for layer in model.layers])
+        return model
+
+    both = [study.Variant(name, noting) for name in ("first", "second")]
+    study.run(planned(*both), tmp_path)
+    assert names[0] == names[1]
+    # Those that the user has built keep theirs to themselves.
+    model = narrow(data.load("mnist5k"))
+    assert [layer.name for layer in model.layers] == names[0]
+
+
 # Variants that fail.
 
 
@@ -278,6 +323,26 @@ def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
             with pytest.warns(UserWarning, match="left out"):
                 assert study.run(mended, tmp_path) == results
             assert not trained
+
+
+def test_a_network_that_fails_is_freed(tmp_path):
+    failed, alive = [], []
+
+    def wrong(data):
+        model = narrow(data)
+        failed.append(weakref.ref(model))
+        raise KeyError("stage9")
+
+    def last(data):
+        alive.append(failed[0]())
+        raise KeyError("stage10")
+
+    both = study.Variant("wrong", wrong), study.Variant("last", last)
+    with pytest.raises(KeyError, match="stage9") as caught:
+        study.run(planned(*both), tmp_path)
+    assert alive == [None]
+    # Where it was raised can still be read.
+    assert "in wrong\n" in caught.value.__notes__[0]
 
 
 def test_if_all_fail_the_error_is_raised_and_nothing_is_left(

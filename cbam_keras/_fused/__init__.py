@@ -6,12 +6,18 @@
 - `operation`: the gates of a layer as one operation, forward and backward.
 - `contract`: its formulas, and what a backend supplies for it.
 - `tensorflow_passes`, `jax_passes`, `torch_passes`: one backend each.
-- `private`: what backends keep private, with fallbacks.
+- `private`: what Keras and backends keep private, with fallbacks.
 """
 
 from cbam_keras._fused.convolution import convolve
 from cbam_keras._fused.decorator import fused
-from cbam_keras._fused.private import gradients_forgotten
+from cbam_keras._fused.private import gradients_forgotten, same_names
 from cbam_keras._fused.rows import FOR_ONNX
 
-__all__ = ["FOR_ONNX", "convolve", "fused", "gradients_forgotten"]
+__all__ = [
+    "FOR_ONNX",
+    "convolve",
+    "fused",
+    "gradients_forgotten",
+    "same_names",
+]

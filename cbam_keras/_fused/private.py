@@ -1,4 +1,4 @@
-"""Private functions of TensorFlow and PyTorch, each with a fallback.
+"""Private functions of Keras and its backends, each with a fallback.
 
 Where a name is gone, its function here returns the answer that is always right
 and sometimes slower.
@@ -79,6 +79,28 @@ def gradients_forgotten() -> Iterator[None]:
         for name in set(gradients) - before:
             if name.startswith("CustomGradient-"):
                 del gradients[name]
+
+
+@contextlib.contextmanager
+def same_names() -> Iterator[None]:
+    """Context after which automatic names are counted as before it.
+
+    So the layers of networks that are built one after another have the same
+    names. Keras' public way, `clear_session`, also forgets what the user has
+    set.
+
+    Fallback: names go on counting.
+    """
+    state = _find(
+        "keras.src.backend.common.global_state", "GLOBAL_STATE_TRACKER"
+    )
+    before = dict(getattr(state, "object_name_uids", {}))
+    try:
+        yield
+    finally:
+        counts = getattr(state, "object_name_uids", {})
+        counts.clear()
+        counts.update(before)
 
 
 def _find(module, name):

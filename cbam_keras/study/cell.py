@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import math
 import pathlib
 import statistics
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
-from cbam_keras import _checks, _files, _inspection, _process, profiling
+from cbam_keras import _checks, _files, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
-from cbam_keras._fused import gradients_forgotten
+from cbam_keras._fused import gradients_forgotten, same_names
 from cbam_keras.study import checkpoints
 from cbam_keras.study.checkpoints import (
     CheckpointEachEpoch,
@@ -190,11 +191,11 @@ def train_cell(
         if devices.processes > 1 or _files.is_unwritable(folder.parent, error):
             raise
         known["status"] = _status(error)
-        if known["status"] == ERROR:
-            on_error(error)
         text = str(error).strip() or "no message"
         known["message"] = f"{type(error).__name__}: {text}"
         known["traceback"] = traceback.format_exc()
+        if known["status"] == ERROR:
+            on_error(error)
     final = checkpoints.load_state(folder)
     history = final.history if final is not None else []
     seconds = [row["seconds"] for row in history]
@@ -290,17 +291,18 @@ def _status(error):
 
 
 @contextlib.contextmanager
-def memory_freed(devices: Devices = SINGLE_DEVICE) -> Iterator[None]:
-    """Context after which the memory of its networks is freed."""
+def memory_freed() -> Iterator[None]:
+    """Context after which the memory of its networks is freed.
+
+    Not by Keras' `clear_session`, which frees no more, and forgets what the
+    user has set, such as scopes of custom objects and distributions.
+    """
     try:
         # Else TensorFlow would keep their graphs.
-        with gradients_forgotten():
+        with same_names(), gradients_forgotten():
             yield
     finally:
-        # Within the scope of several devices, TensorFlow would lose it.
-        if devices is SINGLE_DEVICE:
-            interactive = keras.config.is_interactive_logging_enabled()
-            with _inspection.dtype_policy():
-                keras.utils.clear_session()
-            if not interactive:
-                keras.config.disable_interactive_logging()
+        gc.collect()
+        if keras.backend.backend() == "torch":
+            # Else PyTorch compiles nothing more after eight networks.
+            _checks.require("torch", extra="torch").compiler.reset()

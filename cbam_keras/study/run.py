@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
@@ -278,7 +279,8 @@ class _Trainings:
         )
         data = self.load(study.seeds[0])
         self.folder = StudyFolder(output, study, data, writes=devices.writes)
-        self.errors: list[Exception] = []
+        # What is raised if no training finishes.
+        self.error: Exception | None = None
 
     def missing(self):
         """Returns the cells that have yet to be trained."""
@@ -349,9 +351,9 @@ class _Trainings:
             for failure in failures:
                 _checks.warn(f"A network is left out, {failure}")
             return
-        if self.errors:
+        if self.error is not None:
             self.folder.forget_if_untrained()
-            raise self.errors[0]
+            raise self.error
         raise RuntimeError(
             f"None of the {len(failures)} trainings finished, first "
             f"{'; '.join(failures[:3])}. All are in "
@@ -377,18 +379,26 @@ class _Trainings:
         cells = self.study.cells
         several = f", seed {seed}" if len(self.study.seeds) > 1 else ""
         number = cells.index((variant, seed)) + 1
-        with memory_freed(self.devices):
+        with memory_freed():
             outcome = train_cell(
                 *(self.study, variant, seed, self.devices.share(data), cell),
                 title=f"{variant.name}{several} ({number} of {len(cells)})",
                 callbacks=[logs_of(folder.path, cell.name)] if logs else [],
-                on_error=self.errors.append,
+                on_error=self._note,
                 devices=self.devices,
             )
         folder.record(outcome, cell)
         # Each process goes on with what has been recorded.
         self.devices.wait()
         folder.refresh()
+
+    def _note(self, error):
+        """Keeps the first error, as text what led to it."""
+        if self.error is None:
+            error.add_note("".join(traceback.format_exception(error)))
+            # Their frames hold the model and the data.
+            error.__cause__ = error.__context__ = None
+            self.error = error.with_traceback(None)
 
 
 def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
