@@ -3,7 +3,11 @@
 import dataclasses
 import functools
 import json
+import os
+import pathlib
 import re
+import subprocess
+import sys
 import unittest.mock
 
 import keras
@@ -12,6 +16,7 @@ import pretended
 import pytest
 from data_checks import arrays
 from keras import layers
+from networks import mlp
 from training_checks import KEYS, SHORT, linear
 
 from cbam_keras import comparison, data, study, training, tuning
@@ -151,13 +156,190 @@ def test_a_training_step_is_traced_once(monkeypatch):
     assert len(traced) == 1
 
 
-def test_nested_networks_have_a_fingerprint_of_their_own():
-    def build(units):
-        inner = keras.Sequential([layers.Flatten(), layers.Dense(units)])
-        return keras.Sequential([keras.Input((4, 4)), inner, layers.Dense(2)])
+# Fingerprints, by which a resumed run knows its networks.
 
-    one, same, other = (study.fingerprint(build(units)) for units in (8, 8, 9))
-    assert one == same != other
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    """A model whose configuration holds none of its layers."""
+
+    activation = "relu"
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = units
+        self.hidden = layers.Dense(units, activation=self.activation)
+
+    def build(self, shape):
+        self.hidden.build(shape)
+
+    def call(self, inputs):
+        return self.hidden(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("tests")
+def doubled(x):
+    return 2 * x
+
+
+def sequence(*inner):
+    """Returns a function that puts layers behind an input, in a model."""
+
+    def build():
+        inputs = x = keras.Input((3, 4))
+        for make in inner:
+            x = make()(x)
+        return keras.Model(inputs, x)
+
+    return build
+
+
+def subclassed():
+    model = Subclassed(3)
+    model.build((None, 4))
+    return model
+
+
+def nested():
+    x = keras.Input((4,))
+    inner = keras.Model(x, layers.Dense(3)(x) + 1)
+    outer = keras.Input((4,), name="x")
+    flat = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    joined = keras.ops.concatenate([inner(outer), flat(outer), inner(outer)])
+    return keras.Model({"x": outer}, joined)
+
+
+SAME = {
+    "wrapped": sequence(lambda: layers.TimeDistributed(layers.Dense(2))),
+    "bidirectional": sequence(lambda: layers.Bidirectional(layers.GRU(2))),
+    "cells": sequence(lambda: layers.RNN([layers.LSTMCell(2)] * 2)),
+    "function": sequence(lambda: layers.Dense(2, activation=doubled)),
+    "policy": sequence(lambda: layers.Dense(2, dtype="mixed_bfloat16")),
+    "sequential": linear,
+    "nested": nested,
+    "subclassed": subclassed,
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_network_built_twice_has_one_fingerprint(name):
+    first = study.fingerprint(SAME[name]())
+    # Automatic names go on counting.
+    model = SAME[name]()
+    assert study.fingerprint(model) == first
+    model.compile("adam", "mse")
+    assert study.fingerprint(model) == first
+
+
+@pytest.mark.slow
+def test_a_fingerprint_is_the_same_in_another_process():
+    code = (
+        "import json, test_study_networks as t; print(json.dumps({k: "
+        "t.study.fingerprint(build()) for k, build in t.SAME.items()}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        cwd=pathlib.Path(__file__).parent,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {k: study.fingerprint(build()) for k, build in SAME.items()}
+
+
+def connected(connect, classes=2):
+    """Returns a model of three layers, by how they are connected."""
+    inputs = keras.Input((4,))
+    a = layers.Dense(4)(inputs)
+    b = layers.Dense(4)(inputs)
+    c = layers.Dense(4)(b)
+    return keras.Model(inputs, layers.Dense(classes)(connect(a, b, c)))
+
+
+def two_inputs(turned):
+    x, y = keras.Input((4,)), keras.Input((4,))
+    outputs = layers.Dense(2)(x) - layers.Dense(3)(y)[:, :2]
+    return keras.Model([y, x] if turned else [x, y], outputs)
+
+
+def named(policy):
+    return sequence(lambda: layers.Dense(2, dtype=policy))()
+
+
+def shared(is_shared):
+    """Returns a model that calls one layer twice, or two layers."""
+    inputs = keras.Input((4,))
+    first, second = layers.Dense(4), layers.Dense(4)
+    x = first(inputs)
+    return keras.Model(inputs, (first if is_shared else second)(x))
+
+
+def of_code(activation, monkeypatch):
+    monkeypatch.setattr(Subclassed, "activation", activation)
+    return subclassed()
+
+
+add = layers.Add
+DIFFERENT = {
+    "connections": (
+        lambda: connected(lambda a, b, c: add()([c, a])),
+        lambda: connected(lambda a, b, c: add()([c, c])),
+    ),
+    "order of arguments": (
+        lambda: connected(lambda a, b, c: a - c),
+        lambda: connected(lambda a, b, c: c - a),
+    ),
+    "order of inputs": (lambda: two_inputs(False), lambda: two_inputs(True)),
+    "sharing": (lambda: shared(True), lambda: shared(False)),
+    "initializer": (
+        lambda: mlp(kernel_initializer="he_uniform"),
+        lambda: mlp(kernel_initializer="he_normal"),
+    ),
+    "policy": (lambda: named("float32"), lambda: named("mixed_bfloat16")),
+    "operation": (
+        lambda: connected(lambda a, b, c: a + c),
+        lambda: connected(lambda a, b, c: a * c),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_another_network_has_another_fingerprint(name):
+    first, second = DIFFERENT[name]
+    assert study.fingerprint(first()) != study.fingerprint(second())
+
+
+def test_other_code_of_a_model_is_another_network(monkeypatch):
+    first, second = (of_code(name, monkeypatch) for name in ("relu", "tanh"))
+    assert study.fingerprint(first) != study.fingerprint(second)
+
+
+class Unsaved(layers.Layer):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), "value": self.value}
+
+
+def test_the_layer_that_cannot_be_saved_is_named():
+    inner = keras.Sequential(
+        [keras.Input((3, 4)), layers.Dense(2), Unsaved(object())]
+    )
+    model = sequence(lambda: layers.Dense(4), lambda: inner)()
+    with pytest.raises(
+        ValueError,
+        match='Received: Unsaved "unsaved.*" of model "functional.*Cannot seri',
+    ):
+        study.fingerprint(model)
 
 
 def unfit(model, shape, output):

@@ -21,7 +21,6 @@ networks are variants like any other.
 from cbam_keras.study.cell import (
     FINISHED,
     Outcome,
-    check_loads,
     memory_freed,
     train_cell,
 )

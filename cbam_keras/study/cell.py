@@ -144,14 +144,14 @@ def train_cell(
     try:
         model = build_network(study, variant, seed, data)
         _count(model, study.budget, data, known)
-        check_loads(model)
+        start = State(fingerprint(model))
         study.task.compile(model, recipe, data)
-        model, state = _resumed(model, variant, folder, epochs)
+        model, state = _resumed(model, start, variant, folder, epochs)
         if title and devices.writes:
             done = state.epochs
-            start = f"after epoch {done}" if done else "from the start"
+            begin = f"after epoch {done}" if done else "from the start"
             parameters = f"{known['parameters']:,} parameters"
-            print(f"{title}, {parameters}, {start}", flush=True)
+            print(f"{title}, {parameters}, {begin}", flush=True)
         is_trained = state.epochs < epochs
         if is_trained:
             checkpoint = CheckpointEachEpoch(
@@ -233,29 +233,12 @@ def _count(model, budget, data, known):
         raise Stopped("over budget", "; ".join(over))
 
 
-def check_loads(model):
-    """Raises unless Keras can load the model from its configuration."""
-    try:
-        config = keras.saving.serialize_keras_object(model)
-        keras.saving.deserialize_keras_object(config)
-    except Exception as error:
-        cause = str(error).strip().split("\n")[0]
-        raise ValueError(
-            "A network must be one that Keras can save and load. Received: "
-            f'model "{model.name}" ({type(error).__name__}: {cause}). '
-            "Decorate your own layers and functions with "
-            "@keras.saving.register_keras_serializable(), and give the "
-            "layers a get_config that returns their arguments"
-        ) from error
-
-
-def _resumed(model, variant, folder, epochs):
-    """Returns the network to go on with, and its state."""
+def _resumed(model, start, variant, folder, epochs):
+    """Returns the network to go on with, and its state, at first `start`."""
     state = checkpoints.load_state(folder)
-    start = model, State(fingerprint(model))
     if state is None:
-        return start
-    if state.fingerprint != start[1].fingerprint:
+        return model, start
+    if state.fingerprint != start.fingerprint:
         raise ChangedError(
             "A run must be resumed with the networks it was started with. "
             f'Received: folder="{folder}", changed: the layers of network '
@@ -265,11 +248,11 @@ def _resumed(model, variant, folder, epochs):
     if _files.is_torn(best):
         _files.quarantine(best, zipfile.BadZipFile("not a whole archive"))
     if not best.exists():
-        return start
+        return model, start
     is_finished = state.epochs >= epochs
     load = checkpoints.load_best if is_finished else checkpoints.load_latest
     loaded = load(folder, state)
-    return start if loaded is None else (loaded, state)
+    return (model, start) if loaded is None else (loaded, state)
 
 
 def _verbosity():

@@ -1,5 +1,6 @@
 """Networks built from a seed, checked and compiled for training."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -13,6 +14,8 @@ from cbam_keras.recipes import DTYPES
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
+# In configurations, how a network has been used.
+USED = ("build_config", "compile_config")
 
 
 def build_network(study, variant, seed, data):
@@ -141,18 +144,86 @@ def count_macs(model, image_shape):
 
 
 def fingerprint(model):
-    """Returns a hash of the types and configs of all layers, names aside."""
+    """Returns a hash of a network, equal in each process, names aside.
 
-    def layers_of(model):
-        for layer in model.layers:
-            if isinstance(layer, keras.Model):
-                yield from layers_of(layer)
-            else:
-                yield layer
-
-    configs = [
-        (type(layer).__name__, {**layer.get_config(), "name": None})
-        for layer in layers_of(model)
+    Raises unless Keras can save the network, and load it again.
+    """
+    try:
+        config = _loadable(model)
+    except Exception as error:
+        layer = _culprit(model)
+        inside = "" if layer is model else f' of model "{model.name}"'
+        cause = str(error).strip().split("\n")[0]
+        raise ValueError(
+            "A network must be one that Keras can save and load. Received: "
+            f'{type(layer).__name__} "{layer.name}"{inside} '
+            f"({type(error).__name__}: {cause}). "
+            "Decorate your own layers and functions with "
+            "@keras.saving.register_keras_serializable(), and give the "
+            "layers a get_config that returns their arguments"
+        ) from error
+    layers = _inspection.layers_within(model)
+    # What the code of a layer or model builds may be in no configuration.
+    built = [
+        [type(layer).__name__, _config_of(layer)]
+        for layer in layers
+        if not _inspection.is_graph(layer)
     ]
-    text = json.dumps(configs, default=str, sort_keys=True)
+    shapes = [list(weight.shape) for weight in model.weights]
+    places = {layer.name: None for layer in layers}
+    known = _without_names([config, built, shapes], places)
+    text = json.dumps(known, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _loadable(layer):
+    """Returns the configuration of a layer, from which Keras can load it."""
+    config = keras.saving.serialize_keras_object(layer)
+    json.dumps(config)
+    keras.saving.deserialize_keras_object(copy.deepcopy(config))
+    return config
+
+
+def _culprit(layer):
+    """Returns the innermost layer because of which one cannot be loaded."""
+    for inner in getattr(layer, "layers", ()):
+        try:
+            _loadable(inner)
+        except Exception:
+            return _culprit(inner)
+    return layer
+
+
+def _config_of(layer):
+    """Returns the configuration of a layer, which need not have one."""
+    try:
+        config = keras.saving.serialize_keras_object(layer)
+        json.dumps(config)
+    except Exception:
+        return None
+    return config
+
+
+def _without_names(value, places):
+    """Returns a configuration in which layers are known by their places.
+
+    `places` holds the names of all layers, with their places in the model
+    around them, which connects them by lists `[name, call, output]`.
+    """
+    if isinstance(value, dict):
+        if "input_layers" in value:
+            names = [layer["name"] for layer in value["layers"]]
+            places = places | {name: i for i, name in enumerate(names)}
+        # Other things have names too, such as dtype policies.
+        is_layer = "trainable" in value or str(value.get("name")) in places
+        left_out = ("name", *USED) if is_layer else USED
+        return {
+            str(key): _without_names(each, places)
+            for key, each in value.items()
+            if key not in left_out
+        }
+    if isinstance(value, list | tuple):
+        if len(value) == 3 and str(value[0]) in places:
+            return [places[str(value[0])], *value[1:]]
+        return [_without_names(each, places) for each in value]
+    return value

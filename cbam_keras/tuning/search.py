@@ -367,7 +367,7 @@ class Search:
 
         network = ask(space)
         study.check_network(network, self.data)
-        study.check_loads(network)
+        fingerprint = study.fingerprint(network)
         if self.is_ours:
             ask = self.hypermodel.attention_for
         # What networks ask for under a condition is found by changing one
@@ -382,7 +382,7 @@ class Search:
                 with contextlib.suppress(Exception):
                     ask(probe)
                 space.merge(probe.space, overwrite=False)
-        return study.fingerprint(network)
+        return fingerprint
 
 
 def search(
