@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pickle
+import random
 import shutil
 import signal
 import sys
@@ -257,6 +258,21 @@ def test_layers_have_the_names_that_they_would_have_without_a_run(tmp_path):
     # Those that the user has built keep theirs to themselves.
     model = narrow(data.load("mnist5k"))
     assert [layer.name for layer in model.layers] == names[0]
+
+
+def test_no_epoch_of_a_seed_draws_as_one_of_another_seed(tmp_path, monkeypatch):
+    drawn, numbers = [], pretended.numbers
+
+    def noting(model, *key):
+        if key[0] in (0, 1):
+            drawn.append((random.random(), np.random.random()))
+        return numbers(model, *key)
+
+    monkeypatch.setattr(pretended, "numbers", noting)
+    recipe = dataclasses.replace(SHORT, epochs=2)
+    study.run(planned(NARROW, seeds=(0, 1), recipe=recipe), tmp_path)
+    for each in zip(*drawn, strict=True):
+        assert len(set(each)) == 4
 
 
 # Variants that fail.

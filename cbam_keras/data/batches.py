@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
 from cbam_keras.data.decoding import read_image, threads
 
-# What random numbers are for, so that no two uses share a seed.
-FLIP_AND_CROP, RANDOM_CROP = 0, 2
+# What random numbers are for, so that no two uses share a seed. Not 0, since
+# NumPy takes a seed with zeros at its end for the one without them.
+ORDER, FLIP_AND_CROP, RANDOM_CROP = 1, 2, 3
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
 
@@ -98,7 +98,7 @@ class Batches(keras.utils.PyDataset):
         """Sets which epoch comes next."""
         order = np.arange(len(self.examples))
         if self.seed is not None:
-            order = _shuffled(order, self.seed, epoch)
+            order = self._generator(epoch, 0, ORDER).permutation(order)
         self.epoch = epoch, order
 
     def _generator(self, epoch, number, use):
@@ -111,19 +111,3 @@ class Batches(keras.utils.PyDataset):
             rng = self._generator(epoch, int(position), RANDOM_CROP)
             draws = rng.random((TRIES, 4), dtype="float32")
         return read_image(image, self.size, self.channels, draws), label
-
-
-def _shuffled(order, seed, epoch):
-    """Returns the order of the images in an epoch.
-
-    Under TensorFlow it is TensorFlow's, so that what a seed gave when
-    `tf.data` read the images, it still gives.
-    """
-    if keras.backend.backend() == "tensorflow":
-        tf = _checks.require("tensorflow", extra="tensorflow")
-        with tf.device("cpu"):
-            shuffled = tf.random.experimental.stateless_shuffle(
-                order, seed=[seed, epoch]
-            )
-        return shuffled.numpy()
-    return np.random.default_rng([seed, epoch]).permutation(order)

@@ -12,6 +12,9 @@ AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
 SHIFT, ZOOM, COLOUR = 0.1, 0.2, 0.2
 # What a shifted and zoomed image may show beyond each edge.
 MARGIN = SHIFT + ZOOM / 2
+# What random numbers are for, so that no two uses share a seed. Not 0, since
+# NumPy takes a seed with zeros at its end for the one without them.
+ORDER, AUGMENTATION = 1, 2
 # How often one is drawn: flip, two shifts, zoom, brightness and contrast.
 DRAWS = 6
 # Where there is no object. It lies outside the image, so that it matches no
@@ -107,7 +110,9 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict]:
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
-        rng = np.random.default_rng([self.seed, self.epoch, index])
+        rng = np.random.default_rng(
+            [self.seed, self.epoch, index, AUGMENTATION]
+        )
         draws = 2 * rng.random((len(rows), DRAWS)) - 1
         read = data.threads().map(self._read, rows, draws)
         images, moved = zip(*read, strict=True)
@@ -129,7 +134,7 @@ class Batches(keras.utils.PyDataset):
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next."""
         self.epoch = epoch
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.seed, epoch, 0, ORDER])
         self.order = rng.permutation(len(self.examples))
 
     def images(self, rows: np.ndarray) -> np.ndarray:
