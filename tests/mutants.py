@@ -235,8 +235,25 @@ data/decoding.py data_arrays
 - dtype = examples.images.dtype if examples.decoded else "uint8"
 + dtype = "uint8"
 data/decoding.py data_folder
-- in range(5, 9)
-+ in range(5, 8)
+- TURNED = range(5, 9)
++ TURNED = range(5, 8)
+- image.format == "PNG" and b"eXIf" in end
++ False
+- if image.format == "BMP":
++ if False:
+- sha256(start + end)
++ sha256(start)
+- described.append((name, head.content))
++ described.append(head.content)
+data/tfds.py data_tfds
+- content += [encoded, int(class_index)]
++ content += [int(class_index)]
+detection/loading.py detection_sources
+- content += examples.contents
++ content += ()
+_explanations/images.py explain_images
+- is_given & {*damaged}
++ False
 data/batches.py data_batches
 - if self.share and self.seed is None:
 + if self.share:

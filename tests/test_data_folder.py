@@ -1,6 +1,7 @@
 """Folders of images become datasets: layouts, formats, sizes, damage."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -67,14 +68,37 @@ def test_files_in_other_places_are_left_alone(tmp_path):
     assert images.image_shape == (224, 224, 3)
 
 
-def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
+def test_a_copy_has_the_same_fingerprint_and_a_renamed_file_another(tmp_path):
     for copy in ("first", "second"):
         write_folder(tmp_path / copy, size=(8, 8))
     first = data.load(tmp_path / "first").fingerprint
-    assert data.load(tmp_path / "second", seed=1).fingerprint == first
     path = tmp_path / "second" / "cat" / "0.png"
-    path.write_bytes(path.read_bytes() + b" ")
+    # As `cp -r` leaves it.
+    os.utime(path, (1, 1))
+    assert data.load(tmp_path / "second", seed=1).fingerprint == first
+    path.rename(path.with_name("00.png"))
     assert data.load(tmp_path / "second").fingerprint != first
+
+
+# A frame of one colour, longer than what is read at both ends of a file.
+FRAME = np.pad(np.zeros((8, 8, 3), "uint8"), ((64, 64), (64, 64), (0, 0)))
+
+
+@pytest.mark.parametrize("ending", [".bmp", ".png"])
+def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
+    found = []
+    for level in (1, 2):
+        image = FRAME.copy()
+        image[66, 66] = level
+        # Not compressed, so that both have the same number of bytes.
+        options = {"compress_level": 0} if ending == ".png" else {}
+        pictures = {f"{i}{ending}": Image.fromarray(image) for i in range(3)}
+        _save(tmp_path, pictures, **options)
+        size = (tmp_path / "cat" / f"0{ending}").stat().st_size
+        found.append((size, data.load(tmp_path).fingerprint))
+    (first, one), (second, other) = found
+    assert first == second > 2 * 4096
+    assert one != other
 
 
 @pytest.mark.parametrize(
@@ -129,6 +153,11 @@ PICTURES = {
     "plain.jpg": (SMOOTH, {}),
     "plain.png": (COLOUR, {}),
     "turned_left.jpg": (SMOOTH.rotate(-90, expand=True), {"exif": LEFT}),
+    "turned_left.png": (COLOUR.rotate(-90, expand=True), {"exif": LEFT}),
+    "turned_left.webp": (
+        COLOUR.rotate(-90, expand=True),
+        WEBP | {"exif": LEFT},
+    ),
     "turned_right.jpg": (SMOOTH.rotate(90, expand=True), {"exif": RIGHT}),
     # Only the higher byte is kept.
     "wide.png": (Image.fromarray(NOISE[..., 0].astype("uint16") * 256 + 7), {}),
@@ -149,6 +178,21 @@ def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
         if name.startswith("turned"):
             expected = np.rot90(expected, 1 if "left" in name else -1)
         np.testing.assert_array_equal(image, expected, err_msg=name)
+
+
+def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path):
+    """As exiftool writes it."""
+    _save(tmp_path, {f"{i}.png": COLOUR for i in range(3)}, exif=LEFT)
+    for path in tmp_path.rglob("*.png"):
+        content = path.read_bytes()
+        start = content.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(content[start : start + 4])
+        # The last chunk has 12 bytes.
+        parts = content[:start], content[end:-12], content[start:end]
+        path.write_bytes(b"".join((*parts, content[-12:])))
+    images, _ = whole(tmp_path).test
+    expected = np.rot90(np.asarray(COLOUR))
+    np.testing.assert_array_equal(images[0], expected)
 
 
 def test_grey_images_alone_have_one_channel(tmp_path):

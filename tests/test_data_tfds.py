@@ -80,6 +80,20 @@ def test_a_generated_set_holds_its_images_with_their_labels(
     )
 
 
+def test_a_set_that_was_prepared_again_from_other_images_is_noticed(
+    tmp_path, place
+):
+    found = []
+    for level in (0, 1):
+        examples = _examples(sizes=False)
+        examples[0]["image"] //= 2**level
+        folder = tmp_path / str(level)
+        builder("again", {"train": examples}, folder)
+        found.append(data.load("again", data_dir=folder, image_size=8))
+    assert found[0].sizes == found[1].sizes
+    assert found[0].fingerprint != found[1].fingerprint
+
+
 def test_validation_images_replace_test_images_of_secret_labels(
     tmp_path, place
 ):

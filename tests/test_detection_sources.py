@@ -11,6 +11,7 @@ from detection_checks import (
     pixels,
     write_coco,
 )
+from PIL import Image
 
 from cbam_keras import detection
 
@@ -50,6 +51,16 @@ def test_images_may_have_no_boxes_and_boxes_an_area(tmp_path):
     assert sorted(objects["labels"].ravel()) == [-1, 1]
     areas = loaded.train.examples.objects["area"]
     np.testing.assert_array_equal(areas, [np.nan, 77])
+
+
+def test_another_image_with_the_same_boxes_is_noticed(tmp_path):
+    folder = write_coco(tmp_path)
+    first = detection.load_data(folder).fingerprint
+    assert detection.load_data(folder).fingerprint == first
+    path = next((folder / "train").iterdir())
+    image = Image.open(path)
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    assert detection.load_data(folder).fingerprint != first
 
 
 def alter(part, index=0, **values):

@@ -47,9 +47,22 @@ def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
     }
     part = _explanations.from_paths([*files, folder], 1, 0)
     assert part.names[:2] == list(map(str, files)) and len(part) == 3
-    (folder / "half.png").write_bytes(files[0].read_bytes()[:-20])
-    with pytest.raises(ValueError, match="Received: .*half.png"):
-        _explanations.from_paths([folder], None, 0)
+
+
+def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
+    picture(tmp_path / "all/a/whole.png")
+    half = tmp_path / "all/b/half.png"
+    picture(half)
+    half.write_bytes(half.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match="1 images .* left out: .*half.png"):
+        kept = _explanations.from_paths([tmp_path / "all"], None, 0)
+    assert kept.names == [str(tmp_path / "all/a/whole.png")]
+    assert (kept.groups, kept.folders) == (["a"], ("a", "b"))
+    assert kept.size == (8, 8)
+    # There is no other image, or it is asked for by name.
+    for paths in ([half.parent], [half, tmp_path / "all/a"]):
+        with pytest.raises(ValueError, match="Received: .*half.png"):
+            _explanations.from_paths(paths, None, 0)
 
 
 def test_images_are_spread_evenly_over_classes(tmp_path):

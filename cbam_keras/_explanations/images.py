@@ -37,7 +37,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.items)
 
-    def take(self, numbers: np.ndarray) -> "Images":
+    def take(self, numbers: Sequence[int] | np.ndarray) -> "Images":
         """Returns some of the images, in the order of the numbers."""
         return dataclasses.replace(
             self,
@@ -80,7 +80,10 @@ class Images:
 def from_paths(
     paths: Sequence[pathlib.Path], count: int | None, seed: int
 ) -> Images:
-    """Returns all images of the files, and `count` of each folder."""
+    """Returns all images of the files, and `count` of each folder.
+
+    A folder may hold damaged images, which are left out with a warning.
+    """
     names: list[str] = []
     groups: list[str] = []
     folders: set[str] = set()
@@ -102,21 +105,24 @@ def from_paths(
             names.append(str(files[i]))
             groups.append(parents[i])
     headers = data.headers(names, "Reading headers")
-    if None in headers or not names:
-        damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
+    is_given = {*map(str, paths)}
+    damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
+    if len(damaged) == len(names) or is_given & {*damaged}:
         raise ValueError(
             "Images must be complete BMP, GIF, JPEG, PNG or WebP files, and "
             "models must end in .keras or .h5. Received: "
             f"{_checks.first_few(damaged or list(map(str, paths)))}"
         )
-    sizes = {header[:2] for header in headers if header}
-    return Images(
+    data.left_out(damaged)
+    sizes = {(x.height, x.width) for x in headers if x is not None}
+    images = Images(
         names=names,
         items=names,
         groups=groups,
         folders=tuple(sorted(folders)),
         size=sizes.pop() if len(sizes) == 1 else None,
     )
+    return images.take([i for i, x in enumerate(headers) if x is not None])
 
 
 def from_data(

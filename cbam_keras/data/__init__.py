@@ -15,6 +15,7 @@ from cbam_keras.data.augmentation import AUGMENTATIONS, check_augmentations
 from cbam_keras.data.decoding import (
     evaluation_box,
     headers,
+    left_out,
     pil_decode,
     pil_resize,
     threads,

@@ -3,26 +3,31 @@
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import io
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
 from cbam_keras.data.augmentation import random_box
-from cbam_keras.data.examples import Dataset, Examples
+from cbam_keras.data.examples import Dataset, Examples, digest
 
 # Pillow reads many more formats, less common and less safe.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-# The tag of EXIF that says how the camera was held; from 5 on, height and
-# width are exchanged.
+# The tag of EXIF that says how the camera was held, and its values that
+# exchange height and width.
 ORIENTATION = 0x0112
+TURNED = range(5, 9)
 
 # Markers in the last bytes of a file that is not truncated.
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-TAIL_BYTES = 4096
+# How much is read at both ends of a file.
+END_BYTES = 4096
 
 # From this side on, evaluation takes 224/256 of each side, as on ImageNet.
 CROPPED_FROM = 128
@@ -36,7 +41,7 @@ def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
     try:
         with _open(item) as file:
             image = pil.open(file, formats=FORMATS)
-            if _orientation(image) != 1:
+            if image.getexif().get(ORIENTATION, 1) != 1:
                 ops = _checks.require("PIL.ImageOps", extra="data")
                 image = ops.exif_transpose(image)
             if image.mode.startswith("I;16"):
@@ -54,10 +59,20 @@ def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
         ) from error
 
 
-def headers(
-    items: Sequence[str | bytes], title: str
-) -> list[tuple[int, int, bool] | None]:
-    """Returns the height, the width and whether it is grey of each image."""
+class Header(NamedTuple):
+    """What is known of an image that has not been decoded.
+
+    `content` is a short hash by which another image is noticed.
+    """
+
+    height: int
+    width: int
+    is_grey: bool
+    content: str
+
+
+def headers(items: Sequence[str | bytes], title: str) -> list[Header | None]:
+    """Returns the header of each image, `None` where it is damaged."""
     return list(in_threads(_header, items, title))
 
 
@@ -66,27 +81,44 @@ def _header(item):
     try:
         with _open(item) as file:
             image = pil.open(file, formats=FORMATS)
-            width, height = image.size
-            if _orientation(image) in range(5, 9):
-                width, height = height, width
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            if END_MARKERS.get(image.format, b"") not in file.read():
+            file.seek(0)
+            start = file.read(END_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - END_BYTES))
+            end = file.read()
+            if END_MARKERS.get(image.format, b"") not in end:
                 return None
+            code = hashlib.sha256(start + end)
+            if image.format == "BMP":
+                # It is not compressed, so another may have the same ends.
+                file.seek(0)
+                code = hashlib.file_digest(file, "sha256")
+            if image.format == "PNG" and b"eXIf" in end:
+                # It follows the pixels, which Pillow decodes first.
+                image.load()
+            # The method of a PNG would decode each that has no EXIF data.
+            turned = pil.Image.getexif(image).get(ORIENTATION, 1) in TURNED
     except Exception:
         # Pillow raises errors of many kinds for damaged images.
         return None
-    grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
-    return height, width, grey
+    width, height = image.size
+    if turned:
+        width, height = height, width
+    is_grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
+    return Header(height, width, is_grey, f"{size} {code.hexdigest()}")
+
+
+def left_out(names: Sequence[str]) -> None:
+    """Warns of images that cannot be read, if there are any."""
+    if names:
+        _checks.warn(
+            f"{len(names)} images could not be read and are left out: "
+            f"{_checks.first_few(names)}"
+        )
 
 
 def _open(item):
     return io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb")
-
-
-def _orientation(image):
-    """Returns the EXIF orientation from 1 to 8, where cameras write it."""
-    # Of a PNG, Pillow would decode the whole image to find out.
-    return 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
 
 
 def evaluation_box(
@@ -158,24 +190,33 @@ def read_all(
 
 
 def readable(dataset: Dataset) -> Dataset:
-    """Returns encoded images that can be read, with shape and channels."""
-    splits, skipped = {}, []
-    found: set[tuple[int, int, bool]] = set()
+    """Returns encoded images that can be read, with shape and channels.
+
+    Warns of the others. The fingerprint is then of names and contents too.
+    """
+    splits, described = {}, list[tuple[str, str]]()
+    found, skipped = set[Header](), list[str]()
     for split, examples in dataset.splits.items():
         heads = headers(examples.images, f"Reading headers of {split}")
-        is_bad = np.array([head is None for head in heads], bool)
-        splits[split] = examples.take(np.flatnonzero(~is_bad))
-        found.update(head for head in heads if head is not None)
-        for row in np.flatnonzero(is_bad):
+        for row, head in enumerate(heads):
             name = f"{split} {row}"
             if dataset.root:
-                name = os.path.relpath(examples.images[row], dataset.root)
-            skipped.append(name)
-    shapes = {(height, width) for height, width, _ in found}
-    is_grey = all(grey for _, _, grey in found)
+                path = pathlib.PurePath(examples.images[row])
+                name = path.relative_to(dataset.root).as_posix()
+            if head is None:
+                skipped.append(name)
+            else:
+                found.add(head)
+                described.append((name, head.content))
+        is_good = np.array([head is not None for head in heads], bool)
+        splits[split] = examples.take(np.flatnonzero(is_good))
+    left_out(skipped)
+    shapes = {(head.height, head.width) for head in found}
+    is_grey = all(head.is_grey for head in found)
     return dataclasses.replace(
         dataset,
         splits=splits,
+        fingerprint=digest(dataset.fingerprint, described),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=dataset.channels or (1 if is_grey else 3),
         skipped=tuple(skipped),

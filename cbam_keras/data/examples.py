@@ -78,7 +78,7 @@ class Dataset:
     # `DiskExamples` where they are too large for memory.
     splits: dict[str, Any]
     class_names: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str = ""
     shape: tuple[int, int] | None = None
     channels: int = 0
     skipped: tuple[str, ...] = ()
@@ -86,12 +86,14 @@ class Dataset:
 
 
 def digest(*parts: object) -> str:
-    """Returns a short hash of strings, numbers and arrays."""
+    """Returns a short hash of strings, numbers, bytes and arrays."""
     code = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             code.update(f"{part.dtype}{part.shape}".encode())
             code.update(part.tobytes())
+        elif isinstance(part, bytes):
+            code.update(part)
         else:
             code.update(repr(part).encode())
     return code.hexdigest()[:16]

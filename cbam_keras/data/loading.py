@@ -44,7 +44,10 @@ class ImageData:
         test: Test images, for `evaluate`. The same for every seed.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
-        fingerprint: String, a short hash of the dataset.
+        fingerprint: String, a short hash by which other data are noticed when
+            a run is resumed: of arrays as a whole; of the names, lengths, and
+            first and last 4 KiB of files, of BMP files as a whole; of the
+            version and 100 examples a split of TensorFlow Datasets.
         source: Dictionary of the arguments of `load` that say where the
             images are, with the absolute path of a folder; `None` for arrays.
     """
@@ -168,7 +171,7 @@ def load(
         manual_dir: Path of a folder of files downloaded by hand, for
             datasets that need that. Defaults to `None`, which means
             `downloads/manual` in the folder of TensorFlow Datasets.
-        download: Boolean, whether to download and read_image a dataset of
+        download: Boolean, whether to download and prepare a dataset of
             TensorFlow Datasets if necessary. Defaults to `False`.
 
     Returns:
@@ -225,11 +228,6 @@ def load(
                 f'{expected}. Received: "{dataset.name}", {batch_size=}, '
                 f"{boxes=}, {image_size=}, {augment=}"
             )
-    if dataset.skipped:
-        _checks.warn(
-            f"{len(dataset.skipped)} images could not be read and are left "
-            f"out: {_checks.first_few(dataset.skipped)}"
-        )
     size = size or dataset.shape or SIDE
     if isinstance(size, int):
         size = size, size

@@ -212,7 +212,7 @@ def from_folder(path: str | os.PathLike) -> Dataset:
         )
     classes = _class_folders(root)
     class_names = sorted({f.name for each in classes.values() for f in each})
-    splits, described = {}, list[tuple]()
+    splits = {}
     for split, folders in classes.items():
         files = [
             file
@@ -223,16 +223,11 @@ def from_folder(path: str | os.PathLike) -> Dataset:
         labels = [class_names.index(file.parent.name) for file in files]
         images = np.array([str(file) for file in files], object)
         splits[split] = Examples(images, np.array(labels, "int32"))
-        described += [
-            (file.relative_to(root).as_posix(), file.stat().st_size)
-            for file in files
-        ]
     return readable(
         Dataset(
             name=root.resolve().name,
             splits=splits,
             class_names=tuple(class_names),
-            fingerprint=digest(described),
             root=root,
         )
     )

@@ -20,6 +20,9 @@ from cbam_keras.data.splits import SPLITS
 
 # Datasets of more bytes, as encoded images, are read from disk.
 IN_MEMORY_BYTES = 2 * 2**30
+# So many examples of a split, spread over it, tell it from one that was
+# prepared from other images.
+FINGERPRINTED = 100
 
 
 def from_tfds(
@@ -47,6 +50,14 @@ def from_tfds(
     splits: dict[str, Any] = {
         split: _disk_examples(builder, split) for split in used
     }
+    content: list[object] = [builder.info.full_name]
+    for split in used:
+        examples = splits[split]
+        count = len(examples)
+        content += [split, count]
+        for row in np.linspace(0, count - 1, min(count, FINGERPRINTED)):
+            encoded, class_index = examples.read(int(row))
+            content += [encoded, int(class_index)]
     # Secret labels are stored as -1.
     if "test" in splits and splits["test"].read(0)[1] < 0:
         del splits["test"]
@@ -58,12 +69,11 @@ def from_tfds(
         for split, examples in splits.items():
             splits[split] = examples.load(len(examples), f"Reading {split}")
     *size, channels = image.shape
-    counts = [(split, available[split].num_examples) for split in used]
     dataset = Dataset(
         name=name,
         splits=splits,
         class_names=tuple(map(str, label.names)),
-        fingerprint=digest(builder.info.full_name, counts),
+        fingerprint=digest(*content),
         shape=None if None in size else tuple(size),
         channels=channels or 3,
     )

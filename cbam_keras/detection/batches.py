@@ -1,6 +1,7 @@
 """`Examples`, images with their objects, and `Batches` of them for `fit`."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -47,6 +48,8 @@ class Examples:
     sizes: np.ndarray
     # Of `OBJECT`, in the order of the images.
     objects: np.ndarray
+    # Hashes of images that are encoded.
+    contents: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.images)

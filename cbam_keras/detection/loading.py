@@ -122,6 +122,7 @@ def load_data(
     for split, examples in splits.items():
         objects, labels = examples.objects, examples.learned["label"]
         content += [split, examples.sizes, objects["box"], objects["label"]]
+        content += examples.contents
         if not len(labels) or labels.min() < 0:
             raise ValueError(
                 "A split must have at least one box that is not of a crowd or "
@@ -246,7 +247,9 @@ def _coco_examples(file, names):
     boxes[:, 2:] += boxes[:, :2]
     objects["box"] = np.clip(boxes, 0, limits) / limits
     objects = objects[np.argsort(objects["image"], kind="stable")]
-    return Examples(np.array(paths, object), shapes, objects), names
+    contents = [head.content for head in heads]
+    examples = Examples(np.array(paths, object), shapes, objects, contents)
+    return examples, names
 
 
 def _from_tfds(name, data_dir, download):
@@ -308,4 +311,9 @@ def _tfds_examples(builder, splits):
             "whose images cannot be read. Prepare it again"
         )
     sizes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
-    return Examples(np.array(images, object), sizes, np.concatenate(objects))
+    return Examples(
+        np.array(images, object),
+        sizes,
+        np.concatenate(objects),
+        [head.content for head in heads],
+    )
