@@ -251,6 +251,23 @@ data/tfds.py data_tfds
 detection/loading.py detection_sources
 - content += examples.contents
 + content += ()
+_explanations/networks.py explain_runs
+- for key in LOCATION if key in source
++ for key in source
+_explanations/explanation.py explain_runs
+- _check_output(output)
++ _files.output_folder(output)
+- study.REPORT, ".*")
++ study.REPORT)
+data/sources.py explain_runs
+- for name in RECORDS
++ for name in ()
+study/content.py study
+- if not isinstance(value, NUMBER):
++ if False:
+_explanations/images.py explain_runs
+- and not ours & {*file.parents}
++ and True
 _explanations/images.py explain_images
 - is_given & {*damaged}
 + False

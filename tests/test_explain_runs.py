@@ -12,7 +12,7 @@ from explain_files_checks import colours, explain, picture, written
 from report_checks import DATA, FOLDERS, OLD_FOLDERS, cell, run
 
 from cbam_keras import _files, cli, data, study, training
-from cbam_keras._explanations import networks_of
+from cbam_keras._explanations import from_paths, networks_of
 from cbam_keras.explain import pointing_game
 
 # What writes a run, files there, and those of them that are explained.
@@ -51,6 +51,14 @@ def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "results.json cannot be read" in message
     assert "`cells[0].seed` must be int. Received: x" in message
+
+
+def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):
+    source = {"name": "cifar10", "data_dir": "/d", "download": True}
+    run(tmp_path, "train", [cell("none")], source=source)
+    (tmp_path / "none.keras").touch()
+    _, found = networks_of(tmp_path)
+    assert (found.name, found.options) == ("cifar10", {"data_dir": "/d"})
 
 
 def test_heat_on_digits_is_compared_with_their_boxes(
@@ -135,6 +143,27 @@ def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
     arguments = ["explain", *map(str, given)]
     assert cli.main(arguments) == 2
     assert "which has changed since" in capsys.readouterr().err
+
+
+def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
+    folder, _ = trained
+    before = sorted(folder.rglob("*"))
+    given = ["explain", str(folder / "run"), "--output", str(folder / "pets")]
+    assert cli.main(given) == 2
+    message = "which holds other files: cat, dog. Choose another folder"
+    assert message in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    # As a process leaves a folder that is killed while it writes.
+    (folder / "seen").mkdir()
+    picture(folder / "seen/grad_cam.png")
+    given = [folder / "run", "--no-report"]
+    for _ in range(2):
+        explain(*given, output=folder / "seen")
+    # Nor is a folder of figures among the images taken for a class.
+    explain(*given, output=folder / "pets/seen")
+    assert data.load(folder / "pets").class_names == ("cat", "dog")
+    found = from_paths([folder / "pets"], None, 0)
+    assert {*found.groups} == {"cat", "dog"}
 
 
 def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(

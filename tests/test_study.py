@@ -407,7 +407,12 @@ DAMAGE = {
     "cells.0.parameters": 1.5,
     "cells.0.history": {},
     "cells.0.seconds_per_epoch": float("nan"),
+    "cells.0.history.0.loss": None,
     "settings.data.0.sizes.test": "20",
+    "settings.data.0.name": 3,
+    "settings.data": {},
+    "source": "photos",
+    "source.data_dir": 4,
     "seeds": 5,
 }
 
@@ -421,8 +426,10 @@ def test_a_damaged_field_is_named(field, ran, tmp_path):
         part = part[int(key) if isinstance(part, list) else key]
     part[last] = DAMAGE[field]
     (folder / "results.json").write_text(json.dumps(content))
-    named = field.replace("cells.0", r"cells.0.")
-    with pytest.raises(ValueError, match=f"results.json.*`{named}` must be"):
+    named = field.replace("cells.0", r"cells.0.").replace(
+        "history.0", "history"
+    )
+    with pytest.raises(ValueError, match=f"results.json.*`{named}` must "):
         study.Results.read(folder)
 
 

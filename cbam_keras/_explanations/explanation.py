@@ -32,6 +32,10 @@ DEFAULT_SIZE = 224, 224
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
 GATES = "channel", "spatial"
+# It is written last, and tells a folder of explanations from others.
+EXPLAINED = "explain.json"
+# What may be beside it, and before it where a process was killed.
+FILES = ("arrays.npz", "grad_cam.png", "attention-*.png", study.REPORT, ".*")
 # What `explain.json` holds of each image and network, where it is known.
 NUMBERS = "probability", "predicted_probability", "hit", "energy"
 TITLES = {
@@ -119,7 +123,7 @@ def explain_files(
         output /= study.EXPLANATIONS
     if output.exists():
         # Other folders are made when all else is right.
-        _files.output_folder(output)
+        _check_output(output)
     content, arrays = _explained(
         networks, images, probabilities, class_names, class_index, settings
     )
@@ -161,6 +165,24 @@ def explain_run(
     )
     written = {**dataclasses.asdict(settings), **described}
     _write(_files.output_folder(output), written, content, arrays)
+
+
+def _check_output(folder):
+    """Raises unless a folder is empty, or that of an explanation."""
+    _files.output_folder(folder)
+    if (folder / EXPLAINED).exists():
+        return
+    others = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if not any(path.match(pattern) for pattern in FILES)
+    ]
+    if others:
+        raise ValueError(
+            "`output` must be a new or empty folder, or that of a run or an "
+            f'explanation. Received: output="{folder}", which holds other '
+            f"files: {_checks.first_few(others)}. Choose another folder"
+        )
 
 
 def _sorted_paths(
@@ -469,4 +491,4 @@ def _write(folder, settings, content, arrays, **more):
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **arrays)
     head = {"settings": settings, "versions": study.versions(), **more}
-    _files.write_json(folder / "explain.json", {**head, **content})
+    _files.write_json(folder / EXPLAINED, {**head, **content})

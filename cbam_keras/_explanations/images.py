@@ -90,12 +90,15 @@ def from_paths(
     for path in paths:
         files = [path]
         if path.is_dir():
-            files = sorted(
+            within = sorted(path.rglob("*"))
+            ours = {x.parent for x in within if x.name in data.RECORDS}
+            files = [
                 file
-                for file in path.rglob("*")
+                for file in within
                 if file.suffix.lower() in data.ENDINGS
                 and not file.name.startswith(".")
-            )
+                and not ours & {*file.parents}
+            ]
         parents = [
             file.parent.name if path in file.parents[1:] else ""
             for file in files

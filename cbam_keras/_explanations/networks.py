@@ -12,6 +12,8 @@ from cbam_keras import _checks, _inspection, data, study
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
+# Arguments of `data.load` that a run records.
+LOCATION = ("data_dir", "manual_dir", "validation_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,10 +170,11 @@ def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
         )
     first_seed, known = next(iter(run["settings"]["data"].items()))
     seed = cells[0].seed if cells else int(first_seed)
-    if run.get("source"):
-        options = dict(run["source"])
-        name = options.pop("name")
-        return files, Source(name, seed, known.get("fingerprint"), options)
+    if source := run.get("source"):
+        # What else somebody's run says, as to download, is not obeyed.
+        options = {key: source[key] for key in LOCATION if key in source}
+        fingerprint = known.get("fingerprint")
+        return files, Source(source.get("name"), seed, fingerprint, options)
     # A run of an earlier version.
     is_embedded = known["name"] in data.EMBEDDED
     return files, Source(known["name"] if is_embedded else None, seed)

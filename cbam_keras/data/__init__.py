@@ -26,6 +26,7 @@ from cbam_keras.data.loading import ImageData, Images, load
 from cbam_keras.data.sources import (
     ENDINGS,
     PATH_STARTS,
+    RECORDS,
     dataset_name,
     find_dataset,
 )

@@ -201,12 +201,6 @@ def load(
     """
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
-    _checks.positive_number("validation_fraction", validation_fraction)
-    if validation_fraction >= 1:
-        raise ValueError(
-            "`validation_fraction` must lie between 0 and 1. Received: "
-            f"validation_fraction={validation_fraction!r}"
-        )
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
     _checks.boolean("download", download)

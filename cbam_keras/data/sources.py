@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from cbam_keras import _checks
 from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, digest
@@ -30,6 +31,9 @@ FASHION_CLASSES = (
 # File names of images that are read.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
+# Each in a folder of figures of ours, which are no images of the user's.
+RECORDS = ("results.json", "explain.json")
+
 # Names of split folders in lower case.
 SPLIT_FOLDERS = {name: name for name in SPLITS}
 SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
@@ -39,6 +43,12 @@ def find_dataset(
     name, fraction, seed, data_dir=None, manual_dir=None, download=False
 ):
     """Returns the dataset that `name` stands for, with all three splits."""
+    _checks.positive_number("validation_fraction", fraction)
+    if fraction >= 1:
+        raise ValueError(
+            "`validation_fraction` must lie between 0 and 1. Received: "
+            f"validation_fraction={fraction!r}"
+        )
     is_folder = _is_folder(name, data_dir)
     is_named = isinstance(name, str) and not is_folder
     if is_named and name not in EMBEDDED:
@@ -246,7 +256,9 @@ def _folders(root):
     return [
         path
         for path in sorted(root.iterdir())
-        if path.is_dir() and not _is_hidden(path)
+        if path.is_dir()
+        and not _is_hidden(path)
+        and not any((path / name).exists() for name in RECORDS)
     ]
 
 

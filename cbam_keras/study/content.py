@@ -29,6 +29,13 @@ CELL: dict[str, type | tuple[type, ...]] = {
     "file": str,
     "history": list,
 }
+# Where the data are, as `data.load` takes it.
+SOURCE: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "data_dir": str,
+    "manual_dir": str,
+    "validation_fraction": NUMBER,
+}
 SEARCH = "search.json"
 # Where the results of a network with a seed are, by the kind of run.
 PLACES = {
@@ -59,7 +66,13 @@ def read_content(folder: pathlib.Path) -> Json:
         _check(f"settings.{name}", settings[name], dict)
     for name in ("seeds", "cells"):
         _check(name, content[name], list)
+    _check("source", content.get("source"), dict)
+    for name, kind in SOURCE.items():
+        _check(f"source.{name}", (content.get("source") or {}).get(name), kind)
+    if not settings["data"]:
+        raise ValueError("`settings.data` must describe the data of a seed")
     for seed, described in settings["data"].items():
+        _check(f"settings.data.{seed}.name", described.get("name"), str)
         for split, count in described["sizes"].items():
             _check(f"settings.data.{seed}.sizes.{split}", count, int)
     cells = enumerate(content["cells"])
@@ -83,7 +96,14 @@ def _checked(field, cell):
         _check(f"{field}.metrics.{name}", value, NUMBER)
     for row in cell.get("history") or ():
         _check(f"{field}.history", row, dict)
-    return vars(Outcome(**cell))
+        for name, value in row.items():
+            if not isinstance(value, NUMBER):
+                raise ValueError(
+                    f"`{field}.history.{name}` must be a number. Received: "
+                    f"{str(value)[:100]}"
+                )
+    known = {name: value for name, value in cell.items() if value is not None}
+    return vars(Outcome(**known))
 
 
 def _check(field, value, kind):
@@ -146,7 +166,11 @@ def _classifiers(folder, old):
             path = folder / place / RESULTS
             part = _read(path) if path.exists() else {"runs": ()}
             history = part.get("history", ())
-            history = [row for row in history if row["network"] == name]
+            history = [
+                {k: v for k, v in row.items() if k != "network"}
+                for row in history
+                if row["network"] == name
+            ]
             for run in part["runs"]:
                 if run["network"] == name:
                     # Accuracies were stored as float32.
