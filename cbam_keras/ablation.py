@@ -268,8 +268,9 @@ def _top5_accuracy(model, test):
     return statistics.fmean(hits)
 
 
+@_checks.renamed(images="data")
 def plan(
-    images: Images = "crowded_mnist",
+    data: Images = "crowded_mnist",
     *,
     model: comparison.Network = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
@@ -286,7 +287,7 @@ def plan(
     tables show it.
 
     Args:
-        images: See `comparison.plan`. Defaults to `"crowded_mnist"`.
+        data: See `comparison.plan`. Defaults to `"crowded_mnist"`.
         model: String, a network of `comparison.plan`; or a function that
             takes `attention`, as the builders of `cbam_keras.models` do, and
             returns a classifier of the images. Defaults to `"tiny"`.
@@ -312,7 +313,7 @@ def plan(
     build, label = comparison.network_of(model)
     tables = _in_order(tables)
     recipe = find_recipe(recipe, comparison.default_recipe(model))
-    task = _TopFive(images, **(data_options or {}))
+    task = _TopFive(data, **(data_options or {}))
     shared = comparison.model_options(model)
     variants = []
     for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
@@ -337,8 +338,9 @@ def plan(
     )
 
 
+@_checks.renamed(images="data")
 def run(
-    images: Images = "crowded_mnist",
+    data: Images = "crowded_mnist",
     *,
     model: comparison.Network = "tiny",
     tables: Sequence[int] = (1, 2, 3, 4),
@@ -361,14 +363,14 @@ def run(
     missing.
 
     Args:
-        images: See `plan`. Defaults to `"crowded_mnist"`.
+        data: See `plan`. Defaults to `"crowded_mnist"`.
         model: See `plan`. Defaults to `"tiny"`.
         tables: See `plan`. Defaults to `(1, 2, 3, 4)`.
         seeds: See `plan`. Defaults to `3`.
         recipe: See `plan`. Defaults to `None`.
         identity_init: See `plan`. Defaults to `True`.
         output: Path of a folder. Defaults to `None`, which means
-            `runs/ablate-<images>-<model>`.
+            `runs/ablate-<data>-<model>`.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
         workers: See `study.run`. Defaults to `1`.
@@ -396,7 +398,7 @@ def run(
         (https://arxiv.org/abs/1807.06521).
     """
     planned = plan(
-        images,
+        data,
         model=model,
         tables=tables,
         seeds=seeds,

@@ -29,11 +29,12 @@ Layer = tuple[str, MakeLayer | None, dict[str, object]]
 Comparison = study.Results
 
 
+@_checks.renamed(images="data")
 def plan(
     attentions: Attentions = DEFAULT,
     *,
     model: Network = "tiny",
-    images: Images = "crowded_mnist",
+    data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
@@ -59,7 +60,7 @@ def plan(
             Each first scales images from [0, 255] to [0, 1]. Or a function
             that takes `attention` and returns a `keras.Model`. Defaults to
             `"tiny"`.
-        images: What `cbam_keras.data.load` takes; for one seed also what it
+        data: What `cbam_keras.data.load` takes; for one seed also what it
             returned. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in
             `training.RECIPES`. Several seeds replace its seed. Defaults to
@@ -81,7 +82,7 @@ def plan(
 
     Raises:
         ValueError: If an argument is out of range, see also `data.load`.
-        TypeError: If an argument is of a wrong kind, or if `images` are
+        TypeError: If an argument is of a wrong kind, or if `data` are
             loaded already and there are several seeds.
         ImportError: If a package for the data or the figures is missing.
     """
@@ -89,7 +90,7 @@ def plan(
     _checks.require("matplotlib.figure", extra="plot")
     build, label = network_of(model)
     recipe = find_recipe(recipe, default_recipe(model))
-    task = study.Classification(images, **(data_options or {}))
+    task = study.Classification(data, **(data_options or {}))
     layers = attention_layers(attentions, model, layer_options)
     return study.Study(
         task=task,
@@ -108,11 +109,12 @@ def plan(
     )
 
 
+@_checks.renamed(images="data")
 def compare(
     attentions: Attentions = DEFAULT,
     *,
     model: Network = "tiny",
-    images: Images = "crowded_mnist",
+    data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
@@ -134,13 +136,13 @@ def compare(
     Args:
         attentions: See `plan`. Defaults to `("none", "se", "cbam")`.
         model: See `plan`. Defaults to `"tiny"`.
-        images: See `plan`. Defaults to `"crowded_mnist"`.
+        data: See `plan`. Defaults to `"crowded_mnist"`.
         recipe: See `plan`. Defaults to `None`.
         layer_options: See `plan`. Defaults to `None`.
         data_options: See `plan`. Defaults to `None`.
         seeds: See `plan`. Defaults to `1`.
         output: Path of a folder. Defaults to `None`, which means
-            `runs/train-<images>-<model>`. A folder of images counts by its own
+            `runs/train-<data>-<model>`. A folder of images counts by its own
             name.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
@@ -162,7 +164,7 @@ def compare(
     planned = plan(
         attentions,
         model=model,
-        images=images,
+        data=data,
         recipe=recipe,
         layer_options=layer_options,
         data_options=data_options,
@@ -199,7 +201,7 @@ def seeds_of(
     checked = study.check_seeds(seeds)
     if len(checked) > 1 and task is not None and task.is_loaded:
         raise TypeError(
-            "`images` must not be loaded yet: each seed splits them "
+            "`data` must not be loaded yet: each seed splits them "
             f'differently. Received: loaded images of "{task.name}"'
         )
     # A number of seeds, as 1, names none.

@@ -15,9 +15,10 @@ from cbam_keras.study import Results
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
 
 
+@_checks.renamed(images="data")
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
-    images: data.Images = "cluttered_mnist",
+    data: data.Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     *,
     output: str | os.PathLike,
@@ -46,9 +47,9 @@ def train(
             called with the recipe's seed and precision. Models are compiled
             here; their outputs are probabilities if the last layer ends in a
             softmax, otherwise logits.
-        images: What `cbam_keras.data.load` takes, with batch size, seed,
+        data: What `cbam_keras.data.load` takes, with batch size, seed,
             augmentation and image size of the recipe; or what it returned,
-            with its own values of these. Defaults to `"cluttered_mnist"`.
+            with its own values of these. Defaults to `"crowded_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
             `"imagenet"` or `"small_images"`. Defaults to `None`, which means
             `Recipe()`.
@@ -69,7 +70,7 @@ def train(
     Raises:
         ValueError: If an argument is out of range; if the backend or the
             batch size cannot be distributed; see also `study.run`.
-        TypeError: If `networks`, `images` or `distribute` is of a wrong kind.
+        TypeError: If `networks`, `data` or `distribute` is of a wrong kind.
         RuntimeError: If another process of a distributed run has ended.
         ImportError: If a package for the data or the figure is missing.
 
@@ -111,7 +112,7 @@ def train(
     _checks.require("matplotlib.figure", extra="plot")
     return study.run(
         study.Study(
-            task=study.Classification(images),
+            task=study.Classification(data),
             variants=[
                 study.Variant(name, functools.partial(_built, build))
                 for name, build in networks.items()

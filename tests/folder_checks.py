@@ -41,7 +41,7 @@ GIVEN = {
     "compare": {"attentions": ["none", "se"], "seeds": [0, 1]},
     "ablate": {"tables": [4], "seeds": [0]},
     "tune": {"hypermodel": units, "max_trials": 2, "confirm": 1},
-    "detect": {"images": "digit_scenes", "attentions": ["none"], "seeds": [0]},
+    "detect": {"data": "digit_scenes", "attentions": ["none"], "seeds": [0]},
 }
 PROGRAMS = {
     "train": "training.train",
@@ -77,7 +77,7 @@ def quicken(patch):
 def call(name, output, **options):
     """Calls a program as a user does, and returns what it answers."""
     program = operator.attrgetter(PROGRAMS[name])(cbam_keras)
-    given = {"images": "mnist5k", "recipe": TWO, **GIVEN[name], **options}
+    given = {"data": "mnist5k", "recipe": TWO, **GIVEN[name], **options}
     results = program(**given, output=output)
     return without(json.loads(results.json()))
 

@@ -251,6 +251,11 @@ data/tfds.py data_tfds
 detection/loading.py detection_sources
 - content += examples.contents
 + content += ()
+_checks.py comparison
+- if new in options:
++ if False:
+- warnings.warn(message, category, stacklevel=level)
++ warnings.warn(message, category, stacklevel=2)
 _explanations/networks.py explain_runs
 - for key in LOCATION if key in source
 + for key in source

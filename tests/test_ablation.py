@@ -48,9 +48,9 @@ def pretending(few_digits):
         yield
 
 
-def run(output, images="mnist5k", **options):
+def run(output, data="mnist5k", **options):
     given = {"tables": [4], "recipe": SHORT, "output": output, **options}
-    return ablation.run(images, **given)
+    return ablation.run(data, **given)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pretended
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import comparison, data
+from cbam_keras import ablation, comparison, data, detection, tuning
 
 NAMES = ["none", "se", "cbam"]
 
@@ -27,7 +27,7 @@ def pretending(few_digits):
 
 
 def compare(*arguments, **options):
-    given = {"images": "mnist5k", "recipe": SHORT, **options}
+    given = {"data": "mnist5k", "recipe": SHORT, **options}
     return comparison.compare(*arguments, **given)
 
 
@@ -111,7 +111,7 @@ def test_networks_are_built_for_the_data(side, parameters, kernel, stride):
 
 
 def test_by_default_crowded_digits_are_learned_in_an_epoch():
-    default = inspect.signature(comparison.compare).parameters["images"].default
+    default = inspect.signature(comparison.compare).parameters["data"].default
     recipe = comparison.default_recipe("tiny")
     assert (default, recipe.batch_size) == ("crowded_mnist", 64)
     assert (recipe.epochs, recipe.learning_rate) == (1, 0.03)
@@ -131,11 +131,26 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [comparison.plan, ablation.plan, detection.plan, tuning.Search],
+    ids=lambda plan: plan.__module__,
+)
+def test_data_may_have_its_former_name_with_a_warning(plan):
+    with pytest.warns(DeprecationWarning, match="Pass data=") as caught:
+        planned = plan(images="mnist5k", data_options={"download": True})
+    # Where it is written.
+    assert [warning.filename for warning in caught] == [__file__]
+    assert planned.task.name == "mnist5k"
+    with pytest.raises(TypeError, match="former name of `data`"):
+        plan(images="mnist5k", data="mnist5k")
+
+
 def test_loaded_images_have_one_seed(tmp_path):
     images = data.load("mnist5k", batch_size=35)
-    assert compare("se", images=images, output=tmp_path).runs
+    assert compare("se", data=images, output=tmp_path).runs
     with pytest.raises(TypeError, match="each seed splits them differently"):
-        compare(["none"], images=images, seeds=2, output=tmp_path)
+        compare(["none"], data=images, seeds=2, output=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +159,7 @@ def test_loaded_images_have_one_seed(tmp_path):
         ({"attentions": ["cbm"]}, 'Did you mean "cbam"'),
         ({"attentions": ["se", "se"]}, "one or several different kinds"),
         ({"model": "resnet20"}, '`model` must be one of "tiny", "small"'),
-        ({"images": "mnist5"}, 'Did you mean "mnist5k"'),
+        ({"data": "mnist5"}, 'Did you mean "mnist5k"'),
         ({"recipe": "fast"}, '`recipe` must be one of "default"'),
         ({"data_options": {"downlod": True}}, 'Did you mean "download"'),
         ({"layer_options": {"kernel_size": 4}}, "`kernel_size` must be an odd"),

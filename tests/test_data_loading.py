@@ -61,6 +61,6 @@ def test_every_digit_is_shown_with_its_label(grey_digits, name):
 
 def test_cluttered_mnist_in_batches_of_32_is_the_default(grey_digits):
     images = data.load()
-    assert (images.name, images.batch_size) == ("cluttered_mnist", 32)
+    assert (images.name, images.batch_size) == ("crowded_mnist", 32)
     assert (images.seed, images.image_shape) == (0, (48, 48, 1))
     assert images.class_names == tuple("0123456789")

@@ -206,7 +206,9 @@ def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
 
 def test_damaged_datasets_are_named(tfds, tmp_path, monkeypatch):
     prepare(tfds, tmp_path, "is_crowd", True)
-    monkeypatch.setattr("cbam_keras.data.headers", lambda *_: [None, None])
+    monkeypatch.setattr(
+        "cbam_keras.detection.loading.headers", lambda *_: [None, None]
+    )
     with pytest.raises(ValueError, match='"pets".*2 of whose images'):
         detection.load_data("pets", data_dir=tmp_path)
 

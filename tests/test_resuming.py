@@ -142,7 +142,7 @@ OTHER = dataclasses.replace(TWO, epochs=3)
     ("name", "changed", "message"),
     [
         ("train", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
-        ("train", {"images": "cluttered_mnist"}, "data.name was 'mnist5k'"),
+        ("train", {"data": "cluttered_mnist"}, "data.name was 'mnist5k'"),
         (
             "compare",
             {"layer_options": {"reduction_ratio": 2}},

@@ -35,10 +35,10 @@ def quick(few_digits):
         yield
 
 
-def train(networks, output, recipe=SHORT, images="mnist5k", **options):
+def train(networks, output, recipe=SHORT, data="mnist5k", **options):
     if callable(networks) and not isinstance(networks, keras.Model):
         networks = {"network": networks}
-    return training.train(networks, images, recipe, output=output, **options)
+    return training.train(networks, data, recipe, output=output, **options)
 
 
 def test_every_network_starts_from_the_seed(tmp_path):
@@ -81,7 +81,7 @@ def test_a_precision_that_fails_is_refused_before_any_work(
             (tuning.search, output),
         ):
             with pytest.raises(ValueError, match=wanted) as caught:
-                start(images=images, recipe=recipe, **options)
+                start(data=images, recipe=recipe, **options)
             assert isinstance(caught.value.__cause__, OSError)
         # GPUs are for the workers.
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -138,7 +138,7 @@ def timed(monkeypatch):
 
 
 def test_the_default_search_trains_fourteen_networks_and_twelve_again(timed):
-    found = tuning.estimate(images="mnist5k", workers=2)
+    found = tuning.estimate(data="mnist5k", workers=2)
     assert found.costs[0].network == "cbam-r=16-k=7"
     assert found.times == 26
     assert found.seconds == 26 * 5 / 2
@@ -159,7 +159,7 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again(timed):
 def test_algorithms_differ_in_trials_and_epochs(timed, name, text, times):
     found = tuning.estimate(
         hypermodel=tuning_checks.mlp,
-        images="mnist5k",
+        data="mnist5k",
         recipe=tuning_checks.THREE,
         algorithm=name,
         confirm=0,

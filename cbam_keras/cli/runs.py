@@ -60,7 +60,7 @@ def train(options: argparse.Namespace) -> None:
     planned = comparison.plan(
         _attentions(options),
         model=model,
-        images=options.data,
+        data=options.data,
         recipe=_recipe(options, comparison.default_recipe(model)),
         layer_options=selected(vars(options), LAYER_OPTIONS),
         data_options=data_options_of(options),
@@ -114,7 +114,7 @@ def detect(options: argparse.Namespace) -> None:
     planned = detection.plan(
         _attentions(options),
         backbone=options.backbone,
-        images=options.data,
+        data=options.data,
         recipe=_recipe(options, detection.DEFAULT_RECIPE),
         layer_options=selected(vars(options), LAYER_OPTIONS),
         data_options=data_options_of(options),

@@ -104,7 +104,7 @@ Images = Source | ImageData
 
 
 def load(
-    data: Source = "cluttered_mnist",
+    data: Source = "crowded_mnist",
     *,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,
@@ -144,7 +144,7 @@ def load(
               comes first, unless `data_dir` is given. If its test labels are
               secret, its split "validation" is used for testing. Keras
               downloads `"fashion_mnist"` where it is not prepared.
-            Defaults to `"cluttered_mnist"`.
+            Defaults to `"crowded_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction of the training

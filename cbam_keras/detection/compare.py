@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import keras
 
-from cbam_keras import _checks, _files, _terminal, comparison, data, study
+from cbam_keras import _checks, _files, _terminal, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.comparison import BASELINE, Attentions
+from cbam_keras.data import dataset_name
 from cbam_keras.detection.anchors import Anchors, choose_anchors
 from cbam_keras.detection.detector import build_detector, compile_detector
 from cbam_keras.detection.evaluation import (
@@ -43,10 +44,10 @@ class Detection:
     metrics = ("loss", "cls_logits_loss", "bbox_regression_loss")
 
     def __init__(
-        self, images: str | os.PathLike, backbone: str = "small", **options: Any
+        self, data: str | os.PathLike, backbone: str = "small", **options: Any
     ):
-        self.name = data.dataset_name(images)
-        self.images = images
+        self.name = dataset_name(data)
+        self.data = data
         self.backbone = _checks.one_of("backbone", backbone, BACKBONES)
         self.options = options
         # Needed only later, but checked before any work.
@@ -67,7 +68,7 @@ class Detection:
 
     def load(self, recipe: Recipe) -> DetectionData:
         by_recipe = {name: getattr(recipe, name) for name in study.BY_RECIPE}
-        loaded = load_data(self.images, **by_recipe, **self.options)
+        loaded = load_data(self.data, **by_recipe, **self.options)
         shape = loaded.image_shape
         anchors = choose_anchors(
             loaded.train.examples, shape[:2], *levels_for(self.backbone, shape)
@@ -211,11 +212,12 @@ class DetectionResults(_terminal.Tabular):
         return json.dumps(content, indent=1)
 
 
+@_checks.renamed(images="data")
 def plan(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
     backbone: str = "small",
-    images: str | os.PathLike = "digit_scenes",
+    data: str | os.PathLike = "digit_scenes",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
@@ -241,7 +243,7 @@ def plan(
             `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
             `"wideresnet18"`, `"resnext50"`, `"resnext101"` or
             `"mobilenet"`. Defaults to `"small"`.
-        images: What `detection.load_data` takes. Defaults to
+        data: What `detection.load_data` takes. Defaults to
             `"digit_scenes"`.
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
             `detection.load_data`. Defaults to `None`, which means
@@ -263,7 +265,7 @@ def plan(
     # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     recipe = find_recipe(recipe, DEFAULT_RECIPE)
-    task = Detection(images, backbone, **(data_options or {}))
+    task = Detection(data, backbone, **(data_options or {}))
     layers = comparison.attention_layers(attentions, backbone, layer_options)
     return study.Study(
         task=task,
@@ -284,11 +286,12 @@ def plan(
     )
 
 
+@_checks.renamed(images="data")
 def compare(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
     backbone: str = "small",
-    images: str | os.PathLike = "digit_scenes",
+    data: str | os.PathLike = "digit_scenes",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
@@ -310,13 +313,13 @@ def compare(
     Args:
         attentions: See `detection.plan`. Defaults to `("none", "se", "cbam")`.
         backbone: See `detection.plan`. Defaults to `"small"`.
-        images: See `detection.plan`. Defaults to `"digit_scenes"`.
+        data: See `detection.plan`. Defaults to `"digit_scenes"`.
         recipe: See `detection.plan`. Defaults to `None`.
         layer_options: See `detection.plan`. Defaults to `None`.
         data_options: See `detection.plan`. Defaults to `None`.
         seeds: See `detection.plan`. Defaults to `1`.
         output: Path of a folder. Defaults to `None`, which means
-            `runs/detect-<images>-<backbone>`.
+            `runs/detect-<data>-<backbone>`.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
         workers: See `study.run`. Defaults to `1`.
@@ -333,7 +336,7 @@ def compare(
     planned = plan(
         attentions,
         backbone=backbone,
-        images=images,
+        data=data,
         recipe=recipe,
         layer_options=layer_options,
         data_options=data_options,

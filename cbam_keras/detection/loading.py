@@ -9,8 +9,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cbam_keras import _checks, data
+from cbam_keras import _checks
 from cbam_keras._terminal import watched
+from cbam_keras.data import (
+    PATH_STARTS,
+    ImageData,
+    check_augmentations,
+    dataset_name,
+    digest,
+    ensure_prepared,
+    find_builder,
+    headers,
+    wrong_features,
+)
 from cbam_keras.detection.anchors import Anchors
 from cbam_keras.detection.batches import (
     AUGMENTATIONS,
@@ -32,7 +43,7 @@ IGNORED = ("is_difficult", "is_crowd")
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectionData(data.ImageData):
+class DetectionData(ImageData):
     """Training and test images with boxes.
 
     A `data.ImageData` whose `validation` is `None`, and whose `train` gives
@@ -55,8 +66,9 @@ class DetectionData(data.ImageData):
         return described
 
 
+@_checks.renamed(name="data")
 def load_data(
-    name: str | os.PathLike = "digit_scenes",
+    data: str | os.PathLike = "digit_scenes",
     *,
     batch_size: int = 16,
     image_size: int | tuple[int, int] | None = None,
@@ -72,7 +84,7 @@ def load_data(
     without regard to their aspect ratio.
 
     Args:
-        name: `"digit_scenes"`, 4,000 training and 500 test scenes of 64x64
+        data: `"digit_scenes"`, 4,000 training and 500 test scenes of 64x64
             pixels with one to three digits of several sizes among fragments
             of others; the path of a folder with COCO's annotations,
             `annotations/instances_train.json` beside the folder `train`, and
@@ -107,14 +119,14 @@ def load_data(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     image_size = _checks.image_size("image_size", image_size)
-    augment = data.check_augmentations(augment, AUGMENTATIONS)
+    augment = check_augmentations(augment, AUGMENTATIONS)
     seed = _checks.seed("seed", seed)
     _checks.boolean("download", download)
-    label = data.dataset_name(name)
-    path = pathlib.Path(name).expanduser()
-    if name in EMBEDDED:
+    label = dataset_name(data)
+    path = pathlib.Path(data).expanduser()
+    if data in EMBEDDED:
         splits, class_names = digit_scenes(seed)
-    elif path.is_dir() or str(name).startswith(data.PATH_STARTS):
+    elif path.is_dir() or str(data).startswith(PATH_STARTS):
         splits, class_names = _from_coco_folder(path)
     else:
         splits, class_names = _from_tfds(label, data_dir, download)
@@ -127,7 +139,7 @@ def load_data(
             raise ValueError(
                 "A split must have at least one box that is not of a crowd or "
                 "difficult (an image may have none), and labels from 0. "
-                f'Received: name="{name}", split "{split}" with the labels '
+                f'Received: data="{data}", split "{split}" with the labels '
                 f"{np.unique(labels).tolist()}"
             )
     if image_size is None:
@@ -151,7 +163,7 @@ def load_data(
         validation=None,
         test=Batches(splits["test"], shape, batch_size, seed),
         augment=augment,
-        fingerprint=data.digest(*content),
+        fingerprint=digest(*content),
     )
 
 
@@ -175,7 +187,7 @@ def _annotations(path, *prefixes):
             "A folder of images with boxes must hold annotations/"
             "instances_train.json beside a folder train/, and the same with "
             "val or test (COCO's own train2017 and val2017 count too). "
-            f'Received: name="{path}" without a file for '
+            f'Received: data="{path}" without a file for '
             f"{' or '.join(prefixes)}, or with several: "
             f"{_checks.first_few([file.name for file in files])}"
         )
@@ -203,7 +215,7 @@ def _coco_examples(file, names):
         labels = {identity: i for i, identity in enumerate(sorted(names))}
         for entry in content["images"]:
             paths.append(str(folder / entry["file_name"]))
-        heads = data.headers(paths, f"Reading headers of {folder.name}")
+        heads = headers(paths, f"Reading headers of {folder.name}")
         for entry, head in zip(content["images"], heads, strict=True):
             if head is None:
                 raise ValueError("the file is missing or truncated")
@@ -258,15 +270,15 @@ def _from_tfds(name, data_dir, download):
     If the test images have boxes, the validation images are used for
     training, as is common for VOC; otherwise for testing, as for COCO.
     """
-    builder = data.find_builder(name, EMBEDDED, data_dir)
+    builder = find_builder(name, EMBEDDED, data_dir)
     features = dict(builder.info.features.items())
     described = getattr(features.get("objects"), "feature", ())
     if not (
         "image" in features and "bbox" in described and "label" in described
     ):
         needed = '"image" and "objects" with "bbox" and "label"'
-        raise data.wrong_features(name, needed, features)
-    data.ensure_prepared(name, builder, download)
+        raise wrong_features(name, needed, features)
+    ensure_prepared(name, builder, download)
     available = builder.info.splits
     trained = [split for split in ("train", "validation") if split in available]
     tested = [split for split in available if split == "test"]
@@ -303,7 +315,7 @@ def _tfds_examples(builder, splits):
             # Some annotations of COCO have no area.
             objects.append(rows[(bottom > top) & (right > left)])
             images.append(example["image"])
-    heads = data.headers(images, "Reading headers")
+    heads = headers(images, "Reading headers")
     if None in heads:
         raise ValueError(
             "The images of a dataset must be complete. Received: "

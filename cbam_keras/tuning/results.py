@@ -315,7 +315,7 @@ def report(
     if folder.content.get("trials") != written:
         # Before the confirmation, which takes as long as several trials.
         with folder.locked():
-            _write_trials(results, search.data.name)
+            _write_trials(results, search.loaded.name)
             folder.add(trials=written)
     best, confirmed = finished[0], ()
     if search.seeds:
@@ -347,7 +347,7 @@ def report(
         if not confirmed:
             # No trial was measured on the test images.
             model = keras.saving.load_model(file)
-            known |= search.task.evaluate(model, search.data)
+            known |= search.task.evaluate(model, search.loaded)
         with folder.locked():
             with _files.replacing(best_file) as beside:
                 shutil.copyfile(file, beside)

@@ -72,6 +72,7 @@ class Trials(Classification):
         return {}
 
 
+@_checks.renamed(images="data")
 @dataclasses.dataclass(frozen=True)
 class Search:
     """A search for the best network: what is tried, how, and how long.
@@ -92,7 +93,7 @@ class Search:
             returns a `keras.Model`. One of the latter that comes compiled
             keeps its optimizer and loss. Defaults to `None`, which means
             `CBAMHyperModel()`.
-        images: See `training.train`. Fresh seeds split again what is not
+        data: See `training.train`. Fresh seeds split again what is not
             loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
             which means that of `comparison.compare`.
@@ -127,7 +128,7 @@ class Search:
 
     # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
     hypermodel: Any = None
-    images: Images = "crowded_mnist"
+    data: Images = "crowded_mnist"
     # A `Recipe`, once the search has been made.
     recipe: Any = None
     _: dataclasses.KW_ONLY
@@ -170,7 +171,7 @@ class Search:
 
     def __getstate__(self) -> dict[str, object]:
         # Each process loads the data itself.
-        return {k: v for k, v in vars(self).items() if k != "data"}
+        return {k: v for k, v in vars(self).items() if k != "loaded"}
 
     def run(self, options: study.RunOptions) -> SearchResults:
         """Runs the search; see `study.run`."""
@@ -215,7 +216,7 @@ class Search:
 
     def folder(self, output: str | os.PathLike) -> study.StudyFolder:
         """Returns the output folder of the search."""
-        folder = study.StudyFolder(output, self.trials, self.data)
+        folder = study.StudyFolder(output, self.trials, self.loaded)
         if not self.is_list:
             # Variants are known when they begin.
             folder.settings["variants"] = {}
@@ -225,7 +226,7 @@ class Search:
         if not self.is_list:
             from cbam_keras.tuning import tuner
 
-            study.print_if_few_steps(self.recipe, self.data)
+            study.print_if_few_steps(self.recipe, self.loaded)
             tuner.run(self, folder, executor, tensorboard)
             return
         with warnings.catch_warnings():
@@ -257,10 +258,10 @@ class Search:
     @functools.cached_property
     def task(self) -> Classification:
         """The task of the confirmation."""
-        return Classification(self.images, **(self.data_options or {}))
+        return Classification(self.data, **(self.data_options or {}))
 
     @functools.cached_property
-    def data(self) -> ImageData:
+    def loaded(self) -> ImageData:
         """The data of the trials."""
         return self.task.load(self.recipe)
 
@@ -285,7 +286,7 @@ class Search:
             known.append({"kind": type(hp).__name__, **hp.get_config()})
         budget = study.Budget(self.max_parameters, self.max_macs)
         return study.Study(
-            Trials(self.images, **(self.data_options or {})),
+            Trials(self.data, **(self.data_options or {})),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -362,11 +363,11 @@ class Search:
         build_network = _network_of(self.hypermodel, self.is_ours)
 
         def ask(hp):
-            build = functools.partial(build_network, hp, self.data)
+            build = functools.partial(build_network, hp, self.loaded)
             return study.build_seeded(build, self.recipe)
 
         network = ask(space)
-        study.check_network(network, self.data)
+        study.check_network(network, self.loaded)
         fingerprint = study.fingerprint(network)
         if self.is_ours:
             ask = self.hypermodel.attention_for
@@ -385,9 +386,10 @@ class Search:
         return fingerprint
 
 
+@_checks.renamed(images="data")
 def search(
     hypermodel: Any = None,
-    images: Images = "crowded_mnist",
+    data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     *,
     algorithm: str = "random",
@@ -413,7 +415,7 @@ def search(
 
     Args:
         hypermodel: See `Search`. Defaults to `None`.
-        images: See `Search`. Defaults to `"crowded_mnist"`.
+        data: See `Search`. Defaults to `"crowded_mnist"`.
         recipe: See `Search`. Defaults to `None`.
         algorithm: See `Search`. Defaults to `"random"`.
         max_trials: See `Search`. Defaults to `None`.
@@ -422,7 +424,7 @@ def search(
         confirm: See `Search`. Defaults to `3`.
         keep: See `Search`. Defaults to `3`.
         output: Path of a folder that is new, empty, or holds this search.
-            Defaults to `None`, which means `runs/tune-<images>-<model>`.
+            Defaults to `None`, which means `runs/tune-<data>-<model>`.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
         workers: See `study.run`. Defaults to `1`.
@@ -441,7 +443,7 @@ def search(
     """
     planned = Search(
         hypermodel,
-        images,
+        data,
         recipe,
         algorithm=algorithm,
         max_trials=max_trials,
@@ -538,7 +540,7 @@ def _estimate(planned, workers):
     dearest = (controls(space) or [point(space).values])[-1]
     one = dataclasses.replace(
         planned.trials,
-        task=Classification(planned.data),
+        task=Classification(planned.loaded),
         variants=[planned.variant(dearest)],
         seeds=range(math.ceil(total / epochs) + again),
     )

@@ -150,7 +150,7 @@ class _Trials:
             with study.memory_freed():
                 outcome = study.train_cell(
                     *(search.trials, search.variant(values, name), seed),
-                    *(search.data, path),
+                    *(search.loaded, path),
                     epochs=epochs,
                     callbacks=logs if self.tensorboard else [],
                 )
