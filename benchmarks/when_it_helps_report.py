@@ -34,7 +34,7 @@ GATES = (
 
 
 class DigitResults(study.Results):
-    """Results whose intervals count the test digits as drawn at random, too.
+    """Results whose intervals count the test digits as drawn at random.
 
     Several canvases show one digit.
     """
@@ -45,7 +45,7 @@ class DigitResults(study.Results):
             return compared
         baseline = self.values(self.baseline, "right")
         for name, measured in compared.items():
-            if measured.interval is not None:
+            if measured.pairs:
                 own = self.values(name, "right")
                 shared = [seed for seed in own if seed in baseline]
                 mean, reach = difference(
@@ -75,16 +75,10 @@ def difference(own, other):
     mean = table.mean()
     by_seed, by_digit = table.mean(axis=1), table.mean(axis=0)
     rest = table - by_seed[:, None] - by_digit[None, :] + mean
-    residual = (rest**2).sum() / ((seeds - 1) * (many - 1))
-    variance = (
-        by_seed.var(ddof=1) / seeds
-        + by_digit.var(ddof=1) / many
-        - residual / (seeds * many)
-    )
-    from scipy import stats
-
-    quantile = stats.t.ppf((1 + study.CONFIDENCE) / 2, seeds - 1)
-    return mean, float(quantile) * math.sqrt(max(variance, 0))
+    residual = (rest**2).sum() / (max(seeds - 1, 1) * (many - 1))
+    drawn = math.sqrt(by_digit.var(ddof=1) / many)
+    shared = math.sqrt(residual / (seeds * many))
+    return mean, study.reach(by_seed.tolist(), drawn, shared)
 
 
 def trained(name):

@@ -67,8 +67,9 @@ ABLATIONS: dict[str, presets.Preset] = {
 BY_CHANCE = 1 - study.CONFIDENCE
 # Verdicts of too few seeds, by their number.
 TOO_FEW = {
-    1: "One seed gives no interval: how much of a difference is chance is not "
-    "known. Several seeds (--seeds 3) give one.",
+    1: "One seed gives no estimate of the variation between seeds: the "
+    "intervals are from the test images alone, and hold for these trainings "
+    "only. Several seeds (--seeds 3) give intervals that include it.",
     2: "Two seeds are too few to tell a difference from chance.",
 }
 
@@ -90,8 +91,7 @@ class AblationRow:
         difference: Number in %, the mean over the seeds of its error minus
             that of the table's first row, or `None` in that row.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference (Student's t over the seeds), or `None` in the first
-            row and for one seed.
+            difference, see `study.Row`; `None` in the first row.
         top5_errors, top5_error, top5_deviation: Likewise, or `None` for data
             of up to ten classes.
         seconds_per_epoch: Number, the median over the seeds.

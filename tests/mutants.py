@@ -195,9 +195,24 @@ study/networks.py study_networks
 study/results.py study_statistics
 - values[seed] - baseline[seed]
 + baseline[seed] - values[seed]
+study/results.py study
+- ends = [start + 100 * end
++ ends = [means[place] - 100 * row.difference + 100 * end
+- ends = row.interval if row.pairs > 1 else None
++ ends = row.interval
 study/statistics.py study_statistics
-- return quantile * spread / math.sqrt(count)
-+ return quantile * spread / math.sqrt(count - 1)
+- quantile * statistics.stdev(differences) / math.sqrt(count)
++ quantile * statistics.stdev(differences) / math.sqrt(count - 1)
+- half = reach(differences, drawn)
++ half = reach(differences, drawn / math.sqrt(len(differences)))
+- if half > ROUNDING * unit else None
++ if half > 0 else None
+- max(less**2 - (Z * shared) ** 2, 0)
++ less**2
+- if any(measured.pairs > 1 for measured in others.values()):
++ if all(measured.pairs > 1 for measured in others.values()):
+- if low <= 0 <= high:
++ if low <= 0 and high < 0:
 study/study.py comparison
 - dataclasses.replace(self.recipe, seed=seed, **changed)
 + dataclasses.replace(self.recipe, **changed)

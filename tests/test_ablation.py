@@ -258,13 +258,13 @@ def test_the_verdict_counts_what_is_in_two_tables_once():
     assert '"worse_1" (higher error)' in ALL.markdown()
 
 
-def test_one_seed_has_no_deviation_and_no_interval():
+def test_one_seed_has_no_deviation():
     one = {"top1_errors": (9.0,), "top1_deviation": None}
     found = results(
         row("none", None, None, **one), row("SE", -0.5, None, **one)
     )
     assert " -0.50 │" in str(found) and "±" not in str(found)
-    assert "One seed gives no interval" in found.verdict
+    assert "from the test images alone" in found.verdict
 
 
 def test_the_data_frame_has_a_column_per_seed():

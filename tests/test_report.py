@@ -68,7 +68,8 @@ def replaced(content, path, value):
 PARTS = {
     "train": (
         [
-            "cbam by +5.00 and se by +2.00",
+            "cbam by +5.00 [+0.73, +9.27] and se by +2.00 [-0.74, +4.74]",
+            "95 % interval of a difference from these images alone",
             "8ebabcdaef2857de",
             "cbam-keras train --data photos",
             # The settings, whole.
@@ -145,7 +146,7 @@ def test_hostile_names_stay_text(command, tmp_path):
 
 
 OLD_TEXTS = {
-    "train": "cbam by +5.00 and se by +2.00",
+    "train": "cbam by +5.00 [+0.73, +9.27] and se by +2.00 [-0.74, +4.74]",
     "seeds": "Not trained yet: cbam, se (seed 1)",
     "ablate": "cbam differs from none by +5.00",
     "detect": "cbam by +2.0 points",

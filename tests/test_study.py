@@ -160,6 +160,28 @@ def test_results_are_drawn_and_written_for_tables(ran):
     assert "narrow & 3 & " in ran.latex()
 
 
+def test_an_interval_is_drawn_from_the_line_of_the_baseline(ran):
+    # Without one network, whose seed then counts in neither difference.
+    some = [o for o in ran.outcomes if (o.variant, o.seed) != ("gated", 2)]
+    fewer = dataclasses.replace(ran, outcomes=tuple(some))
+    (axes,) = fewer.plot().axes
+    (ends,) = (x.get_xdata() for x in axes.lines if x.get_marker() == "|")
+    base = 100 * fewer.rows[0].mean
+    expected = [base + 100 * end for end in fewer.rows[1].interval]
+    assert list(ends) == pytest.approx(expected)
+
+
+def test_one_seed_has_an_interval_of_the_test_images_alone(ran):
+    one = dataclasses.replace(ran, seeds=(0,), outcomes=ran.outcomes[:2])
+    row = one.rows[1]
+    assert row.interval is not None and row.pairs == 1
+    assert "with gated by" in one.verdict and "images alone" in one.verdict
+    (axes,) = one.plot().axes
+    assert "(test images alone)" in axes.get_xlabel()
+    # Without the variation between seeds.
+    assert one.to_dataframe()[["low", "high"]].isna().all(axis=None)
+
+
 def test_a_variant_has_a_learning_rate_of_its_own(tmp_path):
     rates = []
 

@@ -2,7 +2,6 @@
 
 import math
 import pathlib
-import statistics as python_statistics
 
 import numpy as np
 import pytest
@@ -35,8 +34,8 @@ def results(baseline="none", **by_seed):
     )
 
 
-def measured(difference, ends, values=CBAM, more=None):
-    return Measured(values, 0.868, None, difference, ends, more)
+def measured(difference, ends, seeds=4):
+    return Measured((), None, None, difference, ends, seeds)
 
 
 def test_rows_are_those_of_a_paired_t_test():
@@ -65,29 +64,6 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
     assert (alone.rows[0].difference, alone.verdict) == (None, "")
 
 
-def test_seeds_to_tell_are_those_of_a_search_by_hand():
-    differences = (0.3, 0.1, -0.35, 0.2, -0.1)
-    many = Measured.of(differences, differences).seeds_to_tell
-    mean = abs(python_statistics.fmean(differences))
-    spread = python_statistics.stdev(differences)
-
-    def excludes_zero(seeds):
-        _, high = stats.t.interval(
-            0.95, seeds - 1, loc=0, scale=spread / math.sqrt(seeds)
-        )
-        return high < mean
-
-    assert excludes_zero(many)
-    assert not any(map(excludes_zero, range(len(differences), many)))
-
-
-@pytest.mark.parametrize(
-    "differences", [[1.0, 1.01, 1.02], [1.0, -1.0], [100.0, -99.999]]
-)
-def test_there_may_be_no_number_of_seeds_to_tell(differences):
-    assert Measured.of(differences, differences).seeds_to_tell is None
-
-
 @pytest.mark.parametrize(
     ("found", "clause"),
     [
@@ -97,10 +73,9 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
             "interval +0.90 to +1.58 over 4 seeds)",
         ),
         (
-            measured(0.002, (-0.01, 0.014), more=12),
+            measured(0.002, (-0.01, 0.014)),
             "cbam differs from none by +0.20 points of test accuracy, which "
-            "may be chance (95 % interval -1.00 to +1.40 over 4 seeds; to "
-            "show a difference of this size takes about 12 seeds)",
+            "may be chance (95 % interval -1.00 to +1.40 over 4 seeds)",
         ),
         (
             Measured.of(CBAM[:1], [0.021]),
@@ -108,49 +83,110 @@ def test_there_may_be_no_number_of_seeds_to_tell(differences):
             "seed, which gives no estimate of the variation between seeds",
         ),
         (
-            Measured.of((0.9, 0.9), (0.1, 0.1)),
+            # One of 100 images.
+            Measured.of(CBAM[:1], [0.01], 100),
+            "cbam differs from none by +1.00 points of test accuracy with one "
+            "seed (95 % interval -0.95 to +2.95 from the test images alone), "
+            "which gives no estimate of the variation between seeds",
+        ),
+        (
+            measured(0.1, (0.09, 0.11), seeds=2),
             "cbam differs from none by +10.00 points of test accuracy (95 % "
-            "interval +10.00 to +10.00 over 2 seeds; too few seeds to judge)",
+            "interval +9.00 to +11.00 over 2 seeds; too few seeds to judge)",
+        ),
+        (
+            # Equal but for rounding.
+            Measured.of((0.1, 0.2, 0.3), (0.1 - 0.2, 0.2 - 0.3, 0.3 - 0.4)),
+            "cbam differs from none by -10.00 points of test accuracy with "
+            "each of 3 seeds, and equal differences give no estimate of the "
+            "variation between seeds",
         ),
         (
             Measured.of(CBAM, [0.0] * 4, 100),
             "no difference seen between cbam and none in test accuracy over 4 "
             "seeds",
         ),
+        (
+            Measured.of(CBAM[:1], None),
+            "cbam has no seed in common with none",
+        ),
     ],
 )
 def test_a_verdict_is_a_clause(found, clause):
     assert judge("cbam", found, "none") == clause
-    if found.interval is not None:
-        networks = {"none": Measured.of(NONE, None), "cbam": found}
-        assert verdict(networks, "none") == f"{clause}."
+    # One of a single seed beside others is told apart from them.
+    several = {"none": Measured.of(NONE, None), "se": measured(0, (-1, 1))}
+    said = verdict({**several, "cbam": found}, "none")
+    assert said.endswith(f"; {clause}.") == (found.difference is not None)
 
 
 def test_a_verdict_of_one_seed_lists_all_networks():
     found = Measured.of((0.5,), (0.01,))
     said = verdict(dict.fromkeys("abc", found), "none")
     assert "changes with a by +1.00, b by +1.00 and c by +1.00 points" in said
+    assert "test images" not in said
+    # Twelve of 36 images.
+    known = {"a": found, "b": Measured.of((0.5,), (12 / 36,), 36)}
+    said = verdict(known, "none")
+    assert "b by +33.33 [+17.93, +48.73] points; a single seed gives" in said
+    assert "from the test images alone, and holds for these trainings" in said
 
 
 def test_a_verdict_names_the_measure():
-    found = Measured.of((0.342, 0.33, 0.336), (-0.01, -0.01, -0.01))
+    found = Measured.of((0.342, 0.33, 0.336), (-0.01, -0.01, -0.013))
     assert judge("cbam", found, "none", "mAP@.5", digits=1) == (
-        "cbam is behind none by 1.0 points of mAP@.5 (95 % interval -1.0 to "
-        "-1.0 over 3 seeds)"
+        "cbam is behind none by 1.1 points of mAP@.5 (95 % interval -1.5 to "
+        "-0.7 over 3 seeds)"
     )
     assert found.mean_cell(digits=1) == "33.6 \N{PLUS-MINUS SIGN} 0.6"
-    assert found.difference_cell(digits=1) == "-1.0 points [-1.0, -1.0]"
+    assert found.difference_cell(digits=1) == "-1.1 points [-1.5, -0.7]"
 
 
 @pytest.mark.parametrize("unit", [1, 100])
-def test_an_interval_is_not_narrower_than_drawing_the_images_allows(unit):
-    differences = [0.01 * unit] * 4
+@pytest.mark.parametrize("seeds", [1, 2, 3, 7, 100])
+def test_an_interval_is_not_narrower_than_drawing_the_images_allows(
+    unit, seeds
+):
+    # One more of the same 100 images with every seed: however many there
+    # are, a proportion has this interval.
+    differences = [0.01 * unit] * seeds
     found = Measured.of(differences, differences, 100, unit)
-    # One of 100 images.
-    spread = unit * math.sqrt(0.01 * 0.99 / 100)
-    reach = stats.t.ppf(0.975, 3) * spread / 2
-    ends = 0.01 * unit - reach, 0.01 * unit + reach
+    reach = stats.norm.interval(0.95, scale=math.sqrt(0.01 * 0.99 / 100))[1]
+    ends = (0.01 - reach) * unit, (0.01 + reach) * unit
     assert found.interval == pytest.approx(ends)
-    assert "may be chance" in judge("cbam", found, "none")
+    assert ends[0] < 0
+
+
+@pytest.mark.parametrize("unit", [1, 100])
+def test_seeds_that_vary_more_than_the_images_decide(unit):
     wide = [0.4 * unit, -0.2 * unit, 0.1 * unit]
-    assert Measured.of(wide, wide, 100, unit) == Measured.of(wide, wide)
+    found = Measured.of(wide, wide, 100, unit)
+    assert found == Measured.of(wide, wide)
+    expected = stats.ttest_1samp(wide, 0).confidence_interval(0.95)
+    assert found.interval == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize(
+    ("differences", "images"),
+    [
+        ([0.01], None),
+        ([0.01] * 3, None),
+        ([0.0] * 3, 100),
+        # Equal but for rounding.
+        ([0.34 - 0.35, 0.33 - 0.34, 0.3 - 0.31], None),
+    ],
+)
+def test_an_interval_of_no_width_is_none(differences, images):
+    assert Measured.of(differences, differences, images).interval is None
+
+
+def test_the_errors_of_seeds_and_images_add_without_what_they_share():
+    differences = [0.4, -0.2, 0.1]
+    seeds = study.reach(differences)
+    images = study.reach([], 0.1)
+    assert images == pytest.approx(0.1 * stats.norm.ppf(0.975))
+    both = math.hypot(seeds, images)
+    assert study.reach(differences, 0.1, shared=0) == pytest.approx(both)
+    assert study.reach(differences, 0.1) == max(seeds, images)
+    rest = math.sqrt(both**2 - study.reach([], 0.06) ** 2)
+    assert study.reach(differences, 0.1, 0.06) == pytest.approx(rest)

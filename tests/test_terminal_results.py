@@ -84,7 +84,7 @@ def test_results_print_each_network_with_its_numbers():
         "network": EVIL,
         "parameters": "9,000",
         "test accuracy (%)": "90.00 ± 0.00",
-        'difference to "none"': "+5.00 points [-14.58, +24.58]",
+        'difference to "none"': "+5.00 points [+0.73, +9.27]",
         "s / epoch": "1.5",
     }
 

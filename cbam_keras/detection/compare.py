@@ -119,7 +119,7 @@ class DetectionResults(_terminal.Tabular):
         rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
             intersections over union from 0.5 to 0.95), `"map50"` and
             `"map75"`, each with `values` by seed, `mean`, `deviation`,
-            `difference`, `interval` and `seeds_to_tell` as in `study.Row`.
+            `difference`, `interval` and `pairs` as in `study.Row`.
         verdict: String, the differences in a sentence.
         runs: List of one entry per network and seed, in the order of
             training: `network`, `seed`, `parameters`, `precision` (mean

@@ -174,17 +174,19 @@ def _networks(page, folder, content):
         page.verdict = "Nothing is known yet: no network is trained."
         return
     digits, seeds = 1 if content["kind"] == "detect" else 2, results.seeds
+    page.verdict = results.judged(digits)
     compared = results.compared()
-    if results.baseline is not None:
-        page.verdict = study.verdict(
-            compared, results.baseline, results.measure_name, digits
-        )
     finished = dataclasses.replace(results, variants=tuple(compared))
     title = "Networks, one seed"
     note = f"Measured on the same {results.sizes['test']:,} test images."
     if len(seeds) > 1:
         title = f"Networks, mean over {len(seeds)} seeds"
         note += " In brackets: the 95 % interval of a difference."
+    elif any(measured.interval for measured in compared.values()):
+        note += (
+            " In brackets: the 95 % interval of a difference from these "
+            "images alone."
+        )
     rows = finished.table(digits, MEASURES)
     page.tables.append(Table(title, rows, note=note))
 

@@ -48,7 +48,13 @@ from cbam_keras.study.networks import (
 )
 from cbam_keras.study.results import Results, Row
 from cbam_keras.study.run import RunOptions, logs_of, run
-from cbam_keras.study.statistics import CONFIDENCE, Measured, judge, verdict
+from cbam_keras.study.statistics import (
+    CONFIDENCE,
+    Measured,
+    judge,
+    reach,
+    verdict,
+)
 from cbam_keras.study.study import (
     BY_RECIPE,
     Budget,

@@ -35,12 +35,11 @@ class Row(Measured):
         difference: Number, the mean over the seeds of its value minus that
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference (Student's t over the seeds, whose deviation counts as
-            at least that of drawing the test images), or `None` for the
-            baseline and for one seed.
-        seeds_to_tell: Integer, how many seeds would probably tell such a
-            difference from zero; `None` without an interval, if it excludes
-            zero, and beyond 1,000.
+            difference: Student's t over the seeds, and for `test_accuracy`
+            not narrower than drawing the test images allows. Of a single
+            seed it is from the images alone, and holds for this training
+            only. `None` for the baseline, if all differences are equal, and
+            for a single seed of another measure.
         pairs: Integer, over how many seeds the difference is.
         network, variant: String, the name of the variant.
         seeds: Tuple of integers, the seeds with which its training finished.
@@ -81,8 +80,8 @@ class Results(_terminal.Tabular):
 
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
-    and `high` (its 95 % interval), `parameters` and `macs`; `csv()` and
-    `latex()` return it as text.
+    and `high` (its 95 % interval over two seeds or more), `parameters` and
+    `macs`; `csv()` and `latex()` return it as text.
 
     Attributes:
         output: Path of the output folder.
@@ -223,9 +222,15 @@ class Results(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """The differences in a sentence."""
+        return self.judged()
+
+    def judged(self, digits: int = 2) -> str:
+        """Returns the verdict, with so many digits of percents."""
         if self.baseline is None:
             return ""
-        return verdict(self.compared(), self.baseline, self.measure_name)
+        return verdict(
+            self.compared(), self.baseline, self.measure_name, digits
+        )
 
     def values(self, variant: str | None, measure: str) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""
@@ -263,23 +268,25 @@ class Results(_terminal.Tabular):
         axes = figure.subplots()
         plotting.style_axes(axes, "x")
         styles = plotting.styles_of(names)
+        means = [100 * statistics.fmean(row.values) for row in rows]
+        if self.baseline in names:
+            # Where an interval does not touch this line, it excludes zero.
+            start = means[names.index(self.baseline)]
+            axes.axvline(start, c="0.35", ls="--", lw=1)
         for place, row in enumerate(rows):
             accuracies = [100 * value for value in row.values]
             color = styles[row.network]["color"]
             axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
-            mean = statistics.fmean(row.values)
-            axes.plot(100 * mean, place, "o", c=color)
-            if row.interval is not None and row.difference is not None:
-                start = mean - row.difference
-                ends = [100 * (start + end) for end in row.interval]
+            axes.plot(means[place], place, "o", c=color)
+            if row.interval is not None:
+                ends = [start + 100 * end for end in row.interval]
                 axes.plot(ends, [place, place], "k|-")
-            if row.network == self.baseline:
-                axes.axvline(100 * mean, c="0.35", ls="--", lw=1)
         axes.set_yticks(range(len(rows)), names, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        alone = max((row.pairs for row in rows), default=0) == 1
         axes.set_xlabel(
             f"{self.measure_name} (%): mean, seeds, and 95 % interval of the "
-            "difference",
+            f"difference{' (test images alone)' if alone else ''}",
             parse_math=False,
         )
         return figure
@@ -308,20 +315,25 @@ class Results(_terminal.Tabular):
         )
 
     def _records(self):
-        return [
-            {
-                "variant": row.network,
-                "seeds": len(row.seeds),
-                "mean": row.mean,
-                "std": row.deviation,
-                "difference": row.difference,
-                "low": row.interval and row.interval[0],
-                "high": row.interval and row.interval[1],
-                "parameters": row.parameters,
-                "macs": row.macs,
-            }
-            for row in self.rows
-        ]
+        records = []
+        for row in self.rows:
+            # That of a single seed lacks the variation between seeds.
+            ends = row.interval if row.pairs > 1 else None
+            low, high = ends or (None, None)
+            records.append(
+                {
+                    "variant": row.network,
+                    "seeds": len(row.seeds),
+                    "mean": row.mean,
+                    "std": row.deviation,
+                    "difference": row.difference,
+                    "low": low,
+                    "high": high,
+                    "parameters": row.parameters,
+                    "macs": row.macs,
+                }
+            )
+        return records
 
     def table(
         self, digits: int = 2, further: Mapping[str, str] | None = None

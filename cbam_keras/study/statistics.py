@@ -9,10 +9,66 @@ from cbam_keras import _checks
 from cbam_keras._files import Json
 
 CONFIDENCE = 0.95
-# Beyond so many seeds a difference matters to nobody.
-MAX_SEEDS = 1000
 # With fewer, chance makes differences alike too easily for a judgement.
 MIN_SEEDS = 3
+# Metrics are computed in float32: equal differences differ by less than this.
+ROUNDING = 1e-6
+# Standard errors from a mean to the ends of its interval.
+Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def reach(
+    differences: Sequence[float], drawn: float = 0.0, shared: float = math.inf
+) -> float:
+    """Returns half the width of the confidence interval of a mean difference.
+
+    The seeds and the test images are both drawn at random, and all seeds
+    share the images: more seeds narrow only what comes from the seeds. The
+    variances of both add up, less what is counted in both.
+
+    Args:
+        differences: Sequence of numbers, one per seed.
+        drawn: Number, the standard error of their mean that comes from
+            drawing the images. Defaults to `0.0`.
+        shared: Number, the part of that error which the spread over the seeds
+            holds as well. Defaults to infinity, for one that is not known: as
+            much as there can be, so that the larger of both errors remains.
+    """
+    seeds, images, count = 0.0, Z * drawn, len(differences)
+    if count > 1:
+        stats = _checks.require("scipy.stats", extra="plot")
+        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+        seeds = quantile * statistics.stdev(differences) / math.sqrt(count)
+    less, more = sorted((seeds, images))
+    return math.sqrt(more**2 + max(less**2 - (Z * shared) ** 2, 0))
+
+
+def error_of_drawing(fraction: float, images: int) -> float:
+    """Returns the standard error of a fraction of test images.
+
+    For a difference it is the least: that of a network which is right about
+    all images that the other is right about, and about this fraction more.
+    """
+    fraction = min(abs(fraction), 1)
+    return math.sqrt(fraction * (1 - fraction) / images)
+
+
+def interval_of(
+    differences: Sequence[float], images: int | None = None, unit: float = 1.0
+) -> tuple[float, float] | None:
+    """Returns the confidence interval of a mean difference.
+
+    If the differences are fractions (or with `unit=100` percentages) of so
+    many test `images`, it is not narrower than drawing these allows, and a
+    single seed has that interval. One of no width is none: a single seed and
+    equal differences tell nothing of the variation between seeds.
+    """
+    if not differences:
+        return None
+    mean = statistics.fmean(differences)
+    drawn = unit * error_of_drawing(mean / unit, images) if images else 0.0
+    half = reach(differences, drawn)
+    return (mean - half, mean + half) if half > ROUNDING * unit else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +84,6 @@ class Measured:
     deviation: float | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
-    seeds_to_tell: int | None = None
     pairs: int = 0
 
     @classmethod
@@ -43,26 +98,15 @@ class Measured:
 
         `differences` are those to the baseline for the seeds that both have,
         if any. If the values are fractions (or with `unit=100` percentages)
-        of so many test `images`, the deviation of the differences counts as
-        at least that of drawing the images: a fraction d of n images has the
-        standard deviation sqrt(d (1 - d) / n).
+        of so many test `images`, drawing these counts in the interval.
         """
         more: Json = {}
         if len(values) > 1:
             more["deviation"] = statistics.stdev(values)
-        pairs = len(differences or ())
         if differences:
-            difference = statistics.fmean(differences)
-            more |= {"difference": difference, "pairs": pairs}
-        if differences and pairs > 1:
-            spread = statistics.stdev(differences)
-            if images:
-                part = min(abs(difference / unit), 1)
-                drawn = unit * math.sqrt(part * (1 - part) / images)
-                spread = max(spread, drawn)
-            reach = _reach(spread, pairs)
-            more["interval"] = (difference - reach, difference + reach)
-            more["seeds_to_tell"] = _seeds_to_tell(difference, spread, pairs)
+            more["difference"] = statistics.fmean(differences)
+            more["interval"] = interval_of(differences, images, unit)
+            more["pairs"] = len(differences)
         return cls(tuple(values), statistics.fmean(values), **more)
 
     def mean_cell(self, digits: int = 2) -> str:
@@ -74,31 +118,15 @@ class Measured:
             return text
         return f"{text} \N{PLUS-MINUS SIGN} {100 * self.deviation:.{digits}f}"
 
-    def difference_cell(self, digits: int = 2) -> str:
+    def difference_cell(self, digits: int = 2, unit: str = " points") -> str:
         """Returns difference and interval in percent, for a table."""
         if self.difference is None:
             return ""
-        text = f"{100 * self.difference:+.{digits}f} points"
+        text = f"{100 * self.difference:+.{digits}f}{unit}"
         if self.interval is None:
             return text
         low, high = (f"{100 * end:+.{digits}f}" for end in self.interval)
         return f"{text} [{low}, {high}]"
-
-
-def _seeds_to_tell(difference, spread, count):
-    """Returns the seeds after which the interval would exclude zero."""
-    if _reach(spread, count) < abs(difference):
-        return None
-    more = range(count + 1, MAX_SEEDS + 1)
-    enough = (n for n in more if _reach(spread, n) < abs(difference))
-    return next(enough, None)
-
-
-def _reach(spread, count):
-    """Returns half the width of the confidence interval of a mean."""
-    stats = _checks.require("scipy.stats", extra="plot")
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-    return quantile * spread / math.sqrt(count)
 
 
 def verdict(
@@ -118,22 +146,29 @@ def verdict(
             f'No differences: "{baseline}" and another network are needed to '
             "measure what attention changes."
         )
-    if all(measured.interval for measured in others.values()):
+    if any(measured.pairs > 1 for measured in others.values()):
         clauses = [
             judge(name, measured, baseline, measure, digits)
             for name, measured in others.items()
         ]
         return "; ".join(clauses) + "."
     *changes, last = (
-        f"{name} by {100 * (measured.difference or 0):+.{digits}f}"
+        f"{name} by {measured.difference_cell(digits, unit='')}"
         for name, measured in others.items()
     )
     listed = f"{', '.join(changes)} and {last}" if changes else last
+    images, given = "", "an interval"
+    if any(measured.interval for measured in others.values()):
+        images = (
+            ": the 95 % interval in brackets is from the test images alone, "
+            "and holds for these trainings only"
+        )
+        given = "one that includes it"
     return (
         f"Compared with {baseline}, the {measure} changes with {listed} "
         "points; a single seed gives no estimate of the variation between "
-        "seeds. Several seeds (--seeds 3 on the command line, seeds=3 in "
-        "Python) give an interval."
+        f"seeds{images}. Several seeds (--seeds 3 on the command line, "
+        f"seeds=3 in Python) give {given}."
     )
 
 
@@ -145,36 +180,41 @@ def judge(
     digits: int = 2,
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
-    points = 100 * (measured.difference or 0)
+    seeds = measured.pairs
+    if measured.difference is None:
+        return f"{network} has no seed in common with {baseline}"
+    points = 100 * measured.difference
     differs = (
         f"{network} differs from {baseline} by {points:+.{digits}f} points of "
         f"{measure}"
     )
-    if measured.interval is None:
+    ends = ""
+    if measured.interval is not None:
+        low, high = (100 * end for end in measured.interval)
+        ends = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
+    if seeds == 1:
+        images = f" ({ends} from the test images alone)" if ends else ""
         return (
-            f"{differs} with one seed, which gives no estimate of the "
+            f"{differs} with one seed{images}, which gives no estimate of the "
             "variation between seeds"
         )
-    low, high = (100 * end for end in measured.interval)
-    seeds = measured.pairs or len(measured.values)
-    if low == high == 0:
+    if not ends and abs(measured.difference) <= ROUNDING:
         return (
             f"no difference seen between {network} and {baseline} in "
             f"{measure} over {seeds} seeds"
         )
-    ends = f"{low:+.{digits}f} to {high:+.{digits}f}"
-    interval = f"95 % interval {ends} over {seeds} seeds"
-    if low <= 0 <= high:
-        more = measured.seeds_to_tell
-        many = f"about {more}" if more else f"more than {MAX_SEEDS:,}"
+    if not ends:
         return (
-            f"{differs}, which may be chance ({interval}; to show a "
-            f"difference of this size takes {many} seeds)"
+            f"{differs} with each of {seeds} seeds, and equal differences give "
+            "no estimate of the variation between seeds"
         )
+    ends += f" over {seeds} seeds"
+    if low <= 0 <= high:
+        return f"{differs}, which may be chance ({ends})"
     if seeds < MIN_SEEDS:
-        return f"{differs} ({interval}; too few seeds to judge)"
+        return f"{differs} ({ends}; too few seeds to judge)"
     word = "ahead of" if points > 0 else "behind"
     return (
         f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
-        f"{measure} ({interval})"
+        f"{measure} ({ends})"
     )

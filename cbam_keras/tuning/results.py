@@ -75,7 +75,7 @@ class Confirmed:
         difference: Number, the mean difference in test accuracy to the
             network without attention; `None` for the latter, and without one.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference; `None` like the difference, and for one seed.
+            difference, see `study.Row`; `None` like the difference.
         compared: The row of the comparison, with more of the same.
     """
 
@@ -241,7 +241,8 @@ def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
 
 def confirmation_table(rows: Sequence[_files.Json]) -> _terminal.Table:
     """Returns the table of a confirmation, as `results.json` holds it."""
-    seeds = ", ".join(map(str, rows[0]["seeds"]))
+    every = dict.fromkeys(seed for row in rows for seed in row["seeds"])
+    seeds = ", ".join(map(str, every))
     cells = []
     for row in rows:
         network = row["compared"]
