@@ -82,35 +82,36 @@ class AblationRow:
         table: Integer, the number of the table in the paper.
         network: String, the network that carries the attention.
         attention: String, the attention as the paper's table names it.
-        parameters: Integer, its trainable parameters.
-        macs: Integer, its multiply-accumulates for one image.
+        parameters: Integer, its trainable parameters, or `None`.
+        macs: Integer, its multiply-accumulates for one image, or `None`.
         top1_errors: Tuple of numbers, the top-1 error on the test images in
-            %, one per seed.
+            %, one per seed; empty for a baseline that lacks a seed.
         top1_error, top1_deviation: Numbers, their mean and standard
             deviation (n - 1), which is `None` for one seed.
         difference: Number in %, the mean over the seeds of its error minus
-            that of the table's first row, or `None` in that row.
+            that of the table's first row; `None` in that row, and if that
+            row has no error.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference, see `study.Row`; `None` in the first row.
         top5_errors, top5_error, top5_deviation: Likewise, or `None` for data
             of up to ten classes.
-        seconds_per_epoch: Number, the median over the seeds.
+        seconds_per_epoch: Number, the median over the seeds, or `None`.
     """
 
     table: int
     network: str
     attention: str
-    parameters: int
-    macs: int
+    parameters: int | None
+    macs: int | None
     top1_errors: tuple[float, ...]
-    top1_error: float
+    top1_error: float | None
     top1_deviation: float | None
     difference: float | None
     interval: tuple[float, float] | None
     top5_errors: tuple[float, ...] | None
     top5_error: float | None
     top5_deviation: float | None
-    seconds_per_epoch: float
+    seconds_per_epoch: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,14 +148,20 @@ class AblationResults(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """The differences in a sentence or two."""
-        if len(self.seeds) in TOO_FEW:
-            return TOO_FEW[len(self.seeds)]
         # Some are in two tables.
         compared = {
             (row.attention, rows[0].attention): row
             for rows in self._by_table()
-            for row in rows[1:]
+            for row in rows
+            if row.difference is not None
         }.values()
+        if not compared:
+            return (
+                "No differences: the first row of a table and another are "
+                "needed with every seed."
+            )
+        if len(self.seeds) in TOO_FEW:
+            return TOO_FEW[len(self.seeds)]
         clear = [
             f'"{row.attention}" ({"lower" if row.difference < 0 else "higher"} '
             "error)"
@@ -228,19 +235,23 @@ def _cells(row):
         difference += f" [{low:+.2f}, {high:+.2f}]"
     cells = {
         "description": row.attention,
-        "parameters (M)": f"{row.parameters / 1e6:#.4g}",
-        "GMACs": f"{row.macs / 1e9:#.4g}",
+        "parameters (M)": _text("{:#.4g}", row.parameters, 1e-6),
+        "GMACs": _text("{:#.4g}", row.macs, 1e-9),
         "top-1 error (%)": _spread(row.top1_error, row.top1_deviation),
         "difference (95 %)": difference,
     }
     if row.top5_error is not None:
         cells["top-5 error (%)"] = _spread(row.top5_error, row.top5_deviation)
-    return {**cells, "s / epoch": f"{row.seconds_per_epoch:.1f}"}
+    return {**cells, "s / epoch": _text("{:.1f}", row.seconds_per_epoch)}
+
+
+def _text(form, value, factor=1):
+    return "" if value is None else form.format(factor * value)
 
 
 def _spread(mean, deviation):
     if deviation is None:
-        return f"{mean:.2f}"
+        return _text("{:.2f}", mean)
     return f"{mean:.2f} \N{PLUS-MINUS SIGN} {deviation:.2f}"
 
 
@@ -462,25 +473,30 @@ def results_of(
 
 
 def _rows(results, table, network):
-    """Yields the rows of a table; without networks that lack a seed."""
+    """Yields the rows of a table; without networks that lack a seed.
+
+    The first is the baseline, without errors if it lacks one.
+    """
     by_name = {row.network: row for row in results.rows}
-    names = [
+    complete = [
         name
         for name in TABLES[table]
         if len(by_name[name].seeds) == len(results.seeds)
     ]
     first = TABLES[table][0]
     baseline = _errors(results, first, "test_accuracy")
-    for name in names:
+    for name in dict.fromkeys([first, *complete]) if complete else ():
         row, differences = by_name[name], None
-        top1 = _errors(results, name, "test_accuracy")
-        top5 = _errors(results, name, "top5_accuracy")
-        if name != first and first in names:
-            pairs = zip(top1, baseline, strict=True)
-            differences = [error - other for error, other in pairs]
-        images = results.test_images
-        errors = study.Measured.of(top1, differences, images, unit=100)
-        others = study.Measured.of(top5, None) if top5 else None
+        errors, others = study.Measured((), None), None
+        if name in complete:
+            top1 = _errors(results, name, "test_accuracy")
+            top5 = _errors(results, name, "top5_accuracy")
+            if name != first and first in complete:
+                pairs = zip(top1, baseline, strict=True)
+                differences = [error - other for error, other in pairs]
+            images = results.test_images
+            errors = study.Measured.of(top1, differences, images, unit=100)
+            others = study.Measured.of(top5, None) if top5 else None
         yield AblationRow(
             table=table,
             network=network,

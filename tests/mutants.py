@@ -237,6 +237,8 @@ comparison.py comparison
 ablation.py ablation
 - differences = [error - other for error, other in pairs]
 + differences = [other - error for error, other in pairs]
+- dict.fromkeys([first, *complete])
++ dict.fromkeys(complete)
 data/splits.py data_arrays
 - np.random.default_rng(0), np.random
 + np.random.default_rng(seed), np.random

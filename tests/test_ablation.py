@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 from training_checks import SHORT
 
-from cbam_keras import ablation, comparison, data, presets
+from cbam_keras import ablation, comparison, data, plotting, presets
 from cbam_keras.layers import ATTENTION
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
@@ -143,18 +143,40 @@ def test_the_output_folder_has_all_files(ran):
     assert (content["kind"], content["tables"]) == ("ablate", [4])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_network_that_fails_with_a_seed_is_left_out(tmp_path):
+def failing(broken):
+    """Returns a function that builds all networks but this one."""
+
     def model(attention):
-        if attention is not None and "SqueezeExcite" in str(attention):
+        if broken in str(attention):
             raise ZeroDivisionError
         return tiny(attention)
 
+    return model
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_that_fails_with_a_seed_is_left_out(tmp_path):
+    model = failing("SqueezeExcite")
     with pytest.warns(UserWarning, match='left out, "se" with seed'):
         results = run(tmp_path, model=model, tables=4, seeds=2)
     assert [row.attention for row in results.rows] == ["none", "CBAM"]
     assert results.rows[1].interval is not None
     assert "Two seeds are too few" in results.markdown()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
+    with pytest.warns(UserWarning, match='left out, "none" with seed'):
+        results = run(tmp_path, model=failing("None"), tables=4, seeds=3)
+    first, *others = results.rows
+    assert (first.attention, first.top1_error) == ("none", None)
+    assert [row.attention for row in others] == ["SE", "CBAM"]
+    assert not any(row.difference or row.interval for row in results.rows)
+    assert results.verdict.startswith("No differences")
+    assert 'differences to "none"' in results.markdown()
+    assert results.to_dataframe()["difference"].isna().all()
+    (axes,) = plotting.plot_ablation(results).axes
+    assert "mean of the first row" not in axes.get_legend_handles_labels()[1]
 
 
 def test_more_than_ten_classes_have_a_top_5_error(tmp_path):

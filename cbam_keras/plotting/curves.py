@@ -14,7 +14,7 @@ class AblationRow(Protocol):
 
     table: int
     attention: str
-    top1_error: float
+    top1_error: float | None
     top1_errors: Sequence[float]
     interval: Sequence[float] | None
 
@@ -87,17 +87,17 @@ def plot_ablation(
 ) -> "style.Figure | style.Axes":
     """Draws the test errors of an ablation, a panel per table.
 
-    Each row shows the mean, a small point per seed and, with two seeds or
-    more, the 95 % confidence interval of the difference to the first row of
-    the table, drawn from its line: where it does not touch the line, the
-    difference excludes zero.
+    Each row shows the mean, a small point per seed and, if there is one, the
+    95 % confidence interval of the difference to the first row of the table,
+    drawn from its line: where it does not touch the line, the difference
+    excludes zero.
 
     Args:
         results: The results of `ablation.run`, or another object whose
-            `rows` have `table`, `attention`, `top1_error` (the mean in %),
-            `top1_errors` (one per seed) and `interval` (two numbers, of the
-            difference in %, or `None`); the first row of each table is its
-            baseline.
+            `rows` have `table`, `attention`, `top1_error` (the mean in %, or
+            `None`), `top1_errors` (one per seed) and `interval` (two numbers,
+            of the difference in %, or `None`); the first row of each table is
+            its baseline.
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
@@ -155,8 +155,9 @@ def plot_ablation(
 
 def _draw_table(axes, rows):
     baseline = rows[0].top1_error
-    label = "mean of the first row"
-    axes.axvline(baseline, color="0.35", ls="--", linewidth=1, label=label)
+    if baseline is not None:
+        label = "mean of the first row"
+        axes.axvline(baseline, color="0.35", ls="--", lw=1, label=label)
     for place, row in enumerate(rows):
         if row.interval is not None:
             axes.plot(
@@ -175,8 +176,9 @@ def _draw_table(axes, rows):
             for number, error in enumerate(errors)
         ]
         axes.plot(errors, places, ".", color=color, label="one seed")
-        point = [row.top1_error], [place]
-        axes.plot(*point, "o", color=color, markersize=7, label="mean")
+        if row.top1_error is not None:
+            point = [row.top1_error], [place]
+            axes.plot(*point, "o", color=color, markersize=7, label="mean")
     names = [style.wrap(row.attention, 3.7, 10, 2) for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
