@@ -160,6 +160,8 @@ class AblationResults(_terminal.Tabular):
                 "No differences: the first row of a table and another are "
                 "needed with every seed."
             )
+        if unlearned := self.details.unlearned():
+            return unlearned
         if len(self.seeds) in TOO_FEW:
             return TOO_FEW[len(self.seeds)]
         clear = [

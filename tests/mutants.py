@@ -200,6 +200,8 @@ study/results.py study
 + ends = [means[place] - 100 * row.difference + 100 * end
 - ends = row.interval if row.pairs > 1 else None
 + ends = row.interval
+- guess = 1 / description["classes"]
++ guess = 0.0
 study/statistics.py study_statistics
 - quantile * statistics.stdev(differences) / math.sqrt(count)
 + quantile * statistics.stdev(differences) / math.sqrt(count - 1)
@@ -209,6 +211,8 @@ study/statistics.py study_statistics
 + if half > 0 else None
 - max(less**2 - (Z * shared) ** 2, 0)
 + less**2
+- if highest > luck:
++ if highest > guess:
 - if any(measured.pairs > 1 for measured in others.values()):
 + if all(measured.pairs > 1 for measured in others.values()):
 - if low <= 0 <= high:
@@ -239,6 +243,11 @@ ablation.py ablation
 + differences = [other - error for error, other in pairs]
 - dict.fromkeys([first, *complete])
 + dict.fromkeys(complete)
+- if unlearned := self.details.unlearned():
++ if unlearned := "":
+data/loading.py data_loading
+- int(np.bincount(examples.labels).max())
++ int(np.bincount(examples.labels).min())
 data/splits.py data_arrays
 - np.random.default_rng(0), np.random
 + np.random.default_rng(seed), np.random
@@ -302,6 +311,8 @@ tuning/results.py tuning_searching
 - -trial.val_accuracy,
 + trial.val_accuracy,
 tuning/results.py tuning_confirmation
+- unlearned = trained.unlearned()
++ unlearned = ""
 - key=lambda row: row.compared.validation_accuracy)
 + key=lambda row: row.test_accuracy)
 detection/evaluation.py detection_evaluation

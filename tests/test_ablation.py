@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -229,14 +230,14 @@ LOWER = row("CBAM & co", -2.933, (-3.1, -2.8), top1_errors=(6.1, 5.0, 7.2))
 HIGHER = row("worse_1", 3.067, (2.9, 3.2))
 
 
-def results(*rows):
+def results(*rows, unlearned=""):
     return ablation.AblationResults(
         rows=list(rows),
         data="digits_1",
         seeds=tuple(range(len(rows[0].top1_errors))),
         test_images=1000,
         output="out",
-        details=None,
+        details=SimpleNamespace(unlearned=lambda: unlearned),
     )
 
 
@@ -287,6 +288,11 @@ def test_one_seed_has_no_deviation():
     )
     assert " -0.50 │" in str(found) and "±" not in str(found)
     assert "from the test images alone" in found.verdict
+
+
+def test_networks_that_only_guess_have_not_learned():
+    said = "No network is seen to have learned."
+    assert results(NONE, LOWER, unlearned=said).verdict == said
 
 
 def test_the_data_frame_has_a_column_per_seed():

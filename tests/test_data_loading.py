@@ -59,6 +59,13 @@ def test_every_digit_is_shown_with_its_label(grey_digits, name):
         np.testing.assert_array_equal(classes[shown], labels)
 
 
+def test_the_part_of_the_commonest_class_is_known():
+    images = np.zeros((8, 4, 4), "uint8")
+    train, test = [0, 1] * 4, [1, 0, 1, 1, 1, 1, 0, 1]
+    loaded = data.load(((images, train), (images, test)), batch_size=3)
+    assert loaded.commonest == 6 / 8
+
+
 def test_cluttered_mnist_in_batches_of_32_is_the_default(grey_digits):
     images = data.load()
     assert (images.name, images.batch_size) == ("crowded_mnist", 32)

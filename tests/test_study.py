@@ -182,6 +182,19 @@ def test_one_seed_has_an_interval_of_the_test_images_alone(ran):
     assert one.to_dataframe()[["low", "high"]].isna().all(axis=None)
 
 
+def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr("pretended.numbers", lambda *key: (2.3, 0.1))
+    both = planned(NARROW, GATED, seeds=(0, 1), baseline="narrow")
+    found = study.run(both, tmp_path)
+    assert found.guess == 0.1
+    assert found.verdict.startswith("No network is seen to have learned")
+    assert study.Results.read(tmp_path) == found
+    # As far as is known where no labels are.
+    content = content_of(tmp_path) | {"commonest": None}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert study.Results.read(tmp_path).guess == 1 / 10
+
+
 def test_a_variant_has_a_learning_rate_of_its_own(tmp_path):
     rates = []
 

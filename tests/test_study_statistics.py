@@ -1,5 +1,6 @@
 """Means, paired differences and verdicts over seeds."""
 
+import dataclasses
 import math
 import pathlib
 
@@ -190,3 +191,37 @@ def test_the_errors_of_seeds_and_images_add_without_what_they_share():
     assert study.reach(differences, 0.1) == max(seeds, images)
     rest = math.sqrt(both**2 - study.reach([], 0.06) ** 2)
     assert study.reach(differences, 0.1, 0.06) == pytest.approx(rest)
+
+
+# Networks that have not learned.
+
+
+def compared(guess, *accuracies, measure="test_accuracy"):
+    """Returns results of one network per accuracy, on 36 images."""
+    names = ("none", *"abc")[: len(accuracies)]
+    by_seed = {n: {0: x, 1: x} for n, x in zip(names, accuracies, strict=True)}
+    return dataclasses.replace(
+        results(**by_seed), sizes={"test": 36}, guess=guess, measure=measure
+    )
+
+
+def test_networks_that_only_guess_have_not_learned():
+    # By chance, guessing is right about 0.5 +- 0.1633 of 36 images.
+    said = compared(0.5, 18 / 36, 23 / 36).verdict
+    assert said.startswith("No network is seen to have learned: the highest")
+    assert "63.89 %, and guessing gives 50.00 %, with luck up to 66.33" in said
+
+
+@pytest.mark.parametrize(
+    "learned",
+    [
+        compared(0.5, 18 / 36, 24 / 36),
+        compared(0.4, 18 / 36, 23 / 36),
+        compared(None, 0.1, 0.1),
+        compared(0.5, 0.1, 0.1, measure="map"),
+    ],
+    ids=["above luck", "more classes", "guess unknown", "another measure"],
+)
+def test_other_networks_are_compared(learned):
+    assert learned.unlearned() == ""
+    assert "learned" not in learned.verdict

@@ -204,6 +204,14 @@ def test_a_space_of_one_point_has_nothing_to_choose(quick, tmp_path):
     assert found.confirmation[0].seeds == (0,)
 
 
+def test_a_search_may_find_that_no_network_learns(quick, tmp_path):
+    quick.setattr("pretended.numbers", lambda *key: (2.3, 0.1))
+    hypermodel = space(attention=("none", "cbam"), reduction_ratio=4)
+    found = search(tmp_path, hypermodel, confirm=2)
+    assert found.confirmation[1].difference == 0
+    assert found.verdict.startswith("No network is seen to have learned")
+
+
 def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
     found = search(tmp_path, tuning_checks.mlp, max_trials=4)
     ranked = sorted(found.trials, key=lambda t: (-t.val_accuracy, t.val_loss))

@@ -48,6 +48,8 @@ class ImageData:
             a run is resumed: of arrays as a whole; of the names, lengths, and
             first and last 4 KiB of files, of BMP files as a whole; of the
             version and 100 examples a split of TensorFlow Datasets.
+        commonest: Number in (0, 1], the part of the test images that are of
+            the commonest class; `None` if labels are read from disk.
         source: Dictionary of the arguments of `load` that say where the
             images are, with the absolute path of a folder; `None` for arrays.
     """
@@ -66,6 +68,7 @@ class ImageData:
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
+    commonest: float | None = None
     source: dict[str, object] | None = None
 
     def __iter__(self) -> Iterator:
@@ -266,8 +269,16 @@ def load(
         augment=augment,
         skipped=dataset.skipped,
         fingerprint=dataset.fingerprint,
+        commonest=_commonest(dataset.splits["test"]),
         source=_where(data, dataset, data_dir, manual_dir, validation_fraction),
     )
+
+
+def _commonest(examples):
+    """Returns the part of the images that are of the commonest class."""
+    if isinstance(examples, DiskExamples):
+        return None
+    return int(np.bincount(examples.labels).max()) / len(examples)
 
 
 def _whole(examples, channels_first):

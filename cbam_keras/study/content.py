@@ -62,6 +62,7 @@ def read_content(folder: pathlib.Path) -> Json:
     settings = content["settings"]
     for name in ("command", "measure", "measure_name", "baseline"):
         _check(name, content[name], str)
+    _check("commonest", content.get("commonest"), NUMBER)
     for name in ("variants", "data"):
         _check(f"settings.{name}", settings[name], dict)
     for name in ("seeds", "cells"):

@@ -118,6 +118,7 @@ class StudyFolder:
             "measure_name": study.task.measure_name,
             "baseline": study.baseline,
             "class_names": list(data.class_names),
+            "commonest": getattr(data, "commonest", None),
             # Where it is may change without being another dataset.
             "source": getattr(data, "source", None),
         }

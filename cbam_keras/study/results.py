@@ -11,7 +11,7 @@ from cbam_keras import _files, _terminal, plotting
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
-from cbam_keras.study.statistics import Measured, verdict
+from cbam_keras.study.statistics import Measured, unlearned, verdict
 
 # What `json` holds of each training.
 RUN = (
@@ -94,14 +94,17 @@ class Results(_terminal.Tabular):
         measure_name: String, what sentences call it.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split.
+        guess: Number in [0, 1], the test accuracy of guessing: the part of
+            the commonest class of the test images or, where their labels are
+            not known, of each of so many classes; `None` for other data.
         runs: List of the `Outcome` of all trainings that finished.
         rows: List of `Row`, one per variant.
         history: List of dictionaries, one per network and epoch: `seed` (if
             there are several), `network`, `epoch` (from 1), the metrics of
             the task, `seconds`.
         test_images: Integer, the number of test images.
-        verdict: String, the differences in a sentence; empty without a
-            baseline.
+        verdict: String, the differences in a sentence, or that no network
+            has learned; empty without a baseline.
     """
 
     output: pathlib.Path
@@ -113,6 +116,7 @@ class Results(_terminal.Tabular):
     measure_name: str
     data: str
     sizes: dict[str, int]
+    guess: float | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> "Results":
@@ -150,7 +154,9 @@ class Results(_terminal.Tabular):
         known = {(cell.variant, cell.seed): cell for cell in cells}
         ordered = [(v, seed) for seed in seeds for v in variants]
         description = next(iter(content["settings"]["data"].values()))
-        baseline = content["baseline"]
+        baseline, guess = content["baseline"], content.get("commonest")
+        if guess is None and description.get("classes"):
+            guess = 1 / description["classes"]
         return cls(
             output=path,
             outcomes=tuple(known[key] for key in ordered if key in known),
@@ -161,6 +167,7 @@ class Results(_terminal.Tabular):
             measure_name=content["measure_name"],
             data=description["name"],
             sizes=description["sizes"],
+            guess=guess,
         )
 
     @property
@@ -228,9 +235,20 @@ class Results(_terminal.Tabular):
         """Returns the verdict, with so many digits of percents."""
         if self.baseline is None:
             return ""
-        return verdict(
+        return self.unlearned() or verdict(
             self.compared(), self.baseline, self.measure_name, digits
         )
+
+    def unlearned(self) -> str:
+        """Returns a sentence if no network has learned, or nothing."""
+        if self.measure != "test_accuracy" or self.guess is None:
+            return ""
+        accuracies = [
+            accuracy
+            for variant in self.variants
+            for accuracy in self.values(variant, self.measure).values()
+        ]
+        return unlearned(accuracies, self.guess, self.test_images)
 
     def values(self, variant: str | None, measure: str) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""

@@ -71,6 +71,24 @@ def interval_of(
     return (mean - half, mean + half) if half > ROUNDING * unit else None
 
 
+def unlearned(accuracies: Sequence[float], guess: float, images: int) -> str:
+    """Returns a sentence if no network has learned, or nothing.
+
+    None has if no test accuracy is higher than what guessing gives, the
+    accuracy `guess`, by more than drawing the test images explains.
+    """
+    luck = guess + Z * error_of_drawing(guess, images)
+    highest = max(accuracies, default=math.inf)
+    if highest > luck:
+        return ""
+    return (
+        "No network is seen to have learned: the highest test accuracy is "
+        f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
+        f"luck up to {100 * luck:.2f} % of {images:,} images. More epochs or "
+        "another learning rate come before a comparison."
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """One measure of a network over seeds, compared with a baseline.

@@ -106,8 +106,9 @@ class SearchResults(_terminal.Tabular):
         output: Path of the folder with all files.
         confirmation: Tuple of `Confirmed`: no attention, SE, and the best
             two others, as far as they are in the space.
-        verdict: String, whether attention improves accuracy on this dataset;
-            empty if no hyperparameter is named `"attention"`.
+        verdict: String, whether attention improves accuracy on this dataset,
+            or that no network has learned; empty if no hyperparameter is
+            named `"attention"`.
         best_options: Dictionary, the keyword arguments of the attention layer
             of `best`, if the search was over a `CBAMHyperModel`.
         code: String, a line of code that makes this layer; empty without
@@ -318,10 +319,11 @@ def report(
         with folder.locked():
             _write_trials(results, search.loaded.name)
             folder.add(trials=written)
-    best, confirmed = finished[0], ()
+    best, confirmed, unlearned = finished[0], (), ""
     if search.seeds:
         again = _to_confirm(finished)
         trained, confirmed = _confirm(search, folder, again, executor)
+        unlearned = trained.unlearned()
         chosen = _best(confirmed)
         best = next(t for t in trials if t.number == chosen.trial)
         name = name_of(best.values)
@@ -359,7 +361,7 @@ def report(
         best=best,
         test_accuracy=known["test_accuracy"],
         confirmation=confirmed,
-        verdict=_verdict(trials, confirmed),
+        verdict=_verdict(trials, confirmed, unlearned),
         best_options=dict(layer.keywords) if layer else {},
         code=_code(layer),
     )
@@ -446,7 +448,7 @@ def _code(layer):
     return f"{path}({', '.join(options)})"
 
 
-def _verdict(trials, confirmed):
+def _verdict(trials, confirmed, unlearned):
     """Returns whether attention improves accuracy, in a sentence or two."""
     if not any("attention" in trial.values for trial in trials):
         return ""
@@ -458,7 +460,9 @@ def _verdict(trials, confirmed):
             "controls again from fresh seeds, and compares them."
         )
     with_attention = [row for row in confirmed if row.attention not in PLAIN]
-    if not with_attention or len(with_attention) == len(confirmed):
+    if unlearned:
+        verdict = unlearned
+    elif not with_attention or len(with_attention) == len(confirmed):
         lacking = "without" if with_attention else "with"
         verdict = (
             f"No network {lacking} attention was confirmed, so whether "
