@@ -123,6 +123,10 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
         ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
         ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
         ({"settings": {"x": object()}}, TypeError, "must be plain values"),
+        (
+            {"variants": [study.Variant("a", narrow, {"x": [float("nan")]})]},
+            *(ValueError, 'must be finite. Received: .*"x": .NaN'),
+        ),
         ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
         ({"seeds": []}, ValueError, "be a number of seeds, or one or several"),
         ({"seeds": [1, 1]}, ValueError, "different ones. Received: seeds="),
@@ -136,10 +140,21 @@ def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a-seed0", 3])
+LONG = "漢" * 66 + "ab"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a-seed0", 3, LONG + "c"])
 def test_a_variant_is_named_as_a_file_may_be(name):
     with pytest.raises(ValueError, match="names of networks.*Received"):
         study.Variant(name, narrow)
+
+
+def test_the_longest_name_fits_with_all_that_is_put_around_it(tmp_path):
+    assert len(LONG.encode()) == 200
+    long = study.Variant(LONG, narrow)
+    results = study.run(planned(long, seeds=(0, 2**32 - 1)), tmp_path)
+    assert statuses(results) == ["finished"] * 2
+    assert study.Results.read(tmp_path) == results
 
 
 def test_results_are_drawn_and_written_for_tables(ran):
@@ -235,6 +250,111 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
     assert "the sheer size changes with wide by +8.00" in results.verdict
     assert "sheer size (%)" in str(results)
     assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
+
+
+UNWRITABLE = {
+    "nan": float("nan"),
+    "infinite": np.float32("inf"),
+    "truth": True,
+    "list": [0.5],
+    "text": "0.5",
+    "array": np.ones(2),
+}
+
+
+def test_a_metric_that_is_no_finite_number_is_left_out_and_named(tmp_path):
+    class Measuring(Size):
+        def evaluate(self, model, data):
+            numbers = {
+                "count": np.int64(3),
+                "tensor": keras.ops.ones(()) / 4,
+                "none": None,
+            }
+            return super().evaluate(model, data) | UNWRITABLE | numbers
+
+    with pytest.warns(UserWarning) as warned:
+        results = study.run(planned(NARROW, task=Measuring()), tmp_path)
+    assert results.outcomes[0].metrics == {
+        "size": 0.09,
+        "count": 3,
+        "tensor": 0.25,
+        "none": None,
+    }
+    texts = [str(w.message) for w in warned if w.category is UserWarning]
+    for text, name in zip(texts, UNWRITABLE, strict=True):
+        assert text.startswith(f'The metric "{name}" of "narrow" is left out')
+    assert study.Results.read(tmp_path) == results
+    assert study.run(planned(NARROW, task=Measuring()), tmp_path) == results
+
+
+class Plain:
+    """Data with as little as the protocol asks for."""
+
+    name, sizes, batch_size = "plain", {"train": 70, "test": 20}, None
+    validation = None
+
+    def __init__(self, seed):
+        loaded = data.load("mnist5k", seed=seed, batch_size=35)
+        self.train, self.test = loaded.train, loaded.test
+        self.image_shape = loaded.image_shape
+        self.class_names = np.arange(10)
+
+    def set_epoch(self, epoch):
+        self.train.set_epoch(epoch)
+
+    def describe(self):
+        return {}
+
+
+class Small(Size):
+    def __init__(self, **changed):
+        self.changed = changed
+
+    def load(self, recipe):
+        loaded = Plain(recipe.seed)
+        for name, value in self.changed.items():
+            setattr(loaded, name, value)
+        return loaded
+
+
+def test_data_may_hold_what_the_protocol_asks_for_alone(tmp_path, capsys):
+    planned_small = planned(NARROW, task=Small())
+    results = study.run(planned_small, tmp_path)
+    assert "70 training images in batches of 35" in capsys.readouterr().out
+    assert study.Results.read(tmp_path) == results
+    assert (results.data, results.sizes) == ("plain", Plain.sizes)
+    content = content_of(tmp_path)
+    assert content["class_names"] == [str(number) for number in range(10)]
+    assert study.run(planned_small, tmp_path) == results
+    assert study.estimate(planned_small).costs[0].seconds_per_epoch > 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": None},
+        {"sizes": None},
+        {"sizes": {"train": 70}},
+        {"sizes": {"train": 70, "test": 20.0}},
+    ],
+)
+def test_data_without_a_name_or_sizes_are_refused(changed, tmp_path):
+    with pytest.raises(ValueError, match="data of a task must have a `name`"):
+        study.run(planned(NARROW, task=Small(**changed)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_without_a_name_needs_an_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match="`output` must be a folder for a task"
+    ):
+        study.run(planned(NARROW, task=Size()))
+    task = Size()
+    task.name = "sizes"
+    assert str(study.run(planned(NARROW, task=task)).output) == (
+        "runs/study-sizes"
+    )
 
 
 def test_epochs_leave_what_is_compiled(tmp_path, monkeypatch):

@@ -119,6 +119,20 @@ def test_the_best_has_the_highest_accuracy_then_the_lowest_loss_then_is_small(
     assert found.best.values == {"units": best}
 
 
+def test_values_of_many_bytes_are_cut_in_the_names_of_files(quick, tmp_path):
+    letters = [letter * 200 for letter in ("漢", "字", "a")]
+
+    def written(hp):
+        hp.Choice("letters", letters)
+        return networks.mlp()
+
+    found = tuning_checks.search(
+        tmp_path / "run", "bayesian", hypermodel=written, max_trials=3
+    )
+    assert {trial.outcome for trial in found.trials} == {"finished"}
+    assert {x.values["letters"] for x in found.trials} <= {*letters}
+
+
 # What a search would train, and how long it would take.
 
 

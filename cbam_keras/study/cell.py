@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, _files, _process, profiling
 from cbam_keras._devices import SINGLE_DEVICE, Devices
@@ -180,7 +181,7 @@ def train_cell(
         metrics = {name: row[name] for name in kept if name in row}
         if is_trained and state.best != state.latest:
             model = keras.saving.load_model(folder / str(state.best))
-        metrics |= study.task.evaluate(model, data)
+        metrics = _numbers(metrics | study.task.evaluate(model, data), variant)
         known |= {"best_epoch": row["epoch"], "metrics": metrics}
         known["status"] = FINISHED
     except ChangedError:
@@ -253,6 +254,26 @@ def _resumed(model, start, variant, folder, epochs):
     load = checkpoints.load_best if is_finished else checkpoints.load_latest
     loaded = load(folder, state)
     return (model, start) if loaded is None else (loaded, state)
+
+
+def _numbers(metrics, variant):
+    """Returns the metrics that can be written, and warns of the others."""
+    numbers = {}
+    for name, value in metrics.items():
+        if keras.ops.is_tensor(value):
+            value = keras.ops.convert_to_numpy(value)
+        is_one = isinstance(value, np.number | np.ndarray | int | float)
+        array = np.asarray(value if is_one else None)
+        if array.ndim == 0 and array.dtype.kind in "iuf" and np.isfinite(array):
+            numbers[name] = array.item()
+        elif value is None:
+            numbers[name] = None
+        else:
+            _checks.warn(
+                f'The metric "{name}" of "{variant.name}" is left out: it must '
+                f"be a finite number. Received: {str(value)[:100]}"
+            )
+    return numbers
 
 
 def _verbosity():

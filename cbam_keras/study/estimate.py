@@ -17,6 +17,7 @@ from cbam_keras.study.networks import (
     check_precision,
     count_macs,
     count_parameters,
+    images_per_batch,
 )
 from cbam_keras.study.study import Data, Study
 
@@ -175,12 +176,13 @@ def _cost(study, variant, data, like):
         seconds_once = like.seconds_once
     else:
         study.task.compile(model, recipe, data)
-        is_large = macs is not None and macs * data.batch_size > MACS_PER_STEP
+        images = images_per_batch(data)
+        is_large = macs is not None and macs * images > MACS_PER_STEP
         if is_large and keras.backend.backend() == "tensorflow":
             compiled, step = _eager_step(model, data)
         else:
             compiled, step = _step(model, data)
-        forward = FORWARD * step / data.batch_size
+        forward = FORWARD * step / images
         seconds_per_epoch = step * len(data.train)
         seconds_per_epoch += forward * data.sizes.get("validation", 0)
         seconds_once = compiled - start + forward * data.sizes["test"]
@@ -242,7 +244,8 @@ def _step(model, data):
 
 def _eager_step(model, data):
     model.run_eagerly = True
-    count = max(1, round(PART * data.batch_size))
+    images = images_per_batch(data)
+    count = max(1, round(PART * images))
     batch = [
         keras.tree.map_structure(lambda array: array[:count], part)
         for part in data.train[0]
@@ -252,4 +255,4 @@ def _eager_step(model, data):
     start = time.perf_counter()
     model.train_on_batch(*batch)
     seconds = time.perf_counter() - start
-    return start, seconds / len(batch[0]) * data.batch_size
+    return start, seconds / len(batch[0]) * images

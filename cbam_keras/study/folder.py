@@ -3,9 +3,9 @@
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import glob
 import json
-import operator
 import os
 import pathlib
 import re
@@ -95,7 +95,7 @@ class StudyFolder:
         self.writes = writes
         self.content: _files.Json = {}
         self.on_begin: Callable[[float], object] | None = None
-        description = data.describe()
+        description = describe(data)
         recipe = dataclasses.asdict(study.recipe_for(None, 0))
         # The description of the data has the size of images.
         for name in ("seed", "image_size"):
@@ -103,7 +103,7 @@ class StudyFolder:
         for name in ("augment", "batch_size"):
             recipe[name] = description.get(name, recipe[name])
         budget = study.budget and dataclasses.asdict(study.budget)
-        self.settings = as_written(
+        self.settings = _comparable(
             {
                 **study.settings,
                 "recipe": recipe,
@@ -113,15 +113,17 @@ class StudyFolder:
                 "data": {str(study.seeds[0]): description},
             }
         )
-        self.about = {
-            "measure": study.task.measure,
-            "measure_name": study.task.measure_name,
-            "baseline": study.baseline,
-            "class_names": list(data.class_names),
-            "commonest": getattr(data, "commonest", None),
-            # Where it is may change without being another dataset.
-            "source": getattr(data, "source", None),
-        }
+        self.about = as_written(
+            {
+                "measure": study.task.measure,
+                "measure_name": study.task.measure_name,
+                "baseline": study.baseline,
+                "class_names": [str(name) for name in data.class_names],
+                "commonest": getattr(data, "commonest", None),
+                # Where it is may change without being another dataset.
+                "source": getattr(data, "source", None),
+            }
+        )
 
     @contextlib.contextmanager
     def opened(
@@ -210,7 +212,7 @@ class StudyFolder:
 
     def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
-        self.settings[key] = as_written({name: described})
+        self.settings[key] = _comparable({name: described})
         if self.writes:
             with self.locked():
                 self.refresh()
@@ -450,8 +452,13 @@ def _fits(path, patterns):
 
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
-    # Not all tasks of users have one.
-    names = [study.kind, operator.attrgetter("name")(study.task)]
+    name = getattr(study.task, "name", None)
+    if name is None:
+        raise ValueError(
+            "`output` must be a folder for a task that has no `name`. "
+            f"Received: output=None, task={study.task!r}"
+        )
+    names = [study.kind, str(name)]
     if "model" in study.settings:
         names.append(str(study.settings["model"]))
     # Configurations of a dataset are written "name/configuration".
@@ -459,14 +466,49 @@ def default_output(study: Study) -> pathlib.Path:
     return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
 
 
+def describe(data: Data) -> _files.Json:
+    """Returns the description of data, which a run must have to be read."""
+    name, sizes = getattr(data, "name", None), getattr(data, "sizes", None)
+    described = as_written({"name": name, "sizes": sizes, **data.describe()})
+    name, sizes = described["name"], described["sizes"]
+    if (
+        not isinstance(name, str)
+        or not isinstance(sizes, dict)
+        or not {"train", "test"} <= sizes.keys()
+        or not all(type(count) is int for count in sizes.values())
+    ):
+        raise ValueError(
+            "The data of a task must have a `name` and `sizes`, the numbers "
+            'of images by split, as {"train": 800, "test": 200}. Received: '
+            f"{name=}, {sizes=}"
+        )
+    return described
+
+
 def as_written(settings: Mapping[str, object]) -> _files.Json:
     """Returns settings as they will read from a file, tuples as lists."""
     return json.loads(json.dumps(settings, default=_plain))
 
 
+def _comparable(settings):
+    """Returns settings as they will read, which a resumed run compares."""
+    text = json.dumps(settings, default=_plain)
+    return json.loads(text, parse_constant=functools.partial(_refuse, text))
+
+
+def _refuse(text, constant):
+    end = text.index(constant) + len(constant)
+    raise ValueError(
+        "The numbers in settings and options of a run must be finite. "
+        f"Received: {text[:end][-60:]}"
+    )
+
+
 def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(
         "Settings and options of a run must be plain values (numbers, "
         f"strings, lists), to be written to a file. Received: {value!r}"

@@ -93,11 +93,16 @@ def print_if_few_steps(recipe, data):
     if steps < FEW_STEPS:
         print(
             f"Few steps: {data.sizes['train']:,} training images in batches of "
-            f"{data.batch_size:,} are {steps} per epoch, "
+            f"{images_per_batch(data):,} are {steps} per epoch, "
             f"{steps * recipe.epochs} in all. A smaller batch_size or more "
             "epochs train longer",
             flush=True,
         )
+
+
+def images_per_batch(data):
+    """Returns the images of a batch, of about so many if batches differ."""
+    return data.batch_size or math.ceil(data.sizes["train"] / len(data.train))
 
 
 def compile_network(model, recipe, steps_per_epoch):

@@ -25,7 +25,7 @@ from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Estimate, costs_of
 from cbam_keras.study.executor import executor_of, pool_of
-from cbam_keras.study.folder import StudyFolder, default_output
+from cbam_keras.study.folder import StudyFolder, default_output, describe
 from cbam_keras.study.networks import (
     build_network,
     check_precision,
@@ -373,7 +373,7 @@ class _Trainings:
 
     def _train(self, variant, seed):
         data, folder = self.load(seed), self.folder
-        folder.add_settings("data", str(seed), data.describe())
+        folder.add_settings("data", str(seed), describe(data))
         cell = folder.cell(variant.name, seed)
         logs = self.tensorboard and self.devices.writes
         cells = self.study.cells

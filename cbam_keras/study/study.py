@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cbam_keras.study.folder import StudyFolder
     from cbam_keras.study.results import Results
 
+# So many bytes may the name of a variant have: what is put around it in the
+# names of files and folders fits beside it into the 255 of file systems.
+MAX_NAME = 200
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
@@ -55,6 +58,8 @@ class Task(Protocol[Loaded]):
             compared by; larger is better.
         measure_name: String, what sentences call it, as "test accuracy".
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
+        name: String, which names the default output folder. A task without
+            one needs `output`.
     """
 
     measure: str
@@ -67,9 +72,10 @@ class Task(Protocol[Loaded]):
         """Returns the data for the seed and batch size of a recipe.
 
         They have `name`, `train` and `validation` (or `None`) for `fit`,
-        `sizes` (numbers of images by split), `batch_size`, `image_shape`,
-        `class_names`, `set_epoch(epoch)` and `describe()`, plain values
-        that a resumed run must agree in.
+        `sizes` (numbers of images by split, `"train"` and `"test"` among
+        them), `batch_size` (`None` if batches differ), `image_shape`,
+        `class_names`, `set_epoch(epoch)` and `describe()`, further plain
+        values that a resumed run must agree in.
         """
 
     def check(self, model: keras.Model, data: Loaded) -> None:
@@ -79,7 +85,11 @@ class Task(Protocol[Loaded]):
         """Compiles a network."""
 
     def evaluate(self, model: keras.Model, data: Loaded) -> dict[str, float]:
-        """Returns what is measured on the test data."""
+        """Returns what is measured on the test data: numbers by name.
+
+        One that is no finite number is left out, with a warning; `None` says
+        that there is none.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +322,8 @@ def check_name(name: object) -> None:
     """Raises unless a variant may have this name, which files get too."""
     if (
         not isinstance(name, str)
-        or not 0 < len(name) <= 100
+        or not name
+        or len(os.fsencode(name)) > MAX_NAME
         or not name.isprintable()
         or name in (".", "..")
         or set(name) & set('/\\:*?"<>|')
@@ -320,6 +331,7 @@ def check_name(name: object) -> None:
         or re.search(r"-seed\d+$", name)
     ):
         raise ValueError(
-            "The names of networks must be valid file names, and must not "
-            f"end in a seed like -seed0. Received: {name!r}"
+            f"The names of networks must be valid file names of at most "
+            f"{MAX_NAME} bytes, and must not end in a seed like -seed0. "
+            f"Received: {name!r}"
         )

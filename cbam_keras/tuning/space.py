@@ -42,6 +42,7 @@ SHORT = {
 }
 # Shown only where they differ from the layer of the paper.
 SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
+# In bytes.
 MAX_NAME = 60
 # Larger spaces are sampled, not listed.
 MAX_LISTED = 20_000
@@ -127,10 +128,11 @@ def name_of(values: Values) -> str:
     """Returns the name of a point, which files can have."""
     text = label(values).replace(" ", "-")
     name = re.sub(r"[^\w.+=-]+", "-", text)
-    if name == text and len(name) <= MAX_NAME:
+    cut = name.encode()[:MAX_NAME].decode(errors="ignore")
+    if text == cut:
         return name
     digest = hashlib.sha256(json.dumps([*values.items()]).encode()).hexdigest()
-    return f"{name[:MAX_NAME]}-{digest[:8]}"
+    return f"{cut}-{digest[:8]}"
 
 
 def label(values: Values) -> str:
