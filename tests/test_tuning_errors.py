@@ -107,6 +107,44 @@ def test_a_search_of_keras_tuner_goes_on_after_failures(quick, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "algorithm", ["random", "grid", "bayesian", "hyperband"]
+)
+def test_failed_trials_are_tried_again_until_the_last_has_ended(
+    algorithm, quick, tmp_path
+):
+    def of_units(hp):
+        return networks.mlp(hp.Choice("units", [2, 3, 4, 5]))
+
+    def search():
+        options = {"max_trials": 3, "hypermodel": of_units}
+        if algorithm == "hyperband":
+            options |= {"max_trials": None, "recipe": tuning_checks.THREE}
+        trained = []
+        with pytest.MonkeyPatch.context() as patch:
+            tuning_checks.before_fit(patch, lambda *_: trained.append(1))
+            try:
+                found = tuning_checks.search(
+                    tmp_path / "run", algorithm, **options
+                )
+            except KeyboardInterrupt:
+                return None, len(trained)
+        return [trial.outcome for trial in found.trials], len(trained)
+
+    with pytest.MonkeyPatch.context() as patch:
+        tuning_checks.fail(patch, lambda number: number == 2, KeyboardInterrupt)
+        tuning_checks.fail(patch, lambda number: number == 1)
+        # A failure, a success, an interruption.
+        assert search() == (None, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        # The first one succeeds now.
+        tuning_checks.fail(patch, lambda number: number == 2)
+        outcomes, _ = search()
+    assert outcomes[:2] == ["finished", "finished"]
+    assert "error" in outcomes
+    assert search() == (outcomes, 0)
+
+
+@pytest.mark.parametrize(
     ("name", "most", "message"),
     # 27 u + 10 parameters, 26 u multiply-accumulates.
     [

@@ -127,7 +127,7 @@ class StudyFolder:
 
     @contextlib.contextmanager
     def opened(
-        self, *, resume: bool = True, overwrite: bool = False, retry=True
+        self, *, resume: bool = True, overwrite: bool = False
     ) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder."""
         # A folder that is refused is left untouched, so check first.
@@ -140,7 +140,7 @@ class StudyFolder:
                 content = self._check(resume, overwrite)
                 if overwrite:
                     self._clear()
-                self._begin(content, command, retry)
+                self._begin(content, command)
             try:
                 # Runs within this one are its parts.
                 with started_by(*_NOBODY):
@@ -226,6 +226,16 @@ class StudyFolder:
         self.content |= as_written(values)
         self._write()
 
+    def retry(self) -> None:
+        """Forgets how trainings have failed that may end otherwise now."""
+        with self.locked():
+            self.refresh()
+            cells = self.content["cells"]
+            kept = [cell for cell in cells if cell["status"] not in RETRIED]
+            if len(kept) < len(cells):
+                self.content["cells"] = kept
+                self._write()
+
     def forget_if_untrained(self) -> None:
         """Deletes `results.json` if no network was trained for an epoch."""
         with self.locked():
@@ -241,7 +251,7 @@ class StudyFolder:
     def _write(self):
         _files.write_json(self.path / RESULTS, self.content)
 
-    def _begin(self, content, command, retry):
+    def _begin(self, content, command):
         """Writes what is known at the start, within `locked`."""
         self.content = content or {
             "format": FORMAT,
@@ -255,12 +265,6 @@ class StudyFolder:
         }
         known = {"command": command, **self.about}
         self.content |= {k: v for k, v in known.items() if v is not None}
-        if retry:
-            self.content["cells"] = [
-                cell
-                for cell in self.content["cells"]
-                if cell["status"] not in RETRIED
-            ]
         self._grow()
         for cell in [*self.content["cells"]]:
             if cell["file"] and _files.is_torn(self.path / cell["file"]):

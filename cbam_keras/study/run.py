@@ -219,6 +219,7 @@ def _run(study, options):
             stack.enter_context(
                 folder.opened(resume=options.resume, overwrite=overwrite)
             )
+            folder.retry()
             if devices.processes > 1:
                 # All of them train each network.
                 for variant, seed in trainings.missing():

@@ -307,10 +307,9 @@ def report(
         outcomes = [f"{trial.outcome} ({trial.message})" for trial in trials]
         raise RuntimeError(
             f"None of the {len(trials)} trials finished, first "
-            f"{'; '.join(outcomes[:3])}. Fix the cause, and search again in "
-            "another folder, or overwrite this one (overwrite=True, or "
-            "--overwrite on the command line). Tracebacks are in "
-            f'"{folder.path / study.RESULTS}"'
+            f"{'; '.join(outcomes[:3])}. Tracebacks are in "
+            f'"{folder.path / study.RESULTS}". Fix the cause, and give the '
+            "same call again"
         )
     results = SearchResults(trials, finished[0], 0.0, folder.path)
     written = study.as_written(results._content())["trials"]

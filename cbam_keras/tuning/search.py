@@ -80,7 +80,12 @@ class Search:
     For `study.run` and `study.estimate`. Every trial is trained by the recipe,
     with its seed. The first trials are no attention, squeeze-and-excitation,
     and CBAM nearest to the paper's, as far as they are in the space; then the
-    algorithm chooses. Trials that fail are recorded, see `study.run`.
+    algorithm chooses.
+
+    Trials that fail are recorded. Until the last trial has ended, the same
+    call tries those again that ended in an error or a lack of memory, whatever
+    the algorithm; afterwards all stay as they are, unless `max_trials` is
+    raised. The confirmation is a study like any other, see `study.run`.
 
     The highest of many accuracies is partly luck. So the two best
     configurations, no attention and SE are then trained again from fresh
@@ -189,9 +194,7 @@ class Search:
         with contextlib.ExitStack() as stack:
             stack.enter_context(
                 folder.opened(
-                    resume=options.resume,
-                    overwrite=options.overwrite,
-                    retry=False,
+                    resume=options.resume, overwrite=options.overwrite
                 )
             )
             if (
@@ -223,21 +226,33 @@ class Search:
         return folder
 
     def _run_trials(self, folder, executor, tensorboard):
-        if not self.is_list:
+        """Runs the trials, unless as many have been run to their end."""
+        most = self.max_trials or 0
+        if self.is_list:
+            most = len(self.trials.variants)
+        if folder.content.get("searched", -1) >= most:
+            return
+        if self.is_list:
+            with warnings.catch_warnings():
+                # The results count those that failed.
+                warnings.filterwarnings("ignore", "A network is left out")
+                study.run(
+                    self.trials,
+                    folder.path,
+                    executor=executor,
+                    tensorboard=tensorboard,
+                )
+        else:
             from cbam_keras.tuning import tuner
 
+            folder.retry()
             study.print_if_few_steps(self.recipe, self.loaded)
             tuner.run(self, folder, executor, tensorboard)
-            return
-        with warnings.catch_warnings():
-            # The results count those that failed.
-            warnings.filterwarnings("ignore", "A network is left out")
-            study.run(
-                self.trials,
-                folder.path,
-                executor=executor,
-                tensorboard=tensorboard,
-            )
+        with folder.locked():
+            folder.refresh()
+            cells = folder.content["cells"]
+            if any(cell["status"] == study.FINISHED for cell in cells):
+                folder.add(searched=most)
 
     @property
     def is_ours(self) -> bool:

@@ -37,19 +37,14 @@ def run(
     tensorboard: bool,
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
-    most = search.max_trials or 0
-    if folder.content.get("searched", -1) < most:
-        if executor is None:
-            trials = _Trials(search, folder, tensorboard)
-            _run(search, trials, 1)
-        else:
-            output = folder.path.absolute()
-            make = functools.partial(_trainer_of, search, output, tensorboard)
-            with study.pool_of(executor, folder, make) as pool:
-                trials = _Trials(search, folder, tensorboard, pool)
-                _run(search, trials, study.count_workers(executor))
-    with folder.locked():
-        folder.add(searched=most)
+    if executor is None:
+        _run(search, _Trials(search, folder, tensorboard), 1)
+    else:
+        output = folder.path.absolute()
+        make = functools.partial(_trainer_of, search, output, tensorboard)
+        with study.pool_of(executor, folder, make) as pool:
+            trials = _Trials(search, folder, tensorboard, pool)
+            _run(search, trials, study.count_workers(executor))
     # Rounds of Hyperband went on training these.
     shutil.rmtree(folder.cell("", 0).parent, ignore_errors=True)
 
