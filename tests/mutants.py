@@ -334,6 +334,17 @@ cli/tools.py cli_audit
 + if False:
 - departures |= bool(result.departures)
 + departures = bool(result.departures)
+cli/arguments.py cli_runs
+- or f"--no-{option}" in given
++ 
+- word.partition("=")[0]
++ word
+tuning/hypermodel.py tuning_hypermodel
+- is not known[name].default and not is_used
++ is not known[name].default and False
+_explanations/explanation.py cli_explain
+- {"split": settings.split, **data_options}
++ data_options
 cli/runs.py cli_runs
 - ("reduction_ratio", "kernel_size", "order", "identity_init")
 + ("reduction_ratio", "order", "identity_init")

@@ -105,6 +105,8 @@ MISTAKES = {
     "heads.keras it.png": '`head` must be one of "one", "other".*head=None',
     "GOOD --import nowhere": "`import` must be a module",
     "GOOD --image-size 16": r"\(B, 8, 8, 3\).*\(1, 16, 16, 3\)",
+    "GOOD --split test": "`split` must be left out where images are files",
+    "GOOD --download": "`download` must be left out",
     "GOOD --output names.txt": "`output` must be a folder",
 }
 

@@ -142,7 +142,7 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
 @pytest.mark.parametrize(
     ("line", "passed"),
     [
-        ("train --data mnist5k", {"images": "mnist5k", "recipe": RECIPE}),
+        ("train --data mnist5k", {"data": "mnist5k", "recipe": RECIPE}),
         (
             "train --attention none cbam_keras.layers:SqueezeExcite",
             {"attentions": ["none", SqueezeExcite], "layer_options": {}},
@@ -167,7 +167,7 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
             "ablate --model json:dumps --resume",
             {"recipe": comparison.default_recipe(None), "overwrite": False},
         ),
-        ("detect", {"images": "digit_scenes", "recipe": RECIPES["detect"]}),
+        ("detect", {"data": "digit_scenes", "recipe": RECIPES["detect"]}),
         ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
     ],
 )
@@ -295,6 +295,20 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
         ("train --address a:80", "Received: no process, processes"),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
+        (
+            "tune --hypermodel json:loads --order parallel",
+            "`order` must be left out with `hypermodel`, which has its own "
+            "space. Received: order=['parallel']",
+        ),
+        (
+            "tune --hypermodel json:loads --learning-rate=0.5",
+            "`learning_rate` must be left out",
+        ),
+        (
+            "tune --hypermodel json:loads --no-identity-init",
+            "`identity_init` must be left out",
+        ),
+        ("tune --hypermodel json:loads --model tiny", "`model` must be left "),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(

@@ -120,7 +120,10 @@ def test_a_layer_is_that_of_its_values_and_starts_at_one(arm, kind, keys):
         "channel_pool_types": ("max",),
         "spatial_pool_types": ("conv",),
     }
-    hypermodel, hp = space_of(attention=arm, **values)
+    taken = {
+        k: v for k, v in values.items() if k.removeprefix(f"{arm}_") in keys
+    }
+    hypermodel, hp = space_of(attention=arm, **taken)
     values["pool_types"] = values.get(f"{arm}_pool_types")
     layer = hypermodel.attention_for(hp)(name="gate")
     assert type(layer) is kind
@@ -207,6 +210,17 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
         ({"order": "first"}, ValueError, "`order` must be one of"),
         ({"kernel_size": (3, 4)}, ValueError, "`kernel_size` must be an odd"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
+        ({"input_shape": "tiny"}, ValueError, "input_shape='tiny'.*by model="),
+        (
+            {"attention": ("none", "se"), "kernel_size": 3},
+            ValueError,
+            "`kernel_size` must .* kernel_size=3, attention=.'none', 'se'",
+        ),
+        (
+            {"attention": "none", "identity_init": False},
+            ValueError,
+            "`identity_init` must be an argument of one",
+        ),
         ({"identity_init": 1}, TypeError, "`identity_init` must be True"),
     ],
 )

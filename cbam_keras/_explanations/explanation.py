@@ -57,7 +57,7 @@ class Settings:
     draw: int = 8
     batch_size: int = 32
     data: str | None = None
-    split: str = "test"
+    split: str | None = None
     count: int | None = 8
     seed: int | None = None
 
@@ -95,12 +95,20 @@ def explain_files(
     _checks.require("matplotlib.figure", extra="plot")
     files, image_paths, source = _sorted_paths(paths, settings.data)
     seed = source.seed if settings.seed is None else settings.seed
+    split = settings.split or "test"
     if source.name is None:
+        given = {"split": settings.split, **data_options}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be left out where images are files, and "
+                    f"is for datasets. Received: {name}={value!r}"
+                )
         images = from_paths(image_paths, settings.count, seed)
     else:
         images = from_data(
             source.name,
-            settings.split,
+            split,
             settings.count,
             seed,
             {**source.options, **data_options},
@@ -131,7 +139,7 @@ def explain_files(
     written = {
         **dataclasses.asdict(settings),
         "data": source.name,
-        "split": None if source.name is None else settings.split,
+        "split": None if source.name is None else split,
         "count": len(images),
         "seed": seed,
         **described,

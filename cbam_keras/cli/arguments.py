@@ -36,6 +36,20 @@ def progress_of(options: argparse.Namespace) -> Iterator[None]:
         yield
 
 
+def refuse(
+    options: argparse.Namespace, names: Iterable[str], reason: str
+) -> None:
+    """Raises if one of these options is given, which nothing would take."""
+    given = [word.partition("=")[0] for word in options.arguments]
+    for name in names:
+        option = name.replace("_", "-")
+        if f"--{option}" in given or f"--no-{option}" in given:
+            raise ValueError(
+                f"`{name}` must be left out {reason}. Received: {name}="
+                f"{vars(options)[name]!r}"
+            )
+
+
 def import_modules(options: argparse.Namespace) -> None:
     """Imports the modules of `--import`."""
     for name in options.modules:

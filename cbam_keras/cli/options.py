@@ -453,7 +453,7 @@ def explain(parser):
     text = "of images, for models that take any (default: that of another "
     text += "model, as they are, or 224 where they differ)"
     _add(group, "image_size", help=text)
-    _add(group, "split count")
+    _add(group, "split count", split="test")
     text = "seed of that choice, and of the validation split (default: that of "
     text += "the run, or 0)"
     _add(group, "seed", help=text)
@@ -461,7 +461,7 @@ def explain(parser):
     _add(group, "preprocess head batch_size")
     _add(group, "import", **MODULES)
     _add(parser.add_argument_group("rarely used"), "data_dir manual_dir")
-    parser.set_defaults(method="grad_cam", draw=8, split="test", count="8")
+    parser.set_defaults(method="grad_cam", draw=8, count="8")
     parser.set_defaults(batch_size=32)
 
 

@@ -27,6 +27,7 @@ from cbam_keras.cli.arguments import (
     data_options_of,
     imported,
     progress_of,
+    refuse,
     selected,
 )
 from cbam_keras.cli.reports import (
@@ -129,6 +130,8 @@ def detect(options: argparse.Namespace) -> None:
 
 def tune(options: argparse.Namespace) -> None:
     if options.hypermodel is not None:
+        names = ("model", "attention", *LAYER_OPTIONS, *SPACE_OPTIONS)
+        refuse(options, names, "with `hypermodel`, which has its own space")
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
         space = selected(vars(options), (*LAYER_OPTIONS, *SPACE_OPTIONS))

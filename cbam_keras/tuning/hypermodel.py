@@ -1,6 +1,7 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
 import functools
+import inspect
 import types
 from collections.abc import Callable, Sequence
 
@@ -110,7 +111,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             _checks.one_of("model", model, NETWORKS)
         if classes is not None:
             classes = _checks.positive_integer("classes", classes)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
+        if input_shape is not None:
+            input_shape = _checked_shape(input_shape)
+        self.input_shape = input_shape
         self.classes = classes
         self.model = model
         self.identity_init = _checks.boolean("identity_init", identity_init)
@@ -123,13 +126,26 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             name: ATTENTION.get(name, layer) for name, layer, _ in layers
         }
         dimensions = {
-            "reduction_ratio": reduction_ratio or REDUCTION_RATIOS,
+            "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,
             "order": order,
             "channel_pool_types": channel_pool_types,
             "spatial_pool_types": spatial_pool_types,
             "learning_rate": learning_rate,
         }
+        given = {**dimensions, "identity_init": identity_init}
+        known = inspect.signature(CBAMHyperModel).parameters
+        for name, kinds in {**DIMENSIONS, "identity_init": ATTENTION}.items():
+            value = given[name]
+            is_used = bool({*kinds} & {*self.layers})
+            if value is not known[name].default and not is_used:
+                raise ValueError(
+                    f"`{name}` must be an argument of one of the attention "
+                    f"layers that are compared. Received: {name}={value!r}, "
+                    f"attention={[*self.layers]}"
+                )
+        if self.fixes_se:
+            dimensions["reduction_ratio"] = REDUCTION_RATIOS
         self.options = {
             "attention": tuple(self.layers),
             **{name: _choices(name, x) for name, x in dimensions.items()},
@@ -256,6 +272,18 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 name = name.removeprefix(f"{kind}_")
             options[name] = value
         return {**options, **comparison.start_options(kind, self.identity_init)}
+
+
+def _checked_shape(shape):
+    """Returns the shape of an image as a tuple."""
+    is_shape = isinstance(shape, tuple | list) and len(shape) == 3
+    if not is_shape or any(isinstance(side, str) for side in shape):
+        raise ValueError(
+            "`input_shape` must be the shape of an image, as (28, 28, 1), or "
+            f"None. Received: input_shape={shape!r}. The network is chosen by "
+            "model="
+        )
+    return tuple(shape)
 
 
 def _default(name, options):
