@@ -271,6 +271,11 @@ data/decoding.py data_folder
 + sha256(start)
 - described.append((name, head.content))
 + described.append(head.content)
+data/memory.py data_folder
+- return min(found)
++ return found[0]
+- needed = kept + BATCHES
++ needed = BATCHES
 data/tfds.py data_tfds
 - content += [encoded, int(class_index)]
 + content += [int(class_index)]

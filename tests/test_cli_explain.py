@@ -105,6 +105,7 @@ MISTAKES = {
     "heads.keras it.png": '`head` must be one of "one", "other".*head=None',
     "GOOD --import nowhere": "`import` must be a module",
     "GOOD --image-size 16": r"\(B, 8, 8, 3\).*\(1, 16, 16, 3\)",
+    "any.keras it.png --image-size 1000000": "few batches fit into memory",
     "GOOD --split test": "`split` must be left out where images are files",
     "GOOD --download": "`download` must be left out",
     "GOOD --output names.txt": "`output` must be a folder",
@@ -117,6 +118,7 @@ def mistaken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistaken")
     colours(folder / "colours.keras")
     colours(folder / "gated.keras", attention=SqueezeExcite(1, name="gate"))
+    colours(folder / "any.keras", size=(None, None))
     brightness(folder / "grey.keras")
     picture(folder / "it.png")
     whole = (folder / "it.png").read_bytes()

@@ -117,6 +117,9 @@ def explain_files(
     networks = load_networks(
         files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
     )
+    batch = min(settings.batch_size, len(images))
+    for network in networks:
+        data.check_memory((*network.size, 3), batch)
     probabilities = _probabilities(networks, images, settings)
     class_names, classes = _classes(files, images, probabilities, class_names)
     class_index = _class_index(settings.wanted, class_names, classes)

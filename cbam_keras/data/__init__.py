@@ -7,6 +7,7 @@
 - `splits`: how they are split.
 - `decoding`: encoded images to arrays of one size.
 - `augmentation`: random flips, shifts and crops.
+- `memory`: whether batches fit into it.
 - `batches`: examples as a dataset for `fit`: shuffled, augmented, shared by
   processes.
 """
@@ -23,6 +24,7 @@ from cbam_keras.data.decoding import (
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
 from cbam_keras.data.examples import Examples, digest
 from cbam_keras.data.loading import ImageData, Images, load
+from cbam_keras.data.memory import check_memory
 from cbam_keras.data.sources import (
     ENDINGS,
     PATH_STARTS,

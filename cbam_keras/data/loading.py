@@ -14,6 +14,7 @@ from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.examples import DiskExamples
+from cbam_keras.data.memory import check_memory
 from cbam_keras.data.sources import find_dataset
 from cbam_keras.data.splits import SPLITS
 
@@ -186,8 +187,9 @@ def load(
 
     Raises:
         ValueError: If there is no such dataset, if it is not prepared, if
-            images, labels or classes are not as described above, or if an
-            argument is out of range or does not fit the dataset.
+            images, labels or classes are not as described above, if batches
+            do not fit into memory, or if an argument is out of range or does
+            not fit the dataset.
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package that the dataset needs is not installed.
 
@@ -231,6 +233,12 @@ def load(
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
+    is_kept = is_small or (not is_large and train.decoded)
+    check_memory(
+        (*size, dataset.channels),
+        min(batch_size or 0, num_images),
+        num_bytes if is_kept else 0,
+    )
     channels_first = keras.config.image_data_format() == "channels_first"
     splits = {}
     for split, examples in dataset.splits.items():
@@ -238,8 +246,8 @@ def load(
         if not boxes:
             examples = dataclasses.replace(examples, boxes=None)
         # Random resized crops are taken from the images as they are.
-        is_kept = is_large or "random_resized_crop" in split_augment
-        if not is_kept and (examples.decoded or is_small):
+        is_as_it_is = is_large or "random_resized_crop" in split_augment
+        if not is_as_it_is and (examples.decoded or is_small):
             title = f"Preparing {split}"
             examples = read_all(examples, size, dataset.channels, title)
         if batch_size is None:

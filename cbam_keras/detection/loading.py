@@ -15,6 +15,7 @@ from cbam_keras.data import (
     PATH_STARTS,
     ImageData,
     check_augmentations,
+    check_memory,
     dataset_name,
     digest,
     ensure_prepared,
@@ -150,6 +151,7 @@ def load_data(
         image_size = image_size, image_size
     images = splits["train"].images
     shape = (*image_size, images.shape[-1] if images.ndim == 4 else 3)
+    check_memory(shape, min(batch_size, len(splits["train"])))
     train = Batches(splits["train"], shape, batch_size, seed, augment)
     return DetectionData(
         name=label,
