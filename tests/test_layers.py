@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 from layer_checks import (
     LAYERS,
+    assert_all_close,
     built,
     call_and_gradients,
     every_layer,
@@ -143,6 +144,71 @@ def test_an_empty_batch_is_computed_and_changes_nothing(variant):
     assert not any(gradient.any() for gradient in gradients)
     for found, average in zip(state, averages, strict=True):
         np.testing.assert_allclose(found, average, rtol=1e-6)
+
+
+def maps_of(layer, x):
+    if isinstance(layer, CBAM):
+        return [*layer.attention_maps(x)]
+    return [layer.attention_map(x)]
+
+
+@every_backend
+def test_maps_in_a_model_follow_its_weights(tmp_path):
+    inputs = keras.Input(SHAPE[1:])
+    names = "SqueezeExcite", "batch-norm", "spatial-first"
+    layers = [made(name) for name in names]
+    outputs = [[layer(inputs), *maps_of(layer, inputs)] for layer in layers]
+    model = keras.Model(inputs, sum(outputs, []))
+    randomize(model)
+    x = random_input()
+    losses = ["mse"] * len(model.outputs)
+    eagerly = keras.backend.backend() != "jax"
+    model.compile("sgd", losses, run_eagerly=eagerly)
+    model.train_on_batch(x, [to_numpy(0 * y) for y in model(x)])
+    expected = [[layer(x), *maps_of(layer, x)] for layer in layers]
+    expected = [to_numpy(y) for y in sum(expected, [])]
+    assert [y.shape[1:] for y in expected] == [
+        y.shape[1:] for y in model.outputs
+    ]
+    model.save(tmp_path / "model.keras")
+    copies = [
+        model,
+        keras.saving.load_model(tmp_path / "model.keras"),
+        keras.models.clone_model(model),
+    ]
+    copies[2].set_weights(model.get_weights())
+    for copy in copies:
+        assert_all_close([to_numpy(y) for y in copy(x)], expected, 1e-6)
+
+
+class Halved(ChannelAttention):
+    def attention_map(self, inputs, training=None):
+        return 0.5 * super().attention_map(inputs, training)
+
+
+class Doubled(CBAM):
+    def call(self, inputs, training=None):
+        return 2.0 * super().call(inputs, training=training)
+
+
+def test_maps_of_derived_layers_in_a_model():
+    inputs, x = keras.Input(SHAPE[1:]), random_input()
+    layer = Halved(4)
+    model = randomize(keras.Model(inputs, layer.attention_map(inputs)))
+    np.testing.assert_allclose(
+        to_numpy(model(x)), to_numpy(layer.attention_map(x)), rtol=1e-6
+    )
+    with pytest.raises(TypeError, match="takes `map_only`.*Doubled. Add"):
+        Doubled().attention_maps(inputs)
+
+
+@every_backend
+def test_a_call_of_the_formula_in_a_model_follows_the_weights():
+    # As subclassed networks are called to make them functional.
+    inputs, x = keras.Input(SHAPE[1:]), random_input()
+    layer = ChannelAttention(4)
+    model = randomize(keras.Model(inputs, layer.call(inputs)))
+    np.testing.assert_allclose(to_numpy(model(x)), output(layer, x), rtol=1e-5)
 
 
 @every_layer

@@ -14,15 +14,17 @@ def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     """Runs the `call` of an `AttentionLayer` as one operation if possible.
 
     `call` is the formula of the layer. It runs as written while a model is
-    built from symbolic tensors, with a mask, where the backend has no fused
-    passes or they do not support the input, and where the operation would not
-    compute what the layer does (`_can_be_fused`). Either way `inputs` are cast
-    to the layer's `compute_dtype` first.
+    built from symbolic tensors, with a mask, for a map alone, where the
+    backend has no fused passes or they do not support the input, and where the
+    operation would not compute what the layer does (`_can_be_fused`). Either
+    way `inputs` are cast to the layer's `compute_dtype` first.
     """
 
     @functools.wraps(call)
-    def fused_call(self, inputs, training=None, mask=None):
+    def fused_call(self, inputs, training=None, mask=None, map_only=None):
         x = self._prepare(inputs)
+        if map_only:
+            return call(self, x, training, mask, map_only)
         if (
             PASSES is None
             or mask is not None

@@ -60,6 +60,9 @@ def record_maps(
     recorded: dict[str, Maps] = {}
 
     def record(layer, call, inputs, *args, **kwargs):
+        if kwargs.get("map_only"):
+            # The model's own output of a map, not where the layer is applied.
+            return call(inputs, *args, **kwargs)
         key = names[layer]
         number = sum(x.partition("#")[0] == key for x in recorded) + 1
         key += f"#{number}" if number > 1 else ""

@@ -1,5 +1,6 @@
 """`AttentionLayer`, the base class: shared arguments and input checks."""
 
+import functools
 import inspect
 import math
 
@@ -19,6 +20,9 @@ OBJECTS = {
     "kernel_constraint": constraints,
     "bias_constraint": constraints,
 }
+
+# The maps of a layer with two gates.
+MAPS = ("channel", "spatial")
 
 # What other libraries and tutorials call our arguments.
 OTHER_NAMES = {
@@ -40,14 +44,20 @@ PROBED = slice(0, 2), slice(1, 3)
 class AttentionLayer(layers.Layer):
     """Arguments, checks and configuration that all attention layers share.
 
-    A subclass adds its own arguments, `build` and `call`. A gate also has
-    `attention_map` and what the decorator `fused` needs:
+    A subclass adds its own arguments, `build` and `call`, whose `map_only`
+    asks for a map in place of the output. A gate also has `attention_map` and
+    what the decorator `fused` needs:
 
     - `_pools_positions`: Boolean, whether it pools over positions and not
       over channels.
     - `_map_from_pools(pooled, training, mask=None)`: its attention map, given
       one tensor for each entry of `pool_types`.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in {"attention_map", "attention_maps"} & set(vars(cls)):
+            setattr(cls, name, _following_weights(vars(cls)[name]))
 
     def __init__(self, *, use_bias, identity_init, data_format, **kwargs):
         objects = {name: kwargs.pop(name) for name in OBJECTS}
@@ -70,6 +80,14 @@ class AttentionLayer(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+    def compute_output_spec(self, inputs, map_only=None, **kwargs):
+        if not map_only:
+            return super().compute_output_spec(inputs, **kwargs)
+        # Traces `call`, as for layers without `compute_output_shape`.
+        return keras.Operation.compute_output_spec(
+            self, inputs, map_only=map_only, **kwargs
+        )
 
     def get_config(self):
         return {
@@ -196,6 +214,34 @@ def is_known(function):
         return False
     module = getattr(function, "__module__", None) or ""
     return function is None or module.split(".")[0] in ("keras", "cbam_keras")
+
+
+def _following_weights(method):
+    """Lets a method that returns maps take symbolic tensors, too.
+
+    Its operations would hold the weights of that moment as constants. A call
+    of the layer follows its weights, and Keras saves and copies it.
+    """
+
+    @functools.wraps(method)
+    def follow(self, inputs, training=None, mask=None):
+        options = without_none(training=training, mask=mask)
+        if not isinstance(inputs, keras.KerasTensor):
+            return method(self, inputs, **options)
+        if "map_only" not in inspect.signature(self.call).parameters:
+            raise TypeError(
+                f"`{method.__name__}` of a symbolic tensor needs a `call` "
+                f'that takes `map_only`. Received: layer "{self.name}" of '
+                f"class {type(self).__name__}. Add `map_only=None` to its "
+                "`call`, and return `super().call(inputs, map_only=map_only)` "
+                "where it is given"
+            )
+        if method.__name__ == "attention_map":
+            return self(inputs, map_only=True, **options)
+        # One call for each, as all calls must have as many outputs in Keras.
+        return tuple(self(inputs, map_only=kind, **options) for kind in MAPS)
+
+    return follow
 
 
 def without_none(**options):

@@ -7,6 +7,7 @@ import keras
 from cbam_keras import _checks
 from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import (
+    MAPS,
     OBJECTS,
     AttentionLayer,
     integer_in,
@@ -76,6 +77,8 @@ class CBAM(AttentionLayer):
             padded sequences, or `None`. Outputs where it is `True` do not
             depend on inputs where it is `False`; Keras passes on the mask of
             `Masking` and `Embedding`.
+        map_only: `"channel"` or `"spatial"`, to return this attention map in
+            place of the output, or `None`. Defaults to `None`.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -236,8 +239,11 @@ class CBAM(AttentionLayer):
         return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
     @fused
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None, map_only=None):
         options = without_none(mask=mask)
+        if map_only is not None:
+            maps = self.attention_maps(inputs, training, **options)
+            return maps[MAPS.index(map_only)]
         if self.order == "parallel":
             maps = self.attention_maps(inputs, training, **options)
             return inputs * maps[0] * maps[1]

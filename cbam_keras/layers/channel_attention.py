@@ -63,6 +63,8 @@ class ChannelAttention(AttentionLayer):
         training: Boolean or `None`. Has no effect; all gates take it.
         mask: Boolean tensor `(B, H, W)`, or of its first axes, or `None`.
             Positions where it is `False` are left out of the pools.
+        map_only: Boolean. If `True`, returns the attention map in place of the
+            output. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -182,9 +184,10 @@ class ChannelAttention(AttentionLayer):
         return self._map_from_pools(pooled, training)
 
     @fused
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None, map_only=False):
         options = without_none(mask=mask)
-        return inputs * self.attention_map(inputs, training, **options)
+        gate_map = self.attention_map(inputs, training, **options)
+        return gate_map if map_only else inputs * gate_map
 
     def get_config(self):
         return {

@@ -125,6 +125,8 @@ class SpatialAttention(AttentionLayer):
         mask: Boolean tensor `(B, H, W)`, or of its first axes, or `None`.
             Positions where it is `False` are zero padding to the convolution,
             and do not enter the batch normalization.
+        map_only: Boolean. If `True`, returns the attention map in place of the
+            output. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
@@ -251,9 +253,10 @@ class SpatialAttention(AttentionLayer):
         return self._map_from_pools(pooled, training, mask)
 
     @fused
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None, map_only=False):
         options = without_none(mask=mask)
-        return inputs * self.attention_map(inputs, training, **options)
+        gate_map = self.attention_map(inputs, training, **options)
+        return gate_map if map_only else inputs * gate_map
 
     def get_config(self):
         return {

@@ -34,6 +34,8 @@ class SqueezeExcite(ChannelAttention):
         inputs: Floating-point tensor of rank 3, 4 or 5.
         training: Boolean or `None`. Has no effect.
         mask: See `ChannelAttention`.
+        map_only: Boolean. If `True`, returns the attention map in place of the
+            output. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
