@@ -9,8 +9,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-from layer_checks import LAYERS, REFERENCE
+from layer_checks import LAYERS, REFERENCE, model_of
 from saved_model_script import save
+
+from cbam_keras import CBAM
 
 pytestmark = pytest.mark.every_backend
 
@@ -35,6 +37,34 @@ def test_registered_names_are_those_in_the_files_of_users():
         "cbam_keras>SpatialAttention",
         "cbam_keras>SqueezeExcite",
     ]
+
+
+def prelu():
+    activation = keras.layers.PReLU()
+    activation.build((None, 1))
+    return activation
+
+
+@pytest.mark.parametrize(
+    "saved, loading, message",
+    [
+        ({"spatial_batch_norm": True}, {}, "no `batch_norm`.* 4 variables"),
+        ({}, {"spatial_batch_norm": True}, "expected 4 variables"),
+        ({"spatial_use_bias": True}, {}, "expected 1 variables"),
+        ({"use_bias": False}, {}, "expected 4 variables"),
+        ({"activation": prelu()}, {}, "no `activation`.* 1 variables"),
+    ],
+    ids=["norm", "no-norm", "spatial-bias", "no-bias", "activation"],
+)
+def test_weights_of_a_variant_with_other_variables_are_refused(
+    saved, loading, message, tmp_path
+):
+    path = tmp_path / "model.weights.h5"
+    model_of(CBAM(4, 3, **saved)).save_weights(path)
+    with pytest.raises(ValueError, match=message):
+        model_of(CBAM(4, 3, **loading)).load_weights(path)
+    # The file itself is sound.
+    model_of(CBAM(4, 3, **saved)).load_weights(path)
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,10 @@ class AttentionLayer(layers.Layer):
             },
         }
 
+    def load_own_variables(self, store):
+        self._refuse_variables_of_others(store)
+        super().load_own_variables(store)
+
     @property
     def _gate_dtype(self):
         # Pooled values and maps are small, so they are computed in float32
@@ -155,6 +159,25 @@ class AttentionLayer(layers.Layer):
         sizes = list(ops.shape(inputs))
         sizes[channels] = 1
         return ops.broadcast_to(mask, sizes)
+
+    def _refuse_variables_of_others(self, store):
+        """Raises if a file has variables of parts that the layer lacks.
+
+        Keras leaves them out without a word. The parts of a layer lie beside
+        its own variables in an HDF5 file, which `store` keeps private; where
+        it has no such attribute, nothing is refused.
+        """
+        own = getattr(store, "_h5_entry_group", None)
+        for name, part in getattr(own, "parent", {}).items():
+            mine = getattr(self, name, None)
+            lacks = mine is None or inspect.isroutine(mine)
+            if name != "vars" and lacks and len(part.get("vars", ())):
+                raise ValueError(
+                    f'{type(self).__name__} layer "{self.name}" has no '
+                    f"`{name}`. Received: a file with {len(part['vars'])} "
+                    "variables of it. Build the layer with the arguments of "
+                    "the one that was saved"
+                )
 
     def _gates(self):
         """Returns the gates that `call` applies, in order."""
