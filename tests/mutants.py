@@ -110,6 +110,9 @@ insertion/candidates.py insertion_candidates
 monitor.py monitor
 - if len(inputs) == 1 or not keras.tree.is_nested(self.batch):
 + if len(inputs) == 1:
+_inspection/global_state.py explain_cam
+- values = {"_remat_mode": None, **values}
++ values = {**values}
 _inspection/gates.py monitor
 - if not model.built:
 + if False:

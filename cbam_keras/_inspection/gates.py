@@ -9,7 +9,12 @@ import numpy as np
 from keras import ops
 
 from cbam_keras._inspection.global_state import attributes
-from cbam_keras._inspection.graph import Tensor, as_input, layers_within
+from cbam_keras._inspection.graph import (
+    Tensor,
+    as_input,
+    layers_within,
+    sublayers,
+)
 from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -71,11 +76,10 @@ def record_maps(
 
     with contextlib.ExitStack() as stack:
         for layer in layers_within(model):
-            # With rematerialization Keras would trace a layer, not run it.
-            stack.enter_context(attributes(layer, _remat_mode=None))
+            changed = {}
             if layer in names:
-                call = functools.partial(record, layer, layer.call)
-                stack.enter_context(attributes(layer, call=call))
+                changed["call"] = functools.partial(record, layer, layer.call)
+            stack.enter_context(attributes(layer, **changed))
         run_model(model, images)
     return recorded
 
@@ -83,7 +87,7 @@ def record_maps(
 def _paths(model, prefix=""):
     """Returns the attention layers inside a layer, with their paths."""
     paths = {}
-    for layer in model._flatten_layers(include_self=False, recursive=False):
+    for layer in sublayers(model):
         path = f"{prefix}{layer.name}"
         if isinstance(layer, AttentionLayer):
             # Not the gates inside a CBAM layer.

@@ -33,7 +33,13 @@ def same_randomness() -> Iterator[None]:
 
 @contextlib.contextmanager
 def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
-    """Sets attributes of a layer, which hide those of its class."""
+    """Sets attributes of a layer, which hide those of its class.
+
+    Meanwhile the layer runs without rematerialization: Keras would trace it,
+    and run it again for the gradient.
+    """
+    # The public `RematScope` is for layers that are yet to be made.
+    values = {"_remat_mode": None, **values}
     before = {x: vars(layer)[x] for x in values if x in vars(layer)}
     try:
         for name, value in values.items():

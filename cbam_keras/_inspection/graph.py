@@ -46,9 +46,8 @@ def is_graph(layer: keras.Operation) -> bool:
     """Returns whether a layer is a model whose graph can be read."""
     if isinstance(layer, keras.Sequential):
         # Called with several inputs it has no graph and loops over its layers.
-        return (
-            type(layer).call is keras.Sequential.call
-            and getattr(layer, "_functional", None) is not None
+        return type(layer).call is keras.Sequential.call and hasattr(
+            layer, "inputs"
         )
     functional = _functional_class()
     return isinstance(layer, functional) and (
@@ -67,6 +66,11 @@ def _functional_class() -> type[keras.Model]:
 def layers_within(layer: keras.Layer) -> list[keras.Layer]:
     """Returns a layer and the layers inside it, outer ones first."""
     return list(layer._flatten_layers())
+
+
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """Returns the layers that a layer has itself."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def structure(model: keras.Model) -> tuple[Tensor, Tensor]:

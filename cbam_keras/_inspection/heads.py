@@ -36,9 +36,7 @@ def without_activation(
     if isinstance(operation.activation, layers.Layer):
         # PyTorch does not let a function take its place.
         layer, name = operation.activation, "call"
-    # With rematerialization it would run again for the gradient.
-    changed = {name: lambda x, **_: x, "_remat_mode": None}
-    with attributes(layer, **changed):
+    with attributes(layer, **{name: lambda x, **_: x}):
         return operation(*args, **kwargs)
 
 

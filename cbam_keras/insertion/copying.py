@@ -81,7 +81,8 @@ def _clone(operation):
         # Keras refuses to load code from the config. Use the same function.
         return type(operation)(
             operation.function,
-            output_shape=operation._output_shape,
+            # Without it Keras infers the shape.
+            output_shape=getattr(operation, "_output_shape", None),
             mask=operation.mask,
             arguments=operation.arguments,
             **layers.Layer.get_config(operation),
