@@ -124,6 +124,14 @@ insertion/default_places.py insertion_default_places
 convert/matching.py convert_loading
 - value = value[..., self.maps, :]
 + value = value[..., sorted(self.maps), :]
+convert/matching.py convert_errors
+- return shape == self.shape + (1,) * ones
++ return np.prod(shape) == np.prod(self.shape)
+convert/torch_files.py convert_torch_files
+- if len(clean) < len(names):
++ if False:
+- for holder in HOLDERS:
++ for holder in HOLDERS[::-1]:
 convert/loading.py convert_errors
 - unused = set(report.unused) - CLASSIFIER
 + unused = set()

@@ -53,6 +53,11 @@ MISFITS = {
         tiny_weights,
         "The source has 5 classes: build the model with classes=5, or leave",
     ),
+    "a transposed weight": (
+        tiny_network,
+        lambda: tiny_weights() | {"fc.weight": np.zeros((16, 5), "float32")},
+        '"fc.weight" (expected (5, 16), received (16, 5))',
+    ),
     "depth": (
         lambda: tiny_network(depths=(2,)),
         tiny_weights,

@@ -51,6 +51,34 @@ def test_checkpoints_are_unwrapped(wrap, network):
     assert not report.unused
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        # A network, and its copy in DataParallel or compiled.
+        lambda weights: {f"module.{x}": weights[x] + 1 for x in weights},
+        lambda weights: {"_orig_mod.fc.bias": weights["fc.bias"] + 1},
+    ],
+    ids=["all", "one weight"],
+)
+def test_two_networks_in_one_file_are_refused(others, network):
+    weights = tiny_weights()
+    message = error_of(network, weights | others(weights))
+    assert "must contain one network" in message
+
+
+def test_averaged_weights_come_after_those_of_the_network(network):
+    weights = tiny_weights()
+    averaged = {name: value + 1 for name, value in weights.items()}
+    for both in (
+        {"state_dict_ema": averaged, "state_dict": weights},
+        {"model_ema": averaged, "model": weights},
+    ):
+        load_torch_weights(network, both)
+        np.testing.assert_array_equal(
+            to_numpy(network.get_layer("predictions").bias), weights["fc.bias"]
+        )
+
+
 @pytest.mark.needs_torch
 @pytest.mark.parametrize(
     "name, legacy",
