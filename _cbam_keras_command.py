@@ -13,8 +13,7 @@ import sys
 
 def main() -> int:
     """Runs the command line of this process, and returns its exit status."""
-    if sys.stderr is None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    prepare_streams()
     # While TensorFlow is imported, 2 is another file.
     errors = os.dup(2)
 
@@ -32,6 +31,17 @@ def main() -> int:
     from cbam_keras import cli
 
     return cli.run(options, sys.argv[1:], owns_process=True)
+
+
+def prepare_streams() -> None:
+    """Lets whatever is printed end no run."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            # Closed: a file that is opened later must not take its place.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, open(number, "w", closefd=False))
+        # For characters that the terminal lacks.
+        getattr(sys, name).reconfigure(errors="replace")
 
 
 def _load(path):

@@ -79,7 +79,10 @@ def write_csv(
 ) -> None:
     """Writes rows as CSV, with the columns of all, whole or not at all."""
     names = dict.fromkeys(name for row in rows for name in row)
-    with replacing(path) as beside, beside.open("w", newline="") as file:
+    with (
+        replacing(path) as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows(rows)

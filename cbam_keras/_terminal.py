@@ -8,7 +8,7 @@ import logging
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import keras
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
-# Stand for the bytes of file names that are not UTF-8.
-SURROGATES = re.compile("[\ud800-\udfff]")
+# What names of files and classes may hold: control characters, by which a
+# terminal is steered, and what stands for bytes that are not UTF-8.
+UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # How a cell begins in a column of numbers.
 NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")
 
@@ -78,6 +79,7 @@ def watched(items: Iterable, total: int, title: str) -> Iterator:
         transient=True,
         redirect_stdout=False,
     ) as bar:
+        title = readable(title)
         yield from bar.track(items, total=total, description=title)
 
 
@@ -223,7 +225,12 @@ def wrapped(text: str) -> str:
 
 def readable(text: object) -> str:
     """Returns text that can be printed, drawn and written as UTF-8."""
-    return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", str(text))
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Prints text at once, on stdout by default, without what steers it."""
+    print(readable(text), file=file, flush=True)
 
 
 def _markdown_cell(text: str) -> str:

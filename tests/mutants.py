@@ -350,6 +350,14 @@ cli/tools.py cli_audit
 + if False:
 - departures |= bool(result.departures)
 + departures = bool(result.departures)
+cli/command.py cli_command
+- if not _is_stdout_full():
++ if True:
+- message = _terminal.readable(message)
++ message = str(message)
+_terminal.py cli_command
+- print(readable(text), file=file, flush=True)
++ print(text, file=file, flush=True)
 cli/arguments.py cli_runs
 - or f"--no-{option}" in given
 + 

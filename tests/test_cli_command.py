@@ -132,6 +132,59 @@ def test_reader_may_leave_early(monkeypatch, counted):
         print("more", flush=True)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("buffering", [1, -1], ids=["lines", "blocks"])
+def test_a_full_disk_is_reported_in_one_line(
+    monkeypatch, counted, capsys, buffering
+):
+    with open("/dev/full", "w", buffering) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["table", "resnet18"]) == 1
+        print("more", flush=True)
+    assert capsys.readouterr().err == (
+        "cbam-keras table: error: standard output cannot be written to (No "
+        "space left on device)\n"
+    )
+
+
+def test_no_name_steers_the_terminal(monkeypatch, counted, capsys):
+    monkeypatch.setattr(Results, "__str__", lambda _: "a\x1b[2Jb\x9bc\td\n")
+    assert cli.main(["table"]) == 0
+    assert capsys.readouterr().out == "a\ufffd[2Jb\ufffdc\td\n\n"
+    assert cli.main(["train", "--data", "./a\x1b[2Jb"]) == 2
+    printed = capsys.readouterr()
+    assert "./a\ufffd[2Jb" in printed.err and "\x1b" not in printed.err
+
+    def work(*arguments, **options):
+        warning = UserWarning("a\x1b[2Jb")
+        text = warnings.formatwarning(warning, UserWarning, "script.py", 8)
+        sys.stderr.write(text)
+        return Results()
+
+    monkeypatch.setattr(study, "run", work)
+    assert cli.main(["train", "--no-report"]) == 0
+    assert "warning: a\ufffd[2Jb\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ending", "encoding", "shown"),
+    [("", "ascii", b"? 0\n"), ("", "utf-8", b"\xc3\x97 0\n"), (">&-", "", b"")],
+)
+def test_what_a_terminal_lacks_ends_no_run(ending, encoding, shown):
+    code = (
+        "import os, sys, _cbam_keras_command as command;"
+        "command.prepare_streams();"
+        "print(chr(215), os.fstat(1).st_size, flush=True)"
+    )
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {ending}",
+        shell=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
+
+
 def test_completion_knows_options_and_paths(capsys):
     pytest.importorskip("shtab", reason="writes the completion")
     printed = printed_by(capsys, "--print-completion", "bash")

@@ -62,16 +62,23 @@ def run(
         # write the rest on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as error:
+        if not _is_stdout_full():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = f"standard output cannot be written to ({error.strerror})"
+        _terminal.say(f"{program}: error: {reason}", sys.stderr)
+        status = 1
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors say what to fix. Others are bugs, and a bug report
         # needs their traceback.
         if not _raised_by_us(error):
             raise
         message = " ".join(str(error).split())
-        print(f"{program}: error: {message}", file=sys.stderr)
+        _terminal.say(f"{program}: error: {message}", sys.stderr)
         status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted{_advice(options)}", file=sys.stderr)
+        _terminal.say(f"{program}: interrupted{_advice(options)}", sys.stderr)
         status = _process.STATUS
         if owns_process:
             # TensorFlow may still be reading from Python, and would log an
@@ -82,6 +89,15 @@ def run(
     return status or 0
 
 
+def _is_stdout_full():
+    """Returns whether nothing can be printed."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def _plain_warnings(program):
     """Context in which a warning is one line, and each text comes once."""
@@ -90,7 +106,8 @@ def _plain_warnings(program):
     def one_line(message, category, *where):
         if category is not UserWarning:
             return formatted(message, category, *where)
-        text = f"{program}: warning: {' '.join(str(message).split())}\n"
+        message = _terminal.readable(message)
+        text = f"{program}: warning: {' '.join(message.split())}\n"
         again = text in shown
         shown.add(text)
         return "" if again else text

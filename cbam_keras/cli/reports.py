@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cbam_keras import _checks, _explanations, _files, report, study
-from cbam_keras._terminal import in_words
+from cbam_keras._terminal import in_words, say
 from cbam_keras.cli.arguments import data_options_of
 from cbam_keras.report import MAX_NETWORKS
 
@@ -30,7 +30,7 @@ def reported(options: argparse.Namespace) -> Iterator[None]:
     def announce(seconds):
         if not options.no_report:
             seconds += SECONDS_OF_REPORT
-        print(f"About {in_words(seconds)} on this device", flush=True)
+        say(f"About {in_words(seconds)} on this device")
 
     with study.started_by(
         command_of(options),
@@ -93,7 +93,7 @@ def explain_for_report(
                         f"The report does not show where it looks: {error}"
                     )
         if write_report(output):
-            print(f"\nReport in {output / study.REPORT}")
+            say(f"\nReport in {output / study.REPORT}")
 
 
 def first_networks(results: Any) -> dict[str, pathlib.Path]:

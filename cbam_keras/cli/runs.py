@@ -23,6 +23,7 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras._devices import connect
+from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import (
     data_options_of,
     imported,
@@ -173,7 +174,7 @@ def _run(
     if options.dry_run:
         with progress_of(options):
             estimated = study.estimate(planned, workers=options.workers)
-        print(estimated.json() if options.json else estimated)
+        say(estimated.json() if options.json else estimated)
         return
     with (
         progress_of(options),
@@ -194,7 +195,7 @@ def _run(
     # Of several processes that train one network the first one prints.
     if isinstance(distribute, training.Distribution) and distribute.process:
         return
-    print(results.json() if options.json else shown(results), flush=True)
+    say(results.json() if options.json else shown(results))
     if explained is not None and not options.no_report:
         with progress_of(options):
             explain_for_report(options, results.output, explained(results))
@@ -223,7 +224,7 @@ def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with client:
         if "dashboard" in client.scheduler_info()["services"]:
-            print(f"Dashboard: {client.dashboard_link}", flush=True)
+            say(f"Dashboard: {client.dashboard_link}")
         yield client.get_executor()
 
 

@@ -14,6 +14,7 @@ from cbam_keras import (
     exporting,
     presets,
 )
+from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import (
     data_options_of,
     import_modules,
@@ -34,9 +35,9 @@ def table(options: argparse.Namespace) -> None:
             with _files.replacing(folder / f"tables.{ending}") as path:
                 path.write_text(text + "\n", encoding="utf-8")
     if options.json:
-        print(tables.json())
+        say(tables.json())
     else:
-        print(tables.markdown() if options.markdown else tables)
+        say(tables.markdown() if options.markdown else tables)
 
 
 def audit(options: argparse.Namespace) -> int:
@@ -48,11 +49,11 @@ def audit(options: argparse.Namespace) -> int:
         kind = "a file that ends in .keras, or MODULE:CLASS, a class of layers"
         if ":" in name:
             source = f"{name.partition(':')[0]}, from this folder or installed"
-            print(f"Importing {source}", flush=True)
+            say(f"Importing {source}")
         layers = [imported("layer", name, kind)]
     for layer in layers:
         result = auditing.audit(layer)
-        print(result)
+        say(result)
         departures |= bool(result.departures)
     return int(departures)
 
@@ -91,7 +92,7 @@ def export(options: argparse.Namespace) -> None:
     # Before any work.
     exporting.check_output(output, options.format)
     model = _explanations.load_model(path)
-    print(exporting.export_model(model, output, format=options.format))
+    say(exporting.export_model(model, output, format=options.format))
 
 
 def explain(options: argparse.Namespace) -> None:
@@ -118,8 +119,8 @@ def explain(options: argparse.Namespace) -> None:
         )
         if not options.no_report:
             write_report(folder)
-    print(explanation)
-    print(f"\nFiles in {folder}")
+    say(explanation)
+    say(f"\nFiles in {folder}")
 
 
 def _lines(file):

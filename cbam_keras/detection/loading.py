@@ -204,7 +204,7 @@ def _coco_examples(file, names):
     folder = file.parents[1] / file.stem.removeprefix("instances_")
     known, paths, rows, entry = {}, [], [], None
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_bytes())
         here = {}
         for entry in content["categories"]:
             identity, name = entry["id"], entry["name"]
