@@ -4,22 +4,18 @@ import contextlib
 import csv
 import datetime
 import errno
+import functools
 import json
 import os
 import pathlib
 import socket
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from cbam_keras import _checks
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 # An object in a file, or to be written: what it holds is checked elsewhere.
 Json = dict[str, Any]
@@ -30,8 +26,12 @@ UNFINISHED = ".unfinished-"
 DAMAGED = ".damaged"
 # Lies in a folder while a process writes to it.
 LOCK = ".lock"
+# How long others may write to a folder, in seconds.
+SECONDS_TO_WAIT = 60
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Errors of file systems on which the operating system locks no files.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -151,12 +151,12 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
 class InUse(ValueError):
     """Another process holds a lock."""
 
-    def __init__(self, path: pathlib.Path, is_certain: bool = True):
-        holder = "another process"
+    def __init__(self, path: pathlib.Path):
+        holder, is_certain = "another process", False
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             lock = json.loads(path.read_text())
             holder = "process {process} on {host} since {since}".format(**lock)
-            is_certain = is_certain and lock["host"] == socket.gethostname()
+            is_certain = lock["host"] == socket.gethostname()
         if not is_certain:
             holder += (
                 " (if that runs no more and the file system has not noticed, "
@@ -172,28 +172,24 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     One that they hold for moments only is waited for, so many seconds.
 
     The operating system takes the lock from a process that ends, in whatever
-    way, also on network file systems that support `flock`. Where there is no
-    `flock`, the file itself counts, and a killed process leaves it behind.
+    way, also on network file systems that support `flock`. Where there are no
+    such locks, the file itself counts. It is left behind by a killed process,
+    and replaced by another one of the same machine.
     """
-    file = _acquired(path, time.monotonic() + seconds)
+    lock = _acquired(path, seconds)
     try:
-        file.truncate(0)
-        json.dump(
-            {
-                "process": os.getpid(),
-                "host": socket.gethostname(),
-                "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
-            },
-            file,
-        )
-        file.flush()
         yield
     finally:
-        if fcntl is None:
-            # Windows deletes no open file.
-            file.close()
-        path.unlink(missing_ok=True)
-        file.close()
+        # Before the release, so that nobody has locked it yet. Windows deletes
+        # no open file: there the release does.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def folder_locked(folder: pathlib.Path) -> AbstractContextManager[None]:
+    """Context in which no other process writes to an output folder."""
+    return locked(folder / LOCK, SECONDS_TO_WAIT)
 
 
 def is_locked(path: pathlib.Path) -> bool:
@@ -207,41 +203,50 @@ def is_locked(path: pathlib.Path) -> bool:
         return True
 
 
-def _acquired(path, end):
-    """Returns the file of a lock, which this process holds now."""
+def _acquired(path, seconds):
+    """Returns the lock at a path, which this process holds now."""
+    filelock = _checks.require("filelock", extra="plot")
+    holder = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
+    }
+
+    def sign(descriptor):
+        # The process before may have deleted the file after it was opened.
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileNotFoundError
+        # Only the message of an error needs it: a full disk is no reason.
+        with contextlib.suppress(OSError):
+            os.truncate(descriptor, 0)
+            os.write(descriptor, json.dumps(holder).encode())
+
     while True:
         path.parent.mkdir(exist_ok=True)
         if path.is_symlink():
             path.unlink()
-        with contextlib.ExitStack() as stack:
-            # The process before deletes it, perhaps after it was opened.
-            stack.enter_context(contextlib.suppress(FileNotFoundError))
-            file = stack.enter_context(open(path, "a+", opener=_open_no_link))
+        # Another process may delete the folder, if it is empty.
+        with contextlib.suppress(FileNotFoundError):
+            options = {"thread_local": False}
+            if _has_locks(path.parent):
+                lock = filelock.FileLock(path, on_acquired=sign, **options)
+            else:
+                lock = filelock.SoftFileLock(path, **options)
             try:
-                _acquire(file, path)
-            except InUse:
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(0.02)
-                continue
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                stack.pop_all()
-                return file
+                lock.acquire(timeout=seconds, poll_interval=0.02)
+                return lock
+            except filelock.Timeout:
+                raise InUse(path) from None
 
 
-def _open_no_link(path, flags):
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-def _acquire(file, path):
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-    except BlockingIOError:
-        raise InUse(path) from None
-    except OSError:
-        # The file system has no such locks.
-        pass
-    if path.stat().st_size:
-        raise InUse(path, is_certain=False)
+@functools.cache
+def _has_locks(folder):
+    """Returns whether the operating system locks files in a folder."""
+    filelock = _checks.require("filelock", extra="plot")
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            return filelock.lock_descriptor(file.fileno(), blocking=False)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return False

@@ -174,6 +174,8 @@ optimizers.py recipes
 _files.py files
 - raise InUse(path) from None
 + return
+-             if error.errno not in NO_LOCKS:
++             if error.errno:
 study/folder.py output_folders
 -         if foreign:
 +         if not foreign:

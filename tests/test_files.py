@@ -2,12 +2,15 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,7 +56,13 @@ def test_links_are_not_followed(tmp_path):
 
 # Without Keras, whose import takes seconds.
 HOLDER = """
-import pathlib, sys, time, types
+import fcntl, pathlib, sys, time, types
+
+def unsupported(*_):
+    raise OSError(int(sys.argv[3]), "not supported")
+
+if len(sys.argv) > 3:
+    fcntl.flock = unsupported
 sys.modules["keras"] = types.ModuleType("keras")
 package = sys.modules["cbam_keras"] = types.ModuleType("cbam_keras")
 package.__path__ = [sys.argv[1]]
@@ -71,19 +80,26 @@ def use(folder):
     assert os.listdir(folder) == []
 
 
-def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
+@contextlib.contextmanager
+def held(lock, *arguments):
+    """Gives a process that holds a lock, and is then killed."""
     package = pathlib.Path(_files.__file__).parent
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, package, tmp_path / "lock"],
+        [sys.executable, "-c", HOLDER, package, lock, *arguments],
         stdout=subprocess.PIPE,
     )
     with process:
         try:
             assert process.stdout.readline() == b"locked\n"
-            with pytest.raises(_files.InUse) as caught:
-                use(tmp_path)
+            yield process
         finally:
             process.kill()
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
+    with held(tmp_path / "lock") as process:
+        with pytest.raises(_files.InUse) as caught:
+            use(tmp_path)
     assert (
         f"in use by process {process.pid} on {os.uname().nodename} since"
     ) in str(caught.value)
@@ -94,11 +110,11 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
 
 
 def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path):
-    held = contextlib.ExitStack()
-    held.enter_context(_files.locked(tmp_path / "lock"))
+    stack = contextlib.ExitStack()
+    stack.enter_context(_files.locked(tmp_path / "lock"))
     with pytest.raises(ValueError, match=f"process {os.getpid()} on"):
         use(tmp_path)
-    release = threading.Timer(0.1, held.close)
+    release = threading.Timer(0.1, stack.close)
     release.start()
     with _files.locked(tmp_path / "lock", seconds=60):
         pass
@@ -106,21 +122,53 @@ def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path):
     use(tmp_path)
 
 
-@pytest.mark.parametrize("support", ["unsupported", "absent"])
-def test_without_flock_the_file_counts(tmp_path, monkeypatch, support):
-    def flock(*_):
-        raise OSError(errno.ENOSYS, "not supported")
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK], ids=errno.errorcode.get)
+def without_flock(request, monkeypatch):
+    """Lets the file system lock nothing; returns the error that says so."""
 
-    if support == "absent":
-        monkeypatch.setattr(_files, "fcntl", None)
-    else:
-        monkeypatch.setattr(_files.fcntl, "flock", flock)
-    with _files.locked(tmp_path / "lock"):
+    def flock(*_):
+        raise OSError(request.param, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    return str(request.param)
+
+
+def test_without_flock_the_file_counts(tmp_path, without_flock):
+    with held(tmp_path / "lock", without_flock):
         with pytest.raises(_files.InUse) as caught:
             use(tmp_path)
-    assert f"process {os.getpid()} on" in str(caught.value)
     assert f'delete "{tmp_path / "lock"}"' in str(caught.value)
+    # The file of a killed process of this machine is replaced.
+    with _files.locked(tmp_path / "lock", seconds=60):
+        pass
     use(tmp_path)
+
+
+def test_without_flock_one_of_many_gets_the_lock(
+    tmp_path, without_flock, monkeypatch
+):
+    holders, most, look = [], [], os.stat
+
+    def slowly(*arguments, **options):
+        found = look(*arguments, **options)
+        time.sleep(0.001)
+        return found
+
+    # Others look at the file before it is written.
+    monkeypatch.setattr(os, "stat", slowly)
+
+    def hold(number):
+        for _ in range(10):
+            with contextlib.suppress(_files.InUse):
+                with _files.locked(tmp_path / "lock"):
+                    holders.append(number)
+                    time.sleep(0.001)
+                    most.append(len(holders))
+                    holders.remove(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(hold, range(8)))
+    assert {*most} == {1}
 
 
 def test_a_lock_of_another_machine_may_be_left_behind(tmp_path):

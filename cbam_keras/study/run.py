@@ -84,6 +84,8 @@ class RunOptions:
                 "`executor` has workers of its own, so `workers` must be 1. "
                 f"Received: workers={self.workers}, executor={executor!r}"
             )
+        # Holds the locks of the folder.
+        _checks.require("filelock", extra="plot")
         if self.distribute and not self.trains_here:
             raise ValueError(
                 "`workers` train a network each, `distribute` one on several "
