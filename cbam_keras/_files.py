@@ -8,6 +8,8 @@ import functools
 import json
 import os
 import pathlib
+import re
+import secrets
 import socket
 import tempfile
 import zipfile
@@ -39,14 +41,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives a temporary path, which replaces `path` if no error is raised.
 
     Both have the same suffix, which Keras and others choose the format by.
+    Each process has a temporary path of its own.
     After a power cut `path` holds the old content or the new one, and what was
     replaced before it is new.
     """
     path = pathlib.Path(path)
-    beside = path.with_name(UNFINISHED + path.name)
-    if beside.is_symlink():
-        # It would be written to what it points to.
-        beside.unlink()
+    token = secrets.token_hex(4)
+    beside = path.with_name(f"{UNFINISHED}{token}-{path.name}")
     try:
         yield beside
         with open(beside, "r+b") as file:
@@ -66,6 +67,17 @@ def _write_names(folder):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def finished_name(name: str) -> str:
+    """Returns the name that an unfinished file would have got, or `name`."""
+    return re.sub(rf"^{re.escape(UNFINISHED)}([0-9a-f]{{8}}-)?", "", name)
+
+
+def delete_unfinished(folder: pathlib.Path) -> None:
+    """Deletes what killed processes left, while nobody else writes there."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

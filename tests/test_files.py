@@ -29,6 +29,25 @@ def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
     assert beside.suffix == ".keras"
 
 
+def test_two_processes_that_write_one_file_both_write_it_whole(tmp_path):
+    path = tmp_path / "page.html"
+    with _files.replacing(path) as first:
+        first.write_text("one")
+        _files.write_json(path, "other")
+        assert path.read_text() == '"other"\n'
+    assert path.read_text() == "one"
+
+
+def test_what_a_killed_process_left_is_known_and_deleted(tmp_path):
+    with _files.replacing(tmp_path / "a-b.json") as beside:
+        beside.touch()
+    for left in (beside.name, ".unfinished-a-b.json", "a-b.json"):
+        assert _files.finished_name(left) == "a-b.json"
+        (tmp_path / left).touch()
+    _files.delete_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == ["a-b.json"]
+
+
 def test_an_error_leaves_all_as_it_was(tmp_path):
     path = tmp_path / "file.json"
     path.write_text("old")
@@ -43,12 +62,10 @@ def test_links_are_not_followed(tmp_path):
     target, folder = tmp_path / "notes.txt", tmp_path / "run"
     target.write_text("mine")
     folder.mkdir()
-    for name in ("lock", ".unfinished-a.json"):
-        (folder / name).symlink_to(target)
-    _files.write_json(folder / "a.json", 1)
+    (folder / "lock").symlink_to(target)
     with _files.locked(folder / "lock"):
         assert target.read_text() == "mine"
-    assert os.listdir(folder) == ["a.json"]
+    assert os.listdir(folder) == []
     assert target.read_text() == "mine"
 
 

@@ -1,6 +1,8 @@
 """Output folders: what else is in them, overwriting, locks, links, names."""
 
+import contextlib
 import itertools
+import json
 import os
 import re
 import shutil
@@ -12,7 +14,7 @@ import pytest
 from folder_checks import Killed, call, epochs, every_program, files, weights
 from networks import linear
 
-from cbam_keras import study, training
+from cbam_keras import _files, study, training
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
@@ -180,6 +182,53 @@ def test_processes_share_the_networks_of_a_run(
     assert re.search(
         "Waiting for .* in use by process", capsys.readouterr().out
     )
+
+
+HYPERBAND = {"algorithm": "hyperband", "max_trials": None}
+
+
+def leave(output):
+    """Puts what processes leave into a folder; returns these files."""
+    content = json.loads((output / "results.json").read_text())
+    name = "{variant}-seed{seed}".format(**content["cells"][-1])
+    left = (
+        *(".cells/other.study", ".cells/.unfinished-0123abcd-other.study"),
+        *(f".cells/{name}/state.json", ".cells/other.lock"),
+        f".cells/{name}.lock",
+    )
+    (output / ".cells" / name).mkdir(parents=True)
+    for file in left:
+        (output / file).touch()
+    return {*left}, [output / file for file in left[-2:]]
+
+
+@pytest.mark.parametrize("name", ["compare", "tune"])
+def test_what_killed_processes_left_is_deleted(name, whole, tmp_path):
+    output = shutil.copytree(whole(name)[0], tmp_path / "run")
+    before = set(files(output))
+    leave(output)
+    (output / ".unfinished-0123abcd-results.json").touch()
+    call(name, output)
+    assert set(files(output)) == before
+    assert not (output / ".cells").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("compare", {}), ("tune", HYPERBAND)]
+)
+def test_what_processes_that_still_run_need_is_left_alone(
+    name, options, tmp_path
+):
+    output = tmp_path / "run"
+    call(name, output, **options)
+    left, locks = leave(output)
+    with contextlib.ExitStack() as stack:
+        for lock in locks:
+            stack.enter_context(_files.locked(lock))
+        call(name, output, **options)
+        assert left <= set(files(output))
+    call(name, output, **options)
+    assert not (output / ".cells").exists()
 
 
 def test_an_output_folder_may_be_a_link(tmp_path, whole):

@@ -465,6 +465,7 @@ def _tables(content, drawn):
 
 def _write(folder, settings, content, arrays, **more):
     """Draws the heat maps and gates of networks, and writes everything."""
+    _files.delete_unfinished(folder)
     rows = content["images"][: len(arrays["names"])]
     labels = [row["true_class"] or short(row["image"]) for row in rows]
     names = [*content["models"]]

@@ -104,9 +104,9 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    page = _read(path)
-    with _files.replacing(file) as beside:
-        beside.write_text(_terminal.readable(render(page)), encoding="utf-8")
+    text = _terminal.readable(render(_read(path)))
+    with _files.folder_locked(path), _files.replacing(file) as beside:
+        beside.write_text(text, encoding="utf-8")
     return file
 
 

@@ -11,7 +11,7 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 import keras
@@ -46,8 +46,6 @@ FILES = (
 CONFIRMATION = "confirmation"
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
-# How long others may write beside `.cells`, in seconds.
-SECONDS_TO_WAIT = 60
 ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
@@ -146,13 +144,13 @@ class StudyFolder:
                 with started_by(*_NOBODY):
                     yield
             finally:
-                self._tidy()
+                self._end()
                 if on_end is not None and (self.path / RESULTS).exists():
                     on_end(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this process may write beside `.cells`."""
-        return _files.locked(self.path / _files.LOCK, SECONDS_TO_WAIT)
+        return _files.folder_locked(self.path)
 
     def claim(
         self, variant: str, seed: int
@@ -432,24 +430,42 @@ class StudyFolder:
             with contextlib.suppress(OSError):
                 (self.path / folder).rmdir()
 
-    def _tidy(self):
-        """Deletes what processes left that died before they could."""
-        for cell in self.content["cells"]:
-            folder = self.cell(cell["variant"], cell["seed"])
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in self.path.glob(f"{CELLS}/*.study"):
-            # Its process was killed before it could delete it.
-            if not _files.is_locked(path.with_suffix(".lock")):
-                path.unlink(missing_ok=True)
+    def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
+        """Deletes what processes left that died before they could.
+
+        So the checkpoints of cells that are trained, and what no process
+        holds the lock of.
+        """
+        folders = {self.cell(variant, seed) for variant, seed in trained}
+        for path in self.path.glob(f"{CELLS}/*"):
+            if path in folders:
+                name = path.name
+            elif path.suffix in (".lock", ".study"):
+                name = _files.finished_name(path.stem)
+            else:
+                continue
+            lock = path.with_name(f"{name}.lock")
+            with contextlib.suppress(_files.InUse), _files.locked(lock):
+                if path in folders:
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (self.path / CELLS).rmdir()
+
+    def _end(self):
+        with self.locked():
+            _files.delete_unfinished(self.path)
+            # Another process may train a network again that had failed.
+            self.refresh()
+        cells = self.content["cells"]
+        self.tidy((cell["variant"], cell["seed"]) for cell in cells)
 
 
 def _fits(path, patterns):
     """Returns whether a path fits one of some patterns from the root on."""
     # Unfinished or damaged, too; `*` ends at a folder.
-    name = path.name.removeprefix(_files.UNFINISHED)
-    name = name.removesuffix(_files.DAMAGED)
+    name = _files.finished_name(path.name).removesuffix(_files.DAMAGED)
     place = pathlib.PurePosixPath("/", path.with_name(name))
     return any(place.match(pattern) for pattern in patterns)
 

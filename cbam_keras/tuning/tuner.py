@@ -10,7 +10,7 @@ import collections
 import functools
 import pathlib
 import random
-import shutil
+import re
 import tempfile
 import time
 import warnings
@@ -45,8 +45,10 @@ def run(
         with study.pool_of(executor, folder, make) as pool:
             trials = _Trials(search, folder, tensorboard, pool)
             _run(search, trials, study.count_workers(executor))
-    # Rounds of Hyperband went on training these.
-    shutil.rmtree(folder.cell("", 0).parent, ignore_errors=True)
+    # The rounds of Hyperband train one cell, whose name lacks their epochs.
+    names = [*folder.content["settings"]["variants"]]
+    cells = {re.sub(r"-epochs=\d+$", "", name) for name in names}
+    folder.tidy((cell, search.recipe.seed) for cell in cells)
 
 
 def _run(search, trials, workers):
