@@ -13,18 +13,25 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
-CHILD = "from cbam_keras.study.worker import serve; serve()"
-# The last lines that are shown of a child that died.
-MAX_LINES = 5
-# What a child gets to end by itself.
-SECONDS_TO_END = 5.0
-# The child of each thread, and the variables of its environment.
+# The folder of this module comes first if Python would not look there, and the
+# current folder, with files of the user, never.
+CHILD = """
+import sys
+if sys.argv[1] not in sys.path:
+    sys.path.insert(0, sys.argv[1])
+from cbam_keras.study.worker import serve
+serve()
+"""
+# The last lines that are shown of a child that died, and the bytes kept of it.
+MAX_LINES, MAX_BYTES = 5, 10_000
+# What a child gets to end by itself, and its last lines to arrive, in seconds.
+SECONDS_TO_END, SECONDS_TO_ARRIVE = 5.0, 1.0
+# The child of each thread, how its children are started, and who ends them.
 _of_thread = threading.local()
 
 
@@ -32,19 +39,44 @@ class WorkerDied(RuntimeError):
     """The process that trained a network has ended."""
 
 
-def set_environment(variables: Mapping[str, str]) -> None:
-    """Sets variables for the children that this thread starts."""
-    _of_thread.environment = variables
+class Children:
+    """The children of a run, which end with it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.processes: set[subprocess.Popen] = set()
+        self.have_ended = False
+
+    def start(self, *arguments: Any, **options: Any) -> subprocess.Popen:
+        """Starts a child, or raises `WorkerDied` when all have been ended."""
+        with self.lock:
+            if self.have_ended:
+                raise WorkerDied("The run has ended")
+            process = subprocess.Popen(*arguments, **options)
+            self.processes.add(process)
+            return process
+
+    def end(self) -> None:
+        """Ends all children at once; what they write is whole at any time."""
+        with self.lock:
+            self.have_ended = True
+            for process in self.processes:
+                process.kill()
+
+
+def begin(environment: Mapping[str, str], children: Children) -> None:
+    """Says with which variables this thread starts children, and for whom."""
+    _of_thread.environment, _of_thread.children = environment, children
 
 
 def train(
-    folder: str, token: str, backend: str, arguments: tuple, attempt: int
+    folder: str, token: str, backend: str, arguments: tuple, call: int
 ) -> bool:
     """Trains a network by a child, and returns whether it is trained.
 
     It is not where another process is training it. `folder` is the output
     folder, and `token` names the file in it that says what is trained; the
-    `arguments` say which network, and `attempt` counts the tries.
+    `arguments` say which network, and `call` is another number in each call.
     """
     child = getattr(_of_thread, "child", None)
     if child is None or child.backend != backend or child.has_ended:
@@ -60,12 +92,15 @@ class _Child:
 
     def __init__(self, backend: str):
         self.backend = backend
-        self.errors = tempfile.TemporaryFile("w+", errors="replace")
-        self.process: Any = subprocess.Popen(
-            [sys.executable, "-c", CHILD],
+        start = subprocess.Popen
+        if hasattr(_of_thread, "children"):
+            start = _of_thread.children.start
+        folder = os.path.dirname(os.path.abspath(__file__))
+        self.process: Any = start(
+            [sys.executable, "-P", "-c", CHILD, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=subprocess.PIPE,
             env={
                 "TF_CPP_MIN_LOG_LEVEL": "1",
                 **os.environ,
@@ -75,7 +110,13 @@ class _Child:
             # Ctrl-C reaches the process that has started the run.
             start_new_session=True,
         )
-        weakref.finalize(self, self.errors.close)
+        self.last = bytearray()
+        self.reader = threading.Thread(
+            target=_keep_last,
+            args=(self.process.stderr, self.last),
+            daemon=True,
+        )
+        self.reader.start()
         weakref.finalize(self, _end, self.process)
 
     @property
@@ -97,12 +138,22 @@ class _Child:
         how = f"with exit status {code}"
         if code < 0:
             how = f"by {signal.Signals(-code).name}"
-        self.errors.seek(0)
-        lines = self.errors.read().strip().splitlines()[-MAX_LINES:]
+        # What it has started itself may still write.
+        self.reader.join(SECONDS_TO_ARRIVE)
+        text = self.last.decode(errors="replace")
+        lines = text.strip().splitlines()[-MAX_LINES:]
         return (
             f"A worker on {socket.gethostname()} ended {how} "
             f"({' '.join(lines) or 'no message'})"
         )
+
+
+def _keep_last(stream, last):
+    """Keeps the last bytes of a stream, however much is written to it."""
+    with stream:
+        while chunk := os.read(stream.fileno(), MAX_BYTES):
+            last += chunk
+            del last[:-MAX_BYTES]
 
 
 def _end(process):

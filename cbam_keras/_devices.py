@@ -268,8 +268,13 @@ def _leave():
 
 def part_of_machine(
     index: int, workers: int, environment: Mapping[str, str]
-) -> dict[str, str]:
-    """Returns the variables that give a worker its part of the machine."""
+) -> tuple[dict[str, str], list[int]]:
+    """Returns the variables and cores that are a worker's part of the machine.
+
+    JAX does not count its threads by a variable, but by the cores of its
+    process. There are none for GPUs, and where processes have no cores.
+    """
+    cores: list[int] = []
     if devices := accelerators(environment):
         part = {}
         if workers > len(devices):
@@ -278,11 +283,15 @@ def part_of_machine(
             part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
     else:
-        threads = str(max(1, (os.cpu_count() or 1) // workers))
+        if hasattr(os, "sched_getaffinity"):
+            cores = sorted(os.sched_getaffinity(0))
+            cores = cores[index % len(cores) :: workers]
+        threads = str(len(cores) or max(1, (os.cpu_count() or 1) // workers))
         names = "OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"
         part = {f"{name}_THREADS": threads for name in names}
         alone = {}
-    return {k: v for k, v in part.items() if k not in environment} | alone
+    part = {k: v for k, v in part.items() if k not in environment}
+    return part | alone, cores
 
 
 def accelerators(environment: Mapping[str, str]) -> list[str]:

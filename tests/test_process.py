@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import keras
@@ -19,7 +20,7 @@ import pytest
 from networks import linear
 
 import _cbam_keras_command
-from cbam_keras import _process, _quiet, cli, training
+from cbam_keras import _process, _quiet, cli, study, training
 
 LEVEL = _quiet.LEVEL
 
@@ -113,6 +114,41 @@ def test_an_interrupted_command_ends_in_one_line(
     assert cli.main(["train", *options, "--output", str(tmp_path)]) == 130
     assert capsys.readouterr().err == ADVICE
     assert epochs_in(tmp_path) == epochs
+
+
+# Workers that import Keras, which may take half a minute.
+STARTING = """
+import os, pathlib, sys, time
+pathlib.Path(f"{os.getpid()}.started").touch()
+time.sleep(20)
+pathlib.Path("late").touch()
+"""
+
+
+def test_ctrl_c_ends_workers_that_are_starting(
+    few_digits, tmp_path, monkeypatch
+):
+    pytest.importorskip("cloudpickle", reason="gives networks to workers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("_cbam_keras_worker.CHILD", STARTING)
+
+    def started():
+        return [int(path.stem) for path in tmp_path.glob("*.started")]
+
+    def press():
+        while len(started()) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    networks = [study.Variant(name, lambda x: linear()) for name in "ab"]
+    two = study.Study(study.Classification("mnist5k"), networks)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(two, "run", workers=2)
+    for process in started():
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    assert not (tmp_path / "late").exists()
 
 
 # The command in a process of its own.

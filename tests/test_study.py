@@ -629,19 +629,59 @@ def test_workers_that_cannot_be_are_refused(
         study.run(planned(variant), tmp_path, **{"workers": 2, **options})
 
 
-@pytest.mark.filterwarnings("ignore:.*is tried again")
-def test_a_network_whose_workers_die_again_and_again_is_an_error(
-    tmp_path, monkeypatch
-):
-    dying = "import os; os.kill(os.getpid(), 9)"
-    with monkeypatch.context() as patch:
-        patch.setattr("_cbam_keras_worker.CHILD", dying)
-        with pytest.raises(RuntimeError, match="WorkerDied.*by SIGKILL"):
-            study.run(planned(NARROW), tmp_path, workers=2)
-    (cell,) = content_of(tmp_path)["cells"]
-    assert cell["status"] == "error"
+def dying(code, output, *variants):
+    """Returns why networks failed whose workers run code in place of ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("_cbam_keras_worker.CHILD", f"import os, sys\n{code}")
+        with pytest.raises(RuntimeError, match="WorkerDied") as caught:
+            study.run(planned(*variants), output, workers=2)
+    cells = content_of(output)["cells"]
+    assert [cell["status"] for cell in cells] == ["error"] * len(variants)
+    assert cells[0]["message"] in str(caught.value)
+    return [cell["message"] for cell in cells]
+
+
+again_and_again = pytest.mark.filterwarnings("ignore:.*is tried again")
+
+
+@again_and_again
+def test_a_network_whose_workers_die_again_and_again_is_an_error(tmp_path):
+    (message,) = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW)
+    assert "ended by SIGKILL (no message)" in message
     # What failed so is tried again.
     assert study.run(planned(NARROW), tmp_path).runs
+
+
+@again_and_again
+def test_workers_do_not_run_files_of_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise SystemExit('mine')")
+    monkeypatch.chdir(tmp_path)
+    code = "import queue\nsys.exit('ours')"
+    (message,) = dying(code, tmp_path / "run", NARROW)
+    assert message.endswith("(ours)")
+
+
+@again_and_again
+def test_of_what_workers_write_the_end_is_kept(tmp_path):
+    code = "sys.stderr.write('x' * 10**6 + '\\nthe last line')\nsys.exit(3)"
+    (message,) = dying(code, tmp_path, NARROW)
+    assert message.endswith("xx the last line)") and len(message) < 20_000
+
+
+@again_and_again
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="processes have no cores here"
+)
+def test_each_worker_has_its_share_of_the_cores(tmp_path):
+    mine = os.sched_getaffinity(0)
+    if len(mine) < 2:
+        pytest.skip("there is one core")
+    code = "sys.exit(repr(sorted(os.sched_getaffinity(0))))"
+    messages = dying(code, tmp_path, NARROW, GATED)
+    shares = [json.loads(text[text.index("[") : -1]) for text in messages]
+    assert all(0 < len(share) < len(mine) for share in shares)
+    assert {*shares[0], *shares[1]} <= mine
+    assert os.sched_getaffinity(0) == mine
 
 
 class Without(concurrent.futures.Executor):

@@ -38,20 +38,26 @@ def executor_of(
         yield executor
         return
     # The threads wait for the processes that train.
+    children = worker.Children()
     numbers = itertools.count()
     lock = threading.Lock()
 
     def begin():
         with lock:
             number = next(numbers)
-        part = _devices.part_of_machine(number, workers, os.environ)
-        worker.set_environment(part)
+        part, cores = _devices.part_of_machine(number, workers, os.environ)
+        if cores:
+            # Those of this thread, and of the processes that it starts.
+            os.sched_setaffinity(0, cores)
+        worker.begin(part, children)
 
     with ThreadPoolExecutor(workers, initializer=begin) as threads:
         try:
             yield threads
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+            # A thread waits for its process, which may not have started yet.
+            children.end()
 
 
 def count_workers(executor: Executor) -> int:
