@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import weakref
 
 import keras
@@ -24,6 +25,7 @@ from folder_checks import epochs, files
 from keras import layers
 from training_checks import SHORT
 
+from _cbam_keras_worker import WorkerDied
 from cbam_keras import CBAM, data, study, training
 from cbam_keras.study import worker
 
@@ -743,6 +745,30 @@ class Here(concurrent.futures.Executor):
         future = concurrent.futures.Future()
         future.set_result(True)
         return future
+
+
+class Waiting(Here):
+    """Another process trains for a while; then workers die; then one lives."""
+
+    def __init__(self):
+        self.ends = iter([False] * 6 + [WorkerDied("by SIGKILL")] * 3)
+
+    def submit(self, *arguments):
+        end = next(self.ends, None)
+        if end is None:
+            return super().submit(*arguments)
+        future = concurrent.futures.Future()
+        if end:
+            future.set_exception(end)
+        else:
+            future.set_result(end)
+        return future
+
+
+@again_and_again
+def test_a_network_that_others_train_loses_no_try(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert study.run(planned(NARROW), tmp_path, executor=Waiting()).runs
 
 
 class Partly(study.Classification):

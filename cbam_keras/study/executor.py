@@ -1,5 +1,6 @@
 """Networks trained by the workers of a `concurrent.futures.Executor`."""
 
+import collections
 import concurrent.futures
 import contextlib
 import itertools
@@ -91,9 +92,11 @@ class Pool:
 
     def __init__(self, executor: Executor, folder: StudyFolder, token: str):
         self.executor, self.folder, self.token = executor, folder, token
-        # What a trainer takes besides, and how often it has been tried.
+        # What a trainer takes besides, and how many of its workers have died.
         self.arguments: dict[tuple[str, int], tuple] = {}
-        self.attempts: dict[tuple[str, int], int] = {}
+        self.deaths: collections.Counter = collections.Counter()
+        # Dask takes equal calls for one.
+        self.calls = itertools.count(1)
         self.futures: dict[Future, tuple[str, int]] = {}
         # Networks that other processes train, to be tried again.
         self.busy: list[tuple[str, int]] = []
@@ -102,7 +105,6 @@ class Pool:
     def submit(self, variant: str, seed: int, *arguments: object) -> None:
         """Lets a worker train a network, by what its trainer takes."""
         self.arguments[variant, seed] = arguments
-        self.attempts[variant, seed] = 0
         self._send((variant, seed))
 
     def outcome(self, variant: str, seed: int) -> Outcome:
@@ -127,9 +129,7 @@ class Pool:
         path = str(self.folder.path.absolute())
         backend = keras.backend.backend()
         arguments = *key, *self.arguments[key]
-        # Counted, since Dask takes equal calls for one.
-        self.attempts[key] += 1
-        job = path, self.token, backend, arguments, self.attempts[key]
+        job = path, self.token, backend, arguments, next(self.calls)
         try:
             future = self.executor.submit(worker.train, *job)
         except RuntimeError as error:
@@ -164,7 +164,8 @@ class Pool:
             raise
         except Exception as error:
             is_killed = type(error).__name__ == KILLED
-            if self.attempts[key] <= RETRIES and not is_killed:
+            self.deaths[key] += 1
+            if self.deaths[key] <= RETRIES and not is_killed:
                 _checks.warn(f"{name} is tried again: {error}")
                 self._send(key)
                 return
