@@ -398,12 +398,29 @@ tuning/tuner.py tuning_workers
 tuning/tuner.py output_folders
 - re.sub(r"-epochs=\d+$", "", name)
 + name
+tuning/space.py tuning_trials
+- np.float32(values[name]):.6g
++ np.float32(values[name]):.3g
 study/executor.py study
-- if self.attempts[key] <= RETRIES and not is_killed:
+- if self.deaths[key] <= RETRIES and not is_killed:
 + if False:
+- self.deaths[key] += 1
++ self.deaths[key] = next(self.calls)
+- os.sched_setaffinity(0, cores)
++ pass
+study/executor.py process
+- children.end()
++ pass
 study/worker.py study
 - if versions != VERSIONS:
 + if not versions:
+- if is_its_work or idle > SECONDS_IDLE:
++ if idle > SECONDS_IDLE:
+../_cbam_keras_worker.py study
+- "-P", "-c"
++ "-c"
+- del last[:-MAX_BYTES]
++ pass
 """
 
 

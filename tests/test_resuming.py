@@ -10,6 +10,7 @@ import pathlib
 import resource
 import shutil
 
+import keras
 import networks
 import pytest
 from folder_checks import (
@@ -89,6 +90,27 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
             output, lives = copy, lives + 1
     assert lives >= 3
     assert found == expected
+
+
+@pytest.mark.xfail(
+    strict=True, reason="only a worker's deaths are counted, not a process'"
+)
+@pytest.mark.filterwarnings("ignore:A network is left out")
+def test_a_network_that_kills_its_process_is_given_up(tmp_path, monkeypatch):
+    fit = keras.Model.fit
+
+    def killing(model, *arguments, **options):
+        if model.name == "linear":
+            raise Killed
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", killing)
+    for _ in range(5):
+        with contextlib.suppress(Killed):
+            call("train", tmp_path)
+    cells = json.loads((tmp_path / "results.json").read_text())["cells"]
+    statuses = {cell["variant"]: cell["status"] for cell in cells}
+    assert statuses == {"linear": "error", "mlp": "finished"}
 
 
 # Given again.

@@ -815,12 +815,19 @@ def test_an_executor_that_fails_ends_the_run(
 def test_a_worker_ends_with_the_process_that_runs_the_study(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", 0.01)
     # In place of ending this process.
     monkeypatch.setattr(os, "_exit", sys.exit)
+    slept, clock = [], time.monotonic
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(slept))
     watch, lock = worker._Watch(), tmp_path / "token.lock"
     with watch.training(lock), pytest.raises(SystemExit):
         watch.run()
+    # Without work, it waits for that of another study.
+    assert sum(slept) < 5
+    with pytest.raises(SystemExit):
+        watch.run()
+    assert 50 < sum(slept) < 100
 
 
 class Killing(study.Classification):

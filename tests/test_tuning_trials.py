@@ -111,6 +111,16 @@ def test_hyperparameters_under_conditions_are_searched_too(tmp_path):
     assert {own["size0"] for own in found} == {3, 4}
 
 
+def test_rates_that_are_close_are_two_trials(tmp_path):
+    rates = [{"learning_rate": rate} for rate in (0.012341, 0.012342)]
+
+    def close(hp):
+        hp.Choice("learning_rate", [rate["learning_rate"] for rate in rates])
+        return networks.linear()
+
+    assert values(tmp_path, close, "grid", max_trials=None) == rates
+
+
 def test_hyperband_gives_the_best_third_three_times_the_epochs(
     tmp_path, monkeypatch
 ):
