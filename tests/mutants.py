@@ -401,7 +401,7 @@ tuning/tuner.py output_folders
 tuning/space.py tuning_trials
 - np.float32(values[name]):.6g
 + np.float32(values[name]):.3g
-study/executor.py study
+study/executor.py study_workers
 - if self.deaths[key] <= RETRIES and not is_killed:
 + if False:
 - self.deaths[key] += 1
@@ -411,12 +411,12 @@ study/executor.py study
 study/executor.py process
 - children.end()
 + pass
-study/worker.py study
+study/worker.py study_workers
 - if versions != VERSIONS:
 + if not versions:
 - if is_its_work or idle > SECONDS_IDLE:
 + if idle > SECONDS_IDLE:
-../_cbam_keras_worker.py study
+../_cbam_keras_worker.py study_workers
 - "-P", "-c"
 + "-c"
 - del last[:-MAX_BYTES]

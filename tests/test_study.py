@@ -1,33 +1,31 @@
 """`study`: named variants x seeds; resuming is in test_resuming.py."""
 
-import concurrent.futures
 import dataclasses
 import functools
 import io
 import json
-import os
-import pathlib
-import pickle
 import random
 import shutil
-import signal
-import sys
-import threading
-import time
 import weakref
 
 import keras
 import numpy as np
 import pretended
 import pytest
-from data_checks import arrays
 from folder_checks import epochs, files
 from keras import layers
+from study_checks import (
+    GATED,
+    NARROW,
+    WIDE,
+    content_of,
+    narrow,
+    planned,
+    statuses,
+)
 from training_checks import SHORT
 
-from _cbam_keras_worker import WorkerDied
-from cbam_keras import CBAM, data, study, training
-from cbam_keras.study import worker
+from cbam_keras import data, study
 
 pd = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -36,44 +34,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
-def quick(few_digits, monkeypatch, request):
-    """Trains nothing, except where tests start processes."""
-    if not request.node.get_closest_marker("slow"):
-        pretended.install(monkeypatch)
-
-
-def narrow(data, filters=4, attention=()):
-    """Returns a network that compiles quickly."""
-    return keras.Sequential(
-        [
-            keras.Input(data.image_shape),
-            layers.Conv2D(filters, 3, 2),
-            *attention,
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(len(data.class_names), activation="softmax"),
-        ]
-    )
-
-
-def gated(data):
-    return narrow(data, attention=[CBAM(reduction_ratio=4)])
-
-
-NARROW, GATED = study.Variant("narrow", narrow), study.Variant("gated", gated)
-WIDE = study.Variant("wide", functools.partial(narrow, filters=8))
-
-
-def planned(*variants, **options):
-    defaults = {"task": study.Classification("mnist5k"), "recipe": SHORT}
-    return study.Study(variants=variants, **{**defaults, **options})
-
-
-def content_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def statuses(results):
-    return [outcome.status for outcome in results.outcomes]
+def quick(few_digits, monkeypatch):
+    """Trains nothing."""
+    pretended.install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -604,274 +567,3 @@ def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path):
     with pytest.raises(ValueError, match="a run of an earlier version"):
         study.run(planned(NARROW), tmp_path)
     assert files(tmp_path) == before
-
-
-# Workers.
-
-
-LOCK = threading.Lock()
-POOL = concurrent.futures.ThreadPoolExecutor()
-HELD = study.Variant("held", lambda data: narrow(data, LOCK))
-
-
-@pytest.mark.parametrize(
-    ("variant", "options", "error", "message"),
-    [
-        (NARROW, {"distribute": True}, ValueError, "one on several devices"),
-        (NARROW, {"workers": 0}, ValueError, "`workers` must be a positive"),
-        (NARROW, {"executor": 2}, TypeError, "a concurrent.futures.Executor"),
-        (NARROW, {"executor": POOL}, ValueError, "so `workers` must be 1"),
-        (HELD, {}, TypeError, "can be given to other processes"),
-    ],
-)
-def test_workers_that_cannot_be_are_refused(
-    variant, options, error, message, tmp_path
-):
-    with pytest.raises(error, match=message):
-        study.run(planned(variant), tmp_path, **{"workers": 2, **options})
-
-
-def dying(code, output, *variants):
-    """Returns why networks failed whose workers run code in place of ours."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("_cbam_keras_worker.CHILD", f"import os, sys\n{code}")
-        with pytest.raises(RuntimeError, match="WorkerDied") as caught:
-            study.run(planned(*variants), output, workers=2)
-    cells = content_of(output)["cells"]
-    assert [cell["status"] for cell in cells] == ["error"] * len(variants)
-    assert cells[0]["message"] in str(caught.value)
-    return [cell["message"] for cell in cells]
-
-
-again_and_again = pytest.mark.filterwarnings("ignore:.*is tried again")
-
-
-@again_and_again
-def test_a_network_whose_workers_die_again_and_again_is_an_error(tmp_path):
-    (message,) = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW)
-    assert "ended by SIGKILL (no message)" in message
-    # What failed so is tried again.
-    assert study.run(planned(NARROW), tmp_path).runs
-
-
-@again_and_again
-def test_workers_do_not_run_files_of_the_current_folder(tmp_path, monkeypatch):
-    (tmp_path / "queue.py").write_text("raise SystemExit('mine')")
-    monkeypatch.chdir(tmp_path)
-    code = "import queue\nsys.exit('ours')"
-    (message,) = dying(code, tmp_path / "run", NARROW)
-    assert message.endswith("(ours)")
-
-
-@again_and_again
-def test_of_what_workers_write_the_end_is_kept(tmp_path):
-    code = "sys.stderr.write('x' * 10**6 + '\\nthe last line')\nsys.exit(3)"
-    (message,) = dying(code, tmp_path, NARROW)
-    assert message.endswith("xx the last line)") and len(message) < 20_000
-
-
-@again_and_again
-@pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity"), reason="processes have no cores here"
-)
-def test_each_worker_has_its_share_of_the_cores(tmp_path):
-    mine = os.sched_getaffinity(0)
-    if len(mine) < 2:
-        pytest.skip("there is one core")
-    code = "sys.exit(repr(sorted(os.sched_getaffinity(0))))"
-    messages = dying(code, tmp_path, NARROW, GATED)
-    shares = [json.loads(text[text.index("[") : -1]) for text in messages]
-    assert all(0 < len(share) < len(mine) for share in shares)
-    assert {*shares[0], *shares[1]} <= mine
-    assert os.sched_getaffinity(0) == mine
-
-
-class Without(concurrent.futures.Executor):
-    """Its workers are without the file, or the version, of the study."""
-
-    def __init__(self, change):
-        self.change = change
-
-    def submit(self, function, folder, token, *arguments):
-        path = pathlib.Path(folder, ".cells", f"{token}.study")
-        self.change(path)
-        future = concurrent.futures.Future()
-        try:
-            worker._unpickled(pathlib.Path(folder), token)
-        except ValueError as error:
-            future.set_exception(error)
-        return future
-
-
-def change_version(path):
-    versions, *others = pickle.loads(path.read_bytes())
-    versions["cbam_keras"] = "0.0.1"
-    path.write_bytes(pickle.dumps((versions, *others)))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (pathlib.Path.unlink, "one folder that all workers share"),
-        (change_version, "the versions of the process.*cbam_keras 0.0.1"),
-    ],
-)
-def test_a_worker_of_another_folder_or_version_ends_the_run(
-    change, message, tmp_path
-):
-    with pytest.raises(ValueError, match=message):
-        study.run(planned(NARROW), tmp_path, executor=Without(change))
-    assert study.run(planned(NARROW), tmp_path).runs
-
-
-class Failing(concurrent.futures.Executor):
-    """Its tasks end in an error."""
-
-    def __init__(self, error):
-        self.error, self.attempts = error, []
-
-    def submit(self, function, folder, token, backend, arguments, attempt):
-        self.attempts.append(attempt)
-        future = concurrent.futures.Future()
-        future.set_exception(self.error)
-        return future
-
-
-class Here(concurrent.futures.Executor):
-    """Trains in this process."""
-
-    def submit(self, function, folder, token, backend, arguments, attempt):
-        worker._unpickled(pathlib.Path(folder), token)()(*arguments)
-        future = concurrent.futures.Future()
-        future.set_result(True)
-        return future
-
-
-class Waiting(Here):
-    """Another process trains for a while; then workers die; then one lives."""
-
-    def __init__(self):
-        self.ends = iter([False] * 6 + [WorkerDied("by SIGKILL")] * 3)
-
-    def submit(self, *arguments):
-        end = next(self.ends, None)
-        if end is None:
-            return super().submit(*arguments)
-        future = concurrent.futures.Future()
-        if end:
-            future.set_exception(end)
-        else:
-            future.set_result(end)
-        return future
-
-
-@again_and_again
-def test_a_network_that_others_train_loses_no_try(tmp_path, monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    assert study.run(planned(NARROW), tmp_path, executor=Waiting()).runs
-
-
-class Partly(study.Classification):
-    """Measures something that there may be no number of."""
-
-    def evaluate(self, model, data):
-        return {"test_accuracy": 0.5, "small_objects": None}
-
-
-def test_what_has_no_number_is_not_printed(tmp_path, capsys):
-    partly = planned(NARROW, task=Partly(arrays(per_class=10)))
-    assert study.run(partly, tmp_path, executor=Here()).runs
-    printed = capsys.readouterr().out
-    assert "narrow, seed 0: " in printed
-    assert ", test_accuracy 0.5000\n" in printed
-
-
-FULL = RuntimeError("can no longer be written to")
-
-
-@pytest.mark.filterwarnings("ignore:.*is tried again")
-@pytest.mark.parametrize(
-    ("error", "message", "attempts"),
-    [
-        # Of a scheduler that is lost.
-        (concurrent.futures.CancelledError(), "the same call resumes", [1]),
-        (concurrent.futures.BrokenExecutor("ended"), r"tasks \(ended\)", [1]),
-        # Of one worker whose disk is full.
-        (FULL, "can no longer be written to", [1, 2, 3, 4]),
-    ],
-)
-def test_an_executor_that_fails_ends_the_run(
-    error, message, attempts, tmp_path
-):
-    executor = Failing(error)
-    with pytest.raises(RuntimeError, match=message):
-        study.run(planned(NARROW), tmp_path, executor=executor)
-    assert executor.attempts == attempts
-    assert content_of(tmp_path)["cells"] == []
-    assert not list(tmp_path.glob(".cells/*.study"))
-    assert study.run(planned(NARROW), tmp_path).runs
-
-
-def test_a_worker_ends_with_the_process_that_runs_the_study(
-    tmp_path, monkeypatch
-):
-    # In place of ending this process.
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    slept, clock = [], time.monotonic
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(slept))
-    watch, lock = worker._Watch(), tmp_path / "token.lock"
-    with watch.training(lock), pytest.raises(SystemExit):
-        watch.run()
-    # Without work, it waits for that of another study.
-    assert sum(slept) < 5
-    with pytest.raises(SystemExit):
-        watch.run()
-    assert 50 < sum(slept) < 100
-
-
-class Killing(study.Classification):
-    """Kills the first process that has trained an epoch."""
-
-    def load(self, recipe):
-        images = super().load(recipe)
-        set_epoch, mark = images.set_epoch, pathlib.Path(os.environ["MARK"])
-
-        def killing(epoch):
-            if epoch == 1 and not mark.exists():
-                mark.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            set_epoch(epoch)
-
-        object.__setattr__(images, "set_epoch", killing)
-        return images
-
-
-@keras.saving.register_keras_serializable("here")
-class Script(layers.ReLU):
-    """As if a script defined it."""
-
-    __module__ = "__main__"
-
-
-@pytest.mark.slow
-def test_what_a_killed_worker_trained_is_resumed_by_another(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
-    script = study.Variant("script", lambda x: narrow(x, attention=[Script()]))
-    both = planned(
-        *(NARROW, script),
-        task=Killing(arrays(per_class=10)),
-        seeds=(0, 1),
-        recipe=training.Recipe(epochs=2, batch_size=10),
-    )
-    with pytest.warns(UserWarning, match="is tried again.*ended by SIGKILL"):
-        found = study.run(both, tmp_path / "shared", workers=2)
-    assert statuses(found) == ["finished"] * 4
-    assert "script-seed1: epoch 2, val_accuracy" in capsys.readouterr().out
-    alone = study.run(both, tmp_path / "alone")
-    # Other threads, so sums in another order.
-    for one, other in zip(found.history, alone.history, strict=True):
-        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
-    assert not (tmp_path / "shared/.cells").exists()

@@ -1,0 +1,44 @@
+"""Small studies, for the tests of studies and of their workers."""
+
+import functools
+import json
+
+import keras
+from keras import layers
+from training_checks import SHORT
+
+from cbam_keras import CBAM, study
+
+
+def narrow(data, filters=4, attention=()):
+    """Returns a network that compiles quickly."""
+    return keras.Sequential(
+        [
+            keras.Input(data.image_shape),
+            layers.Conv2D(filters, 3, 2),
+            *attention,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(len(data.class_names), activation="softmax"),
+        ]
+    )
+
+
+def gated(data):
+    return narrow(data, attention=[CBAM(reduction_ratio=4)])
+
+
+NARROW, GATED = study.Variant("narrow", narrow), study.Variant("gated", gated)
+WIDE = study.Variant("wide", functools.partial(narrow, filters=8))
+
+
+def planned(*variants, **options):
+    defaults = {"task": study.Classification("mnist5k"), "recipe": SHORT}
+    return study.Study(variants=variants, **{**defaults, **options})
+
+
+def content_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def statuses(results):
+    return [outcome.status for outcome in results.outcomes]
