@@ -137,16 +137,23 @@ def quoted(value: object) -> str:
 
 
 def former_names(**names: str) -> Callable[[Function], Function]:
-    """Lets a function take keywords by former names, `former="name"`."""
+    """Lets a function or a class take keywords by their former names too.
+
+    `names` are the present names by the former ones.
+    """
 
     def decorate(function):
+        if isinstance(function, type):
+            function.__init__ = decorate(function.__init__)
+            return function
+
         @functools.wraps(function)
         def call(*args, **kwargs):
             for former in names.keys() & kwargs.keys():
                 name = names[former]
                 if name in kwargs:
                     raise TypeError(
-                        f"`{former}` is a former name of `{name}`. Received: "
+                        f"`{former}` is the former name of `{name}`. Received: "
                         f"both. Give `{name}` alone"
                     )
                 kwargs[name] = kwargs.pop(former)
@@ -211,39 +218,7 @@ def keras_without(name: str) -> ImportError:
     )
 
 
-def renamed(**names: str) -> Callable[[Function], Function]:
-    """Lets a function or a class take keywords by their former names too.
-
-    Each use warns. `names` are the present names by the former ones.
-    """
-
-    def decorate(function):
-        if isinstance(function, type):
-            function.__init__ = decorate(function.__init__)
-            return function
-
-        @functools.wraps(function)
-        def call(*arguments, **options):
-            for old in names.keys() & options.keys():
-                new = names[old]
-                if new in options:
-                    raise TypeError(
-                        f"`{old}` is the former name of `{new}`. Received: both"
-                    )
-                warn(
-                    f"`{old}` is now called `{new}`, and the old name will be "
-                    f"removed. Pass {new}=",
-                    DeprecationWarning,
-                )
-                options[new] = options.pop(old)
-            return function(*arguments, **options)
-
-        return call
-
-    return decorate
-
-
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
+def warn(message: str) -> None:
     """Warns at the line that called this package."""
     frame, level = sys._getframe(1), 2
     # Code that is executed may have no name.
@@ -251,7 +226,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
         "cbam_keras"
     ):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(message, stacklevel=level)
 
 
 def _wrong(name, value, kind, instead=None):

@@ -281,7 +281,7 @@ def _top5_accuracy(model, test):
     return statistics.fmean(hits)
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def plan(
     data: Images = "crowded_mnist",
     *,
@@ -351,7 +351,7 @@ def plan(
     )
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def run(
     data: Images = "crowded_mnist",
     *,

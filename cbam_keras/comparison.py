@@ -29,7 +29,7 @@ Layer = tuple[str, MakeLayer | None, dict[str, object]]
 Comparison = study.Results
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def plan(
     attentions: Attentions = DEFAULT,
     *,
@@ -109,7 +109,7 @@ def plan(
     )
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def compare(
     attentions: Attentions = DEFAULT,
     *,

@@ -15,7 +15,7 @@ from cbam_keras.study import Results
 __all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
     data: data.Images = "crowded_mnist",

@@ -302,10 +302,8 @@ detection/loading.py detection_sources
 - content += examples.contents
 + content += ()
 _checks.py comparison
-- if new in options:
+- if name in kwargs:
 + if False:
-- warnings.warn(message, category, stacklevel=level)
-+ warnings.warn(message, category, stacklevel=2)
 _explanations/networks.py explain_runs
 - for key in LOCATION if key in source
 + for key in source

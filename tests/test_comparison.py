@@ -136,11 +136,8 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     [comparison.plan, ablation.plan, detection.plan, tuning.Search],
     ids=lambda plan: plan.__module__,
 )
-def test_data_may_have_its_former_name_with_a_warning(plan):
-    with pytest.warns(DeprecationWarning, match="Pass data=") as caught:
-        planned = plan(images="mnist5k", data_options={"download": True})
-    # Where it is written.
-    assert [warning.filename for warning in caught] == [__file__]
+def test_data_may_have_its_former_name(plan):
+    planned = plan(images="mnist5k", data_options={"download": True})
     assert planned.task.name == "mnist5k"
     with pytest.raises(TypeError, match="former name of `data`"):
         plan(images="mnist5k", data="mnist5k")

@@ -212,7 +212,7 @@ class DetectionResults(_terminal.Tabular):
         return json.dumps(content, indent=1)
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def plan(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
@@ -286,7 +286,7 @@ def plan(
     )
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def compare(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,

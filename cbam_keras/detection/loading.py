@@ -67,7 +67,7 @@ class DetectionData(ImageData):
         return described
 
 
-@_checks.renamed(name="data")
+@_checks.former_names(name="data")
 def load_data(
     data: str | os.PathLike = "digit_scenes",
     *,

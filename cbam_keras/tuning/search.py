@@ -72,7 +72,7 @@ class Trials(Classification):
         return {}
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 @dataclasses.dataclass(frozen=True)
 class Search:
     """A search for the best network: what is tried, how, and how long.
@@ -401,7 +401,7 @@ class Search:
         return fingerprint
 
 
-@_checks.renamed(images="data")
+@_checks.former_names(images="data")
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
