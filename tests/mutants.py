@@ -178,6 +178,11 @@ _files.py files
 + token = "0123abcd"
 -             if error.errno not in NO_LOCKS:
 +             if error.errno:
+_files.py resuming
+- os.fsync(file.fileno())
++ pass
+- _write_names(path.parent)
++ pass
 study/folder.py output_folders
 -         if foreign:
 +         if not foreign:
@@ -192,6 +197,8 @@ study/folder.py output_folders
 study/folder.py resuming
 - cell["file"] = name
 + pass
+- if cell["file"] and _files.is_torn(
++ if not cell["file"] and _files.is_torn(
 -         if changed:
 -             raise ValueError(
 +         if not changed:
@@ -199,6 +206,11 @@ study/folder.py resuming
 study/folder.py study
 - if cell["status"] not in RETRIED
 + if True
+study/cell.py resuming
+- if _files.is_torn(best):
++ if False:
+- load = checkpoints.load_best if is_finished else checkpoints.load_latest
++ load = checkpoints.load_latest
 study/checkpoints.py training
 - key=lambda row: (row["val_accuracy"], -row["val_loss"])
 + key=lambda row: (row["val_accuracy"], row["val_loss"])
@@ -211,6 +223,14 @@ study/checkpoints.py training
 study/networks.py study_networks
 - keras.utils.set_random_seed(recipe.seed)
 + keras.utils.set_random_seed(0)
+- return [places[str(value[0])], *value[1:]]
++ return list(value)
+- left_out = ("name", *USED) if is_layer else USED
++ left_out = USED
+- is_layer = "trainable" in value or str(value.get("name")) in places
++ is_layer = True
+- known = _without_names([config, built, shapes], places)
++ known = _without_names([config, shapes], places)
 study/results.py study_statistics
 - values[seed] - baseline[seed]
 + baseline[seed] - values[seed]
@@ -237,11 +257,23 @@ study/statistics.py study_statistics
 - if low <= 0 <= high:
 + if low <= 0 and high < 0:
 study/study.py comparison
-- dataclasses.replace(self.recipe, seed=seed, **changed)
-+ dataclasses.replace(self.recipe, **changed)
+- dataclasses.replace(recipe, seed=seed, learning_rate=rate)
++ dataclasses.replace(recipe, learning_rate=rate)
+study/study.py study
+- len(os.fsencode(name)) > MAX_NAME
++ len(name) > MAX_NAME
+study/folder.py study
+- parse_constant=functools.partial(_refuse, text)
++ parse_constant=float
 study/cell.py study
 -     if over:
 +     if not over:
+- with same_names(), gradients_forgotten():
++ with gradients_forgotten():
+- gc.collect()
++ keras.utils.clear_session()
+- array.dtype.kind in "iuf"
++ array.dtype.kind in "biuf"
 - if not math.isfinite(row.get("val_loss", 0)):
 + if False:
 - known[key] > limit
@@ -254,6 +286,8 @@ study/estimate.py study_estimate
 study/run.py study
 -         if results.runs:
 +         if failures:
+- self.error = error.with_traceback(None)
++ self.error = error
 comparison.py comparison
 - for k, v in (options | chosen).items()
 + for k, v in options.items()
@@ -327,6 +361,8 @@ _explanations/images.py explain_images
 data/batches.py data_batches
 - if self.share and self.seed is None:
 + if self.share:
+- self._generator(epoch, 0, ORDER)
++ self._generator(epoch, 0, FLIP_AND_CROP)
 - self.examples.read(row)
 + self.examples.read(position)
 tuning/results.py tuning_searching
@@ -401,6 +437,16 @@ tuning/space.py tuning_trials
 + np.float32(values[name]):.3g
 study/executor.py study_workers
 - if self.deaths[key] <= RETRIES and not is_killed:
+tuning/search.py tuning_errors
+- folder.retry()
++ pass
+- if folder.content.get("searched", -1) >= most:
++ if False:
+tuning/space.py tuning_searching
+- name.encode()[:MAX_NAME].decode(errors="ignore")
++ name[:MAX_NAME]
+study/executor.py study
+- if self.attempts[key] <= RETRIES and not is_killed:
 + if False:
 - self.deaths[key] += 1
 + self.deaths[key] = next(self.calls)

@@ -265,6 +265,26 @@ def test_networks_that_a_power_cut_has_torn_are_trained_again(
     assert set(files(copy)) == set(files(output))
 
 
+def test_a_training_whose_best_checkpoint_is_empty_begins_again(
+    whole, tmp_path
+):
+    output = tmp_path / "run"
+
+    def stop(count, source):
+        if source.name.endswith("-2.keras"):
+            raise Killed
+
+    with pytest.raises(Killed), at_files(output, stop):
+        call("train", output)
+    (state,) = output.rglob("state.json")
+    content = json.loads(state.read_text())
+    # That of the latest epoch is whole.
+    state.with_name("epoch-0.keras").write_bytes(b"")
+    state.write_text(json.dumps({**content, "best": "epoch-0.keras"}))
+    with pytest.warns(UserWarning, match="epoch-0.keras. cannot be read"):
+        assert call("train", output) == whole("train")[1]
+
+
 def test_a_finished_training_with_an_empty_checkpoint_begins_again(
     whole, tmp_path
 ):
