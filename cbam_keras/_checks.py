@@ -17,17 +17,27 @@ Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable)
 # Arguments by name, passed on to what checks them.
 Options = Mapping[str, Any]
+# Backends and loops take no larger integers.
+MOST = 2**31 - 1
 
 
 def positive_integer(
-    name: str, value: object, instead: int | None = None
+    name: str,
+    value: object,
+    instead: int | None = None,
+    *,
+    or_zero: bool = False,
+    most: int = MOST,
 ) -> int:
     """Returns `value` as an `int`, or raises if it is not an integer >= 1.
 
     `instead` is what the error says to write, if that is known.
     """
-    if not _is_integer(value) or value < 1:
-        raise _wrong(name, value, "a positive integer", instead)
+    if not _is_integer(value) or value < 1 - or_zero:
+        kind = "an integer from 0" if or_zero else "a positive integer"
+        raise _wrong(name, value, kind, instead)
+    if value > most:
+        raise _wrong(name, value, f"at most {most:,}")
     return int(value)
 
 
@@ -65,7 +75,7 @@ def odd_integer(name: str, value: object, instead: int | None = None) -> int:
         kind = f"an odd positive integer, {reason}symmetric"
         instead = instead if instead and instead % 2 else None
         raise _wrong(name, value, kind, instead)
-    return int(value)
+    return positive_integer(name, value)
 
 
 def image_size(name: str, value: object) -> int | tuple[int, int] | None:

@@ -145,19 +145,34 @@ def writing_to(folder: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
+def folder_path(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a folder that exists, or may exist one day."""
+    folder = pathlib.Path(path)
+    with _as_output(folder):
+        folder.exists()
+    return folder
+
+
 def output_folder(path: str | os.PathLike) -> pathlib.Path:
     """Returns `path` as a folder that exists and can be written to."""
     folder = pathlib.Path(path)
-    try:
+    with _as_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Its name is unique, so nothing can be overwritten.
         tempfile.TemporaryFile(dir=folder).close()
+    return folder
+
+
+@contextlib.contextmanager
+def _as_output(folder):
+    """Context in which an error is that of a wrong `output`."""
+    try:
+        yield
     except OSError as error:
         raise ValueError(
             "`output` must be a folder that can be written to. Received: "
-            f'output="{path}" ({error.strerror})'
+            f'output="{folder}" ({error.strerror})'
         ) from error
-    return folder
 
 
 class InUse(ValueError):

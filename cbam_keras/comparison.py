@@ -27,6 +27,10 @@ Network = str | Callable[[MakeLayer | None], keras.Model]
 # Name, value of `attention=` and options of a kind of layer.
 Layer = tuple[str, MakeLayer | None, dict[str, object]]
 Comparison = study.Results
+MUST_HOLD = (
+    "`attention` must hold names, layer classes, or callables that take `name` "
+    "and return a layer. Received: "
+)
 
 
 @_checks.former_names(images="data")
@@ -293,7 +297,14 @@ def attention_layers(
         options = {k: v for k, v in (options | chosen).items() if k in accepted}
         layer = functools.partial(layer, **options)
         # Raises for bad values before any work.
-        make_attention(layer, name="gate")
+        try:
+            make_attention(layer, name="gate")
+        except TypeError as error:
+            if name in ATTENTION:
+                raise
+            raise TypeError(
+                f"{MUST_HOLD}{name}, which fails ({error})"
+            ) from error
         layers.append((name, layer, options))
     used = {key for _, _, options in layers for key in options}
     unused = [key for key in chosen if key not in used]
@@ -310,9 +321,6 @@ def _name_of(attention):
     if isinstance(attention, str):
         return _checks.one_of("attention", attention, [BASELINE, *ATTENTION])
     if not callable(attention) or isinstance(attention, keras.layers.Layer):
-        raise TypeError(
-            "`attention` must hold names, layer classes, or callables that "
-            f"take `name` and return a layer. Received: {attention!r}"
-        )
+        raise TypeError(f"{MUST_HOLD}{attention!r}")
     function = getattr(attention, "func", attention)
     return getattr(function, "__name__", "custom").strip("<>")

@@ -400,7 +400,23 @@ cli/command.py cli_command
 _terminal.py cli_command
 - print(readable(text), file=file, flush=True)
 + print(text, file=file, flush=True)
+cli/options.py cli_command
+- if "" in (value if isinstance(value, list) else [value]):
++ if False:
+_checks.py cli_runs
+- if value > most:
++ if False:
+- return positive_integer(name, value)
++ return int(value)
+_files.py cli_runs
+- folder.exists()
++ pass
+comparison.py cli_runs
+- if name in ATTENTION:
++ if True:
 cli/arguments.py cli_runs
+- if not is_name or name.count
++ if name.count
 - or f"--no-{option}" in given
 + 
 - word.partition("=")[0]

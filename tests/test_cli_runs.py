@@ -68,6 +68,10 @@ SPACE = {
 }
 
 
+# Longer than the name of a file may be.
+LONG = "x" * 300
+
+
 class Results:
     """In place of the results of any command."""
 
@@ -295,6 +299,17 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
         ("train --address a:80", "Received: no process, processes"),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
+        ("tune --model ../x:y", "MODULE:FUNCTION, a function that is insta"),
+        ("train --attention json:", "Received: attention='json:' (which has"),
+        ("tune --hypermodel json", "Received: hypermodel='json' (which has an"),
+        ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
+        (f"train --seeds {10**20}", "`seeds` must be at most 10,000. Received"),
+        (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
+        (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
+        ("tune --confirm -1", "`confirm` must be an integer from 0. Received"),
+        (f"tune --confirm {10**20}", "`confirm` must be at most 10,000"),
+        (f"train --data mnist5k --output {LONG}", "(File name too long)"),
+        ("train --scheduler file.json", "that it has written. Received: sched"),
         (
             "tune --hypermodel json:loads --order parallel",
             "`order` must be left out with `hypermodel`, which has its own "
@@ -315,13 +330,15 @@ def test_a_mistake_is_reported_in_one_line(
     tmp_path, monkeypatch, capsys, line, message
 ):
     monkeypatch.chdir(tmp_path)
+    # That of no scheduler.
+    (tmp_path / "file.json").write_text("{}")
     assert cli.main(line.split()) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     (error,) = printed.err.splitlines()
     assert error.startswith(f"cbam-keras {line.split()[0]}: error: ")
     assert message in error
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -128,7 +129,7 @@ def explain_files(
     if output is None:
         first = next(path for path in paths if path not in image_paths)
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
-    output = pathlib.Path(output)
+    output = _files.folder_path(output)
     if is_run(output):
         # A run is overwritten only if all files in its folder are its own.
         output /= study.EXPLANATIONS
@@ -202,7 +203,7 @@ def _sorted_paths(
     """Returns the networks and images among paths, and the data to explain."""
     networks, images, sources = [], [], []
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise ValueError(
                 "Models, images and folders must exist. Received: "
                 f'"{path}", which does not'

@@ -1,6 +1,7 @@
 """Networks from files and output folders, and the images that they take."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -62,8 +63,19 @@ class Network:
         # A copy, since the functions of Keras change arrays in place.
         images = self.in_its_colors(images).astype("float32")
         if self.preprocess is not None:
-            images = np.asarray(self.preprocess(images))
+            images = self._preprocessed(images)
         return images
+
+    def _preprocessed(self, images):
+        try:
+            return np.asarray(self.preprocess(images))
+        # Whatever a function of the user raises.
+        except Exception as error:
+            raise ValueError(
+                "`preprocess` must be a function of images (B, H, W, C) in "
+                f"[0, 255]. Received: {self.preprocess!r}, which fails for "
+                f"{images.shape} ({type(error).__name__}: {error})"
+            ) from error
 
 
 def load_networks(
@@ -135,7 +147,7 @@ def _unique_names(paths):
 def is_run(folder: pathlib.Path) -> bool:
     """Returns whether a folder is that of a run, of earlier versions too."""
     files = study.RESULTS, "search.json"
-    return any((folder / name).exists() for name in files)
+    return any(os.path.exists(folder / name) for name in files)
 
 
 def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:

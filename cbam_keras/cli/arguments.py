@@ -69,6 +69,10 @@ def imported(
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
+        words = name.replace(":", ".").split(".")
+        is_name = all(map(str.isidentifier, words))
+        if not is_name or name.count(":") != kind.count(":"):
+            raise ValueError("which has another form")
         content = importlib.import_module(module)
         return getattr(content, attribute) if ":" in kind else content
     except (ImportError, AttributeError, ValueError) as error:

@@ -32,7 +32,16 @@ CHOICES = {
     "split": ("train", "validation", "test"),
 }
 BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
-TYPES = {"N": int, "NUMBER": float}
+
+
+def integer_or_all(text: str) -> int | None:
+    """Returns how many, `None` for all."""
+    with contextlib.suppress(ValueError):
+        return None if text == "all" else int(text)
+    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or all)")
+
+
+TYPES = {"N": int, "NUMBER": float, "N|all": integer_or_all}
 LAYER = "MODULE:CLASS, a layer of your own"
 # Keywords of `add_argument`.
 SEVERAL = {"action": "extend", "nargs": "+"}
@@ -152,6 +161,11 @@ class Parser(argparse.ArgumentParser):
             found = [*getattr(options, self.anywhere), *loose]
             setattr(options, self.anywhere, found)
             rest = [word for word in rest if word[:1] == "-"]
+        for action in self._actions:
+            value = vars(options).get(action.dest)
+            if "" in (value if isinstance(value, list) else [value]):
+                wrong = argparse.ArgumentError(action, "a value is empty")
+                self.error(str(wrong))
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return options, rest

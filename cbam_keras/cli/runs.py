@@ -214,11 +214,12 @@ def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
         where = {"scheduler_file": address}
     try:
         client = distributed.Client(**where, set_as_default=False)
-    except (OSError, ValueError) as error:
+    # A file that a scheduler has not written fails an assertion.
+    except (OSError, ValueError, AssertionError) as error:
         raise ValueError(
             "`scheduler` must be the address of a Dask scheduler that runs, "
             "as tcp://host:8786, or the file that it has written. Received: "
-            f'scheduler="{address}" ({error})'
+            f'scheduler="{address}" ({error!r})'
         ) from error
     # Of a scheduler that is lost, the run says what to do.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)

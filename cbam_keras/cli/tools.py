@@ -97,9 +97,8 @@ def export(options: argparse.Namespace) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     import_modules(options)
-    head, count, preprocess = options.head, options.count, options.preprocess
+    head, preprocess = options.head, options.preprocess
     values = vars(options) | {
-        "count": None if count == "all" else int(count),
         "head": int(head) if head and head.isdecimal() else head,
     }
     fields = dataclasses.fields(_explanations.Settings)

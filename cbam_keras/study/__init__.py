@@ -57,6 +57,7 @@ from cbam_keras.study.statistics import (
 )
 from cbam_keras.study.study import (
     BY_RECIPE,
+    MAX_SEEDS,
     Budget,
     Classification,
     Data,

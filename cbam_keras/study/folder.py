@@ -88,7 +88,7 @@ class StudyFolder:
         *,
         writes: bool = True,
     ):
-        self.path = pathlib.Path(output)
+        self.path = _files.folder_path(output)
         self.study = study
         self.writes = writes
         self.content: _files.Json = {}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_NAME = 200
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
+# More are a mistake: each is a training of every network.
+MAX_SEEDS = 10_000
 
 
 class Data(Protocol):
@@ -308,7 +310,8 @@ class Study:
 def check_seeds(seeds: object) -> tuple[int, ...]:
     """Returns the seeds of a number of seeds, or of a sequence."""
     if not isinstance(seeds, Iterable) or isinstance(seeds, str):
-        return tuple(range(_checks.positive_integer("seeds", seeds)))
+        count = _checks.positive_integer("seeds", seeds, most=MAX_SEEDS)
+        return tuple(range(count))
     different = tuple(_checks.seed("seeds", seed) for seed in seeds)
     if not different or len(set(different)) != len(different):
         raise ValueError(

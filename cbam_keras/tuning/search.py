@@ -147,8 +147,9 @@ class Search:
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
-        if self.confirm != 0:
-            _checks.positive_integer("confirm", self.confirm)
+        _checks.positive_integer(
+            "confirm", self.confirm, or_zero=True, most=study.MAX_SEEDS
+        )
         _checks.positive_integer("keep", self.keep)
         for name in ("max_parameters", "max_macs"):
             if (most := getattr(self, name)) is not None:
