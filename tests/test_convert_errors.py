@@ -53,6 +53,11 @@ MISFITS = {
         tiny_weights,
         "The source has 5 classes: build the model with classes=5, or leave",
     ),
+    "a model that is not built": (
+        lambda: keras.Sequential([keras.layers.Conv2D(8, 3)]),
+        tiny_weights,
+        "no weights yet: build it",
+    ),
     "a transposed weight": (
         tiny_network,
         lambda: tiny_weights() | {"fc.weight": np.zeros((16, 5), "float32")},

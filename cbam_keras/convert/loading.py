@@ -258,6 +258,9 @@ def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences on how to build what the weights are for."""
     ours = {slot.name: slot.shape for slot in plan.slots}
     theirs = {name: np.shape(value) for name, value in tensors.items()}
+    if not ours:
+        yield "The model has no weights yet: build it, or call it on images."
+        return
     if (depths := _depths(theirs)) != (expected := _depths(ours)):
         yield f"The source has stages of {depths} blocks, the model {expected}."
         return
