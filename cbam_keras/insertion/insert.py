@@ -106,7 +106,8 @@ def insert_attention(
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
             no layer or one whose output is not a feature map, if a name is
-            taken, if the default places already have attention, if a layer
+            taken, if the default places already have attention or would be in
+            a model that a layer such as `TimeDistributed` wraps, if a layer
             cannot be cloned from its config, or if `identity=True` and the
             attention layer has no `identity_init`.
 
