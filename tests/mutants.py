@@ -283,7 +283,13 @@ study/cell.py study
 study/estimate.py study_estimate
 - seconds_per_epoch = step * len(data.train)
 + seconds_per_epoch = step * data.batch_size
+study/run.py output_folders
+-             self.folder.refresh()
+-             if self.folder
++             if self.folder
 study/run.py study
+- folder.add_settings("data", str(seed), data.describe())
++ pass
 -         if results.runs:
 +         if failures:
 - self.error = error.with_traceback(None)

@@ -185,6 +185,36 @@ def test_processes_share_the_networks_of_a_run(
 
 
 HYPERBAND = {"algorithm": "hyperband", "max_trials": None}
+every_search = pytest.mark.parametrize(
+    ("name", "options"), [("compare", {}), ("tune", HYPERBAND)]
+)
+
+
+@every_search
+def test_what_another_process_trains_meanwhile_is_not_trained_again(
+    name, options, tmp_path, monkeypatch
+):
+    output = tmp_path / "run"
+    expected = call(name, output, **options)
+    file = output / "results.json"
+    whole = file.read_text()
+    content = json.loads(whole)
+    cell = content["cells"].pop()
+    content.pop("searched", None)
+    file.write_text(json.dumps(content))
+    variant = cell["variant"].partition("-epochs=")[0]
+    stack = contextlib.ExitStack()
+    lock = output / f".cells/{variant}-seed{cell['seed']}.lock"
+    stack.enter_context(_files.locked(lock))
+
+    def end(seconds):
+        file.write_text(whole)
+        stack.close()
+
+    with epochs() as trained, monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", end)
+        assert call(name, output, **options) == expected
+    assert not trained
 
 
 def leave(output):
@@ -213,9 +243,7 @@ def test_what_killed_processes_left_is_deleted(name, whole, tmp_path):
     assert not (output / ".cells").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), [("compare", {}), ("tune", HYPERBAND)]
-)
+@every_search
 def test_what_processes_that_still_run_need_is_left_alone(
     name, options, tmp_path
 ):

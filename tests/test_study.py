@@ -322,6 +322,23 @@ def test_a_task_without_a_name_needs_an_output(tmp_path, monkeypatch):
     )
 
 
+def test_the_data_of_each_seed_must_be_those_of_the_run(tmp_path):
+    counts = {0: 100, 1: 100}
+
+    class Counted(study.Classification):
+        def load(self, recipe):
+            images = super().load(recipe)
+            described = {**images.describe(), "count": counts[recipe.seed]}
+            object.__setattr__(images, "describe", lambda: described)
+            return images
+
+    options = {"task": Counted("mnist5k"), "seeds": (0, 1)}
+    study.run(planned(NARROW, **options), tmp_path)
+    counts[1] = 99
+    with pytest.raises(ValueError, match="data.count was 100, is 99"):
+        study.run(planned(NARROW, WIDE, **options), tmp_path)
+
+
 def test_epochs_leave_what_is_compiled(tmp_path, monkeypatch):
     # TensorFlow forgets it with each seed of all generators.
     seeded, seed_all = [], keras.utils.set_random_seed
