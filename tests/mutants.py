@@ -307,6 +307,27 @@ ablation.py ablation
 data/loading.py data_loading
 - int(np.bincount(examples.labels).max())
 + int(np.bincount(examples.labels).min())
+auditing.py auditing
+- TOLERANCE = 2e-3
++ TOLERANCE = 2e-5
+- 4: (2, 3, 1, 0)}
++ 4: (0, 1, 2, 3)}
+- difference = found if found < difference else difference
++ difference = found
+- return self.variable.trainable, self.value.squeeze().shape
++ return self.variable.trainable, self.value.shape
+- is_possible = difference < ratio or "reduction_ratio" not in options
++ is_possible = True
+- has_other_width = "hidden_units" in match.options
++ has_other_width = False
+- x += np.linspace(-3, 3, BATCH).reshape(-1, 1, 1, 1)
++ x += 3
+- return np.moveaxis(y, 1, -1) if self.channels_first else y
++ return y
+- counts += [x for x in numbers if type(x) is int and x > 1]
++ pass
+- if "dtype" in config:
++ if False:
 data/splits.py data_arrays
 - np.random.default_rng(0), np.random
 + np.random.default_rng(seed), np.random

@@ -19,7 +19,7 @@ def module(tmp_path, monkeypatch):
     "name, status, said",
     [
         ("CBAM", 0, 'It equals VARIANTS["paper"].'),
-        ("SqueezeExcite", 1, "There is no spatial attention"),
+        ("SqueezeExcite", 1, "lacks weights like spatial_attention/"),
     ],
 )
 def test_departures_set_the_exit_status(module, capsys, name, status, said):

@@ -1,5 +1,6 @@
 """Results, as a data frame and as a table in notebooks."""
 
+import math
 import pathlib
 import re
 import sys
@@ -47,7 +48,12 @@ def of_profile():
 
 def of_audit():
     return cbam_keras.auditing.Audit(
-        "Mine", ("It departs.",), ("It is.",), (), None
+        name="Mine",
+        variant=None,
+        options={},
+        difference=0.5,
+        departures=("It differs.",),
+        differences={"paper": 0.5, "timm": math.inf},
     )
 
 
@@ -56,7 +62,7 @@ def of_audit():
     [
         (of_study, "mean", [0.85, 0.9, 0.87]),
         (of_profile, "macs", [512]),
-        (of_audit, "finding", ["It departs.", "It is."]),
+        (of_audit, "difference", [0.5, math.inf]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
