@@ -218,8 +218,19 @@ study/checkpoints.py training
 + if path.name != state.latest:
 - variable.assign(value)
 + variable.assign(variable)
+study/checkpoints.py study_tasks
 - _seed_generators(self.seed, epoch)
 + _seed_generators(self.seed, 0)
+study/cell.py study_tasks
+- with same_names(), gradients_forgotten():
++ with gradients_forgotten():
+- gc.collect()
++ keras.utils.clear_session()
+- array.dtype.kind in "iuf"
++ array.dtype.kind in "biuf"
+study/run.py study_tasks
+- self.error = error.with_traceback(None)
++ self.error = error
 study/networks.py study_networks
 - keras.utils.set_random_seed(recipe.seed)
 + keras.utils.set_random_seed(0)
@@ -268,12 +279,6 @@ study/folder.py study
 study/cell.py study
 -     if over:
 +     if not over:
-- with same_names(), gradients_forgotten():
-+ with gradients_forgotten():
-- gc.collect()
-+ keras.utils.clear_session()
-- array.dtype.kind in "iuf"
-+ array.dtype.kind in "biuf"
 - if not math.isfinite(row.get("val_loss", 0)):
 + if False:
 - known[key] > limit
@@ -292,8 +297,6 @@ study/run.py study
 + pass
 -         if results.runs:
 +         if failures:
-- self.error = error.with_traceback(None)
-+ self.error = error
 comparison.py comparison
 - for k, v in (options | chosen).items()
 + for k, v in options.items()

@@ -1,4 +1,4 @@
-"""Small studies, for the tests of studies and of their workers."""
+"""Small studies, for the tests of the engine."""
 
 import functools
 import json
