@@ -332,6 +332,27 @@ auditing.py auditing
 - if "dtype" in config:
 + if False:
 data/splits.py data_arrays
+- max(0, len(indices) - 2)
++ len(indices)
+data/splits.py data_folder
+- fraction = None if "validation" in splits else validation_fraction
++ fraction = validation_fraction
+data/sources.py data_folder
+- name not in EMBEDDED and data_dir is None and
++ data_dir is None and
+data/sources.py data_arrays
+- or labels.max() >= count
++ 
+data/loading.py data_tfds
+- os.path.abspath(os.path.expanduser(folder))
++ str(folder)
+_explanations/explanation.py explain_explaining
+- len(images.folders) == classes > 1
++ len(images.folders) > 1
+_explanations/tables.py explain_explaining
+- not in (None, predicted)
++ != predicted
+data/splits.py data_arrays
 - np.random.default_rng(0), np.random
 + np.random.default_rng(seed), np.random
 data/splits.py data_tfds

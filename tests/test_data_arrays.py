@@ -27,6 +27,14 @@ def test_arrays_are_split_class_by_class_with_their_labels():
     assert found == expected
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_class_of_few_images_is_trained_first(count):
+    labels = np.repeat([0, 1], [count, 20])
+    rows = data.stratified(labels, None, seed=0)
+    assert 0 in labels[rows["train"]]
+    assert (0 in labels[rows["test"]]) == (count > 2)
+
+
 @pytest.mark.parametrize("given", [("test",), SPLITS[1:]])
 def test_splits_of_the_user_stay_as_they_are(given):
     parts = {name: arrays(seed=i) for i, name in enumerate(("train", *given))}
@@ -150,6 +158,7 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*other-tasks.md"
         ((IMAGES, np.eye(5)[LABELS]), ONE_HOT),
         ((IMAGES, LABELS.astype(str)), r"of <U.*: names, labels = np.unique\("),
         ((IMAGES, LABELS - 1), "labels from -1"),
+        ((IMAGES, LABELS + 66), "labels from 66 to 70, but 70 images"),
         ((IMAGES, LABELS * 2), '3 images in "train".*class "1", "3", "5", ...'),
         ((IMAGES / 255, LABELS), "Multiply them by 255"),
         ((SPOILT, LABELS), r"in 2 images, the first .*\[7\]"),

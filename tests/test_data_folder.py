@@ -55,6 +55,22 @@ def test_folders_of_splits_are_taken_as_they_are(tmp_path):
         assert as_set(split[0]) == as_set(images.values())
 
 
+def test_a_missing_split_takes_no_images_for_one_that_is_there(tmp_path):
+    for seed, name in enumerate(("train", "val")):
+        write_folder(tmp_path / name, size=(9, 11), seed=seed)
+    sizes = {"train": 16, "validation": 20, "test": 4}
+    assert data.load(tmp_path, validation_fraction=0.5).sizes == sizes
+
+
+def test_an_embedded_dataset_comes_before_a_folder_of_its_name(
+    tmp_path, monkeypatch, few_digits
+):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "mnist5k", size=(8, 8))
+    assert data.load("mnist5k").class_names == tuple("0123456789")
+    assert data.load("./mnist5k").class_names == PETS
+
+
 def test_files_in_other_places_are_left_alone(tmp_path):
     # Of different sizes, so that all are resized.
     write_folder(tmp_path)

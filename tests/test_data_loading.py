@@ -66,7 +66,7 @@ def test_the_part_of_the_commonest_class_is_known():
     assert loaded.commonest == 6 / 8
 
 
-def test_cluttered_mnist_in_batches_of_32_is_the_default(grey_digits):
+def test_crowded_mnist_in_batches_of_32_is_the_default(grey_digits):
     images = data.load()
     assert (images.name, images.batch_size) == ("crowded_mnist", 32)
     assert (images.seed, images.image_shape) == (0, (48, 48, 1))

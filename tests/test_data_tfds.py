@@ -110,6 +110,17 @@ def test_validation_images_replace_test_images_of_secret_labels(
     assert np.bincount(labels).tolist() == [14, 14]
 
 
+def test_where_a_dataset_is_holds_in_every_folder(tmp_path, monkeypatch):
+    builder("bees", {"train": _examples()}, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    loaded = data.load("bees", data_dir=".", image_size=8)
+    assert loaded.source == {
+        "name": "bees",
+        "data_dir": str(tmp_path),
+        "validation_fraction": 0.1,
+    }
+
+
 def test_large_datasets_come_in_batches(tmp_path, large):
     builder("bees", {"train": _examples()}, tmp_path)
     with pytest.raises(ValueError, match="More than 2 GiB need batches"):

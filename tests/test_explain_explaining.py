@@ -48,6 +48,8 @@ def test_a_file_is_explained_for_the_class_that_is_predicted(here, capsys):
     assert printed.err == ""
     cells = rf"│ it.png +│ +│ class 1 \({probabilities[0, 1]:.0%}\) "
     assert re.search(cells, printed.out)
+    # Whether it is right is not known.
+    assert "\N{MULTIPLICATION SIGN}" not in printed.out
     assert printed.out.endswith("Files in out\n")
 
 
@@ -75,6 +77,15 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     # What is wrong comes first.
     assert re.search(r"b/0.png +│ b +│ c \(\d+%\) × .*(?s:.*)a/0.png", out)
     assert "66.7" in out
+
+
+def test_folders_are_no_classes_unless_there_is_one_for_each(here):
+    for name in ("a", "b"):
+        picture(here / f"all/{name}/0.png")
+    content, _ = explain("colours.keras", "all", "--no-report")
+    assert content["class_names"] is None
+    assert [entry["true_class"] for entry in content["images"]] == [None] * 2
+    assert content["summary"] == {"colours": {}}
 
 
 @pytest.fixture
