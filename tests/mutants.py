@@ -49,6 +49,12 @@ layers/spatial_attention.py layers_formulas
 layers/spatial_attention.py layers
 - last=not self.use_batch_norm,
 + last=True,
+layers/spatial_attention.py layers_masks
+- ops.where(count > 0, mean, self.moving_mean.value),
++ mean,
+layers/spatial_attention.py fused
+- ops.square(inputs - mean)
++ ops.square(inputs - ops.stop_gradient(mean))
 layers/cbam.py layers_formulas
 - return gates[::-1] if self.order == "spatial_first" else gates
 + return gates
@@ -58,15 +64,39 @@ layers/cbam.py layers_cbam
 layers/attention_layer.py layers
 - "identity_init": self.identity_init,
 + "identity_init": False,
+- if not isinstance(inputs, keras.KerasTensor):
++ if True:
 - gate = gate * self._gate_scale
 + gate = gate * 1.0
 - return "float64" if self.compute_dtype == "float64" else "float32"
 + return self.compute_dtype
 - autocast=False,
 + autocast=True,
+layers/attention_layer.py layers_arguments
+- if among_others.shape != PROBE.shape or not np.allclose(
++ if among_others.shape != PROBE.shape or np.allclose(
+- return round(1 / value)
++ return int(value)
+layers/attention_layer.py layers_saving
+- lacks = mine is None or inspect.isroutine(mine)
++ lacks = False
+layers/cbam.py layers
+- return maps[MAPS.index(map_only)]
++ return maps[0]
+layers/factory.py layers_factory
+- if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
++ if True:
 layers/squeeze_excite.py layers_saving
 - register_keras_serializable(package="cbam_keras")
 + register_keras_serializable(package="cbam")
+layers/pools.py layers_masks
+- fill = -1e38
++ fill = -1e3
+- return ops.where(count > 0, pooled, ops.zeros_like(pooled))
++ return pooled
+layers/pools.py layers
+- reduce = ops.sum if x.shape[0] == 0 else ops.amax
++ reduce = ops.amax
 layers/pools.py layers_formulas
 - return ops.sqrt(total + empty) - empty
 + return ops.sqrt(total)
@@ -79,6 +109,9 @@ _fused/operation.py fused_layers
 _fused/tensorflow_passes.py fused
 - index == pools.argmax, pools.max, zero
 + index == pools.argmax, 0 * pools.max, zero
+_fused/tensorflow_passes.py layers
+- if maps.shape[0] == 0:
++ if False:
 _fused/rows.py fused
 - rows = ops.pad(rows, ((0, 0), (margin, margin)
 + rows = ops.pad(rows, ((0, 0), (margin, 0)
@@ -484,6 +517,9 @@ cli/runs.py cli_runs
 _checks.py explain_cam
 - kwargs[name] = kwargs.pop(former)
 + kwargs.pop(former)
+_inspection/gates.py explain_attention
+- if kwargs.get("map_only"):
++ if False:
 explain/cam.py explain_cam
 - (np.arange(length) + 0.5) * count / length - 0.5
 + np.arange(length) * count / length

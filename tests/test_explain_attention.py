@@ -122,3 +122,14 @@ def test_layers_of_ones_own_are_looked_into():
     for one, other in zip(own[1], expected, strict=True):
         other = to_numpy(other).reshape(one.shape)
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_maps_that_a_model_gives_itself_are_not_counted_twice():
+    inputs = keras.Input((8, 8, 4))
+    gate = CBAM(2, 3, name="gate")
+    model = keras.Model(inputs, [*gate.attention_maps(inputs), gate(inputs)])
+    x = images(2, 8, 8, 4)
+    ((name, (channel, _)),) = explain.attention_maps(model, x).items()
+    assert name == "gate"
+    expected = to_numpy(model(x)[0]).reshape(channel.shape)
+    np.testing.assert_allclose(channel, expected, atol=1e-6)

@@ -20,8 +20,6 @@ pytestmark = pytest.mark.every_backend
 
 # The stored float32 outputs differ from float64 by rounding.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-# Keras' BatchNormalization computes in float32 under JAX and PyTorch.
-DTYPES = [*TOLERANCE][: 1 + (keras.backend.backend() == "tensorflow")]
 
 
 def set_spatial(layer, weights, prefix):
@@ -53,7 +51,8 @@ def set_timm(layer, weights):
 
 
 # A block and a network: test_convert_loading.py.
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
     "name, options, set_weights",
     [

@@ -67,6 +67,25 @@ def test_a_padded_sequence_gives_what_the_sequence_gives(name, training):
     assert all(np.isfinite(gradient).all() for gradient in found)
 
 
+@pytest.mark.parametrize("kind", ["max", "lse"])
+def test_what_is_masked_is_less_than_any_feature(kind):
+    layer = ChannelAttention(
+        4, pool_types=kind, activation=None, gate_activation=None
+    )
+    layer = built(layer, (None, None, CHANNELS))
+    x = random_input((2, LENGTH, CHANNELS)) - 1e6
+    y, mask = padded(x)
+    np.testing.assert_allclose(
+        to_numpy(layer.attention_map(y, mask=mask)),
+        to_numpy(layer.attention_map(x)),
+        rtol=1e-5,
+    )
+    # Where all is masked, the pool is that of a single 0.
+    none = layer.attention_map(y, mask=np.zeros_like(mask))
+    zero = layer.attention_map(np.zeros_like(x[:, :1]))
+    np.testing.assert_allclose(to_numpy(none), to_numpy(zero), rtol=1e-5)
+
+
 def test_a_model_passes_its_mask_on():
     inputs = keras.Input((None, CHANNELS))
     outputs = CBAM(4)(keras.layers.Masking()(inputs))
