@@ -160,11 +160,15 @@ convert/matching.py convert_loading
 convert/matching.py convert_errors
 - return shape == self.shape + (1,) * ones
 + return np.prod(shape) == np.prod(self.shape)
+- and f"{block}_attention" not in ours
++ and True
 convert/torch_files.py convert_torch_files
 - if len(clean) < len(names):
 + if False:
 - for holder in HOLDERS:
 + for holder in HOLDERS[::-1]:
+- wide = "float64" if kind.endswith("float64") else "float32"
++ wide = "float32"
 convert/loading.py convert_errors
 - unused = set(report.unused) - CLASSIFIER
 + unused = set()

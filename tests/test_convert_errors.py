@@ -13,7 +13,12 @@ from convert_checks import (
 )
 from layer_checks import to_numpy
 
-from cbam_keras import CBAM, SpatialAttention, load_torch_weights
+from cbam_keras import (
+    CBAM,
+    SpatialAttention,
+    insert_attention,
+    load_torch_weights,
+)
 
 # Of timm's squeeze-and-excitation.
 SE = {
@@ -157,6 +162,13 @@ def test_your_own_layers_are_missing_without_strict():
     message = error_of(model, tiny_weights())
     assert 'Unknown (1): "own".' in message
     assert "before adding your own layers" in message
+
+
+def test_a_second_attention_in_a_block_has_no_counterpart():
+    model = tiny_network("cbam", classifier_activation=None)
+    twice = insert_attention(model, after="stage1_block1_bn2")
+    message = error_of(twice, tiny_weights() | attention_weights())
+    assert 'Unknown (1): "stage1_block1_bn2_attention".' in message
 
 
 def test_strides_in_1x1_convolutions_are_warned_of():

@@ -19,7 +19,7 @@ from convert_checks import (
 )
 from layer_checks import to_numpy
 
-from cbam_keras import load_torch_weights
+from cbam_keras import ChannelAttention, load_torch_weights
 from cbam_keras.convert import legacy
 from cbam_keras.convert.torch_files import read
 
@@ -176,6 +176,13 @@ def test_bfloat16_is_converted(network):
     load_torch_weights(network, tiny_weights() | {"fc.bias": bias})
     found = to_numpy(network.get_layer("predictions").bias)
     np.testing.assert_array_equal(found, bias.float().numpy())
+
+
+def test_double_precision_is_kept(float64):
+    layer = ChannelAttention(use_bias=False, dtype="float64")
+    kernel = np.full((2, 32), 1 / 3)
+    load_torch_weights(layer, {"fc1.weight": kernel, "fc2.weight": kernel.T})
+    np.testing.assert_array_equal(to_numpy(layer.squeeze_kernel), kernel.T)
 
 
 @pytest.mark.needs_torch
