@@ -509,9 +509,9 @@ cli/arguments.py cli_runs
 + 
 - word.partition("=")[0]
 + word
-tuning/hypermodel.py tuning_hypermodel
-- is not known[name].default and not is_used
-+ is not known[name].default and False
+tuning/hypermodel.py cli_runs
+- if not {*kinds} & {*self.layers}
++ if False
 _explanations/explanation.py cli_explain
 - {"split": settings.split, **data_options}
 + data_options

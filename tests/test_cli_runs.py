@@ -300,8 +300,11 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "MODULE:FUNCTION, a function that is insta"),
-        ("train --attention json:", "Received: attention='json:' (which has"),
-        ("tune --hypermodel json", "Received: hypermodel='json' (which has an"),
+        (
+            "train --attention json:",
+            "layer class. Received: attention='json:'",
+        ),
+        ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --seeds {10**20}", "`seeds` must be at most 10,000. Received"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
@@ -324,6 +327,11 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
             "`identity_init` must be left out",
         ),
         ("tune --hypermodel json:loads --model tiny", "`model` must be left "),
+        (
+            "tune --attention none se --kernel-size 3",
+            "`kernel_size` must be left out with the layers none, se",
+        ),
+        ("tune --attention none --no-identity-init", "`identity_init` must be"),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(

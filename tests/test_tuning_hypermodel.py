@@ -211,16 +211,6 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
         ({"kernel_size": (3, 4)}, ValueError, "`kernel_size` must be an odd"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"input_shape": "tiny"}, ValueError, "input_shape='tiny'.*by model="),
-        (
-            {"attention": ("none", "se"), "kernel_size": 3},
-            ValueError,
-            "`kernel_size` must .* kernel_size=3, attention=.'none', 'se'",
-        ),
-        (
-            {"attention": "none", "identity_init": False},
-            ValueError,
-            "`identity_init` must be an argument of one",
-        ),
         ({"identity_init": 1}, TypeError, "`identity_init` must be True"),
     ],
 )

@@ -1,7 +1,6 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
 import functools
-import inspect
 import types
 from collections.abc import Callable, Sequence
 
@@ -133,17 +132,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "spatial_pool_types": spatial_pool_types,
             "learning_rate": learning_rate,
         }
-        given = {**dimensions, "identity_init": identity_init}
-        known = inspect.signature(CBAMHyperModel).parameters
-        for name, kinds in {**DIMENSIONS, "identity_init": ATTENTION}.items():
-            value = given[name]
-            is_used = bool({*kinds} & {*self.layers})
-            if value is not known[name].default and not is_used:
-                raise ValueError(
-                    f"`{name}` must be an argument of one of the attention "
-                    f"layers that are compared. Received: {name}={value!r}, "
-                    f"attention={[*self.layers]}"
-                )
         if self.fixes_se:
             dimensions["reduction_ratio"] = REDUCTION_RATIOS
         self.options = {
@@ -207,6 +195,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             image_shape=shape, class_names=range(classes)
         )
         return NETWORKS[self.model](known, attention)
+
+    @property
+    def unused(self) -> list[str]:
+        """The arguments for layers that none of its layers takes."""
+        kinds_by_name = {**DIMENSIONS, "identity_init": ATTENTION}
+        return [
+            name
+            for name, kinds in kinds_by_name.items()
+            if not {*kinds} & {*self.layers}
+        ]
 
     def build(self, hp: HyperParameters) -> keras.Model:
         """Returns the network of these hyperparameters, compiled.
