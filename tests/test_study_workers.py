@@ -151,10 +151,10 @@ class Failing(concurrent.futures.Executor):
     """Its tasks end in an error."""
 
     def __init__(self, error):
-        self.error, self.attempts = error, []
+        self.error, self.calls = error, []
 
-    def submit(self, function, folder, token, backend, arguments, attempt):
-        self.attempts.append(attempt)
+    def submit(self, function, folder, token, backend, arguments, call):
+        self.calls.append(call)
         future = concurrent.futures.Future()
         future.set_exception(self.error)
         return future
@@ -163,7 +163,7 @@ class Failing(concurrent.futures.Executor):
 class Here(concurrent.futures.Executor):
     """Trains in this process."""
 
-    def submit(self, function, folder, token, backend, arguments, attempt):
+    def submit(self, function, folder, token, backend, arguments, call):
         worker._unpickled(pathlib.Path(folder), token)()(*arguments)
         future = concurrent.futures.Future()
         future.set_result(True)
@@ -214,7 +214,7 @@ FULL = RuntimeError("can no longer be written to")
 
 @pytest.mark.filterwarnings("ignore:.*is tried again")
 @pytest.mark.parametrize(
-    ("error", "message", "attempts"),
+    ("error", "message", "calls"),
     [
         # Of a scheduler that is lost.
         (concurrent.futures.CancelledError(), "the same call resumes", [1]),
@@ -223,13 +223,11 @@ FULL = RuntimeError("can no longer be written to")
         (FULL, "can no longer be written to", [1, 2, 3, 4]),
     ],
 )
-def test_an_executor_that_fails_ends_the_run(
-    error, message, attempts, tmp_path
-):
+def test_an_executor_that_fails_ends_the_run(error, message, calls, tmp_path):
     executor = Failing(error)
     with pytest.raises(RuntimeError, match=message):
         study.run(planned(NARROW), tmp_path, executor=executor)
-    assert executor.attempts == attempts
+    assert executor.calls == calls
     assert content_of(tmp_path)["cells"] == []
     assert not list(tmp_path.glob(".cells/*.study"))
     assert study.run(planned(NARROW), tmp_path).runs

@@ -20,19 +20,19 @@ class Workers(concurrent.futures.Executor):
         self.num_workers = count
         self.draw = random.Random(count)
         self.trainers, self.tasks, self.most = {}, [], 0
-        self.sent = []
+        self.seen = set()
 
     def submit(self, function, folder, token, backend, arguments, call):
+        name = token, *arguments[:2]
         if token not in self.trainers:
             make = worker._unpickled(pathlib.Path(folder), token)
             self.trainers[token] = make()
         future = concurrent.futures.Future()
         self.tasks.append((future, self.trainers[token], arguments))
         self.most = max(self.most, len(self.tasks))
-        is_again = arguments[:2] in self.sent
-        self.sent.append(arguments[:2])
-        if len(self.tasks) == self.num_workers or is_again:
+        if len(self.tasks) == self.num_workers or name in self.seen:
             self.train_all()
+        self.seen.add(name)
         return future
 
     def train_all(self):
