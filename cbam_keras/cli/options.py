@@ -393,8 +393,8 @@ def table(parser):
 
 
 def audit(parser):
-    """Runs a layer with weights and features that tell its parts apart, and
-    says where it departs from the paper. The exit status is 0 without
+    """Says which CBAM a layer is: the variant that it equals when given its
+    weights, or where it departs from all. The exit status is 0 without
     departures and 1 with some.
 
     examples:
@@ -538,6 +538,6 @@ COMMANDS = {
     table: "count the networks of the paper's tables beside what is printed",
     explain: "see what networks look at: Grad-CAM and attention maps",
     detect: "train a detector without and with attention, and compare",
-    audit: "check anybody's CBAM layer against the paper",
+    audit: "say which CBAM a layer is, and where it departs",
     export: "export a model to another format, and compare the result",
 }
