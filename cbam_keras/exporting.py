@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _inspection
-from cbam_keras._fused import FOR_ONNX
 
 __all__ = ["Exported", "export_model"]
 
@@ -115,13 +114,7 @@ def export_model(
             # Of the converters; what they write is compared below.
             warnings.simplefilter("ignore")
             name = str(unfinished)
-            token = FOR_ONNX.set(format == "onnx")
-            try:
-                model.export(
-                    name, format=keras_format, verbose=False, **options
-                )
-            finally:
-                FOR_ONNX.reset(token)
+            model.export(name, format=keras_format, verbose=False, **options)
         runtime = _runtime_of(chosen)
         difference = None
         if runtime is not None:

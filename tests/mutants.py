@@ -115,8 +115,6 @@ _fused/tensorflow_passes.py layers
 _fused/rows.py fused
 - rows = ops.pad(rows, ((0, 0), (margin, margin)
 + rows = ops.pad(rows, ((0, 0), (margin, 0)
-- tall + dilation_rate, width
-+ tall + 1, width
 _inspection/steps.py insertion_insert
 - channels |= self._expected
 + pass

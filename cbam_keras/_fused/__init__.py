@@ -12,12 +12,5 @@
 from cbam_keras._fused.convolution import convolve
 from cbam_keras._fused.decorator import fused
 from cbam_keras._fused.private import gradients_forgotten, same_names
-from cbam_keras._fused.rows import FOR_ONNX
 
-__all__ = [
-    "FOR_ONNX",
-    "convolve",
-    "fused",
-    "gradients_forgotten",
-    "same_names",
-]
+__all__ = ["convolve", "fused", "gradients_forgotten", "same_names"]

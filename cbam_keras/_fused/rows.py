@@ -2,11 +2,9 @@
 
 It turns two maps into one, which few libraries do well on a CPU: a single
 channel leaves most of a vector register unused. At (64, 24, 24), JAX takes
-7.2 ms forward, and 0.6 ms by products of matrices. At (16, 32, 32), ONNX
-Runtime takes 0.56 ms, and 0.18 ms with a channel for each row of the kernel.
+7.2 ms forward, and 0.6 ms by products of matrices.
 """
 
-import contextvars
 import math
 
 from keras import ops
@@ -14,10 +12,6 @@ from keras import ops
 # XLA convolves maps up to this width faster by rows: at 112 positions in half
 # the time. The work grows with the width.
 COMPILED_ROWS = 128
-
-# Whether a model is exported to ONNX. TensorFlow itself takes no less time for
-# the many operations of `convolve_to_rows`, and for a single image more.
-FOR_ONNX = contextvars.ContextVar("for_onnx", default=False)
 
 
 def convolve(maps, kernel, dilation_rate):
@@ -29,26 +23,6 @@ def convolve(maps, kernel, dilation_rate):
         data_format="channels_last",
         dilation_rate=dilation_rate,
     )
-
-
-def convolve_to_rows(maps, kernel, dilation_rate):
-    """Returns what `convolve` does for `(B, H, W, M)`, for ONNX.
-
-    Row `y` of the kernel gives a channel, added `y * dilation_rate` positions
-    later: channels are read as if they were `dilation_rate` positions longer.
-    """
-    _, height, width, _ = maps.shape
-    size = kernel.shape[0]
-    margin = size // 2 * dilation_rate
-    tall = height + 2 * margin
-    maps = ops.pad(maps, ((0, 0), (margin, margin), (0, 0), (0, 0)))
-    kernel = ops.moveaxis(kernel[..., 0], 0, -1)[None]
-    channels = ops.moveaxis(convolve(maps, kernel, dilation_rate), -1, 1)
-    channels = ops.reshape(channels, (-1, size * tall * width))
-    channels = ops.pad(channels, ((0, 0), (0, size * dilation_rate * width)))
-    longer = ops.reshape(channels, (-1, size, tall + dilation_rate, width))
-    added = ops.sum(longer[:, :, :height], 1, keepdims=True)
-    return ops.moveaxis(added, 1, -1)
 
 
 def can_convolve(maps, widest=math.inf):

@@ -49,8 +49,6 @@ def convolve(maps, kernel, dilation_rate):
     arguments = maps, kernel, dilation_rate
     if rows.can_convolve(maps, _widest_rows()):
         return _compiled_call(rows.convolve_by_rows, *arguments)
-    if rows.FOR_ONNX.get() and rows.can_convolve(maps):
-        return rows.convolve_to_rows(*arguments)
     return rows.convolve(*arguments)
 
 
