@@ -528,6 +528,11 @@ explain/cam.py explain_cam
 explain/pointing.py explain
 - (y_min <= y) & (y < y_max)
 + (y_min <= y) & (y <= y_max)
+plotting/search.py plotting
+- if not any({KERNEL, RATIO} <= {*trial.values} for trial in finished):
++ if False:
+- means[rows.index(row), columns.index(column)] = _mean(trials_of_cell)
++ means[rows.index(row), columns.index(column)] = 50.0
 plotting/maps.py plotting_maps
 - high = max(2, high)
 + high = max(1, high)

@@ -117,7 +117,11 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     [
         (plotting.plot_history, [], "`rows` must hold at least one epoch"),
         (plotting.plot_search, [], "`trials` must hold .* Received: 0 trials"),
-        (plotting.plot_search, [trial(0, 0.5)], "must have hyperparameters"),
+        (
+            plotting.plot_search,
+            [trial(0, 0.5, units=8), trial(1, None, "failed", **CBAM)],
+            r"reduction_ratio and kernel_size. Received: .* of \['units'\]",
+        ),
         (
             plotting.plot_pareto,
             [trial(0, 0.5, cost=(None, None))],
@@ -155,12 +159,12 @@ def test_a_kind_of_attention_has_one_colour_in_all_figures():
         trial(i, 0.5 + i / 10, cost=(i + 1, i + 1), attention=name)
         for i, name in enumerate(("cbam", "se", "none"))
     ]
-    for plot in (plotting.plot_search, plotting.plot_pareto):
-        lines = [x for axes in plot(trials).axes for x in axes.get_lines()]
-        drawn = {(x.get_label(), x.get_color()) for x in lines}
-        assert {x for x in drawn if x[0] in KINDS} == {
-            (name, KINDS[name]) for name in ("none", "se", "cbam")
-        }
+    panels = plotting.plot_pareto(trials).axes
+    drawn = [x for axes in panels for x in axes.get_lines()]
+    drawn = {(x.get_label(), x.get_color()) for x in drawn}
+    assert {x for x in drawn if x[0] in KINDS} == {
+        (name, KINDS[name]) for name in ("none", "se", "cbam")
+    }
     (axes,) = plotting.plot_ablation(
         ablated((4, "SE", (1.0,), None), (4, "none", (2.0,), None))
     ).axes
@@ -235,6 +239,16 @@ def test_the_pareto_front_is_drawn_and_numbered():
     assert right.get_xlabel() == "Multiply-accumulates"
 
 
+@pytest.mark.parametrize(
+    ("costs", "scale"),
+    [((1000, 20000), "log"), ((1000, 9000), "linear"), ((0, 5), "linear")],
+)
+def test_an_axis_is_logarithmic_from_a_factor_of_ten_on(costs, scale):
+    trials = [trial(i, 0.5, cost=(cost, None)) for i, cost in enumerate(costs)]
+    (axes,) = plotting.plot_pareto(trials).axes
+    assert axes.get_xscale() == scale
+
+
 # The errors of an ablation.
 
 
@@ -275,91 +289,16 @@ def test_one_table_of_an_ablation_is_drawn_into_given_axes():
         plotting.plot_ablation(ABLATED, ax=left)
 
 
-# The effect of each hyperparameter of a search.
-
-
-def points(axes):
-    """Returns the points of each kind of attention, by its label."""
-    return {
-        line.get_label(): line.get_xydata()
-        for line in axes.get_lines()
-        if line.get_label() not in ("mean", "Pareto front")
-    }
-
-
-def panel(figure, name):
-    """Returns the one panel with points over a hyperparameter."""
-    (found,) = (
-        axes
-        for axes in figure.axes
-        if axes.get_xlabel() == name and not axes.images
-    )
-    return found
-
-
-def ticks(axes):
-    return [label.get_text() for label in axes.get_xticklabels()]
-
-
-def test_each_hyperparameter_has_a_panel_of_the_finished_trials():
-    figure = plotting.plot_search(TRIALS)
-    counts = {
-        axes.get_xlabel(): sum(map(len, points(axes).values()))
-        for axes in figure.axes
-        if not axes.images
-    }
-    assert counts == {
-        "attention": 5,
-        "learning_rate": 5,
-        "reduction_ratio": 4,
-        "kernel_size": 3,
-        "order": 3,
-    }
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(texts) == ["cbam", "mean", "none", "se"]
-
-
-def test_a_choice_has_its_trials_over_its_name_and_their_mean():
-    axes = panel(plotting.plot_search(TRIALS), "order")
-    assert ticks(axes) == ["channel_\nfirst", "parallel"]
-    drawn = sorted((round(x), y) for x, y in points(axes)["cbam"])
-    assert drawn == [
-        (0, pytest.approx(94)),
-        (1, pytest.approx(70)),
-        (1, pytest.approx(90)),
-    ]
-    means = [line for line in axes.get_lines() if line.get_label() == "mean"]
-    assert [line.get_ydata() for line in means] == [
-        pytest.approx([94, 94]),
-        pytest.approx([80, 80]),
-    ]
-
-
-def test_numbers_stand_in_their_order_or_where_they_are():
-    figure = plotting.plot_search(TRIALS)
-    axes = panel(figure, "reduction_ratio")
-    assert ticks(axes) == ["8", "16"]
-    assert [round(x) for x, _ in points(axes)["se"]] == [0]
-    drawn = points(panel(figure, "learning_rate"))["cbam"]
-    np.testing.assert_allclose(drawn, [[0.02, 90], [0.01, 94], [0.003, 70]])
-
-
-@pytest.mark.parametrize(
-    ("values", "scale"),
-    [((0.001, 0.02), "log"), ((0.001, 0.009), "linear"), ((0, 5.0), "linear")],
-)
-def test_an_axis_is_logarithmic_from_a_factor_of_ten_on(values, scale):
-    trials = [trial(i, 0.5, rate=rate) for i, rate in enumerate(values)]
-    axes = panel(plotting.plot_search(trials), "rate")
-    assert axes.get_xscale() == scale
+# The map of a search.
 
 
 def cells(figure):
     """Returns the texts of the map, by kernel size and reduction ratio."""
-    (axes,) = (axes for axes in figure.axes if axes.images)
+    (axes,) = figure.axes
     rows = [label.get_text() for label in axes.get_yticklabels()]
+    columns = [label.get_text() for label in axes.get_xticklabels()]
     return {
-        (rows[int(y)], ticks(axes)[int(x)]): text.get_text().split("\n")
+        (rows[int(y)], columns[int(x)]): text.get_text().split("\n")
         for text in axes.texts
         for x, y in [text.get_position()]
     }

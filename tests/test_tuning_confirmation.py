@@ -64,6 +64,12 @@ def test_the_best_and_the_controls_are_confirmed(confirmed):
     assert confirmed.confirmation[1].trial == best.number
 
 
+def test_a_search_over_both_gates_leaves_their_map(quick, tmp_path):
+    hypermodel = space(attention="cbam", kernel_size=(3, 5))
+    found = search(tmp_path, hypermodel, confirm=0)
+    assert (found.output / "effects.png").exists()
+
+
 def test_fresh_seeds_decide_weights_and_split(quick, tmp_path):
     weights, splits = set(), set()
 

@@ -2,7 +2,7 @@
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
 - `curves`: training curves, and the test errors of ablations.
-- `search`: the effects of hyperparameters, and accuracy against cost.
+- `search`: accuracy by ratio and kernel size, and against cost.
 - `grid`: panels of images with maps over them, and their colour bar.
 - `style`: colours, axes, legends and texts.
 """

@@ -1,6 +1,5 @@
-"""Searches: the effects of hyperparameters, and accuracy against cost."""
+"""Searches: accuracy by reduction ratio and kernel size, and against cost."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,8 +13,6 @@ KERNEL, RATIO = "kernel_size", "reduction_ratio"
 # Of the colours of the map, in percentage points: a narrower scale would show
 # the noise of a seed as an effect.
 MIN_RANGE = 10
-# Inches of a panel.
-WIDTH, HEIGHT = 3.4, 2.9
 
 
 class Trial(Protocol):
@@ -28,13 +25,11 @@ class Trial(Protocol):
 
 
 def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
-    """Draws the effect of each hyperparameter of a search on the accuracy.
+    """Draws the accuracy of a search by reduction ratio and kernel size.
 
-    There is a panel per hyperparameter that varies, with a point per finished
-    trial that used it. Choices are shown side by side with their means,
-    numbers from a range on an axis. Searches over attention also get a heat
-    map of the mean accuracy and the number of trials by reduction ratio and
-    kernel size, with SE and no attention for comparison.
+    The heat map shows the mean accuracy and the number of trials. Kinds of
+    attention without one of the gates, such as SE and no attention, have a
+    row or column of their own for comparison.
 
     Args:
         trials: Sequence of objects with `values` (dictionary of the
@@ -47,83 +42,32 @@ def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
         A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If no trial is finished, or if none has hyperparameters.
+        ValueError: If no trial is finished, or if no finished trial has both
+            `reduction_ratio` and `kernel_size`.
         ImportError: If matplotlib is not installed.
 
     Example:
         >>> from types import SimpleNamespace
+        >>> values = {"reduction_ratio": 16, "kernel_size": 7}
         >>> trial = SimpleNamespace(
-        ...     values={"units": 8}, outcome="finished", val_accuracy=0.9
+        ...     values=values, outcome="finished", val_accuracy=0.9
         ... )
         >>> figure = plot_search([trial])
     """
     finished = _finished_trials(trials)
-    values: dict[str, list] = {}
-    for trial in finished:
-        for name, value in trial.values.items():
-            values.setdefault(name, []).append(value)
-    if not values:
+    if not any({KERNEL, RATIO} <= {*trial.values} for trial in finished):
+        names = sorted({name for trial in finished for name in trial.values})
         raise ValueError(
-            "`trials` must have hyperparameters to draw. Received: trials "
-            "whose values={}"
+            f"`trials` must hold a finished trial with values of {RATIO} and "
+            f"{KERNEL}. Received: finished trials with values of {names}"
         )
-    # A single value in all trials shows no effect.
-    names = [x for x in values if any(y != values[x][0] for y in values[x])]
-    names = names or list(values)
-    has_map = any({KERNEL, RATIO} <= {*trial.values} for trial in finished)
-    # The map is as high as all panels, and two columns wide.
-    left = 2 if has_map else 0
-    columns = math.ceil((len(names) / max(1, left)) ** 0.5)
-    rows = max(left, math.ceil(len(names) / columns))
-    width, height = WIDTH * (left + columns), HEIGHT * rows
-    figure = style.new_figure(width, 0.6 + height, title)
-    spec = figure.add_gridspec(rows, left + columns)
-    if has_map:
-        _draw_map(figure.add_subplot(spec[:, :left]), finished)
-    styles = _attention_styles(finished)
-    panels: list = []
-    for number, name in enumerate(names):
-        place = spec[number // columns, left + number % columns]
-        axes = figure.add_subplot(place, sharey=(panels or [None])[0])
-        panels.append(axes)
-        used = [trial for trial in finished if name in trial.values]
-        _draw_effect(axes, name, used, styles)
-        if number % columns == 0:
-            axes.set_ylabel("Validation accuracy (%)")
-    panels[0].margins(y=0.12)
-    style.add_legend(figure, panels)
+    figure = style.new_figure(7, 6, title)
+    _draw_map(figure.subplots(), finished)
     return figure
 
 
-def _draw_effect(axes, name, trials, styles):
-    values = [trial.values[name] for trial in trials]
-    axes.set_xlabel(style.wrap(name, WIDTH, 13, 2))
-    style.style_axes(axes, "y")
-    are_numbers = all(type(value) in (int, float) for value in values)
-    if are_numbers and (len(set(values)) > 8 or float in map(type, values)):
-        style.set_x_scale(axes, values, "{x:g}")
-        _draw_trials(axes, values, trials, styles)
-        return
-    choices = sorted(set(values), key=None if are_numbers else str)
-    for position, choice in enumerate(choices):
-        mean = _mean([x for x in trials if x.values[name] == choice])
-        sides = [position - 0.32, position + 0.32]
-        axes.plot(sides, [mean] * 2, color="black", linewidth=2, label="mean")
-    # Trials of the same choice side by side, the same in every figure.
-    shifts = np.random.default_rng(0).uniform(-0.22, 0.22, len(trials))
-    positions = [choices.index(value) for value in values] + shifts
-    _draw_trials(axes, positions, trials, styles)
-    labels = [style.wrap(choice, 1, 10, 2) for choice in choices]
-    rotation = 90 if sum(map(len, labels)) > 36 else 0
-    axes.set_xticks(range(len(labels)), labels, fontsize=9, rotation=rotation)
-    axes.set_xlim(-0.6, len(labels) - 0.4)
-
-
 def _draw_map(axes, trials):
-    """Draws means and numbers of trials by kernel size and ratio.
-
-    Kinds of attention without one of the gates have a row or column.
-    """
+    """Draws means and numbers of trials by kernel size and ratio."""
     cells: dict[tuple, list] = {}
     for trial in trials:
         kind = _attention_of(trial)

@@ -119,7 +119,7 @@ def add_legend(
 
 
 def set_x_scale(
-    axes: "Axes", values: Sequence[float], formatter: "Formatter | str"
+    axes: "Axes", values: Sequence[float], formatter: "Formatter"
 ) -> None:
     """Makes the x axis logarithmic if the values span a factor of ten."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")

@@ -55,8 +55,8 @@ FIGURES = {
     "the line of the first row, the difference excludes zero.",
     "detections.png": "The objects in test images, and what each detector of "
     "the first seed finds there with 50 % confidence or more.",
-    "effects.png": "Validation accuracy by the value of each hyperparameter; a "
-    "point is a trial.",
+    "effects.png": "Mean validation accuracy, and the number of trials, by "
+    "reduction ratio and kernel size.",
     "pareto.png": "Validation accuracy against parameters and "
     "multiply-accumulates. On the line no other trial is as accurate at a "
     "lower cost.",

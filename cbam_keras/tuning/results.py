@@ -375,7 +375,8 @@ def _write_trials(results, name):
     _files.write_csv(path / "trials.csv", results._records())
     title = f"{name}, {_counted(results.trials)}"
     figures = {"pareto.png": plotting.plot_pareto(results.trials, title)}
-    if any(trial.values for trial in ranked(results.trials)):
+    ranges = {"reduction_ratio", "kernel_size"}
+    if any(ranges <= {*trial.values} for trial in ranked(results.trials)):
         figures["effects.png"] = plotting.plot_search(results.trials, title)
     for file, figure in figures.items():
         _files.write_figure(path / file, figure)
