@@ -10,7 +10,6 @@ import keras
 
 from cbam_keras import _checks, _files, study, training
 from cbam_keras._checks import Options
-from cbam_keras._devices import Distribution, connect
 from cbam_keras.data import Images
 from cbam_keras.layers import ATTENTION, VARIANTS, MakeLayer, make_attention
 from cbam_keras.models import NETWORKS
@@ -128,7 +127,6 @@ def compare(
     overwrite: bool = False,
     workers: int = 1,
     executor: Executor | None = None,
-    distribute: bool | Distribution = False,
     tensorboard: bool = False,
 ) -> Comparison:
     """Trains one network without and with attention, under equal conditions.
@@ -152,7 +150,6 @@ def compare(
         overwrite: See `study.run`. Defaults to `False`.
         workers: See `study.run`. Defaults to `1`.
         executor: See `study.run`. Defaults to `None`.
-        distribute: See `training.train`. Defaults to `False`.
         tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
@@ -163,8 +160,6 @@ def compare(
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package is missing.
     """
-    # Before anything is computed.
-    connect(distribute)
     planned = plan(
         attentions,
         model=model,
@@ -181,7 +176,6 @@ def compare(
         overwrite=overwrite,
         workers=workers,
         executor=executor,
-        distribute=distribute,
         tensorboard=tensorboard,
     )
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 import keras
 
 from cbam_keras import _checks, _files, data, plotting, study
-from cbam_keras._devices import Distribution
 from cbam_keras.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study import Outcome as Run
 from cbam_keras.study import Results
 
-__all__ = ["RECIPES", "Distribution", "Recipe", "Results", "Run", "train"]
+__all__ = ["RECIPES", "Recipe", "Results", "Run", "train"]
 
 
 @_checks.former_names(images="data")
@@ -24,7 +23,6 @@ def train(
     output: str | os.PathLike,
     resume: bool = True,
     overwrite: bool = False,
-    distribute: bool | Distribution = False,
     tensorboard: bool = False,
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
@@ -32,13 +30,6 @@ def train(
     The output folder gets what `study.run` writes, and `curves.png`. The same
     call given again resumes from the last finished epoch; with more networks
     or another seed it trains what is missing; see `study.run`.
-
-    With `distribute`, each batch is shared among devices. `batch_size` and
-    batch normalization count over all of them, so the results are those of
-    one device up to rounding, except for dropout under TensorFlow, which
-    draws on each device. What remains of the last batch of an epoch if it
-    does not divide by the devices is left out, other images in each epoch. A
-    run may be resumed on another number of devices.
 
     Args:
         networks: A `keras.Model` that maps images to one value per class,
@@ -56,22 +47,14 @@ def train(
         output: Path of a folder that is new, empty, or holds this run.
         resume: See `study.run`. Defaults to `True`.
         overwrite: See `study.run`. Defaults to `False`.
-        distribute: `True` shares each batch among all devices of this
-            machine (TensorFlow, JAX). A `Distribution` shares it among
-            processes that all make this call, before JAX has computed
-            anything (JAX): all get the results, process 0 alone writes and
-            prints, and when one of them ends, all do. Requires functions for
-            `networks`. Defaults to `False`.
         tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
         A `Results`.
 
     Raises:
-        ValueError: If an argument is out of range; if the backend or the
-            batch size cannot be distributed; see also `study.run`.
-        TypeError: If `networks`, `data` or `distribute` is of a wrong kind.
-        RuntimeError: If another process of a distributed run has ended.
+        ValueError: If an argument is out of range; see also `study.run`.
+        TypeError: If `networks` or `data` is of a wrong kind.
         ImportError: If a package for the data or the figure is missing.
 
     Example:
@@ -91,11 +74,11 @@ def train(
     recipe = find_recipe(recipe)
     settings = {}
     if isinstance(networks, keras.Model):
-        if recipe.mixed_precision or distribute:
+        if recipe.mixed_precision:
             raise ValueError(
-                "`mixed_precision` and `distribute` decide how a network is "
-                "built, so they take functions that build, not a model. "
-                f'Received: networks=model "{networks.name}"'
+                "`mixed_precision` decides how a network is built, so it "
+                "takes functions that build, not a model. Received: "
+                f'networks=model "{networks.name}"'
             )
         settings["layers"] = study.fingerprint(networks)
         model = networks
@@ -126,7 +109,6 @@ def train(
         output,
         resume=resume,
         overwrite=overwrite,
-        distribute=distribute,
         tensorboard=tensorboard,
     )
 

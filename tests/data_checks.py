@@ -35,12 +35,6 @@ def joined(batches):
     return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
-def together(parts, split):
-    """Returns the batches of several processes, put side by side."""
-    batches = zip(*(epoch(getattr(p, split)) for p in parts), strict=True)
-    return [joined(batch) for batch in batches]
-
-
 def assert_same(first, second):
     """Compares the batches of two epochs."""
     for one, other in zip(first, second, strict=True):

@@ -52,8 +52,8 @@ RECIPES = {
 }
 # Options that are not passed on as they are.
 OTHERWISE = """
-    address attention command csv data dry_run help hypermodel json markdown
-    model no_report process processes quiet recipe resume scheduler seed
+    attention command csv data dry_run help hypermodel json markdown
+    model no_report quiet recipe resume scheduler seed
 """.split()
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -107,7 +107,6 @@ def asked(monkeypatch):
 
         monkeypatch.setattr(module, name, start)
 
-    monkeypatch.setattr("cbam_keras.cli.runs.connect", lambda _: None)
     for module, name in PLANS.values():
         replace(module, name, settings)
     for module in (ablation, detection):
@@ -162,10 +161,6 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
                 )
             },
         ),
-        (
-            "train --address a:80 --processes 2 --process 0",
-            {"distribute": training.Distribution("a:80", 2, 0)},
-        ),
         ("train --model json:dumps", {"model": json.dumps}),
         (
             "ablate --model json:dumps --resume",
@@ -189,7 +184,7 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
     asked.clear()
     assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
-    only = {"output", "overwrite", "tensorboard", "distribute", "executor"}
+    only = {"output", "overwrite", "tensorboard", "executor"}
     only |= {"results", "tables", "network", "planned"}
     assert started.keys() - asked.keys() <= only
     for arguments in (started, asked):
@@ -279,8 +274,6 @@ NEXT = "\nTo see where they look:\ncbam-keras explain run\n"
         ("train --json --quiet", '["JSON"]\n', ""),
         ("ablate --quiet --markdown", "| Markdown |\n", ""),
         ("ablate --quiet --csv", "C,S,V\n", ""),
-        # Of several processes the first one prints.
-        ("train --address a:80 --processes 2 --process 1", "progress\n", ""),
     ],
 )
 def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
@@ -295,8 +288,6 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
             "train --seeds 2 --seed 1",
             "counted from 0, so `seed` is for one. Received: seed=1, seeds=2",
         ),
-        ("train --dry-run --distribute", "`dry_run` times steps on one device"),
-        ("train --address a:80", "Received: no process, processes"),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "MODULE:FUNCTION, a function that is insta"),

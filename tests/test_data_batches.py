@@ -1,4 +1,4 @@
-"""Batches: order, augmentation and sharding."""
+"""Batches: order and augmentation."""
 
 import hashlib
 import os
@@ -12,11 +12,9 @@ import pytest
 from data_checks import (
     SPLITS,
     arrays,
-    as_set,
     assert_same,
     epoch,
     joined,
-    together,
     whole,
 )
 from networks import linear
@@ -70,10 +68,10 @@ def test_channels_first_moves_axes_alone():
 @pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("pixels", "4da3e2c96ac0"), ("boxes", "9b9d310b7ae9")],
+    [("pixels", "94703784b745"), ("boxes", "b6e923111646")],
 )
 def test_batches_stay_what_they_were(kind, expected):
-    loaded = _load(kind, seed=3).sharded(1, 2, 4)
+    loaded = _load(kind, seed=3)
     code = hashlib.sha256()
     for _ in range(2):
         for part in joined(epoch(loaded.train)):
@@ -240,29 +238,3 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
     draws = np.full((1, 10, 4), 0.999, "float32")
     (box,) = _random_boxes(*sides, draws)
     np.testing.assert_allclose(box, expected, atol=1)
-
-
-@pytest.mark.parametrize("kind", ["pixels", "boxes"])
-def test_parts_make_up_the_batches_of_one_process(kind):
-    one = _load(kind).sharded(0, 1, 4)
-    parts = [_load(kind).sharded(i, 2, 4) for i in range(2)]
-    second = [epoch(one.train) for _ in range(2)][1]
-    for part in parts:
-        part.set_epoch(1)
-    assert_same(together(parts, "train"), second)
-    for split in SPLITS[1:]:
-        assert_same(together(parts, split), epoch(getattr(one, split)))
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "devices", "sizes"),
-    # Of 50 images.
-    [(16, 1, [16, 16, 16, 2]), (16, 4, [16] * 3), (12, 3, [12] * 4)],
-)
-def test_training_batches_divide_by_the_devices(batch_size, devices, sizes):
-    train = _load(batch_size=batch_size).sharded(0, 1, devices).train
-    epochs = [epoch(train) for _ in range(5)]
-    assert [len(images) for images, _ in epochs[0]] == sizes
-    # Those left out are others in each epoch.
-    seen = [as_set(joined(batches)[0]) for batches in epochs]
-    assert len(set.union(*seen)) == 50

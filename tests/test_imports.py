@@ -22,7 +22,7 @@ ORDER = """
     layers convert _inspection plotting models insertion profiling presets
     explain monitor auditing exporting
 
-    data recipes _devices study training comparison ablation detection tuning
+    data recipes study training comparison ablation detection tuning
     _explanations report cli
 """.split()
 MODULES = sorted(
@@ -245,7 +245,7 @@ def test_public_paths_hold():
 # What tests import from inside the package, where no public name shows the
 # fact. Anything else they import from the root, or by the door of a folder.
 INSIDE = """
-    _devices _explanations _files _fused _fused.decorator _fused.operation
+    _explanations _files _fused _fused.decorator _fused.operation
     _fused.private _fused.rows _process _quiet _terminal cli.options
     convert.legacy convert.matching convert.torch_files data.augmentation
     data.digits data.loading data.tfds detection.anchors detection.batches

@@ -40,7 +40,6 @@ HELD = study.Variant("held", lambda data: narrow(data, LOCK))
 @pytest.mark.parametrize(
     ("variant", "options", "error", "message"),
     [
-        (NARROW, {"distribute": True}, ValueError, "one on several devices"),
         (NARROW, {"workers": 0}, ValueError, "`workers` must be a positive"),
         (NARROW, {"executor": 2}, TypeError, "a concurrent.futures.Executor"),
         (NARROW, {"executor": POOL}, ValueError, "so `workers` must be 1"),

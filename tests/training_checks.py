@@ -1,13 +1,9 @@
 """Small networks, recipes and data for the tests of training."""
 
-import pathlib
-import time
-
 import networks
 import pytest
 from networks import linear
 
-from cbam_keras.study.checkpoints import CheckpointEachEpoch
 from cbam_keras.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -37,18 +33,3 @@ def close(results, atol=1e-6):
         pytest.approx(value, abs=atol) if isinstance(value, float) else value
         for value in numbers(results)
     ]
-
-
-def hold(file):
-    """Stops training after each epoch until there is such a file.
-
-    So there is time for a process to be killed.
-    """
-    save = CheckpointEachEpoch.save
-
-    def saving(checkpoint):
-        save(checkpoint)
-        while checkpoint.devices.writes and not pathlib.Path(file).exists():
-            time.sleep(0.05)
-
-    CheckpointEachEpoch.save = saving

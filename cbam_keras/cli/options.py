@@ -50,8 +50,6 @@ MODULES = {"action": "append", "dest": "modules", "default": []}
 SIZE = "resize images to a square of that side, in pixels"
 # What an option takes, if anything, two blanks, and what it does.
 HELP = {
-    "address": "HOST:PORT  of process 0, if several machines train one network "
-    "(JAX)",
     "algorithm": "NAME  how the next trial is chosen: NAMES",
     "attention": "NAME  what is compared: NAMES",
     "augment": "NAME  augmentation of training images, one or several: NAMES",
@@ -73,7 +71,6 @@ HELP = {
     "with a folder of images per class",
     "data_dir": "DIR  the folder of TensorFlow Datasets (default: "
     "~/tensorflow_datasets)",
-    "distribute": "share each batch among all devices of this machine",
     "download": "download and prepare the dataset if necessary",
     "draw": "N  how many images are drawn and kept as arrays; the others count "
     "only in the means",
@@ -117,8 +114,6 @@ HELP = {
     "preprocess": "MODULE:FUNCTION  function applied to images (B, H, W, C) in "
     "[0, 255] before a model gets them, e.g. "
     "keras.applications.resnet50:preprocess_input",
-    "process": "N  which of them this is, from 0",
-    "processes": "N  how many processes there are, one per machine",
     "quiet": "print only the result, and warnings",
     "recipe": "NAME  NAMES: sets the options below unless given (default: the "
     "values below)",
@@ -284,7 +279,7 @@ def train(parser):
     _add_model(parser)
     _add_compared(parser, "4 in the network tiny, otherwise 16")
     _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
-    _add_training(parser, "distribute address processes process")
+    _add_training(parser)
 
 
 def ablate(parser):
@@ -301,7 +296,7 @@ def ablate(parser):
     _add_model(parser)
     _add(parser, "tables", **SEVERAL, metavar="TABLE")
     _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
-    group = _add_training(parser, "")
+    group = _add_training(parser)
     _add(group, "identity_init", **ON_OR_OFF)
 
 
@@ -370,7 +365,7 @@ def tune(parser):
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
     )
-    group = _add_training(parser, "hypermodel keep", rate=None)
+    group = _add_training(parser, rare="hypermodel keep", rate=None)
     _add(group, "identity_init", **ON_OR_OFF)
     parser.set_defaults(algorithm="random", confirm=3, keep=3)
 
@@ -509,7 +504,7 @@ def _add_run(parser, output, form="json", *, seeds):
 
 
 def _add_training(
-    parser, rare, rate="0.03 for the network tiny, otherwise 0.01"
+    parser, *, rare="", rate="0.03 for the network tiny, otherwise 0.01"
 ):
     """Adds what trainings of classifiers have alike, the rarely used last."""
     group = parser.add_argument_group("data")

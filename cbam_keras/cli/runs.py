@@ -19,10 +19,8 @@ from cbam_keras import (
     comparison,
     detection,
     study,
-    training,
     tuning,
 )
-from cbam_keras._devices import connect
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import (
     data_options_of,
@@ -42,7 +40,6 @@ from cbam_keras.recipes import Recipe, find_recipe
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 # Those that are dimensions of the space of a search, besides.
 SPACE_OPTIONS = ("channel_pool_types", "spatial_pool_types", "learning_rate")
-MACHINES = ("address", "processes", "process")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -50,14 +47,6 @@ def train(options: argparse.Namespace) -> None:
         command = shlex.join(["cbam-keras", "explain", str(results.output)])
         return f"{results}\n\nTo see where they look:\n{command}"
 
-    distribute = _distribution(options)
-    if options.dry_run and distribute:
-        raise ValueError(
-            "`dry_run` times steps on one device. Received: dry_run=True, "
-            f"distribute={distribute!r}"
-        )
-    # Before anything is computed.
-    connect(distribute)
     model = _model(options)
     planned = comparison.plan(
         _attentions(options),
@@ -71,7 +60,6 @@ def train(options: argparse.Namespace) -> None:
     _run(
         options,
         planned,
-        distribute=distribute,
         shown=shown,
         explained=lambda results: list(first_networks(results).values()),
     )
@@ -167,7 +155,6 @@ def _run(
     options: argparse.Namespace,
     planned: study.Study | tuning.Search,
     *,
-    distribute: bool | training.Distribution = False,
     results_of: Callable[[Any], Any] = lambda results: results,
     shown: Callable[[Any], Any] = lambda results: results,
     explained: Callable[[Any], Sequence[pathlib.Path]] | None = None,
@@ -190,13 +177,9 @@ def _run(
                 overwrite=options.overwrite,
                 workers=options.workers,
                 executor=executor,
-                distribute=distribute,
                 tensorboard=options.tensorboard,
             )
         )
-    # Of several processes that train one network the first one prints.
-    if isinstance(distribute, training.Distribution) and distribute.process:
-        return
     say(results.json() if options.json else shown(results))
     if explained is not None and not options.no_report:
         with progress_of(options):
@@ -259,16 +242,3 @@ def _model(options):
     """Returns the name of a network, or the function `MODULE:FUNCTION`."""
     name = options.model
     return imported("model", name) if ":" in name else name
-
-
-def _distribution(options):
-    machines = selected(vars(options), MACHINES)
-    if not machines:
-        return options.distribute
-    missing = sorted(set(MACHINES) - set(machines))
-    if missing:
-        raise ValueError(
-            "Several machines need `address`, `processes` and `process`. "
-            f"Received: no {', '.join(missing)}"
-        )
-    return training.Distribution(**machines)

@@ -1,6 +1,7 @@
 """`Batches`: examples as a `PyDataset` for `fit`, on every backend."""
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -22,10 +23,10 @@ class Batches(keras.utils.PyDataset):
 
     The random numbers of an image follow from the seed, the epoch and its
     position, and from nothing that was drawn before. So a resumed run sees
-    the same images, and so do several processes that share a batch.
+    the same images.
 
     Validation and test images have the seed `None`: neither order nor
-    augmentation. `share` is of `sharded`.
+    augmentation.
     """
 
     # `Examples` or `DiskExamples`.
@@ -36,38 +37,23 @@ class Batches(keras.utils.PyDataset):
     seed: int | None = None
     augment: tuple[str, ...] = ()
     channels_first: bool = False
-    share: tuple[int, int, int] | None = None
 
     def __post_init__(self):
         self.cropped = "random_resized_crop" in self.augment
         self.decoded = self.examples.decoded and not self.cropped
         ahead = 1 if self.decoded else PREFETCHED
         super().__init__(workers=ahead, max_queue_size=ahead)
-        index, count, devices = self.share or (0, 1, 1)
-        # Every batch divides by the devices: training drops images for that,
-        # others in each epoch, evaluation repeats some.
-        total = len(self.examples) // devices * devices
-        if total < len(self.examples) and self.seed is None:
-            total += devices
-        # The positions in an epoch that this process reads, by batch.
-        self.positions = []
-        for start in range(0, total, self.batch_size):
-            batch = np.arange(start, min(start + self.batch_size, total))
-            self.positions.append(np.split(batch, count)[index])
         self.set_epoch(0)
 
-    def sharded(self, index: int, count: int, devices: int) -> "Batches":
-        """See `ImageData.sharded`."""
-        return dataclasses.replace(self, share=(index, count, devices))
-
     def __len__(self) -> int:
-        return len(self.positions)
+        return math.ceil(len(self.examples) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         # One thread may read an epoch while another begins the next.
         epoch, order = self.epoch
-        positions = self.positions[index]
-        rows = order[positions % len(order)]
+        start = index * self.batch_size
+        positions = np.arange(start, min(start + self.batch_size, len(order)))
+        rows = order[positions]
         if self.decoded:
             images = self.examples.images[rows]
             labels = self.examples.labels[rows]
@@ -86,9 +72,6 @@ class Batches(keras.utils.PyDataset):
         batch = [images, labels.astype("int32")]
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
-        if self.share and self.seed is None:
-            # Images that are repeated have no weight.
-            batch.append((positions < len(order)).astype("float32"))
         return tuple(batch)
 
     def on_epoch_end(self) -> None:

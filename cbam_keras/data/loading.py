@@ -93,14 +93,6 @@ class ImageData:
             "fingerprint": self.fingerprint,
         }
 
-    def sharded(self, index: int, count: int, devices: int) -> "ImageData":
-        """Returns the part of each batch that one process of several reads."""
-        shards = {
-            split: getattr(self, split).sharded(index, count, devices)
-            for split in self.sizes
-        }
-        return dataclasses.replace(self, **shards)
-
 
 # What `load` takes, and what a study takes: that, or loaded images.
 Source = str | os.PathLike | Sequence | Mapping

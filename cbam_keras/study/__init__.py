@@ -13,6 +13,7 @@ networks are variants like any other.
 - `content`: `results.json`, checked, and that of earlier versions.
 - `executor`: networks trained by the workers of an executor.
 - `worker`: the process in which such a worker trains.
+- `machine`: the part of this machine that a worker gets.
 - `results`: `Results`: rows, a table, a verdict.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.

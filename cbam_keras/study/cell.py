@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _process, profiling
-from cbam_keras._devices import SINGLE_DEVICE, Devices
 from cbam_keras._fused import gradients_forgotten, same_names
 from cbam_keras.study import checkpoints
 from cbam_keras.study.checkpoints import (
@@ -130,14 +129,12 @@ def train_cell(
     epochs: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     on_error: Callable[[Exception], object] = lambda error: None,
-    devices: Devices = SINGLE_DEVICE,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
 
     A network that cannot be built, diverges, runs out of memory or is over
-    the budget gives an outcome with that status, and no error. A signal, a
-    full disk and another process that has ended are errors. A `title` is
-    printed before the training.
+    the budget gives an outcome with that status, and no error. A signal and a
+    full disk are errors. A `title` is printed before the training.
     """
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.epochs if epochs is None else epochs
@@ -148,7 +145,7 @@ def train_cell(
         start = State(fingerprint(model))
         study.task.compile(model, recipe, data)
         model, state = _resumed(model, start, variant, folder, epochs)
-        if title and devices.writes:
+        if title:
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
             parameters = f"{known['parameters']:,} parameters"
@@ -156,21 +153,18 @@ def train_cell(
         is_trained = state.epochs < epochs
         if is_trained:
             checkpoint = CheckpointEachEpoch(
-                *(state, data, recipe.seed, study.task.metrics),
-                *(folder, devices),
+                state, data, recipe.seed, study.task.metrics, folder
             )
-            with devices.fitting(model):
-                model.fit(
-                    data.train,
-                    validation_data=data.validation,
-                    epochs=epochs,
-                    initial_epoch=state.epochs,
-                    callbacks=[*callbacks, checkpoint],
-                    # The data shuffle themselves, by seed and epoch.
-                    shuffle=False,
-                    # Of several processes one prints.
-                    verbose=_verbosity() if devices.writes else 0,
-                )
+            model.fit(
+                data.train,
+                validation_data=data.validation,
+                epochs=epochs,
+                initial_epoch=state.epochs,
+                callbacks=[*callbacks, checkpoint],
+                # The data shuffle themselves, by seed and epoch.
+                shuffle=False,
+                verbose=_verbosity(),
+            )
         row = state.history[best_epoch(state.history) - 1]
         if not math.isfinite(row.get("val_loss", 0)):
             raise Stopped(
@@ -189,7 +183,7 @@ def train_cell(
     except Exception as error:
         # Neither a signal nor a full disk is a fault of the network.
         _process.raise_if_noted()
-        if devices.processes > 1 or _files.is_unwritable(folder.parent, error):
+        if _files.is_unwritable(folder.parent, error):
             raise
         known["status"] = _status(error)
         text = str(error).strip() or "no message"

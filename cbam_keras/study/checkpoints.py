@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _process
-from cbam_keras._devices import Devices
 from cbam_keras.study.study import Data
 
 # What reading a damaged file raises.
@@ -103,7 +102,6 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     seed: int
     metric_names: Sequence[str]
     folder: pathlib.Path
-    devices: Devices
 
     def __post_init__(self):
         super().__init__()
@@ -130,10 +128,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
                 f"The training loss became {row['loss']} in epoch {epoch + 1}",
             )
         self.state.history.append(row)
-        with self.devices.save_scope():
-            self.save()
-        # No process starts an epoch before the last one is on disk.
-        self.devices.wait()
+        self.save()
 
     def save(self) -> None:
         """Saves the latest checkpoint, which may be the best as well."""
@@ -141,8 +136,6 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         state.latest = f"epoch-{state.epochs}.keras"
         if best_epoch(state.history) == state.epochs:
             state.best = state.latest
-        if not self.devices.writes:
-            return
         folder.mkdir(parents=True, exist_ok=True)
         with _files.replacing(folder / state.latest) as beside:
             self.model.save(beside)

@@ -14,10 +14,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import keras
 
 import _cbam_keras_worker as worker
-from cbam_keras import _checks, _devices
+from cbam_keras import _checks
 from cbam_keras.study.cell import ERROR, Outcome
 from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.folder import CELLS, StudyFolder
+from cbam_keras.study.machine import part_of_machine
 from cbam_keras.study.worker import Trainer, offered
 
 # How often a network is tried again whose worker has died.
@@ -46,7 +47,7 @@ def executor_of(
     def begin():
         with lock:
             number = next(numbers)
-        part, cores = _devices.part_of_machine(number, workers, os.environ)
+        part, cores = part_of_machine(number, workers, os.environ)
         if cores:
             # Those of this thread, and of the processes that it starts.
             os.sched_setaffinity(0, cores)

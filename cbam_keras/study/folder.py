@@ -85,12 +85,9 @@ class StudyFolder:
         output: str | os.PathLike,
         study: Study,
         data: Data,
-        *,
-        writes: bool = True,
     ):
         self.path = _files.folder_path(output)
         self.study = study
-        self.writes = writes
         self.content: _files.Json = {}
         self.on_begin: Callable[[float], object] | None = None
         description = describe(data)
@@ -187,8 +184,6 @@ class StudyFolder:
 
     def record(self, outcome: Outcome, trained: pathlib.Path) -> None:
         """Adds what was `trained` in a folder, and deletes its checkpoints."""
-        if not self.writes:
-            return
         key = outcome.variant, outcome.seed
         with self.locked():
             self.refresh()
@@ -211,12 +206,11 @@ class StudyFolder:
     def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
         self.settings[key] = _comparable({name: described})
-        if self.writes:
-            with self.locked():
-                self.refresh()
-                self._compared(self.content)
-                self._grow()
-                self._write()
+        with self.locked():
+            self.refresh()
+            self._compared(self.content)
+            self._grow()
+            self._write()
 
     def add(self, **values: object) -> None:
         """Adds plain values to `results.json`, within `locked`."""

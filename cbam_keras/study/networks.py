@@ -116,10 +116,7 @@ def compile_network(model, recipe, steps_per_epoch):
         loss=keras.losses.SparseCategoricalCrossentropy(
             from_logits=not _ends_in_softmax(model)
         ),
-        # Weighted: padding of batches for several devices has weight 0.
-        weighted_metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        ],
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         auto_scale_loss=False,
     )
     # TensorFlow traces a step again if the first trace creates variables.

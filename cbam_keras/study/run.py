@@ -13,19 +13,14 @@ from typing import Any, Protocol
 
 import keras
 
-from cbam_keras import _checks, _files, _inspection
-from cbam_keras._devices import (
-    SINGLE_DEVICE,
-    Distribution,
-    accelerators,
-    find_devices,
-)
+from cbam_keras import _checks, _files, _inspection, _terminal
 from cbam_keras.study.cell import memory_freed, train_cell
 from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Estimate, costs_of
 from cbam_keras.study.executor import executor_of, pool_of
 from cbam_keras.study.folder import StudyFolder, default_output, describe
+from cbam_keras.study.machine import accelerators
 from cbam_keras.study.networks import (
     build_network,
     check_precision,
@@ -52,7 +47,6 @@ class RunOptions:
         overwrite: See `study.run`. Defaults to `False`.
         workers: See `study.run`. Defaults to `1`.
         executor: See `study.run`. Defaults to `None`.
-        distribute: See `training.train`. Defaults to `False`.
         tensorboard: See `study.run`. Defaults to `False`.
 
     Raises:
@@ -65,7 +59,6 @@ class RunOptions:
     overwrite: bool = False
     workers: int = 1
     executor: Executor | None = None
-    distribute: bool | Distribution = False
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -86,12 +79,6 @@ class RunOptions:
             )
         # Holds the locks of the folder.
         _checks.require("filelock", extra="plot")
-        if self.distribute and not self.trains_here:
-            raise ValueError(
-                "`workers` train a network each, `distribute` one on several "
-                f"devices. Received: workers={self.workers}, "
-                f"executor={executor!r}, distribute={self.distribute!r}"
-            )
         if not self.trains_here:
             _checks.require("cloudpickle", extra="cluster")
         if _checks.boolean("tensorboard", self.tensorboard):
@@ -133,7 +120,6 @@ def run(
     overwrite: bool = False,
     workers: int = 1,
     executor: Executor | None = None,
-    distribute: bool | Distribution = False,
     tensorboard: bool = False,
 ) -> Any:
     """Trains each variant with each seed, and compares them.
@@ -168,7 +154,6 @@ def run(
         executor: A `concurrent.futures.Executor`, whose workers train in its
             place, as `dask.distributed.Client(...).get_executor()`. All of
             them must see the output folder. Defaults to `None`.
-        distribute: See `training.train`. Defaults to `False`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
 
@@ -189,7 +174,6 @@ def run(
         overwrite=overwrite,
         workers=workers,
         executor=executor,
-        distribute=distribute,
         tensorboard=tensorboard,
     )
     if isinstance(study, Study):
@@ -204,36 +188,25 @@ def _run(study, options):
     if len(study.seeds) > 1:
         # Needed only at the end, but checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    devices = find_devices(options.distribute)
     if options.computes_here:
         check_precision(study.recipe)
-    trainings = _Trainings(study, output, devices, options.tensorboard)
+    trainings = _Trainings(study, output, options.tensorboard)
     folder = trainings.folder
     with contextlib.ExitStack() as stack:
-        stack.enter_context(devices.scope())
+        stack.enter_context(_terminal.no_retracing())
         if overwrite:
             # Nothing is deleted for a network that does not fit.
             seed = study.seeds[0]
-            shared = devices.share(trainings.load(seed))
             for variant in study.variants:
-                build_network(study, variant, seed, shared)
-        if devices.writes:
-            stack.enter_context(
-                folder.opened(resume=options.resume, overwrite=overwrite)
-            )
-            folder.retry()
-            if devices.processes > 1:
-                # All of them train each network.
-                for variant, seed in trainings.missing():
-                    stack.enter_context(folder.claim(variant.name, seed))
-            if trainings.missing():
-                print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
-                is_alone = devices is SINGLE_DEVICE and options.trains_here
-                if folder.on_begin and is_alone:
-                    trainings.announce()
-        devices.wait()
-        if not devices.writes:
-            folder.join()
+                build_network(study, variant, seed, trainings.load(seed))
+        stack.enter_context(
+            folder.opened(resume=options.resume, overwrite=overwrite)
+        )
+        folder.retry()
+        if trainings.missing():
+            print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
+            if folder.on_begin and options.trains_here:
+                trainings.announce()
         try:
             workers = executor_of(options.workers, options.executor)
             with workers as executor:
@@ -248,7 +221,7 @@ def _run(study, options):
                 [variant.name for variant in study.variants],
                 study.seeds,
             )
-            if study.finish is not None and devices.writes and results.runs:
+            if study.finish is not None and results.runs:
                 with folder.locked():
                     study.finish(results, folder)
         trainings.check_end(results)
@@ -259,7 +232,7 @@ def _trainer_of(
     study: Study, output: pathlib.Path, tensorboard: bool
 ) -> Callable[[str, int], None]:
     """Returns the function by which workers train a network of a study."""
-    trainings = _Trainings(study, output, SINGLE_DEVICE, tensorboard)
+    trainings = _Trainings(study, output, tensorboard)
     trainings.folder.join()
     variants = {variant.name: variant for variant in study.variants}
 
@@ -273,15 +246,14 @@ def _trainer_of(
 class _Trainings:
     """The trainings of a study, and their folder."""
 
-    def __init__(self, study, output, devices, tensorboard):
+    def __init__(self, study, output, tensorboard):
         self.study = study
-        self.devices = devices
         self.tensorboard = tensorboard
         self.load = functools.lru_cache(maxsize=1)(
             lambda seed: study.task.load(study.recipe_for(None, seed))
         )
         data = self.load(study.seeds[0])
-        self.folder = StudyFolder(output, study, data, writes=devices.writes)
+        self.folder = StudyFolder(output, study, data)
         # What is raised if no training finishes.
         self.error: Exception | None = None
 
@@ -366,10 +338,7 @@ class _Trainings:
 
     def train_if_free(self, variant, seed):
         """Trains a cell that no other process has trained, or `InUse`."""
-        claimed = contextlib.nullcontext()
-        if self.devices.processes == 1:
-            claimed = self.folder.claim(variant.name, seed)
-        with claimed:
+        with self.folder.claim(variant.name, seed):
             self.folder.refresh()
             if self.folder.outcome(variant.name, seed) is None:
                 self._train(variant, seed)
@@ -378,22 +347,19 @@ class _Trainings:
         data, folder = self.load(seed), self.folder
         folder.add_settings("data", str(seed), describe(data))
         cell = folder.cell(variant.name, seed)
-        logs = self.tensorboard and self.devices.writes
         cells = self.study.cells
         several = f", seed {seed}" if len(self.study.seeds) > 1 else ""
         number = cells.index((variant, seed)) + 1
         with memory_freed():
             outcome = train_cell(
-                *(self.study, variant, seed, self.devices.share(data), cell),
+                *(self.study, variant, seed, data, cell),
                 title=f"{variant.name}{several} ({number} of {len(cells)})",
-                callbacks=[logs_of(folder.path, cell.name)] if logs else [],
+                callbacks=[logs_of(folder.path, cell.name)]
+                if self.tensorboard
+                else [],
                 on_error=self._note,
-                devices=self.devices,
             )
         folder.record(outcome, cell)
-        # Each process goes on with what has been recorded.
-        self.devices.wait()
-        folder.refresh()
 
     def _note(self, error):
         """Keeps the first error, as text what led to it."""

@@ -181,11 +181,6 @@ class Search:
 
     def run(self, options: study.RunOptions) -> SearchResults:
         """Runs the search; see `study.run`."""
-        if options.distribute:
-            raise ValueError(
-                "A search trains each network on one device. Received: "
-                f"distribute={options.distribute!r}"
-            )
         if options.computes_here:
             study.check_precision(self.recipe)
         output = options.output
