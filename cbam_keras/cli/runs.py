@@ -127,8 +127,8 @@ def tune(options: argparse.Namespace) -> None:
         hypermodel = tuning.CBAMHyperModel(
             model=_model(options), attention=_attentions(options), **space
         )
-        names = ", ".join(hypermodel.layers)
-        refuse(options, hypermodel.unused, f"with the layers {names}")
+        layers = ", ".join(hypermodel.layers)
+        refuse(options, hypermodel.unused, f"with the layers {layers}")
     if isinstance(options.learning_rate, list):
         # Of the search space, and not the recipe's.
         options.learning_rate = None
