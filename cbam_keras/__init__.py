@@ -28,8 +28,7 @@ from cbam_keras.profiling import profile_model
 # Imported on first access, as `cbam_keras.explain`, by their last names.
 _PATHS = """
     ablation cli comparison data detection explain exporting layers models
-    models.blocks plotting presets presets.reproduction profiling report study
-    training tuning
+    models.blocks plotting presets profiling report study training tuning
 """.split()
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
 

@@ -16,9 +16,7 @@ PAGES = {
         *("tuning", "ablation", "detection"),
     ),
     "Looking into a model": ("explain monitor", "plotting", "profiling"),
-    "Files, checks, the paper": (
-        *("exporting", "auditing", "presets reproduction"),
-    ),
+    "Files, checks, the paper": (*("exporting", "auditing", "presets"),),
 }
 WIDTH = 80
 SECTION = re.compile(r"^([A-Z][a-z ]+):\n((?:    .*\n|\n)+)", re.M)

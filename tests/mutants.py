@@ -473,6 +473,11 @@ report/page.py report
 cli/arguments.py cli_audit
 - if ":" in kind and not (module and attribute):
 + if False:
+cli/tables.py cli_command
+- json.dumps(rows, indent=1)
++ json.dumps([], indent=1)
+- rows = counted(options.names)
++ rows = counted([])
 cli/tools.py cli_audit
 - if name.endswith(".keras"):
 + if False:

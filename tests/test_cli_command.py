@@ -16,6 +16,7 @@ from test_packaging import PROJECT
 import cbam_keras
 from cbam_keras import cli, presets, study
 from cbam_keras._quiet import LEVEL
+from cbam_keras.cli import tables
 from cbam_keras.cli.options import outline
 
 RUNS = ["train", "tune", "ablate", "detect"]
@@ -151,8 +152,11 @@ def test_a_full_disk_is_reported_in_one_line(
     )
 
 
+TEXT = "a\x1b[2Jb\x9bc\td\n"
+
+
 def test_no_name_steers_the_terminal(monkeypatch, counted, capsys):
-    monkeypatch.setattr(Results, "__str__", lambda _: "a\x1b[2Jb\x9bc\td\n")
+    monkeypatch.setattr(tables, "rendered", lambda *_, **__: TEXT)
     assert cli.main(["table"]) == 0
     assert capsys.readouterr().out == "a\ufffd[2Jb\ufffdc\td\n\n"
     assert cli.main(["train", "--data", "./a\x1b[2Jb"]) == 2
@@ -201,22 +205,26 @@ def test_completion_knows_options_and_paths(capsys):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Returns what `paper_tables` was called with, in place of counting."""
+    """Returns the rows that were asked for, in place of counting."""
     calls = []
 
-    def paper_tables(names, **options):
+    def counted(names):
         calls.append(names)
-        return Results()
+        return [tables.row_of(presets.PRESETS["resnet18"], 11_689_512, 1)]
 
-    monkeypatch.setattr(presets, "paper_tables", paper_tables)
+    monkeypatch.setattr(tables, "counted", counted)
     return calls
 
 
 def test_table_prints_the_rows_asked_for(counted, capsys):
-    for arguments in (["resnet18", "resnet50"], ["--markdown"], ["--json"]):
+    for arguments, start in (
+        (["resnet18", "resnet50"], "Table 4: ImageNet-1K\n┏"),
+        (["--markdown"], "**Table 4: ImageNet-1K**\n\n| network "),
+        (["--json"], '[\n {\n  "name": "resnet18",\n'),
+    ):
         assert cli.main(["table", *arguments]) == 0
-    assert counted == [["resnet18", "resnet50"], None, None]
-    assert capsys.readouterr().out == 'the result\n| Markdown |\n["JSON"]\n'
+        assert capsys.readouterr().out.startswith(start)
+    assert counted == [["resnet18", "resnet50"], [], []]
 
 
 def test_table_writes_files_or_refuses_before_any_work(
@@ -224,8 +232,9 @@ def test_table_writes_files_or_refuses_before_any_work(
 ):
     output = tmp_path / "new" / "folder"
     assert cli.main(["table", "--output", str(output)]) == 0
-    assert (output / "tables.md").read_text() == "| Markdown |\n"
-    assert json.loads((output / "tables.json").read_text()) == ["JSON"]
+    assert "\n| ResNet18 | none " in (output / "tables.md").read_text()
+    (row,) = json.loads((output / "tables.json").read_text())
+    assert (row["parameters"], row["tables"]) == (11_689_512, [4])
     assert len(list(output.iterdir())) == 2
     counted.clear()
     assert cli.main(["table", "--output", "/dev/null/x"]) == 2

@@ -1,12 +1,12 @@
 """The paper's tables: every row, its network, and what that counts."""
 
-import json
 import pathlib
 
 import pytest
 from networks import without_values
 
-from cbam_keras import CBAM, presets, profile_model, reproduction
+from cbam_keras import CBAM, profile_model
+from cbam_keras.cli import tables
 from cbam_keras.presets import ABLATIONS, PRESETS, build_preset
 
 # Most tests need the networks of all rows.
@@ -54,14 +54,9 @@ CHOICES = {
 
 
 @pytest.fixture(scope="module")
-def tables():
+def rows():
     with without_values():
-        return reproduction.paper_tables()
-
-
-@pytest.fixture(scope="module")
-def rows(tables):
-    return {row.preset.name: row for row in tables}
+        return {row["name"]: row for row in tables.counted()}
 
 
 def test_counts_equal_the_printed_digits(rows):
@@ -71,17 +66,17 @@ def test_counts_equal_the_printed_digits(rows):
         for i, ending in enumerate(ENDINGS)
     }
     found = {
-        name: (f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e9:.3f}")
+        name: (f"{row['parameters'] / 1e6:.2f}", f"{row['macs'] / 1e9:.3f}")
         for name, row in rows.items()
         if name in PRESETS
     }
     assert len(expected) == 30
     assert found == expected
-    assert {rows[name].equal for name in PRESETS} == {True}
+    assert {rows[name]["equal"] for name in PRESETS} == {True}
 
 
 def test_parameters_are_those_of_the_authors_and_torchvision(rows):
-    found = {name: rows[name].parameters for name in EXACT_PARAMETERS}
+    found = {name: rows[name]["parameters"] for name in EXACT_PARAMETERS}
     assert found == EXACT_PARAMETERS
 
 
@@ -90,15 +85,16 @@ def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
         model = build_preset("resnet50", downsample_in="3x3")
         profile = profile_model(model)
     assert model.name == "resnet50"
-    assert profile.parameters == rows["resnet50"].parameters
+    assert profile.parameters == rows["resnet50"]["parameters"]
     # What the authors' code and torchvision count.
     assert f"{profile.macs / 1e9:.3f}" == "4.089"
 
 
-def test_docs_have_the_generated_tables(tables):
+def test_docs_have_the_generated_tables(rows):
     page = (ROOT / "docs" / "paper-tables.md").read_text()
     begin, end = "<!-- cbam-keras table --markdown -->", "<!-- end -->"
-    assert f"{begin}\n\n{tables.markdown()}\n\n{end}" in page
+    generated = tables.rendered([*rows.values()], markdown=True)
+    assert f"{begin}\n\n{generated}\n\n{end}" in page
 
 
 def test_ablations_have_the_attention_of_the_row():
@@ -131,7 +127,7 @@ def test_unknown_rows_and_fixed_options_are_refused():
     with pytest.raises(ValueError, match=near):
         build_preset("resnet50-paralel")
     with pytest.raises(ValueError, match=near):
-        reproduction.paper_tables(["resnet50-paralel"])
+        tables.counted(["resnet50-paralel"])
     with pytest.raises(TypeError, match="'clases'"):
         build_preset("resnet18", clases=5)
     with pytest.raises(TypeError, match="multiple values .* 'groups'"):
@@ -140,23 +136,21 @@ def test_unknown_rows_and_fixed_options_are_refused():
 
 def test_tables_are_printed_and_json(rows):
     names = ["mobilenet-0.7-cbam", "resnet50-parallel"]
-    few = reproduction.PaperTables(rows[name] for name in names)
-    text = str(few)
+    few = [rows[name] for name in names]
+    text = tables.rendered(few)
     line = next(line for line in text.splitlines() if "MobileNet (al" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[1:] == ["CBAM", "2.71", "2.71", "0.289", "0.289"]
     assert "1 of 1 rows" in text
-    written = json.loads(few.json())
-    assert [row["name"] for row in written] == names
-    assert (written[0]["equal"], written[1]["equal"]) == (True, None)
-    assert [row["printed_gflops"] for row in written] == [0.289, None]
-    assert [row["reported_top1_error"] for row in written] == [None, 22.95]
-    assert written[0]["parameters"] == rows[names[0]].parameters
+    assert [row["name"] for row in few] == names
+    assert (few[0]["equal"], few[1]["equal"]) == (True, None)
+    assert [row["printed_gflops"] for row in few] == [0.289, None]
+    assert [row["reported_top1_error"] for row in few] == [None, 22.95]
 
 
 def test_a_row_that_differs_is_named():
-    row = reproduction.TableRow(presets.PRESETS["resnet18"], 11_000_000, 1)
-    assert row.equal is False
-    text = str(reproduction.PaperTables([row]))
+    row = tables.row_of(PRESETS["resnet18"], 11_000_000, 1)
+    assert row["equal"] is False
+    text = tables.rendered([row])
     assert "0 of 1 rows" in text
     assert "others: resnet18." in text

@@ -4,6 +4,7 @@
 - `command`: `main`, and what a subcommand ends with.
 - `runs`: `train`, `tune`, `ablate` and `detect`.
 - `reports`: the pages of runs.
+- `tables`: `table`.
 - `tools`: the other subcommands.
 - `arguments`: what values of options stand for.
 """

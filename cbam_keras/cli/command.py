@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Sequence
 
 from cbam_keras import _process, _terminal
-from cbam_keras.cli import runs, tools
+from cbam_keras.cli import runs, tables, tools
 from cbam_keras.cli.options import outline
 
 HANDLERS = {
     "train": runs.train,
     "tune": runs.tune,
     "ablate": runs.ablate,
-    "table": tools.table,
+    "table": tables.table,
     "explain": tools.explain,
     "detect": runs.detect,
     "audit": tools.audit,

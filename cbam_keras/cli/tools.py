@@ -1,4 +1,4 @@
-"""The subcommands `table`, `explain`, `audit` and `export`."""
+"""The subcommands `explain`, `audit` and `export`."""
 
 import argparse
 import dataclasses
@@ -8,11 +8,9 @@ import keras
 
 from cbam_keras import (
     _explanations,
-    _files,
     _inspection,
     auditing,
     exporting,
-    presets,
 )
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import (
@@ -22,22 +20,6 @@ from cbam_keras.cli.arguments import (
     progress_of,
 )
 from cbam_keras.cli.reports import command_of, write_report
-
-
-def table(options: argparse.Namespace) -> None:
-    if options.output is not None:
-        # Before any work: whether it can be written to.
-        folder = _files.output_folder(pathlib.Path(options.output))
-    tables = presets.paper_tables(options.names or None, progress=True)
-    if options.output is not None:
-        texts = {"md": tables.markdown(), "json": tables.json()}
-        for ending, text in texts.items():
-            with _files.replacing(folder / f"tables.{ending}") as path:
-                path.write_text(text + "\n", encoding="utf-8")
-    if options.json:
-        say(tables.json())
-    else:
-        say(tables.markdown() if options.markdown else tables)
 
 
 def audit(options: argparse.Namespace) -> int:

@@ -1,0 +1,116 @@
+"""The subcommand `table`: the paper's tables with what our networks count."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from cbam_keras import _checks, _files, _terminal, presets, profiling
+
+TITLES = {
+    1: "Table 1: channel attention on ResNet50",
+    2: "Table 2: spatial attention after channel attention, on ResNet50",
+    3: "Table 3: arrangement of the two gates, on ResNet50",
+    4: "Table 4: ImageNet-1K",
+    5: "Table 5: ImageNet-1K, MobileNet",
+}
+
+
+def table(options: argparse.Namespace) -> None:
+    if options.output is not None:
+        # Before any work: whether it can be written to.
+        folder = _files.output_folder(pathlib.Path(options.output))
+    rows = counted(options.names)
+    texts = {
+        "md": rendered(rows, markdown=True),
+        "json": json.dumps(rows, indent=1),
+    }
+    if options.output is not None:
+        for ending, text in texts.items():
+            with _files.replacing(folder / f"tables.{ending}") as path:
+                path.write_text(text + "\n", encoding="utf-8")
+    if options.json or options.markdown:
+        _terminal.say(texts["json" if options.json else "md"])
+    else:
+        _terminal.say(rendered(rows))
+
+
+def counted(names: Sequence[str] = ()) -> list[dict]:
+    """Builds networks of the paper's tables, by default all, and counts.
+
+    Returns one dictionary per network, with the keys that the JSON has.
+    """
+    known = {**presets.PRESETS, **presets.ABLATIONS}
+    names = list(dict.fromkeys(names or known))
+    for name in names:
+        _checks.one_of("names", name, known)
+    rows = []
+    for name in _terminal.watched(names, len(names), "building the networks"):
+        profile = profiling.profile_model(presets.build_preset(name))
+        rows.append(row_of(known[name], profile.parameters, profile.macs))
+    return rows
+
+
+def row_of(preset: presets.Preset, parameters: int, macs: int) -> dict:
+    """Returns what is printed and counted of one network."""
+    equal = None
+    if None not in (preset.parameters, preset.macs):
+        found = round(parameters / 1e6, 2), round(macs / 1e9, 3)
+        equal = found == (preset.parameters, preset.macs)
+    return {
+        "name": preset.name,
+        "tables": preset.tables,
+        "network": preset.network,
+        "attention": preset.attention,
+        "parameters": parameters,
+        "printed_parameters_in_millions": preset.parameters,
+        "macs": macs,
+        "printed_gflops": preset.macs,
+        "equal": equal,
+        "reported_top1_error": preset.top1_error,
+        "reported_top5_error": preset.top5_error,
+    }
+
+
+def rendered(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
+    """Returns the tables of the rows, and how many equal the paper's."""
+    texts = []
+    for number, title in TITLES.items():
+        cells = [
+            _cells(row, printed=number > 3)
+            for row in rows
+            if number in row["tables"]
+        ]
+        if cells:
+            # Tables without errors have no column of them.
+            filled = [name for name in cells[0] if any(x[name] for x in cells)]
+            cells = [{name: x[name] for name in filled} for x in cells]
+            shown = _terminal.Table(title, cells)
+            texts.append(shown.markdown() if markdown else str(shown))
+    compared = [row for row in rows if row["equal"] is not None]
+    differ = [row["name"] for row in compared if not row["equal"]]
+    summary = (
+        f"{len(compared) - len(differ)} of {len(compared)} rows with "
+        "printed parameters and GMACs are equal to the printed digits"
+        + (f"; others: {', '.join(differ)}." if differ else ".")
+        + " Errors, top-1 / top-5, are the paper's as reported, not "
+        "measured here, where a second copy of the table confirms them. "
+        "How the paper joins the two maps in parallel is not in its "
+        "released code; here both are multiplied on."
+    )
+    return "\n\n".join([*texts, summary])
+
+
+def _cells(row, printed):
+    errors = [row["reported_top1_error"], row["reported_top5_error"]]
+    shown = ["-" if error is None else f"{error:.2f}" for error in errors]
+    parameters = row["printed_parameters_in_millions"]
+    return {
+        "network": row["network"],
+        "attention": row["attention"] or "none",
+        "parameters (M)": f"{row['parameters'] / 1e6:.2f}",
+        "printed": f"{parameters:.2f}" if printed else "",
+        "GMACs": f"{row['macs'] / 1e9:.3f}",
+        "printed ": f"{row['printed_gflops']:.3f}" if printed else "",
+        "reported error (%)": "" if errors[0] is None else " / ".join(shown),
+    }
