@@ -62,6 +62,8 @@ class Children:
             self.have_ended = True
             for process in self.processes:
                 process.kill()
+            for process in self.processes:
+                process.wait()
 
 
 def begin(environment: Mapping[str, str], children: Children) -> None:
@@ -69,19 +71,16 @@ def begin(environment: Mapping[str, str], children: Children) -> None:
     _of_thread.environment, _of_thread.children = environment, children
 
 
-def train(
-    folder: str, token: str, backend: str, arguments: tuple, call: int
-) -> bool:
-    """Trains a network by a child, and returns whether it is trained.
+def train(folder: str, token: str, backend: str, call: int) -> bool:
+    """Trains the next network that nobody trains, if there is one, by a child.
 
-    It is not where another process is training it. `folder` is the output
-    folder, and `token` names the file in it that says what is trained; the
-    `arguments` say which network, and `call` is another number in each call.
+    `folder` is the output folder, and `token` names the file in it that says
+    what is trained; `call` is another number in each call.
     """
     child = getattr(_of_thread, "child", None)
     if child is None or child.backend != backend or child.has_ended:
         child = _of_thread.child = _Child(backend)
-    status, value = child.call((folder, token, arguments))
+    status, value = child.call((folder, token))
     if status == "error":
         raise value
     return value

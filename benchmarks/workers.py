@@ -10,7 +10,6 @@ waits for the workers to import Keras.
 import argparse
 import contextlib
 import functools
-import pathlib
 import subprocess
 import tempfile
 import time
@@ -21,25 +20,24 @@ from cbam_keras.models.by_name import NETWORKS
 WORKERS = 2
 
 
-def planned():
+class Nothing(study.Cells):
+    """Cells that are recorded untrained."""
+
+    def train(self, cell):
+        outcome = study.Outcome(*cell.key, "over budget")
+        self.folder.record(outcome, self.folder.cell(*cell.key))
+
+
+def nothing(count, output):
+    """Returns so many cells in an output folder."""
     build = functools.partial(NETWORKS["tiny"], attention=None)
-    variants = [study.Variant("nothing", build)]
     task = study.Classification("mnist5k")
-    return study.Study(task, variants, seeds=range(1000))
-
-
-def recorder(output):
-    """Returns the trainer of cells that do nothing."""
-    plan = planned()
-    folder = study.StudyFolder(output, plan, plan.task.load(plan.recipe))
-    folder.join()
-
-    def record(variant, seed):
-        with folder.claim(variant, seed):
-            outcome = study.Outcome(variant, seed, "over budget")
-            folder.record(outcome, folder.cell(variant, seed))
-
-    return record
+    plan = study.Study(
+        task, [study.Variant("nothing", build)], seeds=range(count)
+    )
+    data = task.load(plan.recipe)
+    folder = study.StudyFolder(output, plan, data)
+    return Nothing(plan, folder, lambda seed: data, tensorboard=False)
 
 
 def resident(pattern):
@@ -70,29 +68,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dask", action="store_true")
     options = parser.parse_args()
-    plan = planned()
-    data = plan.task.load(plan.recipe)
     start = time.perf_counter()
     with executors(options.dask) as executor:
         print(f"workers: {time.perf_counter() - start:.2f} s to start")
         for count in (10, 100, 1000):
             with tempfile.TemporaryDirectory() as output:
-                folder = study.StudyFolder(pathlib.Path(output), plan, data)
-                make = functools.partial(recorder, folder.path)
+                make = functools.partial(nothing, count + 1, output)
+                cells = make()
                 with (
-                    folder.opened(),
-                    study.pool_of(executor, folder, make) as pool,
+                    cells.folder.opened(),
+                    study.training_by(executor, cells, make) as train_or_wait,
                     contextlib.redirect_stdout(None),
                 ):
                     start = time.perf_counter()
-                    pool.submit("nothing", 999)
-                    pool.outcome("nothing", 999)
+                    while len(cells.missing()) > count:
+                        train_or_wait()
                     first = time.perf_counter() - start
                     start = time.perf_counter()
-                    for seed in range(count):
-                        pool.submit("nothing", seed)
-                    for seed in range(count):
-                        pool.outcome("nothing", seed)
+                    while cells.missing():
+                        train_or_wait()
                     seconds = (time.perf_counter() - start) / count
             print(
                 f"{count:5} cells: the first {first:.2f} s, then "

@@ -545,13 +545,11 @@ tuning/tuner.py tuning_workers
 - if free:
 + if free and not running:
 tuning/tuner.py output_folders
-- re.sub(r"-epochs=\d+$", "", name)
-+ name
+- folder.tidy((cell.network, cell.seed) for cell in trials.all())
++ folder.tidy((cell.variant.name, cell.seed) for cell in trials.all())
 tuning/space.py tuning_trials
 - np.float32(values[name]):.6g
 + np.float32(values[name]):.3g
-study/executor.py study_workers
-- if self.deaths[key] <= RETRIES and not is_killed:
 tuning/search.py tuning_errors
 - folder.retry()
 + pass
@@ -560,14 +558,35 @@ tuning/search.py tuning_errors
 tuning/space.py tuning_searching
 - name.encode()[:MAX_NAME].decode(errors="ignore")
 + name[:MAX_NAME]
-study/executor.py study
-- if self.attempts[key] <= RETRIES and not is_killed:
-+ if False:
-- self.deaths[key] += 1
-+ self.deaths[key] = next(self.calls)
+study/workers.py study_workers
+- if not (is_dead and self.folder.note_death(str(error))):
++ if not is_dead:
 - os.sched_setaffinity(0, cores)
 + pass
-study/executor.py process
+- if self.failures == MAX_FAILURES:
++ if self.failures:
+study/workers.py tuning_workers
+- missing = len(self.cells.missing())
++ missing = 1
+study/cells.py resuming
+- if len(ends) < MAX_TRIES:
++ if True:
+study/cells.py output_folders
+- if self.folder.outcome(*cell.key) is None:
++ if True:
+study/cells.py tuning_trials
+- epochs=cell.epochs,
++ epochs=None,
+study/checkpoints.py resuming
+- forget_tries(folder)
++ pass
+study/folder.py resuming
+- forget_tries(cell)
++ pass
+study/folder.py study_workers
+- return any([end_try(cell, how) for cell in self._left()])
++ return False
+study/workers.py process
 - children.end()
 + pass
 study/worker.py study_workers
@@ -575,6 +594,8 @@ study/worker.py study_workers
 + if not versions:
 - if is_its_work or idle > SECONDS_IDLE:
 + if idle > SECONDS_IDLE:
+- cells.give_back()
++ pass
 ../_cbam_keras_worker.py study_workers
 - "-P", "-c"
 + "-c"

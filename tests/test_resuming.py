@@ -92,9 +92,6 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
     assert found == expected
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only a worker's deaths are counted, not a process'"
-)
 @pytest.mark.filterwarnings("ignore:A network is left out")
 def test_a_network_that_kills_its_process_is_given_up(tmp_path, monkeypatch):
     fit = keras.Model.fit
@@ -111,6 +108,39 @@ def test_a_network_that_kills_its_process_is_given_up(tmp_path, monkeypatch):
     cells = json.loads((tmp_path / "results.json").read_text())["cells"]
     statuses = {cell["variant"]: cell["status"] for cell in cells}
     assert statuses == {"linear": "error", "mlp": "finished"}
+
+
+def test_a_network_that_gets_further_each_time_is_not_given_up(tmp_path):
+    options = {"networks": {"linear": linear}}
+    options["recipe"] = dataclasses.replace(TWO, epochs=7)
+    expected = call("train", tmp_path / "whole", **options)
+
+    def die_in_the_second_epoch(seen, count, source):
+        seen.append(".keras" in source.name)
+        if sum(seen) == 2:
+            raise Killed
+
+    for _ in range(6):
+        act = functools.partial(die_in_the_second_epoch, [])
+        with pytest.raises(Killed), at_files(tmp_path / "run", act):
+            call("train", tmp_path / "run", **options)
+    assert call("train", tmp_path / "run", **options) == expected
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_network_of_a_run_that_is_stopped_is_not_given_up(
+    error, whole, tmp_path, monkeypatch
+):
+    def stopping(*arguments):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.study.StudyFolder, "add_settings", stopping)
+        for _ in range(5):
+            with pytest.raises(error):
+                call("train", tmp_path / "run")
+    assert not list(tmp_path.rglob(".cells"))
+    assert call("train", tmp_path / "run") == whole("train")[1]
 
 
 # Given again.

@@ -5,17 +5,29 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import signal
 import sys
 import threading
 import time
+import types
+import warnings
 
 import keras
 import pretended
 import pytest
 from data_checks import arrays
+from folder_checks import Killed
 from keras import layers
-from study_checks import GATED, NARROW, content_of, narrow, planned, statuses
+from study_checks import (
+    GATED,
+    NARROW,
+    WIDE,
+    content_of,
+    narrow,
+    planned,
+    statuses,
+)
 
 from _cbam_keras_worker import WorkerDied
 from cbam_keras import study, training
@@ -54,45 +66,43 @@ def test_workers_that_cannot_be_are_refused(
 
 
 def dying(code, output, *variants):
-    """Returns why networks failed whose workers run code in place of ours."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Returns how workers ended that run code in place of ours."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(record=True) as warned,
+        pytest.raises(WorkerDied) as caught,
+    ):
+        warnings.simplefilter("always")
         patch.setattr("_cbam_keras_worker.CHILD", f"import os, sys\n{code}")
-        with pytest.raises(RuntimeError, match="WorkerDied") as caught:
-            study.run(planned(*variants), output, workers=2)
-    cells = content_of(output)["cells"]
-    assert [cell["status"] for cell in cells] == ["error"] * len(variants)
-    assert cells[0]["message"] in str(caught.value)
-    return [cell["message"] for cell in cells]
+        study.run(planned(*variants), output, workers=2)
+    assert content_of(output)["cells"] == []
+    texts = [str(w.message) for w in warned] + [str(caught.value)]
+    texts = [text for text in texts if "A worker on" in text]
+    assert len(texts) == 4
+    return texts
 
 
-again_and_again = pytest.mark.filterwarnings("ignore:.*is tried again")
-
-
-@again_and_again
-def test_a_network_whose_workers_die_again_and_again_is_an_error(tmp_path):
-    (message,) = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW)
-    assert "ended by SIGKILL (no message)" in message
-    # What failed so is tried again.
+def test_workers_that_all_die_end_the_run(tmp_path):
+    messages = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW)
+    assert "ended by SIGKILL (no message)" in messages[-1]
+    # The same call goes on.
     assert study.run(planned(NARROW), tmp_path).runs
 
 
-@again_and_again
 def test_workers_do_not_run_files_of_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "queue.py").write_text("raise SystemExit('mine')")
     monkeypatch.chdir(tmp_path)
     code = "import queue\nsys.exit('ours')"
-    (message,) = dying(code, tmp_path / "run", NARROW)
-    assert message.endswith("(ours)")
+    messages = dying(code, tmp_path / "run", NARROW)
+    assert messages[-1].endswith("(ours)")
 
 
-@again_and_again
 def test_of_what_workers_write_the_end_is_kept(tmp_path):
     code = "sys.stderr.write('x' * 10**6 + '\\nthe last line')\nsys.exit(3)"
-    (message,) = dying(code, tmp_path, NARROW)
+    message = dying(code, tmp_path, NARROW)[-1]
     assert message.endswith("xx the last line)") and len(message) < 20_000
 
 
-@again_and_again
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"), reason="processes have no cores here"
 )
@@ -102,9 +112,10 @@ def test_each_worker_has_its_share_of_the_cores(tmp_path):
         pytest.skip("there is one core")
     code = "sys.exit(repr(sorted(os.sched_getaffinity(0))))"
     messages = dying(code, tmp_path, NARROW, GATED)
-    shares = [json.loads(text[text.index("[") : -1]) for text in messages]
+    shares = [json.loads(text[text.index("(") + 1 : -1]) for text in messages]
     assert all(0 < len(share) < len(mine) for share in shares)
-    assert {*shares[0], *shares[1]} <= mine
+    assert len({tuple(share) for share in shares}) == 2
+    assert set().union(*shares) <= mine
     assert os.sched_getaffinity(0) == mine
 
 
@@ -146,13 +157,16 @@ def test_a_worker_of_another_folder_or_version_ends_the_run(
     assert study.run(planned(NARROW), tmp_path).runs
 
 
+again_and_again = pytest.mark.filterwarnings("ignore:.*is tried again")
+
+
 class Failing(concurrent.futures.Executor):
     """Its tasks end in an error."""
 
     def __init__(self, error):
         self.error, self.calls = error, []
 
-    def submit(self, function, folder, token, backend, arguments, call):
+    def submit(self, function, folder, token, backend, call):
         self.calls.append(call)
         future = concurrent.futures.Future()
         future.set_exception(self.error)
@@ -162,10 +176,13 @@ class Failing(concurrent.futures.Executor):
 class Here(concurrent.futures.Executor):
     """Trains in this process."""
 
-    def submit(self, function, folder, token, backend, arguments, call):
-        worker._unpickled(pathlib.Path(folder), token)()(*arguments)
+    def submit(self, function, folder, token, backend, call):
         future = concurrent.futures.Future()
-        future.set_result(True)
+        try:
+            _, is_trained = worker._answer({}, pathlib.Path(folder), token)
+            future.set_result(is_trained)
+        except Killed:
+            future.set_exception(WorkerDied("A worker ended by SIGKILL"))
         return future
 
 
@@ -193,6 +210,31 @@ def test_a_network_that_others_train_loses_no_try(tmp_path, monkeypatch):
     assert study.run(planned(NARROW), tmp_path, executor=Waiting()).runs
 
 
+@again_and_again
+@pytest.mark.filterwarnings("ignore:A network is left out")
+def test_a_network_whose_workers_die_again_and_again_is_an_error(
+    tmp_path, monkeypatch
+):
+    fit, tries = keras.Model.fit, []
+
+    def killing(model, *arguments, **options):
+        if model.layers[0].filters == 4:
+            tries.append(model)
+            raise Killed
+        return fit(model, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", killing)
+        both = planned(NARROW, WIDE)
+        found = study.run(both, tmp_path, executor=Here())
+    assert len(tries) == 4
+    assert statuses(found) == ["error", "finished"]
+    message = "WorkerDied: 4 processes have died.*A worker ended by SIGKILL"
+    assert re.match(message, found.outcomes[0].message)
+    # What failed so is tried again.
+    assert statuses(study.run(both, tmp_path)) == ["finished"] * 2
+
+
 class Partly(study.Classification):
     """Measures something that there may be no number of."""
 
@@ -211,7 +253,7 @@ def test_what_has_no_number_is_not_printed(tmp_path, capsys):
 FULL = RuntimeError("can no longer be written to")
 
 
-@pytest.mark.filterwarnings("ignore:.*is tried again")
+@again_and_again
 @pytest.mark.parametrize(
     ("error", "message", "calls"),
     [
@@ -240,11 +282,15 @@ def test_a_worker_ends_with_the_process_that_runs_the_study(
     slept, clock = [], time.monotonic
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(slept))
-    watch, lock = worker._Watch(), tmp_path / "token.lock"
+    given_back = []
+    cells = types.SimpleNamespace(give_back=lambda: given_back.append(1))
+    watch, lock = worker._Watch({"token": cells}), tmp_path / "token.lock"
     with watch.training(lock), pytest.raises(SystemExit):
         watch.run()
     # Without work, it waits for that of another study.
     assert sum(slept) < 5
+    # It is not the network that has killed it.
+    assert given_back
     with pytest.raises(SystemExit):
         watch.run()
     assert 50 < sum(slept) < 100

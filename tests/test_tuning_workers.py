@@ -20,27 +20,28 @@ class Workers(concurrent.futures.Executor):
         self.num_workers = count
         self.draw = random.Random(count)
         self.trainers, self.tasks, self.most = {}, [], 0
-        self.seen = set()
 
-    def submit(self, function, folder, token, backend, arguments, call):
-        name = token, *arguments[:2]
+    def submit(self, function, folder, token, backend, call):
         if token not in self.trainers:
-            make = worker._unpickled(pathlib.Path(folder), token)
-            self.trainers[token] = make()
+            cells = worker._unpickled(pathlib.Path(folder), token)()
+            cells.folder.join()
+            missing = cells.missing
+            cells.missing = lambda: self.mixed(missing())
+            self.trainers[token] = cells
         future = concurrent.futures.Future()
-        self.tasks.append((future, self.trainers[token], arguments))
+        self.tasks.append((future, self.trainers[token]))
         self.most = max(self.most, len(self.tasks))
-        if len(self.tasks) == self.num_workers or name in self.seen:
+        if len(self.tasks) == self.num_workers:
             self.train_all()
-        self.seen.add(name)
         return future
+
+    def mixed(self, cells):
+        return self.draw.sample(cells, len(cells))
 
     def train_all(self):
         while self.tasks:
-            index = self.draw.randrange(len(self.tasks))
-            future, train, arguments = self.tasks.pop(index)
-            train(*arguments)
-            future.set_result(True)
+            future, cells = self.tasks.pop()
+            future.set_result(cells.train_next())
 
 
 def trials(output, executor, algorithm):

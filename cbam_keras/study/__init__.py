@@ -11,7 +11,8 @@ networks are variants like any other.
 - `networks`: networks built, checked and compiled.
 - `folder`: the output folder, its locks and settings.
 - `content`: `results.json`, checked, and that of earlier versions.
-- `executor`: networks trained by the workers of an executor.
+- `cells`: the loop that trains the networks of a folder.
+- `workers`: networks trained by the workers of an executor.
 - `worker`: the process in which such a worker trains.
 - `machine`: the part of this machine that a worker gets.
 - `results`: `Results`: rows, a table, a verdict.
@@ -25,10 +26,10 @@ from cbam_keras.study.cell import (
     memory_freed,
     train_cell,
 )
+from cbam_keras.study.cells import Cell, Cells
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, estimate
-from cbam_keras.study.executor import count_workers, executor_of, pool_of
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
@@ -48,7 +49,7 @@ from cbam_keras.study.networks import (
     print_if_few_steps,
 )
 from cbam_keras.study.results import Results, Row
-from cbam_keras.study.run import RunOptions, logs_of, run
+from cbam_keras.study.run import RunOptions, run
 from cbam_keras.study.statistics import (
     CONFIDENCE,
     Measured,
@@ -67,6 +68,7 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
+from cbam_keras.study.workers import count_workers, executor_of, training_by
 
 __all__ = [
     "Budget",

@@ -1,5 +1,6 @@
 """Checkpoints of one network under training, saved after each epoch."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -23,6 +24,9 @@ DAMAGE = (
 # In the folder of a network. It names two checkpoints beside it, and is
 # written after them, so it never names a file that is not complete.
 STATE = "state.json"
+# Beside it: a line for each process that has trained the network since the last
+# finished epoch, with how the process has ended, as far as that is known.
+TRIES = "tries"
 
 
 class Stopped(Exception):
@@ -62,6 +66,35 @@ def load_state(folder: pathlib.Path) -> State | None:
         _files.quarantine(path, error)
         return None
     return state
+
+
+def begin_try(folder: pathlib.Path) -> list[str]:
+    """Notes that a process trains, and returns how those before have ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / TRIES).open("a+", encoding="utf-8", newline="") as file:
+        file.seek(0)
+        ends = file.read().split("\n")[1:]
+        file.write("\n")
+    return ends
+
+
+def end_try(folder: pathlib.Path, how: str) -> bool:
+    """Notes how a process has ended, unless that is known or none trained."""
+    path = folder / TRIES
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes().endswith(b"\n"):
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.write(how.replace("\n", " "))
+            return True
+    return False
+
+
+def forget_tries(folder: pathlib.Path) -> None:
+    """Lets a network be tried as often as if nobody had trained it."""
+    (folder / TRIES).unlink(missing_ok=True)
+    # Unless it holds checkpoints.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def load_best(folder: pathlib.Path, state: State) -> keras.Model | None:
@@ -144,6 +177,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             for variable in _random_states(self.model)
         ]
         _files.write_json(folder / STATE, dataclasses.asdict(state))
+        forget_tries(folder)
         for path in folder.glob("*.keras"):
             if path.name not in (state.latest, state.best):
                 path.unlink()

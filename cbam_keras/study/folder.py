@@ -20,7 +20,14 @@ import numpy as np
 from cbam_keras import _checks, _files, _process
 from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
-from cbam_keras.study.checkpoints import DAMAGE, State, load_state
+from cbam_keras.study.checkpoints import (
+    DAMAGE,
+    TRIES,
+    State,
+    end_try,
+    forget_tries,
+    load_state,
+)
 from cbam_keras.study.content import FORMAT, RESULTS, read_content
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Data, Study
@@ -36,6 +43,7 @@ FILES = (
     *("detections.png", "trials.csv", "best.json", "best.keras"),
     *("effects.png", "pareto.png"),
     *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
+    f"{CELLS}/*/{TRIES}",
     f"{CELLS}/*.study",
     *(f"{EXPLANATIONS}/{name}" for name in ("explain.json", "arrays.npz")),
     *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
@@ -140,6 +148,11 @@ class StudyFolder:
                 # Runs within this one are its parts.
                 with started_by(*_NOBODY):
                     yield
+            except (Exception, KeyboardInterrupt):
+                # What is stopped has not died.
+                for cell in self._left():
+                    forget_tries(cell)
+                raise
             finally:
                 self._end()
                 if on_end is not None and (self.path / RESULTS).exists():
@@ -158,6 +171,25 @@ class StudyFolder:
     def cell(self, variant: str, seed: int, suffix: str = "") -> pathlib.Path:
         """Returns the folder with the checkpoints of a cell."""
         return self.path / CELLS / f"{variant}-seed{seed}{suffix}"
+
+    def note_death(self, how: str) -> bool:
+        """Notes how a process has ended, and returns whether one trained."""
+        return any([end_try(cell, how) for cell in self._left()])
+
+    def _left(self):
+        """Returns the folders of cells that were tried and nobody trains."""
+        return [
+            path.parent
+            for path in self.path.glob(f"{CELLS}/*/{TRIES}")
+            if not _files.is_locked(
+                path.parent.with_name(f"{path.parent.name}.lock")
+            )
+        ]
+
+    @property
+    def cells(self) -> list[_files.Json]:
+        """The outcomes of what has been trained, as `results.json` has them."""
+        return self.content["cells"]
 
     def refresh(self) -> None:
         """Reads what other processes have written."""
@@ -209,8 +241,9 @@ class StudyFolder:
         with self.locked():
             self.refresh()
             self._compared(self.content)
-            self._grow()
-            self._write()
+            if name not in self.content["settings"][key]:
+                self._grow()
+                self._write()
 
     def add(self, **values: object) -> None:
         """Adds plain values to `results.json`, within `locked`."""

@@ -4,22 +4,17 @@ import contextlib
 import dataclasses
 import functools
 import os
-import pathlib
-import time
-import traceback
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import keras
 
-from cbam_keras import _checks, _files, _inspection, _terminal
-from cbam_keras.study.cell import memory_freed, train_cell
+from cbam_keras import _checks, _inspection, _terminal
+from cbam_keras.study.cells import cells_of
 from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Estimate, costs_of
-from cbam_keras.study.executor import executor_of, pool_of
-from cbam_keras.study.folder import StudyFolder, default_output, describe
+from cbam_keras.study.folder import default_output
 from cbam_keras.study.machine import accelerators
 from cbam_keras.study.networks import (
     build_network,
@@ -28,13 +23,10 @@ from cbam_keras.study.networks import (
 )
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
+from cbam_keras.study.workers import executor_of, training_by
 
 # Fewer take hardly longer than to estimate how long they take.
 STEPS_WORTH_TIMING = 300
-# The subfolder with a folder of logs for each network.
-LOGS = "tensorboard"
-# Between two attempts at what other processes work at.
-SECONDS_OF_WAITING = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,30 +182,28 @@ def _run(study, options):
         _checks.require("scipy.stats", extra="plot")
     if options.computes_here:
         check_precision(study.recipe)
-    trainings = _Trainings(study, output, options.tensorboard)
-    folder = trainings.folder
+    cells = cells_of(study, output, options.tensorboard)
+    folder = cells.folder
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminal.no_retracing())
         if overwrite:
             # Nothing is deleted for a network that does not fit.
             seed = study.seeds[0]
             for variant in study.variants:
-                build_network(study, variant, seed, trainings.load(seed))
+                build_network(study, variant, seed, cells.load(seed))
         stack.enter_context(
             folder.opened(resume=options.resume, overwrite=overwrite)
         )
         folder.retry()
-        if trainings.missing():
-            print_if_few_steps(study.recipe, trainings.load(study.seeds[0]))
+        if cells.missing():
+            print_if_few_steps(study.recipe, cells.load(study.seeds[0]))
             if folder.on_begin and options.trains_here:
-                trainings.announce()
+                _announce(cells)
         try:
             workers = executor_of(options.workers, options.executor)
             with workers as executor:
-                if executor is None:
-                    trainings.train_missing()
-                elif trainings.missing():
-                    trainings.train_by(executor)
+                if cells.missing():
+                    _train(cells, executor)
         finally:
             results = Results.of(
                 folder.path,
@@ -224,152 +214,59 @@ def _run(study, options):
             if study.finish is not None and results.runs:
                 with folder.locked():
                     study.finish(results, folder)
-        trainings.check_end(results)
+        _check_end(results, cells)
         return results
 
 
-def _trainer_of(
-    study: Study, output: pathlib.Path, tensorboard: bool
-) -> Callable[[str, int], None]:
-    """Returns the function by which workers train a network of a study."""
-    trainings = _Trainings(study, output, tensorboard)
-    trainings.folder.join()
-    variants = {variant.name: variant for variant in study.variants}
-
-    def train(variant, seed):
-        with _files.writing_to(output):
-            trainings.train_if_free(variants[variant], seed)
-
-    return train
+def _train(cells, executor):
+    """Trains what is missing."""
+    # Workers do not need what is done at the end.
+    study = dataclasses.replace(cells.study, finish=None)
+    output = cells.folder.path.absolute()
+    make = functools.partial(cells_of, study, output, cells.tensorboard)
+    with training_by(executor, cells, make) as train_or_wait:
+        while cells.missing():
+            train_or_wait()
 
 
-class _Trainings:
-    """The trainings of a study, and their folder."""
-
-    def __init__(self, study, output, tensorboard):
-        self.study = study
-        self.tensorboard = tensorboard
-        self.load = functools.lru_cache(maxsize=1)(
-            lambda seed: study.task.load(study.recipe_for(None, seed))
-        )
-        data = self.load(study.seeds[0])
-        self.folder = StudyFolder(output, study, data)
-        # What is raised if no training finishes.
-        self.error: Exception | None = None
-
-    def missing(self):
-        """Returns the cells that have yet to be trained."""
-        return [
-            (variant, seed)
-            for variant, seed in self.study.cells
-            if self.folder.outcome(variant.name, seed) is None
-        ]
-
-    def announce(self):
-        """Says how long this takes, unless timing would take as long."""
-        study, data = self.study, self.load(self.study.seeds[0])
-        left = []
-        for variant, seed in self.missing():
-            state = load_state(self.folder.cell(variant.name, seed))
-            done = 0 if state is None else state.epochs
-            left.append((variant.name, study.recipe.epochs - done))
-        if len(data.train) * sum(n for _, n in left) < STEPS_WORTH_TIMING:
-            return
-        try:
-            with _inspection.same_randomness():
-                costs = {cost.network: cost for cost in costs_of(study, data)}
-        except Exception:
-            # Recorded where the network is trained.
-            return
-        self.folder.on_begin(
-            sum(costs[name].seconds_of(epochs) for name, epochs in left)
-        )
-
-    def train_missing(self):
-        """Trains cell by cell, and waits for those of other processes."""
-        cells, silent = self.missing(), False
-        while cells:
-            busy = []
-            for cell in cells:
-                try:
-                    self.train_if_free(*cell)
-                except _files.InUse as error:
-                    busy.append(cell)
-                    reason = error
-            if len(busy) == len(cells):
-                if not silent:
-                    print(f"Waiting for other processes: {reason}", flush=True)
-                silent = True
-                time.sleep(SECONDS_OF_WAITING)
-            cells = busy
-
-    def train_by(self, executor):
-        """Lets the workers of an executor train what is missing."""
-        study = dataclasses.replace(self.study, finish=None)
-        output = self.folder.path.absolute()
-        make = functools.partial(_trainer_of, study, output, self.tensorboard)
-        cells = [(variant.name, seed) for variant, seed in self.missing()]
-        with pool_of(executor, self.folder, make) as pool:
-            for cell in cells:
-                pool.submit(*cell)
-            for cell in cells:
-                pool.outcome(*cell)
-
-    def check_end(self, results):
-        """Raises if no training finished, and warns of those that did not."""
-        failures = [
-            f'"{o.variant}" with seed {o.seed}: {o.status} ({o.message})'
-            for o in results.outcomes
-            if not o.finished
-        ]
-        if results.runs:
-            for failure in failures:
-                _checks.warn(f"A network is left out, {failure}")
-            return
-        if self.error is not None:
-            self.folder.forget_if_untrained()
-            raise self.error
-        raise RuntimeError(
-            f"None of the {len(failures)} trainings finished, first "
-            f"{'; '.join(failures[:3])}. All are in "
-            f'"{self.folder.path / RESULTS}". Fix the cause, and give the same '
-            "call again"
-        )
-
-    def train_if_free(self, variant, seed):
-        """Trains a cell that no other process has trained, or `InUse`."""
-        with self.folder.claim(variant.name, seed):
-            self.folder.refresh()
-            if self.folder.outcome(variant.name, seed) is None:
-                self._train(variant, seed)
-
-    def _train(self, variant, seed):
-        data, folder = self.load(seed), self.folder
-        folder.add_settings("data", str(seed), describe(data))
-        cell = folder.cell(variant.name, seed)
-        cells = self.study.cells
-        several = f", seed {seed}" if len(self.study.seeds) > 1 else ""
-        number = cells.index((variant, seed)) + 1
-        with memory_freed():
-            outcome = train_cell(
-                *(self.study, variant, seed, data, cell),
-                title=f"{variant.name}{several} ({number} of {len(cells)})",
-                callbacks=[logs_of(folder.path, cell.name)]
-                if self.tensorboard
-                else [],
-                on_error=self._note,
-            )
-        folder.record(outcome, cell)
-
-    def _note(self, error):
-        """Keeps the first error, as text what led to it."""
-        if self.error is None:
-            error.add_note("".join(traceback.format_exception(error)))
-            # Their frames hold the model and the data.
-            error.__cause__ = error.__context__ = None
-            self.error = error.with_traceback(None)
+def _announce(cells):
+    """Says how long a study takes, unless timing would take as long."""
+    study, data = cells.study, cells.load(cells.study.seeds[0])
+    left = []
+    for cell in cells.missing():
+        state = load_state(cells.folder.cell(cell.network, cell.seed))
+        done = 0 if state is None else state.epochs
+        left.append((cell.variant.name, study.recipe.epochs - done))
+    if len(data.train) * sum(n for _, n in left) < STEPS_WORTH_TIMING:
+        return
+    try:
+        with _inspection.same_randomness():
+            costs = {cost.network: cost for cost in costs_of(study, data)}
+    except Exception:
+        # Recorded where the network is trained.
+        return
+    cells.folder.on_begin(
+        sum(costs[name].seconds_of(epochs) for name, epochs in left)
+    )
 
 
-def logs_of(folder: pathlib.Path, name: str) -> keras.callbacks.Callback:
-    """Returns the callback that logs the training of a network."""
-    return keras.callbacks.TensorBoard(str(folder / LOGS / name))
+def _check_end(results, cells):
+    """Raises if no training finished, and warns of those that did not."""
+    failures = [
+        f'"{o.variant}" with seed {o.seed}: {o.status} ({o.message})'
+        for o in results.outcomes
+        if not o.finished
+    ]
+    if results.runs:
+        for failure in failures:
+            _checks.warn(f"A network is left out, {failure}")
+        return
+    if cells.error is not None:
+        cells.folder.forget_if_untrained()
+        raise cells.error
+    raise RuntimeError(
+        f"None of the {len(failures)} trainings finished, first "
+        f"{'; '.join(failures[:3])}. All are in "
+        f'"{cells.folder.path / RESULTS}". Fix the cause, and give the same '
+        "call again"
+    )

@@ -1,6 +1,7 @@
 """`serve`: the process in which a worker of an executor trains networks."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import pickle
@@ -15,6 +16,7 @@ import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._version import __version__
+from cbam_keras.study.cells import Cells
 from cbam_keras.study.folder import CELLS
 
 # Between two looks at whether the process that runs the study still does.
@@ -28,14 +30,12 @@ VERSIONS = {
     "python": "{}.{}".format(*sys.version_info),
 }
 
-Trainer = Callable[..., None]
-
 
 @contextlib.contextmanager
 def offered(
-    folder: pathlib.Path, token: str, make: Callable[[], Trainer]
+    folder: pathlib.Path, token: str, make: Callable[[], Cells]
 ) -> Iterator[None]:
-    """Context in which workers can train by a function that `make` returns.
+    """Context in which workers can train the cells that `make` returns.
 
     A file in `.cells` holds it, and a lock beside the file is held while this
     process runs the study: workers stop when the lock is free.
@@ -56,31 +56,40 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     jobs: queue.Queue = queue.Queue()
-    threading.Thread(target=_receive, args=(jobs,), daemon=True).start()
-    watch = _Watch()
-    threading.Thread(target=watch.run, daemon=True).start()
-    trainers: dict[str, Trainer] = {}
+    known: dict[str, Cells] = {}
+    start = functools.partial(threading.Thread, daemon=True)
+    start(target=_receive, args=(jobs, known)).start()
+    watch = _Watch(known)
+    start(target=watch.run).start()
     while True:
-        folder, token, arguments = jobs.get()
+        folder, token = jobs.get()
         with watch.training(pathlib.Path(folder, CELLS, f"{token}.lock")):
-            answer = _answer(trainers, pathlib.Path(folder), token, arguments)
+            answer = _answer(known, pathlib.Path(folder), token)
         pickle.dump(answer, answers)
         answers.flush()
 
 
-def _receive(jobs):
+def _receive(jobs, known):
     """Passes jobs on, and ends this process with the worker."""
     try:
         while True:
             jobs.put(pickle.load(sys.stdin.buffer))
     except EOFError:
-        os._exit(1)
+        _leave(known)
+
+
+def _leave(known):
+    """Ends this process, for no fault of the network that it trains."""
+    for cells in [*known.values()]:
+        cells.give_back()
+    os._exit(1)
 
 
 class _Watch:
     """Ends this process after the one that runs the study has ended."""
 
-    def __init__(self):
+    def __init__(self, known: dict[str, Cells]):
+        self.known = known
         self.lock: pathlib.Path | None = None
         self.is_training = False
         self.last_held = time.monotonic()
@@ -103,19 +112,20 @@ class _Watch:
             # Another study may have begun in the meantime.
             is_its_work = self.is_training and lock == self.lock
             if is_its_work or idle > SECONDS_IDLE:
-                os._exit(1)
+                _leave(self.known)
 
 
-def _answer(trainers, folder, token, arguments):
-    """Returns how a job ended, and whether the network is trained."""
+def _answer(known, folder, token):
+    """Returns how a job ended, and whether it has trained a network."""
     try:
-        if token not in trainers:
-            trainers.clear()
-            trainers[token] = _unpickled(folder, token)()
-        trainers[token](*arguments)
-        return "result", True
-    except _files.InUse:
-        return "result", False
+        with _files.writing_to(folder):
+            if token not in known:
+                # Frees the data of another study first.
+                known.clear()
+                cells = _unpickled(folder, token)()
+                cells.folder.join()
+                known[token] = cells
+            return "result", known[token].train_next()
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))

@@ -10,24 +10,19 @@ import collections
 import functools
 import pathlib
 import random
-import re
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from concurrent.futures import Executor
 
 import keras_tuner
 
-from cbam_keras import _checks, _files, study
+from cbam_keras import _checks, study
 from cbam_keras.tuning.results import keep_networks
 from cbam_keras.tuning.search import Search
-from cbam_keras.tuning.space import Values, controls, label, name_of
+from cbam_keras.tuning.space import controls, label, name_of
 
 # How Hyperband says for how many epochs a trial is trained.
 EPOCHS = "tuner/epochs"
-# Between two looks at a trial that another process trains.
-SECONDS_OF_WAITING = 0.5
 
 
 def run(
@@ -37,21 +32,16 @@ def run(
     tensorboard: bool,
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
-    if executor is None:
-        _run(search, _Trials(search, folder, tensorboard), 1)
-    else:
-        output = folder.path.absolute()
-        make = functools.partial(_trainer_of, search, output, tensorboard)
-        with study.pool_of(executor, folder, make) as pool:
-            trials = _Trials(search, folder, tensorboard, pool)
-            _run(search, trials, study.count_workers(executor))
-    # The rounds of Hyperband train one cell, whose name lacks their epochs.
-    names = [*folder.content["settings"]["variants"]]
-    cells = {re.sub(r"-epochs=\d+$", "", name) for name in names}
-    folder.tidy((cell, search.recipe.seed) for cell in cells)
+    trials = Trials(search, folder, tensorboard)
+    output = folder.path.absolute()
+    make = functools.partial(trials_of, search, output, tensorboard)
+    workers = 1 if executor is None else study.count_workers(executor)
+    with study.training_by(executor, trials, make) as train_or_wait:
+        _run(search, trials, workers, train_or_wait)
+    folder.tidy((cell.network, cell.seed) for cell in trials.all())
 
 
-def _run(search, trials, workers):
+def _run(search, trials, workers, train_or_wait):
     """Asks the oracle for trials, and reports to it how they ended."""
     with tempfile.TemporaryDirectory() as scratch:
         oracle = _oracle_of(search)
@@ -65,14 +55,16 @@ def _run(search, trials, workers):
             if free:
                 proposed = oracle.create_trial(free[-1])
                 if proposed.status == "RUNNING":
-                    trials.begin(proposed.hyperparameters)
+                    trials.propose(proposed.hyperparameters)
                     running.append((proposed, free.pop()))
                     continue
             if not running:
                 # It proposes no more.
                 return
             trial, worker = running.popleft()
-            _report(oracle, trial, trials.outcome(trial.hyperparameters))
+            while (outcome := trials.outcome(trial.hyperparameters)) is None:
+                train_or_wait()
+            _report(oracle, trial, outcome)
             free.append(worker)
 
 
@@ -89,18 +81,50 @@ def _report(oracle, trial, outcome):
     oracle.end_trial(trial)
 
 
-class _Trials:
-    """The trials of a search, trained here or by the workers of a pool."""
+class Trials(study.Cells):
+    """The trials of a search, which are in its folder."""
 
-    def __init__(self, search, folder, tensorboard, pool=None):
-        self.search, self.folder, self.pool = search, folder, pool
-        self.tensorboard = tensorboard
-        self.seed = search.recipe.seed
+    def __init__(
+        self, search: Search, folder: study.StudyFolder, tensorboard: bool
+    ):
+        super().__init__(
+            search.trials, folder, lambda seed: search.loaded, tensorboard
+        )
+        self.search, self.seed = search, search.recipe.seed
         # The names of those that have not been trained before.
         self.begun: set[str] = set()
 
-    def begin(self, hp):
-        """Begins a trial, unless it has been trained."""
+    def all(self) -> list[study.Cell]:
+        """Returns the trials of the folder, in the order of their proposal."""
+        content = self.folder.content
+        rounds = content.get("rounds", {})
+        return [
+            study.Cell(
+                self.search.variant(values, name),
+                self.seed,
+                name_of(values),
+                rounds.get(name),
+            )
+            for name, values in content["settings"]["variants"].items()
+        ]
+
+    def missing(self) -> list[study.Cell]:
+        """Returns the trials that have yet to be trained.
+
+        In the process that proposes them, without those that were proposed
+        before a network that had failed was tried again.
+        """
+        missing = super().missing()
+        if not self.begun:
+            return missing
+        return [cell for cell in missing if cell.variant.name in self.begun]
+
+    def title(self, cell: study.Cell) -> str:
+        """Returns nothing: the proposal of a trial is printed."""
+        return ""
+
+    def propose(self, hp: keras_tuner.HyperParameters) -> None:
+        """Adds a trial to the folder, unless it has been trained."""
         values, name = self._named(hp)
         if name in self.begun:
             # The oracle proposes some networks twice.
@@ -109,58 +133,29 @@ class _Trials:
         if self.folder.outcome(name, self.seed) is not None:
             return
         self.begun.add(name)
+        # The rounds of Hyperband go on training one network.
+        if epochs := hp.values.get(EPOCHS):
+            with self.folder.locked():
+                known = self.folder.content.get("rounds", {})
+                self.folder.add(rounds={**known, name: epochs})
         variant = self.search.variant(values, name)
         self.folder.add_settings("variants", name, variant.describe())
         names = list(self.folder.content["settings"]["variants"])
         number = names.index(name) + 1
         print(f"Trial {number}: {label(values)}", flush=True)
-        if self.pool is not None:
-            epochs = hp.values.get(EPOCHS)
-            self.pool.submit(name, self.seed, values, epochs)
 
-    def outcome(self, hp):
-        """Returns the outcome of a trial, which may be trained only now."""
+    def outcome(self, hp: keras_tuner.HyperParameters) -> study.Outcome | None:
+        """Returns the outcome of a trial, or `None` until it is trained."""
         values, name = self._named(hp)
+        outcome = self.folder.outcome(name, self.seed)
+        if outcome is None:
+            self.begun.add(name)
+            return None
         hp.values |= {key: values[key] for key in hp.values if key in values}
-        if name not in self.begun:
-            return self.folder.outcome(name, self.seed)
-        if self.pool is not None:
-            outcome = self.pool.outcome(name, self.seed)
-        else:
-            self._train_here(name, values, hp.values.get(EPOCHS))
-            outcome = self.folder.outcome(name, self.seed)
-        with self.folder.locked():
-            keep_networks(self.folder, self.search.keep)
+        if name in self.begun:
+            with self.folder.locked():
+                keep_networks(self.folder, self.search.keep)
         return outcome
-
-    def train(self, name, seed, values, epochs):
-        """Trains a trial that has not been, or raises `InUse`."""
-        search, folder = self.search, self.folder
-        # The rounds of Hyperband go on training one network.
-        cell = name_of(values)
-        with folder.claim(cell, seed):
-            folder.refresh()
-            if folder.outcome(name, seed) is not None:
-                return
-            path = folder.cell(cell, seed)
-            logs = [study.logs_of(folder.path, name)]
-            with study.memory_freed():
-                outcome = study.train_cell(
-                    *(search.trials, search.variant(values, name), seed),
-                    *(search.loaded, path),
-                    epochs=epochs,
-                    callbacks=logs if self.tensorboard else [],
-                )
-            folder.record(outcome, path)
-
-    def _train_here(self, name, values, epochs):
-        while self.folder.outcome(name, self.seed) is None:
-            try:
-                self.train(name, self.seed, values, epochs)
-            except _files.InUse:
-                # By another process that runs this search.
-                time.sleep(SECONDS_OF_WAITING)
-                self.folder.refresh()
 
     def _named(self, hp):
         """Returns the values that decide on a network, and its name."""
@@ -169,19 +164,11 @@ class _Trials:
         return values, f"{name}-epochs={epochs}" if epochs else name
 
 
-def _trainer_of(
+def trials_of(
     search: Search, output: pathlib.Path, tensorboard: bool
-) -> Callable[[str, int, Values, int | None], None]:
-    """Returns the function by which workers train a trial."""
-    folder = search.folder(output)
-    folder.join()
-    trials = _Trials(search, folder, tensorboard)
-
-    def train(*trial):
-        with _files.writing_to(output):
-            trials.train(*trial)
-
-    return train
+) -> Trials:
+    """Returns the trials of a search in its output folder."""
+    return Trials(search, search.folder(output), tensorboard)
 
 
 def _oracle_of(search):

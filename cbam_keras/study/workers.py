@@ -1,6 +1,9 @@
-"""Networks trained by the workers of a `concurrent.futures.Executor`."""
+"""Networks trained by the workers of a `concurrent.futures.Executor`.
 
-import collections
+A task says to train the next network that nobody trains. Which one that is, a
+worker finds in the output folder.
+"""
+
 import concurrent.futures
 import contextlib
 import itertools
@@ -15,20 +18,19 @@ import keras
 
 import _cbam_keras_worker as worker
 from cbam_keras import _checks
-from cbam_keras.study.cell import ERROR, Outcome
+from cbam_keras.study.cell import Outcome
+from cbam_keras.study.cells import Cells
 from cbam_keras.study.checkpoints import load_state
-from cbam_keras.study.folder import CELLS, StudyFolder
+from cbam_keras.study.folder import CELLS
 from cbam_keras.study.machine import part_of_machine
-from cbam_keras.study.worker import Trainer, offered
+from cbam_keras.study.worker import offered
 
-# How often a network is tried again whose worker has died.
-RETRIES = 3
+# How many tasks may fail one after the other, for no fault of a network.
+MAX_FAILURES = 4
 # Between two looks at how far the workers are.
 SECONDS_BETWEEN_LOOKS = 0.5
 # Errors of arguments and files, which no other try would avoid.
 REFUSED = (ValueError, TypeError, ImportError)
-# Of Dask, after it has tried a task again itself.
-KILLED = "KilledWorker"
 
 
 @contextlib.contextmanager
@@ -75,87 +77,78 @@ def count_workers(executor: Executor) -> int:
 
 
 @contextlib.contextmanager
-def pool_of(
-    executor: Executor, folder: StudyFolder, make: Callable[[], Trainer]
-) -> Iterator["Pool"]:
-    """Context of a `Pool`, whose workers train by what `make` returns."""
+def training_by(
+    executor: Executor | None, cells: Cells, make: Callable[[], Cells]
+) -> Iterator[Callable[[], None]]:
+    """Gives a function that trains, or waits a moment for those who do.
+
+    They are this process, or the workers of an executor, which get the `cells`
+    by `make`.
+    """
+    if executor is None:
+        yield cells.train_or_wait
+        return
     token = uuid.uuid4().hex
-    with offered(folder.path, token, make):
-        pool = Pool(executor, folder, token)
+    with offered(cells.folder.path, token, make):
+        workers = Workers(executor, cells, token)
         try:
-            yield pool
+            yield workers.wait
         finally:
-            pool.cancel()
+            for task in workers.tasks:
+                task.cancel()
 
 
-class Pool:
-    """Networks under training by workers, and how far they are."""
+class Workers:
+    """Tasks of an executor, as many as networks are missing."""
 
-    def __init__(self, executor: Executor, folder: StudyFolder, token: str):
-        self.executor, self.folder, self.token = executor, folder, token
-        # What a trainer takes besides, and how many of its workers have died.
-        self.arguments: dict[tuple[str, int], tuple] = {}
-        self.deaths: collections.Counter = collections.Counter()
+    def __init__(self, executor: Executor, cells: Cells, token: str):
+        self.executor, self.cells, self.token = executor, cells, token
+        self.folder = cells.folder
         # Dask takes equal calls for one.
         self.calls = itertools.count(1)
-        self.futures: dict[Future, tuple[str, int]] = {}
-        # Networks that other processes train, to be tried again.
-        self.busy: list[tuple[str, int]] = []
+        self.tasks: set[Future] = set()
+        # Whether others train what is missing.
+        self.is_busy = False
+        self.failures = 0
         self.epochs = {name: len(rows) for name, rows in self._histories()}
+        self.known = {(c["variant"], c["seed"]) for c in self.folder.cells}
 
-    def submit(self, variant: str, seed: int, *arguments: object) -> None:
-        """Lets a worker train a network, by what its trainer takes."""
-        self.arguments[variant, seed] = arguments
-        self._send((variant, seed))
-
-    def outcome(self, variant: str, seed: int) -> Outcome:
-        """Returns the outcome of a network, once it is trained."""
-        while (variant, seed) in self.arguments:
-            self._wait()
-        found = self.folder.outcome(variant, seed)
-        if found is None:
-            raise RuntimeError(
-                f'"{self.folder.path}" holds no outcome of "{variant}" with '
-                f"seed {seed}, which a worker has trained. Do all workers "
-                "see this folder?"
-            )
-        return found
-
-    def cancel(self) -> None:
-        """Cancels what has not begun."""
-        for future in self.futures:
-            future.cancel()
-
-    def _send(self, key):
-        path = str(self.folder.path.absolute())
-        backend = keras.backend.backend()
-        arguments = *key, *self.arguments[key]
-        job = path, self.token, backend, arguments, next(self.calls)
-        try:
-            future = self.executor.submit(worker.train, *job)
-        except RuntimeError as error:
-            raise self._lost(error) from error
-        self.futures[future] = key
-
-    def _wait(self):
-        """Waits a moment, and handles what has ended."""
+    def wait(self) -> None:
+        """Lets workers train what is missing, and waits a moment for them."""
+        missing = len(self.cells.missing())
+        if self.is_busy:
+            missing = min(missing, count_workers(self.executor))
+        while len(self.tasks) < missing:
+            self._submit()
+        self.is_busy = False
         ended, _ = concurrent.futures.wait(
-            self.futures,
+            self.tasks,
             SECONDS_BETWEEN_LOOKS,
             concurrent.futures.FIRST_COMPLETED,
         )
-        for future in ended:
-            self._end(self.futures.pop(future), future)
-        if not self.futures:
+        self.tasks -= ended
+        for task in ended:
+            self._end(task)
+        if self.is_busy:
             time.sleep(SECONDS_BETWEEN_LOOKS)
+        self.folder.refresh()
         self._print_progress()
-        while self.busy and len(self.futures) < count_workers(self.executor):
-            self._send(self.busy.pop(0))
 
-    def _end(self, key, future):
-        name = f"{key[0]}, seed {key[1]}"
+    def _submit(self):
+        path = str(self.folder.path.absolute())
+        backend = keras.backend.backend()
+        job = path, self.token, backend, next(self.calls)
         try:
-            is_trained = future.result()
+            self.tasks.add(self.executor.submit(worker.train, *job))
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    def _end(self, task):
+        try:
+            if task.result():
+                self.failures = 0
+            else:
+                self.is_busy = True
         except (
             concurrent.futures.CancelledError,
             concurrent.futures.BrokenExecutor,
@@ -164,25 +157,16 @@ class Pool:
         except REFUSED:
             raise
         except Exception as error:
-            is_killed = type(error).__name__ == KILLED
-            self.deaths[key] += 1
-            if self.deaths[key] <= RETRIES and not is_killed:
-                _checks.warn(f"{name} is tried again: {error}")
-                self._send(key)
-                return
-            if not is_killed and not isinstance(error, worker.WorkerDied):
-                raise
-            message = f"{type(error).__name__}: {error}"
-            failed = Outcome(*key, ERROR, message)
-            self.folder.record(failed, self.folder.cell(*key))
-            is_trained = True
-        if not is_trained:
-            self.busy.append(key)
-            return
-        del self.arguments[key]
-        self.folder.refresh()
-        if outcome := self.folder.outcome(*key):
-            print(f"{name}: {_result(outcome)}", flush=True)
+            is_dead = isinstance(error, worker.WorkerDied)
+            # The folder counts how often a network has killed its process.
+            if not (is_dead and self.folder.note_death(str(error))):
+                self.failures += 1
+            if self.failures == MAX_FAILURES:
+                if isinstance(error, RuntimeError):
+                    raise
+                # Dask's own, after it has tried a task again itself.
+                raise self._lost(error) from error
+            _checks.warn(f"A network is tried again: {error}")
 
     def _histories(self):
         """Yields name and history of each network under training."""
@@ -193,7 +177,7 @@ class Pool:
                     yield path.name, state.history
 
     def _print_progress(self):
-        """Prints a line for each network that has trained another epoch."""
+        """Prints a line for each new epoch, and each network that has ended."""
         for cell, history in self._histories():
             if len(history) > self.epochs.get(cell, 0):
                 self.epochs[cell] = len(history)
@@ -207,6 +191,12 @@ class Pool:
                     f"{cell}: epoch {row['epoch']}, {shown} {row[shown]:.4f}",
                     flush=True,
                 )
+        for cell in self.folder.cells:
+            key = cell["variant"], cell["seed"]
+            if key not in self.known:
+                self.known.add(key)
+                result = _result(Outcome(**cell))
+                print(f"{key[0]}, seed {key[1]}: {result}", flush=True)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

@@ -1,0 +1,167 @@
+"""`Cells`: the loop that trains the networks of an output folder.
+
+The folder is the queue: each process that trains, this one, a worker or one on
+another machine, takes the next network that nobody trains.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import time
+import traceback
+from collections.abc import Callable
+
+import keras
+
+from cbam_keras import _files
+from cbam_keras.study.cell import ERROR, Outcome, memory_freed, train_cell
+from cbam_keras.study.checkpoints import begin_try, forget_tries
+from cbam_keras.study.folder import StudyFolder, describe
+from cbam_keras.study.study import Data, Study, Variant
+
+# How many processes may die training a network, without finishing an epoch.
+MAX_TRIES = 4
+# The subfolder with a folder of logs for each network.
+LOGS = "tensorboard"
+# Between two attempts at what other processes work at.
+SECONDS_OF_WAITING = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A variant with a seed, to be trained for so many epochs.
+
+    Cells of one `network` train it one after the other, each from where the
+    last one ended. Without `epochs` it is trained for those of the recipe.
+    """
+
+    variant: Variant
+    seed: int
+    network: str
+    epochs: int | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What its outcome is found by."""
+        return self.variant.name, self.seed
+
+
+class Cells:
+    """The cells of a study, trained in its output folder."""
+
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        load: Callable[[int], Data],
+        tensorboard: bool,
+    ):
+        self.study, self.folder, self.load = study, folder, load
+        self.tensorboard = tensorboard
+        # What is raised if no training finishes.
+        self.error: Exception | None = None
+        # Where a network is under training.
+        self.place: pathlib.Path | None = None
+        # Why nothing could be trained, and whether the user knows.
+        self.busy: Exception | None = None
+        self.has_said_so = False
+
+    def all(self) -> list[Cell]:
+        """Returns the cells, in the order in which they are trained."""
+        return [Cell(v, seed, v.name) for v, seed in self.study.cells]
+
+    def missing(self) -> list[Cell]:
+        """Returns the cells that have yet to be trained."""
+        trained = {(c["variant"], c["seed"]) for c in self.folder.cells}
+        return [cell for cell in self.all() if cell.key not in trained]
+
+    def train_next(self) -> bool:
+        """Trains the next cell that nobody trains, if there is one."""
+        self.folder.refresh()
+        for cell in self.missing():
+            try:
+                with self.folder.claim(cell.network, cell.seed):
+                    # Another process may have trained it in the meantime.
+                    self.folder.refresh()
+                    if self.folder.outcome(*cell.key) is None:
+                        self.train(cell)
+                        return True
+            except _files.InUse as error:
+                self.busy = error
+        return False
+
+    def train_or_wait(self) -> None:
+        """Trains the next cell, or waits for those of other processes."""
+        self.busy = None
+        if self.train_next() or self.busy is None:
+            return
+        if not self.has_said_so:
+            print(f"Waiting for other processes: {self.busy}", flush=True)
+        self.has_said_so = True
+        time.sleep(SECONDS_OF_WAITING)
+
+    def title(self, cell: Cell) -> str:
+        """Returns what is printed before a cell is trained."""
+        cells = self.study.cells
+        several = f", seed {cell.seed}" if len(self.study.seeds) > 1 else ""
+        number = cells.index((cell.variant, cell.seed)) + 1
+        return f"{cell.variant.name}{several} ({number} of {len(cells)})"
+
+    def train(self, cell: Cell) -> None:
+        """Trains a claimed cell, and records how that has ended."""
+        folder, name = self.folder, cell.variant.name
+        self.place = place = folder.cell(cell.network, cell.seed)
+        ends = begin_try(place)
+        data = self.load(cell.seed)
+        folder.add_settings("data", str(cell.seed), describe(data))
+        if len(ends) < MAX_TRIES:
+            logs = folder.path / LOGS / f"{name}-seed{cell.seed}"
+            callback = keras.callbacks.TensorBoard
+            with memory_freed():
+                outcome = train_cell(
+                    self.study,
+                    cell.variant,
+                    cell.seed,
+                    data,
+                    place,
+                    title=self.title(cell),
+                    epochs=cell.epochs,
+                    callbacks=[callback(str(logs))] if self.tensorboard else [],
+                    on_error=self._note,
+                )
+        else:
+            message = (
+                f"WorkerDied: {len(ends)} processes have died training it, "
+                "none of which finished an epoch"
+            )
+            if ends[-1]:
+                message += f", the last as follows: {ends[-1]}"
+            outcome = Outcome(name, cell.seed, ERROR, message)
+        folder.record(outcome, place)
+        self.give_back()
+        self.place = None
+
+    def give_back(self) -> None:
+        """Lets a network that is under training be tried as if it was not."""
+        if self.place is not None:
+            forget_tries(self.place)
+
+    def _note(self, error):
+        """Keeps the first error, as text what led to it."""
+        if self.error is None:
+            error.add_note("".join(traceback.format_exception(error)))
+            # Their frames hold the model and the data.
+            error.__cause__ = error.__context__ = None
+            self.error = error.with_traceback(None)
+
+
+def cells_of(
+    study: Study, output: str | os.PathLike, tensorboard: bool
+) -> Cells:
+    """Returns the cells of a study in its output folder."""
+    load = functools.lru_cache(maxsize=1)(
+        lambda seed: study.task.load(study.recipe_for(None, seed))
+    )
+    folder = StudyFolder(output, study, load(study.seeds[0]))
+    return Cells(study, folder, load, tensorboard)
