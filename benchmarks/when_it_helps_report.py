@@ -39,9 +39,9 @@ class DigitResults(study.Results):
     Several canvases show one digit.
     """
 
-    def compared(self, measure=None):
-        compared = super().compared(measure)
-        if measure not in (None, self.measure):
+    def compared(self, measure=None, comparison=None):
+        compared = super().compared(measure, comparison)
+        if measure not in (None, self.measures[0].key):
             return compared
         baseline = self.values(self.baseline, "right")
         for name, measured in compared.items():
@@ -84,17 +84,16 @@ def difference(own, other):
 def trained(name):
     """Returns the results of an experiment, as far as it has been trained."""
     experiment = when_it_helps.EXPERIMENTS[name]
-    task = experiment.task
+    task, names = experiment.task, [v.name for v in experiment.variants]
     is_digits = isinstance(task, when_it_helps.Digits)
     kind = DigitResults if is_digits else study.Results
     return kind(
         output=pathlib.Path(name),
         outcomes=tuple(when_it_helps.outcomes(name)),
-        variants=tuple(variant.name for variant in experiment.variants),
+        variants=tuple(names),
         seeds=experiment.seeds,
-        baseline=experiment.baseline,
-        measure=task.measure,
-        measure_name=task.measure_name,
+        comparisons=(study.Comparison(experiment.baseline, names),),
+        measures=tuple(experiment.measured_by),
         data=task.name,
         sizes={"test": task.test_images},
     )
@@ -213,7 +212,8 @@ def main():
         print(f"**{title}**\n\n{text}\n")
     if options.output:
         digits = trained("digits")
-        main = dataclasses.replace(digits, variants=when_it_helps.MAIN)
+        shown = study.Comparison(digits.baseline, when_it_helps.MAIN)
+        main = dataclasses.replace(digits, comparisons=(shown,))
         figure = main.plot()
         figure.savefig(options.output / "when-it-helps.png", dpi=110)
 

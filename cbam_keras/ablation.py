@@ -5,28 +5,16 @@
 gates are the authors' variant, `VARIANTS["official"]`.
 """
 
-import dataclasses
 import functools
-import itertools
-import json
 import numbers
 import os
-import pathlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import numpy as np
 
-from cbam_keras import (
-    _checks,
-    _files,
-    _terminal,
-    comparison,
-    plotting,
-    presets,
-    study,
-)
+from cbam_keras import _checks, _files, comparison, presets, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import ATTENTION
@@ -35,8 +23,6 @@ from cbam_keras.recipes import Recipe, find_recipe
 __all__ = [
     "ABLATIONS",
     "TABLES",
-    "AblationResults",
-    "AblationRow",
     "plan",
     "run",
 ]
@@ -63,198 +49,11 @@ ABLATIONS: dict[str, presets.Preset] = {
     for names in TABLES.values()
     for name in names
 }
-# The fraction of intervals that exclude zero by chance.
-BY_CHANCE = 1 - study.CONFIDENCE
-# Verdicts of too few seeds, by their number.
-TOO_FEW = {
-    1: "One seed gives no estimate of the variation between seeds: the "
-    "intervals are from the test images alone, and hold for these trainings "
-    "only. Several seeds (--seeds 3) give intervals that include it.",
-    2: "Two seeds are too few to tell a difference from chance.",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class AblationRow:
-    """One network in one table of an ablation.
-
-    Attributes:
-        table: Integer, the number of the table in the paper.
-        network: String, the network that carries the attention.
-        attention: String, the attention as the paper's table names it.
-        parameters: Integer, its trainable parameters, or `None`.
-        macs: Integer, its multiply-accumulates for one image, or `None`.
-        top1_errors: Tuple of numbers, the top-1 error on the test images in
-            %, one per seed; empty for a baseline that lacks a seed.
-        top1_error, top1_deviation: Numbers, their mean and standard
-            deviation (n - 1), which is `None` for one seed.
-        difference: Number in %, the mean over the seeds of its error minus
-            that of the table's first row; `None` in that row, and if that
-            row has no error.
-        interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference, see `study.Row`; `None` in the first row.
-        top5_errors, top5_error, top5_deviation: Likewise, or `None` for data
-            of up to ten classes.
-        seconds_per_epoch: Number, the median over the seeds, or `None`.
-    """
-
-    table: int
-    network: str
-    attention: str
-    parameters: int | None
-    macs: int | None
-    top1_errors: tuple[float, ...]
-    top1_error: float | None
-    top1_deviation: float | None
-    difference: float | None
-    interval: tuple[float, float] | None
-    top5_errors: tuple[float, ...] | None
-    top5_error: float | None
-    top5_deviation: float | None
-    seconds_per_epoch: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class AblationResults(_terminal.Tabular):
-    """Results of an ablation; prints as the paper's tables.
-
-    `markdown()`, `csv()` and `json()` return them as text. `to_dataframe()` has
-    a row per network and table: the attributes of `AblationRow`, the interval
-    as `interval_low` and `interval_high`, and a column for each seed.
-
-    Attributes:
-        rows: List of `AblationRow`, by table; the first of each table is its
-            baseline.
-        data: String, the name of the dataset.
-        seeds: Tuple of integers, in the order of `top1_errors`.
-        test_images: Integer, the number of test images.
-        output: Path of the output folder.
-        details: The `study.Results`, with all outcomes.
-    """
-
-    rows: list[AblationRow]
-    data: str
-    seeds: tuple[int, ...]
-    test_images: int
-    output: pathlib.Path
-    details: study.Results = dataclasses.field(repr=False)
-
-    @property
-    def title(self) -> str:
-        """The network, the data and the seeds in words."""
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        return f"{self.rows[0].network} on {self.data}, {seeds}"
-
-    @property
-    def verdict(self) -> str:
-        """The differences in a sentence or two."""
-        # Some are in two tables.
-        compared = {
-            (row.attention, rows[0].attention): row
-            for rows in self._by_table()
-            for row in rows
-            if row.difference is not None
-        }.values()
-        if not compared:
-            return (
-                "No differences: the first row of a table and another are "
-                "needed with every seed."
-            )
-        if unlearned := self.details.unlearned():
-            return unlearned
-        if len(self.seeds) in TOO_FEW:
-            return TOO_FEW[len(self.seeds)]
-        clear = [
-            f'"{row.attention}" ({"lower" if row.difference < 0 else "higher"} '
-            "error)"
-            for row in compared
-            if row.interval and not row.interval[0] <= 0 <= row.interval[1]
-        ]
-        listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
-        return (
-            f"{len(clear)} of {len(compared)} differences to the first row of "
-            f"a table exclude zero over {len(self.seeds)} seeds{listed}. By "
-            f"chance alone about {len(compared) * BY_CHANCE:.1f} would."
-        )
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}\n\nAll files are in {self.output}"
-
-    def markdown(self) -> str:
-        """Returns the tables in Markdown."""
-        tables = [table.markdown() for table in self.tables()]
-        return "\n\n".join([*tables, self.verdict])
-
-    def json(self) -> str:
-        """Returns everything as a JSON object."""
-        return json.dumps(
-            {
-                "data": self.data,
-                "seeds": self.seeds,
-                "test_images": self.test_images,
-                "rows": [dataclasses.asdict(row) for row in self.rows],
-            },
-            indent=1,
-        )
-
-    def tables(self) -> Iterator[_terminal.Table]:
-        """Yields the tables of text that are printed."""
-        for rows in self._by_table():
-            table = rows[0].table
-            yield _terminal.Table(
-                f"Table {table}: {TITLES[table]}, {self.title}",
-                [_cells(row) for row in rows],
-                note="Mean and standard deviation over the seeds of the error "
-                f"on the same {self.test_images:,} test images; differences to "
-                f'"{rows[0].attention}", paired by seed.',
-            )
-
-    _tables = tables
-
-    def _records(self):
-        records = []
-        for row in self.rows:
-            record = dict(vars(row))
-            low, high = record.pop("interval") or (None, None)
-            record |= {"interval_low": low, "interval_high": high}
-            for key in ("top1_error", "top5_error"):
-                names = (f"{key}_seed_{seed}" for seed in self.seeds)
-                errors = record.pop(f"{key}s") or ()
-                record |= dict(zip(names, errors, strict=False))
-            records.append(record)
-        return records
-
-    def _by_table(self):
-        tables = itertools.groupby(self.rows, lambda row: row.table)
-        return [list(rows) for _, rows in tables]
-
-
-def _cells(row):
-    """Returns the cells of a row, by heading."""
-    difference = "" if row.difference is None else f"{row.difference:+.2f}"
-    if row.interval is not None:
-        low, high = row.interval
-        difference += f" [{low:+.2f}, {high:+.2f}]"
-    cells = {
-        "description": row.attention,
-        "parameters (M)": _text("{:#.4g}", row.parameters, 1e-6),
-        "GMACs": _text("{:#.4g}", row.macs, 1e-9),
-        "top-1 error (%)": _spread(row.top1_error, row.top1_deviation),
-        "difference (95 %)": difference,
-    }
-    if row.top5_error is not None:
-        cells["top-5 error (%)"] = _spread(row.top5_error, row.top5_deviation)
-    return {**cells, "s / epoch": _text("{:.1f}", row.seconds_per_epoch)}
-
-
-def _text(form, value, factor=1):
-    return "" if value is None else form.format(factor * value)
-
-
-def _spread(mean, deviation):
-    if deviation is None:
-        return _text("{:.2f}", mean)
-    return f"{mean:.2f} \N{PLUS-MINUS SIGN} {deviation:.2f}"
+# Of the error, what the tables hold.
+MEASURES = (
+    study.Measure("test_accuracy", "top-1 error", is_error=True),
+    study.Measure("top5_accuracy", "top-5 error", is_error=True),
+)
 
 
 class _TopFive(study.Classification):
@@ -323,7 +122,7 @@ def plan(
     # Needed only at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.boolean("identity_init", identity_init)
-    build, label = comparison.network_of(model)
+    build, called = comparison.network_of(model)
     tables = _in_order(tables)
     recipe = find_recipe(recipe, comparison.default_recipe(model))
     task = _TopFive(data, **(data_options or {}))
@@ -339,15 +138,27 @@ def plan(
             }
             attention = functools.partial(ATTENTION[preset.layer], **options)
         built = functools.partial(build, attention=attention)
-        variants.append(study.Variant(name, built, options))
+        label = preset.attention or comparison.BASELINE
+        variants.append(study.Variant(name, built, options, label=label))
     return study.Study(
         task=task,
         variants=variants,
         seeds=comparison.seeds_of(seeds, recipe, task),
         recipe=recipe,
-        settings={"model": label, "identity_init": identity_init},
+        settings={"model": called, "identity_init": identity_init},
+        comparisons=[
+            study.Comparison(
+                baseline=TABLES[number][0],
+                variants=TABLES[number],
+                title=TITLES[number],
+                number=number,
+                every_seed=True,
+            )
+            for number in tables
+        ],
+        measures=MEASURES,
         kind="ablate",
-        finish=functools.partial(_finish, tables=tables, network=label),
+        finish=_finish,
     )
 
 
@@ -367,7 +178,7 @@ def run(
     executor: Executor | None = None,
     tensorboard: bool = False,
     data_options: Options | None = None,
-) -> AblationResults:
+) -> study.Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 
     What `cbam-keras ablate` runs: `study.run(plan(...), output)`. The output
@@ -392,7 +203,8 @@ def run(
         data_options: See `plan`. Defaults to `None`.
 
     Returns:
-        An `AblationResults`.
+        A `study.Results`, whose rows are of errors: of the fractions of test
+        images that a network is wrong about.
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.
@@ -419,7 +231,7 @@ def run(
         identity_init=identity_init,
         data_options=data_options,
     )
-    results = study.run(
+    return study.run(
         planned,
         output,
         resume=resume,
@@ -427,9 +239,6 @@ def run(
         workers=workers,
         executor=executor,
         tensorboard=tensorboard,
-    )
-    return results_of(
-        results, _in_order(tables), str(planned.settings["model"])
     )
 
 
@@ -444,83 +253,13 @@ def _in_order(tables):
     return sorted(_checks.subset("tables", chosen, TABLES))
 
 
-def _finish(results, folder, tables, network):
+def _finish(results, folder):
     """Writes the tables and the figure."""
-    ablation = results_of(results, tables, network)
-    folder.add(verdict=results.verdict, tables=tables)
-    if not ablation.rows:
+    folder.add(verdict=results.verdict)
+    if not results.rows:
         return
-    texts = {"tables.md": ablation.markdown(), "tables.csv": ablation.csv()}
+    texts = {"tables.md": results.markdown(), "tables.csv": results.csv()}
     for name, text in texts.items():
         with _files.replacing(folder.path / name) as beside:
             beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-    figure = plotting.plot_ablation(ablation, ablation.title)
-    _files.write_figure(folder.path / "ablation.png", figure)
-
-
-def results_of(
-    results: study.Results, tables: Sequence[int], network: str
-) -> AblationResults:
-    """Returns the tables of a study, by the name of the network."""
-    return AblationResults(
-        rows=[
-            row for table in tables for row in _rows(results, table, network)
-        ],
-        data=results.data,
-        seeds=results.seeds,
-        test_images=results.test_images,
-        output=results.output,
-        details=results,
-    )
-
-
-def _rows(results, table, network):
-    """Yields the rows of a table; without networks that lack a seed.
-
-    The first is the baseline, without errors if it lacks one.
-    """
-    by_name = {row.network: row for row in results.rows}
-    complete = [
-        name
-        for name in TABLES[table]
-        if len(by_name[name].seeds) == len(results.seeds)
-    ]
-    first = TABLES[table][0]
-    baseline = _errors(results, first, "test_accuracy")
-    for name in dict.fromkeys([first, *complete]) if complete else ():
-        row, differences = by_name[name], None
-        errors, others = study.Measured((), None), None
-        if name in complete:
-            top1 = _errors(results, name, "test_accuracy")
-            top5 = _errors(results, name, "top5_accuracy")
-            if name != first and first in complete:
-                pairs = zip(top1, baseline, strict=True)
-                differences = [error - other for error, other in pairs]
-            images = results.test_images
-            errors = study.Measured.of(top1, differences, images, unit=100)
-            others = study.Measured.of(top5, None) if top5 else None
-        yield AblationRow(
-            table=table,
-            network=network,
-            attention=ABLATIONS[name].attention or "none",
-            parameters=row.parameters,
-            macs=row.macs,
-            top1_errors=errors.values,
-            top1_error=errors.mean,
-            top1_deviation=errors.deviation,
-            difference=errors.difference,
-            interval=errors.interval,
-            top5_errors=others and others.values,
-            top5_error=others and others.mean,
-            top5_deviation=others and others.deviation,
-            seconds_per_epoch=row.seconds_per_epoch,
-        )
-
-
-def _errors(results, name, metric):
-    """Returns the error of a network in %, one per seed."""
-    images = results.test_images
-    return [
-        100 * (images - round(accuracy * images)) / images
-        for accuracy in results.values(name, metric).values()
-    ]
+    _files.write_figure(folder.path / "ablation.png", results.plot())

@@ -277,22 +277,34 @@ study/networks.py study_networks
 + is_layer = True
 - known = _without_names([config, built, shapes], places)
 + known = _without_names([config, shapes], places)
-study/results.py study_statistics
-- values[seed] - baseline[seed]
-+ baseline[seed] - values[seed]
+study/outcomes.py study_statistics
+- own[x] - baseline[x] for x in own
++ baseline[x] - own[x] for x in own
+study/outcomes.py study
+- guess = 1 / description["classes"]
++ guess = 0.0
+study/outcomes.py ablation
+- round((1 - value) * images) / images
++ 1 - value
+- least = len(self.seeds) if comparison.every_seed else 1
++ least = 1
+- kept = {comparison.baseline, *measured} if measured else ()
++ kept = {*measured} if measured else ()
+- return (compared and self.unlearned()) or said
++ return said
+- (row.network, comparison.baseline): (row.label, row)
++ (row.network, comparison.number): (row.label, row)
 study/results.py study
 - ends = [start + 100 * end
 + ends = [means[place] - 100 * row.difference + 100 * end
 - ends = row.interval if row.pairs > 1 else None
 + ends = row.interval
-- guess = 1 / description["classes"]
-+ guess = 0.0
 study/statistics.py study_statistics
 - quantile * statistics.stdev(differences) / math.sqrt(count)
 + quantile * statistics.stdev(differences) / math.sqrt(count - 1)
 - half = reach(differences, drawn)
 + half = reach(differences, drawn / math.sqrt(len(differences)))
-- if half > ROUNDING * unit else None
+- if half > ROUNDING else None
 + if half > 0 else None
 - max(less**2 - (Z * shared) ** 2, 0)
 + less**2
@@ -335,13 +347,6 @@ study/run.py study
 comparison.py comparison
 - for k, v in (options | chosen).items()
 + for k, v in options.items()
-ablation.py ablation
-- differences = [error - other for error, other in pairs]
-+ differences = [other - error for error, other in pairs]
-- dict.fromkeys([first, *complete])
-+ dict.fromkeys(complete)
-- if unlearned := self.details.unlearned():
-+ if unlearned := "":
 data/loading.py data_loading
 - int(np.bincount(examples.labels).max())
 + int(np.bincount(examples.labels).min())
@@ -436,7 +441,9 @@ data/sources.py explain_runs
 - for name in RECORDS
 + for name in ()
 study/content.py study
-- if not isinstance(value, NUMBER):
+- "history": [{...: numbers.Real}],
++ "history": [dict],
+- if not held:
 + if False:
 _explanations/images.py explain_runs
 - and not ours & {*file.parents}

@@ -38,14 +38,30 @@ def cell(name, seed=0, **metrics):
         "metrics": metrics or {"test_accuracy": accuracy, "val_accuracy": 0.8},
         "best_epoch": 1,
         "seconds_per_epoch": 1.5,
+        "seconds": 1.5,
         "file": f"{name}.keras",
+        "history": [],
+    }
+
+
+def measure(key, heading, digits=2, is_error=False):
+    return dict(key=key, heading=heading, digits=digits, is_error=is_error)
+
+
+def table(*variants, title="", number=0, every_seed=False):
+    return {
+        "baseline": "none",
+        "variants": variants,
+        "title": title,
+        "number": number,
+        "every_seed": every_seed,
     }
 
 
 def run(folder, kind, cells, seeds=(0,), data=DATA, **more):
     """Writes `results.json`; `more` is what a kind of run adds to it."""
     content = {
-        "format": 2,
+        "format": 3,
         "kind": kind,
         "command": f"cbam-keras {kind} --data photos",
         "settings": {
@@ -55,9 +71,9 @@ def run(folder, kind, cells, seeds=(0,), data=DATA, **more):
             "data": {str(seed): data for seed in seeds},
         },
         "versions": VERSIONS,
-        "measure": "test_accuracy",
-        "measure_name": "test accuracy",
-        "baseline": "none",
+        "measures": [measure("test_accuracy", "test accuracy")],
+        "comparisons": [table()],
+        "labels": {},
         "class_names": ["cat", EVIL],
         "seeds": list(seeds),
         "cells": cells,
@@ -76,8 +92,13 @@ def train(folder, names=NETWORKS):
 def seeds(folder):
     """With a network that failed, and one that is not trained yet."""
     cells = [cell(name, seed) for seed in (0, 1) for name in ("none", "cbam")]
-    failed = {"variant": "se", "seed": 0, "status": "diverged"}
-    failed["message"] = f"The loss was nan {EVIL}"
+    failed = {
+        **cell("se"),
+        "status": "diverged",
+        "message": f"The loss was nan {EVIL}",
+        "metrics": {},
+        "file": None,
+    }
     cells += [cell("none", 2), failed]
     return run(folder, "study", cells, (0, 1, 2))
 
@@ -86,7 +107,18 @@ def ablate(folder):
     explanation(folder / "explain")
     figure(folder / "ablation.png")
     cells = [cell(name, seed) for seed in (0, 1) for name in NETWORKS]
-    return run(folder, "ablate", cells, (0, 1), tables=[4])
+    return run(folder, "ablate", cells, (0, 1), **ABLATED)
+
+
+ABLATED = {
+    "measures": [
+        measure("test_accuracy", "top-1 error", is_error=True),
+        measure("top5_accuracy", "top-5 error", is_error=True),
+    ],
+    "comparisons": [
+        table("none", "se", "cbam", title="all", number=4, every_seed=True)
+    ],
+}
 
 
 def detect(folder):
@@ -96,8 +128,11 @@ def detect(folder):
         cell("se", map=0.34, map50=0.6, small=None),
     ]
     figure(folder / "detections.png")
-    measure = {"measure": "map", "measure_name": "mAP@[.5,.95]"}
-    return run(folder, "detect", cells, **measure)
+    measures = [
+        measure("map", "mAP@[.5,.95]", 1),
+        measure("map50", "mAP@.5", 1),
+    ]
+    return run(folder, "detect", cells, measures=measures)
 
 
 def trial(number, accuracy, **values):
@@ -181,75 +216,4 @@ FOLDERS = {
     "detect": detect,
     "tune": tune,
     "explain": explanation,
-}
-
-
-# Folders of earlier versions.
-
-
-BY_SEED = {"0": DATA, "1": DATA}
-
-
-def old(folder, kind, data, seed=0, networks=tuple(NETWORKS), **content):
-    """Writes the results of a run; `content` differs between kinds."""
-    content["kind"] = kind
-    content["settings"] = {
-        "model": "tiny",
-        "data": data,
-        "recipe": {"seed": seed},
-        "networks": networks,
-    }
-    name = "search.json" if kind == "search" else "results.json"
-    dump(folder / name, content)
-    return folder
-
-
-def old_train(folder, seed=0, names=NETWORKS):
-    runs = []
-    for name in names:
-        one = cell(name, seed) | {"network": name}
-        # As float32, in which it was stored.
-        one["test_accuracy"] = one["metrics"]["test_accuracy"] + 1e-8
-        one["best_validation_accuracy"] = 0.8
-        runs.append(one)
-    history = [{"network": name, "epoch": 1, "loss": 0.5} for name in names]
-    return old(folder, "training run", DATA, seed, runs=runs, history=history)
-
-
-def old_seeds(folder):
-    old_train(folder / "seed-0")
-    old_train(folder / "seed-1", 1, ["none"])
-    return old(folder, "training over seeds", BY_SEED)
-
-
-def old_ablate(folder):
-    for name in NETWORKS:
-        for seed in (0, 1):
-            old_train(folder / name / f"seed-{seed}", seed, [name])
-    return old(folder, "ablation", BY_SEED, seeds=[0, 1])
-
-
-def old_detect(folder):
-    runs = [
-        {**cell(name), "network": name, "precision": {"map": precision}}
-        for name, precision in (("none", 0.35), ("cbam", 0.37))
-    ]
-    kind = "comparison of detectors"
-    return old(folder, kind, DATA, networks=None, runs=runs)
-
-
-def old_tune(folder):
-    """A search that was killed in its last trial."""
-    for one in FOUND["trials"][:2]:
-        number = one["number"]
-        dump(folder / f"trial_{number:04d}" / "outcome.json", one)
-    return old(folder, "search", DATA)
-
-
-OLD_FOLDERS = {
-    "train": old_train,
-    "seeds": old_seeds,
-    "ablate": old_ablate,
-    "detect": old_detect,
-    "tune": old_tune,
 }

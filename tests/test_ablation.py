@@ -1,8 +1,7 @@
 """`ablation`: its networks, rows, files and tables, and what it refuses."""
 
-import dataclasses
 import json
-from types import SimpleNamespace
+import pathlib
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from keras import layers
 from training_checks import SHORT
 
-from cbam_keras import ablation, comparison, data, plotting, presets
+from cbam_keras import ablation, comparison, data, plotting, presets, study
 from cbam_keras.layers import ATTENTION
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
@@ -112,22 +111,32 @@ def test_networks_carry_the_attention_of_their_name(tmp_path, identity):
 
 
 def test_rows_have_the_errors_of_the_runs_paired_by_seed(ran):
-    assert [row.attention for row in ran.rows] == ["none", "SE", "CBAM"]
+    assert [row.label for row in ran.rows] == ["none", "SE", "CBAM"]
     assert (ran.seeds, ran.test_images) == (SEEDS, 20)
-    first = ran.rows[0]
-    assert (first.difference, first.interval) == (None, None)
-    for name, row in zip(NAMES, ran.rows, strict=True):
-        runs = [run for run in ran.details.runs if run.variant == name]
+    rows = json.loads(ran.json())["rows"]
+    first = rows[0]
+    assert (first["difference"], first["interval"]) == (None, None)
+    for name, row in zip(NAMES, rows, strict=True):
+        runs = [run for run in ran.runs if run.variant == name]
         hits = [round(20 * run.test_accuracy) for run in runs]
+        errors = [5.0 * (20 - count) for count in hits]
         # Exactly, although the accuracies are in float32.
-        assert row.top1_errors == tuple(5.0 * (20 - count) for count in hits)
-        assert row.top1_error == np.mean(row.top1_errors)
-        assert row.top1_deviation == np.std(row.top1_errors, ddof=1)
+        assert row["top1_errors"] == errors
+        assert row["top1_error"] == pytest.approx(np.mean(errors))
+        deviation = np.std(errors, ddof=1)
+        assert row["top1_deviation"] == pytest.approx(deviation)
         seconds = [run.seconds_per_epoch for run in runs]
-        assert row.seconds_per_epoch == np.median(seconds)
-    for row in ran.rows[1:]:
-        assert row.difference == row.top1_error - first.top1_error
-        assert row.interval[0] <= row.difference <= row.interval[1]
+        assert row["seconds_per_epoch"] == np.median(seconds)
+    for row in rows[1:]:
+        difference = row["top1_error"] - first["top1_error"]
+        assert row["difference"] == pytest.approx(difference)
+        assert row["interval"][0] <= difference <= row["interval"][1]
+
+
+def test_a_folder_is_read_as_what_its_run_returned(ran):
+    found = study.Results.read(ran.output)
+    assert found == ran
+    assert (str(found), found.json()) == (str(ran), ran.json())
 
 
 def test_the_output_folder_has_all_files(ran):
@@ -141,7 +150,7 @@ def test_the_output_folder_has_all_files(ran):
         written = (ran.output / f"tables.{name}").read_text("utf-8")
         assert written.strip() == text.strip()
     content = json.loads((ran.output / "results.json").read_text())
-    assert (content["kind"], content["tables"]) == ("ablate", [4])
+    assert [table["number"] for table in content["comparisons"]] == [4]
 
 
 def failing(broken):
@@ -160,7 +169,7 @@ def test_a_network_that_fails_with_a_seed_is_left_out(tmp_path):
     model = failing("SqueezeExcite")
     with pytest.warns(UserWarning, match='left out, "se" with seed'):
         results = run(tmp_path, model=model, tables=4, seeds=2)
-    assert [row.attention for row in results.rows] == ["none", "CBAM"]
+    assert [row.label for row in results.rows] == ["none", "CBAM"]
     assert results.rows[1].interval is not None
     assert "Two seeds are too few" in results.markdown()
 
@@ -170,8 +179,8 @@ def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
     with pytest.warns(UserWarning, match='left out, "none" with seed'):
         results = run(tmp_path, model=failing("None"), tables=4, seeds=3)
     first, *others = results.rows
-    assert (first.attention, first.top1_error) == ("none", None)
-    assert [row.attention for row in others] == ["SE", "CBAM"]
+    assert (first.label, first.mean) == ("none", None)
+    assert [row.label for row in others] == ["SE", "CBAM"]
     assert not any(row.difference or row.interval for row in results.rows)
     assert results.verdict.startswith("No differences")
     assert 'differences to "none"' in results.markdown()
@@ -193,59 +202,60 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
     model = keras.saving.load_model(tmp_path / "cbam.keras")
     scores = model.predict(pixels, verbose=0)
     ranks = (scores > scores[np.arange(len(classes)), classes][:, None]).sum(1)
-    assert results.rows[2].top5_errors == pytest.approx(
-        (100 * np.mean(ranks >= 5),)
-    )
+    row = json.loads(results.json())["rows"][2]
+    assert row["top5_errors"] == pytest.approx([100 * np.mean(ranks >= 5)])
     assert "top-5 error (%)" in str(results)
-    assert results.rows[0].network == "custom"
+    assert row["network"] == "custom"
 
 
-# Tables, notes and verdicts, of made-up rows.
+# Tables, notes and verdicts, of made-up errors in %.
 
-NONE = ablation.AblationRow(
-    table=4,
-    network="small",
-    attention="none",
-    parameters=25557032,
-    macs=3858000000,
-    top1_errors=(9.0, 8.0, 10.1),
-    top1_error=9.033,
-    top1_deviation=1.051,
-    difference=None,
-    interval=None,
-    top5_errors=None,
-    top5_error=None,
-    top5_deviation=None,
-    seconds_per_epoch=2.0,
-)
+NONE = (9.0, 8.0, 10.1)
+SE = (9.0, 8.3, 9.5)
+LOWER = (6.1, 5.0, 7.2)
+HIGHER = (12.0, 11.1, 13.1)
+LABELS = {"se": "SE", "cbam": "CBAM & co", "worse": "worse_1"}
 
 
-def row(attention, difference, interval, **more):
-    own = {"difference": difference, "interval": interval, **more}
-    return dataclasses.replace(NONE, attention=attention, **own)
-
-
-SE = row("SE", -0.1, (-1.1, 0.9), top1_error=8.933, top1_deviation=0.651)
-LOWER = row("CBAM & co", -2.933, (-3.1, -2.8), top1_errors=(6.1, 5.0, 7.2))
-HIGHER = row("worse_1", 3.067, (2.9, 3.2))
-
-
-def results(*rows, unlearned=""):
-    return ablation.AblationResults(
-        rows=list(rows),
+def results(tables=((4, "none se cbam worse"),), seeds=3, guess=None):
+    """Returns the results of tables: numbers, and names of networks."""
+    errors = {"none": NONE, "se": SE, "cbam": LOWER, "worse": HIGHER}
+    errors["equal"] = NONE
+    names = dict.fromkeys(" ".join(text for _, text in tables).split())
+    return study.Results(
+        pathlib.Path("out"),
+        tuple(
+            study.Outcome(
+                *(name, seed, "finished"),
+                parameters=25557032,
+                macs=3858000000,
+                metrics={"test_accuracy": 1 - errors[name][seed] / 100},
+                seconds_per_epoch=2.0,
+            )
+            for name in names
+            for seed in range(seeds)
+        ),
+        variants=tuple(names),
+        seeds=tuple(range(seeds)),
+        comparisons=tuple(
+            study.Comparison(
+                *("none", tuple(text.split()), ablation.TITLES[number]),
+                *(number, True),
+            )
+            for number, text in tables
+        ),
+        measures=ablation.MEASURES,
         data="digits_1",
-        seeds=tuple(range(len(rows[0].top1_errors))),
-        test_images=1000,
-        output="out",
-        details=SimpleNamespace(unlearned=lambda: unlearned),
+        sizes={"test": 1000},
+        guess=guess,
+        kind="ablate",
+        settings={"model": "small"},
+        labels=LABELS,
     )
-
-
-ALL = results(NONE, SE, LOWER, HIGHER)
 
 
 def test_tables_have_the_form_of_the_papers():
-    lines = ALL.markdown().splitlines()
+    lines = results().markdown().splitlines()
     cells = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in lines
@@ -264,13 +274,12 @@ def test_tables_have_the_form_of_the_papers():
     ]
     assert cells[2:4] == [
         ["none", "25.56", "3.858", "9.03 ± 1.05", "", "2.0"],
-        ["SE", "25.56", "3.858", "8.93 ± 0.65", "-0.10 [-1.10, +0.90]", "2.0"],
+        ["SE", "25.56", "3.858", "8.93 ± 0.60", "-0.10 [-1.24, +1.04]", "2.0"],
     ]
 
 
 def test_the_verdict_counts_what_is_in_two_tables_once():
-    first, lower = (dataclasses.replace(own, table=1) for own in (NONE, LOWER))
-    found = results(first, lower, NONE, SE, LOWER, row("equal", 0.0, (0, 0)))
+    found = results(((1, "none cbam"), (4, "none se cbam equal")))
     assert found.verdict.startswith(
         "1 of 3 differences to the first row of a table exclude zero over 3 "
         'seeds: "CBAM & co" (lower error). By chance alone about 0.2 would.'
@@ -278,32 +287,30 @@ def test_the_verdict_counts_what_is_in_two_tables_once():
     one, four = str(found).split("Table 4: ")
     assert one.startswith("Table 1: channel attention, small on digits_1")
     assert "│ SE " in four and "│ SE " not in one
-    assert '"worse_1" (higher error)' in ALL.markdown()
+    assert '"worse_1" (higher error)' in results().markdown()
 
 
 def test_one_seed_has_no_deviation():
-    one = {"top1_errors": (9.0,), "top1_deviation": None}
-    found = results(
-        row("none", None, None, **one), row("SE", -0.5, None, **one)
-    )
-    assert " -0.50 │" in str(found) and "±" not in str(found)
+    found = results(seeds=1)
+    assert " -2.90 [" in str(found) and "±" not in str(found)
     assert "from the test images alone" in found.verdict
 
 
 def test_networks_that_only_guess_have_not_learned():
-    said = "No network is seen to have learned."
-    assert results(NONE, LOWER, unlearned=said).verdict == said
+    said = results(guess=0.95).verdict
+    assert said.startswith("No network is seen to have learned")
 
 
 def test_the_data_frame_has_a_column_per_seed():
-    frame = ALL.to_dataframe()
-    assert list(frame["attention"]) == [row.attention for row in ALL.rows]
+    frame = results().to_dataframe()
+    assert list(frame["attention"]) == ["none", *LABELS.values()]
     seeds = [f"top1_error_seed_{number}" for number in range(3)]
-    assert tuple(frame[seeds].iloc[2]) == LOWER.top1_errors
+    assert tuple(frame[seeds].iloc[2]) == LOWER
+    row = json.loads(results().json())["rows"][2]
     ends = frame[["interval_low", "interval_high"]]
-    assert tuple(ends.iloc[2]) == (-3.1, -2.8)
+    assert list(ends.iloc[2]) == row["interval"]
     assert ends.iloc[0].isna().all()
-    assert ALL.csv() == frame.to_csv(index=False)
+    assert results().csv() == frame.to_csv(index=False)
 
 
 # Mistakes.

@@ -109,8 +109,7 @@ def asked(monkeypatch):
 
     for module, name in PLANS.values():
         replace(module, name, settings)
-    for module in (ablation, detection):
-        replace(module, "results_of", Results())
+    replace(detection, "results_of", Results())
     replace(study, "run", Results(), "progress\n")
     replace(study, "estimate", Results(), "a step\n")
     return calls
@@ -185,7 +184,7 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
     assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
     only = {"output", "overwrite", "tensorboard", "executor"}
-    only |= {"results", "tables", "network", "planned"}
+    only |= {"results", "planned"}
     assert started.keys() - asked.keys() <= only
     for arguments in (started, asked):
         arguments.pop("hypermodel", None)

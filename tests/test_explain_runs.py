@@ -9,7 +9,7 @@ import pretended
 import pytest
 from data_checks import write_folder
 from explain_files_checks import colours, explain, picture, written
-from report_checks import DATA, FOLDERS, OLD_FOLDERS, cell, run
+from report_checks import DATA, FOLDERS, cell, run
 
 from cbam_keras import _files, cli, data, study, training
 from cbam_keras._explanations import from_paths, networks_of
@@ -20,12 +20,6 @@ RUNS = {
     "one seed": (FOLDERS["train"], "none se other", "none se"),
     "several seeds": (FOLDERS["seeds"], "none cbam se", "none cbam"),
     "search": (FOLDERS["tune"], "best none", "best"),
-    "old seeds": (
-        OLD_FOLDERS["seeds"],
-        "seed-0/none seed-0/cbam seed-1/none",
-        "seed-0/none seed-0/cbam",
-    ),
-    "old search": (OLD_FOLDERS["tune"], "best trial_0001/none", "best"),
 }
 
 
@@ -50,7 +44,7 @@ def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
     assert cli.main(["explain", str(folder)]) == 2
     message = capsys.readouterr().err
     assert "results.json cannot be read" in message
-    assert "`cells[0].seed` must be int. Received: x" in message
+    assert "`cells.0.seed` must be int. Received: x" in message
 
 
 def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):

@@ -57,10 +57,10 @@ def ablated(*rows):
         rows=[
             SimpleNamespace(
                 table=table,
-                attention=attention,
-                top1_error=float(np.mean(errors)),
-                top1_errors=errors,
-                interval=interval,
+                label=attention,
+                mean=float(np.mean(errors)) / 100,
+                values=[error / 100 for error in errors],
+                interval=interval and [end / 100 for end in interval],
             )
             for table, attention, errors, interval in rows
         ]
@@ -265,7 +265,7 @@ def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
     drawn = {}
     for line in axes.get_lines():
         found = drawn.setdefault(line.get_label(), [])
-        found.append([float(x) for x in line.get_xdata()])
+        found.append([round(float(x), 9) for x in line.get_xdata()])
     assert drawn == {
         "mean": [[8.5], [7.25], [6.0]],
         "one seed": [[9.0, 8.0], [7.0, 7.5], [6.5, 5.5]],

@@ -237,7 +237,7 @@ def test_changed_layers_are_named(tmp_path):
 
 # Damaged.
 
-CONTENTS = [b"", b"[]", b'{"kind": "train", "format": 2, "settings": 5}']
+CONTENTS = [b"", b"[]", b'{"kind": "train", "format": 3, "settings": 5}']
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,14 @@ def results(baseline="none", **by_seed):
         for seed, value in values.items()
     ]
     return study.Results(
-        *(pathlib.Path("run"), tuple(cells), tuple(by_seed), (0, 1, 2, 3)),
-        *(baseline, "test_accuracy", "test accuracy", "mnist5k", {}),
+        pathlib.Path("run"),
+        tuple(cells),
+        variants=tuple(by_seed),
+        seeds=(0, 1, 2, 3),
+        comparisons=(study.Comparison(baseline, tuple(by_seed)),),
+        measures=(study.Measure("test_accuracy", "test accuracy"),),
+        data="mnist5k",
+        sizes={},
     )
 
 
@@ -143,25 +149,21 @@ def test_a_verdict_names_the_measure():
     assert found.difference_cell(digits=1) == "-1.1 points [-1.5, -0.7]"
 
 
-@pytest.mark.parametrize("unit", [1, 100])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 7, 100])
-def test_an_interval_is_not_narrower_than_drawing_the_images_allows(
-    unit, seeds
-):
+def test_an_interval_is_not_narrower_than_drawing_the_images_allows(seeds):
     # One more of the same 100 images with every seed: however many there
     # are, a proportion has this interval.
-    differences = [0.01 * unit] * seeds
-    found = Measured.of(differences, differences, 100, unit)
+    differences = [0.01] * seeds
+    found = Measured.of(differences, differences, 100)
     reach = stats.norm.interval(0.95, scale=math.sqrt(0.01 * 0.99 / 100))[1]
-    ends = (0.01 - reach) * unit, (0.01 + reach) * unit
+    ends = 0.01 - reach, 0.01 + reach
     assert found.interval == pytest.approx(ends)
     assert ends[0] < 0
 
 
-@pytest.mark.parametrize("unit", [1, 100])
-def test_seeds_that_vary_more_than_the_images_decide(unit):
-    wide = [0.4 * unit, -0.2 * unit, 0.1 * unit]
-    found = Measured.of(wide, wide, 100, unit)
+def test_seeds_that_vary_more_than_the_images_decide():
+    wide = [0.4, -0.2, 0.1]
+    found = Measured.of(wide, wide, 100)
     assert found == Measured.of(wide, wide)
     expected = stats.ttest_1samp(wide, 0).confidence_interval(0.95)
     assert found.interval == pytest.approx(tuple(expected))
@@ -201,7 +203,10 @@ def compared(guess, *accuracies, measure="test_accuracy"):
     names = ("none", *"abc")[: len(accuracies)]
     by_seed = {n: {0: x, 1: x} for n, x in zip(names, accuracies, strict=True)}
     return dataclasses.replace(
-        results(**by_seed), sizes={"test": 36}, guess=guess, measure=measure
+        results(**by_seed),
+        sizes={"test": 36},
+        guess=guess,
+        measures=(study.Measure(measure, "accuracy"),),
     )
 
 

@@ -34,8 +34,14 @@ def of_study():
         for name, accuracy in ACCURACIES.items()
     )
     return study.Results(
-        *(OUTPUT, cells, tuple(ACCURACIES), seeds, "none", "test_accuracy"),
-        *("test accuracy", EVIL, {"test": 100}),
+        OUTPUT,
+        cells,
+        variants=tuple(ACCURACIES),
+        seeds=seeds,
+        comparisons=(study.Comparison("none", tuple(ACCURACIES)),),
+        measures=(study.Measure("test_accuracy", "test accuracy"),),
+        data=EVIL,
+        sizes={"test": 100},
     )
 
 

@@ -32,7 +32,9 @@ def network(attention):
 
 def space(**options):
     """Returns 1 point of none, 2 of SE and 2 of CBAM."""
-    options = {"reduction_ratio": (2, 4), "kernel_size": 3, **options}
+    # Of others these would be refused.
+    if "cbam" in options.get("attention", ("cbam",)):
+        options = {"reduction_ratio": (2, 4), "kernel_size": 3, **options}
     return tuning.CBAMHyperModel(model=network, **options)
 
 

@@ -43,7 +43,7 @@ def test_arrays_go_through_training_search_and_ablation(tmp_path, monkeypatch):
     assert kinds == ["none", "se", "cbam"]
     options = {"tables": (4,), "seeds": 1, "output": tmp_path / "ablate"}
     found = ablation.run(given, model=_build, recipe=recipe, **options)
-    assert [len(row.top1_errors) for row in found.rows] == [1, 1, 1]
+    assert [len(row.values) for row in found.rows] == [1, 1, 1]
 
 
 def _pretrained():

@@ -145,9 +145,8 @@ def _unique_names(paths):
 
 
 def is_run(folder: pathlib.Path) -> bool:
-    """Returns whether a folder is that of a run, of earlier versions too."""
-    files = study.RESULTS, "search.json"
-    return any(os.path.exists(folder / name) for name in files)
+    """Returns whether a folder is that of a run."""
+    return os.path.exists(folder / study.RESULTS)
 
 
 def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
@@ -187,7 +186,7 @@ def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
         options = {key: source[key] for key in LOCATION if key in source}
         fingerprint = known.get("fingerprint")
         return files, Source(source.get("name"), seed, fingerprint, options)
-    # A run of an earlier version.
+    # Images that were given as arrays have no place.
     is_embedded = known["name"] in data.EMBEDDED
     return files, Source(known["name"] if is_embedded else None, seed)
 

@@ -7,7 +7,6 @@ import json
 import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from cbam_keras import _checks, _explanations, _files, report, study
 from cbam_keras._terminal import in_words, say
@@ -96,13 +95,16 @@ def explain_for_report(
             say(f"\nReport in {output / study.REPORT}")
 
 
-def first_networks(results: Any) -> dict[str, pathlib.Path]:
-    """Returns the networks of the first seed that finished, by name."""
-    return {
+def first_networks(results: study.Results) -> list[pathlib.Path]:
+    """Returns the networks of the first seed, first those of the last table."""
+    files = {
         outcome.variant: results.output / outcome.file
-        for outcome in getattr(results, "details", results).runs
-        if outcome.seed == results.seeds[0]
+        for outcome in results.runs
+        if outcome.seed == results.seeds[0] and outcome.file
     }
+    tables = [one.variants for one in reversed(results.comparisons)]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [files[name] for name in names if name in files]
 
 
 def _is_explained(folder, described):

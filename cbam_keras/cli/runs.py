@@ -61,7 +61,7 @@ def train(options: argparse.Namespace) -> None:
         options,
         planned,
         shown=shown,
-        explained=lambda results: list(first_networks(results).values()),
+        explained=first_networks,
     )
 
 
@@ -71,19 +71,11 @@ def ablate(options: argparse.Namespace) -> None:
             return results.markdown()
         return results.csv() if options.csv else results
 
-    def explained(results):
-        """Returns the networks of the first seed, first those of Table 4."""
-        files = first_networks(results)
-        tables = sorted({row.table for row in results.rows}, reverse=True)
-        names = dict.fromkeys(n for t in tables for n in ablation.TABLES[t])
-        return [files[name] for name in names if name in files]
-
     model = _model(options)
-    tables = options.tables or list(ablation.TABLES)
     planned = ablation.plan(
         options.data,
         model=model,
-        tables=tables,
+        tables=options.tables or list(ablation.TABLES),
         seeds=_seeds(options),
         recipe=_recipe(options, comparison.default_recipe(model)),
         identity_init=options.identity_init is not False,
@@ -92,11 +84,8 @@ def ablate(options: argparse.Namespace) -> None:
     _run(
         options,
         planned,
-        results_of=lambda results: ablation.results_of(
-            results, sorted(tables), str(planned.settings["model"])
-        ),
         shown=shown,
-        explained=explained,
+        explained=first_networks,
     )
 
 

@@ -12,17 +12,23 @@ from cbam_keras.plotting import style
 class AblationRow(Protocol):
     """What is drawn of a row of an ablation, see `plot_ablation`."""
 
-    table: int
-    attention: str
-    top1_error: float | None
-    top1_errors: Sequence[float]
-    interval: Sequence[float] | None
+    @property
+    def table(self) -> int: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def values(self) -> Sequence[float]: ...
+    @property
+    def interval(self) -> Sequence[float] | None: ...
 
 
 class Ablation(Protocol):
     """The results of an ablation."""
 
-    rows: Sequence[AblationRow]
+    @property
+    def rows(self) -> Sequence[AblationRow]: ...
 
 
 def plot_history(
@@ -94,10 +100,10 @@ def plot_ablation(
 
     Args:
         results: The results of `ablation.run`, or another object whose
-            `rows` have `table`, `attention`, `top1_error` (the mean in %, or
-            `None`), `top1_errors` (one per seed) and `interval` (two numbers,
-            of the difference in %, or `None`); the first row of each table is
-            its baseline.
+            `rows` have `table`, `label`, `mean` (an error in [0, 1], or
+            `None`), `values` (one per seed) and `interval` (two numbers, of
+            the difference, or `None`); the first row of each table is its
+            baseline.
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
@@ -112,8 +118,7 @@ def plot_ablation(
     Example:
         >>> from types import SimpleNamespace
         >>> row = SimpleNamespace(
-        ...     table=1, attention="SE", top1_error=5.0, top1_errors=(5.0,),
-        ...     interval=None,
+        ...     table=1, label="SE", mean=0.05, values=(0.05,), interval=None
         ... )
         >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
     """
@@ -154,32 +159,32 @@ def plot_ablation(
 
 
 def _draw_table(axes, rows):
-    baseline = rows[0].top1_error
+    baseline = rows[0].mean
     if baseline is not None:
         label = "mean of the first row"
-        axes.axvline(baseline, color="0.35", ls="--", lw=1, label=label)
+        axes.axvline(100 * baseline, color="0.35", ls="--", lw=1, label=label)
     for place, row in enumerate(rows):
         if row.interval is not None:
             axes.plot(
-                np.add(row.interval, baseline),
+                [100 * (end + baseline) for end in row.interval],
                 [place, place],
                 "k|-",
                 markersize=8,
                 label="95 % interval of the difference to it",
             )
-        color = style.styles_of([row.attention])[row.attention]["color"]
+        color = style.styles_of([row.label])[row.label]["color"]
         # Below the row, so that no point hides the mean, and equal ones below
         # each other.
-        errors = row.top1_errors
+        errors = [100 * value for value in row.values]
         places = [
             place + 0.25 + 0.1 * errors[:number].count(error)
             for number, error in enumerate(errors)
         ]
         axes.plot(errors, places, ".", color=color, label="one seed")
-        if row.top1_error is not None:
-            point = [row.top1_error], [place]
+        if row.mean is not None:
+            point = [100 * row.mean], [place]
             axes.plot(*point, "o", color=color, markersize=7, label="mean")
-    names = [style.wrap(row.attention, 3.7, 10, 2) for row in rows]
+    names = [style.wrap(row.label, 3.7, 10, 2) for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     style.style_axes(axes, "x")

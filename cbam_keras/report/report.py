@@ -10,15 +10,13 @@ from cbam_keras import (
     _explanations,
     _files,
     _terminal,
-    ablation,
     study,
     tuning,
 )
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, render
 
-# Of explanations, and of searches by earlier versions.
-EXPLAINED, SEARCH = "explain.json", "search.json"
+EXPLAINED = "explain.json"
 # Of many images and networks.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
 RESUME = "The same command resumes the run."
@@ -30,15 +28,6 @@ QUESTIONS = {
     "detect": "Does attention in the backbone {} improve detection on {}?",
     "tune": "Which attention suits the network {} on {}, and does it improve "
     "the accuracy?",
-}
-# Measures beside the one that is compared, and their headings.
-MEASURES = {
-    "val_accuracy": "validation accuracy (%)",
-    "map50": "mAP@.5 (%)",
-    "map75": "mAP@.75 (%)",
-    "small": "small (%)",
-    "medium": "medium (%)",
-    "large": "large (%)",
 }
 CONFIRMATION = (
     "The highest of many accuracies is partly luck, so the best configurations "
@@ -91,7 +80,7 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    path, known = pathlib.Path(folder), (study.RESULTS, EXPLAINED, SEARCH)
+    path, known = pathlib.Path(folder), (study.RESULTS, EXPLAINED)
     if not os.fspath(folder) or not any((path / x).exists() for x in known):
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
@@ -119,8 +108,8 @@ def _read(folder):
             parts = (_explained_images, _examples)
         else:
             content = study.read_content(folder)
-            results = {"ablate": _tables, "tune": _search}
-            parts = _question, results.get(content["kind"], _networks)
+            results = {"tune": _search}
+            parts = _question, results.get(content["kind"], _results)
             parts += _unfinished, _figures
             if content["kind"] in ("train", "ablate", "tune"):
                 parts += (_examples,)
@@ -167,41 +156,14 @@ def _question(page, folder, content):
     }
 
 
-def _networks(page, folder, content):
+def _results(page, folder, content):
     """The results."""
     results = study.Results.of(folder, content)
-    if not results.runs:
-        page.verdict = "Nothing is known yet: no network is trained."
-        return
-    digits, seeds = 1 if content["kind"] == "detect" else 2, results.seeds
-    page.verdict = results.judged(digits)
-    compared = results.compared()
-    finished = dataclasses.replace(results, variants=tuple(compared))
-    title = "Networks, one seed"
-    note = f"Measured on the same {results.sizes['test']:,} test images."
-    if len(seeds) > 1:
-        title = f"Networks, mean over {len(seeds)} seeds"
-        note += " In brackets: the 95 % interval of a difference."
-    elif any(measured.interval for measured in compared.values()):
-        note += (
-            " In brackets: the 95 % interval of a difference from these "
-            "images alone."
-        )
-    rows = finished.table(digits, MEASURES)
-    page.tables.append(Table(title, rows, note=note))
-
-
-def _tables(page, folder, content):
-    """The tables."""
-    results = ablation.results_of(
-        study.Results.of(folder, content),
-        content.get("tables", ()),
-        str(content["settings"]["model"]),
-    )
-    page.verdict = "Nothing is known yet: no table is finished."
-    if results.rows:
+    tables = results.tables()
+    page.verdict = "Nothing is known yet: no network is trained."
+    if results.runs and tables:
         page.verdict = results.verdict
-        page.tables += results.tables()
+        page.tables += tables
 
 
 def _search(page, folder, content):
@@ -264,10 +226,8 @@ def _unfinished(page, folder, content):
 def _figures(page, folder, content):
     """The figures."""
     for name, caption in FIGURES.items():
-        # Of several seeds, curves once were in the folders of the seeds.
-        paths = [folder / name, *sorted(folder.glob(f"seed-*/{name}"))]
-        if existing := [path for path in paths if path.exists()]:
-            page.figures.append(Figure.read(existing[0], caption))
+        if (folder / name).exists():
+            page.figures.append(Figure.read(folder / name, caption))
 
 
 def _examples(page, folder, content):

@@ -4,18 +4,20 @@
 the confirmation of `tuning.search` are studies of certain variants; your own
 networks are variants like any other.
 
-- `study`: `Study`, `Variant`, `Budget`, `Task`, `Classification`.
+- `study`: `Study`, `Variant`, `Comparison`, `Measure`, `Budget`, `Task`,
+  `Classification`.
 - `run`: `run`, which trains what is missing.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
 - `networks`: networks built, checked and compiled.
 - `folder`: the output folder, its locks and settings.
-- `content`: `results.json`, checked, and that of earlier versions.
+- `content`: `results.json`, checked.
 - `cells`: the loop that trains the networks of a folder.
 - `workers`: networks trained by the workers of an executor.
 - `worker`: the process in which such a worker trains.
 - `machine`: the part of this machine that a worker gets.
-- `results`: `Results`: rows, a table, a verdict.
+- `outcomes`: what has been trained, as rows over the seeds.
+- `results`: `Results`: their tables, JSON, figure and verdict.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
 """
@@ -48,7 +50,8 @@ from cbam_keras.study.networks import (
     precision_error,
     print_if_few_steps,
 )
-from cbam_keras.study.results import Results, Row
+from cbam_keras.study.outcomes import Row
+from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, run
 from cbam_keras.study.statistics import (
     CONFIDENCE,
@@ -62,7 +65,9 @@ from cbam_keras.study.study import (
     MAX_SEEDS,
     Budget,
     Classification,
+    Comparison,
     Data,
+    Measure,
     Study,
     Task,
     Variant,
@@ -73,7 +78,9 @@ from cbam_keras.study.workers import count_workers, executor_of, training_by
 __all__ = [
     "Budget",
     "Classification",
+    "Comparison",
     "Estimate",
+    "Measure",
     "Outcome",
     "Results",
     "Row",

@@ -42,6 +42,10 @@ NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 
 
+# Of an option, or of a hyperparameter.
+Value = str | int | float
+
+
 class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
 
@@ -70,6 +74,9 @@ class Outcome:
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
+        number: Integer from 1, that of the variant in its run.
+        values: Dictionary, the options of the variant; of a trial of a search
+            its hyperparameters.
     """
 
     variant: str
@@ -87,6 +94,8 @@ class Outcome:
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False
     )
+    number: int = 0
+    values: dict[str, Value] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # It may come from a file that anybody wrote.
@@ -106,6 +115,12 @@ class Outcome:
     def network(self) -> str:
         """The name of the variant."""
         return self.variant
+
+    def as_cell(self) -> _files.Json:
+        """Returns what `results.json` holds of it, beside its variant."""
+        cell = dataclasses.asdict(self)
+        del cell["number"], cell["values"]
+        return cell
 
     @property
     def test_accuracy(self) -> float | None:

@@ -116,11 +116,13 @@ class StudyFolder:
                 "data": {str(study.seeds[0]): description},
             }
         )
+        self.labels = {v.name: v.label for v in study.variants if v.label}
         self.about = as_written(
             {
-                "measure": study.task.measure,
-                "measure_name": study.task.measure_name,
-                "baseline": study.baseline,
+                "measures": [dataclasses.asdict(x) for x in study.measured_by],
+                "comparisons": [
+                    dataclasses.asdict(x) for x in study.compared_in
+                ],
                 "class_names": [str(name) for name in data.class_names],
                 "commonest": getattr(data, "commonest", None),
                 # Where it is may change without being another dataset.
@@ -225,11 +227,10 @@ class StudyFolder:
                 with _files.replacing(self.path / name) as beside:
                     shutil.copyfile(trained / str(state.best), beside)
                 outcome = dataclasses.replace(outcome, file=name)
-            cell = as_written(dataclasses.asdict(outcome))
-            self.content["cells"].append(cell)
+            self.content["cells"].append(as_written(outcome.as_cell()))
             results = Results.of(self.path, self.content)
             # In the order of training.
-            self.content["cells"] = [vars(one) for one in results.outcomes]
+            self.content["cells"] = [x.as_cell() for x in results.outcomes]
             if results.history:
                 _files.write_csv(self.path / "history.csv", results.history)
             self._write()
@@ -285,6 +286,7 @@ class StudyFolder:
             "settings": self.settings,
             "versions": versions(),
             **self.about,
+            "labels": {},
             "seeds": list(self.study.seeds),
             "cells": [],
         }
@@ -307,6 +309,7 @@ class StudyFolder:
         settings = self.content["settings"]
         for key in GROWING:
             settings[key] = {**settings[key], **self.settings[key]}
+        self.content["labels"] = {**self.content["labels"], **self.labels}
         seeds = [*self.content["seeds"], *self.study.seeds]
         self.content["seeds"] = list(dict.fromkeys(seeds))
         for cell in self.content["cells"]:
@@ -352,14 +355,10 @@ class StudyFolder:
         except DAMAGE as error:
             raise ValueError(
                 f'The run in output="{self.path}" cannot be resumed: '
-                f"{RESULTS} is damaged ({type(error).__name__}: {error}). "
+                f"{RESULTS} is damaged, or of another version "
+                f"({type(error).__name__}: {error}). "
                 f"Put back a copy of it. {ADVICE}"
             ) from error
-        if content["format"] != FORMAT:
-            raise self._refused(
-                "a run of an earlier version, which cannot be resumed; its "
-                "results can still be read and explained"
-            )
         if content["kind"] != self.study.kind:
             raise self._refused(f"another run ({content['kind']})")
         return content

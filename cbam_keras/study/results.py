@@ -1,17 +1,15 @@
-"""`Results`: what a study measured, as rows, a table and a verdict."""
+"""`Results`: rows as tables, data frame, JSON and figure, and a verdict."""
 
 import dataclasses
 import json
 import os
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
 
-from cbam_keras import _files, _terminal, plotting
-from cbam_keras.study.cell import Outcome
+from cbam_keras import _terminal, plotting
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
-from cbam_keras.study.statistics import Measured, unlearned, verdict
+from cbam_keras.study.outcomes import NOTHING, Outcomes
 
 # What `json` holds of each training.
 RUN = (
@@ -19,86 +17,42 @@ RUN = (
     *("best_validation_accuracy", "test_accuracy", "seconds_per_epoch"),
     "file",
 )
+# What it does not hold of each row.
+UNWRITTEN = ("label", "table")
 
 
 @dataclasses.dataclass(frozen=True)
-class Row(Measured):
-    """One network over all seeds, compared with the baseline.
-
-    Attributes:
-        values, test_accuracies: Tuple of numbers, what the study compares,
-            one per seed.
-        mean, test_accuracy: Number, their mean, or `None` if no training
-            finished.
-        deviation: Number, their standard deviation (n - 1), or `None` for
-            one seed.
-        difference: Number, the mean over the seeds of its value minus that
-            of the baseline, or `None` for the baseline.
-        interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference: Student's t over the seeds, and for `test_accuracy`
-            not narrower than drawing the test images allows. Of a single
-            seed it is from the images alone, and holds for this training
-            only. `None` for the baseline, if all differences are equal, and
-            for a single seed of another measure.
-        pairs: Integer, over how many seeds the difference is.
-        network, variant: String, the name of the variant.
-        seeds: Tuple of integers, the seeds with which its training finished.
-        parameters, macs: See `Outcome`.
-        validation_accuracy: Number in [0, 1], the mean over the seeds of the
-            best validation accuracy, or `None`.
-        seconds_per_epoch: Number, the median over the seeds, or `None`.
-        failures: Tuple of strings, how other trainings ended.
-    """
-
-    network: str = ""
-    seeds: tuple[int, ...] = ()
-    parameters: int | None = None
-    macs: int | None = None
-    validation_accuracy: float | None = None
-    seconds_per_epoch: float | None = None
-    failures: tuple[str, ...] = ()
-
-    @property
-    def variant(self) -> str:
-        """The name of the variant."""
-        return self.network
-
-    @property
-    def test_accuracies(self) -> tuple[float, ...]:
-        """The values."""
-        return self.values
-
-    @property
-    def test_accuracy(self) -> float | None:
-        """The mean of the values."""
-        return self.mean
-
-
-@dataclasses.dataclass(frozen=True)
-class Results(_terminal.Tabular):
-    """Results of a study; prints as a table with a verdict.
+class Results(Outcomes, _terminal.Tabular):
+    """Results of a run of any kind; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
     and `high` (its 95 % interval over two seeds or more), `parameters` and
-    `macs`; `csv()` and `latex()` return it as text.
+    `macs`. Of an ablation it has a row per network and table, with its errors
+    in %, those of each seed among them. `csv()` and `latex()` return it as
+    text.
 
     Attributes:
         output: Path of the output folder.
         outcomes: Tuple of `Outcome`, one per variant and seed that has been
             trained, in the order of training.
         variants, seeds: Tuples of all variants (strings) and seeds.
-        baseline: String, the variant that the others are compared with, or
-            `None`.
-        measure: String, the metric that is compared, as `"test_accuracy"`.
-        measure_name: String, what sentences call it.
+        comparisons: Tuple of `Comparison`, one per table.
+        measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split.
         guess: Number in [0, 1], the test accuracy of guessing: the part of
             the commonest class of the test images or, where their labels are
             not known, of each of so many classes; `None` for other data.
+        kind: String, `"study"`, `"train"`, `"ablate"`, `"detect"` or
+            `"tune"`.
+        settings: Dictionary, what a resumed run must agree in.
+        labels: Dictionary of variants to what tables call them, where that is
+            not their name.
         runs: List of the `Outcome` of all trainings that finished.
-        rows: List of `Row`, one per variant.
+        baseline: String, the variant that the others of the first table are
+            compared with, or `None`.
+        rows: List of `Row`, one per table and variant.
         history: List of dictionaries, one per network and epoch: `seed` (if
             there are several), `network`, `epoch` (from 1), the metrics of
             the task, `seconds`.
@@ -107,24 +61,12 @@ class Results(_terminal.Tabular):
             has learned; empty without a baseline.
     """
 
-    output: pathlib.Path
-    outcomes: tuple[Outcome, ...]
-    variants: tuple[str, ...]
-    seeds: tuple[int, ...]
-    baseline: str | None
-    measure: str
-    measure_name: str
-    data: str
-    sizes: dict[str, int]
-    guess: float | None = dataclasses.field(default=None, repr=False)
-
     @classmethod
     def read(cls, folder: str | os.PathLike) -> "Results":
         """Returns the results in an output folder, as far as there are any.
 
         Args:
-            folder: Path of the output folder of a study, also of an earlier
-                version.
+            folder: Path of the output folder of a run.
 
         Raises:
             ValueError: If it holds none, or if they are damaged.
@@ -139,161 +81,58 @@ class Results(_terminal.Tabular):
                 f"({type(error).__name__}: {error})"
             ) from error
 
-    @classmethod
-    def of(
-        cls,
-        path: pathlib.Path,
-        content: _files.Json,
-        variants: Sequence[str] | None = None,
-        seeds: Sequence[int] | None = None,
-    ) -> "Results":
-        """Returns the results of these variants and seeds, or of all."""
-        variants = tuple(variants or content["settings"]["variants"])
-        seeds = tuple(seeds or content["seeds"])
-        cells = [Outcome(**cell) for cell in content["cells"]]
-        known = {(cell.variant, cell.seed): cell for cell in cells}
-        ordered = [(v, seed) for seed in seeds for v in variants]
-        description = next(iter(content["settings"]["data"].values()))
-        baseline, guess = content["baseline"], content.get("commonest")
-        if guess is None and description.get("classes"):
-            guess = 1 / description["classes"]
-        return cls(
-            output=path,
-            outcomes=tuple(known[key] for key in ordered if key in known),
-            variants=variants,
-            seeds=seeds,
-            baseline=baseline if baseline in variants else None,
-            measure=content["measure"],
-            measure_name=content["measure_name"],
-            data=description["name"],
-            sizes=description["sizes"],
-            guess=guess,
-        )
+    def __str__(self) -> str:
+        if self.kind == "ablate":
+            return f"{super().__str__()}\n\nAll files are in {self.output}"
+        return super().__str__()
 
-    @property
-    def runs(self) -> list[Outcome]:
-        """The outcomes of trainings that finished."""
-        return [outcome for outcome in self.outcomes if outcome.finished]
+    def markdown(self) -> str:
+        """Returns tables and verdict in Markdown."""
+        tables = [table.markdown() for table in self.tables()]
+        return "\n\n".join(filter(None, [*tables, self.verdict]))
 
-    @property
-    def rows(self) -> list[Row]:
-        """A `Row` per variant, in the order of the study."""
-        nothing = Measured((), None)
-        measured, validation = self.compared(), self.compared("val_accuracy")
-        rows = []
-        for name in self.variants:
-            outcomes = [o for o in self.outcomes if o.variant == name]
-            finished = [o for o in outcomes if o.finished]
-            each = [outcome.seconds_per_epoch for outcome in finished]
-            seconds = [one for one in each if one is not None]
-            first = next(iter([*finished, *outcomes]), None)
-            rows.append(
-                Row(
-                    **vars(measured.get(name, nothing)),
-                    network=name,
-                    seeds=tuple(outcome.seed for outcome in finished),
-                    parameters=first.parameters if first else None,
-                    macs=first.macs if first else None,
-                    validation_accuracy=validation.get(name, nothing).mean,
-                    seconds_per_epoch=(
-                        statistics.median(seconds) if seconds else None
-                    ),
-                    failures=tuple(
-                        f"seed {o.seed}: {o.status} ({o.message})"
-                        for o in outcomes
-                        if not o.finished
-                    ),
-                )
-            )
-        return rows
+    def json(self) -> str:
+        """Returns the results as a JSON object."""
+        written = {"ablate": _ablation_json}.get(self.kind, _networks_json)
+        return json.dumps(written(self), indent=1)
 
-    @property
-    def history(self) -> list[dict[str, object]]:
-        """A dictionary per network and epoch."""
+    def tables(self) -> list[_terminal.Table]:
+        """Returns the tables, without the names of folders."""
+        tables = {"ablate": _ablation_tables}
+        return tables.get(self.kind, _networks_tables)(self)
+
+    def _tables(self):
+        tables = self.tables()
+        if self.kind == "ablate":
+            return tables
         several = len(self.seeds) > 1
-        return [
-            {
-                **({"seed": outcome.seed} if several else {}),
-                "network": outcome.variant,
-                **row,
-            }
-            for outcome in self.outcomes
-            for row in outcome.history
-        ]
+        seeds = f", {len(self.seeds)} seeds" if several else ""
+        title = f"Results in {self.output}{seeds}"
+        return [dataclasses.replace(x, title=title, note="") for x in tables]
 
-    @property
-    def test_images(self) -> int:
-        """The number of test images."""
-        return self.sizes["test"]
+    def _records(self):
+        records = {"ablate": _ablation_records}
+        return records.get(self.kind, _networks_records)(self)
 
-    @property
-    def verdict(self) -> str:
-        """The differences in a sentence."""
-        return self.judged()
-
-    def judged(self, digits: int = 2) -> str:
-        """Returns the verdict, with so many digits of percents."""
-        if self.baseline is None:
-            return ""
-        return self.unlearned() or verdict(
-            self.compared(), self.baseline, self.measure_name, digits
-        )
-
-    def unlearned(self) -> str:
-        """Returns a sentence if no network has learned, or nothing."""
-        if self.measure != "test_accuracy" or self.guess is None:
-            return ""
-        accuracies = [
-            accuracy
-            for variant in self.variants
-            for accuracy in self.values(variant, self.measure).values()
-        ]
-        return unlearned(accuracies, self.guess, self.test_images)
-
-    def values(self, variant: str | None, measure: str) -> dict[int, float]:
-        """Returns a metric of a variant by seed, where it was measured."""
-        return {
-            outcome.seed: value
-            for outcome in self.runs
-            if outcome.variant == variant
-            and (value := outcome.metrics.get(measure)) is not None
-        }
-
-    def compared(self, measure: str | None = None) -> dict[str, Measured]:
-        """Returns a metric over the seeds, for each variant that has it."""
-        measure = measure or self.measure
-        baseline = self.values(self.baseline, measure)
-        # Other measures are no fractions of the images.
-        images = self.sizes.get("test") if measure == "test_accuracy" else None
-        compared = {}
-        for name in self.variants:
-            values = self.values(name, measure)
-            shared = [seed for seed in values if seed in baseline]
-            differences = [values[seed] - baseline[seed] for seed in shared]
-            if name == self.baseline:
-                differences = []
-            if values:
-                compared[name] = Measured.of(
-                    list(values.values()), differences, images
-                )
-        return compared
-
-    def plot(self) -> "plotting.style.Figure":
+    def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
+        if self.kind == "ablate":
+            return plotting.plot_ablation(self, _ablation_title(self))
         rows = [row for row in self.rows if row.values]
-        names = [row.network for row in rows]
+        names = [row.label for row in rows]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()
         plotting.style_axes(axes, "x")
         styles = plotting.styles_of(names)
         means = [100 * statistics.fmean(row.values) for row in rows]
-        if self.baseline in names:
+        networks = [row.network for row in rows]
+        if self.baseline in networks:
             # Where an interval does not touch this line, it excludes zero.
-            start = means[names.index(self.baseline)]
+            start = means[networks.index(self.baseline)]
             axes.axvline(start, c="0.35", ls="--", lw=1)
         for place, row in enumerate(rows):
             accuracies = [100 * value for value in row.values]
-            color = styles[row.network]["color"]
+            color = styles[row.label]["color"]
             axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
             axes.plot(means[place], place, "o", c=color)
             if row.interval is not None:
@@ -302,86 +141,210 @@ class Results(_terminal.Tabular):
         axes.set_yticks(range(len(rows)), names, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         alone = max((row.pairs for row in rows), default=0) == 1
+        heading = self.measures[0].heading
         axes.set_xlabel(
-            f"{self.measure_name} (%): mean, seeds, and 95 % interval of the "
-            f"difference{' (test images alone)' if alone else ''}",
+            f"{heading} (%): mean, seeds, and 95 % interval of the difference"
+            f"{' (test images alone)' if alone else ''}",
             parse_math=False,
         )
         return figure
 
-    def json(self) -> str:
-        """Returns the results as a JSON object."""
-        rows = [dataclasses.asdict(row) for row in self.rows]
-        if self.measure == "test_accuracy":
-            for row in rows:
-                row["test_accuracies"] = row["values"]
-                row["test_accuracy"] = row["mean"]
-        return json.dumps(
-            {
-                "data": self.data,
-                "seeds": self.seeds,
-                "test_images": self.sizes.get("test"),
-                "rows": rows,
-                "verdict": self.verdict,
-                "runs": [
-                    {name: getattr(run, name) for name in RUN}
-                    for run in self.runs
-                ],
-                "output": str(self.output),
-            },
-            indent=1,
+
+# Networks compared by one measure.
+
+
+def _networks_tables(results):
+    seeds = len(results.seeds)
+    first, *further = results.measures
+    note = f"Measured on the same {results.test_images:,} test images."
+    title = "Networks, one seed"
+    if seeds > 1:
+        title = f"Networks, mean over {seeds} seeds"
+        note += " In brackets: the 95 % interval of a difference."
+    elif any(row.interval for row in results.rows):
+        note += (
+            " In brackets: the 95 % interval of a difference from these "
+            "images alone."
         )
-
-    def _records(self):
-        records = []
-        for row in self.rows:
-            # That of a single seed lacks the variation between seeds.
-            ends = row.interval if row.pairs > 1 else None
-            low, high = ends or (None, None)
-            records.append(
-                {
-                    "variant": row.network,
-                    "seeds": len(row.seeds),
-                    "mean": row.mean,
-                    "std": row.deviation,
-                    "difference": row.difference,
-                    "low": low,
-                    "high": high,
-                    "parameters": row.parameters,
-                    "macs": row.macs,
-                }
-            )
-        return records
-
-    def table(
-        self, digits: int = 2, further: Mapping[str, str] | None = None
-    ) -> list[dict[str, str]]:
-        """Returns a row of text per network, by heading."""
-        baseline = f' to "{self.baseline}"' if self.baseline else ""
-        measures = {
-            heading: compared
-            for key, heading in (further or {}).items()
-            if (compared := self.compared(key))
-        }
-        table = []
-        for row in self.rows:
+    tables = []
+    for comparison in results.comparisons:
+        baseline = comparison.baseline
+        to = f' to "{baseline}"' if baseline else ""
+        others = {x: results.compared(x, comparison) for x in further}
+        rows = []
+        for row in results.rows_of(comparison):
             cells = {
-                "network": row.network,
+                "network": row.label,
                 "parameters": f"{row.parameters:,}" if row.parameters else "",
-                f"{self.measure_name} (%)": row.mean_cell(digits)
+                f"{first.heading} (%)": row.mean_cell(first.digits)
                 or "; ".join(row.failures),
-                f"difference{baseline}": row.difference_cell(digits),
+                f"difference{to}": row.difference_cell(first.digits),
             }
-            for heading, compared in measures.items():
-                measured = compared.get(row.network)
-                cells[heading] = measured.mean_cell(digits) if measured else ""
+            for measure, compared in others.items():
+                measured = compared.get(row.network, NOTHING)
+                cell = measured.mean_cell(measure.digits)
+                cells[f"{measure.heading} (%)"] = cell
             seconds = row.seconds_per_epoch
             cells["s / epoch"] = f"{seconds:.1f}" if seconds else ""
-            table.append(cells)
-        return table
+            rows.append(cells)
+        titles = ": ".join(filter(None, [comparison.title, title]))
+        tables.append(_terminal.Table(titles, rows, note=note))
+    return tables
 
-    def _tables(self):
-        several = len(self.seeds) > 1
-        seeds = f", {len(self.seeds)} seeds" if several else ""
-        title = f"Results in {self.output}{seeds}"
-        return [_terminal.Table(title, self.table())]
+
+def _networks_records(results):
+    records = []
+    for row in results.rows:
+        # That of a single seed lacks the variation between seeds.
+        ends = row.interval if row.pairs > 1 else None
+        low, high = ends or (None, None)
+        records.append(
+            {
+                "variant": row.network,
+                "seeds": len(row.seeds),
+                "mean": row.mean,
+                "std": row.deviation,
+                "difference": row.difference,
+                "low": low,
+                "high": high,
+                "parameters": row.parameters,
+                "macs": row.macs,
+            }
+        )
+    return records
+
+
+def _networks_json(results):
+    rows = []
+    for row in results.rows:
+        held = dataclasses.asdict(row)
+        for name in UNWRITTEN:
+            del held[name]
+        if results.measures[0].key == "test_accuracy":
+            held["test_accuracies"] = row.values
+            held["test_accuracy"] = row.mean
+        rows.append(held)
+    return {
+        "data": results.data,
+        "seeds": results.seeds,
+        "test_images": results.sizes.get("test"),
+        "rows": rows,
+        "verdict": results.verdict,
+        "runs": [
+            {name: getattr(run, name) for name in RUN} for run in results.runs
+        ],
+        "output": str(results.output),
+    }
+
+
+# The paper's tables, of errors in %.
+
+
+def _ablation_title(results):
+    """Returns the network, the data and the seeds in words."""
+    count = len(results.seeds)
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    return f"{results.model} on {results.data}, {seeds}"
+
+
+def _ablation_rows(results, comparison):
+    """Yields a dictionary for each row of a table."""
+    top5 = results.compared(results.measures[1], comparison)
+    for row in results.rows_of(comparison):
+        yield {
+            "table": row.table,
+            "network": results.model,
+            "attention": row.label,
+            "parameters": row.parameters,
+            "macs": row.macs,
+            **_errors("top1", row),
+            "difference": _percent(row.difference),
+            "interval": row.interval and tuple(map(_percent, row.interval)),
+            **_errors("top5", top5.get(row.network)),
+            "seconds_per_epoch": row.seconds_per_epoch,
+        }
+
+
+def _errors(name, measured):
+    each = measured and tuple(map(_percent, measured.values))
+    return {
+        f"{name}_errors": each,
+        f"{name}_error": measured and _percent(measured.mean),
+        f"{name}_deviation": measured and _percent(measured.deviation),
+    }
+
+
+def _percent(fraction):
+    # Without the digits that binary fractions add.
+    return None if fraction is None else round(100 * fraction, 10)
+
+
+def _ablation_tables(results):
+    tables = []
+    for comparison in results.comparisons:
+        rows = [*_ablation_rows(results, comparison)]
+        if rows:
+            about = f"{comparison.title}, {_ablation_title(results)}"
+            table = _terminal.Table(
+                f"Table {comparison.number}: {about}",
+                [_ablation_cells(row) for row in rows],
+                note="Mean and standard deviation over the seeds of the error "
+                f"on the same {results.test_images:,} test images; differences "
+                f'to "{rows[0]["attention"]}", paired by seed.',
+            )
+            tables.append(table)
+    return tables
+
+
+def _ablation_cells(row):
+    difference = _text("{:+.2f}", row["difference"])
+    if row["interval"]:
+        difference += " [{:+.2f}, {:+.2f}]".format(*row["interval"])
+    cells = {
+        "description": row["attention"],
+        "parameters (M)": _text("{:#.4g}", row["parameters"], 1e-6),
+        "GMACs": _text("{:#.4g}", row["macs"], 1e-9),
+        "top-1 error (%)": _spread(row["top1_error"], row["top1_deviation"]),
+        "difference (95 %)": difference,
+    }
+    if row["top5_error"] is not None:
+        five = _spread(row["top5_error"], row["top5_deviation"])
+        cells["top-5 error (%)"] = five
+    return {**cells, "s / epoch": _text("{:.1f}", row["seconds_per_epoch"])}
+
+
+def _text(form, value, factor=1):
+    return "" if value is None else form.format(factor * value)
+
+
+def _spread(mean, deviation):
+    if deviation is None:
+        return _text("{:.2f}", mean)
+    return f"{mean:.2f} \N{PLUS-MINUS SIGN} {deviation:.2f}"
+
+
+def _ablation_records(results):
+    records = []
+    for comparison in results.comparisons:
+        for record in _ablation_rows(results, comparison):
+            low, high = record.pop("interval") or (None, None)
+            record |= {"interval_low": low, "interval_high": high}
+            for key in ("top1_error", "top5_error"):
+                names = (f"{key}_seed_{seed}" for seed in results.seeds)
+                errors = record.pop(f"{key}s") or ()
+                record |= dict(zip(names, errors, strict=False))
+            records.append(record)
+    return records
+
+
+def _ablation_json(results):
+    return {
+        "data": results.data,
+        "seeds": results.seeds,
+        "test_images": results.test_images,
+        "rows": [
+            row
+            for x in results.comparisons
+            for row in _ablation_rows(results, x)
+        ],
+    }

@@ -13,6 +13,15 @@ CONFIDENCE = 0.95
 MIN_SEEDS = 3
 # Metrics are computed in float32: equal differences differ by less than this.
 ROUNDING = 1e-6
+# The fraction of intervals that exclude zero by chance.
+BY_CHANCE = 1 - CONFIDENCE
+# Verdicts of too few seeds, by their number.
+TOO_FEW = {
+    1: "One seed gives no estimate of the variation between seeds: the "
+    "intervals are from the test images alone, and hold for these trainings "
+    "only. Several seeds (--seeds 3) give intervals that include it.",
+    2: "Two seeds are too few to tell a difference from chance.",
+}
 # Standard errors from a mean to the ends of its interval.
 Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -54,21 +63,21 @@ def error_of_drawing(fraction: float, images: int) -> float:
 
 
 def interval_of(
-    differences: Sequence[float], images: int | None = None, unit: float = 1.0
+    differences: Sequence[float], images: int | None = None
 ) -> tuple[float, float] | None:
     """Returns the confidence interval of a mean difference.
 
-    If the differences are fractions (or with `unit=100` percentages) of so
-    many test `images`, it is not narrower than drawing these allows, and a
-    single seed has that interval. One of no width is none: a single seed and
-    equal differences tell nothing of the variation between seeds.
+    If the differences are fractions of so many test `images`, it is not
+    narrower than drawing these allows, and a single seed has that interval.
+    One of no width is none: a single seed and equal differences tell nothing
+    of the variation between seeds.
     """
     if not differences:
         return None
     mean = statistics.fmean(differences)
-    drawn = unit * error_of_drawing(mean / unit, images) if images else 0.0
+    drawn = error_of_drawing(mean, images) if images else 0.0
     half = reach(differences, drawn)
-    return (mean - half, mean + half) if half > ROUNDING * unit else None
+    return (mean - half, mean + half) if half > ROUNDING else None
 
 
 def unlearned(accuracies: Sequence[float], guess: float, images: int) -> str:
@@ -110,20 +119,19 @@ class Measured:
         values: Sequence[float],
         differences: Sequence[float] | None,
         images: int | None = None,
-        unit: float = 1.0,
     ) -> "Measured":
         """Returns the statistics of values, one per seed.
 
         `differences` are those to the baseline for the seeds that both have,
-        if any. If the values are fractions (or with `unit=100` percentages)
-        of so many test `images`, drawing these counts in the interval.
+        if any. If the values are fractions of so many test `images`, drawing
+        these counts in the interval.
         """
         more: Json = {}
         if len(values) > 1:
             more["deviation"] = statistics.stdev(values)
         if differences:
             more["difference"] = statistics.fmean(differences)
-            more["interval"] = interval_of(differences, images, unit)
+            more["interval"] = interval_of(differences, images)
             more["pairs"] = len(differences)
         return cls(tuple(values), statistics.fmean(values), **more)
 
@@ -235,4 +243,31 @@ def judge(
     return (
         f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
         f"{measure} ({ends})"
+    )
+
+
+def counted(errors: Sequence[tuple[str, Measured]], seeds: int) -> str:
+    """Returns how many differences of errors exclude zero, as a sentence.
+
+    `errors` are the names of networks and their errors, compared with the
+    first row of a table.
+    """
+    if not errors:
+        return (
+            "No differences: the first row of a table and another are needed "
+            "with every seed."
+        )
+    if seeds in TOO_FEW:
+        return TOO_FEW[seeds]
+    clear = []
+    for name, measured in errors:
+        low, high = measured.interval or (0, 0)
+        if not low <= 0 <= high:
+            word = "lower" if high < 0 else "higher"
+            clear.append(f'"{name}" ({word} error)')
+    listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
+    return (
+        f"{len(clear)} of {len(errors)} differences to the first row of a "
+        f"table exclude zero over {seeds} seeds{listed}. By chance alone about "
+        f"{len(errors) * BY_CHANCE:.1f} would."
     )

@@ -5,7 +5,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import keras
 
@@ -13,10 +13,6 @@ from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.networks import check_network, compile_network
-
-if TYPE_CHECKING:
-    from cbam_keras.study.folder import StudyFolder
-    from cbam_keras.study.results import Results
 
 # So many bytes may the name of a variant have: what is put around it in the
 # names of files and folders fits beside it into the 255 of file systems.
@@ -200,6 +196,8 @@ class Variant(Generic[Loaded]):
             agree in. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that
             of the recipe.
+        label: String, what tables call it. Defaults to `None`, which means
+            its name.
 
     Raises:
         ValueError: If the name is not a valid file name.
@@ -209,6 +207,7 @@ class Variant(Generic[Loaded]):
     build: Callable[[Loaded], keras.Model]
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     learning_rate: float | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -236,6 +235,48 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
+class Measure:
+    """What networks are compared by: a number that `Task.evaluate` returns.
+
+    Args:
+        key: String, its name there.
+        heading: String, what tables and sentences call it. Defaults to `""`.
+        digits: Integer, those of a percentage after the point. Defaults to
+            `2`.
+        is_error: Boolean, whether what a fraction of the test images lacks to
+            one is shown in its place, of which less is better. Defaults to
+            `False`.
+    """
+
+    key: str
+    heading: str = ""
+    digits: int = 2
+    is_error: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One table of a study: a baseline, and what is compared with it.
+
+    Args:
+        baseline: String, a variant. Defaults to `None`, which means no
+            comparison.
+        variants: Sequence of strings, in the order of the table. Defaults to
+            `()`, which means all of the study.
+        title: String. Defaults to `""`.
+        number: Integer, that of the table. Defaults to `0`, for none.
+        every_seed: Boolean, whether to leave out networks that lack a seed.
+            Defaults to `False`.
+    """
+
+    baseline: str | None = None
+    variants: Sequence[str] = ()
+    title: str = ""
+    number: int = 0
+    every_seed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """Named variants x seeds of one task, trained under equal conditions.
 
@@ -252,6 +293,11 @@ class Study:
         budget: A `Budget`. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must
             agree in. Defaults to none.
+        comparisons: Sequence of `Comparison`, the tables of the results.
+            Defaults to `()`, which means one, of all variants with the
+            baseline.
+        measures: Sequence of `Measure`: the first is compared, the others
+            stand beside it. Defaults to `()`, which means that of the task.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
         finish: Function of the results and the output folder that writes
@@ -272,8 +318,11 @@ class Study:
     baseline: str | None = None
     budget: Budget | None = None
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    comparisons: Sequence[Comparison] = ()
+    measures: Sequence[Measure] = ()
     kind: str = "study"
-    finish: "Callable[[Results, StudyFolder], None] | None" = None
+    # Takes `Results` and `StudyFolder`.
+    finish: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
@@ -293,6 +342,17 @@ class Study:
         object.__setattr__(self, "variants", variants)
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
         object.__setattr__(self, "recipe", find_recipe(self.recipe))
+
+    @property
+    def compared_in(self) -> Sequence[Comparison]:
+        """The tables of the results."""
+        return self.comparisons or (Comparison(self.baseline),)
+
+    @property
+    def measured_by(self) -> Sequence[Measure]:
+        """What the tables hold, first what is compared."""
+        task = self.task
+        return self.measures or (Measure(task.measure, task.measure_name),)
 
     @property
     def cells(self) -> list[tuple[Variant, int]]:
