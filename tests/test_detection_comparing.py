@@ -58,10 +58,13 @@ def test_the_folder_holds_networks_table_and_detections(finished):
         *("cbam.keras", "none.keras", "detections.png"),
         *("history.csv", "results.json"),
     }
-    written = study.Results.read(finished.output)
-    for outcome, run in zip(written.runs, finished.runs, strict=True):
-        assert outcome.metrics == run.precision
-    assert json.loads(finished.json())["anchors"]["coverage"] > 0.5
+    read = study.Results.read(finished.output)
+    assert read == finished
+    assert (str(read), read.json()) == (str(finished), finished.json())
+    content = json.loads(finished.json())
+    assert content["anchors"]["coverage"] > 0.5
+    assert content["rows"]["cbam"]["map75"]["pairs"] == 1
+    assert content["runs"][0]["precision"] == finished.runs[0].metrics
     # The table is as table 6 of the paper.
     text = str(finished)
     for part in ("mAP@.5", "mAP@.75", "mAP@[.5,.95]", "small + cbam"):
@@ -81,7 +84,7 @@ def test_more_is_trained_and_drawn_when_asked_for(finished, tmp_path):
     assert [(run.seed, run.network) for run in results.runs] == [
         *((1, "none"), (1, "Gate"), (0, "none"), (0, "Gate"))
     ]
-    assert results.rows["Gate"]["map50"].interval is not None
+    assert results.compared("map50")["Gate"].interval is not None
     assert "points of mAP@[.5,.95]" in results.verdict
     written = json.loads((output / "results.json").read_text())
     # Each seed has anchors for its own boxes.
@@ -89,7 +92,7 @@ def test_more_is_trained_and_drawn_when_asked_for(finished, tmp_path):
     assert all("anchors" in described[seed] for seed in ("0", "1"))
     # What was trained before is kept.
     precision = written["cells"][0]["metrics"]
-    assert precision == finished.runs[0].precision
+    assert precision == finished.runs[0].metrics
     assert written["drawn"] == [1, "none", "Gate"]
 
 

@@ -97,7 +97,10 @@ PARTS = {
         ["Table 4: all, tiny on photos, 2 seeds", "Two seeds are too few"],
         3,
     ),
-    "detect": (["cbam by +2.0 and se by -1.0", "mAP@.5 (%)"], 1),
+    "detect": (
+        ["cbam by +2.0 and se by -1.0", "Mean average precision (%)"],
+        1,
+    ),
     "explain": (["none is right about 50 % of the images"], 2),
 }
 

@@ -99,11 +99,7 @@ def detect(options: argparse.Namespace) -> None:
         data_options=data_options_of(options),
         seeds=_seeds(options),
     )
-    _run(
-        options,
-        planned,
-        results_of=lambda results: detection.results_of(planned, results),
-    )
+    _run(options, planned)
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -144,7 +140,6 @@ def _run(
     options: argparse.Namespace,
     planned: study.Study | tuning.Search,
     *,
-    results_of: Callable[[Any], Any] = lambda results: results,
     shown: Callable[[Any], Any] = lambda results: results,
     explained: Callable[[Any], Sequence[pathlib.Path]] | None = None,
 ) -> None:
@@ -159,15 +154,13 @@ def _run(
         reported(options),
         _executor(options) as executor,
     ):
-        results = results_of(
-            study.run(
-                planned,
-                options.output,
-                overwrite=options.overwrite,
-                workers=options.workers,
-                executor=executor,
-                tensorboard=options.tensorboard,
-            )
+        results = study.run(
+            planned,
+            options.output,
+            overwrite=options.overwrite,
+            workers=options.workers,
+            executor=executor,
+            tensorboard=options.tensorboard,
         )
     say(results.json() if options.json else shown(results))
     if explained is not None and not options.no_report:

@@ -8,19 +8,16 @@
 - `scenes`: the embedded scenes of digits.
 - `batches`: images with objects, and augmented batches of them.
 - `evaluation`: mean average precision, and a figure of detections.
-- `compare`: `compare`, `estimate`, `DetectionResults`, and the task
-  `Detection`.
+- `compare`: `plan`, `compare`, `estimate`, and the task `Detection`.
 """
 
 from cbam_keras.detection.batches import AUGMENTATIONS
 from cbam_keras.detection.compare import (
     DEFAULT_RECIPE,
     Detection,
-    DetectionResults,
     compare,
     estimate,
     plan,
-    results_of,
 )
 from cbam_keras.detection.loading import EMBEDDED, DetectionData, load_data
 from cbam_keras.detection.pyramid import (
@@ -33,7 +30,6 @@ __all__ = [
     "AUGMENTATIONS",
     "EMBEDDED",
     "DetectionData",
-    "DetectionResults",
     "compare",
     "feature_pyramid",
     "load_data",

@@ -2,16 +2,14 @@
 
 import dataclasses
 import functools
-import json
 import os
-import pathlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any, cast
+from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, _terminal, comparison, study
+from cbam_keras import _checks, _files, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.comparison import BASELINE, Attentions
 from cbam_keras.data import dataset_name
@@ -31,8 +29,12 @@ from cbam_keras.detection.pyramid import (
 )
 from cbam_keras.recipes import Recipe, find_recipe
 
-# What is compared, and how the table calls it.
-HEADINGS = {"map50": "mAP@.5", "map75": "mAP@.75", "map": "mAP@[.5,.95]"}
+# What is compared first: COCO's, over intersections over union of 0.5 to 0.95.
+MEASURES = (
+    study.Measure("map", "mAP@[.5,.95]", digits=1),
+    study.Measure("map50", "mAP@.5", digits=1),
+    study.Measure("map75", "mAP@.75", digits=1),
+)
 DEFAULT_RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=2e-3)
 
 
@@ -88,128 +90,6 @@ class Detection:
     def evaluate(self, model: keras.Model, data: DetectionData) -> dict:
         detections = detect_all(model, data.test)
         return evaluate(data.test.examples, detections, len(data.class_names))
-
-
-@dataclasses.dataclass(frozen=True)
-class DetectorRun:
-    """Result of training one detector, see `DetectionResults.runs`."""
-
-    network: str
-    seed: int
-    parameters: int
-    precision: dict[str, float | None]
-    seconds_per_epoch: float
-    file: str
-
-
-@dataclasses.dataclass(frozen=True)
-class DetectionResults(_terminal.Tabular):
-    """Detectors compared under equal conditions; prints as a table.
-
-    `to_dataframe()` has a row per network and seed, with the entries of `runs`
-    and of their `precision`.
-
-    Attributes:
-        data: String, the name of the dataset.
-        backbone: String, the name of the backbone.
-        seeds: Tuple of integers.
-        test_images: Integer, the number of test images.
-        anchors: The anchors of the first seed, with the fraction of boxes
-            that they cover.
-        rows: Dictionary of networks to dictionaries of `"map"` (COCO's, over
-            intersections over union from 0.5 to 0.95), `"map50"` and
-            `"map75"`, each with `values` by seed, `mean`, `deviation`,
-            `difference`, `interval` and `pairs` as in `study.Row`.
-        verdict: String, the differences in a sentence.
-        runs: List of one entry per network and seed, in the order of
-            training: `network`, `seed`, `parameters`, `precision` (mean
-            average precision on the test images, see `rows`; also `"small"`,
-            `"medium"` and `"large"`, by the size of objects, `None` where
-            there are none), `seconds_per_epoch` and `file`.
-        output: Path of the output folder.
-        history: List of dictionaries, one per network, seed and epoch.
-    """
-
-    data: str
-    backbone: str
-    seeds: tuple[int, ...]
-    test_images: int
-    anchors: Anchors
-    rows: dict[str, dict[str, study.Measured]]
-    verdict: str
-    runs: list[DetectorRun]
-    output: pathlib.Path
-    history: list[dict[str, object]]
-
-    @classmethod
-    def of(
-        cls, results: study.Results, backbone: str, anchors: Anchors
-    ) -> "DetectionResults":
-        """Returns the results of a study of detectors."""
-        measured = {key: results.compared(key) for key in HEADINGS}
-        # Nothing of them is `None`.
-        finished: Sequence[Any] = results.runs
-        return cls(
-            data=results.data,
-            backbone=backbone,
-            seeds=results.seeds,
-            test_images=results.test_images,
-            anchors=anchors,
-            rows={
-                network: {key: measured[key][network] for key in HEADINGS}
-                for network in measured["map"]
-            },
-            verdict=study.verdict(
-                measured["map"], BASELINE, HEADINGS["map"], digits=1
-            ),
-            runs=[
-                DetectorRun(
-                    *(run.variant, run.seed, run.parameters, run.metrics),
-                    *(run.seconds_per_epoch, run.file),
-                )
-                for run in finished
-            ],
-            output=results.output,
-            history=results.history,
-        )
-
-    def _records(self):
-        records = [dataclasses.asdict(run) for run in self.runs]
-        for record in records:
-            record |= record.pop("precision")
-        return records
-
-    def _tables(self):
-        parameters = {run.network: run.parameters for run in self.runs}
-        rows = []
-        for network, row in self.rows.items():
-            name = f"{self.backbone} + {network}"
-            cells = {
-                "backbone": name.removesuffix(f" + {BASELINE}"),
-                "parameters": f"{parameters[network]:,}",
-            }
-            for key, heading in HEADINGS.items():
-                cells[heading] = row[key].mean_cell(1)
-            difference = row["map"].difference_cell(1)
-            rows.append({**cells, f'difference to "{BASELINE}"': difference})
-        seeds = ", ".join(map(str, self.seeds))
-        title = (
-            f"Mean average precision (%) on {self.test_images} test images of "
-            f"{self.data}, seed {seeds}"
-        )
-        return [_terminal.Table(title, rows)]
-
-    def __str__(self) -> str:
-        return (
-            f"{super().__str__()}\nResults in {self.output}, detections in "
-            "detections.png"
-        )
-
-    def json(self) -> str:
-        """Returns the comparison as a JSON object."""
-        content = dataclasses.asdict(self) | {"output": str(self.output)}
-        del content["history"]
-        return json.dumps(content, indent=1)
 
 
 @_checks.former_names(images="data")
@@ -274,6 +154,7 @@ def plan(
                 name,
                 functools.partial(build_detector, backbone, attention),
                 options,
+                label=f"{backbone} + {name}".removesuffix(f" + {BASELINE}"),
             )
             for name, attention, options in layers
         ],
@@ -281,6 +162,7 @@ def plan(
         recipe=recipe,
         baseline=BASELINE if BASELINE in attentions else None,
         settings={"model": backbone},
+        measures=MEASURES,
         kind="detect",
         finish=functools.partial(_draw, task),
     )
@@ -302,7 +184,7 @@ def compare(
     workers: int = 1,
     executor: Executor | None = None,
     tensorboard: bool = False,
-) -> DetectionResults:
+) -> study.Results:
     """Trains detectors on one backbone without and with attention.
 
     What `cbam-keras detect` runs: `study.run(plan(...), output)`. The output
@@ -327,7 +209,11 @@ def compare(
         tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
-        A `DetectionResults`.
+        A `study.Results`. Its measures are `"map"` (COCO's, over
+        intersections over union from 0.5 to 0.95), `"map50"` and `"map75"`,
+        each with its differences in `results.compared(measure)`; `metrics` of
+        its `runs` also have `"small"`, `"medium"` and `"large"`, by the size
+        of objects, `None` where there are none.
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.
@@ -342,7 +228,7 @@ def compare(
         data_options=data_options,
         seeds=seeds,
     )
-    results = study.run(
+    return study.run(
         planned,
         output,
         resume=resume,
@@ -350,17 +236,6 @@ def compare(
         workers=workers,
         executor=executor,
         tensorboard=tensorboard,
-    )
-    return results_of(planned, results)
-
-
-def results_of(
-    planned: study.Study, results: study.Results
-) -> DetectionResults:
-    """Returns the results of a plan as those of detectors."""
-    task = cast(Detection, planned.task)
-    return DetectionResults.of(
-        results, task.backbone, task.anchors[results.seeds[0]]
     )
 
 

@@ -29,7 +29,8 @@ class Results(Outcomes, _terminal.Tabular):
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
     and `high` (its 95 % interval over two seeds or more), `parameters` and
     `macs`. Of an ablation it has a row per network and table, with its errors
-    in %, those of each seed among them. `csv()` and `latex()` return it as
+    in %, those of each seed among them, and of detectors one per network and
+    seed, with what was measured. `csv()` and `latex()` return it as
     text.
 
     Attributes:
@@ -82,9 +83,12 @@ class Results(Outcomes, _terminal.Tabular):
             ) from error
 
     def __str__(self) -> str:
+        text = super().__str__()
         if self.kind == "ablate":
-            return f"{super().__str__()}\n\nAll files are in {self.output}"
-        return super().__str__()
+            text += f"\n\nAll files are in {self.output}"
+        if self.kind == "detect":
+            text += f"\nResults in {self.output}, detections in detections.png"
+        return text
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -93,17 +97,18 @@ class Results(Outcomes, _terminal.Tabular):
 
     def json(self) -> str:
         """Returns the results as a JSON object."""
-        written = {"ablate": _ablation_json}.get(self.kind, _networks_json)
-        return json.dumps(written(self), indent=1)
+        written = {"ablate": _ablation_json, "detect": _detection_json}
+        content = written.get(self.kind, _networks_json)(self)
+        return json.dumps(content, indent=1)
 
     def tables(self) -> list[_terminal.Table]:
         """Returns the tables, without the names of folders."""
-        tables = {"ablate": _ablation_tables}
+        tables = {"ablate": _ablation_tables, "detect": _detection_tables}
         return tables.get(self.kind, _networks_tables)(self)
 
     def _tables(self):
         tables = self.tables()
-        if self.kind == "ablate":
+        if self.kind in ("ablate", "detect"):
             return tables
         several = len(self.seeds) > 1
         seeds = f", {len(self.seeds)} seeds" if several else ""
@@ -111,7 +116,7 @@ class Results(Outcomes, _terminal.Tabular):
         return [dataclasses.replace(x, title=title, note="") for x in tables]
 
     def _records(self):
-        records = {"ablate": _ablation_records}
+        records = {"ablate": _ablation_records, "detect": _detection_records}
         return records.get(self.kind, _networks_records)(self)
 
     def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
@@ -347,4 +352,70 @@ def _ablation_json(results):
             for x in results.comparisons
             for row in _ablation_rows(results, x)
         ],
+    }
+
+
+# Detectors, with several measures.
+
+
+def _detection_tables(results):
+    first, *others = results.measures
+    measured = {x.key: results.compared(x) for x in results.measures}
+    rows = []
+    for row in results.rows:
+        if not row.values:
+            continue
+        cells = {"backbone": row.label, "parameters": f"{row.parameters:,}"}
+        for measure in (*others, first):
+            own = measured[measure.key].get(row.network, NOTHING)
+            cells[measure.heading] = own.mean_cell(measure.digits)
+        to = f'difference to "{results.baseline or "none"}"'
+        rows.append({**cells, to: row.difference_cell(first.digits)})
+    seeds = ", ".join(map(str, results.seeds))
+    title = (
+        f"Mean average precision (%) on {results.test_images} test images of "
+        f"{results.data}, seed {seeds}"
+    )
+    return [_terminal.Table(title, rows)] if rows else []
+
+
+def _detection_runs(results):
+    return [
+        {
+            "network": run.network,
+            "seed": run.seed,
+            "parameters": run.parameters,
+            "precision": run.metrics,
+            "seconds_per_epoch": run.seconds_per_epoch,
+            "file": run.file,
+        }
+        for run in results.runs
+    ]
+
+
+def _detection_records(results):
+    records = _detection_runs(results)
+    for record in records:
+        record |= record.pop("precision")
+    return records
+
+
+def _detection_json(results):
+    measured = {x.key: results.compared(x) for x in results.measures}
+    return {
+        "data": results.data,
+        "backbone": results.model,
+        "seeds": results.seeds,
+        "test_images": results.test_images,
+        "anchors": results.settings["data"][str(results.seeds[0])]["anchors"],
+        "rows": {
+            network: {
+                key: dataclasses.asdict(compared[network])
+                for key, compared in measured.items()
+            }
+            for network in results.compared()
+        },
+        "verdict": results.verdict,
+        "runs": _detection_runs(results),
+        "output": str(results.output),
     }
