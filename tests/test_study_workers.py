@@ -131,6 +131,7 @@ class Without(concurrent.futures.Executor):
         future = concurrent.futures.Future()
         try:
             worker._unpickled(pathlib.Path(folder), token)
+            future.set_result(True)
         except ValueError as error:
             future.set_exception(error)
         return future
