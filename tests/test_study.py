@@ -77,6 +77,21 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
         study.Results.read(ran.output.parent)
 
 
+def test_a_folder_of_version_0_2_0_is_read(ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = content_of(folder) | {
+        "format": 2,
+        "measure": "test_accuracy",
+        "measure_name": "test accuracy",
+        "baseline": "narrow",
+    }
+    for key in ("measures", "comparisons", "labels"):
+        del content[key]
+    (folder / "results.json").write_text(json.dumps(content))
+    found = study.Results.read(folder)
+    assert dataclasses.replace(found, output=ran.output) == ran
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [

@@ -1,5 +1,6 @@
 """`results.json`: what a run has come to, read and checked."""
 
+import dataclasses
 import json
 import math
 import numbers
@@ -7,10 +8,10 @@ import pathlib
 
 from cbam_keras._files import Json
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.study import check_name
+from cbam_keras.study.study import Comparison, Measure, check_name
 
-# Settings, outcomes and verdict of a run; earlier versions had other formats.
-RESULTS, FORMAT = "results.json", 3
+# Settings, outcomes and verdict of a run. Version 0.2.0 wrote format 2.
+RESULTS, FORMAT, FORMER = "results.json", 3, 2
 NUMBER, WORDS = (int, float), (str, None)
 # The types that code relies on; `...` stands for any key.
 SHAPE = {
@@ -63,11 +64,13 @@ SOURCE = {
 
 
 def read_content(folder: pathlib.Path) -> Json:
-    """Returns what `results.json` in a folder holds.
+    """Returns what `results.json` in a folder holds, or would hold now.
 
     Raises one of `DAMAGE`, which names the field that is damaged.
     """
     content = json.loads((folder / RESULTS).read_bytes())
+    if content.get("format") == FORMER:
+        content |= _tables_of(content)
     if content.get("format") != FORMAT:
         raise ValueError(
             f"`format` must be {FORMAT}. Received: {content.get('format')}, "
@@ -93,6 +96,21 @@ def read_content(folder: pathlib.Path) -> Json:
         ):
             raise ValueError("a cell is of no variant and seed of the run")
     return content
+
+
+def _tables_of(content):
+    """Returns what format 2 lacks: one table, by the measure of its task."""
+    digits = 1 if content["kind"] == "detect" else 2
+    measure = Measure(content["measure"], content["measure_name"], digits)
+    comparison = Comparison(
+        content["baseline"], [*content["settings"]["variants"]]
+    )
+    return {
+        "format": FORMAT,
+        "measures": [dataclasses.asdict(measure)],
+        "comparisons": [dataclasses.asdict(comparison)],
+        "labels": {},
+    }
 
 
 def _check(field, value, shape):
