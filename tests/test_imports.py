@@ -246,11 +246,11 @@ def test_public_paths_hold():
 # fact. Anything else they import from the root, or by the door of a folder.
 INSIDE = """
     _explanations _files _fused _fused.decorator _fused.operation
-    _fused.private _fused.rows _process _quiet _terminal cli.options
+    _fused.private _fused.rows _process _quiet _terminal cli.options cli.tables
     convert.legacy convert.matching convert.torch_files data.augmentation
     data.digits data.loading data.tfds detection.anchors detection.batches
     detection.detector detection.evaluation models.by_name optimizers
-    study.checkpoints study.worker
+    study.checkpoints study.machine study.worker
 """.split()
 
 

@@ -71,7 +71,7 @@ def test_the_folder_holds_networks_history_results_and_curves(finished):
 
 def test_results_json_holds_the_results_and_how_they_came_about(finished):
     content = json.loads((finished.output / "results.json").read_text())
-    assert (content["format"], content["kind"]) == (2, "train")
+    assert (content["format"], content["kind"]) == (3, "train")
     outcomes = finished.outcomes
     assert content["cells"] == [dataclasses.asdict(one) for one in outcomes]
     settings = content["settings"]
