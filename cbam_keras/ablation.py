@@ -242,11 +242,6 @@ def run(
     )
 
 
-def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
-    """Estimates how long `run` takes, by the arguments of `plan`."""
-    return study.estimate(plan(*arguments, **options), workers=workers)
-
-
 def _in_order(tables):
     """Returns the numbers of tables, checked, in the order of the paper."""
     chosen = [tables] if isinstance(tables, numbers.Integral) else tables

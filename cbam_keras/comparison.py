@@ -180,11 +180,6 @@ def compare(
     )
 
 
-def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
-    """Estimates how long `compare` takes, by the arguments of `plan`."""
-    return study.estimate(plan(*arguments, **options), workers=workers)
-
-
 def _draw(results, folder):
     training.draw_curves(results, folder)
     _files.write_figure(folder.path / "comparison.png", results.plot())

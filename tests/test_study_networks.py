@@ -77,7 +77,7 @@ def test_a_precision_that_fails_is_refused_before_any_work(
     try:
         for start, options in (
             (comparison.compare, output),
-            (comparison.estimate, {}),
+            (lambda **x: study.estimate(comparison.plan(**x)), {}),
             (tuning.search, output),
         ):
             with pytest.raises(ValueError, match=wanted) as caught:

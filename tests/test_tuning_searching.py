@@ -154,7 +154,7 @@ def timed(monkeypatch):
 
 
 def test_the_default_search_trains_fourteen_networks_and_twelve_again(timed):
-    found = tuning.estimate(data="mnist5k", workers=2)
+    found = study.estimate(tuning.Search(data="mnist5k"), workers=2)
     assert found.costs[0].network == "cbam-r=16-k=7"
     assert found.times == 26
     assert found.seconds == 26 * 5 / 2
@@ -173,12 +173,13 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again(timed):
     ],
 )
 def test_algorithms_differ_in_trials_and_epochs(timed, name, text, times):
-    found = tuning.estimate(
+    planned = tuning.Search(
         hypermodel=tuning_checks.mlp,
         data="mnist5k",
         recipe=tuning_checks.THREE,
         algorithm=name,
         confirm=0,
     )
+    found = study.estimate(planned, workers=1)
     assert text in found.about
     assert found.times == times

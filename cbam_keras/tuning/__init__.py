@@ -22,7 +22,6 @@ from cbam_keras.tuning.search import (
     ALGORITHMS,
     Search,
     default_recipe,
-    estimate,
     search,
 )
 

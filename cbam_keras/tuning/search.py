@@ -1,4 +1,4 @@
-"""`search`, and `estimate`, how long it takes."""
+"""`search`, and `Search`, what it tries."""
 
 import contextlib
 import dataclasses
@@ -209,7 +209,11 @@ class Search:
             return report(self, folder, executor)
 
     def estimate(self, *, workers: int = 1) -> study.Estimate:
-        """Estimates how long the search takes; see `study.estimate`."""
+        """Estimates how long the search takes; see `study.estimate`.
+
+        All trainings are counted as those of CBAM nearest to the paper's, or
+        of the network of the defaults.
+        """
         with _inspection.same_randomness():
             return _estimate(self, workers)
 
@@ -473,15 +477,6 @@ def search(
         executor=executor,
         tensorboard=tensorboard,
     )
-
-
-def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
-    """Estimates how long `search` takes, by the arguments of `Search`.
-
-    All trainings are counted as those of CBAM nearest to the paper's, or of
-    the network of the defaults.
-    """
-    return study.estimate(Search(*arguments, **options), workers=workers)
 
 
 def _keep(results, folder, count):
