@@ -40,7 +40,7 @@ def prepare_streams() -> None:
             # Closed: a file that is opened later must not take its place.
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
             setattr(sys, name, open(number, "w", closefd=False))
-        # For characters that the terminal lacks.
+        # The terminal may lack characters.
         getattr(sys, name).reconfigure(errors="replace")
 
 

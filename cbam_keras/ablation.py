@@ -49,7 +49,7 @@ ABLATIONS: dict[str, presets.Preset] = {
     for names in TABLES.values()
     for name in names
 }
-# Of the error, what the tables hold.
+# The tables hold the top-1 error and, with many classes, the top-5 error.
 MEASURES = (
     study.Measure("test_accuracy", "top-1 error", is_error=True),
     study.Measure("top5_accuracy", "top-5 error", is_error=True),

@@ -214,13 +214,13 @@ def _sizes(theirs, options):
     """Returns the sizes that `CBAM(**options)` does not have by itself."""
     sizes, channels = {}, theirs.x.shape[-1]
     shapes = [weight.value.shape for weight in theirs.weights]
-    # Of kernels that take one map or two, the largest.
+    # Several kernels may take one map or two; the spatial one is the largest.
     sides = [s[0] for s in shapes if s[2:] in ((1, 1), (2, 1))]
     side = max(sides, default=DEFAULTS["kernel_size"])
     # `CBAM` has no kernel of even size.
     if side % 2 and side != DEFAULTS["kernel_size"]:
         sizes["kernel_size"] = side
-    # Of kernels that take or give all channels, the width of most.
+    # Kernels of the MLP take or give all channels; most have its width.
     widths = [
         math.prod(s) // channels
         for s in shapes
@@ -257,7 +257,7 @@ def _placements(theirs, ours):
 def _rank(match):
     """Returns what is smaller for nearer matches."""
     misfits = len(match.missing) + len(match.more)
-    # Of entries that differ in the ratio alone, that with the width is first.
+    # Entries may differ in the ratio alone: that of this width comes first.
     has_other_width = "hidden_units" in match.options
     return not match.is_equal, misfits, has_other_width, match.difference
 

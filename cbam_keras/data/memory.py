@@ -8,7 +8,7 @@ import pathlib
 # At a time: that under training, its copy on the device, and those that are
 # decoded ahead.
 BATCHES = 4
-# Of control groups, versions 2 and 1.
+# These files hold the limits of control groups, versions 2 and 1.
 LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",

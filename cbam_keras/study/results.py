@@ -200,7 +200,7 @@ def _networks_tables(results):
 def _networks_records(results):
     records = []
     for row in results.rows:
-        # That of a single seed lacks the variation between seeds.
+        # The interval of a single seed lacks the variation between seeds.
         ends = row.interval if row.pairs > 1 else None
         low, high = ends or (None, None)
         records.append(
