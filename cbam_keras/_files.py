@@ -21,6 +21,8 @@ from cbam_keras import _checks
 
 # An object in a file, or to be written: what it holds is checked elsewhere.
 Json = dict[str, Any]
+# These tell the output folders of runs and of explanations from others.
+RESULTS, EXPLAINED = "results.json", "explain.json"
 # Begins the name of a file that is being written, or was when the process
 # was killed.
 UNFINISHED = ".unfinished-"

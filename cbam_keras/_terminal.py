@@ -233,5 +233,10 @@ def say(text: object, file: TextIO | None = None) -> None:
     print(readable(text), file=file, flush=True)
 
 
+def number_cell(form: str, value: float | None, factor: float = 1) -> str:
+    """Returns a number for a table, in another unit, or nothing for `None`."""
+    return "" if value is None else form.format(factor * value)
+
+
 def _markdown_cell(text: str) -> str:
     return " ".join(readable(text).splitlines()).replace("|", r"\|")

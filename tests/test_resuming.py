@@ -221,14 +221,20 @@ def test_resuming_can_be_forbidden(name, whole):
         call(name, whole(name)[0], resume=False)
 
 
-def test_changed_layers_are_named(tmp_path):
+def killed_before(ending, output):
+    """Trains until a file of such a name is about to be put in its place."""
+
     def stop(count, source):
-        if source.name.endswith("-2.keras"):
+        if source.name.endswith(ending):
             raise Killed
 
-    output = tmp_path / "run"
     with pytest.raises(Killed), at_files(output, stop):
         call("train", output)
+
+
+def test_changed_layers_are_named(tmp_path):
+    output = tmp_path / "run"
+    killed_before("-2.keras", output)
     changed = {**GIVEN["train"]["networks"], "linear": networks.mlp}
     with pytest.raises(ValueError, match='the layers of network "linear"'):
         call("train", output, networks=changed)
@@ -299,13 +305,7 @@ def test_a_training_whose_best_checkpoint_is_empty_begins_again(
     whole, tmp_path
 ):
     output = tmp_path / "run"
-
-    def stop(count, source):
-        if source.name.endswith("-2.keras"):
-            raise Killed
-
-    with pytest.raises(Killed), at_files(output, stop):
-        call("train", output)
+    killed_before("-2.keras", output)
     (state,) = output.rglob("state.json")
     content = json.loads(state.read_text())
     # That of the latest epoch is whole.
@@ -319,14 +319,8 @@ def test_a_finished_training_with_an_empty_checkpoint_begins_again(
     whole, tmp_path
 ):
     output = tmp_path / "run"
-
-    def stop(count, source):
-        # Both epochs are trained, and nothing is recorded.
-        if source.name.endswith("linear.keras"):
-            raise Killed
-
-    with pytest.raises(Killed), at_files(output, stop):
-        call("train", output)
+    # Both epochs are trained, and nothing is recorded.
+    killed_before("linear.keras", output)
     for path in output.rglob("epoch-*.keras"):
         path.write_bytes(b"")
     with pytest.warns(UserWarning, match="keras. cannot be read"):

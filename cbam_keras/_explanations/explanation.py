@@ -33,9 +33,8 @@ DEFAULT_SIZE = 224, 224
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
 GATES = "channel", "spatial"
-# It is written last, and tells a folder of explanations from others.
-EXPLAINED = "explain.json"
-# What may be beside it, and before it where a process was killed.
+# What may be beside `explain.json`, which is written last, and before it where
+# a process was killed.
 FILES = ("arrays.npz", "grad_cam.png", "attention-*.png", study.REPORT, ".*")
 # What `explain.json` holds of each image and network, where it is known.
 NUMBERS = "probability", "predicted_probability", "hit", "energy"
@@ -182,7 +181,7 @@ def explain_run(
 def _check_output(folder):
     """Raises unless a folder is empty, or that of an explanation."""
     _files.output_folder(folder)
-    if (folder / EXPLAINED).exists():
+    if (folder / _files.EXPLAINED).exists():
         return
     others = [
         path.name
@@ -504,4 +503,4 @@ def _write(folder, settings, content, arrays, **more):
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **arrays)
     head = {"settings": settings, "versions": study.versions(), **more}
-    _files.write_json(folder / EXPLAINED, {**head, **content})
+    _files.write_json(folder / _files.EXPLAINED, {**head, **content})

@@ -110,7 +110,7 @@ def first_networks(results: study.Results) -> list[pathlib.Path]:
 def _is_explained(folder, described):
     """Returns whether a folder holds the explanations described like this."""
     try:
-        content = json.loads((folder / "explain.json").read_text("utf-8"))
+        content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
         return content["settings"].items() >= described.items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _files
 from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, digest
@@ -31,8 +31,8 @@ FASHION_CLASSES = (
 # File names of images that are read.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
-# Each in a folder of figures of ours, which are no images of the user's.
-RECORDS = ("results.json", "explain.json")
+# A folder with one of these holds our own figures, not images of a class.
+RECORDS = (_files.RESULTS, _files.EXPLAINED)
 
 # Names of split folders in lower case.
 SPLIT_FOLDERS = {name: name for name in SPLITS}

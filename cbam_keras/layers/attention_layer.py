@@ -26,11 +26,10 @@ MAPS = ("channel", "spatial")
 
 # What other libraries and tutorials call our arguments.
 OTHER_NAMES = {
+    **dict.fromkeys(("ratio", "r", "rd_ratio", "se_ratio"), "reduction_ratio"),
     **dict.fromkeys(
-        ("ratio", "reduction", "r", "reduction_rate", "reduction_factor"),
-        "reduction_ratio",
+        ("reduction", "reduction_rate", "reduction_factor"), "reduction_ratio"
     ),
-    **dict.fromkeys(("rd_ratio", "se_ratio"), "reduction_ratio"),
     **dict.fromkeys(("rd_channels", "squeeze_channels"), "hidden_units"),
     **dict.fromkeys(("kernel", "spatial_kernel_size"), "kernel_size"),
 }

@@ -180,8 +180,8 @@ def profile_model(
         for shape, x in zip(shapes, model.inputs, strict=True)
     ]
     graph = _inspection.Graph(model, inputs)
-    if graph.unreached():
-        _checks.warn(f"This profile is not complete. {graph.unreached()}")
+    if unreached := graph.unreached():
+        _checks.warn(f"This profile is not complete. {unreached}")
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
     return Profile(model.name, shape, tuple(_rows(model, graph.steps)))
 

@@ -16,7 +16,6 @@ from cbam_keras import (
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, render
 
-EXPLAINED = "explain.json"
 # Of many images and networks.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
 RESUME = "The same command resumes the run."
@@ -80,7 +79,7 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    path, known = pathlib.Path(folder), (study.RESULTS, EXPLAINED)
+    path, known = pathlib.Path(folder), (study.RESULTS, _files.EXPLAINED)
     if not os.fspath(folder) or not any((path / x).exists() for x in known):
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
@@ -103,8 +102,8 @@ def _read(folder):
     """Returns the page of a folder, with a line for what is missing."""
     page = Page()
     try:
-        if (folder / EXPLAINED).exists():
-            content = json.loads((folder / EXPLAINED).read_text("utf-8"))
+        if (folder / _files.EXPLAINED).exists():
+            content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
             parts = (_explained_images, _examples)
         else:
             content = study.read_content(folder)
@@ -242,7 +241,7 @@ def _examples(page, folder, content):
                 f"trained; cbam-keras explain {run} draws it at any time."
             )
             return
-        content = json.loads((folder / EXPLAINED).read_text("utf-8"))
+        content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
     names = list(content["models"])[:MAX_NETWORKS]
     note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
     if len(content["images"]) > MAX_IMAGES:

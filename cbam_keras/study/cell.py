@@ -42,7 +42,7 @@ NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 
 
-# Of an option, or of a hyperparameter.
+# An option, or a hyperparameter, has such a value.
 Value = str | int | float
 
 

@@ -92,7 +92,7 @@ def end_try(folder: pathlib.Path, how: str) -> bool:
 def forget_tries(folder: pathlib.Path) -> None:
     """Lets a network be tried as often as if nobody had trained it."""
     (folder / TRIES).unlink(missing_ok=True)
-    # Unless it holds checkpoints.
+    # A folder with checkpoints stays.
     with contextlib.suppress(OSError):
         folder.rmdir()
 

@@ -6,12 +6,12 @@ import math
 import numbers
 import pathlib
 
-from cbam_keras._files import Json
+from cbam_keras._files import RESULTS, Json
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.study import Comparison, Measure, check_name
 
 # Settings, outcomes and verdict of a run. Version 0.2.0 wrote format 2.
-RESULTS, FORMAT, FORMER = "results.json", 3, 2
+FORMAT, FORMER = 3, 2
 NUMBER, WORDS = (int, float), (str, None)
 # The types that code relies on; `...` stands for any key.
 SHAPE = {
@@ -32,7 +32,7 @@ SHAPE = {
         }
     ],
     "labels": {...: str},
-    # Of the test images.
+    # A fraction of the test images.
     "commonest": (*NUMBER, None),
     # Where the data are, as `data.load` takes it.
     "source": (dict, None),

@@ -45,7 +45,7 @@ FILES = (
     *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
     f"{CELLS}/*/{TRIES}",
     f"{CELLS}/*.study",
-    *(f"{EXPLANATIONS}/{name}" for name in ("explain.json", "arrays.npz")),
+    *(f"{EXPLANATIONS}/{name}" for name in (_files.EXPLAINED, "arrays.npz")),
     *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
     *(f"{EXPLANATIONS}/{name}" for name in (REPORT, _files.LOCK)),
     *("tensorboard/*/events.out.*", "tensorboard/*/*/events.out.*"),
@@ -205,7 +205,7 @@ class StudyFolder:
             raise ValueError(
                 "`output` must be one folder that all processes share. "
                 f'Received: output="{self.path}", where this process cannot '
-                "see what process 0 has written"
+                "see what the process that runs the study has written"
             )
         self.content = self._compared(self._read())
 

@@ -14,7 +14,7 @@ from cbam_keras.recipes import DTYPES
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
-# In configurations, how a network has been used.
+# These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
 
 

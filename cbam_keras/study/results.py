@@ -7,6 +7,7 @@ import pathlib
 import statistics
 
 from cbam_keras import _terminal, plotting
+from cbam_keras._terminal import number_cell
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
 from cbam_keras.study.outcomes import NOTHING, Outcomes
@@ -302,29 +303,28 @@ def _ablation_tables(results):
 
 
 def _ablation_cells(row):
-    difference = _text("{:+.2f}", row["difference"])
+    difference = number_cell("{:+.2f}", row["difference"])
     if row["interval"]:
         difference += " [{:+.2f}, {:+.2f}]".format(*row["interval"])
     cells = {
         "description": row["attention"],
-        "parameters (M)": _text("{:#.4g}", row["parameters"], 1e-6),
-        "GMACs": _text("{:#.4g}", row["macs"], 1e-9),
+        "parameters (M)": number_cell("{:#.4g}", row["parameters"], 1e-6),
+        "GMACs": number_cell("{:#.4g}", row["macs"], 1e-9),
         "top-1 error (%)": _spread(row["top1_error"], row["top1_deviation"]),
         "difference (95 %)": difference,
     }
     if row["top5_error"] is not None:
         five = _spread(row["top5_error"], row["top5_deviation"])
         cells["top-5 error (%)"] = five
-    return {**cells, "s / epoch": _text("{:.1f}", row["seconds_per_epoch"])}
-
-
-def _text(form, value, factor=1):
-    return "" if value is None else form.format(factor * value)
+    return {
+        **cells,
+        "s / epoch": number_cell("{:.1f}", row["seconds_per_epoch"]),
+    }
 
 
 def _spread(mean, deviation):
     if deviation is None:
-        return _text("{:.2f}", mean)
+        return number_cell("{:.2f}", mean)
     return f"{mean:.2f} \N{PLUS-MINUS SIGN} {deviation:.2f}"
 
 

@@ -297,7 +297,7 @@ class Study:
             Defaults to `()`, which means one, of all variants with the
             baseline.
         measures: Sequence of `Measure`: the first is compared, the others
-            stand beside it. Defaults to `()`, which means that of the task.
+            are further columns. Defaults to `()`, which means that of the task.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
         finish: Function of the results and the output folder that writes

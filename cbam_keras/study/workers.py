@@ -51,7 +51,7 @@ def executor_of(
             number = next(numbers)
         part, cores = part_of_machine(number, workers, os.environ)
         if cores:
-            # Those of this thread, and of the processes that it starts.
+            # The processes that this thread starts have the same cores.
             os.sched_setaffinity(0, cores)
         worker.begin(part, children)
 
@@ -131,7 +131,8 @@ class Workers:
             self._end(task)
         if self.is_busy:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        self.folder.refresh()
+        if ended:
+            self.folder.refresh()
         self._print_progress()
 
     def _submit(self):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from cbam_keras import _files, _terminal, plotting, study
+from cbam_keras._terminal import number_cell
 from cbam_keras.tuning.space import PLAIN, Value, Values, label, name_of
 
 if TYPE_CHECKING:
@@ -230,11 +231,11 @@ def trial_rows(trials: Iterable[Trial]) -> list[dict[str, str]]:
         {
             "trial": str(trial.number),
             "values": label(trial.values),
-            "val accuracy (%)": _text("{:.2f}", trial.val_accuracy, 100),
+            "val accuracy (%)": number_cell("{:.2f}", trial.val_accuracy, 100),
             "epochs": str(trial.epochs),
-            "parameters": _text("{:,}", trial.parameters),
-            "MMACs": _text("{:,.4g}", trial.macs, 1e-6),
-            "seconds": _text("{:.1f}", trial.seconds),
+            "parameters": number_cell("{:,}", trial.parameters),
+            "MMACs": number_cell("{:,.4g}", trial.macs, 1e-6),
+            "seconds": number_cell("{:.1f}", trial.seconds),
         }
         for trial in trials
     ]
@@ -259,17 +260,13 @@ def confirmation_table(rows: Sequence[_files.Json]) -> _terminal.Table:
             {
                 "trial": str(row["trial"]),
                 "values": network["network"],
-                "val accuracy (%)": _text("{:.2f}", validation, 100),
+                "val accuracy (%)": number_cell("{:.2f}", validation, 100),
                 "test accuracy (%)": measured.mean_cell(),
                 "difference to none": measured.difference_cell(),
             }
         )
     title = f"Confirmation: trained again, mean over seeds {seeds}"
     return _terminal.Table(title, cells)
-
-
-def _text(form, value, factor=1):
-    return "" if value is None else form.format(factor * value)
 
 
 def keep_networks(folder: study.StudyFolder, count: int) -> tuple[Trial, ...]:

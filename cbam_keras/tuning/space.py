@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from keras_tuner import HyperParameters
 
-# Of a hyperparameter, and of all of a trial by name.
+# What a hyperparameter has, and all of a trial by name.
 Value = str | int | float
 Values = dict[str, Value]
 
@@ -42,7 +42,7 @@ SHORT = {
 }
 # Shown only where they differ from the layer of the paper.
 SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
-# In bytes.
+# The longest name, in bytes.
 MAX_NAME = 60
 # Larger spaces are sampled, not listed.
 MAX_LISTED = 20_000
