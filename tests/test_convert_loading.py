@@ -1,5 +1,7 @@
 """Converted networks and layers give PyTorch's outputs."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -120,15 +122,19 @@ def test_a_gate_is_found(gate, part, removed):
 
 @pytest.mark.every_backend
 @pytest.mark.needs_torch
-def test_a_network_gives_the_logits_of_pytorch():
+@pytest.mark.parametrize("name", ["ResNeXt", "MobileNetV2"])
+def test_a_network_gives_the_logits_of_pytorch(name):
     torch = pytest.importorskip("torch", reason="it gives expected values")
     import torch_reference
 
-    network = torch_reference.ResNeXt()
-    model = models.ResNet(
-        (1, 2),
-        block="bottleneck",
-        **torch_reference.OPTIONS,
+    network = getattr(torch_reference, name)()
+    build = models.MobileNetV2
+    options = {"alpha": 0.25}
+    if name == "ResNeXt":
+        build = functools.partial(models.ResNet, (1, 2), block="bottleneck")
+        options = torch_reference.OPTIONS
+    model = build(
+        **options,
         classes=5,
         classifier_activation=None,
         # One side is odd and one even at every stride.

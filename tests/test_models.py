@@ -25,7 +25,7 @@ def test_builders_have_the_same_arguments():
         for name in models.__all__
         if name[0].isupper() and name != "ResNet"
     ]
-    assert len(builders) == 10
+    assert len(builders) == 11
     for builder in builders:
         found = list(inspect.signature(builder).parameters.values())
         assert [p.name for p in found[:7]] == POSITIONAL.split()

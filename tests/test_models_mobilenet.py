@@ -1,4 +1,4 @@
-"""Structure of MobileNet, with its 27 attention layers."""
+"""Structure of MobileNet, with its 27 attention layers, and MobileNetV2."""
 
 import keras
 import numpy as np
@@ -83,3 +83,40 @@ def test_wrong_arguments_are_named():
         tiny(alpha=0)
     with pytest.raises(TypeError, match="lists, one entry per stage"):
         tiny(attention=["cbam"] * 5)
+
+
+@pytest.mark.parametrize(
+    "alpha, widths",
+    [
+        # Of torchvision's `mobilenet_v2(width_mult=alpha)`.
+        (0.25, (8, 8, 8, 8, 24, 80, 1280)),
+        (1.4, (48, 24, 32, 48, 136, 448, 1792)),
+    ],
+)
+def test_widths_of_mobilenetv2_are_multiples_of_8(alpha, widths):
+    with without_values():
+        model = models.MobileNetV2(
+            alpha=alpha, include_top=False, input_shape=(65, 64, 3)
+        )
+    ends = ("stem_conv", *[f"stage{stage}" for stage in range(1, 6)], "head_")
+    found = [
+        [x for x in model.layers if x.name.startswith(end)][-1].output.shape[-1]
+        for end in ends
+    ]
+    assert found == [*widths]
+    assert model.output_shape[1:3] == (3, 2)
+
+
+def test_parameters_of_mobilenetv2_are_those_published():
+    with without_values():
+        model = models.MobileNetV2(attention="se")
+    gates = [x for x in model.layers if x.name.endswith("_attention")]
+    # In all blocks but the first.
+    assert len(gates) == 16
+    assert not any(x.name.startswith("stage1") for x in gates)
+    # Of torchvision.
+    assert parameters(model) - sum(map(parameters, gates)) == 3_504_872
+
+
+def parameters(layer):
+    return sum(np.prod(x.shape) for x in layer.trainable_variables)

@@ -16,6 +16,7 @@ from typing import Any
 NETWORKS = (
     *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
     *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
+    "mobilenetv2",
 )
 # Options that take names, in place of which their help has NAMES.
 CHOICES = {

@@ -25,7 +25,11 @@ COMPUTED = {
     "identity_init": False,
 }
 # The classifier, ignored where the model has none.
-CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
+CLASSIFIER = {
+    f"{name}.{part}"
+    for name in ("fc", "_fc", "classifier.1")
+    for part in ("weight", "bias")
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Matching variables of Keras with names of weights in PyTorch."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
 
@@ -96,7 +97,10 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     modules = _modules([layer.name for layer in weighted], names)
     if any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
         # A MobileNet has layers of such names, but is not residual.
-        modules = _lite_modules([layer.name for layer in weighted])
+        inverted = _lite_modules
+        if "features.0.0.weight" in names:
+            inverted = functools.partial(_mobile_modules, names)
+        modules = inverted([layer.name for layer in weighted])
     for layer in weighted:
         slots = _slots(layer, modules.get(layer.name), source)
         if slots is None:
@@ -153,6 +157,48 @@ def _lite_modules(ours: list[str]) -> dict[str, str]:
             number = blocks.setdefault(block, len(blocks))
             names[name] = f"_blocks.{number}.{LITE_BLOCK[part]}"
     return names
+
+
+def _mobile_modules(names: Collection[str], ours: list[str]) -> dict[str, str]:
+    """Returns the modules of MobileNetV2 by the names of our layers.
+
+    Torchvision has a module for each convolution with its normalization and
+    activation. In the authors' code of coordinate attention, and what it is
+    derived from, these are three modules of one sequence.
+    """
+    if "head_conv" not in ours:
+        return {}
+    is_torchvision = "features.18.0.weight" in names
+    head = "features.18" if is_torchvision else "conv"
+    modules = {
+        "stem_conv": "features.0.0",
+        "stem_bn": "features.0.1",
+        "head_conv": f"{head}.0",
+        "head_bn": f"{head}.1",
+        "predictions": "classifier.1",
+    }
+    blocks = [name.removesuffix("_conv3") for name in ours if "_conv3" in name]
+    for number, block in enumerate(blocks, 1):
+        sequence, place = f"features.{number}.conv", 0
+        for part in ("conv1", "conv2", "attention", "conv3"):
+            name, bn = (
+                f"{block}_{part}",
+                f"{block}_{part}".replace("conv", "bn"),
+            )
+            if name not in ours:
+                continue
+            module = f"{sequence}.{place}"
+            if part == "attention":
+                modules[name] = f"{module}."
+                place += 1
+            elif is_torchvision and part != "conv3":
+                modules[name], modules[bn] = f"{module}.0", f"{module}.1"
+                place += 1
+            else:
+                modules[name] = module
+                modules[bn] = f"{sequence}.{place + 1}"
+                place += 3
+    return modules
 
 
 def _slots(

@@ -2,6 +2,7 @@
 
 - `resnet`: the builder of all residual networks.
 - `residual_networks`, `mobilenet`: the networks of the paper.
+- `mobilenet_v2`: the network that mobile attention is compared in.
 - `efficientnet`: a small network with weights for ImageNet.
 - `blocks`: their building blocks.
 - `assembly`: input, head and weights of every network.
@@ -15,6 +16,7 @@ from cbam_keras.models.by_name import BUILDERS, NETWORKS
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
+from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.preprocessing import (
     preprocess_efficientnet_lite0,
     preprocess_input,
@@ -34,6 +36,7 @@ from cbam_keras.models.resnet import ResNet
 __all__ = [
     "EfficientNetLite0",
     "MobileNet",
+    "MobileNetV2",
     "ResNeXt50",
     "ResNeXt101",
     "ResNet",

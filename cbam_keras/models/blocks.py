@@ -6,6 +6,8 @@ gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM and
 insertion rely on them. `attention` is what `layers.make_attention` takes.
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import KerasTensor, layers
 
@@ -90,6 +92,11 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
 def relu(x: KerasTensor, *, name: str) -> KerasTensor:
     """Applies a ReLU as a separate layer."""
     return layers.Activation("relu", name=name)(x)
+
+
+def relu6(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Applies a ReLU that is cut off at 6, as a separate layer."""
+    return layers.Activation("relu6", name=name)(x)
 
 
 def attend(x: KerasTensor, attention: Attention, *, name: str) -> KerasTensor:
@@ -196,6 +203,46 @@ def depthwise_separable_block(
     x = batch_norm(x, name=f"{name}_bn2")
     x = attend(x, attention, name=f"{name}_attention2")
     return relu(x, name=f"{name}_out")
+
+
+def inverted_residual_block(
+    x: KerasTensor,
+    width: int,
+    *,
+    name: str,
+    normalize: Callable[..., KerasTensor],
+    kernel_size: int = 3,
+    stride: int = 1,
+    expansion: int = 6,
+    padding: str = "pytorch",
+    attention: Attention = None,
+    attention_after: str = "conv3",
+) -> KerasTensor:
+    """Applies a 1x1, a depthwise and a 1x1 convolution, with their input added.
+
+    The block of MobileNetV2 and EfficientNet. The first convolution multiplies
+    the channels by `expansion`, and is left out for 1; the second has the
+    stride; the third has no activation. `normalize(x, name=...)` is the batch
+    normalization. The attention layer follows the activation of the depthwise
+    convolution if `attention_after="conv2"`, the last normalization otherwise.
+    """
+    y = x
+    if expansion > 1:
+        y = conv(y, expansion * channels_of(x), 1, name=f"{name}_conv1")
+        y = relu6(normalize(y, name=f"{name}_bn1"), name=f"{name}_relu1")
+    y = depthwise_conv(
+        y, kernel_size, stride=stride, name=f"{name}_conv2", padding=padding
+    )
+    y = relu6(normalize(y, name=f"{name}_bn2"), name=f"{name}_relu2")
+    if attention_after == "conv2":
+        y = attend(y, attention, name=f"{name}_attention")
+    y = conv(y, width, 1, name=f"{name}_conv3")
+    y = normalize(y, name=f"{name}_bn3")
+    if attention_after == "conv3":
+        y = attend(y, attention, name=f"{name}_attention")
+    if stride > 1 or channels_of(x) != width:
+        return y
+    return layers.Add(name=f"{name}_add")([y, x])
 
 
 def _pad(x, kernel_size, stride, name, padding):

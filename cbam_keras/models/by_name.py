@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from cbam_keras.models.mobilenet import MobileNet
+from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.residual_networks import (
     ResNet18,
     ResNet34,
@@ -52,6 +53,7 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {
         ResNeXt50,
         ResNeXt101,
         MobileNet,
+        MobileNetV2,
     )
 }
 NETWORKS: dict[str, Callable[..., keras.Model]] = {

@@ -12,11 +12,10 @@ from cbam_keras import _checks
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
-    attend,
     channel_axis,
-    channels_of,
     conv,
-    depthwise_conv,
+    inverted_residual_block,
+    relu6,
 )
 
 # Channels and kernel size of each block, by resolution. The inner widths are 6
@@ -99,20 +98,22 @@ def EfficientNetLite0(
     def body(x):
         stride = 1 if stem == "small" else 2
         x = conv(x, 32, 3, stride=stride, name="stem_conv", padding="same")
-        x = _normalize(x, name="stem_bn", activation="stem_relu")
+        x = relu6(_normalize(x, name="stem_bn"), name="stem_relu")
         for stage, blocks in enumerate(STAGES, 1):
             for index, (width, kernel_size) in enumerate(blocks, 1):
-                x = _block(
+                x = inverted_residual_block(
                     x,
                     width,
-                    kernel_size,
+                    kernel_size=kernel_size,
                     stride=2 if stage > 1 and index == 1 else 1,
                     expansion=6 if stage > 1 else 1,
+                    normalize=_normalize,
+                    padding="same",
                     attention=attention,
                     name=f"stage{stage}_block{index}",
                 )
         x = conv(x, 1280, 1, name="head_conv")
-        return _normalize(x, name="head_bn", activation="head_relu")
+        return relu6(_normalize(x, name="head_bn"), name="head_relu")
 
     return assemble(
         body,
@@ -129,28 +130,10 @@ def EfficientNetLite0(
     )
 
 
-def _block(x, width, kernel_size, *, stride, expansion, attention, name):
-    y = x
-    if expansion > 1:
-        y = conv(y, expansion * channels_of(x), 1, name=f"{name}_conv1")
-        y = _normalize(y, name=f"{name}_bn1", activation=f"{name}_relu1")
-    y = depthwise_conv(
-        y, kernel_size, stride=stride, name=f"{name}_conv2", padding="same"
-    )
-    y = _normalize(y, name=f"{name}_bn2", activation=f"{name}_relu2")
-    y = conv(y, width, 1, name=f"{name}_conv3")
-    y = _normalize(y, name=f"{name}_bn3")
-    y = attend(y, attention, name=f"{name}_attention")
-    if stride > 1 or channels_of(x) != width:
-        return y
-    return layers.Add(name=f"{name}_add")([y, x])
-
-
-def _normalize(x, *, name, activation=None):
-    x = layers.BatchNormalization(
+def _normalize(x, *, name):
+    return layers.BatchNormalization(
         axis=channel_axis(), epsilon=1e-3, momentum=0.99, name=name
     )(x)
-    return layers.Activation("relu6", name=activation)(x) if activation else x
 
 
 def _imagenet(include_top, classes, attention):

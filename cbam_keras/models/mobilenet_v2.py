@@ -1,0 +1,137 @@
+"""MobileNetV2 with attention in its inverted residual blocks."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import keras
+
+from cbam_keras import _checks
+from cbam_keras.models.assembly import assemble
+from cbam_keras.models.blocks import (
+    Attention,
+    batch_norm,
+    conv,
+    inverted_residual_block,
+    relu6,
+)
+
+# Width and number of blocks, by resolution. The inner widths are 6 times the
+# channels of a block's input, but in the first stage.
+STAGES = (
+    ((16, 1),),
+    ((24, 2),),
+    ((32, 3),),
+    ((64, 4), (96, 3)),
+    ((160, 3), (320, 1)),
+)
+
+
+def MobileNetV2(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    *,
+    attention: Attention = None,
+    stem: str = "imagenet",
+    downsample_in: str = "3x3",
+    alpha: float = 1.0,
+    name: str = "mobilenetv2",
+) -> keras.Model:
+    """Builds MobileNetV2, optionally with attention in its blocks.
+
+    The attention layer of a block follows the activation of the depthwise
+    convolution, in every block but the first, as in the authors' code of
+    coordinate attention: 3,504,872 parameters without attention, 3,950,648
+    with `attention="coordinate"`.
+
+    Padding and batch normalization are PyTorch's, so the checkpoints of
+    torchvision and of coordinate attention give the same numbers. They differ
+    in `keras.applications.MobileNetV2`, whose weights do not fit here; to
+    start from those, see `insert_attention`. Each resolution is a stage, and
+    layers are named as in `ResNet`, `conv1`, `conv2` and `conv3` of a block
+    being its expansion, its depthwise convolution and its projection.
+
+    Args:
+        include_top: See `ResNet`. Defaults to `True`.
+        weights: See `ResNet`. Defaults to `None`.
+        input_tensor: See `ResNet`. Defaults to `None`.
+        input_shape: See `ResNet`. Defaults to `None`.
+        pooling: See `ResNet`. Defaults to `None`.
+        classes: See `ResNet`. Defaults to `1000`.
+        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        attention: Attention in every block but the first, see `ResNet`. A
+            list with one entry per stage is for residual networks only.
+            Defaults to `None`.
+        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
+            with stride 2, or 1. Defaults to `"imagenet"`.
+        downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
+            so that all networks take the same arguments. Defaults to `"3x3"`.
+        alpha: Positive number. All widths are multiplied by it and rounded to
+            a multiple of 8, at least 8 and at least 90 % of the product; the
+            last, 1280, only grows. Defaults to `1.0`.
+        name: String, the name of the model. Defaults to `"mobilenetv2"`.
+
+    Returns:
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, C)` (`H / 16` with the small stem), or
+        `(B, C)` with `pooling`.
+
+    Raises:
+        ValueError: If an argument is out of range, or if a weight file does
+            not fit.
+        TypeError: If `attention` has the wrong type.
+
+    Example:
+        >>> model = MobileNetV2(alpha=0.25, attention="se", classes=10)
+        >>> model.output_shape
+        (None, 10)
+
+    Reference:
+        Sandler et al., 2018 (https://arxiv.org/abs/1801.04381);
+        Hou, Zhou and Feng, 2021 (https://arxiv.org/abs/2103.02907).
+    """
+    alpha = _checks.positive_number("alpha", alpha)
+
+    def body(x):
+        stride = 1 if stem == "small" else 2
+        x = conv(x, _width(32 * alpha), 3, stride=stride, name="stem_conv")
+        x = relu6(batch_norm(x, name="stem_bn"), name="stem_relu")
+        for stage, groups in enumerate(STAGES, 1):
+            widths = [width for width, depth in groups for _ in range(depth)]
+            for index, width in enumerate(widths, 1):
+                x = inverted_residual_block(
+                    x,
+                    _width(width * alpha),
+                    stride=2 if stage > 1 and index == 1 else 1,
+                    expansion=6 if stage > 1 else 1,
+                    normalize=batch_norm,
+                    attention=attention if stage > 1 else None,
+                    attention_after="conv2",
+                    name=f"stage{stage}_block{index}",
+                )
+        x = conv(x, _width(1280 * max(1, alpha)), 1, name="head_conv")
+        return relu6(batch_norm(x, name="head_bn"), name="head_relu")
+
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        downsample_in=downsample_in,
+        name=name,
+    )
+
+
+def _width(channels):
+    """Returns the nearest multiple of 8 that is not much smaller."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 * (nearest < 0.9 * channels)
