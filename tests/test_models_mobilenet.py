@@ -89,7 +89,7 @@ def test_wrong_arguments_are_named():
     "alpha, widths",
     [
         # Of torchvision's `mobilenet_v2(width_mult=alpha)`.
-        (0.25, (8, 8, 8, 8, 24, 80, 1280)),
+        (0.35, (16, 8, 8, 16, 32, 112, 1280)),
         (1.4, (48, 24, 32, 48, 136, 448, 1792)),
     ],
 )
