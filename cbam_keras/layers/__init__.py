@@ -5,7 +5,8 @@ is for training from scratch.
 
 - `cbam`, `channel_attention`, `spatial_attention`, `squeeze_excite`: one layer
   each.
-- `attention_layer`: their base class.
+- `attention_layer`: their base classes.
+- `pooling_gate`: the base class of those that `_fused` runs.
 - `pools`: the pools that gates choose from.
 - `factory`: a layer from a name, class, callable or template.
 """

@@ -1,4 +1,4 @@
-"""`AttentionLayer`, the base class: shared arguments and input checks."""
+"""Base classes: `AttentionLayer`, and `TrainableAttention` with weights."""
 
 import functools
 import inspect
@@ -9,17 +9,6 @@ import numpy as np
 from keras import constraints, initializers, layers, ops, regularizers
 
 from cbam_keras import _checks
-
-# Arguments that are objects of Keras, or their names, and where those are.
-OBJECTS = {
-    "gate_activation": keras.activations,
-    "kernel_initializer": initializers,
-    "bias_initializer": initializers,
-    "kernel_regularizer": regularizers,
-    "bias_regularizer": regularizers,
-    "kernel_constraint": constraints,
-    "bias_constraint": constraints,
-}
 
 # The maps of a layer with two gates.
 MAPS = ("channel", "spatial")
@@ -41,36 +30,26 @@ PROBED = slice(0, 2), slice(1, 3)
 
 
 class AttentionLayer(layers.Layer):
-    """Arguments, checks and configuration that all attention layers share.
+    """What all attention layers share: data format, input checks, masks.
 
-    A subclass adds its own arguments, `build` and `call`, whose `map_only`
-    asks for a map in place of the output. A gate also has `attention_map` and
-    what the decorator `fused` needs:
-
-    - `_pools_positions`: Boolean, whether it pools over positions and not
-      over channels.
-    - `_map_from_pools(pooled, training, mask=None)`: its attention map, given
-      one tensor for each entry of `pool_types`.
+    A subclass has a `build`, which begins with `_check_input_shape`, and an
+    `attention_map`. One that does more than multiply by this map also has a
+    `call`, whose `map_only` asks for a map in place of the output.
     """
+
+    # The ranks of the inputs that the formula allows.
+    _ranks = (3, 4, 5)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         for name in {"attention_map", "attention_maps"} & set(vars(cls)):
             setattr(cls, name, _following_weights(vars(cls)[name]))
 
-    def __init__(self, *, use_bias, identity_init, data_format, **kwargs):
-        objects = {name: kwargs.pop(name) for name in OBJECTS}
+    def __init__(self, *, data_format=None, **kwargs):
         _refuse_other_names(type(self), kwargs)
         super().__init__(**kwargs)
-        for name, value in objects.items():
-            setattr(self, name, OBJECTS[name].get(value))
-        self.use_bias = _checks.boolean("use_bias", use_bias)
-        self.identity_init = _checks.boolean("identity_init", identity_init)
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
-        self._gate_scale = (
-            _identity_scale(self.gate_activation) if identity_init else None
-        )
 
     def __call__(self, inputs, *args, **kwargs):
         # Keras would name neither version.
@@ -88,17 +67,14 @@ class AttentionLayer(layers.Layer):
             self, inputs, map_only=map_only, **kwargs
         )
 
+    def call(self, inputs, training=None, mask=None, map_only=False):
+        inputs = self._prepare(inputs)
+        options = without_none(mask=mask)
+        gate_map = self.attention_map(inputs, training, **options)
+        return gate_map if map_only else inputs * gate_map
+
     def get_config(self):
-        return {
-            **super().get_config(),
-            "use_bias": self.use_bias,
-            "identity_init": self.identity_init,
-            "data_format": self.data_format,
-            **{
-                name: module.serialize(getattr(self, name))
-                for name, module in OBJECTS.items()
-            },
-        }
+        return {**super().get_config(), "data_format": self.data_format}
 
     def load_own_variables(self, store):
         self._refuse_variables_of_others(store)
@@ -119,10 +95,12 @@ class AttentionLayer(layers.Layer):
         """Returns the channel count, or raises if the shape is unsuitable."""
         where = f'{type(self).__name__} layer "{self.name}"'
         shape = tuple(input_shape)
-        if not 3 <= len(shape) <= 5:
+        if len(shape) not in self._ranks:
+            ranks = ", ".join(map(str, self._ranks))
+            ranks = " or ".join(ranks.rsplit(", ", 1))
             raise ValueError(
-                f"{where} takes inputs of rank 3, 4 or 5: batch, one to "
-                "three spatial axes, and channels. Received: "
+                f"{where} takes inputs of rank {ranks}: batch, spatial axes "
+                "and channels. Received: "
                 f"input_shape={shape}. Attention belongs before global "
                 "pooling or flattening."
             )
@@ -178,24 +156,58 @@ class AttentionLayer(layers.Layer):
                     "the one that was saved"
                 )
 
-    def _gates(self):
-        """Returns the gates that `call` applies, in order."""
-        return [self]
 
-    def _can_be_fused(self):
-        """Returns whether the fused operation computes what `call` does."""
-        functions = (
-            self.gate_activation,
-            getattr(self, "activation", None),
-            self.attention_map,
-            self.call,
+class TrainableAttention(AttentionLayer):
+    """Arguments and parameters of attention layers with weights.
+
+    A subclass passes on the arguments that it takes, adds its weights by
+    `_add_parameter`, and turns logits into a map by `_gate`.
+    """
+
+    def __init__(
+        self,
+        *,
+        gate_activation="sigmoid",
+        identity_init=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.gate_activation = keras.activations.get(gate_activation)
+        self.identity_init = _checks.boolean("identity_init", identity_init)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self._gate_scale = (
+            _identity_scale(self.gate_activation) if identity_init else None
         )
-        return (
-            set(self.pool_types) <= {"avg", "max"}
-            and all(map(is_known, functions))
-            # A hook may replace the `call` of an instance.
-            and "call" not in vars(self)
-        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "gate_activation": keras.activations.serialize(
+                self.gate_activation
+            ),
+            "identity_init": self.identity_init,
+            "kernel_initializer": initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(
+                self.kernel_regularizer
+            ),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+        }
 
     def _gate(self, logits):
         gate = self.gate_activation(logits)
@@ -225,17 +237,6 @@ class AttentionLayer(layers.Layer):
             # Kept in full precision under mixed precision, see _gate_dtype.
             autocast=False,
         )
-
-
-def is_known(function):
-    """Returns whether a function is Keras' or ours, or is `None`.
-
-    A user's function may hold variables, which gradients have to reach.
-    """
-    if isinstance(function, layers.Layer):
-        return False
-    module = getattr(function, "__module__", None) or ""
-    return function is None or module.split(".")[0] in ("keras", "cbam_keras")
 
 
 def _following_weights(method):

@@ -8,13 +8,12 @@ from cbam_keras import _checks
 from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import (
     MAPS,
-    OBJECTS,
-    AttentionLayer,
+    TrainableAttention,
     integer_in,
-    is_known,
     without_none,
 )
 from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.pooling_gate import PoolingGate, is_known
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
@@ -23,7 +22,7 @@ ORDERS = ("channel_first", "spatial_first", "parallel")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-class CBAM(AttentionLayer):
+class CBAM(TrainableAttention):
     """Convolutional block attention module: scales channels, then positions.
 
     `ChannelAttention` followed by `SpatialAttention`, each of which
@@ -86,8 +85,8 @@ class CBAM(AttentionLayer):
         `C` must be known.
 
     Output shape:
-        The input shape. A built layer's gates are `layer.channel_attention`
-        and `layer.spatial_attention`.
+        The input shape. The gates are `layer.channel_attention` and
+        `layer.spatial_attention`.
 
     Raises:
         ValueError: If an argument is out of range, if the input is not of
@@ -135,7 +134,6 @@ class CBAM(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            use_bias=use_bias,
             gate_activation=gate_activation,
             identity_init=identity_init,
             kernel_initializer=kernel_initializer,
@@ -165,6 +163,7 @@ class CBAM(AttentionLayer):
                 "hidden_units", hidden_units
             )
         self.hidden_units = hidden_units
+        self.use_bias = _checks.boolean("use_bias", use_bias)
         self.spatial_use_bias = _checks.boolean(
             "spatial_use_bias", spatial_use_bias
         )
@@ -175,13 +174,18 @@ class CBAM(AttentionLayer):
             "spatial_batch_norm_momentum", spatial_batch_norm_momentum
         )
         self.activation = keras.activations.get(activation)
-
-    def build(self, input_shape):
-        self._check_input_shape(input_shape)
-        shared = {name: getattr(self, name) for name in OBJECTS}
-        shared["identity_init"] = self.identity_init
-        shared["data_format"] = self.data_format
-        shared["dtype"] = self.dtype_policy
+        shared = {
+            "gate_activation": self.gate_activation,
+            "identity_init": self.identity_init,
+            "kernel_initializer": self.kernel_initializer,
+            "bias_initializer": self.bias_initializer,
+            "kernel_regularizer": self.kernel_regularizer,
+            "bias_regularizer": self.bias_regularizer,
+            "kernel_constraint": self.kernel_constraint,
+            "bias_constraint": self.bias_constraint,
+            "data_format": self.data_format,
+            "dtype": self.dtype_policy,
+        }
         self.channel_attention = ChannelAttention(
             self.reduction_ratio,
             pool_types=self.channel_pool_types,
@@ -200,6 +204,9 @@ class CBAM(AttentionLayer):
             name="spatial_attention",
             **shared,
         )
+
+    def build(self, input_shape):
+        self._check_input_shape(input_shape)
         self.channel_attention.build(input_shape)
         self.spatial_attention.build(input_shape)
 
@@ -210,9 +217,8 @@ class CBAM(AttentionLayer):
     @dtype_policy.setter
     def dtype_policy(self, value):
         keras.layers.Layer.dtype_policy.fset(self, value)
-        if self.built:
-            for gate in self._gates():
-                gate.dtype_policy = value
+        for gate in self._gates():
+            gate.dtype_policy = value
 
     def attention_maps(self, inputs, training=None, mask=None):
         """Returns the maps of both gates.
@@ -255,6 +261,7 @@ class CBAM(AttentionLayer):
     def get_config(self):
         return {
             **super().get_config(),
+            "use_bias": self.use_bias,
             "reduction_ratio": self.reduction_ratio,
             "kernel_size": self.kernel_size,
             "order": self.order,
@@ -273,7 +280,7 @@ class CBAM(AttentionLayer):
 
     def _can_be_fused(self):
         return is_known(self.attention_maps) and all(
-            isinstance(gate, AttentionLayer) and gate._can_be_fused()
+            isinstance(gate, PoolingGate) and gate._can_be_fused()
             for gate in self._gates()
         )
 

@@ -4,17 +4,13 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras._fused import fused
-from cbam_keras.layers.attention_layer import (
-    AttentionLayer,
-    integer_in,
-    without_none,
-)
+from cbam_keras.layers.attention_layer import integer_in
+from cbam_keras.layers.pooling_gate import PoolingGate
 from cbam_keras.layers.pools import POOLS, pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-class ChannelAttention(AttentionLayer):
+class ChannelAttention(PoolingGate):
     """Scales each channel by a factor computed from all positions.
 
     The channel gate of CBAM. Each pool reduces the features to one number per
@@ -118,7 +114,6 @@ class ChannelAttention(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            use_bias=use_bias,
             gate_activation=gate_activation,
             identity_init=identity_init,
             kernel_initializer=kernel_initializer,
@@ -139,6 +134,7 @@ class ChannelAttention(AttentionLayer):
                 "hidden_units", hidden_units
             )
         self.hidden_units = hidden_units
+        self.use_bias = _checks.boolean("use_bias", use_bias)
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
@@ -183,15 +179,10 @@ class ChannelAttention(AttentionLayer):
         ]
         return self._map_from_pools(pooled, training)
 
-    @fused
-    def call(self, inputs, training=None, mask=None, map_only=False):
-        options = without_none(mask=mask)
-        gate_map = self.attention_map(inputs, training, **options)
-        return gate_map if map_only else inputs * gate_map
-
     def get_config(self):
         return {
             **super().get_config(),
+            "use_bias": self.use_bias,
             "reduction_ratio": self.reduction_ratio,
             "pool_types": self.pool_types,
             "hidden_units": self.hidden_units,

@@ -6,12 +6,9 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks
-from cbam_keras._fused import convolve, fused
-from cbam_keras.layers.attention_layer import (
-    AttentionLayer,
-    integer_in,
-    without_none,
-)
+from cbam_keras._fused import convolve
+from cbam_keras.layers.attention_layer import integer_in
+from cbam_keras.layers.pooling_gate import PoolingGate
 from cbam_keras.layers.pools import POOLS, pool
 
 # What the spatial gate can pool the channels at a position by.
@@ -67,7 +64,7 @@ class _MapNormalization(layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-class SpatialAttention(AttentionLayer):
+class SpatialAttention(PoolingGate):
     """Scales each position by a factor computed from its neighbourhood.
 
     The spatial gate of CBAM. The channels are pooled at each position, the
@@ -180,7 +177,6 @@ class SpatialAttention(AttentionLayer):
         **kwargs,
     ):
         super().__init__(
-            use_bias=use_bias,
             gate_activation=gate_activation,
             identity_init=identity_init,
             kernel_initializer=kernel_initializer,
@@ -196,6 +192,7 @@ class SpatialAttention(AttentionLayer):
             "kernel_size", kernel_size, integer_in(kernel_size)
         )
         self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
+        self.use_bias = _checks.boolean("use_bias", use_bias)
         self.dilation_rate = _checks.positive_integer(
             "dilation_rate", dilation_rate
         )
@@ -252,15 +249,10 @@ class SpatialAttention(AttentionLayer):
         mask = self._position_mask(mask, inputs)
         return self._map_from_pools(pooled, training, mask)
 
-    @fused
-    def call(self, inputs, training=None, mask=None, map_only=False):
-        options = without_none(mask=mask)
-        gate_map = self.attention_map(inputs, training, **options)
-        return gate_map if map_only else inputs * gate_map
-
     def get_config(self):
         return {
             **super().get_config(),
+            "use_bias": self.use_bias,
             "kernel_size": self.kernel_size,
             "pool_types": self.pool_types,
             "batch_norm": self.use_batch_norm,
