@@ -11,6 +11,7 @@ import types
 import keras_tuner
 import pretended
 import pytest
+from report_checks import FOLDERS
 
 from cbam_keras import (
     _explanations,
@@ -362,14 +363,14 @@ def explained(tiny, monkeypatch):
     """Trains nothing, and returns which networks are explained."""
     calls = []
 
-    def explain_run(models, examples, output, described):
-        calls.append([path.stem for path in models])
-        output.mkdir(exist_ok=True)
+    def explain_files(paths, settings, *, output, described, **options):
+        calls.append([path.stem for path in paths])
+        (output / "explain").mkdir(exist_ok=True)
         content = json.dumps({"settings": described})
-        (output / "explain.json").write_text(content)
+        (output / "explain" / "explain.json").write_text(content)
 
     pretended.install(monkeypatch)
-    monkeypatch.setattr(_explanations, "explain_run", explain_run)
+    monkeypatch.setattr(_explanations, "explain_files", explain_files)
     return calls
 
 
@@ -423,8 +424,8 @@ def test_an_ablation_explains_as_many_networks_as_the_page_shows(
 
 
 def test_a_search_explains_its_best_network(asked, explained, tmp_path):
+    FOLDERS["tune"](tmp_path)
     (tmp_path / "best.keras").touch()
-    (tmp_path / "results.json").write_text("{}")
     results = Results()
     results.output = tmp_path
     with pytest.MonkeyPatch.context() as patch:
@@ -438,13 +439,13 @@ def test_a_search_explains_its_best_network(asked, explained, tmp_path):
 def test_a_report_that_fails_is_a_warning(
     explained, tmp_path, monkeypatch, capsys
 ):
-    def failing(*arguments):
+    def failing(*_, **__):
         raise TypeError("no feature map")
 
-    monkeypatch.setattr(_explanations, "explain_run", failing)
+    monkeypatch.setattr(_explanations, "explain_files", failing)
     with pytest.warns(UserWarning, match="not show where it looks: no feature"):
         assert run("train", tmp_path, "--attention", "none") == 0
-    monkeypatch.setattr(_explanations, "explain_run", lambda *_: None)
+    monkeypatch.setattr(_explanations, "explain_files", lambda *_, **__: None)
     monkeypatch.setattr(report, "write", failing)
     assert "Report in" in capsys.readouterr().out
     with pytest.warns(UserWarning, match=r"not written \(TypeError: no feat"):

@@ -204,8 +204,8 @@ def test_crops_shift_by_up_to_an_eighth_and_mirror_the_margin():
 
 
 def _random_boxes(height, width, draws):
-    sides = np.float32(height), np.float32(width)
-    return np.array([augmentation.random_box(*sides, draw) for draw in draws])
+    size = height, width
+    return np.array([augmentation.random_box(size, draw) for draw in draws])
 
 
 def test_random_resized_crops_have_the_areas_and_ratios_of_inception():

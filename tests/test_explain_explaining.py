@@ -22,7 +22,7 @@ from PIL import Image
 from tuning_checks import warned
 
 from cbam_keras import CBAM, SqueezeExcite
-from cbam_keras._explanations import explain_run, from_data
+from cbam_keras._explanations import Settings, explain_files
 from cbam_keras.explain import attention_maps, grad_cam
 
 
@@ -218,9 +218,17 @@ def test_of_a_run_those_images_come_first_that_most_models_get_wrong(here):
     # Is wrong about all but the hard ones.
     colours("turned.keras", turned=1)
     colours("colours.h5")
-    examples = from_data("./all", "test", None, 0, {})
     names = "colours.keras", "colours.h5", "turned.keras"
-    explain_run([here / name for name in names], examples, here / "out", {})
+    with warned(ASSUMED):
+        explain_files(
+            [here / name for name in names],
+            Settings(data="./all"),
+            output="out",
+            data_options={},
+            described={},
+            command="",
+            mistakes=True,
+        )
     content, _ = written()
     assert content["class_names"] == ["a", "b", "c"]
     found = [entry["image"] for entry in content["images"]]

@@ -10,10 +10,9 @@ from cbam_keras import _explanations, data
 from cbam_keras.data import tfds
 
 
-def shown(examples, size=(8, 8)):
-    """Returns all images as a model of that size gets them, and the boxes."""
-    ((_, views),) = examples.batches(1000, [size])
-    return views[size]
+def groups(images):
+    """Returns the name of the folder of each image, "" for none."""
+    return [(*images.classes, "")[label] for label in images.examples.labels]
 
 
 def test_images_of_any_kind_become_colours(tmp_path):
@@ -26,7 +25,7 @@ def test_images_of_any_kind_become_colours(tmp_path):
     examples = _explanations.from_paths(sorted(tmp_path.iterdir()), None, 0)
     threefold = np.repeat(grey[..., None], 3, axis=-1)
     np.testing.assert_array_equal(
-        shown(examples)[0], [colour, threefold, colour, threefold]
+        examples.seen((8, 8), (8, 8)), [colour, threefold, colour, threefold]
     )
 
 
@@ -39,14 +38,14 @@ def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
     (tmp_path / "all/notes.txt").write_text("none")
     folder, *files = (tmp_path / name for name in ("all", "1.png", "2.png"))
     whole = _explanations.from_paths([*files, folder], None, 0)
-    assert dict(zip(whole.names, whole.groups, strict=True)) == {
+    assert dict(zip(whole.names, groups(whole), strict=True)) == {
         # Not in a folder of a class.
         **{str(tmp_path / x): "" for x in ("1.png", "2.png", "all/y.jpg")},
         str(folder / "a/z.png"): "a",
         str(folder / "b/c/x.PNG"): "c",
     }
     part = _explanations.from_paths([*files, folder], 1, 0)
-    assert part.names[:2] == list(map(str, files)) and len(part) == 3
+    assert [*part.names[:2]] == list(map(str, files)) and len(part) == 3
 
 
 def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
@@ -56,8 +55,8 @@ def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
     half.write_bytes(half.read_bytes()[:-20])
     with pytest.warns(UserWarning, match="1 images .* left out: .*half.png"):
         kept = _explanations.from_paths([tmp_path / "all"], None, 0)
-    assert kept.names == [str(tmp_path / "all/a/whole.png")]
-    assert (kept.groups, kept.folders) == (["a"], ("a", "b"))
+    assert [*kept.names] == [str(tmp_path / "all/a/whole.png")]
+    assert (groups(kept), kept.classes) == (["a"], ("a", "b"))
     assert kept.size == (8, 8)
     # There is no other image, or it is asked for by name.
     for paths in ([half.parent], [half, tmp_path / "all/a"]):
@@ -72,30 +71,33 @@ def test_images_are_spread_evenly_over_classes(tmp_path):
             picture(tmp_path / str(group) / f"{number:02}.png", size=(1, 1))
     chosen = _explanations.from_paths([tmp_path], 13, 0)
     assert len(set(chosen.names)) == len(chosen) == 13
-    counts = np.bincount(np.array(chosen.groups, int), minlength=5)
+    counts = np.bincount(np.array(groups(chosen), int), minlength=5)
     # None has two more than another that has any left.
     assert counts.max() - counts[counts < sizes].min() <= 1
     # A smaller choice is the beginning of a larger one.
-    assert _explanations.from_paths([tmp_path], 9, 0).names == chosen.names[:9]
-    assert _explanations.from_paths([tmp_path], 13, 4).names != chosen.names
+    fewer = _explanations.from_paths([tmp_path], 9, 0)
+    assert [*fewer.names] == [*chosen.names[:9]]
+    others = _explanations.from_paths([tmp_path], 13, 4)
+    assert [*others.names] != [*chosen.names]
 
 
 def test_the_split_is_that_of_training(few_digits):
-    given = "cluttered_mnist", "train"
-    assert len(_explanations.from_data(*given, None, 3, {})) == 140
+    source = _explanations.Source("cluttered_mnist", 3)
+    assert len(_explanations.from_data(source, "train", None)) == 140
     loaded = data.load("cluttered_mnist", batch_size=None, seed=3, boxes=True)
     images, labels, boxes = loaded.train
-    few = _explanations.from_data(*given, 10, 3, {})
-    numbers = [int(name.removeprefix("train ")) for name in few.names]
-    assert sorted(labels[numbers]) == list(range(10))
-    np.testing.assert_array_equal(few.labels(few.class_names), labels[numbers])
-    found, own = shown(few, (48, 48))
-    np.testing.assert_array_equal(found[..., :1], images[numbers])
-    np.testing.assert_array_equal(own, boxes[numbers])
+    few = _explanations.from_data(source, "train", 10)
+    rows = [int(name.removeprefix("train ")) for name in few.names]
+    assert sorted(labels[rows]) == list(range(10))
+    np.testing.assert_array_equal(few.examples.labels, labels[rows])
+    size, half = (48, 48), (24, 24)
+    found = few.seen(size, size)[..., :1]
+    np.testing.assert_array_equal(found, images[rows])
+    np.testing.assert_array_equal(few.boxes_seen(size, size), boxes[rows])
     # In half the size, rounded outwards.
-    half = boxes[numbers] / 2
-    outer = np.concatenate([np.floor(half[:, :2]), np.ceil(half[:, 2:])], 1)
-    np.testing.assert_array_equal(shown(few, (24, 24))[1], outer)
+    own = boxes[rows] / 2
+    outer = np.concatenate([np.floor(own[:, :2]), np.ceil(own[:, 2:])], 1)
+    np.testing.assert_array_equal(few.boxes_seen(half, half), outer)
 
 
 def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
@@ -114,7 +116,8 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
 
     def chosen(count):
         options = {"data_dir": tmp_path}
-        return _explanations.from_data("insects", "test", count, 0, options)
+        source = _explanations.Source("insects", 0, options=options)
+        return _explanations.from_data(source, "test", count)
 
     assert len(chosen(None)) == 10
     # As if it did not fit into memory.
@@ -122,7 +125,8 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`count` must be a number"):
         chosen(None)
     examples = chosen(4)
-    assert examples.class_names == ("ant", "bee")
-    assert sorted(examples.labels(examples.class_names)) == [0, 0, 1, 1]
-    found = {image[..., 0].tobytes() for image in shown(examples)[0]}
+    assert examples.classes == ("ant", "bee")
+    assert sorted(examples.examples.labels) == [0, 0, 1, 1]
+    seen = examples.seen((8, 8), (8, 8))
+    found = {image[..., 0].tobytes() for image in seen}
     assert found < {image.tobytes() for image in images[20:]}

@@ -157,7 +157,7 @@ def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
     explain(*given, output=folder / "pets/seen")
     assert data.load(folder / "pets").class_names == ("cat", "dog")
     found = from_paths([folder / "pets"], None, 0)
-    assert {*found.groups} == {"cat", "dog"}
+    assert found.classes == ("cat", "dog")
 
 
 def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
@@ -188,6 +188,10 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
     assert content["settings"]["data"] is None
     assert content["class_names"] == names
     assert content["images"][0]["models"]["none"]["class_index"] == 2
+    # Names that are given come first.
+    (here / "names.txt").write_text("kitten\npuppy\neel")
+    content, _ = explain("it.png", "pets", "--class-names", "names.txt")
+    assert content["class_names"] == ["kitten", "puppy", "eel"]
     # Another model has them in another order.
     run(here / "more", "train", [cell("none")], class_names=names[::-1])
     colours("more/none.keras")

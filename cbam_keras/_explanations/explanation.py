@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _files, _terminal, data, plotting, study
-from cbam_keras._explanations.images import Images, from_data, from_paths
+from cbam_keras._explanations.classes import class_index, classes_of
+from cbam_keras._explanations.images import Source, from_data, from_paths
 from cbam_keras._explanations.networks import (
     ENDINGS,
-    Source,
-    class_names_beside,
     is_run,
     load_networks,
     networks_of,
 )
-from cbam_keras._explanations.tables import means, predictions, short
+from cbam_keras._explanations.tables import (
+    means,
+    predictions,
+    rows_of,
+    short,
+)
 from cbam_keras.explain import (
     attention_maps,
     class_probabilities,
@@ -28,16 +31,12 @@ from cbam_keras.explain import (
     pointing_game,
 )
 
-# Of the images, if neither the networks nor the images have one size.
-DEFAULT_SIZE = 224, 224
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
 GATES = "channel", "spatial"
-# What may be beside `explain.json`, which is written last, and before it where
-# a process was killed.
+# A process that is killed leaves these without `explain.json`, which is written
+# last.
 FILES = ("arrays.npz", "grad_cam.png", "attention-*.png", study.REPORT, ".*")
-# What `explain.json` holds of each image and network, where it is known.
-NUMBERS = "probability", "predicted_probability", "hit", "energy"
 TITLES = {
     "grad_cam": "Grad-CAM",
     "grad_cam++": "Grad-CAM++",
@@ -80,22 +79,29 @@ def explain_files(
     *,
     output: str | pathlib.Path | None,
     data_options: Mapping[str, object],
-    class_names: Sequence[str] | None,
-    preprocess: Callable[[np.ndarray], ArrayLike] | None,
     described: Mapping[str, object],
     command: str,
+    class_names: Sequence[str] | None = None,
+    preprocess: Callable[[np.ndarray], ArrayLike] | None = None,
+    mistakes: bool = False,
 ) -> tuple[str, pathlib.Path]:
     """Explains predictions, and writes and draws them into a folder.
 
     `paths` are networks, output folders of runs, images, and folders of
-    images; `described` are further settings to write. Returns tables, and the
-    folder.
+    images; `described` are further settings to write. With `mistakes`, only as
+    many images are explained as are drawn: those that most networks get wrong.
+    Returns tables, and the folder.
     """
     # Before any work, although it is only needed in the end.
     _checks.require("matplotlib.figure", extra="plot")
     files, image_paths, source = _sorted_paths(paths, settings.data)
-    seed = source.seed if settings.seed is None else settings.seed
-    split = settings.split or "test"
+    if output is None:
+        first = next(path for path in paths if path not in image_paths)
+        output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
+    output = _free_folder(output)
+    if settings.seed is not None:
+        source = dataclasses.replace(source, seed=settings.seed)
+    split = None
     if source.name is None:
         given = {"split": settings.split, **data_options}
         for name, value in given.items():
@@ -104,96 +110,75 @@ def explain_files(
                     f"`{name}` must be left out where images are files, and "
                     f"is for datasets. Received: {name}={value!r}"
                 )
-        images = from_paths(image_paths, settings.count, seed)
+        images = from_paths(image_paths, settings.count, source.seed)
     else:
-        images = from_data(
-            source.name,
-            split,
-            settings.count,
-            seed,
-            {**source.options, **data_options},
-            source.fingerprint,
-        )
+        split = settings.split or "test"
+        options = {**source.options, **data_options}
+        source = dataclasses.replace(source, options=options)
+        images = from_data(source, split, settings.count)
     networks = load_networks(
-        files, settings.image_size, images.size or DEFAULT_SIZE, preprocess
+        files,
+        settings.image_size,
+        images.size or (data.SIDE, data.SIDE),
+        preprocess,
     )
-    batch = min(settings.batch_size, len(images))
     for network in networks:
+        batch = min(settings.batch_size, len(images))
         data.check_memory((*network.size, 3), batch)
-    probabilities = _probabilities(networks, images, settings)
-    class_names, classes = _classes(files, images, probabilities, class_names)
-    class_index = _class_index(settings.wanted, class_names, classes)
-    images = _named_alike(images, class_names)
-
-    if output is None:
-        first = next(path for path in paths if path not in image_paths)
-        output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
-    output = _files.folder_path(output)
-    if is_run(output):
-        # A run is overwritten only if all files in its folder are its own.
-        output /= study.EXPLANATIONS
-    if output.exists():
-        # Other folders are made when all else is right.
-        _check_output(output)
-    content, arrays = _explained(
-        networks, images, probabilities, class_names, class_index, settings
-    )
-    folder = _files.output_folder(output)
-    written = {
-        **dataclasses.asdict(settings),
-        "data": source.name,
-        "split": None if source.name is None else split,
-        "count": len(images),
-        "seed": seed,
-        **described,
+    found = {x.name: _probabilities(x, images, settings) for x in networks}
+    counts = {name: values.shape[1] for name, values in found.items()}
+    class_names, labels = classes_of(files, images, counts, class_names)
+    index = class_index(settings.wanted, class_names, min(counts.values()))
+    if mistakes:
+        wrong = sum(x.argmax(axis=1) != labels for x in found.values())
+        rows = np.argsort(-wrong, kind="stable")[: settings.draw]
+        found = {name: values[rows] for name, values in found.items()}
+        images, labels = images.take(rows), labels[rows]
+    arrays = _explained(networks, images, found, labels, index, settings)
+    content = {
+        "settings": {
+            **dataclasses.asdict(settings),
+            "data": source.name,
+            "split": split,
+            "count": len(images),
+            "seed": source.seed,
+            **described,
+        },
+        "versions": study.versions(),
+        "command": command,
+        "class_names": list(class_names) if class_names else None,
+        "models": {x.name: str(x.path) for x in networks},
+        **rows_of(arrays, [*found], class_names),
     }
+    folder = _files.output_folder(output)
+    arrays = {key: array[: settings.draw] for key, array in arrays.items()}
     with _files.locked(folder / _files.LOCK):
-        _write(folder, written, content, arrays, command=command)
+        _write(folder, content, arrays)
     return _tables(content, settings.draw), folder
 
 
-def explain_run(
-    models: Sequence[pathlib.Path],
-    images: Images,
-    output: pathlib.Path,
-    described: Mapping[str, object],
-) -> None:
-    """Explains the images that most networks of a run get wrong.
-
-    Writes what the report of the run shows. The true classes of the images
-    must be known.
-    """
-    settings = Settings()
-    networks = load_networks(models, None, images.size or DEFAULT_SIZE)
-    probabilities = _probabilities(networks, images, settings)
-    labels = images.labels(images.class_names)
-    mistakes = sum(x.argmax(axis=1) != labels for x in probabilities.values())
-    worst = np.argsort(-mistakes, kind="stable")[: settings.draw]
-    probabilities = {name: x[worst] for name, x in probabilities.items()}
-    images = images.take(worst)
-    content, arrays = _explained(
-        networks, images, probabilities, images.class_names, None, settings
-    )
-    written = {**dataclasses.asdict(settings), **described}
-    _write(_files.output_folder(output), written, content, arrays)
-
-
-def _check_output(folder):
-    """Raises unless a folder is empty, or that of an explanation."""
+def _free_folder(output):
+    """Returns the path of a folder that is empty or that of an explanation."""
+    folder = _files.folder_path(output)
+    if is_run(folder):
+        # A run is overwritten only if all files in its folder are its own.
+        folder /= study.EXPLANATIONS
+    if not folder.exists():
+        # It is made when all else is right.
+        return folder
     _files.output_folder(folder)
-    if (folder / _files.EXPLAINED).exists():
-        return
     others = [
         path.name
         for path in sorted(folder.iterdir())
         if not any(path.match(pattern) for pattern in FILES)
     ]
-    if others:
+    if others and not (folder / _files.EXPLAINED).exists():
         raise ValueError(
             "`output` must be a new or empty folder, or that of a run or an "
             f'explanation. Received: output="{folder}", which holds other '
             f"files: {_checks.first_few(others)}. Choose another folder"
         )
+    return folder
 
 
 def _sorted_paths(
@@ -234,197 +219,77 @@ def _sorted_paths(
     return networks, images, sources[0]
 
 
-def _of_batches(networks, images, settings, compute, title):
-    """Returns arrays by network and key, those of all batches joined.
-
-    `compute` returns arrays by key, of a network, the slice of a batch, its
-    images at the size of the network, and the boxes on them.
-    """
-    parts = {x.name: collections.defaultdict(list) for x in networks}
-    sizes = list(dict.fromkeys(x.size for x in networks))
-    batches = images.batches(settings.batch_size, sizes)
-    total = math.ceil(len(images) / settings.batch_size)
-    for part, views in _terminal.watched(batches, total, title):
-        for network in networks:
-            arrays = compute(network, part, *views[network.size])
-            for key, array in arrays.items():
-                parts[network.name][key].append(array)
-    return {
-        name: {key: np.concatenate(x) for key, x in arrays.items()}
-        for name, arrays in parts.items()
-    }
-
-
-def _probabilities(networks, images, settings):
-    """Returns the class probabilities of all networks, by their names."""
-
-    def compute(network, part, seen, boxes):
-        probabilities = class_probabilities(
+def _probabilities(network, images, settings):
+    """Returns the class probabilities `(B, classes)` of images."""
+    parts = images.batches(
+        settings.batch_size, f"Predicting with {network.name}"
+    )
+    found = [
+        class_probabilities(
             network.model,
-            network.prepare(seen),
+            network.prepare(part),
             head=settings.head,
             batch_size=settings.batch_size,
         )
-        return {"probabilities": probabilities}
-
-    found = _of_batches(networks, images, settings, compute, "Predicting")
-    return {name: arrays["probabilities"] for name, arrays in found.items()}
-
-
-def _classes(files, images, probabilities, class_names):
-    """Returns the class names, `None` if not known, and how many there are."""
-    counts = {name: x.shape[1] for name, x in probabilities.items()}
-    for source, names in {
-        "the data": images.class_names,
-        "--class-names": class_names,
-    }.items():
-        if names is not None:
-            counts[source] = len(names)
-    classes, *others = set(counts.values())
-    if others:
-        raise ValueError(
-            "Models, data and the file of --class-names must have the same "
-            f"number of classes. Received: {counts}"
-        )
-    names = class_names or class_names_beside(files, classes)
-    # Folders are classes only if there is one for each class.
-    if names is None and len(images.folders) == classes > 1:
-        names = images.folders
-        _checks.warn(
-            "It is assumed that class 0 of the models is the first folder in "
-            f"alphabetical order, and so on: {_checks.first_few(names)}. "
-            "If they were trained with another order, give it with "
-            "--class-names FILE"
-        )
-    return names or images.class_names, classes
+        for _, part in parts
+    ]
+    return np.concatenate(found)
 
 
-def _named_alike(images, class_names):
-    """Returns images whose classes have the names that the models know."""
-    names = images.class_names
-    if not names or {*names} & {*class_names}:
-        return images
-    _checks.warn(
-        f"The classes of the data, {_checks.first_few(names)}, have other "
-        f"names than those of the models, {_checks.first_few(class_names)}. It "
-        "is assumed that their order is the same. If it is not, give the names "
-        "of the data in the order of the models with --class-names FILE"
-    )
-    renamed = dict(zip(names, class_names, strict=True))
-    groups = [renamed[x] for x in images.groups]
-    return dataclasses.replace(images, groups=groups)
+def _explained(networks, images, probabilities, labels, index, settings):
+    """Returns what is known of all images, and maps of those that are drawn.
 
-
-def _class_index(wanted, class_names, classes):
-    """Returns the index of the class to explain, or `None` if not given."""
-    if wanted is None:
-        return None
-    if class_names and wanted in class_names:
-        return list(class_names).index(wanted)
-    if wanted.isdecimal() and int(wanted) < classes:
-        return int(wanted)
-    raise ValueError(
-        "`class` must be the name of a class, as --class-names FILE gives "
-        f"them, or an index from 0 to {classes - 1}. Received: "
-        f"class={wanted!r}{_checks.did_you_mean(wanted, class_names or (), 3)}"
-    )
-
-
-def _explained(
-    networks, images, probabilities, class_names, class_index, settings
-):
-    """Returns what `explain.json` holds, and arrays of the drawn images.
-
-    The class `class_index` is explained; if it is `None`, the true class
-    where it is known, else the predicted one. The first network sets sizes.
+    The class that is explained is that of the index, else the true one where
+    it is known, else the predicted one.
     """
-    labels = images.labels(class_names)
-    results = {}
-    for name, values in probabilities.items():
+    first, every = networks[0], np.arange(len(images))
+    drawn = images.take(every[: settings.draw])
+    arrays = {"names": images.names, "labels": labels}
+    arrays["images"] = first.shown(drawn)
+    boxes = images.boxes_seen(first.size, first.size)
+    if boxes is not None:
+        arrays["boxes"] = boxes
+    for network in networks:
+        values = probabilities[network.name]
         predicted = values.argmax(axis=1)
         explained = np.where(labels < 0, predicted, labels)
-        if class_index is not None:
-            explained[:] = class_index
-        every = np.arange(len(images))
-        results[name] = {
+        if index is not None:
+            explained[:] = index
+        result = {
             "probability": values[every, explained],
             "predicted_probability": values[every, predicted],
             "explained": explained,
             "predicted": predicted,
             "probabilities": values,
+            **_heat(network, images, explained, settings),
         }
-    first = networks[0]
-    for name, found in _maps(networks, images, results, settings).items():
-        results[name] |= found
-    arrays = {"names": np.array(images.names), "labels": labels}
-    for key in ("boxes", "images"):
-        if key in results[first.name]:
-            arrays[key] = results[first.name].pop(key)
-    content = _content(images, results, labels, class_names)
-    content["models"] = {x.name: str(x.path) for x in networks}
-    if "boxes" in arrays:
-        boxes = arrays["boxes"]
-        for row, box in zip(content["images"], boxes.tolist(), strict=True):
-            row["box"] = box
-        low, high = np.hsplit(boxes, 2)
-        areas = (high - low).prod(axis=1) / np.prod(first.size)
-        content["box_fraction"] = float(areas.mean())
-    for name, result in results.items():
-        arrays |= {f"{name}/{key}": array for key, array in result.items()}
-    return content, {key: x[: settings.draw] for key, x in arrays.items()}
+        if network.gated:
+            maps = attention_maps(
+                network.model,
+                network.prepare(drawn),
+                batch_size=settings.batch_size,
+            )
+            for layer, pair in maps.items():
+                for gate, values in zip(GATES, pair, strict=True):
+                    if values is not None:
+                        result[f"attention/{layer}/{gate}"] = values
+        arrays |= {f"{network.name}/{key}": x for key, x in result.items()}
+    return arrays
 
 
-def _content(images, results, labels, class_names):
-    """Returns the rows of images and the means of `explain.json`."""
-
-    def name_of(index):
-        return class_names[index] if class_names else f"class {index}"
-
-    rows = [
-        {
-            "image": name,
-            "true_class": name_of(label) if label >= 0 else None,
-            "models": {},
-        }
-        for name, label in zip(images.names, labels, strict=True)
-    ]
-    summary = {}
-    for name, result in results.items():
-        explained, predicted = result["explained"], result["predicted"]
-        for number, row in enumerate(rows):
-            row["models"][name] = {
-                "class": name_of(explained[number]),
-                "class_index": explained[number].item(),
-                "predicted_class": name_of(predicted[number]),
-                "predicted_class_index": predicted[number].item(),
-                **{x: result[x][number].item() for x in NUMBERS if x in result},
-            }
-        means = {
-            "accuracy": (predicted == labels)[labels >= 0],
-            "hit_rate": result.get("hit", ()),
-            "energy": result.get("energy", ()),
-        }
-        summary[name] = {
-            key: float(np.mean(x)) for key, x in means.items() if len(x)
-        }
-    return {
-        "class_names": list(class_names) if class_names else None,
-        "summary": summary,
-        "images": rows,
-    }
-
-
-def _maps(networks, images, results, settings):
-    """Returns heat maps and gates by network, of the first also the images."""
-    first = networks[0]
-
-    def compute(network, part, seen, boxes):
-        inputs, arrays = network.prepare(seen), {}
+def _heat(network, images, explained, settings):
+    """Returns heat maps of the drawn images, and the heat in all boxes."""
+    if images.examples.boxes is None:
+        # The heat on other images is not needed.
+        images = images.take(np.arange(len(images))[: settings.draw])
+    found = collections.defaultdict(list)
+    title = f"Explaining {network.name}"
+    for rows, part in images.batches(settings.batch_size, title):
         try:
             heat = grad_cam(
                 network.model,
-                inputs,
-                results[network.name]["explained"][part],
+                network.prepare(part),
+                explained[rows],
                 settings.layer,
                 method=settings.method,
                 head=settings.head,
@@ -433,25 +298,15 @@ def _maps(networks, images, results, settings):
         except (ValueError, TypeError) as error:
             error.args = (f"{error} (model {network.path})",)
             raise
+        boxes = part.boxes_seen(network.size, network.frame)
         if boxes is not None:
-            arrays["hit"], arrays["energy"] = pointing_game(heat, boxes)
-            if network is first:
-                arrays["boxes"] = boxes
-        if part.start >= settings.draw:
-            return arrays
-        whole = 0, 0, *heat.shape[1:]
-        resized = [data.pil_resize(one, whole, first.size) for one in heat]
-        arrays["heat_maps"] = resized
-        if network is first:
-            arrays["images"] = network.in_its_colors(seen)
-        if network.gated:
-            for layer, pair in attention_maps(network.model, inputs).items():
-                for gate, values in zip(GATES, pair, strict=True):
-                    if values is not None:
-                        arrays[f"attention/{layer}/{gate}"] = values
-        return arrays
-
-    return _of_batches(networks, images, settings, compute, "Explaining")
+            hit, energy = pointing_game(heat, boxes)
+            found["hit"].append(hit)
+            found["energy"].append(energy)
+        if rows[0] < settings.draw:
+            resized = [data.pil_resize(x, network.frame) for x in heat]
+            found["heat_maps"].append(resized)
+    return {key: np.concatenate(x) for key, x in found.items()}
 
 
 def _tables(content, drawn):
@@ -463,7 +318,7 @@ def _tables(content, drawn):
     return "\n\n".join(map(str, tables))
 
 
-def _write(folder, settings, content, arrays, **more):
+def _write(folder, content, arrays):
     """Draws the heat maps and gates of networks, and writes everything."""
     _files.delete_unfinished(folder)
     rows = content["images"][: len(arrays["names"])]
@@ -476,25 +331,21 @@ def _write(folder, settings, content, arrays, **more):
         classes={x: [row["models"][x]["class"] for row in rows] for x in names},
         labels=labels,
         boxes=arrays.get("boxes"),
-        title=TITLES[settings["method"]],
+        title=TITLES[content["settings"]["method"]],
     )
     _files.write_figure(folder / "grad_cam.png", figure)
     few = slice(ATTENTION_DRAWN)
     for name in names:
         prefix = f"{name}/attention/"
-        gates = {
-            key.removeprefix(prefix).rpartition("/")[::2]: array[few]
-            for key, array in arrays.items()
-            if key.startswith(prefix)
-        }
-        maps = {
-            layer: [gates.get((layer, gate)) for gate in GATES]
-            for layer, _ in gates
-        }
+        maps = collections.defaultdict(dict)
+        for key, array in arrays.items():
+            if key.startswith(prefix):
+                layer, _, gate = key.removeprefix(prefix).rpartition("/")
+                maps[layer][gate] = array[few]
         if maps:
             figure = plotting.plot_attention_maps(
                 arrays["images"][few],
-                maps,
+                {layer: [*map(x.get, GATES)] for layer, x in maps.items()},
                 labels=labels[few],
                 title=f"Attention of {name}",
             )
@@ -502,5 +353,4 @@ def _write(folder, settings, content, arrays, **more):
             _files.write_figure(folder / file, figure)
     with _files.replacing(folder / "arrays.npz") as path:
         np.savez_compressed(path, **arrays)
-    head = {"settings": settings, "versions": study.versions(), **more}
-    _files.write_json(folder / _files.EXPLAINED, {**head, **content})
+    _files.write_json(folder / _files.EXPLAINED, content)

@@ -6,75 +6,86 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cbam_keras import _checks, data
+from cbam_keras import _checks, _terminal, data
 
 # Of a dataset that does not fit into memory, this many images are read to
 # choose from, so that all classes are likely among them.
 READ_OF_LARGE = 1000
 
+# Height and width.
+Size = tuple[int, int]
 
-# Images, uint8 `(B, H, W, 3)`, and the boxes on them, `None` if not known.
-View = tuple[np.ndarray, np.ndarray | None]
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The dataset to explain, `None` where a run does not say which it was.
+
+    `fingerprint` is that of the data of a run, and `options` are those of
+    `data.load`.
+    """
+
+    name: str | None
+    seed: int
+    fingerprint: str | None = None
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The chosen images, not yet read, and what is known of them.
+    """The chosen images, not yet decoded, and what is known of them.
 
-    `items` are paths, encoded images or arrays, and `groups` the class of
-    each by name, or the folder that it lies in (`""` for none). `folders` are
-    those of classes. `size` is `None` if the sizes of the images differ.
+    Labels are indices of `classes`, which are those of a dataset or, with
+    `in_folders`, names of folders; -1 is an image in none. `size` is `None` if
+    the sizes of the images differ.
     """
 
-    names: Sequence[str]
-    items: Sequence[str | bytes | np.ndarray]
-    groups: Sequence[str]
-    class_names: tuple[str, ...] | None = None
-    folders: tuple[str, ...] = ()
-    boxes: np.ndarray | None = None
-    size: tuple[int, int] | None = None
+    names: np.ndarray
+    examples: data.Examples
+    classes: tuple[str, ...]
+    is_dataset: bool
+    in_folders: bool
+    size: Size | None
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.names)
 
-    def take(self, numbers: Sequence[int] | np.ndarray) -> "Images":
-        """Returns some of the images, in the order of the numbers."""
-        return dataclasses.replace(
-            self,
-            names=[self.names[i] for i in numbers],
-            items=[self.items[i] for i in numbers],
-            groups=[self.groups[i] for i in numbers],
-            boxes=None if self.boxes is None else self.boxes[numbers],
-        )
-
-    def labels(self, class_names: Sequence[str] | None) -> np.ndarray:
-        """Returns the index of each true class by name, -1 where unknown."""
-        indices = {name: i for i, name in enumerate(class_names or ())}
-        return np.array([indices.get(group, -1) for group in self.groups])
+    def take(self, rows: np.ndarray) -> "Images":
+        """Returns some of the images, in the order of the rows."""
+        names, examples = self.names[rows], self.examples.take(rows)
+        return dataclasses.replace(self, names=names, examples=examples)
 
     def batches(
-        self, batch_size: int, sizes: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[slice, dict[tuple[int, int], View]]]:
-        """Yields slices and their images in each size.
+        self, batch_size: int, title: str
+    ) -> Iterator[tuple[np.ndarray, "Images"]]:
+        """Yields rows and their images, with a progress bar."""
+        starts = range(0, len(self), batch_size)
+        for start in _terminal.watched(starts, len(starts), title):
+            rows = np.arange(len(self))[start : start + batch_size]
+            yield rows, self.take(rows)
 
-        They are cropped as for evaluation in the first size.
+    def seen(self, size: Size, framed: Size) -> np.ndarray:
+        """Returns uint8 images `(B, H, W, 3)` of a size.
+
+        They are cropped as evaluation crops them for the size `framed`.
         """
-        for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
-            images = [_read(item) for item in self.items[part]]
-            crops = [
-                data.evaluation_box(image.shape[0], image.shape[1], sizes[0])
-                for image in images
-            ]
-            views = {}
-            for size in sizes:
-                pairs = zip(images, crops, strict=True)
-                seen = [data.pil_resize(*pair, size) for pair in pairs]
-                boxes = None
-                if self.boxes is not None:
-                    boxes = _moved(self.boxes[part], crops, size)
-                views[size] = np.stack(seen), boxes
-            yield part, views
+        resized = []
+        for item in self.examples.images:
+            image = data.pil_decode(item, 3)
+            crop = data.evaluation_box(image.shape[:2], framed)
+            resized.append(data.pil_resize(image, size, crop))
+        return np.stack(resized)
+
+    def boxes_seen(self, size: Size, framed: Size) -> np.ndarray | None:
+        """Returns the boxes on the images of `seen`, `None` if not known."""
+        if self.examples.boxes is None or self.size is None:
+            return None
+        crop = data.evaluation_box(self.size, framed)
+        corner, sides = np.split(np.array(crop), 2)
+        lowest, highest = np.hsplit(self.examples.boxes, 2)
+        scale = np.array(size) / sides
+        low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
+        high = np.ceil((highest - corner) * scale).clip(low + 1, size)
+        return np.concatenate([low, high], axis=1).astype("int32")
 
 
 def from_paths(
@@ -84,89 +95,72 @@ def from_paths(
 
     A folder may hold damaged images, which are left out with a warning.
     """
-    names: list[str] = []
-    groups: list[str] = []
-    folders: set[str] = set()
+    names, groups, folders = list[str](), list[str](), set[str]()
     for path in paths:
-        files = [path]
-        if path.is_dir():
-            within = sorted(path.rglob("*"))
-            ours = {x.parent for x in within if x.name in data.RECORDS}
-            files = [
-                file
-                for file in within
-                if file.suffix.lower() in data.ENDINGS
-                and not file.name.startswith(".")
-                and not ours & {*file.parents}
-            ]
+        files = data.image_files(path, "**/*") if path.is_dir() else [path]
+        # The empty name stands for no folder of a class.
         parents = [
             file.parent.name if path in file.parents[1:] else ""
             for file in files
         ]
-        folders |= {*parents} - {""}
+        folders |= {*parents}
         for i in balanced_sample(parents, count, seed):
             names.append(str(files[i]))
             groups.append(parents[i])
     headers = data.headers(names, "Reading headers")
-    is_given = {*map(str, paths)}
+    given = [*map(str, paths)]
     damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
-    if len(damaged) == len(names) or is_given & {*damaged}:
+    if len(damaged) == len(names) or {*given} & {*damaged}:
         raise ValueError(
             "Images must be complete BMP, GIF, JPEG, PNG or WebP files, and "
             "models must end in .keras or .h5. Received: "
-            f"{_checks.first_few(damaged or list(map(str, paths)))}"
+            f"{_checks.first_few(damaged or given)}"
         )
     data.left_out(damaged)
     sizes = {(x.height, x.width) for x in headers if x is not None}
+    classes = sorted(folders - {""})
+    labels = [classes.index(group) if group else -1 for group in groups]
     images = Images(
-        names=names,
-        items=names,
-        groups=groups,
-        folders=tuple(sorted(folders)),
+        names=np.array(names),
+        examples=data.Examples(np.array(names, object), np.array(labels)),
+        classes=tuple(classes),
+        is_dataset=False,
+        in_folders=True,
         size=sizes.pop() if len(sizes) == 1 else None,
     )
-    return images.take([i for i, x in enumerate(headers) if x is not None])
+    return images.take(np.array([x is not None for x in headers]))
 
 
-def from_data(
-    name: str,
-    split: str,
-    count: int | None,
-    seed: int,
-    options: Mapping[str, object],
-    fingerprint: str | None = None,
-) -> Images:
-    """Returns `count` images of a split of a dataset, of a fingerprint."""
-    options = dict(options)
-    fraction = options.pop("validation_fraction", 0.1)
-    dataset = data.find_dataset(name, fraction, seed, **options)
-    if fingerprint not in (None, dataset.fingerprint):
+def from_data(source: Source, split: str, count: int | None) -> Images:
+    """Returns `count` images of a split of a dataset."""
+    dataset = data.find_dataset(source.name, seed=source.seed, **source.options)
+    if source.fingerprint not in (None, dataset.fingerprint):
         raise ValueError(
             "The data of a run must be as they were, or its test images may "
-            f'be others. Received: "{name}", which has changed since. Give '
-            "--data to explain it as it is"
+            f'be others. Received: "{source.name}", which has changed since. '
+            "Give --data to explain it as it is"
         )
     examples = dataset.splits[split]
     if not isinstance(examples, data.Examples):
         if count is None:
             raise ValueError(
                 "`count` must be a number for a dataset that is too large for "
-                f'memory. Received: count=all, data="{name}"'
+                f'memory. Received: count=all, data="{source.name}"'
             )
         total = min(len(examples), max(READ_OF_LARGE, count))
         examples = examples.load(total, "Reading")
-    numbers = balanced_sample(examples.labels, count, seed)
-    examples = examples.take(numbers)
+    rows = balanced_sample(examples.labels, count, source.seed)
+    examples = examples.take(rows)
+    names = [
+        item if isinstance(item, str) else f"{split} {row}"
+        for item, row in zip(examples.images, rows, strict=True)
+    ]
     return Images(
-        names=[
-            item if isinstance(item, str) else f"{split} {number}"
-            for item, number in zip(examples.images, numbers, strict=True)
-        ],
-        items=examples.images,
-        groups=[dataset.class_names[label] for label in examples.labels],
-        class_names=dataset.class_names,
-        folders=dataset.class_names if dataset.root else (),
-        boxes=examples.boxes,
+        names=np.array(names),
+        examples=examples,
+        classes=dataset.class_names,
+        is_dataset=True,
+        in_folders=dataset.root is not None,
         size=dataset.shape,
     )
 
@@ -191,20 +185,3 @@ def balanced_sample(
         turn[members] = np.arange(len(members))
     chosen = np.lexsort((group_order[inverse], turn))[:count]
     return np.sort(chosen) if len(values) == 1 else chosen
-
-
-def _read(item: str | bytes | np.ndarray) -> np.ndarray:
-    """Returns an image as uint8 `(H, W, 3)`."""
-    if isinstance(item, np.ndarray):
-        return np.broadcast_to(item, (*item.shape[:2], 3))
-    return data.pil_decode(item, 3)
-
-
-def _moved(boxes, crops, size):
-    """Returns boxes on crops of images that are resized."""
-    corner, sides = np.hsplit(np.array(crops), 2)
-    lowest, highest = np.hsplit(boxes, 2)
-    scale = np.array(size) / sides
-    low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
-    high = np.ceil((highest - corner) * scale).clip(low + 1, size)
-    return np.concatenate([low, high], axis=1).astype("int32")

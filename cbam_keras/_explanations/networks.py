@@ -1,15 +1,16 @@
-"""Networks from files and output folders, and the images that they take."""
+"""Networks from files and output folders."""
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cbam_keras import _checks, _inspection, data, study
+from cbam_keras import _checks, _inspection, data, plotting, study
+from cbam_keras._explanations.images import Images, Size, Source
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -18,31 +19,19 @@ LOCATION = ("data_dir", "manual_dir", "validation_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """The dataset to explain, `None` where a run does not say which it was.
-
-    `fingerprint` is that of the data of a run, and `options` are those of
-    `data.load`.
-    """
-
-    name: str | None
-    seed: int
-    fingerprint: str | None = None
-    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
 class Network:
     """A classifier from a file, and the images that it takes.
 
     `size` is their height and width, and `preprocess` a function of images in
-    [0, 255], or `None`.
+    [0, 255], or `None`. Images are cropped for the size `frame`, which is that
+    of the first network.
     """
 
     name: str
     path: pathlib.Path
     model: keras.Model
-    size: tuple[int, int]
+    size: Size
+    frame: Size
     preprocess: Callable[[np.ndarray], ArrayLike] | None
 
     @property
@@ -51,37 +40,34 @@ class Network:
         layers = _inspection.layers_within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
-    def in_its_colors(self, images: np.ndarray) -> np.ndarray:
-        """Returns RGB images, in grayscale `(B, H, W, 1)` if it takes them."""
+    def shown(self, images: Images) -> np.ndarray:
+        """Returns images, uint8 `(B, H, W, C)`, in its size and colours."""
+        seen = images.seen(self.size, self.frame)
         if self.model.inputs[0].shape[-1] == 3:
-            return images
-        luminance = images @ np.array([[0.299], [0.587], [0.114]])
-        return luminance.round().astype("uint8")
+            return seen
+        return plotting.luminance(seen)[..., None].round().astype("uint8")
 
-    def prepare(self, images: np.ndarray) -> np.ndarray:
-        """Returns uint8 images `(B, H, W, 3)` of its size as it takes them."""
+    def prepare(self, images: Images) -> np.ndarray:
+        """Returns images as it takes them."""
         # A copy, since the functions of Keras change arrays in place.
-        images = self.in_its_colors(images).astype("float32")
-        if self.preprocess is not None:
-            images = self._preprocessed(images)
-        return images
-
-    def _preprocessed(self, images):
+        inputs = self.shown(images).astype("float32")
+        if self.preprocess is None:
+            return inputs
         try:
-            return np.asarray(self.preprocess(images))
-        # Whatever a function of the user raises.
+            return np.asarray(self.preprocess(inputs))
+        # A function of the user may raise anything.
         except Exception as error:
             raise ValueError(
                 "`preprocess` must be a function of images (B, H, W, C) in "
                 f"[0, 255]. Received: {self.preprocess!r}, which fails for "
-                f"{images.shape} ({type(error).__name__}: {error})"
+                f"{inputs.shape} ({type(error).__name__}: {error})"
             ) from error
 
 
 def load_networks(
     paths: Sequence[pathlib.Path],
     image_size: int | None,
-    default_size: tuple[int, int],
+    default_size: Size,
     preprocess: Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> list[Network]:
     """Returns the networks in files.
@@ -101,16 +87,16 @@ def load_networks(
             )
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
-        # A network of another one raises an error.
+        # A network of another size raises an error.
         sizes = [(image_size, image_size)] * len(models)
     fixed = next((size for size in sizes if None not in size), default_size)
-    networks = []
-    for name, path, model, (height, width) in zip(
-        names, paths, models, sizes, strict=True
-    ):
-        size = height or fixed[0], width or fixed[1]
-        networks.append(Network(name, path, model, size, preprocess))
-    return networks
+    sizes = [(height or fixed[0], width or fixed[1]) for height, width in sizes]
+    return [
+        Network(name, path, model, size, sizes[0], preprocess)
+        for name, path, model, size in zip(
+            names, paths, models, sizes, strict=True
+        )
+    ]
 
 
 def load_model(path: pathlib.Path) -> keras.Model:
@@ -152,61 +138,42 @@ def is_run(folder: pathlib.Path) -> bool:
 def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
     """Returns the networks of the run in a folder, and its data.
 
-    Of a search it is the best network, of several seeds those of the first
-    seed.
+    They are the best network of a search and else those of the first seed,
+    those of the last table first.
     """
     try:
-        run = study.read_content(folder)
+        content = study.read_content(folder)
     except study.DAMAGE as error:
         raise ValueError(
             f'"{folder}" must be an output folder or hold images alone. '
             f"Received: one whose results.json cannot be read ({error})"
         ) from error
-    if run["kind"] == "detect":
+    results = study.Results.of(folder, content)
+    if results.kind == "detect":
         raise ValueError(
             "A folder of a run must be that of train, tune or ablate. "
             f'Received: "{folder}", which is one of detect'
         )
-    cells = [study.Outcome(**cell) for cell in run["cells"]]
-    cells = [cell for cell in cells if cell.finished]
-    names = [str(cell.file) for cell in cells if cell.seed == cells[0].seed]
-    if run["kind"] == "tune":
+    seed = next((run.seed for run in results.runs), results.seeds[0])
+    found = {run.variant: run.file for run in results.runs if run.seed == seed}
+    tables = [one.variants for one in reversed(results.comparisons)]
+    names = [found.get(name) for table in tables for name in table]
+    if results.kind == "tune":
         names = ["best.keras"]
-    files = [folder / name for name in names if (folder / name).exists()]
+    files = [folder / name for name in dict.fromkeys(names) if name]
+    files = [file for file in files if file.exists()]
     if not files:
         raise ValueError(
             "A folder of a run must hold models. Received: "
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    first_seed, known = next(iter(run["settings"]["data"].items()))
-    seed = cells[0].seed if cells else int(first_seed)
-    if source := run.get("source"):
+    known = next(iter(results.settings["data"].values()))
+    if source := content.get("source"):
         # What else somebody's run says, as to download, is not obeyed.
         options = {key: source[key] for key in LOCATION if key in source}
         fingerprint = known.get("fingerprint")
         return files, Source(source.get("name"), seed, fingerprint, options)
     # Images that were given as arrays have no place.
-    is_embedded = known["name"] in data.EMBEDDED
-    return files, Source(known["name"] if is_embedded else None, seed)
-
-
-def class_names_beside(
-    paths: Sequence[pathlib.Path], classes: int
-) -> tuple[str, ...] | None:
-    """Returns the class names of the runs that networks belong to."""
-    known = set()
-    for folder in {path.parent for path in paths}:
-        try:
-            known.add(tuple(study.read_content(folder).get("class_names", ())))
-        except study.DAMAGE:
-            # That of no run.
-            continue
-    known = {names for names in known if len(names) == classes}
-    if len(known) > 1:
-        listed = [_checks.first_few(names) for names in sorted(known)]
-        raise ValueError(
-            "Models must have the same classes in the same order to be "
-            f"compared. Received: {'; '.join(listed)}"
-        )
-    return known.pop() if known else None
+    is_embedded = results.data in data.EMBEDDED
+    return files, Source(results.data if is_embedded else None, seed)

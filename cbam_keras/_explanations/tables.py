@@ -1,15 +1,74 @@
 """What `explain.json` holds, as rows of text."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from cbam_keras._files import Json
+
+# What is written of each image and network, where it is known.
+NUMBERS = "probability", "predicted_probability", "hit", "energy"
 
 MEANS = {
     "accuracy": "accuracy (%)",
     "hit_rate": "maximum in the box (%)",
     "energy": "heat in the box (%)",
 }
+
+
+def rows_of(
+    arrays: Mapping[str, np.ndarray],
+    networks: Sequence[str],
+    class_names: Sequence[str] | None,
+) -> Json:
+    """Returns the rows of images, and the means of networks."""
+
+    def name_of(index):
+        return class_names[index] if class_names else f"class {index}"
+
+    labels, boxes = arrays["labels"], arrays.get("boxes")
+    rows = [
+        {
+            "image": name,
+            "true_class": name_of(label) if label >= 0 else None,
+            "models": {},
+        }
+        for name, label in zip(arrays["names"].tolist(), labels, strict=True)
+    ]
+    content: Json = {"summary": {}, "images": rows}
+    if boxes is not None:
+        for row, box in zip(rows, boxes.tolist(), strict=True):
+            row["box"] = box
+        low, high = np.hsplit(boxes, 2)
+        areas = (high - low).prod(axis=1)
+        size = arrays["images"].shape[1:3]
+        content["box_fraction"] = float(areas.mean() / np.prod(size))
+    for name in networks:
+        explained = arrays[f"{name}/explained"]
+        predicted = arrays[f"{name}/predicted"]
+        known = {x: arrays.get(f"{name}/{x}") for x in NUMBERS}
+        for number, row in enumerate(rows):
+            row["models"][name] = {
+                "class": name_of(explained[number]),
+                "class_index": explained[number].item(),
+                "predicted_class": name_of(predicted[number]),
+                "predicted_class_index": predicted[number].item(),
+                **{
+                    key: values[number].item()
+                    for key, values in known.items()
+                    if values is not None
+                },
+            }
+        means = {
+            "accuracy": (predicted == labels)[labels >= 0],
+            "hit_rate": arrays.get(f"{name}/hit", ()),
+            "energy": arrays.get(f"{name}/energy", ()),
+        }
+        content["summary"][name] = {
+            key: float(np.mean(x)) for key, x in means.items() if len(x)
+        }
+    return content
 
 
 def predictions(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cbam_keras import _checks, _explanations, _files, report, study
 from cbam_keras._terminal import in_words, say
@@ -62,49 +62,36 @@ def command_of(options: argparse.Namespace) -> str:
 
 
 def explain_for_report(
-    options: argparse.Namespace,
-    output: pathlib.Path,
-    networks: Sequence[pathlib.Path],
+    options: argparse.Namespace, output: pathlib.Path
 ) -> None:
     """Explains what networks get wrong for the report, unless it is done."""
-    networks = networks[:MAX_NETWORKS]
     folder = output / study.EXPLANATIONS
-    described = {
-        "data": options.data,
-        "split": "test",
-        "seed": options.seed or 0,
-        "networks": {path.name: _hash(path) for path in networks},
-    }
-    choice = options.data, "test", EXPLAINED_IMAGES, described["seed"]
-    with _files.writing_to(output), contextlib.suppress(_files.InUse):
-        with _files.locked(folder / _files.LOCK):
-            if not _is_explained(folder, described):
-                try:
-                    images = _explanations.from_data(
-                        *choice, data_options_of(options)
-                    )
-                    _explanations.explain_run(
-                        networks, images, folder, described
-                    )
-                except (ValueError, TypeError) as error:
-                    # A network of the user may be one that cannot be.
-                    _checks.warn(
-                        f"The report does not show where it looks: {error}"
-                    )
+    with _files.writing_to(output):
+        try:
+            networks = _explanations.networks_of(output)[0][:MAX_NETWORKS]
+            hashes = {path.name: _hash(path) for path in networks}
+            if not _is_explained(folder, {"networks": hashes}):
+                _explanations.explain_files(
+                    networks,
+                    _explanations.Settings(
+                        data=options.data,
+                        count=EXPLAINED_IMAGES,
+                        seed=options.seed or 0,
+                    ),
+                    output=output,
+                    data_options=data_options_of(options),
+                    described={"networks": hashes},
+                    command=command_of(options),
+                    mistakes=True,
+                )
+        except _files.InUse:
+            # Another process writes the same.
+            return
+        except (ValueError, TypeError) as error:
+            # A network of the user may be one that cannot be.
+            _checks.warn(f"The report does not show where it looks: {error}")
         if write_report(output):
             say(f"\nReport in {output / study.REPORT}")
-
-
-def first_networks(results: study.Results) -> list[pathlib.Path]:
-    """Returns the networks of the first seed, first those of the last table."""
-    files = {
-        outcome.variant: results.output / outcome.file
-        for outcome in results.runs
-        if outcome.seed == results.seeds[0] and outcome.file
-    }
-    tables = [one.variants for one in reversed(results.comparisons)]
-    names = dict.fromkeys(name for table in tables for name in table)
-    return [files[name] for name in names if name in files]
 
 
 def _is_explained(folder, described):

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import pathlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -29,11 +29,7 @@ from cbam_keras.cli.arguments import (
     refuse,
     selected,
 )
-from cbam_keras.cli.reports import (
-    explain_for_report,
-    first_networks,
-    reported,
-)
+from cbam_keras.cli.reports import explain_for_report, reported
 from cbam_keras.recipes import Recipe, find_recipe
 
 # Options that are arguments of the attention layers.
@@ -57,12 +53,7 @@ def train(options: argparse.Namespace) -> None:
         data_options=data_options_of(options),
         seeds=_seeds(options),
     )
-    _run(
-        options,
-        planned,
-        shown=shown,
-        explained=first_networks,
-    )
+    _run(options, planned, shown=shown)
 
 
 def ablate(options: argparse.Namespace) -> None:
@@ -81,12 +72,7 @@ def ablate(options: argparse.Namespace) -> None:
         identity_init=options.identity_init is not False,
         data_options=data_options_of(options),
     )
-    _run(
-        options,
-        planned,
-        shown=shown,
-        explained=first_networks,
-    )
+    _run(options, planned, shown=shown)
 
 
 def detect(options: argparse.Namespace) -> None:
@@ -99,7 +85,7 @@ def detect(options: argparse.Namespace) -> None:
         data_options=data_options_of(options),
         seeds=_seeds(options),
     )
-    _run(options, planned)
+    _run(options, planned, explained=False)
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -129,11 +115,7 @@ def tune(options: argparse.Namespace) -> None:
         keep=options.keep,
         data_options=data_options_of(options),
     )
-    _run(
-        options,
-        planned,
-        explained=lambda results: [results.output / "best.keras"],
-    )
+    _run(options, planned)
 
 
 def _run(
@@ -141,7 +123,7 @@ def _run(
     planned: study.Study | tuning.Search,
     *,
     shown: Callable[[Any], Any] = lambda results: results,
-    explained: Callable[[Any], Sequence[pathlib.Path]] | None = None,
+    explained: bool = True,
 ) -> None:
     """Runs a plan, and prints the results; or estimates it."""
     if options.dry_run:
@@ -163,9 +145,9 @@ def _run(
             tensorboard=options.tensorboard,
         )
     say(results.json() if options.json else shown(results))
-    if explained is not None and not options.no_report:
+    if explained and not options.no_report:
         with progress_of(options):
-            explain_for_report(options, results.output, explained(results))
+            explain_for_report(options, results.output)
 
 
 @contextlib.contextmanager

@@ -23,14 +23,13 @@ from cbam_keras.data.decoding import (
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
 from cbam_keras.data.examples import Examples, digest
-from cbam_keras.data.loading import ImageData, Images, load
+from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.memory import check_memory
 from cbam_keras.data.sources import (
-    ENDINGS,
     PATH_STARTS,
-    RECORDS,
     dataset_name,
     find_dataset,
+    image_files,
 )
 from cbam_keras.data.splits import SPLITS, stratified
 from cbam_keras.data.tfds import (

@@ -27,14 +27,13 @@ def check_augmentations(
     return tuple(name for name in known if name in chosen)
 
 
-def random_box(
-    height: np.float32, width: np.float32, draws: np.ndarray
-) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+def random_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
     """Returns top, left, height and width of a random resized crop.
 
     As torchvision: the first of ten boxes that lies in the image, else the
     largest centre box of such a ratio. `draws` are `(10, 4)` from [0, 1).
     """
+    height, width = map(np.float32, size)
     area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
     ratio = np.polyval(EXPONENTIAL, LOG_RATIO * (2 * draws[:, 1] - 1))
     ratio = ratio.astype("float32")
@@ -53,7 +52,7 @@ def random_box(
     # Rounding may reach the excluded end.
     top = min(np.floor(down * (height - high + 1)), height - high)
     left = min(np.floor(right * (width - wide + 1)), width - wide)
-    return top, left, high, wide
+    return tuple(map(int, (top, left, high, wide)))
 
 
 def flip_and_crop(

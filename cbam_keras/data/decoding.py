@@ -34,9 +34,9 @@ CROPPED_FROM = 128
 
 
 def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
-    """Returns a file or an encoded image as uint8 `(H, W, channels)`."""
+    """Returns a file, an encoded image or an array as `(H, W, channels)`."""
     if isinstance(item, np.ndarray):
-        return item
+        return np.broadcast_to(item, (*item.shape[:2], channels))
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
@@ -122,10 +122,11 @@ def _open(item):
 
 
 def evaluation_box(
-    height: float, width: float, size: tuple[int, int]
+    image_size: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
     """Returns top, left, height and width of the centre crop of evaluation."""
-    if (height, width) == size:
+    height, width = image_size
+    if image_size == size:
         return 0.0, 0.0, height, width
     factor = 256 / 224 if min(size) >= CROPPED_FROM else 1.0
     scale = min(
@@ -136,12 +137,19 @@ def evaluation_box(
 
 
 def pil_resize(
-    image: np.ndarray, box: Sequence[float], size: tuple[int, int]
+    image: np.ndarray,
+    size: tuple[int, int],
+    box: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Returns a box of an image, `(top, left, height, width)`, resized."""
+    """Returns an image, or its box `(top, left, height, width)`, resized."""
+    whole = (0, 0, *image.shape[:2])
+    box = box or whole
+    if box == whole and image.shape[:2] == size:
+        # Faster than a copy of the same size.
+        return image
     if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] != 3):
         planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-        return np.stack([pil_resize(p, box, size) for p in planes], axis=-1)
+        return np.stack([pil_resize(p, size, box) for p in planes], axis=-1)
     pil = _checks.require("PIL.Image", extra="data")
     top, left, height, width = map(float, box)
     # Rounding may leave the image, which Pillow refuses.
@@ -162,17 +170,11 @@ def read_image(
 ) -> np.ndarray:
     """Returns an image as evaluation sees it, or cropped at random."""
     image = pil_decode(item, channels)
-    height, width = image.shape[:2]
-    if draws is not None:
-        box = random_box(np.float32(height), np.float32(width), draws)
-        top, left, height, width = map(int, box)
-        # Cropped first, so that pixels outside do not blend into the edge.
-        image = image[top : top + height, left : left + width]
-        return pil_resize(image, (0, 0, height, width), size)
-    if (height, width) == size:
-        # Faster than a copy of the same size.
-        return image
-    return pil_resize(image, evaluation_box(height, width, size), size)
+    if draws is None:
+        return pil_resize(image, size, evaluation_box(image.shape[:2], size))
+    top, left, height, width = random_box(image.shape[:2], draws)
+    # Cropped first, so that pixels outside do not blend into the edge.
+    return pil_resize(image[top : top + height, left : left + width], size)
 
 
 def read_all(

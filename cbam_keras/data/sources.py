@@ -40,14 +40,19 @@ SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
 
 
 def find_dataset(
-    name, fraction, seed, data_dir=None, manual_dir=None, download=False
+    name,
+    validation_fraction=0.1,
+    seed=0,
+    data_dir=None,
+    manual_dir=None,
+    download=False,
 ):
     """Returns the dataset that `name` stands for, with all three splits."""
-    _checks.positive_number("validation_fraction", fraction)
-    if fraction >= 1:
+    _checks.positive_number("validation_fraction", validation_fraction)
+    if validation_fraction >= 1:
         raise ValueError(
             "`validation_fraction` must lie between 0 and 1. Received: "
-            f"validation_fraction={fraction!r}"
+            f"{validation_fraction=}"
         )
     is_folder = _is_folder(name, data_dir)
     is_named = isinstance(name, str) and not is_folder
@@ -58,17 +63,17 @@ def find_dataset(
             if name != FASHION or data_dir is not None or download:
                 raise
             dataset = from_keras()
-        return completed(dataset, fraction, seed)
+        return completed(dataset, validation_fraction, seed)
     if data_dir is not None or manual_dir is not None:
         raise ValueError(
             "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
             f"Datasets. Received: {data_dir=!s}, {manual_dir=!s}"
         )
     if is_named:
-        return from_embedded(name, fraction, seed)
+        return from_embedded(name, validation_fraction, seed)
     dataset = from_folder(name) if is_folder else from_arrays(name)
     check_classes(dataset, f'data="{name}"' if is_folder else "arrays")
-    return completed(dataset, fraction, seed)
+    return completed(dataset, validation_fraction, seed)
 
 
 def _is_folder(name, data_dir=None):
@@ -224,12 +229,7 @@ def from_folder(path: str | os.PathLike) -> Dataset:
     class_names = sorted({f.name for each in classes.values() for f in each})
     splits = {}
     for split, folders in classes.items():
-        files = [
-            file
-            for folder in folders
-            for file in sorted(folder.iterdir())
-            if file.suffix.lower() in ENDINGS and not _is_hidden(file)
-        ]
+        files = [file for folder in folders for file in image_files(folder)]
         labels = [class_names.index(file.parent.name) for file in files]
         images = np.array([str(file) for file in files], object)
         splits[split] = Examples(images, np.array(labels, "int32"))
@@ -241,6 +241,19 @@ def from_folder(path: str | os.PathLike) -> Dataset:
             root=root,
         )
     )
+
+
+def image_files(folder: pathlib.Path, pattern: str = "*") -> list[pathlib.Path]:
+    """Returns the images in a folder, without our own figures."""
+    within = sorted(folder.glob(pattern))
+    ours = {path.parent for path in within if path.name in RECORDS}
+    return [
+        path
+        for path in within
+        if path.suffix.lower() in ENDINGS
+        and not _is_hidden(path)
+        and not ours & {*path.parents}
+    ]
 
 
 def _class_folders(root):

@@ -153,9 +153,8 @@ class Batches(keras.utils.PyDataset):
             image, boxes = _augmented(
                 image, boxes, self.size, draws, self.augment
             )
-        elif image.shape[:2] != self.size:
-            whole = (0, 0, *image.shape[:2])
-            image = data.pil_resize(image, whole, self.size)
+        else:
+            image = data.pil_resize(image, self.size)
         return image.astype("float32"), boxes
 
 
@@ -173,7 +172,7 @@ def _augmented(image, boxes, size, draws, augment):
     high, wide = (int(MARGIN * length) + 1 for length in (height, width))
     padded = np.pad(image, ((high, high), (wide, wide), (0, 0)))
     box = high + top * height, wide + left * width, side * height, side * width
-    image = data.pil_resize(padded, box, size)
+    image = data.pil_resize(padded, size, box)
     boxes = np.clip((boxes - [left, top, left, top]) / side, 0, 1)
     if "flip" in augment and flip < 0:
         image = image[:, ::-1]
