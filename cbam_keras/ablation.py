@@ -7,10 +7,9 @@ gates are the authors' variant, `VARIANTS["official"]`.
 
 import functools
 import numbers
-import os
 import statistics
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from typing import Unpack
 
 import numpy as np
 
@@ -163,6 +162,7 @@ def plan(
 
 
 @_checks.former_names(images="data")
+@study.takes_run_options
 def run(
     data: Images = "crowded_mnist",
     *,
@@ -171,36 +171,21 @@ def run(
     seeds: int | Sequence[int] = 3,
     recipe: Recipe | str | None = None,
     identity_init: bool = True,
-    output: str | os.PathLike | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    workers: int = 1,
-    executor: Executor | None = None,
-    tensorboard: bool = False,
     data_options: Options | None = None,
+    **options: Unpack[study.RunOptions],
 ) -> study.Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 
-    What `cbam-keras ablate` runs: `study.run(plan(...), output)`. The output
-    folder gets what `study.run` writes, and `tables.md`, `tables.csv` and
-    `ablation.png`. The same call given again resumes, or trains what is
+    What `cbam-keras ablate` runs: `study.run(plan(...), **options)`. The
+    output folder gets what `study.run` writes, and `tables.md`, `tables.csv`
+    and `ablation.png`. The same call given again resumes, or trains what is
     missing.
 
     Args:
-        data: See `plan`. Defaults to `"crowded_mnist"`.
-        model: See `plan`. Defaults to `"tiny"`.
-        tables: See `plan`. Defaults to `(1, 2, 3, 4)`.
-        seeds: See `plan`. Defaults to `3`.
-        recipe: See `plan`. Defaults to `None`.
-        identity_init: See `plan`. Defaults to `True`.
-        output: Path of a folder. Defaults to `None`, which means
+        The arguments of `plan`, and:
+
+        **options: Those of `study.run`. `output` defaults to
             `runs/ablate-<data>-<model>`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        executor: See `study.run`. Defaults to `None`.
-        tensorboard: See `study.run`. Defaults to `False`.
-        data_options: See `plan`. Defaults to `None`.
 
     Returns:
         A `study.Results`, whose rows are of errors: of the fractions of test
@@ -208,7 +193,7 @@ def run(
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.
-        TypeError: If an argument is of a wrong kind.
+        TypeError: If an argument is of a wrong kind, or unknown.
         ImportError: If a package is missing.
 
     Example:
@@ -231,15 +216,7 @@ def run(
         identity_init=identity_init,
         data_options=data_options,
     )
-    return study.run(
-        planned,
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        executor=executor,
-        tensorboard=tensorboard,
-    )
+    return study.run(planned, **options)
 
 
 def _in_order(tables):

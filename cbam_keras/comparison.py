@@ -2,9 +2,8 @@
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from typing import Unpack
 
 import keras
 
@@ -15,7 +14,7 @@ from cbam_keras.layers import ATTENTION, VARIANTS, MakeLayer, make_attention
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe, find_recipe
 
-__all__ = ["NETWORKS", "Comparison", "compare", "plan"]
+__all__ = ["NETWORKS", "compare", "plan"]
 
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
@@ -25,7 +24,6 @@ Attentions = Sequence[str | MakeLayer]
 Network = str | Callable[[MakeLayer | None], keras.Model]
 # Name, value of `attention=` and options of a kind of layer.
 Layer = tuple[str, MakeLayer | None, dict[str, object]]
-Comparison = study.Results
 MUST_HOLD = (
     "`attention` must hold names, layer classes, or callables that take `name` "
     "and return a layer. Received: "
@@ -113,6 +111,7 @@ def plan(
 
 
 @_checks.former_names(images="data")
+@study.takes_run_options
 def compare(
     attentions: Attentions = DEFAULT,
     *,
@@ -122,42 +121,28 @@ def compare(
     layer_options: Options | None = None,
     data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
-    output: str | os.PathLike | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    workers: int = 1,
-    executor: Executor | None = None,
-    tensorboard: bool = False,
-) -> Comparison:
+    **options: Unpack[study.RunOptions],
+) -> study.Results:
     """Trains one network without and with attention, under equal conditions.
 
-    What `cbam-keras train` runs: `study.run(plan(...), output)`. The output
-    folder gets what `study.run` writes, `curves.png` and `comparison.png`.
-    The same call given again resumes, or trains what is missing.
+    What `cbam-keras train` runs: `study.run(plan(...), **options)`. The
+    output folder gets what `study.run` writes, `curves.png` and
+    `comparison.png`. The same call given again resumes, or trains what is
+    missing.
 
     Args:
-        attentions: See `plan`. Defaults to `("none", "se", "cbam")`.
-        model: See `plan`. Defaults to `"tiny"`.
-        data: See `plan`. Defaults to `"crowded_mnist"`.
-        recipe: See `plan`. Defaults to `None`.
-        layer_options: See `plan`. Defaults to `None`.
-        data_options: See `plan`. Defaults to `None`.
-        seeds: See `plan`. Defaults to `1`.
-        output: Path of a folder. Defaults to `None`, which means
-            `runs/train-<data>-<model>`. A folder of images counts by its own
+        The arguments of `plan`, and:
+
+        **options: Those of `study.run`. `output` defaults to
+            `runs/train-<data>-<model>`; a folder of images counts by its own
             name.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        executor: See `study.run`. Defaults to `None`.
-        tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
-        A `Comparison`.
+        A `study.Results`.
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.
-        TypeError: If an argument is of a wrong kind.
+        TypeError: If an argument is of a wrong kind, or unknown.
         ImportError: If a package is missing.
     """
     planned = plan(
@@ -169,15 +154,7 @@ def compare(
         data_options=data_options,
         seeds=seeds,
     )
-    return study.run(
-        planned,
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        executor=executor,
-        tensorboard=tensorboard,
-    )
+    return study.run(planned, **options)
 
 
 def _draw(results, folder):

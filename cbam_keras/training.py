@@ -1,8 +1,8 @@
 """Training by recipe, resumable after a crash."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping
+from typing import Unpack
 
 import keras
 
@@ -15,15 +15,12 @@ __all__ = ["RECIPES", "Recipe", "Results", "Run", "train"]
 
 
 @_checks.former_names(images="data")
+@study.takes_run_options
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
     data: data.Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
-    *,
-    output: str | os.PathLike,
-    resume: bool = True,
-    overwrite: bool = False,
-    tensorboard: bool = False,
+    **options: Unpack[study.RunOptions],
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 
@@ -33,28 +30,26 @@ def train(
 
     Args:
         networks: A `keras.Model` that maps images to one value per class,
-            trained in place unless a checkpoint is resumed; or a mapping of
-            names to functions without arguments that return such a model,
-            called with the recipe's seed and precision. Models are compiled
-            here; their outputs are probabilities if the last layer ends in a
-            softmax, otherwise logits.
+            trained in place unless a checkpoint is resumed or workers train
+            it; or a mapping of names to functions without arguments that
+            return such a model, called with the recipe's seed and precision.
+            Models are compiled here; their outputs are probabilities if the
+            last layer ends in a softmax, otherwise logits.
         data: What `cbam_keras.data.load` takes, with batch size, seed,
             augmentation and image size of the recipe; or what it returned,
             with its own values of these. Defaults to `"crowded_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
             `"imagenet"` or `"small_images"`. Defaults to `None`, which means
             `Recipe()`.
-        output: Path of a folder that is new, empty, or holds this run.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        tensorboard: See `study.run`. Defaults to `False`.
+        **options: Those of `study.run`. `output` defaults to
+            `runs/train-<data>`.
 
     Returns:
         A `Results`.
 
     Raises:
         ValueError: If an argument is out of range; see also `study.run`.
-        TypeError: If `networks` or `data` is of a wrong kind.
+        TypeError: If an argument is of a wrong kind, or unknown.
         ImportError: If a package for the data or the figure is missing.
 
     Example:
@@ -106,10 +101,7 @@ def train(
             kind="train",
             finish=draw_curves,
         ),
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        tensorboard=tensorboard,
+        **options,
     )
 
 

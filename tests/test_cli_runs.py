@@ -241,9 +241,11 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     printed = capsys.readouterr().out
-    function = getattr(*RUNS[command])
-    parameters = inspect.signature(function).parameters.values()
-    expected = {parameter.name: parameter.default for parameter in parameters}
+    expected = {
+        parameter.name: parameter.default
+        for function in (getattr(*RUNS[command]), study.run)
+        for parameter in inspect.signature(function).parameters.values()
+    }
     expected |= vars(RECIPES[command]) | CBAM().get_config()
     del expected["output"]
     found = re.findall(r"--(\S+) .*\(default: (\S+)\)\n", printed)

@@ -12,7 +12,7 @@ import pretended
 import pytest
 from training_checks import SHORT
 
-from cbam_keras import ablation, comparison, data, detection, tuning
+from cbam_keras import ablation, comparison, data, detection, training, tuning
 
 NAMES = ["none", "se", "cbam"]
 
@@ -141,6 +141,25 @@ def test_data_may_have_its_former_name(plan):
     assert planned.task.name == "mnist5k"
     with pytest.raises(TypeError, match="former name of `data`"):
         plan(images="mnist5k", data="mnist5k")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        comparison.compare,
+        ablation.run,
+        detection.compare,
+        training.train,
+        tuning.search,
+    ],
+    ids=lambda start: start.__module__,
+)
+def test_an_unknown_argument_is_refused_before_any_work(start):
+    accepted = r"takes the arguments .*\bdata\b.*\bworkers\b.*"
+    for wrong, right in (("dat", "data"), ("wokers", "workers")):
+        message = f'{accepted} Received: {wrong}=2. Did you mean "{right}"'
+        with pytest.raises(TypeError, match=message):
+            start(**{wrong: 2})
 
 
 def test_loaded_images_have_one_seed(tmp_path):

@@ -70,7 +70,12 @@ def test_documented_arguments_are_those_of_the_signature():
             else repr(parameter.default).replace("'", '"')
             for parameter in inspect.signature(value).parameters.values()
         }
-        found = documented(parts.get("Args", ""))
+        text = parts.get("Args", "")
+        found = documented(text)
+        if same := re.match(r"\s*The arguments of `(\w+)`, and:", text):
+            # They are explained there, and have the same defaults.
+            plan = vars(inspect.getmodule(value))[same[1]]
+            found = documented(sections(plan.__doc__)["Args"]) | found
         # In order.
         if [*found.items()] != [*expected.items()]:
             wrong[name] = {*found.items()} ^ {*expected.items()} or "order"

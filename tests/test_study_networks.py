@@ -85,7 +85,7 @@ def test_a_precision_that_fails_is_refused_before_any_work(
             assert isinstance(caught.value.__cause__, OSError)
         # GPUs are for the workers.
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        assert not study.RunOptions(workers=2).computes_here
+        assert not study.Execution(workers=2).computes_here
     finally:
         study.precision_error.cache_clear()
     # It is tried once.

@@ -4,8 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 
@@ -169,6 +168,7 @@ def plan(
 
 
 @_checks.former_names(images="data")
+@study.takes_run_options
 def compare(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
@@ -178,35 +178,20 @@ def compare(
     layer_options: Options | None = None,
     data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
-    output: str | os.PathLike | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    workers: int = 1,
-    executor: Executor | None = None,
-    tensorboard: bool = False,
+    **options: Unpack[study.RunOptions],
 ) -> study.Results:
     """Trains detectors on one backbone without and with attention.
 
-    What `cbam-keras detect` runs: `study.run(plan(...), output)`. The output
-    folder gets what `study.run` writes, and what the detectors of the first
-    seed find in some test images as `detections.png`. The same call given
-    again resumes.
+    What `cbam-keras detect` runs: `study.run(plan(...), **options)`. The
+    output folder gets what `study.run` writes, and what the detectors of the
+    first seed find in some test images as `detections.png`. The same call
+    given again resumes.
 
     Args:
-        attentions: See `detection.plan`. Defaults to `("none", "se", "cbam")`.
-        backbone: See `detection.plan`. Defaults to `"small"`.
-        data: See `detection.plan`. Defaults to `"digit_scenes"`.
-        recipe: See `detection.plan`. Defaults to `None`.
-        layer_options: See `detection.plan`. Defaults to `None`.
-        data_options: See `detection.plan`. Defaults to `None`.
-        seeds: See `detection.plan`. Defaults to `1`.
-        output: Path of a folder. Defaults to `None`, which means
+        The arguments of `plan`, and:
+
+        **options: Those of `study.run`. `output` defaults to
             `runs/detect-<data>-<backbone>`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        executor: See `study.run`. Defaults to `None`.
-        tensorboard: See `study.run`. Defaults to `False`.
 
     Returns:
         A `study.Results`. Its measures are `"map"` (COCO's, over
@@ -217,6 +202,7 @@ def compare(
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.
+        TypeError: If an argument is of a wrong kind, or unknown.
         ImportError: If a package is missing.
     """
     planned = plan(
@@ -228,15 +214,7 @@ def compare(
         data_options=data_options,
         seeds=seeds,
     )
-    return study.run(
-        planned,
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        executor=executor,
-        tensorboard=tensorboard,
-    )
+    return study.run(planned, **options)
 
 
 def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:

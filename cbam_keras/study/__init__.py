@@ -52,7 +52,12 @@ from cbam_keras.study.networks import (
 )
 from cbam_keras.study.outcomes import Row
 from cbam_keras.study.results import Results
-from cbam_keras.study.run import RunOptions, run
+from cbam_keras.study.run import (
+    Execution,
+    RunOptions,
+    run,
+    takes_run_options,
+)
 from cbam_keras.study.statistics import (
     CONFIDENCE,
     Measured,
@@ -84,7 +89,6 @@ __all__ = [
     "Outcome",
     "Results",
     "Row",
-    "RunOptions",
     "Study",
     "Task",
     "Variant",

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 
 import keras
 
@@ -28,23 +30,24 @@ from cbam_keras.study.workers import executor_of, training_by
 # Fewer take hardly longer than to estimate how long they take.
 STEPS_WORTH_TIMING = 300
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class RunOptions(TypedDict, total=False):
+    """Keyword arguments of `run`, which others take and pass on to it."""
+
+    output: str | os.PathLike | None
+    resume: bool
+    overwrite: bool
+    workers: int
+    executor: Executor | None
+    tensorboard: bool
+
 
 @dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Where and by what a study is run.
-
-    Args:
-        output: See `study.run`. Defaults to `None`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        executor: See `study.run`. Defaults to `None`.
-        tensorboard: See `study.run`. Defaults to `False`.
-
-    Raises:
-        ValueError: If an argument is out of range, or does not fit another.
-        ImportError: If a package is missing.
-    """
+class Execution:
+    """Where and by what a study is run: the arguments of `run`, checked."""
 
     output: str | os.PathLike | None = None
     resume: bool = True
@@ -100,7 +103,7 @@ class Plan(Protocol):
     def estimate(self, *, workers: int) -> Estimate:
         """Estimates how long it takes."""
 
-    def run(self, options: RunOptions) -> Any:
+    def run(self, options: Execution) -> Any:
         """Trains what is missing, and returns the results."""
 
 
@@ -160,17 +163,37 @@ def run(
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
     """
-    options = RunOptions(
-        output=output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        executor=executor,
-        tensorboard=tensorboard,
+    execution = Execution(
+        output, resume, overwrite, workers, executor, tensorboard
     )
     if isinstance(study, Study):
-        return _run(study, options)
-    return study.run(options)
+        return _run(study, execution)
+    return study.run(execution)
+
+
+def takes_run_options(
+    function: Callable[Arguments, Result],
+) -> Callable[Arguments, Result]:
+    """Lets a function take `**options: Unpack[RunOptions]`, and no others.
+
+    Python alone would find another name in `run`, which does not know the
+    arguments of the function.
+    """
+    names = [*inspect.signature(function).parameters][:-1]
+    names += RunOptions.__annotations__
+
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for name, value in kwargs.items():
+            if name not in names:
+                raise TypeError(
+                    f"`{function.__name__}` takes the arguments "
+                    f"{', '.join(names)}. Received: {name}={value!r}"
+                    f"{_checks.did_you_mean(name, names)}"
+                )
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _run(study, options):

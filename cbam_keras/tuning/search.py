@@ -7,8 +7,7 @@ import itertools
 import math
 import os
 import warnings
-from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 
@@ -179,7 +178,7 @@ class Search:
         # Each process loads the data itself.
         return {k: v for k, v in vars(self).items() if k != "loaded"}
 
-    def run(self, options: study.RunOptions) -> SearchResults:
+    def run(self, options: study.Execution) -> SearchResults:
         """Runs the search; see `study.run`."""
         if options.computes_here:
             study.check_precision(self.recipe)
@@ -402,6 +401,7 @@ class Search:
 
 
 @_checks.former_names(images="data")
+@study.takes_run_options
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
@@ -413,46 +413,28 @@ def search(
     max_macs: float | None = None,
     confirm: int = 3,
     keep: int = 3,
-    output: str | os.PathLike | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    workers: int = 1,
-    executor: Executor | None = None,
-    tensorboard: bool = False,
     data_options: Options | None = None,
+    **options: Unpack[study.RunOptions],
 ) -> SearchResults:
     """Searches for the best network and reports whether attention pays off.
 
-    What `cbam-keras tune` runs: `study.run(Search(...), output)`. The same
+    What `cbam-keras tune` runs: `study.run(Search(...), **options)`. The same
     call given again resumes, or returns the results; see `training.train`.
     With the algorithms `"bayesian"` and `"hyperband"`, trials depend on the
     results of those before, and so on the number of workers.
 
     Args:
-        hypermodel: See `Search`. Defaults to `None`.
-        data: See `Search`. Defaults to `"crowded_mnist"`.
-        recipe: See `Search`. Defaults to `None`.
-        algorithm: See `Search`. Defaults to `"random"`.
-        max_trials: See `Search`. Defaults to `None`.
-        max_parameters: See `Search`. Defaults to `None`.
-        max_macs: See `Search`. Defaults to `None`.
-        confirm: See `Search`. Defaults to `3`.
-        keep: See `Search`. Defaults to `3`.
-        output: Path of a folder that is new, empty, or holds this search.
-            Defaults to `None`, which means `runs/tune-<data>-<model>`.
-        resume: See `study.run`. Defaults to `True`.
-        overwrite: See `study.run`. Defaults to `False`.
-        workers: See `study.run`. Defaults to `1`.
-        executor: See `study.run`. Defaults to `None`.
-        tensorboard: See `study.run`. Defaults to `False`.
-        data_options: See `Search`. Defaults to `None`.
+        The arguments of `Search`, and:
+
+        **options: Those of `study.run`. `output` defaults to
+            `runs/tune-<data>-<model>`.
 
     Returns:
         A `SearchResults`.
 
     Raises:
         ValueError: If an argument is out of range, see also `study.run`.
-        TypeError: If an argument is of a wrong kind.
+        TypeError: If an argument is of a wrong kind, or unknown.
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
     """
@@ -468,15 +450,7 @@ def search(
         keep=keep,
         data_options=data_options,
     )
-    return study.run(
-        planned,
-        output,
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        executor=executor,
-        tensorboard=tensorboard,
-    )
+    return study.run(planned, **options)
 
 
 def _keep(results, folder, count):
