@@ -1,7 +1,6 @@
 """What the terminal and notebooks show: tables and progress."""
 
 import contextlib
-import contextvars
 import dataclasses
 import html
 import logging
@@ -24,18 +23,6 @@ UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # How a cell begins in a column of numbers.
 NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")
-
-_hidden = contextvars.ContextVar("hidden", default=False)
-
-
-@contextlib.contextmanager
-def hidden() -> Iterator[None]:
-    """Context without progress bars."""
-    token = _hidden.set(True)
-    try:
-        yield
-    finally:
-        _hidden.reset(token)
 
 
 @contextlib.contextmanager
@@ -68,7 +55,7 @@ def watched(items: Iterable, total: int, title: str) -> Iterator:
 
     # In a notebook it would show an empty block.
     terminal = console.Console(stderr=True, force_jupyter=False)
-    shown = not _hidden.get() and keras.config.is_interactive_logging_enabled()
+    shown = keras.config.is_interactive_logging_enabled()
     if not (shown and terminal.is_interactive):
         yield from items
         return

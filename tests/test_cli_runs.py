@@ -8,6 +8,7 @@ import re
 import sys
 import types
 
+import keras
 import keras_tuner
 import pretended
 import pytest
@@ -15,6 +16,7 @@ from report_checks import FOLDERS
 
 from cbam_keras import (
     _explanations,
+    _terminal,
     ablation,
     cli,
     comparison,
@@ -101,16 +103,19 @@ def asked(monkeypatch):
         signature = inspect.signature(getattr(module, name))
 
         def start(*arguments, **options):
-            bound = signature.bind(*arguments, **options)
-            calls.update(bound.arguments)
-            print(progress, end="")
+            found = signature.bind(*arguments, **options).arguments
+            if execution := found.pop("execution", None):
+                found |= vars(execution)
+            calls.update(found)
+            if progress:
+                print(*_terminal.watched([progress], 1, "A bar"), end="")
             return result
 
         monkeypatch.setattr(module, name, start)
 
     for module, name in PLANS.values():
         replace(module, name, settings)
-    replace(study, "run", Results(), "progress\n")
+    replace(study, "execute", Results(), "progress\n")
     replace(study, "estimate", Results(), "a step\n")
     return calls
 
@@ -183,8 +188,10 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
     asked.clear()
     assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
-    only = {"output", "overwrite", "tensorboard", "executor"}
-    assert started.keys() - asked.keys() <= only
+    assert "output" not in asked
+    for name in vars(study.Execution()).keys() - {"workers"}:
+        del started[name]
+    assert started.keys() == asked.keys()
     for arguments in (started, asked):
         arguments.pop("hypermodel", None)
     assert started.items() >= asked.items()
@@ -279,6 +286,15 @@ NEXT = "\nTo see where they look:\ncbam-keras explain run\n"
 def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
     assert cli.main([*line.split(), "--no-report"]) == 0
     assert capsys.readouterr() == (out, err)
+
+
+@pytest.mark.parametrize("more", [[], ["--quiet"]])
+def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
+    # As on a terminal.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert cli.main(["train", "--no-report", *more]) == 0
+    assert ("A bar" in capsys.readouterr().err) == (not more)
+    assert keras.config.is_interactive_logging_enabled()
 
 
 @pytest.mark.parametrize(
@@ -431,7 +447,7 @@ def test_a_search_explains_its_best_network(asked, explained, tmp_path):
     results = Results()
     results.output = tmp_path
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "run", lambda *_, **__: results)
+        patch.setattr(study, "execute", lambda *_: results)
         assert run("tune", tmp_path, "--json", "--quiet") == 0
     assert explained == [["best"]]
 

@@ -100,8 +100,8 @@ def test_a_command_says_how_long_what_is_left_takes(
             recipe=training.Recipe(epochs=2),
         )
         seconds.clear()
-        with study.started_by(None, seconds.append, None):
-            study.run(planned, tmp_path)
+        caller = study.Caller(on_begin=seconds.append)
+        study.execute(planned, study.Execution(tmp_path, caller=caller))
         return seconds
 
     assert said("a") == [65]

@@ -79,8 +79,6 @@ def test_hidden_bars_yield_the_same(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert list(_terminal.watched("abc", 3, "Reading")) == [*"abc"]
     assert "Reading" in capsys.readouterr().err
-    with _terminal.hidden():
-        assert list(_terminal.watched("abc", 3, "Reading")) == [*"abc"]
     keras.config.disable_interactive_logging()
     try:
         assert list(_terminal.watched("abc", 3, "Reading")) == [*"abc"]

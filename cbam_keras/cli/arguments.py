@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cbam_keras import _terminal
+import keras
 
 
 def selected(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -30,7 +30,9 @@ def progress_of(options: argparse.Namespace) -> Iterator[None]:
         if options.quiet:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-            stack.enter_context(_terminal.hidden())
+            if keras.config.is_interactive_logging_enabled():
+                keras.config.disable_interactive_logging()
+                stack.callback(keras.config.enable_interactive_logging)
         elif vars(options).get("json"):
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield

@@ -6,7 +6,6 @@ import hashlib
 import json
 import pathlib
 import shlex
-from collections.abc import Iterator
 
 from cbam_keras import _checks, _explanations, _files, report, study
 from cbam_keras._terminal import in_words, say
@@ -19,9 +18,8 @@ EXPLAINED_IMAGES = 64
 SECONDS_OF_REPORT = 10
 
 
-@contextlib.contextmanager
-def reported(options: argparse.Namespace) -> Iterator[None]:
-    """Context of runs, whose folders get `report.html` at the end."""
+def caller_of(options: argparse.Namespace) -> study.Caller:
+    """Returns the command as a run sees it: it writes the report at the end."""
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
@@ -31,12 +29,11 @@ def reported(options: argparse.Namespace) -> Iterator[None]:
             seconds += SECONDS_OF_REPORT
         say(f"About {in_words(seconds)} on this device")
 
-    with study.started_by(
+    return study.Caller(
         command_of(options),
         None if options.quiet else announce,
         None if options.no_report else write_report,
-    ):
-        yield
+    )
 
 
 def write_report(folder: pathlib.Path) -> bool:

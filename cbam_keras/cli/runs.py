@@ -29,7 +29,7 @@ from cbam_keras.cli.arguments import (
     refuse,
     selected,
 )
-from cbam_keras.cli.reports import explain_for_report, reported
+from cbam_keras.cli.reports import caller_of, explain_for_report
 from cbam_keras.recipes import Recipe, find_recipe
 
 # Options that are arguments of the attention layers.
@@ -131,19 +131,17 @@ def _run(
             estimated = study.estimate(planned, workers=options.workers)
         say(estimated.json() if options.json else estimated)
         return
-    with (
-        progress_of(options),
-        reported(options),
-        _executor(options) as executor,
-    ):
-        results = study.run(
-            planned,
+    caller = caller_of(options)
+    with progress_of(options), _executor(options) as executor:
+        execution = study.Execution(
             options.output,
             overwrite=options.overwrite,
             workers=options.workers,
             executor=executor,
             tensorboard=options.tensorboard,
+            caller=caller,
         )
+        results = study.execute(planned, execution)
     say(results.json() if options.json else shown(results))
     if explained and not options.no_report:
         with progress_of(options):

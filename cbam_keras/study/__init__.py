@@ -35,10 +35,10 @@ from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
+    Caller,
     StudyFolder,
     as_written,
     default_output,
-    started_by,
     versions,
 )
 from cbam_keras.study.networks import (
@@ -55,6 +55,7 @@ from cbam_keras.study.results import Results
 from cbam_keras.study.run import (
     Execution,
     RunOptions,
+    execute,
     run,
     takes_run_options,
 )

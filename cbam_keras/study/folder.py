@@ -1,7 +1,6 @@
 """`StudyFolder`: the output folder of a study, its files and locks."""
 
 import contextlib
-import contextvars
 import dataclasses
 import functools
 import glob
@@ -58,25 +57,18 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
-_NOBODY = None, None, None
-_caller = contextvars.ContextVar[tuple]("caller", default=_NOBODY)
 
 
-@contextlib.contextmanager
-def started_by(
-    command: str | None,
-    on_begin: Callable[[float], object] | None,
-    on_end: Callable[[pathlib.Path], object] | None,
-) -> Iterator[None]:
-    """Context of runs that a command starts, which is noted in the results.
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """What starts a run: a command, and functions that it calls.
 
     `on_begin` takes about how many seconds the run takes, `on_end` its folder.
     """
-    token = _caller.set((command, on_begin, on_end))
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+
+    command: str | None = None
+    on_begin: Callable[[float], object] | None = None
+    on_end: Callable[[pathlib.Path], object] | None = None
 
 
 class StudyFolder:
@@ -97,7 +89,6 @@ class StudyFolder:
         self.path = _files.folder_path(output)
         self.study = study
         self.content: _files.Json = {}
-        self.on_begin: Callable[[float], object] | None = None
         description = describe(data)
         recipe = dataclasses.asdict(study.recipe_for(None, 0))
         # The description of the data has the size of images.
@@ -132,24 +123,26 @@ class StudyFolder:
 
     @contextlib.contextmanager
     def opened(
-        self, *, resume: bool = True, overwrite: bool = False
+        self,
+        *,
+        resume: bool = True,
+        overwrite: bool = False,
+        caller: Caller | None = None,
     ) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder."""
+        caller = caller or Caller()
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        command, self.on_begin, on_end = _caller.get()
         with _files.writing_to(self.path), _process.noted():
             with self.locked():
                 # Another process may have changed it in the meantime.
                 content = self._check(resume, overwrite)
                 if overwrite:
                     self._clear()
-                self._begin(content, command)
+                self._begin(content, caller.command)
             try:
-                # Runs within this one are its parts.
-                with started_by(*_NOBODY):
-                    yield
+                yield
             except (Exception, KeyboardInterrupt):
                 # What is stopped has not died.
                 for cell in self._left():
@@ -157,8 +150,8 @@ class StudyFolder:
                 raise
             finally:
                 self._end()
-                if on_end is not None and (self.path / RESULTS).exists():
-                    on_end(self.path)
+                if caller.on_end and (self.path / RESULTS).exists():
+                    caller.on_end(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this process may write beside `.cells`."""

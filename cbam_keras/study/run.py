@@ -16,7 +16,7 @@ from cbam_keras.study.cells import cells_of
 from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Estimate, costs_of
-from cbam_keras.study.folder import default_output
+from cbam_keras.study.folder import Caller, default_output
 from cbam_keras.study.machine import accelerators
 from cbam_keras.study.networks import (
     build_network,
@@ -47,7 +47,7 @@ class RunOptions(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """Where and by what a study is run: the arguments of `run`, checked."""
+    """Where, by what and for whom a study is run, checked; see `run`."""
 
     output: str | os.PathLike | None = None
     resume: bool = True
@@ -55,6 +55,7 @@ class Execution:
     workers: int = 1
     executor: Executor | None = None
     tensorboard: bool = False
+    caller: Caller = Caller()
 
     def __post_init__(self) -> None:
         _checks.boolean("resume", self.resume)
@@ -166,6 +167,11 @@ def run(
     execution = Execution(
         output, resume, overwrite, workers, executor, tensorboard
     )
+    return execute(study, execution)
+
+
+def execute(study: Study | Plan, execution: Execution) -> Any:
+    """Runs a study as `run` does."""
     if isinstance(study, Study):
         return _run(study, execution)
     return study.run(execution)
@@ -215,13 +221,17 @@ def _run(study, options):
             for variant in study.variants:
                 build_network(study, variant, seed, cells.load(seed))
         stack.enter_context(
-            folder.opened(resume=options.resume, overwrite=overwrite)
+            folder.opened(
+                resume=options.resume,
+                overwrite=overwrite,
+                caller=options.caller,
+            )
         )
         folder.retry()
         if cells.missing():
             print_if_few_steps(study.recipe, cells.load(study.seeds[0]))
-            if folder.on_begin and options.trains_here:
-                _announce(cells)
+            if options.caller.on_begin and options.trains_here:
+                _announce(cells, options.caller.on_begin)
         try:
             workers = executor_of(options.workers, options.executor)
             with workers as executor:
@@ -252,7 +262,7 @@ def _train(cells, executor):
             train_or_wait()
 
 
-def _announce(cells):
+def _announce(cells, on_begin):
     """Says how long a study takes, unless timing would take as long."""
     study, data = cells.study, cells.load(cells.study.seeds[0])
     left = []
@@ -268,9 +278,7 @@ def _announce(cells):
     except Exception:
         # Recorded where the network is trained.
         return
-    cells.folder.on_begin(
-        sum(costs[name].seconds_of(epochs) for name, epochs in left)
-    )
+    on_begin(sum(costs[name].seconds_of(epochs) for name, epochs in left))
 
 
 def _check_end(results, cells):

@@ -189,17 +189,16 @@ class Search:
         with contextlib.ExitStack() as stack:
             stack.enter_context(
                 folder.opened(
-                    resume=options.resume, overwrite=options.overwrite
+                    resume=options.resume,
+                    overwrite=options.overwrite,
+                    caller=options.caller,
                 )
             )
-            if (
-                folder.on_begin
-                and options.trains_here
-                and not folder.content["cells"]
-            ):
+            on_begin = options.caller.on_begin
+            if on_begin and options.trains_here and not folder.content["cells"]:
                 # A network that fails is recorded as it is trained.
                 with contextlib.suppress(Exception):
-                    folder.on_begin(self.estimate().seconds)
+                    on_begin(self.estimate().seconds)
             # One for the trials and the confirmation.
             executor = stack.enter_context(
                 study.executor_of(options.workers, options.executor)
