@@ -174,6 +174,12 @@ def former_names(**names: str) -> Callable[[Function], Function]:
     return decorate
 
 
+def convert(instance: object, **values: object) -> None:
+    """Replaces what a frozen dataclass was given; for its `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
 def did_you_mean(
     value: object, choices: Iterable[object], most: int = 1
 ) -> str:

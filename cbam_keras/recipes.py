@@ -98,8 +98,7 @@ class Recipe:
             )
         checked["augment"] = tuple(names)
         # Plain numbers, in place of NumPy's.
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        _checks.convert(self, **checked)
 
     def make_optimizer(
         self, steps_per_epoch: int

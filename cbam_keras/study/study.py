@@ -5,7 +5,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import keras
 
@@ -90,7 +90,6 @@ class Task(Protocol[Loaded]):
         """
 
 
-@dataclasses.dataclass(frozen=True)
 class Classification:
     """Classification of images, measured by accuracy on the test images.
 
@@ -106,16 +105,13 @@ class Classification:
             cannot be trained on.
     """
 
-    data: Images
-    options: _checks.Options
-
     measure = "test_accuracy"
     measure_name = "test accuracy"
     metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
 
-    def __init__(self, data: Images, **options: object):
-        object.__setattr__(self, "data", data)
-        object.__setattr__(self, "options", options)
+    def __init__(self, data: Images, **options: Any):
+        self.data = data
+        self.options = options
         _check_options(options)
         loaded = data if isinstance(data, ImageData) else None
         if loaded and options:
@@ -339,9 +335,12 @@ class Study:
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
-        object.__setattr__(self, "variants", variants)
-        object.__setattr__(self, "seeds", check_seeds(self.seeds))
-        object.__setattr__(self, "recipe", find_recipe(self.recipe))
+        _checks.convert(
+            self,
+            variants=variants,
+            seeds=check_seeds(self.seeds),
+            recipe=find_recipe(self.recipe),
+        )
 
     @property
     def compared_in(self) -> Sequence[Comparison]:
