@@ -165,11 +165,12 @@ class Search:
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
         hypermodel = self.hypermodel or CBAMHyperModel()
-        object.__setattr__(self, "hypermodel", hypermodel)
-        trials = _max_trials(self.algorithm, self.max_trials)
-        object.__setattr__(self, "max_trials", trials)
-        recipe = find_recipe(self.recipe, default_recipe(hypermodel))
-        object.__setattr__(self, "recipe", recipe)
+        _checks.convert(
+            self,
+            hypermodel=hypermodel,
+            max_trials=_max_trials(self.algorithm, self.max_trials),
+            recipe=find_recipe(self.recipe, default_recipe(hypermodel)),
+        )
         # Checks them.
         _network_of(hypermodel, self.is_ours)
         _ = self.task
