@@ -117,7 +117,7 @@ class Table:
         """The headings, and on which side of a column its cells are."""
         return {
             name: "right"
-            if all(NUMBER.match(row[name]) for row in self.rows)
+            if all(NUMBER.match(str(row[name])) for row in self.rows)
             else "left"
             for name in [*self.rows, *self.totals][0]
         }

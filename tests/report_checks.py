@@ -14,6 +14,7 @@ DATA = {
 }
 VERSIONS = {"cbam_keras": "0.1.0", "keras": "3.15.1"}
 NETWORKS = {"none": (9000, 0.85), "cbam": (20500, 0.9), "se": (10100, 0.87)}
+VARIANTS = {name: {} for name in NETWORKS}
 
 
 def dump(path, content):
@@ -44,6 +45,16 @@ def cell(name, seed=0, **metrics):
     }
 
 
+def failed(name, status):
+    return {
+        **cell(name),
+        "status": status,
+        "message": f"The loss was nan {EVIL}",
+        "metrics": {},
+        "file": None,
+    }
+
+
 def measure(key, heading, digits=2, is_error=False):
     return dict(key=key, heading=heading, digits=digits, is_error=is_error)
 
@@ -58,7 +69,7 @@ def table(*variants, title="", number=0, every_seed=False):
     }
 
 
-def run(folder, kind, cells, seeds=(0,), data=DATA, **more):
+def run(folder, kind, cells, seeds=(0,), data=DATA, variants=VARIANTS, **more):
     """Writes `results.json`; `more` is what a kind of run adds to it."""
     content = {
         "format": 3,
@@ -67,7 +78,7 @@ def run(folder, kind, cells, seeds=(0,), data=DATA, **more):
         "settings": {
             "model": "tiny",
             "recipe": {"epochs": 1},
-            "variants": {name: {} for name in NETWORKS},
+            "variants": variants,
             "data": {str(seed): data for seed in seeds},
         },
         "versions": VERSIONS,
@@ -92,14 +103,7 @@ def train(folder, names=NETWORKS):
 def seeds(folder):
     """With a network that failed, and one that is not trained yet."""
     cells = [cell(name, seed) for seed in (0, 1) for name in ("none", "cbam")]
-    failed = {
-        **cell("se"),
-        "status": "diverged",
-        "message": f"The loss was nan {EVIL}",
-        "metrics": {},
-        "file": None,
-    }
-    cells += [cell("none", 2), failed]
+    cells += [cell("none", 2), failed("se", "diverged")]
     return run(folder, "study", cells, (0, 1, 2))
 
 
@@ -135,36 +139,19 @@ def detect(folder):
     return run(folder, "detect", cells, measures=measures)
 
 
-def trial(number, accuracy, **values):
-    return {
-        "number": number,
-        "values": values,
-        "outcome": "error" if accuracy is None else "finished",
-        "message": EVIL if accuracy is None else None,
-        "val_accuracy": accuracy,
-        "epochs": 1,
-        "parameters": 9000 + number,
-        "macs": 1_000_000,
-        "seconds": 1.0,
-    }
-
-
+TRIALS = {
+    "none": {"attention": "none"},
+    "cbam": {"attention": "cbam", "reduction_ratio": 16, "kernel_size": 7},
+    "se": {"attention": "se", "reduction_ratio": 4},
+}
 FOUND = {
-    "trials": [
-        trial(1, 0.8, attention="none"),
-        trial(2, 0.9, attention="cbam", reduction_ratio=16, kernel_size=7),
-        trial(3, None, attention="cbam", reduction_ratio=4, kernel_size=3),
-    ],
+    "labels": {"cbam": "cbam r=16"},
     "best": 2,
+    "best_network": {"test_accuracy": 0.91},
+    "best_options": {"reduction_ratio": 16},
     "confirmation": [
-        {
-            "trial": 2,
-            "seeds": [1, 2],
-            "test_accuracy": 0.91,
-            "difference": 0.02,
-            "interval": [0.01, 0.03],
-            "compared": {"network": "cbam r=16"},
-        }
+        {"trial": 1, "options": {}, "seeds": [1, 2]},
+        {"trial": 2, "options": {"reduction_ratio": 16}, "seeds": [1, 2]},
     ],
     "verdict": "cbam r=16 is ahead of none.",
     "code": "cbam_keras.CBAM(reduction_ratio=16)",
@@ -172,10 +159,23 @@ FOUND = {
 
 
 def tune(folder):
+    """With a trial that failed."""
     explanation(folder / "explain")
     for name in ("effects", "pareto"):
         figure(folder / f"{name}.png")
-    return run(folder, "tune", [], **FOUND)
+    again = [cell(name, seed) for seed in (1, 2) for name in ("none", "cbam")]
+    run(
+        folder / "confirmation",
+        *("study", again, (1, 2)),
+        variants=TRIALS,
+        labels=FOUND["labels"],
+    )
+    cells = [
+        cell("none", val_accuracy=0.8, val_loss=1.0),
+        cell("cbam", val_accuracy=0.9, val_loss=0.9),
+        failed("se", "error"),
+    ]
+    return run(folder, "tune", cells, variants=TRIALS, **FOUND)
 
 
 def explanation(folder, count=2):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import statistics
 import textwrap
 
@@ -89,9 +90,9 @@ def test_fresh_seeds_decide_weights_and_split(quick, tmp_path):
 def test_accuracies_are_compared_pair_by_pair(confirmed):
     plain, *others = confirmed.confirmation
     assert plain.difference is plain.interval is None
-    base = plain.compared.test_accuracies
+    base = plain.test_accuracies
     for row in others:
-        own = row.compared.test_accuracies
+        own = row.test_accuracies
         differences = [a - b for a, b in zip(own, base, strict=True)]
         mean = statistics.fmean(differences)
         assert row.difference == pytest.approx(mean, abs=1e-6)
@@ -132,8 +133,7 @@ def test_best_means_what_validates_best_when_trained_again(
     reported = json.loads((found.output / "best.json").read_text())
     assert reported["values"] == found.best.values
     assert (reported["seed"], reported["val_accuracy"]) == (1, 0.7)
-    row = cbam.compared
-    clause = study.judge(row.network, row, "none")
+    clause = study.judge(cbam.label, cbam, "none")
     assert found.verdict == f"Chosen by validation accuracy, {verdict}{clause}."
     # The line makes the very layer.
     config = {}
@@ -151,9 +151,6 @@ def test_results_print_and_read_as_json(confirmed):
     parts = (verdict, confirmed.code, "mean over seeds 1, 2")
     assert all(part in text for part in parts)
     content = json.loads(confirmed.json())
-    written = json.loads((confirmed.output / "results.json").read_text())
-    written["output"] = str(confirmed.output)
-    assert content.items() <= written.items()
     none, *others = content["trials"]
     assert (none["attention"], none["reduction_ratio"]) == ("none", None)
     assert none["score"] == confirmed.trials[0].val_accuracy
@@ -169,6 +166,33 @@ def test_results_print_and_read_as_json(confirmed):
     assert second["interval"] == list(row.interval)
     assert content["verdict"] == confirmed.verdict
     assert content["code"] == confirmed.code
+
+
+def test_a_folder_is_read_as_what_its_search_returned(confirmed):
+    found = study.Results.read(confirmed.output)
+    assert found == confirmed
+    assert (found.json(), str(found)) == (confirmed.json(), str(confirmed))
+
+
+def test_a_folder_of_version_0_2_0_is_read(confirmed, tmp_path):
+    folder = shutil.copytree(confirmed.output, tmp_path / "run")
+    for file in (folder / "results.json", folder / "confirmation/results.json"):
+        content = json.loads(file.read_text())
+        former = {
+            "format": 2,
+            "measure": content["measures"][0]["key"],
+            "measure_name": content["measures"][0]["heading"],
+            "baseline": content["comparisons"][0]["baseline"],
+        }
+        for key in ("measures", "comparisons", "labels"):
+            del content[key]
+        file.write_text(json.dumps(content | former))
+    found = study.Results.read(folder)
+    assert found.verdict == confirmed.verdict
+    assert found.best.values == confirmed.best.values
+    assert [(row.trial, row.values) for row in found.confirmation] == [
+        (row.trial, row.values) for row in confirmed.confirmation
+    ]
 
 
 def test_each_configuration_keeps_its_learning_rate(quick, tmp_path):

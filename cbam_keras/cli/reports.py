@@ -1,7 +1,6 @@
 """The page of a run, written when it ends, and what its networks look at."""
 
 import argparse
-import contextlib
 import hashlib
 import json
 import pathlib

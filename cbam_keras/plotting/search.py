@@ -18,10 +18,12 @@ MIN_RANGE = 10
 class Trial(Protocol):
     """What is drawn of a trial, see `plot_search` and `plot_pareto`."""
 
-    # Hyperparameters of any kind.
-    values: Mapping[str, Any]
-    outcome: str
-    val_accuracy: float | None
+    @property
+    def values(self) -> Mapping[str, Any]: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def val_accuracy(self) -> float | None: ...
 
 
 def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
@@ -35,7 +37,7 @@ def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
         trials: Sequence of objects with `values` (dictionary of the
             hyperparameters that the trial used), `outcome` (string; only
             `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
-            in `SearchResults.trials`.
+            in `study.Results.trials`.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:

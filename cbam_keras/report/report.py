@@ -1,6 +1,5 @@
 """`write`: reads an output folder and writes its page."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -11,13 +10,12 @@ from cbam_keras import (
     _files,
     _terminal,
     study,
-    tuning,
 )
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, render
 
 # Of many images and networks.
-MAX_IMAGES, MAX_NETWORKS = 16, 6
+MAX_IMAGES, MAX_NETWORKS, MAX_ABSENT = 16, 6, 20
 RESUME = "The same command resumes the run."
 # What each kind of run asks, of its network and its data.
 QUESTIONS = {
@@ -28,11 +26,6 @@ QUESTIONS = {
     "tune": "Which attention suits the network {} on {}, and does it improve "
     "the accuracy?",
 }
-CONFIRMATION = (
-    "The highest of many accuracies is partly luck, so the best configurations "
-    "and the controls are trained again from fresh seeds. The verdict is of "
-    "these."
-)
 # Files with figures, and their captions.
 FIGURES = {
     "comparison.png": "Means, seeds, and the intervals of the differences to "
@@ -107,9 +100,7 @@ def _read(folder):
             parts = (_explained_images, _examples)
         else:
             content = study.read_content(folder)
-            results = {"tune": _search}
-            parts = _question, results.get(content["kind"], _results)
-            parts += _unfinished, _figures
+            parts = (_question, _results, _unfinished, _figures)
             if content["kind"] in ("train", "ablate", "tune"):
                 parts += (_examples,)
     # Damage has many types; a package may be missing, too.
@@ -157,57 +148,30 @@ def _question(page, folder, content):
 
 def _results(page, folder, content):
     """The results."""
-    results = study.Results.of(folder, content)
+    results = study.Results.read(folder)
     tables = results.tables()
     page.verdict = "Nothing is known yet: no network is trained."
     if results.runs and tables:
-        page.verdict = results.verdict
+        page.verdict, page.code = results.verdict, results.code
         page.tables += tables
-
-
-def _search(page, folder, content):
-    """The results."""
-    page.verdict = content.get("verdict") or "Nothing is confirmed yet."
-    page.code = content.get("code") or ""
-    if "verdict" not in content:
-        page.missing.append(f"The search is not finished. {RESUME}")
-    if rows := content.get("confirmation"):
-        table = tuning.confirmation_table(rows)
-        page.tables.append(dataclasses.replace(table, note=CONFIRMATION))
-    page.tables += _trials(content)
-
-
-def _trials(content):
-    fields = [field.name for field in dataclasses.fields(tuning.Trial)]
-    trials = [
-        tuning.Trial(**{name: trial.get(name) for name in fields})
-        for trial in content.get("trials", ())
-    ]
-    trials = trials or tuning.trials_in(content)
-    trials.sort(key=lambda one: -(one.val_accuracy or 0))
-    rows = [
-        {**row, "outcome": ": ".join(filter(None, (x.outcome, x.message)))}
-        for x, row in zip(trials, tuning.trial_rows(trials), strict=True)
-    ]
-    return [Table("Trials", rows)] if rows else []
 
 
 def _unfinished(page, folder, content):
     """What is not trained yet, and what did not finish."""
-    if content["kind"] == "tune":
-        # Its table of trials has them.
-        return
     results = study.Results.of(folder, content)
+    if results.kind == "tune" and results.best is None:
+        page.missing.append(f"The search is not finished. {RESUME}")
     known = {(outcome.variant, outcome.seed) for outcome in results.outcomes}
     for seed in results.seeds:
         absent = [n for n in results.variants if (n, seed) not in known]
         if absent:
+            named = _checks.first_few(absent, MAX_ABSENT)
             page.missing.append(
-                f"Not trained yet: {', '.join(absent)} (seed {seed}). {RESUME}"
+                f"Not trained yet: {named} (seed {seed}). {RESUME}"
             )
     failed = [
         {
-            "network": outcome.variant,
+            "network": outcome.label,
             "seed": str(outcome.seed),
             "status": outcome.status,
             "message": str(outcome.message or ""),
@@ -216,7 +180,7 @@ def _unfinished(page, folder, content):
         if not outcome.finished
     ]
     if failed:
-        note = "They are left out of the means."
+        note = "They are left out of the comparison."
         page.tables.append(
             Table("Networks that did not finish", failed, note=note)
         )

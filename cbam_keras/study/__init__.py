@@ -17,20 +17,20 @@ networks are variants like any other.
 - `worker`: the process in which such a worker trains.
 - `machine`: the part of this machine that a worker gets.
 - `outcomes`: what has been trained, as rows over the seeds.
-- `results`: `Results`: their tables, JSON, figure and verdict.
+- `tables`: what each kind of run shows of them.
+- `results`: `Results`, read, printed, written and drawn.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
 """
 
 from cbam_keras.study.cell import (
-    FINISHED,
     Outcome,
     memory_freed,
     train_cell,
 )
 from cbam_keras.study.cells import Cell, Cells
 from cbam_keras.study.checkpoints import DAMAGE
-from cbam_keras.study.content import RESULTS, read_content
+from cbam_keras.study.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
@@ -79,6 +79,7 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
+from cbam_keras.study.tables import counted_trials
 from cbam_keras.study.workers import count_workers, executor_of, training_by
 
 __all__ = [

@@ -57,24 +57,28 @@ class Outcome:
     Attributes:
         variant: String, its name; `network` is the same.
         seed: Integer.
-        status: String, `"finished"`, `"diverged"` (the loss became NaN or
-            infinite), `"out of memory"`, `"over budget"` or `"error"`.
+        status, outcome: String, `"finished"`, `"diverged"` (the loss became
+            NaN or infinite), `"out of memory"`, `"over budget"` or `"error"`.
         message, traceback: Strings, what went wrong and where, or `None`.
         parameters: Integer, its trainable parameters, or `None`.
         macs: Integer, its multiply-accumulates for one image, or `None`.
         metrics: Dictionary of what was measured, on the test data and in the
-            best epoch; empty unless finished. `test_accuracy` and
-            `best_validation_accuracy` are attributes, too.
+            best epoch; empty unless finished. `test_accuracy`, `val_accuracy`
+            (`best_validation_accuracy` is the same) and `val_loss` are
+            attributes, too: numbers, or `None`.
         best_epoch: Integer from 1, the epoch that was measured: that of the
             highest validation accuracy (of several, of the lowest loss),
             without validation the last. `None` unless finished.
+        epochs: Integer, the epochs that were trained, including those of a
+            trial that this one continued.
         seconds_per_epoch: Number, the median over the epochs after the first,
             which compiles. `None` without epochs.
         seconds: Number, of training and validation.
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
-        number: Integer from 1, that of the variant in its run.
+        number, label: Integer from 1, that of the variant in its run, and a
+            string, what tables call it.
         values: Dictionary, the options of the variant; of a trial of a search
             its hyperparameters.
     """
@@ -95,6 +99,7 @@ class Outcome:
         default_factory=list, repr=False
     )
     number: int = 0
+    label: str = ""
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,10 +121,20 @@ class Outcome:
         """The name of the variant."""
         return self.variant
 
+    @property
+    def outcome(self) -> str:
+        """The status."""
+        return self.status
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that were trained."""
+        return len(self.history)
+
     def as_cell(self) -> _files.Json:
         """Returns what `results.json` holds of it, beside its variant."""
         cell = dataclasses.asdict(self)
-        del cell["number"], cell["values"]
+        del cell["number"], cell["label"], cell["values"]
         return cell
 
     @property
@@ -128,9 +143,19 @@ class Outcome:
         return self.metrics.get("test_accuracy")
 
     @property
-    def best_validation_accuracy(self) -> float | None:
+    def val_accuracy(self) -> float | None:
         """Number in [0, 1], of the best epoch, or `None`."""
         return self.metrics.get("val_accuracy")
+
+    @property
+    def best_validation_accuracy(self) -> float | None:
+        """Number in [0, 1], of the best epoch, or `None`."""
+        return self.val_accuracy
+
+    @property
+    def val_loss(self) -> float | None:
+        """Number, of the best epoch, or `None`."""
+        return self.metrics.get("val_loss")
 
 
 def train_cell(

@@ -12,6 +12,8 @@ from cbam_keras.study.study import Comparison, Measure, check_name
 
 # Settings, outcomes and verdict of a run. Version 0.2.0 wrote format 2.
 FORMAT, FORMER = 3, 2
+# The subfolder in which a search trains the best again, a study of its own.
+CONFIRMATION = "confirmation"
 NUMBER, WORDS = (int, float), (str, None)
 # The types that code relies on; `...` stands for any key.
 SHAPE = {
@@ -55,6 +57,16 @@ SHAPE = {
         }
     ],
 }
+# What a search has found.
+FOUND = {
+    # The number of a trial.
+    "best": int,
+    "best_network": {"test_accuracy": NUMBER},
+    "best_options": dict,
+    "code": str,
+    "confirmation": [{"trial": int, "options": dict, "seeds": [int]}],
+    "verdict": str,
+}
 SOURCE = {
     "name": WORDS,
     "data_dir": WORDS,
@@ -80,6 +92,9 @@ def read_content(folder: pathlib.Path) -> Json:
         _check(name, content.get(name), shape)
     if content.get("source") is not None:
         _check("source", content["source"], SOURCE)
+    if "best" in content:
+        for name, shape in FOUND.items():
+            _check(name, content.get(name), shape)
     for name in ("settings.data", "seeds", "measures", "comparisons"):
         held = content
         for key in name.split("."):

@@ -27,9 +27,14 @@ from cbam_keras.study.checkpoints import (
     forget_tries,
     load_state,
 )
-from cbam_keras.study.content import FORMAT, RESULTS, read_content
+from cbam_keras.study.content import (
+    CONFIRMATION,
+    FORMAT,
+    RESULTS,
+    read_content,
+)
 from cbam_keras.study.results import Results
-from cbam_keras.study.study import Data, Study
+from cbam_keras.study.study import Data, Study, Variant
 
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
@@ -49,8 +54,6 @@ FILES = (
     *(f"{EXPLANATIONS}/{name}" for name in (REPORT, _files.LOCK)),
     *("tensorboard/*/events.out.*", "tensorboard/*/*/events.out.*"),
 )
-# A search has a study of its own in this subfolder.
-CONFIRMATION = "confirmation"
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
 ADVICE = (
@@ -238,6 +241,11 @@ class StudyFolder:
             if name not in self.content["settings"][key]:
                 self._grow()
                 self._write()
+
+    def add_variant(self, variant: Variant) -> None:
+        """Adds one more variant, with its label."""
+        self.labels = {variant.name: variant.label} if variant.label else {}
+        self.add_settings("variants", variant.name, variant.describe())
 
     def add(self, **values: object) -> None:
         """Adds plain values to `results.json`, within `locked`."""

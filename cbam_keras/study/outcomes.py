@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Self
 
 from cbam_keras import _files
-from cbam_keras.study.cell import Outcome
+from cbam_keras.study.cell import Outcome, Value
+from cbam_keras.study.content import FOUND
 from cbam_keras.study.statistics import Measured, counted, unlearned, verdict
 from cbam_keras.study.study import Comparison, Measure
 
@@ -43,6 +44,12 @@ class Row(Measured):
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.
         table: Integer, the number of the table, or 0.
+        trial: Integer, of what a search has confirmed the number of its best
+            trial; 0 of other networks.
+        attention: Of the same its kind of attention, usually a string;
+            `None` if no hyperparameter has that name.
+        options: Dictionary, of the same the arguments of its attention layer,
+            or the hyperparameters of a search over something else.
     """
 
     network: str = ""
@@ -54,6 +61,9 @@ class Row(Measured):
     failures: tuple[str, ...] = ()
     label: str = ""
     table: int = 0
+    trial: int = 0
+    attention: Value | None = None
+    options: _files.Json = dataclasses.field(default_factory=dict)
 
     @property
     def variant(self) -> str:
@@ -89,6 +99,8 @@ class Outcomes:
         default_factory=dict, repr=False, compare=False
     )
     labels: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    found: _files.Json = dataclasses.field(default_factory=dict, repr=False)
+    confirmation: tuple[Row, ...] = ()
 
     @classmethod
     def of(
@@ -107,7 +119,10 @@ class Outcomes:
         for cell in content["cells"]:
             name = cell["variant"]
             known[name, cell["seed"]] = Outcome(
-                **cell, number=numbers[name], values=settings["variants"][name]
+                **cell,
+                number=numbers[name],
+                label=content["labels"].get(name, name),
+                values=settings["variants"][name],
             )
         ordered = [(v, seed) for seed in seeds for v in variants]
         description = next(iter(settings["data"].values()))
@@ -133,12 +148,44 @@ class Outcomes:
                 for name, label in content["labels"].items()
                 if name in variants
             },
+            found={name: content[name] for name in FOUND if name in content},
         )
 
     @property
     def runs(self) -> list[Outcome]:
         """The outcomes of trainings that finished."""
         return [outcome for outcome in self.outcomes if outcome.finished]
+
+    @property
+    def trials(self) -> tuple[Outcome, ...]:
+        """The outcomes of a search."""
+        return self.outcomes if self.kind == "tune" else ()
+
+    @property
+    def ranked(self) -> list[Outcome]:
+        """The trials that finished, the best first."""
+        return sorted((x for x in self.trials if x.finished), key=_rank)
+
+    @property
+    def best(self) -> Outcome | None:
+        """The trial of the chosen configuration."""
+        number = self.found.get("best")
+        return next((x for x in self.trials if x.number == number), None)
+
+    @property
+    def best_options(self) -> _files.Json:
+        """The arguments of the chosen attention layer."""
+        return self.found.get("best_options", {})
+
+    @property
+    def code(self) -> str:
+        """A line of code that makes this layer."""
+        return self.found.get("code", "")
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """That of the network in `best.keras`."""
+        return self.found.get("best_network", {}).get("test_accuracy")
 
     @property
     def baseline(self) -> str | None:
@@ -215,6 +262,8 @@ class Outcomes:
     @property
     def verdict(self) -> str:
         """The differences in a sentence."""
+        if self.kind == "tune":
+            return self.found.get("verdict", "")
         if self.kind == "ablate":
             return self._counted()
         if self.baseline is None:
@@ -292,6 +341,12 @@ class Outcomes:
                 differences = []
             compared[name] = Measured.of([*own.values()], differences, images)
         return compared
+
+
+def _rank(trial):
+    """Returns what trials are sorted by: accuracy, loss, size, number."""
+    costs = trial.val_loss, trial.parameters, trial.number
+    return -trial.val_accuracy, *costs
 
 
 def _comparison(held, variants):

@@ -154,7 +154,7 @@ def run(
             TensorFlow. Defaults to `False`.
 
     Returns:
-        A `Results`; of a search a `tuning.SearchResults`.
+        A `Results`.
 
     Raises:
         ValueError: If an argument is out of range; if the output folder

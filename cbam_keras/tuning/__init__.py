@@ -3,21 +3,15 @@
 - `search`: `Search`, `search`, and how long it takes.
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: points of its space: listed, drawn, named.
+- `tasks`: what networks are compared by.
 - `tuner`: trials that KerasTuner proposes.
-- `results`: results of a search, its confirmation and its verdict.
+- `choice`: what is trained again, what is chosen, and the verdict.
+- `files`: the files of a search.
 """
 
 from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
-from cbam_keras.tuning.results import (
-    Confirmed,
-    SearchResults,
-    Trial,
-    confirmation_table,
-    trial_rows,
-    trials_in,
-)
 from cbam_keras.tuning.search import (
     ALGORITHMS,
     Search,
@@ -30,10 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CBAMHyperModel",
-    "Confirmed",
     "Search",
-    "SearchResults",
-    "Trial",
     "search",
 ]
 

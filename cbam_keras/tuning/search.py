@@ -15,12 +15,14 @@ from cbam_keras import _checks, _inspection, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.recipes import Recipe, find_recipe
-from cbam_keras.tuning.results import (
+from cbam_keras.tuning.choice import (
     CANDIDATES,
-    SearchResults,
-    keep_networks,
-    report,
+    chosen,
+    code_of,
+    to_confirm,
+    verdict,
 )
+from cbam_keras.tuning.files import keep_networks, write_best, write_trials
 from cbam_keras.tuning.space import (
     MAX_LISTED,
     PLAIN,
@@ -31,44 +33,16 @@ from cbam_keras.tuning.space import (
     count_points,
     grid,
     kinds_of,
+    label,
     name_of,
     point,
     shuffled,
 )
+from cbam_keras.tuning.tasks import Classification, Trials
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
-
-
-class Classification(study.Classification):
-    """Networks that come compiled keep how they are, but for the metrics."""
-
-    def compile(
-        self, model: keras.Model, recipe: Recipe, data: study.Data
-    ) -> None:
-        if not model.compiled:
-            super().compile(model, recipe, data)
-            return
-        model.compile(
-            model.optimizer,
-            model.loss,
-            weighted_metrics=["accuracy"],
-            run_eagerly=model.run_eagerly,
-            steps_per_execution=model.steps_per_execution,
-            jit_compile=model.jit_compile,
-            auto_scale_loss=False,
-        )
-
-
-class Trials(Classification):
-    """Trials are compared by their validation images, not by those to test."""
-
-    measure = "val_accuracy"
-    measure_name = "validation accuracy"
-
-    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        return {}
 
 
 @_checks.former_names(images="data")
@@ -179,7 +153,7 @@ class Search:
         # Each process loads the data itself.
         return {k: v for k, v in vars(self).items() if k != "loaded"}
 
-    def run(self, options: study.Execution) -> SearchResults:
+    def run(self, options: study.Execution) -> study.Results:
         """Runs the search; see `study.run`."""
         if options.computes_here:
             study.check_precision(self.recipe)
@@ -204,8 +178,9 @@ class Search:
             executor = stack.enter_context(
                 study.executor_of(options.workers, options.executor)
             )
-            self._run_trials(folder, executor, options.tensorboard)
-            return report(self, folder, executor)
+            results = self._run_trials(folder, executor, options.tensorboard)
+            self._confirm(results, folder, executor)
+        return study.Results.read(folder.path)
 
     def estimate(self, *, workers: int = 1) -> study.Estimate:
         """Estimates how long the search takes; see `study.estimate`.
@@ -221,17 +196,16 @@ class Search:
         folder = study.StudyFolder(output, self.trials, self.loaded)
         if not self.is_list:
             # Variants are known when they begin.
-            folder.settings["variants"] = {}
+            folder.settings["variants"], folder.labels = {}, {}
         return folder
 
     def _run_trials(self, folder, executor, tensorboard):
-        """Runs the trials, unless as many have been run to their end."""
+        """Returns the trials, which are run unless as many have ended."""
         most = self.max_trials or 0
         if self.is_list:
             most = len(self.trials.variants)
-        if folder.content.get("searched", -1) >= most:
-            return
-        if self.is_list:
+        is_done = folder.content.get("searched", -1) >= most
+        if self.is_list and not is_done:
             with warnings.catch_warnings():
                 # The results count those that failed.
                 warnings.filterwarnings("ignore", "A network is left out")
@@ -241,17 +215,87 @@ class Search:
                     executor=executor,
                     tensorboard=tensorboard,
                 )
-        else:
+        elif not is_done:
             from cbam_keras.tuning import tuner
 
             folder.retry()
             study.print_if_few_steps(self.recipe, self.loaded)
             tuner.run(self, folder, executor, tensorboard)
         with folder.locked():
-            folder.refresh()
-            cells = folder.content["cells"]
-            if any(cell["status"] == study.FINISHED for cell in cells):
+            results = keep_networks(folder, self.keep)
+            if results.ranked and not is_done:
+                write_trials(results)
                 folder.add(searched=most)
+        if not results.ranked:
+            failed = [f"{x.status} ({x.message})" for x in results.trials]
+            raise RuntimeError(
+                f"None of the {len(failed)} trials finished, first "
+                f"{'; '.join(failed[:3])}. Tracebacks are in "
+                f'"{folder.path / study.RESULTS}". Fix the cause, and give '
+                "the same call again"
+            )
+        return results
+
+    def _confirm(self, results, folder, executor):
+        """Trains the best again, chooses one, and writes what was found."""
+        trained, confirmation = results, []
+        if self.seeds:
+            trials = to_confirm(results.ranked)
+            trained = self._train_again(trials, folder.path, executor)
+            confirmation = [
+                {
+                    "trial": trial.number,
+                    "options": self._options_of(trial.values),
+                    "seeds": trained.seeds,
+                }
+                for row, trial in zip(trained.rows, trials, strict=True)
+                if row.values
+            ]
+        results = results.with_confirmation(confirmation)
+        best, name = chosen(results)
+        network = max(
+            (outcome for outcome in trained.runs if outcome.variant == name),
+            key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
+        )
+        best_network = write_best(
+            folder,
+            best,
+            network,
+            trained.output / str(network.file),
+            lambda model: self.task.evaluate(model, self.loaded),
+        )
+        layer = self.layer_of(best.values)
+        with folder.locked():
+            folder.add(
+                best=best.number,
+                best_network=best_network,
+                best_options=dict(layer.keywords) if layer else {},
+                code=code_of(layer),
+                confirmation=confirmation,
+                verdict=verdict(results, trained.unlearned()),
+            )
+
+    def _train_again(self, trials, output, executor):
+        """Returns the results of trials with fresh seeds."""
+        first = trials[0].values
+        is_plain = first.get("attention") in PLAIN
+        again = dataclasses.replace(
+            self.trials,
+            task=self.task,
+            variants=[self.variant(trial.values) for trial in trials],
+            seeds=self.seeds,
+            baseline=name_of(first) if is_plain else None,
+            settings={},
+            kind="study",
+        )
+        return study.run(again, output / study.CONFIRMATION, executor=executor)
+
+    def _options_of(self, values):
+        """Returns the arguments of an attention layer, or else all values."""
+        layer = self.layer_of(values)
+        options = dict(layer.keywords if layer else values)
+        options.pop("attention", None)
+        return options
 
     @property
     def is_ours(self) -> bool:
@@ -316,7 +360,6 @@ class Search:
                 "seed": self.recipe.seed,
             },
             kind="tune",
-            finish=functools.partial(_keep, count=self.keep),
         )
 
     @property
@@ -363,7 +406,8 @@ class Search:
             rate = self.hypermodel.learning_rate_for(_hyperparameters(values))
         network = _network_of(self.hypermodel, self.is_ours)
         build = functools.partial(_build, network, values)
-        return study.Variant(name or name_of(values), build, values, rate)
+        variant = study.Variant(name or name_of(values), build, values, rate)
+        return dataclasses.replace(variant, label=label(variant.describe()))
 
     def _points(self):
         """Returns the points of a list; the defaults, if it is none."""
@@ -415,7 +459,7 @@ def search(
     keep: int = 3,
     data_options: Options | None = None,
     **options: Unpack[study.RunOptions],
-) -> SearchResults:
+) -> study.Results:
     """Searches for the best network and reports whether attention pays off.
 
     What `cbam-keras tune` runs: `study.run(Search(...), **options)`. The same
@@ -430,7 +474,7 @@ def search(
             `runs/tune-<data>-<model>`.
 
     Returns:
-        A `SearchResults`.
+        A `study.Results`, with `trials`, `confirmation` and the verdict.
 
     Raises:
         ValueError: If an argument is out of range, see also `study.run`.
@@ -451,10 +495,6 @@ def search(
         data_options=data_options,
     )
     return study.run(planned, **options)
-
-
-def _keep(results, folder, count):
-    keep_networks(folder, count)
 
 
 def default_recipe(hypermodel: object) -> Recipe:

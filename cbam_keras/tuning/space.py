@@ -5,7 +5,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,7 +135,7 @@ def name_of(values: Values) -> str:
     return f"{cut}-{digest[:8]}"
 
 
-def label(values: Values) -> str:
+def label(values: Mapping[str, object]) -> str:
     """Returns the values of a trial in a few words."""
     words = []
     # The learning rate, which every trial has, last.

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 import keras_tuner
 
 from cbam_keras import _checks, study
-from cbam_keras.tuning.results import keep_networks
+from cbam_keras.tuning.files import keep_networks
 from cbam_keras.tuning.search import Search
 from cbam_keras.tuning.space import controls, label, name_of
 
@@ -138,8 +138,7 @@ class Trials(study.Cells):
             with self.folder.locked():
                 known = self.folder.content.get("rounds", {})
                 self.folder.add(rounds={**known, name: epochs})
-        variant = self.search.variant(values, name)
-        self.folder.add_settings("variants", name, variant.describe())
+        self.folder.add_variant(self.search.variant(values, name))
         names = list(self.folder.content["settings"]["variants"])
         number = names.index(name) + 1
         print(f"Trial {number}: {label(values)}", flush=True)

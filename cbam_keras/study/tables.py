@@ -1,0 +1,448 @@
+"""What each kind of run shows: its tables, records and JSON.
+
+Each function takes the `Results` of a run of its kind.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cbam_keras import _terminal
+from cbam_keras._files import Json
+from cbam_keras._terminal import Table, number_cell
+from cbam_keras.study.outcomes import NOTHING, Outcomes
+
+# What `json` holds of each training.
+RUN = (
+    *("network", "seed", "parameters", "best_epoch"),
+    *("best_validation_accuracy", "test_accuracy", "seconds_per_epoch"),
+    "file",
+)
+# What it does not hold of each row: of any, and of one that is no trial's.
+OF_TRIAL = ("trial", "attention", "options")
+UNWRITTEN = ("label", "table", *OF_TRIAL)
+# What it holds of each trial, beside its values.
+TRIAL = (
+    *("number", "outcome", "message", "val_accuracy", "val_loss"),
+    *("best_epoch", "epochs", "parameters", "macs", "seconds"),
+)
+# How many trials are printed.
+MAX_TRIALS = 20
+
+
+class Shown(NamedTuple):
+    """The functions of a kind of run.
+
+    `records` are the rows of its data frame, and `printed` its tables with the
+    name of the folder, if they differ.
+    """
+
+    tables: Callable[[Outcomes], list[Table]]
+    records: Callable[[Outcomes], list[Json]]
+    json: Callable[[Outcomes], Json]
+    printed: Callable[[Outcomes], list[Table]] | None = None
+
+
+# Networks compared by one measure.
+
+
+def _networks_tables(results):
+    seeds = len(results.seeds)
+    first, *further = results.measures
+    note = f"Measured on the same {results.test_images:,} test images."
+    title = "Networks, one seed"
+    if seeds > 1:
+        title = f"Networks, mean over {seeds} seeds"
+        note += " In brackets: the 95 % interval of a difference."
+    elif any(row.interval for row in results.rows):
+        note += (
+            " In brackets: the 95 % interval of a difference from these "
+            "images alone."
+        )
+    tables = []
+    for comparison in results.comparisons:
+        baseline = comparison.baseline
+        to = f' to "{baseline}"' if baseline else ""
+        others = {x: results.compared(x, comparison) for x in further}
+        rows = []
+        for row in results.rows_of(comparison):
+            cells = {
+                "network": row.label,
+                "parameters": f"{row.parameters:,}" if row.parameters else "",
+                f"{first.heading} (%)": row.mean_cell(first.digits)
+                or "; ".join(row.failures),
+                f"difference{to}": row.difference_cell(first.digits),
+            }
+            for measure, compared in others.items():
+                measured = compared.get(row.network, NOTHING)
+                cell = measured.mean_cell(measure.digits)
+                cells[f"{measure.heading} (%)"] = cell
+            seconds = row.seconds_per_epoch
+            cells["s / epoch"] = f"{seconds:.1f}" if seconds else ""
+            rows.append(cells)
+        titles = ": ".join(filter(None, [comparison.title, title]))
+        tables.append(Table(titles, rows, note=note))
+    return tables
+
+
+def _printed_networks_tables(results):
+    several = len(results.seeds) > 1
+    seeds = f", {len(results.seeds)} seeds" if several else ""
+    title = f"Results in {results.output}{seeds}"
+    tables = _networks_tables(results)
+    return [dataclasses.replace(x, title=title, note="") for x in tables]
+
+
+def _networks_records(results):
+    records = []
+    for row in results.rows:
+        # The interval of a single seed lacks the variation between seeds.
+        ends = row.interval if row.pairs > 1 else None
+        low, high = ends or (None, None)
+        records.append(
+            {
+                "variant": row.network,
+                "seeds": len(row.seeds),
+                "mean": row.mean,
+                "std": row.deviation,
+                "difference": row.difference,
+                "low": low,
+                "high": high,
+                "parameters": row.parameters,
+                "macs": row.macs,
+            }
+        )
+    return records
+
+
+def _networks_json(results):
+    rows = []
+    for row in results.rows:
+        held = dataclasses.asdict(row)
+        for name in UNWRITTEN:
+            del held[name]
+        if results.measures[0].key == "test_accuracy":
+            held["test_accuracies"] = row.values
+            held["test_accuracy"] = row.mean
+        rows.append(held)
+    return {
+        "data": results.data,
+        "seeds": results.seeds,
+        "test_images": results.sizes.get("test"),
+        "rows": rows,
+        "verdict": results.verdict,
+        "runs": [
+            {name: getattr(run, name) for name in RUN} for run in results.runs
+        ],
+        "output": str(results.output),
+    }
+
+
+# The paper's tables, of errors in %.
+
+
+def ablation_title(results: Outcomes) -> str:
+    """Returns the network, the data and the seeds in words."""
+    count = len(results.seeds)
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    return f"{results.model} on {results.data}, {seeds}"
+
+
+def _ablation_rows(results, comparison):
+    """Yields a dictionary for each row of a table."""
+    top5 = results.compared(results.measures[1], comparison)
+    for row in results.rows_of(comparison):
+        yield {
+            "table": row.table,
+            "network": results.model,
+            "attention": row.label,
+            "parameters": row.parameters,
+            "macs": row.macs,
+            **_errors("top1", row),
+            "difference": _percent(row.difference),
+            "interval": row.interval and tuple(map(_percent, row.interval)),
+            **_errors("top5", top5.get(row.network)),
+            "seconds_per_epoch": row.seconds_per_epoch,
+        }
+
+
+def _errors(name, measured):
+    each = measured and tuple(map(_percent, measured.values))
+    return {
+        f"{name}_errors": each,
+        f"{name}_error": measured and _percent(measured.mean),
+        f"{name}_deviation": measured and _percent(measured.deviation),
+    }
+
+
+def _percent(fraction):
+    # Without the digits that binary fractions add.
+    return None if fraction is None else round(100 * fraction, 10)
+
+
+def _ablation_tables(results):
+    tables = []
+    for comparison in results.comparisons:
+        rows = [*_ablation_rows(results, comparison)]
+        if rows:
+            about = f"{comparison.title}, {ablation_title(results)}"
+            table = Table(
+                f"Table {comparison.number}: {about}",
+                [_ablation_cells(row) for row in rows],
+                note="Mean and standard deviation over the seeds of the error "
+                f"on the same {results.test_images:,} test images; differences "
+                f'to "{rows[0]["attention"]}", paired by seed.',
+            )
+            tables.append(table)
+    return tables
+
+
+def _ablation_cells(row):
+    difference = number_cell("{:+.2f}", row["difference"])
+    if row["interval"]:
+        difference += " [{:+.2f}, {:+.2f}]".format(*row["interval"])
+    cells = {
+        "description": row["attention"],
+        "parameters (M)": number_cell("{:#.4g}", row["parameters"], 1e-6),
+        "GMACs": number_cell("{:#.4g}", row["macs"], 1e-9),
+        "top-1 error (%)": _spread(row["top1_error"], row["top1_deviation"]),
+        "difference (95 %)": difference,
+    }
+    if row["top5_error"] is not None:
+        five = _spread(row["top5_error"], row["top5_deviation"])
+        cells["top-5 error (%)"] = five
+    return {
+        **cells,
+        "s / epoch": number_cell("{:.1f}", row["seconds_per_epoch"]),
+    }
+
+
+def _spread(mean, deviation):
+    if deviation is None:
+        return number_cell("{:.2f}", mean)
+    return f"{mean:.2f} \N{PLUS-MINUS SIGN} {deviation:.2f}"
+
+
+def _ablation_records(results):
+    records = []
+    for comparison in results.comparisons:
+        for record in _ablation_rows(results, comparison):
+            low, high = record.pop("interval") or (None, None)
+            record |= {"interval_low": low, "interval_high": high}
+            for key in ("top1_error", "top5_error"):
+                names = (f"{key}_seed_{seed}" for seed in results.seeds)
+                errors = record.pop(f"{key}s") or ()
+                record |= dict(zip(names, errors, strict=False))
+            records.append(record)
+    return records
+
+
+def _ablation_json(results):
+    return {
+        "data": results.data,
+        "seeds": results.seeds,
+        "test_images": results.test_images,
+        "rows": [
+            row
+            for x in results.comparisons
+            for row in _ablation_rows(results, x)
+        ],
+    }
+
+
+# Detectors, with several measures.
+
+
+def _detection_tables(results):
+    first, *others = results.measures
+    measured = {x.key: results.compared(x) for x in results.measures}
+    rows = []
+    for row in results.rows:
+        if not row.values:
+            continue
+        cells = {"backbone": row.label, "parameters": f"{row.parameters:,}"}
+        for measure in (*others, first):
+            own = measured[measure.key].get(row.network, NOTHING)
+            cells[measure.heading] = own.mean_cell(measure.digits)
+        to = f'difference to "{results.baseline or "none"}"'
+        rows.append({**cells, to: row.difference_cell(first.digits)})
+    seeds = ", ".join(map(str, results.seeds))
+    title = (
+        f"Mean average precision (%) on {results.test_images} test images of "
+        f"{results.data}, seed {seeds}"
+    )
+    return [Table(title, rows)] if rows else []
+
+
+def _detection_runs(results):
+    return [
+        {
+            "network": run.network,
+            "seed": run.seed,
+            "parameters": run.parameters,
+            "precision": run.metrics,
+            "seconds_per_epoch": run.seconds_per_epoch,
+            "file": run.file,
+        }
+        for run in results.runs
+    ]
+
+
+def _detection_records(results):
+    records = _detection_runs(results)
+    for record in records:
+        record |= record.pop("precision")
+    return records
+
+
+def _detection_json(results):
+    measured = {x.key: results.compared(x) for x in results.measures}
+    return {
+        "data": results.data,
+        "backbone": results.model,
+        "seeds": results.seeds,
+        "test_images": results.test_images,
+        "anchors": results.settings["data"][str(results.seeds[0])]["anchors"],
+        "rows": {
+            network: {
+                key: dataclasses.asdict(compared[network])
+                for key, compared in measured.items()
+            }
+            for network in results.compared()
+        },
+        "verdict": results.verdict,
+        "runs": _detection_runs(results),
+        "output": str(results.output),
+    }
+
+
+# Trials of a search, and what it has confirmed.
+
+
+def counted_trials(results: Outcomes) -> str:
+    """Returns how many trials ended in which way, as a sentence."""
+    counts = collections.Counter(trial.status for trial in results.trials)
+    each = ", ".join(f"{count} {name}" for name, count in counts.items())
+    total = len(results.trials)
+    return f"{total} trial{'s' * (total != 1)}: {each}."
+
+
+def search_text(results: Outcomes) -> str:
+    """Returns what is printed of a search."""
+    lines = [*map(str, _printed_search_tables(results))]
+    lines.insert(1, counted_trials(results))
+    lines.append(_terminal.wrapped(results.verdict))
+    if results.best:
+        lines.append(
+            f"best.keras, best.json: {results.best.label}, with a test "
+            f"accuracy of {results.test_accuracy:.2%}."
+        )
+    if results.code:
+        lines.append(f"To use it: {results.code}")
+    return "\n".join(filter(None, lines))
+
+
+def _search_tables(results):
+    trials = Table("Trials", [*map(_trial_cells, results.ranked)])
+    tables = (_confirmation_table(results), trials)
+    return [table for table in tables if table.rows]
+
+
+def _printed_search_tables(results):
+    title = f"Best trials in {results.output}"
+    trials = [*map(_trial_cells, results.ranked[:MAX_TRIALS])]
+    tables = (Table(title, trials), _confirmation_table(results))
+    return [dataclasses.replace(x, note="") for x in tables if x.rows]
+
+
+def _confirmation_table(results):
+    rows = results.confirmation
+    seeds = dict.fromkeys(seed for row in rows for seed in row.seeds)
+    return Table(
+        "Confirmation: trained again, mean over seeds "
+        f"{', '.join(map(str, seeds))}",
+        [_confirmed_cells(row) for row in rows],
+        note="The highest of many accuracies is partly luck, so the best "
+        "configurations and the controls are trained again from fresh seeds. "
+        "The verdict is of these.",
+    )
+
+
+def _trial_cells(trial):
+    return {
+        "trial": str(trial.number),
+        "values": trial.label,
+        "val accuracy (%)": number_cell("{:.2f}", trial.val_accuracy, 100),
+        "epochs": str(trial.epochs),
+        "parameters": number_cell("{:,}", trial.parameters),
+        "MMACs": number_cell("{:,.4g}", trial.macs, 1e-6),
+        "seconds": number_cell("{:.1f}", trial.seconds),
+    }
+
+
+def _confirmed_cells(row):
+    validation = number_cell("{:.2f}", row.validation_accuracy, 100)
+    return {
+        "trial": str(row.trial),
+        "values": row.label,
+        "val accuracy (%)": validation,
+        "test accuracy (%)": row.mean_cell(),
+        "difference to none": row.difference_cell(),
+    }
+
+
+def _search_records(results):
+    return [
+        {**trial.values, **{name: getattr(trial, name) for name in TRIAL}}
+        for trial in results.trials
+    ]
+
+
+def _search_json(results):
+    names = ("attention", "reduction_ratio", "kernel_size")
+    confirmation = []
+    for row in results.confirmation:
+        compared = {**dataclasses.asdict(row), "network": row.label}
+        own = {name: compared.pop(name) for name in OF_TRIAL}
+        own |= {
+            "seeds": row.seeds,
+            "test_accuracy": row.test_accuracy,
+            "difference": row.difference,
+            "interval": row.interval,
+        }
+        confirmation.append({**row.options, **own, "compared": compared})
+    return {
+        "trials": [
+            {
+                **dict.fromkeys(names),
+                **trial.values,
+                "score": trial.val_accuracy,
+                "values": trial.values,
+                **{name: getattr(trial, name) for name in TRIAL},
+            }
+            for trial in results.trials
+        ],
+        "confirmation": confirmation,
+        "verdict": results.verdict,
+        "best": results.best and results.best.number,
+        "best_options": results.best_options,
+        "code": results.code,
+        "test_accuracy": results.test_accuracy,
+        "output": str(results.output),
+    }
+
+
+NETWORKS = Shown(
+    _networks_tables,
+    _networks_records,
+    _networks_json,
+    _printed_networks_tables,
+)
+SHOWN = {
+    "ablate": Shown(_ablation_tables, _ablation_records, _ablation_json),
+    "detect": Shown(_detection_tables, _detection_records, _detection_json),
+    "tune": Shown(
+        _search_tables, _search_records, _search_json, _printed_search_tables
+    ),
+}

@@ -1,0 +1,95 @@
+"""What is trained again, what is chosen, and the verdict of a search.
+
+The highest accuracy of many trials is partly luck. So the best configurations
+and the controls are trained again, with fresh seeds. One is chosen by its
+validation accuracy over these, and judged by its test accuracy.
+"""
+
+import functools
+from collections.abc import Sequence
+
+from cbam_keras import study
+from cbam_keras.tuning.space import PLAIN, name_of
+
+# How many configurations are confirmed, besides the controls.
+CANDIDATES = 2
+
+
+def to_confirm(ranked: Sequence[study.Outcome]) -> list[study.Outcome]:
+    """Returns the best trial of each control, then the best of the others."""
+    different: dict[str, study.Outcome] = {}
+    for trial in ranked:
+        # Hyperband tries the same values for different numbers of epochs.
+        different.setdefault(name_of(trial.values), trial)
+    trials = different.values()
+    plain = [t for t in trials if t.values.get("attention") in PLAIN]
+    se = [t for t in trials if t.values.get("attention") == "se"]
+    others = [t for t in trials if t not in [*plain, *se]]
+    return [*plain[:1], *se[:1], *others[:CANDIDATES]]
+
+
+def chosen(results: study.Results) -> tuple[study.Outcome, str]:
+    """Returns the best trial, and the name with which it was trained last."""
+    if not results.confirmation:
+        best = results.ranked[0]
+        return best, best.variant
+    row = _best(results.confirmation)
+    best = next(x for x in results.trials if x.number == row.trial)
+    return best, row.network
+
+
+def _best(confirmed):
+    """Returns the row that validates best."""
+    return max(confirmed, key=lambda row: row.validation_accuracy)
+
+
+def code_of(layer: functools.partial | None) -> str:
+    """Returns the code that makes a layer, or nothing where none can."""
+    name = getattr(layer and layer.func, "__qualname__", "<object>")
+    if layer is None or "<" in name:
+        # No code imports a lambda, or what is defined within a function.
+        return ""
+    options = (f"{name}={value!r}" for name, value in layer.keywords.items())
+    module = layer.func.__module__
+    if module.startswith("cbam_keras."):
+        module = "cbam_keras"
+    path = name if module == "__main__" else f"{module}.{name}"
+    return f"{path}({', '.join(options)})"
+
+
+def verdict(results: study.Results, unlearned: str) -> str:
+    """Returns whether attention improves accuracy, in a sentence or two.
+
+    `unlearned` says that no network has learned, or is empty.
+    """
+    trials, confirmed = results.trials, results.confirmation
+    if not any("attention" in trial.values for trial in trials):
+        return ""
+    if not confirmed:
+        return (
+            "Nothing is confirmed: the highest accuracy of several trials is "
+            "partly luck, and no evidence for or against attention. "
+            "confirm=3 (--confirm 3) trains the best configurations and the "
+            "controls again from fresh seeds, and compares them."
+        )
+    with_attention = [row for row in confirmed if row.attention not in PLAIN]
+    if unlearned:
+        text = unlearned
+    elif not with_attention or len(with_attention) == len(confirmed):
+        lacking = "without" if with_attention else "with"
+        text = (
+            f"No network {lacking} attention was confirmed, so whether "
+            "attention improves accuracy here is not known."
+        )
+    else:
+        row, chosen = _best(confirmed), ""
+        if row not in with_attention:
+            chosen = "no attention: "
+            # SE is a control.
+            others = [r for r in with_attention if r.attention != "se"]
+            row = _best(others or with_attention)
+        judged = study.judge(row.label, row, "none")
+        text = f"Chosen by validation accuracy, {chosen}{judged}."
+    if len(trials) == 1:
+        text += " Only one configuration was tried."
+    return text

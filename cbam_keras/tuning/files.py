@@ -1,0 +1,75 @@
+"""The files of a search: networks, table and figures of its trials."""
+
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import keras
+
+from cbam_keras import _files, plotting, study
+
+# Of the network in `best.keras`, what `best.json` holds beside the metrics.
+DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
+
+
+def keep_networks(folder: study.StudyFolder, count: int) -> study.Results:
+    """Deletes the networks of all but the best trials, within `locked`."""
+    folder.refresh()
+    results = study.Results.of(folder.path, folder.content)
+    kept = {trial.variant for trial in results.ranked[:count]}
+    cells = [dict(cell) for cell in folder.content["cells"]]
+    for cell in cells:
+        if cell["variant"] not in kept:
+            # Also if a process died before it noted the file.
+            file = folder.path / f"{cell['variant']}.keras"
+            file.unlink(missing_ok=True)
+            cell["file"] = None
+    folder.add(cells=cells)
+    return results
+
+
+def write_trials(results: study.Results) -> None:
+    """Writes the table of the trials, and draws them."""
+    path, trials = results.output, results.trials
+    _files.write_csv(path / "trials.csv", results._records())
+    title = f"{results.data}, {study.counted_trials(results)}"
+    figures = {"pareto.png": plotting.plot_pareto(trials, title)}
+    ranges = {"reduction_ratio", "kernel_size"}
+    if any(ranges <= {*trial.values} for trial in results.ranked):
+        figures["effects.png"] = plotting.plot_search(trials, title)
+    for file, figure in figures.items():
+        _files.write_figure(path / file, figure)
+
+
+def write_best(
+    folder: study.StudyFolder,
+    trial: study.Outcome,
+    network: study.Outcome,
+    source: pathlib.Path,
+    evaluate: Callable[[keras.Model], dict[str, float]],
+) -> _files.Json:
+    """Writes a network as that of the best trial, unless it is there already.
+
+    Returns what `best.json` holds. A network that has not been measured on
+    the test images is evaluated.
+    """
+    described = study.as_written(
+        {
+            "trial": trial.number,
+            "values": trial.values,
+            **{name: getattr(network, name) for name in DESCRIBED},
+            **network.metrics,
+        }
+    )
+    known = folder.content.get("best_network", {})
+    file = folder.path / "best.keras"
+    is_there = file.exists() and not _files.is_torn(file)
+    if described.items() <= known.items() and is_there:
+        return known
+    if network.test_accuracy is None:
+        described |= evaluate(keras.saving.load_model(source))
+    with folder.locked():
+        with _files.replacing(file) as beside:
+            shutil.copyfile(source, beside)
+        _files.write_json(folder.path / "best.json", described)
+    return described

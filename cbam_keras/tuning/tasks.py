@@ -1,0 +1,37 @@
+"""What the networks of a search are trained and compared by."""
+
+import keras
+
+from cbam_keras import study
+from cbam_keras.data import ImageData
+from cbam_keras.recipes import Recipe
+
+
+class Classification(study.Classification):
+    """Networks that come compiled keep how they are, but for the metrics."""
+
+    def compile(
+        self, model: keras.Model, recipe: Recipe, data: study.Data
+    ) -> None:
+        if not model.compiled:
+            super().compile(model, recipe, data)
+            return
+        model.compile(
+            model.optimizer,
+            model.loss,
+            weighted_metrics=["accuracy"],
+            run_eagerly=model.run_eagerly,
+            steps_per_execution=model.steps_per_execution,
+            jit_compile=model.jit_compile,
+            auto_scale_loss=False,
+        )
+
+
+class Trials(Classification):
+    """Trials are compared by their validation images, not by those to test."""
+
+    measure = "val_accuracy"
+    measure_name = "validation accuracy"
+
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        return {}
