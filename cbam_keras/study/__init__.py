@@ -16,9 +16,8 @@ networks are variants like any other.
 - `workers`: networks trained by the workers of an executor.
 - `worker`: the process in which such a worker trains.
 - `machine`: the part of this machine that a worker gets.
-- `outcomes`: what has been trained, as rows over the seeds.
-- `tables`: what each kind of run shows of them.
-- `results`: `Results`, read, printed, written and drawn.
+- `results`: `Results`: what has been trained, compared.
+- `tables`: what each kind of run shows of it.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
 """
@@ -50,7 +49,6 @@ from cbam_keras.study.networks import (
     precision_error,
     print_if_few_steps,
 )
-from cbam_keras.study.outcomes import Row
 from cbam_keras.study.results import Results
 from cbam_keras.study.run import (
     Execution,
@@ -62,6 +60,7 @@ from cbam_keras.study.run import (
 from cbam_keras.study.statistics import (
     CONFIDENCE,
     Measured,
+    Row,
     judge,
     reach,
     verdict,

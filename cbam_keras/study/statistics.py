@@ -155,6 +155,75 @@ class Measured:
         return f"{text} [{low}, {high}]"
 
 
+NOTHING = Measured((), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row(Measured):
+    """One network over all seeds in one table, compared with its baseline.
+
+    Attributes:
+        values, test_accuracies: Tuple of numbers, what the study compares,
+            one per seed.
+        mean, test_accuracy: Number, their mean, or `None` if no training
+            finished.
+        deviation: Number, their standard deviation (n - 1), or `None` for
+            one seed.
+        difference: Number, the mean over the seeds of its value minus that
+            of the baseline, or `None` for the baseline.
+        interval: Tuple of two numbers, the 95 % confidence interval of the
+            difference: Student's t over the seeds, and for `test_accuracy`
+            not narrower than drawing the test images allows. Of a single
+            seed it is from the images alone, and holds for this training
+            only. `None` for the baseline, if all differences are equal, and
+            for a single seed of another measure.
+        pairs: Integer, over how many seeds the difference is.
+        network, variant: String, the name of the variant.
+        seeds: Tuple of integers, the seeds with which its training finished.
+        parameters, macs: See `Outcome`.
+        validation_accuracy: Number in [0, 1], the mean over the seeds of the
+            best validation accuracy, or `None`.
+        seconds_per_epoch: Number, the median over the seeds, or `None`.
+        failures: Tuple of strings, how other trainings ended.
+        label: String, what tables call the network.
+        table: Integer, the number of the table, or 0.
+        trial: Integer, of what a search has confirmed the number of its best
+            trial; 0 of other networks.
+        attention: Of the same its kind of attention, usually a string;
+            `None` if no hyperparameter has that name.
+        options: Dictionary, of the same the arguments of its attention layer,
+            or the hyperparameters of a search over something else.
+    """
+
+    network: str = ""
+    seeds: tuple[int, ...] = ()
+    parameters: int | None = None
+    macs: int | None = None
+    validation_accuracy: float | None = None
+    seconds_per_epoch: float | None = None
+    failures: tuple[str, ...] = ()
+    label: str = ""
+    table: int = 0
+    trial: int = 0
+    attention: str | float | None = None
+    options: Json = dataclasses.field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        """The name of the variant."""
+        return self.network
+
+    @property
+    def test_accuracies(self) -> tuple[float, ...]:
+        """The values."""
+        return self.values
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """The mean of the values."""
+        return self.mean
+
+
 def verdict(
     networks: Mapping[str, Measured],
     baseline: str,

@@ -5,13 +5,11 @@ Each function takes the `Results` of a run of its kind.
 
 import collections
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from cbam_keras import _terminal
-from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.study.outcomes import NOTHING, Outcomes
+from cbam_keras.study.cell import Outcome
+from cbam_keras.study.statistics import NOTHING
 
 # What `json` holds of each training.
 RUN = (
@@ -29,19 +27,6 @@ TRIAL = (
 )
 # How many trials are printed.
 MAX_TRIALS = 20
-
-
-class Shown(NamedTuple):
-    """The functions of a kind of run.
-
-    `records` are the rows of its data frame, and `printed` its tables with the
-    name of the folder, if they differ.
-    """
-
-    tables: Callable[[Outcomes], list[Table]]
-    records: Callable[[Outcomes], list[Json]]
-    json: Callable[[Outcomes], Json]
-    printed: Callable[[Outcomes], list[Table]] | None = None
 
 
 # Networks compared by one measure.
@@ -142,13 +127,6 @@ def _networks_json(results):
 # The paper's tables, of errors in %.
 
 
-def ablation_title(results: Outcomes) -> str:
-    """Returns the network, the data and the seeds in words."""
-    count = len(results.seeds)
-    seeds = f"{count} seed{'s' if count > 1 else ''}"
-    return f"{results.model} on {results.data}, {seeds}"
-
-
 def _ablation_rows(results, comparison):
     """Yields a dictionary for each row of a table."""
     top5 = results.compared(results.measures[1], comparison)
@@ -186,7 +164,7 @@ def _ablation_tables(results):
     for comparison in results.comparisons:
         rows = [*_ablation_rows(results, comparison)]
         if rows:
-            about = f"{comparison.title}, {ablation_title(results)}"
+            about = f"{comparison.title}, {results.title}"
             table = Table(
                 f"Table {comparison.number}: {about}",
                 [_ablation_cells(row) for row in rows],
@@ -320,27 +298,12 @@ def _detection_json(results):
 # Trials of a search, and what it has confirmed.
 
 
-def counted_trials(results: Outcomes) -> str:
+def counted_trials(trials: Sequence[Outcome]) -> str:
     """Returns how many trials ended in which way, as a sentence."""
-    counts = collections.Counter(trial.status for trial in results.trials)
+    counts = collections.Counter(trial.status for trial in trials)
     each = ", ".join(f"{count} {name}" for name, count in counts.items())
-    total = len(results.trials)
+    total = len(trials)
     return f"{total} trial{'s' * (total != 1)}: {each}."
-
-
-def search_text(results: Outcomes) -> str:
-    """Returns what is printed of a search."""
-    lines = [*map(str, _printed_search_tables(results))]
-    lines.insert(1, counted_trials(results))
-    lines.append(_terminal.wrapped(results.verdict))
-    if results.best:
-        lines.append(
-            f"best.keras, best.json: {results.best.label}, with a test "
-            f"accuracy of {results.test_accuracy:.2%}."
-        )
-    if results.code:
-        lines.append(f"To use it: {results.code}")
-    return "\n".join(filter(None, lines))
 
 
 def _search_tables(results):
@@ -433,16 +396,28 @@ def _search_json(results):
     }
 
 
-NETWORKS = Shown(
-    _networks_tables,
-    _networks_records,
-    _networks_json,
-    _printed_networks_tables,
-)
-SHOWN = {
-    "ablate": Shown(_ablation_tables, _ablation_records, _ablation_json),
-    "detect": Shown(_detection_tables, _detection_records, _detection_json),
-    "tune": Shown(
-        _search_tables, _search_records, _search_json, _printed_search_tables
-    ),
+# The functions of each kind of run; others have those of a study.
+TABLES = {
+    "study": _networks_tables,
+    "ablate": _ablation_tables,
+    "detect": _detection_tables,
+    "tune": _search_tables,
+}
+# With the folder in their titles.
+PRINTED = {
+    **TABLES,
+    "study": _printed_networks_tables,
+    "tune": _printed_search_tables,
+}
+RECORDS = {
+    "study": _networks_records,
+    "ablate": _ablation_records,
+    "detect": _detection_records,
+    "tune": _search_records,
+}
+JSON = {
+    "study": _networks_json,
+    "ablate": _ablation_json,
+    "detect": _detection_json,
+    "tune": _search_json,
 }

@@ -32,7 +32,7 @@ def write_trials(results: study.Results) -> None:
     """Writes the table of the trials, and draws them."""
     path, trials = results.output, results.trials
     _files.write_csv(path / "trials.csv", results._records())
-    title = f"{results.data}, {study.counted_trials(results)}"
+    title = f"{results.data}, {study.counted_trials(trials)}"
     figures = {"pareto.png": plotting.plot_pareto(trials, title)}
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):

@@ -36,42 +36,42 @@ def run(
     output = folder.path.absolute()
     make = functools.partial(trials_of, search, output, tensorboard)
     workers = 1 if executor is None else study.count_workers(executor)
-    with study.training_by(executor, trials, make) as train_or_wait:
-        _run(search, trials, workers, train_or_wait)
-    folder.tidy((cell.network, cell.seed) for cell in trials.all())
-
-
-def _run(search, trials, workers, train_or_wait):
-    """Asks the oracle for trials, and reports to it how they ended."""
-    with tempfile.TemporaryDirectory() as scratch:
-        oracle = _oracle_of(search)
-        # Gives the oracle its folder. The space is known, and nothing built.
-        keras_tuner.Tuner(oracle, lambda hp: None, directory=scratch)
-        oracle.verbose = 0
-        # By the name that KerasTuner knows a worker by.
-        free = [f"worker-{number}" for number in range(workers)]
-        running: collections.deque = collections.deque()
+    # By the name that KerasTuner knows a worker by.
+    free = [f"worker-{number}" for number in range(workers)]
+    running: collections.deque = collections.deque()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        study.training_by(executor, trials, make) as train_or_wait,
+    ):
+        oracle = _oracle_of(search, scratch)
         while True:
             if free:
                 proposed = oracle.create_trial(free[-1])
                 if proposed.status == "RUNNING":
-                    trials.propose(proposed.hyperparameters)
-                    running.append((proposed, free.pop()))
+                    key = trials.propose(proposed.hyperparameters)
+                    running.append((proposed, key, free.pop()))
                     continue
             if not running:
                 # It proposes no more.
-                return
-            trial, worker = running.popleft()
-            while (outcome := trials.outcome(trial.hyperparameters)) is None:
-                train_or_wait()
-            _report(oracle, trial, outcome)
+                break
+            trial, key, worker = running.popleft()
+            if folder.outcome(*key) is None:
+                while folder.outcome(*key) is None:
+                    train_or_wait()
+                with folder.locked():
+                    keep_networks(folder, search.keep)
+            _report(oracle, trial, folder.outcome(*key), search)
             free.append(worker)
+    folder.tidy((cell.network, cell.seed) for cell in trials.all())
 
 
-def _report(oracle, trial, outcome):
-    trial.status = "COMPLETED"
-    accuracy = outcome.metrics.get("val_accuracy")
-    if not outcome.finished and EPOCHS in trial.hyperparameters.values:
+def _report(oracle, trial, outcome, search):
+    """Tells the oracle how a trial has ended, with values as in the folder."""
+    own = trial.hyperparameters.values
+    values = search.values_of(own)
+    own |= {name: values[name] for name in own if name in values}
+    trial.status, accuracy = "COMPLETED", outcome.val_accuracy
+    if not outcome.finished and EPOCHS in own:
         # Hyperband would leave out a round if a trial has failed.
         accuracy = -1.0
     elif not outcome.finished:
@@ -91,76 +91,57 @@ class Trials(study.Cells):
             search.trials, folder, lambda seed: search.loaded, tensorboard
         )
         self.search, self.seed = search, search.recipe.seed
-        # The names of those that have not been trained before.
-        self.begun: set[str] = set()
+        # The names of those that this process has proposed, in their order.
+        self.proposed: dict[str, None] = {}
 
     def all(self) -> list[study.Cell]:
-        """Returns the trials of the folder, in the order of their proposal."""
+        """Returns the trials that were proposed, in a worker all.
+
+        The folder may have others, from before a network that had failed was
+        tried again.
+        """
         content = self.folder.content
         rounds = content.get("rounds", {})
+        variants = content["settings"]["variants"]
         return [
             study.Cell(
-                self.search.variant(values, name),
+                self.search.variant(variants[name], name),
                 self.seed,
-                name_of(values),
+                name_of(variants[name]),
                 rounds.get(name),
             )
-            for name, values in content["settings"]["variants"].items()
+            for name in self.proposed or variants
         ]
-
-    def missing(self) -> list[study.Cell]:
-        """Returns the trials that have yet to be trained.
-
-        In the process that proposes them, without those that were proposed
-        before a network that had failed was tried again.
-        """
-        missing = super().missing()
-        if not self.begun:
-            return missing
-        return [cell for cell in missing if cell.variant.name in self.begun]
 
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""
         return ""
 
-    def propose(self, hp: keras_tuner.HyperParameters) -> None:
-        """Adds a trial to the folder, unless it has been trained."""
-        values, name = self._named(hp)
-        if name in self.begun:
-            # The oracle proposes some networks twice.
-            return
-        self.folder.refresh()
-        if self.folder.outcome(name, self.seed) is not None:
-            return
-        self.begun.add(name)
-        # The rounds of Hyperband go on training one network.
-        if epochs := hp.values.get(EPOCHS):
-            with self.folder.locked():
-                known = self.folder.content.get("rounds", {})
-                self.folder.add(rounds={**known, name: epochs})
-        self.folder.add_variant(self.search.variant(values, name))
-        names = list(self.folder.content["settings"]["variants"])
-        number = names.index(name) + 1
-        print(f"Trial {number}: {label(values)}", flush=True)
+    def propose(self, hp: keras_tuner.HyperParameters) -> tuple[str, int]:
+        """Adds a trial to the folder, unless it has been trained.
 
-    def outcome(self, hp: keras_tuner.HyperParameters) -> study.Outcome | None:
-        """Returns the outcome of a trial, or `None` until it is trained."""
-        values, name = self._named(hp)
-        outcome = self.folder.outcome(name, self.seed)
-        if outcome is None:
-            self.begun.add(name)
-            return None
-        hp.values |= {key: values[key] for key in hp.values if key in values}
-        if name in self.begun:
-            with self.folder.locked():
-                keep_networks(self.folder, self.search.keep)
-        return outcome
-
-    def _named(self, hp):
-        """Returns the values that decide on a network, and its name."""
-        values = self.search.values_of(hp.values)
-        name, epochs = name_of(values), hp.values.get(EPOCHS)
-        return values, f"{name}-epochs={epochs}" if epochs else name
+        Returns what its outcome is found by. The oracle proposes some
+        networks twice.
+        """
+        values, epochs = self.search.values_of(hp.values), hp.values.get(EPOCHS)
+        name = name_of(values)
+        if epochs:
+            # The rounds of Hyperband go on training one network.
+            name = f"{name}-epochs={epochs}"
+        key, folder = (name, self.seed), self.folder
+        if name not in self.proposed:
+            folder.refresh()
+            if folder.outcome(*key) is None:
+                if epochs:
+                    with folder.locked():
+                        known = folder.content.get("rounds", {})
+                        folder.add(rounds={**known, name: epochs})
+                folder.add_variant(self.search.variant(values, name))
+                names = list(folder.content["settings"]["variants"])
+                number = names.index(name) + 1
+                print(f"Trial {number}: {label(values)}", flush=True)
+        self.proposed[name] = None
+        return key
 
 
 def trials_of(
@@ -170,7 +151,7 @@ def trials_of(
     return Trials(search, search.folder(output), tensorboard)
 
 
-def _oracle_of(search):
+def _oracle_of(search, scratch):
     """Returns KerasTuner's oracle, which begins with the controls."""
     first = controls(search.space)
     options = {"max_trials": search.max_trials}
@@ -194,7 +175,7 @@ def _oracle_of(search):
                 warnings.simplefilter("ignore")
                 return super().populate_space(trial_id)
 
-    return Oracle(
+    oracle = Oracle(
         objective=keras_tuner.Objective("val_accuracy", "max"),
         hyperparameters=search.space.copy(),
         # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...
@@ -202,3 +183,7 @@ def _oracle_of(search):
         max_consecutive_failed_trials=10**9,
         **options,
     )
+    # Gives the oracle its folder. The space is known, and nothing built.
+    keras_tuner.Tuner(oracle, lambda hp: None, directory=scratch)
+    oracle.verbose = 0
+    return oracle
