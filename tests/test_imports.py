@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import json
 import pathlib
 import re
@@ -92,6 +93,27 @@ def test_modules_import_only_from_their_left():
         }
 
     assert offences(wrong) == {}
+
+
+def test_no_imports_make_a_circle():
+    """Nor those that only a type checker sees."""
+    graph = {}
+    for module in MODULES:
+        path = PACKAGE / (module.replace(".", "/") + ".py")
+        nodes = []
+        for node in ast.parse(path.read_text()).body:
+            nodes += ast.walk(node) if isinstance(node, ast.If) else [node]
+        graph[module] = {
+            known
+            for name in names_in(nodes)
+            for known in (
+                name.removeprefix("cbam_keras."),
+                f"{name}.__init__".removeprefix("cbam_keras."),
+            )
+            if known in MODULES
+        }
+    assert sum(map(len, graph.values())) > len(MODULES)
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_other_folders_are_entered_by_their_door():

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -20,9 +20,6 @@ from cbam_keras.study.networks import (
     images_per_batch,
 )
 from cbam_keras.study.study import Data, Study
-
-if TYPE_CHECKING:
-    from cbam_keras.study.run import Plan
 
 # Timed steps end after so many, or after so many seconds if there are some.
 MAX_STEPS, MIN_STEPS, MAX_SECONDS = 30, 3, 2
@@ -114,7 +111,13 @@ class Estimate:
         return f"{table}\nAbout {in_words(self.seconds)} {where}"
 
 
-def estimate(study: "Study | Plan", *, workers: int = 1) -> Estimate:
+class Estimated(Protocol):
+    """What says itself how long it takes, as `tuning.Search`."""
+
+    def estimate(self, *, workers: int) -> Estimate: ...
+
+
+def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     """Estimates how long `run` takes, by timing a few steps.
 
     Writes nothing, and leaves the random states as they are. The steps are
