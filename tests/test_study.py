@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pretended
 import pytest
-from folder_checks import epochs, files
+from folder_checks import as_of_0_2_0, epochs, files
 from keras import layers
 from study_checks import (
     GATED,
@@ -79,15 +79,7 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
 
 def test_a_folder_of_version_0_2_0_is_read(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    content = content_of(folder) | {
-        "format": 2,
-        "measure": "test_accuracy",
-        "measure_name": "test accuracy",
-        "baseline": "narrow",
-    }
-    for key in ("measures", "comparisons", "labels"):
-        del content[key]
-    (folder / "results.json").write_text(json.dumps(content))
+    as_of_0_2_0(folder)
     found = study.Results.read(folder)
     assert dataclasses.replace(found, output=ran.output) == ran
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tuning_checks
+from folder_checks import as_of_0_2_0
 from keras import layers
 from tuning_checks import ONE
 
@@ -176,23 +177,26 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
 
 def test_a_folder_of_version_0_2_0_is_read(confirmed, tmp_path):
     folder = shutil.copytree(confirmed.output, tmp_path / "run")
-    for file in (folder / "results.json", folder / "confirmation/results.json"):
-        content = json.loads(file.read_text())
-        former = {
-            "format": 2,
-            "measure": content["measures"][0]["key"],
-            "measure_name": content["measures"][0]["heading"],
-            "baseline": content["comparisons"][0]["baseline"],
-        }
-        for key in ("measures", "comparisons", "labels"):
-            del content[key]
-        file.write_text(json.dumps(content | former))
+    as_of_0_2_0(folder)
+    as_of_0_2_0(folder / "confirmation")
     found = study.Results.read(folder)
     assert found.verdict == confirmed.verdict
     assert found.best.values == confirmed.best.values
     assert [(row.trial, row.values) for row in found.confirmation] == [
         (row.trial, row.values) for row in confirmed.confirmation
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("best", "2"), ("verdict", None), ("confirmation", [{"trial": 1}])],
+)
+def test_what_was_found_is_read_whole(field, value, confirmed, tmp_path):
+    folder = shutil.copytree(confirmed.output, tmp_path / "run")
+    content = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(content | {field: value}))
+    with pytest.raises(ValueError, match=f"results.json.*`{field}.* must "):
+        study.Results.read(folder)
 
 
 def test_each_configuration_keeps_its_learning_rate(quick, tmp_path):

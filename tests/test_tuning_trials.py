@@ -138,6 +138,9 @@ def test_hyperband_gives_the_best_third_three_times_the_epochs(
     assert [trial.epochs for trial in found.trials] == [1, 1, 1, 3, 3, 3]
     units = [trial.values["units"] for trial in found.trials]
     assert units[3] == max(units[:3])
+    assert [trial.label for trial in found.trials] == [
+        f"units={count}" for count in units
+    ]
     # It continues where that trial has ended.
     assert began == list(zip(units, [0, 0, 0, 1, 0, 0], strict=True))
     assert [trial.values.keys() for trial in found.trials] == [{"units"}] * 6

@@ -100,7 +100,7 @@ def _read(folder):
             parts = (_explained_images, _examples)
         else:
             content = study.read_content(folder)
-            parts = (_question, _results, _unfinished, _figures)
+            parts = (_question, _results, _figures)
             if content["kind"] in ("train", "ablate", "tune"):
                 parts += (_examples,)
     # Damage has many types; a package may be missing, too.
@@ -154,11 +154,6 @@ def _results(page, folder, content):
     if results.runs and tables:
         page.verdict, page.code = results.verdict, results.code
         page.tables += tables
-
-
-def _unfinished(page, folder, content):
-    """What is not trained yet, and what did not finish."""
-    results = study.Results.of(folder, content)
     if results.kind == "tune" and results.best is None:
         page.missing.append(f"The search is not finished. {RESUME}")
     known = {(outcome.variant, outcome.seed) for outcome in results.outcomes}

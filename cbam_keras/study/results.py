@@ -197,8 +197,7 @@ class Results(_terminal.Tabular):
             for name, options in content["settings"]["variants"].items()
             if options == trials[held["trial"]].values
         ]
-        seeds = dict.fromkeys(x for held in confirmation for x in held["seeds"])
-        again = self.of(path, content, names, tuple(seeds))
+        again = self.of(path, content, names, confirmation[0]["seeds"])
         rows = [
             dataclasses.replace(
                 row,

@@ -182,14 +182,36 @@ class Search:
             self._confirm(results, folder, executor)
         return study.Results.read(folder.path)
 
+    @_inspection.same_randomness()
     def estimate(self, *, workers: int = 1) -> study.Estimate:
         """Estimates how long the search takes; see `study.estimate`.
 
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
         """
-        with _inspection.same_randomness():
-            return _estimate(self, workers)
+        space, epochs = self.space, self.recipe.epochs
+        points = count_points(space)
+        trials = min(points, self.max_trials or points)
+        total, counted = trials * epochs, f"{trials:,} trials"
+        if self.algorithm == "hyperband":
+            # So many brackets of about so many epochs.
+            brackets = 1 + math.log(epochs, 3)
+            total, counted = math.ceil(brackets**2 * epochs), "trials"
+        fixed = [kind for kind in kinds_of(space) if kind in (*PLAIN, "se")]
+        again = min(points, len(fixed) + CANDIDATES) * len(self.seeds)
+        dearest = (controls(space) or [point(space).values])[-1]
+        one = dataclasses.replace(
+            self.trials,
+            task=Classification(self.loaded),
+            variants=[self.variant(dearest)],
+            seeds=range(math.ceil(total / epochs) + again),
+        )
+        return dataclasses.replace(
+            study.estimate(one, workers=workers),
+            about=f"{points:,} combinations, {counted} of {total:,} epochs "
+            f"in all, and {again:,} trainings of the confirmation. Each is "
+            "counted as this network:",
+        )
 
     def folder(self, output: str | os.PathLike) -> study.StudyFolder:
         """Returns the output folder of the search."""
@@ -544,29 +566,3 @@ def _max_trials(algorithm, max_trials):
             f"max_trials={max_trials}"
         )
     return _checks.positive_integer("max_trials", max_trials)
-
-
-def _estimate(planned, workers):
-    space, epochs = planned.space, planned.recipe.epochs
-    points = count_points(space)
-    trials = min(points, planned.max_trials or points)
-    total, counted = trials * epochs, f"{trials:,} trials"
-    if planned.algorithm == "hyperband":
-        # So many brackets of about so many epochs.
-        brackets = 1 + math.log(epochs, 3)
-        total, counted = math.ceil(brackets**2 * epochs), "trials"
-    fixed = [kind for kind in kinds_of(space) if kind in (*PLAIN, "se")]
-    again = min(points, len(fixed) + CANDIDATES) * len(planned.seeds)
-    dearest = (controls(space) or [point(space).values])[-1]
-    one = dataclasses.replace(
-        planned.trials,
-        task=Classification(planned.loaded),
-        variants=[planned.variant(dearest)],
-        seeds=range(math.ceil(total / epochs) + again),
-    )
-    return dataclasses.replace(
-        study.estimate(one, workers=workers),
-        about=f"{points:,} combinations, {counted} of {total:,} epochs in "
-        f"all, and {again:,} trainings of the confirmation. Each is counted "
-        "as this network:",
-    )
