@@ -172,7 +172,11 @@ class Results(_terminal.Tabular):
                 for name, label in content["labels"].items()
                 if name in variants
             },
-            found={name: content[name] for name in FOUND if name in content},
+            found={
+                name: content[name]
+                for name in FOUND
+                if name in content and content["kind"] == "tune"
+            },
         )
 
     @property
