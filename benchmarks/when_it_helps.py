@@ -34,10 +34,10 @@ from cbam_keras.data import digits
 
 STORED = pathlib.Path(__file__).with_suffix(".jsonl")
 RUNS = pathlib.Path("runs/when-it-helps")
-# How many canvases show each digit.
-CANVASES = {"validation": 4, "test": 4}
+# How many canvases show each validation and test digit.
+CANVASES = 4
 FRAGMENTS = 12
-# Of the test images, those on which gates and heat maps are looked at.
+# Gates and heat maps are looked at on so many test images.
 LOOKED_AT = 500
 
 
@@ -48,31 +48,29 @@ class Digits(study.Classification):
     training digit: `digits-12-10`.
     """
 
-    # Without those of validation, which would choose the epoch.
+    # Metrics of validation would choose the epoch.
     metrics = ("loss", "accuracy")
     test_images = 4_000
 
     def load(self, recipe):
         fragments, canvases = map(int, self.name.split("-")[1:])
-        canvases = {"train": canvases, **CANVASES}
+        canvases = {"train": canvases, "validation": CANVASES, "test": CANVASES}
         digits.EMBEDDED[self.name] = fragments, canvases
         return super().load(recipe)
 
     def evaluate(self, model, data):
         _, validation = model.evaluate(data.validation, verbose=0)
-        images, labels = (
-            np.concatenate([np.asarray(x) for x in arrays])
-            for arrays in zip(*data.test, strict=True)
-        )
+        measured = super().evaluate(model, data)
+        return {"val_accuracy": validation, **measured}
+
+    def looked_at(self, model):
+        """Returns on how many canvases each digit is recognized, and gates."""
+        test = self.load(training.Recipe(batch_size=250)).test
+        images, labels = map(np.concatenate, zip(*test, strict=True))
         found = model.predict(images, batch_size=250, verbose=0)
-        right = (found.argmax(axis=-1) == labels).reshape(-1, CANVASES["test"])
-        return {
-            "val_accuracy": validation,
-            "test_accuracy": float(right.mean()),
-            # For each test digit, on how many canvases it is recognized.
-            "right": "".join(str(count) for count in right.sum(axis=1)),
-            "gates": gates(model, images[:LOOKED_AT]),
-        }
+        right = (found.argmax(axis=-1) == labels).reshape(-1, CANVASES)
+        counts = "".join(map(str, right.sum(axis=1)))
+        return {"right": counts, "gates": gates(model, images[:LOOKED_AT])}
 
 
 def gates(model, images):
@@ -83,9 +81,8 @@ def gates(model, images):
     """
     if not any(isinstance(layer, layers.CBAM) for layer in model.layers):
         return []
-    maps = explain.attention_maps(model, images)
     found = []
-    for channel, spatial in maps.values():
+    for channel, spatial in explain.attention_maps(model, images).values():
         means = channel.mean(), channel.mean(axis=0).std()
         among = channel.std(axis=0).mean()
         positions = spatial.mean(), spatial.std(axis=(1, 2)).mean()
@@ -101,11 +98,14 @@ def gates(model, images):
 class Articles(study.Classification):
     """Fashion-MNIST, recognized by the network of the best epoch.
 
-    The name holds the number of training images: `fashion-60000`, and
-    `articles-36000` for articles among fragments of others.
+    The name holds the numbers of training and test images,
+    `fashion-60000-10000`, and begins with `articles` for articles among
+    fragments of others.
     """
 
-    test_images = 10_000
+    @property
+    def test_images(self):
+        return int(self.name.split("-")[2])
 
     def load(self, recipe):
         train, (images, labels), _ = arrays(self.name)
@@ -127,18 +127,12 @@ class Articles(study.Classification):
         return measured
 
 
-class FewerTestImages(Articles):
-    """The same, measured on the first 2,000 test images."""
-
-    test_images = 2_000
-
-
 @functools.cache
 def arrays(name):
     """Returns training images, test images, and boxes of these or `None`."""
-    kind, count = name.split("-")
+    kind, count, _ = name.split("-")
     train, test = keras.datasets.fashion_mnist.load_data()
-    # As many of each class, the first of them.
+    # The first of each class, equally many of each.
     rows = np.concatenate(
         [np.flatnonzero(train[1] == c)[: int(count) // 10] for c in range(10)]
     )
@@ -161,6 +155,33 @@ def small_network(images, **options):
         classes=len(images.class_names),
         **options,
     )
+
+
+def pretrained(images, attention):
+    """Returns a frozen EfficientNet-Lite0 with attention and a new head."""
+    inputs = keras.Input(images.image_shape)
+    x = keras.layers.Resizing(96, 96)(inputs)
+    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128)(x)
+    x = keras.layers.Concatenate()([x, x, x])
+    backbone = models.EfficientNetLite0(
+        include_top=False, input_tensor=x, weights="imagenet"
+    )
+    backbone.trainable = False
+    if attention is not None:
+        backbone = insert_attention(backbone, attention)
+    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    outputs = keras.layers.Dense(len(images.class_names), "softmax")(x)
+    return keras.Model(backbone.input, outputs)
+
+
+def unfrozen(images, name):
+    """Returns the network of the first stage, to be trained as a whole."""
+    path = RUNS / "tuned-stage1" / f"{name}-seed{images.seed}.keras"
+    model = keras.saving.load_model(path)
+    model.trainable = False
+    model.trainable = True
+    freeze_batch_norm(model)
+    return model
 
 
 def cbam(reduction_ratio=4, **options):
@@ -196,84 +217,14 @@ LARGER_NETWORKS = {
     "cbam": {"width": 16, "attention": cbam()},
     "none-wide": {"width": 18},
 }
-
-
-def variants(names, options=NETWORKS, rate=None, suffix=""):
-    """Returns variants, with another learning rate than the study's."""
-    return [
-        study.Variant(
-            name + suffix,
-            functools.partial(small_network, **options[name]),
-            learning_rate=rate,
-        )
-        for name in names
-    ]
-
-
-def from_scratch(task, compared, seeds, epochs=2, rate=0.03, baseline="none"):
-    """Returns a study of small networks."""
-    recipe = training.Recipe(epochs=epochs, batch_size=64, learning_rate=rate)
-    return study.Study(
-        task, compared, seeds=seeds, recipe=recipe, baseline=baseline
-    )
-
-
-def rates(task, names, tried, seeds):
-    """Returns a study that chooses learning rates, by validation images."""
-    compared = []
-    for rate in tried:
-        compared += variants(names, rate=rate, suffix=f"-{rate}")
-    return from_scratch(task, compared, seeds, baseline=None)
-
-
 # What is inserted into EfficientNet-Lite0, each as the identity.
 INSERTED = {
-    "none": None,
-    "spatial": SPATIAL,
-    "cbam": cbam(16),
-    "cbam-not-normalized": "cbam",
+    "none": {"attention": None},
+    "spatial": {"attention": SPATIAL},
+    "cbam": {"attention": cbam(16)},
+    "cbam-not-normalized": {"attention": "cbam"},
 }
-
-
-def pretrained(attention, images):
-    """Returns a frozen EfficientNet-Lite0 with attention and a new head."""
-    inputs = keras.Input(images.image_shape)
-    x = keras.layers.Resizing(96, 96)(inputs)
-    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128)(x)
-    x = keras.layers.Concatenate()([x, x, x])
-    backbone = models.EfficientNetLite0(
-        include_top=False, input_tensor=x, weights="imagenet"
-    )
-    backbone.trainable = False
-    if attention is not None:
-        backbone = insert_attention(backbone, attention)
-    x = keras.layers.GlobalAveragePooling2D()(backbone.output)
-    outputs = keras.layers.Dense(len(images.class_names), "softmax")(x)
-    return keras.Model(backbone.input, outputs)
-
-
-def unfrozen(name, images):
-    """Returns the network of the first stage, to be trained as a whole."""
-    path = RUNS / "tuned-stage1" / f"{name}-seed{images.seed}.keras"
-    model = keras.saving.load_model(path)
-    model.trainable = False
-    model.trainable = True
-    freeze_batch_norm(model)
-    return model
-
-
-def fine_tuned(builders, rate):
-    """Returns a study of EfficientNet-Lite0, by functions that build it."""
-    return study.Study(
-        FewerTestImages("fashion-2000"),
-        [study.Variant(name, build) for name, build in builders.items()],
-        seeds=range(3),
-        recipe=training.Recipe(epochs=2, batch_size=32, learning_rate=rate),
-        baseline="none",
-    )
-
-
-# Those of the first table of `when_it_helps.md`.
+# The networks of the first table of `when_it_helps.md`.
 MAIN = tuple(NETWORKS)[:7]
 STARTS = ["none", "cbam", "cbam-not-normalized"]
 FEW = ["none", "spatial", "cbam", "none-wide"]
@@ -282,90 +233,122 @@ RATES = (0.003, 0.01, 0.03, 0.1)
 TUNING_SEEDS = (1000, 1001)
 DIGITS = Digits(f"digits-{FRAGMENTS}-10")
 SHORT = Digits(f"digits-{FRAGMENTS}-2")
-FASHION = Articles("fashion-60000")
+FASHION = Articles("fashion-60000-10000")
+TUNED = Articles("fashion-2000-2000")
+
+
+def variants(names, rate=None, build=small_network, options=NETWORKS):
+    """Returns variants, whose names tell another rate than the study's."""
+    return [
+        study.Variant(
+            name if rate is None else f"{name}-{rate}",
+            functools.partial(build, **options[name]),
+            learning_rate=rate,
+        )
+        for name in names
+    ]
+
+
+def planned(task, compared, seeds, epochs=2, rate=0.03, batch_size=64):
+    """Returns a study, which compares with the network without attention."""
+    return study.Study(
+        task,
+        compared,
+        seeds=seeds,
+        recipe=training.Recipe(
+            epochs=epochs, batch_size=batch_size, learning_rate=rate
+        ),
+        baseline="none" if compared[0].name == "none" else None,
+    )
+
+
+def rates(task, names, tried, seeds):
+    """Returns a study that chooses learning rates, by validation images."""
+    compared = [variants(names, rate) for rate in tried]
+    return planned(task, sum(compared, []), seeds)
+
 
 EXPERIMENTS = {
-    "digits": from_scratch(DIGITS, variants(NETWORKS), range(10)),
+    "digits": planned(DIGITS, variants(NETWORKS), 10),
     "digits-rates": rates(DIGITS, ["se", *STARTS], RATES, TUNING_SEEDS),
-    "digits-slow": from_scratch(
-        DIGITS,
-        variants(["none", "se", "cbam-not-normalized"]),
-        range(5),
-        rate=0.01,
+    "digits-slow": planned(
+        DIGITS, variants(["none", "se", STARTS[2]]), 5, rate=0.01
     ),
-    "digits-larger": from_scratch(
-        DIGITS, variants(LARGER_NETWORKS, LARGER_NETWORKS), range(3)
+    "digits-larger": planned(
+        DIGITS, variants(LARGER_NETWORKS, options=LARGER_NETWORKS), 3
     ),
-    "digits-short": from_scratch(SHORT, variants(STARTS), range(5)),
-    "digits-short-rates": rates(
-        SHORT, ["none", "cbam-not-normalized"], RATES, TUNING_SEEDS
-    ),
-    "digits-easy": from_scratch(
-        Digits("digits-4-2"),
-        variants(["none", "cbam-not-normalized"]),
-        range(5),
-        epochs=8,
+    "digits-short": planned(SHORT, variants(STARTS), 5),
+    "digits-short-rates": rates(SHORT, STARTS[::2], RATES, TUNING_SEEDS),
+    "digits-easy": planned(
+        Digits("digits-4-2"), variants(STARTS[::2]), 5, epochs=8
     ),
     "fashion-rates": rates(
         FASHION, [*FEW, "se", "cbam-paper", "parallel"], RATES[1:], (1000,)
     ),
     # The rates are those with the least validation loss.
-    "fashion": from_scratch(
+    "fashion": planned(
         FASHION,
         [
             *variants([*FEW, "se", "cbam-paper"]),
-            *variants(["parallel"], rate=0.01),
+            dataclasses.replace(
+                *variants(["parallel"]), learning_rate=RATES[1]
+            ),
         ],
-        range(6),
+        6,
     ),
-    "articles": from_scratch(
-        Articles("articles-36000"), variants(FEW), range(4)
-    ),
-    "few": from_scratch(
-        Articles("fashion-2000"), variants(FEW), range(5), epochs=12
-    ),
+    "articles": planned(Articles("articles-36000-10000"), variants(FEW), 4),
+    "few": planned(Articles("fashion-2000-10000"), variants(FEW), 5, epochs=12),
     # The head and the gates are new; in the second stage all is adjusted.
-    "tuned-stage1": fine_tuned(
-        {
-            name: functools.partial(pretrained, attention)
-            for name, attention in INSERTED.items()
-        },
+    "tuned-stage1": planned(
+        TUNED,
+        variants(INSERTED, build=pretrained, options=INSERTED),
+        3,
         rate=0.003,
+        batch_size=32,
     ),
-    "tuned-stage2": fine_tuned(
-        {name: functools.partial(unfrozen, name) for name in STARTS},
+    "tuned-stage2": planned(
+        TUNED,
+        variants(
+            STARTS, build=unfrozen, options={x: {"name": x} for x in STARTS}
+        ),
+        3,
         rate=0.0003,
+        batch_size=32,
     ),
 }
 
 
-def outcomes(name):
-    """Returns the outcomes of an experiment, stored ones and those in runs."""
-    found = {}
-    for line in STORED.read_text().splitlines():
-        row = json.loads(line)
-        if row.pop("experiment") == name:
-            outcome = study.Outcome(
-                status=study.FINISHED, seconds_per_epoch=0.0, **row
-            )
-            found[outcome.variant, outcome.seed] = outcome
-    if (RUNS / name / study.RESULTS).exists():
-        for outcome in study.Results.read(RUNS / name).runs:
-            found[outcome.variant, outcome.seed] = outcome
-    return list(found.values())
+def stored():
+    """Returns the stored outcomes by experiment, variant and seed."""
+    rows = map(json.loads, STORED.read_text().splitlines())
+    names = ("experiment", "variant", "seed")
+    return {tuple(row[name] for name in names): row for row in rows}
 
 
 def store():
     """Adds what has been trained to the stored outcomes."""
-    kept = ("variant", "seed", "parameters", "metrics")
-    lines = [
-        json.dumps(
-            {"experiment": name} | {key: getattr(outcome, key) for key in kept}
-        )
-        for name in EXPERIMENTS
-        for outcome in outcomes(name)
-    ]
-    STORED.write_text("\n".join(lines) + "\n")
+    rows = stored()
+    for experiment, planned in EXPERIMENTS.items():
+        folder = RUNS / experiment
+        if not (folder / study.RESULTS).exists():
+            continue
+        for outcome in study.Results.read(folder).runs:
+            key = experiment, outcome.variant, outcome.seed
+            metrics = dict(outcome.metrics)
+            if key in rows and metrics.items() <= rows[key]["metrics"].items():
+                continue
+            if isinstance(planned.task, Digits):
+                model = keras.saving.load_model(folder / outcome.file)
+                metrics |= planned.task.looked_at(model)
+            rows[key] = {
+                "experiment": experiment,
+                "variant": outcome.variant,
+                "seed": outcome.seed,
+                "parameters": outcome.parameters,
+                "metrics": metrics,
+            }
+    lines = map(json.dumps, rows.values())
+    STORED.write_text("".join(f"{line}\n" for line in lines))
 
 
 def main():
@@ -389,14 +372,14 @@ def main():
     for name in options.experiments:
         if name not in EXPERIMENTS:
             parser.error(f"no experiment {name}; there are {[*EXPERIMENTS]}")
-        planned = EXPERIMENTS[name]
-        wanted = options.variants or [v.name for v in planned.variants]
-        planned = dataclasses.replace(
-            planned,
-            variants=[v for v in planned.variants if v.name in wanted],
-            seeds=planned.seeds[: options.seeds],
+        plan = EXPERIMENTS[name]
+        wanted = options.variants or [v.name for v in plan.variants]
+        plan = dataclasses.replace(
+            plan,
+            variants=[v for v in plan.variants if v.name in wanted],
+            seeds=plan.seeds[: options.seeds],
         )
-        print(study.run(planned, RUNS / name, workers=options.workers))
+        print(study.run(plan, RUNS / name, workers=options.workers))
     if options.store:
         store()
 

@@ -23,7 +23,7 @@ MEASURES = {
     "pointing": "maximum in the box",
     "heat_in_box": "heat in the box",
 }
-# What is known of the gates of a stage.
+# These are known of the gates of a stage.
 GATES = (
     "mean of the channel map",
     "deviation among channels",
@@ -47,30 +47,24 @@ class DigitResults(study.Results):
         for name, measured in compared.items():
             if measured.pairs:
                 own = self.values(name, "right")
-                shared = [seed for seed in own if seed in baseline]
-                mean, reach = difference(
-                    [own[seed] for seed in shared],
-                    [baseline[seed] for seed in shared],
-                )
-                compared[name] = dataclasses.replace(
-                    measured, interval=(mean - reach, mean + reach)
-                )
+                pairs = [(own[x], baseline[x]) for x in own if x in baseline]
+                mean, reach = difference(*zip(*pairs, strict=True))
+                ends = (mean - reach, mean + reach)
+                compared[name] = dataclasses.replace(measured, interval=ends)
         return compared
 
 
 def difference(own, other):
-    """Returns mean and interval of the difference in test accuracy.
+    """Returns mean and half interval of the difference in test accuracy.
 
-    Args:
-        own: List of strings, one per seed: for each test digit, on how many
-            of its canvases it is recognized.
-        other: List of the same, of the baseline.
+    Both are strings, one per seed: on how many of its canvases each test digit
+    is recognized.
     """
     own, other = (
-        np.array([[int(n) for n in right] for right in side])
+        np.array([[*map(int, right)] for right in side])
         for side in (own, other)
     )
-    table = (own - other) / when_it_helps.CANVASES["test"]
+    table = (own - other) / when_it_helps.CANVASES
     seeds, many = table.shape
     mean = table.mean()
     by_seed, by_digit = table.mean(axis=1), table.mean(axis=0)
@@ -82,20 +76,30 @@ def difference(own, other):
 
 
 def trained(name):
-    """Returns the results of an experiment, as far as it has been trained."""
-    experiment = when_it_helps.EXPERIMENTS[name]
-    task, names = experiment.task, [v.name for v in experiment.variants]
-    is_digits = isinstance(task, when_it_helps.Digits)
-    kind = DigitResults if is_digits else study.Results
-    return kind(
+    """Returns the stored results of an experiment."""
+    plan = when_it_helps.EXPERIMENTS[name]
+    names = [variant.name for variant in plan.variants]
+    is_digits = isinstance(plan.task, when_it_helps.Digits)
+    outcomes = [
+        study.Outcome(
+            variant=row["variant"],
+            seed=row["seed"],
+            status=study.FINISHED,
+            parameters=row["parameters"],
+            metrics=row["metrics"],
+        )
+        for row in when_it_helps.stored().values()
+        if row["experiment"] == name
+    ]
+    return (DigitResults if is_digits else study.Results)(
         output=pathlib.Path(name),
-        outcomes=tuple(when_it_helps.outcomes(name)),
+        outcomes=tuple(outcomes),
         variants=tuple(names),
-        seeds=experiment.seeds,
-        comparisons=(study.Comparison(experiment.baseline, names),),
-        measures=tuple(experiment.measured_by),
-        data=task.name,
-        sizes={"test": task.test_images},
+        seeds=plan.seeds,
+        comparisons=(study.Comparison(plan.baseline, names),),
+        measures=tuple(plan.measured_by),
+        data=plan.task.name,
+        sizes={"test": plan.task.test_images},
     )
 
 

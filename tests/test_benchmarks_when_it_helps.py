@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import when_it_helps, when_it_helps_report
+from cbam_keras import data
+from cbam_keras.data import digits
 
 
 def rows(counts):
@@ -33,6 +35,26 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         )
         inside += abs(mean) <= reach
     assert 0.92 < inside / 400 < 0.99
+
+
+class Zero:
+    """Takes each digit for a zero."""
+
+    layers = ()
+
+    def predict(self, images, **options):
+        return np.eye(10)[np.zeros(len(images), int)]
+
+
+def test_it_is_stored_on_how_many_canvases_a_digit_is_recognized(
+    few_digits, monkeypatch
+):
+    monkeypatch.setitem(digits.EMBEDDED, "digits-2-1", None)
+    found = when_it_helps.Digits("digits-2-1").looked_at(Zero())
+    _, labels = data.load("mnist5k", batch_size=None).test
+    assert 0 in labels
+    right = "".join("0" if label else "4" for label in labels)
+    assert found == {"right": right, "gates": []}
 
 
 def test_the_page_has_the_tables_of_the_stored_results():
