@@ -13,7 +13,7 @@ import sys
 
 from benchmarks import arguments
 
-# By script: options that are enough to see that it runs.
+# These options of each script are enough to see that it runs.
 SCRIPTS = {
     "layers": "--shapes 1x4x4x16 2x4x4x16 --repeats 2",
     "networks": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 2",
@@ -82,10 +82,13 @@ def main(command=None):
             sys.stdout.flush()
             done = subprocess.run(
                 [
-                    *(sys.executable, "-m", f"benchmarks.{name}"),
-                    *("--mode", mode, "--output", options.output),
-                    # Of an option given twice, the last counts.
-                    *(*quick, *further),
+                    sys.executable,
+                    f"-mbenchmarks.{name}",
+                    f"--mode={mode}",
+                    f"--output={options.output}",
+                    # The last one of an option that is given twice counts.
+                    *quick,
+                    *further,
                 ]
             )
             if done.returncode:

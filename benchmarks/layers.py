@@ -21,11 +21,10 @@ from benchmarks.naive import NaiveCBAM
 from cbam_keras import CBAM, SqueezeExcite
 
 SHAPES = (
-    *((16, 56, 56, 256), (16, 28, 28, 512), (16, 14, 14, 1024)),
-    *((16, 7, 7, 2048), (64, 32, 32, 64), (1, 56, 56, 256)),
-    *((1, 28, 28, 512), (1, 14, 14, 1024), (1, 7, 7, 2048)),
+    "16x56x56x256 16x28x28x512 16x14x14x1024 16x7x7x2048 64x32x32x64 "
+    "1x56x56x256 1x28x28x512 1x14x14x1024 1x7x7x2048"
 )
-# Over these the geometric mean is taken: the stages of ResNet50.
+# The geometric mean is taken over so many shapes, the stages of ResNet50.
 STAGES = 4
 # A single image takes so little time that it needs more calls.
 OF_ONE_IMAGE = 4
@@ -36,8 +35,8 @@ BOUNDS = {"forward": (3 + 1) / 2, modes.TRAINING_STEP: (7 + 2) / 2}
 COPY, OURS, NAIVE = "copy", "CBAM", "naive CBAM"
 LAYERS = {OURS: CBAM, NAIVE: NaiveCBAM, "SE": SqueezeExcite}
 AUTHORS = ("authors, PyTorch", "authors, torch.compile")
-# What `torch.compile` should take at most, forward and backward, of the time
-# of these. More is a regression.
+# `torch.compile` should take at most this fraction of the time of each, forward
+# and backward. More is a regression.
 COMPILED = "CBAM, torch.compile"
 AT_MOST = {OURS: 0.7, AUTHORS[1]: 0.6}
 
@@ -69,7 +68,7 @@ def ours(mode, x, cotangent):
         if mode == "torch" and name == OURS:
             import torch
 
-            # What was compiled for other shapes would count against its limit.
+            # Graphs for other shapes would count against its limit.
             torch.compiler.reset()
             compiled = torch.compile(layer, dynamic=False)
             steps[COMPILED] = modes.layer_steps(
@@ -179,7 +178,7 @@ def main():
         "--shapes",
         nargs="+",
         type=shape_of,
-        default=SHAPES,
+        default=[*map(shape_of, SHAPES.split())],
         metavar="BxHxWxC",
         help="of the features",
     )

@@ -172,7 +172,7 @@ def table(title, arms):
 
 def main():
     parser = arguments.network_parser(__doc__, 3, ["ResNet50"], 8, 224)
-    # What a child process measures.
+    # A child process measures one network.
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:

@@ -88,7 +88,7 @@ def _tensorflow_steps(mode, function, weights, x, cotangent):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = function(x, training=True)
-        # With the output, which a compiler else leaves out.
+        # A compiler leaves out an output that is not returned.
         gradients = tape.gradient(y, [x, *weights], output_gradients=cotangent)
         return y, gradients
 
@@ -111,7 +111,7 @@ def _jax_steps(function, variables, x, cotangent):
     @jax.jit
     def both(x, weights, cotangent):
         y, back = jax.vjp(lambda *given: run(*given, True), x, weights)
-        # With the output, which a compiler else leaves out.
+        # A compiler leaves out an output that is not returned.
         return y, back(cotangent)
 
     return (

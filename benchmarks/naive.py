@@ -46,7 +46,7 @@ class NaiveCBAM(layers.Layer):
         return x * self.conv(ops.concatenate([average, maximum], axis=-1))
 
 
-# What builders of networks take as `attention=`.
+# Builders of networks take these as `attention=`.
 ARMS = {
     "none": None,
     "se": SqueezeExcite,

@@ -84,7 +84,7 @@ def measure(name, options):
     data = batch(options)
     networks = {arm: compiled(name, arm, options) for arm in ARMS}
     rows = []
-    # One after the other: right after a step, a prediction takes longer.
+    # A prediction takes longer right after a step, so each kind has its turn.
     for kind, function in (("training", train), ("inference", predict)):
         functions = {
             (f"{name}, {kind}", arm): functools.partial(

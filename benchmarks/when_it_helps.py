@@ -217,7 +217,7 @@ LARGER_NETWORKS = {
     "cbam": {"width": 16, "attention": cbam()},
     "none-wide": {"width": 18},
 }
-# What is inserted into EfficientNet-Lite0, each as the identity.
+# These are inserted into EfficientNet-Lite0, each as the identity.
 INSERTED = {
     "none": {"attention": None},
     "spatial": {"attention": SPATIAL},

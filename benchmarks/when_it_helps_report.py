@@ -147,7 +147,7 @@ def rates(found):
 def gates(name):
     """Returns what the gates of one network do on digits, mean over seeds."""
     found = trained("digits").values(name, "gates").values()
-    # In the first trainings they were not looked at.
+    # The gates of the first trainings were not looked at.
     found = [seen for seen in found if seen]
     rows = []
     for number, seen in enumerate(zip(*found, strict=True), start=1):

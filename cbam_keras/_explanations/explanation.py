@@ -92,7 +92,7 @@ def explain_files(
     many images are explained as are drawn: those that most networks get wrong.
     Returns tables, and the folder.
     """
-    # Before any work, although it is only needed in the end.
+    # It is only needed at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     files, image_paths, source = _sorted_paths(paths, settings.data)
     if output is None:
@@ -164,7 +164,7 @@ def _free_folder(output):
         # A run is overwritten only if all files in its folder are its own.
         folder /= study.EXPLANATIONS
     if not folder.exists():
-        # It is made when all else is right.
+        # It is made once all else is right.
         return folder
     _files.output_folder(folder)
     others = [

@@ -8,8 +8,8 @@ import numpy as np
 
 from cbam_keras import _checks, _terminal, data
 
-# Of a dataset that does not fit into memory, this many images are read to
-# choose from, so that all classes are likely among them.
+# This many images of a dataset that does not fit into memory are read to choose
+# from, so that all classes are likely among them.
 READ_OF_LARGE = 1000
 
 # Height and width.

@@ -170,7 +170,7 @@ def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
         )
     known = next(iter(results.settings["data"].values()))
     if source := content.get("source"):
-        # What else somebody's run says, as to download, is not obeyed.
+        # Whatever else somebody's run says, as to download, is not obeyed.
         options = {key: source[key] for key in LOCATION if key in source}
         fingerprint = known.get("fingerprint")
         return files, Source(source.get("name"), seed, fingerprint, options)

@@ -7,7 +7,7 @@ import numpy as np
 
 from cbam_keras._files import Json
 
-# What is written of each image and network, where it is known.
+# These numbers of each image and network are written where they are known.
 NUMBERS = "probability", "predicted_probability", "hit", "energy"
 
 MEANS = {

@@ -11,9 +11,9 @@ from cbam_keras._terminal import in_words, say
 from cbam_keras.cli.arguments import data_options_of
 from cbam_keras.report import MAX_NETWORKS
 
-# Of so many test images, the page shows those that networks get wrong.
+# The page shows those of so many test images that networks get wrong.
 EXPLAINED_IMAGES = 64
-# About so long for small networks, on two cores of a CPU.
+# Explaining small networks takes about so long on two cores of a CPU.
 SECONDS_OF_REPORT = 10
 
 

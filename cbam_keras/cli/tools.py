@@ -71,7 +71,7 @@ def export(options: argparse.Namespace) -> None:
     path = pathlib.Path(options.model).expanduser()
     ending = exporting.FORMATS[options.format].ending
     output = pathlib.Path(options.output or path.with_suffix(ending))
-    # Before any work.
+    # The output is checked before any work.
     exporting.check_output(output, options.format)
     model = _explanations.load_model(path)
     say(exporting.export_model(model, output, format=options.format))

@@ -10,8 +10,8 @@ import numpy as np
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
 from cbam_keras.data.decoding import read_image, threads
 
-# What random numbers are for, so that no two uses share a seed. Not 0, since
-# NumPy takes a seed with zeros at its end for the one without them.
+# Each use of random numbers has a number, so that no two share a seed. None is
+# 0, since NumPy takes a seed with zeros at its end for the one without them.
 ORDER, FLIP_AND_CROP, RANDOM_CROP = 1, 2, 3
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2

@@ -29,7 +29,7 @@ END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 # How much is read at both ends of a file.
 END_BYTES = 4096
 
-# From this side on, evaluation takes 224/256 of each side, as on ImageNet.
+# Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
 
 

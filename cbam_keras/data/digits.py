@@ -10,8 +10,8 @@ from cbam_keras.data.splits import stratified
 # Sides in pixels.
 CANVAS = 48
 FRAGMENT = 8
-# By name: how many fragments clutter a canvas, and how many canvases show each
-# digit of a split.
+# Each name stands for how many fragments clutter a canvas, and how many
+# canvases show each digit of a split.
 EMBEDDED: dict[str, tuple[int, dict[str, int]] | None] = {
     "mnist5k": None,
     "cluttered_mnist": (4, {"train": 2, "validation": 1, "test": 1}),
@@ -76,7 +76,7 @@ def cluttered(sources, objects, fragments, rng):
         cut = sliding_window_view(sources, (FRAGMENT, FRAGMENT), axis=(1, 2))
         _overlay(canvases, cut[drawn[:, index], y, x], top, left)
     top, left = drawn[:, -2:].T
-    # Of overlapping pixels the brighter one stays, so the object is whole.
+    # The brighter one of overlapping pixels stays, so the object is whole.
     _overlay(canvases, objects, top, left)
     rows, columns = objects.any(axis=2), objects.any(axis=1)
     boxes = (

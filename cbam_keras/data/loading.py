@@ -94,7 +94,7 @@ class ImageData:
         }
 
 
-# What `load` takes, and what a study takes: that, or loaded images.
+# `load` takes a source, and a study takes a source or loaded images.
 Source = str | os.PathLike | Sequence | Mapping
 Images = Source | ImageData
 

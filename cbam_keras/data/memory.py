@@ -5,8 +5,8 @@ import math
 import os
 import pathlib
 
-# At a time: that under training, its copy on the device, and those that are
-# decoded ahead.
+# So many batches are in memory: the one under training, its copy on the device,
+# and those that are decoded ahead.
 BATCHES = 4
 # These files hold the limits of control groups, versions 2 and 1.
 LIMITS = (

@@ -18,14 +18,14 @@ from cbam_keras.data.examples import Dataset, Examples, digest
 from cbam_keras.data.splits import SPLITS, check_classes, completed
 from cbam_keras.data.tfds import from_tfds, no_folder
 
-# What paths begin with, and names of datasets never.
+# Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
 
 # Loaded by Keras where TensorFlow Datasets has not prepared it.
 FASHION = "fashion_mnist"
-FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal"),
-    *("Shirt", "Sneaker", "Bag", "Ankle boot"),
+FASHION_CLASSES = tuple(
+    "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
+    "Ankle boot".split(", ")
 )
 
 # File names of images that are read.

@@ -30,8 +30,8 @@ def stratified(
         if test:
             indices = fixed.permutation(indices)
             tested = round(TEST_FRACTION * len(indices))
-            # One is left to train where there is one, two where there are
-            # enough for each split.
+            # At least one is left to train, and two where there are enough
+            # for each split.
             tested = min(max(1, tested), max(0, len(indices) - 2))
         trained = seeded.permutation(indices[tested:])
         if validation_fraction is not None:
@@ -84,7 +84,7 @@ def check_classes(dataset: Dataset, received: str) -> None:
             f"{list(names)}"
         )
     for split, examples in splits.items():
-        # One for each split that is split off.
+        # Each split that is split off needs one more.
         needed = 1 + (split == "train") * (len(SPLITS) - len(splits))
         counts = np.bincount(examples.labels, minlength=len(names))
         few = [f'"{names[i]}"' for i in np.flatnonzero(counts < needed)]

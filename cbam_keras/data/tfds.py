@@ -20,7 +20,7 @@ from cbam_keras.data.splits import SPLITS
 
 # Datasets of more bytes, as encoded images, are read from disk.
 IN_MEMORY_BYTES = 2 * 2**30
-# So many examples of a split, spread over it, tell it from one that was
+# This many examples of a split, spread over it, tell it from one that was
 # prepared from other images.
 FINGERPRINTED = 100
 
@@ -94,12 +94,12 @@ def find_builder(
     # A name with a namespace would be looked up in the network.
     if name and not re.match(r"\w+:[a-zA-Z_]", name):
         try:
-            # And so would others without `try_gcs`.
+            # Without `try_gcs`, other names would be looked up there, too.
             return tfds.builder(name, data_dir=data_dir, try_gcs=False)
         except tfds.core.DatasetNotFoundError:
             known += tfds.list_builders(with_community_datasets=False)
         except (ValueError, AssertionError) as error:
-            # Such as an unknown configuration, with those that there are.
+            # An unknown configuration is an example; the error lists all.
             reason = f" ({error})"
     raise ValueError(
         f"`data` must be one of {listed}, the name of a TensorFlow dataset "
@@ -158,7 +158,7 @@ def _download(name, builder, download, manual_dir):
         )
         try:
             return builder.download_and_prepare(download_config=config)
-        # Of many kinds, and after minutes of trying where there is no network.
+        # Errors are of many kinds; without a network they come after minutes.
         except Exception as error:
             reason = f"download=True, which failed ({error})"
     message = (

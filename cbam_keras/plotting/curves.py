@@ -153,7 +153,7 @@ def plot_ablation(
         legend = style.add_legend(figure, panels)
     else:
         legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
-    # Of all rows, whose colours differ.
+    # The legend is that of all rows, whose colours differ.
     artist.setp(legend.legend_handles, color="0.35")
     return figure if ax is None else ax
 
@@ -173,8 +173,8 @@ def _draw_table(axes, rows):
                 label="95 % interval of the difference to it",
             )
         color = style.styles_of([row.label])[row.label]["color"]
-        # Below the row, so that no point hides the mean, and equal ones below
-        # each other.
+        # Points lie below the row, so that none hides the mean, and equal ones
+        # below each other.
         errors = [100 * value for value in row.values]
         places = [
             place + 0.25 + 0.1 * errors[:number].count(error)

@@ -93,7 +93,7 @@ class Grid:
         elif values is None:
             axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
         else:
-            # Pale, so that colours can be seen on black and white.
+            # The image is pale, so that colours can be seen on it.
             gray = luminance(sample)
             drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
             self._draw_map(axes, values, extent=drawn.get_extent())
@@ -111,7 +111,7 @@ class Grid:
         else:
             options = {"aspect": "auto", "interpolation": "nearest"}
             self._draw_map(axes, values[None], extent=limits, **options)
-        # White edges, to be seen on dark colours too.
+        # White edges can be seen on dark colours, too.
         for channel in signal.T:
             axes.plot(channel, color="white", linewidth=2.6)
             axes.plot(channel, color="0.1", linewidth=1.1)
@@ -154,7 +154,7 @@ class Grid:
                 for axes in row
             )
         self.figure.set_size_inches(width, height)
-        # Beside the first rows of a high figure.
+        # The bar stands beside the first rows of a high figure.
         rows = math.ceil(BAR_HEIGHT * len(self.panels) / height)
         bar = self.figure.colorbar(
             self.scale,
@@ -185,7 +185,7 @@ def draw_box(axes: "style.Axes", box: ArrayLike, color: str = "white") -> None:
     patches = _checks.require("matplotlib.patches", extra="plot")
     y_min, x_min, y_max, x_max = np.subtract(box, 0.5)
     drawn = patches.Rectangle((x_min, y_min), x_max - x_min, y_max - y_min)
-    # A black outline, to be seen on every image.
+    # A black outline can be seen on every image.
     outline = effects.withStroke(linewidth=2.7, foreground="black")
     drawn.set(fill=False, edgecolor=color, linewidth=1.5)
     drawn.set_path_effects([outline])

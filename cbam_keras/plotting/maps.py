@@ -17,11 +17,11 @@ from cbam_keras.plotting.grid import (
     panel_size,
 )
 
-# With more images the figures cannot be read.
+# Figures of more images cannot be read.
 MAX_ROWS = 32
 # Slices of a volume that fit beside each other.
 MAX_SLICES = 6
-# Of the colours of heat: none where there is none.
+# The opacity of colours grows with the heat; without heat there is no colour.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
 # Rounding may carry a value this far out of its range.
 TOLERANCE = 1e-3
@@ -86,7 +86,7 @@ def plot_grad_cam(
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
-    # Of each row: a volume has one for each of some slices.
+    # A volume has a row for each of some slices.
     slices: list = [...]
     if len(shape) == 4:
         places = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
@@ -94,10 +94,10 @@ def plot_grad_cam(
     rows = list(itertools.product(range(count), slices))
     side = 1.9 if len(rows) < 5 else 1.5
     width, height = panel_size(samples, side)
-    # Without the blackest quarter, which would look like shadow.
+    # The blackest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
-        # Darker with the heat, since there is no image below.
+        # These colours darken with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
     columns = ["Input", *maps]
     grid = Grid(len(rows), columns, width, [height], scale, title)
@@ -166,16 +166,16 @@ def plot_attention_maps(
     count = 1 + len(gates)
     width, height = panel_size(samples, 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / MAX_WIDTH)
-    # The same number in each row, as far as they go.
+    # Each row has the same number, as far as they go.
     columns = math.ceil(count / rows)
-    # Without spatial maps the curves are as high as the image.
+    # The curves are as high as the image if there are no spatial maps.
     heights = [height] * bool(spatials)
     heights += [0.36 if spatials else height] * bool(channels)
     limits = _limits(channels + spatials)
     scale = style.color_scale("viridis", limits, alpha=0.7)
     lines = len(samples) * rows
     grid = Grid(lines, [""] * columns, width, heights, scale, title)
-    # Of each image the tiles, and of each tile the panels below each other.
+    # Each image has tiles, and each tile has panels below each other.
     blocks = grid.panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
     for i, (first, *others) in enumerate(tiles):

@@ -10,8 +10,8 @@ from cbam_keras.plotting import style
 
 COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
-# Of the colours of the map, in percentage points: a narrower scale would show
-# the noise of a seed as an effect.
+# The colours of the map span at least so many percentage points: a narrower
+# scale would show the noise of a seed as an effect.
 MIN_RANGE = 10
 
 
@@ -75,7 +75,7 @@ def _draw_map(axes, trials):
         kind = _attention_of(trial)
         cell = tuple(trial.values.get(x, kind) for x in (KERNEL, RATIO))
         cells.setdefault(cell, []).append(trial)
-    # Numbers, then kinds.
+    # Numbers come before kinds.
     rows, columns = (
         sorted(set(keys), key=lambda x: (isinstance(x, str), x))
         for keys in zip(*cells, strict=True)
@@ -83,7 +83,7 @@ def _draw_map(axes, trials):
     means = np.full((len(rows), len(columns)), np.nan)
     for (row, column), trials_of_cell in cells.items():
         means[rows.index(row), columns.index(column)] = _mean(trials_of_cell)
-    # Wide enough, and not up to an outlier.
+    # An outlier does not widen the scale.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
     reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
     limits = {"vmin": middle - reach, "vmax": middle + reach}
@@ -176,7 +176,7 @@ def _draw_costs(axes, trials, key, styles):
             place = {"xytext": (-4, 3), "textcoords": "offset points"}
             place |= {"ha": "right", "va": "bottom", "fontsize": 9}
             axes.annotate(str(number), front[-1], **place)
-    # Up to the greatest cost, where nothing is better.
+    # The front ends at the greatest cost, where nothing is better.
     x, y = zip(*front, (max(costs), front[-1][1]), strict=True)
     line = {"drawstyle": "steps-post", "label": "Pareto front"}
     axes.plot(x, y, color="black", linewidth=1, zorder=1, **line)

@@ -36,7 +36,7 @@ OTHER_STYLES: tuple[Style, ...] = (
     {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
 TRUE_BOX, FOUND_BOX = GREEN, VERMILION
-# Of panels of images.
+# Panels of images have frames of this colour.
 FRAME = "0.75"
 # Font sizes in points.
 TITLE, LABEL, SMALL = 13, 11, 8.5
