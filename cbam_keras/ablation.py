@@ -16,7 +16,7 @@ import numpy as np
 from cbam_keras import _checks, _files, comparison, presets, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
-from cbam_keras.layers import ATTENTION
+from cbam_keras.layers import Attention
 from cbam_keras.recipes import Recipe, find_recipe
 
 __all__ = [
@@ -135,7 +135,7 @@ def plan(
                 **shared,
                 **preset.layer_options,
             }
-            attention = functools.partial(ATTENTION[preset.layer], **options)
+            attention = Attention(preset.layer, options)
         built = functools.partial(build, attention=attention)
         label = preset.attention or comparison.BASELINE
         variants.append(study.Variant(name, built, options, label=label))

@@ -1,7 +1,6 @@
 """A network without attention, with SE and with CBAM, compared."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
@@ -10,7 +9,13 @@ import keras
 from cbam_keras import _checks, _files, study, training
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
-from cbam_keras.layers import ATTENTION, VARIANTS, MakeLayer, make_attention
+from cbam_keras.layers import (
+    ATTENTION,
+    VARIANTS,
+    Attention,
+    MakeLayer,
+    make_attention,
+)
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe, find_recipe
 
@@ -22,8 +27,6 @@ DEFAULT = (BASELINE, "se", "cbam")
 Attentions = Sequence[str | MakeLayer]
 # By its name, or what builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
-# Name, value of `attention=` and options of a kind of layer.
-Layer = tuple[str, MakeLayer | None, dict[str, object]]
 MUST_HOLD = (
     "`attention` must hold names, layer classes, or callables that take `name` "
     "and return a layer. Received: "
@@ -97,13 +100,15 @@ def plan(
         task=task,
         variants=[
             study.Variant(
-                name, functools.partial(build, attention=layer), options
+                name,
+                functools.partial(build, attention=attention),
+                attention.options if attention else {},
             )
-            for name, layer, options in layers
+            for name, attention in layers.items()
         ],
         seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in attentions else None,
+        baseline=BASELINE if BASELINE in layers else None,
         settings={"model": label},
         kind="train",
         finish=_draw,
@@ -189,12 +194,12 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, object]:
     """
     if not identity_init:
         return {}
-    start = dict(VARIANTS["recommended"])
-    if kind == "cbam":
-        return start
-    if kind == "spatial":
-        return {name.removeprefix("spatial_"): x for name, x in start.items()}
-    return {"identity_init": True}
+    # A gate alone has the options of CBAM without its name.
+    start = {
+        name.removeprefix(f"{kind}_"): value
+        for name, value in VARIANTS["recommended"].items()
+    }
+    return dict(Attention(kind).with_options(start).options)
 
 
 def network_of(model: Network) -> tuple[Callable, str]:
@@ -232,8 +237,8 @@ def default_recipe(model: object) -> Recipe:
 
 def attention_layers(
     attentions: Attentions, model: object, layer_options: Options | None
-) -> list[Layer]:
-    """Returns name, value of `attention=` and options of each kind."""
+) -> dict[str, Attention | None]:
+    """Returns each kind by its name, with the options that it gets."""
     if isinstance(attentions, str):
         attentions = [attentions]
     if not isinstance(attentions, Sequence):
@@ -241,7 +246,8 @@ def attention_layers(
             "`attention` must be a sequence of names and layer classes. "
             f"Received: attention={attentions!r}"
         )
-    names = [_name_of(attention) for attention in attentions]
+    given = [_attention_of(attention) for attention in attentions]
+    names = [attention.name if attention else BASELINE for attention in given]
     if not names or len(set(names)) != len(names):
         raise ValueError(
             "`attention` must be one or several different kinds. Received: "
@@ -249,30 +255,23 @@ def attention_layers(
         )
     chosen = dict(layer_options or {})
     identity = bool(chosen.get("identity_init", True))
-    layers: list[Layer] = []
-    for name, layer in zip(names, attentions, strict=True):
-        if layer == BASELINE:
-            layers.append((name, None, {}))
-            continue
+    layers: dict[str, Attention | None] = {}
+    for name, attention, asked in zip(names, given, attentions, strict=True):
         # The user's own layers have their own defaults.
-        options = {}
-        if isinstance(layer, str):
-            layer = ATTENTION[name]
-            options = start_options(name, identity) | model_options(model)
-        accepted = inspect.signature(layer).parameters
-        options = {k: v for k, v in (options | chosen).items() if k in accepted}
-        layer = functools.partial(layer, **options)
+        if attention and isinstance(asked, str):
+            start = start_options(name, identity) | model_options(model)
+            attention = attention.with_options(start)
+        layers[name] = attention and attention.with_options(chosen)
         # Raises for bad values before any work.
         try:
-            make_attention(layer, name="gate")
+            make_attention(layers[name], name="gate")
         except TypeError as error:
-            if name in ATTENTION:
+            if isinstance(asked, str):
                 raise
             raise TypeError(
                 f"{MUST_HOLD}{name}, which fails ({error})"
             ) from error
-        layers.append((name, layer, options))
-    used = {key for _, _, options in layers for key in options}
+    used = {key for layer in layers.values() if layer for key in layer.options}
     unused = [key for key in chosen if key not in used]
     if unused:
         raise ValueError(
@@ -283,10 +282,13 @@ def attention_layers(
     return layers
 
 
-def _name_of(attention):
+def _attention_of(attention):
+    if isinstance(attention, Attention):
+        return attention
     if isinstance(attention, str):
-        return _checks.one_of("attention", attention, [BASELINE, *ATTENTION])
-    if not callable(attention) or isinstance(attention, keras.layers.Layer):
-        raise TypeError(f"{MUST_HOLD}{attention!r}")
-    function = getattr(attention, "func", attention)
-    return getattr(function, "__name__", "custom").strip("<>")
+        _checks.one_of("attention", attention, [BASELINE, *ATTENTION])
+        return None if attention == BASELINE else Attention(attention)
+    try:
+        return Attention(attention)
+    except TypeError as error:
+        raise TypeError(f"{MUST_HOLD}{attention!r}") from error

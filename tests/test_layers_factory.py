@@ -1,12 +1,14 @@
 """From what users write as `attention` to a layer."""
 
 import functools
+import pickle
 
 import keras
 import pytest
 
+import cbam_keras
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras.layers import make_attention
+from cbam_keras.layers import Attention, make_attention
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,7 @@ from cbam_keras.layers import make_attention
         (keras.layers.LayerNormalization, keras.layers.LayerNormalization),
         (functools.partial(CBAM, kernel_size=3), CBAM),
         (CBAM(kernel_size=3), CBAM),
+        (Attention("cbam", {"kernel_size": 3}), CBAM),
     ],
 )
 def test_names_classes_callables_and_templates_give_layers(attention, kind):
@@ -52,6 +55,42 @@ def test_template_gives_a_fresh_layer_each_time():
 def test_mistakes_are_reported(attention, error, message):
     with pytest.raises(error, match=message):
         make_attention(attention, name="gate")
+
+
+def test_an_attention_is_a_value():
+    attention = Attention("cbam", {"reduction_ratio": 4})
+    same = pickle.loads(pickle.dumps(attention))
+    assert attention == same != Attention("cbam")
+    assert len({attention, same}) == 1
+    made = eval(repr(attention), {"cbam_keras": cbam_keras})
+    assert type(made) is CBAM and made.reduction_ratio == 4
+    wider = attention.with_options({"kernel_size": 3, "pool_types": "max"})
+    assert wider.options == {"reduction_ratio": 4, "kernel_size": 3}
+
+
+@pytest.mark.parametrize(
+    "attention, name, code",
+    [
+        (Attention("se"), "se", "cbam_keras.SqueezeExcite()"),
+        (
+            Attention(functools.partial(CBAM, 8, order="parallel")),
+            "CBAM",
+            "cbam_keras.CBAM(8, order='parallel')",
+        ),
+        # No code imports a lambda, or writes a function as an argument.
+        (Attention(lambda name: CBAM(name=name)), "lambda", ""),
+        (Attention("cbam", {"activation": keras.ops.relu}), "cbam", ""),
+    ],
+)
+def test_an_attention_has_a_name_and_a_line_of_code(attention, name, code):
+    assert (attention.name, attention.code) == (name, code)
+
+
+def test_an_attention_of_something_else_is_refused():
+    with pytest.raises(ValueError, match='Did you mean "cbam"'):
+        Attention("cbm")
+    with pytest.raises(TypeError, match="`layer` must be a name, a layer cla"):
+        Attention(CBAM())
 
 
 class Closed(keras.layers.Layer):

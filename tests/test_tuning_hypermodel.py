@@ -8,6 +8,7 @@ from keras import layers
 
 from cbam_keras import tuning
 from cbam_keras.layers import (
+    ATTENTION,
     CBAM,
     ORDERS,
     ChannelAttention,
@@ -81,6 +82,19 @@ def test_hyperparameters_are_there_where_they_matter():
     ]
 
 
+def test_another_kind_has_what_its_layer_takes(monkeypatch):
+    class Sized(layers.Layer):
+        def __init__(self, kernel_size=3, **kwargs):
+            super().__init__(**kwargs)
+
+    monkeypatch.setitem(ATTENTION, "sized", Sized)
+    hypermodel, hp = space_of(attention=("none", "sized"))
+    values = chosen(hp, attention="sized")
+    assert values.values == {"attention": "sized", "kernel_size": 7}
+    assert hypermodel.attention_for(values).options == {"kernel_size": 7}
+    assert "identity_init" in hypermodel.unused
+
+
 def test_the_default_space_is_cbam_and_two_controls():
     hypermodel, hp = space_of()
     open_dimensions = {
@@ -91,7 +105,7 @@ def test_the_default_space_is_cbam_and_two_controls():
         "reduction_ratio": {2, 4, 8, 16},
         "kernel_size": {3, 5, 7},
     }
-    assert hypermodel.attention_for(chosen(hp, attention="se")).keywords == {
+    assert hypermodel.attention_for(chosen(hp, attention="se")).options == {
         "reduction_ratio": 4,
         "identity_init": True,
     }
@@ -100,7 +114,7 @@ def test_the_default_space_is_cbam_and_two_controls():
     layer = hypermodel.attention_for(
         chosen(hp, attention="se", reduction_ratio=8)
     )
-    assert layer.keywords["reduction_ratio"] == 8
+    assert layer.options["reduction_ratio"] == 8
 
 
 @pytest.mark.parametrize(

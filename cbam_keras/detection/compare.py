@@ -152,14 +152,14 @@ def plan(
             study.Variant(
                 name,
                 functools.partial(build_detector, backbone, attention),
-                options,
+                attention.options if attention else {},
                 label=f"{backbone} + {name}".removesuffix(f" + {BASELINE}"),
             )
-            for name, attention, options in layers
+            for name, attention in layers.items()
         ],
         seeds=comparison.seeds_of(seeds, recipe),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in attentions else None,
+        baseline=BASELINE if BASELINE in layers else None,
         settings={"model": backbone},
         measures=MEASURES,
         kind="detect",

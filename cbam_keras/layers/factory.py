@@ -1,8 +1,10 @@
-"""`make_attention`: a layer from a name, class, callable or template."""
+"""`make_attention`: a layer from what `attention=` takes, as `Attention`."""
 
 import contextlib
+import dataclasses
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
@@ -22,6 +24,107 @@ ATTENTION = {
 }
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class Attention:
+    """A kind of attention layer with its arguments, as a value.
+
+    Wherever `attention=` is an argument, like a layer class. Its `repr` is the
+    line of code that makes the layer.
+
+    Args:
+        layer: String, `"cbam"`, `"se"`, `"channel"` or `"spatial"`; a layer
+            class; or a callable that takes `name=` and returns a new layer.
+            Defaults to `"cbam"`.
+        options: Mapping of keyword arguments of the layer. Defaults to none.
+
+    Raises:
+        ValueError: If the name of a layer is unknown.
+        TypeError: If `layer` is none of the above.
+
+    Example:
+        >>> attention = Attention("cbam", {"reduction_ratio": 4})
+        >>> attention
+        cbam_keras.CBAM(reduction_ratio=4)
+        >>> attention(name="gate").reduction_ratio
+        4
+    """
+
+    layer: str | MakeLayer = "cbam"
+    # Dictionaries have no hash.
+    options: Mapping[str, object] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layer, str):
+            _checks.one_of("layer", self.layer, ATTENTION)
+        elif not callable(self.layer) or isinstance(
+            self.layer, keras.layers.Layer
+        ):
+            raise TypeError(
+                "`layer` must be a name, a layer class, or a callable that "
+                f"takes `name` and returns a layer. Received: {self.layer!r}"
+            )
+
+    def __call__(self, name: str | None = None) -> keras.layers.Layer:
+        """Returns a new layer."""
+        return self._partial(name=name)
+
+    @property
+    def _partial(self):
+        layer = self.layer
+        # Makes one of several, if the layer is a `functools.partial`.
+        return functools.partial(
+            ATTENTION[layer] if isinstance(layer, str) else layer,
+            **self.options,
+        )
+
+    @property
+    def func(self) -> Callable:
+        """The class or function that makes the layer."""
+        return self._partial.func
+
+    @property
+    def keywords(self) -> dict[str, object]:
+        """The options, with the keywords of a `functools.partial`."""
+        return self._partial.keywords
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        if isinstance(self.layer, str):
+            return self.layer
+        return getattr(self.func, "__name__", "custom").strip("<>")
+
+    @property
+    def code(self) -> str:
+        """The line of code, or nothing where no module has the layer."""
+        text = repr(self)
+        # As in "<lambda>", "<locals>" and the `repr` of other objects.
+        return "" if "<" in text else text
+
+    def __repr__(self) -> str:
+        made = self._partial
+        function = getattr(made.func, "__qualname__", repr(made.func))
+        module = getattr(made.func, "__module__", "__main__")
+        if module.startswith("cbam_keras."):
+            module = "cbam_keras"
+        path = function if module == "__main__" else f"{module}.{function}"
+        arguments = [repr(value) for value in made.args]
+        arguments += [f"{name}={x!r}" for name, x in made.keywords.items()]
+        return f"{path}({', '.join(arguments)})"
+
+    def with_options(self, options: Mapping[str, object]) -> "Attention":
+        """Returns it with those of these options that the layer takes.
+
+        Args:
+            options: Mapping of keyword arguments.
+        """
+        taken = inspect.signature(self._partial).parameters
+        own = {name: x for name, x in options.items() if name in taken}
+        return dataclasses.replace(self, options={**self.options, **own})
+
+
 def make_attention(
     attention: str | MakeLayer | None, name: str | None = None
 ) -> keras.layers.Layer | None:
@@ -29,9 +132,9 @@ def make_attention(
 
     Args:
         attention: `None`; one of `"cbam"`, `"se"`, `"channel"`, `"spatial"`;
-            a layer class; a callable that takes `name=` and returns a new
-            layer, as `functools.partial(CBAM, kernel_size=3)`; or a layer
-            used as a template, which is copied without its weights.
+            an `Attention`; a layer class; a callable that takes `name=` and
+            returns a new layer, as `functools.partial(CBAM, kernel_size=3)`;
+            or a layer used as a template, which is copied without its weights.
         name: String, the name of the layer. `None` lets Keras choose.
             Defaults to `None`.
 

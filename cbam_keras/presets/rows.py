@@ -1,13 +1,12 @@
 """The rows of the paper's tables by name, and their networks."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import keras
 
 from cbam_keras import _checks, models
-from cbam_keras.layers import ATTENTION, VARIANTS
+from cbam_keras.layers import VARIANTS, Attention
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,9 +159,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     build = getattr(models, preset.builder)
     attention = None
     if preset.layer is not None:
-        attention = functools.partial(
-            ATTENTION[preset.layer], **preset.layer_options
-        )
+        attention = Attention(preset.layer, preset.layer_options)
     options = {"downsample_in": "1x1", **options}
     return build(**options, **preset.options, attention=attention, name=name)
 

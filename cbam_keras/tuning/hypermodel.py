@@ -1,8 +1,8 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
-import functools
 import types
 from collections.abc import Callable, Sequence
+from inspect import signature
 
 import keras
 import keras_tuner
@@ -10,7 +10,7 @@ from keras_tuner import HyperParameters
 
 from cbam_keras import _checks, comparison, study
 from cbam_keras.data import ImageData
-from cbam_keras.layers import ATTENTION, CBAM, MakeLayer
+from cbam_keras.layers import ATTENTION, CBAM, Attention
 from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe
 from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
@@ -18,14 +18,14 @@ from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
 # One value, several, or what asks for it.
 Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
 REDUCTION_RATIOS = (2, 4, 8, 16)
-# Hyperparameters of the layers, and the kinds of attention that have them.
-DIMENSIONS = {
-    "reduction_ratio": ("se", "channel", "cbam"),
-    "kernel_size": ("spatial", "cbam"),
-    "order": ("cbam",),
-    "channel_pool_types": ("channel", "cbam"),
-    "spatial_pool_types": ("spatial", "cbam"),
-}
+# Hyperparameters of the layers, in the order in which they are asked for.
+DIMENSIONS = (
+    "reduction_ratio",
+    "kernel_size",
+    "order",
+    "channel_pool_types",
+    "spatial_pool_types",
+)
 
 
 class CBAMHyperModel(keras_tuner.HyperModel):
@@ -53,15 +53,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             takes `name=` and returns a layer) and returns a `keras.Model`, as
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
-        attention: Kinds among `"none"`, `"se"`, `"channel"`, `"spatial"`,
-            `"cbam"`, and layers of your own: classes, or callables that take
-            `name` and return a layer. These have no hyperparameters.
-            Defaults to `("none", "se", "cbam")`.
-        reduction_ratio: Positive integers, of `"se"`, `"channel"` and
-            `"cbam"`. Defaults to `None`, which means `(2, 4, 8, 16)`, and
-            `4` for `"se"`.
-        kernel_size: Odd positive integers, of `"spatial"` and `"cbam"`.
-            Defaults to `(3, 5, 7)`.
+        attention: See `comparison.plan`. Layers of your own have no
+            hyperparameters. Defaults to `("none", "se", "cbam")`.
+        reduction_ratio: Positive integers, of every kind whose layer has one.
+            Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for
+            `"se"`.
+        kernel_size: Odd positive integers, likewise. Defaults to
+            `(3, 5, 7)`.
         order: Orders of the gates of `"cbam"` among `"channel_first"`,
             `"spatial_first"`, `"parallel"`. Defaults to `"channel_first"`.
         channel_pool_types: Pools of the channel gate of `"channel"` and
@@ -120,10 +118,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if isinstance(attention, type):
             attention = (attention,)
         # Checks layers that users give, and names them.
-        layers = comparison.attention_layers(attention, "", None)
-        self.layers = {
-            name: ATTENTION.get(name, layer) for name, layer, _ in layers
-        }
+        self.layers = comparison.attention_layers(attention, "", None)
         dimensions = {
             "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,
@@ -143,22 +138,21 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """Registers the whole space, without building a network."""
         self._choose(hp)
 
-    def attention_for(self, hp: HyperParameters) -> MakeLayer | None:
+    def attention_for(self, hp: HyperParameters) -> Attention | None:
         """Returns what `attention=` takes, for your own build function.
 
         Args:
             hp: A `keras_tuner.HyperParameters`.
 
         Returns:
-            `None`, or a callable that takes `name=` and returns a layer.
+            `None`, or a `layers.Attention`, which takes `name=` and returns a
+            layer.
         """
         values = self._choose(hp)
         kind = values["attention"]
-        layer = None if kind == "none" else self.layers[kind]
-        if layer is None:
-            return None
-        options = self._layer_options(values) if kind in ATTENTION else {}
-        return functools.partial(layer, **options)
+        if kind not in ATTENTION:
+            return self.layers[kind]
+        return Attention(kind, self._layer_options(values))
 
     def learning_rate_for(self, hp: HyperParameters) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -199,12 +193,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     @property
     def unused(self) -> list[str]:
         """The arguments for layers that none of its layers takes."""
-        kinds_by_name = {**DIMENSIONS, "identity_init": ATTENTION}
-        return [
-            name
-            for name, kinds in kinds_by_name.items()
-            if not {*kinds} & {*self.layers}
-        ]
+        names = (*DIMENSIONS, "identity_init")
+        return [name for name in names if not self._kinds_with(name)]
 
     def build(self, hp: HyperParameters) -> keras.Model:
         """Returns the network of these hyperparameters, compiled.
@@ -230,13 +220,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         rate = self._ask(hp, "learning_rate")
         kind = self._ask(hp, "attention")
         values = {"learning_rate": rate, "attention": kind}
-        for name, kinds in DIMENSIONS.items():
+        for name in DIMENSIONS:
+            kinds = self._kinds_with(name)
             if name == "reduction_ratio" and self.fixes_se:
                 # No hyperparameter: KerasTuner mixes up two of one name.
-                kinds = kinds[1:]
-            possible = [k for k in self.layers if k in kinds]
-            if possible:
-                with hp.conditional_scope("attention", possible):
+                kinds = [k for k in kinds if k != "se"]
+            if kinds:
+                with hp.conditional_scope("attention", kinds):
                     value = self._ask(hp, name, kind in kinds)
                 if kind in kinds:
                     values[name] = value
@@ -255,6 +245,15 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             return hp.Fixed(name, options[0])
         return hp.Choice(name, list(options), default=_default(name, options))
 
+    def _kinds_with(self, name):
+        """Returns the kinds whose layers have a hyperparameter."""
+        return [
+            kind
+            for kind in self.layers
+            if kind in ATTENTION
+            and _option_of(kind, name) in signature(ATTENTION[kind]).parameters
+        ]
+
     def _layer_options(self, values):
         kind = values["attention"]
         options = {}
@@ -266,10 +265,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 and value == _as_argument(name, PAPER[name])
             ):
                 continue
-            if kind != "cbam":
-                name = name.removeprefix(f"{kind}_")
-            options[name] = value
+            options[_option_of(kind, name)] = value
         return {**options, **comparison.start_options(kind, self.identity_init)}
+
+
+def _option_of(kind, name):
+    """Returns what a layer calls a hyperparameter: a gate alone, as CBAM."""
+    return name.removeprefix(f"{kind}_")
 
 
 def _checked_shape(shape):

@@ -14,6 +14,7 @@ import keras
 from cbam_keras import _checks, _inspection, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
+from cbam_keras.layers import Attention
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.tuning.choice import (
     CANDIDATES,
@@ -413,8 +414,8 @@ class Search:
                 values = {**values, "reduction_ratio": SE_REDUCTION_RATIO}
         return canonical(values)
 
-    def layer_of(self, values: Values) -> functools.partial | None:
-        """Returns the attention layer of a trial, not yet called, if any."""
+    def layer_of(self, values: Values) -> Attention | None:
+        """Returns the attention of a trial, if any."""
         if not self.is_ours:
             return None
         return self.hypermodel.attention_for(_hyperparameters(values))
