@@ -16,11 +16,18 @@ from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import (
+    BAM,
     CBAM,
+    SCSE,
     VARIANTS,
     ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
     SpatialAttention,
     SqueezeExcite,
+    TripletAttention,
 )
 from cbam_keras.monitor import AttentionMonitor
 from cbam_keras.profiling import profile_model
@@ -33,12 +40,19 @@ _PATHS = """
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
 
 __all__ = [
+    "BAM",
     "CBAM",
+    "SCSE",
     "VARIANTS",
     "AttentionMonitor",
     "ChannelAttention",
+    "CoordinateAttention",
+    "EfficientChannelAttention",
+    "GlobalContext",
+    "SimAM",
     "SpatialAttention",
     "SqueezeExcite",
+    "TripletAttention",
     "audit",
     "freeze_batch_norm",
     "insert_attention",

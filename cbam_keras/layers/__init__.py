@@ -3,33 +3,51 @@
 `VARIANTS` holds arguments of `CBAM` by name. `CBAM(**VARIANTS["recommended"])`
 is for training from scratch.
 
-- `cbam`, `channel_attention`, `spatial_attention`, `squeeze_excite`: one layer
-  each.
+- `bam`, `cbam`, `channel_attention`, `coordinate_attention`,
+  `efficient_channel_attention`, `global_context`, `scse`, `simam`,
+  `spatial_attention`, `squeeze_excite`, `triplet_attention`: one layer each.
 - `attention_layer`: their base classes.
 - `pooling_gate`: the base class of those that `_fused` runs.
+- `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.
 - `factory`: a layer from a name, class, callable or template; `Attention`.
 """
 
 from cbam_keras.layers.attention_layer import AttentionLayer
+from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.coordinate_attention import CoordinateAttention
+from cbam_keras.layers.efficient_channel_attention import (
+    EfficientChannelAttention,
+)
 from cbam_keras.layers.factory import (
     ATTENTION,
     Attention,
     MakeLayer,
     make_attention,
 )
+from cbam_keras.layers.global_context import GlobalContext
 from cbam_keras.layers.pools import POOLS
+from cbam_keras.layers.scse import SCSE
+from cbam_keras.layers.simam import SimAM
 from cbam_keras.layers.spatial_attention import SpatialAttention
 from cbam_keras.layers.squeeze_excite import SqueezeExcite
+from cbam_keras.layers.triplet_attention import TripletAttention
 
 __all__ = [
+    "BAM",
     "CBAM",
+    "SCSE",
     "VARIANTS",
     "Attention",
     "ChannelAttention",
+    "CoordinateAttention",
+    "EfficientChannelAttention",
+    "GlobalContext",
+    "SimAM",
     "SpatialAttention",
     "SqueezeExcite",
+    "TripletAttention",
     "make_attention",
 ]

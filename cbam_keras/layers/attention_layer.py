@@ -9,6 +9,8 @@ import numpy as np
 from keras import constraints, initializers, layers, ops, regularizers
 
 from cbam_keras import _checks
+from cbam_keras.layers.normalization import GateNormalization
+from cbam_keras.layers.pools import pool
 
 # The maps of a layer with two gates.
 MAPS = ("channel", "spatial")
@@ -29,16 +31,55 @@ PROBE = np.arange(-7, 17, dtype="float32").reshape(4, 6)
 PROBED = slice(0, 2), slice(1, 3)
 
 
+def _following_weights(method):
+    """Lets a method that returns maps take symbolic tensors, too.
+
+    Its operations would hold the weights of that moment as constants. A call
+    of the layer follows its weights, and Keras saves and copies it.
+    """
+
+    @functools.wraps(method)
+    def follow(self, inputs, training=None, mask=None):
+        options = without_none(training=training, mask=mask)
+        if not isinstance(inputs, keras.KerasTensor):
+            return method(self, inputs, **options)
+        if "map_only" not in inspect.signature(self.call).parameters:
+            raise TypeError(
+                f"`{method.__name__}` of a symbolic tensor needs a `call` "
+                f'that takes `map_only`. Received: layer "{self.name}" of '
+                f"class {type(self).__name__}. Add `map_only=None` to its "
+                "`call`, and return `super().call(inputs, map_only=map_only)` "
+                "where it is given"
+            )
+        if method.__name__ == "attention_map":
+            return self(inputs, map_only=True, **options)
+        # One call for each, as all calls must have as many outputs in Keras.
+        return tuple(self(inputs, map_only=kind, **options) for kind in MAPS)
+
+    return follow
+
+
+def without_none(**options):
+    """Returns the options that are not `None`.
+
+    A user's gate or `attention_map` need not take what is not used.
+    """
+    return {k: value for k, value in options.items() if value is not None}
+
+
 class AttentionLayer(layers.Layer):
     """What all attention layers share: data format, input checks, masks.
 
-    A subclass has a `build`, which begins with `_check_input_shape`, and an
-    `attention_map`. One that does more than multiply by this map also has a
-    `call`, whose `map_only` asks for a map in place of the output.
+    A subclass has a `build`, which begins with `_check_input_shape`, and its
+    formula, `_map(x, training, mask)`, of channels-last features in the dtype
+    of gates. One that does more than multiply by this map also has a `call`,
+    whose `map_only` asks for a map in place of the output.
     """
 
     # The ranks of the inputs that the formula allows.
     _ranks = (3, 4, 5)
+    # Which of `MAPS` the attention map holds.
+    _gated = MAPS
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -67,6 +108,21 @@ class AttentionLayer(layers.Layer):
             self, inputs, map_only=map_only, **kwargs
         )
 
+    @_following_weights
+    def attention_map(self, inputs, training=None, mask=None):
+        """Returns the attention map, by which the input is multiplied.
+
+        Args:
+            inputs: Floating-point tensor as the layer takes it.
+            training: As the layer takes it. Defaults to `None`.
+            mask: As the layer takes it. Defaults to `None`.
+
+        Returns:
+            Tensor that broadcasts to the input.
+        """
+        x, mask = self._channels_last(self._prepare(inputs), mask)
+        return self._as_input(self._map(x, training, mask))
+
     def call(self, inputs, training=None, mask=None, map_only=False):
         inputs = self._prepare(inputs)
         options = without_none(mask=mask)
@@ -90,6 +146,42 @@ class AttentionLayer(layers.Layer):
 
     def _channel_axis(self, rank):
         return 1 if self.data_format == "channels_first" else rank - 1
+
+    def _positions(self, x):
+        """Returns the spatial axes of channels-last features."""
+        return tuple(range(1, len(x.shape) - 1))
+
+    def _mean(self, x, mask):
+        """Returns the mean of channels-last features over positions."""
+        axes = self._positions(x)
+        return pool(x, "avg", axes, x.dtype, keepdims=True, mask=mask)
+
+    def _channels_last(self, inputs, mask):
+        """Returns features, as `_map` takes them, and their mask.
+
+        The mask is `(B, H, W, 1)`, or `None`.
+        """
+        axis, last = (
+            self._channel_axis(len(inputs.shape)),
+            len(inputs.shape) - 1,
+        )
+        if mask is not None:
+            mask = self._position_mask(mask, inputs)
+            mask = ops.moveaxis(mask, axis, last)
+        return ops.cast(
+            ops.moveaxis(inputs, axis, last), self._gate_dtype
+        ), mask
+
+    def _as_input(self, x):
+        """Returns what was computed channels-last as the output has it."""
+        # From -1, PyTorch would export a transposition that is not valid.
+        last = len(x.shape) - 1
+        x = ops.moveaxis(x, last, self._channel_axis(last + 1))
+        return ops.cast(x, self.compute_dtype)
+
+    def _map_range(self):
+        """Returns the least and the greatest value of an attention map."""
+        return 0.0, 1.0
 
     def _check_input_shape(self, input_shape):
         """Returns the channel count, or raises if the shape is unsuitable."""
@@ -189,6 +281,8 @@ class TrainableAttention(AttentionLayer):
         self._gate_scale = (
             _identity_scale(self.gate_activation) if identity_init else None
         )
+        # Whether the last parameters start at zero.
+        self._zero_last = self.identity_init
 
     def get_config(self):
         return {
@@ -209,11 +303,19 @@ class TrainableAttention(AttentionLayer):
             "bias_constraint": constraints.serialize(self.bias_constraint),
         }
 
+    def _map_range(self):
+        ends = self._gate(ops.convert_to_tensor([-1e4, 1e4]))
+        return tuple(float(end) for end in ops.convert_to_numpy(ends))
+
     def _gate(self, logits):
         gate = self.gate_activation(logits)
         if self._gate_scale is not None:
             gate = gate * self._gate_scale
-        return ops.cast(gate, self.compute_dtype)
+        return gate
+
+    def _dense(self, x, kernel, bias=None):
+        x = x @ ops.cast(kernel, x.dtype)
+        return x if bias is None else x + ops.cast(bias, x.dtype)
 
     def _add_parameter(self, name, shape, last=False):
         """Adds a bias if `name` ends in "bias", else a kernel.
@@ -222,7 +324,7 @@ class TrainableAttention(AttentionLayer):
         """
         kind = "bias" if name.endswith("bias") else "kernel"
         initializer = getattr(self, f"{kind}_initializer")
-        if last and self.identity_init:
+        if last and self._zero_last:
             initializer = "zeros"
         elif isinstance(initializer, keras.initializers.Initializer):
             # An initializer that is used twice gives the same numbers twice.
@@ -238,41 +340,23 @@ class TrainableAttention(AttentionLayer):
             autocast=False,
         )
 
+    def _add_dense(self, name, shape, last=False):
+        """Adds a kernel of this shape and a bias, and returns both."""
+        kernel = self._add_parameter(f"{name}_kernel", shape, last)
+        return kernel, self._add_parameter(f"{name}_bias", shape[-1:], last)
 
-def _following_weights(method):
-    """Lets a method that returns maps take symbolic tensors, too.
-
-    Its operations would hold the weights of that moment as constants. A call
-    of the layer follows its weights, and Keras saves and copies it.
-    """
-
-    @functools.wraps(method)
-    def follow(self, inputs, training=None, mask=None):
-        options = without_none(training=training, mask=mask)
-        if not isinstance(inputs, keras.KerasTensor):
-            return method(self, inputs, **options)
-        if "map_only" not in inspect.signature(self.call).parameters:
-            raise TypeError(
-                f"`{method.__name__}` of a symbolic tensor needs a `call` "
-                f'that takes `map_only`. Received: layer "{self.name}" of '
-                f"class {type(self).__name__}. Add `map_only=None` to its "
-                "`call`, and return `super().call(inputs, map_only=map_only)` "
-                "where it is given"
-            )
-        if method.__name__ == "attention_map":
-            return self(inputs, map_only=True, **options)
-        # One call for each, as all calls must have as many outputs in Keras.
-        return tuple(self(inputs, map_only=kind, **options) for kind in MAPS)
-
-    return follow
-
-
-def without_none(**options):
-    """Returns the options that are not `None`.
-
-    A user's gate or `attention_map` need not take what is not used.
-    """
-    return {k: value for k, value in options.items() if value is not None}
+    def _add_batch_norm(self, name, units, last=False):
+        """Adds batch normalization, in the precision of the gates."""
+        zeros = last and self._zero_last
+        batch_norm = GateNormalization(
+            momentum=self.batch_norm_momentum,
+            epsilon=1e-5,
+            gamma_initializer="zeros" if zeros else "ones",
+            dtype=self._gate_dtype,
+            name=name,
+        )
+        batch_norm.build((None, units))
+        return batch_norm
 
 
 def integer_in(value):

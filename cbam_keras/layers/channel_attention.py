@@ -93,6 +93,7 @@ class ChannelAttention(PoolingGate):
     """
 
     _pools_positions = True
+    _gated = ("channel",)
 
     def __init__(
         self,
@@ -205,12 +206,9 @@ class ChannelAttention(PoolingGate):
             None if bias is None else len(pooled) * bias,
         )
         axes = self._position_axes(self.input_spec.ndim)
-        return ops.expand_dims(self._gate(logits), axes)
+        gate_map = ops.cast(self._gate(logits), self.compute_dtype)
+        return ops.expand_dims(gate_map, axes)
 
     def _position_axes(self, rank):
         channels = self._channel_axis(rank)
         return tuple(i for i in range(1, rank) if i != channels)
-
-    def _dense(self, x, kernel, bias):
-        x = x @ ops.cast(kernel, x.dtype)
-        return x if bias is None else x + ops.cast(bias, x.dtype)

@@ -9,10 +9,19 @@ from collections.abc import Callable, Mapping
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM
 from cbam_keras.layers.channel_attention import ChannelAttention
+from cbam_keras.layers.coordinate_attention import CoordinateAttention
+from cbam_keras.layers.efficient_channel_attention import (
+    EfficientChannelAttention,
+)
+from cbam_keras.layers.global_context import GlobalContext
+from cbam_keras.layers.scse import SCSE
+from cbam_keras.layers.simam import SimAM
 from cbam_keras.layers.spatial_attention import SpatialAttention
 from cbam_keras.layers.squeeze_excite import SqueezeExcite
+from cbam_keras.layers.triplet_attention import TripletAttention
 
 # A layer class, template or function.
 MakeLayer = Callable[..., keras.layers.Layer]
@@ -21,6 +30,13 @@ ATTENTION = {
     "se": SqueezeExcite,
     "channel": ChannelAttention,
     "spatial": SpatialAttention,
+    "eca": EfficientChannelAttention,
+    "coordinate": CoordinateAttention,
+    "simam": SimAM,
+    "bam": BAM,
+    "scse": SCSE,
+    "gc": GlobalContext,
+    "triplet": TripletAttention,
 }
 
 
@@ -32,9 +48,9 @@ class Attention:
     line of code that makes the layer.
 
     Args:
-        layer: String, `"cbam"`, `"se"`, `"channel"` or `"spatial"`; a layer
-            class; or a callable that takes `name=` and returns a new layer.
-            Defaults to `"cbam"`.
+        layer: String, a name that `make_attention` takes; a layer class; or a
+            callable that takes `name=` and returns a new layer. Defaults to
+            `"cbam"`.
         options: Mapping of keyword arguments of the layer. Defaults to none.
 
     Raises:
@@ -131,10 +147,12 @@ def make_attention(
     """Returns a new attention layer, or `None` for no attention.
 
     Args:
-        attention: `None`; one of `"cbam"`, `"se"`, `"channel"`, `"spatial"`;
-            an `Attention`; a layer class; a callable that takes `name=` and
-            returns a new layer, as `functools.partial(CBAM, kernel_size=3)`;
-            or a layer used as a template, which is copied without its weights.
+        attention: `None`; one of `"cbam"`, `"se"`, `"channel"`, `"spatial"`,
+            `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`, `"gc"`,
+            `"triplet"`; an `Attention`; a layer class; a callable that takes
+            `name=` and returns a new layer, as
+            `functools.partial(CBAM, kernel_size=3)`; or a layer used as a
+            template, which is copied without its weights.
         name: String, the name of the layer. `None` lets Keras choose.
             Defaults to `None`.
 

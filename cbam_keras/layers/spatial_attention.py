@@ -1,9 +1,7 @@
 """`SpatialAttention`, the spatial gate of CBAM."""
 
-import math
-
 import keras
-from keras import layers, ops
+from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras._fused import convolve
@@ -13,54 +11,6 @@ from cbam_keras.layers.pools import POOLS, pool
 
 # What the spatial gate can pool the channels at a position by.
 MAP_TYPES = (*POOLS, "conv")
-
-
-class _MapNormalization(layers.BatchNormalization):
-    """Batch normalization of a single map, in the precision of the map.
-
-    Keras' own gives wrong second derivatives on TensorFlow, computes float64
-    in float32 on JAX and PyTorch, and fails there with a mask.
-    """
-
-    def call(self, inputs, training=None, mask=None):
-        mean, variance = self.moving_mean.value, self.moving_variance.value
-        if training and self.trainable:
-            mean, variance = self._batch_moments(inputs, mask)
-            self._track(self.moving_mean, mean)
-            self._track(self.moving_variance, variance)
-        return ops.batch_normalization(
-            inputs,
-            mean,
-            variance,
-            axis=-1,
-            offset=self.beta,
-            scale=self.gamma,
-            epsilon=self.epsilon,
-        )
-
-    def _batch_moments(self, inputs, mask):
-        """Returns mean and variance, or the moving ones of an empty batch."""
-        count = math.prod(ops.shape(inputs))
-        if mask is not None:
-            mask = ops.expand_dims(mask, -1)
-            count = ops.sum(ops.cast(mask, "int32"))
-        options = {
-            "axis": tuple(range(len(inputs.shape) - 1)),
-            "dtype": self.compute_dtype,
-            "mask": mask,
-        }
-        mean = pool(inputs, "avg", **options)
-        variance = pool(ops.square(inputs - mean), "avg", **options)
-        if isinstance(count, int) and count > 0:
-            return mean, variance
-        return (
-            ops.where(count > 0, mean, self.moving_mean.value),
-            ops.where(count > 0, variance, self.moving_variance.value),
-        )
-
-    def _track(self, average, value):
-        value = average * self.momentum + value * (1 - self.momentum)
-        average.assign(value)
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -155,6 +105,7 @@ class SpatialAttention(PoolingGate):
     """
 
     _pools_positions = False
+    _gated = ("spatial",)
 
     def __init__(
         self,
@@ -221,14 +172,7 @@ class SpatialAttention(PoolingGate):
         if self.use_bias:
             self.bias = self._add_parameter("bias", (1,), last=True)
         if self.use_batch_norm:
-            self.batch_norm = _MapNormalization(
-                momentum=self.batch_norm_momentum,
-                epsilon=1e-5,
-                gamma_initializer="zeros" if self.identity_init else "ones",
-                dtype=self._gate_dtype,
-                name="batch_norm",
-            )
-            self.batch_norm.build((None,) * (spatial_rank + 1) + (1,))
+            self.batch_norm = self._add_batch_norm("batch_norm", 1, last=True)
 
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per position.
@@ -279,8 +223,7 @@ class SpatialAttention(PoolingGate):
             logits = logits + ops.cast(self.bias, logits.dtype)
         if self.batch_norm is not None:
             logits = self.batch_norm(logits, training=training, mask=mask)
-        # From -1, PyTorch would export a transposition that is not valid.
-        return ops.moveaxis(self._gate(logits), last, axis)
+        return self._as_input(self._gate(logits))
 
     def _pool(self, inputs, kind, axis):
         """Returns one number per position, in the shape of the map."""

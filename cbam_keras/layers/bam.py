@@ -1,0 +1,158 @@
+"""`BAM`, the bottleneck attention module."""
+
+import keras
+from keras import ops
+
+from cbam_keras import _checks
+from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class BAM(TrainableAttention):
+    """Scales each value by a factor from its channel and its position.
+
+    By the authors of CBAM, who put it between the stages of a network. An MLP
+    on the mean over positions gives a logit per channel. A 1x1 convolution,
+    two dilated ones and another 1x1 give a logit per position. Every hidden
+    layer has `max(1, C // reduction_ratio)` units and batch normalization
+    (epsilon 1e-5):
+
+    `output = x * (1 + sigmoid(channel(x) + spatial(x)))`.
+
+    Args:
+        reduction_ratio: Positive integer. Defaults to `16`.
+        kernel_size: Odd positive integer, the side of the dilated
+            convolutions. Defaults to `3`.
+        dilation_rate: Positive integer, their dilation. Defaults to `4`.
+        combine: String, `"add"` as in the paper, or `"multiply"` for the
+            product of the logits, as in the authors' code. Defaults to
+            `"add"`.
+        activation: Activation of the hidden layers. Defaults to `"relu"`.
+        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`, as in
+            the authors' code.
+        identity_init: See `ChannelAttention`. The last kernels start at zero
+            (with `"multiply"` the spatial one, since two zeros have no
+            gradient), and the gate is divided by 1.5. Defaults to `False`.
+        **kwargs: Initializers, regularizers, constraints and `data_format`, as
+            `ChannelAttention` takes them, and keyword arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        See `SpatialAttention`.
+
+    Input shape:
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
+
+    Output shape:
+        The input shape, which `attention_map(inputs)` has, too; its values are
+        in (1, 2), or in (2/3, 4/3) with `identity_init`.
+
+    Example:
+        >>> BAM()(np.ones((2, 7, 5, 32), "float32")).shape
+        (2, 7, 5, 32)
+
+    Reference:
+        Park, Woo, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06514).
+    """
+
+    def __init__(
+        self,
+        reduction_ratio=16,
+        *,
+        kernel_size=3,
+        dilation_rate=4,
+        combine="add",
+        activation="relu",
+        batch_norm_momentum=0.9,
+        identity_init=False,
+        **kwargs,
+    ):
+        super().__init__(identity_init=identity_init, **kwargs)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
+        )
+        self.kernel_size = _checks.odd_integer(
+            "kernel_size", kernel_size, integer_in(kernel_size)
+        )
+        self.dilation_rate = _checks.positive_integer(
+            "dilation_rate", dilation_rate
+        )
+        self.combine = _checks.one_of("combine", combine, ("add", "multiply"))
+        self.activation = keras.activations.get(activation)
+        self.batch_norm_momentum = _checks.momentum(
+            "batch_norm_momentum", batch_norm_momentum
+        )
+
+    def build(self, input_shape):
+        channels = self._check_input_shape(input_shape)
+        hidden = max(1, channels // self.reduction_ratio)
+        window = (self.kernel_size,) * (len(input_shape) - 2)
+        self.squeeze = self._add_dense("squeeze", (channels, hidden))
+        self.channel_norm = self._add_batch_norm("channel_norm", hidden)
+        self.excite = self._add_dense(
+            "excite", (hidden, channels), last=self.combine == "add"
+        )
+        self.reduce = self._add_dense("reduce", (channels, hidden))
+        self.dilated = [
+            self._add_dense(f"dilated{i}", (*window, hidden, hidden))
+            for i in range(2)
+        ]
+        self.spatial_norms = [
+            self._add_batch_norm(f"spatial_norm{i}", hidden) for i in range(3)
+        ]
+        self.spatial = self._add_dense("spatial", (hidden, 1), last=True)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "kernel_size": self.kernel_size,
+            "dilation_rate": self.dilation_rate,
+            "combine": self.combine,
+            "activation": keras.activations.serialize(self.activation),
+            "batch_norm_momentum": self.batch_norm_momentum,
+        }
+
+    def _map(self, x, training, mask):
+        channel = self._channel_logits(x, training, mask)
+        spatial = self._spatial_logits(x, training, mask)
+        logits = (
+            channel + spatial if self.combine == "add" else channel * spatial
+        )
+        gate_map = 1.0 + ops.sigmoid(logits)
+        return gate_map / 1.5 if self.identity_init else gate_map
+
+    def _map_range(self):
+        return (2 / 3, 4 / 3) if self.identity_init else (1.0, 2.0)
+
+    def _channel_logits(self, x, training, mask):
+        hidden = self._dense(self._mean(x, mask), *self.squeeze)
+        if mask is not None:
+            # What is masked altogether has no mean.
+            mask = ops.any(mask, axis=self._positions(x), keepdims=True)
+        hidden = self._normalized(hidden, self.channel_norm, training, mask)
+        return self._dense(hidden, *self.excite)
+
+    def _spatial_logits(self, x, training, mask):
+        first, *norms = self.spatial_norms
+        hidden = self._dense(x, *self.reduce)
+        hidden = self._normalized(hidden, first, training, mask)
+        for (kernel, bias), norm in zip(self.dilated, norms, strict=True):
+            if mask is not None:
+                # Padding to the convolution.
+                hidden = ops.where(mask, hidden, ops.zeros_like(hidden))
+            hidden = ops.conv(
+                hidden,
+                ops.cast(kernel, x.dtype),
+                padding="same",
+                data_format="channels_last",
+                dilation_rate=self.dilation_rate,
+            )
+            hidden = hidden + ops.cast(bias, x.dtype)
+            hidden = self._normalized(hidden, norm, training, mask)
+        return self._dense(hidden, *self.spatial)
+
+    def _normalized(self, x, norm, training, mask):
+        mask = None if mask is None else mask[..., 0]
+        return self.activation(norm(x, training=training, mask=mask))

@@ -1,0 +1,94 @@
+"""`EfficientChannelAttention` (ECA), a convolution over channels."""
+
+import math
+
+import keras
+from keras import ops
+
+from cbam_keras import _checks
+from cbam_keras._fused import convolve
+from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class EfficientChannelAttention(TrainableAttention):
+    """Scales each channel by a factor from its neighbours among the channels.
+
+    The gate of ECA-Net: the mean over positions, and one convolution over the
+    channels in their order, "same" padding, without bias:
+
+    `output = x * sigmoid(conv(mean(x)))`.
+
+    Args:
+        kernel_size: Odd positive integer, from how many channels each factor
+            is computed, or `None` for the size in the paper: `t` if it is odd
+            and `t + 1` otherwise, where `t = int((log2(C) + 1) / 2)`. It may
+            exceed `C`. Defaults to `None`.
+        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
+        identity_init: See `ChannelAttention`. The kernel starts at zero.
+            Defaults to `False`.
+        **kwargs: Initializer, regularizer and constraint of the kernel and
+            `data_format`, as `ChannelAttention` takes them, and keyword
+            arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        See `ChannelAttention`.
+
+    Input shape:
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
+
+    Output shape:
+        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
+        `(B, C, 1, 1)`.
+
+    Example:
+        >>> layer = EfficientChannelAttention()
+        >>> layer(np.ones((2, 7, 5, 32), "float32")).shape
+        (2, 7, 5, 32)
+
+    Reference:
+        Wang, Wu, Zhu, Li, Zuo and Hu, 2020
+        (https://arxiv.org/abs/1910.03151).
+    """
+
+    _gated = ("channel",)
+
+    def __init__(
+        self,
+        kernel_size=None,
+        *,
+        gate_activation="sigmoid",
+        identity_init=False,
+        **kwargs,
+    ):
+        super().__init__(
+            gate_activation=gate_activation,
+            identity_init=identity_init,
+            **kwargs,
+        )
+        if kernel_size is not None:
+            kernel_size = _checks.odd_integer(
+                "kernel_size", kernel_size, integer_in(kernel_size)
+            )
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape):
+        channels = self._check_input_shape(input_shape)
+        size = self.kernel_size
+        if size is None:
+            size = int((math.log2(channels) + 1) / 2)
+            size += 1 - size % 2
+        self.kernel = self._add_parameter("kernel", (size, 1, 1), last=True)
+
+    def get_config(self):
+        return {**super().get_config(), "kernel_size": self.kernel_size}
+
+    def _map(self, x, training, mask):
+        means = self._mean(x, mask)
+        logits = convolve(
+            ops.reshape(means, (-1, x.shape[-1], 1)),
+            ops.cast(self.kernel, x.dtype),
+            1,
+        )
+        return self._gate(ops.reshape(logits, ops.shape(means)))

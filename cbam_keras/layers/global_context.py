@@ -1,0 +1,129 @@
+"""`GlobalContext`, the block of GCNet."""
+
+import keras
+from keras import ops
+
+from cbam_keras import _checks
+from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras.layers.pools import pool
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class GlobalContext(TrainableAttention):
+    """Adds to all positions what an MLP makes of a weighted mean of them.
+
+    A softmax over the positions weights them. The hidden layer of the MLP has
+    layer normalization (epsilon 1e-5):
+
+    `output = x + MLP(sum over positions of softmax(x @ kernel + bias) * x)`.
+
+    Args:
+        reduction_ratio: Positive integer, `r`. The hidden layer has
+            `max(2, C // r)` units, since a single one is always 0 after
+            normalization. Defaults to `16`.
+        fusion: String. With `"add"`, the layer returns its input until it is
+            trained. `"multiply"` multiplies by the sigmoid of the MLP.
+            Defaults to `"add"`.
+        activation: Activation of the hidden layer. Defaults to `"relu"`.
+        identity_init: See `ChannelAttention`. Changes nothing with `"add"`.
+            Defaults to `False`.
+        **kwargs: Initializers, regularizers, constraints and `data_format`, as
+            `ChannelAttention` takes them, and keyword arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        See `ChannelAttention`.
+
+    Input shape:
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
+
+    Output shape:
+        The input shape. `attention_map(inputs)` gives the gate of
+        `"multiply"`, `(B, 1, 1, C)`; with `"add"`, which has no gate, the
+        weights of the positions relative to their mean, `(B, H, W, 1)`.
+
+    Example:
+        >>> GlobalContext()(np.ones((2, 7, 5, 32), "float32")).shape
+        (2, 7, 5, 32)
+
+    Reference:
+        Cao, Xu, Lin, Wei and Hu, 2019 (https://arxiv.org/abs/1904.11492).
+    """
+
+    def __init__(
+        self,
+        reduction_ratio=16,
+        *,
+        fusion="add",
+        activation="relu",
+        identity_init=False,
+        **kwargs,
+    ):
+        super().__init__(identity_init=identity_init, **kwargs)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
+        )
+        self.fusion = _checks.one_of("fusion", fusion, ("add", "multiply"))
+        self.activation = keras.activations.get(activation)
+        self._zero_last = self.identity_init or fusion == "add"
+        self._gated = ("spatial",) if fusion == "add" else ("channel",)
+
+    def build(self, input_shape):
+        channels = self._check_input_shape(input_shape)
+        hidden = max(2, channels // self.reduction_ratio)
+        self.weighting = self._add_dense("weighting", (channels, 1))
+        self.squeeze = self._add_dense("squeeze", (channels, hidden))
+        self.gamma = self.add_weight(
+            (hidden,), "ones", name="gamma", autocast=False
+        )
+        self.beta = self.add_weight(
+            (hidden,), "zeros", name="beta", autocast=False
+        )
+        self.excite = self._add_dense("excite", (hidden, channels), last=True)
+
+    def call(self, inputs, training=None, mask=None, map_only=False):
+        if map_only or self.fusion == "multiply":
+            return super().call(inputs, training, mask, map_only)
+        inputs = self._prepare(inputs)
+        x, mask = self._channels_last(inputs, mask)
+        return inputs + self._as_input(self._mlp(x, self._weights(x, mask)))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "fusion": self.fusion,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+    def _map(self, x, training, mask):
+        weights = self._weights(x, mask)
+        if self.fusion == "multiply":
+            return self._gate(self._mlp(x, weights))
+        return weights / self._mean(weights, mask)
+
+    def _map_range(self):
+        return super()._map_range() if self.fusion == "multiply" else (0, 1e4)
+
+    def _weights(self, x, mask):
+        """Returns the weights of the positions, whose sum is 1."""
+        logits = self._dense(x, *self.weighting)
+        if mask is not None:
+            # Finite, as the gradient of the difference of infinities is not.
+            logits = ops.where(mask, logits, ops.full_like(logits, -1e30))
+        weights = ops.softmax(logits, axis=self._positions(x))
+        if mask is not None:
+            weights = ops.where(mask, weights, ops.zeros_like(weights))
+        return weights
+
+    def _mlp(self, x, weights):
+        context = ops.sum(weights * x, axis=self._positions(x), keepdims=True)
+        hidden = self._dense(context, *self.squeeze)
+        options = {"axis": -1, "dtype": x.dtype, "keepdims": True}
+        hidden = hidden - pool(hidden, "avg", **options)
+        variance = pool(ops.square(hidden), "avg", **options)
+        hidden = hidden / ops.sqrt(variance + 1e-5)
+        hidden = hidden * ops.cast(self.gamma, x.dtype)
+        hidden = self.activation(hidden + ops.cast(self.beta, x.dtype))
+        return self._dense(hidden, *self.excite)

@@ -1,0 +1,107 @@
+"""`SCSE`, spatial and channel squeeze-and-excitation."""
+
+import keras
+from keras import ops
+
+from cbam_keras import _checks
+from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class SCSE(TrainableAttention):
+    """Scales channels, scales positions, and takes the larger result.
+
+    Concurrent spatial and channel squeeze-and-excitation, the usual attention
+    of decoders for segmentation. The channel gate is an MLP on the mean over
+    positions, the spatial gate a 1x1 convolution:
+
+    `output = maximum(x * channel(x), x * spatial(x))`.
+
+    Args:
+        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
+            has `max(1, C // r)` units. Defaults to `2`.
+        combine: String, `"max"` for the larger of both results as in the
+            authors' code, or `"add"` for their sum. Defaults to `"max"`.
+        activation: Activation of the hidden layer. Defaults to `"relu"`.
+        gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
+        identity_init: See `ChannelAttention`. The last kernels start at zero;
+            with `"add"`, each gate starts at 1/2. Defaults to `False`.
+        **kwargs: Initializers, regularizers, constraints and `data_format`, as
+            `ChannelAttention` takes them, and keyword arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        See `CBAM`.
+
+    Input shape:
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
+
+    Output shape:
+        The input shape. `attention_maps(inputs)` gives two, as that of `CBAM`.
+
+    Example:
+        >>> SCSE()(np.ones((2, 7, 5, 32), "float32")).shape
+        (2, 7, 5, 32)
+
+    Reference:
+        Roy, Navab and Wachinger, 2018 (https://arxiv.org/abs/1803.02579).
+    """
+
+    def __init__(
+        self,
+        reduction_ratio=2,
+        *,
+        combine="max",
+        activation="relu",
+        gate_activation="sigmoid",
+        identity_init=False,
+        **kwargs,
+    ):
+        super().__init__(
+            gate_activation=gate_activation,
+            identity_init=identity_init,
+            **kwargs,
+        )
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
+        )
+        self.combine = _checks.one_of("combine", combine, ("max", "add"))
+        self.activation = keras.activations.get(activation)
+        if self.identity_init and self.combine == "add":
+            # It is the sum of both gates that starts at 1.
+            self._gate_scale /= 2
+
+    def build(self, input_shape):
+        channels = self._check_input_shape(input_shape)
+        hidden = max(1, channels // self.reduction_ratio)
+        self.squeeze = self._add_dense("squeeze", (channels, hidden))
+        self.excite = self._add_dense("excite", (hidden, channels), last=True)
+        self.spatial = self._add_dense("spatial", (channels, 1), last=True)
+
+    def attention_maps(self, inputs, training=None, mask=None):
+        """Returns the maps of both gates; see `CBAM.attention_maps`."""
+        x, mask = self._channels_last(self._prepare(inputs), mask)
+        hidden = self._dense(self._mean(x, mask), *self.squeeze)
+        channel = self._dense(self.activation(hidden), *self.excite)
+        spatial = self._dense(x, *self.spatial)
+        return tuple(
+            self._as_input(self._gate(logits)) for logits in (channel, spatial)
+        )
+
+    def call(self, inputs, training=None, mask=None, map_only=None):
+        inputs = self._prepare(inputs)
+        channel, spatial = self.attention_maps(inputs, training, mask)
+        if map_only is not None:
+            return spatial if map_only == "spatial" else channel
+        if self.combine == "add":
+            return inputs * (channel + spatial)
+        return ops.maximum(inputs * channel, inputs * spatial)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "combine": self.combine,
+            "activation": keras.activations.serialize(self.activation),
+        }

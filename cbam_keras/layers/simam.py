@@ -1,0 +1,73 @@
+"""`SimAM`, a gate without weights."""
+
+import keras
+from keras import ops
+
+from cbam_keras import _checks
+from cbam_keras.layers.attention_layer import AttentionLayer
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class SimAM(AttentionLayer):
+    """Scales each value by how much it stands out in its channel.
+
+    The gate has no weights. A value stands out by its squared distance from
+    the mean of its channel, relative to the variance:
+
+    `output = x * sigmoid((x - mean)**2 / (4 * (variance + regularization)) +
+    0.5)`.
+
+    Mean and variance are over positions. The variance divides by their number
+    less one, or by 1 where there is only one. The layer is never the identity:
+    `insert_attention` takes it with `identity=False`.
+
+    Args:
+        regularization: Positive number, the lambda of the paper, which bounds
+            the gate of channels that hardly vary. Defaults to `0.0001`.
+        data_format: See `ChannelAttention`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        See `ChannelAttention`.
+
+    Input shape:
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
+
+    Output shape:
+        The input shape, which `attention_map(inputs)` has, too.
+
+    Example:
+        >>> SimAM()(np.ones((2, 7, 5, 32), "float32")).shape
+        (2, 7, 5, 32)
+
+    Reference:
+        Yang, Zhang, Li and Xie, 2021
+        (https://proceedings.mlr.press/v139/yang21o.html).
+    """
+
+    def __init__(self, regularization=1e-4, *, data_format=None, **kwargs):
+        super().__init__(data_format=data_format, **kwargs)
+        self.regularization = _checks.positive_number(
+            "regularization", regularization
+        )
+
+    def build(self, input_shape):
+        self._check_input_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "regularization": self.regularization}
+
+    def _map(self, x, training, mask):
+        if mask is None:
+            mask = ops.ones_like(x[..., :1], dtype="bool")
+        distance = ops.square(x - self._mean(x, mask))
+        distance = ops.where(mask, distance, ops.zeros_like(x))
+        options = {"axis": self._positions(x), "keepdims": True}
+        count = ops.sum(ops.cast(mask, x.dtype), **options)
+        variance = ops.sum(distance, **options) / ops.maximum(
+            count - 1, ops.ones_like(count)
+        )
+        return ops.sigmoid(
+            distance / (4 * (variance + self.regularization)) + 0.5
+        )
