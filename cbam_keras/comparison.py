@@ -23,6 +23,8 @@ __all__ = ["NETWORKS", "compare", "plan"]
 
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
+# In place of names: no attention, and every kind.
+ALL = "all"
 
 Attentions = Sequence[str | MakeLayer]
 # By its name, or what builds it with an attention.
@@ -53,7 +55,9 @@ def plan(
     Args:
         attentions: Sequence of `"none"`, `"se"`, `"cbam"`, `"channel"`,
             `"spatial"`, or layers of your own: a class, or a callable that
-            takes `name` and returns a layer. Defaults to
+            takes `name` and returns a layer, as `layers.Attention`. Or
+            `"all"`, for `"none"` and each of these kinds; one that does not
+            fit the network is left out with a warning. Defaults to
             `("none", "se", "cbam")`.
         model: String, `"tiny"` (20,000 parameters: a stem with stride 2 and
             one basic block in each of three stages of 8, 16 and 32 channels),
@@ -246,6 +250,11 @@ def attention_layers(
             "`attention` must be a sequence of names and layer classes. "
             f"Received: attention={attentions!r}"
         )
+    attentions = [
+        kind
+        for asked in attentions
+        for kind in ((BASELINE, *ATTENTION) if asked == ALL else (asked,))
+    ]
     given = [_attention_of(attention) for attention in attentions]
     names = [attention.name if attention else BASELINE for attention in given]
     if not names or len(set(names)) != len(names):
@@ -286,7 +295,7 @@ def _attention_of(attention):
     if isinstance(attention, Attention):
         return attention
     if isinstance(attention, str):
-        _checks.one_of("attention", attention, [BASELINE, *ATTENTION])
+        _checks.one_of("attention", attention, [BASELINE, *ATTENTION, ALL])
         return None if attention == BASELINE else Attention(attention)
     try:
         return Attention(attention)

@@ -226,7 +226,7 @@ def test_functions_of_the_user_are_found(asked, tmp_path, monkeypatch):
     ("name", "names"),
     [
         ("algorithm", tuning.ALGORITHMS),
-        ("attention", ("none", *layers.ATTENTION)),
+        ("attention", ("none", *layers.ATTENTION, "all")),
         ("augment", data.AUGMENTATIONS),
         ("backbone", detection.BACKBONES),
         ("format", exporting.FORMATS),

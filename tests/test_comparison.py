@@ -11,9 +11,10 @@ import networks
 import pretended
 import pytest
 from training_checks import SHORT
+from tuning_checks import warned
 
 from cbam_keras import ablation, comparison, data, detection, training, tuning
-from cbam_keras.layers import Attention
+from cbam_keras.layers import ATTENTION, Attention
 
 NAMES = ["none", "se", "cbam"]
 
@@ -130,6 +131,24 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     assert variants["LeakyReLU"] == {"negative_slope": 0.5}
     with pytest.raises(TypeError, match="names, layer classes, or callables"):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
+
+
+def test_all_is_no_attention_and_every_kind_that_fits(tmp_path, monkeypatch):
+    class ForVolumes(keras.layers.Layer):
+        def build(self, shape):
+            raise ValueError("needs features of rank 5")
+
+    for name in [*ATTENTION][1:]:
+        monkeypatch.delitem(ATTENTION, name)
+    monkeypatch.setitem(ATTENTION, "volumes", ForVolumes)
+    left_out = 'A network is left out, "volumes" .*features of rank 5'
+    with warned(left_out):
+        results = compare("all", output=tmp_path)
+    assert results.variants == ("none", "cbam", "volumes")
+    assert [run.variant for run in results.runs] == ["none", "cbam"]
+    assert results.baseline == "none"
+    kinds = comparison.attention_layers(["all", keras.layers.ReLU], "", None)
+    assert [*kinds] == ["none", "cbam", "volumes", "ReLU"]
 
 
 @pytest.mark.parametrize(

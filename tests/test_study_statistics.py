@@ -195,6 +195,40 @@ def test_the_errors_of_seeds_and_images_add_without_what_they_share():
     assert study.reach(differences, 0.1, 0.06) == pytest.approx(rest)
 
 
+@pytest.mark.parametrize("images", [None, 20, 400])
+def test_a_p_value_says_at_which_confidence_an_interval_excludes_zero(images):
+    differences = np.subtract(CBAM, NONE)
+    found = Measured.of(CBAM, differences.tolist(), images)
+    mean = differences.mean()
+    seeds = stats.ttest_rel(CBAM, NONE).pvalue
+    drawn = math.sqrt(mean * (1 - mean) / (images or math.inf))
+    expected = max(seeds, 2 * stats.norm.sf(mean / drawn) if drawn else 0)
+    assert found.p_value == pytest.approx(expected)
+    assert (found.p_value < 0.05) == (found.interval[0] > 0)
+    assert Measured.of(CBAM, [0.0] * 4, 100).p_value is None
+
+
+def test_three_comparisons_or_more_are_corrected_by_holms_method():
+    # 0.01 < 0.05 / 4 and 0.015 < 0.05 / 3, but 0.03 > 0.05 / 2, and so the
+    # next, which alone is less than 0.05, is not clear either.
+    p_values = {"a": 0.03, "b": 0.01, "c": 0.04, "d": 0.015}
+    found = {
+        name: dataclasses.replace(measured(0.02, (0.01, 0.03)), p_value=p_value)
+        for name, p_value in p_values.items()
+    }
+    a, b, c, d = verdict(found, "none").split("; ")
+    for clause, is_clear in ((a, False), (b, True), (c, False), (d, True)):
+        assert ("is ahead of none" in clause) == is_clear
+        assert ("may be chance (95 % interval +1.00" in clause) != is_clear
+    assert d.endswith("corrected for 4 comparisons by Holm's method.")
+    # One that is not judged counts as well: 0.02 > 0.05 / 3.
+    equal = Measured.of((0.1, 0.2, 0.3), (0.1, 0.1, 0.1))
+    few = {"a": dataclasses.replace(found["a"], p_value=0.02), "b": equal}
+    assert "a is ahead" in verdict(few, "none")
+    said = verdict({**few, "c": equal}, "none")
+    assert "a is ahead" not in said and "for 3 comparisons" in said
+
+
 # Networks that have not learned.
 
 

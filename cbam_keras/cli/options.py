@@ -21,7 +21,7 @@ NETWORKS = (
 # Options that take names, in place of which their help has NAMES.
 CHOICES = {
     "algorithm": ("random", "hyperband", "bayesian", "grid"),
-    "attention": ("none", "cbam", "se", "channel", "spatial"),
+    "attention": ("none", "cbam", "se", "channel", "spatial", "all"),
     "augment": ("flip", "crop", "random_resized_crop"),
     "backbone": NETWORKS[1:],
     "format": ("saved_model", "onnx", "openvino", "litert", "torch"),

@@ -11,6 +11,8 @@ from cbam_keras._files import Json
 CONFIDENCE = 0.95
 # With fewer, chance makes differences alike too easily for a judgement.
 MIN_SEEDS = 3
+# From so many comparisons with a baseline on, a verdict is corrected.
+MIN_CORRECTED = 3
 # Metrics are computed in float32: equal differences differ by less than this.
 ROUNDING = 1e-6
 # The fraction of intervals that exclude zero by chance.
@@ -80,6 +82,40 @@ def interval_of(
     return (mean - half, mean + half) if half > ROUNDING else None
 
 
+def p_value_of(
+    differences: Sequence[float], images: int | None = None
+) -> float:
+    """Returns the p-value of a mean difference, two-sided.
+
+    The interval of `interval_of` excludes zero where it is less than 5 %: the
+    larger one of Student's t over the seeds, and of drawing the images.
+    """
+    mean, count = abs(statistics.fmean(differences)), len(differences)
+    p_values = [0.0]
+    if images and (drawn := error_of_drawing(mean, images)):
+        tail = 1 - statistics.NormalDist().cdf(mean / drawn)
+        p_values.append(2 * tail)
+    if count > 1 and (deviation := statistics.stdev(differences)):
+        stats = _checks.require("scipy.stats", extra="plot")
+        t = mean / deviation * math.sqrt(count)
+        p_values.append(2 * float(stats.t.sf(t, count - 1)))
+    return max(p_values)
+
+
+def holm(p_values: Mapping[str, float]) -> set[str]:
+    """Returns the names whose differences are clear, by Holm's correction.
+
+    The smallest of n p-values is compared with 5 % / n, the next with
+    5 % / (n - 1), and so on up to the first that is larger.
+    """
+    clear: set[str] = set()
+    for name in sorted(p_values, key=lambda name: p_values[name]):
+        if p_values[name] > (1 - CONFIDENCE) / (len(p_values) - len(clear)):
+            break
+        clear.add(name)
+    return clear
+
+
 def unlearned(accuracies: Sequence[float], guess: float, images: int) -> str:
     """Returns a sentence if no network has learned, or nothing.
 
@@ -112,6 +148,7 @@ class Measured:
     difference: float | None = None
     interval: tuple[float, float] | None = None
     pairs: int = 0
+    p_value: float | None = None
 
     @classmethod
     def of(
@@ -133,6 +170,8 @@ class Measured:
             more["difference"] = statistics.fmean(differences)
             more["interval"] = interval_of(differences, images)
             more["pairs"] = len(differences)
+            if more["interval"] is not None:
+                more["p_value"] = p_value_of(differences, images)
         return cls(tuple(values), statistics.fmean(values), **more)
 
     def mean_cell(self, digits: int = 2) -> str:
@@ -242,11 +281,24 @@ def verdict(
             "measure what attention changes."
         )
     if any(measured.pairs > 1 for measured in others.values()):
+        # Without a p-value, a difference is not judged.
+        p_values = {
+            name: 1.0 if measured.p_value is None else measured.p_value
+            for name, measured in others.items()
+        }
+        is_corrected = len(others) >= MIN_CORRECTED
+        clear = holm(p_values) if is_corrected else {*others}
         clauses = [
-            judge(name, measured, baseline, measure, digits)
+            judge(name, measured, baseline, measure, digits, name in clear)
             for name, measured in others.items()
         ]
-        return "; ".join(clauses) + "."
+        said = "; ".join(clauses) + "."
+        if is_corrected:
+            said += (
+                f" What may be chance is corrected for {len(others)} "
+                "comparisons by Holm's method."
+            )
+        return said
     *changes, last = (
         f"{name} by {measured.difference_cell(digits, unit='')}"
         for name, measured in others.items()
@@ -273,8 +325,13 @@ def judge(
     baseline: str,
     measure: str = "test accuracy",
     digits: int = 2,
+    is_clear: bool = True,
 ) -> str:
-    """Returns how one network compares with the baseline, as a clause."""
+    """Returns how one network compares with the baseline, as a clause.
+
+    `is_clear` says whether the difference remains after a correction for
+    further comparisons.
+    """
     seeds = measured.pairs
     if measured.difference is None:
         return f"{network} has no seed in common with {baseline}"
@@ -304,7 +361,7 @@ def judge(
             "no estimate of the variation between seeds"
         )
     ends += f" over {seeds} seeds"
-    if low <= 0 <= high:
+    if low <= 0 <= high or not is_clear:
         return f"{differs}, which may be chance ({ends})"
     if seeds < MIN_SEEDS:
         return f"{differs} ({ends}; too few seeds to judge)"
