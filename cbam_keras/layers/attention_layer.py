@@ -77,9 +77,9 @@ class AttentionLayer(layers.Layer):
     """
 
     # The ranks of the inputs that the formula allows.
-    _ranks = (3, 4, 5)
+    _ranks: tuple[int, ...] = (3, 4, 5)
     # Which of `MAPS` the attention map holds.
-    _gated = MAPS
+    _gated: tuple[str, ...] = MAPS
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

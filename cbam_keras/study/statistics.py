@@ -217,6 +217,8 @@ class Row(Measured):
             only. `None` for the baseline, if all differences are equal, and
             for a single seed of another measure.
         pairs: Integer, over how many seeds the difference is.
+        p_value: Number in [0, 1], less than 0.05 where the interval excludes
+            zero, or `None` like it.
         network, variant: String, the name of the variant.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
