@@ -206,13 +206,16 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     and replaced by another one of the same machine.
     """
     lock = _acquired(path, seconds)
+    held = path.stat()
     try:
         yield
     finally:
-        # Before the release, so that nobody has locked it yet. Windows deletes
-        # no open file: there the release does.
+        # The file is deleted before the release, so that nobody has locked it
+        # yet; Windows deletes no open file, so the release does that there.
+        # Where the folder was renamed, another lock may have this path.
         with contextlib.suppress(OSError):
-            path.unlink()
+            if os.path.samestat(path.stat(), held):
+                path.unlink()
         lock.release()
 
 

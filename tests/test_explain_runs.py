@@ -150,6 +150,7 @@ def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
     # As a process leaves a folder that is killed while it writes.
     (folder / "seen").mkdir()
     picture(folder / "seen/grad_cam.png")
+    (folder / "seen/.lock").touch()
     given = [folder / "run", "--no-report"]
     for _ in range(2):
         explain(*given, output=folder / "seen")

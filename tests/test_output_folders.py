@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import re
 import shutil
 import time
@@ -34,80 +33,60 @@ def test_a_folder_with_other_files_is_left_alone(mine, overwrite, tmp_path):
     assert files(tmp_path) == {mine: b"mine"}
 
 
-@pytest.mark.parametrize(
-    ("name", "other", "overwrite"),
-    [("train", "ablate", True), ("compare", "tune", False)],
-)
-def test_another_kind_of_run_is_left_alone(name, other, overwrite, whole):
-    output, _ = whole(other)
+def test_another_kind_of_run_is_left_alone(whole):
+    output, _ = whole("tune")
     before = files(output)
     with pytest.raises(ValueError, match="holds another run"):
-        call(name, output, overwrite=overwrite)
+        call("compare", output)
     assert files(output) == before
+
+
+# Overwriting.
 
 
 @every_program
-def test_overwriting_leaves_nothing_of_the_run_before(name, whole, tmp_path):
-    output, expected = whole(name)
-    shutil.copytree(output, tmp_path / "run")
+def test_overwriting_renames_the_run_before(name, whole, tmp_path, capsys):
+    output = shutil.copytree(whole(name)[0], tmp_path / "run")
+    (output / "notes.txt").write_text("mine")
+    (tmp_path / "run.old-1").mkdir()
+    before = files(output)
     options = {"recipe": training.Recipe(epochs=1, batch_size=20)}
     if name == "train":
         options["networks"] = {"other": linear}
-    call(name, tmp_path / "run", **options, overwrite=True)
+    call(name, output, **options, overwrite=True)
+    assert files(tmp_path / "run.old-2") == before
+    assert f'is now in "{output}.old-2"' in capsys.readouterr().out
     call(name, tmp_path / "new", **options)
-    assert set(files(tmp_path / "run")) == set(files(tmp_path / "new"))
-    assert weights(tmp_path / "run") == weights(tmp_path / "new")
+    assert set(files(output)) == set(files(tmp_path / "new"))
+    assert weights(output) == weights(tmp_path / "new")
 
 
-@pytest.mark.parametrize(
-    ("name", "mine"),
-    [
-        ("train", "pretrained.keras"),
-        ("train", "explain/notes.txt"),
-        ("train", "tensorboard/linear-seed0/train/notes.txt"),
-        ("train", ".cells/notes.txt"),
-        ("compare", "mine/results.json"),
-        ("tune", "confirmation/notes.txt"),
-    ],
-)
-def test_files_of_the_user_are_not_overwritten(name, mine, whole, tmp_path):
-    output = shutil.copytree(whole(name)[0], tmp_path / "run")
-    (output / mine).parent.mkdir(exist_ok=True, parents=True)
-    (output / mine).write_text("mine")
-    before = files(output)
-    with pytest.raises(ValueError, match=f"also holds {mine}"):
-        call(name, output, overwrite=True)
-    assert files(output) == before
-
-
-def test_a_linked_folder_is_not_emptied(whole, tmp_path):
-    output = shutil.copytree(whole("compare")[0], tmp_path / "run")
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos/results.json").write_text("mine")
-    (output / "seed-2").symlink_to(tmp_path / "photos")
-    with pytest.raises(ValueError, match="also holds seed-2"):
-        call("compare", output, overwrite=True)
-    assert (tmp_path / "photos/results.json").read_text() == "mine"
-
-
-def test_an_interrupted_overwrite_is_not_taken_for_a_run(
+def test_a_process_killed_after_the_renaming_leaves_the_run_whole(
     whole, tmp_path, monkeypatch
 ):
-    output = shutil.copytree(whole("compare")[0], tmp_path / "run")
-    unlink = os.unlink
+    output = shutil.copytree(whole("train")[0], tmp_path / "run")
+    before = files(output)
 
-    def interrupted(path, **options):
-        if str(path).endswith(".keras"):
-            raise Killed
-        unlink(path, **options)
+    def killed(*_):
+        raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", interrupted)
+        patch.setattr(_files, "write_json", killed)
         with pytest.raises(Killed):
-            call("compare", output, overwrite=True)
-    with epochs() as trained:
-        assert call("compare", output) == whole("compare")[1]
-    assert trained
+            call("train", output, overwrite=True)
+    assert files(tmp_path / "run.old-1") == before
+    assert call("train", output) == whole("train")[1]
+
+
+@pytest.mark.parametrize("below", [".", "explain"])
+def test_the_current_folder_is_not_renamed(below, whole, tmp_path, monkeypatch):
+    output = shutil.copytree(whole("train")[0], tmp_path / "run")
+    before = files(output)
+    (output / below).mkdir(exist_ok=True)
+    monkeypatch.chdir(output / below)
+    with pytest.raises(ValueError, match="This process runs in it"):
+        call("train", output, overwrite=True)
+    assert files(output) == before
 
 
 @pytest.mark.parametrize(
@@ -266,6 +245,7 @@ def test_an_output_folder_may_be_a_link(tmp_path, whole):
     assert call("train", tmp_path / "link", overwrite=True) == expected
     assert set(files(folder)) == set(files(output))
     assert (tmp_path / "link").is_symlink()
+    assert set(files(tmp_path / "disk.old-1")) == set(files(output))
 
 
 @pytest.mark.parametrize("output", ["file", "file/below"])
@@ -274,18 +254,6 @@ def test_an_output_that_is_no_folder_is_refused(output, tmp_path):
     with pytest.raises(ValueError, match="`output` must be a folder"):
         call("train", tmp_path / output)
     assert files(tmp_path) == {"file": b"mine"}
-
-
-def test_the_page_of_a_run_belongs_to_it(whole, tmp_path):
-    output = shutil.copytree(whole("train")[0], tmp_path / "run")
-    before = set(files(output))
-    (output / "report.html").write_text("a page")
-    (output / "explain").mkdir()
-    (output / "explain/explain.json").write_text("{}")
-    (output / "history.csv.damaged").write_text("set aside")
-    (output / ".unfinished-results.json").write_text("{")
-    call("train", output, overwrite=True)
-    assert set(files(output)) == before
 
 
 def test_the_default_folder_is_one_below_runs():

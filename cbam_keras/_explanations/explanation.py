@@ -34,9 +34,6 @@ from cbam_keras.explain import (
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
 GATES = "channel", "spatial"
-# A process that is killed leaves these without `explain.json`, which is written
-# last.
-FILES = ("arrays.npz", "grad_cam.png", "attention-*.png", study.REPORT, ".*")
 TITLES = {
     "grad_cam": "Grad-CAM",
     "grad_cam++": "Grad-CAM++",
@@ -161,18 +158,16 @@ def _free_folder(output):
     """Returns the path of a folder that is empty or that of an explanation."""
     folder = _files.folder_path(output)
     if is_run(folder):
-        # A run is overwritten only if all files in its folder are its own.
+        # The run keeps its files apart from those of explanations.
         folder /= study.EXPLANATIONS
     if not folder.exists():
         # It is made once all else is right.
         return folder
     _files.output_folder(folder)
-    others = [
-        path.name
-        for path in sorted(folder.iterdir())
-        if not any(path.match(pattern) for pattern in FILES)
-    ]
-    if others and not (folder / _files.EXPLAINED).exists():
+    names = {path.name for path in folder.iterdir()}
+    others = sorted(name for name in names if not name.startswith("."))
+    # A process that is killed leaves its lock, and the others behind.
+    if others and names.isdisjoint((_files.EXPLAINED, _files.LOCK)):
         raise ValueError(
             "`output` must be a new or empty folder, or that of a run or an "
             f'explanation. Received: output="{folder}", which holds other '

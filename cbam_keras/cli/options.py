@@ -111,7 +111,8 @@ HELP = {
     "no_report": "do not write the result as a page, report.html",
     "order": "NAME  of CBAM's gates: NAMES (default: channel_first)",
     "output": "DIR  the folder for all files",
-    "overwrite": "delete the run in the output folder and start again",
+    "overwrite": "rename the run in the output folder to DIR.old-1, and start "
+    "again",
     "preprocess": "MODULE:FUNCTION  function applied to images (B, H, W, C) in "
     "[0, 255] before a model gets them, e.g. "
     "keras.applications.resnet50:preprocess_input",

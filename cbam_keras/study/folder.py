@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import glob
+import itertools
 import json
 import os
 import pathlib
@@ -16,7 +16,7 @@ from typing import cast
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _process
+from cbam_keras import _checks, _files, _process, _terminal
 from cbam_keras._version import __version__
 from cbam_keras.study.cell import RETRIED, Outcome
 from cbam_keras.study.checkpoints import (
@@ -28,7 +28,6 @@ from cbam_keras.study.checkpoints import (
     load_state,
 )
 from cbam_keras.study.content import (
-    CONFIRMATION,
     FORMAT,
     RESULTS,
     read_content,
@@ -40,20 +39,6 @@ from cbam_keras.study.study import Data, Study, Variant
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder with locks, and the checkpoints of unfinished networks.
 CELLS = ".cells"
-# What runs of any kind write, beside the network of each cell.
-FILES = (
-    *(RESULTS, REPORT, _files.LOCK, "history.csv", "curves.png"),
-    *("comparison.png", "tables.md", "tables.csv", "ablation.png"),
-    *("detections.png", "trials.csv", "best.json", "best.keras"),
-    *("effects.png", "pareto.png"),
-    *(f"{CELLS}/*.lock", f"{CELLS}/*/state.json", f"{CELLS}/*/epoch-*.keras"),
-    f"{CELLS}/*/{TRIES}",
-    f"{CELLS}/*.study",
-    *(f"{EXPLANATIONS}/{name}" for name in (_files.EXPLAINED, "arrays.npz")),
-    *(f"{EXPLANATIONS}/{name}" for name in ("grad_cam.png", "attention-*.png")),
-    *(f"{EXPLANATIONS}/{name}" for name in (REPORT, _files.LOCK)),
-    *("tensorboard/*/events.out.*", "tensorboard/*/*/events.out.*"),
-)
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
 ADVICE = (
@@ -138,12 +123,11 @@ class StudyFolder:
         self._check(resume, overwrite)
         _files.output_folder(self.path)
         with _files.writing_to(self.path), _process.noted():
+            if overwrite:
+                self._set_aside()
             with self.locked():
                 # Another process may have changed it in the meantime.
-                content = self._check(resume, overwrite)
-                if overwrite:
-                    self._clear()
-                self._begin(content, caller.command)
+                self._begin(self._check(resume), caller.command)
             try:
                 yield
             except (Exception, KeyboardInterrupt):
@@ -322,7 +306,7 @@ class StudyFolder:
                     os.replace(before, self.path / name)
                 cell["file"] = name
 
-    def _check(self, resume, overwrite):
+    def _check(self, resume, overwrite=False):
         """Returns the content of the run to resume, or `None` to begin."""
         if not (self.path / RESULTS).exists():
             # What no run begins beside.
@@ -336,7 +320,6 @@ class StudyFolder:
                 raise self._refused(f"other files: {_checks.first_few(others)}")
             return None
         if overwrite:
-            self._own_files()
             return None
         content = self._compared(self._read())
         if not resume:
@@ -391,71 +374,34 @@ class StudyFolder:
             f"which holds {held}"
         )
 
-    def _own_files(self):
-        """Returns all files, or raises unless a run of this kind wrote them."""
-        kind, names = self.study.kind, {*self.settings["variants"]}
-        with contextlib.suppress(*DAMAGE):
-            content = json.loads((self.path / RESULTS).read_bytes())
-            names |= {*content["settings"]["variants"]}
-            kind = content["kind"]
-        if kind != self.study.kind:
-            raise self._refused(f"another run ({kind})")
-        networks = [
-            f"{glob.escape(name)}{end}.keras"
-            for name in names
-            for end in ("", "-seed[0-9]*")
-        ]
-        patterns = [
-            f"{place}/{pattern}"
-            for place in ("", f"/{CONFIRMATION}")
-            for pattern in (*FILES, *networks)
-        ]
-        files = [
-            path
-            for path in sorted(self.path.rglob("*"))
-            if path.is_symlink() or not path.is_dir()
-        ]
-        foreign = [
-            path.as_posix()
-            for path in (file.relative_to(self.path) for file in files)
-            if not _fits(path, patterns)
-        ]
-        if foreign:
-            raise ValueError(
-                "A run is overwritten only if its folder holds nothing else. "
-                f'Received: overwrite=True, output="{self.path}", which also '
-                f"holds {_checks.first_few(foreign)}. Move that, or choose "
-                "another folder"
+    def _set_aside(self):
+        """Renames the folder of a run that no process trains."""
+        folder = self.path.resolve()
+        with self.locked(), contextlib.ExitStack() as stack:
+            if not (folder / RESULTS).exists():
+                return
+            # A search has cells in its confirmation, too.
+            for lock in folder.rglob(f"{CELLS}/*.lock"):
+                stack.enter_context(_files.locked(lock))
+            aside = next(
+                path
+                for number in itertools.count(1)
+                if not (path := pathlib.Path(f"{folder}.old-{number}")).exists()
             )
-        return files
-
-    def _clear(self):
-        """Deletes all files of a run that no process works at."""
-        results = self.path / RESULTS
-        if not results.exists():
-            return
-        files = self._own_files()
-        with contextlib.ExitStack() as stack:
-            # Those of a confirmation, too.
-            for path in self.path.rglob(f"{CELLS}/*.lock"):
-                stack.enter_context(_files.locked(path))
-            # Killed on the way, the rest must not be taken for a run, and the
-            # files that are left must still be known as ours.
-            for path in self.path.rglob(f"{CELLS}/*/"):
-                shutil.rmtree(path)
-            content = {}
-            with contextlib.suppress(*DAMAGE):
-                content = dict(json.loads(results.read_bytes()))
-            _files.write_json(results, {**content, "cells": []})
-        folders = set()
-        for path in files:
-            if path not in (results, self.path / _files.LOCK):
-                path.unlink(missing_ok=True)
-                folders |= set(path.relative_to(self.path).parents[:-1])
-        # The innermost first. One may hold an empty folder of the user.
-        for folder in sorted(folders, reverse=True):
-            with contextlib.suppress(OSError):
-                (self.path / folder).rmdir()
+            try:
+                if pathlib.Path.cwd().is_relative_to(folder):
+                    raise OSError("This process runs in it")
+                folder.rename(aside)
+            except OSError as error:
+                raise ValueError(
+                    "A run is overwritten by renaming its folder, which must "
+                    f'be possible. Received: overwrite=True, output="{folder}" '
+                    f"({error.strerror or error}). Rename it yourself, or "
+                    "choose another folder"
+                ) from error
+            (aside / _files.LOCK).unlink()
+            folder.mkdir(exist_ok=True)
+        _terminal.say(f'The run that was in "{self.path}" is now in "{aside}"')
 
     def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
         """Deletes what processes left that died before they could.
@@ -487,14 +433,6 @@ class StudyFolder:
             self.refresh()
         cells = self.content["cells"]
         self.tidy((cell["variant"], cell["seed"]) for cell in cells)
-
-
-def _fits(path, patterns):
-    """Returns whether a path fits one of some patterns from the root on."""
-    # Unfinished or damaged, too; `*` ends at a folder.
-    name = _files.finished_name(path.name).removesuffix(_files.DAMAGED)
-    place = pathlib.PurePosixPath("/", path.with_name(name))
-    return any(place.match(pattern) for pattern in patterns)
 
 
 def default_output(study: Study) -> pathlib.Path:

@@ -140,9 +140,11 @@ def run(
             Defaults to `None`, which means `runs/<kind>-<data>-<model>`.
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
-        overwrite: Boolean, whether to delete a run in the folder first, once
-            all arguments and networks have been checked. A folder that holds
-            anything else is refused. Defaults to `False`.
+        overwrite: Boolean, whether to rename the folder of a run first, to
+            `<output>.old-1`, or the first number that is free, once all
+            arguments and networks have been checked. A folder in which a
+            process trains, or one with other files and no run, is refused.
+            Defaults to `False`.
         workers: Positive integer, how many processes train on this machine,
             each on a GPU of its own, or with its share of the cores.
             cloudpickle must be able to pickle the study then. Defaults to
@@ -216,7 +218,7 @@ def _run(study, options):
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminal.no_retracing())
         if overwrite:
-            # Nothing is deleted for a network that does not fit.
+            # No folder is renamed for a network that does not fit.
             seed = study.seeds[0]
             for variant in study.variants:
                 build_network(study, variant, seed, cells.load(seed))
