@@ -84,7 +84,7 @@ def trained(name):
         study.Outcome(
             variant=row["variant"],
             seed=row["seed"],
-            status=study.FINISHED,
+            status="finished",
             parameters=row["parameters"],
             metrics=row["metrics"],
         )

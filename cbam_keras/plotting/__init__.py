@@ -7,7 +7,7 @@
 - `style`: colours, axes, legends and texts.
 """
 
-from cbam_keras.plotting.curves import plot_ablation, plot_history
+from cbam_keras.plotting.curves import draw_rows, plot_ablation, plot_history
 from cbam_keras.plotting.grid import draw_box, luminance
 from cbam_keras.plotting.maps import (
     MAX_ROWS,
@@ -19,8 +19,6 @@ from cbam_keras.plotting.style import (
     FOUND_BOX,
     TRUE_BOX,
     new_figure,
-    style_axes,
-    styles_of,
     wrap,
 )
 

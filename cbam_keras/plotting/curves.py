@@ -146,7 +146,7 @@ def plot_ablation(
     else:
         panels, titles = np.array([ax]), [title or titles[0]]
     for axes, rows, name in zip(panels, tables.values(), titles, strict=True):
-        _draw_table(axes, rows)
+        draw_rows(axes, rows, rows[0].mean)
         axes.set_title(name, loc="left", fontsize=10)
     panels[-1].set_xlabel("Top-1 error (%)")
     if ax is None:
@@ -158,13 +158,16 @@ def plot_ablation(
     return figure if ax is None else ax
 
 
-def _draw_table(axes, rows):
-    baseline = rows[0].mean
+def draw_rows(
+    axes: "style.Axes", rows: Sequence[AblationRow], baseline: float | None
+) -> None:
+    """Draws means, seeds and intervals; `baseline` is the mean of one row."""
     if baseline is not None:
         label = "mean of the first row"
         axes.axvline(100 * baseline, color="0.35", ls="--", lw=1, label=label)
+    styles = style.styles_of([row.label for row in rows])
     for place, row in enumerate(rows):
-        if row.interval is not None:
+        if row.interval is not None and baseline is not None:
             axes.plot(
                 [100 * (end + baseline) for end in row.interval],
                 [place, place],
@@ -172,19 +175,19 @@ def _draw_table(axes, rows):
                 markersize=8,
                 label="95 % interval of the difference to it",
             )
-        color = style.styles_of([row.label])[row.label]["color"]
+        color = styles[row.label]["color"]
         # Points lie below the row, so that none hides the mean, and equal ones
         # below each other.
-        errors = [100 * value for value in row.values]
+        values = [100 * value for value in row.values]
         places = [
-            place + 0.25 + 0.1 * errors[:number].count(error)
-            for number, error in enumerate(errors)
+            place + 0.25 + 0.1 * values[:number].count(value)
+            for number, value in enumerate(values)
         ]
-        axes.plot(errors, places, ".", color=color, label="one seed")
+        axes.plot(values, places, ".", color=color, label="one seed")
         if row.mean is not None:
             point = [100 * row.mean], [place]
             axes.plot(*point, "o", color=color, markersize=7, label="mean")
     names = [style.wrap(row.label, 3.7, 10, 2) for row in rows]
-    axes.set_yticks(range(len(rows)), names)
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     style.style_axes(axes, "x")

@@ -455,27 +455,10 @@ class Results(_terminal.Tabular):
         if self.kind == "ablate":
             return plotting.plot_ablation(self, self.title)
         rows = [row for row in self.rows if row.values]
-        names = [row.label for row in rows]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()
-        plotting.style_axes(axes, "x")
-        styles = plotting.styles_of(names)
-        means = [100 * statistics.fmean(row.values) for row in rows]
-        networks = [row.network for row in rows]
-        if self.baseline in networks:
-            # Where an interval does not touch this line, it excludes zero.
-            start = means[networks.index(self.baseline)]
-            axes.axvline(start, c="0.35", ls="--", lw=1)
-        for place, row in enumerate(rows):
-            accuracies = [100 * value for value in row.values]
-            color = styles[row.label]["color"]
-            axes.plot(accuracies, [place + 0.2] * len(accuracies), ".", c=color)
-            axes.plot(means[place], place, "o", c=color)
-            if row.interval is not None:
-                ends = [start + 100 * end for end in row.interval]
-                axes.plot(ends, [place, place], "k|-")
-        axes.set_yticks(range(len(rows)), names, parse_math=False)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        means = {row.network: row.mean for row in rows}
+        plotting.draw_rows(axes, rows, means.get(self.baseline or ""))
         alone = max((row.pairs for row in rows), default=0) == 1
         heading = self.measures[0].heading
         axes.set_xlabel(
