@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from data_checks import builder
 from explain_files_checks import picture
-from PIL import Image
 
 from cbam_keras import _explanations, data
 from cbam_keras.data import tfds
@@ -13,20 +12,6 @@ from cbam_keras.data import tfds
 def groups(images):
     """Returns the name of the folder of each image, "" for none."""
     return [(*images.classes, "")[label] for label in images.examples.labels]
-
-
-def test_images_of_any_kind_become_colours(tmp_path):
-    grey = np.random.default_rng(0).integers(0, 256, (8, 8)).astype("uint8")
-    colour = picture(tmp_path / "a_colour.bmp")
-    Image.fromarray(grey).save(tmp_path / "b_grey.png")
-    Image.fromarray(np.dstack([colour, grey])).save(tmp_path / "c_alpha.png")
-    sixteen = Image.fromarray(grey.astype("uint16") * 256 + 9)
-    sixteen.save(tmp_path / "d_sixteen.png")
-    examples = _explanations.from_paths(sorted(tmp_path.iterdir()), None, 0)
-    threefold = np.repeat(grey[..., None], 3, axis=-1)
-    np.testing.assert_array_equal(
-        examples.seen((8, 8), (8, 8)), [colour, threefold, colour, threefold]
-    )
 
 
 def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
