@@ -82,7 +82,9 @@ def _draw_map(axes, trials):
     )
     means = np.full((len(rows), len(columns)), np.nan)
     for (row, column), trials_of_cell in cells.items():
-        means[rows.index(row), columns.index(column)] = _mean(trials_of_cell)
+        accuracies = [trial.val_accuracy for trial in trials_of_cell]
+        mean = 100 * np.mean(accuracies)
+        means[rows.index(row), columns.index(column)] = mean
     # An outlier does not widen the scale.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
     reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
@@ -151,8 +153,9 @@ def plot_pareto(trials: Sequence[Trial], title: str = "") -> "style.Figure":
         )
     figure = style.new_figure(10, 4.6, title)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    styles = style.styles_of(sorted({*map(_attention_of, finished)}))
     for axes, key in zip(panels, shown, strict=True):
-        _draw_costs(axes, known[key], key, _attention_styles(finished))
+        _draw_costs(axes, known[key], key, styles)
     panels[0].set_ylabel("Validation accuracy (%)")
     panels[0].margins(y=0.12)
     style.add_legend(figure, panels)
@@ -163,8 +166,22 @@ def _draw_costs(axes, trials, key, styles):
     """Draws accuracy over a cost, and the Pareto front with its numbers."""
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     costs = [getattr(trial, key) for trial in trials]
-    _draw_trials(axes, costs, trials, styles)
-    style.set_x_scale(axes, costs, ticker.EngFormatter(sep=" "))
+    kinds = np.array([*map(_attention_of, trials)])
+    points = np.array([costs, [100 * x.val_accuracy for x in trials]])
+    for kind, look in styles.items():
+        if kind in kinds:
+            look = {**look, "linestyle": "", "markersize": 6, "alpha": 0.8}
+            axes.plot(*points[:, kinds == kind], **look, label=kind)
+    locator, low, high = ticker.MaxNLocator(4), min(costs), max(costs)
+    if 0 < 10 * low < high:
+        axes.set_xscale("log")
+        # No more labels than fit below a narrow panel.
+        steps = (1, 3) if high < 100 * low else (1,)
+        locator = ticker.LogLocator(subs=steps, numticks=8)
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
+    axes.margins(x=0.1)
     front: list = []
     for cost, loss, number in sorted(
         (cost, -100 * trial.val_accuracy, trial.number)
@@ -177,7 +194,7 @@ def _draw_costs(axes, trials, key, styles):
             place |= {"ha": "right", "va": "bottom", "fontsize": 9}
             axes.annotate(str(number), front[-1], **place)
     # The front ends at the greatest cost, where nothing is better.
-    x, y = zip(*front, (max(costs), front[-1][1]), strict=True)
+    x, y = zip(*front, (high, front[-1][1]), strict=True)
     line = {"drawstyle": "steps-post", "label": "Pareto front"}
     axes.plot(x, y, color="black", linewidth=1, zorder=1, **line)
     axes.set_xlabel(COSTS[key])
@@ -194,23 +211,6 @@ def _finished_trials(trials):
     return finished
 
 
-def _mean(trials):
-    return 100 * np.mean([trial.val_accuracy for trial in trials])
-
-
 def _attention_of(trial):
     """Returns the kind of attention of a trial, by which it is coloured."""
     return str(trial.values.get("attention", "a trial"))
-
-
-def _attention_styles(trials):
-    return style.styles_of(sorted({_attention_of(trial) for trial in trials}))
-
-
-def _draw_trials(axes, positions, trials, styles):
-    kinds = np.array([_attention_of(trial) for trial in trials])
-    points = np.array([positions, [100 * x.val_accuracy for x in trials]])
-    for kind, look in styles.items():
-        if kind in kinds:
-            look = {**look, "linestyle": "", "markersize": 6, "alpha": 0.8}
-            axes.plot(*points[:, kinds == kind], **look, label=kind)

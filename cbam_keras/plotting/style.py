@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
-    from matplotlib.ticker import Formatter
 
 # Arguments of matplotlib's `plot`.
 Style = dict[str, Any]
@@ -116,24 +115,6 @@ def add_legend(
             handles.setdefault(label, handle)
     options = {"loc": "outside lower center", "ncols": 4, **options}
     return figure.legend(handles.values(), handles, frameon=False, **options)
-
-
-def set_x_scale(
-    axes: "Axes", values: Sequence[float], formatter: "Formatter"
-) -> None:
-    """Makes the x axis logarithmic if the values span a factor of ten."""
-    ticker = _checks.require("matplotlib.ticker", extra="plot")
-    locator = ticker.MaxNLocator(4)
-    low, high = min(values), max(values)
-    if 0 < 10 * low < high:
-        axes.set_xscale("log")
-        # No more labels than fit below a narrow panel.
-        steps = (1, 3) if high < 100 * low else (1,)
-        locator = ticker.LogLocator(subs=steps, numticks=8)
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(formatter)
-    axes.margins(x=0.1)
 
 
 class _Wrapper(textwrap.TextWrapper):
