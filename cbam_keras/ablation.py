@@ -31,8 +31,11 @@ __all__ = [
 TABLES: dict[int, tuple[str, ...]] = {
     1: ("none", "se", "channel-max", "channel-avg-max"),
     2: (
-        *("channel-avg-max", "spatial-conv-3", "spatial-conv-7"),
-        *("spatial-avg-max-3", "cbam"),
+        "channel-avg-max",
+        "spatial-conv-3",
+        "spatial-conv-7",
+        "spatial-avg-max-3",
+        "cbam",
     ),
     3: ("se", "cbam", "spatial-first", "parallel"),
     4: ("none", "se", "cbam"),
@@ -118,7 +121,7 @@ def plan(
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package for the data or the figure is missing.
     """
-    # Needed only at the end, but checked before any work.
+    # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.boolean("identity_init", identity_init)
     build, called = comparison.network_of(model)

@@ -23,11 +23,11 @@ __all__ = ["NETWORKS", "compare", "plan"]
 
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
-# In place of names: no attention, and every kind.
+# The name stands for no attention and every kind.
 ALL = "all"
 
 Attentions = Sequence[str | MakeLayer]
-# By its name, or what builds it with an attention.
+# The name of a network, or a function that builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
 MUST_HOLD = (
     "`attention` must hold names, layer classes, or callables that take `name` "
@@ -94,7 +94,7 @@ def plan(
             loaded already and there are several seeds.
         ImportError: If a package for the data or the figures is missing.
     """
-    # Needed only at the end, but checked before any work.
+    # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     build, label = network_of(model)
     recipe = find_recipe(recipe, default_recipe(model))
@@ -271,7 +271,7 @@ def attention_layers(
             start = start_options(name, identity) | model_options(model)
             attention = attention.with_options(start)
         layers[name] = attention and attention.with_options(chosen)
-        # Raises for bad values before any work.
+        # Bad values raise here, before any work.
         try:
             make_attention(layers[name], name="gate")
         except TypeError as error:

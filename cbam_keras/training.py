@@ -86,7 +86,7 @@ def train(
             "`networks` must be a keras.Model or a mapping of names to "
             f"functions that build one. Received: networks={networks!r}"
         )
-    # Needed only at the end, but checked before any work.
+    # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     return study.run(
         study.Study(

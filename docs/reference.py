@@ -12,11 +12,15 @@ FOLDER = pathlib.Path(__file__).parent / "reference"
 PAGES = {
     "Attention in a model": ("layers", "insertion", "models", "convert"),
     "Training and comparing": (
-        *("data", "study report", "training comparison"),
-        *("tuning", "ablation", "detection"),
+        "data",
+        "study report",
+        "training comparison",
+        "tuning",
+        "ablation",
+        "detection",
     ),
     "Looking into a model": ("explain monitor", "plotting", "profiling"),
-    "Files, checks, the paper": (*("exporting", "auditing", "presets"),),
+    "Files, checks, the paper": ("exporting", "auditing", "presets"),
 }
 WIDTH = 80
 SECTION = re.compile(r"^([A-Z][a-z ]+):\n((?:    .*\n|\n)+)", re.M)

@@ -18,12 +18,12 @@ def _public():
     """Returns the public classes and functions, by name."""
     found = {name: getattr(cbam_keras, name) for name in cbam_keras.__all__}
     for module, names in PATHS.items():
-        # A command, which has no page.
+        # The command has no page.
         if module == "cli":
             continue
         for name in names:
             value = getattr(getattr(cbam_keras, module), name)
-            # Of two modules, as `comparison.compare` and `detection.compare`.
+            # Two modules have it, as `comparison.compare` and `detection`.
             if found.get(name, value) is not value:
                 name = f"{module}.{name}"
             found[name] = value
@@ -60,7 +60,7 @@ def test_documented_arguments_are_those_of_the_signature():
         parts = sections(value.__doc__)
         returned = "Attributes" in parts or value in TUPLES
         if "Args" not in parts and returned:
-            # Returned by functions, not made by users.
+            # Functions return it, and users do not make it.
             continue
         expected = {
             # An empty dictionary, made anew, has no name.
@@ -76,7 +76,7 @@ def test_documented_arguments_are_those_of_the_signature():
             # They are explained there, and have the same defaults.
             plan = vars(inspect.getmodule(value))[same[1]]
             found = documented(sections(plan.__doc__)["Args"]) | found
-        # In order.
+        # The order counts.
         if [*found.items()] != [*expected.items()]:
             wrong[name] = {*found.items()} ^ {*expected.items()} or "order"
     assert wrong == {}

@@ -28,7 +28,7 @@ from cbam_keras.detection.pyramid import (
 )
 from cbam_keras.recipes import Recipe, find_recipe
 
-# What is compared first: COCO's, over intersections over union of 0.5 to 0.95.
+# The first is compared: COCO's, over intersections over union of 0.5 to 0.95.
 MEASURES = (
     study.Measure("map", "mAP@[.5,.95]", digits=1),
     study.Measure("map50", "mAP@.5", digits=1),
@@ -51,10 +51,10 @@ class Detection:
         self.data = data
         self.backbone = _checks.one_of("backbone", backbone, BACKBONES)
         self.options = options
-        # Needed only later, but checked before any work.
+        # The trainings need them: they are checked before any work.
         for package in ("keras_hub", "pycocotools.cocoeval"):
             _checks.require(package, extra="detect")
-        # Of the last seed, and of each seed.
+        # The data are of the last seed, and the anchors of each seed.
         self.loaded: DetectionData | None = None
         self.anchors: dict[int, Anchors] = {}
 
@@ -141,7 +141,7 @@ def plan(
             `feature_pyramid`.
         ImportError: If a package is missing.
     """
-    # Needed only at the end, but checked before any work.
+    # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     recipe = find_recipe(recipe, DEFAULT_RECIPE)
     task = Detection(data, backbone, **(data_options or {}))

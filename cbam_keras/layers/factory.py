@@ -89,7 +89,7 @@ class Attention:
     @property
     def _partial(self):
         layer = self.layer
-        # Makes one of several, if the layer is a `functools.partial`.
+        # A partial of a `functools.partial` is one partial of both.
         return functools.partial(
             ATTENTION[layer] if isinstance(layer, str) else layer,
             **self.options,
@@ -116,7 +116,7 @@ class Attention:
     def code(self) -> str:
         """The line of code, or nothing where no module has the layer."""
         text = repr(self)
-        # As in "<lambda>", "<locals>" and the `repr` of other objects.
+        # Lambdas, local functions and other objects are written with it.
         return "" if "<" in text else text
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.workers import executor_of, training_by
 
-# Fewer take hardly longer than to estimate how long they take.
+# Fewer steps take hardly longer than to time some of them.
 STEPS_WORTH_TIMING = 300
 
 Arguments = ParamSpec("Arguments")
@@ -73,7 +73,7 @@ class Execution:
                 "`executor` has workers of its own, so `workers` must be 1. "
                 f"Received: workers={self.workers}, executor={executor!r}"
             )
-        # Holds the locks of the folder.
+        # The locks of the folder need it.
         _checks.require("filelock", extra="plot")
         if not self.trains_here:
             _checks.require("cloudpickle", extra="cluster")
@@ -209,7 +209,7 @@ def _run(study, options):
     if output is None:
         output = default_output(study)
     if len(study.seeds) > 1:
-        # Needed only at the end, but checked before any work.
+        # The intervals at the end need it: it is checked before any work.
         _checks.require("scipy.stats", extra="plot")
     if options.computes_here:
         check_precision(study.recipe)
@@ -278,7 +278,7 @@ def _announce(cells, on_begin):
         with _inspection.same_randomness():
             costs = {cost.network: cost for cost in costs_of(study, data)}
     except Exception:
-        # Recorded where the network is trained.
+        # The error is recorded where the network is trained.
         return
     on_begin(sum(costs[name].seconds_of(epochs) for name, epochs in left))
 

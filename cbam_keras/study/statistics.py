@@ -9,9 +9,9 @@ from cbam_keras import _checks
 from cbam_keras._files import Json
 
 CONFIDENCE = 0.95
-# With fewer, chance makes differences alike too easily for a judgement.
+# Fewer seeds may give like differences by chance: they are not judged.
 MIN_SEEDS = 3
-# From so many comparisons with a baseline on, a verdict is corrected.
+# A verdict of so many comparisons with a baseline or more is corrected.
 MIN_CORRECTED = 3
 # Metrics are computed in float32: equal differences differ by less than this.
 ROUNDING = 1e-6
@@ -142,7 +142,7 @@ class Measured:
     """
 
     values: tuple[float, ...]
-    # `None` if there are no values.
+    # It is `None` if there are no values.
     mean: float | None
     deviation: float | None = None
     difference: float | None = None
@@ -283,7 +283,7 @@ def verdict(
             "measure what attention changes."
         )
     if any(measured.pairs > 1 for measured in others.values()):
-        # Without a p-value, a difference is not judged.
+        # A difference without a p-value is not judged, but counts.
         p_values = {
             name: 1.0 if measured.p_value is None else measured.p_value
             for name, measured in others.items()

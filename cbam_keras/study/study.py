@@ -14,12 +14,12 @@ from cbam_keras.data import ImageData, Images
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.networks import check_network, compile_network
 
-# So many bytes may the name of a variant have: what is put around it in the
-# names of files and folders fits beside it into the 255 of file systems.
+# The name of a variant may have so many bytes: file systems allow 255, and the
+# names of files and folders hold more than that of the variant.
 MAX_NAME = 200
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
-# More are a mistake: each is a training of every network.
+# More seeds are a mistake: each is a training of every network.
 MAX_SEEDS = 10_000
 
 
@@ -161,7 +161,7 @@ class Classification:
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         _, accuracy = model.evaluate(data.test, verbose=0)
-        # Computed in float32: the fraction that was meant.
+        # Keras computes it in float32: this is the fraction that was meant.
         images = data.sizes["test"]
         return {"test_accuracy": round(float(accuracy) * images) / images}
 
@@ -309,7 +309,7 @@ class Study:
     task: Task
     variants: Sequence[Variant]
     seeds: Sequence[int] = (0,)
-    # A `Recipe`, once the study has been made.
+    # It is a `Recipe` once the study has been made.
     recipe: Recipe | str | None = None
     baseline: str | None = None
     budget: Budget | None = None
@@ -317,7 +317,7 @@ class Study:
     comparisons: Sequence[Comparison] = ()
     measures: Sequence[Measure] = ()
     kind: str = "study"
-    # Takes `Results` and `StudyFolder`.
+    # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:

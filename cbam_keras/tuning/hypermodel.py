@@ -15,7 +15,7 @@ from cbam_keras.models import NETWORKS
 from cbam_keras.recipes import Recipe
 from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
 
-# One value, several, or what asks for it.
+# One value, several, or a function that asks for it.
 Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
 REDUCTION_RATIOS = (2, 4, 8, 16)
 # Hyperparameters of the layers, in the order in which they are asked for.
@@ -117,7 +117,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.fixes_se = reduction_ratio is None
         if isinstance(attention, type):
             attention = (attention,)
-        # Checks layers that users give, and names them.
+        # This checks layers that users give, and names them.
         self.layers = comparison.attention_layers(attention, "", None)
         dimensions = {
             "reduction_ratio": reduction_ratio,
@@ -207,7 +207,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             crossentropy for labels as integers, and the accuracy.
         """
         model = self.network(hp)
-        # For its loss, which depends on how the network ends.
+        # The loss depends on how the network ends.
         study.compile_network(model, Recipe(), 1)
         rate = self.learning_rate_for(hp)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)
@@ -216,14 +216,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
-        # First, so that a grid search goes through all else before it.
+        # It comes first, so that a grid search varies all else before it.
         rate = self._ask(hp, "learning_rate")
         kind = self._ask(hp, "attention")
         values = {"learning_rate": rate, "attention": kind}
         for name in DIMENSIONS:
             kinds = self._kinds_with(name)
             if name == "reduction_ratio" and self.fixes_se:
-                # No hyperparameter: KerasTuner mixes up two of one name.
+                # KerasTuner mixes up two hyperparameters of one name.
                 kinds = [k for k in kinds if k != "se"]
             if kinds:
                 with hp.conditional_scope("attention", kinds):
