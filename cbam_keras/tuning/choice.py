@@ -5,7 +5,6 @@ and the controls are trained again, with fresh seeds. One is chosen by its
 validation accuracy over these, and judged by its test accuracy.
 """
 
-import functools
 from collections.abc import Sequence
 
 from cbam_keras import study
@@ -41,20 +40,6 @@ def chosen(results: study.Results) -> tuple[study.Outcome, str]:
 def _best(confirmed):
     """Returns the row that validates best."""
     return max(confirmed, key=lambda row: row.validation_accuracy)
-
-
-def code_of(layer: functools.partial | None) -> str:
-    """Returns the code that makes a layer, or nothing where none can."""
-    name = getattr(layer and layer.func, "__qualname__", "<object>")
-    if layer is None or "<" in name:
-        # No code imports a lambda, or what is defined within a function.
-        return ""
-    options = (f"{name}={value!r}" for name, value in layer.keywords.items())
-    module = layer.func.__module__
-    if module.startswith("cbam_keras."):
-        module = "cbam_keras"
-    path = name if module == "__main__" else f"{module}.{name}"
-    return f"{path}({', '.join(options)})"
 
 
 def verdict(results: study.Results, unlearned: str) -> str:

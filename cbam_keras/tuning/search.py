@@ -19,7 +19,6 @@ from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.tuning.choice import (
     CANDIDATES,
     chosen,
-    code_of,
     to_confirm,
     verdict,
 )
@@ -293,7 +292,7 @@ class Search:
                 best=best.number,
                 best_network=best_network,
                 best_options=dict(layer.keywords) if layer else {},
-                code=code_of(layer),
+                code=layer.code if layer else "",
                 confirmation=confirmation,
                 verdict=verdict(results, trained.unlearned()),
             )
