@@ -53,12 +53,12 @@ def plan(
     own default.
 
     Args:
-        attentions: Sequence of `"none"`, `"se"`, `"cbam"`, `"channel"`,
-            `"spatial"`, or layers of your own: a class, or a callable that
-            takes `name` and returns a layer, as `layers.Attention`. Or
-            `"all"`, for `"none"` and each of these kinds; one that does not
-            fit the network is left out with a warning. Defaults to
-            `("none", "se", "cbam")`.
+        attentions: Sequence of `"none"`, the names that
+            `layers.make_attention` takes, and layers of your own: a class, or
+            a callable that takes `name` and returns a layer, as
+            `layers.Attention`. Or `"all"`, for `"none"` and each of these
+            names; a kind that does not fit the network is left out with a
+            warning. Defaults to `("none", "se", "cbam")`.
         model: String, `"tiny"` (20,000 parameters: a stem with stride 2 and
             one basic block in each of three stages of 8, 16 and 32 channels),
             `"small"` (78,000 parameters: stages of 16, 32 and 64 channels) or

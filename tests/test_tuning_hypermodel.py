@@ -8,7 +8,6 @@ from keras import layers
 
 from cbam_keras import tuning
 from cbam_keras.layers import (
-    ATTENTION,
     CBAM,
     ORDERS,
     ChannelAttention,
@@ -82,17 +81,18 @@ def test_hyperparameters_are_there_where_they_matter():
     ]
 
 
-def test_another_kind_has_what_its_layer_takes(monkeypatch):
-    class Sized(layers.Layer):
-        def __init__(self, kernel_size=3, **kwargs):
-            super().__init__(**kwargs)
-
-    monkeypatch.setitem(ATTENTION, "sized", Sized)
-    hypermodel, hp = space_of(attention=("none", "sized"))
-    values = chosen(hp, attention="sized")
-    assert values.values == {"attention": "sized", "kernel_size": 7}
-    assert hypermodel.attention_for(values).options == {"kernel_size": 7}
-    assert "identity_init" in hypermodel.unused
+def test_each_kind_has_what_its_layer_takes():
+    hypermodel, hp = space_of(attention=("none", "eca", "simam"))
+    values = chosen(hp, attention="eca")
+    assert values.values == {"attention": "eca", "kernel_size": 7}
+    options = {"kernel_size": 7, "identity_init": True}
+    assert hypermodel.attention_for(values).options == options
+    values = chosen(hp, attention="simam")
+    assert values.values == {"attention": "simam"}
+    assert hypermodel.attention_for(values).options == {}
+    assert "identity_init" not in hypermodel.unused
+    hypermodel, _ = space_of(attention=("none", "simam"))
+    assert {"identity_init", "kernel_size"} <= {*hypermodel.unused}
 
 
 def test_the_default_space_is_cbam_and_two_controls():
