@@ -198,12 +198,14 @@ def start_options(kind: str, identity_init: bool = True) -> dict[str, object]:
     """
     if not identity_init:
         return {}
-    # A gate alone has the options of CBAM without its name.
-    start = {
-        name.removeprefix(f"{kind}_"): value
-        for name, value in VARIANTS["recommended"].items()
-    }
+    recommended = VARIANTS["recommended"].items()
+    start = {option_of(kind, name): value for name, value in recommended}
     return dict(Attention(kind).with_options(start).options)
+
+
+def option_of(kind: str, name: str) -> str:
+    """Returns what a gate alone calls an option of CBAM: without its kind."""
+    return name.removeprefix(f"{kind}_")
 
 
 def network_of(model: Network) -> tuple[Callable, str]:

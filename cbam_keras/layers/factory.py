@@ -130,14 +130,21 @@ class Attention:
         arguments += [f"{name}={x!r}" for name, x in made.keywords.items()]
         return f"{path}({', '.join(arguments)})"
 
+    def takes(self, option: str) -> bool:
+        """Returns whether the layer has an argument of this name.
+
+        Args:
+            option: String.
+        """
+        return option in inspect.signature(self._partial).parameters
+
     def with_options(self, options: Mapping[str, object]) -> "Attention":
         """Returns it with those of these options that the layer takes.
 
         Args:
             options: Mapping of keyword arguments.
         """
-        taken = inspect.signature(self._partial).parameters
-        own = {name: x for name, x in options.items() if name in taken}
+        own = {name: x for name, x in options.items() if self.takes(name)}
         return dataclasses.replace(self, options={**self.options, **own})
 
 

@@ -2,7 +2,6 @@
 
 import types
 from collections.abc import Callable, Sequence
-from inspect import signature
 
 import keras
 import keras_tuner
@@ -251,7 +250,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             kind
             for kind in self.layers
             if kind in ATTENTION
-            and _option_of(kind, name) in signature(ATTENTION[kind]).parameters
+            and Attention(kind).takes(comparison.option_of(kind, name))
         ]
 
     def _layer_options(self, values):
@@ -265,13 +264,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 and value == _as_argument(name, PAPER[name])
             ):
                 continue
-            options[_option_of(kind, name)] = value
+            options[comparison.option_of(kind, name)] = value
         return {**options, **comparison.start_options(kind, self.identity_init)}
-
-
-def _option_of(kind, name):
-    """Returns what a layer calls a hyperparameter: a gate alone, as CBAM."""
-    return name.removeprefix(f"{kind}_")
 
 
 def _checked_shape(shape):
