@@ -3,7 +3,6 @@
 import math
 
 import keras
-from keras import ops
 
 from cbam_keras import _inspection
 
@@ -105,8 +104,7 @@ def _statistics(values, value_range):
 
 def _value_range(layer):
     """Returns the range of a gate's values, infinite where it has no end."""
-    ends = layer.gate_activation(ops.convert_to_tensor([-1e4, 1e4]))
-    ends = (layer._gate_scale or 1.0) * ops.convert_to_numpy(ends)
     return [
-        end if abs(end) < 100 else math.copysign(math.inf, end) for end in ends
+        end if abs(end) < 100 else math.copysign(math.inf, end)
+        for end in layer._map_range()
     ]

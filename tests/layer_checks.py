@@ -11,6 +11,7 @@ from keras import ops
 
 import cbam_keras
 from cbam_keras._fused import decorator
+from cbam_keras.layers.attention_layer import TrainableAttention
 
 LAYERS = [
     getattr(cbam_keras, name)
@@ -19,6 +20,9 @@ LAYERS = [
     and issubclass(getattr(cbam_keras, name), keras.layers.Layer)
 ]
 every_layer = pytest.mark.parametrize("layer_class", LAYERS)
+
+# Those with `identity_init`.
+TRAINABLE = [layer for layer in LAYERS if layer is not cbam_keras.SimAM]
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -36,6 +40,15 @@ def randomize(layer, seed=1):
             values = np.abs(values) + 0.5
         variable.assign(values)
     return layer
+
+
+def arguments_of(layer_class):
+    """Returns the arguments of a layer, of which some are for its base."""
+    found = {*inspect.signature(layer_class).parameters}
+    if "data_format" not in found:
+        found |= {*inspect.signature(TrainableAttention).parameters}
+        found.add("data_format")
+    return found - {"kwargs"}
 
 
 def built(layer, shape=(2, 7, 5, 16)):

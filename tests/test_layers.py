@@ -1,6 +1,5 @@
 """The contract that every public attention layer keeps."""
 
-import inspect
 import json
 
 import keras
@@ -9,6 +8,7 @@ import pytest
 from keras import ops
 from layer_checks import (
     LAYERS,
+    arguments_of,
     assert_all_close,
     built,
     call_and_gradients,
@@ -21,7 +21,15 @@ from layer_checks import (
     weights_of,
 )
 
-from cbam_keras import CBAM, ChannelAttention, SpatialAttention
+from cbam_keras import (
+    BAM,
+    CBAM,
+    SCSE,
+    ChannelAttention,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+)
 
 every_backend = pytest.mark.every_backend
 SHAPE = (2, 7, 5, 16)
@@ -47,7 +55,14 @@ VARIANTS = {
         {"order": "spatial_first", "spatial_batch_norm": True},
     ),
     "identity": (CBAM, {"identity_init": True}),
+    # Of few units, a ReLU may leave none.
+    "BAM": (BAM, {"activation": "tanh"}),
+    "bam-multiply": (BAM, {"combine": "multiply", "activation": "tanh"}),
+    "scse-add": (SCSE, {"combine": "add"}),
+    "gc-multiply": (GlobalContext, {"fusion": "multiply"}),
 }
+# Those with `identity_init`.
+TRAINABLE = [name for name in VARIANTS if VARIANTS[name][0] is not SimAM]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -56,12 +71,12 @@ def made(variant, **options):
     return layer_class(**{**own, **options})
 
 
-def model_of_variants(shape, **options):
+def model_of_variants(shape, variants=VARIANTS, **options):
     """Returns a model with an output for each variant."""
     inputs = keras.Input(shape)
     return keras.Model(
         inputs,
-        {name: made(name, name=name, **options)(inputs) for name in VARIANTS},
+        {name: made(name, name=name, **options)(inputs) for name in variants},
     )
 
 
@@ -74,7 +89,7 @@ def test_config_survives_use_and_gives_an_equal_layer(variant):
     expected = output(layer, x)
     config = layer.get_config()
     assert config == before
-    arguments = set(inspect.signature(type(layer)).parameters) - {"kwargs"}
+    arguments = arguments_of(type(layer))
     assert set(config) - {"name", "trainable", "dtype"} == arguments
     assert layer.compute_output_shape(SHAPE) == SHAPE
     copy = type(layer).from_config(json.loads(json.dumps(config)))
@@ -93,6 +108,12 @@ def test_config_survives_use_and_gives_an_equal_layer(variant):
         ("lp-lse", (2, 4, 7, 5, 16)),
         ("conv-bias", (2, 4, 7, 5, 16)),
         ("CBAM", (2, 4, 7, 5, 16)),
+        ("BAM", (2, 9, 16)),
+        ("BAM", (2, 4, 7, 5, 16)),
+        ("CoordinateAttention", (2, 4, 7, 5, 16)),
+        ("EfficientChannelAttention", (2, 9, 16)),
+        ("GlobalContext", (2, 4, 7, 5, 16)),
+        ("SimAM", (2, 9, 16)),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value) - 2}d",
 )
@@ -123,9 +144,7 @@ def test_height_and_width_may_be_unknown():
 
 
 @every_backend
-@pytest.mark.parametrize(
-    "variant", ["CBAM", "lp-lse", "conv-bias", "batch-norm", "spatial-first"]
-)
+@every_variant
 def test_an_empty_batch_is_computed_and_changes_nothing(variant):
     layer = built(made(variant))
     averages = [to_numpy(v) for v in layer.non_trainable_variables]
@@ -138,8 +157,7 @@ def test_an_empty_batch_is_computed_and_changes_nothing(variant):
         model_of(layer).predict_on_batch(x),
     )
     assert [found.shape for found in outputs] == [x.shape] * 3
-    if isinstance(layer, SpatialAttention):
-        assert tuple(layer.attention_map(x).shape) == (*x.shape[:-1], 1)
+    assert all(0 in gate_map.shape for gate_map in maps_of(layer, x))
     # Not NaN either, which would reach all weights.
     assert not any(gradient.any() for gradient in gradients)
     for found, average in zip(state, averages, strict=True):
@@ -147,7 +165,7 @@ def test_an_empty_batch_is_computed_and_changes_nothing(variant):
 
 
 def maps_of(layer, x):
-    if isinstance(layer, CBAM):
+    if hasattr(layer, "attention_maps"):
         return [*layer.attention_maps(x)]
     return [layer.attention_map(x)]
 
@@ -155,7 +173,7 @@ def maps_of(layer, x):
 @every_backend
 def test_maps_in_a_model_follow_its_weights(tmp_path):
     inputs = keras.Input(SHAPE[1:])
-    names = "SqueezeExcite", "batch-norm", "spatial-first"
+    names = "SqueezeExcite", "batch-norm", "spatial-first", "SCSE", "BAM"
     layers = [made(name) for name in names]
     outputs = [[layer(inputs), *maps_of(layer, inputs)] for layer in layers]
     model = keras.Model(inputs, sum(outputs, []))
@@ -228,9 +246,15 @@ def test_gradients_equal_finite_differences(variant):
     layer = built(made(variant, dtype="float64"), shape)
     x = random_input(shape, "float64")
     weighting = random_input(shape, "float64", seed=3)
+    # They reach every weight; a softmax has none by the bias of its logits.
+    _, (_, *found) = call_and_gradients(layer, x, weighting, training=False)
+    assert all(
+        np.abs(gradient).max() > 0 or "weighting_bias" in variable.path
+        for variable, gradient in zip(
+            layer.trainable_variables, found, strict=True
+        )
+    )
     _, found = call_and_gradients(layer, x, weighting, training=True)
-    # They reach every weight.
-    assert all(np.abs(gradient).max() > 0 for gradient in found)
     rng = np.random.default_rng(4)
     step = 1e-6
     variables = layer.trainable_variables
@@ -272,9 +296,7 @@ def test_mixed_precision_keeps_weights_and_is_near_float32(variant, policy):
     x = random_input()
     result = half(x)
     assert keras.backend.standardize_dtype(result.dtype) == policy[6:]
-    assert {weight.dtype for weight in weights_of(half)} == {
-        np.dtype("float32")
-    }
+    assert all(weight.dtype == "float32" for weight in weights_of(half))
     np.testing.assert_allclose(
         to_numpy(ops.cast(result, "float32")),
         output(exact, x),
@@ -320,8 +342,8 @@ def test_large_float16_values_give_finite_gates(variant):
 @pytest.mark.parametrize(
     "variant, policy",
     [
-        *((name, "float32") for name in VARIANTS),
-        *((layer.__name__, "mixed_float16") for layer in LAYERS),
+        *((name, "float32") for name in TRAINABLE),
+        *((name, "mixed_float16") for name in TRAINABLE),
         ("spatial-first", "mixed_bfloat16"),
     ],
 )
@@ -339,13 +361,18 @@ def test_identity_init_returns_the_input_exactly(variant, policy):
 def test_identity_init_trains_away_from_the_identity():
     # Positive features and kernels: no hidden unit is dead from the start.
     model = model_of_variants(
-        SHAPE[1:], identity_init=True, kernel_initializer="ones"
+        SHAPE[1:],
+        TRAINABLE,
+        identity_init=True,
+        kernel_initializer=keras.initializers.RandomUniform(0.5, 1.5, seed=1),
     )
     before = model.get_weights()
     x = np.abs(random_input())
     losses = dict.fromkeys(model.output, "mse")
     model.compile(keras.optimizers.Adam(0.01), losses, run_eagerly=True)
-    model.fit(x, dict.fromkeys(losses, 2 * x), epochs=3, verbose=0)
+    # Some channels are to grow and some to shrink: SCSE takes the larger gate.
+    target = 2 * x * (np.arange(16) % 2)
+    model.fit(x, dict.fromkeys(losses, target), epochs=3, verbose=0)
     unchanged = [
         variable.path
         for variable, old in zip(model.weights, before, strict=True)

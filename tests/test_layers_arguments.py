@@ -1,19 +1,32 @@
 """Every argument of every layer has an effect, and bad values are errors."""
 
 import functools
-import inspect
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
-from layer_checks import LAYERS, output, random_input, to_numpy
+from layer_checks import (
+    LAYERS,
+    TRAINABLE,
+    arguments_of,
+    output,
+    random_input,
+    to_numpy,
+)
 
 from cbam_keras import (
+    BAM,
     CBAM,
+    SCSE,
     ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
     SpatialAttention,
     SqueezeExcite,
+    TripletAttention,
     explain,
     insert_attention,
     profile_model,
@@ -25,12 +38,22 @@ BASE = {
     ChannelAttention: {"reduction_ratio": 2},
     SpatialAttention: {"use_bias": True, "batch_norm": True},
     CBAM: {"reduction_ratio": 2, "spatial_batch_norm": True},
+    CoordinateAttention: {"reduction_ratio": 2, "min_hidden_units": 1},
+    BAM: {"reduction_ratio": 2},
+    SCSE: {"reduction_ratio": 2},
+    GlobalContext: {"reduction_ratio": 2, "fusion": "multiply"},
 }
+# Of layers without biases, these have no effect.
+WITHOUT_BIAS = EfficientChannelAttention, TripletAttention
+BIAS = {"bias_initializer", "bias_regularizer", "bias_constraint"}
 CHANGES = {
     "reduction_ratio": 4,
     "hidden_units": 5,
-    "kernel_size": 3,
+    "kernel_size": 5,
     "dilation_rate": 2,
+    "min_hidden_units": 5,
+    "regularization": 1.0,
+    "fusion": "add",
     "order": "parallel",
     "pool_types": "max",
     "channel_pool_types": "avg",
@@ -39,7 +62,7 @@ CHANGES = {
     "spatial_use_bias": True,
     "batch_norm": False,
     "spatial_batch_norm": False,
-    "batch_norm_momentum": 0.9,
+    "batch_norm_momentum": 0.5,
     "spatial_batch_norm_momentum": 0.9,
     "activation": "tanh",
     "gate_activation": "tanh",
@@ -58,7 +81,7 @@ CHANGES = {
 def effect(layer_class, **options):
     """Returns the shapes, output and losses, constraints, averages."""
     keras.utils.set_random_seed(7)
-    layer = layer_class(**{**BASE[layer_class], **options})
+    layer = layer_class(**{**BASE.get(layer_class, {}), **options})
     # One shape for both data formats: no axis tells which is the channels.
     x = random_input((2, 8, 8, 8))
     result = output(layer, x)
@@ -78,13 +101,15 @@ def effect(layer_class, **options):
     [
         (layer_class, argument)
         for layer_class in LAYERS
-        for argument in inspect.signature(layer_class).parameters
-        if argument != "kwargs"
+        for argument in sorted(arguments_of(layer_class))
+        if not (layer_class in WITHOUT_BIAS and argument in BIAS)
     ],
 )
 def test_every_argument_changes_something(layer_class, argument):
     shapes, result, others = effect(layer_class)
-    changed = effect(layer_class, **{argument: CHANGES[argument]})
+    combine = {BAM: "multiply", SCSE: "add"}.get(layer_class)
+    value = {**CHANGES, "combine": combine}[argument]
+    changed = effect(layer_class, **{argument: value})
     assert (
         shapes != changed[0]
         or not np.allclose(result, changed[1], atol=1e-6)
@@ -109,6 +134,13 @@ def test_every_argument_changes_something(layer_class, argument):
         (CBAM, "spatial_pool_types", None, ValueError),
         (CBAM, "order", "spatial_frist", ValueError),
         (CBAM, "data_format", "NHWC", ValueError),
+        (BAM, "combine", "max", ValueError),
+        (SCSE, "combine", "multiply", ValueError),
+        (GlobalContext, "fusion", "mul", ValueError),
+        (CoordinateAttention, "min_hidden_units", 0, ValueError),
+        (TripletAttention, "kernel_size", 4, ValueError),
+        (EfficientChannelAttention, "kernel_size", 4, ValueError),
+        (SimAM, "regularization", 0, ValueError),
         (ChannelAttention, "use_bias", 1, TypeError),
         (SpatialAttention, "batch_norm", "yes", TypeError),
         (CBAM, "spatial_use_bias", None, TypeError),
@@ -150,7 +182,7 @@ def test_no_size_is_proposed_that_would_be_refused(size):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("layer_class", TRAINABLE)
 @pytest.mark.parametrize(
     "activation, cause",
     [
@@ -184,6 +216,8 @@ def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
     "layer_class, shape, message",
     [
         (CBAM, (16,), "rank 3, 4 or 5.*Received"),
+        (CoordinateAttention, (7, 16), "rank 4 or 5: .*Received"),
+        (TripletAttention, (7, 16), "rank 4: .*Received"),
         (
             SpatialAttention,
             (7, 5, None),

@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 from layer_checks import built, gradients, random_input, to_numpy
 
-from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
+from cbam_keras import (
+    BAM,
+    CBAM,
+    SCSE,
+    ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+    SqueezeExcite,
+    TripletAttention,
+)
 
 pytestmark = pytest.mark.every_backend
 LENGTH, PADDED, CHANNELS = 6, 32, 16
@@ -21,6 +33,11 @@ LAYERS = {
     "se": (SqueezeExcite, {}),
     "spatial": (SpatialAttention, {"pool_types": ("lse", "max")}),
     "batch-norm": (SpatialAttention, {"batch_norm": True}),
+    "eca": (EfficientChannelAttention, {}),
+    "simam": (SimAM, {}),
+    "bam": (BAM, {"dilation_rate": 1}),
+    "scse": (SCSE, {}),
+    "gc": (GlobalContext, {}),
 }
 
 
@@ -98,10 +115,13 @@ def test_a_model_passes_its_mask_on():
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_images_take_the_mask_of_their_positions(data_format):
+@pytest.mark.parametrize(
+    "layer_class", [CBAM, CoordinateAttention, TripletAttention, BAM]
+)
+def test_images_take_the_mask_of_their_positions(layer_class, data_format):
     first = data_format == "channels_first"
     channels = (CHANNELS, None, None) if first else (None, None, CHANNELS)
-    layer = built(CBAM(4, data_format=data_format), (None, *channels))
+    layer = built(layer_class(3, data_format=data_format), (None, *channels))
     x = random_input((2, 5, 4, CHANNELS))
     wide = np.pad(x, ((0, 0), (0, 0), (0, 3), (0, 0)), constant_values=9.0)
     mask = np.broadcast_to(np.arange(7) < 4, (2, 5, 7))
@@ -111,8 +131,10 @@ def test_images_take_the_mask_of_their_positions(data_format):
         y = to_numpy(layer(x, **options))
         return np.moveaxis(y, 1, -1) if first else y
 
-    y = called(wide, mask=mask)
-    np.testing.assert_allclose(y[:, :, :4], called(x), rtol=1e-6, atol=1e-6)
+    for training in False, True:
+        y = called(wide, mask=mask, training=training)
+        expected = called(x, training=training)
+        np.testing.assert_allclose(y[:, :, :4], expected, rtol=1e-5, atol=1e-5)
     # A mask of the first axes holds for whole rows.
     y = called(wide, mask=np.arange(5) < np.array([[5], [2]]))
     np.testing.assert_allclose(

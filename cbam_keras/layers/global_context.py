@@ -1,5 +1,7 @@
 """`GlobalContext`, the block of GCNet."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -112,7 +114,10 @@ class GlobalContext(TrainableAttention):
         if mask is not None:
             # Finite, as the gradient of the difference of infinities is not.
             logits = ops.where(mask, logits, ops.full_like(logits, -1e30))
-        weights = ops.softmax(logits, axis=self._positions(x))
+        # On TensorFlow, `ops.softmax` refuses several axes of unknown sizes.
+        shape = ops.shape(logits)
+        weights = ops.reshape(logits, (shape[0], math.prod(shape[1:])))
+        weights = ops.reshape(ops.softmax(weights), shape)
         if mask is not None:
             weights = ops.where(mask, weights, ops.zeros_like(weights))
         return weights

@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
-from cbam_keras.layers import CBAM, ChannelAttention, SpatialAttention
+from cbam_keras.layers import (
+    BAM,
+    CBAM,
+    SCSE,
+    ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SpatialAttention,
+    TripletAttention,
+)
 
 
 # In the functions below, `x` and `y` are the shapes of input and output for a
@@ -55,6 +65,36 @@ def _cbam(layer, x, y):
     return _mlp(channel, x, y) + _spatial_gate(spatial, x, y)
 
 
+def _efficient(layer, x, y):
+    return x[0] * _channels(layer, x) * layer.kernel.shape[0]
+
+
+def _coordinate(layer, x, y):
+    channels, hidden = layer.squeeze[0].shape
+    # Each line has a vector of means, which both dense layers see.
+    lines = sum(x[1:]) - channels
+    return 2 * x[0] * lines * channels * hidden
+
+
+def _bam(layer, x, y):
+    channels, hidden = layer.squeeze[0].shape
+    positions = math.prod(x) // channels
+    dilated = sum(math.prod(kernel.shape) for kernel, _ in layer.dilated)
+    at_position = (channels + 1) * hidden + dilated
+    return 2 * x[0] * channels * hidden + positions * at_position
+
+
+def _mlp_and_map(layer, x, y):
+    # Scores all positions by a dot product over channels.
+    channels, hidden = layer.squeeze[0].shape
+    return 2 * x[0] * channels * hidden + math.prod(x)
+
+
+def _triplet(layer, x, y):
+    batch, a, b, c = x
+    return batch * (a * b + b * c + a * c) * 2 * layer.kernel_size**2
+
+
 NOT_COUNTED: tuple[str, int | None] = ("not counted", None)
 
 # These only scale, shift or look up: no MACs by the paper's convention.
@@ -77,6 +117,11 @@ COUNTS: dict[str, dict[type | tuple[type, ...], Callable]] = {
         ChannelAttention: _mlp,
         SpatialAttention: _spatial_gate,
         CBAM: _cbam,
+        EfficientChannelAttention: _efficient,
+        CoordinateAttention: _coordinate,
+        BAM: _bam,
+        (SCSE, GlobalContext): _mlp_and_map,
+        TripletAttention: _triplet,
     },
     "convolution": {
         (layers.Conv1D, layers.Conv2D, layers.Conv3D): _convolution,

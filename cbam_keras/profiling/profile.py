@@ -134,9 +134,9 @@ def profile_model(
 
     The model is not run: shapes are propagated through its graph. A MAC is
     one multiply and one add. As in the tables of the paper, these are counted:
-    convolutions, dense layers and the attention layers of `cbam_keras` (the
-    MLP once for each pool, the convolution, and the 1x1 convolution of
-    `pool_types="conv"`), including positions in the padding. Biases,
+    convolutions, dense layers and those in the attention layers of
+    `cbam_keras` (an MLP once for each pool), including positions in the
+    padding. Biases,
     normalization, activations, pooling, products of two feature maps and the
     multiplication by an attention map are not.
 
