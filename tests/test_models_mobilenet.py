@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from layer_checks import random_input, randomize
+from layer_checks import REFERENCE, channels_last, random_input, randomize
 from networks import without_values
 from test_models_resnet import windows
 
@@ -109,14 +109,32 @@ def test_widths_of_mobilenetv2_are_multiples_of_8(alpha, widths):
 
 def test_parameters_of_mobilenetv2_are_those_published():
     with without_values():
-        model = models.MobileNetV2(attention="se")
+        model = models.MobileNetV2(attention="coordinate")
     gates = [x for x in model.layers if x.name.endswith("_attention")]
     # In all blocks but the first.
     assert len(gates) == 16
     assert not any(x.name.startswith("stage1") for x in gates)
-    # Of torchvision.
+    # Of the authors of coordinate attention, and of torchvision.
+    assert parameters(model) == 3_950_648
     assert parameters(model) - sum(map(parameters, gates)) == 3_504_872
 
 
 def parameters(layer):
     return sum(np.prod(x.shape) for x in layer.trainable_variables)
+
+
+@pytest.mark.every_backend
+@pytest.mark.needs_torch
+def test_mobilenetv2_gives_the_outputs_of_coordinate_attention():
+    pytest.importorskip("torch", reason="PyTorch reads the file")
+    model = models.MobileNetV2(
+        alpha=0.25,
+        classes=10,
+        classifier_activation=None,
+        input_shape=(64, 64, 3),
+        attention="coordinate",
+        weights=REFERENCE / "official_mobilenetv2_coordinate_025.pth",
+    )
+    arrays = np.load(REFERENCE / "official_mobilenetv2_coordinate_025_io.npz")
+    found = model.predict(channels_last(arrays["input"]), verbose=0)
+    np.testing.assert_allclose(found, arrays["output"], atol=1e-5)
