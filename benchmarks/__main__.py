@@ -15,7 +15,7 @@ from benchmarks import arguments
 
 # These options of each script are enough to see that it runs.
 SCRIPTS = {
-    "layers": "--shapes 1x4x4x16 2x4x4x16 --repeats 2",
+    "layers": "--shapes 1x4x4x16 2x4x4x16 --repeats 2 --attention eca",
     "networks": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 2",
     "memory": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 1",
     "building": "--repeats 1",

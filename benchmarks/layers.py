@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import arguments, modes, results, timing
 from benchmarks.naive import NaiveCBAM
 from cbam_keras import CBAM, SqueezeExcite
+from cbam_keras.layers import ATTENTION
 
 SHAPES = (
     "16x56x56x256 16x28x28x512 16x14x14x1024 16x7x7x2048 64x32x32x64 "
@@ -33,7 +34,6 @@ OF_ONE_IMAGE = 4
 # and written once; with backward, read seven times and written twice.
 BOUNDS = {"forward": (3 + 1) / 2, modes.TRAINING_STEP: (7 + 2) / 2}
 COPY, OURS, NAIVE = "copy", "CBAM", "naive CBAM"
-LAYERS = {OURS: CBAM, NAIVE: NaiveCBAM, "SE": SqueezeExcite}
 AUTHORS = ("authors, PyTorch", "authors, torch.compile")
 # `torch.compile` should take at most this fraction of the time of each, forward
 # and backward. More is a regression.
@@ -52,7 +52,15 @@ def shape_of(text):
     return shape
 
 
-def ours(mode, x, cotangent):
+def made(attention):
+    """Returns the layers to measure by name, CBAM first."""
+    layers = {OURS: CBAM(16), NAIVE: NaiveCBAM(16), "SE": SqueezeExcite(16)}
+    others = ATTENTION if "all" in attention else attention
+    known = {"cbam", "se"}
+    return layers | {x: ATTENTION[x]() for x in others if x not in known}
+
+
+def ours(mode, x, cotangent, attention):
     """Returns the two functions of each Keras layer, and the copy."""
     tensors = [keras.ops.convert_to_tensor(value) for value in (x, cotangent)]
 
@@ -60,8 +68,7 @@ def ours(mode, x, cotangent):
         return x * 1.5
 
     steps = {COPY: modes.layer_steps(mode, copied, [], *tensors)[:1]}
-    for name, kind in LAYERS.items():
-        layer = kind(16)
+    for name, layer in made(attention).items():
         layer.build(x.shape)
         variables = layer.trainable_variables
         steps[name] = modes.layer_steps(mode, layer, variables, *tensors)
@@ -113,7 +120,7 @@ def measure(options, shape):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x, cotangent = (rng.standard_normal(shape, "float32") for _ in range(2))
-    steps = ours(options.mode, x, cotangent)
+    steps = ours(options.mode, x, cotangent, options.attention)
     steps |= authors(options.mode, x, cotangent)
     functions = {
         (name, kind): function
@@ -158,7 +165,7 @@ def table(rows, kind):
             if kind in entry:
                 median = entry[kind]["median"]
                 # The bound is that of CBAM, not of less work.
-                is_bound = name not in (COPY, "SE")
+                is_bound = "CBAM" in name or name in AUTHORS
                 lines.append(
                     {
                         "shape": "x".join(map(str, row["shape"])),
@@ -181,6 +188,13 @@ def main():
         default=[*map(shape_of, SHAPES.split())],
         metavar="BxHxWxC",
         help="of the features",
+    )
+    parser.add_argument(
+        "--attention",
+        nargs="+",
+        choices=("all", *ATTENTION),
+        default=(),
+        help="further layers to measure, by name",
     )
     options = parser.parse_args()
     rows = [measure(options, shape) for shape in options.shapes]
