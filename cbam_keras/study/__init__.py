@@ -78,7 +78,6 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
-from cbam_keras.study.tables import counted_trials
 from cbam_keras.study.workers import count_workers, executor_of, training_by
 
 __all__ = [

@@ -318,7 +318,9 @@ class Results(_terminal.Tabular):
 
     @property
     def title(self) -> str:
-        """The network, the data and the seeds in words."""
+        """The network, the data and the seeds in words; of a search trials."""
+        if self.kind == "tune":
+            return f"{self.data}, {counted_trials(self.trials)}"
         count = len(self.seeds)
         return f"{self.model} on {self.data}, {count} seed{'s' * (count > 1)}"
 
@@ -451,9 +453,14 @@ class Results(_terminal.Tabular):
         return functions.get(self.kind, functions["study"])(self)
 
     def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
-        """Returns a matplotlib figure of means, seeds and intervals."""
+        """Returns a matplotlib figure of means, seeds and intervals.
+
+        Of a search it is of the accuracy of its trials against their cost.
+        """
         if self.kind == "ablate":
             return plotting.plot_ablation(self, self.title)
+        if self.kind == "tune":
+            return plotting.plot_pareto(self.trials, self.title)
         rows = [row for row in self.rows if row.values]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()

@@ -30,15 +30,13 @@ def keep_networks(folder: study.StudyFolder, count: int) -> study.Results:
 
 def write_trials(results: study.Results) -> None:
     """Writes the table of the trials, and draws them."""
-    path, trials = results.output, results.trials
+    path = results.output
     _files.write_csv(path / "trials.csv", results._records())
-    title = f"{results.data}, {study.counted_trials(trials)}"
-    figures = {"pareto.png": plotting.plot_pareto(trials, title)}
+    _files.write_figure(path / "pareto.png", results.plot())
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):
-        figures["effects.png"] = plotting.plot_search(trials, title)
-    for file, figure in figures.items():
-        _files.write_figure(path / file, figure)
+        figure = plotting.plot_search(results.trials, results.title)
+        _files.write_figure(path / "effects.png", figure)
 
 
 def write_best(
