@@ -91,14 +91,14 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
 @pytest.mark.parametrize("error", [ValueError, RuntimeError])
 def test_a_bug_is_not_swallowed(monkeypatch, error):
     failing = mock.Mock(side_effect=error("a bug"))
-    monkeypatch.setattr(study, "run", failing)
+    monkeypatch.setattr(study, "execute", failing)
     with pytest.raises(error, match="a bug"):
         cli.main(["train"])
 
 
 def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
     interrupted = mock.Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr(study, "run", interrupted)
+    monkeypatch.setattr(study, "execute", interrupted)
     assert cli.main(["train", "--overwrite"]) == 130
     assert capsys.readouterr().err == (
         "cbam-keras train: interrupted; the same command without --overwrite "
@@ -121,7 +121,7 @@ def test_a_warning_is_one_line_and_comes_once(monkeypatch, capsys):
             sys.stderr.write(text)
         return Results()
 
-    monkeypatch.setattr(study, "run", work)
+    monkeypatch.setattr(study, "execute", work)
     assert cli.main(["train", "--no-report"]) == 0
     errors = capsys.readouterr().err
     assert errors == "cbam-keras train: warning: Few steps. Train longer\n"
@@ -169,7 +169,7 @@ def test_no_name_steers_the_terminal(monkeypatch, counted, capsys):
         sys.stderr.write(text)
         return Results()
 
-    monkeypatch.setattr(study, "run", work)
+    monkeypatch.setattr(study, "execute", work)
     assert cli.main(["train", "--no-report"]) == 0
     assert "warning: a\ufffd[2Jb\n" in capsys.readouterr().err
 

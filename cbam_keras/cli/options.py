@@ -18,10 +18,14 @@ NETWORKS = (
     *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
     "mobilenetv2",
 )
+ATTENTION = (
+    *("cbam", "se", "channel", "spatial", "eca", "coordinate", "simam", "bam"),
+    *("scse", "gc", "triplet"),
+)
 # Options that take names, in place of which their help has NAMES.
 CHOICES = {
     "algorithm": ("random", "hyperband", "bayesian", "grid"),
-    "attention": ("none", "cbam", "se", "channel", "spatial", "all"),
+    "attention": ("none", *ATTENTION, "all"),
     "augment": ("flip", "crop", "random_resized_crop"),
     "backbone": NETWORKS[1:],
     "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
