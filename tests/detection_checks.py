@@ -67,6 +67,39 @@ def write_coco(root, splits=("train", "val"), change=None):
     return root
 
 
+def write_voc(root, lists=None, ending=".png"):
+    """Writes a folder as VOC has it: images 0 to 3, and lists of their names.
+
+    The boxes are of pixels from 1 to the last one.
+    """
+    for name in range(4):
+        (height, width), boxes = SIZES[name % 2], OBJECTS[name % 2]
+        image = Image.fromarray(pixels((height, width), boxes, name))
+        written = "".join(
+            f"<object><name>{kind}</name>"
+            # As VOC has heads and hands of persons.
+            "<part><name>ear</name><bndbox><xmin>0</xmin></bndbox></part>"
+            f"<difficult>{int(box == OBJECTS[0][1])}</difficult><bndbox>"
+            f"<xmax>{box[0] + box[2]}</xmax><xmin>{box[0] + 1}.0</xmin>"
+            f"<ymin>{box[1] + 1}</ymin><ymax>{box[1] + box[3]}</ymax>"
+            "</bndbox></object>"
+            for box, kind in zip(boxes, CLASSES[name % 2], strict=True)
+        )
+        size = f"<size><width>{width}</width><height>{height}</height></size>"
+        files = {f"Annotations/{name}.xml": f"<a>{size}{written}</a>"}
+        if not name:
+            files |= {
+                f"ImageSets/Main/{split}.txt": text
+                for split, text in (lists or {}).items()
+            }
+        for file, text in files.items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text(text)
+        (root / "JPEGImages").mkdir(exist_ok=True)
+        image.save(root / "JPEGImages" / f"{name}{ending}")
+    return root
+
+
 def one_box_each(boxes, size, images=None):
     """Returns examples with a box, as fractions, in each of the images."""
     count = len(boxes)

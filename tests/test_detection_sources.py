@@ -10,6 +10,7 @@ from detection_checks import (
     bright_box,
     pixels,
     write_coco,
+    write_voc,
 )
 from PIL import Image
 
@@ -81,22 +82,27 @@ def all_crowds(content):
 BAD = {
     "outside": (
         alter("annotations", bbox=[20, 4, 15, 10]),
-        r"\[20, 4.*lie in its image, of height 20 and width 30",
+        r"lie in its image, of height 20 and width 30.*\[20, 4",
+    ),
+    # Within the tolerance, but with nothing to be seen.
+    "beyond": (
+        alter("annotations", bbox=[30, 4, 1, 10]),
+        r"must lie in its image.*\[30, 4",
     ),
     "no area": (
         alter("annotations", bbox=[3, 4, 0, 10]),
-        r"\[3, 4.*must have an area",
+        r"must have an area.*\[3, 4",
     ),
     "crowds": (all_crowds, "at least one box that is not of a crowd"),
     "category": (alter("annotations", category_id=5), "'category_id': 5"),
     "no images": (lambda content: content.pop("images"), "COCO's JSON"),
-    "file": (alter("images", file_name="x.png"), "x.png.*missing"),
+    "file": (alter("images", file_name="x.png"), "x.png must exist"),
     "two images": (alter("images", 1, id=10), "another image"),
     # In the other file it is "dog".
     "name": (alter("categories", name="cow"), "'dog'.*_val.*another category"),
     "size": (
         alter("images", height=30, width=20),
-        "'id': 10.* height 20 and width 30",
+        "height 20 and width 30.*'id': 10",
     ),
 }
 
@@ -112,7 +118,9 @@ def test_damaged_files_are_refused(tmp_path):
     write_coco(tmp_path)
     image = tmp_path / "train" / "1.png"
     image.write_bytes(image.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="'id': 11.*missing or truncated"):
+    with pytest.raises(
+        ValueError, match="1.png must exist and be complete.*'id': 11"
+    ):
         detection.load_data(tmp_path)
     (tmp_path / "annotations" / "instances_train.json").write_text("[" * 10**5)
     with pytest.raises(ValueError, match="instances_train.json.*Recursion"):
@@ -129,6 +137,143 @@ def test_damaged_files_are_refused(tmp_path):
 def test_each_split_needs_one_file(splits, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         detection.load_data(write_coco(tmp_path, splits=splits))
+
+
+# Pascal VOC.
+
+
+@pytest.fixture
+def voc(tmp_path):
+    pytest.importorskip("defusedxml", reason="reads VOC's XML")
+    return write_voc(tmp_path / "voc", {"train": "0\n1\n", "val": "2\n3\n"})
+
+
+@pytest.mark.parametrize("inside", ["voc", "."], ids=["itself", "wrapped"])
+def test_a_folder_of_voc_is_read(inside, voc):
+    loaded = detection.load_data(voc.parent / inside, image_size=40)
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.sizes == {"train": 2, "test": 2}
+    examples = loaded.train.examples
+    assert [name[-5:] for name in examples.images] == ["0.png", "1.png"]
+    # Without the parts of objects.
+    assert examples.objects["label"].tolist() == [0, 1, 1]
+    # The second is difficult.
+    assert examples.objects["confidence"].tolist() == [1, 0, 1]
+    # Of 30 pixels, those from the 4th to the 18th; of 20, the 5th to the 14th.
+    np.testing.assert_allclose(
+        examples.objects["box"][0], [3 / 30, 4 / 20, 18 / 30, 14 / 20]
+    )
+
+
+def test_annotations_may_lack_a_size_and_count_pixels_from_zero(voc):
+    file = voc / "Annotations" / "0.xml"
+    text = file.read_text().replace("size>", "extent>")
+    text = text.replace("<xmin>4.0<", "<xmin>0<").replace("min>5<", "min>14<")
+    file.write_text(text)
+    box = detection.load_data(voc).train.examples.objects["box"][0]
+    # Clipped to the image, and of one row.
+    np.testing.assert_allclose(box, [0, 13 / 20, 18 / 30, 14 / 20])
+
+
+@pytest.mark.parametrize(
+    ("lists", "train", "test"),
+    [
+        ({"train": "0", "val": "1", "test": "2\n3"}, "01", "23"),
+        ({"train": "0", "trainval": "0\n3", "test": "2"}, "03", "2"),
+        ({"train": "0\n1\n0", "val": "3"}, "01", "3"),
+        # A fifth, one at least.
+        ({"trainval": "0\n1\n2"}, "01", "2"),
+        (None, "013", "2"),
+    ],
+)
+def test_lists_of_voc_say_what_is_trained_on(lists, train, test, voc):
+    for file in (voc / "ImageSets" / "Main").iterdir():
+        file.unlink()
+    write_voc(voc, lists)
+    loaded = detection.load_data(voc, seed=3)
+    found = [
+        "".join(name[-5] for name in batches.examples.images)
+        for batches in (loaded.train, loaded.test)
+    ]
+    assert found == [train, test]
+
+
+def written(file, old, new=""):
+    def change(root):
+        text = (root / file).read_text()
+        assert old in text
+        (root / file).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+XML = "Annotations/0.xml"
+# What is changed, and what the error says.
+BAD_VOC = {
+    "outside": (
+        written(XML, "<xmax>18<", "<xmax>32<"),
+        r"height 20 and width 30. Received: object 1, \"cat\", with .*'xmax': "
+        r"'32'.*0\.xml",
+    ),
+    "swapped": (
+        written(XML, "<xmin>4.0<", "<xmin>19<"),
+        'object 1, "cat", with.*Swap',
+    ),
+    "unknown size": (
+        written(XML, "<width>30<", "<width>0<"),
+        "height 20 and width 30.*0.png with.*'width': '0'",
+    ),
+    "no number": (written(XML, "<width>30<", "<width><"), "'width': ''.*0.xml"),
+    "no corner": (written(XML, "<ymin>5</ymin>"), "\"cat\".*'ymin': None"),
+    "no name": (written(XML, "<name>dog</name>"), 'object 2, "".*0.xml'),
+    "space": (written(XML, ">dog", ">dog "), 'object 2, "dog ".*0.xml'),
+    "no XML": (written(XML, "</a>"), "0.xml.*ParseError"),
+    "entity": (
+        written(XML, "<a>", '<!DOCTYPE a [<!ENTITY e "e">]><a>'),
+        "0.xml.*EntitiesForbidden",
+    ),
+    "no image": (
+        lambda root: (root / "JPEGImages" / "3.png").unlink(),
+        r"3 with one of the endings .bmp.*Received: 0 .*3\.xml",
+    ),
+    "two images": (
+        lambda root: write_voc(root, ending=".webp"),
+        r"Received: 2 .*0\.xml",
+    ),
+    "no file": (
+        written("ImageSets/Main/val.txt", "3", "3 1"),
+        r'Received: "3 1" in .*val.txt',
+    ),
+    "empty": (written("ImageSets/Main/val.txt", "2\n3"), "at least one line"),
+    "both": (written("ImageSets/Main/val.txt", "3", "0"), "1 of both: 0"),
+    "no training": (
+        lambda root: (root / "ImageSets" / "Main" / "train.txt").unlink(),
+        "with 0 and 2 images",
+    ),
+    "classes": (
+        lambda root: [
+            written(f"Annotations/{image}.xml", f"{kind}<", "cow<")(root)
+            for image, kind in ((2, "cat"), (3, "dog"))
+        ],
+        r"class in common.*'train': \['cat', 'dog'\], 'test': \['cow'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VOC)
+def test_bad_folders_of_voc_are_refused(name, voc):
+    change, message = BAD_VOC[name]
+    change(voc)
+    with pytest.raises(ValueError, match=message):
+        detection.load_data(voc)
+
+
+def test_a_folder_has_one_layout(voc):
+    with pytest.raises(ValueError, match="COCO.*VOC.*with neither"):
+        detection.load_data(voc / "JPEGImages")
+    write_coco(voc.parent / "coco")
+    with pytest.raises(ValueError, match="COCO.*VOC.*coco.*voc"):
+        detection.load_data(voc.parent)
 
 
 def test_bad_arguments_are_refused_before_any_work():

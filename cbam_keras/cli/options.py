@@ -321,7 +321,7 @@ def detect(parser):
     _add_compared(parser, "16")
     _add_run(parser, "runs/detect-DATA-BACKBONE", seeds=1)
     group = parser.add_argument_group("data")
-    text = "digit_scenes (embedded), a folder with COCO's annotations, or a "
+    text = "digit_scenes (embedded), a folder with COCO's or VOC's boxes, or a "
     text += "dataset of TensorFlow Datasets with boxes, such as voc/2007"
     _add(group, "data", help=text)
     _add(group, "download")

@@ -4,7 +4,8 @@
 - `pyramid`: `feature_pyramid`, `load_model`, backbones by name.
 - `anchors`: anchors chosen by the boxes of a dataset.
 - `detector`: detectors built and compiled.
-- `loading`: `load_data`: folders as COCO's and TensorFlow Datasets, too.
+- `loading`: `load_data`: scenes, folders, TensorFlow Datasets.
+- `folders`: folders in the layouts of COCO and of Pascal VOC.
 - `scenes`: the embedded scenes of digits.
 - `batches`: images with objects, and augmented batches of them.
 - `evaluation`: mean average precision, and a figure of detections.

@@ -1,7 +1,6 @@
 """`load_data`: images with boxes, from whichever source."""
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -26,19 +25,16 @@ from cbam_keras.data import (
 from cbam_keras.detection.anchors import Anchors
 from cbam_keras.detection.batches import (
     AUGMENTATIONS,
-    OBJECT,
     Batches,
     Examples,
-    scale_of,
     table,
 )
+from cbam_keras.detection.folders import from_folder
 from cbam_keras.detection.scenes import digit_scenes
 
 EMBEDDED = ("digit_scenes",)
 # The size to which images of different sizes are resized.
 SIDE = 320
-# Annotations round coordinates, in pixels.
-TOLERANCE = 1.0
 # Features of an object in TensorFlow Datasets that exclude it.
 IGNORED = ("is_difficult", "is_crowd")
 
@@ -89,7 +85,9 @@ def load_data(
             pixels with one to three digits of several sizes among fragments
             of others; the path of a folder with COCO's annotations,
             `annotations/instances_train.json` beside the folder `train`, and
-            the same with val or test; or a dataset of TensorFlow Datasets
+            the same with val or test, or with Pascal VOC's, `JPEGImages`,
+            `Annotations` and, optionally, `ImageSets/Main`, without which a
+            fifth is tested on; or a dataset of TensorFlow Datasets
             with boxes, as `"voc/2007"` or `"coco/2017"`, whose encoded images
             are kept in memory. Defaults to `"digit_scenes"`.
         batch_size: Positive integer, images per batch. Defaults to `16`.
@@ -128,7 +126,7 @@ def load_data(
     if data in EMBEDDED:
         splits, class_names = digit_scenes(seed)
     elif path.is_dir() or str(data).startswith(PATH_STARTS):
-        splits, class_names = _from_coco_folder(path)
+        splits, class_names = from_folder(path)
     else:
         splits, class_names = _from_tfds(label, data_dir, download)
     content: list[object] = [class_names]
@@ -143,6 +141,16 @@ def load_data(
                 f'Received: data="{data}", split "{split}" with the labels '
                 f"{np.unique(labels).tolist()}"
             )
+    seen = {
+        split: [class_names[i] for i in np.unique(each.learned["label"])]
+        for split, each in splits.items()
+    }
+    if not set.intersection(*map(set, seen.values())):
+        raise ValueError(
+            "The images to train and to test with must have a class in "
+            f'common. Received: data="{data}" with objects of {seen}. Split '
+            "the images anew"
+        )
     if image_size is None:
         sizes = np.concatenate([each.sizes for each in splits.values()])
         is_same = (sizes == sizes[0]).all()
@@ -167,103 +175,6 @@ def load_data(
         augment=augment,
         fingerprint=digest(*content),
     )
-
-
-def _from_coco_folder(path):
-    """Returns the splits of a folder in COCO's layout, and its classes."""
-    files = _annotations(path, "train"), _annotations(path, "test", "val")
-    train, names = _coco_examples(files[0], {})
-    test, _ = _coco_examples(files[1], names)
-    classes = tuple(names[identity] for identity in sorted(names))
-    return {"train": train, "test": test}, classes
-
-
-def _annotations(path, *prefixes):
-    """Returns the file for a folder that begins with the first prefix found."""
-    files = []
-    for prefix in prefixes:
-        matches = path.glob(f"annotations/instances_{prefix}*.json")
-        files = files or sorted(matches)
-    if len(files) != 1:
-        raise ValueError(
-            "A folder of images with boxes must hold annotations/"
-            "instances_train.json beside a folder train/, and the same with "
-            "val or test (COCO's own train2017 and val2017 count too). "
-            f'Received: data="{path}" without a file for '
-            f"{' or '.join(prefixes)}, or with several: "
-            f"{_checks.first_few([file.name for file in files])}"
-        )
-    return files[0]
-
-
-def _coco_examples(file, names):
-    """Returns the images of a file with their objects, and category names.
-
-    `names` are those of the training images by id, if they are known.
-    """
-    folder = file.parents[1] / file.stem.removeprefix("instances_")
-    known, paths, rows, entry = {}, [], [], None
-    try:
-        content = json.loads(file.read_bytes())
-        here = {}
-        for entry in content["categories"]:
-            identity, name = entry["id"], entry["name"]
-            if not isinstance(name, str):
-                raise TypeError("the name must be text")
-            if identity in here or names.get(identity, name) != name:
-                raise ValueError(f"another category has the id {identity}")
-            here[identity] = name
-        names = names or here
-        labels = {identity: i for i, identity in enumerate(sorted(names))}
-        for entry in content["images"]:
-            paths.append(str(folder / entry["file_name"]))
-        heads = headers(paths, f"Reading headers of {folder.name}")
-        for entry, head in zip(content["images"], heads, strict=True):
-            if head is None:
-                raise ValueError("the file is missing or truncated")
-            if head[:2] != (entry["height"], entry["width"]):
-                raise ValueError(
-                    "turned as its EXIF orientation says, the file is of "
-                    f"height {head[0]} and width {head[1]}"
-                )
-            if entry["id"] in known:
-                raise ValueError(f"another image has the id {entry['id']}")
-            known[entry["id"]] = len(known), *head[:2]
-        for entry in content["annotations"]:
-            number, high, wide = known[entry["image_id"]]
-            label = labels[entry["category_id"]]
-            left, top, width, height = map(float, entry["bbox"])
-            for low, side, limit in (left, width, wide), (top, height, high):
-                end = low + side
-                inside = -TOLERANCE <= low and end <= limit + TOLERANCE
-                if not (inside and max(low, 0) < min(end, limit)):
-                    raise ValueError(
-                        "the box must have an area and lie in its image, of "
-                        f"height {high} and width {wide}"
-                    )
-            area = math.nan if entry.get("area") is None else entry["area"]
-            is_counted = not entry.get("iscrowd")
-            box = left, top, width, height
-            rows.append((number, label, is_counted, box, float(area)))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            "Annotations must be COCO's JSON: images, each with id, "
-            f'file_name (in "{folder}"), height and width; annotations, each '
-            "with the image_id of one of them, the category_id of a category "
-            "of the training images, and bbox, four numbers; categories, each "
-            f'with id and name. Received: {entry} in "{file}" '
-            f"({type(error).__name__}: {error})"
-        ) from error
-    objects = np.array(rows, OBJECT)
-    shapes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
-    limits = scale_of(shapes[objects["image"]])
-    boxes = objects["box"].astype("float32")
-    boxes[:, 2:] += boxes[:, :2]
-    objects["box"] = np.clip(boxes, 0, limits) / limits
-    objects = objects[np.argsort(objects["image"], kind="stable")]
-    contents = [head.content for head in heads]
-    examples = Examples(np.array(paths, object), shapes, objects, contents)
-    return examples, names
 
 
 def _from_tfds(name, data_dir, download):
