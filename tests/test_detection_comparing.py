@@ -125,7 +125,7 @@ def test_an_estimate_names_the_anchors():
     ("arguments", "message"),
     [
         ({"backbone": "vgg16"}, '"resnet18"'),
-        ({"attentions": ("eca",)}, '"cbam"'),
+        ({"attentions": ("cbm",)}, '"cbam"'),
         ({"recipe": training.Recipe(image_size=16)}, "32 pixels or more"),
         ({"recipe": training.Recipe(image_size=50)}, "of the coarsest stride"),
     ],
