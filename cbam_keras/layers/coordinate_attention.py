@@ -45,8 +45,9 @@ class CoordinateAttention(TrainableAttention):
         it too.
 
     Example:
-        >>> CoordinateAttention()(np.ones((2, 7, 5, 32), "float32")).shape
-        (2, 7, 5, 32)
+        >>> x = np.ones((2, 7, 5, 32), "float32")
+        >>> CoordinateAttention()(x).shape == x.shape
+        True
 
     Reference:
         Hou, Zhou and Feng, 2021 (https://arxiv.org/abs/2103.02907).

@@ -44,8 +44,9 @@ class EfficientChannelAttention(TrainableAttention):
 
     Example:
         >>> layer = EfficientChannelAttention()
-        >>> layer(np.ones((2, 7, 5, 32), "float32")).shape
-        (2, 7, 5, 32)
+        >>> x = np.ones((2, 7, 5, 32), "float32")
+        >>> layer(x).shape == x.shape
+        True
 
     Reference:
         Wang, Wu, Zhu, Li, Zuo and Hu, 2020

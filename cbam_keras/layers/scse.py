@@ -41,8 +41,9 @@ class SCSE(TrainableAttention):
         The input shape. `attention_maps(inputs)` gives two, as that of `CBAM`.
 
     Example:
-        >>> SCSE()(np.ones((2, 7, 5, 32), "float32")).shape
-        (2, 7, 5, 32)
+        >>> x = np.ones((2, 7, 5, 32), "float32")
+        >>> SCSE()(x).shape == x.shape
+        True
 
     Reference:
         Roy, Navab and Wachinger, 2018 (https://arxiv.org/abs/1803.02579).

@@ -38,8 +38,9 @@ class SimAM(AttentionLayer):
         The input shape, which `attention_map(inputs)` has, too.
 
     Example:
-        >>> SimAM()(np.ones((2, 7, 5, 32), "float32")).shape
-        (2, 7, 5, 32)
+        >>> x = np.ones((2, 7, 5, 32), "float32")
+        >>> SimAM()(x).shape == x.shape
+        True
 
     Reference:
         Yang, Zhang, Li and Xie, 2021

@@ -47,8 +47,9 @@ class TripletAttention(TrainableAttention):
         too.
 
     Example:
-        >>> TripletAttention()(np.ones((2, 7, 5, 32), "float32")).shape
-        (2, 7, 5, 32)
+        >>> x = np.ones((2, 7, 5, 32), "float32")
+        >>> TripletAttention()(x).shape == x.shape
+        True
 
     Reference:
         Misra, Nalamada, Arasanipalai and Hou, 2021
